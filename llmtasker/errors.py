@@ -1,0 +1,226 @@
+"""The errors of llmtasker: one class for each decision that a caller can make.
+
+Mistakes in code or set-up are raised at once. Whatever an endpoint or an input does
+becomes `item.error`; `item.raise_for_error()` raises it.
+
+    LLMTaskerError
+    ├── SignatureError              a task is declared wrongly                   raised
+    ├── ConfigurationError          the set-up is wrong or incomplete            raised
+    └── ItemError                   what came of one input                       item.error
+        ├── InputError              the input does not fit the signature         mend the row
+        ├── BudgetError             the budget is used up                        raise it, run again
+        ├── NotRunError             the run was stopped before this row          run again
+        ├── CallError               the call failed
+        │   ├── TransientError      it may work later; retried already
+        │   │   ├── RateLimitError
+        │   │   ├── CallTimeoutError
+        │   │   ├── NetworkError
+        │   │   ├── ServerError
+        │   │   └── BadResponseError   a 200 that is no chat completion
+        │   └── RejectedError       it will not work as it is; never retried
+        │       ├── AuthenticationError
+        │       ├── NotFoundError
+        │       ├── ContextLengthError
+        │       └── BadRequestError
+        └── OutputError             the LLM answered, but not usably
+            ├── InvalidOutputError  it does not fit the signature
+            ├── TruncatedError      it was cut
+            ├── RefusedError        the LLM declined
+            └── FilteredError       a content filter stepped in
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+SNIPPET_LENGTH = 160
+
+
+def snippet(text: object, length: int = SNIPPET_LENGTH) -> str:
+    """Return at most `length` characters of a text on one line, for an error message.
+
+    >>> snippet("a long\\n  answer", length=8)
+    'a long …'
+    """
+    # Only the head is ever looked at: the text may be megabytes long.
+    line = " ".join(str(text)[: length * 4].split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+class LLMTaskerError(Exception):
+    """Everything that llmtasker raises."""
+
+
+class SignatureError(LLMTaskerError, TypeError):
+    """A signature is declared wrongly; raised when the class is created."""
+
+
+class ConfigurationError(LLMTaskerError, ValueError):
+    """The set-up is wrong or incomplete: an LLM, a setting, a template, a missing extra."""
+
+
+class ItemError(LLMTaskerError):
+    """What went wrong for one input.
+
+    `code` names the kind in results and logs. `details` holds JSON values only
+    (`status`, `retry_after` in seconds, `provider_code`).
+    """
+
+    code: ClassVar[str] = "error"
+    _kinds: ClassVar[dict[str, type[ItemError]]] = {}
+
+    def __init_subclass__(cls) -> None:
+        ItemError._kinds[cls.code] = cls
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = {name: value for name, value in details.items() if value is not None}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.message, self.details)
+
+    @property
+    def status(self) -> int | None:
+        """The HTTP status, where there was one."""
+        return self.details.get("status")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return code, message and details as JSON values; `from_dict` reads them."""
+        return {"code": self.code, "message": self.message, **({"details": self.details} if self.details else {})}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> ItemError:
+        """Return the error that `to_dict` described; an unknown code gives a plain ItemError."""
+        kind = ItemError._kinds.get(data.get("code", ""), ItemError)
+        return kind(str(data.get("message", "")), **data.get("details", {}))
+
+
+def _rebuild(kind: type[ItemError], message: str, details: dict[str, Any]) -> ItemError:
+    return kind(message, **details)
+
+
+class InputError(ItemError):
+    """The input does not fit the signature; nothing was sent."""
+
+    code = "input"
+
+
+class BudgetError(ItemError):
+    """The budget of the run is used up; nothing was sent for this row."""
+
+    code = "budget"
+
+
+class NotRunError(ItemError):
+    """The run was stopped before this row was asked."""
+
+    code = "not_run"
+
+
+class CallError(ItemError):
+    """The call to the LLM failed."""
+
+    code = "call"
+
+
+class TransientError(CallError):
+    """The call failed, and may work later; it was retried as the LLM's `Retry` allows."""
+
+    code = "transient"
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds that the endpoint asked to wait, where it said so."""
+        return self.details.get("retry_after")
+
+
+class RateLimitError(TransientError):
+    """The endpoint said that there are too many requests or tokens (429)."""
+
+    code = "rate_limit"
+
+
+class CallTimeoutError(TransientError):
+    """No whole answer came within the timeout."""
+
+    code = "timeout"
+
+
+class NetworkError(TransientError):
+    """The connection could not be made, or broke."""
+
+    code = "network"
+
+
+class ServerError(TransientError):
+    """The endpoint failed (5xx, or an error of its own inside a 200)."""
+
+    code = "server"
+
+
+class BadResponseError(TransientError):
+    """The endpoint said 200, but what it sent is no chat completion."""
+
+    code = "bad_response"
+
+
+class RejectedError(CallError):
+    """The endpoint refuses the call as it is; it is never retried."""
+
+    code = "rejected"
+
+
+class AuthenticationError(RejectedError):
+    """The key is missing, wrong or not allowed to do this (401, 403)."""
+
+    code = "authentication"
+
+
+class NotFoundError(RejectedError):
+    """The model, deployment or path does not exist (404)."""
+
+    code = "not_found"
+
+
+class ContextLengthError(RejectedError):
+    """The input is longer than the context of the LLM."""
+
+    code = "context_length"
+
+
+class BadRequestError(RejectedError):
+    """The endpoint does not accept the request (other 4xx)."""
+
+    code = "bad_request"
+
+
+class OutputError(ItemError):
+    """The LLM answered, but the answer can't be used."""
+
+    code = "output"
+
+
+class InvalidOutputError(OutputError):
+    """The answer does not fit the signature."""
+
+    code = "invalid"
+
+
+class TruncatedError(OutputError):
+    """The answer was cut, by the token limit or without saying so."""
+
+    code = "truncated"
+
+
+class RefusedError(OutputError):
+    """The LLM declined to answer."""
+
+    code = "refusal"
+
+
+class FilteredError(OutputError):
+    """A content filter of the endpoint stopped the request or the answer."""
+
+    code = "filtered"
