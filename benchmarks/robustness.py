@@ -1,0 +1,285 @@
+"""How many broken answers are read right, refused, or read wrong without a word: llmtasker and others, on the same texts.
+
+    python benchmarks/robustness.py --data DIR [--json] [--check]
+
+DIR holds malformed_cases.jsonl, corrupted_outputs.jsonl and replay_sib200.jsonl. How a row is judged:
+
+- an expected value: right if the same value comes out, an error otherwise, or silently wrong;
+- an expected error, and cut texts ("partial"): right if an error comes out. A "partial" row whose text holds the whole
+  JSON value may also give that value;
+- "salvage" rows (a json_repair option that drops or guesses): an error is right, and so is the expected value;
+- rows marked as disputed are counted apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from schema_types import Types
+
+from llmtasker.errors import OutputError
+from llmtasker.repair import read
+from llmtasker.shape import Shape
+
+Reader = Callable[[str, "Target"], Any]
+OURS = "llmtasker"
+MARKS = ("right", "error", "silent")
+
+
+class Target:
+    """What a row asks for: a type, or any JSON."""
+
+    def __init__(self, schema: dict[str, Any] | None) -> None:
+        self.free = schema is None
+        self.adapter: TypeAdapter[Any] = TypeAdapter(Any) if schema is None else Types(schema).adapter
+        self.shape = Shape({} if schema is None else self.adapter.json_schema(by_alias=True))
+
+    def validate(self, value: Any) -> Any:
+        """Return the value as the type makes it."""
+        return self.adapter.validate_python(value)
+
+    def plain(self, value: Any) -> Any:
+        """Return a validated value as JSON values without nulls, to compare."""
+        return _without_nulls(self.adapter.dump_python(value, mode="json", by_alias=True))
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def _ours(text: str, target: Target) -> Any:
+    return read(text, target.shape, target.validate).value
+
+
+def _json(text: str, target: Target) -> Any:
+    return target.validate(json.loads(text))
+
+
+def _json_repair(text: str, target: Target) -> Any:
+    import json_repair
+
+    value = json_repair.loads(text)
+    if value == "" and text.strip() not in ('""', "''"):
+        raise ValueError("nothing found")  # how json_repair says so
+    return target.validate(value)
+
+
+def _instructor(text: str, target: Target) -> Any:
+    from instructor.v2.core.json import extract_json_from_codeblock
+
+    return target.validate(json.loads(extract_json_from_codeblock(text)))
+
+
+def _dspy(text: str, target: Target) -> Any:
+    from dspy.adapters.utils import parse_value
+
+    return parse_value(text, target.adapter._type if not target.free else Any)
+
+
+def readers() -> dict[str, Reader]:
+    """Return what can be measured here."""
+    found: dict[str, Reader] = {OURS: _ours, "json.loads": _json, "json_repair": _json_repair, "instructor": _instructor}
+    try:
+        import dspy  # noqa: F401
+    except ImportError:
+        pass
+    else:
+        found["dspy"] = _dspy
+    return found
+
+
+@dataclass
+class Table:
+    """Counts per row name and reader."""
+
+    counts: dict[str, dict[str, dict[str, int]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(lambda: dict.fromkeys(MARKS, 0)))
+    )
+    wrong: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, name: str, reader: str, mark: str) -> None:
+        """Count one text."""
+        self.counts[name][reader][mark] += 1
+
+    def percent(self, name: str, reader: str, mark: str) -> float:
+        """Return the share of a mark in a row, in %."""
+        counted = self.counts[name][reader]
+        return 100 * counted[mark] / max(1, sum(counted.values()))
+
+
+def rows(path: Path) -> Iterable[dict[str, Any]]:
+    """Yield the rows of a JSONL file."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        yield json.loads(line)
+
+
+def _judge(row: dict[str, Any], target: Target, reader: Reader) -> tuple[str, Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            value = target.plain(reader(row["raw_text"], target))
+    except Exception as error:  # noqa: BLE001 - whatever another parser raises is its error
+        if reader is _ours and not isinstance(error, OutputError):
+            raise
+        refusal = row.get("kind") in ("partial", "salvage") or "expect_error" in row
+        return ("right" if refusal else "error"), error
+    if "expect_error" in row:
+        return "silent", value
+    if row.get("kind") == "partial" and not _holds_whole(row["raw_text"], row["expected"]):
+        return "silent", value
+    return ("right" if _same(value, _truth(row["expected"], target)) else "silent"), value
+
+
+def _truth(expected: Any, target: Target) -> Any:
+    try:
+        return target.plain(target.validate(expected))
+    except ValueError:
+        return _without_nulls(expected)
+
+
+def _same(one: Any, other: Any) -> bool:
+    return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+
+
+def _holds_whole(text: str, expected: Any) -> bool:
+    try:
+        return _same(json.JSONDecoder().raw_decode(text.lstrip())[0], expected)
+    except ValueError:
+        return False
+
+
+def measure_texts(path: Path, name_of: Callable[[dict[str, Any]], str], found: dict[str, Reader]) -> Table:
+    """Read each text of a file with each reader."""
+    table = Table()
+    for row in rows(path):
+        target = Target(row["target_schema"])
+        for reader_name, reader in found.items():
+            mark, got = _judge(row, target, reader)
+            table.add(name_of(row), reader_name, mark)
+            if reader is _ours and mark != "right":
+                table.wrong.append({"id": row["id"], "mark": mark, "text": row["raw_text"], "got": str(got)[:300],
+                                    "expected": row.get("expected", "error")})  # fmt: skip
+    return table
+
+
+def _exact(text: str, labels: list[str]) -> str:
+    return {label.casefold(): label for label in labels}[text.strip().strip(".\"'").casefold()]
+
+
+def _mentioned(text: str, labels: list[str]) -> str:
+    (label,) = [label for label in labels if label in text.casefold()]
+    return label
+
+
+def measure_labels(path: Path) -> Table:
+    """Read the label out of what an LLM said in prose; a wrong label of the LLM itself counts as wrong as well."""
+    table = Table()
+    ways = {"exact": _exact, "only mention": _mentioned}
+    for row in rows(path):
+        schema = {"type": "object", "properties": {"topic": {"enum": row["labels"]}}, "required": ["topic"]}
+        target = Target(schema)
+        found = {OURS: lambda text, target=target: target.plain(_ours(text, target))["topic"]}
+        found |= {name: (lambda text, way=way, row=row: way(text, row["labels"])) for name, way in ways.items()}
+        for name, reader in found.items():
+            try:
+                label = reader(row["raw_output"])
+            except (OutputError, KeyError, ValueError):
+                mark = "error"
+            else:
+                mark = "right" if label == row["gold"] else "silent"
+                if name == OURS and mark == "silent":
+                    table.wrong.append({"id": row["id"], "mark": mark, "text": row["raw_output"], "got": label,
+                                        "expected": row["gold"]})  # fmt: skip
+            table.add(row["lang"], name, mark)
+            table.add("all", name, mark)
+    return table
+
+
+def show(title: str, table: Table) -> None:
+    """Print a table: right / error / silently wrong in %."""
+    names = list(next(iter(table.counts.values())))
+    print(f"\n{title}: right / error / silently wrong, %\n{'':34}{'n':>5}" + "".join(f"{name:>20}" for name in names))
+    for row_name in sorted(table.counts):
+        cells = (" / ".join(f"{table.percent(row_name, name, mark):.0f}" for mark in MARKS) for name in names)
+        total = sum(table.counts[row_name][names[0]].values())
+        print(f"{row_name[:34]:34}{total:5}" + "".join(f"{cell:>20}" for cell in cells))
+
+
+def failures(malformed: Table, corrupted: Table, labels: Table) -> list[str]:
+    """Return which targets are missed."""
+    missed: list[str] = []
+    for name, by_reader in corrupted.counts.items():
+        others = [other for other in by_reader if other != OURS]
+        best = max(corrupted.percent(name, other, "right") for other in others)
+        if corrupted.percent(name, OURS, "right") < best:
+            missed.append(f"{name}: another parser is right more often")
+        if "TRUNC" in name and corrupted.counts[name][OURS]["silent"]:
+            missed.append(f"{name}: a cut text was read silently")
+    if (silent := overall(malformed, corrupted)["silent"]) > 2:
+        missed.append(f"silently wrong: {silent:.1f} % > 2 %")
+    if labels.percent("all", OURS, "right") < 70 or labels.percent("all", OURS, "silent") > 4:
+        missed.append("labels in prose: below 70 % right or above 4 % wrong")
+    return missed
+
+
+def overall(*tables: Table) -> dict[str, float]:
+    """Return our share of each mark over all rows that are not disputed, in %."""
+    counted = dict.fromkeys(MARKS, 0)
+    for table in tables:
+        for name, by_reader in table.counts.items():
+            for mark in MARKS:
+                counted[mark] += 0 if "disputed" in name else by_reader[OURS][mark]
+    total = max(1, sum(counted.values()))
+    return {mark: 100 * count / total for mark, count in counted.items()}
+
+
+def _malformed_name(row: dict[str, Any]) -> str:
+    if row.get("disputed"):
+        return "disputed"
+    typed = "typed" if row["target_schema"] else "any"
+    return f"{row['source'].rpartition('/')[2][:20]} {row['kind']} {typed}"
+
+
+def main() -> int:
+    """Measure, print, and with --check return 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
+    parser.add_argument("--check", action="store_true", help="exit with 1 if a target is missed")
+    parser.add_argument("--show", action="store_true", help="also print each text that we do not read right")
+    options = parser.parse_args()
+    started = time.perf_counter()
+    found = readers()
+    malformed = measure_texts(options.data / "malformed_cases.jsonl", _malformed_name, found)
+    corrupted = measure_texts(options.data / "corrupted_outputs.jsonl", lambda row: row["mutation"], found)
+    labels = measure_labels(options.data / "replay_sib200.jsonl")
+    tables = {"malformed": malformed, "corrupted": corrupted, "labels in prose": labels}
+    total, missed = overall(malformed, corrupted), failures(malformed, corrupted, labels)
+    if options.json:
+        print(json.dumps({"overall": total, "missed": missed, **{k: t.counts for k, t in tables.items()}}))
+    else:
+        for title, table in tables.items():
+            show(title, table)
+            for wrong in table.wrong if options.show else ():
+                print(json.dumps(wrong, ensure_ascii=False))
+        figures = ", ".join(f"{mark} {share:.1f} %" for mark, share in total.items())
+        print(f"\noverall (malformed and corrupted): {figures}; {time.perf_counter() - started:.0f} s")
+        print("not measured here: BAML (needs a generated client)" + ("" if "dspy" in found else ", DSPy (not installed)"))
+        print("targets: " + ("all met" if not missed else "; ".join(missed)))
+    return 1 if options.check and missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

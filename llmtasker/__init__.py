@@ -1,0 +1,172 @@
+"""llmtasker: declare LLM text tasks as Pydantic signatures and run them in bulk on private data.
+
+The public names are loaded when they are first used: importing the package loads no vendor SDK.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
+    from llmtasker.compiler import Program, compile_program
+    from llmtasker.completion import Completion, Request, ToolCall, Transport, Usage
+    from llmtasker.errors import (
+        AuthenticationError,
+        BadRequestError,
+        BadResponseError,
+        BudgetError,
+        CallError,
+        CallTimeoutError,
+        ConfigurationError,
+        ContextLengthError,
+        FilteredError,
+        InputError,
+        InvalidOutputError,
+        ItemError,
+        LLMTaskerError,
+        NetworkError,
+        NotFoundError,
+        NotRunError,
+        OutputError,
+        RateLimitError,
+        RefusedError,
+        RejectedError,
+        ServerError,
+        SignatureError,
+        TransientError,
+        TruncatedError,
+    )
+    from llmtasker.item import Item
+    from llmtasker.llm import LLM
+    from llmtasker.pace import RateLimit
+    from llmtasker.preview import Preview
+    from llmtasker.prices import Prices
+    from llmtasker.progress import Progress
+    from llmtasker.results import Results
+    from llmtasker.retry import Retry
+    from llmtasker.signature import InputField, OutputField, Signature
+    from llmtasker.task import Task
+
+__all__ = [
+    "LLM",
+    "AuthenticationError",
+    "BadRequestError",
+    "BadResponseError",
+    "BudgetError",
+    "CacheWarning",
+    "CallError",
+    "CallTimeoutError",
+    "Completion",
+    "ConfigurationError",
+    "ContextLengthError",
+    "DiskCache",
+    "FilteredError",
+    "InputError",
+    "InputField",
+    "InvalidOutputError",
+    "Item",
+    "ItemError",
+    "LLMTaskerError",
+    "MemoryCache",
+    "NetworkError",
+    "NotFoundError",
+    "NotRunError",
+    "OutputError",
+    "OutputField",
+    "Preview",
+    "Prices",
+    "Program",
+    "Progress",
+    "RateLimit",
+    "RateLimitError",
+    "RefusedError",
+    "RejectedError",
+    "Request",
+    "Results",
+    "Retry",
+    "ServerError",
+    "Signature",
+    "SignatureError",
+    "Task",
+    "ToolCall",
+    "TransientError",
+    "Transport",
+    "TruncatedError",
+    "Usage",
+    "compile_program",
+]
+
+_HOMES = {
+    "cache": (
+        "CacheWarning",
+        "DiskCache",
+        "MemoryCache",
+    ),
+    "compiler": (
+        "Program",
+        "compile_program",
+    ),
+    "completion": (
+        "Completion",
+        "Request",
+        "ToolCall",
+        "Transport",
+        "Usage",
+    ),
+    "errors": (
+        "AuthenticationError",
+        "BadRequestError",
+        "BadResponseError",
+        "BudgetError",
+        "CallError",
+        "CallTimeoutError",
+        "ConfigurationError",
+        "ContextLengthError",
+        "FilteredError",
+        "InputError",
+        "InvalidOutputError",
+        "ItemError",
+        "LLMTaskerError",
+        "NetworkError",
+        "NotFoundError",
+        "NotRunError",
+        "OutputError",
+        "RateLimitError",
+        "RefusedError",
+        "RejectedError",
+        "ServerError",
+        "SignatureError",
+        "TransientError",
+        "TruncatedError",
+    ),
+    "item": ("Item",),
+    "llm": ("LLM",),
+    "pace": ("RateLimit",),
+    "preview": ("Preview",),
+    "prices": ("Prices",),
+    "progress": ("Progress",),
+    "results": ("Results",),
+    "retry": ("Retry",),
+    "signature": (
+        "InputField",
+        "OutputField",
+        "Signature",
+    ),
+    "task": ("Task",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

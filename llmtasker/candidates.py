@@ -1,0 +1,223 @@
+"""Where in a text an answer may stand: strict JSON, and the pieces of prose that look like JSON.
+
+Nothing is mended here and no type is known. All loops are bounded, for a text may be hostile.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+MAX_SCANNED = 1_000_000
+"""Characters; a longer text is read only if it is JSON as a whole."""
+
+MAX_DEPTH = 100
+"""Nesting of brackets beyond which a text is not looked into."""
+
+MAX_PIECES = 200
+"""Bracketed pieces of one text that are looked at."""
+
+_REASONING = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis"
+_REASONING_OPENS = re.compile(rf"\s*<({_REASONING})>", re.IGNORECASE)
+_REASONING_CLOSES = re.compile(rf"</(?:{_REASONING})>", re.IGNORECASE)
+_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_MARK = re.compile(r'[{}\[\]"]')
+_LOOSE_MARK = re.compile(r"[{}\[\]\"']")
+_OPENING = re.compile(r"[{\[]")
+_LOOSE_END = {
+    quote: re.compile(rf"[^{quote}\\]*+(?:\\.[^{quote}\\]*+)*+{quote}(?=\s*(?:[,:}}\]]|$))", re.DOTALL)
+    for quote in "\"'"
+}
+_JSON_OPENING = re.compile(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
+_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
+_MORE_MEMBERS = re.compile(r'\s*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
+_PAIRS = {"{": "}", "[": "]"}
+
+
+class NotStrictError(ValueError):
+    """JSON that may not be trusted: a key twice with two values, NaN, Infinity, a number out of range."""
+
+
+class TooComplexError(ValueError):
+    """The text is nested too deep, or has too many pieces, to be looked into."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        for key, value in pairs:
+            if made[key] != value or type(made[key]) is not type(value):
+                raise NotStrictError(f"the key {key[:40]!r} stands there twice, with different values")
+    return made
+
+
+def _constant(name: str) -> Any:
+    raise NotStrictError(f"{name} is no JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if number in (float("inf"), float("-inf")):
+        raise NotStrictError(f"the number {text[:40]} is out of range")
+    return number
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_RAW_CONTROLS = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, strict=False)
+
+
+def parse(text: str, *, raw_controls: bool = False) -> Any:
+    """Return the JSON value of a text.
+
+    Stricter than `json.loads`: keys that differ in value, NaN, Infinity and floats out of range are errors.
+    `raw_controls` allows line breaks and tabs inside strings.
+
+    Raises:
+        NotStrictError: it is JSON, but not to be trusted.
+        ValueError: it is no JSON, or an integer has thousands of digits.
+        RecursionError: it is nested too deep.
+    """
+    return (_RAW_CONTROLS if raw_controls else _STRICT).decode(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the text in brackets: `text[start:end]`.
+
+    `value` is what it says where it is strict JSON (`parsed`). `fenced` tells whether it stands in a closed code
+    fence, `closed` whether its first bracket is closed; if not, it reaches to the end of the fence or text.
+    """
+
+    start: int
+    text: str
+    parsed: bool
+    closed: bool
+    fenced: bool = False
+    value: Any = None
+
+
+def after_reasoning(text: str) -> str | None:
+    """Return what stands behind the reasoning block (`<think>` and its like), or None where that never ends."""
+    rest = text
+    while opening := _REASONING_OPENS.match(rest):
+        closing = re.compile(rf"</{opening[1]}>", re.IGNORECASE).search(rest, opening.end())
+        if closing is None:
+            return None
+        rest = rest[closing.end() :]
+    # Some chat templates swallow the opening tag. Inside JSON the tag would be part of a string.
+    head = _OPENING.search(rest)
+    for closing in _REASONING_CLOSES.finditer(rest):
+        if head is None or closing.start() < head.start() or not _STRING.search(rest, head.start(), closing.end()):
+            return rest[closing.end() :]
+    return rest
+
+
+def fenced(text: str) -> list[str]:
+    """Return the contents of the closed code fences."""
+    return [match[2] for match in _FENCE.finditer(text)]
+
+
+def _closing(text: str, start: int, *, loose: bool = False) -> int | None:
+    """Return the index behind the bracket that closes the one at `start`, or None.
+
+    Brackets in strings don't count. `loose` also knows single quotes, and takes a quote for the end of a string
+    only where JSON could go on behind it: so quotes inside a string are seen through.
+    """
+    expected: list[str] = []
+    index = start
+    marks = _LOOSE_MARK if loose else _MARK
+    while mark := marks.search(text, index):
+        char = mark[0]
+        index = mark.end()
+        if char in "\"'":
+            if char == "'" and text[: mark.start()].rstrip()[-1:] not in ("{", "[", ",", ":"):
+                continue
+            string = _LOOSE_END[char].match(text, index) if loose else _STRING.match(text, mark.start())
+            if string is None and loose:
+                string = _loose_string(text, index, char)
+            if string is None:
+                return None
+            index = string.end()
+        elif char in "{[":
+            expected.append(_PAIRS[char])
+            if len(expected) > MAX_DEPTH:
+                raise TooComplexError(f"brackets are nested deeper than {MAX_DEPTH}")
+        elif expected[-1] != char and not loose:
+            return None
+        elif char in expected:
+            # Loosely, brackets that were forgotten inside are closed by the one around them.
+            while expected.pop() != char:
+                pass
+            if not expected:
+                return index
+    return None
+
+
+def _loose_string(text: str, index: int, quote: str) -> re.Match[str] | None:
+    return re.compile(rf"{quote}(?=\s*(?:[,:}}\]]|$))").search(text, index)
+
+
+def open_brackets(text: str) -> str | None:
+    """Return the brackets that would close a cut JSON text, or None where it is cut inside a string or is no JSON."""
+    expected: list[str] = []
+    index = 0
+    while mark := _MARK.search(text, index):
+        index = mark.end()
+        if mark[0] == '"':
+            string = _STRING.match(text, mark.start())
+            if string is None:
+                return None
+            index = string.end()
+        elif mark[0] in _PAIRS:
+            expected.append(_PAIRS[mark[0]])
+            if len(expected) > MAX_DEPTH:
+                return None
+        elif not expected or expected.pop() != mark[0]:
+            return None
+    return "".join(reversed(expected))
+
+
+def pieces(text: str) -> Iterator[Piece]:
+    """Yield the bracketed pieces of a text in order, the outermost only.
+
+    Raises:
+        TooComplexError: there are too many, or they are nested too deep.
+    """
+    index, found = 0, 0
+    fences = [match.span(2) for match in _FENCE.finditer(text)]
+    while opening := _OPENING.search(text, index):
+        found += 1
+        if found > MAX_PIECES:
+            raise TooComplexError(f"there are more than {MAX_PIECES} pieces in brackets")
+        piece = _piece(text, opening.start(), fences)
+        if piece is None:
+            index = opening.end()
+            continue
+        yield piece
+        index = piece.start + len(piece.text)
+
+
+def _piece(text: str, start: int, fences: list[tuple[int, int]]) -> Piece | None:
+    fence_end = next((end for begin, end in fences if begin <= start < end), None)
+    in_fence = fence_end is not None
+    try:
+        value, end = _STRICT.raw_decode(text, start)
+    except RecursionError:
+        raise TooComplexError("brackets are nested too deep") from None
+    except ValueError:
+        pass
+    else:
+        if not _MORE_MEMBERS.match(text, end):
+            return Piece(start, text[start:end], parsed=True, closed=True, fenced=in_fence, value=value)
+    region = text if fence_end is None else text[:fence_end]
+    closing = _closing(region, start) or _closing(region, start, loose=True)
+    if closing is not None and not _MORE_MEMBERS.match(region, closing):
+        return Piece(start, text[start:closing], parsed=False, closed=True, fenced=in_fence)
+    if closing is None and not _JSON_OPENING.match(text, start):
+        return None
+    # A bracket too many, or one too few: up to the end, for the mender.
+    rest = region[start:].rstrip()
+    return Piece(start, rest, parsed=False, closed=closing is not None, fenced=in_fence)

@@ -1,0 +1,1 @@
+"""What `llmtasker demo` runs: a signature with its examples, and customer messages with their gold labels."""

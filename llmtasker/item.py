@@ -1,0 +1,134 @@
+"""Item: what came of an input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic_core import to_jsonable_python
+
+from llmtasker.completion import NO_USAGE, Message, Request, Usage
+from llmtasker.errors import ItemError, snippet
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Item(Generic[T]):
+    """What came of one input: either an `output` or an `error`.
+
+    `raw` is the text of the last answer, `repairs` the liberties taken to read it. `usage` counts the tokens of
+    all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown.
+    `latency` is the time in seconds from the first call to the end. A `cached` item cost no call.
+    """
+
+    input: Any
+    output: T | None = None
+    raw: str | None = None
+    error: ItemError | None = None
+    reasoning: str | None = None
+    repairs: tuple[str, ...] = ()
+    usage: Usage = NO_USAGE
+    cost: float | None = None
+    latency: float = 0.0
+    attempts: int = 0
+    cached: bool = False
+    request: Request | None = field(default=None, compare=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is an output."""
+        return self.error is None
+
+    @property
+    def repaired(self) -> bool:
+        """Whether liberties were taken to read the answer; `repairs` lists them."""
+        return bool(self.repairs)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The messages that were sent first for this item; empty where nothing was to be sent."""
+        return self.request.messages if self.request else []
+
+    def raise_for_error(self) -> Item[T]:
+        """Raise the error, if there is one; else return the item.
+
+        Raises:
+            ItemError: what went wrong.
+        """
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the item as JSON values, without its messages; `from_dict` reads them."""
+        return {
+            "input": _jsonable(self.input),
+            "output": _jsonable(self.output),
+            "raw": self.raw,
+            "error": self.error.to_dict() if self.error else None,
+            "reasoning": self.reasoning,
+            "repairs": list(self.repairs),
+            "usage": self.usage.to_dict(),
+            "cost": self.cost,
+            "latency": self.latency,
+            "attempts": self.attempts,
+            "cached": self.cached,
+        }
+
+    def to_json(self) -> str:
+        """Return the item as one line of JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], output_type: Any = None) -> Item[T]:
+        """Return the item that `to_dict` described.
+
+        With `output_type` (a signature, `str` …) the output is validated; without it stays JSON values.
+
+        Raises:
+            pydantic.ValidationError: the output does not fit `output_type`.
+        """
+        output = data.get("output")
+        if output is not None and output_type is not None:
+            output = TypeAdapter(output_type).validate_python(output)
+        error = data.get("error")
+        return cls(
+            **{name: data[name] for name in _PLAIN if name in data},
+            output=output,
+            error=ItemError.from_dict(error) if error else None,
+            repairs=tuple(data.get("repairs", ())),
+            usage=Usage(**data.get("usage", {})),
+        )
+
+    @classmethod
+    def from_json(cls, text: str | bytes, output_type: Any = None) -> Item[T]:
+        """Return the item that `to_json` wrote; see `from_dict`."""
+        return cls.from_dict(json.loads(text), output_type)
+
+    def __repr__(self) -> str:
+        came = f"error={self.error.code}: {snippet(self.error)}" if self.error else f"output={snippet(self.output, 80)}"
+        notes = [name for name in ("cached", "repaired") if getattr(self, name)]
+        return f"Item({', '.join([f'input={_short(self.input)}', came, *notes])})"
+
+
+_PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
+
+
+def _jsonable(value: Any) -> Any:
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    # NaN is no JSON; what has no form of its own is shown as text.
+    return to_jsonable_python(value, inf_nan_mode="constants", fallback=_short)
+
+
+def _short(value: Any) -> str:
+    try:
+        return snippet(repr(value), 60)
+    except Exception:  # noqa: BLE001 - __repr__ of a foreign object may raise anything
+        return f"a {type(value).__name__}"

@@ -1,0 +1,311 @@
+"""LLM: a named endpoint with its settings, cache and pace."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from llmtasker.cache import Store, open_cache
+from llmtasker.completion import Settings, Transport, Usage
+from llmtasker.dialect import Dialect
+from llmtasker.errors import ConfigurationError, ItemError
+from llmtasker.flights import Flights
+from llmtasker.pace import Pace, RateLimit
+from llmtasker.prices import Prices, listed_cost
+from llmtasker.retry import Retry
+
+_WAYS = """Three ways to go on:
+  llm="offline"                          the built-in baseline, no language model: to try things out
+  llm="ollama/qwen3" or "http://host:8000/v1#model"    an endpoint of your own
+  llm="openai/gpt-4.1-mini" or "azure/<deployment>"    with the key in the environment
+The variable LLMTASKER_LLM sets the default."""
+
+_AZURE_VERSION = "2024-10-21"  # the newest version that Microsoft calls stable
+_LOCAL = {"ollama": "http://localhost:11434/v1", "vllm": "http://localhost:8000/v1"}
+
+
+class LLM:
+    """A language model at an endpoint, with the settings that every call has.
+
+    Tasks that share an LLM share its cache, its pace and its connections.
+
+    Args:
+        model: "openai/…", "azure/<deployment>", "ollama/…", "vllm/…", "http://host:port/v1#model", "offline";
+            or the name of the model alone, where `base_url`, `client` or `transport` says where it is.
+        base_url: the endpoint, up to and including "/v1".
+        api_key: its key; else from OPENAI_API_KEY, AZURE_OPENAI_API_KEY or LLMTASKER_API_KEY (other endpoints).
+        client: an OpenAI, AsyncOpenAI, AzureOpenAI or instructor client to send with.
+        transport: any other Transport.
+        temperature, top_p, seed, stop: sent as they are; None: not sent.
+        max_tokens: the most tokens of an answer; None: the endpoint's own limit.
+        timeout: seconds for a whole call, from the first byte out to the last byte in.
+        headers: HTTP headers of every call. extra_body: more fields of the request body.
+        cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`.
+        rate_limit: what the endpoint allows per minute; None: learned from its answers.
+        max_concurrency: calls in flight at most, over all tasks and threads.
+        retry: how calls that failed for now are repeated.
+        prices: own prices; None: the list of genai-prices (extra `[prices]`).
+
+    Raises:
+        ConfigurationError: the model or its endpoint can't be made out, or a key is missing.
+
+    >>> LLM("offline")
+    LLM('offline')
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        base_url: str | None = None,
+        api_key: str | None = None,
+        api_version: str | None = None,
+        client: Any = None,
+        transport: Transport | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        top_p: float | None = None,
+        seed: int | None = None,
+        stop: str | list[str] | None = None,
+        timeout: float = 60.0,
+        headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, Any] | None = None,
+        cache: bool | str | os.PathLike[str] | Store | None = True,
+        rate_limit: RateLimit | None = None,
+        max_concurrency: int | None = None,
+        retry: Retry | None = None,
+        prices: Prices | None = None,
+    ) -> None:
+        if not timeout > 0:
+            raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        sent = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop}
+        self._fields = {name: value for name, value in sent.items() if value is not None}
+        self._fields |= dict(sorted((extra_body or {}).items()))
+        self._max_tokens = max_tokens
+        self._timeout = timeout
+        self._cache = cache
+        self._prices = prices
+        self._lock = threading.RLock()
+        self.pace = Pace(rate_limit, max_concurrency=max_concurrency)
+        self.retry = retry or Retry()
+        self.dialect = Dialect()
+        self.flights: Flights[Any] = Flights()
+        if transport is not None:
+            self._model: str | None = model or getattr(transport, "model", None) or "default"
+            self._connect: Callable[[], Transport] = lambda: transport
+        elif client is not None:
+            self._model, self._connect = _of_client(model or os.environ.get("LLMTASKER_MODEL"), client)
+        else:
+            self._model, self._connect = _of_name(
+                model or os.environ.get("LLMTASKER_LLM", ""), base_url, api_key, api_version, headers
+            )
+
+    @classmethod
+    def of(cls, llm: Any = None, **settings: Any) -> LLM:
+        """Return an LLM for whatever names or is one; `settings` as in `LLM(...)`.
+
+        `llm` is an LLM, a name, an OpenAI, AsyncOpenAI, AzureOpenAI or instructor client, a LangChain chat model,
+        a Transport, or None for what LLMTASKER_LLM names.
+
+        Raises:
+            ConfigurationError: it is none of these, or not enough to go by.
+        """
+        if isinstance(llm, LLM):
+            if settings:
+                raise ConfigurationError("this is an LLM already: give its settings where it is made.")
+            return llm
+        if llm is None or isinstance(llm, str):
+            return cls(llm, **settings)
+        if _descends(llm, "langchain_core", "BaseChatModel"):
+            from llmtasker.transports.langchain import LangChainTransport
+
+            return cls(transport=LangChainTransport(llm), **settings)
+        if isinstance(llm, Transport):
+            return cls(transport=llm, **settings)
+        return cls(client=llm, **settings)
+
+    @cached_property
+    def transport(self) -> Transport:
+        """The way to the endpoint; connected at first use."""
+        with self._lock:
+            return self._connect()
+
+    @cached_property
+    def model(self) -> str:
+        """The name of the model; of a client that was given without one, the only one that its endpoint lists.
+
+        Raises:
+            ConfigurationError: the endpoint lists several.
+        """
+        return self._model or _only_model(self.transport)
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What every request of this LLM has."""
+        return Settings(
+            endpoint=self.transport.endpoint,
+            body={"model": self.model, **self._fields},
+            limits={} if self._max_tokens is None else {"max_tokens": self._max_tokens},
+            timeout=self._timeout,
+        )
+
+    @cached_property
+    def store(self) -> Store | None:
+        """The cache; None: there is none."""
+        return open_cache(self._cache)
+
+    @cached_property
+    def _price(self) -> Callable[[Usage], float | None]:
+        return self._prices.cost if self._prices else listed_cost(self.settings.endpoint, self.model)
+
+    def cost(self, usage: Usage) -> float | None:
+        """Return what some tokens cost in US dollars (or in the currency of own prices); None: unknown."""
+        return self._price(usage)
+
+    def close(self) -> None:
+        """Close the connections that blocking calls opened."""
+        self.transport.close()
+
+    async def aclose(self) -> None:
+        """Close the connections that were opened in the running event loop."""
+        await self.transport.aclose()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        # Never the base URL as it was given: it may hold a password.
+        return f"LLM({self._model!r})" if self._model else "LLM(client=…)"
+
+
+def _descends(thing: object, package: str, *names: str) -> bool:
+    """Return whether an object is of one of these classes, without importing their package."""
+    return any(kind.__name__ in names and kind.__module__.split(".")[0] == package for kind in type(thing).__mro__)
+
+
+def _of_client(model: str | None, client: Any) -> tuple[str | None, Callable[[], Transport]]:
+    if _descends(client, "instructor", "Instructor", "AsyncInstructor"):
+        model = model or client.kwargs.get("model")
+        client = client.client
+    if not _descends(client, "openai", "OpenAI", "AsyncOpenAI"):
+        raise ConfigurationError(
+            f"a {type(client).__module__}.{type(client).__name__} is no LLM: give a name such as "
+            '"openai/gpt-4.1-mini", an OpenAI or instructor client, a LangChain chat model, or a Transport.'
+        )
+    # An Azure client that was made for one deployment has it in its URL.
+    model = model or getattr(client, "_azure_deployment", None)
+
+    def connect() -> Transport:
+        from llmtasker.transports.openai import OpenAITransport
+
+        return OpenAITransport(client)
+
+    return model, connect
+
+
+def _of_name(
+    name: str, base_url: str | None, api_key: str | None, api_version: str | None, headers: Mapping[str, str] | None
+) -> tuple[str | None, Callable[[], Transport]]:
+    if not name and base_url is None:
+        raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}")
+    if name == "offline":
+        from llmtasker.transports.offline import MODEL, OfflineTransport
+
+        return MODEL, OfflineTransport
+    provider, _, rest = name.partition("/")
+    if name.startswith(("http://", "https://")):
+        base_url, _, rest = name.partition("#")
+        return rest or None, _at_url(base_url, api_key, headers)
+    if provider in _LOCAL and rest:
+        return rest, _at_url(base_url or _local_url(provider), api_key, headers)
+    if base_url is not None:
+        return name or None, _at_url(base_url, api_key, headers)
+    if provider == "azure" and rest:
+        return rest, _at_azure(api_key, api_version, headers)
+    if provider == "openai" and rest:
+        key = api_key or _key("OPENAI_API_KEY", name)
+        return rest, _at_url(os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1", key, headers)
+    raise ConfigurationError(
+        f"it is not clear where the model {name!r} is: give base_url=…, or a name with its place. {_WAYS}"
+    )
+
+
+def _key(variable: str, name: str) -> str:
+    key = os.environ.get(variable)
+    if not key:
+        raise ConfigurationError(f"{name!r} needs a key: set {variable}, or give api_key=…. {_WAYS}")
+    return key
+
+
+def _local_url(provider: str) -> str:
+    host = os.environ.get("OLLAMA_HOST", "") if provider == "ollama" else ""
+    if not host:
+        return _LOCAL[provider]
+    return f"{host if '://' in host else f'http://{host}'}".rstrip("/").removesuffix("/v1") + "/v1"
+
+
+def _at_url(base_url: str, api_key: str | None, headers: Mapping[str, str] | None) -> Callable[[], Transport]:
+    if urlsplit(base_url).scheme not in {"http", "https"}:
+        raise ConfigurationError(
+            'base_url must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
+        )
+    # The key of OpenAI goes to OpenAI only, never to another host.
+    host = urlsplit(base_url).hostname or ""
+    variable = "OPENAI_API_KEY" if host.endswith(".openai.com") else "LLMTASKER_API_KEY"
+    key = api_key or os.environ.get(variable) or "none"
+
+    def connect() -> Transport:
+        from llmtasker.transports.openai import connect
+
+        return connect(base_url, key, headers)
+
+    return connect
+
+
+def _at_azure(
+    api_key: str | None, api_version: str | None, headers: Mapping[str, str] | None
+) -> Callable[[], Transport]:
+    endpoint = os.environ.get("AZURE_OPENAI_ENDPOINT")
+    if not endpoint:
+        raise ConfigurationError(
+            '"azure/…" needs the variable AZURE_OPENAI_ENDPOINT (https://<resource>.openai.azure.com).'
+        )
+    if not (api_key or os.environ.get("AZURE_OPENAI_API_KEY") or os.environ.get("AZURE_OPENAI_AD_TOKEN")):
+        raise ConfigurationError(
+            '"azure/…" needs a key: set AZURE_OPENAI_API_KEY, or give api_key=… or client=AzureOpenAI(…).'
+        )
+    named = os.environ.get("OPENAI_API_VERSION") or os.environ.get("AZURE_OPENAI_API_VERSION")
+
+    def connect() -> Transport:
+        from llmtasker.transports.openai import connect_azure
+
+        return connect_azure(endpoint, api_key, api_version or named or _AZURE_VERSION, headers)
+
+    return connect
+
+
+def _only_model(transport: Transport) -> str:
+    listed = getattr(transport, "models", None)
+    try:
+        names: list[str] = listed() if listed else []
+    except ItemError:
+        names = []  # many servers of one model have no list, and take any name
+    if len(names) > 1:
+        raise ConfigurationError(
+            f"which model? The endpoint has {len(names)}, such as {', '.join(names[:5])}: give "
+            "LLM.of(client, model=…) or set LLMTASKER_MODEL."
+        )
+    return names[0] if names else "default"

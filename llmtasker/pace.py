@@ -1,0 +1,318 @@
+"""Pace: when the next call may leave, shared by everything that uses one LLM."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmtasker.throttle import Meter, Throttle, limits_from_headers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+LONGEST_TIMER = 0.5
+"""Seconds after which the first in the queue looks again: the rate may have changed while it slept."""
+
+# The states of a ticket, in the order in which it goes through them.
+_NEW, _QUEUED, _LEFT, _ENDED = range(4)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """What an endpoint allows per minute; None: not limited, or not known.
+
+    Calls leave evenly spread, 3 % below the limit: an endpoint that counts per second
+    instead of per minute has nothing to refuse either.
+
+    >>> RateLimit(requests=1200, tokens=200_000)
+    RateLimit(requests=1200, tokens=200000)
+    """
+
+    requests: float | None = None
+    tokens: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in (("requests", self.requests), ("tokens", self.tokens)):
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} per minute must be a number above 0, not {value!r}")
+
+
+class Pace:
+    """When the next call may leave: one queue, first come first served, for all threads and event loops.
+
+    Without a `limit` it is learned: from `x-ratelimit-*` headers, else from refusals (429). Nothing here
+    waits or does I/O: a `Ticket` says how long to wait. `clock` returns seconds and never goes back.
+
+    >>> pace = Pace(RateLimit(requests=60), clock=lambda: 0.0)
+    >>> first, second = pace.ticket(), pace.ticket()
+    >>> first.poll() is None        # it may leave
+    True
+    >>> second.poll()               # 0.5 s at most, then ask again
+    0.5
+    >>> first.done()
+    """
+
+    def __init__(
+        self,
+        limit: RateLimit | None = None,
+        *,
+        max_concurrency: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if max_concurrency is not None and max_concurrency < 1:
+            raise ValueError(f"max_concurrency counts calls, so at least 1, not {max_concurrency}")
+        self.limit = limit
+        self.max_concurrency = max_concurrency
+        self._clock = clock
+        now = clock()
+        self._throttle = Throttle(now, most=math.inf if max_concurrency is None else max_concurrency)
+        self._learns = limit is None
+        self._requests = Meter(limit.requests / 60, now) if limit and limit.requests else None
+        self._tokens = Meter(limit.tokens / 60, now) if limit and limit.tokens else None
+        self._tokens_reserved = 0.0
+        self._token_ratio = 1.0
+        self._lock = threading.Lock()
+        self._queue: deque[Ticket] = deque()
+        self._waiting = 0
+        self._in_flight = 0
+        # Whether the first in the queue sleeps on a timer: it alone does, everybody else waits for a future.
+        self._timed = False
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that have left and are not finished."""
+        return self._in_flight
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for their turn: for the limit, or for a call in flight to finish."""
+        return self._waiting
+
+    @property
+    def rate(self) -> float | None:
+        """Calls per second that leave at most; None: no limit of requests is known."""
+        with self._lock:
+            now = self._clock()
+            rates = [self._throttle.rate(now), self._requests.rate if self._requests else None]
+        return min((rate for rate in rates if rate is not None), default=None)
+
+    @property
+    def held(self) -> float:
+        """Seconds until the endpoint may be asked again after a refusal; 0: now."""
+        return max(0.0, self._throttle.hold_until - self._clock())
+
+    @property
+    def stalled(self) -> float:
+        """Seconds since the endpoint began to refuse everything; 0: the last it did was to answer."""
+        since = self._throttle.refusing_since
+        return 0.0 if since is None else self._clock() - since
+
+    def ticket(self, tokens: int = 0) -> Ticket:
+        """Return the ticket of one call that will use about `tokens`, input and output together."""
+        return Ticket(self, tokens)
+
+    # Everything below runs under the lock. Futures are set after it is released: their callbacks are others' code.
+
+    def _wait(self, now: float) -> float | None:
+        """Return the seconds until a call may leave; None: not before another one is finished."""
+        wait = self._throttle.wait(now, self._in_flight)
+        if wait is not None:
+            if self._requests is not None:
+                wait = max(wait, self._requests.wait(now))
+            if self._tokens is not None:
+                wait = max(wait, self._tokens.wait(now))
+        return wait
+
+    def _leave(self, ticket: Ticket, now: float) -> None:
+        ticket.state = _LEFT
+        ticket.sent_at = now
+        ticket.epoch = self._throttle.epoch
+        ticket.number = self._throttle.sent(now)
+        self._in_flight += 1
+        if self._requests is not None:
+            self._requests.take(1.0)
+        if self._tokens is not None:
+            ticket.reserved = ticket.tokens * self._token_ratio
+            self._tokens.take(ticket.reserved)
+            self._tokens_reserved += ticket.reserved
+
+    def _pump(self, now: float, asking: Ticket | None = None) -> tuple[list[Future[None]], float | None]:
+        """Let all leave that may; return whom to wake, and the wait of the first one that may not."""
+        woken: list[Future[None]] = []
+        wait: float | None = None
+        while self._queue:
+            head = self._queue[0]
+            if head.state != _QUEUED:
+                self._queue.popleft()
+                continue
+            if self._timed and head is not asking:
+                break
+            self._timed = False
+            wait = self._wait(now)
+            if wait is None:
+                break
+            if wait > 0.0:
+                self._timed = True
+                # It waited for its turn; now it has to poll again to learn of the timer.
+                if head.future is not None:
+                    woken.append(head.future)
+                    head.future = None
+                break
+            self._queue.popleft()
+            self._waiting -= 1
+            self._leave(head, now)
+            if head.future is not None:
+                woken.append(head.future)
+                head.future = None
+        return woken, wait
+
+    def poll(self, ticket: Ticket) -> float | Future[None] | None:
+        woken: list[Future[None]] = []
+        answer: float | Future[None] | None = None
+        with self._lock:
+            now = self._clock()
+            if ticket.state == _NEW:
+                if not self._waiting and self._wait(now) == 0.0:
+                    self._leave(ticket, now)
+                else:
+                    ticket.state = _QUEUED
+                    self._queue.append(ticket)
+                    self._waiting += 1
+            if ticket.state == _QUEUED:
+                woken, wait = self._pump(now, ticket)
+                if ticket.state == _QUEUED:
+                    if self._timed and self._queue[0] is ticket and wait is not None:
+                        answer = min(wait, LONGEST_TIMER)
+                    else:
+                        if ticket.future is None or ticket.future.cancelled():
+                            ticket.future = Future()
+                        answer = ticket.future
+            elif ticket.state == _ENDED:
+                raise RuntimeError("this call is finished: take a new ticket for the next one")
+        _wake(woken)
+        return answer
+
+    def _end(self, ticket: Ticket) -> bool:
+        """Take a ticket out of wherever it is; return whether its call had left."""
+        state, ticket.state = ticket.state, _ENDED
+        if state == _LEFT:
+            self._in_flight -= 1
+            self._tokens_reserved -= ticket.reserved
+            self._throttle.ended(ticket.epoch)
+            return True
+        if state == _QUEUED:
+            self._waiting -= 1
+            if self._queue[0] is ticket:
+                self._timed = False
+        return False
+
+    def done(self, ticket: Ticket, used: int | None, limits: Mapping[str, str] | None) -> None:
+        """Take note that a call was answered (`Ticket.done`)."""
+        with self._lock:
+            now = self._clock()
+            if self._end(ticket):
+                self._throttle.succeeded(now, epoch=ticket.epoch, sent_at=ticket.sent_at, in_flight=self._in_flight + 1)
+                if used is not None:
+                    self._settle(ticket, used)
+                if limits and self._learns:
+                    self._learn(limits, now)
+            woken = self._pump(now)[0] if self._waiting else []
+        _wake(woken)
+
+    def refused(self, ticket: Ticket, retry_after: float | None) -> None:
+        """Take note that the endpoint refused a call (`Ticket.refused`)."""
+        with self._lock:
+            now = self._clock()
+            if self._end(ticket):
+                if self._tokens is not None:
+                    self._tokens.take(-ticket.reserved)
+                self._throttle.refused(
+                    now, epoch=ticket.epoch, number=ticket.number, sent_at=ticket.sent_at, retry_after=retry_after
+                )
+            woken = self._pump(now)[0] if self._waiting else []
+        _wake(woken)
+
+    def failed(self, ticket: Ticket, *, overload: bool) -> None:
+        """Take note that a call failed or was given up (`Ticket.failed`, `Ticket.cancel`)."""
+        with self._lock:
+            if self._end(ticket) and overload:
+                self._throttle.overloaded(ticket.number)
+            woken = self._pump(self._clock())[0] if self._waiting else []
+        _wake(woken)
+
+    def _settle(self, ticket: Ticket, used: int) -> None:
+        """Give back what was reserved too much, and learn how far off the estimates are."""
+        if self._tokens is not None:
+            self._tokens.take(used - ticket.reserved)
+        if ticket.tokens > 0:
+            self._token_ratio += 0.05 * (used / ticket.tokens - self._token_ratio)
+
+    def _learn(self, limits: Mapping[str, str], now: float) -> None:
+        for unit, limit in limits_from_headers(limits).items():
+            ahead = self._in_flight if unit == "requests" else self._tokens_reserved
+            meter = self._requests if unit == "requests" else self._tokens
+            if meter is None:
+                meter = Meter(limit.rate, now)
+                if unit == "requests":
+                    self._requests = meter
+                else:
+                    self._tokens = meter
+            # The calls in flight may be counted already or not; if not, they will be.
+            meter.set(limit.remaining - ahead, limit.rate, now)
+
+
+class Ticket:
+    """One call's permission to leave; every ending frees its place, and only the first ending counts.
+
+    Drive it with `while (hold := ticket.poll()) is not None:` and wait for what it returned.
+    """
+
+    __slots__ = ("_pace", "epoch", "future", "number", "reserved", "sent_at", "state", "tokens")
+
+    def __init__(self, pace: Pace, tokens: int) -> None:
+        self._pace = pace
+        self.tokens = tokens
+        self.reserved = 0.0
+        self.state = _NEW
+        self.future: Future[None] | None = None
+        self.sent_at = 0.0
+        self.epoch = 0
+        self.number = 0
+
+    def poll(self) -> float | Future[None] | None:
+        """Return None: leave now (the call counts as in flight); seconds to wait; or a future to wait for.
+
+        After the wait, poll again. A future may be cancelled: another poll gives another one.
+
+        Raises:
+            RuntimeError: the ticket was used up by `done`, `refused`, `failed` or `cancel`.
+        """
+        return self._pace.poll(self)
+
+    def done(self, usage_tokens: int | None = None, limits: Mapping[str, str] | None = None) -> None:
+        """The call was answered: settle its tokens, and learn from its `x-ratelimit-*` headers."""
+        self._pace.done(self, usage_tokens, limits)
+
+    def refused(self, retry_after: float | None = None) -> None:
+        """The endpoint said 429, and perhaps for how many seconds: everybody waits."""
+        self._pace.refused(self, retry_after)
+
+    def failed(self, *, overload: bool = False) -> None:
+        """The call failed otherwise; `overload`: by a timeout or an error of the endpoint (5xx)."""
+        self._pace.failed(self, overload=overload)
+
+    def cancel(self) -> None:
+        """The call was given up, before or after it left."""
+        self._pace.failed(self, overload=False)
+
+
+def _wake(futures: list[Future[None]]) -> None:
+    for future in futures:
+        # False: its waiter was cancelled meanwhile.
+        if future.set_running_or_notify_cancel():
+            future.set_result(None)

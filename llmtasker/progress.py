@@ -1,0 +1,145 @@
+"""Progress: how far a run is, as a bar (tqdm) or for a callback."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from llmtasker.completion import NO_USAGE, Usage
+from llmtasker.errors import ConfigurationError
+from llmtasker.item import Item
+from llmtasker.pace import Pace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is.
+
+    `rows` are done, of `total` (None: not known): `ok`, `failed`, and `cached` among both. `in_flight` calls are
+    under way and `waiting` ones wait for the limit of the endpoint. `cost` is in US dollars, None when unknown;
+    `seconds` is the time since the start.
+    """
+
+    total: int | None = None
+    rows: int = 0
+    ok: int = 0
+    failed: int = 0
+    cached: int = 0
+    in_flight: int = 0
+    waiting: int = 0
+    usage: Usage = NO_USAGE
+    cost: float | None = 0.0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Rows per second."""
+        return self.rows / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the end at this rate; None: not known."""
+        return None if self.total is None or not self.rate else (self.total - self.rows) / self.rate
+
+
+OnProgress = Callable[[Progress], object]
+
+
+class Reporter:
+    """Counts the items of a run and tells of them, at most every `interval` seconds and at the end."""
+
+    def __init__(
+        self,
+        tell: OnProgress,
+        pace: Pace,
+        total: int | None,
+        *,
+        interval: float = 0.1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tell = tell
+        self._pace = pace
+        self._clock = clock
+        self._interval = interval
+        self._started = self._told = clock()
+        self._now = Progress(total=total)
+        self._rows = self._ok = self._cached = 0
+        self._usage = NO_USAGE
+        self._cost: float | None = 0.0
+
+    def saw(self, item: Item[Any]) -> None:
+        """Count an item."""
+        self._rows += 1
+        self._ok += item.ok
+        self._cached += item.cached
+        if item.attempts:
+            self._usage += item.usage
+            self._cost = None if self._cost is None or item.cost is None else self._cost + item.cost
+        if self._clock() - self._told >= self._interval:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell how far the run is now."""
+        self._told = self._clock()
+        self._now = replace(
+            self._now,
+            rows=self._rows,
+            ok=self._ok,
+            failed=self._rows - self._ok,
+            cached=self._cached,
+            in_flight=self._pace.in_flight,
+            waiting=self._pace.waiting,
+            usage=self._usage,
+            cost=self._cost,
+            seconds=self._told - self._started,
+        )
+        self._tell(self._now)
+
+
+class Bar:
+    """A bar of tqdm on stderr, in a terminal or a notebook."""
+
+    def __init__(self, total: int | None) -> None:
+        tqdm = _tqdm()
+        self._bar = tqdm(total=total, unit="row", file=sys.stderr, dynamic_ncols=True, leave=True)
+
+    def __call__(self, progress: Progress) -> None:
+        """Show how far a run is."""
+        told = {
+            "ok": progress.ok,
+            "failed": progress.failed,
+            "cached": progress.cached,
+            "in flight": progress.in_flight,
+        }
+        if progress.waiting:
+            told["waiting"] = progress.waiting
+        if progress.usage.total:
+            told["tokens"] = progress.usage.total
+        if progress.cost:
+            told["$"] = f"{progress.cost:.4f}"
+        self._bar.set_postfix(told, refresh=False)
+        self._bar.update(progress.rows - self._bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        self._bar.close()
+
+
+def _tqdm() -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise ConfigurationError('a progress bar needs tqdm: pip install "llmtasker[progress]"') from None
+    return tqdm
+
+
+def wants_bar(progress: bool | None) -> bool:
+    """Return whether to show a bar: True always, None where somebody watches and tqdm is installed."""
+    if progress is None:
+        from importlib.util import find_spec
+
+        return sys.stderr.isatty() and find_spec("tqdm") is not None
+    return progress

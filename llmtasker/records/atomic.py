@@ -1,0 +1,68 @@
+"""replacing: a file that appears under its name when it is whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from llmtasker.errors import ConfigurationError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
+    """Give a binary file to write; at the end of the block it takes the place of `path` in one step.
+
+    Until then, and for ever when the block raises, what was at `path` stays as it was. A link is
+    followed; an existing file keeps its mode, a new one gets what the umask allows. A pipe or a
+    device (`/dev/stdout`) is written directly.
+
+    Raises ConfigurationError when the folder does not exist or can't be written, OSError when the disk is full.
+    """
+    target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise ConfigurationError(f"{target} is a folder; give the name of a file")
+    if target.exists() and not target.is_file():
+        with target.open("wb") as device:
+            yield device
+        return
+    # In the same folder, for a rename is one step only within a file system.
+    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
+    file = _create(draft, target)
+    try:
+        with file:  # Windows does not rename an open file.
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(target)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def _create(draft: Path, target: Path) -> BinaryIO:
+    try:
+        # Not tempfile: its files are 0600, and the umask can be asked only by changing it for every thread.
+        file = draft.open("xb+")
+    except OSError as error:
+        raise ConfigurationError(f"can't write in the folder {draft.parent}: {error.strerror or error}") from error
+    if target.exists():
+        draft.chmod(stat.S_IMODE(target.stat().st_mode))
+    return file
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring the rename itself to the disk; Windows can't, and needs not."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,218 @@
+"""CSV in and out: cells as they are written, a damaged row without the loss of its neighbours."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO
+
+from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.records.dialect import parse, separator_line
+from llmtasker.records.encoding import decodes
+from llmtasker.records.format import Format
+from llmtasker.records.row import BrokenRow
+from llmtasker.records.values import cell_text, neutralise, restore
+
+MAX_RECORD = 1 << 24
+"""Characters of one record, line ends in quotes included. Past it, a quote was opened and never closed."""
+
+_NOTHING: list[str] = []
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def read_csv(path: Path, form: Format) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a CSV file as dicts of the texts that stand there; none for an empty file.
+
+    Empty lines are passed over. Raises ConfigurationError where the header has a name twice or none.
+    """
+    damaged = not decodes(path, form.encoding)
+    with path.open(encoding=form.encoding, errors="replace", newline="") as file:
+        lines = _Lines(file)
+        header = _header(path, lines, form)
+        for row in _records(lines, header, form):
+            if damaged and any("\ufffd" in cell for cell in row.values()):
+                yield BrokenRow(row, error=InputError(f"line {lines.number} is not {form.encoding}"))
+            elif form.neutralised:
+                yield _restored(row)
+            else:
+                yield row
+
+
+def _restored(row: dict[str, Any]) -> dict[str, Any]:
+    values = {name: restore(cell) for name, cell in row.items()}
+    return BrokenRow(values, error=row.error) if isinstance(row, BrokenRow) else values
+
+
+class _Lines:
+    """The lines of a file, from which those of a record can be given back to be read again."""
+
+    def __init__(self, file: Iterable[str]) -> None:
+        self._file = iter(file)
+        self._again: list[str] = []
+        self._size = 0
+        self.record: list[str] = []
+        self.number = 0
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.pop() if self._again else next(self._file)
+        self.number += 1
+        self.record.append(line)
+        self._size += len(line)
+        if self._size > MAX_RECORD and len(self.record) > 1:
+            raise csv.Error("a quote is not closed")
+        return line
+
+    def begin(self) -> None:
+        """Forget the lines of the record that is done."""
+        self.record.clear()
+        self._size = 0
+
+    def give_back(self, keep: int) -> None:
+        """Keep the first lines of the record; the others come again."""
+        again = self.record[keep:]
+        self._again += reversed(again)
+        self.number -= len(again)
+
+
+def _header(path: Path, lines: _Lines, form: Format) -> list[str]:
+    try:
+        header = next((cells for cells in parse(lines, form.delimiter, strict=True) if cells), _NOTHING)
+        if len(lines.record) == 1 and separator_line(lines.record[0]):
+            lines.begin()
+            header = next((cells for cells in parse(lines, form.delimiter, strict=True) if cells), _NOTHING)
+    except csv.Error as error:
+        raise ConfigurationError(f"can't read the header of {path}: {error}") from error
+    lines.begin()
+    names = [restore(name) for name in header] if form.neutralised else header
+    for place, name in enumerate(names, start=1):
+        if not name.strip():
+            raise ConfigurationError(f"column {place} of {path} has no name; give it one in the first line")
+        if "\0" in name:
+            raise ConfigurationError(f"{path} looks like UTF-16; try encoding='utf-16-le'")
+        if names.index(name) < place - 1:
+            raise ConfigurationError(
+                f"two columns of {path} are called {snippet(name, 40)!r}; rename one in the first line"
+            )
+    return names
+
+
+def _records(lines: _Lines, header: list[str], form: Format) -> Iterator[dict[str, Any]]:
+    reader = parse(lines, form.delimiter, strict=True)
+    width = len(header)
+    while True:
+        try:
+            for cells in reader:
+                if len(cells) == width:
+                    yield dict(zip(header, cells, strict=True))
+                elif cells:
+                    yield _ragged(header, cells, lines)
+                lines.begin()
+        except csv.Error as error:
+            yield _unreadable(header, lines, form, error)
+            lines.begin()
+        else:
+            return
+
+
+def _ragged(header: list[str], cells: list[str], lines: _Lines) -> BrokenRow:
+    cause = "a delimiter in a text without quotes?" if len(cells) > len(header) else "cut?"
+    message = f"line {lines.number} has {len(cells)} cells, the header has {len(header)} ({cause})"
+    return BrokenRow(dict(zip(header, cells, strict=False)), error=InputError(message))
+
+
+def _unreadable(header: list[str], lines: _Lines, form: Format, error: csv.Error) -> BrokenRow:
+    """Give up the lines of a record up to the next that is a row by itself: a stray quote takes no more with it."""
+
+    def whole(line: str) -> bool:
+        try:
+            return any(len(cells) == len(header) for cells in parse([line], form.delimiter, strict=True))
+        except csv.Error:
+            return False
+
+    record = lines.record
+    broken = next((place for place, line in enumerate(record) if place and whole(line)), len(record))
+    first = lines.number - len(record) + 1
+    cells = next(iter(parse(record[:1], form.delimiter, strict=False)), _NOTHING)
+    lines.give_back(broken)
+    message = f"line {first} can't be read as CSV: {error}; double the quotes inside a quoted text"
+    return BrokenRow(dict(zip(header, cells, strict=False)), error=InputError(message))
+
+
+def write_csv(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
+    """Write rows as CSV and return their number.
+
+    Without `columns`, there is one for each name that any row has. Text that the encoding does not hold makes the
+    whole file UTF-8 with a byte order mark; a lone surrogate, which is in no encoding, is written as `\\ud800`.
+    Both warn, once.
+    """
+    names = dict.fromkeys(columns or ())
+    encoding = form.encoding
+    # Columns and encoding are known after the last row only, and rows come once: so they wait as JSON lists.
+    with TemporaryFile("w+", encoding="ascii", dir=_beside(file)) as draft:
+        count = 0
+        for count, row in enumerate(rows, start=1):
+            if columns is None:
+                names.update(dict.fromkeys(row))
+            cells = [cell_text(row.get(name), form.decimal) for name in names]
+            encoding = _wide_enough(encoding, "".join(cells), count)
+            draft.write(json.dumps(cells) + "\n")
+        encoding = _wide_enough(encoding, "".join(names), 0)
+        draft.seek(0)
+        if names:
+            _write_records(file, (json.loads(line) for line in draft), list(names), replace(form, encoding=encoding))
+    return count
+
+
+def _beside(file: BinaryIO) -> Path | None:
+    """Return the folder of a file, where there is room for its rows: the system's own may be small, or in memory."""
+    path = Path(file.name)
+    return path.parent if path.is_file() else None
+
+
+def _wide_enough(encoding: str, text: str, row: int) -> str:
+    """Return an encoding that holds a text: the given one where it does."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        pass
+    else:
+        return encoding
+    try:
+        _SURROGATE.sub("", text).encode(encoding)
+    except UnicodeEncodeError as error:
+        odd = error.object[error.start]
+        message = (
+            f"row {row} holds {odd!r}, which is not in {encoding}: the file is written as UTF-8 with a byte order mark"
+        )
+        warnings.warn(message, stacklevel=2)
+        return "utf-8-sig"
+    warnings.warn("half of a character pair (a lone surrogate) is in no encoding: written as \\udXXX", stacklevel=2)
+    return encoding
+
+
+def _write_records(file: BinaryIO, records: Iterable[list[str]], names: list[str], form: Format) -> None:
+    # What csv.reader would not read back as it is; spaces at the ends, for other readers strip them.
+    special = re.compile(rf"[{re.escape(form.delimiter)}\"\r\n]|^[\s\ufeff]|\s$")
+
+    def line(cells: list[str]) -> str:
+        texts = [neutralise(cell) for cell in cells] if form.neutralised else cells
+        if texts == [""]:
+            return '""' + form.newline  # An empty line is no record.
+        quoted = ['"' + text.replace('"', '""') + '"' if special.search(text) else text for text in texts]
+        return form.delimiter.join(quoted) + form.newline
+
+    text = io.TextIOWrapper(file, encoding=form.encoding, errors="backslashreplace", newline="")
+    text.write(line(names))
+    text.writelines(line(cells + [""] * (len(names) - len(cells))) for cells in records)
+    text.flush()
+    text.detach()  # Else the file is closed with the wrapper.

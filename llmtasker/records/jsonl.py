@@ -1,0 +1,79 @@
+"""JSON lines and JSON arrays in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.records.encoding import decodes
+from llmtasker.records.format import Format
+from llmtasker.records.row import BrokenRow
+from llmtasker.records.values import json_text, parse_json
+
+
+def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:
+    """Yield the object of each line; a line that holds no JSON object is a BrokenRow, an empty line is passed over."""
+    damaged = not decodes(path, form.encoding)
+    # Only \n ends a line: inside a text, JSON lets U+2028 and its like stand as they are.
+    with path.open(encoding=form.encoding, errors="replace", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if damaged and "\ufffd" in line:
+                yield BrokenRow({}, error=InputError(f"line {number} is not {form.encoding}"))
+            elif not line.isspace():
+                yield _row(line, f"line {number}")
+
+
+def read_json(path: Path, form: Format) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a JSON array; it is read as a whole. An object alone is one row."""
+    try:
+        content = parse_json(path.read_text(encoding=form.encoding).lstrip("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not valid JSON: {_reason(error)}") from error
+    rows = cast(list[object], content) if isinstance(content, list) else [content]
+    for number, row in enumerate(rows, start=1):
+        yield _object(row, f"element {number}")
+
+
+def _row(line: str, place: str) -> dict[str, Any]:
+    try:
+        return _object(parse_json(line), place)
+    except (ValueError, RecursionError) as error:
+        return BrokenRow({}, error=InputError(f"{place} is not valid JSON: {_reason(error)}"))
+
+
+def _object(value: Any, place: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return cast(dict[str, Any], value)
+    kind = type(value).__name__
+    return BrokenRow({}, error=InputError(f'{place} holds a {kind}, not an object as {{"message": …}}'))
+
+
+def _reason(error: Exception) -> str:
+    return "nested too deeply" if isinstance(error, RecursionError) else snippet(error, 120)
+
+
+def write_jsonl(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
+    """Write one JSON object a line and return their number."""
+    count = 0
+    for row in rows:
+        file.write(json_line(row, columns))
+        count += 1
+    return count
+
+
+def write_json(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
+    """Write a JSON array with one row a line, and return their number."""
+    count = 0
+    for row in rows:
+        file.write((b",\n" if count else b"[\n") + json_line(row, columns).rstrip(b"\n"))
+        count += 1
+    file.write(b"\n]\n" if count else b"[]\n")
+    return count
+
+
+def json_line(row: Mapping[str, Any], columns: Sequence[str] | None = None) -> bytes:
+    """Return a row as one line of JSON in UTF-8, with its line end."""
+    values = dict(row) if columns is None else {name: row[name] for name in columns if name in row}
+    return (json_text(values) + "\n").encode()

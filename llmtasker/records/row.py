@@ -1,0 +1,25 @@
+"""BrokenRow: a row that could not be read whole, kept so that the others are not lost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llmtasker.errors import InputError
+
+
+class BrokenRow(dict[str, Any]):
+    """A row of a file that is not what the file promises; `error` says where and why.
+
+    It stands in its place among the other rows and holds what could be read: cells that are
+    missing are missing here too, cells past the header are left out. Give `error` to the
+    row's Item instead of asking.
+
+    >>> row = BrokenRow({"id": "7"}, error=InputError("line 8 has 1 cell, the header has 2"))
+    >>> row["id"], row.error.message
+    ('7', 'line 8 has 1 cell, the header has 2')
+    """
+
+    def __init__(self, values: Mapping[str, Any], *, error: InputError) -> None:
+        super().__init__(values)
+        self.error = error

@@ -1,0 +1,154 @@
+"""Values to text and back: any value as JSON, any value as the text of a cell, formulas made harmless."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from typing import Any, NoReturn, cast
+
+MAX_DEPTH = 200
+"""Levels of nesting that are written; what lies deeper is named, not shown."""
+
+# What a spreadsheet runs: OWASP's list for CSV injection, with the full-width forms that Excel takes for ASCII.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
+_NEUTRALISED = re.compile("'+[=+\\-@\t\r\n＝＋－＠]")
+
+
+def neutralise(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula; `restore` gives exactly the old text back.
+
+    >>> neutralise("=1+1"), restore(neutralise("=1+1")), neutralise("a=1")
+    ("'=1+1", '=1+1', 'a=1')
+    """
+    return "'" + text if _FORMULA.match(text) else text
+
+
+def restore(text: str) -> str:
+    """Return the text that `neutralise` was given."""
+    return text[1:] if _NEUTRALISED.match(text) else text
+
+
+def cell_text(value: Any, decimal: str = ".") -> str:
+    """Return the text of a value in a CSV cell.
+
+    None is empty, dates are ISO 8601, floats have the decimal mark given, booleans are `true` and `false`,
+    and what is nested is JSON.
+
+    >>> [cell_text(value, decimal=",") for value in ("01234", None, 0.5, True, ["é"], 2**64)]
+    ['01234', '', '0,5', 'true', '["é"]', '18446744073709551616']
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str):
+        return str(value)
+    if value is None:
+        return ""
+    if isinstance(value, float | Decimal):
+        return str(value).replace(".", decimal)
+    # Here JSON would have NaN as null, and quotes around a date.
+    text = json_text(value)
+    return cast(str, json.loads(text)) if text.startswith('"') else text
+
+
+def json_text(value: Any) -> str:
+    """Return a value as one line of valid JSON, whatever it is: a row must never be lost for one odd value in it.
+
+    NaN and infinity become null, dates ISO 8601 text, bytes base64, Pydantic models objects, sets lists;
+    integers of any size keep every digit (above 4,300 digits as text); lone surrogates are escaped (`\\ud800`).
+
+    >>> json_text({"when": date(2025, 3, 1), "score": float("nan"), "n": 2**64})
+    '{"when": "2025-03-01", "score": null, "n": 18446744073709551616}'
+    """
+    try:
+        text = _ENCODER.encode(value)
+    except (ValueError, TypeError, RecursionError):
+        # NaN, a key that is no text, a loop, too deep: walk through it, which is slower and never fails.
+        text = _ENCODER.encode(_plain(value, ()))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(json.loads(text))
+    return text
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text. Raises ValueError for NaN and doubled keys too, and RecursionError for depth."""
+    return _DECODER.decode(text)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        double = next(name for name in values if names.count(name) > 1)
+        raise ValueError(f"the key {double[:40]!r} stands there twice")
+    return values
+
+
+def _simpler(value: Any) -> Any:
+    """Return something nearer to JSON for a value that JSON does not know; `json` calls it again where needed."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes | bytearray):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Mapping):
+        return dict(cast(Mapping[object, object], value))
+    if isinstance(value, set | frozenset):
+        return sorted(cast(Iterable[object], value), key=repr)
+    # Pydantic models, our own items and errors, NumPy's arrays and numbers.
+    for name in ("model_dump", "to_dict", "tolist"):
+        method: Callable[[], Any] | None = getattr(value, name, None)
+        if callable(method) and not isinstance(value, type):
+            return method()
+    return str(value)
+
+
+def _simplest(value: Any) -> Any:
+    try:
+        return _simpler(value)
+    except Exception:  # noqa: BLE001 - the value is of a class that we don't know: its methods may raise anything
+        return f"<{type(value).__name__}>"
+
+
+def _plain(value: Any, above: tuple[int, ...]) -> Any:
+    """Return a copy that holds only what JSON knows. `above` are the ids of what it stands in: a loop ends there."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, int):
+        # Past 4,300 digits Python refuses `str`; Decimal has no such limit, and JSON text keeps every digit.
+        return int(value) if value.bit_length() < 14_000 else str(Decimal(value))
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if id(value) in above or len(above) >= MAX_DEPTH:
+        return f"<{type(value).__name__}: nested too deeply>"
+    inside = (*above, id(value))
+    if isinstance(value, dict):
+        return {_key(key): _plain(item, inside) for key, item in cast(dict[object, object], value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item, inside) for item in cast(Iterable[object], value)]
+    return _plain(_simplest(value), inside)
+
+
+def _key(key: Any) -> str:
+    plain = _plain(key, ())
+    return plain if isinstance(plain, str) else json.dumps(plain)
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_simplest)
+_DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant)

@@ -1,0 +1,318 @@
+"""A broken answer becomes the value that it says, with the list of liberties taken; or an error, never a guess.
+
+As it is → pieces of the text, strictly → json-repair where none parses → coercion towards the type. The type
+decides between candidates. What was cut is never completed into a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from pydantic import ValidationError
+
+from llmtasker import candidates
+from llmtasker.candidates import Piece
+from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
+from llmtasker.mending import NotMendableError, mend
+from llmtasker.shape import Shape
+
+T = TypeVar("T")
+
+MAX_REPORTED = 5
+"""Fields that an error message names at most."""
+
+MAX_MENDED_PIECES = 10
+"""Broken pieces of one text that are looked at, from its end."""
+
+_ARGUMENTS = ("arguments", "parameters", "args", "input", "properties", "function")
+_UNWRAP_DEPTH = 3
+_NOT_WORDS = re.compile(r"`{3,}\w*|[\W_]+")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading(Generic[T]):
+    """What an answer says: the validated value, and each liberty taken to get there, in plain words."""
+
+    value: T
+    repairs: tuple[str, ...] = ()
+
+
+class _Misfit(Exception):
+    """A value does not fit; `related` tells whether it was meant for this type at all."""
+
+    def __init__(self, message: str, *, related: bool) -> None:
+        super().__init__(message)
+        self.related = related
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Candidate(Generic[T]):
+    """A piece of the text that is meant as the answer, and what came of it."""
+
+    piece: Piece
+    json: Any = None
+    reading: Reading[T] | None = None
+    misfit: Exception | None = None
+
+
+def read(text: str, shape: Shape, validate: Callable[[Any], T], *, cut: bool = False) -> Reading[T]:
+    """Return what the text says, as the type that `validate` makes of a JSON value.
+
+    `cut` tells that the token limit stopped the answer. `validate` may raise anything for a value that does not fit.
+
+    Raises:
+        InvalidOutputError: no value that fits is there, or which one is meant is not clear.
+        TruncatedError: the text was cut, whether it was said so or not.
+
+    >>> shape = Shape({"type": "object", "properties": {"team": {"enum": ["billing", "other"]}}, "required": ["team"]})
+    >>> def validate(value):
+    ...     return {"billing": "B", "other": "O"}[value["team"]]
+    >>> read('{"team": "billing"}', shape, validate)
+    Reading(value='B', repairs=())
+    >>> read('Sure: {"team": "Billing."}', shape, validate).repairs
+    ('taken out of the text around it', "team: 'Billing.' read as 'billing'")
+    """
+    if cut:
+        raise TruncatedError(f"the answer was cut by the token limit after {snippet(text[-60:])!r}; raise max_tokens")
+    try:
+        value = candidates.parse(text)
+    except (ValueError, RecursionError):
+        return _Reader(shape, validate).text(text)
+    if shape.fits_exactly(value):
+        try:
+            return Reading(value=validate(value))
+        except Exception:  # noqa: BLE001, S110 - a validator is the user's code; what it raises is reported below
+            pass
+    return _Reader(shape, validate).whole(value, text)
+
+
+class _Reader(Generic[T]):
+    """Reads one text that is not plainly right."""
+
+    def __init__(self, shape: Shape, validate: Callable[[Any], T]) -> None:
+        self.shape = shape
+        self.validate = validate
+
+    def whole(self, value: Any, text: str) -> Reading[T]:
+        """The text is JSON, but does not fit as it stands."""
+        if self.shape.is_text:
+            return Reading(value=self._validated(text, text), repairs=("taken as it stands",))
+        try:
+            return self._accept(value)[1]
+        except _Misfit as misfit:
+            raise _invalid(misfit, text) from misfit.__cause__
+
+    def text(self, text: str) -> Reading[T]:
+        """The text as a whole is no JSON."""
+        if not text.strip():
+            raise InvalidOutputError("the answer is empty")
+        if len(text) > candidates.MAX_SCANNED:
+            raise InvalidOutputError(f"the answer has {len(text)} characters and is no JSON: {snippet(text)!r}")
+        start = text.lstrip("\ufeff")
+        answer = candidates.after_reasoning(start)
+        if answer is None:
+            raise TruncatedError(f"the answer stops inside its reasoning: {snippet(text[-60:])!r}")
+        try:
+            pieces = list(candidates.pieces(answer))
+        except candidates.TooComplexError as error:
+            raise InvalidOutputError(f"the answer can't be read, {error}: {snippet(text)!r}") from error
+        if self.shape.is_text:
+            return Reading(value=self._validated(answer.strip(), text), repairs=("taken as it stands",))
+        reading = self._pieces(answer, pieces) if pieces else self._without_brackets(answer)
+        if len(answer) < len(start):
+            return Reading(value=reading.value, repairs=("taken from behind the reasoning", *reading.repairs))
+        return reading
+
+    def _accept(self, value: Any, notes: tuple[str, ...] = ()) -> tuple[Any, Reading[T]]:
+        """Return the JSON value that fits, as it is or unwrapped and coerced, and its reading; or raise a _Misfit."""
+        failure: Exception | None = None
+        for variant, unwrapped in _variants(value, self.shape):
+            for form, changes in self._forms(variant):
+                if not self.shape.fits_loosely(form):
+                    continue
+                try:
+                    return form, Reading(value=self.validate(form), repairs=(*notes, *unwrapped, *changes))
+                except Exception as error:  # noqa: BLE001 - a validator is the user's code; any error is a misfit
+                    failure = failure or error
+        if failure is not None:
+            raise _Misfit(_digest(failure), related=True) from failure
+        raise _Misfit(f"the answer is no {self.shape.kind} of the kind asked for", related=False)
+
+    def _forms(self, value: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
+        exactly = self.shape.fits_exactly(value)
+        if exactly:
+            yield value, ()
+        changes: list[str] = []
+        fitted = self.shape.fit(value, changes)
+        if changes:
+            yield fitted, tuple(changes)
+        if not exactly:
+            yield value, ()
+
+    def _without_brackets(self, answer: str) -> Reading[T]:
+        """A number, a quoted string, or a bare label."""
+        contents = candidates.fenced(answer)
+        bare = contents[0].strip() if len(contents) == 1 else answer.strip()
+        try:
+            value = candidates.parse(bare)
+        except (ValueError, RecursionError):
+            return self._bare(bare)
+        return self.whole(value, answer)
+
+    def _bare(self, text: str) -> Reading[T]:
+        """A label without JSON around it. A free text field is never filled with prose."""
+        if text.startswith('"') and text.count('"') == 1:
+            raise TruncatedError(f"the answer is cut inside a string: {snippet(text[-60:])!r}")
+        field = self.shape.label_field
+        notes: list[str] = []
+        if field is not None:
+            value: Any = self.shape.fit({field: text}, notes)
+        elif self.shape.labels(self.shape.root) is not None:
+            value = self.shape.fit(text, notes)
+        else:
+            raise InvalidOutputError(f"the answer holds no JSON: {snippet(text)!r}")
+        return Reading(value=self._validated(value, text), repairs=(*notes,) or ("taken without JSON around it",))
+
+    def _validated(self, value: Any, text: str) -> T:
+        try:
+            return self.validate(value)
+        except Exception as error:  # noqa: BLE001 - a validator is the user's code
+            raise _invalid(_digest(error), text) from error
+
+    def _pieces(self, answer: str, pieces: list[Piece]) -> Reading[T]:
+        found = [found for piece in pieces if piece.parsed and (found := self._strict(answer, piece))]
+        last_start = found[-1].piece.start if found else -1
+        broken = [p for p in pieces if not p.parsed and p.start > last_start]
+        if found:
+            # Behind an answer that fits, only a piece that plainly is another answer counts.
+            broken = [piece for piece in broken if self.shape.mentions_key(piece.text)]
+        for piece in broken[-MAX_MENDED_PIECES:]:
+            if mended := self._broken(answer, piece, alone=not found):
+                found.append(mended)
+        if not found:
+            return self._unrelated(answer, pieces)
+        return self._choose(answer, found)
+
+    def _strict(self, answer: str, piece: Piece) -> _Candidate[T] | None:
+        try:
+            json, reading = self._accept(piece.value, _place(answer, piece))
+        except _Misfit as misfit:
+            return _Candidate(piece=piece, misfit=misfit) if misfit.related else None
+        return _Candidate(piece=piece, json=json, reading=reading)
+
+    def _broken(self, answer: str, piece: Piece, *, alone: bool) -> _Candidate[T] | None:
+        try:
+            value, notes = self._mended(piece)
+        except NotMendableError as error:
+            related = self.shape.mentions_key(piece.text) or (self.shape.kind == "any" and alone)
+            return _Candidate(piece=piece, misfit=error) if related else None
+        try:
+            json, reading = self._accept(value, (*_place(answer, piece), *notes))
+            if not self.shape.knows_all(json):
+                raise _Misfit("mended, it has keys that were not asked for", related=True)
+        except _Misfit as misfit:
+            return _Candidate(piece=piece, misfit=misfit) if misfit.related else None
+        return _Candidate(piece=piece, json=json, reading=reading)
+
+    def _mended(self, piece: Piece) -> tuple[Any, tuple[str, ...]]:
+        if piece.closed:
+            return mend(piece.text)
+        lacking = candidates.open_brackets(piece.text)
+        if lacking:
+            try:
+                value = candidates.parse(piece.text + lacking)
+            except (ValueError, RecursionError):
+                pass
+            else:
+                if piece.fenced or (_ended(piece.text) and self.shape.nothing_can_follow(value, lacking)):
+                    return value, (f"mended JSON: added the missing {lacking!r}",)
+        if piece.fenced:
+            return mend(piece.text)
+        raise TruncatedError(f"the answer is cut after {snippet(piece.text[-60:])!r}")
+
+    def _choose(self, answer: str, found: Sequence[_Candidate[T]]) -> Reading[T]:
+        last = found[-1]
+        if last.misfit is not None or last.reading is None:
+            raise _invalid(last.misfit, last.piece.text) from last.misfit
+        others = [other for other in found[:-1] if other.reading is not None and other.json != last.json]
+        if not others:
+            return last.reading
+        between = answer[others[-1].piece.start + len(others[-1].piece.text) : last.piece.start]
+        if not _NOT_WORDS.sub("", between):
+            raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
+        note = "several different answers: the last one taken"
+        return Reading(value=last.reading.value, repairs=(note, *last.reading.repairs))
+
+    def _unrelated(self, answer: str, pieces: list[Piece]) -> Reading[T]:
+        """There are brackets, but no answer in them."""
+        if any(piece.parsed and isinstance(piece.value, dict) for piece in pieces):
+            raise InvalidOutputError(f"no JSON of the kind asked for in {snippet(answer)!r}")
+        return self._bare(answer.strip())
+
+
+def _variants(value: Any, shape: Shape, depth: int = 0) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    """Yield the value as it is and out of the wrappings that LLMs put around an answer."""
+    # JSON in a string comes before the string itself: a text field would take the JSON as its text.
+    if isinstance(value, str):
+        yield from _inner_variants(value, shape, depth)
+    yield value, ()
+    field = shape.only_field if depth == 0 else shape.label_field
+    if field is not None and not isinstance(value, dict):
+        yield {field: value}, (f"put into the only field, {field}",)
+    if not isinstance(value, str):
+        yield from _inner_variants(value, shape, depth)
+
+
+def _inner_variants(value: Any, shape: Shape, depth: int) -> Iterator[tuple[Any, tuple[str, ...]]]:
+    inner, note = _unwrapped(value, shape)
+    if note and depth < _UNWRAP_DEPTH:
+        for variant, notes in _variants(inner, shape, depth + 1):
+            yield variant, (note, *notes)
+
+
+def _unwrapped(value: Any, shape: Shape) -> tuple[Any, str]:
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+        try:
+            return candidates.parse(value), "JSON inside a JSON string"
+        except (ValueError, RecursionError):
+            return None, ""
+    if isinstance(value, list) and len(value) == 1 and shape.kind != "array":
+        return value[0], "taken out of a list of one"
+    if isinstance(value, dict) and shape.properties.keys().isdisjoint(value):
+        if len(value) == 1:
+            key, inner = next(iter(value.items()))
+            return inner, f"taken out of {snippet(key, 40)!r}"
+        names = [name for name in _ARGUMENTS if name in value]
+        if len(names) == 1 and value.keys() <= {names[0], "name", "type", "id", "tool", "title", "description"}:
+            return value[names[0]], f"taken out of {names[0]!r}"
+    return None, ""
+
+
+def _place(answer: str, piece: Piece) -> tuple[str, ...]:
+    if piece.fenced:
+        return ("taken from a code fence",)
+    return ("taken out of the text around it",) if len(piece.text) < len(answer.strip()) else ()
+
+
+def _ended(text: str) -> bool:
+    """Tell whether the last value of a cut text is whole; digits might go on."""
+    return text[-1] in '"}]' or text.endswith(("true", "false", "null"))
+
+
+def _invalid(reason: object, text: str) -> InvalidOutputError:
+    return InvalidOutputError(f"{reason}; the answer was {snippet(text)!r}")
+
+
+def _digest(error: BaseException) -> str:
+    """What a validator said, per field and with the value, without links and without whole texts."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {snippet(error)}"
+    lines: list[str] = []
+    for problem in error.errors(include_url=False, include_context=False)[:MAX_REPORTED]:
+        where = ".".join(str(part) for part in problem["loc"]) or "answer"
+        lines.append(f"{where}: {problem['msg']} (got {snippet(repr(problem['input']), 60)})")
+    more = error.error_count() - len(lines)
+    return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")

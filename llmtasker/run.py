@@ -1,0 +1,216 @@
+"""Many inputs: a bounded number in flight, each an Item, in order or as they are done."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from llmtasker.errors import AuthenticationError, InputError, NotFoundError, NotRunError, snippet
+from llmtasker.item import Item
+
+T = TypeVar("T")
+
+Inputs = Iterable[Any] | AsyncIterable[Any]
+
+_PULL_ROWS = 256  # rows that one hop to a thread brings from an iterator
+_PULL_SECONDS = 0.005  # … or as many as come in this time, so that a slow source is not waited for
+_REJECTIONS = 5  # equal refusals in a row, with nothing answered between, that stop a run
+
+
+class Feed:
+    """Gives the inputs one by one, numbered; a blocking iterator is read in a thread, a few rows at a time."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.total = len(inputs) if isinstance(inputs, Sequence) else None
+        self.failure: Exception | None = None
+        self._number = 0
+        self._rows: deque[Any] = deque()
+        self._ended = False
+        self._lock = asyncio.Lock()
+        self._ready: Iterator[Any] | None = None
+        self._source: Iterator[Any] | AsyncIterator[Any]
+        if isinstance(inputs, AsyncIterable):
+            self._source = aiter(inputs)
+        else:
+            self._source = iter(inputs)
+            if isinstance(inputs, list | tuple):
+                self._ready = self._source
+
+    async def next(self) -> tuple[int, Any] | None:
+        """Return the next number and input, or None at the end; `failure` says if the source broke."""
+        if self._ready is not None:
+            row = next(self._ready, _END)
+        else:
+            while not self._rows and not self._ended:
+                async with self._lock:
+                    if not self._rows and not self._ended:
+                        await self._fill()
+            row = self._rows.popleft() if self._rows else _END
+        if row is _END:
+            return None
+        number, self._number = self._number, self._number + 1
+        return number, row
+
+    async def _fill(self) -> None:
+        if not isinstance(self._source, AsyncIterator):
+            await asyncio.to_thread(self._pull, self._source)
+            return
+        try:
+            self._rows.append(await anext(self._source))
+        except StopAsyncIteration:
+            self._ended = True
+        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+            self._ended, self.failure = True, error
+
+    def _pull(self, source: Iterator[Any]) -> None:
+        until = time.monotonic() + _PULL_SECONDS
+        try:
+            for _ in range(_PULL_ROWS):
+                self._rows.append(next(source))
+                if time.monotonic() > until:
+                    return
+        except StopIteration:
+            self._ended = True
+        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+            self._ended, self.failure = True, error
+
+    async def close(self) -> None:
+        """Let a generator that was not read to its end clean up."""
+        if isinstance(self._source, AsyncGenerator):
+            await self._source.aclose()
+        elif isinstance(self._source, Generator):
+            await asyncio.to_thread(self._source.close)
+
+
+_END = object()
+
+
+class Fuse:
+    """Stops a run that can't succeed: the key is wrong, or the model does not exist."""
+
+    def __init__(self) -> None:
+        self._last = ""
+        self._count = 0
+
+    @property
+    def blown(self) -> bool:
+        """Whether enough equal rejections came in a row."""
+        return self._count >= _REJECTIONS
+
+    def saw(self, item: Item[Any]) -> None:
+        """Take note of what came of a row."""
+        error = item.error
+        if isinstance(error, AuthenticationError | NotFoundError):
+            self._count = self._count + 1 if error.message == self._last else 1
+            self._last = error.message
+        elif item.attempts and not self.blown:
+            self._count = 0
+
+    def not_run(self, given: object) -> Item[Any]:
+        """Return the item of a row that was not asked."""
+        return Item(
+            input=given, error=NotRunError(f"not asked: {self._count} calls in a row were rejected: {self._last}")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(Generic[T]):
+    """A run over many inputs: `work` makes an Item of one, and never raises what an input or endpoint did.
+
+    At most `concurrency` are worked on at once. With a `window`, at most so many are read ahead of what the
+    caller has taken, so that memory stays constant however many inputs there are.
+    """
+
+    work: Callable[[Any], Awaitable[Item[T]]]
+    concurrency: int
+    window: int | None = None
+    ordered: bool = True
+
+    async def batches(self, inputs: Inputs) -> AsyncGenerator[list[Item[T]]]:
+        """Yield the items that are done since the last time; in order of the inputs if `ordered`."""
+        feed, desk = Feed(inputs), _Desk(self.window)
+        workers = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
+        tasks = [asyncio.create_task(self._worker(feed, desk)) for _ in range(workers)]
+        for task in tasks:
+            task.add_done_callback(lambda _: desk.wake.set())
+        try:
+            running = True
+            while running:
+                running = not all(task.done() for task in tasks)
+                if batch := desk.take(ordered=self.ordered):
+                    yield batch
+                elif running:
+                    desk.wake.clear()
+                    await desk.wake.wait()
+            for task in tasks:
+                task.result()
+            if feed.failure is not None:
+                yield [_broken(feed.failure, desk.given_out)]
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await feed.close()
+
+    async def _worker(self, feed: Feed, desk: _Desk[T]) -> None:
+        while True:
+            while desk.full:
+                desk.room.clear()
+                await desk.room.wait()
+            row = await feed.next()
+            if row is None:
+                return
+            number, given = row
+            desk.given_out += 1
+            item = desk.fuse.not_run(given) if desk.fuse.blown else await self.work(given)
+            desk.fuse.saw(item)
+            desk.done[number] = item
+            desk.wake.set()
+
+
+class _Desk(Generic[T]):
+    """Where workers lay down what is done, and the caller takes it up."""
+
+    def __init__(self, window: int | None) -> None:
+        self.window = window
+        self.done: dict[int, Item[T]] = {}
+        self.given_out = 0
+        self.taken = 0
+        self.fuse = Fuse()
+        self.wake = asyncio.Event()
+        self.room = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        return self.window is not None and self.given_out - self.taken >= self.window
+
+    def take(self, *, ordered: bool) -> list[Item[T]]:
+        if ordered:
+            batch = []
+            while self.taken + len(batch) in self.done:
+                batch.append(self.done.pop(self.taken + len(batch)))
+        else:
+            batch = list(self.done.values())
+            self.done.clear()
+        self.taken += len(batch)
+        self.room.set()
+        return batch
+
+
+def _broken(failure: Exception, rows: int) -> Item[Any]:
+    said = f"{type(failure).__name__}: {snippet(failure)}"
+    return Item(input=None, error=InputError(f"the source of the inputs failed after {rows:,} rows: {said}"))

@@ -1,0 +1,285 @@
+"""The only file that imports instructor: output type ⇄ what goes over the wire to ask for it.
+
+Instructor's mode handlers prepare a request once per task and word the re-ask; `instructor.patch`
+would rebuild model and schema on every call.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
+from functools import cache
+from types import SimpleNamespace
+from typing import Any
+
+from pydantic import BaseModel, Field, create_model
+from pydantic.fields import FieldInfo
+
+from llmtasker.completion import Completion, Message, Mode, ToolCall, canonical_json
+from llmtasker.errors import InvalidOutputError, snippet
+
+REASONING = "reasoning"
+REASONING_DESCRIPTION = "Think step by step, in a few sentences, before you fill in the rest."
+
+# What strict function schemas can't say (platform.openai.com, "Structured Outputs", supported schemas).
+_NOT_STRICT = frozenset(
+    {"patternProperties", "prefixItems", "uniqueItems", "allOf", "not", "if", "oneOf", "propertyNames"}
+)
+_RECALLED_ANSWER = 4_000  # characters of a failed answer that a re-ask shows to the LLM
+
+
+class _Lean(BaseModel):
+    """A model whose JSON schema has no titles: instructor shows it to the LLM, and titles are paid by the token."""
+
+    @classmethod
+    def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the schema without titles, as strict mode wants it where it can be."""
+        schema = super().model_json_schema(*args, **kwargs)
+        lean = {name: _without_titles(value) for name, value in schema.items()}
+        return lean if _is_free(lean) else _strict(lean)
+
+
+def wire_model(
+    output_model: type[BaseModel], *, reasoning: bool = False, descriptions: Mapping[str, str] | None = None
+) -> type[BaseModel]:
+    """Return the model that the LLM is asked to fill: the output half, perhaps with reasoning before it.
+
+    `descriptions` replaces the descriptions of fields.
+    """
+    fields: dict[str, Any] = {}
+    if reasoning:
+        fields[REASONING] = (str, Field(description=REASONING_DESCRIPTION))
+    for name, info in output_model.model_fields.items():
+        described = (descriptions or {}).get(name)
+        fields[name] = (info.annotation, info if described is None else _described(info, described))
+    name = re.sub(r"\W", "_", output_model.__name__, flags=re.ASCII)[:64]
+    return create_model(name, __base__=(_Lean,), __module__=output_model.__module__, **fields)
+
+
+def _described(info: FieldInfo, description: str) -> FieldInfo:
+    told = copy(info)
+    told.description = description
+    return told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """How one mode asks for a type: the fields of the request, and what must be said in the system message."""
+
+    fields: Mapping[str, Any]
+    note: str = ""
+
+
+def prepare(model: type[BaseModel], mode: Mode) -> Prepared:
+    """Return the request fields that ask for `model` in a mode, prepared by instructor's handler."""
+    _, kwargs = _handlers(mode).request_handler(model, {"messages": []})
+    note = "\n\n".join(_without_indent(message["content"]) for message in kwargs.pop("messages"))
+    if mode == "tools":
+        function = kwargs["tools"][0]["function"]
+        if not _is_free(function["parameters"]):
+            function = {**function, "strict": True}
+        # One tool is offered, so "required" says all; a forced function object is ignored by llama.cpp.
+        kwargs = {
+            "tools": [{"type": "function", "function": function}],
+            "tool_choice": "required",
+            "parallel_tool_calls": False,
+        }
+    elif mode == "json_schema":
+        asked = kwargs["response_format"]["json_schema"]
+        if not _is_free(asked["schema"]):
+            kwargs["response_format"]["json_schema"] = {**asked, "strict": True}
+    return Prepared(fields=kwargs, note=note)
+
+
+def _without_indent(text: str) -> str:
+    # Instructor's note keeps the indentation of its source, for the schema in it has lines without any.
+    lines = "\n".join(line.removeprefix(" " * 12) for line in text.strip().splitlines())
+    return re.sub(r"\n{3,}", "\n\n", lines)
+
+
+@cache
+def _handlers(mode: Mode) -> Any:
+    from instructor.v2.core.mode import Mode as InstructorMode
+    from instructor.v2.core.providers import Provider
+    from instructor.v2.core.registry import mode_registry
+
+    modes = {
+        "tools": InstructorMode.TOOLS,
+        "json_schema": InstructorMode.JSON_SCHEMA,
+        "json": InstructorMode.JSON,
+        "text": InstructorMode.MD_JSON,
+    }
+    return mode_registry.get_handlers(Provider.OPENAI, modes[mode])
+
+
+def answer_turn(mode: Mode, name: str, answer: str, number: int) -> list[Message]:
+    """Return the messages of an answered example, in the form that real answers have in this mode."""
+    if mode == "tools":
+        # Nine letters and digits: the only form of an id that Mistral accepts.
+        id_ = f"ex{number:07d}"
+        call = {"id": id_, "type": "function", "function": {"name": name, "arguments": answer}}
+        return [
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": id_, "content": "ok"},
+        ]
+    return [{"role": "assistant", "content": f"```json\n{answer}\n```" if mode == "text" else answer}]
+
+
+def answer_text(mode: Mode, name: str, completion: Completion) -> tuple[str, tuple[str, ...]]:
+    """Return the text to read the answer from, and the liberties taken to find it.
+
+    Raises:
+        InvalidOutputError: another function was called, or calls differ, or there is no answer at all.
+    """
+    text = completion.text or ""
+    calls = completion.tool_calls
+    if not calls:
+        if not text.strip():
+            raise InvalidOutputError("the answer is empty")
+        return text, ("answered in text, not by a function call",) if mode == "tools" else ()
+    wrong = next((call.name for call in calls if call.name not in {name, ""}), None)
+    if wrong is not None:
+        raise InvalidOutputError(f"the function {snippet(wrong, 60)!r} was called, which was not offered; {name!r} was")
+    repairs: tuple[str, ...] = () if mode == "tools" else ("answered by a function call, not in text",)
+    if not calls[0].name:
+        repairs += ("the call names no function",)
+    if len(calls) > 1:
+        if len({call.arguments for call in calls}) > 1:
+            raise InvalidOutputError(f"{len(calls)} calls that differ were made where one was asked for")
+        repairs += (f"{len(calls)} equal calls taken as one",)
+    return calls[0].arguments or "{}", repairs
+
+
+def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Message]:
+    """Return the failed answer and the request to mend it, worded by instructor for this mode."""
+    calls = [call for call in completion.tool_calls[:1] if call.name and _is_json(call.arguments)]
+    # Arguments that are no JSON go back as text: several servers parse the calls in a conversation, and fail.
+    content = completion.raw[:_RECALLED_ANSWER] if not calls else completion.text or ""
+    message = SimpleNamespace(
+        role="assistant",
+        content=content or ("" if calls else "(no answer)"),
+        tool_calls=[_call(call) for call in calls] or None,
+        model_dump=lambda: {"tool_calls": [_call_body(call) for call in calls]},
+    )
+    response = SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason=completion.finish_reason)])
+    kwargs = _handlers(mode).reask_handler({"messages": []}, response, reason)
+    # Beside a call, no content is said by null: some endpoints refuse an empty text.
+    return [{**message, "content": message["content"] or None} for message in kwargs["messages"]]
+
+
+_CALL_ID = "reask0001"
+
+
+def _call(call: ToolCall) -> Any:
+    return SimpleNamespace(id=call.id or _CALL_ID, function=SimpleNamespace(name=call.name, arguments=call.arguments))
+
+
+def _call_body(call: ToolCall) -> dict[str, Any]:
+    return {
+        "id": call.id or _CALL_ID,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments},
+    }
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def wire_name(name: str, info: FieldInfo) -> str:
+    """Return the name that a field has in the schema and in answers: its alias, if it has one."""
+    alias = info.validation_alias or info.alias
+    return alias if isinstance(alias, str) else name
+
+
+def labels_of(model: type[BaseModel]) -> dict[str, list[str]]:
+    """Return the labels of each field that takes its value, or its list of values, from a closed set."""
+    schema = model.model_json_schema()
+    properties, definitions = schema.get("properties", {}), schema.get("$defs", {})
+    found = {
+        name: list(_labels(properties[wire_name(name, info)], definitions)) for name, info in model.model_fields.items()
+    }
+    return {name: labels for name, labels in found.items() if labels}
+
+
+def _labels(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
+    if "$ref" in schema:
+        schema = definitions[schema["$ref"].rpartition("/")[2]]
+    if "const" in schema:
+        yield _label(schema["const"])
+    for value in schema.get("enum", ()):
+        if value is not None:
+            yield _label(value)
+    for part in schema.get("anyOf", ()):
+        yield from _labels(part, definitions)
+    if isinstance(schema.get("items"), Mapping):
+        yield from _labels(schema["items"], definitions)
+
+
+def _label(value: Any) -> str:
+    return value if isinstance(value, str) else canonical_json(value)
+
+
+def _without_titles(schema: Any) -> Any:
+    """Drop the titles that Pydantic makes of field names; a property that is called "title" stays."""
+    if isinstance(schema, list):
+        return [_without_titles(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    lean = {}
+    for name, value in schema.items():
+        if name in {"properties", "$defs"}:
+            lean[name] = {key: _without_titles(part) for key, part in value.items()}
+        elif name in {"enum", "const", "default", "examples"}:
+            lean[name] = value
+        elif name != "title":
+            lean[name] = _without_titles(value)
+    return lean
+
+
+def _is_free(schema: Any) -> bool:
+    """Return whether a schema says what strict mode can't: free keys, tuples, unique items."""
+    if isinstance(schema, list):
+        return any(map(_is_free, schema))
+    if not isinstance(schema, dict):
+        return False
+    if _NOT_STRICT & schema.keys() or schema.get("additionalProperties") not in (None, False):
+        return True
+    if schema.get("type") == "object" and not schema.get("properties"):
+        return True
+    return any(_is_free(part) for part in _parts(schema)) or not (schema.keys() - {"description", "default"})
+
+
+def _parts(schema: Mapping[str, Any]) -> Sequence[Any]:
+    return [
+        *schema.get("properties", {}).values(),
+        *schema.get("$defs", {}).values(),
+        *schema.get("anyOf", ()),
+        *([schema["items"]] if "items" in schema else ()),
+    ]
+
+
+def _strict(schema: Any) -> Any:
+    """Return the schema as strict mode wants it: every property required, no others allowed, no defaults."""
+    if isinstance(schema, list):
+        return [_strict(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict: dict[str, Any] = {}
+    for name, value in schema.items():
+        if name in {"properties", "$defs"}:
+            strict[name] = {key: _strict(part) for key, part in value.items()}
+        elif name in {"items", "anyOf"}:
+            strict[name] = _strict(value)
+        elif name != "default":
+            strict[name] = value
+    if "properties" in strict:
+        strict["required"] = list(strict["properties"])
+        strict["additionalProperties"] = False
+    return strict

@@ -1,0 +1,315 @@
+"""Signature, InputField, OutputField: a task declared as a record type.
+
+Every instance of a signature is complete and validated: an example is a record, a prediction is a
+record, and a validator sees inputs and outputs together. The input half and the output half are
+Pydantic models derived from it; the output half is what the LLM is asked to fill.
+"""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_json
+
+from llmtasker.errors import InputError, SignatureError, snippet
+
+Side = Literal["input", "output"]
+
+RESERVED = frozenset({"classes", "examples"})
+"""Names that mean something else in instructions."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Marker:
+    """Says on which side of the task a field stands; rides along in the metadata of the Pydantic field."""
+
+    side: Side
+    labels: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # noqa: N802 - named like pydantic.Field
+    """Mark a field that the caller gives; takes what `pydantic.Field` takes (description, default, max_length …)."""
+    return _marked(_Marker("input"), default, constraints)
+
+
+def OutputField(  # noqa: N802 - named like pydantic.Field
+    default: Any = PydanticUndefined, *, labels: Mapping[str, str] | None = None, **constraints: Any
+) -> Any:
+    """Mark a field that the LLM fills; takes what `pydantic.Field` takes (description, default, ge, pattern …).
+
+    `labels` says what each value of a Literal or Enum means; the LLM is told.
+    """
+    return _marked(_Marker("output", dict(labels or {})), default, constraints)
+
+
+def _marked(marker: _Marker, default: Any, constraints: dict[str, Any]) -> Any:
+    info = pydantic.Field(default, **constraints)
+    info.metadata.append(marker)
+    return info
+
+
+def _marker_of(info: FieldInfo) -> _Marker | None:
+    # The last marker wins: a subclass may declare an inherited field anew.
+    return next((mark for mark in reversed(info.metadata) if isinstance(mark, _Marker)), None)
+
+
+def label_descriptions(info: FieldInfo) -> Mapping[str, str]:
+    """Return what `OutputField(labels=…)` says of each label of a field."""
+    marker = _marker_of(info)
+    return marker.labels if marker else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """One validated input: its values as the LLM sees them, and as they were given.
+
+    A record is built from what was given, so that no validator runs on what it has already changed.
+    """
+
+    values: Mapping[str, Any]
+    given: Mapping[str, Any]
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(InputField, OutputField))
+class _SignatureMeta(type(BaseModel)):  # type: ignore[misc]
+    """Lets type checkers see the constructor's arguments; leaves name clashes to SignatureError."""
+
+    def __new__(mcs, *args: Any, **kwargs: Any) -> Any:
+        with warnings.catch_warnings():
+            # Pydantic only warns of a field that hides a method; `_check` raises.
+            warnings.filterwarnings("ignore", message="Field name .* shadows an attribute", category=UserWarning)
+            return super().__new__(mcs, *args, **kwargs)
+
+
+class Signature(BaseModel, metaclass=_SignatureMeta):
+    """A task as a record type: the docstring is the instructions, the fields are its inputs and outputs.
+
+    Class arguments: `instructions="…"` replaces the docstring; `abstract=True` allows a base class
+    that is not yet a whole task.
+
+    >>> from typing import Literal
+    >>> class Triage(Signature):
+    ...     "Route a customer message to the team that can solve it."
+    ...     message: str = InputField(description="what the customer wrote")
+    ...     team: Literal["billing", "delivery"] = OutputField()
+    >>> Triage(message="I was charged twice", team="billing").outputs()
+    {'team': 'billing'}
+
+    Raises:
+        SignatureError: when the class is created: no output field, an unmarked field, a reserved name, no instructions.
+    """
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=False)
+
+    instructions: ClassVar[str] = ""
+    input_fields: ClassVar[dict[str, FieldInfo]] = {}
+    output_fields: ClassVar[dict[str, FieldInfo]] = {}
+    input_model: ClassVar[type[BaseModel]]
+    output_model: ClassVar[type[BaseModel]]
+
+    def __init_subclass__(cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(
+        cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any
+    ) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        sides = {name: marker.side for name, info in cls.model_fields.items() if (marker := _marker_of(info))}
+        cls.input_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "input"}
+        cls.output_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "output"}
+        # Only a docstring of its own counts; without one the parent's instructions are inherited.
+        own = instructions if instructions is not None else cls.__dict__.get("__doc__")
+        if own is not None:
+            cls.instructions = inspect.cleandoc(own)
+        _check(cls, sides, abstract=abstract)
+        cls.input_model = _half(cls, "input")
+        cls.output_model = _half(cls, "output")
+
+    @classmethod
+    def with_instructions(cls, instructions: str) -> type[Self]:
+        """Return the same signature with other instructions.
+
+        >>> class Summary(Signature, instructions="Summarise the text."):
+        ...     text: str = InputField()
+        ...     summary: str = OutputField()
+        >>> Summary.with_instructions("Résume le texte.").instructions
+        'Résume le texte.'
+        """
+        return _subclass(cls, {}, instructions)
+
+    @classmethod
+    def with_fields(cls, **fields: Any) -> type[Self]:
+        """Return the same signature with more fields, or with some of them declared anew.
+
+        Each is `name=(type, InputField(...) | OutputField(...))`.
+        """
+        return _subclass(cls, fields, None)
+
+    @classmethod
+    def make(
+        cls, name: str, *, instructions: str, inputs: Mapping[str, Any] | None = None, outputs: Mapping[str, Any]
+    ) -> type[Signature]:
+        """Return a signature made from names and types; a value is a type, or a (type, InputField/OutputField) pair.
+
+        >>> Signature.make("Length", instructions="Count.", inputs={"text": str}, outputs={"words": int}).__name__
+        'Length'
+        """
+        fields = {
+            **{n: t if isinstance(t, tuple) else (t, InputField()) for n, t in (inputs or {"text": str}).items()},
+            **{n: t if isinstance(t, tuple) else (t, OutputField()) for n, t in outputs.items()},
+        }
+        return _subclass(cls, fields, instructions, name)
+
+    @classmethod
+    def validate_input(cls, given: object) -> Inputs:
+        """Return the validated input.
+
+        `given` is a mapping, an instance of the input half, a record (whose outputs are ignored), or, where
+        there is one input field, the bare value. What a mapping has beside the inputs is ignored.
+
+        Raises:
+            InputError: a field is missing or does not fit.
+        """
+        try:
+            mapping = cls._as_mapping(given)
+            half = cls.input_model.model_validate(mapping)
+            return Inputs(values={name: getattr(half, name) for name in cls.input_fields}, given=mapping)
+        except ValidationError as error:
+            raise InputError(f"the input does not fit {cls.__name__}: {describe(error)}") from None
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a validator, or the input's own code, may raise anything
+            raise InputError(f"the input could not be read: {type(error).__name__}: {snippet(error)}") from None
+
+    @classmethod
+    def _as_mapping(cls, given: object) -> Mapping[str, Any]:
+        if isinstance(given, Signature | cls.input_model):
+            return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
+        if len(cls.input_fields) == 1:
+            (name,) = cls.input_fields
+            if not (isinstance(given, Mapping) and (name in given or cls.input_fields[name].alias in given)):
+                return {name: given}
+        if isinstance(given, Mapping):
+            return given
+        raise InputError(
+            f"{cls.__name__} has {len(cls.input_fields)} input fields ({', '.join(cls.input_fields)}); "
+            f"got one {type(given).__name__}. Give a mapping or keywords."
+        )
+
+    def inputs(self) -> dict[str, Any]:
+        """Return the input values by field name."""
+        return {name: getattr(self, name) for name in type(self).input_fields}
+
+    def outputs(self) -> dict[str, Any]:
+        """Return the output values by field name."""
+        return {name: getattr(self, name) for name in type(self).output_fields}
+
+    @classmethod
+    def format_input(cls, inputs: Mapping[str, Any]) -> str:
+        """Return how an input is shown to the LLM; override it to show it otherwise.
+
+        A lone text is shown as it is. Several fields each stand between tags with their name.
+        """
+        if len(inputs) == 1:
+            return "".join(map(as_text, inputs.values()))
+        return "\n".join(f"<{name}>\n{as_text(value)}\n</{name}>" for name, value in inputs.items())
+
+    @classmethod
+    def format_example(cls, shown: str, answer: str) -> str:
+        """Return how an example stands in a text (`{examples}`): its input as shown, and its answer as JSON."""
+        return f"<example>\n<input>\n{shown}\n</input>\n<output>\n{answer}\n</output>\n</example>"
+
+
+S = TypeVar("S", bound=Signature)
+
+
+def as_text(value: object) -> str:
+    """Return a value as the LLM sees it: text as it is, anything else as JSON."""
+    if isinstance(value, str):
+        return str(value.value) if hasattr(value, "value") else value
+    return to_json(value).decode()
+
+
+def describe(error: ValidationError) -> str:
+    """Return what does not fit, a field at a time, with a short piece of each value."""
+    parts = []
+    for found in error.errors(include_url=False, include_context=False)[:5]:
+        where = ".".join(map(str, found["loc"])) or "the whole"
+        # The value of a failing model validator is the whole record: too long and too private to show.
+        value = "" if isinstance(found["input"], Mapping | BaseModel) else f" (got {_shown(found['input'])})"
+        parts.append(f"{where}: {found['msg'].removeprefix('Value error, ')}{value}")
+    more = error.error_count() - len(parts)
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+def _shown(value: object) -> str:
+    try:
+        return snippet(repr(value), 60)
+    except Exception:  # noqa: BLE001 - __repr__ of a foreign object may raise anything
+        return f"a {type(value).__name__}"
+
+
+def _check(cls: type[Signature], sides: Mapping[str, Side], *, abstract: bool) -> None:
+    for name in cls.model_fields:
+        if name not in sides:
+            raise SignatureError(
+                f"{cls.__name__}.{name} is neither input nor output: write {name}: … = InputField() or OutputField()."
+            )
+        if name in RESERVED or hasattr(Signature, name):
+            raise SignatureError(
+                f"{cls.__name__}.{name}: the name {name!r} has a meaning of its own in a signature; choose another, "
+                f"such as {name}_text."
+            )
+    if abstract:
+        return
+    if not cls.output_fields:
+        raise SignatureError(f"{cls.__name__} has no output field: mark at least one with OutputField().")
+    if not cls.input_fields:
+        raise SignatureError(f"{cls.__name__} has no input field: mark at least one with InputField().")
+    if not cls.instructions.strip():
+        raise SignatureError(
+            f"{cls.__name__} has no instructions: write a docstring, or "
+            f"class {cls.__name__}(Signature, instructions='…')."
+        )
+
+
+def _half(cls: type[Signature], side: Side) -> type[BaseModel]:
+    """Return a plain model of one side's fields, with the field validators that concern this side alone."""
+    fields = cls.input_fields if side == "input" else cls.output_fields
+    validators = {
+        name: pydantic.field_validator(*own, mode=found.info.mode)(staticmethod(found.func))
+        for name, found in cls.__pydantic_decorators__.field_validators.items()
+        if side == "input" and (own := [field for field in found.info.fields if field in fields or field == "*"])
+    }
+    declared: dict[str, Any] = {name: (info.annotation, info) for name, info in fields.items()}
+    return pydantic.create_model(
+        cls.__name__,
+        __config__={**cls.model_config, "title": None, "extra": "ignore"},
+        __module__=cls.__module__,
+        __validators__=validators,
+        **declared,
+    )
+
+
+def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None, name: str | None = None) -> type[S]:
+    for name_, declared in fields.items():
+        if not (isinstance(declared, tuple) and len(declared) == 2):
+            raise SignatureError(
+                f"{cls.__name__}.{name_}: give (type, InputField(...) or OutputField(...)), not {declared!r}."
+            )
+    made: type[S] = pydantic.create_model(
+        name or cls.__name__,
+        __base__=cls,
+        __module__=cls.__module__,
+        __cls_kwargs__=None if instructions is None else {"instructions": instructions},
+        **fields,
+    )
+    return made

@@ -1,0 +1,258 @@
+"""Task: signature + LLM + examples; call it, run it over many inputs, preview it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from contextlib import aclosing, contextmanager
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+from llmtasker.cache import open_cache
+from llmtasker.compiler import AskMode, Program, compile_program
+from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
+from llmtasker.executor import Executor, Fresh, run_awaiting, run_blocking
+from llmtasker.item import Item
+from llmtasker.llm import LLM
+from llmtasker.pace import Pace
+from llmtasker.portal import portal
+from llmtasker.preview import Preview
+from llmtasker.progress import Bar, OnProgress, Reporter, wants_bar
+from llmtasker.prompt import ExamplesRole, InputRole, Prompt
+from llmtasker.results import Results
+from llmtasker.run import Inputs, Run
+from llmtasker.signature import S, Signature
+from llmtasker.store import Store
+
+T = TypeVar("T")
+
+DEFAULT_CONCURRENCY = 32
+WINDOW = 8  # rows that a stream reads ahead, for each that is worked on at once
+NOT_GIVEN: Any = object()
+
+
+class Task(Generic[T]):
+    """A signature that an LLM fills: call it for one input, `run` it over many.
+
+    Args:
+        signature: what goes in and what comes out; its docstring is the instructions.
+        llm: an LLM, or what `LLM.of` takes; None: what LLMTASKER_LLM names.
+        examples: records of the signature, or mappings with all its fields.
+        variables: values for the task's own {variables} in the instructions.
+        examples_role: "turns", "system" or "user"; None: where {examples} stands, else turns.
+        input_role: the role of the message that holds the input.
+        mode: how the answer is asked for; "auto" takes function calls, or what the endpoint can.
+        reasoning: ask for a reasoning before the other outputs; it comes as `item.reasoning`.
+        attempts: answers that are asked for at most, when they do not fit; each time with the reason.
+        cache: instead of that of the LLM: False, a folder or a store.
+
+    Raises:
+        ConfigurationError: there is no LLM, an example does not fit, a variable is unknown.
+
+    >>> from typing import Literal
+    >>> from llmtasker import InputField, OutputField
+    >>> class Sentiment(Signature):
+    ...     "Say how the customer feels."
+    ...     text: str = InputField()
+    ...     mood: Literal["glad", "angry"] = OutputField()
+    >>> task = Task(Sentiment, llm=LLM("offline", cache=False), examples=[
+    ...     Sentiment(text="Merci, c'est parfait !", mood="glad"),
+    ...     Sentiment(text="C'est une honte.", mood="angry")])
+    >>> task("Merci, parfait").output.mood
+    'glad'
+    """
+
+    def __init__(
+        self: Task[S],
+        signature: type[S],
+        *,
+        llm: Any = None,
+        examples: Iterable[S | Mapping[str, Any]] = (),
+        variables: Mapping[str, object] | None = None,
+        examples_role: ExamplesRole | None = None,
+        input_role: InputRole = "user",
+        mode: AskMode = "auto",
+        reasoning: bool = False,
+        attempts: int = 3,
+        cache: bool | str | os.PathLike[str] | Store | None = None,
+    ) -> None:
+        if attempts < 1:
+            raise ConfigurationError(f"attempts counts the answers that are asked for, so at least 1, not {attempts}")
+        prompt = Prompt(variables=dict(variables or {}), examples_role=examples_role, input_role=input_role)
+        self.signature: type[Signature] = signature
+        self.llm = LLM.of(llm)
+        self.program: Program[Any] = compile_program(signature, prompt, examples, mode, reasoning=reasoning)
+        self._attempts = attempts
+        self._cache = cache
+
+    @cached_property
+    def store(self) -> Store | None:
+        """Where answers are kept: the task's own cache, or that of its LLM."""
+        return self.llm.store if self._cache is None else open_cache(self._cache)
+
+    def _present(self, record: Any) -> T:
+        """Return what users see of a record as `item.output`."""
+        output: T = record
+        return output
+
+    def _executor(self, fresh: Fresh) -> Executor[Any, T]:
+        return Executor(program=self.program, llm=self.llm, present=self._present, attempts=self._attempts, fresh=fresh)
+
+    def __call__(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
+        """Return what comes of one input: a value, a mapping, a record, or the input fields as keywords.
+
+        `fresh=True` asks even if the answer is cached; "invalid" only if the cached one no longer fits.
+
+        Raises:
+            ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
+        """
+        return run_blocking(self._executor(fresh).steps(_one(given, fields)), self.llm, self.store)
+
+    async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
+        """Return what comes of one input, without blocking the event loop; see `__call__`."""
+        return await run_awaiting(self._executor(fresh).steps(_one(given, fields)), self.llm, self.store)
+
+    def run(
+        self,
+        inputs: Inputs,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: bool | OnProgress | None = None,
+        fresh: Fresh = False,
+    ) -> Results[T]:
+        """Return an item for each input, in order, whatever happens to single ones.
+
+        At most `concurrency` inputs are worked on at once. `progress` is True (a bar, needs `[progress]`), False,
+        None (a bar where somebody watches), or a function that is given a `Progress` now and then. Works in a
+        notebook and inside a running event loop as well.
+
+        Raises:
+            ConfigurationError: the set-up is wrong.
+        """
+        return portal().call(self.arun(inputs, concurrency=concurrency, progress=progress, fresh=fresh))
+
+    async def arun(
+        self,
+        inputs: Inputs,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: bool | OnProgress | None = None,
+        fresh: Fresh = False,
+    ) -> Results[T]:
+        """Return an item for each input, in order, without blocking the event loop; see `run`."""
+        items: list[Item[T]] = []
+        async for batch in self._batches(inputs, concurrency, progress, fresh, window=None, ordered=True):
+            items += batch
+        return Results(items)
+
+    def stream(
+        self,
+        inputs: Inputs,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        ordered: bool = False,
+        progress: bool | OnProgress | None = None,
+        fresh: Fresh = False,
+    ) -> Iterator[Item[T]]:
+        """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
+        door = portal()
+        batches = self._batches(inputs, concurrency, progress, fresh, window=WINDOW * concurrency, ordered=ordered)
+        try:
+            while (batch := door.call(_next(batches))) is not None:
+                yield from batch
+        finally:
+            door.call(batches.aclose())
+
+    async def astream(
+        self,
+        inputs: Inputs,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        ordered: bool = False,
+        progress: bool | OnProgress | None = None,
+        fresh: Fresh = False,
+    ) -> AsyncIterator[Item[T]]:
+        """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
+        batches = self._batches(inputs, concurrency, progress, fresh, window=WINDOW * concurrency, ordered=ordered)
+        async with aclosing(batches):
+            async for batch in batches:
+                for item in batch:
+                    yield item
+
+    async def _batches(
+        self,
+        inputs: Inputs,
+        concurrency: int,
+        progress: bool | OnProgress | None,
+        fresh: Fresh,
+        *,
+        window: int | None,
+        ordered: bool,
+    ) -> AsyncGenerator[list[Item[T]]]:
+        if concurrency < 1:
+            raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {concurrency}")
+        executor, llm, store = self._executor(fresh), self.llm, self.store
+
+        async def work(given: Any) -> Item[T]:
+            try:
+                return await run_awaiting(executor.steps(given), llm, store)
+            except LLMTaskerError:
+                raise  # the set-up is wrong: that is for all rows
+            except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
+                said = f"{type(error).__name__}: {snippet(error)}"
+                return Item(input=given, error=ItemError(f"an error inside llmtasker, please report it: {said}"))
+
+        run = Run(work=work, concurrency=concurrency, window=window, ordered=ordered)
+        with _telling(progress, llm.pace, inputs) as reporter:
+            async with aclosing(run.batches(inputs)) as batches:
+                async for batch in batches:
+                    if reporter is not None:
+                        for item in batch:
+                            reporter.saw(item)
+                    yield batch
+
+    def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
+        """Return what would be sent for an input: messages, schema and settings, exactly so.
+
+        Raises:
+            InputError: the input does not fit the signature.
+        """
+        program, dialect = self.program, self.llm.dialect
+        inputs = program.validate(_one(given, fields))
+        mode = dialect.mode(program.first_mode) if program.asked == "auto" else program.first_mode
+        request = dialect.adapt(program.render(inputs, self.llm.settings, mode))
+        return Preview(request=request, notes=tuple(dialect.notes))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.signature.__name__}, llm={self.llm!r})"
+
+
+def _one(given: Any, fields: Mapping[str, Any]) -> Any:
+    if given is NOT_GIVEN:
+        return dict(fields)
+    if fields:
+        raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
+    return given
+
+
+async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:
+    return await anext(batches, None)
+
+
+@contextmanager
+def _telling(progress: bool | OnProgress | None, pace: Pace, inputs: Inputs) -> Iterator[Reporter | None]:
+    total = len(inputs) if isinstance(inputs, Sized) else None
+    if callable(progress):
+        bar, tell = None, progress
+    elif wants_bar(progress):
+        bar = tell = Bar(total)
+    else:
+        yield None
+        return
+    reporter = Reporter(tell, pace, total)
+    try:
+        yield reporter
+    finally:
+        reporter.tell()
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,67 @@
+"""Public test doubles: an LLM without a network, recorded answers, and a server that fails on request."""
+
+from llmtasker.testing.answers import last_user_text, request_schema
+from llmtasker.testing.bad_answers import (
+    GROUP_FAULTS,
+    MALFORMATIONS,
+    BadGroup,
+    ContentFilter,
+    Cut,
+    Malformed,
+    Refusal,
+    TwoCalls,
+    WrongTool,
+)
+from llmtasker.testing.cassette import Cassette, Recorder
+from llmtasker.testing.exchange import Call, Reply
+from llmtasker.testing.fake import Answer, FakeTransport
+from llmtasker.testing.faults import (
+    Body,
+    ContextLimit,
+    Delay,
+    Drip,
+    Fault,
+    Hang,
+    Limit,
+    Rejects,
+    Reset,
+    Status,
+    Storm,
+)
+from llmtasker.testing.faulty_server import Counters, FaultyServer
+from llmtasker.testing.generate import answer_for, answer_from_schema
+
+__all__ = [
+    "GROUP_FAULTS",
+    "MALFORMATIONS",
+    "Answer",
+    "BadGroup",
+    "Body",
+    "Call",
+    "Cassette",
+    "ContentFilter",
+    "ContextLimit",
+    "Counters",
+    "Cut",
+    "Delay",
+    "Drip",
+    "FakeTransport",
+    "Fault",
+    "FaultyServer",
+    "Hang",
+    "Limit",
+    "Malformed",
+    "Recorder",
+    "Refusal",
+    "Rejects",
+    "Reply",
+    "Reset",
+    "Status",
+    "Storm",
+    "TwoCalls",
+    "WrongTool",
+    "answer_for",
+    "answer_from_schema",
+    "last_user_text",
+    "request_schema",
+]

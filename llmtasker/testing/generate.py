@@ -1,0 +1,218 @@
+"""A value that fits a JSON schema: the same for the same text, wherever it is asked."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from llmtasker.testing.answers import last_user_text, request_schema
+from llmtasker.testing.pattern import text_for_pattern
+
+if TYPE_CHECKING:
+    from llmtasker.completion import Request
+
+Schema: TypeAlias = Mapping[str, Any]
+
+INPUT_BLOCK = re.compile(r'<input id="([^"]*)">\n(.*?)\n</input>', re.DOTALL)
+"""One input of a grouped request in the last user message."""
+
+ANCHOR_WORDS = 5
+"""An anchor is this many first words of its input."""
+
+_DEEPEST = 6
+_WORD = re.compile(r"\w+")
+_FORMATS = {
+    "date-time": "20{:02d}-{:02d}-{:02d}T09:30:00Z",
+    "date": "20{:02d}-{:02d}-{:02d}",
+    "time": "{:02d}:{:02d}:{:02d}Z",
+    "duration": "P{:d}DT{:d}H{:d}M",
+    "email": "person{:d}.{:d}.{:d}@example.com",
+    "uri": "https://example.com/{:d}/{:d}/{:d}",
+    "ipv4": "10.{:d}.{:d}.{:d}",
+    "uuid": "000000{:02d}-00{:02d}-4000-8000-0000000000{:02d}",
+}
+
+
+def answer_for(request: Request | Mapping[str, Any], *, seed: int = 0) -> Any:
+    """Return what a well-behaved LLM would answer: a value for the request's schema, or a short text.
+
+    >>> answer_for({"messages": [{"role": "user", "content": "Where is my parcel?"}]})
+    'answer: Where is my parcel?'
+    """
+    text = last_user_text(request)
+    schema = request_schema(request)
+    if schema is None:
+        return "answer: " + text[:60]
+    return answer_from_schema(schema, text, seed=seed)
+
+
+def answer_from_schema(schema: Schema, text: str, *, seed: int = 0) -> Any:
+    """Return a JSON value that fits a JSON schema, chosen by a hash of `seed`, property names and `text`.
+
+    Strings are words of the text, so that a quote is verbatim. Where the text holds grouped inputs
+    (`<input id="a1">` … `</input>`) and the schema has an array of objects with an `id`, there is
+    one object per input, with its id and, as `anchor`, its first five words; the other values are those
+    that the input alone would get. `pattern` is followed where it has no groups, alternatives or look-arounds.
+
+    >>> answer_from_schema({"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}}, "My parcel")
+    {'team': 'delivery'}
+    """
+    maker = _Maker(schema, seed)
+    inputs = INPUT_BLOCK.findall(text)
+    if inputs and (place := maker.grouped()):
+        name, item = place
+        rows = [maker.grouped_answer(item, id_, input_) for id_, input_ in inputs]
+        return {**maker.value({**maker.resolve(schema), "required": []}, text, skip=name), name: rows}
+    return maker.value(schema, text)
+
+
+class _Maker:
+    def __init__(self, root: Schema, seed: int) -> None:
+        self.root = root
+        self.seed = seed
+
+    def pick(self, count: int, *what: object) -> int:
+        """Return a number in 0 … count-1 that depends on the seed and on what is asked."""
+        digest = blake2b(repr((self.seed, *what)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        return int.from_bytes(digest, "big") % count
+
+    def resolve(self, schema: Schema) -> Schema:
+        """Follow `$ref` and merge `allOf`."""
+        while "$ref" in schema:
+            target: Any = self.root
+            for step in schema["$ref"].removeprefix("#").strip("/").split("/"):
+                target = target[step.replace("~1", "/").replace("~0", "~")]
+            schema = {**target, **{name: value for name, value in schema.items() if name != "$ref"}}
+        if "allOf" in schema:
+            merged: dict[str, Any] = {name: value for name, value in schema.items() if name != "allOf"}
+            for part in schema["allOf"]:
+                for name, value in self.resolve(part).items():
+                    both = name == "properties" and name in merged
+                    merged[name] = {**merged[name], **value} if both else value
+            return merged
+        return schema
+
+    def grouped(self) -> tuple[str, Schema] | None:
+        """Return name and item schema of the first property that is an array of objects with an id."""
+        for name, schema in self.resolve(self.root).get("properties", {}).items():
+            item = self.resolve(self.resolve(schema).get("items") or {})
+            if "id" in item.get("properties", {}):
+                return name, item
+        return None
+
+    def grouped_answer(self, item: Schema, id_: str, text: str) -> dict[str, Any]:
+        answer: dict[str, Any] = self.value(item, text)
+        answer["id"] = id_
+        if "anchor" in answer:
+            answer["anchor"] = " ".join(text.split()[:ANCHOR_WORDS])
+        return answer
+
+    def value(self, schema: Schema, text: str, name: object = "", depth: int = 0, skip: str | None = None) -> Any:
+        schema = self.resolve(schema)
+        if "const" in schema:
+            return schema["const"]
+        if "enum" in schema:
+            return schema["enum"][self.pick(len(schema["enum"]), name, text)]
+        if options := schema.get("anyOf") or schema.get("oneOf"):
+            return self.value(self.option(options, text, name, depth), text, name, depth + 1)
+        match self.type_of(schema, text, name):
+            case "object":
+                return dict(self.members(schema, text, depth, skip))
+            case "array":
+                return list(self.elements(schema, text, name, depth))
+            case "integer" | "number" as kind:
+                return self.number(schema, text, name, whole=kind == "integer")
+            case "boolean":
+                return bool(self.pick(2, name, text))
+            case "null":
+                return None
+            case _:
+                return self.string(schema, text, name)
+
+    def option(self, options: list[Schema], text: str, name: object, depth: int) -> Schema:
+        if depth >= _DEEPEST:
+            # A recursive schema ends somewhere: here.
+            flat = [option for option in options if "$ref" not in option]
+            options = [option for option in flat if option.get("type") == "null"] or flat or options
+        return options[self.pick(len(options), name, text)]
+
+    def type_of(self, schema: Schema, text: str, name: object) -> str:
+        kind: Any = schema.get("type")
+        if isinstance(kind, list):
+            kinds = cast("list[str]", kind)
+            return kinds[self.pick(len(kinds), name, text)]
+        if kind is None:
+            return "object" if "properties" in schema else "array" if "items" in schema else "string"
+        return str(kind)
+
+    def members(self, schema: Schema, text: str, depth: int, skip: str | None) -> Iterator[tuple[str, Any]]:
+        properties: Mapping[str, Schema] = schema.get("properties", {})
+        required = schema.get("required", ())
+        for name, inner in properties.items():
+            if name == skip or (depth >= _DEEPEST and name not in required):
+                continue
+            yield name, self.value(inner, text, name, depth + 1)
+        extra: Any = schema.get("additionalProperties")
+        if extra and extra is not True and not properties:
+            for index in range(max(1, schema.get("minProperties", 1))):
+                name = f"key_{index + 1}"
+                yield name, self.value(extra, text, name, depth + 1)
+
+    def elements(self, schema: Schema, text: str, name: object, depth: int) -> Iterator[Any]:
+        first: list[Schema] = schema.get("prefixItems", [])
+        for index, inner in enumerate(first):
+            yield self.value(inner, text, (name, index), depth + 1)
+        rest: Any = schema.get("items")
+        if not rest or rest is True:
+            return
+        low = max(0, schema.get("minItems", 0) - len(first))
+        high = max(low, min(low + 2, schema.get("maxItems", low + 2) - len(first)))
+        count = low if depth >= _DEEPEST else low + self.pick(high - low + 1, name, "count", text)
+        seen: set[str] = set()
+        # Twice as many tries as the longest enum could need by chance; a set that can't be filled stays short.
+        for index in range(count * 16 if schema.get("uniqueItems") else count):
+            value = self.value(rest, text, (name, index), depth + 1)
+            shape = json.dumps(value)
+            if not schema.get("uniqueItems") or shape not in seen:
+                seen.add(shape)
+                yield value
+            if schema.get("uniqueItems") and len(seen) == count:
+                return
+
+    def number(self, schema: Schema, text: str, name: object, *, whole: bool) -> int | float:
+        step: float = schema.get("multipleOf", 1 if whole else 0.01)
+        low: float | None = schema.get("minimum", schema.get("exclusiveMinimum"))
+        high: float | None = schema.get("maximum", schema.get("exclusiveMaximum"))
+        if low is None:
+            low = 0 if high is None or high > 0 else high - 100 * step
+        if high is None:
+            high = low + 100 * step
+        # Counted in steps, so that the value is a multiple and rounding can't leave the bounds.
+        first = math.ceil(low / step - 1e-9)
+        last = math.floor(high / step + 1e-9)
+        first += schema.get("exclusiveMinimum") == first * step
+        last -= schema.get("exclusiveMaximum") == last * step
+        if last < first:
+            return low + (high - low) / 2
+        steps = first + self.pick(last - first + 1, name, text)
+        return int(steps * step) if whole else round(steps * step, 10)
+
+    def string(self, schema: Schema, text: str, name: object) -> str:
+        if form := _FORMATS.get(schema.get("format", "")):
+            return form.format(*(1 + self.pick(12, name, index, text) for index in range(3)))
+        low: int = schema.get("minLength", 0)
+        high: int = schema.get("maxLength", max(low, len(text) + 4))
+        if "pattern" in schema and (made := text_for_pattern(schema["pattern"], low)) is not None:
+            return made
+        words = list(_WORD.finditer(text[:2_000]))
+        if words:
+            start = self.pick(len(words), name, text)
+            made = text[words[start].start() : words[min(start + 2, len(words) - 1)].end()]
+        else:
+            made = "word"
+        made += " word" * math.ceil(max(0, low - len(made)) / 5)
+        return made[:high]

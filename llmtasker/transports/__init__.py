@@ -1,0 +1,1 @@
+"""How a Request travels: one file for each kind of endpoint."""

@@ -1,0 +1,121 @@
+"""Nearest: which labels a text is nearest to, by character n-grams; the arithmetic of the built-in baseline."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from operator import add
+
+_SHORTEST, _LONGEST = 2, 5  # characters of an n-gram; a space stands for the edge of a word
+_HEAD, _TAIL = 1_500, 500  # characters that are looked at in a long text
+_WORD_LENGTH = 40
+_REMEMBERED_NUMBERS = 1_000_000  # of one task: about 4 MB
+_REMEMBERED_WORDS = 20_000
+_NAME_WEIGHT = 2.0  # the name and description of a label count as much as so many examples
+_COMMON = 0.1  # what is left of the weight of an n-gram that all texts have
+_DAMPING = 0.75  # so that the peculiar words of a single example do not decide
+
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+# Letters and digits, or a pictogram; "_" and a change of case separate the words of a name.
+_WORDS = re.compile(r"[^\W_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+def words(text: str) -> list[str]:
+    """Return the distinct words of a text without case and accents, in order; of a long text its two ends.
+
+    >>> words("Où est mon café ? OÙ ?")
+    ['ou', 'est', 'mon', 'cafe']
+    """
+    if len(text) > _HEAD + _TAIL:
+        text = f"{text[:_HEAD]} {text[-_TAIL:]}"
+    text = text.casefold()
+    if not text.isascii():
+        text = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
+    return list(dict.fromkeys(word[:_WORD_LENGTH] for word in _WORDS.findall(text)))
+
+
+def name_words(name: str) -> str:
+    """Return the name of a label as text: `cardPayment_fee` is three words."""
+    return _CAMEL.sub(" ", name).replace("_", " ")
+
+
+@lru_cache(maxsize=_REMEMBERED_WORDS)
+def _grams(word: str) -> tuple[str, ...]:
+    text = f" {word} "
+    size = len(text)
+    grams = [
+        text[start : start + length]
+        for length in range(_SHORTEST, min(_LONGEST, size) + 1)
+        for start in range(size - length + 1)
+    ]
+    return (*grams, text) if size > _LONGEST else tuple(grams)
+
+
+class Nearest:
+    """Scores labels by what their examples, name and description have in common with a text.
+
+    Each label is one vector: the TF-IDF vectors of its texts (sub-linear counts, unit length), summed, damped and
+    brought to unit length again (Rocchio's centroid). A text is a set of words, so its score is a sum over its
+    words: what each word gives to each label is worked out once and remembered.
+
+    Args:
+        names: a text for each label: its name and description; may be empty.
+        examples: texts, each with the positions of its labels.
+    """
+
+    def __init__(self, names: Sequence[str], examples: Iterable[tuple[str, Sequence[int]]]) -> None:
+        texts: list[tuple[Counter[str], Sequence[int], float]]
+        texts = [(_counts(name), [at], _NAME_WEIGHT) for at, name in enumerate(names)]
+        texts += [(_counts(text), labels, 1.0) for text, labels in examples]
+        seen = Counter(gram for counts, _, _ in texts for gram in counts)
+        self._rarity = {gram: _COMMON + math.log((1 + len(texts)) / (1 + times)) for gram, times in seen.items()}
+        sums: list[defaultdict[str, float]] = [defaultdict(float) for _ in names]
+        for counts, labels, weight in texts:
+            vector = _unit({gram: (1 + math.log(count)) * self._rarity[gram] for gram, count in counts.items()})
+            for gram, value in vector.items():
+                for label in labels:
+                    sums[label][gram] += weight * value
+        self._by_gram: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
+        for label, vector in enumerate(sums):
+            for gram, value in _unit({gram: value**_DAMPING for gram, value in vector.items()}).items():
+                self._by_gram[gram].append((label, value))
+        self._size = len(names)
+        self._words: dict[str, array[float] | None] = {}
+        self._room = min(_REMEMBERED_WORDS, max(1_000, _REMEMBERED_NUMBERS // max(1, self._size)))
+
+    def scores(self, words: Iterable[str]) -> list[float]:
+        """Return a score for each label, 0 where it has nothing in common with the words; higher is nearer."""
+        total = [0.0] * self._size
+        for word in words:
+            given = self._words[word] if word in self._words else self._learn(word)
+            if given is not None:
+                total = list(map(add, total, given))
+        return total
+
+    def _learn(self, word: str) -> array[float] | None:
+        """Work out what a word gives to each label, None for nothing."""
+        given = array("f", bytes(4 * self._size))
+        for gram in _grams(word):
+            rarity = self._rarity.get(gram, 0.0)
+            for label, value in self._by_gram.get(gram, ()):
+                given[label] += rarity * value
+        known = given if any(given) else None
+        if len(self._words) >= self._room:
+            self._words = {}
+        self._words[word] = known
+        return known
+
+
+def _counts(text: str) -> Counter[str]:
+    return Counter(gram for word in words(text) for gram in _grams(word))
+
+
+def _unit(vector: dict[str, float]) -> dict[str, float]:
+    length = math.sqrt(math.fsum(value * value for value in vector.values())) or 1.0
+    return {gram: value / length for gram, value in vector.items()}

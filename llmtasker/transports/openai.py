@@ -1,0 +1,254 @@
+"""The only file that imports openai: requests travel through its clients, with its auth, Azure and proxy handling."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+from urllib.parse import quote
+
+import httpx2
+import openai
+
+from llmtasker.completion import Completion, Request
+from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
+from llmtasker.portal import portal
+from llmtasker.transports.wire import read_completion, read_error
+
+AnyClient = openai.OpenAI | openai.AsyncOpenAI
+
+# The http clients that the SDK makes where none is given.
+_DEFAULT_HTTP = frozenset({"SyncHttpxClientWrapper", "AsyncHttpxClientWrapper"})
+_PLAIN = (openai.OpenAI, openai.AsyncOpenAI, openai.AzureOpenAI, openai.AsyncAzureOpenAI)
+_THREADS = 256  # calls in flight through a blocking client with an http client of its own
+
+
+class OpenAITransport:
+    """Sends requests through the SDK's `client.post`, with prepared bytes and without its response models.
+
+    Calls run over the SDK's aiohttp client, one for each event loop; blocking calls go through the
+    process's portal. A client that was given with an http client of its own (proxy, certificates) is
+    used as it is.
+    """
+
+    def __init__(self, client: AnyClient) -> None:
+        self.endpoint = endpoint_of(client)
+        self._client = client
+        self._azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
+        self._own_http = not _has_twin(client)
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._threads: ThreadPoolExecutor | None = None
+        self._lock = threading.Lock()
+
+    def send(self, request: Request) -> Completion:
+        """Send one request and wait for its answer."""
+        if self._own_http and isinstance(self._client, openai.OpenAI):
+            return self._send_blocking(request)
+        return portal().call(self._asend_in_time(request))
+
+    async def _asend_in_time(self, request: Request) -> Completion:
+        timeout = request.settings.timeout
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.asend(request)
+        except TimeoutError:
+            raise CallTimeoutError(f"no whole answer came within {timeout:g} s") from None
+
+    async def asend(self, request: Request) -> Completion:
+        """Send one request and await its answer; the caller sets the deadline."""
+        if self._own_http and isinstance(self._client, openai.OpenAI):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool(), self._send_blocking, request)
+        client = await self._async_client()
+        try:
+            response = await client.post(
+                self._path(request),
+                cast_to=httpx2.Response,
+                content=request.content,
+                options={"timeout": request.settings.timeout, "max_retries": 0},
+            )
+        except openai.OpenAIError as error:
+            raise _mapped(error) from None
+        return _read(response)
+
+    def _send_blocking(self, request: Request) -> Completion:
+        client = self._client
+        assert isinstance(client, openai.OpenAI)  # noqa: S101 - both callers have looked
+        try:
+            response = client.post(
+                self._path(request),
+                cast_to=httpx2.Response,
+                content=request.content,
+                options={"timeout": request.settings.timeout, "max_retries": 0},
+            )
+        except openai.OpenAIError as error:
+            raise _mapped(error) from None
+        return _read(response)
+
+    def _path(self, request: Request) -> str:
+        # The SDK takes Azure's deployment from a JSON body; with prepared bytes it must stand in the path.
+        if self._azure and "/deployments/" not in str(self._client.base_url):
+            return f"/deployments/{quote(str(request.settings.body['model']), safe='')}/chat/completions"
+        return "/chat/completions"
+
+    async def _async_client(self) -> openai.AsyncOpenAI:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._make_async_client()
+            keeper = self._keepers[loop] = _keep(client if client is not self._client else None)
+            await anext(keeper)
+        return client
+
+    def _make_async_client(self) -> openai.AsyncOpenAI:
+        client = self._client
+        if self._own_http and isinstance(client, openai.AsyncOpenAI):
+            return client
+        return _async_twin(client)
+
+    def _pool(self) -> ThreadPoolExecutor:
+        with self._lock:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="llmtasker-send")
+            return self._threads
+
+    def models(self) -> list[str]:
+        """Return the names of the models that the endpoint lists.
+
+        Raises:
+            ItemError: it has no such list, or can't be reached.
+        """
+        return portal().call(self._models())
+
+    async def _models(self) -> list[str]:
+        client = await self._async_client() if not self._own_http else _async_twin(self._client)
+        try:
+            page = await client.with_options(timeout=5, max_retries=0).models.list()
+            return [model.id for model in page.data]
+        except openai.OpenAIError as error:
+            raise _mapped(error) from None
+        except (TypeError, AttributeError) as error:
+            raise NetworkError(f"the endpoint's list of models can't be read: {snippet(error)}") from None
+
+    def close(self) -> None:
+        """Close the connections that blocking calls opened."""
+        portal().call(self.aclose())
+        with self._lock:
+            if self._threads is not None:
+                self._threads.shutdown(wait=False, cancel_futures=True)
+                self._threads = None
+
+    async def aclose(self) -> None:
+        """Close the connections that were opened in the running event loop."""
+        loop = asyncio.get_running_loop()
+        self._clients.pop(loop, None)
+        keeper = self._keepers.pop(loop, None)
+        if keeper is not None:
+            await keeper.aclose()
+
+
+async def _keep(client: openai.AsyncOpenAI | None) -> AsyncGenerator[None]:
+    """Close the client when the event loop shuts down: asyncio ends every open async generator before that."""
+    try:
+        yield
+    finally:
+        if client is not None:
+            await client.close()
+
+
+def _read(response: httpx2.Response) -> Completion:
+    return read_completion(
+        response.content, content_type=response.headers.get("content-type"), headers=response.headers
+    )
+
+
+def _mapped(error: openai.OpenAIError) -> ItemError:
+    """Return our error for one of the SDK's; the text of an exception may hold a URL, so little of it is taken."""
+    if isinstance(error, openai.APIStatusError):
+        return read_error(error.status_code, error.response.content, error.response.headers)
+    if isinstance(error, openai.APITimeoutError):
+        return CallTimeoutError("no whole answer came in time")
+    cause = error.__cause__ or error
+    return NetworkError(f"the connection failed: {type(cause).__name__}: {snippet(_without_urls(str(cause)))}")
+
+
+def _without_urls(text: str) -> str:
+    return " ".join("<url>" if "://" in word else word for word in text.split())
+
+
+def connect(base_url: str, api_key: str, headers: Mapping[str, str] | None) -> OpenAITransport:
+    """Return the transport to an endpoint that speaks the OpenAI protocol."""
+    return OpenAITransport(openai.AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=headers))
+
+
+def connect_azure(
+    endpoint: str, api_key: str | None, api_version: str, headers: Mapping[str, str] | None
+) -> OpenAITransport:
+    """Return the transport to an Azure resource; without a key, the SDK looks in the environment."""
+    return OpenAITransport(
+        openai.AsyncAzureOpenAI(
+            azure_endpoint=endpoint, api_key=api_key, api_version=api_version, default_headers=headers
+        )
+    )
+
+
+def _has_twin(client: AnyClient) -> bool:
+    """Return whether an equal client can be made for another event loop: nothing about it is special."""
+    return (
+        type(client) in _PLAIN
+        and type(client._client).__name__ in _DEFAULT_HTTP  # noqa: SLF001 - the SDK has no public name for it
+        and client.workload_identity is None
+        and client._provider is None  # noqa: SLF001
+    )
+
+
+def _async_twin(client: AnyClient) -> openai.AsyncOpenAI:
+    """Return an async client with the same endpoint and credentials, over aiohttp."""
+    http_client = openai.DefaultAioHttpClient()
+    if isinstance(client, openai.AsyncOpenAI):
+        return client.copy(http_client=http_client)
+    shared: dict[str, Any] = {
+        "base_url": client.base_url,
+        "organization": client.organization,
+        "project": client.project,
+        "default_headers": client._custom_headers,  # noqa: SLF001
+        "default_query": client._custom_query,  # noqa: SLF001
+        "http_client": http_client,
+    }
+    key = _refreshed(client)
+    if not isinstance(client, openai.AzureOpenAI):
+        return openai.AsyncOpenAI(api_key=key, **shared)
+    return openai.AsyncAzureOpenAI(
+        api_key=key,
+        api_version=client._api_version,  # noqa: SLF001
+        azure_ad_token=client._azure_ad_token,  # noqa: SLF001
+        azure_ad_token_provider=client._azure_ad_token_provider,  # noqa: SLF001
+        **shared,
+    )
+
+
+def _refreshed(client: openai.OpenAI) -> Any:
+    """Return the client's key, or an async function that asks its key provider."""
+    provider = client._api_key_provider  # noqa: SLF001
+    if provider is None:
+        return client.api_key
+
+    async def key() -> str:
+        return await asyncio.to_thread(provider)
+
+    return key
+
+
+def endpoint_of(client: AnyClient) -> str:
+    """Return scheme, host and path of a client's base URL: no user name, password or query."""
+    url = client.base_url
+    port = f":{url.port}" if url.port else ""
+    return f"{url.scheme}://{url.host}{port}{url.path.rstrip('/')}"

@@ -1,0 +1,171 @@
+"""Parquet and Excel, which need the extra `[data]`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.records import BrokenRow, detect, read_rows, write_rows
+from llmtasker.records.excel import MAX_CELL
+
+TEXT = st.text() | st.sampled_from(
+    ["=1+1", "01234", "NA", "_x0041_", "__x005F_x000D_", "\r", " x ", "#N/A", "1.5", "\0"]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(TEXT.filter(bool), min_size=1, max_size=4))
+def test_excel_gives_back_every_text(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
+    path = tmp_path_factory.getbasetemp() / "round.xlsx"
+    write_rows(path, [{"t": text} for text in texts])
+    assert [row["t"] for row in read_rows(path)] == texts
+
+
+@pytest.mark.parametrize(
+    ("value", "back"),
+    [
+        (7, 7),
+        (-(2**53), -(2**53)),
+        (2**53 + 1, str(2**53 + 1)),
+        (0.1, 0.1),
+        (True, True),
+        (float("nan"), "nan"),
+        (Decimal("0.10"), "0.10"),
+        ("01234", "01234"),
+        ("=HYPERLINK(1)", "=HYPERLINK(1)"),
+        (date(2025, 3, 1), date(2025, 3, 1)),
+        (datetime(2025, 3, 1, 12, 30, 5), datetime(2025, 3, 1, 12, 30, 5)),
+        (time(12, 30, 5), time(12, 30, 5)),
+        (date(1899, 12, 31), "1899-12-31"),
+        (datetime(2025, 3, 1, tzinfo=UTC), "2025-03-01T00:00:00+00:00"),
+        (time(1, 2, 3, 4), "01:02:03.000004"),
+        ({"é": [None]}, '{"é": [null]}'),
+    ],
+)
+def test_excel_cells_keep_what_excel_can_hold(tmp_path: Path, value: Any, back: Any) -> None:
+    path = tmp_path / "o.xlsx"
+    assert write_rows(path, [{"id": "x", "v": value}, {"id": "y"}]) == 2
+    assert list(read_rows(path)) == [{"id": "x", "v": back}, {"id": "y", "v": None}]
+
+
+def test_excel_stores_text_never_formulas(tmp_path: Path) -> None:
+    write_rows(tmp_path / "o.xlsx", [{"=h()": "=1+1"}], columns=["=h()"])
+    sheet = openpyxl.load_workbook(tmp_path / "o.xlsx").worksheets[0]
+    assert [cell.data_type for row in sheet.iter_rows() for cell in row] == ["s", "s"]
+
+
+def test_a_workbook_of_an_office_is_read_as_it_is_shown(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    sheet.append(["code postal", "jour", "n", "erreur", None])
+    sheet.append([1234, datetime(2025, 3, 1), 12, "#N/A", None])
+    sheet["A2"].number_format = "00000"
+    sheet["B2"].number_format = "dd/mm/yyyy"
+    sheet.append([None, None, None, None, None])
+    sheet.append([75001, None, "=1+1", "a_x000D_b", "stray"])
+    book.save(tmp_path / "i.xlsx")
+    rows = list(read_rows(tmp_path / "i.xlsx"))
+    assert rows[0] == {"code postal": "01234", "jour": date(2025, 3, 1), "n": 12, "erreur": "#N/A"}
+    # A formula that nobody has calculated yet has no value; it is not calculated here.
+    assert rows[1] == {"code postal": 75001, "jour": None, "n": None, "erreur": "a\rb"}
+    assert isinstance(rows[1], BrokenRow)
+    assert rows[1].error.message == "row 4 has a value in a column without a name"
+    assert len(rows) == 2
+
+
+def test_a_text_too_long_for_excel_is_cut_with_a_warning(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="40,000 characters is cut"):
+        write_rows(tmp_path / "o.xlsx", [{"t": "x" * 40_000}])
+    (row,) = read_rows(tmp_path / "o.xlsx")
+    assert row["t"] == "x" * (MAX_CELL - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    ("header", "says"), [(["a", "a"], "two columns"), (["a", None, "b"], "column 2 of"), ([" "], "column 1 of")]
+)
+def test_excel_columns_need_names(tmp_path: Path, header: list[str | None], says: str) -> None:
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(header)
+    book.worksheets[0].append(["1"] * len(header))
+    book.save(tmp_path / "i.xlsx")
+    with pytest.raises(ConfigurationError, match=says):
+        list(read_rows(tmp_path / "i.xlsx"))
+
+
+def test_an_empty_workbook_has_no_rows(tmp_path: Path) -> None:
+    assert write_rows(tmp_path / "o.xlsx", []) == 0
+    assert list(read_rows(tmp_path / "o.xlsx")) == []
+
+
+def test_parquet_keeps_types(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": "01", "n": 2**60, "f": 0.5, "d": date(2025, 3, 1), "l": ["é"], "none": None, "b": b"\xff"},
+        {"id": "NA", "n": None, "f": None, "d": None, "l": [], "none": None, "b": None},
+    ]
+    assert write_rows(tmp_path / "o.parquet", iter(rows)) == 2
+    assert detect(tmp_path / "o.parquet").kind == "parquet"
+    assert list(read_rows(tmp_path / "o.parquet")) == rows
+
+
+@pytest.mark.parametrize(
+    ("values", "back"),
+    [
+        ([1, "x", None], ["1", "x", None]),
+        ([2**70, 1], [str(2**70), "1"]),
+        (["\ud800", "é"], ["\\ud800", "é"]),
+        ([{}, {}], ["{}", "{}"]),
+        ([[{}], []], ["[{}]", "[]"]),
+        ([{"a": 1}, "x"], ['{"a": 1}', "x"]),
+        ([object, 1], ["<class 'object'>", "1"]),
+    ],
+)
+def test_a_parquet_column_of_no_one_type_is_text(tmp_path: Path, values: list[Any], back: list[Any]) -> None:
+    write_rows(tmp_path / "o.parquet", [{"v": value} for value in values], columns=["v"])
+    assert [row["v"] for row in read_rows(tmp_path / "o.parquet")] == back
+
+
+def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"n": list(range(5_000))}), tmp_path / "i.parquet")
+    assert [row["n"] for row in read_rows(tmp_path / "i.parquet")] == list(range(5_000))
+
+
+def test_parquet_columns_need_different_names(tmp_path: Path) -> None:
+    parquet.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "i.parquet")
+    with pytest.raises(ConfigurationError, match="same name"):
+        list(read_rows(tmp_path / "i.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("i.parquet", b"PAR1 and nothing"), ("i.xlsx", b"PK\x03\x04 and nothing")]
+)
+def test_a_damaged_file_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigurationError, match="can't read"):
+        list(read_rows(tmp_path / name))
+
+
+def test_the_packages_of_the_extra_are_loaded_for_their_files_only() -> None:
+    code = "import sys, llmtasker.records; print({'pyarrow', 'openpyxl', 'narwhals'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(("name", "module"), [("o.parquet", "pyarrow"), ("o.xlsx", "openpyxl")])
+def test_a_missing_package_is_told_with_the_line_to_type(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigurationError, match=r'pip install "llmtasker\[data\]"'):
+        write_rows(tmp_path / name, [{"a": 1}])
+    assert list(tmp_path.iterdir()) == []

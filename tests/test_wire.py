@@ -1,0 +1,789 @@
+"""Answers and errors of every dialect → our Completion and our errors."""
+
+import json
+import time
+from email.utils import formatdate
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from llmtasker.completion import Completion, ToolCall, Usage
+from llmtasker.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BadResponseError,
+    CallTimeoutError,
+    ContextLengthError,
+    FilteredError,
+    ItemError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+)
+from llmtasker.transports.wire import hide_keys, rate_limits, read_completion, read_error, retry_after
+
+
+def body(message, finish_reason="stop", **top):
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish_reason}], **top}
+
+
+def call(arguments, name="Sort", id_="call_1"):
+    return {"id": id_, "type": "function", "function": {"name": name, "arguments": arguments}}
+
+
+def read(value, **options):
+    return read_completion(json.dumps(value), **options)
+
+
+def done(text=None, finish_reason="stop", **fields):
+    return Completion(text=text, finish_reason=finish_reason, **fields)
+
+
+ODD = 'é \u2028 \x85 \ud800 {"a": 1}\r\n '
+
+COMPLETIONS = {
+    "usual": (
+        body(
+            {"role": "assistant", "content": "Hello"}, model="m-1", usage={"prompt_tokens": 3, "completion_tokens": 2}
+        ),
+        done("Hello", model="m-1", usage=Usage(input=3, output=2)),
+    ),
+    "text is kept as it is": (body({"content": ODD}), done(ODD)),
+    "empty text": (body({"content": ""}), done("")),
+    "no content": (body({"role": "assistant"}), done()),
+    "several choices": ({"choices": [{"message": {"content": "a"}}, {"message": {"content": "b"}}]}, done("a", None)),
+    "list of one": ([body({"content": "a"})], done("a")),
+    "delta for message": ({"choices": [{"delta": {"content": "a"}}]}, done("a", None)),
+    "empty message, delta": ({"choices": [{"message": None, "delta": {"content": "a"}}]}, done("a", None)),
+    "text for message": ({"choices": [{"text": "a", "finish_reason": "length"}]}, done("a", "length")),
+    "error null": ({**body({"content": "a"}), "error": None}, done("a")),
+    "model no text": (body({"content": "a"}, model=7), done("a")),
+    # content that is no text
+    "parts": (body({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": " b"}]}), done("a  b")),
+    "texts": (body({"content": ["a", {"text": "b"}]}), done("ab")),
+    "text objects": (body({"content": [{"type": "output_text", "text": {"value": "a"}}]}), done("a")),
+    "unknown parts": (body({"content": [{"type": "image_url"}, {"type": "text", "text": "a"}, None]}), done("a")),
+    "no parts": (body({"content": []}), done()),
+    "thinking parts": (
+        body(
+            {
+                "content": [
+                    {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                    {"type": "text", "text": "a"},
+                ]
+            }
+        ),
+        done("a", reasoning="hm"),
+    ),
+    "refusal part": (body({"content": [{"type": "refusal", "refusal": "no"}]}), done(refusal="no")),
+    "object": (body({"content": {"team": "é"}}), done('{"team": "é"}')),
+    "number": (body({"content": 4}), done("4")),
+    "NaN": (body({"content": {"n": float("nan")}}), done('{"n": NaN}')),
+    # tool calls
+    "call": (
+        body({"content": None, "tool_calls": [call(ODD)]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments=ODD, id="call_1"),)),
+    ),
+    "arguments object": (
+        body({"tool_calls": [call({"team": "é"})]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments='{"team": "é"}', id="call_1"),)),
+    ),
+    "arguments null": (
+        body({"tool_calls": [call(None)]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="{}", id="call_1"),)),
+    ),
+    "arguments absent": (
+        body({"tool_calls": [{"function": {"name": "Sort"}}]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="{}"),)),
+    ),
+    "arguments empty": (
+        body({"tool_calls": [call("")]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="", id="call_1"),)),
+    ),
+    "id null": (
+        body({"tool_calls": [call("{}", id_=None)]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="{}"),)),
+    ),
+    "id number": (
+        body({"tool_calls": [call("{}", id_=0)]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="{}", id="0"),)),
+    ),
+    "name null": (
+        body({"tool_calls": [call("{}", name=None)]}),
+        done(tool_calls=(ToolCall(name="", arguments="{}", id="call_1"),)),
+    ),
+    "flat call": (
+        body({"tool_calls": [{"name": "Sort", "arguments": "{}"}]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="{}"),)),
+    ),
+    "function is a name": (
+        body({"tool_calls": [{"function": "Sort", "name": "Sort"}]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="{}"),)),
+    ),
+    "custom call": (
+        body({"tool_calls": [{"custom": {"name": "Sort", "input": "x"}}]}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="x"),)),
+    ),
+    "calls no list": (
+        body({"tool_calls": call("{}")}),
+        done(tool_calls=(ToolCall(name="Sort", arguments="{}", id="call_1"),)),
+    ),
+    "calls nonsense": (body({"content": "a", "tool_calls": ["x", 3]}), done("a")),
+    "legacy call": (
+        body({"function_call": {"name": "Sort", "arguments": "{}"}}, "function_call"),
+        done(finish_reason="tool_calls", tool_calls=(ToolCall(name="Sort", arguments="{}"),)),
+    ),
+    "legacy call filled in": (
+        body({"content": "a", "function_call": {"name": "", "arguments": ""}, "refusal": ""}),
+        done("a"),
+    ),
+    # reasoning and refusal
+    "refusal": (body({"content": None, "refusal": "I can't"}), done(refusal="I can't")),
+    "reasoning_content": (body({"content": "a", "reasoning_content": "hm"}), done("a", reasoning="hm")),
+    "reasoning": (
+        body({"content": "a", "reasoning": "hm", "reasoning_details": [{"text": "hm"}]}),
+        done("a", reasoning="hm"),
+    ),
+    "reasoning_details": (
+        body(
+            {"content": "a", "reasoning": None, "reasoning_details": [{"summary": "h"}, {"data": "x"}, {"text": "m"}]}
+        ),
+        done("a", reasoning="hm"),
+    ),
+    "ollama's own": (
+        {
+            "model": "m",
+            "message": {"content": "a", "thinking": "hm"},
+            "done_reason": "stop",
+            "prompt_eval_count": 3,
+            "eval_count": 2,
+        },
+        done("a", reasoning="hm", model="m", usage=Usage(input=3, output=2)),
+    ),
+    # a filter that left something
+    "filtered at the end": (body({"content": "a"}, "content_filter"), done("a", "content_filter")),
+    "filter that only looks": (
+        {"choices": [{"message": {"content": "a"}, "content_filter_results": {"hate": {"filtered": True}}}]},
+        done("a", None),
+    ),
+    "filter that found nothing": (
+        {"choices": [{"message": {"content": ""}, "content_filter_results": {"hate": {"filtered": False}, "x": 3}}]},
+        done("", None),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPLETIONS)
+def test_every_dialect_gives_its_completion(name):
+    value, expected = COMPLETIONS[name]
+    assert read(value) == expected
+    assert read_completion(json.dumps(value).encode()) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("stop", "stop"),
+        ("eos", "stop"),
+        ("end_turn", "stop"),
+        ("STOP", "stop"),
+        ("length", "length"),
+        ("max_tokens", "length"),
+        ("MAX_TOKENS", "length"),
+        ("model_length", "length"),
+        ("tool_call", "tool_calls"),
+        ("function_call", "tool_calls"),
+        ("tool_use", "tool_calls"),
+        ("safety", "content_filter"),
+        ("content_filter: SAFETY", "content_filter"),
+        ("", None),
+        (None, None),
+        (7, None),
+        ("Something New", "Something New"),
+    ],
+)
+def test_finish_reasons_that_are_sure_get_one_word(value, expected):
+    assert read(body({"content": "a"}, value)).finish_reason == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "expected"),
+    [
+        ({"input_tokens": 3, "output_tokens": 2}, Usage(input=3, output=2)),
+        ({"prompt_tokens": 3, "total_tokens": 5}, Usage(input=3, output=2)),
+        ({"completion_tokens": 2, "total_tokens": 5}, Usage(input=3, output=2)),
+        ({"prompt_tokens": 3.0, "completion_tokens": None}, Usage(input=3)),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 8,
+                "prompt_tokens_details": {"cached_tokens": 4},
+                "completion_tokens_details": {"reasoning_tokens": 5},
+            },
+            Usage(input=9, output=8, input_cached=4, output_reasoning=5),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 1,
+                "input_tokens_details": {"cached_tokens": 99},
+                "output_tokens_details": None,
+            },
+            Usage(input=9, output=1, input_cached=9),
+        ),
+        (
+            {"prompt_tokens": 9, "completion_tokens": 1, "prompt_cache_hit_tokens": 4, "prompt_tokens_details": None},
+            Usage(input=9, output=1, input_cached=4),
+        ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 1,
+                "total_tokens": 60,
+                "completion_tokens_details": {"reasoning_tokens": 50},
+            },
+            Usage(input=9, output=51, output_reasoning=50),
+        ),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, None),
+        ({"prompt_tokens": "3", "completion_tokens": True, "total_tokens": -1, "cached_tokens": float("nan")}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+    ],
+)
+def test_usage_under_all_its_names(counts, expected):
+    assert read(body({"content": "a"}, usage=counts)).usage == expected
+
+
+FAILURES = {
+    "empty": ("", BadResponseError, "an empty body"),
+    "blank": (" \r\n", BadResponseError, "an empty body"),
+    "no JSON": ("upstream says hi", BadResponseError, "upstream says hi"),
+    "cut": ('{"choices": [{"mess', BadResponseError, "no JSON"),
+    "HTML": ("<!DOCTYPE html><style>p{}</style><title>Sign in</title>", BadResponseError, "Sign in"),
+    "no UTF-8": (b"\xff\xfe\xfa", BadResponseError, "200 with"),
+    "no object": ("[]", BadResponseError, "no object"),
+    "null": ("null", BadResponseError, "no object"),
+    "other JSON": ('{"status": "ok"}', BadResponseError, '"status": "ok"'),
+    "choices null": ('{"choices": null}', BadResponseError, "without a message"),
+    "choices empty": ('{"choices": []}', BadResponseError, "without a message"),
+    "choices nonsense": ('{"choices": [7]}', BadResponseError, "without a message"),
+    "message null": (
+        '{"choices": [{"message": null, "finish_reason": "stop"}]}',
+        BadResponseError,
+        "without a message",
+    ),
+    "message text": ('{"choices": [{"message": 5}]}', BadResponseError, "without a message"),
+    "deep": ("[" * 100_000, BadResponseError, "nested too deeply"),
+    "huge number": ('{"choices": ' + "1" * 5000 + "}", BadResponseError, "no JSON"),
+    "error text": ('{"error": "model is overloaded"}', ServerError, "model is overloaded"),
+    "error object": ('{"error": {"message": "slow down", "code": 429}}', RateLimitError, "slow down"),
+    "error code": ('{"error": {"message": "no", "code": "rate_limit_exceeded"}}', RateLimitError, "no"),
+    "error key": ('{"error": {"message": "Invalid API key"}}', AuthenticationError, "Invalid API key"),
+    "error model": ('{"error": {"message": "model x not found"}}', NotFoundError, "model x"),
+    "error request": ('{"error": {"message": "x", "type": "invalid_request_error"}}', BadRequestError, "x"),
+    "error length": (
+        '{"error": {"message": "maximum context length is 9", "code": 400}}',
+        ContextLengthError,
+        "length is 9",
+    ),
+    "error filter": ('{"error": {"message": "x", "code": "content_filter"}}', FilteredError, "x"),
+    "error unsaid": ('{"error": {"code": 7}}', ServerError, "does not say why"),
+    "error in choice": (
+        '{"choices": [{"finish_reason": "error", "error": {"code": 502, "message": "gone"}}]}',
+        ServerError,
+        "gone",
+    ),
+    "message at the top": (
+        '{"object": "error", "message": "too many requests", "code": 42}',
+        RateLimitError,
+        "too many",
+    ),
+    "base_resp": (
+        '{"choices": null, "base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}}',
+        AuthenticationError,
+        "insufficient",
+    ),
+    "filtered": (
+        '{"choices": [{"finish_reason": "content_filter", "content_filter_results": {"hate": {"filtered": true, "severity": "high"}, "violence": {"filtered": false}}}], "usage": {"prompt_tokens": 3}}',
+        FilteredError,
+        "(hate high)",
+    ),
+    "filtered, unsaid": (
+        '{"choices": [{"finish_reason": "content_filter", "message": {"content": ""}}]}',
+        FilteredError,
+        "answer. Look",
+    ),
+    "filtered as stop": (
+        '{"choices": [{"finish_reason": "stop", "message": {"content": null}, "content_filter_results": {"jailbreak": {"filtered": true, "detected": true}}}]}',
+        FilteredError,
+        "(jailbreak)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_200_that_is_no_answer_becomes_a_typed_error(name):
+    payload, kind, words = FAILURES[name]
+    with pytest.raises(ItemError) as caught:
+        read_completion(payload, content_type="text/plain")
+    assert type(caught.value) is kind
+    assert caught.value.status == 200
+    assert words in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_tokens_of_a_filtered_answer_are_counted():
+    with pytest.raises(FilteredError) as caught:
+        read({"choices": [{"finish_reason": "content_filter"}], "usage": {"prompt_tokens": 3, "completion_tokens": 9}})
+    assert caught.value.details["usage"] == {"input": 3, "output": 9}
+
+
+def test_rate_limits_of_the_response_are_on_the_completion():
+    headers = {"X-RateLimit-Remaining-Requests": "9", "ratelimit": "x", "RateLimit-Reset": "5", "Date": "now"}
+    limits = {"x-ratelimit-remaining-requests": "9", "ratelimit": "x", "ratelimit-reset": "5"}
+    assert rate_limits(headers) == limits
+    assert read(body({"content": "a"}), headers=headers).limits == limits
+    assert read(body({"content": "a"}), headers={"Date": "now"}).limits is None
+
+
+def events(*chunks, end="data: [DONE]\n\n"):
+    return "".join(f"data: {json.dumps(chunk, ensure_ascii=False)}\n\n" for chunk in chunks) + end
+
+
+def piece(finish_reason=None, index=0, **delta):
+    return {"model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": finish_reason}]}
+
+
+def fragment(index, arguments, **more):
+    return {"index": index, "function": {"arguments": arguments, **more.pop("function", {})}, **more}
+
+
+STREAMS = {
+    "text": (
+        ": hello\n\n"
+        + events(
+            piece(role="assistant", content=""),
+            piece(content="é\u2028"),
+            piece(content="\x85b"),
+            piece("stop"),
+            {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+        ),
+        done("é\u2028\x85b", model="m", usage=Usage(input=3, output=2)),
+    ),
+    "no end mark": (events(piece(content="a"), piece("length"), end=""), done("a", "length", model="m")),
+    "end mark only": (events(piece(content="a")), done("a", None, model="m")),
+    "carriage returns": (events(piece(content="a"), piece("stop")).replace("\n", "\r\n"), done("a", model="m")),
+    "reasoning": (
+        events(piece(reasoning_content="h"), piece(reasoning_content="m", content=None), piece("stop", content="a")),
+        done("a", model="m", reasoning="hm"),
+    ),
+    "parts": (
+        events(piece(content=[{"type": "thinking", "thinking": "hm"}]), piece("stop", content="a")),
+        done("a", model="m", reasoning="hm"),
+    ),
+    "other choices": (events(piece(content="a"), piece(content="b", index=1), piece("stop")), done("a", model="m")),
+    "call in fragments": (
+        events(
+            piece(tool_calls=[fragment(0, "", id="x", function={"name": "Sort"})]),
+            piece(tool_calls=[fragment(0, '{"a"')]),
+            piece(tool_calls=[fragment(0, ": 1}", id="x", function={"name": "Sort"})]),
+            piece("tool_calls", tool_calls=[fragment(1, "{}", id="y", function={"name": "Sort"})]),
+        ),
+        done(
+            None,
+            "tool_calls",
+            model="m",
+            tool_calls=(
+                ToolCall(name="Sort", arguments='{"a": 1}', id="x"),
+                ToolCall(name="Sort", arguments="{}", id="y"),
+            ),
+        ),
+    ),
+    "two calls with one number": (
+        events(
+            piece(
+                "tool_calls",
+                tool_calls=[
+                    fragment(0, "{}", id="x", function={"name": "A"}),
+                    fragment(0, "{}", id="y", function={"name": "B"}),
+                ],
+            )
+        ),
+        done(
+            None,
+            "tool_calls",
+            model="m",
+            tool_calls=(ToolCall(name="A", arguments="{}", id="x"), ToolCall(name="B", arguments="{}", id="y")),
+        ),
+    ),
+    "legacy call in fragments": (
+        events(
+            piece(function_call={"name": "Sort", "arguments": "{"}),
+            piece("function_call", function_call={"arguments": "}"}),
+        ),
+        done(None, "tool_calls", model="m", tool_calls=(ToolCall(name="Sort", arguments="{}"),)),
+    ),
+    "JSON lines": (
+        '{"model": "m", "message": {"content": "a"}, "done": false}\n{"message": {"content": "b"}, "done": true, "done_reason": "stop", "prompt_eval_count": 3, "eval_count": 2}\n',
+        done("ab", model="m", usage=Usage(input=3, output=2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_that_nobody_asked_for_is_put_together(name):
+    text, expected = STREAMS[name]
+    assert read_completion(text) == expected
+    assert read_completion(text.encode(), content_type="text/event-stream") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        (events(piece(content="a"), end=""), BadResponseError, "broke off"),
+        (events(piece(content="a"), end='data: {"choices'), BadResponseError, "no JSON"),
+        (events(piece(content="a"), {"error": {"message": "x", "code": "tool_use_failed"}}, end=""), ServerError, "x"),
+        (events(), BadResponseError, "without a message"),
+    ],
+)
+def test_a_broken_stream_is_an_error(text, kind, words):
+    with pytest.raises(kind, match=words):
+        read_completion(text)
+
+
+def test_a_stream_of_nothing_is_an_empty_answer():
+    assert read_completion(events(piece("stop"))) == done(model="m")
+
+
+AZURE_FILTER = {
+    "error": {
+        "code": "content_filter",
+        "message": "The response was filtered",
+        "param": "prompt",
+        "innererror": {"content_filter_result": {"violence": {"filtered": True, "severity": "medium"}}},
+    }
+}
+REJECTIONS = [
+    (400, {"error": {"message": "bad", "type": "invalid_request_error"}}, BadRequestError, "bad"),
+    (400, {"error": {"message": "x", "code": "context_length_exceeded"}}, ContextLengthError, "Shorten"),
+    (400, {"error": "the request exceeds the available context size"}, ContextLengthError, "context size"),
+    (400, {"message": "Prompt is too long"}, ContextLengthError, "too long"),
+    (400, AZURE_FILTER, FilteredError, "(violence medium)"),
+    (
+        400,
+        {
+            "error": {
+                "message": "x",
+                "innererror": {"code": "R", "content_filter_results": {"hate": {"filtered": True}}},
+            }
+        },
+        FilteredError,
+        "(hate)",
+    ),
+    (400, {"error": {"message": "flagged by our usage policy", "code": "invalid_prompt"}}, FilteredError, "flagged"),
+    (
+        403,
+        {
+            "error": {
+                "code": 403,
+                "message": "needs moderation",
+                "metadata": {"reasons": ["violence"], "flagged_input": "my text"},
+            }
+        },
+        FilteredError,
+        "(violence)",
+    ),
+    (400, {"error": {"message": "x", "code": "tool_use_failed", "failed_generation": "{"}}, ServerError, "x"),
+    (401, {"detail": "Invalid API Key"}, AuthenticationError, "Check the key"),
+    (402, {}, AuthenticationError, "does not say why"),
+    (403, "<html><body><h1>Forbidden</h1></body></html>", AuthenticationError, "Forbidden"),
+    (404, {"error": {"code": "DeploymentNotFound", "message": "no such deployment"}}, NotFoundError, "base_url"),
+    (307, "", NotFoundError, "base_url"),
+    (405, {"message": "Method Not Allowed"}, BadRequestError, "Method"),
+    (408, "", CallTimeoutError, "408"),
+    (409, "", ServerError, "409"),
+    (413, "too big", ContextLengthError, "too big"),
+    (
+        422,
+        {
+            "detail": [
+                {"type": "extra_forbidden", "loc": ["body", "tools", 0], "msg": "Extra inputs", "input": "secret"}
+            ]
+        },
+        BadRequestError,
+        "tools.0: Extra inputs",
+    ),
+    (425, "", ServerError, "425"),
+    (429, {"error": {"message": "too many tokens per minute"}}, RateLimitError, "per minute"),
+    (
+        429,
+        {"error": {"message": "Request too large for m", "code": "rate_limit_exceeded"}},
+        ContextLengthError,
+        "too large",
+    ),
+    (429, {"error": {"message": "quota", "code": "insufficient_quota"}}, AuthenticationError, "credit"),
+    (429, [{"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED"}}], RateLimitError, "slow"),
+    (498, "", RateLimitError, "498"),
+    (500, {"error": {"message": "template error"}}, ServerError, "template error"),
+    (501, "not implemented", BadRequestError, "not implemented"),
+    (503, "<html></html>", ServerError, "an empty HTML page"),
+    (529, {"error": {"type": "overloaded_error", "message": "Overloaded"}}, ServerError, "Overloaded"),
+]
+
+
+@pytest.mark.parametrize(("status", "payload", "kind", "words"), REJECTIONS)
+def test_statuses_and_codes_become_one_error_for_each_decision(status, payload, kind, words):
+    text = payload if isinstance(payload, str) else json.dumps(payload)
+    error = read_error(status, text.encode(), {})
+    assert type(error) is kind
+    assert error.status == status
+    assert words in str(error)
+    assert f"HTTP {status}" in str(error)
+    assert "my text" not in str(error.to_dict())
+    assert "secret" not in str(error.to_dict())
+    assert type(read_error(status, text, {})) is kind
+
+
+@pytest.mark.parametrize(
+    ("payload", "details"),
+    [
+        ({"error": {"message": "m", "type": "t", "code": "c", "param": "p"}}, ("m", "c", "p")),
+        ({"error": {"message": "m", "type": "t", "code": 400, "param": None}}, ("m", "t", None)),
+        ({"error": {"message": "m", "code": True}}, ("m", None, None)),
+        ({"error": {"message": "m", "code": 1}}, ("m", "1", None)),
+        (
+            {
+                "object": "error",
+                "message": {
+                    "detail": [
+                        {"loc": ["body", "seed"], "msg": "no", "type": "extra_forbidden"},
+                        {"loc": "x", "msg": "y"},
+                    ]
+                },
+            },
+            ("seed: no; x: y", "extra_forbidden", "seed"),
+        ),
+        ({"message": '{"detail": [{"loc": ["body", "seed"], "msg": "no"}]}'}, ("seed: no", None, "seed")),
+        ({"message": "{broken"}, ("{broken", None, None)),
+        (
+            {
+                "error": {
+                    "message": "Provider error",
+                    "code": 400,
+                    "metadata": {"raw": '{"error": {"message": "m", "param": "seed"}}'},
+                }
+            },
+            ("m", "400", "seed"),
+        ),
+        ({"error": {"error": {"error": {"error": {"error": {"error": {"error": "too deep"}}}}}}}, (None, None, None)),
+        ({"error": {"message": "", "code": "c"}, "detail": "d"}, ("d", None, None)),
+        ({"unknown": "words"}, (None, None, None)),
+        (7, (None, None, None)),
+        ([], (None, None, None)),
+        ("long " * 1000, (("long " * 1000)[:500].strip(), None, None)),
+    ],
+)
+def test_the_details_keep_what_a_dialect_learns_from(payload, details):
+    found = read_error(400, json.dumps(payload), {}).details
+    text, *rest = (found.get(name) for name in ("provider_text", "provider_code", "param"))
+    assert (text and text.strip(), *rest) == details
+
+
+def test_keys_are_blacked_out():
+    for text in (
+        "Incorrect API key provided: sk-abc123.",
+        "Bearer abc.def-ghi",
+        "key gsk_abcdef is bad",
+        "api_key='abcdef'",
+    ):
+        error = read_error(401, json.dumps({"error": {"message": text}}), {})
+        assert "abc" not in str(error.to_dict())
+        assert "***" in str(error)
+    with pytest.raises(BadResponseError) as caught:
+        read_completion("no JSON but sk-abc123")
+    assert "abc" not in str(caught.value)
+    assert hide_keys("the task-force asks about a bearer") == "the task-force asks about a bearer"
+
+
+NOW = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"Retry-After": "86400"}, 86400.0),
+        ({"Retry-After": "-3"}, 0.0),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "x", "retry-after": "9"}, 9.0),
+        ({"Retry-After": formatdate(NOW + 90, usegmt=True)}, 90.0),
+        ({"Retry-After": formatdate(NOW - 90, usegmt=True)}, 0.0),
+        ({"Retry-After": "1m30s"}, 90.0),
+        ({"x-ratelimit-reset-requests": "250ms"}, 0.25),
+        ({"x-ratelimit-reset-requests": "1s", "x-ratelimit-reset-tokens": "6m0s"}, 1.0),
+        (
+            {
+                "x-ratelimit-reset-requests": "1s",
+                "x-ratelimit-reset-tokens": "6m0s",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            360.0,
+        ),
+        (
+            {
+                "x-ratelimit-reset-requests": "2h",
+                "x-ratelimit-remaining-requests": "0",
+                "x-ratelimit-reset-tokens": "1s",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            7200.0,
+        ),
+        ({"X-RateLimit-Reset": str(NOW + 12)}, 12.0),
+        ({"X-RateLimit-Reset": str(int((NOW + 12) * 1000))}, 12.0),
+        ({"ratelimit-reset": "30"}, 30.0),
+        ({"Retry-After": "soon", "ratelimit-reset": "30"}, 30.0),
+        ({}, None),
+        *(
+            ({"Retry-After": text}, None)
+            for text in ("", "soon", "nan", "inf", "1e5", "1_0", "٣", "9" * 400, "1s!", "Mon, 99 Foo 2026")
+        ),
+    ],
+)
+def test_retry_after_in_seconds(headers, seconds):
+    found = retry_after(headers, NOW)
+    assert found == (None if seconds is None else pytest.approx(seconds, abs=1e-3))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["retry-after", "Retry-After-Ms", "x-ratelimit-reset-tokens", "x"]), st.text(max_size=40)
+    )
+)
+@example({"retry-after": "Thu, 01 Jan 99999 00:00:00 GMT"})
+@example({"retry-after": "Thu, 01 Jan 0001 00:00:00 +2359"})
+def test_no_header_gives_a_wait_that_is_negative_or_endless(headers):
+    found = retry_after(headers, NOW)
+    assert found is None or 0 <= found < 1e18
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "seconds"),
+    [
+        (429, "Please try again in 6m0.5s. Visit us", 360.5),
+        (429, "Please try again in 250ms.", 0.25),
+        (429, "Please retry after 30 seconds.", 30.0),
+        (429, "Retry in 2 minutes", 120.0),
+        (503, "try again in 4.5s", 4.5),
+        (429, "try again in 3nonsense", None),
+        (429, "try again later", None),
+        (400, "try again in 5s", None),
+    ],
+)
+def test_the_wait_may_stand_in_the_text(status, text, seconds):
+    assert read_error(status, text, {}).details.get("retry_after") == seconds
+    if status != 400:
+        assert read_error(status, text, {"Retry-After": "1"}).details["retry_after"] == 1.0
+
+
+def test_a_date_to_wait_for_is_taken_from_the_clock():
+    wait = read_error(503, "", {"Retry-After": formatdate(time.time() + 1000, usegmt=True)}).details["retry_after"]
+    assert 900 < wait <= 1000
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = [
+    "choices",
+    "message",
+    "delta",
+    "content",
+    "type",
+    "text",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "id",
+    "index",
+    "function_call",
+    "refusal",
+    "reasoning",
+    "reasoning_details",
+    "thinking",
+    "finish_reason",
+    "usage",
+    "prompt_tokens",
+    "completion_tokens",
+    "prompt_tokens_details",
+    "cached_tokens",
+    "error",
+    "code",
+    "param",
+    "metadata",
+    "raw",
+    "detail",
+    "loc",
+    "msg",
+    "innererror",
+    "content_filter_results",
+    "filtered",
+    "flagged_input",
+    "reasons",
+    "model",
+    "done_reason",
+]
+likely_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "stop", "refusal", "thinking", "a"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=25,
+)
+
+
+def outcome(payload):
+    """Return the completion or the error; anything else that is raised fails the test."""
+    try:
+        completion = read_completion(payload)
+    except ItemError as error:
+        failure = error
+    else:
+        assert Completion.from_json(completion.to_json()) == completion
+        assert isinstance(completion.raw, str)
+        return completion
+    assert len(str(failure)) < 700
+    assert json.loads(json.dumps(failure.to_dict()))["code"] == failure.code
+    return type(failure)
+
+
+@given(json_values | likely_values)
+def test_any_json_gives_a_completion_or_an_item_error(value):
+    text = json.dumps(value)
+    for payload in (text, f"data: {text}\n\ndata: {text}\n\ndata: [DONE]\n\n"):
+        assert outcome(payload) == outcome(payload.encode())
+    error = read_error(400, text, {})
+    assert json.loads(json.dumps(error.to_dict()))["details"]["status"] == 400
+
+
+@given(likely_values)
+def test_any_message_gives_a_completion_or_an_item_error(value):
+    for payload in ({"choices": [{"message": value}]}, {"choices": [value]}, {"choices": value}, {"error": value}):
+        outcome(json.dumps(payload))
+        outcome(f"data: {json.dumps(payload)}\ndata: {json.dumps(payload).replace('message', 'delta')}\ndata: [DONE]")
+
+
+@given(st.binary(max_size=200), st.integers(min_value=201, max_value=599))
+def test_any_bytes_give_an_item_error(payload, status):
+    outcome(payload)
+    assert isinstance(read_error(status, payload, {}), ItemError)
+
+
+@given(st.text(), st.text())
+def test_texts_and_arguments_are_kept_character_for_character(text, arguments):
+    found = read(body({"content": text, "tool_calls": [call(arguments)]}))
+    assert found.text == text
+    assert found.tool_calls[0].arguments == arguments
