@@ -5,8 +5,10 @@
 DIR holds malformed_cases.jsonl, corrupted_outputs.jsonl and replay_sib200.jsonl. How a row is judged:
 
 - an expected value: right if the same value comes out, an error otherwise, or silently wrong;
-- an expected error, and cut texts ("partial"): right if an error comes out. A "partial" row whose text holds the whole
-  JSON value may also give that value;
+- an expected error, and cut texts ("partial"): right if an error comes out. A "partial" row whose text is not cut at all
+  may also give its value;
+- "TRUNCATED (finish=length)" rows are read as the endpoint's finish_reason says, and once more without it: there the
+  value of the whole text is right as well (nothing but brackets was cut);
 - "salvage" rows (a json_repair option that drops or guesses): an error is right, and so is the expected value;
 - rows marked as disputed are counted apart.
 """

@@ -106,7 +106,10 @@ class DiskCache:
 
         sound = [key for key in keys if self._is_key(key)]
         nothing: list[str | None] = []
-        found = dict(zip(sound, self._steward.read(read, nothing), strict=False))
+        texts = self._steward.read(read, nothing)
+        if len(texts) == len(keys):
+            return texts
+        found = dict(zip(sound, texts, strict=False))
         return [found.get(key) for key in keys]
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
@@ -146,10 +149,11 @@ class DiskCache:
             self._leased.update(key for key, mine in zip(sound, taken, strict=True) if mine)
             return taken
 
-        sound = [key for key in keys if self._is_key(key)]
+        usable = [self._is_key(key) for key in keys]
+        sound = [key for key, is_key in zip(keys, usable, strict=True) if is_key]
         everything = [True] * len(sound)
         answers = iter(self._steward.write(take, everything))
-        return [next(answers) if _KEY.fullmatch(key) else True for key in keys]
+        return [next(answers) if is_key else True for is_key in usable]
 
     def renew(self, key: str, *, seconds: float = LEASE) -> None:
         """Let this process's lease last `seconds` from now."""

@@ -9,9 +9,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
-MAX_SCANNED = 1_000_000
+MAX_SCANNED = 200_000
 """Characters; a longer text is read only if it is JSON as a whole."""
 
 MAX_DEPTH = 100
@@ -20,6 +20,9 @@ MAX_DEPTH = 100
 MAX_PIECES = 200
 """Bracketed pieces of one text that are looked at."""
 
+MAX_MARKS = 200_000
+"""Brackets and quotes of one text that are looked at, each time that they are."""
+
 _REASONING = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis"
 _REASONING_OPENS = re.compile(rf"\s*<({_REASONING})>", re.IGNORECASE)
 _REASONING_CLOSES = re.compile(rf"</(?:{_REASONING})>", re.IGNORECASE)
@@ -27,12 +30,11 @@ _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _MARK = re.compile(r'[{}\[\]"]')
 _LOOSE_MARK = re.compile(r"[{}\[\]\"']")
 _OPENING = re.compile(r"[{\[]")
-_LOOSE_END = {
-    quote: re.compile(rf"[^{quote}\\]*+(?:\\.[^{quote}\\]*+)*+{quote}(?=\s*(?:[,:}}\]]|$))", re.DOTALL)
-    for quote in "\"'"
-}
+_ENDING = re.compile(r"[}\]]")
+_LOOSE_END = {quote: re.compile(rf"(?<!\\)(?:\\\\)*{quote}(?=\s*(?:[,:}}\]]|$))") for quote in "\"'"}
+_BEFORE_SINGLE = ("{", "[", ",", ":")
 _JSON_OPENING = re.compile(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^[ \t]*(`{3,6}|~{3,6})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
 _MORE_MEMBERS = re.compile(r'\s*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
 _PAIRS = {"{": "}", "[": "]"}
 
@@ -69,6 +71,16 @@ _STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, 
 _RAW_CONTROLS = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, strict=False)
 
 
+def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    """Tell whether a JSON value is an object."""
+    return isinstance(value, dict)
+
+
+def is_array(value: Any) -> TypeGuard[list[Any]]:
+    """Tell whether a JSON value is an array."""
+    return isinstance(value, list)
+
+
 def parse(text: str, *, raw_controls: bool = False) -> Any:
     """Return the JSON value of a text.
 
@@ -97,67 +109,27 @@ class Piece:
     closed: bool
     fenced: bool = False
     value: Any = None
+    flaw: str = ""
 
 
 def after_reasoning(text: str) -> str | None:
     """Return what stands behind the reasoning block (`<think>` and its like), or None where that never ends."""
-    rest = text
-    while opening := _REASONING_OPENS.match(rest):
-        closing = re.compile(rf"</{opening[1]}>", re.IGNORECASE).search(rest, opening.end())
+    start = 0
+    while opening := _REASONING_OPENS.match(text, start):
+        closing = _REASONING_CLOSES.search(text, opening.end())
         if closing is None:
             return None
-        rest = rest[closing.end() :]
-    # Some chat templates swallow the opening tag. Inside JSON the tag would be part of a string.
-    head = _OPENING.search(rest)
-    for closing in _REASONING_CLOSES.finditer(rest):
-        if head is None or closing.start() < head.start() or not _STRING.search(rest, head.start(), closing.end()):
-            return rest[closing.end() :]
-    return rest
+        start = closing.end()
+    # Some chat templates swallow the opening tag. Where brackets close behind it that open before, it is in a string.
+    *_, last = [None, *_REASONING_CLOSES.finditer(text, start)]
+    if last is not None and (_OPENING.search(text, last.end()) or not _ENDING.search(text, last.end())):
+        start = last.end()
+    return text[start:]
 
 
 def fenced(text: str) -> list[str]:
     """Return the contents of the closed code fences."""
     return [match[2] for match in _FENCE.finditer(text)]
-
-
-def _closing(text: str, start: int, *, loose: bool = False) -> int | None:
-    """Return the index behind the bracket that closes the one at `start`, or None.
-
-    Brackets in strings don't count. `loose` also knows single quotes, and takes a quote for the end of a string
-    only where JSON could go on behind it: so quotes inside a string are seen through.
-    """
-    expected: list[str] = []
-    index = start
-    marks = _LOOSE_MARK if loose else _MARK
-    while mark := marks.search(text, index):
-        char = mark[0]
-        index = mark.end()
-        if char in "\"'":
-            if char == "'" and text[: mark.start()].rstrip()[-1:] not in ("{", "[", ",", ":"):
-                continue
-            string = _LOOSE_END[char].match(text, index) if loose else _STRING.match(text, mark.start())
-            if string is None and loose:
-                string = _loose_string(text, index, char)
-            if string is None:
-                return None
-            index = string.end()
-        elif char in "{[":
-            expected.append(_PAIRS[char])
-            if len(expected) > MAX_DEPTH:
-                raise TooComplexError(f"brackets are nested deeper than {MAX_DEPTH}")
-        elif expected[-1] != char and not loose:
-            return None
-        elif char in expected:
-            # Loosely, brackets that were forgotten inside are closed by the one around them.
-            while expected.pop() != char:
-                pass
-            if not expected:
-                return index
-    return None
-
-
-def _loose_string(text: str, index: int, quote: str) -> re.Match[str] | None:
-    return re.compile(rf"{quote}(?=\s*(?:[,:}}\]]|$))").search(text, index)
 
 
 def open_brackets(text: str) -> str | None:
@@ -186,38 +158,87 @@ def pieces(text: str) -> Iterator[Piece]:
     Raises:
         TooComplexError: there are too many, or they are nested too deep.
     """
-    index, found = 0, 0
-    fences = [match.span(2) for match in _FENCE.finditer(text)]
+    scan = _Scan(text)
+    index = 0
     while opening := _OPENING.search(text, index):
-        found += 1
-        if found > MAX_PIECES:
-            raise TooComplexError(f"there are more than {MAX_PIECES} pieces in brackets")
-        piece = _piece(text, opening.start(), fences)
+        piece = scan.piece(opening.start())
         if piece is None:
             index = opening.end()
-            continue
-        yield piece
-        index = piece.start + len(piece.text)
+        else:
+            yield piece
+            index = piece.start + len(piece.text)
 
 
-def _piece(text: str, start: int, fences: list[tuple[int, int]]) -> Piece | None:
-    fence_end = next((end for begin, end in fences if begin <= start < end), None)
-    in_fence = fence_end is not None
-    try:
-        value, end = _STRICT.raw_decode(text, start)
-    except RecursionError:
-        raise TooComplexError("brackets are nested too deep") from None
-    except ValueError:
-        pass
-    else:
-        if not _MORE_MEMBERS.match(text, end):
-            return Piece(start, text[start:end], parsed=True, closed=True, fenced=in_fence, value=value)
-    region = text if fence_end is None else text[:fence_end]
-    closing = _closing(region, start) or _closing(region, start, loose=True)
-    if closing is not None and not _MORE_MEMBERS.match(region, closing):
-        return Piece(start, text[start:closing], parsed=False, closed=True, fenced=in_fence)
-    if closing is None and not _JSON_OPENING.match(text, start):
+class _Scan:
+    """Looks at the brackets of one text, with a limit to how much work that may be."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.fences = [match.span(2) for match in _FENCE.finditer(text)]
+        self.pieces_left = MAX_PIECES
+        self.marks_left = MAX_MARKS
+
+    def piece(self, start: int) -> Piece | None:
+        """Return the piece that begins with the bracket at `start`, or None if that is just prose."""
+        self.pieces_left -= 1
+        if self.pieces_left < 0:
+            raise TooComplexError(f"there are more than {MAX_PIECES} pieces in brackets")
+        fence_end = next((end for begin, end in self.fences if begin <= start < end), None)
+        in_fence = fence_end is not None
+        flaw = ""
+        try:
+            value, end = _STRICT.raw_decode(self.text, start)
+        except RecursionError:
+            raise TooComplexError("brackets are nested too deep") from None
+        except json.JSONDecodeError:
+            pass
+        except ValueError as error:
+            flaw = str(error)
+        else:
+            if not _MORE_MEMBERS.match(self.text, end):
+                return Piece(start, self.text[start:end], parsed=True, closed=True, fenced=in_fence, value=value)
+        region = self.text if fence_end is None else self.text[:fence_end]
+        closing = self.closing(region, start, loose=True) or self.closing(region, start)
+        # In prose, '[see above]' is no list of strings.
+        if not _JSON_OPENING.match(region, start) and (closing is None or region[:start].strip()):
+            return None
+        if closing is not None and not _MORE_MEMBERS.match(region, closing):
+            return Piece(start, region[start:closing], parsed=False, closed=True, fenced=in_fence, flaw=flaw)
+        # A bracket too many, or one too few: up to the end, for the mender.
+        return Piece(
+            start, region[start:].rstrip(), parsed=False, closed=closing is not None, fenced=in_fence, flaw=flaw
+        )
+
+    def closing(self, text: str, start: int, *, loose: bool = False) -> int | None:
+        """Return the index behind the bracket that closes the one at `start`, or None.
+
+        Brackets in strings don't count. `loose` also knows single quotes, takes a quote for the end of a string only
+        where JSON could go on behind it (so quotes inside a string are seen through), and lets a bracket close those
+        that were forgotten inside it.
+        """
+        expected: list[str] = []
+        index = start
+        while mark := (_LOOSE_MARK if loose else _MARK).search(text, index):
+            self.marks_left -= 1
+            if self.marks_left < 0:
+                raise TooComplexError("there are too many brackets and quotes")
+            char, index = mark[0], mark.end()
+            if char in _PAIRS:
+                expected.append(_PAIRS[char])
+                if len(expected) > MAX_DEPTH:
+                    raise TooComplexError(f"brackets are nested deeper than {MAX_DEPTH}")
+            elif char in "\"'":
+                if char == "'" and text[max(0, mark.start() - 9) : mark.start()].rstrip()[-1:] not in _BEFORE_SINGLE:
+                    continue
+                string = _LOOSE_END[char].search(text, index) if loose else _STRING.match(text, mark.start())
+                if string is None:
+                    return None
+                index = string.end()
+            elif char in expected and (loose or expected[-1] == char):
+                while expected.pop() != char:
+                    pass
+                if not expected:
+                    return index
+            elif not loose:
+                return None
         return None
-    # A bracket too many, or one too few: up to the end, for the mender.
-    rest = region[start:].rstrip()
-    return Piece(start, rest, parsed=False, closed=closing is not None, fenced=in_fence)

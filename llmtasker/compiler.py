@@ -21,7 +21,7 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.prompt import Example, Prompt, Script
-from llmtasker.repair import Shape, read
+from llmtasker.repair import read
 from llmtasker.schema import (
     REASONING,
     answer_text,
@@ -32,10 +32,16 @@ from llmtasker.schema import (
     wire_model,
     wire_name,
 )
+from llmtasker.shape import Shape
 from llmtasker.signature import Inputs, S, Signature, as_text, describe, label_descriptions
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 """How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
+
+
+def first_mode(asked: AskMode) -> Mode:
+    """Return the mode that is tried first."""
+    return "tools" if asked == "auto" else "text" if asked == "plain" else asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +63,8 @@ class Program(Generic[S]):
         self.signature = signature
         self.script = script
         self.asked = mode
-        self.first_mode: Mode = "tools" if mode == "auto" else "text" if mode == "plain" else mode
-        self._model = _wire(signature, script, reasoning=reasoning)
+        self.first_mode = first_mode(mode)
+        self.model = _wire(signature, script, reasoning=reasoning)
         self._shape = Shape(signature.output_model.model_json_schema())
         self._wire_names = {wire_name(name, info): name for name, info in signature.output_fields.items()}
         self._input_names = {n for name, info in signature.input_fields.items() for n in (name, wire_name(name, info))}
@@ -77,8 +83,8 @@ class Program(Generic[S]):
     def _prepare(self, mode: Mode) -> Head:
         if self.asked == "plain":
             return Head({}, self.script.head("", lambda answer, _: [{"role": "assistant", "content": answer}]))
-        prepared = prepare(self._model, mode)
-        name = self._model.__name__
+        prepared = prepare(self.model, mode)
+        name = self.model.__name__
         messages = self.script.head(prepared.note, lambda answer, number: answer_turn(mode, name, answer, number))
         return Head(prepared.fields, messages)
 
@@ -104,10 +110,10 @@ class Program(Generic[S]):
         Raises:
             OutputError: refused, filtered, cut, or not fitting the signature.
         """
-        _raise_for_ending(completion)
+        raise_for_ending(completion)
         if self.asked == "plain":
             return self._parse_plain(completion, inputs)
-        text, found = answer_text(self.first_mode, self._model.__name__, completion)
+        text, found = answer_text(self.first_mode, self.model.__name__, completion)
         reading = read(text, self._shape, self._validator(inputs))
         record, reasoning = reading.value
         if self.asked == "auto":
@@ -122,7 +128,7 @@ class Program(Generic[S]):
             if not isinstance(value, dict):
                 raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}")
             outputs = {name: value[name] for wire in self._wire_names.items() for name in wire if name in value}
-            reasoning = value.get(REASONING) if REASONING in self._model.model_fields else None
+            reasoning = value.get(REASONING) if REASONING in self.model.model_fields else None
             return self.signature.model_validate({**given, **outputs}), _text_or_none(reasoning)
 
         return validate
@@ -204,7 +210,7 @@ def _example(signature: type[S], example: S | Mapping[str, Any], number: int, mo
     return Example(values=example.inputs(), answer=text)
 
 
-def _raise_for_ending(completion: Completion) -> None:
+def raise_for_ending(completion: Completion) -> None:
     """Raise if the completion says of itself that it is no whole answer."""
     if completion.refusal:
         raise RefusedError(

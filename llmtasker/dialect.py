@@ -118,16 +118,19 @@ class Dialect:
 
         True means that asking again makes sense: with the adapted request, or in `mode()` where `mode_of(request)`
         is no longer it. Also true when another call learned it meanwhile. A lesson is only taken from something
-        that the request has, so that an adapted request can't teach it twice.
+        that the request has, so that an adapted request can't teach it twice. Of a caller who goes on in a refused
+        mode, for no other is wanted, the error stands.
         """
         lesson = _lesson(request, error)
         if lesson is None:
             return False
         with self._lock:
-            lessons = self._known.lessons
-            if lesson not in lessons:
-                self._known = _Known({**lessons, lesson: snippet(error.details.get("provider_text", ""), 120)})
-        return True
+            known = self._known
+            if lesson not in known.lessons:
+                self._known = _Known({**known.lessons, lesson: snippet(error.details.get("provider_text", ""), 120)})
+                return True
+            # Adapted since the mode was refused, and in that mode all the same.
+            return lesson.kind != "mode" or all(request.head is not head for _, head, _ in known.heads.values())
 
     def _settings(self, known: _Known, settings: Settings) -> Settings:
         memo = known.settings.get(id(settings))
@@ -259,7 +262,8 @@ _NO_TOOL_CHOICE = (
 )
 _NO_TOOLS = (
     rf"{_CAN_NOT} (?:the use of )?(?:tools?|functions?)\b"
-    rf"|(?<!parallel )\b(?:tools|functions|tool use|(?:tool|function)[ -]?call(?:s|ing)?)\b{_QUOTE}?(?: \w+){{0,4}}? {_REFUSED}"
+    r"|(?<!parallel )\b(?:tools|functions|tool use|(?:tool|function)[ -]?call(?:s|ing)?)\b"
+    rf"{_QUOTE}?(?: \w+){{0,4}}? {_REFUSED}"
     r"|requires? --(?:enable-auto-tool-choice|jinja)|support tool use"
 )
 _NO_TOOL_TURNS = (

@@ -46,7 +46,7 @@ class Door:
     def _start(self) -> None:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._running = False
+        self._running = self._closing = False
 
     async def get(self, key: str) -> str | None:
         """Return the text, or None when there is none."""
@@ -74,6 +74,7 @@ class Door:
         """Let the thread end when it has done what was asked; the store stays open. The next use starts another."""
         with self._lock:
             if self._running:
+                self._closing = True
                 self._calls.put(None)
 
     def after_fork(self) -> None:
@@ -100,20 +101,18 @@ class Door:
         first = None
         while first is None:
             with contextlib.suppress(queue.Empty):
-                first = self._calls.get(timeout=self.idle)
+                first = self._calls.get(timeout=0 if self._closing else self.idle)
             if first is None:
                 with self._lock:
                     if self._calls.empty():
-                        self._running = False
+                        self._running = self._closing = False
                         return []
         batch = [first]
         with contextlib.suppress(queue.Empty):
             while len(batch) < _MOST:
                 call = self._calls.get_nowait()
-                if call is None:
-                    self._calls.put(None)  # the end comes after what was asked before it
-                    break
-                batch.append(call)
+                if call is not None:
+                    batch.append(call)
         return batch
 
     def _do(self, batch: list[_Call]) -> None:

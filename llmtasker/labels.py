@@ -15,9 +15,9 @@ _WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„#|\\"
 _BULLET = re.compile(r"(?:[-•*–]\s+|\(?\w{1,2}[.):]\s+)")
 _SEPARATORS = re.compile(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
 # Words that stand in any sentence without meaning the label that has their name.
-_EVERYDAY = frozenset(
-    "all any autre autres aucun aucune both each either faux false good general bad many n/a na neither no non none normal not "
-    "null open other others oui rien some sans the true tout un une unknown vrai yes".split()
+_EVERYDAY = re.compile(
+    r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true|unknown"
+    r"|yes|autres?|aucune?|faux|non|oui|rien|sans|tout|une|vrai|\w{1,2}|[\d.]+"
 )
 _NEGATION = re.compile(
     r"\b(?:not(?! (?:only|just|merely)\b)|no(?! doubt\b)|nor|neither|never|none|without|cannot|rather than|instead of"
@@ -108,6 +108,8 @@ class Labels:
         except LabelError as error:
             if error.ambiguous:
                 raise
+        if len(text) > MAX_PROSE:
+            raise LabelError("it is too long to be a label")
         return self._mentioned(text)
 
     def find_exact(self, text: str) -> Any:
@@ -118,6 +120,10 @@ class Labels:
         """
         if text in self._exact:
             return self._exact[text]
+        if len(text) > MAX_PROSE:
+            raise LabelError("it is too long to be a label")
+        if "?" in text and not any("?" in name for name in self._exact):
+            raise LabelError("it asks")
         bare = text.strip(_WRAPPING)
         without_bullet = _BULLET.sub("", text.strip(), count=1)
         for form in (text, bare, without_bullet, without_bullet.strip(_WRAPPING)):
@@ -129,8 +135,6 @@ class Labels:
         raise LabelError(f"{text[:60]!r} is no label")
 
     def _mentioned(self, text: str) -> Any:
-        if len(text) > MAX_PROSE:
-            raise LabelError("it is too long to be a label")
         folded = "\n".join(_without_accents(line) for line in text.splitlines())
         if _NONE_FITS.search(folded):
             raise LabelError("it says that no label fits")
@@ -162,7 +166,7 @@ class Labels:
 
 
 def _is_everyday(name: str) -> bool:
-    return len(name) <= 2 or name in _EVERYDAY or name.replace(".", "").isdigit()
+    return _EVERYDAY.fullmatch(name) is not None
 
 
 def _stands_alone(match: re.Match[str]) -> bool:

@@ -6,6 +6,7 @@ over, or at once when its owner is gone: killed processes release nothing.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -16,6 +17,8 @@ from pathlib import Path
 
 LONGEST = 3600.0
 """Seconds that a lease may last: a clock that jumped, or a forged row, must not stop anybody for longer."""
+
+_ENDED = -1  # the start of a process that its parent has not waited for yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,14 +57,15 @@ class Owner:
         if sys.platform == "win32":
             # Signal 0 is Ctrl-C there: nothing harmless tells whether a process lives, so the lease has to run out.
             return False
-        try:
-            os.kill(self.pid, 0)
-        except (ProcessLookupError, OverflowError):
-            return True
-        except PermissionError:
-            # It lives, but belongs to somebody else; the start tells whether it is the one that was meant.
-            return self.started is not None and _started(self.pid) != self.started
-        return self.started is not None and _started(self.pid) != self.started
+        with contextlib.suppress(PermissionError):  # it lives, and is somebody else's: perhaps not the one meant
+            try:
+                os.kill(self.pid, 0)
+            except (ProcessLookupError, OverflowError):
+                return True
+        started = _started(self.pid)
+        if started is None or self.started is None:
+            return started == _ENDED
+        return started != self.started
 
 
 def this_process() -> Owner:
@@ -86,11 +90,11 @@ def _place() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None when it has ended or /proc isn't there."""
+    """Return when a process started, in clock ticks since boot, _ENDED, or None when /proc doesn't show it."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
     # proc(5): the name of the program, field 2, is in brackets and may hold anything; state is field 3, start field 22.
     fields = stat.rpartition(b")")[2].split()
-    return None if fields[0] in {b"Z", b"X"} else int(fields[19])
+    return _ENDED if fields[0] in {b"Z", b"X"} else int(fields[19])

@@ -1,17 +1,20 @@
-"""The only file that imports json_repair: broken JSON is mended, if what comes out says all that went in and nothing else."""
+"""The only file that imports json_repair: broken JSON is mended, if what comes out says what went in, all and only."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
-from llmtasker.candidates import parse
+from llmtasker.candidates import is_array, is_object, parse
 from llmtasker.errors import snippet
 
 MAX_MENDED = 50_000
-"""Characters; longer texts are not mended, for json-repair may need a second for them."""
+"""Characters; longer texts are not mended."""
+
+MAX_STEPS = 120_000
+"""Characters that json-repair may look at, each time that it does: about 0.1 s. It is quadratic on many a text."""
 
 MAX_NOTES = 5
 
@@ -22,13 +25,17 @@ _QUOTED = re.compile(rf"{_STRING}|{_SINGLE}", re.DOTALL)
 _MISSING_COMMA = re.compile(
     rf"({_STRING})|([:\[,]\s*(?:true|false|null|-?\d[\d.eE+-]*))(?=\"[^\"\n]*\"\s*:)", re.DOTALL | re.IGNORECASE
 )
+_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
+_SINGLE_KEY = re.compile(r"[{,]\s*'[^'\n]*'\s*:")
+_OTHER_QUOTES = "`´‘’“”"
+_JOINED = re.compile(r"[\"']\s*\+\s*[\"']")
 _EMPTY = re.compile(r"\{\s*\}|\[\s*\]")
 _NO_VALUE = re.compile(r":\s*(?:[,}\]]|$)|:\s*-\s*[,}\]]")
 _ELIDED = re.compile(r"(?:^|[\[{,:])\s*(?:\.\.\.|…)")
-_NOT_FINITE = re.compile(r"[:\[,]\s*[+-]?(?:nan|inf|infinity)\s*[,}\]]", re.IGNORECASE)
+_NO_JSON_VALUE = re.compile(r"[:\[,]\s*[+-]?(?:nan|inf|infinity|undefined)\s*[,}\]]", re.IGNORECASE)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _WORD = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")
-_CONSTANTS = {"none": "null", "undefined": "null"}
+_CONSTANTS = {"none": "null"}
 
 
 class NotMendableError(ValueError):
@@ -54,16 +61,19 @@ def mend(text: str) -> tuple[Any, tuple[str, ...]]:
     for pattern, reason in ((_NO_VALUE, "a value is missing"), (_ELIDED, "something is left out ('...')")):
         if pattern.search(bare):
             raise NotMendableError(reason)
-    if _NOT_FINITE.search(bare):
-        raise NotMendableError("NaN and Infinity are no JSON numbers")
+    if _NO_JSON_VALUE.search(bare):
+        raise NotMendableError("NaN, Infinity and undefined are no JSON values")
     value, log = _repair(text)
+    if _has_infinity(value):
+        raise NotMendableError("a number is out of range")
     without_comments = _COMMENT.sub(lambda match: match[1] or "", text)
     if _words_of(value) not in (_words(text), _words(without_comments)):
         raise NotMendableError("mending it would change what it says")
-    if any(_has_stray_quote(string, text) for string in _strings(value)):
-        raise NotMendableError("where its strings end is not clear")
-    if len(_EMPTY.findall(bare)) != _empties(value):
-        raise NotMendableError("mending it would lose an empty object or list")
+    strings = list(_strings(value))
+    if _has_odd_quotes(text) or any(_is_doubtful(string, text) for string in strings):
+        raise NotMendableError("where its strings begin and end is not clear")
+    if len(_EMPTY.findall(bare)) != _empties(value) or _lost_brackets(without_comments, value, strings):
+        raise NotMendableError("mending it would lose brackets")
     return value, tuple(_notes(log))
 
 
@@ -74,44 +84,98 @@ def _with_raw_breaks(text: str) -> Any:
     try:
         return parse(text, raw_controls=True)
     except (ValueError, RecursionError):
-        return None
+        return None  # something else is wrong as well
 
 
-def _has_stray_quote(string: str, text: str) -> bool:
-    """Tell whether a mended string has a quote too many, which was rather the end of another string."""
-    if '"' not in string and "'" not in string[:1] + string[-1:]:
-        return False
+def _has_odd_quotes(text: str) -> bool:
+    """Tell whether a quote is missing or one too many: then there are two readings."""
+    return _SINGLE_KEY.search(text) is None and len(_QUOTE.findall(text)) % 2 == 1
+
+
+def _is_doubtful(string: str, text: str) -> bool:
+    """Tell whether a string that was made by mending may be another one, or two, or no string."""
     if json.dumps(string, ensure_ascii=False) in text or json.dumps(string) in text:
         return False
-    odd_single = string.count("'") % 2 == 1 and "'" in string[:1] + string[-1:]
-    return string.count('"') % 2 == 1 or odd_single
+    ends = string[:1] + string[-1:]
+    if any(quote in ends for quote in _OTHER_QUOTES) or _JOINED.search(string):
+        return True
+    if string.count('"') % 2 == 1 or ("'" in ends and string.count("'") % 2 == 1):
+        return True
+    start = string[:20].split("\n")[0]
+    return "\n" in string and not any(quote + start in text for quote in "\"'")
+
+
+def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
+    objects, arrays = _containers(value)
+    said = "".join(strings)
+    return any(text.count(char) > said.count(char) + objects for char in "{}") or any(
+        text.count(char) > said.count(char) + arrays for char in "[]"
+    )
+
+
+def _containers(value: Any) -> tuple[int, int]:
+    """The numbers of objects and of arrays."""
+    if is_object(value):
+        inner, own = list(value.values()), (1, 0)
+    elif is_array(value):
+        inner, own = value, (0, 1)
+    else:
+        return 0, 0
+    counts = [own, *(_containers(item) for item in inner)]
+    return sum(objects for objects, _ in counts), sum(arrays for _, arrays in counts)
 
 
 def _strings(value: Any) -> Iterator[str]:
-    if isinstance(value, dict):
+    if is_object(value):
         for key, item in value.items():
             yield str(key)
             yield from _strings(item)
-    elif isinstance(value, list):
+    elif is_array(value):
         for item in value:
             yield from _strings(item)
     elif isinstance(value, str):
         yield value
 
 
+def _has_infinity(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return True
+    return False
+
+
 def _empties(value: Any) -> int:
-    if isinstance(value, dict | list) and not value:
+    if value in ({}, []):
         return 1
-    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return sum(_empties(item) for item in items)
+    if is_object(value):
+        return sum(_empties(item) for item in value.values())
+    return sum(_empties(item) for item in value) if is_array(value) else 0
+
+
+class _Bounded(str):
+    """A text that can be looked at only so many times."""
+
+    __slots__ = ("left",)
+    left: int
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        self.left -= 1
+        if self.left < 0:
+            raise NotMendableError("it is too tangled")
+        return str.__getitem__(self, key)
 
 
 def _repair(text: str) -> tuple[Any, list[dict[str, str]]]:
     import json_repair
 
+    bounded = _Bounded(text)
+    bounded.left = min(MAX_STEPS, 5_000 + 12 * len(text))
     try:
-        repaired: Any = json_repair.repair_json(text, return_objects=True, skip_json_loads=True, logging=True)
-    except Exception as error:  # noqa: BLE001 - a third-party parser on hostile text; also RecursionError
+        repaired: Any = json_repair.repair_json(bounded, return_objects=True, skip_json_loads=True, logging=True)
+    except NotMendableError:
+        raise
+    except Exception as error:  # a third-party parser on a hostile text; RecursionError is one
         raise NotMendableError(f"json-repair fails: {snippet(error, 80)}") from error
     value, log = repaired
     return value, log
@@ -143,9 +207,9 @@ def _word(word: str) -> str:
 
 
 def _words_of(value: Any) -> str:
-    if isinstance(value, dict):
+    if is_object(value):
         return "".join(_words(str(key)) + _words_of(item) for key, item in value.items())
-    if isinstance(value, list):
+    if is_array(value):
         return "".join(_words_of(item) for item in value)
     if isinstance(value, str):
         return _words(value)

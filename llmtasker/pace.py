@@ -7,39 +7,21 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmtasker.throttle import Meter, Throttle, limits_from_headers
+from llmtasker.limits import MARGIN, Meter, RateLimit, told_limit
+from llmtasker.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+__all__ = ["Pace", "RateLimit", "Ticket"]
 
 LONGEST_TIMER = 0.5
 """Seconds after which the first in the queue looks again: the rate may have changed while it slept."""
 
 # The states of a ticket, in the order in which it goes through them.
 _NEW, _QUEUED, _LEFT, _ENDED = range(4)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RateLimit:
-    """What an endpoint allows per minute; None: not limited, or not known.
-
-    Calls leave evenly spread, 3 % below the limit: an endpoint that counts per second
-    instead of per minute has nothing to refuse either.
-
-    >>> RateLimit(requests=1200, tokens=200_000)
-    RateLimit(requests=1200, tokens=200000)
-    """
-
-    requests: float | None = None
-    tokens: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, value in (("requests", self.requests), ("tokens", self.tokens)):
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise ValueError(f"{name} per minute must be a number above 0, not {value!r}")
 
 
 class Pace:
@@ -72,8 +54,8 @@ class Pace:
         now = clock()
         self._throttle = Throttle(now, most=math.inf if max_concurrency is None else max_concurrency)
         self._learns = limit is None
-        self._requests = Meter(limit.requests / 60, now) if limit and limit.requests else None
-        self._tokens = Meter(limit.tokens / 60, now) if limit and limit.tokens else None
+        self._requests = Meter(MARGIN * limit.requests / 60, now) if limit and limit.requests else None
+        self._tokens = Meter(MARGIN * limit.tokens / 60, now) if limit and limit.tokens else None
         self._tokens_reserved = 0.0
         self._token_ratio = 1.0
         self._lock = threading.Lock()
@@ -232,7 +214,7 @@ class Pace:
                 if self._tokens is not None:
                     self._tokens.take(-ticket.reserved)
                 self._throttle.refused(
-                    now, epoch=ticket.epoch, number=ticket.number, sent_at=ticket.sent_at, retry_after=retry_after
+                    now, epoch=ticket.epoch, sent_at=ticket.sent_at, retry_after=retry_after
                 )
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
@@ -240,9 +222,10 @@ class Pace:
     def failed(self, ticket: Ticket, *, overload: bool) -> None:
         """Take note that a call failed or was given up (`Ticket.failed`, `Ticket.cancel`)."""
         with self._lock:
+            now = self._clock()
             if self._end(ticket) and overload:
-                self._throttle.overloaded(ticket.number)
-            woken = self._pump(self._clock())[0] if self._waiting else []
+                self._throttle.overloaded(now, ticket.number)
+            woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
     def _settle(self, ticket: Ticket, used: int) -> None:
@@ -252,18 +235,14 @@ class Pace:
         if ticket.tokens > 0:
             self._token_ratio += 0.05 * (used / ticket.tokens - self._token_ratio)
 
-    def _learn(self, limits: Mapping[str, str], now: float) -> None:
-        for unit, limit in limits_from_headers(limits).items():
-            ahead = self._in_flight if unit == "requests" else self._tokens_reserved
-            meter = self._requests if unit == "requests" else self._tokens
-            if meter is None:
-                meter = Meter(limit.rate, now)
-                if unit == "requests":
-                    self._requests = meter
-                else:
-                    self._tokens = meter
-            # The calls in flight may be counted already or not; if not, they will be.
-            meter.set(limit.remaining - ahead, limit.rate, now)
+    def _learn(self, headers: Mapping[str, str], now: float) -> None:
+        """Believe what a response says is left; the calls in flight may be counted already or not."""
+        if (told := told_limit("requests", headers)) is not None:
+            self._requests = self._requests or Meter(told.rate, now)
+            self._requests.set(told.remaining - self._in_flight, MARGIN * told.rate, now)
+        if (told := told_limit("tokens", headers)) is not None:
+            self._tokens = self._tokens or Meter(told.rate, now)
+            self._tokens.set(told.remaining - self._tokens_reserved, MARGIN * told.rate, now)
 
 
 class Ticket:

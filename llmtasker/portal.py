@@ -7,6 +7,7 @@ that has a running loop already is not disturbed.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import threading
 from collections.abc import Coroutine
@@ -26,6 +27,15 @@ class Portal:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="llmtasker", daemon=True)
         self._thread.start()
+        atexit.register(self._stop)
+
+    def _stop(self) -> None:
+        """Close what is still open in the loop, then end it; a forked child leaves its parent's alone."""
+        if self.pid == os.getpid() and self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(self.loop.shutdown_asyncgens(), self.loop).result(timeout=2)
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join(timeout=2)
+            self.loop.close()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and return its result; an interrupt of the caller cancels it first."""

@@ -108,7 +108,7 @@ class Bar:
 
     def __call__(self, progress: Progress) -> None:
         """Show how far a run is."""
-        told = {
+        told: dict[str, object] = {
             "ok": progress.ok,
             "failed": progress.failed,
             "cached": progress.cached,

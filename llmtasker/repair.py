@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 MAX_REPORTED = 5
 """Fields that an error message names at most."""
 
-MAX_MENDED_PIECES = 10
+MAX_MENDED_PIECES = 5
 """Broken pieces of one text that are looked at, from its end."""
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "properties", "function")
@@ -40,7 +40,7 @@ class Reading(Generic[T]):
     repairs: tuple[str, ...] = ()
 
 
-class _Misfit(Exception):
+class _MisfitError(Exception):
     """A value does not fit; `related` tells whether it was meant for this type at all."""
 
     def __init__(self, message: str, *, related: bool) -> None:
@@ -102,7 +102,7 @@ class _Reader(Generic[T]):
             return Reading(value=self._validated(text, text), repairs=("taken as it stands",))
         try:
             return self._accept(value)[1]
-        except _Misfit as misfit:
+        except _MisfitError as misfit:
             raise _invalid(misfit, text) from misfit.__cause__
 
     def text(self, text: str) -> Reading[T]:
@@ -120,14 +120,14 @@ class _Reader(Generic[T]):
         except candidates.TooComplexError as error:
             raise InvalidOutputError(f"the answer can't be read, {error}: {snippet(text)!r}") from error
         if self.shape.is_text:
-            return Reading(value=self._validated(answer.strip(), text), repairs=("taken as it stands",))
+            return Reading(value=self._validated(answer, text), repairs=("taken as it stands",))
         reading = self._pieces(answer, pieces) if pieces else self._without_brackets(answer)
         if len(answer) < len(start):
             return Reading(value=reading.value, repairs=("taken from behind the reasoning", *reading.repairs))
         return reading
 
     def _accept(self, value: Any, notes: tuple[str, ...] = ()) -> tuple[Any, Reading[T]]:
-        """Return the JSON value that fits, as it is or unwrapped and coerced, and its reading; or raise a _Misfit."""
+        """Return the JSON value that fits, as it is or unwrapped and coerced, and its reading."""
         failure: Exception | None = None
         for variant, unwrapped in _variants(value, self.shape):
             for form, changes in self._forms(variant):
@@ -138,8 +138,10 @@ class _Reader(Generic[T]):
                 except Exception as error:  # noqa: BLE001 - a validator is the user's code; any error is a misfit
                     failure = failure or error
         if failure is not None:
-            raise _Misfit(_digest(failure), related=True) from failure
-        raise _Misfit(f"the answer is no {self.shape.kind} of the kind asked for", related=False)
+            # A list in prose, '[1]', is hardly meant as the object asked for.
+            related = self.shape.kind != "object" or candidates.is_object(value[0] if _is_single(value) else value)
+            raise _MisfitError(_digest(failure), related=related) from failure
+        raise _MisfitError(self.shape.expectation, related=False)
 
     def _forms(self, value: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
         exactly = self.shape.fits_exactly(value)
@@ -173,13 +175,13 @@ class _Reader(Generic[T]):
         elif self.shape.labels(self.shape.root) is not None:
             value = self.shape.fit(text, notes)
         else:
-            raise InvalidOutputError(f"the answer holds no JSON: {snippet(text)!r}")
+            raise _invalid(self.shape.expectation, text)
         return Reading(value=self._validated(value, text), repairs=(*notes,) or ("taken without JSON around it",))
 
     def _validated(self, value: Any, text: str) -> T:
         try:
             return self.validate(value)
-        except Exception as error:  # noqa: BLE001 - a validator is the user's code
+        except Exception as error:  # a validator is the user's code
             raise _invalid(_digest(error), text) from error
 
     def _pieces(self, answer: str, pieces: list[Piece]) -> Reading[T]:
@@ -199,7 +201,7 @@ class _Reader(Generic[T]):
     def _strict(self, answer: str, piece: Piece) -> _Candidate[T] | None:
         try:
             json, reading = self._accept(piece.value, _place(answer, piece))
-        except _Misfit as misfit:
+        except _MisfitError as misfit:
             return _Candidate(piece=piece, misfit=misfit) if misfit.related else None
         return _Candidate(piece=piece, json=json, reading=reading)
 
@@ -211,13 +213,16 @@ class _Reader(Generic[T]):
             return _Candidate(piece=piece, misfit=error) if related else None
         try:
             json, reading = self._accept(value, (*_place(answer, piece), *notes))
-            if not self.shape.knows_all(json):
-                raise _Misfit("mended, it has keys that were not asked for", related=True)
-        except _Misfit as misfit:
+        except _MisfitError as misfit:
             return _Candidate(piece=piece, misfit=misfit) if misfit.related else None
+        if not self.shape.knows_all(json):
+            unknown = _MisfitError("mended, it has keys that were not asked for", related=True)
+            return _Candidate(piece=piece, misfit=unknown)
         return _Candidate(piece=piece, json=json, reading=reading)
 
     def _mended(self, piece: Piece) -> tuple[Any, tuple[str, ...]]:
+        if piece.flaw:
+            raise NotMendableError(piece.flaw)
         if piece.closed:
             return mend(piece.text)
         lacking = candidates.open_brackets(piece.text)
@@ -235,11 +240,15 @@ class _Reader(Generic[T]):
 
     def _choose(self, answer: str, found: Sequence[_Candidate[T]]) -> Reading[T]:
         last = found[-1]
-        if last.misfit is not None or last.reading is None:
+        if last.reading is None:
             raise _invalid(last.misfit, last.piece.text) from last.misfit
         others = [other for other in found[:-1] if other.reading is not None and other.json != last.json]
         if not others:
             return last.reading
+        if not last.piece.parsed and others[-1].piece.parsed:
+            raise InvalidOutputError(f"there are two different answers, the last one broken: {snippet(answer)!r}")
+        if self.shape.kind == "array" and candidates.is_object(last.piece.value):
+            raise InvalidOutputError(f"there are several objects, but no array around them: {snippet(answer)!r}")
         between = answer[others[-1].piece.start + len(others[-1].piece.text) : last.piece.start]
         if not _NOT_WORDS.sub("", between):
             raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
@@ -248,8 +257,8 @@ class _Reader(Generic[T]):
 
     def _unrelated(self, answer: str, pieces: list[Piece]) -> Reading[T]:
         """There are brackets, but no answer in them."""
-        if any(piece.parsed and isinstance(piece.value, dict) for piece in pieces):
-            raise InvalidOutputError(f"no JSON of the kind asked for in {snippet(answer)!r}")
+        if any(piece.parsed and candidates.is_object(piece.value) for piece in pieces):
+            raise _invalid(self.shape.expectation, answer)
         return self._bare(answer.strip())
 
 
@@ -260,7 +269,7 @@ def _variants(value: Any, shape: Shape, depth: int = 0) -> Iterator[tuple[Any, t
         yield from _inner_variants(value, shape, depth)
     yield value, ()
     field = shape.only_field if depth == 0 else shape.label_field
-    if field is not None and not isinstance(value, dict):
+    if field is not None and not candidates.is_object(value):
         yield {field: value}, (f"put into the only field, {field}",)
     if not isinstance(value, str):
         yield from _inner_variants(value, shape, depth)
@@ -279,9 +288,9 @@ def _unwrapped(value: Any, shape: Shape) -> tuple[Any, str]:
             return candidates.parse(value), "JSON inside a JSON string"
         except (ValueError, RecursionError):
             return None, ""
-    if isinstance(value, list) and len(value) == 1 and shape.kind != "array":
+    if _is_single(value) and shape.kind != "array":
         return value[0], "taken out of a list of one"
-    if isinstance(value, dict) and shape.properties.keys().isdisjoint(value):
+    if candidates.is_object(value) and shape.properties.keys().isdisjoint(value):
         if len(value) == 1:
             key, inner = next(iter(value.items()))
             return inner, f"taken out of {snippet(key, 40)!r}"
@@ -289,6 +298,10 @@ def _unwrapped(value: Any, shape: Shape) -> tuple[Any, str]:
         if len(names) == 1 and value.keys() <= {names[0], "name", "type", "id", "tool", "title", "description"}:
             return value[names[0]], f"taken out of {names[0]!r}"
     return None, ""
+
+
+def _is_single(value: Any) -> TypeGuard[list[Any]]:
+    return candidates.is_array(value) and len(value) == 1
 
 
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:

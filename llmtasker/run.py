@@ -50,8 +50,14 @@ class Feed:
             if isinstance(inputs, list | tuple):
                 self._ready = self._source
 
-    async def next(self) -> tuple[int, Any] | None:
-        """Return the next number and input, or None at the end; `failure` says if the source broke."""
+    async def take(self, most: int) -> list[tuple[int, Any]]:
+        """Return up to `most` numbered inputs; none at the end, when `failure` says if the source broke."""
+        rows: list[tuple[int, Any]] = []
+        while len(rows) < most and (row := await self._next()) is not None:
+            rows.append(row)
+        return rows
+
+    async def _next(self) -> tuple[int, Any] | None:
         if self._ready is not None:
             row = next(self._ready, _END)
         else:
@@ -129,20 +135,22 @@ class Fuse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Generic[T]):
-    """A run over many inputs: `work` makes an Item of one, and never raises what an input or endpoint did.
+    """A run over many inputs: `work` makes Items of up to `size` inputs, and never raises what these or the LLM did.
 
     At most `concurrency` are worked on at once. With a `window`, at most so many are read ahead of what the
     caller has taken, so that memory stays constant however many inputs there are.
     """
 
-    work: Callable[[Any], Awaitable[Item[T]]]
+    work: Callable[[list[Any]], Awaitable[list[Item[T]]]]
     concurrency: int
+    size: int = 1
     window: int | None = None
     ordered: bool = True
 
     async def batches(self, inputs: Inputs) -> AsyncGenerator[list[Item[T]]]:
         """Yield the items that are done since the last time; in order of the inputs if `ordered`."""
-        feed, desk = Feed(inputs), _Desk(self.window)
+        feed = Feed(inputs)
+        desk: _Desk[T] = _Desk(self.window)
         workers = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
         tasks = [asyncio.create_task(self._worker(feed, desk)) for _ in range(workers)]
         for task in tasks:
@@ -171,14 +179,15 @@ class Run(Generic[T]):
             while desk.full:
                 desk.room.clear()
                 await desk.room.wait()
-            row = await feed.next()
-            if row is None:
+            rows = await feed.take(self.size)
+            if not rows:
                 return
-            number, given = row
-            desk.given_out += 1
-            item = desk.fuse.not_run(given) if desk.fuse.blown else await self.work(given)
-            desk.fuse.saw(item)
-            desk.done[number] = item
+            desk.given_out += len(rows)
+            givens = [given for _, given in rows]
+            items = list(map(desk.fuse.not_run, givens)) if desk.fuse.blown else await self.work(givens)
+            for (number, _), item in zip(rows, items, strict=True):
+                desk.fuse.saw(item)
+                desk.done[number] = item
             desk.wake.set()
 
 
@@ -200,7 +209,7 @@ class _Desk(Generic[T]):
 
     def take(self, *, ordered: bool) -> list[Item[T]]:
         if ordered:
-            batch = []
+            batch: list[Item[T]] = []
             while self.taken + len(batch) in self.done:
                 batch.append(self.done.pop(self.taken + len(batch)))
         else:

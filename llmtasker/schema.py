@@ -59,6 +59,19 @@ def wire_model(
     return create_model(name, __base__=(_Lean,), __module__=output_model.__module__, **fields)
 
 
+def group_model(model: type[BaseModel], anchor: str) -> type[BaseModel]:
+    """Return the model of several answers; each names its input, and gives its anchor (described by `anchor`)."""
+    # They come first: the LLM writes in this order, and must know which input an answer is about.
+    fields: dict[str, Any] = {
+        "id": (str, Field(description="the id of the input")),
+        "anchor": (str, Field(description=anchor)),
+    }
+    fields |= {name: (info.annotation, info) for name, info in model.model_fields.items()}
+    answer = create_model(f"{model.__name__}Answer"[:64], __base__=(_Lean,), __module__=model.__module__, **fields)
+    answers: dict[str, Any] = {"answers": (list[answer], Field(description="one answer for each input"))}  # type: ignore[valid-type]
+    return create_model(f"{model.__name__}Group"[:64], __base__=(_Lean,), __module__=model.__module__, **answers)
+
+
 def _described(info: FieldInfo, description: str) -> FieldInfo:
     told = copy(info)
     told.description = description

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
+from llmtasker.candidates import is_array, is_object
 from llmtasker.errors import snippet
 from llmtasker.labels import LabelError, Labels
 
@@ -17,6 +18,10 @@ _COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?
 _DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
 _QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _NO_NODE: Mapping[str, Any] = {}
+
+
+def _is_node(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)
 
 
 def _folded(key: str) -> str:
@@ -42,7 +47,7 @@ class Shape:
     def resolve(self, node: Any) -> Mapping[str, Any]:
         """Return the node that a `$ref` stands for; a union of one type and null counts as that type."""
         for _ in range(20):
-            if not isinstance(node, Mapping):
+            if not _is_node(node):
                 return _NO_NODE
             if "$ref" in node:
                 target: Any = self.schema
@@ -95,6 +100,14 @@ class Shape:
         return self.labels(node) is not None or (_kind(node) == "array" and self.labels(node.get("items")) is not None)
 
     @property
+    def expectation(self) -> str:
+        """What to say of an answer that is nothing of this kind."""
+        if self.properties:
+            names = ", ".join(list(self.properties)[:8])
+            return f"there is no JSON object with the fields asked for ({names})"
+        return "there is no JSON" if self.kind in ("any", "union") else f"there is no JSON {self.kind}"
+
+    @property
     def is_text(self) -> bool:
         """Whether the answer is free text, so that any text is one."""
         return self.kind == "string" and self.labels(self.root) is None
@@ -109,7 +122,7 @@ class Shape:
 
         A model whose fields have defaults would take any object, and leave out what is misspelt.
         """
-        if self.kind != "object" or not isinstance(value, dict):
+        if self.kind != "object" or not is_object(value):
             return self.kind != "object"
         known = self.properties.keys()
         if not known:
@@ -125,7 +138,7 @@ class Shape:
         if self.kind in ("any", "union"):
             return isinstance(value, dict | list)
         if self.kind == "object":
-            if not isinstance(value, dict):
+            if not is_object(value):
                 return False
             if not self.properties:
                 return True
@@ -137,20 +150,20 @@ class Shape:
         node = self.root if node is None else self.resolve(node)
         if branches := _branches(node):
             return any(self.knows_all(value, branch) for branch in branches)
-        if isinstance(value, list):
+        if is_array(value):
             items = node.get("items")
             return items is None or all(self.knows_all(item, items) for item in value)
         properties = node.get("properties")
-        if not isinstance(value, dict) or not properties or node.get("additionalProperties"):
+        if not is_object(value) or not properties or node.get("additionalProperties"):
             return True
         return all(key in properties and self.knows_all(item, properties[key]) for key, item in value.items())
 
     def nothing_can_follow(self, value: Any, open_brackets: str) -> bool:
-        """Tell whether the last `open_brackets` of a cut text are all that it lacks: each open object has all its keys."""
+        """Tell whether a text lacks just its last `open_brackets`: each object that is open has all its keys."""
         node = self.root
         for bracket in reversed(open_brackets):
             properties = node.get("properties")
-            if bracket != "}" or not isinstance(value, dict) or not properties or properties.keys() - value.keys():
+            if bracket != "}" or not is_object(value) or not properties or properties.keys() - value.keys():
                 return False
             if node.get("additionalProperties") or node.get("patternProperties"):
                 return False
@@ -168,7 +181,7 @@ class Shape:
             branch = self._branch(value, branches)
             return value if branch is None else self.fit(value, notes, branch, path)
         kind = _kind(node)
-        if kind == "object" and isinstance(value, dict):
+        if kind == "object" and is_object(value):
             return self._fit_object(value, notes, node, path)
         if kind == "array":
             return self._fit_array(value, notes, node, path)
@@ -179,7 +192,7 @@ class Shape:
     def _branch(self, value: Any, branches: list[Any]) -> Mapping[str, Any] | None:
         """Return the one branch of a union that the value must be meant for, if that is clear."""
         nodes = [self.resolve(branch) for branch in branches]
-        if isinstance(value, dict):
+        if is_object(value):
             keys = {_folded(key) for key in value}
             nodes = [
                 node
@@ -211,15 +224,15 @@ class Shape:
                     name = meant[0]
                     notes.append(f"{path}{name}: the key was written {snippet(key, 40)!r}")
             inner = properties.get(name, node.get("additionalProperties"))
-            fitted[name] = self.fit(item, notes, inner, f"{path}{name}.") if isinstance(inner, Mapping) else item
+            fitted[name] = self.fit(item, notes, inner, f"{path}{name}.") if _is_node(inner) else item
         return fitted
 
     def _fit_array(self, value: Any, notes: list[str], node: Mapping[str, Any], path: str) -> Any:
         items = node.get("items")
-        if not isinstance(items, Mapping):
+        if not _is_node(items):
             return value
         where = path.rstrip(".") or "answer"
-        if isinstance(value, list):
+        if is_array(value):
             return [self.fit(item, notes, items, f"{path}{index}.") for index, item in enumerate(value)]
         labels = self.labels(items)
         if labels is not None and isinstance(value, str):
@@ -229,7 +242,7 @@ class Shape:
                 return value
             notes.append(f"{where}: {snippet(value, 60)!r} read as {found!r}")
             return found
-        if isinstance(value, dict) and _kind(self.resolve(items)) == "object":
+        if is_object(value) and _kind(self.resolve(items)) == "object":
             notes.append(f"{where}: one object taken as a list of one")
             return [self.fit(value, notes, items, f"{path}0.")]
         return value
@@ -237,12 +250,12 @@ class Shape:
 
 def _branches(node: Mapping[str, Any]) -> list[Any]:
     branches = node.get("anyOf") or node.get("oneOf") or ()
-    return [branch for branch in branches if not (isinstance(branch, Mapping) and branch.get("type") == "null")]
+    return [branch for branch in branches if not (_is_node(branch) and branch.get("type") == "null")]
 
 
 def _kind(node: Mapping[str, Any]) -> str:
     kind = node.get("type")
-    if isinstance(kind, list):
+    if is_array(kind):
         kinds = [name for name in kind if name != "null"]
         return kinds[0] if len(kinds) == 1 else "union"
     if kind is None and "properties" in node:
@@ -258,7 +271,7 @@ def _kind_of(value: Any) -> str:
     for kind, types in (("boolean", bool), ("integer", int), ("number", float), ("string", str), ("array", list)):
         if isinstance(value, types):
             return kind
-    return "object" if isinstance(value, dict) else "null"
+    return "object" if is_object(value) else "null"
 
 
 def _fit_label(value: Any, labels: Labels, notes: list[str], path: str) -> Any:

@@ -38,7 +38,7 @@ _ADVICE = {
     "read-only": "make folder and file writable for this user",
     "damaged": "look whether the disk is sound",
     "foreign": "look what is there, it was left as it is",
-    "unavailable": "check the path",
+    "unavailable": "check the path, and who may read and write there",
 }
 _READ_ON = "What is there is read, new answers are not kept"
 _WITHOUT = "The run goes on without it"
@@ -173,19 +173,18 @@ class Steward:
 
     def _set_aside(self, fault: Fault, place: tuple[int, int] | None) -> bool:
         """Put a damaged database out of the way, once; return whether a new one can be made."""
-        from llmtasker.vault import Fault as SecondFault
-        from llmtasker.vault import set_aside
+        from llmtasker.vault import Fault, set_aside
 
         try:
             aside = set_aside(self.folder, place) if "damaged" not in self._warned else None
-        except SecondFault as second:
-            self._complain(second, "It is damaged, and the run goes on without it")
+        except Fault as second:
+            self.warn("damaged", f"is damaged ({fault}), and can't be renamed ({second}). {_WITHOUT}: delete it.")
             return False
         if aside is None:
             # Another process has put it aside already; or it happens again, and the disk can't be trusted.
             return "damaged" not in self._warned
-        self.warn("damaged", f"is damaged ({fault.reason}). It was renamed to {aside.name} and a new one is started: "
-                   f"{_ADVICE['damaged']}")  # fmt: skip
+        told = f"is damaged ({fault}). It was renamed to {aside.name} and a new one is started: {_ADVICE['damaged']}"
+        self.warn("damaged", told)
         return True
 
     def _forget(self, database: Database) -> None:
@@ -198,7 +197,7 @@ class Steward:
     def _complain(self, fault: Fault, consequence: str) -> None:
         self.warn(
             fault.kind,
-            f"is {_STATE[fault.kind]}: {fault.reason}. {consequence}; it is tried again in a minute. To do: "
+            f"is {_STATE[fault.kind]}: {fault}. {consequence}; it is tried again in a minute. To do: "
             f'{_ADVICE[fault.kind]}, or choose another folder (cache="path", or the variable LLMTASKER_CACHE_DIR).',
         )
 

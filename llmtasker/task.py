@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import aclosing, contextmanager
 from functools import cached_property
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,8 @@ from typing import Any, Generic, TypeVar
 from llmtasker.cache import open_cache
 from llmtasker.compiler import AskMode, Program, compile_program
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
-from llmtasker.executor import Executor, Fresh, run_awaiting, run_blocking
+from llmtasker.executor import Executor, Fresh
+from llmtasker.grouping import Grouping, GroupProgram
 from llmtasker.item import Item
 from llmtasker.llm import LLM
 from llmtasker.pace import Pace
@@ -22,6 +23,7 @@ from llmtasker.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.results import Results
 from llmtasker.run import Inputs, Run
 from llmtasker.signature import S, Signature
+from llmtasker.steps import Steps, run_awaiting, run_blocking
 from llmtasker.store import Store
 
 T = TypeVar("T")
@@ -45,6 +47,7 @@ class Task(Generic[T]):
         reasoning: ask for a reasoning before the other outputs; it comes as `item.reasoning`.
         attempts: answers that are asked for at most, when they do not fit; each time with the reason.
         cache: instead of that of the LLM: False, a folder or a store.
+        group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input.
 
     Raises:
         ConfigurationError: there is no LLM, an example does not fit, a variable is unknown.
@@ -75,7 +78,10 @@ class Task(Generic[T]):
         reasoning: bool = False,
         attempts: int = 3,
         cache: bool | str | os.PathLike[str] | Store | None = None,
+        group_size: int = 1,
     ) -> None:
+        if group_size < 1:
+            raise ConfigurationError(f"group_size counts the inputs in one message, so at least 1, not {group_size}")
         if attempts < 1:
             raise ConfigurationError(f"attempts counts the answers that are asked for, so at least 1, not {attempts}")
         prompt = Prompt(variables=dict(variables or {}), examples_role=examples_role, input_role=input_role)
@@ -83,6 +89,8 @@ class Task(Generic[T]):
         self.llm = LLM.of(llm)
         self.program: Program[Any] = compile_program(signature, prompt, examples, mode, reasoning=reasoning)
         self._attempts = attempts
+        self._group_size = group_size
+        self._group_program = GroupProgram(self.program) if group_size > 1 else None
         self._cache = cache
 
     @cached_property
@@ -106,11 +114,11 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._executor(fresh).steps(_one(given, fields)), self.llm, self.store)
+        return run_blocking(self._executor(fresh).steps(_one(given, fields)), self.llm.transport, self.store)
 
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
-        return await run_awaiting(self._executor(fresh).steps(_one(given, fields)), self.llm, self.store)
+        return await run_awaiting(self._executor(fresh).steps(_one(given, fields)), self.llm.transport, self.store)
 
     def run(
         self,
@@ -191,25 +199,38 @@ class Task(Generic[T]):
     ) -> AsyncGenerator[list[Item[T]]]:
         if concurrency < 1:
             raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {concurrency}")
-        executor, llm, store = self._executor(fresh), self.llm, self.store
+        transport, store = self.llm.transport, self.store
+        steps = self._many_steps(fresh)
 
-        async def work(given: Any) -> Item[T]:
+        async def work(givens: list[Any]) -> list[Item[T]]:
             try:
-                return await run_awaiting(executor.steps(given), llm, store)
+                return await run_awaiting(steps(givens), transport, store)
             except LLMTaskerError:
                 raise  # the set-up is wrong: that is for all rows
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
                 said = f"{type(error).__name__}: {snippet(error)}"
-                return Item(input=given, error=ItemError(f"an error inside llmtasker, please report it: {said}"))
+                fault = ItemError(f"an error inside llmtasker, please report it: {said}")
+                return [Item(input=given, error=fault) for given in givens]
 
-        run = Run(work=work, concurrency=concurrency, window=window, ordered=ordered)
-        with _telling(progress, llm.pace, inputs) as reporter:
+        run = Run(work=work, concurrency=concurrency, size=self._group_size, window=window, ordered=ordered)
+        with _telling(progress, self.llm.pace, inputs) as reporter:
             async with aclosing(run.batches(inputs)) as batches:
                 async for batch in batches:
                     if reporter is not None:
                         for item in batch:
                             reporter.saw(item)
                     yield batch
+
+    def _many_steps(self, fresh: Fresh) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
+        executor = self._executor(fresh)
+        if self._group_program is not None:
+            return Grouping(program=self._group_program, alone=executor).steps
+
+        def one(givens: list[Any]) -> Steps[list[Item[T]]]:
+            (given,) = givens
+            return [(yield from executor.steps(given))]
+
+        return one
 
     def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
         """Return what would be sent for an input: messages, schema and settings, exactly so.

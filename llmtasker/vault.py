@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import itertools
 import os
 import random
 import sqlite3
@@ -50,15 +51,16 @@ class Fault(Exception):  # noqa: N818  what is reported becomes a warning, not a
     def __init__(self, kind: Kind, reason: str) -> None:
         super().__init__(reason)
         self.kind: Kind = kind
-        self.reason = reason
 
 
 def fault_of(error: sqlite3.Error | OSError) -> Fault:
     """Return what an error of SQLite (by its result code, sqlite.org/rescode.html) or of the system means here."""
     if isinstance(error, OSError):
         return Fault(_SYSTEM.get(error.errno or 0, "unavailable"), error.strerror or str(error))
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return Fault(_SQLITE.get(code, "unavailable"), str(error))
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None and isinstance(error, sqlite3.OperationalError):
+        return Fault("damaged", str(error))  # a name or a text in it is not UTF-8
+    return Fault(_SQLITE.get((code or 0) & 0xFF, "unavailable"), str(error))
 
 
 @contextlib.contextmanager
@@ -68,6 +70,8 @@ def faults() -> Generator[None]:
         yield
     except (sqlite3.Error, OSError) as error:
         raise fault_of(error) from error
+    except UnicodeDecodeError as error:
+        raise Fault("damaged", "it holds bytes that are no text") from error
 
 
 class TextDisk:
@@ -163,6 +167,10 @@ def _diskcache(folder: Path, connection: sqlite3.Connection) -> Any:
     return kind(os.sep, timeout=0, disk=disk, **_settings())
 
 
+_COLUMNS = {
+    *("rowid", "key", "raw", "store_time", "expire_time", "access_time"),
+    *("access_count", "tag", "size", "mode", "filename", "value"),
+}
 _NAMES = {
     "table": {"Cache", "Settings"},
     "index": {
@@ -189,15 +197,20 @@ def _check(connection: sqlite3.Connection) -> bool:
     core = _core()
     objects = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     for kind, name, sql in objects:
-        if name not in _NAMES.get(kind, ()) or (kind == "table" and not sql.startswith("CREATE TABLE")):
-            raise Fault("foreign", f"it holds a {kind} named {name[:40]!r}, which is none of the cache's")
+        if name not in _NAMES.get(kind, ()) or (kind == "table" and not str(sql).startswith("CREATE TABLE")):
+            raise Fault(
+                "foreign", f"it holds a {str(kind)[:20]} named {str(name)[:40]!r}, which is none of the cache's"
+            )
     if not any(name == "Settings" for _, name, _ in objects):
         return False
     known = {*core.DEFAULT_SETTINGS, *core.METADATA}
     # diskcache makes an attribute of every row here.
     if any(key not in known for (key,) in connection.execute("SELECT key FROM Settings")):
         raise Fault("foreign", "it holds settings that are none of the cache's")
-    return any(name == "Cache" for _, name, _ in objects)
+    columns = {column[1] for column in connection.execute("PRAGMA table_info(Cache)")}
+    if columns and not columns.issuperset(_COLUMNS):
+        raise Fault("foreign", "its table lacks columns that the cache's has")
+    return bool(columns)
 
 
 def open_vault(folder: Path, patience: float) -> sqlite3.Connection:
@@ -215,7 +228,11 @@ def open_vault(folder: Path, patience: float) -> sqlite3.Connection:
         try:
             patiently(lambda: _prepare(connection), patience)
             with transaction(connection, patience):
-                _diskcache(folder, connection)
+                try:
+                    _diskcache(folder, connection)
+                except (ValueError, TypeError) as error:
+                    # diskcache doubts nothing that it reads.
+                    raise Fault("damaged", f"{type(error).__name__} while it was opened") from error
                 # Leases of killed processes that nobody has asked for again.
                 connection.execute("DELETE FROM Cache WHERE expire_time < ?", (time.time() - 86_400,))
         except BaseException:
@@ -245,10 +262,10 @@ def open_read_only(folder: Path) -> sqlite3.Connection:
         _refuse_links(folder)
         try:
             return _connect_read_only(f"{uri}?mode=ro")
-        except sqlite3.OperationalError:
+        except sqlite3.OperationalError as error:
             # Beside a file in WAL mode SQLite has to make two more. Where it may not, and nothing is
             # waiting in the log, the file can be read as one that never changes.
-            if log.exists() and log.stat().st_size:
+            if fault_of(error).kind == "locked" or (log.exists() and log.stat().st_size):
                 raise
             return _connect_read_only(f"{uri}?immutable=1")
 
@@ -283,8 +300,8 @@ def patiently(action: Callable[[], object], seconds: float) -> None:
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection, patience: float) -> Generator[None]:
     """Hold the write lock: what is written inside is there as a whole or not at all."""
-    patiently(lambda: connection.execute("BEGIN IMMEDIATE"), patience)
     try:
+        patiently(lambda: connection.execute("BEGIN IMMEDIATE"), patience)
         yield
         patiently(lambda: connection.execute("COMMIT"), patience)
     except BaseException:
@@ -305,7 +322,9 @@ def _make_private(folder: Path) -> None:
             # SQLite gives its two other files the mode of this one.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     # A folder with other things in it (`cache="."`) is not the cache's to close; its files are.
-    if all(entry.name.startswith(FILE) for entry in os.scandir(folder)):
+    with os.scandir(folder) as entries:
+        alone = all(entry.name.startswith(FILE) for entry in entries)
+    if alone:
         _tighten(folder, 0o700)
     for name in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
@@ -334,7 +353,7 @@ def set_aside(folder: Path, place: tuple[int, int] | None) -> Path | None:
     with faults():
         if place is not None and place_of(folder) != place:
             return None
-        number = next(n for n in range(1, 10_000) if not os.path.lexists(folder / f"{FILE}.damaged-{n}"))
+        number = next(n for n in itertools.count(1) if not os.path.lexists(folder / f"{FILE}.damaged-{n}"))
         # The log goes first: beside a new database an old log would be taken for a part of it.
         for suffix in ("-wal", "-shm", "-journal", ""):
             with contextlib.suppress(FileNotFoundError):

@@ -426,6 +426,20 @@ def test_modes_fall_back_in_order_and_text_always_works():
     assert dialect.notes == []
 
 
+def test_a_caller_who_keeps_to_a_refused_mode_is_not_told_to_ask_again():
+    dialect = Dialect()
+    error = refusal("m does not support tools")
+    asked, other = ask(), ask()
+    assert dialect.learn(dialect.adapt(asked), error)
+    assert dialect.learn(other, error), "this one was on its way before the lesson"
+    assert not dialect.learn(dialect.adapt(asked), error)
+    assert dialect.learn(asked, refusal("'temperature' is not supported"))
+    tries = 0
+    while dialect.learn(dialect.adapt(asked), error):
+        tries += 1
+    assert tries == 0
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_the_mode_of_a_request_is_told_from_its_schema(mode):
     assert mode_of(ask(mode)) == mode

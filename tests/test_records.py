@@ -314,3 +314,18 @@ def test_only_the_head_of_a_file_of_huge_lines_is_sampled(tmp_path: Path) -> Non
     assert len(rows_of(path)) == 5
     path = put(tmp_path, f"{'x' * 400_000};b\n1;2\n")
     assert rows_of(path, delimiter=";") == [{"x" * 400_000: "1", "b": "2"}]
+
+
+@pytest.mark.parametrize(("written", "named"), [("utf-8-sig", "utf-8"), ("utf-8-sig", "UTF8"), ("utf-16", "utf-16-le")])
+@pytest.mark.parametrize("text", ['"id";t\n1;2\n', "id;t\n1;2\n"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, written: str, named: str, text: str) -> None:
+    path = put(tmp_path, text.encode(written))
+    assert rows_of(path, encoding=named) == [{"id": "1", "t": "2"}]
+    assert rows_of(path, format=Format(delimiter=";", encoding=named)) == [{"id": "1", "t": "2"}]
+    lines = put(tmp_path, '{"a": 1}\n'.encode(written), "in.jsonl")
+    assert rows_of(lines, encoding=named) == [{"a": 1}]
+
+
+def test_single_words_overrule_a_format(tmp_path: Path) -> None:
+    path = put(tmp_path, "a|b\n'=1|2\n")
+    assert rows_of(path, format=Format(delimiter=";"), delimiter="|", neutralised=True) == [{"a": "=1", "b": "2"}]

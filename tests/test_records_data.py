@@ -71,6 +71,7 @@ def test_a_workbook_of_an_office_is_read_as_it_is_shown(tmp_path: Path) -> None:
     sheet = book.worksheets[0]
     sheet.append(["code postal", "jour", "n", "erreur", None])
     sheet.append([1234, datetime(2025, 3, 1), 12, "#N/A", None])
+    sheet["F1"].number_format = "0.0"  # An empty cell that is there all the same.
     sheet["A2"].number_format = "00000"
     sheet["B2"].number_format = "dd/mm/yyyy"
     sheet.append([None, None, None, None, None])

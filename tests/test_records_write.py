@@ -178,7 +178,7 @@ VALUES = [
     (0.5, 0.5, "0,5"),
     (float("nan"), None, "nan"),
     (float("-inf"), None, "-inf"),
-    ([float("nan"), 1], [None, 1], "[null, 1]"),
+    ([float("nan"), None, True, 1], [None, None, True, 1], "[null, null, true, 1]"),
     (2**64, 2**64, str(2**64)),
     (10**5_000, "1" + "0" * 5_000, "1" + "0" * 5_000),
     (Decimal("1.50"), "1.50", "1,50"),

@@ -44,7 +44,7 @@ def test_what_was_recorded_comes_again_in_order(tmp_path: Path) -> None:
 
     cassette = Cassette(path)
     assert isinstance(cassette, Transport)
-    assert cassette.endpoint == "fake"
+    assert (cassette.endpoint, cassette.model) == ("fake", "m")
     assert anyio.run(cassette.asend, request("d")).text == "late"
     with pytest.raises(RateLimitError, match="wait") as caught:
         cassette.send(request("b"))

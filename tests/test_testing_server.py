@@ -1,6 +1,7 @@
 """FaultyServer over real loopback connections, in a thread and as a process."""
 
 import http.client
+import io
 import json
 import logging
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, redirect_stdout
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -230,8 +231,15 @@ def test_stop_ends_the_thread_and_frees_the_port() -> None:
             client.ask()
     with FaultyServer(port=urlsplit(server.base_url).port or 0) as again:
         assert again.base_url == server.base_url
+        second = FaultyServer(port=urlsplit(again.base_url).port or 0)
         with pytest.raises(OSError, match="in use"):
-            FaultyServer(port=urlsplit(again.base_url).port or 0).start()
+            second.start()
+        second.stop()
+        with pytest.raises(OverflowError):
+            FaultyServer(port=70_000).start()
+        with pytest.raises(RuntimeError, match="runs already"):
+            again.start()
+    assert threading.active_count() == before
 
 
 def test_nothing_is_kept_when_told_so_and_functions_are_faults() -> None:
@@ -241,7 +249,8 @@ def test_nothing_is_kept_when_told_so_and_functions_are_faults() -> None:
     with FaultyServer(faults=[shout], keep=False) as server, client_of(server) as client:
         assert client.answer()["content"] == "ANSWER: WHERE IS MY PARCEL?"
         assert (server.bodies, server.headers) == ([], [])
-        server.reset()
+    server.reset()
+    assert server.counters.requests == 0
 
 
 def test_the_same_seed_gives_the_same_faults() -> None:
@@ -274,6 +283,24 @@ def test_a_process_prints_its_url_and_ends_on_a_signal() -> None:
                 process.send_signal(number)
                 assert process.wait(10) == 0
             assert process.stderr.read() == ""
+
+
+class EndAtFlush(io.StringIO):
+    """A standard output that sends this process a signal as soon as it is flushed."""
+
+    def flush(self) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_main_serves_until_a_signal() -> None:
+    before, threads = signal.getsignal(signal.SIGTERM), threading.active_count()
+    try:
+        with redirect_stdout(EndAtFlush()) as printed:
+            main(["--latency", "0.5"])
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert json.loads(printed.getvalue())["base_url"].startswith("http://127.0.0.1:")
+    assert threading.active_count() == threads
 
 
 def test_flags_become_faults_in_order() -> None:

@@ -53,8 +53,8 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """Return the rows of a file, one dict each, read as they are asked for.
 
-    What is not given is seen, see `detect`. CSV, JSON lines and Parquet take the same memory however long they are;
-    a JSON array is read as a whole.
+    What is not given, by `format` or by a word that overrules it, is seen: see `detect`.
+    CSV, JSON lines and Parquet take the same memory however long they are; a JSON array is read as a whole.
     The values of CSV are the texts as they stand there: `01234`, `NA`, `NULL` and the empty text are kept. JSON,
     Parquet and Excel have the types of the file. A row that can't be read whole is a `BrokenRow` in its place.
 
@@ -62,11 +62,14 @@ def read_rows(
     or needs the extra `[data]`.
     """
     if format is None:
-        format = detect(  # noqa: A001
+        format = detect(  # noqa: A001 - as above
             path, kind=kind, delimiter=delimiter, encoding=encoding, decimal=decimal, neutralised=neutralised
         )
     else:
         check_readable(Path(path))
+        given: dict[str, Any] = {"kind": kind, "delimiter": delimiter, "encoding": encoding, "decimal": decimal}
+        given["neutralised"] = neutralised
+        format = replace(format, **{name: value for name, value in given.items() if value})  # noqa: A001 - as above
     return _READERS[format.kind](Path(path), format)
 
 

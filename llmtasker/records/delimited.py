@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
 from llmtasker.records.dialect import parse, separator_line
-from llmtasker.records.encoding import decodes
+from llmtasker.records.encoding import decodes, open_text
 from llmtasker.records.format import Format
 from llmtasker.records.row import BrokenRow
 from llmtasker.records.values import cell_text, neutralise, restore
@@ -33,7 +33,7 @@ def read_csv(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     Empty lines are passed over. Raises ConfigurationError where the header has a name twice or none.
     """
     damaged = not decodes(path, form.encoding)
-    with path.open(encoding=form.encoding, errors="replace", newline="") as file:
+    with open_text(path, form.encoding, newline="") as file:
         lines = _Lines(file)
         header = _header(path, lines, form)
         for row in _records(lines, header, form):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 from pathlib import Path
+from typing import TextIO
 
 from llmtasker.errors import ConfigurationError
 
@@ -43,6 +44,14 @@ def decodes(path: Path, encoding: str) -> bool:
         except UnicodeError:
             return False
     return True
+
+
+def open_text(path: Path, encoding: str, newline: str) -> TextIO:
+    """Open a file after its byte order mark, which not every name of an encoding skips; odd bytes become U+FFFD."""
+    text = path.open(encoding=encoding, errors="replace", newline=newline)
+    if text.read(1) != "\ufeff":
+        text.seek(0)
+    return text
 
 
 def check_encoding(encoding: str) -> None:

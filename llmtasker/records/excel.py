@@ -41,7 +41,9 @@ def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     except Exception as error:  # openpyxl lets anything through that zip and XML raise
         raise ConfigurationError(f"can't read {path} as an Excel file: {snippet(error)}") from error
     try:
-        rows = book.worksheets[0].iter_rows()
+        sheet = book.worksheets[0]
+        sheet.reset_dimensions()  # Some programs write a wrong size: what is there counts.
+        rows = sheet.iter_rows()
         header = _header(path, next(rows, ()))
         for number, cells in enumerate(rows, start=2):
             values = [_value(cell) for cell in cells]

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.records import dialect
-from llmtasker.records.encoding import check_encoding, seen_encoding
+from llmtasker.records.encoding import check_encoding, open_text, seen_encoding
 from llmtasker.records.values import parse_json
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "excel"]
@@ -155,7 +155,7 @@ def _check_kind(file: Path, kind: Kind, head: bytes) -> None:
     magic = {"excel": b"PK\x03\x04", "parquet": b"PAR1"}
     expected = magic.get(kind)
     if expected and not head.startswith(expected):
-        raise ConfigurationError(f"{file} is no {kind} file, whatever its name says")
+        raise ConfigurationError(f"{file} is no {kind} file, whatever its name says (or has a password)")
     names = {
         b"PK\x03\x04": "an Excel or zip file",
         b"PAR1": "a Parquet file",
@@ -171,7 +171,7 @@ def _sample(file: Path, encoding: str) -> list[str]:
     """Return the first lines, without one that the sample cuts."""
     lines: list[str] = []
     left = _SAMPLE
-    with file.open(encoding=encoding, errors="replace", newline="") as text:
+    with open_text(file, encoding, newline="") as text:
         while left > 0 and len(lines) < _SAMPLE_LINES and (line := text.readline(left)):
             lines.append(line)
             left -= len(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.records.encoding import decodes
+from llmtasker.records.encoding import decodes, open_text
 from llmtasker.records.format import Format
 from llmtasker.records.row import BrokenRow
 from llmtasker.records.values import json_text, parse_json
@@ -17,7 +17,7 @@ def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the object of each line; a line that holds no JSON object is a BrokenRow, an empty line is passed over."""
     damaged = not decodes(path, form.encoding)
     # Only \n ends a line: inside a text, JSON lets U+2028 and its like stand as they are.
-    with path.open(encoding=form.encoding, errors="replace", newline="\n") as file:
+    with open_text(path, form.encoding, newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if damaged and "\ufffd" in line:
                 yield BrokenRow({}, error=InputError(f"line {number} is not {form.encoding}"))

@@ -88,7 +88,8 @@ class Recorder:
 class Cassette:
     """A Transport that gives again what a Recorder wrote: by request key, and in order where a key repeats.
 
-    Each recorded answer is given once. `endpoint` is the recorded one, for it is part of the key.
+    Each recorded answer is given once. `endpoint` and `model` are those of the last recorded request:
+    both are part of its key. A sampling temperature and the like have to be set as they were.
 
     Raises:
         ConfigurationError: the file is missing, empty or no cassette.
@@ -102,12 +103,14 @@ class Cassette:
         self._answers: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
         self._bodies: dict[str, dict[str, Any]] = {}
         self.endpoint = ""
+        self.model: str | None = None
         try:
             for line in self.path.read_text(encoding="utf-8").splitlines():
                 entry: dict[str, Any] = json.loads(line)
                 self._bodies[_text_of(entry["body"])] = entry["body"]
                 self._answers[entry["key"]].append(entry)
                 self.endpoint = entry["endpoint"]
+                self.model = entry["body"].get("model")
         except OSError as error:
             raise ConfigurationError(f"no cassette at {self.path}: {error.strerror}; make it with Recorder") from error
         except (ValueError, KeyError, TypeError) as error:

@@ -106,11 +106,15 @@ class FaultyServer:
         Raises:
             OSError: the port is taken.
         OverflowError: there is no such port.
+        RuntimeError: it runs already.
         """
+        if self._thread is not None:
+            raise RuntimeError(f"this FaultyServer runs already, at {self.base_url}")
         ready: Future[int] = Future()
-        self._thread = threading.Thread(target=self._run, args=(ready,), name="FaultyServer", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(ready,), name="FaultyServer", daemon=True)
+        thread.start()
         self._port = ready.result(_START_SECONDS)
+        self._thread = thread
 
     def stop(self) -> None:
         """Break all connections, close the port and wait for the thread; a second call does nothing."""
@@ -121,7 +125,10 @@ class FaultyServer:
 
     def reset(self) -> None:
         """Set counters, faults and random numbers back to the start, and forget what was received."""
-        asyncio.run_coroutine_threadsafe(self._areset(), self._loop).result(_START_SECONDS)
+        if self._thread is None:
+            self._reset()
+        else:
+            asyncio.run_coroutine_threadsafe(self._areset(), self._loop).result(_START_SECONDS)
 
     async def _areset(self) -> None:
         self._reset()

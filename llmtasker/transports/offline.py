@@ -34,6 +34,7 @@ from llmtasker.transports.reading import (
 MODEL = "built-in baseline, no language model"
 
 _REMEMBERED = 32  # tasks whose plans are kept
+_LINE = 2_000  # characters that are looked at in a line about a label
 _DEPTH = 16  # of nested objects in a schema; a recursive schema ends here
 _CATCH_ALL = frozenset({"other", "others", "autre", "autres", "misc", "none", "unknown", "divers", "aucun", "aucune"})
 _ABSENT = object()
@@ -299,7 +300,9 @@ def _types(kind: Json) -> list[str]:
 
 def _described(line: str, labels: Mapping[Any, str]) -> tuple[str | None, str]:
     """Return the label that a line names, and what it says about it: `- billing: invoices and refunds`."""
-    line = BULLET.sub("", line, count=1).strip()
+    line = line.strip()[:_LINE]
+    if bullet := BULLET.match(line):
+        line = line[bullet.end() :]
     for match in _DESCRIBED.finditer(line):
         name = line[: match.start()].strip(" \"'`*")
         if name in labels:

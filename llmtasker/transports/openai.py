@@ -16,13 +16,15 @@ import openai
 from llmtasker.completion import Completion, Request
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.portal import portal
-from llmtasker.transports.wire import read_completion, read_error
+from llmtasker.transports.failures import read_error
+from llmtasker.transports.wire import read_completion
 
 AnyClient = openai.OpenAI | openai.AsyncOpenAI
 
 # The http clients that the SDK makes where none is given.
 _DEFAULT_HTTP = frozenset({"SyncHttpxClientWrapper", "AsyncHttpxClientWrapper"})
 _PLAIN = (openai.OpenAI, openai.AsyncOpenAI, openai.AzureOpenAI, openai.AsyncAzureOpenAI)
+_LISTING = 5.0  # seconds to wait for an endpoint's list of models
 _THREADS = 256  # calls in flight through a blocking client with an http client of its own
 
 
@@ -39,12 +41,9 @@ class OpenAITransport:
         self._client = client
         self._azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
         self._own_http = not _has_twin(client)
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, openai.AsyncOpenAI] = (
-            weakref.WeakKeyDictionary()
-        )
-        self._keepers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncGenerator[None]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._clients = _Clients(client)
+        # The clients outlive the transport for as long as it takes to close them in their own loops.
+        weakref.finalize(self, self._clients.drop).atexit = False
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -101,12 +100,7 @@ class OpenAITransport:
 
     async def _async_client(self) -> openai.AsyncOpenAI:
         loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = self._make_async_client()
-            keeper = self._keepers[loop] = _keep(client if client is not self._client else None)
-            await anext(keeper)
-        return client
+        return self._clients.get(loop) or await self._clients.add(loop, self._make_async_client())
 
     def _make_async_client(self) -> openai.AsyncOpenAI:
         client = self._client
@@ -129,10 +123,13 @@ class OpenAITransport:
         return portal().call(self._models())
 
     async def _models(self) -> list[str]:
-        client = await self._async_client() if not self._own_http else _async_twin(self._client)
+        client = self._client
         try:
-            page = await client.with_options(timeout=5, max_retries=0).models.list()
-            return [model.id for model in page.data]
+            if self._own_http and isinstance(client, openai.OpenAI):
+                page = await asyncio.to_thread(client.with_options(timeout=_LISTING, max_retries=0).models.list)
+                return [model.id for model in page.data]
+            ours = (await self._async_client()).with_options(timeout=_LISTING, max_retries=0)
+            return [model.id for model in (await ours.models.list()).data]
         except openai.OpenAIError as error:
             raise _mapped(error) from None
         except (TypeError, AttributeError) as error:
@@ -148,20 +145,43 @@ class OpenAITransport:
 
     async def aclose(self) -> None:
         """Close the connections that were opened in the running event loop."""
-        loop = asyncio.get_running_loop()
-        self._clients.pop(loop, None)
-        keeper = self._keepers.pop(loop, None)
-        if keeper is not None:
-            await keeper.aclose()
+        await self._clients.close(asyncio.get_running_loop())
 
 
-async def _keep(client: openai.AsyncOpenAI | None) -> AsyncGenerator[None]:
-    """Close the client when the event loop shuts down: asyncio ends every open async generator before that."""
-    try:
-        yield
-    finally:
-        if client is not None:
-            await client.close()
+class _Clients:
+    """One client for each event loop, closed in its loop when that shuts down or nobody needs it any more."""
+
+    def __init__(self, lent: AnyClient) -> None:
+        self._lent = lent  # the caller's own: never closed here
+        self._open: dict[asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[None]]] = {}
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> openai.AsyncOpenAI | None:
+        found = self._open.get(loop)
+        return found[0] if found else None
+
+    async def add(self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
+        keeper = self._keep(loop, client)
+        self._open[loop] = client, keeper
+        await anext(keeper)
+        return client
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> AsyncGenerator[None]:
+        # asyncio ends every open async generator before it closes a loop: so this one hears of it in time.
+        try:
+            yield
+        finally:
+            self._open.pop(loop, None)
+            if client is not self._lent:
+                await client.close()
+
+    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop in self._open:
+            await self._open[loop][1].aclose()
+
+    def drop(self) -> None:
+        for loop, (_, keeper) in list(self._open.items()):
+            if not loop.is_closed():
+                asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
 
 
 def _read(response: httpx2.Response) -> Completion:

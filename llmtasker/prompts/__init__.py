@@ -1,0 +1,24 @@
+"""Generic prompt texts, French and English: one file a text, `<task>.<language>.txt`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Literal, get_args
+
+from llmtasker.errors import ConfigurationError
+
+Language = Literal["en", "fr"]
+
+
+def prompt_text(name: str, language: Language) -> str:
+    """Return a generic prompt text.
+
+    Raises:
+        ConfigurationError: there is none in this language.
+
+    >>> "{classes}" in prompt_text("classification.single", "fr")
+    True
+    """
+    if language not in get_args(Language):
+        raise ConfigurationError(f"there are no generic prompts in {language!r}: choose one of {get_args(Language)}.")
+    return files(__name__).joinpath(f"{name}.{language}.txt").read_text(encoding="utf-8").strip()

@@ -1,0 +1,305 @@
+"""What endpoints say instead of an answer → one of our errors, and how long to wait; pure functions, no I/O.
+
+Providers nest and name their errors in a dozen ways, and send them with any status, 200 among them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import re
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+from llmtasker.errors import (
+    AuthenticationError,
+    BadRequestError,
+    BadResponseError,
+    CallTimeoutError,
+    ContextLengthError,
+    FilteredError,
+    ItemError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+    TransientError,
+    snippet,
+)
+from llmtasker.transports.values import as_list, is_array, is_object, json_text
+
+_SAYS: dict[type[ItemError], tuple[str, str]] = {
+    AuthenticationError: ("the endpoint refuses the key or the account", "Check the key, its rights and the credit"),
+    NotFoundError: ("the endpoint doesn't know the model or the path", "Check model, deployment and base_url"),
+    ContextLengthError: ("the request is too long for the LLM", "Shorten the input or the examples"),
+    FilteredError: ("a content filter of the endpoint stopped the request", "Look at the input, or change the filter"),
+    BadRequestError: ("the endpoint doesn't accept the request", "Check the settings of the LLM"),
+    RateLimitError: ("the endpoint has too many requests", "Wait, or ask at a lower rate"),
+    CallTimeoutError: ("the endpoint gave up waiting", "Try again, or shorten the input"),
+    ServerError: ("the endpoint failed", "Try again later"),
+}
+
+_BY_STATUS: dict[int, type[ItemError]] = {
+    **dict.fromkeys((401, 402, 403), AuthenticationError),
+    **dict.fromkeys((301, 302, 303, 307, 308, 404, 410), NotFoundError),
+    **dict.fromkeys((429, 498), RateLimitError),  # 498: the capacity of Groq is used up
+    **dict.fromkeys((409, 424, 425), ServerError),
+    408: CallTimeoutError,
+    413: ContextLengthError,
+    501: BadRequestError,  # What is not implemented won't be a minute later.
+}
+
+# These say more than the status. An empty purse (insufficient_quota, 429) is no rate limit: waiting does not help
+# and no other row will fare better, so the decision is the one about a bad key. Groq sends a 400 when the LLM wrote
+# a bad call (tool_use_failed): the request was right, and another try may do better.
+_BY_CODE: dict[type[ItemError], str] = {
+    FilteredError: r"content_?filter|content_?policy|responsible_?ai|data_?inspection|moderation",
+    ContextLengthError: r"context_(length|size)|too_many_(prompt_)?tokens|string_above_max|input_too_long",
+    AuthenticationError: r"insufficient_(quota|balance|credit)|billing",
+    ServerError: r"tool_use_failed|json_validate_failed",
+}
+_BY_TEXT: dict[type[ItemError], str] = {
+    FilteredError: r"content management policy|content filter|flagged|usage policy|inappropriate content"
+    r"|content exists risk",
+    ContextLengthError: r"context (length|window|size)|(prompt|input|messages|messages is)( is| are)? too long"
+    r"|too many tokens|reduce the length|request too large|input token count|max_model_len|too large for model"
+    r"|inputs? tokens.{0,40}must be|range of input length",
+    AuthenticationError: r"insufficient (balance|credit|quota)|credit balance is too low",
+}
+# A 500 that says this is no fault that passes: llama.cpp and template engines refuse a request so.
+_LASTING = r"not supported|unsupported|n[o']t support|roles? must alternate|unexpected role|template|jinja"
+# Only for an error inside a 200, which has no status of its own.
+_BY_GUESS: dict[int, str] = {
+    401: r"api.?key|authentication|unauthori|permission",
+    429: r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl",
+    404: r"not.?found|does not exist",
+    400: r"invalid|unsupported|not supported|bad.?request|validation",
+}
+
+
+def read_error(status: int, payload: bytes | str, headers: Mapping[str, str]) -> ItemError:
+    """Return the error that a response other than 200 stands for; nothing is raised.
+
+    Its `details` have `status`, `retry_after` (seconds; only where trying again can help), and as far as the
+    provider says them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500
+    characters, keys blacked out).
+    """
+    try:
+        body = json.loads(payload)
+    except (ValueError, RecursionError):
+        body = payload if isinstance(payload, str) else payload[:5000].decode("utf-8", "replace")
+    return _error(status, status, body, headers)
+
+
+def error_in_200(body: Any) -> ItemError:
+    """Return the error that the body of a 200 tells of; the kind depends on what it says."""
+    reason = reason_in(body)
+    status = int(reason.code) if re.fullmatch(r"[45][0-9][0-9]", reason.code) else 0
+    said = f"{reason.code} {reason.kind} {reason.text}"
+    guesses = (status for status, pattern in _BY_GUESS.items() if re.search(pattern, said, re.IGNORECASE))
+    return _error(200, status or next(guesses, 500), body, {})
+
+
+def _error(status: int, meaning: int, body: Any, headers: Mapping[str, str]) -> ItemError:
+    """Return the error for a body that came with `status` and means what `meaning` would."""
+    reason = reason_in(body)
+    filters = filters_in(body)
+    text = hide_keys(reason.text)
+    kind = FilteredError if filters else _kind(meaning, reason)
+    what, hint = _SAYS[kind]
+    wait = None
+    if issubclass(kind, TransientError):
+        wait = retry_after(headers, time.time())
+        wait = _wait_in_text(text) if wait is None else wait
+    # A code such as "400" says nothing that the status doesn't; the type is better.
+    codes = (reason.code if not reason.code.isdigit() else "", reason.kind, reason.code)
+    return kind(
+        f"{what}{listed(filters)} (HTTP {status}): {snippet(text).rstrip('.') or 'it does not say why'}. {hint}",
+        status=status,
+        retry_after=wait,
+        provider_code=next(filter(None, codes), None),
+        param=reason.param or None,
+        provider_text=text[:500] or None,
+    )
+
+
+def _kind(status: int, reason: Reason) -> type[ItemError]:
+    for kind, pattern in _BY_CODE.items():
+        if re.search(pattern, f"{reason.code} {reason.kind}", re.IGNORECASE):
+            return kind
+    # A rate limit speaks of "too many tokens" too: of its texts only this one means that it can never pass.
+    texts = {ContextLengthError: "request too large"} if status == 429 else _BY_TEXT
+    for kind, pattern in texts.items():
+        if status in (400, 403, 413, 422, 429, 500) and re.search(pattern, reason.text, re.IGNORECASE):
+            return kind
+    if status == 500 and re.search(_LASTING, reason.text, re.IGNORECASE):
+        return BadRequestError
+    return _BY_STATUS.get(status, ServerError if status >= 500 else BadRequestError)
+
+
+class Reason(NamedTuple):
+    """Why the endpoint refused, as far as it says so; each may be empty."""
+
+    text: str = ""
+    code: str = ""
+    kind: str = ""
+    param: str = ""
+
+
+def reason_in(value: Any, depth: int = 6) -> Reason:
+    """Return the reason in an error body: providers nest and name it in a dozen ways."""
+    if not depth or value is None:
+        return Reason()
+    if isinstance(value, str):
+        return _reason_in_text(value.strip(), depth)
+    if is_array(value):
+        reasons = [reason_in(entry, depth - 1) for entry in value[:8]]
+        found = next((reason for reason in reasons if reason.text), Reason())
+        return found._replace(text="; ".join(reason.text for reason in reasons if reason.text))
+    if not is_object(value):
+        return Reason()
+    code, kind, param = (_scalar(value.get(name)) for name in ("code", "type", "param"))
+    if "loc" in value and "msg" in value:  # what Pydantic says; the rejected value beside it may be private
+        places = [str(place) for place in as_list(value["loc"]) if place != "body"]
+        return Reason(f"{'.'.join(places)}: {value['msg']}", kind, kind, ".".join(places))
+    metadata = value.get("metadata")
+    routed = metadata.get("raw") if is_object(metadata) else None  # OpenRouter: the words of the real provider
+    names = ("error", "errors", "message", "detail", "msg", "base_resp", "status_msg", "error_msg", "description")
+    for inner in (routed, *(value.get(name) for name in names)):
+        reason = reason_in(inner, depth - 1)
+        if reason.text:
+            status = _scalar(value.get("status_code"))
+            return Reason(reason.text, reason.code or code or status, reason.kind or kind, reason.param or param)
+    return Reason("", code, kind, param)
+
+
+def _reason_in_text(text: str, depth: int) -> Reason:
+    if text[:1] in ("{", "["):
+        # Some texts only begin like JSON, or are JSON that was cut.
+        with contextlib.suppress(ValueError, RecursionError):
+            return reason_in(json.loads(text), depth - 1)
+    return Reason(_plain(text[:5000]))
+
+
+def _scalar(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def filters_in(body: Any) -> list[str]:
+    """Return the names of the content filters that stepped in, with what they say about it."""
+    places = [body]
+    for name in ("error", "innererror", "metadata"):  # Azure nests them, OpenRouter has them in the metadata.
+        places += [place[name] for place in places if is_object(place) and is_object(place.get(name))]
+    found = list[str]()
+    for place in filter(is_object, places):
+        for results in (place.get("content_filter_result"), place.get("content_filter_results")):
+            for name, verdict in results.items() if is_object(results) else ():
+                if is_object(verdict) and verdict.get("filtered") is True:
+                    found.append(f"{name} {_scalar(verdict.get('severity'))}".strip())
+        if "flagged_input" in place:
+            found += [_scalar(reason) for reason in as_list(place.get("reasons"))]
+    return found
+
+
+def listed(names: list[str]) -> str:
+    """Return names between parentheses, for a message; nothing where there are none."""
+    return f" ({snippet(', '.join(names), 80)})" if names else ""
+
+
+def no_completion(what: str, body: Any) -> BadResponseError:
+    """Return the error of a 200 whose body is `what` in place of a chat completion."""
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
+    text = text if isinstance(text, str) else json_text(text)
+    return BadResponseError(
+        f"the endpoint answered 200 with {what}: {snippet(hide_keys(_plain(text[:5000]))) or 'nothing in it'}. "
+        "Check that base_url names a Chat Completions API (it often ends in /v1)",
+        status=200,
+    )
+
+
+def _plain(text: str) -> str:
+    """Return a text, or the words of an HTML page."""
+    if not text.lstrip("\ufeff \t\r\n").startswith("<"):
+        return text
+    words = re.sub(r"(?is)<(script|style)\b.*?</\1>|<[^<>]*>", " ", text)
+    return " ".join(words.split()) or "an empty HTML page"
+
+
+_KEYS = re.compile(
+    r"(?i)(\bbearer\s+|\bapi[-_ ]?key(?:\s+provided)?\s*[:=]\s*['\"]?|\b(?:sk|pk|gsk|xai|hf|nvapi|rpa)[-_])"
+    r"[^\s'\",;<>}]*[^\s'\",;<>}.]"
+)
+
+
+def hide_keys(text: str) -> str:
+    """Return a text in which whatever looks like a credential is blacked out.
+
+    >>> hide_keys("Incorrect API key provided: sk-abcdef123456.")
+    'Incorrect API key provided: ***.'
+    """
+    return _KEYS.sub(r"\1***", text)
+
+
+# ── rate limits ──
+
+
+def rate_limits(headers: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the rate-limit headers of a response under lower-case names, None where there is none."""
+    found = {
+        name.lower(): value
+        for name, value in headers.items()
+        if name[:12].lower() == "x-ratelimit-" or name[:9].lower() == "ratelimit"
+    }
+    return found or None
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return how many seconds the endpoint asks to wait; None where it doesn't say or can't be understood.
+
+    `retry-after-ms` goes before `Retry-After` (seconds or an HTTP date, RFC 9110 section 10.2.3), that before the
+    `x-ratelimit-reset-*` headers. `now` is the time in seconds since the epoch.
+
+    >>> retry_after({"x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-remaining-tokens": "0"}, now=0)
+    360.0
+    """
+    names = {name.lower(): str(value).strip() for name, value in headers.items()}
+    if re.fullmatch(_NUMBER, milliseconds := names.get("retry-after-ms", "")):
+        return max(float(milliseconds) / 1000, 0.0)
+    if (wait := _wait(names.get("retry-after", ""), now)) is not None:
+        return wait
+    resets = {name: _wait(value, now) for name, value in names.items() if "ratelimit-reset" in name}
+    waits = {name: wait for name, wait in resets.items() if wait is not None}
+    # Those that are used up must all be free again; where none says so, the first to be free may be the one.
+    empty = [wait for name, wait in waits.items() if names.get(name.replace("-reset", "-remaining")) == "0"]
+    return max(empty) if empty else min(waits.values(), default=None)
+
+
+_NUMBER = r"-?[0-9]{1,15}(?:\.[0-9]{0,9})?"
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h|d)")
+_IN_TEXT = re.compile(r"(?i)\b(?:again|retry) (?:in|after) ([0-9][0-9.hmsund]*)( minutes?)?")
+
+
+def _wait(text: str, now: float) -> float | None:
+    """Return the seconds to wait in a number, a duration such as 6m0s, a point in time or an HTTP date."""
+    if re.fullmatch(_NUMBER, text):
+        # Some send the time of the reset in seconds or milliseconds: both are far larger than any wait.
+        number = float(text) / 1000 if float(text) > 1e11 else float(text)
+        return max(number - now if number > 1e8 else number, 0.0)
+    if text and not _DURATION.sub("", text):
+        return sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(text))
+    try:
+        wait = parsedate_to_datetime(text).timestamp() - now
+    except (ValueError, OverflowError, OSError):
+        return None
+    return max(wait, 0.0) if math.isfinite(wait) else None
+
+
+def _wait_in_text(text: str) -> float | None:
+    found = _IN_TEXT.search(text)
+    if found is None:
+        return None
+    seconds = _wait(found[1].rstrip("."), 0.0)
+    return seconds * 60 if seconds is not None and found[2] else seconds

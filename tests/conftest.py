@@ -1,0 +1,30 @@
+"""Every test runs alone: its own cache folder, no settings or keys from outside, no network but loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import loopback
+import pytest
+
+OUTSIDE = ("LLMTASKER_", "OPENAI_", "AZURE_", "OLLAMA_", "LANGCHAIN_", "LANGSMITH_")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def pytest_configure() -> None:
+    for name in [*os.environ]:
+        if name.startswith(OUTSIDE) or name.lower() in PROXIES:
+            del os.environ[name]
+    loopback.guard()
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Give each test its own cache folder, which programs it starts take over, and fail it if it went online."""
+    monkeypatch.setenv("LLMTASKER_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+    before = len(loopback.refused)
+    yield
+    online = loopback.refused[before:]
+    del loopback.refused[before:]
+    assert not online, f"the test tried to leave the machine: {online}"

@@ -1,0 +1,354 @@
+"""Door: awaitable access to any store, in batches, that nothing in the store and nobody who waits can break."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import re
+import threading
+import time
+import warnings
+from collections.abc import Generator, Sequence
+from pathlib import Path
+
+import pytest
+
+from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
+from llmtasker.door import Door, door
+from llmtasker.store import Guard
+
+KEYS = [f"{number:064x}" for number in range(300)]
+
+
+class Plain:
+    """A store with nothing but get and put."""
+
+    def __init__(self) -> None:
+        self.texts: dict[str, str] = {}
+
+    def get(self, key: str) -> str | None:
+        return self.texts.get(key)
+
+    def put(self, key: str, text: str) -> None:
+        self.texts[key] = text
+
+
+class Counting(Plain):
+    """A store that counts batches, and is busy until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+        self.go = threading.Event()
+
+    def get_many(self, keys: Sequence[str]) -> list[str | None]:
+        assert self.go.wait(10)
+        self.sizes.append(len(keys))
+        return [self.texts.get(key) for key in keys]
+
+
+class Leasing(Plain):
+    """A store with leases of its own, one by one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def lease(self, key: str, *, seconds: float) -> bool:
+        self.seen.append(f"lease {seconds}")
+        return False
+
+    def renew(self, key: str, *, seconds: float) -> None:
+        self.seen.append(f"renew {seconds}")
+
+    def release(self, key: str) -> None:
+        self.seen.append("release")
+
+
+@contextlib.contextmanager
+def one_warning(match: str) -> Generator[None]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    assert [each.category for each in caught] == [CacheWarning]
+    assert re.search(match, str(caught[0].message))
+
+
+def wait_for_end(name: str = "llmtasker-cache") -> None:
+    end = time.monotonic() + 10
+    while any(thread.name == name for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+@pytest.fixture(params=["disk", "memory", "plain"])
+def store(request: pytest.FixtureRequest, tmp_path: Path):
+    if request.param != "disk":
+        yield MemoryCache() if request.param == "memory" else Plain()
+        return
+    disk = DiskCache(tmp_path / "cache")
+    yield disk
+    disk.close()
+
+
+def test_what_is_put_is_written_when_put_returns(store: DiskCache) -> None:
+    async def work() -> None:
+        way = door(store)
+        assert await way.get(KEYS[0]) is None
+        await way.put(KEYS[0], "{}")
+        assert store.get(KEYS[0]) == "{}"
+        await asyncio.gather(*(way.put(key, key) for key in KEYS))
+        assert await asyncio.gather(*(way.get(key) for key in KEYS)) == KEYS
+        way.close()
+
+    asyncio.run(work())
+    wait_for_end()
+
+
+def test_leases_go_through(tmp_path: Path) -> None:
+    async def work() -> None:
+        way = door(disk)
+        assert sorted(await asyncio.gather(*(way.lease(KEYS[0]) for _ in range(5)))) == [False] * 4 + [True]
+        await way.renew(KEYS[0], seconds=10)
+        assert not await way.lease(KEYS[0])
+        await way.release(KEYS[0])
+        assert await way.lease(KEYS[0], seconds=5)
+
+    disk = DiskCache(tmp_path / "cache")
+    asyncio.run(work())
+    disk.close()
+
+
+def test_a_store_without_leases_lets_everybody_ask() -> None:
+    async def work() -> None:
+        way = Door(Plain(), idle=0.01)
+        assert await way.lease(KEYS[0])
+        assert await way.lease(KEYS[0])
+        await way.renew(KEYS[0])
+        await way.release(KEYS[0])
+
+    asyncio.run(work())
+
+
+def test_leases_one_by_one() -> None:
+    async def work() -> None:
+        way = Door(store, idle=0.01)
+        assert not await way.lease(KEYS[0], seconds=3)
+        await way.renew(KEYS[0], seconds=4)
+        await way.release(KEYS[0])
+
+    store = Leasing()
+    asyncio.run(work())
+    assert store.seen == ["lease 3", "renew 4", "release"]
+
+
+def test_what_is_asked_meanwhile_is_one_batch() -> None:
+    async def work() -> None:
+        way = Door(store, idle=0.01)
+        waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:50]]
+        await asyncio.sleep(0.02)
+        waiting += [asyncio.ensure_future(way.get(key)) for key in KEYS]
+        await asyncio.sleep(0)
+        store.go.set()
+        await asyncio.gather(*waiting)
+
+    store = Counting()
+    asyncio.run(work())
+    assert sum(store.sizes) == 350
+    assert len(store.sizes) <= 3
+
+
+def test_the_loop_goes_on_while_the_disk_is_busy() -> None:
+    async def work() -> None:
+        way = Door(store, idle=0.01)
+        waiting = asyncio.ensure_future(way.get(KEYS[0]))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not waiting.done()
+        store.go.set()
+        assert await waiting is None
+
+    store = Counting()
+    asyncio.run(work())
+
+
+def test_who_is_cancelled_does_not_disturb_the_others() -> None:
+    async def work() -> None:
+        way = Door(store, idle=0.01)
+        waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:10]]
+        await asyncio.sleep(0)
+        for task in waiting[::2]:
+            task.cancel()
+        await asyncio.sleep(0)
+        store.go.set()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [isinstance(each, asyncio.CancelledError) for each in found] == [True, False] * 5
+
+    store = Counting()
+    asyncio.run(work())
+
+
+def test_a_loop_that_was_closed_does_not_disturb_another() -> None:
+    store = Counting()
+    way = Door(store, idle=0.05)
+    first = asyncio.new_event_loop()
+
+    async def leave() -> None:
+        asyncio.ensure_future(way.get(KEYS[0])).cancel()
+        way._ask("get", KEYS[0])
+
+    first.run_until_complete(leave())
+    first.close()
+    threading.Timer(0.02, store.go.set).start()
+    assert asyncio.run(way.get(KEYS[1])) is None
+
+
+def test_loops_in_several_threads_share_a_door() -> None:
+    found: list[str | None] = []
+
+    def work(first: int) -> None:
+        async def ask() -> None:
+            for key in KEYS[first : first + 50]:
+                await way.put(key, key)
+                found.append(await way.get(key))
+
+        asyncio.run(ask())
+
+    way = door(MemoryCache())
+    threads = [threading.Thread(target=work, args=(number * 50,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(str, found)) == KEYS
+
+
+def test_the_thread_ends_when_idle_and_starts_again() -> None:
+    way = Door(MemoryCache(), idle=0.005)
+    for _ in range(20):
+        asyncio.run(way.put(KEYS[0], "{}"))
+        wait_for_end()
+        assert asyncio.run(way.get(KEYS[0])) == "{}"
+    way.close()
+    wait_for_end()
+    way.close()
+
+
+def test_closing_does_what_was_asked_before() -> None:
+    async def work() -> None:
+        way = Door(store, idle=60)
+        waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:5]]
+        await asyncio.sleep(0.01)
+        more = [asyncio.ensure_future(way.get(key)) for key in KEYS[:5]]
+        await asyncio.sleep(0)
+        way.close()
+        late = asyncio.ensure_future(way.get(KEYS[0]))
+        await asyncio.sleep(0)
+        store.go.set()
+        assert await asyncio.gather(*waiting, *more, late) == [None] * 11
+
+    store = Counting()
+    asyncio.run(work())
+    wait_for_end()
+
+
+class Failing(Plain):
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self.names = names
+
+    def __getattribute__(self, name: str) -> object:
+        if name in {"get_many", "put_many", "lease_many", "release_many", "lease", "renew", "release"}:
+            if name not in object.__getattribute__(self, "names"):
+                raise AttributeError(name)
+        elif name not in {"get", "put"} or name not in object.__getattribute__(self, "names"):
+            return object.__getattribute__(self, name)
+
+        def fail(*arguments: object, **options: object) -> object:
+            raise RuntimeError("the server of the cache is down")
+
+        return fail
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("get", "put"),
+        ("get_many", "put_many"),
+        ("get", "put", "lease", "renew", "release"),
+        ("get_many", "put_many", "lease_many", "release_many", "renew"),
+    ],
+)
+def test_what_a_store_raises_is_said_once(names: tuple[str, ...]) -> None:
+    async def work() -> None:
+        way = Door(Failing(*names), idle=0.01)
+        for _ in range(2):
+            assert await way.get(KEYS[0]) is None
+            await way.put(KEYS[0], "{}")
+            assert await way.lease(KEYS[0])
+            await way.renew(KEYS[0])
+            await way.release(KEYS[0])
+
+    with one_warning("Failing failed: RuntimeError: the server of the cache is down"):
+        asyncio.run(work())
+
+
+class Odd(Plain):
+    def __init__(self, found: object) -> None:
+        super().__init__()
+        self.found = found
+
+    def get_many(self, keys: Sequence[str]) -> object:
+        return self.found
+
+
+@pytest.mark.parametrize("found", [[], [None, None, None], None, 7, [b"{}", "{}"]])
+def test_what_a_store_gives_is_looked_at(found: object) -> None:
+    with one_warning("Odd failed"):
+        assert Guard(Odd(found)).get_many(KEYS[:2])[0] is None  # type: ignore[arg-type]
+
+
+def test_a_failure_for_one_key_is_not_one_for_others() -> None:
+    class Picky(Plain):
+        def get(self, key: str) -> str | None:
+            if key == KEYS[1]:
+                raise KeyError(key)
+            return super().get(key)
+
+    guard = Guard(Picky())  # type: ignore[arg-type]
+    for key in KEYS[:3]:
+        guard.put(key, "{}")
+    with pytest.warns(CacheWarning):
+        assert guard.get_many(KEYS[:3]) == ["{}", None, "{}"]
+    assert guard.get(KEYS[0]) == "{}"
+
+
+def test_a_warning_made_an_error_reaches_those_who_wait_and_nobody_else() -> None:
+    async def work() -> None:
+        way = Door(Failing("get"), idle=0.01)  # type: ignore[arg-type]
+        with pytest.raises(CacheWarning):  # filterwarnings = error, as here
+            await way.get(KEYS[0])
+        assert await way.get(KEYS[0]) is None
+
+    asyncio.run(work())
+
+
+def test_a_store_has_one_door_and_can_be_let_go() -> None:
+    store = MemoryCache()
+    way = door(store)
+    assert door(store) is way
+    assert door(MemoryCache()) is not way
+    assert way.store is store
+    del way
+    gc.collect()
+    assert door(store).store is store
+
+
+def test_after_a_fork_a_door_has_no_thread_yet() -> None:
+    way = Door(MemoryCache(), idle=0.01)
+    asyncio.run(way.put(KEYS[0], "{}"))
+    way._lock.acquire()  # held by a thread that the child does not have
+    way.after_fork()
+    assert asyncio.run(way.get(KEYS[0])) == "{}"
+    assert repr(way.store) == "MemoryCache(1 entries)"

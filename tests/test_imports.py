@@ -1,0 +1,97 @@
+"""What is loaded when: the package is there at once, vendor SDKs only when an endpoint is asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+VENDORS = {
+    "aiohttp",
+    "diskcache",
+    "fastapi",
+    "genai_prices",
+    "httpx",
+    "httpx2",
+    "instructor",
+    "json_repair",
+    "langchain_core",
+    "openai",
+    "openpyxl",
+    "pandas",
+    "pyarrow",
+    "tqdm",
+}
+REPORT = "\nimport json, sys; print('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+
+DECLARE = """
+from typing import Literal
+from llmtasker import InputField, OutputField, Signature, Task
+
+class Triage(Signature):
+    '''Route a message.'''
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+"""
+
+
+def loaded_by(program: str) -> set[str]:
+    done = subprocess.run([sys.executable, "-c", program + REPORT], capture_output=True, text=True, check=True)
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import llmtasker",
+        "import llmtasker\n[getattr(llmtasker, name) for name in llmtasker.__all__]",
+        "from llmtasker import *",
+        DECLARE,
+        "import llmtasker.records",
+        "import llmtasker.testing",
+    ],
+)
+def test_vendor_sdks_are_not_loaded(program: str) -> None:
+    loaded = loaded_by(program)
+    assert "llmtasker" in loaded
+    assert not loaded & VENDORS
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["demo", "--help"]])
+def test_the_help_loads_no_vendor_sdk(arguments: list[str]) -> None:
+    program = f"""
+import sys
+sys.argv = ["llmtasker", *{arguments!r}]
+from llmtasker.cli import main
+try:
+    code = main()
+except SystemExit as stop:
+    code = stop.code
+assert not code, code
+"""
+    assert not loaded_by(program) & VENDORS
+
+
+def test_the_package_alone_does_not_even_load_pydantic() -> None:
+    """Names are resolved on first use, so `import llmtasker` costs next to nothing."""
+    assert "pydantic" not in loaded_by("import llmtasker")
+
+
+def test_every_public_name_is_resolved_and_listed() -> None:
+    program = """
+import llmtasker
+assert len(set(llmtasker.__all__)) == len(llmtasker.__all__)
+assert set(llmtasker.__all__) <= set(dir(llmtasker))
+for name in llmtasker.__all__:
+    assert getattr(llmtasker, name) is not None, name
+try:
+    llmtasker.no_such_name
+except AttributeError as error:
+    assert "no_such_name" in str(error)
+else:
+    raise AssertionError("an unknown name was found")
+"""
+    assert "llmtasker" in loaded_by(program)

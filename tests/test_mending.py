@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtasker.mending import NotMendableError, mend
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ('{"a": 1,}', {"a": 1}),
+        ("{a: 1, b: [true, None,],}", {"a": 1, "b": [True, None]}),
+        ("{'nom': 'l\\'été', 'ok': True}", {"nom": "l'été", "ok": True}),
+        ('{"a": "x" "b": "y"}', {"a": "x", "b": "y"}),
+        ('{"a": true"b": 1.50"c": "2"}', {"a": True, "b": 1.5, "c": "2"}),
+        ('{"a": "he said "yes" to me"}', {"a": 'he said "yes" to me'}),
+        ('{"a": "size 5\\" wide",}', {"a": 'size 5" wide'}),
+        ('{"a": "first\nsecond"}', {"a": "first\nsecond"}),
+        ('{ // the answer\n"a": 1, /* and */ "b": 2}', {"a": 1, "b": 2}),
+        ("{'url': 'https://example.org/x', 'n': 1}", {"url": "https://example.org/x", "n": 1}),
+        ('{"a": [], "b": {},}', {"a": [], "b": {}}),
+        ('{"a": "caf\\u00e9",}', {"a": "café"}),
+    ],
+)
+def test_mended(text: str, value: Any) -> None:
+    mended, notes = mend(text)
+    assert mended == value
+    assert notes
+    assert all(note.startswith("mended JSON: ") for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('{"a": , "b": 2}', "missing"),
+        ('{"a": -}', "missing"),
+        ('{"a": [1, 2, ...]}', "left out"),
+        ('{"a": 1, …}', "left out"),
+        ('{"a": NaN,}', "NaN"),
+        ('{"a": [-Infinity],}', "Infinity"),
+        ('{"a": 1e999,}', "out of range"),
+        ('{"a": 1, "a": 2}', "change what it says"),
+        ('{"a": 007}', "change what it says"),
+        ('{"a": true, SOMETHING "b": 1}', "change what it says"),
+        ('{"a":"b,c,"d":"e"}', "strings begin"),
+        ('{"a": [{}\n{}]}', "brackets"),
+        ('["a, "b"]', "strings begin"),
+        ('["a"b", 1]', "strings begin"),
+        ("{`a´:`b´}", "strings begin"),
+        ("{'a': 'b' + 'c'}", "strings begin"),
+        ('{"a": [\nb\nc\n]}', "strings begin"),
+        ('{"a": undefined}', "undefined"),
+        ("no JSON", "change what it says"),
+        ('{"a": "' + "x" * 60_000 + '",}', "too many"),
+        ('{"a": ' + "{true)" * 8_000 + "}", "tangled"),
+        ("[" * 2_000, "json-repair fails"),
+    ],
+)
+def test_not_mended(text: str, reason: str) -> None:
+    started = time.perf_counter()
+    with pytest.raises(NotMendableError, match=reason):
+        mend(text)
+    assert time.perf_counter() - started < 2
+
+
+def test_a_line_break_before_the_closing_quote_is_layout() -> None:
+    assert mend('{"a": "one\ntwo\n", "b": "x"}')[0] == {"a": "one\ntwo", "b": "x"}
+
+
+def test_many_flaws_are_summed_up() -> None:
+    _, notes = mend("{a: b c, 'd': “e”, \"f\": \"g\" \"h\": “i”, j: ['k' l, m], n: (1, 2), // x\n o: \"p \"q\" r\",}")
+    assert len(notes) <= 6
+
+
+words = st.text("abcdé 0123456789.,'-", max_size=12)
+flat = st.dictionaries(st.sampled_from(["name", "city", "note"]), words | st.integers() | st.booleans(), min_size=1)
+
+
+@given(flat, st.sampled_from(["trailing comma", "single quotes", "no commas", "comment"]))
+def test_a_mended_value_is_the_one_that_was_broken(value: dict[str, Any], flaw: str) -> None:
+    text = json.dumps(value, ensure_ascii=False)
+    if flaw == "trailing comma":
+        text = text[:-1] + ",}"
+    elif flaw == "single quotes":
+        text = repr(value)
+    elif flaw == "no commas":
+        text = "{" + " ".join(f"{json.dumps(k)}: {json.dumps(v, ensure_ascii=False)}" for k, v in value.items()) + "}"
+    else:
+        text = "{ // so\n" + text[1:]
+    try:
+        mended, _ = mend(text)
+    except NotMendableError:
+        return
+    assert _squeezed(mended) == _squeezed(value)
+
+
+def _squeezed(value: dict[str, Any]) -> dict[str, Any]:
+    return {key: " ".join(item.split()) if isinstance(item, str) else item for key, item in value.items()}
