@@ -21,10 +21,10 @@ class Types:
         self._models: dict[str, type[BaseModel]] = {}
         self._building: set[str] = set()
         self._count = 0
-        made = self.of(schema)
+        self.made = self.of(schema)
         for model in self._models.values():
             model.model_rebuild(_types_namespace=self._models)
-        self.adapter: TypeAdapter[Any] = TypeAdapter(made)
+        self.adapter: TypeAdapter[Any] = TypeAdapter(self.made)
 
     def _collect(self, node: Any) -> None:
         if isinstance(node, Mapping):

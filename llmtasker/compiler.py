@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from llmtasker.completion import Completion, Head, Mode, Request, Settings
 from llmtasker.errors import (
@@ -21,7 +21,7 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.prompt import Example, Prompt, Script
-from llmtasker.repair import read
+from llmtasker.repair import Reading, read
 from llmtasker.schema import (
     REASONING,
     answer_text,
@@ -68,6 +68,7 @@ class Program(Generic[S]):
         self._shape = Shape(signature.output_model.model_json_schema())
         self._wire_names = {wire_name(name, info): name for name, info in signature.output_fields.items()}
         self._input_names = {n for name, info in signature.input_fields.items() for n in (name, wire_name(name, info))}
+        self._bare = _bare_object(signature)
         self._heads: dict[Mode, Head] = {}
         self._lock = threading.Lock()
         self.head(self.first_mode)
@@ -114,11 +115,24 @@ class Program(Generic[S]):
         if self.asked == "plain":
             return self._parse_plain(completion, inputs)
         text, found = answer_text(self.first_mode, self.model.__name__, completion)
-        reading = read(text, self._shape, self._validator(inputs))
+        validate = self._validator(inputs)
+        try:
+            reading = read(text, self._shape, validate)
+        except InvalidOutputError:
+            if self._bare is None:
+                raise
+            reading = self._read_bare(text, validate, *self._bare)
         record, reasoning = reading.value
         if self.asked == "auto":
             found = ()  # any form is welcome
         return Answer(record=record, reasoning=reasoning, repairs=(*found, *reading.repairs))
+
+    def _read_bare(
+        self, text: str, validate: Callable[[Any], tuple[S, str | None]], name: str, shape: Shape
+    ) -> Reading[tuple[S, str | None]]:
+        """Read an answer that is the one object asked for, without the field that should hold it."""
+        reading = read(text, shape, lambda value: validate({name: value}))
+        return Reading(value=reading.value, repairs=(f"taken as {name!r}, which was not named", *reading.repairs))
 
     def _validator(self, inputs: Inputs) -> Callable[[Any], tuple[S, str | None]]:
         # A column of the row that has the name of an output must not stand in for a missing answer.
@@ -208,6 +222,17 @@ def _example(signature: type[S], example: S | Mapping[str, Any], number: int, mo
     if extra:
         text = f"{as_text(extra)[:-1]},{text[1:]}"
     return Example(values=example.inputs(), answer=text)
+
+
+def _bare_object(signature: type[Signature]) -> tuple[str, Shape] | None:
+    """Return name and shape of the only output field, if it is an object: an answer may come without its name."""
+    if len(signature.output_fields) > 1:
+        return None
+    ((name, info),) = signature.output_fields.items()
+    kind = get_origin(info.annotation) or info.annotation
+    if not (isinstance(kind, type) and issubclass(kind, dict | BaseModel)):
+        return None
+    return name, Shape(TypeAdapter(info.annotation).json_schema())
 
 
 def raise_for_ending(completion: Completion) -> None:

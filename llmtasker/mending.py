@@ -72,7 +72,7 @@ def mend(text: str) -> tuple[Any, tuple[str, ...]]:
     strings = list(_strings(value))
     if _has_odd_quotes(text) or any(_is_doubtful(string, text) for string in strings):
         raise NotMendableError("where its strings begin and end is not clear")
-    if len(_EMPTY.findall(bare)) != _empties(value) or _lost_brackets(without_comments, value, strings):
+    if len(_EMPTY.findall(bare)) > _empties(value) or _lost_brackets(without_comments, value, strings):
         raise NotMendableError("mending it would lose brackets")
     return value, tuple(_notes(log))
 
@@ -106,11 +106,14 @@ def _is_doubtful(string: str, text: str) -> bool:
 
 
 def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
-    objects, arrays = _containers(value)
+    """Tell whether brackets of the text are neither structure nor in a string; one too many is no loss."""
     said = "".join(strings)
-    return any(text.count(char) > said.count(char) + objects for char in "{}") or any(
-        text.count(char) > said.count(char) + arrays for char in "[]"
-    )
+    for pair, made in zip(("{}", "[]"), _containers(value), strict=True):
+        for char, other in (pair, pair[::-1]):
+            too_many = max(0, text.count(char) - text.count(other))
+            if text.count(char) - too_many > said.count(char) + made:
+                return True
+    return False
 
 
 def _containers(value: Any) -> tuple[int, int]:

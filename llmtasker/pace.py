@@ -213,9 +213,7 @@ class Pace:
             if self._end(ticket):
                 if self._tokens is not None:
                     self._tokens.take(-ticket.reserved)
-                self._throttle.refused(
-                    now, epoch=ticket.epoch, sent_at=ticket.sent_at, retry_after=retry_after
-                )
+                self._throttle.refused(now, epoch=ticket.epoch, sent_at=ticket.sent_at, retry_after=retry_after)
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
@@ -233,7 +231,7 @@ class Pace:
         if self._tokens is not None:
             self._tokens.take(used - ticket.reserved)
         if ticket.tokens > 0:
-            self._token_ratio += 0.05 * (used / ticket.tokens - self._token_ratio)
+            self._token_ratio += 0.1 * (used / ticket.tokens - self._token_ratio)
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
         """Believe what a response says is left; the calls in flight may be counted already or not."""

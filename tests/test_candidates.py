@@ -33,7 +33,15 @@ def test_parse_reads_what_json_writes(value: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ['{"a": 1, "a": 2}', '{"a": 1, "a": true}', '[{"b": {"a": 1, "a": null}}]', "NaN", "[-Infinity]", "1e999", "[-1e400]"],
+    [
+        '{"a": 1, "a": 2}',
+        '{"a": 1, "a": true}',
+        '[{"b": {"a": 1, "a": null}}]',
+        "NaN",
+        "[-Infinity]",
+        "1e999",
+        "[-1e400]",
+    ],
 )
 def test_parse_refuses_what_is_not_to_be_trusted(text: str) -> None:
     with pytest.raises(NotStrictError):
@@ -100,7 +108,9 @@ def test_strict_pieces(text: str, values: list[object]) -> None:
     assert strict(text) == values
 
 
-@given(json_values.filter(lambda value: isinstance(value, dict | list)), st.text("abc .,:!?\n'"), st.text("abc .,:!\n'"))
+@given(
+    json_values.filter(lambda value: isinstance(value, dict | list)), st.text("abc .,:!?\n'"), st.text("abc .,:!\n'")
+)
 def test_json_is_found_in_any_prose(value: object, before: str, after: str) -> None:
     assert strict(f"{before} {json.dumps(value)} so {after}") == [value]
 

@@ -74,8 +74,14 @@ def test_a_line_break_before_the_closing_quote_is_layout() -> None:
 
 
 def test_many_flaws_are_summed_up() -> None:
-    _, notes = mend("{a: b c, 'd': “e”, \"f\": \"g\" \"h\": “i”, j: ['k' l, m], n: (1, 2), // x\n o: \"p \"q\" r\",}")
-    assert len(notes) <= 6
+    value, notes = mend('{a: b c, "f": "g" "h": i, j: [\'k\' l, m], n: (1, 2), // x\n o: "p "q" r",}')
+    assert value["o"] == 'p "q" r'
+    assert len(notes) == 6
+    assert notes[-1].endswith("more")
+
+
+def test_a_bracket_too_many_is_no_loss() -> None:
+    assert mend('{"a": "x"}, "b": "y"}')[0] == {"a": "x", "b": "y"}
 
 
 words = st.text("abcdé 0123456789.,'-", max_size=12)

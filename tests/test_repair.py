@@ -207,7 +207,9 @@ def test_bare_answers(text: str, model: Any, expected: Any) -> None:
         assert value(text, model) == expected
 
 
-@pytest.mark.parametrize("text", ["All good, thank you.", "['all good'] is what I would say", "answer: all good", "[1]"])
+@pytest.mark.parametrize(
+    "text", ["All good, thank you.", "['all good'] is what I would say", "answer: all good", "[1]"]
+)
 def test_free_text_fields_are_never_filled_with_prose(text: str) -> None:
     with pytest.raises(InvalidOutputError):
         reading(text, Reply)
@@ -218,7 +220,7 @@ def test_free_text_fields_are_never_filled_with_prose(text: str) -> None:
     [
         ({"enum": ["red", "blue"]}, "It is red.", "red"),
         ({"type": "boolean"}, "Answer: True", True),
-        ({"type": "string"}, "<think>hm</think> Bonjour {name} !", "Bonjour {name} !"),
+        ({"type": "string"}, "<think>hm</think>Bonjour {name} !", "Bonjour {name} !"),
         ({"type": "string"}, '"Bonjour"', "Bonjour"),
         ({"type": "string"}, '{"a": 1}', '{"a": 1}'),
         ({"type": "array", "items": {"type": "object"}}, '{"a": 1}', [{"a": 1}]),

@@ -203,7 +203,10 @@ def test_more_can_follow_where_more_keys_are_allowed() -> None:
 
 def test_references() -> None:
     schema = {
-        "$defs": {"a/b": {"type": "object", "properties": {"x": {"$ref": "#/$defs/loop"}}}, "loop": {"$ref": "#/$defs/loop"}},
+        "$defs": {
+            "a/b": {"type": "object", "properties": {"x": {"$ref": "#/$defs/loop"}}},
+            "loop": {"$ref": "#/$defs/loop"},
+        },
         "allOf": [{"$ref": "#/$defs/a~1b"}],
     }
     found = Shape(schema)

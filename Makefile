@@ -1,0 +1,116 @@
+# Two commands do all the set-up: `make demo` and `make test`. They make a virtual environment in .venv, with uv
+# where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
+# A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
+
+.PHONY: help demo test test-quick test-lowest coverage lint format format-check types docs build test-wheel snapshot clean
+.DEFAULT_GOAL := help
+.ONESHELL:
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11 python,$(shell \
+    $(name) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(name))))
+UV := $(shell command -v uv 2>/dev/null)
+RUN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+help:  ## list these commands
+	@grep -hE '^[a-z-]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 16
+
+demo: $(VENV)/.demo  ## run the main job on bundled messages: no key, no network
+	@$(RUN)/llmtasker demo $(DEMO_ARGS)
+
+test: $(VENV)/.test  ## run the tests
+	@$(RUN)/python -m pytest $(PYTEST_ARGS)
+
+coverage: $(VENV)/.test  ## run the tests and measure the branches they take, in programs they start too
+	@$(RUN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+test-lowest:  ## run the tests with the oldest versions that pyproject.toml allows
+	@$(MAKE) VENV=$(VENV)-lowest RESOLUTION=lowest-direct $(VENV)-lowest/.lowest
+	$(VENV)-lowest/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.lint  ## look for mistakes
+	@$(RUN)/ruff check
+
+format: $(VENV)/.lint  ## lay the code out
+	@$(RUN)/ruff format && $(RUN)/ruff check --fix-only --quiet
+
+format-check: $(VENV)/.lint
+	@$(RUN)/ruff format --check
+
+types: $(VENV)/.test  ## check the types with mypy and pyright
+	@$(RUN)/mypy
+	$(RUN)/pyright --pythonpath $(RUN)/python
+
+docs: $(VENV)/.test  ## run the code and the commands of README.md, docs/ and the docstrings
+	@$(RUN)/python -m pytest tests/test_docs.py $(PYTEST_ARGS)
+
+snapshot: $(VENV)/.test  ## accept a changed public interface into tests/public_api.txt
+	@$(RUN)/python tests/test_public_api.py
+
+build: $(VENV)/.build  ## make the wheel and the source archive in dist/
+	@rm -rf dist
+	$(RUN)/python -m build --outdir dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
+	$(RUN)/twine check --strict dist/*
+
+test-wheel: build  ## test the wheel alone, installed in an environment of its own outside this folder
+	@.ci/wheel '$(PYTHON)' $(PYTEST_ARGS)
+
+clean:  ## remove what these commands made
+	@rm -rf $(VENV) $(VENV)-lowest dist build .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the virtual environment -----------------------------------------------------------------------------------
+
+# What each stamp installs. `.demo` gets by with pip as it comes; groups need pip 25.1, which `.pip` sees to.
+$(VENV)/.demo: WANTED = -e '.[progress,prices]'
+$(VENV)/.test: WANTED = -e '.[all]' --group test
+$(VENV)/.lint: WANTED = --group lint
+$(VENV)/.build: WANTED = --group build
+$(VENV)/.lowest: WANTED = -e '.[all]' --group test --resolution $(RESOLUTION)
+
+$(VENV)/.made:
+	@if [ -z '$(PYTHON)$(UV)' ]; then
+	    echo 'llmtasker needs Python 3.11 or later: none was found on the PATH. Name one: make PYTHON=/path/to/python3.12' >&2
+	    exit 1
+	fi
+	if [ -n '$(UV)' ]; then
+	    '$(UV)' venv --quiet --clear --python '$(or $(PYTHON),>=3.11)' $(VENV)
+	elif ! $(PYTHON) -m venv --clear $(VENV) 2>$(VENV).log; then
+	    # Debian keeps venv's own copy of pip in a package of its own; a pip of the system can stand in.
+	    if $(PYTHON) -m pip --version >/dev/null 2>&1 && $(PYTHON) -m venv --clear --without-pip $(VENV); then
+	        $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip
+	    else
+	        cat $(VENV).log >&2
+	        echo 'No virtual environment could be made. On Debian or Ubuntu: apt install python3-venv' >&2
+	        exit 1
+	    fi
+	fi
+	rm -f $(VENV).log
+	touch $@
+
+$(VENV)/.pip: $(VENV)/.made
+	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install --quiet --upgrade 'pip>=25.1'; fi
+	touch $@
+
+$(VENV)/.test $(VENV)/.lint $(VENV)/.build: $(VENV)/.pip
+
+$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.build: pyproject.toml $(VENV)/.made
+	@echo 'Installing what make $(or $(firstword $(MAKECMDGOALS)),$(@F)) needs into $(VENV) (this time only) …'
+	if [ -n '$(UV)' ]; then
+	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)
+	else
+	    $(RUN)/python -m pip install --quiet --disable-pip-version-check $(WANTED)
+	fi
+	touch $@
+
+# Only uv can resolve to the oldest versions: without it on the PATH, it is installed beside them.
+$(VENV)/.lowest: pyproject.toml $(VENV)/.pip
+	@echo 'Installing the oldest versions allowed into $(VENV) (this time only) …'
+	uv='$(UV)'
+	if [ -z "$$uv" ]; then $(RUN)/python -m pip install --quiet uv; uv=$(RUN)/uv; fi
+	"$$uv" pip install --quiet --python $(RUN)/python $(WANTED)
+	touch $@

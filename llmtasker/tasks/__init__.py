@@ -1,0 +1,1 @@
+"""Ready-made tasks: each builds a signature and is a Task."""

@@ -1,0 +1,331 @@
+"""The only file that imports langchain_core: requests travel through a LangChain chat model.
+
+First the transport, then messages out, then the answer in. Blocks and names differ from vendor to vendor:
+they are known here by what they look like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import json
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from llmtasker.completion import Completion, Head, Message, Request
+from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
+from llmtasker.transports.langchain_failures import recovered, unsupported
+from llmtasker.transports.langchain_identity import endpoint_of, model_of
+from llmtasker.transports.wire import read_completion
+
+try:
+    from langchain_core.language_models import BaseChatModel
+    from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
+except ImportError as error:
+    raise ConfigurationError(
+        'a LangChain chat model needs langchain-core: pip install "llmtasker[langchain]"'
+    ) from error
+
+_KEPT = 64  # heads whose tools are bound and whose messages are made
+_OWN_FIELDS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})  # arguments of bind_tools
+# What chat models take by these names; whatever else the settings hold goes into `extra_body` where there is one.
+_COMMON = frozenset({"temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """What all requests with one head share."""
+
+    head: Head  # keeps the id that this is found by its own
+    bound: Any
+    messages: list[BaseMessage]
+
+
+class LangChainTransport:
+    """Sends requests through a chat model, with the credentials, callbacks and caches that it has.
+
+    Structured calls go through its `bind_tools`. A chat model with none, or whose answers can't be given a
+    format, says so as an endpoint does (BadRequestError), and nothing is sent. Chat models that can't await run in
+    threads. Retries of the chat model itself (`max_retries`) come before ours: set them to 0 for one
+    policy. Its own timeout should not be longer than the LLM's: a blocking call can be left, but not ended.
+    """
+
+    def __init__(self, chat: BaseChatModel) -> None:
+        self.model = model_of(chat)
+        self.endpoint = endpoint_of(chat)
+        self._chat = chat
+        self._awaits = any(getattr(type(chat), n) is not getattr(BaseChatModel, n) for n in ("_agenerate", "_astream"))
+        self._prepared: dict[int, _Prepared] = {}
+
+    def send(self, request: Request) -> Completion:
+        """Send one request and wait for its answer."""
+        timeout = request.settings.timeout
+        try:
+            return self._in_thread(request).result(timeout)
+        except TimeoutError:
+            raise CallTimeoutError(f"no whole answer came within {timeout:g} s") from None
+
+    async def asend(self, request: Request) -> Completion:
+        """Send one request and await its answer; the caller sets the deadline."""
+        if not self._awaits:
+            # Not LangChain's way, which shares the loop's few threads: calls would wait there, and time out.
+            return await asyncio.wrap_future(self._in_thread(request))
+        prepared = self._prepare(request.head)
+        try:
+            message = await prepared.bound.ainvoke(_whole(prepared, request), **self._options(request))
+        except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
+            return recovered(error, request, self._chat)
+        return read_message(message)
+
+    def _in_thread(self, request: Request) -> Future[Completion]:
+        """Start a call in a thread of its own: it may hang, and must not keep others or the process waiting."""
+        future: Future[Completion] = Future()
+        context = contextvars.copy_context()  # where LangChain keeps callbacks and tracing
+
+        def work() -> None:
+            future.set_running_or_notify_cancel()
+            try:
+                future.set_result(context.run(self._ask, request))
+            except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
+                future.set_exception(error)
+
+        threading.Thread(target=work, name="llmtasker-langchain", daemon=True).start()
+        return future
+
+    def _ask(self, request: Request) -> Completion:
+        prepared = self._prepare(request.head)
+        try:
+            message = prepared.bound.invoke(_whole(prepared, request), **self._options(request))
+        except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
+            return recovered(error, request, self._chat)
+        return read_message(message)
+
+    def _prepare(self, head: Head) -> _Prepared:
+        known = self._prepared.get(id(head))
+        if known is None:
+            known = _Prepared(head, self._bound(head.schema), to_messages(head.messages))
+            if len(self._prepared) >= _KEPT:
+                self._prepared.clear()
+            self._prepared[id(head)] = known
+        return known
+
+    def _bound(self, schema: Mapping[str, Any]) -> Any:
+        fields = {name: value for name, value in schema.items() if name not in _OWN_FIELDS}
+        form = fields.get("response_format")
+        if form is not None and not _takes_format(self._chat, form.get("type")):
+            raise unsupported("response_format")
+        bound: Any = self._bind_tools(schema) if "tools" in schema else self._chat
+        return bound.bind(**fields) if fields else bound
+
+    def _bind_tools(self, schema: Mapping[str, Any]) -> Any:
+        """Bind the tools, with as much of what is asked for as this chat model takes."""
+        known = inspect.signature(self._chat.bind_tools).parameters
+        ways: list[dict[str, Any]] = [{}]
+        if schema.get("tool_choice") == "required":
+            # LangChain's word for it is "any". Some only take the name of a function. Where it is no argument
+            # of bind_tools, it goes to the endpoint as it is.
+            words = ("any" if "tool_choice" in known else "required", schema["tools"][0]["function"]["name"])
+            ways = [*({"tool_choice": word} for word in words), {}]
+        # Only where it is named: as one of any other arguments it would reach endpoints that don't know it.
+        if "parallel_tool_calls" in schema and "parallel_tool_calls" in known:
+            value = schema["parallel_tool_calls"]
+            disabled: Mapping[str, Any] = getattr(self._chat, "disabled_params", None) or {}
+            if "parallel_tool_calls" not in disabled or value not in (disabled["parallel_tool_calls"] or [value]):
+                ways = [*({**way, "parallel_tool_calls": value} for way in ways), {}]
+        for way in ways:
+            try:
+                return self._chat.bind_tools(schema["tools"], **way)
+            except NotImplementedError:
+                break
+            except (TypeError, ValueError):
+                continue
+        raise unsupported("tools")
+
+    def _options(self, request: Request) -> dict[str, Any]:
+        """Return the settings as arguments of the call."""
+        given = {**request.settings.body, **request.settings.limits}
+        if given.get("model") == self.model:
+            del given["model"]
+        if isinstance(given.get("stop"), str):
+            given["stop"] = [given["stop"]]
+        if "extra_body" not in type(self._chat).model_fields:
+            return given
+        # OpenAI's SDK takes no argument that it doesn't know.
+        others = {name: given.pop(name) for name in list(given) if name not in _COMMON | {"model"}}
+        if others:
+            given["extra_body"] = {**(getattr(self._chat, "extra_body", None) or {}), **others}
+        return given
+
+    def close(self) -> None:
+        """Do nothing: the connections are the chat model's."""
+
+    async def aclose(self) -> None:
+        """Do nothing: the connections are the chat model's."""
+
+
+def _takes_format(chat: BaseChatModel, kind: object) -> bool:
+    """Return whether a chat model knows `response_format`; one that says nothing may drop it without a word."""
+    if "response_format" in type(chat).model_fields:
+        return True
+    for method in (chat.bind_tools, getattr(chat, "_generate", None)):
+        if method is not None and "response_format" in inspect.signature(method).parameters:
+            return True
+    profile: Mapping[str, Any] = getattr(chat, "profile", None) or {}
+    if kind == "json_schema" and profile.get("structured_output"):
+        return True
+    how = inspect.signature(chat.with_structured_output).parameters.get("method")
+    return how is not None and ("json_schema" if kind == "json_schema" else "json_mode") in str(how.annotation)
+
+
+# ── messages out ──
+
+
+def _whole(prepared: _Prepared, request: Request) -> list[BaseMessage]:
+    return [*prepared.messages, *to_messages(request.tail)]
+
+
+def to_messages(messages: Sequence[Message]) -> list[BaseMessage]:
+    """Return chat messages as LangChain's; texts are kept character for character.
+
+    Arguments of a call that are no JSON object have no place in LangChain's messages: they become text,
+    and what the tool said to that call a user message.
+    """
+    made: list[BaseMessage] = []
+    told: set[str] = set()  # ids of the calls that became text
+    for message in messages:
+        role, content = message.get("role"), message.get("content")
+        named: dict[str, Any] = {"content": "" if content is None else content, "name": message.get("name")}
+        if role == "assistant":
+            made.append(_assistant(message, told))
+        elif role in {"system", "developer"}:
+            extra = {"__openai_role__": role} if role == "developer" else {}
+            made.append(SystemMessage(**named, additional_kwargs=extra))
+        elif role == "tool" and message.get("tool_call_id") not in told:
+            made.append(ToolMessage(**named, tool_call_id=message.get("tool_call_id", "")))
+        elif role in {"user", "tool"}:
+            made.append(HumanMessage(**named))
+        else:
+            made.append(ChatMessage(**named, role=str(role)))
+    return made
+
+
+def _assistant(message: Message, told: set[str]) -> AIMessage:
+    calls: list[dict[str, Any]] = []
+    texts: list[Any] = [message["content"]] if message.get("content") else []
+    for call in message.get("tool_calls") or ():
+        arguments, id_ = call["function"]["arguments"], call.get("id")
+        parsed = _arguments(arguments)
+        if parsed is None:
+            texts.append(arguments)
+            told.add(id_)
+        else:
+            calls.append({"type": "tool_call", "id": id_, "name": call["function"]["name"], "args": parsed})
+    parts = [part for text in texts for part in (text if isinstance(text, list) else [text])]
+    content: Any = "\n".join(parts) if all(isinstance(part, str) for part in parts) else parts
+    return AIMessage(content=content, tool_calls=calls, name=message.get("name"))
+
+
+def _arguments(text: str) -> dict[str, Any] | None:
+    """Return the arguments of a call, None where something of their text would be lost."""
+
+    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
+        whole = dict(members)
+        if len(whole) < len(members):
+            raise ValueError("two members of the same name")
+        return whole
+
+    def constant(name: str) -> Any:
+        raise ValueError(f"{name} is no JSON")
+
+    try:
+        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+# ── the answer in ──
+
+_FINISH = ("finish_reason", "stop_reason", "done_reason", "stopReason")
+_MODEL = ("model_name", "model", "model_id", "modelId")
+_REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+
+
+def read_message(message: object) -> Completion:
+    """Return the completion in the message of a chat model; the blocks and names of all vendors are known.
+
+    Raises:
+        BadResponseError: it is no message.
+        FilteredError: a content filter left nothing of the answer.
+    """
+    if not isinstance(message, BaseMessage):
+        raise BadResponseError(f"the chat model answered with a {type(message).__name__}, which is no message")
+    told, extra = message.response_metadata, message.additional_kwargs
+    calls = _calls(message)
+    shown: dict[str, Any] = {name: extra[name] for name in (*_REASONING, "refusal") if extra.get(name)}
+    shown["content"] = [*map(_block, message.content)] if isinstance(message.content, list) else message.content
+    shown["tool_calls"] = calls
+    if not calls:
+        shown["function_call"] = extra.get("function_call")
+    answer = {
+        "choices": [{"message": shown, "finish_reason": _finish_reason(told)}],
+        "model": _first(told, _MODEL),
+        "usage": _counts(message),
+    }
+    headers = told.get("headers")
+    # What is said for one wire format is said once, in wire.py: so the answer is put in that format.
+    text = json.dumps(answer, default=lambda _: None)
+    completion = read_completion(text, headers=headers if isinstance(headers, Mapping) else None)
+    if completion.finish_reason == "refusal" and not completion.refusal:
+        return replace(completion, refusal=completion.text or "it gives no reason")
+    return completion
+
+
+def _first(known: Mapping[str, Any], names: Iterable[str]) -> Any:
+    return next((known[name] for name in names if known.get(name)), None)
+
+
+def _finish_reason(told: Mapping[str, Any]) -> Any:
+    reason = _first(told, _FINISH)
+    if reason is None:  # OpenAI's Responses API, Gemini
+        feedback: Mapping[str, Any] = told.get("prompt_feedback") or {}
+        blocked = "content_filter" if feedback.get("block_reason") else None
+        return blocked or (told.get("incomplete_details") or {}).get("reason")
+    return "content_filter" if reason == "guardrail_intervened" else reason  # Bedrock
+
+
+def _block(block: Any) -> Any:
+    if isinstance(block, dict) and block.get("type") == "reasoning_content":  # Bedrock
+        return {"type": "reasoning", "reasoning": block.get("reasoning_content")}
+    return block
+
+
+def _calls(message: BaseMessage) -> list[dict[str, Any]]:
+    """Return the calls; where the message has their raw texts as well, these go before LangChain's reading."""
+    parsed = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
+    raw = message.additional_kwargs.get("tool_calls")
+    if isinstance(raw, list) and len(raw) == len(parsed) and all(isinstance(call, dict) for call in raw):
+        return cast("list[dict[str, Any]]", raw)
+    return [
+        {"id": call.get("id"), "function": {"name": call.get("name"), "arguments": call.get("args")}} for call in parsed
+    ]
+
+
+def _counts(message: BaseMessage) -> Any:
+    usage: Mapping[str, Any] | None = getattr(message, "usage_metadata", None)
+    if not usage:
+        return _first(message.response_metadata, ("token_usage", "usage"))
+    # Some tiers of OpenAI have names of their own, such as flex_cache_read.
+    part: dict[str, int] = {}
+    for where, name in (("input_token_details", "cache_read"), ("output_token_details", "reasoning")):
+        details: Mapping[str, Any] = usage.get(where) or {}
+        part[name] = sum(count or 0 for known, count in details.items() if known.endswith(name))
+    return {
+        **{name: usage.get(name) for name in ("input_tokens", "output_tokens", "total_tokens")},
+        "input_tokens_details": {"cached_tokens": part["cache_read"]},
+        "output_tokens_details": {"reasoning_tokens": part["reasoning"]},
+    }

@@ -1,0 +1,192 @@
+"""What the errors mean that come through a LangChain chat model.
+
+Many packages implement chat models, over as many SDKs. Their errors are told by what they have (a status,
+a response, a name), never by their classes, for none of those packages is a dependency.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from llmtasker.completion import Completion, Request
+from llmtasker.errors import (
+    BadRequestError,
+    BadResponseError,
+    CallError,
+    CallTimeoutError,
+    FilteredError,
+    ItemError,
+    NetworkError,
+    snippet,
+)
+from llmtasker.transports.failures import hide_keys, read_error
+from llmtasker.transports.langchain_identity import SECRET_NAME
+from llmtasker.transports.wire import read_completion
+
+_STATUS_OF = {
+    "ModelAuthenticationError": 401,
+    "ModelPermissionDeniedError": 403,
+    "ModelInvalidRequestError": 400,
+    "ModelNotFoundError": 404,
+    "ContextOverflowError": 413,
+    "ModelRateLimitError": 429,
+    "ModelAPIError": 500,
+}
+_NETWORK = re.compile(
+    r"Connect(?:ion)?Error|Network|(?:Protocol|Transport|Read|Write|SSL|Proxy)Error|gaierror|Disconnected"
+)
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+_NO_ANSWER = re.compile(r"choices|response type|generations|candidates", re.IGNORECASE)
+
+
+def unsupported(name: str, what: str = "this chat model") -> BadRequestError:
+    """Return the error that endpoints give, so that a Dialect learns from it."""
+    text = f"{name} not supported by {what}"
+    return BadRequestError(text, provider_code="unsupported_parameter", param=name, provider_text=text)
+
+
+def recovered(error: Exception, request: Request, chat: BaseModel) -> Completion:
+    """Return what there is of an answer that the chat model could not read, or raise our error.
+
+    Raises:
+        CallError: what the endpoint, or the chat model itself, says is wrong.
+        FilteredError: a content filter stopped the request or the answer.
+    """
+    hide = _Hide(chat)
+    for each in _chain(error):
+        found = _told(each, request, hide)
+        if isinstance(found, ItemError):
+            raise found from None
+        if found is not None:
+            return found
+    raise CallError(f"the chat model failed: {type(error).__name__}: {_words(error, hide)}") from None
+
+
+class _Hide:
+    """Takes the secrets of a chat model, and all URLs, out of a text."""
+
+    def __init__(self, chat: BaseModel) -> None:
+        found = [_revealed(name, value) for name, value in vars(chat).items()]
+        self._secrets = [secret for secret in found if len(secret) >= _SECRET_LENGTH]
+
+    def __call__(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return hide_keys(re.sub(r"\S*://\S*", "<url>", text))
+
+
+_SECRET_LENGTH = 8  # a shorter one is a placeholder, and may stand in any word
+
+
+def _revealed(name: str, value: Any) -> str:
+    reveal = getattr(value, "get_secret_value", None)
+    secret = reveal() if callable(reveal) else value if SECRET_NAME.search(name) else ""
+    return secret if isinstance(secret, str) else ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error and what it was raised from, the newest first: packages wrap what their SDK says."""
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or each.__context__
+
+
+def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | ItemError | None:
+    """Return what one error of a chain says; None where it says nothing of its own."""
+    if isinstance(error, ItemError):
+        return error
+    response = _response(error)
+    if response is not None:
+        status, payload, headers = response
+        if status != 200:
+            return read_error(status, hide(payload), headers)
+        return _read(payload, headers)
+    kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
+    what = f"{type(error).__name__}: {_words(error, hide)}"
+    if "Timeout" in kinds:
+        return CallTimeoutError(f"the chat model gave up waiting: {type(error).__name__}")
+    if _NETWORK.search(kinds) or "Event loop is closed" in what:
+        return NetworkError(f"the connection failed: {what}")
+    if isinstance(error, UnicodeError):
+        return BadRequestError("the request has characters that can't be sent, such as half a surrogate pair")
+    if isinstance(error, NotImplementedError):
+        return unsupported("tools" if "tools" in request.head.schema else "response_format")
+    if isinstance(error, TypeError) and (name := _UNEXPECTED.search(what)):
+        return unsupported(name[1], "the client of this chat model")
+    if isinstance(error, ValueError) and error.args and isinstance(error.args[0], dict):
+        return _read(json.dumps({"error": error.args[0]}, default=str), {})  # an error inside a 200
+    if isinstance(error, ValueError) and "content filter" in what:
+        return FilteredError("a content filter stopped the answer", provider_code="content_filter")
+    unread = isinstance(error, ValidationError | LookupError | AttributeError | json.JSONDecodeError)
+    if unread or (isinstance(error, TypeError | ValueError) and _NO_ANSWER.search(what)):
+        return BadResponseError(f"LangChain could not read the answer of the endpoint: {what}")
+    return None
+
+
+def _read(payload: str, headers: Mapping[str, str]) -> Completion | ItemError:
+    try:
+        return read_completion(payload, content_type=headers.get("content-type"), headers=headers)
+    except ItemError as error:
+        return error
+
+
+def _words(error: BaseException, hide: _Hide) -> str:
+    """Return what an error says, never the text of an object: that may hold a key or a private text."""
+    if isinstance(error, ValidationError):
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        return snippet("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found))
+    text = error.args[0] if error.args else ""
+    return snippet(hide(text[:2_000])) if isinstance(text, str) else "it does not say why"
+
+
+def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None:
+    """Return status, body and headers of the HTTP response that an error of some SDK tells of."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, Mapping):  # botocore
+        meta: Mapping[str, Any] = response.get("ResponseMetadata") or {}
+        code: Any = meta.get("HTTPStatusCode")
+        return (code, _json(response.get("Error")), meta.get("HTTPHeaders") or {}) if _is_status(code) else None
+    names = ("status_code", "http_status", "status", "code")
+    statuses = [getattr(thing, name, None) for thing in (response, error) for name in names]
+    statuses += [_STATUS_OF.get(kind.__name__) for kind in type(error).__mro__]
+    status = next(filter(_is_status, statuses), None)
+    if status is None:
+        return None
+    content = _content(response)
+    if status == 200 and not content:
+        return None
+    headers = getattr(response, "headers", None)
+    return int(status), content or _body(error), headers if isinstance(headers, Mapping) else {}
+
+
+def _is_status(value: Any) -> bool:
+    return isinstance(value, int) and (value == 200 or 400 <= value < 600)
+
+
+def _content(response: Any) -> str:
+    try:
+        content = getattr(response, "content", None)
+    except Exception:  # noqa: BLE001 - httpx raises where a stream was not read; other clients have errors of their own
+        return ""
+    return content.decode("utf-8", "replace") if isinstance(content, bytes) else ""
+
+
+def _body(error: BaseException) -> str:
+    body = getattr(error, "body", None)
+    if isinstance(body, dict | str) and body:
+        return _json(body)
+    message = next((text for text in (getattr(error, "message", None), *error.args) if isinstance(text, str)), "")
+    codes = (getattr(error, name, None) for name in ("code", "status"))
+    return _json({"error": {"message": message, "code": next((code for code in codes if isinstance(code, str)), None)}})
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, default=lambda _: None)

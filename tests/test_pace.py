@@ -1,0 +1,438 @@
+"""Pace, Throttle, Meter, RateLimit, Retry: decided on a virtual clock, without waiting."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from concurrent.futures import Future, ThreadPoolExecutor
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pace_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
+
+from llmtasker.errors import NetworkError, RateLimitError, ServerError, TransientError
+from llmtasker.limits import RateLimit, told_limit
+from llmtasker.pace import Pace, Ticket
+from llmtasker.retry import Retry
+from llmtasker.throttle import Throttle
+
+
+def pace_at(clock: Clock, limit: RateLimit | None = None, most: int | None = None) -> Pace:
+    return Pace(limit, max_concurrency=most, clock=clock)
+
+
+def leave(pace: Pace, tokens: int = 0) -> Ticket:
+    ticket = pace.ticket(tokens)
+    assert ticket.poll() is None
+    return ticket
+
+
+def wait_of(ticket: Ticket, clock: Clock) -> float:
+    """Return the seconds until the ticket may leave, polling as a driver does."""
+    start = clock.now
+    while (hold := ticket.poll()) is not None:
+        assert isinstance(hold, float)
+        clock.now += hold
+    return clock.now - start
+
+
+# ── runs against a simulated endpoint ──
+
+
+@pytest.mark.parametrize("fast_refusal", [False, True], ids=["slow", "fast"])
+@pytest.mark.parametrize("scenario", scenarios(), ids=lambda scenario: scenario.name)
+def test_a_run_loses_nothing_and_is_near_the_ideal(scenario: Scenario, fast_refusal: bool) -> None:
+    for workers in scenario.workers:
+        run = scenario.run(workers, seed=7, fast_refusal=fast_refusal)
+        assert (run.lost, run.finished) == (0, scenario.rows)
+        assert run.wall <= scenario.wall * scenario.ideal
+        assert run.refused <= scenario.refused * scenario.rows
+        assert run.most_in_flight <= workers
+
+
+@pytest.mark.parametrize("latency", [0.005, 0.05])
+@pytest.mark.parametrize("workers", [32, 128, 512])
+def test_an_unlimited_endpoint_is_not_slowed_down(workers: int, latency: float) -> None:
+    free = Crowd(server=Server(), latency=latency, cpu=CLIENT_CPU, paced=False).run(2000, workers)
+    paced = Crowd(server=Server(), latency=latency, cpu=CLIENT_CPU).run(2000, workers)
+    assert paced.wall <= 1.1 * free.wall
+    assert paced.most_in_flight <= workers
+
+
+def test_slow_answers_do_not_keep_the_window_small() -> None:
+    paced = Crowd(server=Server(), latency=5.0, jitter=0.0).run(512, 128)
+    # Four rounds of 5 s, and less than one more for opening.
+    assert paced.wall < 25.0
+
+
+@pytest.mark.parametrize("retry_after", [True, False])
+def test_refused_for_ever_ends(retry_after: bool) -> None:
+    server = Storm(Server(retry_after=retry_after), 0, 1e9)
+    run = Crowd(server=server, retry=Retry(refusals=4, patience=60)).run(3, 3)
+    assert (run.finished, run.lost) == (0, 3)
+    assert 3 <= len(run.sent) == run.refused <= 12
+
+
+def test_out_of_patience_a_row_is_given_up_at_its_next_refusal() -> None:
+    run = Crowd(server=Storm(Server(), 0, 1e9), retry=Retry(refusals=10**9, patience=600)).run(5, 5)
+    assert run.lost == 5
+    assert 600 <= run.wall <= 1200
+    # A storm is probed by one call at a time, ever more rarely.
+    assert run.refused <= 100
+
+
+def test_one_row_refused_for_ever_does_not_cost_the_others() -> None:
+    class Grudge(Server):
+        def admit(self, now: float, tokens: int) -> float | None:
+            return 1.0 if tokens == 13 else None
+
+    sizes = iter([*range(40)] * 2)
+    run = Crowd(server=Grudge(), tokens=lambda random: (0, next(sizes)), retry=Retry(refusals=4)).run(40, 8)
+    assert (run.finished, run.lost, run.refused) == (39, 1, 4)
+
+
+@given(
+    rate=st.floats(0.5, 300),
+    seconds_saved=st.floats(0.05, 5),
+    latency=st.floats(0.002, 2),
+    jitter=st.floats(0, 0.9),
+    workers=st.integers(1, 64),
+    told=st.booleans(),
+    fast=st.booleans(),
+    seed=st.integers(0, 9),
+)
+def test_whatever_the_endpoint_no_row_is_lost_or_stuck(  # one row is one call in the end
+    rate: float, seconds_saved: float, latency: float, jitter: float, workers: int, told: bool, fast: bool, seed: int
+) -> None:
+    server = Bucket(rate, max(1.0, rate * seconds_saved), retry_after=told)
+    crowd = Crowd(server=server, latency=latency, jitter=jitter, fast_refusal=fast, seed=seed)
+    run = crowd.run(60, workers)
+    assert (run.finished, run.lost) == (60, 0)
+    assert run.most_in_flight <= workers
+    assert len(run.sent) == 60 + run.refused
+
+
+@pytest.mark.parametrize("seconds", [1, 60])
+@pytest.mark.parametrize("requests", [30, 600, 1200, 30_000])
+def test_a_given_limit_is_kept_in_every_window(requests: int, seconds: int) -> None:
+    crowd = Crowd(server=Server(), limit=RateLimit(requests=requests), latency=0.2)
+    sent = crowd.run(min(2000, requests + 50), 256).sent
+    allowed = max(1, requests * seconds // 60)
+    assert all(later - sent[i] >= seconds - 1e-6 for i, later in enumerate(sent[allowed:]))
+
+
+def test_a_given_token_limit_is_kept_although_estimates_are_far_off() -> None:
+    for share in (0.2, 1.0, 4.0):
+        run = Crowd(server=Server(), limit=RateLimit(tokens=480_000), tokens=sized(share)).run(300, 32)
+        # 300 calls of 400 tokens are 120 000: 15 s.
+        assert 13.8 < run.wall < 17
+
+
+# ── one ticket after the other ──
+
+
+def test_calls_leave_at_once_when_nothing_limits_them() -> None:
+    pace = pace_at(Clock())
+    assert leave(pace).poll() is None
+    assert (pace.in_flight, pace.waiting, pace.rate, pace.held, pace.stalled) == (1, 0, None, 0, 0)
+
+
+@pytest.mark.parametrize("ending", ["done", "refused", "failed", "cancel"])
+def test_an_ending_counts_once_and_frees_the_place(ending: str) -> None:
+    clock = Clock()
+    pace = pace_at(clock, most=2)
+    ticket, other = leave(pace), leave(pace)
+    for _ in range(3):
+        getattr(ticket, ending)()
+        other.cancel()
+    assert pace.in_flight == pace.waiting == 0
+    with pytest.raises(RuntimeError, match="take a new ticket"):
+        ticket.poll()
+    clock.now = 10.0
+    leave(pace)
+
+
+def test_the_first_to_come_is_the_first_to_leave() -> None:
+    pace = pace_at(Clock(), most=1)
+    current = leave(pace)
+    queue = [pace.ticket() for _ in range(4)]
+    futures = [ticket.poll() for ticket in queue]
+    assert [ticket.poll() for ticket in queue] == futures
+    assert (pace.in_flight, pace.waiting) == (1, 4)
+    for ticket, future in zip(queue, futures, strict=True):
+        assert isinstance(future, Future)
+        assert not future.done()
+        current.done()
+        assert future.result(timeout=0) is None
+        assert pace.in_flight == 1
+        assert ticket.poll() is None
+        current = ticket
+
+
+def test_who_leaves_the_queue_passes_his_turn_on() -> None:
+    clock = Clock()
+    pace = pace_at(clock, RateLimit(requests=60))
+    leave(pace)
+    first, second, third = (pace.ticket() for _ in range(3))
+    assert first.poll() == 0.5  # not longer, for the rate may change
+    waiting = [second.poll(), third.poll()]
+    assert all(isinstance(future, Future) and not future.done() for future in waiting)
+    second.cancel()
+    first.cancel()
+    assert [future.done() for future in waiting if isinstance(future, Future)] == [False, True]
+    assert pace.waiting == 1
+    assert wait_of(third, clock) == pytest.approx(1 / 0.97)
+
+
+def test_an_abandoned_future_is_replaced() -> None:
+    pace = pace_at(Clock(), most=1)
+    current, ticket = leave(pace), pace.ticket()
+    future = ticket.poll()
+    assert isinstance(future, Future)
+    assert future.cancel()
+    again = ticket.poll()
+    assert isinstance(again, Future)
+    assert again is not future
+    again.cancel()
+    current.done()
+    assert ticket.poll() is None
+    assert pace.in_flight == 1
+
+
+def test_a_granted_call_that_is_cancelled_before_it_left_frees_its_place() -> None:
+    pace = pace_at(Clock(), most=1)
+    current, granted, last = leave(pace), pace.ticket(), pace.ticket()
+    granted.poll()
+    last.poll()
+    current.done()
+    granted.cancel()
+    assert last.poll() is None
+    assert pace.in_flight == 1
+
+
+def test_after_a_refusal_everybody_waits_on_one_clock() -> None:
+    clock = Clock()
+    pace = pace_at(clock)
+    tickets = [leave(pace) for _ in range(5)]
+    tickets[0].refused(300.0)
+    tickets[1].refused(2.0)
+    assert pace.held == 300.0
+    assert pace.stalled == 0.0
+    assert wait_of(pace.ticket(), clock) == pytest.approx(300.0)
+    assert pace.stalled == pytest.approx(300.0)
+
+
+def test_refusals_of_one_burst_count_once() -> None:
+    def after(refusals: int) -> tuple[int, float]:
+        throttle = Throttle(0.0, most=100)
+        for _ in range(14):
+            throttle.sent(0.0)
+        for _ in range(refusals):
+            throttle.refused(0.1, epoch=0, sent_at=0.0, retry_after=1.0)
+        return throttle.epoch, throttle.window
+
+    assert after(1) == after(6) == (1, pytest.approx(0.7 * 14))
+
+
+def test_overload_makes_the_window_smaller_once_for_all_under_way() -> None:
+    def left(*, overload: bool, failures: int) -> int:
+        pace = pace_at(Clock())
+        for ticket in [leave(pace) for _ in range(failures)]:
+            ticket.failed(overload=overload)
+        count = 0
+        while pace.ticket().poll() is None:
+            count += 1
+        return count
+
+    assert left(overload=False, failures=5) == 14
+    assert left(overload=True, failures=5) == left(overload=True, failures=1) == 11
+
+
+def test_tokens_are_reserved_and_settled() -> None:
+    clock = Clock()
+    pace = pace_at(clock, RateLimit(tokens=60_000))  # 970 a second are used
+    first = leave(pace, 970)
+    waiting = pace.ticket(970)
+    assert waiting.poll() == 0.5
+    first.done(97)
+    assert wait_of(waiting, clock) == pytest.approx(0.1)
+
+
+def test_a_refused_call_used_no_tokens_and_a_failed_one_may_have() -> None:
+    clock = Clock()
+    pace = pace_at(clock, RateLimit(tokens=60_000))
+    leave(pace, 970).refused(0.0)
+    leave(pace, 970).failed()
+    assert wait_of(pace.ticket(970), clock) == pytest.approx(1.0)
+
+
+def test_a_learned_estimate_is_corrected() -> None:
+    clock = Clock()
+    pace = pace_at(clock, RateLimit(tokens=60_000))
+    for _ in range(200):
+        ticket = pace.ticket(970)
+        wait_of(ticket, clock)
+        ticket.done(97)
+    assert wait_of(pace.ticket(970), clock) < 0.2
+    assert wait_of(pace.ticket(970), clock) == pytest.approx(0.1, rel=0.2)
+
+
+def test_limits_are_learned_from_headers_unless_one_is_given() -> None:
+    told = {
+        "x-ratelimit-limit-requests": "60",
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-limit-tokens": "60000",
+        "x-ratelimit-remaining-tokens": "30000",
+    }
+    clock = Clock()
+    pace = pace_at(clock)
+    leave(pace).done(10, told)
+    assert pace.rate == pytest.approx(0.97)
+    leave(pace, 40_000)
+    assert wait_of(pace.ticket(), clock) == pytest.approx(10_000 / 970)
+    given = pace_at(clock, RateLimit(tokens=1_000_000))
+    leave(given).done(10, told)
+    assert given.rate is None
+
+
+def test_a_refused_call_of_low_latency_does_not_stop_an_endpoint_that_names_no_time() -> None:
+    clock = Clock()
+    pace = pace_at(clock)
+    leave(pace).refused()
+    assert wait_of(pace.ticket(), clock) == pytest.approx(1.0)
+
+
+def test_a_probe_that_fails_otherwise_lets_the_next_one_go() -> None:
+    clock = Clock()
+    pace = pace_at(clock)
+    leave(pace).refused(1.0)
+    probe, following = pace.ticket(), pace.ticket()
+    wait_of(probe, clock)
+    assert isinstance(following.poll(), Future)
+    probe.failed(overload=True)
+    assert following.poll() is None
+
+
+def test_threads_share_one_pace() -> None:
+    pace = Pace(max_concurrency=3)
+    lock, barrier = threading.Lock(), threading.Barrier(8)
+    now, seen, ends = 0, Counter[int](), 0
+
+    def work() -> None:
+        nonlocal now, ends
+        barrier.wait(timeout=10)
+        for _ in range(200):
+            ticket = pace.ticket()
+            while (hold := ticket.poll()) is not None:
+                assert isinstance(hold, Future)
+                hold.result(timeout=10)
+            with lock:
+                now += 1
+                seen[now] += 1
+                seen[pace.in_flight] += 0
+            with lock:
+                now -= 1
+                ends += 1
+            ticket.done()
+
+    with ThreadPoolExecutor(8) as threads:
+        for future in [threads.submit(work) for _ in range(8)]:
+            future.result(timeout=30)
+    assert ends == 1600
+    assert max(seen) <= 3
+    assert pace.in_flight == pace.waiting == 0
+
+
+# ── limits ──
+
+
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])
+def test_a_limit_is_a_number_above_0(value: float) -> None:
+    with pytest.raises(ValueError, match="requests per minute"):
+        RateLimit(requests=value)
+    with pytest.raises(ValueError, match="tokens per minute"):
+        RateLimit(tokens=value)
+
+
+def test_at_least_one_call_at_a_time() -> None:
+    with pytest.raises(ValueError, match="max_concurrency"):
+        Pace(max_concurrency=0)
+
+
+@pytest.mark.parametrize(
+    ("limit", "remaining", "reset", "rate"),
+    [
+        ("600", "599", "100ms", 10.0),
+        ("600", "0", "1m0s", 10.0),
+        ("600", "0", None, 10.0),
+        ("600", "0", "soon", 10.0),
+        ("14400", "14370", "2m59.56s", None),  # per day
+        ("0", "0", "1s", None),
+        ("many", "few", "1s", None),
+        ("600", "-1", "1s", None),
+        ("nan", "5", "1s", None),
+        (None, "5", "1s", None),
+        ("600", None, "1s", None),
+    ],
+)
+def test_told_limits(limit: str | None, remaining: str | None, reset: str | None, rate: float | None) -> None:
+    for unit in ("requests", "tokens"):
+        named = {"limit": limit, "remaining": remaining, "reset": reset}
+        headers = {f"x-ratelimit-{name}-{unit}": text for name, text in named.items() if text is not None}
+        told = told_limit(unit, headers)
+        assert (told and told.rate) == rate
+
+
+# ── retry ──
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "low", "high"),
+    [
+        (ServerError("x"), 1, 0.25, 0.5),
+        (ServerError("x"), 4, 2.0, 4.0),
+        (ServerError("x", retry_after=10.0), 1, 10.0, 10.0),
+        (RateLimitError("x", retry_after=181.0), 1, 181.0, 181.0),
+        (RateLimitError("x", retry_after=0.1), 1, 0.25, 0.5),
+        (RateLimitError("x"), 11, 15.0, 30.0),
+        (NetworkError("x"), 5, 4.0, 8.0),
+    ],
+)
+def test_delay(error: TransientError, failures: int, low: float, high: float) -> None:
+    for seed in range(20):
+        wait = Retry().delay(error, failures, Random(seed))
+        assert wait is not None
+        assert low <= wait <= high
+
+
+@pytest.mark.parametrize(
+    ("error", "failures", "stalled"),
+    [
+        (ServerError("x"), 6, 0.0),
+        (RateLimitError("x"), 12, 0.0),
+        (RateLimitError("x", retry_after=5.0), 1, 600.0),
+    ],
+)
+def test_no_delay_is_giving_up(error: TransientError, failures: int, stalled: float) -> None:
+    assert Retry().delay(error, failures, Random(0), stalled=stalled) is None
+
+
+def test_patience_is_for_rate_limits_only() -> None:
+    assert Retry().delay(ServerError("x"), 1, Random(0), stalled=1e6) is not None
+
+
+@given(failures=st.integers(1, 10_000))
+def test_backoff_is_capped(failures: int) -> None:
+    wait = Retry(attempts=10**9, jitter=0).delay(NetworkError("x"), failures, Random(0))
+    assert wait == min(30.0, 0.5 * 2.0 ** min(failures - 1, 60))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"attempts": 0}, {"refusals": 0}, {"backoff": -1}, {"backoff": 9, "cap": 3}, {"patience": -1}, {"jitter": 1.5}],
+)
+def test_nonsense_is_refused(settings: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=r"attempts|backoff|jitter"):
+        Retry(**settings)  # type: ignore[arg-type]
