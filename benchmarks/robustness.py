@@ -5,7 +5,7 @@
 DIR holds malformed_cases.jsonl, corrupted_outputs.jsonl and replay_sib200.jsonl. How a row is judged:
 
 - an expected value: right if the same value comes out, an error otherwise, or silently wrong;
-- an expected error, and cut texts ("partial"): right if an error comes out. A "partial" row whose text is not cut at all
+- an expected error, and cut texts ("partial"): right if an error comes out. A "partial" row whose text is not cut
   may also give its value;
 - "TRUNCATED (finish=length)" rows are read as the endpoint's finish_reason says, and once more without it: there the
   value of the whole text is right as well (nothing but brackets was cut);
@@ -38,6 +38,7 @@ Reader = Callable[[str, "Target"], Any]
 OURS = "llmtasker"
 CUT = "TRUNCATED (finish=length)"
 CUT_NOT_TOLD = "TRUNCATED, but not told"
+DISPUTED = "disputed"
 AFTER_NUMBER = "missing last brace after a number"
 """Refused on purpose: the number may have been cut as well."""
 MARKS = ("right", "error", "silent", "own")
@@ -236,8 +237,8 @@ def _says_plainly(text: str, labels: list[str]) -> str | None:
 def measure_labels(path: Path) -> Table:
     """Read the label out of what an LLM said in prose.
 
-    A label that is not the gold one is the LLM's "own" error where its text says that label plainly, which a reader can't
-    know better: one label in the text, behind "regarding", "related to", "category of" or the like, without a negation.
+    A label that is not the gold one is the LLM's "own" error where its text says that label plainly, so that no reader
+    can know better: one label in the text, behind "regarding", "category of" or the like, without a negation.
     """
     table = Table()
     ways = {"exact": _exact, "only mention": _mentioned}
@@ -281,7 +282,7 @@ def failures(malformed: Table, corrupted: Table, labels: Table) -> list[str]:
         best = max(corrupted.percent(name, other, "right") for other in others)
         if corrupted.percent(name, OURS, "right") < best and name != AFTER_NUMBER:
             missed.append(f"{name}: another parser is right more often")
-        if "TRUNC" in name and corrupted.counts[name][OURS]["silent"]:
+        if name in (CUT, CUT_NOT_TOLD) and corrupted.counts[name][OURS]["silent"]:
             missed.append(f"{name}: a cut text was read silently")
     if (silent := overall(malformed, corrupted)["silent"]) > 2:
         missed.append(f"silently wrong: {silent:.1f} % > 2 %")
@@ -297,14 +298,14 @@ def overall(*tables: Table) -> dict[str, float]:
     for table in tables:
         for name, by_reader in table.counts.items():
             for mark in MARKS[:3]:
-                counted[mark] += 0 if "disputed" in name else by_reader[OURS][mark]
+                counted[mark] += 0 if name in (DISPUTED, CUT_NOT_TOLD) else by_reader[OURS][mark]
     total = max(1, sum(counted.values()))
     return {mark: 100 * count / total for mark, count in counted.items()}
 
 
 def _malformed_name(row: dict[str, Any]) -> str:
     if row.get("disputed"):
-        return "disputed"
+        return DISPUTED
     typed = "typed" if row["target_schema"] else "any"
     return f"{row['source'].rpartition('/')[2][:20]} {row['kind']} {typed}"
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from llmtasker.completion import Completion, Head, Mode, Request, Settings
 from llmtasker.errors import (
@@ -30,10 +31,9 @@ from llmtasker.schema import (
     prepare,
     reask_messages,
     wire_model,
-    wire_name,
 )
 from llmtasker.shape import Shape
-from llmtasker.signature import Inputs, S, Signature, as_text, describe, label_descriptions
+from llmtasker.signature import Inputs, S, Signature, as_text, describe, label_descriptions, wire_name
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 """How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
@@ -190,7 +190,10 @@ def compile_program(
         raise ConfigurationError('mode="plain" needs a signature with one output field, of type str.')
     if mode == "plain" and reasoning:
         raise ConfigurationError('mode="plain" has no place for reasoning.')
-    shown = [_example(signature, example, number, mode) for number, example in enumerate(examples, start=1)]
+    shown = [
+        _example(signature, example, number, mode, reasoning=reasoning)
+        for number, example in enumerate(examples, start=1)
+    ]
     script = (prompt or Prompt()).write(signature, shown, labels_of(signature.output_model))
     return Program(signature, script, mode, reasoning=reasoning)
 
@@ -206,10 +209,12 @@ def _wire(signature: type[Signature], script: Script, *, reasoning: bool) -> typ
     return wire_model(signature.output_model, reasoning=reasoning, descriptions=told)
 
 
-def _example(signature: type[S], example: S | Mapping[str, Any], number: int, mode: AskMode) -> Example:
+def _example(
+    signature: type[S], example: S | Mapping[str, Any], number: int, mode: AskMode, *, reasoning: bool
+) -> Example:
     extra = {}
     if not isinstance(example, signature):
-        if isinstance(example, Mapping) and isinstance(example.get(REASONING), str):
+        if reasoning and isinstance(example, Mapping) and isinstance(example.get(REASONING), str):
             extra = {REASONING: example[REASONING]}
         try:
             example = signature.model_validate(example.model_dump() if isinstance(example, Signature) else example)
@@ -218,7 +223,10 @@ def _example(signature: type[S], example: S | Mapping[str, Any], number: int, mo
     if mode == "plain":
         return Example(values=example.inputs(), answer=str(next(iter(example.outputs().values()))))
     answer = signature.output_model.model_construct(**example.outputs())
-    text = answer.model_dump_json(by_alias=True, warnings=False)
+    try:
+        text = answer.model_dump_json(by_alias=True, warnings=False)
+    except PydanticSerializationError as error:
+        raise ConfigurationError(f"example {number} can't be written as JSON: {snippet(error)}") from None
     if extra:
         text = f"{as_text(extra)[:-1]},{text[1:]}"
     return Example(values=example.inputs(), answer=text)
@@ -229,10 +237,11 @@ def _bare_object(signature: type[Signature]) -> tuple[str, Shape] | None:
     if len(signature.output_fields) > 1:
         return None
     ((name, info),) = signature.output_fields.items()
-    kind = get_origin(info.annotation) or info.annotation
+    annotation: Any = info.annotation
+    kind = get_origin(annotation) or annotation
     if not (isinstance(kind, type) and issubclass(kind, dict | BaseModel)):
         return None
-    return name, Shape(TypeAdapter(info.annotation).json_schema())
+    return name, Shape(TypeAdapter(annotation).json_schema())
 
 
 def raise_for_ending(completion: Completion) -> None:

@@ -130,8 +130,8 @@ class Settings:
     """What an LLM adds to each of its requests, prepared once.
 
     `endpoint` says where the answers come from and never holds a credential. `body` has the fields that
-    can change an answer (model, temperature …). `limits` has the token limit, which can't change a
-    complete answer: it is sent, but stays out of the key.
+    can change an answer (model, temperature …); a task's schema does not overwrite them. `limits` has the
+    token limit, which can't change a complete answer: it is sent, but stays out of the key.
     """
 
     endpoint: str
@@ -158,13 +158,18 @@ class Head:
         self.messages = tuple(messages)
         self._started: dict[tuple[str, str], tuple[bytes, Any]] = {}
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A running hash can't be pickled, and is soon started again.
+        return Head, (self.schema, self.messages)
+
     def start(self, settings: Settings) -> tuple[bytes, Any]:
         """Return the first bytes of every body with these settings, and the hash of endpoint and bytes so far."""
         place = (settings.endpoint, settings.members)
         started = self._started.get(place)
         if started is None:
             messages = "".join(canonical_json(message) + "," for message in self.messages)
-            text = f'{{{settings.members}{_members(self.schema)}"messages":[{messages}'.encode("ascii")
+            schema = {name: value for name, value in self.schema.items() if name not in settings.body}
+            text = f'{{{settings.members}{_members(schema)}"messages":[{messages}'.encode("ascii")
             hashed = hashlib.sha256(canonical_json([KEY_VERSION, settings.endpoint]).encode("ascii"))
             hashed.update(text)
             started = self._started[place] = (text, hashed)
@@ -203,7 +208,7 @@ class Request:
         """The wire body as JSON values."""
         return {
             **self.settings.body,
-            **self.head.schema,
+            **{name: value for name, value in self.head.schema.items() if name not in self.settings.body},
             "messages": self.messages,
             **self.settings.limits,
         }

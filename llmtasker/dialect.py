@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from llmtasker.candidates import is_array, is_object
 from llmtasker.completion import Head, Message, Mode, Request, Settings
 from llmtasker.errors import BadRequestError, ItemError, NotFoundError, ServerError, snippet
 
@@ -202,7 +203,23 @@ def _schema(schema: Mapping[str, Any], lessons: Mapping[Lesson, str]) -> Mapping
         elif "json_schema" in adapted.get("response_format", ()):
             form = adapted["response_format"]
             adapted["response_format"] = {**form, "json_schema": _loose(form["json_schema"])}
+    if Lesson("large sizes") in lessons:
+        adapted = _bounded(adapted)
     return schema if adapted == schema else adapted
+
+
+def _bounded(schema: Any) -> Any:
+    """Return a schema without the large sizes, which the signature checks all the same."""
+    if is_array(schema):
+        return [_bounded(part) for part in schema]
+    if not is_object(schema):
+        return schema
+    return {
+        name: _bounded(value)
+        for name, value in schema.items()
+        # A property may have such a name; then its value is a schema.
+        if not (name in _SIZES and isinstance(value, int) and value > _LARGE)
+    }
 
 
 def _loose(definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -258,7 +275,7 @@ _PLAIN_WORDS = frozenset({"n", "stop", "user", "store", "seed", "metadata", "too
 
 _NO_TOOL_CHOICE = (
     r"support (?:this|the provided) '?tool_choice|tool_choice: (?:expected|unknown|invalid|input should)"
-    r"|invalid value for '?tool_choice"
+    r"|invalid (?:value for )?'?tool_choice"
 )
 _NO_TOOLS = (
     rf"{_CAN_NOT} (?:the use of )?(?:tools?|functions?)\b"
@@ -267,7 +284,7 @@ _NO_TOOLS = (
     r"|requires? --(?:enable-auto-tool-choice|jinja)|support tool use"
 )
 _NO_TOOL_TURNS = (
-    r"unexpected role .{0,12}tool|after role .{0,12}tool|roles? must alternate|same number of function calls"
+    r"unexpected role\W.{0,12}tool|after role .{0,12}tool|roles? must alternate|same number of function calls"
     r"|must be followed by tool messages|in the thinking mode must be passed back"
 )
 _NO_FORMAT = (
@@ -276,11 +293,18 @@ _NO_FORMAT = (
     rf"|\b(?:json mode|structured outputs?|guided decoding|grammars?)\b(?: \w+){{0,4}}? {_REFUSED}"
     rf"|{_CAN_NOT} (?:json mode|structured outputs?|guided decoding|grammars?)"
 )
+# llama.cpp can't write the tools, or the turns of a call, with the model's own chat template; a schema that it can't
+# read comes under the same heading.
+_NO_TEMPLATE = r"unable to generate parser for this template(?!.*json schema error)"
+# llama.cpp turns a schema into a grammar, and refuses one that repeats a thing more than 2,000 times.
+_NO_GRAMMAR = r"failed to parse grammar|number of repetitions"
+_SIZES = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
+_LARGE = 1_000
 _NO_STRICT = r"invalid schema for (?:function|response_format)|additionalproperties"
 _NO_SYSTEM = (
     rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b(?: \w+){{0,3}}? {_REFUSED}"
     rf"|{_CAN_NOT} (?:the )?(?:{_QUOTE}?(?:system|developer){_QUOTE}? role|{_QUOTE}(?:system|developer)|system\b)"
-    r"|unexpected role .{0,12}system|roles? must alternate|only user and assistant roles"
+    r"|unexpected role\W.{0,12}system|roles? must alternate|only user and assistant roles"
 )
 
 
@@ -303,8 +327,12 @@ def _lesson(request: Request, error: ItemError) -> Lesson | None:
             return Lesson("rename" if name in _TOKEN_LIMITS else "drop", name)
     if _mode_refused(request, said):
         return Lesson("mode", mode_of(request))
+    if said.says(_NO_GRAMMAR) and _bounded(schema) != schema:
+        return Lesson("large sizes")
     if _has_system(request.messages) and said.says(_NO_SYSTEM):
         return Lesson("system")
+    if mode_of(request) == "tools" and said.says(_NO_TEMPLATE):
+        return Lesson("mode", "tools")
     return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
 from llmtasker.compiler import Answer, AskMode, Program, first_mode
@@ -24,6 +24,8 @@ from llmtasker.signature import Inputs, S
 from llmtasker.steps import Keep, Look, Send, Steps, Wait
 
 T = TypeVar("T")
+
+_RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries; one for all, for seeding takes its time
 
 Fresh = bool | Literal["invalid"]
 """Whether to ask again what is cached: everything (True), or only answers that no longer fit ("invalid")."""
@@ -80,7 +82,7 @@ class Executor(Generic[S, T]):
     attempts: int = 3
     fresh: Fresh = False
     clock: Callable[[], float] = time.perf_counter
-    random: random.Random = field(default_factory=random.Random)
+    random: random.Random = _RANDOM
 
     def steps(self, given: object) -> Steps[Item[T]]:
         """Yield the steps to an Item; nothing that the endpoint or the input does is raised."""
@@ -127,7 +129,7 @@ class Executor(Generic[S, T]):
     def judge(self, row: Row, outcome: Outcome) -> Item[T]:
         """Return the item of what is paid for already; an answer is judged by the signature as it is now."""
         completion, error = outcome.completion, outcome.error
-        seen = replace(row, spent=Spent(completion=completion))
+        seen = Row(given=row.given, inputs=row.inputs, request=row.request, spent=Spent(completion=completion))
         if error is None and completion is not None:
             try:
                 return self.item(seen, answer=self.program.parse(completion, row.inputs), cached=True)

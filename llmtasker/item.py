@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -81,7 +82,13 @@ class Item(Generic[T]):
 
     def to_json(self) -> str:
         """Return the item as one line of JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False)
+        data = self.to_dict()
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate: no file could hold it as it is
+            return json.dumps(data, allow_nan=False)
+        return text
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any], output_type: Any = None) -> Item[T]:
@@ -110,7 +117,7 @@ class Item(Generic[T]):
         return cls.from_dict(json.loads(text), output_type)
 
     def __repr__(self) -> str:
-        came = f"error={self.error.code}: {snippet(self.error)}" if self.error else f"output={snippet(self.output, 80)}"
+        came = f"error={self.error.code}: {snippet(self.error)}" if self.error else f"output={shown(self.output, 80)}"
         notes = [name for name in ("cached", "repaired") if getattr(self, name)]
         return f"Item({', '.join([f'input={_short(self.input)}', came, *notes])})"
 
@@ -119,16 +126,43 @@ _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
 
 
 def _jsonable(value: Any) -> Any:
-    if value is None or type(value) in (str, int, bool):
+    """Return any value as JSON values; what has no such form is shown as a short text."""
+    if isinstance(value, dict):
+        columns = cast("dict[Any, Any]", value)
+        # Column by column, so that one without a JSON form leaves the others as they are.
+        return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in columns.items()}
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or type(value) in (str, bool):
         return value
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    # NaN is no JSON; what has no form of its own is shown as text.
-    return to_jsonable_python(value, inf_nan_mode="constants", fallback=_short)
+    try:
+        if isinstance(value, BaseModel):
+            return _finite(value.model_dump(mode="json", fallback=_short))
+        return _finite(to_jsonable_python(value, fallback=_short))
+    except Exception:  # noqa: BLE001 - bytes that are no UTF-8, circles, foreign serializers: an export must not fail
+        return _short(value)
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON values with NaN and infinities as text, as Pydantic reads them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in cast("dict[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in cast("list[Any]", value)]
+    return value
 
 
 def _short(value: Any) -> str:
+    return shown(value, 60, repr)
+
+
+def shown(value: object, length: int, form: Callable[[object], str] = str) -> str:
+    """Return the head of a value's text, whatever it is; of one that can't say, its type."""
     try:
-        return snippet(repr(value), 60)
-    except Exception:  # noqa: BLE001 - __repr__ of a foreign object may raise anything
+        return snippet(form(value), length)
+    except Exception:  # noqa: BLE001 - __str__ and __repr__ of a foreign object may raise anything
         return f"a {type(value).__name__}"

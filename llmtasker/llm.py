@@ -10,7 +10,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from llmtasker.cache import Store, open_cache
-from llmtasker.completion import Settings, Transport, Usage
+from llmtasker.completion import Settings, Transport, Usage, canonical_json
 from llmtasker.dialect import Dialect
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.flights import Flights
@@ -54,7 +54,7 @@ class LLM:
         ConfigurationError: the model or its endpoint can't be made out, or a key is missing.
 
     >>> LLM("offline")
-    LLM('offline')
+    LLM('built-in baseline, no language model')
     """
 
     def __init__(
@@ -85,11 +85,13 @@ class LLM:
         sent = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop}
         self._fields = {name: value for name, value in sent.items() if value is not None}
         self._fields |= dict(sorted((extra_body or {}).items()))
+        _check_fields(self._fields)
         self._max_tokens = max_tokens
         self._timeout = timeout
         self._cache = cache
         self._prices = prices
-        self._lock = threading.RLock()
+        self._lock = threading.Lock()
+        self._transport: Transport | None = None
         self.pace = Pace(rate_limit, max_concurrency=max_concurrency)
         self.retry = retry or Retry()
         self.dialect = Dialect()
@@ -128,11 +130,14 @@ class LLM:
             return cls(transport=llm, **settings)
         return cls(client=llm, **settings)
 
-    @cached_property
+    @property
     def transport(self) -> Transport:
         """The way to the endpoint; connected at first use."""
-        with self._lock:
-            return self._connect()
+        if self._transport is None:
+            with self._lock:
+                if self._transport is None:  # another thread may have been first
+                    self._transport = self._connect()
+        return self._transport
 
     @cached_property
     def model(self) -> str:
@@ -191,6 +196,16 @@ class LLM:
         return f"LLM({self._model!r})" if self._model else "LLM(client=…)"
 
 
+def _check_fields(fields: Mapping[str, Any]) -> None:
+    if own := fields.keys() & {"messages", "model", "stream"}:
+        raise ConfigurationError(f"extra_body: {min(own)!r} is not yours to set; it comes from the task or the LLM.")
+    for name, value in fields.items():
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"{name} can't be sent, it is no JSON value: {error}") from None
+
+
 def _descends(thing: object, package: str, *names: str) -> bool:
     """Return whether an object is of one of these classes, without importing their package."""
     return any(kind.__name__ in names and kind.__module__.split(".")[0] == package for kind in type(thing).__mro__)
@@ -226,7 +241,7 @@ def _of_name(
 
         return MODEL, OfflineTransport
     provider, _, rest = name.partition("/")
-    if name.startswith(("http://", "https://")):
+    if "://" in name:
         base_url, _, rest = name.partition("#")
         return rest or None, _at_url(base_url, api_key, headers)
     if provider in _LOCAL and rest:

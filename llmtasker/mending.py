@@ -101,7 +101,7 @@ def _is_doubtful(string: str, text: str) -> bool:
         return True
     if string.count('"') % 2 == 1 or ("'" in ends and string.count("'") % 2 == 1):
         return True
-    start = string[:20].split("\n")[0]
+    start = string[:20].partition("\n")[0]
     return "\n" in string and not any(quote + start in text for quote in "\"'")
 
 
@@ -109,7 +109,7 @@ def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
     """Tell whether brackets of the text are neither structure nor in a string; one too many is no loss."""
     said = "".join(strings)
     for pair, made in zip(("{}", "[]"), _containers(value), strict=True):
-        for char, other in (pair, pair[::-1]):
+        for char, other in zip(pair, reversed(pair), strict=True):
             too_many = max(0, text.count(char) - text.count(other))
             if text.count(char) - too_many > said.count(char) + made:
                 return True

@@ -24,7 +24,8 @@ class Preview:
     @property
     def schema(self) -> dict[str, Any]:
         """What asks for the form of the answer: tools or response format."""
-        return dict(self.request.head.schema)
+        set_anyway = self.request.settings.body
+        return {name: value for name, value in self.request.head.schema.items() if name not in set_anyway}
 
     @property
     def settings(self) -> dict[str, Any]:

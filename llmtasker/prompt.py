@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from pydantic_core import PydanticSerializationError
+
 from llmtasker.completion import Message
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature import RESERVED, Signature, as_text, label_descriptions
 from llmtasker.template import Template, Variable
 
@@ -54,9 +56,13 @@ class Prompt:
             raise ConfigurationError(f"variables: {min(taken)!r} already has a meaning in the instructions.")
         template = Template.parse(signature.instructions, {*signature.input_fields, *RESERVED, *self.variables})
         role = self.examples_role or ("system" if "examples" in template.names else "turns")
+        aside = ""
         if role == "system" and examples and "examples" not in template.names:
-            template = Template((*template.parts, "\n\n", Variable("examples")))
-        values = {name: as_text(value) for name, value in self.variables.items()}
+            if self.input_role == "user" and signature.input_fields.keys() & set(template.names):
+                aside = show_examples(signature, examples)  # the instructions go where their input goes
+            else:
+                template = Template((*template.parts, "\n\n", Variable("examples")))
+        values = {name: _as_text(name, value) for name, value in self.variables.items()}
         if "classes" in template.names:
             values["classes"] = show_classes(signature, labels)
         if "examples" in template.names:
@@ -67,15 +73,24 @@ class Prompt:
             examples=tuple(examples),
             examples_role=role,
             input_role=self.input_role,
+            aside=aside,
             shows_classes="classes" in values,
         )
+
+
+def _as_text(name: str, value: object) -> str:
+    try:
+        return as_text(value)
+    except (PydanticSerializationError, ValueError) as error:
+        raise ConfigurationError(f"variables: {name!r} can't be shown as text or JSON: {snippet(error)}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
     """The words of a task, before they are cast in the form of one mode.
 
-    `head` gives the messages that all inputs share, `tail` those of one input.
+    `head` gives the messages that all inputs share, `tail` those of one input. `aside` stands in the system
+    message beside the instructions, wherever these are.
     """
 
     signature: type[Signature]
@@ -83,6 +98,7 @@ class Script:
     examples: Sequence[Example]
     examples_role: ExamplesRole
     input_role: InputRole
+    aside: str = ""
     shows_classes: bool = False
 
     @property
@@ -100,7 +116,7 @@ class Script:
         `note` is what a mode has to say in the system message, `answer_turn(answer, number)` its form of an answer.
         """
         instructions = "" if self._one_message else self.template.render({})
-        system = "\n\n".join(filter(None, (instructions, note)))
+        system = "\n\n".join(filter(None, (instructions, self.aside, note)))
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         for number, example in enumerate(self._turns, start=1):
             messages.append({"role": self.input_role, "content": self._input(example.values)})
@@ -116,7 +132,7 @@ class Script:
 
     def _input(self, values: Mapping[str, Any]) -> str:
         inline = self.template.names
-        parts = []
+        parts: list[str] = []
         if self._one_message:
             shown = {name: self.signature.format_input({name: values[name]}) for name in inline}
             parts.append(self.template.render(shown))

@@ -9,15 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeGuard, TypeVar
+from itertools import pairwise
+from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
 from llmtasker import candidates
 from llmtasker.candidates import Piece
 from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
+from llmtasker.fitting import fit
 from llmtasker.mending import NotMendableError, mend
 from llmtasker.shape import Shape
+from llmtasker.unwrapping import is_single, variants
 
 T = TypeVar("T")
 
@@ -27,8 +30,6 @@ MAX_REPORTED = 5
 MAX_MENDED_PIECES = 5
 """Broken pieces of one text that are looked at, from its end."""
 
-_ARGUMENTS = ("arguments", "parameters", "args", "input", "properties", "function")
-_UNWRAP_DEPTH = 3
 _NOT_WORDS = re.compile(r"`{3,}\w*|[\W_]+")
 
 
@@ -129,7 +130,7 @@ class _Reader(Generic[T]):
     def _accept(self, value: Any, notes: tuple[str, ...] = ()) -> tuple[Any, Reading[T]]:
         """Return the JSON value that fits, as it is or unwrapped and coerced, and its reading."""
         failure: Exception | None = None
-        for variant, unwrapped in _variants(value, self.shape):
+        for variant, unwrapped in variants(value, self.shape):
             for form, changes in self._forms(variant):
                 if not self.shape.fits_loosely(form):
                     continue
@@ -139,7 +140,7 @@ class _Reader(Generic[T]):
                     failure = failure or error
         if failure is not None:
             # A list in prose, '[1]', is hardly meant as the object asked for.
-            related = self.shape.kind != "object" or candidates.is_object(value[0] if _is_single(value) else value)
+            related = self.shape.kind != "object" or candidates.is_object(value[0] if is_single(value) else value)
             raise _MisfitError(_digest(failure), related=related) from failure
         raise _MisfitError(self.shape.expectation, related=False)
 
@@ -147,8 +148,7 @@ class _Reader(Generic[T]):
         exactly = self.shape.fits_exactly(value)
         if exactly:
             yield value, ()
-        changes: list[str] = []
-        fitted = self.shape.fit(value, changes)
+        fitted, changes = fit(value, self.shape)
         if changes:
             yield fitted, tuple(changes)
         if not exactly:
@@ -169,13 +169,9 @@ class _Reader(Generic[T]):
         if text.startswith('"') and text.count('"') == 1:
             raise TruncatedError(f"the answer is cut inside a string: {snippet(text[-60:])!r}")
         field = self.shape.label_field
-        notes: list[str] = []
-        if field is not None:
-            value: Any = self.shape.fit({field: text}, notes)
-        elif self.shape.labels(self.shape.root) is not None:
-            value = self.shape.fit(text, notes)
-        else:
+        if field is None and self.shape.labels(self.shape.root) is None:
             raise _invalid(self.shape.expectation, text)
+        value, notes = fit(text if field is None else {field: text}, self.shape)
         return Reading(value=self._validated(value, text), repairs=(*notes,) or ("taken without JSON around it",))
 
     def _validated(self, value: Any, text: str) -> T:
@@ -185,6 +181,9 @@ class _Reader(Generic[T]):
             raise _invalid(_digest(error), text) from error
 
     def _pieces(self, answer: str, pieces: list[Piece]) -> Reading[T]:
+        if self.shape.kind == "array" and (rows := _rows(answer, pieces)):
+            reading = self.whole(rows, answer)
+            return Reading(value=reading.value, repairs=("JSON lines taken as a list", *reading.repairs))
         found = [found for piece in pieces if piece.parsed and (found := self._strict(answer, piece))]
         last_start = found[-1].piece.start if found else -1
         broken = [p for p in pieces if not p.parsed and p.start > last_start]
@@ -249,8 +248,7 @@ class _Reader(Generic[T]):
             raise InvalidOutputError(f"there are two different answers, the last one broken: {snippet(answer)!r}")
         if self.shape.kind == "array" and candidates.is_object(last.piece.value):
             raise InvalidOutputError(f"there are several objects, but no array around them: {snippet(answer)!r}")
-        between = answer[others[-1].piece.start + len(others[-1].piece.text) : last.piece.start]
-        if not _NOT_WORDS.sub("", between):
+        if not _has_words_between(answer, others[-1].piece, last.piece):
             raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
         note = "several different answers: the last one taken"
         return Reading(value=last.reading.value, repairs=(note, *last.reading.repairs))
@@ -262,46 +260,17 @@ class _Reader(Generic[T]):
         return self._bare(answer.strip())
 
 
-def _variants(value: Any, shape: Shape, depth: int = 0) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield the value as it is and out of the wrappings that LLMs put around an answer."""
-    # JSON in a string comes before the string itself: a text field would take the JSON as its text.
-    if isinstance(value, str):
-        yield from _inner_variants(value, shape, depth)
-    yield value, ()
-    field = shape.only_field if depth == 0 else shape.label_field
-    if field is not None and not candidates.is_object(value):
-        yield {field: value}, (f"put into the only field, {field}",)
-    if not isinstance(value, str):
-        yield from _inner_variants(value, shape, depth)
+def _rows(answer: str, pieces: list[Piece]) -> list[Any]:
+    """The objects of a list that was written as JSON lines, without the array around them."""
+    if len(pieces) < 2 or not all(piece.parsed and candidates.is_object(piece.value) for piece in pieces):
+        return []
+    if any(_has_words_between(answer, one, other) for one, other in pairwise(pieces)):
+        return []
+    return [piece.value for piece in pieces]
 
 
-def _inner_variants(value: Any, shape: Shape, depth: int) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    inner, note = _unwrapped(value, shape)
-    if note and depth < _UNWRAP_DEPTH:
-        for variant, notes in _variants(inner, shape, depth + 1):
-            yield variant, (note, *notes)
-
-
-def _unwrapped(value: Any, shape: Shape) -> tuple[Any, str]:
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-        try:
-            return candidates.parse(value), "JSON inside a JSON string"
-        except (ValueError, RecursionError):
-            return None, ""
-    if _is_single(value) and shape.kind != "array":
-        return value[0], "taken out of a list of one"
-    if candidates.is_object(value) and shape.properties.keys().isdisjoint(value):
-        if len(value) == 1:
-            key, inner = next(iter(value.items()))
-            return inner, f"taken out of {snippet(key, 40)!r}"
-        names = [name for name in _ARGUMENTS if name in value]
-        if len(names) == 1 and value.keys() <= {names[0], "name", "type", "id", "tool", "title", "description"}:
-            return value[names[0]], f"taken out of {names[0]!r}"
-    return None, ""
-
-
-def _is_single(value: Any) -> TypeGuard[list[Any]]:
-    return candidates.is_array(value) and len(value) == 1
+def _has_words_between(answer: str, one: Piece, other: Piece) -> bool:
+    return bool(_NOT_WORDS.sub("", answer[one.start + len(one.text) : other.start]))
 
 
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:

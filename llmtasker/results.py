@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar, overload
 
 from llmtasker.completion import NO_USAGE, Usage
-from llmtasker.errors import ItemError, snippet
-from llmtasker.item import Item
+from llmtasker.errors import ItemError
+from llmtasker.item import Item, shown
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class Results(Sequence[Item[T]], Generic[T]):
     """The items of a run, one for each input, in order of the inputs."""
 
     def __init__(self, items: Iterable[Item[T]] = ()) -> None:
-        self._items = list(items)
+        self._items: list[Item[T]] = list(items)
 
     @overload
     def __getitem__(self, index: int) -> Item[T]: ...
@@ -62,8 +62,8 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     @property
     def cost(self) -> float | None:
-        """The cost of this run in US dollars; None if that of any item is unknown."""
-        costs = [item.cost for item in self._items]
+        """The cost of this run in US dollars; None if that of any call is unknown."""
+        costs = [item.cost for item in self._items if item.attempts or item.cost]
         return None if None in costs else sum(cost for cost in costs if cost is not None)
 
     @property
@@ -79,8 +79,8 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     def _repr_html_(self) -> str:
         rows = "".join(
-            f"<tr><td>{index}</td><td>{html.escape(snippet(item.input, 120))}</td>"
-            f"<td>{html.escape(snippet(item.error or item.output, 120))}</td></tr>"
+            f"<tr><td>{index}</td><td>{html.escape(shown(item.input, 120))}</td>"
+            f"<td>{html.escape(shown(item.error or item.output, 120))}</td></tr>"
             for index, item in enumerate(self._items[:_SHOWN])
         )
         summary = html.escape(repr(Results(self._items[:0]) if not self._items else self).splitlines()[0])

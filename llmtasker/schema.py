@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from llmtasker.completion import Completion, Message, Mode, ToolCall, canonical_json
 from llmtasker.errors import InvalidOutputError, snippet
+from llmtasker.signature import wire_name
 
 REASONING = "reasoning"
 REASONING_DESCRIPTION = "Think step by step, in a few sentences, before you fill in the rest."
@@ -205,12 +206,6 @@ def _is_json(text: str) -> bool:
         return False
 
 
-def wire_name(name: str, info: FieldInfo) -> str:
-    """Return the name that a field has in the schema and in answers: its alias, if it has one."""
-    alias = info.validation_alias or info.alias
-    return alias if isinstance(alias, str) else name
-
-
 def labels_of(model: type[BaseModel]) -> dict[str, list[str]]:
     """Return the labels of each field that takes its value, or its list of values, from a closed set."""
     schema = model.model_json_schema()
@@ -292,6 +287,9 @@ def _strict(schema: Any) -> Any:
             strict[name] = _strict(value)
         elif name != "default":
             strict[name] = value
+    if len(strict) > 1 and "$ref" in strict:
+        # Strict mode takes nothing beside a "$ref", such as the description of a field with an Enum.
+        strict = {"anyOf": [{"$ref": strict.pop("$ref")}], **strict}
     if "properties" in strict:
         strict["required"] = list(strict["properties"])
         strict["additionalProperties"] = False

@@ -8,15 +8,15 @@ Pydantic models derived from it; the output half is what the LLM is asked to fil
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined, to_json
+from pydantic_core import PydanticUndefined, to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, snippet
 
@@ -79,13 +79,10 @@ class Inputs:
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(InputField, OutputField))
 class _SignatureMeta(type(BaseModel)):  # type: ignore[misc]
-    """Lets type checkers see the constructor's arguments; leaves name clashes to SignatureError."""
+    """Lets type checkers see the constructor's arguments.
 
-    def __new__(mcs, *args: Any, **kwargs: Any) -> Any:
-        with warnings.catch_warnings():
-            # Pydantic only warns of a field that hides a method; `_check` raises.
-            warnings.filterwarnings("ignore", message="Field name .* shadows an attribute", category=UserWarning)
-            return super().__new__(mcs, *args, **kwargs)
+    It has no `__new__`: Pydantic looks for the names in annotations one frame up from its own.
+    """
 
 
 class Signature(BaseModel, metaclass=_SignatureMeta):
@@ -116,13 +113,17 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
 
     def __init_subclass__(cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # Before Pydantic collects the fields: it only warns of one that hides a method.
+        _check_names(cls, [name for name, value in vars(cls).items() if isinstance(value, FieldInfo)])
 
     @classmethod
     def __pydantic_init_subclass__(
         cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        sides = {name: marker.side for name, info in cls.model_fields.items() if (marker := _marker_of(info))}
+        sides: dict[str, Side] = {
+            name: marker.side for name, info in cls.model_fields.items() if (marker := _marker_of(info))
+        }
         cls.input_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "input"}
         cls.output_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "output"}
         # Only a docstring of its own counts; without one the parent's instructions are inherited.
@@ -195,7 +196,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
         if len(cls.input_fields) == 1:
             (name,) = cls.input_fields
-            if not (isinstance(given, Mapping) and (name in given or cls.input_fields[name].alias in given)):
+            if not (isinstance(given, Mapping) and (name in given or wire_name(name, cls.input_fields[name]) in given)):
                 return {name: given}
         if isinstance(given, Mapping):
             return given
@@ -232,15 +233,24 @@ S = TypeVar("S", bound=Signature)
 
 
 def as_text(value: object) -> str:
-    """Return a value as the LLM sees it: text as it is, anything else as JSON."""
-    if isinstance(value, str):
-        return str(value.value) if hasattr(value, "value") else value
-    return to_json(value).decode()
+    """Return a value as the LLM sees it: text as it is, so too dates, enums and the like; anything else as JSON."""
+    plain = value.value if isinstance(value, Enum) else value
+    if not isinstance(plain, str):
+        plain = to_jsonable_python(plain)
+    return plain if isinstance(plain, str) else to_json(plain).decode()
+
+
+def wire_name(name: str, info: FieldInfo) -> str:
+    """Return the name that a field has in the schema and in answers: its alias, if it has one."""
+    alias = info.validation_alias or info.alias
+    if isinstance(alias, AliasChoices):
+        alias = alias.choices[0]
+    return alias if isinstance(alias, str) else name
 
 
 def describe(error: ValidationError) -> str:
     """Return what does not fit, a field at a time, with a short piece of each value."""
-    parts = []
+    parts: list[str] = []
     for found in error.errors(include_url=False, include_context=False)[:5]:
         where = ".".join(map(str, found["loc"])) or "the whole"
         # The value of a failing model validator is the whole record: too long and too private to show.
@@ -257,17 +267,24 @@ def _shown(value: object) -> str:
         return f"a {type(value).__name__}"
 
 
+def _check_names(cls: type[BaseModel], names: Iterable[str]) -> None:
+    for name in names:
+        if name.startswith("_"):
+            raise SignatureError(f"{cls.__name__}.{name}: a field can't begin with an underscore; choose another name.")
+        if name in RESERVED or hasattr(Signature, name):
+            raise SignatureError(
+                f"{cls.__name__}.{name}: the name {name!r} has a meaning of its own in a signature; choose another, "
+                f"such as {name}_text."
+            )
+
+
 def _check(cls: type[Signature], sides: Mapping[str, Side], *, abstract: bool) -> None:
     for name in cls.model_fields:
         if name not in sides:
             raise SignatureError(
                 f"{cls.__name__}.{name} is neither input nor output: write {name}: … = InputField() or OutputField()."
             )
-        if name in RESERVED or hasattr(Signature, name):
-            raise SignatureError(
-                f"{cls.__name__}.{name}: the name {name!r} has a meaning of its own in a signature; choose another, "
-                f"such as {name}_text."
-            )
+    _check_names(cls, cls.model_fields)
     if abstract:
         return
     if not cls.output_fields:
@@ -305,6 +322,7 @@ def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None,
             raise SignatureError(
                 f"{cls.__name__}.{name_}: give (type, InputField(...) or OutputField(...)), not {declared!r}."
             )
+    _check_names(cls, fields)
     made: type[S] = pydantic.create_model(
         name or cls.__name__,
         __base__=cls,

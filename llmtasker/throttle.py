@@ -21,8 +21,12 @@ SURE = 27
 """Calls answered before the window opens: more than a small allowance (20) and what comes back meanwhile."""
 OPENING = 0.3
 """Seconds: the shorter a round trip is than this, the more the window opens with each answer."""
+FEW = 64
+"""Calls in flight up to which there is no hurry: the window at most doubles in a round trip."""
 QUIET = 0.75
 """Seconds without answer or refusal after which a full window is opened further."""
+FEW_ADMITTED = 8
+"""Calls that were admitted between two refusals, below which no rate is measured."""
 PAUSE = 1.0
 """Seconds without a call after a first refusal that names no time."""
 PROBE_LEAST, PROBE_SHARE, PROBE_MOST = 0.5, 0.125, 30.0
@@ -143,9 +147,11 @@ class Throttle:
         sure = self._clean >= SURE or self._meter is not None
         if not sure or in_flight * 2 < self.window or self.window >= self._most:
             return
-        step = min(16.0, max(1.0, OPENING / max(self._latency, 1e-3)))
-        if self._clean == SURE and self._meter is None:
-            step *= 2.5 * step
+        step = 1.0
+        if self._most > FEW:
+            step = min(16.0, max(1.0, OPENING / max(self._latency, 1e-3)))
+            if self._clean == SURE and self._meter is None:
+                step *= 2.5 * step
         self.window = min(self._most, self.window + step)
 
     def overloaded(self, now: float, number: int) -> None:
@@ -179,11 +185,17 @@ class Throttle:
         self.refusing_since = now
         self._shrink(0.7)
         if retry_after is None:
-            retry_after = PAUSE if self._meter is None else min(PAUSE, max(0.25, 4.0 / self._base))
+            retry_after = self._untold_pause()
         self._pause = retry_after
         self.hold_until = now + retry_after
         # What comes of the calls in flight is known after the wait: only then there is something to learn.
         self._end = sent_at
+
+    def _untold_pause(self) -> float:
+        if self._meter is None:
+            return PAUSE
+        # Time for some calls to come back: no less than one where calls are rare, no more than a pause else.
+        return max(min(PAUSE, max(0.25, 4.0 / self._base)), min(PROBE_MOST, 1.0 / self._base))
 
     def _learn(self, now: float, end: float) -> None:
         """Learn the rate from the stretch that a refusal ended; calls leave again from `now` on."""
@@ -210,15 +222,18 @@ class Throttle:
 
     @property
     def _shortest_span(self) -> float:
-        # The longer a refusal takes to arrive, the more calls follow it.
-        return SPAN_GUESSED + 5 * self._latency
+        # The longer a refusal takes to arrive, the more calls follow it; and some calls must have shown the rate.
+        return max(SPAN_GUESSED + 5 * self._latency, FEW_ADMITTED / self._base)
 
     def _measure(self, admitted: int, whole: float, end: float) -> None:
         """Take the rate from a stretch of `whole` seconds from empty to empty."""
         self._guess = None
         rate, sending = self._rate(end), end - self._resumed
-        if admitted < 8 or sending <= 0.0 or whole <= 0.0:
-            self._base *= 0.75
+        if admitted < FEW_ADMITTED or sending <= 0.0 or whole <= 0.0:
+            # Too few to be measured: slower, but at most by half, and not slower than what was admitted.
+            average = admitted / sending if sending > 0.0 else 0.0
+            slower = self._base * min(0.8, max(0.5, average / self._base))
+            self._base = max(slower, 0.9 * max(1, admitted) / whole) if whole > 0.0 else slower
             self._span = self._shortest_span
             return
         # What comes back during the wait counts where it is saved up; where calls are counted in
@@ -233,8 +248,8 @@ class Throttle:
         else:
             self._too_much = 1
         confirmed = sending > 1.0 and admitted >= 20
-        self._span = min(SPAN_MOST, self._span * SPAN_FACTOR) if confirmed else self._shortest_span
         self._base, self._refill = measured, admitted / whole
+        self._span = min(SPAN_MOST, self._span * SPAN_FACTOR) if confirmed else self._shortest_span
 
     def _sustained(self, end: float) -> float:
         """Return the rate above which the calls of the last `end` seconds, ever faster, used up the burst.

@@ -364,7 +364,7 @@ def set_aside(folder: Path, place: tuple[int, int] | None) -> Path | None:
 def place_of(folder: Path) -> tuple[int, int] | None:
     """Return device and inode of the database, or None when it isn't there."""
     try:
-        found = (folder / FILE).lstat()
+        found = os.lstat(f"{folder}/{FILE}")  # faster than pathlib, and asked before each look-up
     except OSError:
         return None
     return found.st_dev, found.st_ino

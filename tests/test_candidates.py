@@ -170,7 +170,7 @@ def test_open_brackets_has_a_limit() -> None:
     ],
 )
 def test_hostile_texts_are_given_up_soon(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(TooComplexError):
         list(pieces(text))
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 2

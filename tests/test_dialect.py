@@ -44,10 +44,19 @@ SCHEMAS = {
 }
 BODY = {"model": "m", "temperature": 0.2, "top_p": 0.9, "seed": 1, "stop": ["#"], "logprobs": True, "top_logprobs": 2}
 
+NO_PARSER = "Unable to generate parser for this template. Automatic parser generation failed:"
+
 
 def ask(mode="tools", *, body=BODY, limits=None, head=(SYSTEM,), tail=(USER,), schema=None):
     settings = Settings(endpoint="http://e/v1", body=body, limits={"max_tokens": 9} if limits is None else limits)
     return Request(Head(SCHEMAS[mode] if schema is None else schema, head), list(tail), settings)
+
+
+def sized(**sizes):
+    field = {"type": "string", "minLength": 2, **sizes}
+    # A field may have the name of a keyword.
+    parameters = {"type": "object", "properties": {"maxLength": field}, "required": ["maxLength"]}
+    return {"tools": [{"type": "function", "function": {"name": "Sort", "parameters": parameters}}]}
 
 
 def refusal(text, *, kind=BadRequestError, status=400, param=None, code=None):
@@ -177,6 +186,31 @@ LESSONS = [
         None,
         Lesson("mode", "tools"),
     ),
+    (ask(), "Invalid tool_choice: required", None, Lesson("tool_choice", "required")),
+    (
+        ask(tail=[*TURNS, USER]),
+        f"{NO_PARSER} …raise_exception('Unexpected role: ' + message.role)…\nJinja Exception: Unexpected role: tool",
+        None,
+        Lesson("mode", "tools"),
+    ),
+    (
+        ask(),
+        f"{NO_PARSER} Error: Jinja Exception: this model calls nothing",
+        None,
+        Lesson("mode", "tools"),
+    ),
+    (
+        ask(schema=sized(minLength=1_001)),
+        "Failed to initialize samplers: failed to parse grammar",
+        None,
+        Lesson("large sizes"),
+    ),
+    (
+        ask(schema=sized(maxLength=9_000)),
+        "number of repetitions exceeds sane defaults, please reduce the number of repetitions",
+        None,
+        Lesson("large sizes"),
+    ),
     # response formats
     (ask("json_schema"), "This response_format type is unavailable now", None, Lesson("mode", "json_schema")),
     (
@@ -262,6 +296,9 @@ NOTHING = [
         "tools[0].function.parameters",
         "invalid_function_parameters",
     ),
+    (ask(), "Failed to initialize samplers: failed to parse grammar", None, None),
+    (ask(schema=sized(maxLength=1_000)), "Failed to initialize samplers: failed to parse grammar", None, None),
+    (ask(), f"{NO_PARSER} JSON schema error at #: unrecognized type bogus", None, None),
     # another place is at fault
     (ask(), "Invalid type for 'messages[1].content': unknown value", "messages[1].content", "invalid_type"),
     (
@@ -319,6 +356,19 @@ def taught(*lessons):
     for request, text in lessons:
         assert dialect.learn(request, refusal(text))
     return dialect
+
+
+def test_of_the_sizes_only_the_large_ones_are_left_out():
+    asked = ask(schema=sized(maxLength=9_000))
+    dialect = taught((asked, "failed to parse grammar"))
+    (tool,) = dialect.adapt(asked).body["tools"]
+    assert tool["function"]["parameters"] == {
+        "type": "object",
+        "properties": {"maxLength": {"type": "string", "minLength": 2}},
+        "required": ["maxLength"],
+    }
+    small = ask(schema=sized(maxLength=9))
+    assert dialect.adapt(small) is small
 
 
 def test_the_adapted_body_has_what_is_left():

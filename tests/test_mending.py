@@ -63,10 +63,10 @@ def test_mended(text: str, value: Any) -> None:
     ],
 )
 def test_not_mended(text: str, reason: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(NotMendableError, match=reason):
         mend(text)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_line_break_before_the_closing_quote_is_layout() -> None:

@@ -103,7 +103,7 @@ def test_one_row_refused_for_ever_does_not_cost_the_others() -> None:
     fast=st.booleans(),
     seed=st.integers(0, 9),
 )
-def test_whatever_the_endpoint_no_row_is_lost_or_stuck(  # one row is one call in the end
+def test_whatever_the_endpoint_no_row_is_lost_or_stuck(
     rate: float, seconds_saved: float, latency: float, jitter: float, workers: int, told: bool, fast: bool, seed: int
 ) -> None:
     server = Bucket(rate, max(1.0, rate * seconds_saved), retry_after=told)

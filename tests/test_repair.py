@@ -6,7 +6,7 @@ import time
 from typing import Any, Literal
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, field_validator
 
@@ -170,6 +170,14 @@ def test_objects_without_the_array_around_them_are_no_clear_list() -> None:
         read(text, Shape(many.json_schema()), many.validate_python)
 
 
+def test_json_lines_are_a_list() -> None:
+    many = TypeAdapter(list[Line])
+    text = '{"item": "a", "price": 1}\n{"item": "b", "price": 2}'
+    got = read(text, Shape(many.json_schema()), many.validate_python)
+    assert [line.item for line in got.value] == ["a", "b"]
+    assert got.repairs == ("JSON lines taken as a list",)
+
+
 class Words(BaseModel):
     words: list[str]
 
@@ -243,6 +251,20 @@ def test_a_model_of_defaults_does_not_take_any_object() -> None:
         reading('{"x": 1}', Options)
 
 
+class Person(BaseModel):
+    name: str
+    city: str = ""
+
+
+@pytest.mark.parametrize("arguments", [{"name": "Ann"}, '{"name": "Ann"}'])
+def test_a_call_is_not_taken_for_its_own_arguments(arguments: Any) -> None:
+    assert value(json.dumps({"name": "Person", "arguments": arguments}), Person) == {"name": "Ann"}
+
+
+def test_keys_that_were_not_asked_for_are_left_out() -> None:
+    assert value('{"name": "Ann", "age": 5}', Person) == {"name": "Ann"}
+
+
 class Boom(BaseModel):
     team: str
 
@@ -279,7 +301,7 @@ def test_the_message_names_only_the_first_fields() -> None:
 
 
 LIMIT = 2.0
-"""Seconds for a hostile text: a tenth of that is usual, coverage takes five times as long."""
+"""Seconds of CPU for a hostile text: a tenth of that is usual, coverage takes five times as long."""
 
 
 def identity(value: Any) -> Any:
@@ -311,14 +333,14 @@ ANYTHING = Shape({})
 )
 @pytest.mark.parametrize("model", [Route, Reply, None])
 def test_hostile_texts_end_soon(text: str, model: type[BaseModel] | None) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     if model is None:
         with contextlib.suppress(OutputError):
             read(text, ANYTHING, identity)
     else:
         with pytest.raises(OutputError):
             reading(text, model)
-    assert time.perf_counter() - started < LIMIT
+    assert time.process_time() - started < LIMIT
 
 
 @pytest.mark.parametrize("answer", ["\ud800", "\x00", "\u2028", "é\u0301"])
@@ -361,6 +383,7 @@ answers = st.one_of(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(answers, st.sampled_from(["", "Voici :\n", "```json\n"]), st.sampled_from([None, 2]), st.booleans())
 def test_a_cut_answer_is_an_error_or_what_the_whole_says(
     answer: BaseModel, before: str, indent: int | None, unset: bool

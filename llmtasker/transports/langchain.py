@@ -14,12 +14,13 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from llmtasker.completion import Completion, Head, Message, Request
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
 from llmtasker.transports.langchain_failures import recovered, unsupported
-from llmtasker.transports.langchain_identity import endpoint_of, model_of
+from llmtasker.transports.langchain_identity import endpoint_of, mapping, model_of
+from llmtasker.transports.values import as_list, is_array, is_object
 from llmtasker.transports.wire import read_completion
 
 try:
@@ -133,7 +134,7 @@ class LangChainTransport:
         # Only where it is named: as one of any other arguments it would reach endpoints that don't know it.
         if "parallel_tool_calls" in schema and "parallel_tool_calls" in known:
             value = schema["parallel_tool_calls"]
-            disabled: Mapping[str, Any] = getattr(self._chat, "disabled_params", None) or {}
+            disabled = mapping(getattr(self._chat, "disabled_params", None))
             if "parallel_tool_calls" not in disabled or value not in (disabled["parallel_tool_calls"] or [value]):
                 ways = [*({**way, "parallel_tool_calls": value} for way in ways), {}]
         for way in ways:
@@ -157,7 +158,7 @@ class LangChainTransport:
         # OpenAI's SDK takes no argument that it doesn't know.
         others = {name: given.pop(name) for name in list(given) if name not in _COMMON | {"model"}}
         if others:
-            given["extra_body"] = {**(getattr(self._chat, "extra_body", None) or {}), **others}
+            given["extra_body"] = {**mapping(getattr(self._chat, "extra_body", None)), **others}
         return given
 
     def close(self) -> None:
@@ -174,8 +175,7 @@ def _takes_format(chat: BaseChatModel, kind: object) -> bool:
     for method in (chat.bind_tools, getattr(chat, "_generate", None)):
         if method is not None and "response_format" in inspect.signature(method).parameters:
             return True
-    profile: Mapping[str, Any] = getattr(chat, "profile", None) or {}
-    if kind == "json_schema" and profile.get("structured_output"):
+    if kind == "json_schema" and mapping(getattr(chat, "profile", None)).get("structured_output"):
         return True
     how = inspect.signature(chat.with_structured_output).parameters.get("method")
     return how is not None and ("json_schema" if kind == "json_schema" else "json_mode") in str(how.annotation)
@@ -224,7 +224,7 @@ def _assistant(message: Message, told: set[str]) -> AIMessage:
             told.add(id_)
         else:
             calls.append({"type": "tool_call", "id": id_, "name": call["function"]["name"], "args": parsed})
-    parts = [part for text in texts for part in (text if isinstance(text, list) else [text])]
+    parts: list[Any] = [part for text in texts for part in as_list(text)]
     content: Any = "\n".join(parts) if all(isinstance(part, str) for part in parts) else parts
     return AIMessage(content=content, tool_calls=calls, name=message.get("name"))
 
@@ -242,10 +242,10 @@ def _arguments(text: str) -> dict[str, Any] | None:
         raise ValueError(f"{name} is no JSON")
 
     try:
-        value = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        value: Any = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
     except (ValueError, RecursionError):
         return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+    return value if is_object(value) else None
 
 
 # ── the answer in ──
@@ -276,10 +276,9 @@ def read_message(message: object) -> Completion:
         "model": _first(told, _MODEL),
         "usage": _counts(message),
     }
-    headers = told.get("headers")
     # What is said for one wire format is said once, in wire.py: so the answer is put in that format.
     text = json.dumps(answer, default=lambda _: None)
-    completion = read_completion(text, headers=headers if isinstance(headers, Mapping) else None)
+    completion = read_completion(text, headers=mapping(told.get("headers")))
     if completion.finish_reason == "refusal" and not completion.refusal:
         return replace(completion, refusal=completion.text or "it gives no reason")
     return completion
@@ -292,14 +291,13 @@ def _first(known: Mapping[str, Any], names: Iterable[str]) -> Any:
 def _finish_reason(told: Mapping[str, Any]) -> Any:
     reason = _first(told, _FINISH)
     if reason is None:  # OpenAI's Responses API, Gemini
-        feedback: Mapping[str, Any] = told.get("prompt_feedback") or {}
-        blocked = "content_filter" if feedback.get("block_reason") else None
-        return blocked or (told.get("incomplete_details") or {}).get("reason")
+        blocked = mapping(told.get("prompt_feedback")).get("block_reason")
+        return "content_filter" if blocked else mapping(told.get("incomplete_details")).get("reason")
     return "content_filter" if reason == "guardrail_intervened" else reason  # Bedrock
 
 
 def _block(block: Any) -> Any:
-    if isinstance(block, dict) and block.get("type") == "reasoning_content":  # Bedrock
+    if is_object(block) and block.get("type") == "reasoning_content":  # Bedrock
         return {"type": "reasoning", "reasoning": block.get("reasoning_content")}
     return block
 
@@ -308,22 +306,21 @@ def _calls(message: BaseMessage) -> list[dict[str, Any]]:
     """Return the calls; where the message has their raw texts as well, these go before LangChain's reading."""
     parsed = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
     raw = message.additional_kwargs.get("tool_calls")
-    if isinstance(raw, list) and len(raw) == len(parsed) and all(isinstance(call, dict) for call in raw):
-        return cast("list[dict[str, Any]]", raw)
+    if is_array(raw) and len(raw) == len(parsed) and all(map(is_object, raw)):
+        return raw
     return [
         {"id": call.get("id"), "function": {"name": call.get("name"), "arguments": call.get("args")}} for call in parsed
     ]
 
 
 def _counts(message: BaseMessage) -> Any:
-    usage: Mapping[str, Any] | None = getattr(message, "usage_metadata", None)
+    usage = mapping(getattr(message, "usage_metadata", None))
     if not usage:
         return _first(message.response_metadata, ("token_usage", "usage"))
     # Some tiers of OpenAI have names of their own, such as flex_cache_read.
     part: dict[str, int] = {}
     for where, name in (("input_token_details", "cache_read"), ("output_token_details", "reasoning")):
-        details: Mapping[str, Any] = usage.get(where) or {}
-        part[name] = sum(count or 0 for known, count in details.items() if known.endswith(name))
+        part[name] = sum(n or 0 for known, n in mapping(usage.get(where)).items() if known.endswith(name))
     return {
         **{name: usage.get(name) for name in ("input_tokens", "output_tokens", "total_tokens")},
         "input_tokens_details": {"cached_tokens": part["cache_read"]},

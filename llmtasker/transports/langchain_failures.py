@@ -25,7 +25,8 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.transports.failures import hide_keys, read_error
-from llmtasker.transports.langchain_identity import SECRET_NAME
+from llmtasker.transports.langchain_identity import is_secret, mapping
+from llmtasker.transports.values import is_object
 from llmtasker.transports.wire import read_completion
 
 _STATUS_OF = {
@@ -85,7 +86,7 @@ _SECRET_LENGTH = 8  # a shorter one is a placeholder, and may stand in any word
 
 def _revealed(name: str, value: Any) -> str:
     reveal = getattr(value, "get_secret_value", None)
-    secret = reveal() if callable(reveal) else value if SECRET_NAME.search(name) else ""
+    secret = reveal() if callable(reveal) else value if is_secret(name) else ""
     return secret if isinstance(secret, str) else ""
 
 
@@ -121,7 +122,7 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
         return unsupported("tools" if "tools" in request.head.schema else "response_format")
     if isinstance(error, TypeError) and (name := _UNEXPECTED.search(what)):
         return unsupported(name[1], "the client of this chat model")
-    if isinstance(error, ValueError) and error.args and isinstance(error.args[0], dict):
+    if isinstance(error, ValueError) and error.args and is_object(error.args[0]):
         return _read(json.dumps({"error": error.args[0]}, default=str), {})  # an error inside a 200
     if isinstance(error, ValueError) and "content filter" in what:
         return FilteredError("a content filter stopped the answer", provider_code="content_filter")
@@ -150,10 +151,10 @@ def _words(error: BaseException, hide: _Hide) -> str:
 def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None:
     """Return status, body and headers of the HTTP response that an error of some SDK tells of."""
     response: Any = getattr(error, "response", None)
-    if isinstance(response, Mapping):  # botocore
-        meta: Mapping[str, Any] = response.get("ResponseMetadata") or {}
+    if is_object(response):  # botocore
+        meta = mapping(response.get("ResponseMetadata"))
         code: Any = meta.get("HTTPStatusCode")
-        return (code, _json(response.get("Error")), meta.get("HTTPHeaders") or {}) if _is_status(code) else None
+        return (code, _json(response.get("Error")), mapping(meta.get("HTTPHeaders"))) if _is_status(code) else None
     names = ("status_code", "http_status", "status", "code")
     statuses = [getattr(thing, name, None) for thing in (response, error) for name in names]
     statuses += [_STATUS_OF.get(kind.__name__) for kind in type(error).__mro__]
@@ -163,8 +164,7 @@ def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None
     content = _content(response)
     if status == 200 and not content:
         return None
-    headers = getattr(response, "headers", None)
-    return int(status), content or _body(error), headers if isinstance(headers, Mapping) else {}
+    return int(status), content or _body(error), mapping(getattr(response, "headers", None))
 
 
 def _is_status(value: Any) -> bool:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
 from llmtasker.completion import canonical_json
 
-SECRET_NAME = re.compile(
+_SECRET = re.compile(
     r"(?i)(?:^|_)(?:(?:api)?keys?|token|secrets?|passw\w*|auth|authorization|credentials?|headers?|cookies?)(?:_|$)"
 )
 # These change no complete answer.
 _ASIDE = re.compile(
     r"^(?:max_(?:completion_|output_|new_)?tokens|num_predict|max_retries|timeout|request_timeout|stream_chunk_timeout"
     r"|cache|verbose|callbacks|callback_manager|tags|metadata|name|rate_limiter|custom_get_token_ids|profile"
-    r"|disable_streaming|streaming|stream|stream_usage|http_\w*|include_response_headers)$"
+    r"|disable_streaming|streaming|stream|stream_usage|http_\w*|\w*prox(?:y|ies)|include_response_headers)$"
 )
 
 
@@ -31,12 +31,7 @@ def endpoint_of(chat: BaseModel) -> str:
     Credentials are no part of it, nor what changes no complete answer: token limit, timeout, retries.
     """
     kind = type(chat)
-    identity = [
-        kind.__module__,
-        kind.__qualname__,
-        _plain(_fields(chat)),
-        _plain(getattr(chat, "_identifying_params", None)),
-    ]
+    identity = [kind.__module__, kind.__qualname__, _url(chat), _plain(_fields(chat)), _plain(_named(chat))]
     digest = hashlib.sha256(canonical_json(identity).encode("ascii")).hexdigest()[:16]
     # The URL first: prices are looked up by it.
     return f"{_url(chat)} langchain:{kind.__name__}#{digest}".lstrip()
@@ -45,14 +40,21 @@ def endpoint_of(chat: BaseModel) -> str:
 def _fields(chat: BaseModel) -> dict[str, Any]:
     # Not by getattr: a deprecated field would warn.
     declared = {name: value for name, value in vars(chat).items() if name in type(chat).model_fields}
-    return {**declared, **(chat.model_extra or {}), "base_url": _url(chat)}
+    return {name: value for name, value in (declared | (chat.model_extra or {})).items() if not _ASIDE.search(name)}
+
+
+def _named(chat: BaseModel) -> dict[str, Any]:
+    """Return what the chat model itself says that it is told by: it may know more than its fields."""
+    named = mapping(getattr(chat, "_identifying_params", None))
+    return {name: value for name, value in named.items() if not _ASIDE.search(name)}
 
 
 def _url(chat: BaseModel) -> str:
     """Return the base URL of a chat model as far as it shows one, without user, password and query."""
     known = vars(chat)
     clients = [known.get(name) for name in ("root_client", "root_async_client", "client", "async_client")]
-    places = [*(getattr(client, "base_url", None) for client in clients), *known.values()]
+    places = [getattr(client, "base_url", None) for client in clients]
+    places += [value for name, value in known.items() if not _ASIDE.search(name)]
     for place in places:
         text = str(place) if type(place).__name__ == "URL" else place
         if isinstance(text, str) and text.startswith(("http://", "https://")):
@@ -76,15 +78,16 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, int):
         return value
     if isinstance(value, BaseModel):
-        value = {**vars(value), "": type(value).__qualname__}
+        value = {"": type(value).__qualname__, **vars(value)}
     if isinstance(value, Mapping):
-        kept = {str(name).replace("-", "_"): inner for name, inner in value.items()}
-        names = sorted(name for name in kept if not SECRET_NAME.search(name) and not _ASIDE.search(name))
-        return {name: _plain(kept[name]) for name in names if kept[name] is not None}
+        members = sorted(
+            ((str(name), inner) for name, inner in cast("Mapping[object, Any]", value).items()), key=lambda m: m[0]
+        )
+        return {name: _plain(inner) for name, inner in members if not (inner is None or is_secret(name))}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [*map(_plain, cast("Sequence[object]", value))]
     if isinstance(value, set | frozenset):
-        return sorted(canonical_json(_plain(part)) for part in value)
+        return sorted(canonical_json(_plain(part)) for part in cast("Set[object]", value))
     return (value if isinstance(value, type) else type(value)).__qualname__
 
 
@@ -93,3 +96,17 @@ def model_of(chat: BaseModel) -> str:
     names = ("model_name", "model", "model_id", "deployment_name", "azure_deployment", "repo_id")
     found = (getattr(chat, name, None) for name in names)
     return next((name for name in found if isinstance(name, str) and name), type(chat).__name__)
+
+
+def mapping(value: object) -> Mapping[str, Any]:
+    """Return a mapping as it is, and an empty one for anything else."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def is_secret(name: str) -> bool:
+    """Return whether a field of this name holds a credential.
+
+    >>> [is_secret(name) for name in ("api-key", "azure_ad_token", "max_tokens", "top_k")]
+    [True, True, False, False]
+    """
+    return _SECRET.search(name.replace("-", "_")) is not None

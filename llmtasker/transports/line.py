@@ -9,12 +9,10 @@ from __future__ import annotations
 import asyncio
 import io
 import ssl
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import aiohttp
-import httpx2
-from multidict import CIMultiDict
 from yarl import URL
 
 from llmtasker.completion import Completion
@@ -23,32 +21,25 @@ from llmtasker.transports.failures import read_error
 from llmtasker.transports.wire import read_completion
 
 _LARGE = 1 << 20  # bytes of a body above which aiohttp warns of writing them in one piece
-_TEMPLATES = 64  # kept at most; more than one only where settings differ in their timeout, or deployments
-_OWN = ("accept-encoding", "connection")  # headers in which an HTTP client says what itself can do
+_FORMS = 64  # kept at most; there are several only where timeouts or deployments differ
 _CONNECTIONS = 1000
 _KEEP_ALIVE = 5.0  # seconds: many servers close after so long, and a call must not meet a connection that closes
 
 
-class Witness(httpx2.AsyncBaseTransport):
-    """Sends nothing and keeps the last request, as the SDK has built it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Form:
+    """What all calls of a kind have: URL, headers, the server's name in TLS if not that of the URL, seconds of silence.
 
-    request: httpx2.Request
+    The representation shows neither URL nor headers: credentials are in them.
+    """
 
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Keep the request and answer it with an empty object."""
-        self.request = request
-        return httpx2.Response(200, json={})
-
-
-@dataclass(frozen=True, slots=True)
-class _Template:
-    session: aiohttp.ClientSession
-    url: URL
+    url: str
+    headers: Sequence[tuple[str, str]]
     server_name: str | None
+    timeout: float
 
-
-Probe = Callable[[httpx2.AsyncClient], Awaitable[object]]
-"""Makes one call with whatever body through the SDK, over the client that it is given."""
+    def __repr__(self) -> str:
+        return f"Form(timeout={self.timeout:g})"
 
 
 class Line:
@@ -58,62 +49,54 @@ class Line:
         self._connector = aiohttp.TCPConnector(
             limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE, ssl=True if context is None else context
         )
-        self._templates: dict[Hashable, _Template] = {}
+        self._sessions: dict[Hashable, tuple[aiohttp.ClientSession, URL, str | None]] = {}
         self._lock = asyncio.Lock()
 
-    async def post(self, key: Hashable, probe: Probe, content: bytes, timeout: float) -> Completion:
-        """Send a body like the one that `probe` sends; that is called once for each `key`.
+    async def post(self, key: Hashable, form: Callable[[], Awaitable[Form]], content: bytes) -> Completion:
+        """Send a body in the form that belongs to `key`; `form` is called when it is not known yet.
 
         Raises:
             CallError, FilteredError: what came of it.
         """
-        template = self._templates.get(key) or await self._prepare(key, probe, timeout)
+        session, url, server_name = self._sessions.get(key) or await self._open(key, form)
         try:
-            async with template.session.post(
-                template.url,
+            async with session.post(
+                url,
                 data=content if len(content) < _LARGE else io.BytesIO(content),
                 allow_redirects=False,
-                server_hostname=template.server_name,
+                server_hostname=server_name,
             ) as response:
                 payload = await response.read()
-                status, headers = response.status, response.headers
         except TimeoutError:
             raise CallTimeoutError("no whole answer came in time") from None
         except (aiohttp.ClientError, OSError) as error:
             raise broken(error) from None
-        if not 200 <= status < 300:
-            raise read_error(status, payload, headers)
+        headers = response.headers
+        if not 200 <= response.status < 300:
+            raise read_error(response.status, payload, headers)
         return read_completion(payload, content_type=headers.get("content-type"), headers=headers)
 
-    async def _prepare(self, key: Hashable, probe: Probe, timeout: float) -> _Template:
-        async with self._lock:
-            if key not in self._templates:
-                if len(self._templates) >= _TEMPLATES:
-                    self._templates.clear()
-                self._templates[key] = await self._template(probe, timeout)
-            return self._templates[key]
+    async def _open(
+        self, key: Hashable, form: Callable[[], Awaitable[Form]]
+    ) -> tuple[aiohttp.ClientSession, URL, str | None]:
+        async with self._lock:  # many calls may begin at once
+            if key not in self._sessions:
+                if len(self._sessions) >= _FORMS:
+                    self._sessions.clear()
+                made = await form()
+                self._sessions[key] = self._session(made), URL(made.url, encoded=True), made.server_name
+            return self._sessions[key]
 
-    async def _template(self, probe: Probe, timeout: float) -> _Template:
-        witness = Witness()
-        async with httpx2.AsyncClient(transport=witness) as client:
-            await probe(client)
-            defaults = client.headers
-        request = witness.request
-        headers = CIMultiDict(request.headers.multi_items())
-        headers.popall("content-length", None)
-        for name in _OWN:
-            if headers.get(name) == defaults.get(name):
-                headers.popall(name, None)
-        session = aiohttp.ClientSession(
+    def _session(self, form: Form) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            headers=headers,
+            headers=form.headers,
             # The caller's deadline is for the whole; this frees the connection of a server that is silent.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeout, sock_read=timeout),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=form.timeout, sock_read=form.timeout),
             # The protocol has no state, and a cookie of a load balancer would tie all calls to one server.
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        return _Template(session, URL(str(request.url), encoded=True), request.extensions.get("sni_hostname"))
 
     async def close(self) -> None:
         """Close the connections."""

@@ -7,8 +7,11 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from functools import cached_property
+from ssl import SSLContext
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 import openai
@@ -17,6 +20,7 @@ from llmtasker.completion import Completion, Request
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.portal import portal
 from llmtasker.transports.failures import read_error
+from llmtasker.transports.line import Form, Line, broken
 from llmtasker.transports.wire import read_completion
 
 AnyClient = openai.OpenAI | openai.AsyncOpenAI
@@ -29,21 +33,26 @@ _THREADS = 256  # calls in flight through a blocking client with an http client 
 
 
 class OpenAITransport:
-    """Sends requests through the SDK's `client.post`, with prepared bytes and without its response models.
+    """Sends requests as an openai client would, with prepared bytes and without its response models.
 
-    Calls run over the SDK's aiohttp client, one for each event loop; blocking calls go through the
-    process's portal. A client that was given with an http client of its own (proxy, certificates) is
-    used as it is.
+    The usual client is asked once what it sends; from then on a `Line` sends the same, straight over aiohttp.
+    With credentials that change (a key provider, Azure AD tokens) or a proxy, each call goes through the SDK's
+    `post`, over its own aiohttp client. A client that was given with an http client of its own (proxy,
+    certificates) is used as it is. Connections are kept for each event loop; blocking calls go through the
+    process's portal.
     """
 
     def __init__(self, client: AnyClient) -> None:
         self.endpoint = endpoint_of(client)
         self._client = client
-        self._azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
+        self._deployment_in_path = _wants_deployment(client)
         self._own_http = not _has_twin(client)
-        self._clients = _Clients(client)
-        # The clients outlive the transport for as long as it takes to close them in their own loops.
-        weakref.finalize(self, self._clients.drop).atexit = False
+        self._direct = not self._own_http and _is_constant(client) and not _is_proxied(client.base_url)
+        self._lines: _PerLoop[Line] = _PerLoop()
+        self._clients: _PerLoop[openai.AsyncOpenAI] = _PerLoop()
+        # What is open outlives the transport for as long as it takes to close it in its own loop.
+        for opened in (self._lines, self._clients):
+            weakref.finalize(self, opened.drop).atexit = False
         self._threads: ThreadPoolExecutor | None = None
         self._lock = threading.Lock()
 
@@ -63,6 +72,8 @@ class OpenAITransport:
 
     async def asend(self, request: Request) -> Completion:
         """Send one request and await its answer; the caller sets the deadline."""
+        if self._direct:
+            return await self._send_directly(request)
         if self._own_http and isinstance(self._client, openai.OpenAI):
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._pool(), self._send_blocking, request)
@@ -77,6 +88,18 @@ class OpenAITransport:
         except openai.OpenAIError as error:
             raise _mapped(error) from None
         return _read(response)
+
+    async def _send_directly(self, request: Request) -> Completion:
+        path, timeout, key = self._path(request), request.settings.timeout, self._client.api_key
+
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop) or await self._lines.add(loop, Line(self._tls))
+        return await line.post((path, timeout, key), lambda: _form(self._client, path, timeout), request.content)
+
+    @cached_property
+    def _tls(self) -> SSLContext | None:
+        # As the SDK makes it: SSL_CERT_FILE and SSL_CERT_DIR count.
+        return httpx2.create_ssl_context() if self._client.base_url.scheme == "https" else None
 
     def _send_blocking(self, request: Request) -> Completion:
         client = self._client
@@ -94,19 +117,16 @@ class OpenAITransport:
 
     def _path(self, request: Request) -> str:
         # The SDK takes Azure's deployment from a JSON body; with prepared bytes it must stand in the path.
-        if self._azure and "/deployments/" not in str(self._client.base_url):
+        if self._deployment_in_path:
             return f"/deployments/{quote(str(request.settings.body['model']), safe='')}/chat/completions"
         return "/chat/completions"
 
     async def _async_client(self) -> openai.AsyncOpenAI:
-        loop = asyncio.get_running_loop()
-        return self._clients.get(loop) or await self._clients.add(loop, self._make_async_client())
-
-    def _make_async_client(self) -> openai.AsyncOpenAI:
         client = self._client
         if self._own_http and isinstance(client, openai.AsyncOpenAI):
-            return client
-        return _async_twin(client)
+            return client  # the caller's own: never closed here
+        loop = asyncio.get_running_loop()
+        return self._clients.get(loop) or await self._clients.add(loop, _async_twin(client, _aiohttp_client()))
 
     def _pool(self) -> ThreadPoolExecutor:
         with self._lock:
@@ -145,34 +165,41 @@ class OpenAITransport:
 
     async def aclose(self) -> None:
         """Close the connections that were opened in the running event loop."""
-        await self._clients.close(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        await self._lines.close(loop)
+        await self._clients.close(loop)
 
 
-class _Clients:
-    """One client for each event loop, closed in its loop when that shuts down or nobody needs it any more."""
+class _Closable(Protocol):
+    async def close(self) -> None: ...
 
-    def __init__(self, lent: AnyClient) -> None:
-        self._lent = lent  # the caller's own: never closed here
-        self._open: dict[asyncio.AbstractEventLoop, tuple[openai.AsyncOpenAI, AsyncGenerator[None]]] = {}
 
-    def get(self, loop: asyncio.AbstractEventLoop) -> openai.AsyncOpenAI | None:
+C = TypeVar("C", bound=_Closable)
+
+
+class _PerLoop(Generic[C]):
+    """One of a kind for each event loop, closed in its loop when that shuts down or nobody needs it any more."""
+
+    def __init__(self) -> None:
+        self._open: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[None]]] = {}
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> C | None:
         found = self._open.get(loop)
         return found[0] if found else None
 
-    async def add(self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> openai.AsyncOpenAI:
-        keeper = self._keep(loop, client)
-        self._open[loop] = client, keeper
+    async def add(self, loop: asyncio.AbstractEventLoop, opened: C) -> C:
+        keeper = self._keep(loop, opened)
+        self._open[loop] = opened, keeper
         await anext(keeper)
-        return client
+        return opened
 
-    async def _keep(self, loop: asyncio.AbstractEventLoop, client: openai.AsyncOpenAI) -> AsyncGenerator[None]:
+    async def _keep(self, loop: asyncio.AbstractEventLoop, opened: C) -> AsyncGenerator[None]:
         # asyncio ends every open async generator before it closes a loop: so this one hears of it in time.
         try:
             yield
         finally:
             self._open.pop(loop, None)
-            if client is not self._lent:
-                await client.close()
+            await opened.close()
 
     async def close(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop in self._open:
@@ -196,12 +223,7 @@ def _mapped(error: openai.OpenAIError) -> ItemError:
         return read_error(error.status_code, error.response.content, error.response.headers)
     if isinstance(error, openai.APITimeoutError):
         return CallTimeoutError("no whole answer came in time")
-    cause = error.__cause__ or error
-    return NetworkError(f"the connection failed: {type(cause).__name__}: {snippet(_without_urls(str(cause)))}")
-
-
-def _without_urls(text: str) -> str:
-    return " ".join("<url>" if "://" in word else word for word in text.split())
+    return broken(error.__cause__ or error)
 
 
 def connect(base_url: str, api_key: str, headers: Mapping[str, str] | None) -> OpenAITransport:
@@ -230,9 +252,31 @@ def _has_twin(client: AnyClient) -> bool:
     )
 
 
-def _async_twin(client: AnyClient) -> openai.AsyncOpenAI:
-    """Return an async client with the same endpoint and credentials, over aiohttp."""
-    http_client = openai.DefaultAioHttpClient()
+def _is_constant(client: AnyClient) -> bool:
+    """Return whether all calls have the same credentials."""
+    return client._api_key_provider is None and getattr(client, "_azure_ad_token_provider", None) is None  # noqa: SLF001
+
+
+def _is_proxied(url: httpx2.URL) -> bool:
+    """Return whether the environment names a proxy for this URL."""
+    proxies = getproxies()
+    if not (proxies.get(url.scheme) or proxies.get("all")):
+        return False
+    return not proxy_bypass(url.host if url.port is None else f"{url.host}:{url.port}")
+
+
+def _wants_deployment(client: AnyClient) -> bool:
+    azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
+    return azure and "/deployments/" not in str(client.base_url)
+
+
+def _aiohttp_client() -> httpx2.AsyncClient:
+    # A redirect would take the text elsewhere, and the key of Azure with it.
+    return openai.DefaultAioHttpClient(follow_redirects=False)
+
+
+def _async_twin(client: AnyClient, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
+    """Return an async client with the same endpoint and credentials, over another http client."""
     if isinstance(client, openai.AsyncOpenAI):
         return client.copy(http_client=http_client)
     shared: dict[str, Any] = {
@@ -252,6 +296,39 @@ def _async_twin(client: AnyClient) -> openai.AsyncOpenAI:
         azure_ad_token=client._azure_ad_token,  # noqa: SLF001
         azure_ad_token_provider=client._azure_ad_token_provider,  # noqa: SLF001
         **shared,
+    )
+
+
+class _Witness(httpx2.AsyncBaseTransport):
+    """Sends nothing and keeps the request, as the SDK has built it."""
+
+    request: httpx2.Request
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        self.request = request
+        return httpx2.Response(200, json={})
+
+
+async def _form(client: AnyClient, path: str, timeout: float) -> Form:
+    """Return what a client sends with each call to a path: its twin makes one, and nothing leaves."""
+    witness = _Witness()
+    async with httpx2.AsyncClient(transport=witness) as http_client:
+        try:
+            await _async_twin(client, http_client).post(
+                path, cast_to=httpx2.Response, content=b"", options={"timeout": timeout, "max_retries": 0}
+            )
+        except openai.OpenAIError as error:
+            raise _mapped(error) from None
+        # What httpx2 says of itself, unless the caller says it: aiohttp has its own to say.
+        said = {("content-length", "0")} | {
+            (name, http_client.headers[name]) for name in ("accept-encoding", "connection")
+        }
+    return Form(
+        # aiohttp takes no user name in a URL besides the header that came of it.
+        url=str(witness.request.url.copy_with(userinfo=b"")),
+        headers=[(name, value) for name, value in witness.request.headers.multi_items() if (name, value) not in said],
+        server_name=witness.request.extensions.get("sni_hostname"),
+        timeout=timeout,
     )
 
 

@@ -1,0 +1,6 @@
+"""`python -m llmtasker`: the command line."""
+
+from llmtasker.cli import main
+
+if __name__ == "__main__":
+    main()

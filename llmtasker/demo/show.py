@@ -1,0 +1,75 @@
+"""What `llmtasker demo` does: classify the bundled messages, show what came of them, measure the accuracy."""
+
+from __future__ import annotations
+
+from importlib.resources import as_file, files
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from llmtasker.demo.triage import EXAMPLES, Triage
+from llmtasker.item import Item
+from llmtasker.llm import LLM
+from llmtasker.records import read_rows, write_rows
+from llmtasker.results import Results
+from llmtasker.task import Task
+
+_SHOWN = 12
+BASELINE = "offline"
+
+
+def show(*, llm: str, out: Path, fresh: bool) -> None:
+    """Run the demo and print its report."""
+    console = Console()
+    with as_file(files("llmtasker.demo").joinpath("messages.csv")) as path:
+        rows = list(read_rows(path))
+    task = Task(Triage, llm=LLM(llm), examples=EXAMPLES)
+    console.print(f"Classifying {len(rows)} customer messages, French and English, with: [bold]{task.llm.model}[/]")
+    started = perf_counter()
+    results = task.run(rows, fresh=fresh)
+    seconds = perf_counter() - started
+    console.print(_table(rows, results))
+    right = sum(
+        item.output is not None and item.output.team == row["team"] for row, item in zip(rows, results, strict=True)
+    )
+    answered = [_answered(row, item) for row, item in zip(rows, results, strict=True)]
+    write_rows(out, answered)
+    counts = results.counts
+    console.print(f"accuracy   {right / len(rows):.1%} ({right} of {len(rows)} as a person labelled them)")
+    console.print(f"answered   {counts.get('ok', 0)} ok, {len(results.errors)} failed, in {seconds:.1f} s")
+    console.print(
+        f"cache      {counts.get('cached', 0)} of {len(rows)} answered from the cache, {results.attempts} calls"
+    )
+    console.print(f"results    {out}")
+    if llm == BASELINE:
+        console.print(
+            "\nThis was the built-in baseline: it compares letters and is no language model.\n"
+            'For a real one: llmtasker demo --llm "openai/gpt-4.1-mini" (or "ollama/…", "http://host:8000/v1#model").'
+        )
+
+
+def _table(rows: list[dict[str, Any]], results: Results[Triage]) -> Table:
+    """Return the first rows of each kind of outcome, wrong ones marked."""
+    table = Table(title=f"the first {_SHOWN} of {len(rows)}", title_justify="left", expand=False)
+    for name in ("id", "message", "team", "by hand", ""):
+        table.add_column(
+            name, overflow="ellipsis", no_wrap=name != "message", max_width=60 if name == "message" else None
+        )
+    for row, item in zip(rows[:_SHOWN], results, strict=False):
+        found = item.output.team if item.output else f"[red]{item.error.code if item.error else ''}[/]"
+        sign = "[green]✓[/]" if found == row["team"] else "[red]✗[/]"
+        table.add_row(row["id"], " ".join(row["message"].split())[:120], found, row["team"], sign)
+    return table
+
+
+def _answered(row: dict[str, Any], item: Item[Triage]) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "message": row["message"],
+        "by_hand": row["team"],
+        "team": item.output.team if item.output else None,
+        "error": None if item.error is None else f"{item.error.code}: {item.error.message}",
+    }

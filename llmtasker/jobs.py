@@ -1,0 +1,229 @@
+"""Job: the rows of a file through a task into another file; a job that was stopped is taken up again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.item import Item
+from llmtasker.progress import OnProgress
+from llmtasker.records import BrokenRow, Format, Journal, output_format, read_rows, write_rows
+from llmtasker.signature import Signature
+from llmtasker.task import Task
+
+ROW = "_row"  # the number of its row, in each line of a journal
+ERROR = "error"
+
+
+class Given(dict[str, Any]):
+    """The input of a row, which knows the row that it comes from."""
+
+    def __init__(self, inputs: Mapping[str, Any], number: int, row: Mapping[str, Any]) -> None:
+        super().__init__(inputs)
+        self.number = number
+        self.row = row
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What came of a job: rows in all, those done by an earlier run, and how the others ended."""
+
+    rows: int = 0
+    earlier: int = 0
+    ok: int = 0
+    failed: int = 0
+    cached: int = 0
+    calls: int = 0
+    errors: dict[str, int] = field(default_factory=dict[str, int])
+
+    def saw(self, item: Item[Any]) -> None:
+        """Count an item."""
+        self.ok += item.ok
+        self.cached += item.cached
+        self.calls += item.attempts
+        if item.error is not None:
+            self.failed += 1
+            self.errors[item.error.code] = self.errors.get(item.error.code, 0) + 1
+
+
+def choose_columns(signature: type[Signature], header: Iterable[str], chosen: Sequence[str]) -> dict[str, str]:
+    """Return the column of each input field.
+
+    `chosen` has `field=column`, or just the column where there is one input field. What is not chosen is taken
+    from the column of the same name.
+
+    Raises:
+        ConfigurationError: a field has no column, or a column is not there.
+    """
+    columns, fields = list(header), list(signature.input_fields)
+    found = {name: name for name in fields if name in columns}
+    for one in chosen:
+        name, equals, column = one.rpartition("=")
+        if not equals and len(fields) == 1:
+            name = fields[0]
+        if name not in fields:
+            raise ConfigurationError(f"--column {one}: give field=column, where field is one of {', '.join(fields)}.")
+        if column not in columns:
+            raise ConfigurationError(f"--column {one}: there is no column {column!r}; there are {', '.join(columns)}.")
+        found[name] = column
+    missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
+    if missing:
+        raise ConfigurationError(
+            f"which column holds {missing[0]!r}? Give --column {missing[0]}=…; there are {', '.join(columns)}."
+        )
+    return found
+
+
+@dataclass(kw_only=True)
+class Job:
+    """A run of `task` over the rows of `source`, written to `target`.
+
+    A JSON lines target grows while the job runs: each row is appended when it is done. Other kinds are written at
+    the end, from such a journal beside the target. What an earlier run has done is not asked again; its failed
+    rows are, unless `retry_errors` is False.
+    """
+
+    task: Task[Any]
+    source: Path
+    target: Path
+    source_format: Format
+    target_format: Format | None = None
+    columns: Sequence[str] = ()
+    limit: int | None = None
+    retry_errors: bool = True
+
+    def __post_init__(self) -> None:
+        self.form = self.target_format or output_format(self.target, like=self.source_format)
+        self.tally = Tally()
+        self._outputs: dict[str, str] = {}
+        self.error_column = ERROR
+
+    @property
+    def journal_path(self) -> Path:
+        """Where finished rows are kept while the job runs."""
+        return self.target if self.form.kind == "jsonl" else self.target.with_name(f"{self.target.name}.journal.jsonl")
+
+    def run(self, *, concurrency: int, progress: bool | OnProgress | None = None) -> Tally:
+        """Do what is left to do and return what came of it.
+
+        Raises:
+            ConfigurationError: a file can't be read or written, or a column is missing.
+            KeyboardInterrupt: finished rows are in the journal.
+        """
+        if self.source.resolve() in {self.target.resolve(), self.journal_path.resolve()}:
+            raise ConfigurationError(f"{self.target} is the input itself: choose another name for the output.")
+        header = self._header()
+        columns = choose_columns(self.task.signature, header, self.columns)
+        self._outputs = {name: _free(name, header) for name in self.task.signature.output_fields}
+        self.error_column = _free(ERROR, [*header, *self._outputs.values()])
+        with Journal(self.journal_path) as journal:
+            added = {*self._outputs.values(), self.error_column}
+            done = _Done(journal, added, self.error_column, retry_errors=self.retry_errors)
+            given = self._given(columns, done, journal)
+            for item in self.task.stream(given, concurrency=concurrency, progress=progress):
+                self._write(item, journal)
+            added_rows = self.tally.ok + self.tally.failed
+        self._finish(rewrite=bool(added_rows) or not done.in_order)
+        return self.tally
+
+    def _header(self) -> list[str]:
+        first = next(self._rows(), None)
+        return [] if first is None else list(first)
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        return islice(read_rows(self.source, self.source_format), self.limit)
+
+    def _given(self, columns: Mapping[str, str], done: _Done, journal: Journal) -> Iterator[Given]:
+        for number, row in enumerate(self._rows(), start=1):
+            self.tally.rows += 1
+            if done.has(number, row):
+                self.tally.earlier += 1
+            elif isinstance(row, BrokenRow):
+                self._write(Item(input=Given({}, number, row), error=row.error), journal)
+            else:
+                yield Given({name: row[column] for name, column in columns.items() if column in row}, number, row)
+
+    def _write(self, item: Item[Any], journal: Journal) -> None:
+        self.tally.saw(item)
+        given = item.input
+        if not isinstance(given, Given):
+            raise ConfigurationError(str(item.error))  # the source broke, and said why
+        values = dict.fromkeys(self._outputs.values())
+        if item.ok:
+            record = item.to_dict()["output"]
+            answer = record if isinstance(record, Mapping) else dict.fromkeys(self._outputs, record)
+            values = {column: answer.get(name) for name, column in self._outputs.items()}
+        error = None if item.error is None else f"{item.error.code}: {item.error.message}"
+        journal.append({ROW: given.number, **given.row, **values, self.error_column: error})
+
+    def _finish(self, *, rewrite: bool) -> None:
+        """Put the journal's rows in order of the input, each once; other kinds are made from it."""
+        ordered = _in_order(self.journal_path, self.tally.rows if self.limit is None else None)
+        if self.form.kind == "jsonl":
+            if rewrite:
+                write_rows(self.target, ordered, format=self.form)
+            return
+        rows = ({name: value for name, value in row.items() if name != ROW} for row in ordered)
+        write_rows(self.target, rows, format=self.form)
+        if not self.tally.failed:
+            self.journal_path.unlink()
+
+
+class _Done:
+    """The rows that an earlier run has finished, known by number and content; eight bytes each."""
+
+    def __init__(self, journal: Journal, added: Collection[str], error: str, *, retry_errors: bool) -> None:
+        self._marks = array("Q")
+        self.in_order = True
+        last = 0
+        for record in journal.earlier():
+            number = record.pop(ROW, None)
+            if not isinstance(number, int) or number < 1:
+                raise ConfigurationError(
+                    f"{journal.path} is there already and was not written by this command: choose another name."
+                )
+            again = retry_errors and record.get(error) is not None
+            row = {name: value for name, value in record.items() if name not in added}
+            self._marks.extend([0] * (number + 1 - len(self._marks)))
+            self._marks[number] = 0 if again else _mark(row)
+            self.in_order = self.in_order and number == last + 1
+            last = number
+
+    def has(self, number: int, row: Mapping[str, Any]) -> bool:
+        """Return whether this very row is finished."""
+        return number < len(self._marks) and self._marks[number] != 0 and self._marks[number] == _mark(row)
+
+
+def _mark(row: Mapping[str, Any]) -> int:
+    text = json.dumps(row, sort_keys=True, default=str)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) | 1
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """Return a column name for an output that hides no column of the input."""
+    while name in taken:
+        name = f"llm_{name}"
+    return name
+
+
+def _in_order(journal: Path, rows: int | None) -> Iterator[dict[str, Any]]:
+    """Yield the last record of each row by number; only their places are held in memory."""
+    places = array("q")
+    with journal.open("rb") as file:
+        at = 0
+        for line in file:
+            number = json.loads(line)[ROW]
+            places.extend([-1] * (number + 1 - len(places)))
+            places[number] = at
+            at += len(line)
+        for place in islice(places, None if rows is None else rows + 1):
+            if place >= 0:
+                file.seek(place)
+                yield json.loads(file.readline())

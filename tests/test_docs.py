@@ -1,0 +1,254 @@
+"""The documentation runs: README.md, docs/**/*.md and the examples in docstrings.
+
+A page is one program, read from top to bottom in an empty folder:
+
+- ```` ```python ```` blocks run, all in one namespace; top-level `await` works as in a notebook. A ```` ```text ````
+  block that follows with nothing between shows what the block prints.
+- a block whose first line is a comment with a file name (`# triage.py`), or that has `title="messages.csv"` behind
+  its language, is written to that file (Python runs as well).
+- in ```` ```console ```` blocks, lines like `$ llmtasker …` run; the lines below them show what they print. Other
+  commands (`$ make test`, `$ pip install …`) don't run.
+- `…` in what is shown stands for any text.
+- blocks in an HTML comment, which readers don't see, count too: for what a page needs before it starts.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import contextlib
+import doctest
+import importlib
+import inspect
+import io
+import os
+import pkgutil
+import re
+import shlex
+import subprocess
+import sys
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import llmtasker
+
+TOP = Path(__file__).parent.parent
+PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+MODULES = ["llmtasker", *sorted(found.name for found in pkgutil.walk_packages(llmtasker.__path__, "llmtasker."))]
+
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>[\w-]*)(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=indent)```[ \t]*$",
+    re.MULTILINE | re.DOTALL,
+)
+FILE_NAME = re.compile(r"# ([\w./-]+\.py)\s*$")
+TITLE = re.compile(r'title="([^"]+)"')
+COMMAND_LINE = """
+import sys
+sys.path.insert(0, {tests!r})
+import loopback
+loopback.guard()
+sys.path.pop(0)
+sys.argv[0] = "llmtasker"
+from llmtasker.cli import main
+sys.exit(main())
+"""
+
+
+@dataclass(kw_only=True)
+class Block:
+    language: str
+    info: str
+    text: str
+    line: int
+    """Of its first line of text, from 1."""
+    end: int
+    """Where it ends, in characters."""
+    start: int
+
+
+@dataclass(kw_only=True)
+class Page:
+    """A page as a program: what was defined so far, and where."""
+
+    path: Path
+    module: types.ModuleType = field(default_factory=lambda: types.ModuleType("llmtasker_docs"))
+
+    @property
+    def name(self) -> str:
+        return self.path.relative_to(TOP).as_posix() if self.path.is_relative_to(TOP) else self.path.name
+
+    def blocks(self) -> list[Block]:
+        text = self.path.read_text(encoding="utf-8")
+        return [
+            Block(
+                language=match["language"],
+                info=match["info"],
+                text=inspect.cleandoc("\n" + match["text"]) + "\n" if match["indent"] else match["text"],
+                line=text.count("\n", 0, match.start("text")) + 1,
+                start=match.start(),
+                end=match.end(),
+            )
+            for match in FENCE.finditer(text)
+        ]
+
+    def run(self) -> None:
+        source = self.path.read_text(encoding="utf-8")
+        printed: tuple[int, str] | None = None
+        for block in self.blocks():
+            if block.language == "text" and printed and not source[printed[0] : block.start].strip():
+                check(block.text, printed[1], f"{self.name}:{block.line}")
+            printed = None
+            self.save(block)
+            if block.language == "python":
+                printed = (block.end, self.execute(block))
+            elif block.language in {"console", "shell", "bash", "sh"}:
+                self.commands(block)
+
+    def save(self, block: Block) -> None:
+        title = TITLE.search(block.info)
+        comment = FILE_NAME.match(block.text) if block.language == "python" else None
+        if name := (title or comment):
+            path = Path(name[1])
+            assert not path.is_absolute(), f"{self.name}:{block.line}: {path} is not in the page's folder"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text, encoding="utf-8")
+
+    def execute(self, block: Block) -> str:
+        """Run one block with its own line numbers in tracebacks; return what it printed."""
+        code = compile(
+            "\n" * (block.line - 1) + block.text,
+            str(self.path),
+            "exec",
+            ast.PyCF_ALLOW_TOP_LEVEL_AWAIT,
+            dont_inherit=True,
+        )
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            if code.co_flags & inspect.CO_COROUTINE:
+                asyncio.run(types.FunctionType(code, vars(self.module))())
+            else:
+                exec(code, vars(self.module))  # noqa: S102 - running the page is the test
+        return output.getvalue()
+
+    def commands(self, block: Block) -> None:
+        for command, shown, offset in commands(block.text):
+            words = shlex.split(command, comments=True)
+            if words[0] != "llmtasker":
+                continue
+            where = f"{self.name}:{block.line + offset}"
+            program = COMMAND_LINE.format(tests=str(Path(__file__).parent))
+            done = subprocess.run(
+                [sys.executable, "-c", program, *words[1:]],
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                timeout=60,
+                check=False,
+                env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
+            )
+            # A command that is shown with an error is meant to fail.
+            assert done.returncode == 0 or shown, f"{where}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+            if shown:
+                check(shown, done.stdout + done.stderr, where)
+
+
+def commands(text: str) -> Iterator[tuple[str, str, int]]:
+    """The commands of a console block, each with the output shown and its line in the block.
+
+    >>> list(commands("$ llmtasker run \\\\\\n    in.csv\\n3 rows\\n$ make test\\n"))
+    [('llmtasker run  in.csv', '3 rows\\n', 0), ('make test', '', 3)]
+    """
+    starts = [match.start() for match in re.finditer(r"^\$ ", text, re.MULTILINE)]
+    for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
+        whole = re.sub(r"\\\n\s*", " ", text[start + 2 : end])
+        command, _, shown = whole.partition("\n")
+        yield command, shown, text.count("\n", 0, start)
+
+
+def check(shown: str, printed: str, where: str) -> None:
+    """Compare line by line; `…` is any text, on a line of its own any lines; blanks at line ends don't count."""
+    want, have = ("\n".join(line.rstrip() for line in text.strip().splitlines()) for text in (shown, printed))
+    pattern = ".*".join(re.escape(part) for part in want.replace("\n…\n", "\n…").split("…"))
+    assert re.fullmatch(pattern, have, re.DOTALL), f"{where} shows\n\n{want}\n\nbut this was printed:\n\n{have}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(TOP).as_posix())
+def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Page(path=path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, page.module.__name__, page.module)  # where pydantic looks annotations up
+    page.run()
+
+
+@pytest.mark.parametrize("name", [*MODULES, __name__])
+def test_the_examples_in_docstrings_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(name)
+    report = io.StringIO()
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, name):
+        runner.run(test, out=report.write)
+    assert not runner.failures, report.getvalue()
+
+
+def test_the_commands_named_are_there() -> None:
+    """Each `make something` of the documentation and of CI is a target of the Makefile."""
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    pages = [*PAGES, TOP / "CONTRIBUTING.md", *(TOP / name for name in (".ci/run", ".gitlab-ci.yml"))]
+    pages += (TOP / ".github").rglob("*.yml")
+    named = {
+        target
+        for path in pages
+        if path.exists()  # the built wheel is tested without the files of CI
+        for target in re.findall(r"\bmake ([a-z][a-z-]*)\b", path.read_text(encoding="utf-8"))
+    }
+    assert {"demo", "test"} <= named <= targets
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "fits"),
+    [
+        ("3 rows\n", "3 rows  \n", True),
+        ("3 rows in … s\n", "3 rows in 0.12 s\n", True),
+        ("first\n…\nlast\n", "first\n2\n3\nlast\n", True),
+        ("first\n…\nlast\n", "first\nlast\n", True),
+        ("3 rows\n", "4 rows\n", False),
+        ("3 rows\n", "3 rows\nand more\n", False),
+        ("a.c\n", "abc\n", False),
+    ],
+)
+def test_what_is_shown_is_compared(shown: str, printed: str, fits: bool) -> None:
+    if fits:
+        check(shown, printed, "here")
+    else:
+        with pytest.raises(AssertionError, match="here shows"):
+            check(shown, printed, "here")
+
+
+def test_a_block_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runner itself: files, output, `await`, and the page's own line in the traceback of a wrong block."""
+    path = tmp_path / "page.md"
+    path.write_text(
+        "# A page\n\n```python\n# made.py\nx = 1\nprint(x)\n```\n\n```text\n1\n```\n\n"
+        '<!--\n```csv title="in.csv"\na\n```\n-->\n\n'
+        "- item\n\n  ```python\n  import asyncio\n  await asyncio.sleep(0)\n  x += 1\n  ```\n\n"
+        "```python\n\nassert x == 3\n```\n",
+        encoding="utf-8",
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AssertionError) as caught:
+        Page(path=path).run()
+    assert (caught.traceback[-1].lineno, caught.traceback[-1].path) == (27, path)
+    assert Path("made.py").read_text(encoding="utf-8").startswith("# made.py")
+    assert Path("in.csv").read_text(encoding="utf-8") == "a\n"
+
+
+def test_output_that_is_not_as_shown_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("```python\nprint(1)\n```\n\n```text\n2\n```\n", encoding="utf-8")
+    with pytest.raises(AssertionError, match=r"page.md:6 shows\s+2\s+but this was printed:\s+1"):
+        Page(path=path).run()
