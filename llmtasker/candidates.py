@@ -185,18 +185,18 @@ class _Scan:
             raise TooComplexError(f"there are more than {MAX_PIECES} pieces in brackets")
         fence_end = next((end for begin, end in self.fences if begin <= start < end), None)
         in_fence = fence_end is not None
-        flaw = ""
         try:
             value, end = _STRICT.raw_decode(self.text, start)
         except RecursionError:
             raise TooComplexError("brackets are nested too deep") from None
         except json.JSONDecodeError:
-            pass
+            flaw = ""
         except ValueError as error:
             flaw = str(error)
         else:
             if not _MORE_MEMBERS.match(self.text, end):
                 return Piece(start, self.text[start:end], parsed=True, closed=True, fenced=in_fence, value=value)
+            flaw = ""
         region = self.text if fence_end is None else self.text[:fence_end]
         closing = self.closing(region, start, loose=True) or self.closing(region, start)
         # In prose, '[see above]' is no list of strings.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, get_origin
+from typing import Any, Generic, Literal, TypeGuard, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -63,7 +63,7 @@ class Program(Generic[S]):
         self.signature = signature
         self.script = script
         self.asked = mode
-        self.first_mode = first_mode(mode)
+        self.first_mode: Mode = first_mode(mode)
         self.model = _wire(signature, script, reasoning=reasoning)
         self._shape = Shape(signature.output_model.model_json_schema())
         self._wire_names = {wire_name(name, info): name for name, info in signature.output_fields.items()}
@@ -139,7 +139,7 @@ class Program(Generic[S]):
         given = {name: value for name, value in inputs.given.items() if name in self._input_names}
 
         def validate(value: Any) -> tuple[S, str | None]:
-            if not isinstance(value, dict):
+            if not _is_object(value):
                 raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}")
             outputs = {name: value[name] for wire in self._wire_names.items() for name in wire if name in value}
             reasoning = value.get(REASONING) if REASONING in self.model.model_fields else None
@@ -257,6 +257,10 @@ def raise_for_ending(completion: Completion) -> None:
             f"the answer was cut by the token limit after {len(completion.raw):,} characters; raise max_tokens",
             finish_reason="length",
         )
+
+
+def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
 
 
 def _text_or_none(value: Any) -> str | None:

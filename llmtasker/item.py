@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeGuard, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -127,10 +127,9 @@ _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
 
 def _jsonable(value: Any) -> Any:
     """Return any value as JSON values; what has no such form is shown as a short text."""
-    if isinstance(value, dict):
-        columns = cast("dict[Any, Any]", value)
+    if _is_object(value):
         # Column by column, so that one without a JSON form leaves the others as they are.
-        return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in columns.items()}
+        return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in value.items()}
     return _plain(value)
 
 
@@ -149,11 +148,19 @@ def _finite(value: Any) -> Any:
     """Return JSON values with NaN and infinities as text, as Pydantic reads them."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, dict):
-        return {name: _finite(part) for name, part in cast("dict[str, Any]", value).items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in cast("list[Any]", value)]
+    if _is_object(value):
+        return {name: _finite(part) for name, part in value.items()}
+    if _is_array(value):
+        return [_finite(part) for part in value]
     return value
+
+
+def _is_object(value: Any) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
 
 
 def _short(value: Any) -> str:

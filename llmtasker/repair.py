@@ -6,6 +6,7 @@ decides between candidates. What was cut is never completed into a value.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -226,11 +227,8 @@ class _Reader(Generic[T]):
             return mend(piece.text)
         lacking = candidates.open_brackets(piece.text)
         if lacking:
-            try:
+            with contextlib.suppress(ValueError, RecursionError):  # more is wrong than brackets
                 value = candidates.parse(piece.text + lacking)
-            except (ValueError, RecursionError):
-                pass
-            else:
                 if piece.fenced or (_ended(piece.text) and self.shape.nothing_can_follow(value, lacking)):
                     return value, (f"mended JSON: added the missing {lacking!r}",)
         if piece.fenced:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar, overload
+from typing import Generic, TypeVar, cast, overload
 
 from llmtasker.completion import NO_USAGE, Usage
 from llmtasker.errors import ItemError
@@ -33,7 +33,9 @@ class Results(Sequence[Item[T]], Generic[T]):
         return len(self._items)
 
     def __eq__(self, other: object) -> bool:
-        return self._items == other._items if isinstance(other, Results) else NotImplemented
+        if not isinstance(other, Results):
+            return NotImplemented
+        return list(self) == list(cast("Results[object]", other))
 
     __hash__ = None  # type: ignore[assignment]  # a list in all but name
 

@@ -13,7 +13,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import BaseModel, Field, create_model
 from pydantic.fields import FieldInfo
@@ -149,7 +149,7 @@ def answer_text(mode: Mode, name: str, completion: Completion) -> tuple[str, tup
         InvalidOutputError: another function was called, or calls differ, or there is no answer at all.
     """
     text = completion.text or ""
-    calls = completion.tool_calls
+    calls = list(completion.tool_calls)
     if not calls:
         if not text.strip():
             raise InvalidOutputError("the answer is empty")
@@ -234,13 +234,21 @@ def _label(value: Any) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
+def _is_schema(value: Any) -> TypeGuard[dict[str, Any]]:
+    return isinstance(value, dict)
+
+
+def _is_array(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
 def _without_titles(schema: Any) -> Any:
     """Drop the titles that Pydantic makes of field names; a property that is called "title" stays."""
-    if isinstance(schema, list):
+    if _is_array(schema):
         return [_without_titles(part) for part in schema]
-    if not isinstance(schema, dict):
+    if not _is_schema(schema):
         return schema
-    lean = {}
+    lean: dict[str, Any] = {}
     for name, value in schema.items():
         if name in {"properties", "$defs"}:
             lean[name] = {key: _without_titles(part) for key, part in value.items()}
@@ -253,9 +261,7 @@ def _without_titles(schema: Any) -> Any:
 
 def _is_free(schema: Any) -> bool:
     """Return whether a schema says what strict mode can't: free keys, tuples, unique items."""
-    if isinstance(schema, list):
-        return any(map(_is_free, schema))
-    if not isinstance(schema, dict):
+    if not _is_schema(schema):
         return False
     if _NOT_STRICT & schema.keys() or schema.get("additionalProperties") not in (None, False):
         return True
@@ -275,9 +281,9 @@ def _parts(schema: Mapping[str, Any]) -> Sequence[Any]:
 
 def _strict(schema: Any) -> Any:
     """Return the schema as strict mode wants it: every property required, no others allowed, no defaults."""
-    if isinstance(schema, list):
+    if _is_array(schema):
         return [_strict(part) for part in schema]
-    if not isinstance(schema, dict):
+    if not _is_schema(schema):
         return schema
     strict: dict[str, Any] = {}
     for name, value in schema.items():

@@ -8,10 +8,10 @@ Pydantic models derived from it; the output half is what the LLM is asked to fil
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform
+from typing import Any, ClassVar, Literal, Self, TypeGuard, TypeVar, dataclass_transform
 
 import pydantic
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
@@ -163,7 +163,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         >>> Signature.make("Length", instructions="Count.", inputs={"text": str}, outputs={"words": int}).__name__
         'Length'
         """
-        fields = {
+        fields: dict[str, Any] = {
             **{n: t if isinstance(t, tuple) else (t, InputField()) for n, t in (inputs or {"text": str}).items()},
             **{n: t if isinstance(t, tuple) else (t, OutputField()) for n, t in outputs.items()},
         }
@@ -196,9 +196,9 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
         if len(cls.input_fields) == 1:
             (name,) = cls.input_fields
-            if not (isinstance(given, Mapping) and (name in given or wire_name(name, cls.input_fields[name]) in given)):
+            if not (_is_mapping(given) and (name in given or wire_name(name, cls.input_fields[name]) in given)):
                 return {name: given}
-        if isinstance(given, Mapping):
+        if _is_mapping(given):
             return given
         raise InputError(
             f"{cls.__name__} has {len(cls.input_fields)} input fields ({', '.join(cls.input_fields)}); "
@@ -230,6 +230,14 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
 
 
 S = TypeVar("S", bound=Signature)
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
+    return isinstance(value, Mapping)
+
+
+def _is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
+    return isinstance(value, tuple)
 
 
 def as_text(value: object) -> str:
@@ -301,24 +309,31 @@ def _check(cls: type[Signature], sides: Mapping[str, Side], *, abstract: bool) -
 def _half(cls: type[Signature], side: Side) -> type[BaseModel]:
     """Return a plain model of one side's fields, with the field validators that concern this side alone."""
     fields = cls.input_fields if side == "input" else cls.output_fields
-    validators = {
-        name: pydantic.field_validator(*own, mode=found.info.mode)(staticmethod(found.func))
+    validators: dict[str, Any] = {
+        name: _validator(own, found.info.mode)(staticmethod(found.func))
         for name, found in cls.__pydantic_decorators__.field_validators.items()
         if side == "input" and (own := [field for field in found.info.fields if field in fields or field == "*"])
     }
     declared: dict[str, Any] = {name: (info.annotation, info) for name, info in fields.items()}
-    return pydantic.create_model(
+    config = cls.model_config.copy()
+    config.update({"title": None, "extra": "ignore"})
+    made: type[BaseModel] = pydantic.create_model(
         cls.__name__,
-        __config__={**cls.model_config, "title": None, "extra": "ignore"},
+        __config__=config,
         __module__=cls.__module__,
         __validators__=validators,
         **declared,
     )
+    return made
+
+
+def _validator(fields: Sequence[str], mode: Any) -> Callable[[Any], Any]:
+    return pydantic.field_validator(*fields, mode=mode)
 
 
 def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None, name: str | None = None) -> type[S]:
     for name_, declared in fields.items():
-        if not (isinstance(declared, tuple) and len(declared) == 2):
+        if not (_is_tuple(declared) and len(declared) == 2):
             raise SignatureError(
                 f"{cls.__name__}.{name_}: give (type, InputField(...) or OutputField(...)), not {declared!r}."
             )

@@ -292,4 +292,5 @@ class Throttle:
         self._resumed = self._since = now
         if self._meter is not None:
             saved = 0.8 * min(self._refill * waited, self._burst) if waited >= LONG_WAIT else 0.0
-            self._meter.set(saved, self._base, now)
+            # One call may leave at level 0 already.
+            self._meter.set(max(0.0, saved - 1.0), self._base, now)

@@ -19,7 +19,7 @@ from langchain_core.language_models.fake_chat_models import FakeMessagesListChat
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from llmtasker import LLM, InputField, OutputField, Retry, Signature, Task
 from llmtasker.completion import Completion, Head, Message, Request, Settings, ToolCall, Transport, Usage
@@ -72,7 +72,7 @@ class Chat(BaseChatModel):
     says: Any = None
     temperature: float = 0.0
     api_key: SecretStr = SecretStr(KEY)
-    asked: list[tuple[list[BaseMessage], dict[str, Any]]] = []
+    asked: list[tuple[list[BaseMessage], dict[str, Any]]] = Field(default_factory=list)
 
     @property
     def _llm_type(self) -> str:
@@ -140,7 +140,7 @@ def failure(chat: BaseChatModel, asked: Request) -> ItemError:
 
 @pytest.mark.parametrize("kind", [Chat, Awaiting])
 def test_text_travels_both_ways(kind: type[Chat]) -> None:
-    chat = kind(says=AIMessage(content=" Bonjour "), asked=[])
+    chat = kind(says=AIMessage(content=" Bonjour "))
     assert both_ways(chat, request()) == Completion(text=" Bonjour ")
     assert [len(messages) for messages, _ in chat.asked] == [1, 1]
 
@@ -153,7 +153,7 @@ def test_it_is_a_transport_with_nothing_to_close() -> None:
 
 
 def test_settings_become_arguments_only_if_given() -> None:
-    chat = Chat(says=AIMessage(content="a"), asked=[])
+    chat = Chat(says=AIMessage(content="a"))
     transport = LangChainTransport(chat)
     transport.send(request(model=transport.model))
     transport.send(request(model="other", temperature=0.5, stop="END", top_k=3, limits={"max_tokens": 9}))
@@ -171,7 +171,7 @@ def test_a_blocking_call_ends_in_time() -> None:
         return AIMessage(content="late")
 
     with pytest.raises(CallTimeoutError, match=r"within 0\.05 s"):
-        LangChainTransport(Chat(says=hang, asked=[])).send(request(timeout=0.05))
+        LangChainTransport(Chat(says=hang)).send(request(timeout=0.05))
     done.set()
 
 
@@ -183,7 +183,7 @@ def test_chat_models_that_cannot_await_do_not_wait_for_each_other() -> None:
         return AIMessage(content="met")
 
     async def all_at_once() -> list[Completion]:
-        transport = LangChainTransport(Chat(says=meet, asked=[]))
+        transport = LangChainTransport(Chat(says=meet))
         return await asyncio.gather(*(transport.asend(request()) for _ in range(40)))
 
     assert {completion.text for completion in asyncio.run(all_at_once())} == {"met"}
@@ -198,7 +198,7 @@ def test_a_cancelled_wait_leaves_its_thread_in_peace() -> None:
         return AIMessage(content="late")
 
     async def cancel() -> None:
-        task = asyncio.create_task(LangChainTransport(Chat(says=wait, asked=[])).asend(request()))
+        task = asyncio.create_task(LangChainTransport(Chat(says=wait)).asend(request()))
         await asyncio.to_thread(begun.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -222,7 +222,7 @@ def test_tools_are_bound_once_for_a_head() -> None:
             bound.append(tool_choice)
             return super().bind_tools(tools, tool_choice=tool_choice, **kwargs)
 
-    transport = LangChainTransport(Counting(says=ANSWER, asked=[]))
+    transport = LangChainTransport(Counting(says=ANSWER))
     asked = request(TOOLS)
     for _ in range(3):
         completion = transport.send(asked)
@@ -234,7 +234,7 @@ def test_tools_are_bound_once_for_a_head() -> None:
 
 
 def test_tools_reach_the_model_as_they_are_and_nothing_that_it_does_not_name() -> None:
-    chat = Tooled(says=ANSWER, asked=[])
+    chat = Tooled(says=ANSWER)
     both_ways(chat, request(TOOLS))
     assert chat.asked[0][1] == {"tools": TOOLS["tools"], "tool_choice": "any"}
     LangChainTransport(chat).send(request({**TOOLS, "tool_choice": "auto"}))
@@ -253,7 +253,7 @@ def test_parallel_calls_are_turned_off_where_that_is_known() -> None:
         ({"parallel_tool_calls": None}, None),
         ({"parallel_tool_calls": [True]}, False),
     ]:
-        chat = Parallel(says=ANSWER, asked=[], disabled_params=disabled)
+        chat = Parallel(says=ANSWER, disabled_params=disabled)
         LangChainTransport(chat).send(request(TOOLS))
         assert chat.asked[0][1] == {"parallel": sent, "tool_choice": "required"}
 
@@ -266,7 +266,7 @@ def test_a_choice_that_is_not_taken_is_said_in_another_way(taken: set[str], chos
                 raise ValueError(f"no such choice: {tool_choice}")
             return self.bind(choice=tool_choice)
 
-    chat = Picky(says=ANSWER, asked=[])
+    chat = Picky(says=ANSWER)
     LangChainTransport(chat).send(request(TOOLS))
     assert chat.asked[0][1] == {"choice": chosen}
 
@@ -276,7 +276,7 @@ def test_bind_tools_may_take_tools_only() -> None:
         def bind_tools(self, tools: Any) -> Any:  # type: ignore[override]
             return self.bind(tools=tools)
 
-    assert both_ways(Bare(says=ANSWER, asked=[]), request(TOOLS)).tool_calls
+    assert both_ways(Bare(says=ANSWER), request(TOOLS)).tool_calls
 
 
 class NoTools(Chat):
@@ -294,7 +294,7 @@ class NoTools(Chat):
     ],
 )
 def test_what_a_chat_model_lacks_is_learned_without_a_call(chat: type[Chat], schema: Any, fact: str) -> None:
-    made = chat(says=ANSWER, asked=[])
+    made = chat(says=ANSWER)
     # Words of the user are no words of the endpoint, and hide none.
     asked = request(schema, {"role": "user", "content": "tools not supported by this chat model"})
     error = failure(made, asked)
@@ -331,7 +331,7 @@ class OnlySchema(Chat):
     ],
 )
 def test_a_format_is_bound_where_the_chat_model_takes_it(chat: Chat, kinds: set[str]) -> None:
-    chat.says, chat.asked = AIMessage(content="{}"), []
+    chat.says = AIMessage(content="{}")
     for schema in (JSON_SCHEMA, JSON_OBJECT):
         if schema["response_format"]["type"] in kinds:
             LangChainTransport(chat).send(request(schema))
@@ -351,13 +351,13 @@ def test_a_format_is_bound_where_the_chat_model_takes_it(chat: Chat, kinds: set[
     ],
 )
 def test_an_argument_that_the_client_does_not_know_is_learned(name: str, schema: Any, fact: str) -> None:
-    class Any_(Tooled, Named):
+    class Both(Tooled, Named):
         pass
 
     said = TypeError(f"Client.chat() got an unexpected keyword argument '{name}'")
     asked = request(schema, temperature=0.5, limits={"max_tokens": 9})
     dialect = Dialect()
-    assert dialect.learn(asked, failure(Any_(says=said, asked=[]), asked))
+    assert dialect.learn(asked, failure(Both(says=said), asked))
     assert dialect.facts == (fact,)
 
 
@@ -557,7 +557,7 @@ class ModelRateLimitError(Exception):
     pass
 
 
-class ReadTimeout(Exception):
+class ReadTimeoutError(Exception):
     pass
 
 
@@ -607,12 +607,12 @@ ANSWERED = b'{"choices": [{"message": {"content": "half"}, "finish_reason": "len
         (ModelRateLimitError("at once"), RateLimitError, "at once"),
         (caused(ValueError("wrapped"), VendorError("down", status_code=500)), ServerError, "down"),
         (TimeoutError(), CallTimeoutError, "TimeoutError"),
-        (ReadTimeout("https://host?key=abc"), CallTimeoutError, "ReadTimeout"),
+        (ReadTimeoutError("https://host?key=abc"), CallTimeoutError, "ReadTimeoutError"),
         (ConnectionResetError(104, "reset"), NetworkError, "ConnectionResetError"),
         (APIConnectionError("no route to http://ada:pw@host/?k=1 now"), NetworkError, "no route to <url> now"),
         (RuntimeError("Event loop is closed"), NetworkError, "closed"),
         (
-            "é".encode("ascii", "backslashreplace") and UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"),
+            UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"),
             BadRequestError,
             "surrogate",
         ),
@@ -627,19 +627,19 @@ ANSWERED = b'{"choices": [{"message": {"content": "half"}, "finish_reason": "len
     ],
 )
 def test_errors_of_all_vendors_become_ours(error: Exception, kind: type[ItemError], said: str) -> None:
-    found = failure(Chat(says=error, asked=[]), request())
+    found = failure(Chat(says=error), request())
     assert type(found) is kind
     assert said in found.message
 
 
 def test_an_error_tells_how_long_to_wait() -> None:
-    found = failure(Chat(says=VendorError(response=BOTO), asked=[]), request())
+    found = failure(Chat(says=VendorError(response=BOTO)), request())
     assert isinstance(found, RateLimitError)
     assert (found.status, found.retry_after) == (429, 3.0)
 
 
 def test_a_misfit_of_langchain_shows_no_values() -> None:
-    found = failure(Chat(says=misfit(), asked=[]), request())
+    found = failure(Chat(says=misfit()), request())
     assert isinstance(found, BadResponseError)
     assert "tool_calls.0.args" in found.message
     assert "private" not in found.message
@@ -651,12 +651,12 @@ def test_what_is_not_implemented_is_learned(schema: Any, fact: str) -> None:
         pass
 
     asked, dialect = request(schema), Dialect()
-    assert dialect.learn(asked, failure(Partly(says=NotImplementedError(), asked=[]), asked))
+    assert dialect.learn(asked, failure(Partly(says=NotImplementedError()), asked))
     assert dialect.facts == (fact,)
 
 
 def test_an_answer_that_langchain_gave_up_on_is_read() -> None:
-    completion = both_ways(Chat(says=VendorError(response=Response(200, ANSWERED)), asked=[]), request())
+    completion = both_ways(Chat(says=VendorError(response=Response(200, ANSWERED))), request())
     assert completion == Completion(text="half", finish_reason="length")
 
 
@@ -669,7 +669,7 @@ class Inner(BaseModel):
 
 class Placed(Chat):
     endpoint_url: str = "https://ada:pw@host.example:8443/api/?api-key=abc"
-    model_kwargs: dict[str, Any] = {}
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
     max_retries: int = 2
     inner: Any = None
 
@@ -761,7 +761,7 @@ Maker = Callable[..., ChatOpenAI | AzureChatOpenAI]
 
 @pytest.fixture
 def make(server: FaultyServer) -> Iterator[Maker]:
-    """Make chat models of langchain-openai; theirs would leave connections open, so these have http clients to close."""
+    """Make chat models of langchain-openai, with http clients to close: their own would leave connections open."""
     opened: list[tuple[Any, Any]] = []
 
     def make(kind: Any = ChatOpenAI, **fields: Any) -> Any:
@@ -779,7 +779,7 @@ def make(server: FaultyServer) -> Iterator[Maker]:
         portal().call(ahttp.aclose())
 
 
-def task_of(chat: BaseChatModel, *, cache: Any = False, **settings: Any) -> Task[Triage, Triage]:
+def task_of(chat: BaseChatModel, *, cache: Any = False, **settings: Any) -> Task[Triage]:
     llm = LLM.of(chat, cache=cache, retry=Retry(attempts=1, refusals=1))
     return Task(Triage, llm=llm, attempts=1, **settings)
 
@@ -909,11 +909,11 @@ def test_a_chat_model_without_tools_is_asked_for_text() -> None:
 
 
 def test_awaiting_works_in_loops_one_after_the_other() -> None:
-    async def ask(task: Task[Triage, Triage], text: str) -> str | None:
+    async def ask(task: Task[Triage], text: str) -> str | None:
         item = await task.acall(text)
         return item.output and item.output.team
 
-    task = task_of(Awaiting(says=AIMessage(content='{"team": "delivery"}'), asked=[]))
+    task = task_of(Awaiting(says=AIMessage(content='{"team": "delivery"}')))
     assert [asyncio.run(ask(task, text)) for text in "ab"] == ["delivery", "delivery"]
 
 

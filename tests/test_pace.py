@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pace_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
 
@@ -93,6 +93,7 @@ def test_one_row_refused_for_ever_does_not_cost_the_others() -> None:
     assert (run.finished, run.lost, run.refused) == (39, 1, 4)
 
 
+@settings(deadline=None)
 @given(
     rate=st.floats(0.5, 300),
     seconds_saved=st.floats(0.05, 5),

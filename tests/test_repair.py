@@ -121,6 +121,8 @@ def test_two_different_answers_are_flagged() -> None:
         '{"color": "billing", "size": "M"}',
         '{"team": null}',
         '{"team": ["billing", "other"]}',
+        '"{not JSON}"',
+        '```json\n{"team": "billing" "other"\n```',
         '{"team": NaN}',
         '{"team": "bil"}',
         '{"team": "facturation"}',

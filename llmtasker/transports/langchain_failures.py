@@ -154,7 +154,8 @@ def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None
     if is_object(response):  # botocore
         meta = mapping(response.get("ResponseMetadata"))
         code: Any = meta.get("HTTPStatusCode")
-        return (code, _json(response.get("Error")), mapping(meta.get("HTTPHeaders"))) if _is_status(code) else None
+        said = {str(name).lower(): value for name, value in mapping(response.get("Error")).items()}
+        return (code, _json({"error": said}), mapping(meta.get("HTTPHeaders"))) if _is_status(code) else None
     names = ("status_code", "http_status", "status", "code")
     statuses = [getattr(thing, name, None) for thing in (response, error) for name in names]
     statuses += [_STATUS_OF.get(kind.__name__) for kind in type(error).__mro__]
