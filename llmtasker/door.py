@@ -70,6 +70,10 @@ class Door:
         """End a lease."""
         await self._ask("release", key)
 
+    def let_go(self, key: str) -> None:
+        """End a lease without waiting for it, for a caller that is being cancelled."""
+        self._ask("release", key)
+
     def close(self) -> None:
         """Let the thread end when it has done what was asked; the store stays open. The next use starts another."""
         with self._lock:

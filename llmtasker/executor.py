@@ -11,17 +11,19 @@ from typing import Generic, Literal, TypeVar
 from llmtasker.compiler import Answer, AskMode, Program, first_mode
 from llmtasker.completion import NO_USAGE, Completion, Mode, Request, Usage
 from llmtasker.errors import (
+    CallTimeoutError,
     InvalidOutputError,
     ItemError,
     OutputError,
     RateLimitError,
+    ServerError,
     TransientError,
     TruncatedError,
 )
 from llmtasker.item import Item
 from llmtasker.llm import LLM
 from llmtasker.signature import Inputs, S
-from llmtasker.steps import Keep, Look, Send, Steps, Wait
+from llmtasker.steps import Keep, Lease, Look, Release, Send, Steps, Wait
 
 T = TypeVar("T")
 
@@ -98,7 +100,7 @@ class Executor(Generic[S, T]):
         try:
             item = yield from self.look(row)
             if item is None:
-                item = yield from self.settle(row)
+                item = yield from self.finish(row)
             outcome = Outcome(row.spent.completion, item.error if item.attempts else None)
             return item
         finally:
@@ -138,6 +140,21 @@ class Executor(Generic[S, T]):
                 error = type(misfit)(kept, **misfit.details)
         return self.item(seen, error=error, cached=True)
 
+    def claim(self, row: Row) -> Steps[bool]:
+        """Take the right to ask for a row before other processes; what is asked anew on purpose needs none."""
+        return True if self.fresh else (yield Lease(row.request.key))
+
+    def finish(self, row: Row) -> Steps[Item[T]]:
+        """Return the item of a row that is not cached: by asking, or from another process that is asking."""
+        pause = _FIRST_PAUSE
+        while not (yield from self.claim(row)):
+            item = yield from self.look(row)
+            if item is not None:
+                return item
+            yield Wait(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        return (yield from self.settle(row))
+
     def settle(self, row: Row, failed: tuple[Completion, OutputError] | None = None) -> Steps[Item[T]]:
         """Ask until an answer fits, and keep it; each time the LLM is told why the last one did not.
 
@@ -162,6 +179,8 @@ class Executor(Generic[S, T]):
             yield Keep(row.request.key, completion)
             return self.item(row, answer=answer)
         except ItemError as error:
+            if not self.fresh:
+                yield Release(row.request.key)
             return self.item(row, error=error)
 
     def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode) -> Steps[Completion]:
@@ -179,7 +198,7 @@ class Executor(Generic[S, T]):
                     spent.started = self.clock()
                 spent.calls += 1
                 completion: Completion = yield Send(request)
-                ticket.done(completion.usage.total if completion.usage else 0, completion.limits)
+                ticket.done(completion.usage.total if completion.usage else None, completion.limits)
                 spent.answered(completion)
                 return completion
             except TransientError as error:
@@ -187,7 +206,7 @@ class Executor(Generic[S, T]):
                 if isinstance(error, RateLimitError):
                     ticket.refused(error.retry_after)
                 else:
-                    ticket.failed()
+                    ticket.failed(overload=isinstance(error, CallTimeoutError | ServerError))
                 delay = llm.retry.delay(error, failures, self.random, stalled=llm.pace.stalled)
                 if delay is None:
                     raise
@@ -221,6 +240,8 @@ class Executor(Generic[S, T]):
             request=row.request,
         )
 
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for an answer that another process asks for
 
 CHARACTERS_PER_TOKEN = 4
 """A first guess for what a call will use; the pace corrects it by what calls really used."""

@@ -223,6 +223,10 @@ class Grouping(Generic[S, T]):
                     missing[place] = row
                 else:
                     settled(place, item)
+            elsewhere = {}
+            for place, row in list(missing.items()):
+                if not (yield from alone.claim(row)):
+                    elsewhere[place] = missing.pop(place)
             size = len(missing)
             while size > 1 and len(missing) > 1:
                 for group in pack(missing, size, self.program.program.signature.format_input):
@@ -230,6 +234,8 @@ class Grouping(Generic[S, T]):
                 size //= 3
             for place, row in missing.items():
                 settled(place, (yield from alone.settle(row)))
+            for place, row in elsewhere.items():
+                settled(place, (yield from alone.finish(row)))
         finally:
             for place, row in rows.items():
                 if place not in items:

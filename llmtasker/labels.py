@@ -37,11 +37,14 @@ _NONE_FITS = re.compile(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
     r"\b(?:any|aucune?|of the|des|specific)\b[^.!?\n]{0,40}\b(?:categor|label|class|topic|option|theme|etiquette)"
 )
-# 'travel or music' with one of them no label: not decided. In quotes a name is meant as one, and only one exists.
-_UNDECIDED = re.compile(r"[*]*(?:\s*(?:,\s*)?(?:or|ou)\b|/\w)")
-_UNDECIDED_BEFORE = re.compile(r"(?:\b(?:or|ou)\s+(?:\w+\s+){0,2}[*]*|\w/)$")
+# 'travel/music' with one of them no label: not decided. In quotes a name is meant as one, and only one exists.
+_UNDECIDED = re.compile(r"[*]*/\w")
+_UNDECIDED_BEFORE = re.compile(r"\w/$")
 _QUOTED_BEFORE = re.compile(r"[\"'`«“](?:[\w ]+/)?\s*$")
 _SENTENCE = re.compile(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
+
+
+_SHORT = 3  # characters; a shorter part of a label may be anything
 
 
 class LabelError(ValueError):
@@ -91,9 +94,19 @@ class Labels:
         return tables
 
     @cached_property
+    def _parts(self) -> dict[str, Any]:
+        """The parts of labels such as 'science/technology', each with its label; a part of two labels is none."""
+        wholes = {_words(name) for name in self._exact}
+        found: dict[str, list[Any]] = {}
+        for name, value in self._exact.items():
+            for part in {_words(part) for part in name.split("/")} - wholes if "/" in name else ():
+                found.setdefault(part, []).append(value)
+        return {part: values[0] for part, values in found.items() if len(values) == 1 and len(part) > _SHORT}
+
+    @cached_property
     def _mention(self) -> re.Pattern[str]:
         # The longest first: 'card payment' is no mention of 'card'.
-        names = sorted({_words(name) for name in self._exact} - {""}, key=len, reverse=True)
+        names = sorted({*map(_words, self._exact), *self._parts} - {""}, key=len, reverse=True)
         choices = "|".join(re.escape(name).replace(r"\ ", r"[\s_\-]+") for name in names)
         return re.compile(rf"(?<![\w])(?<!\w-)(?:{choices})(?![\w])(?!-\w)") if names else re.compile(r"(?!)")
 
@@ -138,7 +151,7 @@ class Labels:
         folded = "\n".join(_without_accents(line) for line in text.splitlines())
         if _NONE_FITS.search(folded):
             raise LabelError("it says that no label fits")
-        named: dict[str, str] = {}
+        named: dict[str, Any] = {}
         in_passing: set[str] = set()
         denied = False
         for sentence in _SENTENCE.split(folded):
@@ -147,15 +160,17 @@ class Labels:
                 if _is_everyday(name) and not _stands_alone(match):
                     in_passing.add(name)
                     continue
-                named[name] = match[0]
+                named.setdefault(name, self._parts.get(name))
                 denied = denied or _is_denied(match)
         return self._only(named, in_passing, denied=denied)
 
-    def _only(self, named: dict[str, str], in_passing: set[str], *, denied: bool) -> Any:
+    def _only(self, named: dict[str, Any], in_passing: set[str], *, denied: bool) -> Any:
         if not named:
             raise LabelError("it names no label")
-        name, *others = named
-        values = self._by_level[-1][name]
+        # Beside its whole label, or the other part of it, a part says nothing more.
+        wholes = [value for name in named if name not in self._parts for value in self._by_level[-1][name]]
+        name, *others = [name for i, name in enumerate(named) if not _repeats(named, i, wholes)]
+        values = [self._parts[name]] if name in self._parts else self._by_level[-1][name]
         if _is_everyday(name):
             others += in_passing - {name}
         if others or len(values) > 1:
@@ -163,6 +178,11 @@ class Labels:
         if denied:
             raise LabelError(f"it names {name!r}, but not as the answer")
         return values[0]
+
+
+def _repeats(named: dict[str, Any], place: int, wholes: list[Any]) -> bool:
+    values = list(named.values())
+    return values[place] is not None and (values[place] in wholes or values[place] in values[:place])
 
 
 def _is_everyday(name: str) -> bool:

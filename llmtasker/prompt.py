@@ -56,6 +56,8 @@ class Prompt:
             raise ConfigurationError(f"variables: {min(taken)!r} already has a meaning in the instructions.")
         template = Template.parse(signature.instructions, {*signature.input_fields, *RESERVED, *self.variables})
         role = self.examples_role or ("system" if "examples" in template.names else "turns")
+        if role == "user" and self.input_role == "system":
+            role = "system"  # there is no user message
         aside = ""
         if role == "system" and examples and "examples" not in template.names:
             if self.input_role == "user" and signature.input_fields.keys() & set(template.names):

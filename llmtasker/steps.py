@@ -21,6 +21,8 @@ from llmtasker.store import Guard, Store
 
 R = TypeVar("R")
 
+LEASE = 600.0  # seconds; of a process that is gone, a lease ends at once
+
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -38,6 +40,20 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
+class Lease:
+    """Take the right to ask for a key, before other processes; sent back: False if another has it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Give the right to ask for a key back; Keep does so as well."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Wait for some seconds, or until a future is done; sent back: the future's result."""
 
@@ -51,75 +67,127 @@ class Send:
     request: Request
 
 
-Step = Look | Keep | Wait | Send
+Step = Look | Keep | Lease | Release | Wait | Send
 Steps = Generator[Step, Any, R]
+
+
+DiskStep = Look | Keep | Lease | Release
+
+
+class _Disk:
+    """Does the steps that concern a store, in this thread; without a store, everything is a miss."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._guard = None if store is None else Guard(store)
+        self._held: set[str] = set()
+
+    def do(self, step: DiskStep) -> Any:
+        if self._guard is None:
+            return True if isinstance(step, Lease) else None
+        if isinstance(step, Look):
+            return _completion(self._guard.get(step.key))
+        if isinstance(step, Lease):
+            (taken,) = self._guard.lease_many([step.key], seconds=LEASE)
+            self._held.update([step.key] if taken else ())
+            return taken
+        if isinstance(step, Keep):
+            self._held.discard(step.key)
+            self._guard.put(step.key, step.completion.to_json())
+        elif step.key in self._held:
+            self._held.discard(step.key)
+            self._guard.release_many([step.key])
+        return None
+
+    def leave(self) -> None:
+        """Give back what a generator that was left in the middle still holds."""
+        if self._guard is not None and self._held:
+            self._guard.release_many(list(self._held))
+
+
+class _AwaitedDisk:
+    """Does the steps that concern a store, in the store's own thread."""
+
+    def __init__(self, store: Store | None) -> None:
+        self._door = None if store is None else door(store)
+        self._held: set[str] = set()
+
+    async def do(self, step: DiskStep) -> Any:
+        if self._door is None:
+            return True if isinstance(step, Lease) else None
+        if isinstance(step, Look):
+            return _completion(await self._door.get(step.key))
+        if isinstance(step, Lease):
+            taken = await self._door.lease(step.key, seconds=LEASE)
+            self._held.update([step.key] if taken else ())
+            return taken
+        if isinstance(step, Keep):
+            self._held.discard(step.key)
+            await self._door.put(step.key, step.completion.to_json())
+        elif step.key in self._held:
+            self._held.discard(step.key)
+            await self._door.release(step.key)
+        return None
+
+    def leave(self) -> None:
+        if self._door is not None:
+            for key in self._held:
+                self._door.let_go(key)
 
 
 def run_blocking(
     steps: Steps[R], transport: Transport, store: Store | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
     """Drive a generator of steps in this thread and return its result."""
-    guard = None if store is None else Guard(store)
+    disk = _Disk(store)
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
         while True:
             step = advance(came)
             advance = steps.send
-            if type(step) is Send:
+            if isinstance(step, Send):
                 try:
                     came = transport.send(step.request)
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
                     advance, came = steps.throw, _as_item_error(error)
-            elif type(step) is Wait:
+            elif isinstance(step, Wait):
                 came = step.hold.result() if isinstance(step.hold, Future) else sleep(step.hold)
-            elif type(step) is Look:
-                came = _completion(guard.get(step.key)) if guard else None
-            elif type(step) is Keep:
-                came = None
-                if guard:
-                    guard.put(step.key, step.completion.to_json())
+            else:
+                came = disk.do(step)
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
+        disk.leave()
 
 
 async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | None) -> R:
     """Drive a generator of steps in the running event loop and return its result."""
-    disk = None if store is None else door(store)
+    disk = _AwaitedDisk(store)
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
         while True:
             step = advance(came)
             advance = steps.send
-            if type(step) is Send:
+            if isinstance(step, Send):
                 try:
                     async with asyncio.timeout(step.request.settings.timeout):
                         came = await transport.asend(step.request)
-                except TimeoutError:
-                    late = CallTimeoutError(f"no whole answer came within {step.request.settings.timeout:g} s")
-                    advance, came = steps.throw, late
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
-                    advance, came = steps.throw, _as_item_error(error)
-            elif type(step) is Wait:
-                waiting = (
-                    asyncio.sleep(step.hold) if isinstance(step.hold, float | int) else asyncio.wrap_future(step.hold)
-                )
-                came = await waiting
-            elif type(step) is Look:
-                came = _completion(await disk.get(step.key)) if disk else None
-            elif type(step) is Keep:
-                came = None
-                if disk:
-                    await disk.put(step.key, step.completion.to_json())
+                    advance, came = steps.throw, _as_item_error(error, step.request)
+            elif isinstance(step, Wait):
+                hold = step.hold
+                came = await (asyncio.wrap_future(hold) if isinstance(hold, Future) else asyncio.sleep(hold))
+            else:
+                came = await disk.do(step)
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
+        disk.leave()
 
 
 def _completion(text: str | None) -> Completion | None:
@@ -129,7 +197,9 @@ def _completion(text: str | None) -> Completion | None:
         return None  # written by something else: a miss, and soon written anew
 
 
-def _as_item_error(error: Exception) -> ItemError:
+def _as_item_error(error: Exception, request: Request | None = None) -> ItemError:
     if isinstance(error, ItemError):
         return error
+    if isinstance(error, TimeoutError) and request is not None:
+        return CallTimeoutError(f"no whole answer came within {request.settings.timeout:g} s")
     return CallError(f"the transport failed: {type(error).__name__}: {snippet(error)}")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import loopback
 import pytest
+from hypothesis import HealthCheck, settings
 
 OUTSIDE = ("LLMTASKER_", "OPENAI_", "AZURE_", "OLLAMA_", "LANGCHAIN_", "LANGSMITH_")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -17,6 +18,11 @@ def pytest_configure() -> None:
         if name.startswith(OUTSIDE) or name.lower() in PROXIES:
             del os.environ[name]
     loopback.guard()
+    # How busy the machine is proves nothing; and where CI is, a run finds the same as the run before.
+    settings.register_profile(
+        "llmtasker", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
+    )
+    settings.load_profile("llmtasker")
 
 
 @pytest.fixture(autouse=True)

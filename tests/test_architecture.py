@@ -53,7 +53,7 @@ VENDORS: dict[str, set[str]] = {
     "openai": {"transports.openai"},
     "openpyxl": {"records.excel"},
     "pyarrow": {"records.parquet"},
-    "rich": {"cli"},
+    "rich": {"demo.show"},
     "tqdm": {"progress"},
     "typer": {"cli"},
     "yarl": {"transports.line"},

@@ -39,6 +39,8 @@ TEAMS = Labels(["billing", "delivery", "Réclamation", "card payment", "card", "
         ("**delivery**\nThe parcel is late.", "delivery"),
         ('It is "delivery" or "transport".', "delivery"),
         ('It falls under "delivery/transport".', "delivery"),
+        ("It is about delivery or transport.", "delivery"),
+        ("It is about transport or delivery.", "delivery"),
     ],
 )
 def test_the_label_that_is_meant(text: str, label: str) -> None:
@@ -73,8 +75,7 @@ def test_the_label_that_is_meant(text: str, label: str) -> None:
         "billing, not delivery",
         "billing et delivery",
         "billing/delivery",
-        "It is about delivery or transport.",
-        "It is about transport or delivery.",
+        "It is about delivery/transport.",
         "None of the given categories fits. It mentions a card.",
         "Aucune des catégories ne convient, peut-être delivery.",
         "It is about some other thing.",
@@ -107,6 +108,32 @@ def test_unusual_labels(labels: list[Any], text: str, label: Any) -> None:
     found = Labels(labels).find(text)
     assert found == label
     assert type(found) is type(label)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("It is about technology.", "science/technology"),
+        ("This is science, and technology too.", "science/technology"),
+        ("science/technology, that is: technology", "science/technology"),
+        ("Il s'agit de sport.", "sport"),
+    ],
+)
+def test_a_part_of_a_label_with_a_slash_names_it(text: str, label: str) -> None:
+    assert Labels(["science/technology", "arts/culture", "sport"]).find(text) == label
+
+
+@pytest.mark.parametrize(
+    "text", ["It is about technology and sport.", "It is not technology.", "culture of technology"]
+)
+def test_a_part_of_a_label_does_not_outdo_another_label(text: str) -> None:
+    with pytest.raises(LabelError):
+        Labels(["science/technology", "arts/culture", "sport"]).find(text)
+
+
+def test_a_part_of_two_labels_names_neither() -> None:
+    with pytest.raises(LabelError):
+        Labels(["card/payment", "card/delivery"]).find("It is about a card.")
 
 
 @pytest.mark.parametrize(

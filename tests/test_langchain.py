@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.language_models import BaseChatModel
-from langchain_core.language_models.fake_chat_models import FakeMessagesListChatModel, GenericFakeChatModel
+from langchain_core.language_models.fake_chat_models import (
+    FakeListChatModel,
+    FakeMessagesListChatModel,
+    GenericFakeChatModel,
+)
 from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 from langchain_openai import AzureChatOpenAI, ChatOpenAI
@@ -608,7 +613,14 @@ ANSWERED = b'{"choices": [{"message": {"content": "half"}, "finish_reason": "len
         (caused(ValueError("wrapped"), VendorError("down", status_code=500)), ServerError, "down"),
         (TimeoutError(), CallTimeoutError, "TimeoutError"),
         (ReadTimeoutError("https://host?key=abc"), CallTimeoutError, "ReadTimeoutError"),
-        (ConnectionResetError(104, "reset"), NetworkError, "ConnectionResetError"),
+        (ConnectionResetError(104, "reset"), NetworkError, "ConnectionResetError: reset"),
+        (
+            VendorError(
+                response=Response(400, b'{"error":{"message":"see https://x.example/k","code":"content_filter"}}')
+            ),
+            FilteredError,
+            "see <url>",
+        ),
         (APIConnectionError("no route to http://ada:pw@host/?k=1 now"), NetworkError, "no route to <url> now"),
         (RuntimeError("Event loop is closed"), NetworkError, "closed"),
         (
@@ -663,6 +675,10 @@ def test_an_answer_that_langchain_gave_up_on_is_read() -> None:
 # ── which endpoint it is ──
 
 
+class Level(Enum):
+    HIGH = 3
+
+
 class Inner(BaseModel):
     level: int = 1
 
@@ -689,6 +705,7 @@ def endpoint(**fields: Any) -> str:
         {"inner": {1, 2}},
         {"inner": (1, None)},
         {"inner": int},
+        {"inner": Level.HIGH},
         {"inner": st},
     ],
 )
@@ -722,8 +739,7 @@ def test_the_endpoint_is_the_same_in_another_process() -> None:
         "from langchain_core.language_models.fake_chat_models import FakeListChatModel as F\n"
         "from llmtasker.transports.langchain import LangChainTransport as T\nprint(T(F(responses=['a'])).endpoint)"
     )
-    runs = {subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout for _ in range(2)}
-    assert len(runs) == 1
+    assert python(code).stdout.strip() == LangChainTransport(FakeListChatModel(responses=["a"])).endpoint
 
 
 def azure(deployment: str | None, **more: Any) -> AzureChatOpenAI:

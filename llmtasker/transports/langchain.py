@@ -59,7 +59,8 @@ class LangChainTransport:
         self.model = model_of(chat)
         self.endpoint = endpoint_of(chat)
         self._chat = chat
-        self._awaits = any(getattr(type(chat), n) is not getattr(BaseChatModel, n) for n in ("_agenerate", "_astream"))
+        maker = next(kind for kind in type(chat).__mro__ if "_agenerate" in vars(kind))
+        self._awaits = maker.__module__ != BaseChatModel.__module__
         self._prepared: dict[int, _Prepared] = {}
 
     def send(self, request: Request) -> Completion:
@@ -88,7 +89,8 @@ class LangChainTransport:
         context = contextvars.copy_context()  # where LangChain keeps callbacks and tracing
 
         def work() -> None:
-            future.set_running_or_notify_cancel()
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(context.run(self._ask, request))
             except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for

@@ -68,8 +68,11 @@ def recovered(error: Exception, request: Request, chat: BaseModel) -> Completion
     raise CallError(f"the chat model failed: {type(error).__name__}: {_words(error, hide)}") from None
 
 
+_URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>\\)]*")
+
+
 class _Hide:
-    """Takes the secrets of a chat model, and all URLs, out of a text."""
+    """Takes the secrets of a chat model, and all URLs, out of a text; JSON stays JSON."""
 
     def __init__(self, chat: BaseModel) -> None:
         found = [_revealed(name, value) for name, value in vars(chat).items()]
@@ -78,7 +81,7 @@ class _Hide:
     def __call__(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, "***")
-        return hide_keys(re.sub(r"\S*://\S*", "<url>", text))
+        return _URL.sub("<url>", text)
 
 
 _SECRET_LENGTH = 8  # a shorter one is a placeholder, and may stand in any word
@@ -144,8 +147,8 @@ def _words(error: BaseException, hide: _Hide) -> str:
     if isinstance(error, ValidationError):
         found = error.errors(include_url=False, include_input=False, include_context=False)
         return snippet("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found))
-    text = error.args[0] if error.args else ""
-    return snippet(hide(text[:2_000])) if isinstance(text, str) else "it does not say why"
+    text = next((text for text in error.args if isinstance(text, str)), "")
+    return snippet(hide_keys(hide(text[:2_000]))) or "it does not say why"
 
 
 def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None:

@@ -1,11 +1,16 @@
 """The only file that imports openai: requests travel through its clients, with its auth, Azure and proxy handling."""
 
+# pyright: reportPrivateUsage=false
+# What the SDK has no public name for is read in a few places; tests pin each.
+
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from ssl import SSLContext
@@ -182,6 +187,7 @@ class _PerLoop(Generic[C]):
 
     def __init__(self) -> None:
         self._open: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[None]]] = {}
+        _per_loop.add(self)
 
     def get(self, loop: asyncio.AbstractEventLoop) -> C | None:
         found = self._open.get(loop)
@@ -209,6 +215,24 @@ class _PerLoop(Generic[C]):
         for loop, (_, keeper) in list(self._open.items()):
             if not loop.is_closed():
                 asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
+
+    def after_fork(self) -> None:
+        """Leave what is open to the parent: closing it here would take it out of the parent's event loop as well."""
+        for opened in self._open.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened))
+        self._open = {}
+
+
+_per_loop: weakref.WeakSet[_PerLoop[Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for each in list(_per_loop):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _read(response: httpx2.Response) -> Completion:
@@ -287,14 +311,14 @@ def _async_twin(client: AnyClient, http_client: httpx2.AsyncClient) -> openai.As
         "default_query": client._custom_query,  # noqa: SLF001
         "http_client": http_client,
     }
-    key = _refreshed(client)
+    key = client.api_key if client._api_key_provider is None else _in_a_thread(client._api_key_provider)  # noqa: SLF001
     if not isinstance(client, openai.AzureOpenAI):
         return openai.AsyncOpenAI(api_key=key, **shared)
     return openai.AsyncAzureOpenAI(
         api_key=key,
         api_version=client._api_version,  # noqa: SLF001
         azure_ad_token=client._azure_ad_token,  # noqa: SLF001
-        azure_ad_token_provider=client._azure_ad_token_provider,  # noqa: SLF001
+        azure_ad_token_provider=_in_a_thread(tokens) if (tokens := client._azure_ad_token_provider) else None,  # noqa: SLF001
         **shared,
     )
 
@@ -309,7 +333,7 @@ class _Witness(httpx2.AsyncBaseTransport):
         return httpx2.Response(200, json={})
 
 
-async def _form(client: AnyClient, path: str, timeout: float) -> Form:
+async def _form(client: AnyClient, path: str, timeout: float) -> Form:  # noqa: ASYNC109 - nothing is waited for
     """Return what a client sends with each call to a path: its twin makes one, and nothing leaves."""
     witness = _Witness()
     async with httpx2.AsyncClient(transport=witness) as http_client:
@@ -332,16 +356,13 @@ async def _form(client: AnyClient, path: str, timeout: float) -> Form:
     )
 
 
-def _refreshed(client: openai.OpenAI) -> Any:
-    """Return the client's key, or an async function that asks its key provider."""
-    provider = client._api_key_provider  # noqa: SLF001
-    if provider is None:
-        return client.api_key
+def _in_a_thread(provider: Callable[[], str]) -> Callable[[], Awaitable[str]]:
+    """Return the async form of a function that may take its time to fetch a key."""
 
-    async def key() -> str:
+    async def fetch() -> str:
         return await asyncio.to_thread(provider)
 
-    return key
+    return fetch
 
 
 def endpoint_of(client: AnyClient) -> str:

@@ -7,7 +7,6 @@ import datetime
 import enum
 import json
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,6 +20,7 @@ from pydantic import BaseModel, Field, model_validator
 from llmtasker import (
     LLM,
     AuthenticationError,
+    Completion,
     ContextLengthError,
     InputField,
     InvalidOutputError,
@@ -30,10 +30,12 @@ from llmtasker import (
     NotRunError,
     OutputError,
     OutputField,
+    Request,
     Results,
     Retry,
     Signature,
     Task,
+    Transport,
     TruncatedError,
     Usage,
 )
@@ -134,6 +136,7 @@ def test_a_grammar_gives_valid_records_in_one_call(server: LlamaServer, make_llm
         bool,
         Annotated[int, Field(ge=-5, le=37)],
         Annotated[str, Field(min_length=3, max_length=8)],
+        Annotated[str, Field(pattern="^[A-Z]{3}-[0-9]{2,4}$")],
         Annotated[list[Literal["a", "b"]], Field(min_length=2, max_length=3)],
         tuple[Literal["a"], Annotated[int, Field(ge=0, le=3)]],
         dict[str, Annotated[int, Field(ge=0, le=3)]],
@@ -156,17 +159,18 @@ def test_types_that_the_grammar_can_say_come_right(
 
 
 @pytest.mark.parametrize("mode", HELD)
-def test_what_the_grammar_leaves_out_is_checked_here(server: LlamaServer, make_llm: MakeLLM, mode: Any) -> None:
-    # llama.cpp passes over patterns and the bounds of floats.
-    signature = Signature.make(
-        "Code",
-        instructions="Find the code.",
-        outputs={"code": (Annotated[str, Field(pattern="^[A-Z]{3}[0-9]{3}$")], OutputField())},
-    )
+@pytest.mark.parametrize(
+    "kind", [Annotated[str, Field(pattern=r"^\d{3}$")], Annotated[float, Field(ge=0, le=1)]], ids=str
+)
+def test_what_the_grammar_leaves_out_is_checked_here(
+    server: LlamaServer, make_llm: MakeLLM, mode: Any, kind: Any
+) -> None:
+    # llama.cpp passes over patterns with escapes, and over the bounds of floats.
+    signature = Signature.make("Code", instructions="Find it.", outputs={"code": (kind, OutputField())})
     item = Task(signature, llm=make_llm(server), mode=mode, attempts=2)("x")
     assert isinstance(item.error, InvalidOutputError)
     assert item.attempts == 2
-    assert "code" in item.error.message
+    assert "code: " in item.error.message
 
 
 @pytest.mark.parametrize("mode", ["json", "text", "plain"])
@@ -178,7 +182,47 @@ def test_without_a_grammar_the_answer_is_valid_or_an_error_says_why(
     for item in items:
         assert item.ok == (item.output is not None)
         assert item.ok or isinstance(item.error, OutputError)
-        assert item.raw
+        assert item.raw is not None
+
+
+@pytest.mark.parametrize("urgency", [3, 9])
+def test_a_fenced_answer_is_read_in_text_mode(server: LlamaServer, make_llm: MakeLLM, urgency: int) -> None:
+    answer = f'Sure, here it is:\n```json\n{{"team": "Réclamation", "urgency": {urgency}}}\n```'
+    llm = make_llm(server, extra_body={"grammar": f"root ::= {json.dumps(answer, ensure_ascii=False)}"})
+    item = Task(Triage, llm=llm, mode="text", examples=EXAMPLES)("Hello")
+    assert item.raw == answer
+    if urgency == 3:
+        assert item.output == Triage(message="Hello", team="réclamation", urgency=3)
+        assert item.attempts == 1
+        assert item.repaired
+    else:
+        assert isinstance(item.error, InvalidOutputError)
+        assert item.attempts == 3
+
+
+@pytest.mark.parametrize(
+    ("refused", "words"),
+    [
+        ("message.role == 'tool'", "Unexpected role: tool"),
+        ("message.role == 'tool'", "Conversation roles must alternate user/assistant/user/assistant/..."),
+        ("message.tool_calls", "Functions have no place here"),
+    ],
+)
+def test_a_chat_template_without_calls_is_learned_once(
+    model: Path, make_llm: MakeLLM, refused: str, words: str
+) -> None:
+    template = (
+        f"{{% for message in messages %}}{{% if {refused} %}}{{{{ raise_exception('{words}') }}}}{{% endif %}}"
+        "{{ '<|im_start|>' + message.role + '\n' + (message.content or '') + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    with LlamaServer(model, template=template) as server:
+        llm = make_llm(server)
+        task = Task(Triage, llm=llm, examples=EXAMPLES)
+        items = [task(row) for row in asking(3)]
+        assert all(item.ok for item in items)
+        assert llm.dialect.facts == ("no tools mode",)
+        assert [item.attempts for item in items] == [2, 1, 1]
 
 
 def test_the_required_function_is_called_and_nothing_else_said(server: LlamaServer, make_llm: MakeLLM) -> None:
@@ -234,39 +278,72 @@ def test_examples_stand_in_the_prompt_in_the_form_of_a_call(server: LlamaServer,
 # ── re-asks ──
 
 
-def rejecting(times: int) -> type[Triage]:
-    """Return a signature that rejects the first answers, whatever they are."""
-    left = [times]
+class Counted:
+    """A transport that keeps the requests which another one sends."""
+
+    def __init__(self, inner: Transport) -> None:
+        self.inner = inner
+        self.endpoint = inner.endpoint
+        self.requests: list[Request] = []
+
+    def send(self, request: Request) -> Completion:
+        self.requests.append(request)
+        return self.inner.send(request)
+
+    async def asend(self, request: Request) -> Completion:
+        self.requests.append(request)
+        return await self.inner.asend(request)
+
+    def close(self) -> None:
+        self.inner.close()
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+@pytest.fixture
+def counted(server: LlamaServer, make_llm: MakeLLM) -> Counted:
+    return Counted(make_llm(server).transport)
+
+
+def picky(counted: Counted, rejected: int, mode: Any, attempts: int = 3) -> Task[Triage]:
+    """Return a task that rejects so many answers, whatever they are."""
 
     class Picky(Triage):
         @model_validator(mode="after")
         def is_right(self) -> Self:
-            if left[0] > 0:
-                left[0] -= 1
+            if len(counted.requests) <= rejected:
                 raise ValueError("the team is wrong for « é😀{x} »")
             return self
 
-    return Picky
+    llm = LLM("tiny-random", transport=counted, temperature=0, seed=1, max_tokens=400, cache=False)
+    return Task(Picky, llm=llm, mode=mode, attempts=attempts)
 
 
 @pytest.mark.parametrize("mode", HELD)
-@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("rejected", [1, 2])
 def test_the_conversation_goes_on_until_the_answer_fits(
-    server: LlamaServer, make_llm: MakeLLM, mode: Any, times: int
+    server: LlamaServer, counted: Counted, mode: Any, rejected: int
 ) -> None:
     since = counting(server)
-    item = Task(rejecting(times), llm=make_llm(server), mode=mode, examples=EXAMPLES[:0])("Où ?").raise_for_error()
-    assert item.attempts == times + 1
+    item = picky(counted, rejected, mode)("Où ?").raise_for_error()
+    assert item.attempts == len(counted.requests) == rejected + 1
     assert since() == (item.usage.input, item.usage.output)
+    for request in counted.requests[1:]:
+        # What was asked, what was answered and why it does not fit: the last failure only.
+        _, _, rest = server.prompt(request.body).partition("Où ?")
+        _, answer, rest = rest.partition('"urgency"')
+        assert answer
+        assert rest.count("the team is wrong for « é😀{x} »") == 1
 
 
 @pytest.mark.parametrize("mode", HELD)
-def test_a_reask_gives_up_after_the_attempts(server: LlamaServer, make_llm: MakeLLM, mode: Any) -> None:
+def test_a_reask_gives_up_after_the_attempts(server: LlamaServer, counted: Counted, mode: Any) -> None:
     since = counting(server)
-    item = Task(rejecting(99), llm=make_llm(server), mode=mode, attempts=2)("Où ?")
+    item = picky(counted, 99, mode, attempts=2)("Où ?")
     assert isinstance(item.error, InvalidOutputError)
     assert "the team is wrong" in item.error.message
-    assert item.attempts == 2
+    assert item.attempts == len(counted.requests) == 2
     assert since() == (item.usage.input, item.usage.output)
 
 
@@ -307,21 +384,22 @@ def test_only_cut_rows_are_asked_again_with_more_tokens(
 
 def test_a_call_that_is_cut_in_its_arguments_is_no_answer(server: LlamaServer, make_llm: MakeLLM) -> None:
     whole = Task(Triage, llm=make_llm(server), mode="tools")("Hello")
-    errors = []
-    for max_tokens in range(1, whole.usage.output):
+    assert whole.ok
+    # The last token ends the turn; the one before it closes the call.
+    for max_tokens in range(1, whole.usage.output - 1, 4):
         item = Task(Triage, llm=make_llm(server, max_tokens=max_tokens), mode="tools")("Hello")
-        errors.append(type(item.error))
-    assert set(errors) == {TruncatedError}
+        assert isinstance(item.error, TruncatedError)
+        assert (item.attempts, item.usage.output) == (1, max_tokens)
 
 
-def test_an_input_longer_than_the_context_fails_alone_in_one_call(server: LlamaServer, make_llm: MakeLLM) -> None:
-    items = Task(Triage, llm=make_llm(server)).run(["before", "x" * CONTEXT, "after"])
+def test_an_input_longer_than_the_context_fails_alone_in_one_call(counted: Counted) -> None:
+    items = Task(Triage, llm=LLM("tiny-random", transport=counted, cache=False)).run(["before", "x" * CONTEXT, "after"])
     assert [item.ok for item in items] == [True, False, True]
     error = items[1].error
     assert isinstance(error, ContextLengthError)
     assert error.status == 400
-    assert items[1].attempts == 1
-    assert items[1].usage == Usage()
+    assert (items[1].attempts, items[1].usage) == (1, Usage())
+    assert len(counted.requests) == 3
 
 
 # ── cache ──
@@ -369,24 +447,21 @@ def test_more_in_flight_than_slots_are_all_answered_in_order(server: LlamaServer
 
 
 def test_loops_and_threads_share_an_llm(server: LlamaServer, make_llm: MakeLLM) -> None:
-    rows = asking(8)
     task = Task(Triage, llm=make_llm(server))
+    rows = {name: [f"{name} {row}" for row in asking(8)] for name in ("thread", "loop", "again")}
     came: dict[str, Results[Triage]] = {}
 
     def in_thread() -> None:
-        came["thread"] = task.run(rows, concurrency=8, fresh=True)
-
-    async def in_loop() -> Results[Triage]:
-        return await task.arun(rows, concurrency=8, fresh=True)
+        came["thread"] = task.run(rows["thread"], concurrency=8)
 
     thread = threading.Thread(target=in_thread)
     thread.start()
-    came["loop"] = asyncio.run(in_loop())
-    came["again"] = asyncio.run(in_loop())
+    for name in ("loop", "again"):
+        came[name] = asyncio.run(task.arun(rows[name], concurrency=8))
     thread.join(20)
-    assert set(came) == {"thread", "loop", "again"}
-    for items in came.values():
-        check_order(items, rows)
+    assert came.keys() == rows.keys()
+    for name, items in came.items():
+        check_order(items, rows[name])
 
 
 def test_run_works_inside_a_running_loop(server: LlamaServer, make_llm: MakeLLM) -> None:
@@ -431,9 +506,10 @@ def test_classification(server: LlamaServer, make_llm: MakeLLM) -> None:
 
 
 def test_a_text_of_an_instruction_is_the_whole_answer(server: LlamaServer, make_llm: MakeLLM) -> None:
-    item = Instruction("Résume le texte.", llm=make_llm(server, stop=["]"]))("Un texte.").raise_for_error()
-    assert isinstance(item.output, str)
-    assert item.output == (item.raw or "").strip()
+    llm = make_llm(server, extra_body={"grammar": "root ::= [a-zé]{3,9}"})
+    item = Instruction(llm=llm, instructions="Résume le texte.")("Un texte.").raise_for_error()
+    assert item.raw
+    assert item.output == item.raw.strip()
 
 
 # ── failures ──
@@ -459,27 +535,30 @@ def test_a_wrong_path_is_not_found(server: LlamaServer) -> None:
 
 def test_a_server_that_dies_costs_only_what_was_not_answered(model: Path, make_llm: MakeLLM, tmp_path: Path) -> None:
     rows = asking(40)
+    answers_until_death = [5]
+    servers: list[LlamaServer] = []
 
-    def run(server: LlamaServer, *, kill_after: int | None = None) -> list[Item[Triage]]:
+    class Deadly(Triage):
+        @model_validator(mode="after")
+        def counts(self) -> Self:
+            answers_until_death[0] -= 1
+            if not answers_until_death[0]:
+                servers[0].kill()
+            return self
+
+    def run(server: LlamaServer) -> Results[Triage]:
+        servers.append(server)
         retry = Retry(attempts=2, backoff=0.01, cap=0.01)
-        task = Task(Triage, llm=make_llm(server, cache=tmp_path, retry=retry))
-        items = []
-        for item in task.stream(rows, concurrency=8, ordered=True):
-            items.append(item)
-            if len(items) == kill_after:
-                server.kill()
-        return items
+        return Task(Deadly, llm=make_llm(server, cache=tmp_path, retry=retry)).run(rows, concurrency=2 * SLOTS)
 
     with LlamaServer(model) as server:
-        port = server.port
-        started = time.monotonic()
-        items = in_time(lambda: run(server, kill_after=5))
-        assert time.monotonic() - started < 15
-    answered = [item for item in items if item.ok]
-    assert 5 <= len(answered) < len(rows) == len(items)
+        items = in_time(lambda: run(server))
+    assert [item.input for item in items] == rows
+    answered = sum(item.ok for item in items)
+    assert 1 <= answered <= 5 + 2 * SLOTS
     for item in items:
         assert item.ok or (isinstance(item.error, NetworkError) and item.attempts == 2)
-    with LlamaServer(model, port=port) as server:
-        resumed = in_time(lambda: run(server))
+    with LlamaServer(model, port=server.port) as again:
+        resumed = in_time(lambda: run(again))
     assert all(item.ok for item in resumed)
-    assert sum(item.cached for item in resumed) == len(answered)
+    assert sum(item.cached for item in resumed) == answered

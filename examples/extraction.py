@@ -1,0 +1,56 @@
+"""Extract a nested record, with a rule that the answer must keep; a wrong answer is asked again with the reason.
+
+A stand-in plays the LLM, so that this runs without one: put `llm="openai/gpt-4.1-mini"` in its place.
+"""
+
+from datetime import date
+from typing import Literal, Self
+
+from pydantic import BaseModel, model_validator
+
+from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.testing import FakeTransport
+
+
+class Part(BaseModel):
+    name: str
+    quantity: int = 1
+
+
+class Repair(Signature):
+    """Take down what a technician has to know from a call note."""
+
+    note: str = InputField(description="what the call centre wrote down")
+    quote: str = OutputField(description="the words of the note, verbatim, that say what is broken")
+    urgency: Literal["today", "this week", "whenever"] = OutputField()
+    visit: date | None = OutputField(None, description="the day that was agreed, if there is one")
+    parts: list[Part] = OutputField(default_factory=list, description="what to bring along")
+
+    @model_validator(mode="after")
+    def quote_is_verbatim(self) -> Self:
+        if self.quote not in self.note:
+            raise ValueError("quote must be copied from the note, word for word")
+        return self
+
+
+llm = LLM.of(
+    FakeTransport(
+        [
+            # The first answer tells in its own words what the note says, and is asked again.
+            {"quote": "the boiler leaks", "urgency": "today", "visit": None, "parts": []},
+            # The second one keeps to the note. Its JSON has a comma too many, and a label in capitals.
+            '{"quote": "water under the boiler", "urgency": "TODAY", "visit": "2026-03-02", '
+            '"parts": [{"name": "seal", "quantity": 2}],}',
+        ]
+    ),
+    cache=False,
+)
+repair = Task(Repair, llm=llm)
+
+if __name__ == "__main__":
+    item = repair("Tenant found water under the boiler, we said 2 March. Bring two seals.").raise_for_error()
+    assert item.output is not None
+    print(item.output.urgency, item.output.visit, item.output.parts)
+    print("calls:", item.attempts)
+    for repaired in item.repairs:
+        print("repaired:", repaired)
