@@ -31,9 +31,8 @@ if __name__ == "__main__":
         llm = LLM("some-model", base_url=server.base_url, cache=False)
         results = Task(Mood, llm=llm).run(reviews, concurrency=16)
 
-    print(len(results), "items,", results.counts["ok"], "ok")
+    print(len(results), "items:", results.counts)
+    print("calls that failed for now:", server.counters.by_status[503])
     for item in results:
         if item.error:
             print(f"{item.input!r}: {item.error.code}: {item.error}")
-    assert server.counters.by_status[503] > 0
-    assert results.counts["repaired"] > 0

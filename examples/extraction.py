@@ -33,24 +33,20 @@ class Repair(Signature):
         return self
 
 
-llm = LLM.of(
-    FakeTransport(
-        [
-            # The first answer tells in its own words what the note says, and is asked again.
-            {"quote": "the boiler leaks", "urgency": "today", "visit": None, "parts": []},
-            # The second one keeps to the note. Its JSON has a comma too many, and a label in capitals.
-            '{"quote": "water under the boiler", "urgency": "TODAY", "visit": "2026-03-02", '
-            '"parts": [{"name": "seal", "quantity": 2}],}',
-        ]
-    ),
-    cache=False,
-)
+# The first answer says in its own words what the note says, and is asked again.
+first: dict[str, object] = {"quote": "the boiler leaks", "urgency": "today", "visit": None, "parts": []}
+# The second one keeps to the note. Its JSON has a comma too many, and a label in capitals.
+second = """
+{"quote": "water under the boiler", "urgency": "TODAY", "visit": "2026-03-02",
+ "parts": [{"name": "seal", "quantity": 2}],}
+"""
+llm = LLM.of(FakeTransport([first, second]), cache=False)
 repair = Task(Repair, llm=llm)
 
 if __name__ == "__main__":
-    item = repair("Tenant found water under the boiler, we said 2 March. Bring two seals.").raise_for_error()
-    assert item.output is not None
-    print(item.output.urgency, item.output.visit, item.output.parts)
+    item = repair("Tenant found water under the boiler, we said 2 March. Bring two seals.")
+    if item.output:
+        print(item.output.urgency, item.output.visit, item.output.parts)
     print("calls:", item.attempts)
     for repaired in item.repairs:
         print("repaired:", repaired)

@@ -19,14 +19,15 @@ if __name__ == "__main__":
     with FaultyServer() as server:
         llm = LLM("some-model", base_url=server.base_url, cache=False)
         one_by_one = Task(Mood, llm=llm).run(reviews)
+        moods = [item.output and item.output.mood for item in one_by_one]
         calls = server.counters.requests
         grouped = Task(Mood, llm=llm, group_size=10).run(reviews)
         print("one by one:", calls, "calls; in groups:", server.counters.requests - calls)
-        assert grouped.outputs == one_by_one.outputs
+        print("the same answers:", [item.output and item.output.mood for item in grouped] == moods)
 
     # The first group comes back with its answers at the wrong inputs: seen, and asked again.
     with FaultyServer(faults=[BadGroup("shifted", first=1)]) as server:
         llm = LLM("some-model", base_url=server.base_url, cache=False)
         grouped = Task(Mood, llm=llm, group_size=10).run(reviews)
-        print("with one group shifted:", server.counters.requests, "calls, the same answers:", end=" ")
-        print(grouped.outputs == one_by_one.outputs)
+        print("with one group shifted:", server.counters.requests, "calls")
+        print("the same answers:", [item.output and item.output.mood for item in grouped] == moods)

@@ -323,7 +323,7 @@ def ids_of(shown: Sequence[str]) -> list[str]:
     """Return an id for each text: short, none twice, the same in every run, and no count that could slip by one.
 
     >>> ids_of(["Bonjour", "Bonsoir"])
-    ['tkwy', 'aw4i']
+    ['h3tl', 'vw6e']
     """
     ids: list[str] = []
     for number, text in enumerate(shown):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 OUTSIDE = ("LLMTASKER_", "OPENAI_", "AZURE_", "OLLAMA_", "LANGCHAIN_", "LANGSMITH_")
+LONGEST_ID = 60
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
@@ -23,6 +24,13 @@ def pytest_configure() -> None:
         "llmtasker", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
     )
     settings.load_profile("llmtasker")
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Keep the names of tests with hostile inputs readable; pytest numbers those that look alike."""
+    if isinstance(val, str) and len(val) > LONGEST_ID:
+        return f"{val[:LONGEST_ID]!a}… {len(val)} characters"
+    return None
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,8 @@ class Line:
         async with self._lock:  # many calls may begin at once
             if key not in self._sessions:
                 if len(self._sessions) >= _FORMS:
-                    self._sessions.clear()
+                    # Whoever uses it has its connection already: a session only hands them out.
+                    self._sessions.pop(next(iter(self._sessions)))[0].detach()
                 made = await form()
                 self._sessions[key] = self._session(made), URL(made.url, encoded=True), made.server_name
             return self._sessions[key]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pytest
 import tiny_gguf
 from llama_server import LlamaServer
+from triage import Counted
 
 from llmtasker import LLM
 
@@ -42,3 +43,8 @@ def make_llm() -> Iterator[MakeLLM]:
     yield make
     for llm in made:
         llm.close()
+
+
+@pytest.fixture
+def counted(server: LlamaServer, make_llm: MakeLLM) -> Counted:
+    return Counted(make_llm(server).transport)
