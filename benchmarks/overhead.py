@@ -189,10 +189,7 @@ def add_ours(bench: Bench) -> None:
 
         bench.contenders.append(Contender(f"llmtasker arun {width}", run))
     labels = tuple(f"label {number}" for number in range(1000))
-    wide = Signature.__class__("Wide", (Triage,), {  # type: ignore[misc]
-        "__module__": __name__, "__doc__": Triage.__doc__,
-        "__annotations__": {"team": Literal[labels]}, "team": OutputField(description="who takes it"),
-    })
+    wide = Triage.with_fields(team=(Literal[labels], OutputField(description="who takes it")))
     examples = [{"message": text, "team": label} for text, label in zip(MESSAGES, labels, strict=False)]
     many: Task[Any] = Task(wide, llm=bench.llm(), examples=examples, mode="tools")
     bench.add("llmtasker 1000 labels", lambda: _checked(many(bench.text())))
@@ -265,9 +262,7 @@ def add_dspy(bench: Bench) -> None:
 
     signature = dspy.Signature({"message": (str, dspy.InputField()), "team": (Literal[LABELS], dspy.OutputField())})
     predict = dspy.Predict(signature.with_instructions(Triage.__doc__))
-    predict.demos = [
-        dspy.Example(message=text, team=label) for text, label in zip(MESSAGES, LABELS, strict=True)
-    ]
+    predict.demos = [dspy.Example(message=text, team=label) for text, label in zip(MESSAGES, LABELS, strict=True)]
     lm = dspy.LM(f"openai/{MODEL}", api_base=bench.base_url, api_key="none", cache=False, num_retries=0)
     dspy.configure(lm=lm, adapter=dspy.JSONAdapter(use_native_function_calling=True))
     bench.add("dspy Predict, sync", lambda: predict(message=bench.text()))
@@ -386,7 +381,8 @@ def main() -> None:
     else:
         print(table(counts, f"{meter.unit} a call"))
         for verdict in found:
-            print(f"{'ok    ' if verdict['met'] else 'MISSED'} {verdict['what']}: {verdict['is']:.2f} of {verdict['most']}")
+            said = "ok    " if verdict["met"] else "MISSED"
+            print(f"{said} {verdict['what']}: {verdict['is']:.2f} of {verdict['most']}")
     if options.check and not all(verdict["met"] for verdict in found):
         raise SystemExit(1)
 

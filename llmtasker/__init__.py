@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmtasker.budget import Budget
     from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
     from llmtasker.compiler import Program, compile_program
     from llmtasker.completion import Completion, Request, ToolCall, Transport, Usage
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
         TransientError,
         TruncatedError,
     )
+    from llmtasker.estimate import Estimate
     from llmtasker.item import Item
     from llmtasker.llm import LLM
     from llmtasker.pace import RateLimit
@@ -54,6 +56,7 @@ __all__ = [
     "AuthenticationError",
     "BadRequestError",
     "BadResponseError",
+    "Budget",
     "BudgetError",
     "CacheWarning",
     "CallError",
@@ -62,6 +65,7 @@ __all__ = [
     "ConfigurationError",
     "ContextLengthError",
     "DiskCache",
+    "Estimate",
     "FilteredError",
     "InputError",
     "InputField",
@@ -99,6 +103,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "budget": ("Budget",),
     "cache": (
         "CacheWarning",
         "DiskCache",
@@ -141,6 +146,7 @@ _HOMES = {
         "TransientError",
         "TruncatedError",
     ),
+    "estimate": ("Estimate",),
     "item": ("Item",),
     "llm": ("LLM",),
     "pace": ("RateLimit",),

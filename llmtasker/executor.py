@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
+from llmtasker.budget import Budget, Reservation
 from llmtasker.compiler import Answer, AskMode, Program, first_mode
 from llmtasker.completion import NO_USAGE, Completion, Mode, Request, Usage
 from llmtasker.errors import (
@@ -22,8 +24,10 @@ from llmtasker.errors import (
 )
 from llmtasker.item import Item
 from llmtasker.llm import LLM
+from llmtasker.pace import Ticket
 from llmtasker.signature import Inputs, S
 from llmtasker.steps import Keep, Lease, Look, Release, Send, Steps, Wait
+from llmtasker.tokens import TokenMeter
 
 T = TypeVar("T")
 
@@ -70,6 +74,39 @@ class Row:
     spent: Spent = field(default_factory=Spent)
 
 
+@dataclass(frozen=True, slots=True)
+class _Permit:
+    """What a call has that may leave: a ticket of the pace and, with a budget, a share of that."""
+
+    tokens: TokenMeter
+    length: int
+    ticket: Ticket
+    share: Reservation | None
+
+    def done(self, completion: Completion) -> None:
+        usage = completion.usage
+        if usage is not None:
+            self.tokens.saw(self.length, usage)
+        if self.share is not None:
+            self.share.settle(usage)
+        self.ticket.done(None if usage is None else usage.total, completion.limits)
+
+    def failed(self, error: ItemError) -> None:
+        if isinstance(error, RateLimitError):
+            self.ticket.refused(error.retry_after)
+        else:
+            self.ticket.failed(overload=isinstance(error, CallTimeoutError | ServerError))
+        if self.share is not None:
+            # What broke off in the middle may be paid for all the same; what was refused is not.
+            broke_off = isinstance(error, TransientError) and not isinstance(error, RateLimitError)
+            self.share.settle(None if broke_off else NO_USAGE)
+
+    def cancel(self) -> None:
+        self.ticket.cancel()
+        if self.share is not None:
+            self.share.cancel()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Executor(Generic[S, T]):
     """How one input of a task becomes an Item; `present` makes of a record the output that users see.
@@ -83,6 +120,7 @@ class Executor(Generic[S, T]):
     present: Callable[[S], T]
     attempts: int = 3
     fresh: Fresh = False
+    budget: Budget | None = None
     clock: Callable[[], float] = time.perf_counter
     random: random.Random = _RANDOM
 
@@ -190,35 +228,50 @@ class Executor(Generic[S, T]):
         while True:
             mode = llm.dialect.mode() if asked == "auto" else first_mode(asked)
             request = llm.dialect.adapt(render(mode))
-            ticket = llm.pace.ticket(len(request.content) // CHARACTERS_PER_TOKEN)
+            permit = yield from self._permit(len(request.content))
             try:
-                while (hold := ticket.poll()) is not None:
-                    yield Wait(hold)
-                if spent.started is None:
-                    spent.started = self.clock()
+                spent.started = self.clock() if spent.started is None else spent.started
                 spent.calls += 1
                 completion: Completion = yield Send(request)
-                ticket.done(completion.usage.total if completion.usage else None, completion.limits)
-                spent.answered(completion)
-                return completion
-            except TransientError as error:
-                failures += 1
-                if isinstance(error, RateLimitError):
-                    ticket.refused(error.retry_after)
-                else:
-                    ticket.failed(overload=isinstance(error, CallTimeoutError | ServerError))
-                delay = llm.retry.delay(error, failures, self.random, stalled=llm.pace.stalled)
+            except ItemError as error:
+                permit.failed(error)
+                delay: float | None = 0.0
+                if isinstance(error, TransientError):
+                    failures += 1
+                    delay = llm.retry.delay(error, failures, self.random, stalled=llm.pace.stalled)
+                elif not llm.dialect.learn(request, error):
+                    delay = None
                 if delay is None:
                     raise
-            except ItemError as error:
-                ticket.failed()
-                if not llm.dialect.learn(request, error):
-                    raise
-                delay = 0.0
+            else:
+                permit.done(completion)
+                spent.answered(completion)
+                return completion
             finally:
-                ticket.cancel()
+                permit.cancel()
             if delay:
                 yield Wait(delay)
+
+    def _permit(self, length: int) -> Steps[_Permit]:
+        """Wait for a share of the budget and for the pace; a future is done when another call gives something back."""
+        llm = self.llm
+        share = yield from self._share(length)
+        permit = _Permit(llm.tokens, length, llm.pace.ticket(llm.tokens.expected(length).total), share)
+        try:
+            while (hold := permit.ticket.poll()) is not None:
+                yield Wait(hold)
+        except BaseException:
+            permit.cancel()
+            raise
+        return permit
+
+    def _share(self, length: int) -> Steps[Reservation | None]:
+        if self.budget is None:
+            return None
+        most = self.llm.tokens.at_most(length, self.llm.max_tokens)
+        while isinstance(share := self.budget.reserve(most, self.llm.cost), Future):
+            yield Wait(share)
+        return share
 
     def item(
         self, row: Row, *, answer: Answer[S] | None = None, error: ItemError | None = None, cached: bool = False
@@ -242,9 +295,6 @@ class Executor(Generic[S, T]):
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for an answer that another process asks for
-
-CHARACTERS_PER_TOKEN = 4
-"""A first guess for what a call will use; the pace corrects it by what calls really used."""
 
 
 def worth_another(error: OutputError) -> bool:

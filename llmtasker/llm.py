@@ -17,6 +17,7 @@ from llmtasker.flights import Flights
 from llmtasker.pace import Pace, RateLimit
 from llmtasker.prices import Prices, listed_cost
 from llmtasker.retry import Retry
+from llmtasker.tokens import TokenMeter
 
 _WAYS = """Three ways to go on:
   llm="offline"                          the built-in baseline, no language model: to try things out
@@ -86,7 +87,7 @@ class LLM:
         self._fields = {name: value for name, value in sent.items() if value is not None}
         self._fields |= dict(sorted((extra_body or {}).items()))
         _check_fields(self._fields)
-        self._max_tokens = max_tokens
+        self.max_tokens = max_tokens
         self._timeout = timeout
         self._cache = cache
         self._prices = prices
@@ -95,6 +96,7 @@ class LLM:
         self.pace = Pace(rate_limit, max_concurrency=max_concurrency)
         self.retry = retry or Retry()
         self.dialect = Dialect()
+        self.tokens = TokenMeter()
         self.flights: Flights[Any] = Flights()
         if transport is not None:
             self._model: str | None = model or getattr(transport, "model", None) or "default"
@@ -154,7 +156,7 @@ class LLM:
         return Settings(
             endpoint=self.transport.endpoint,
             body={"model": self.model, **self._fields},
-            limits={} if self._max_tokens is None else {"max_tokens": self._max_tokens},
+            limits={} if self.max_tokens is None else {"max_tokens": self.max_tokens},
             timeout=self._timeout,
         )
 

@@ -12,7 +12,6 @@ from collections.abc import (
     Awaitable,
     Callable,
     Generator,
-    Iterable,
     Iterator,
     Sequence,
 )
@@ -20,11 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from llmtasker.errors import AuthenticationError, InputError, NotFoundError, NotRunError, snippet
+from llmtasker.inputs import Inputs
 from llmtasker.item import Item
 
 T = TypeVar("T")
-
-Inputs = Iterable[Any] | AsyncIterable[Any]
 
 _PULL_ROWS = 256  # rows that one hop to a thread brings from an iterator
 _PULL_SECONDS = 0.005  # … or as many as come in this time, so that a slow source is not waited for

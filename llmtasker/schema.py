@@ -109,9 +109,11 @@ def prepare(model: type[BaseModel], mode: Mode) -> Prepared:
 
 
 def _without_indent(text: str) -> str:
-    # Instructor's note keeps the indentation of its source, for the schema in it has lines without any.
-    lines = "\n".join(line.removeprefix(" " * 12) for line in text.strip().splitlines())
-    return re.sub(r"\n{3,}", "\n\n", lines)
+    # Instructor's prose keeps the indentation of its source; the schema in it has an indentation of its own.
+    before, opening, rest = text.strip().partition("{")
+    schema, closing, after = rest.rpartition("}")
+    before, after = (re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)^ +", "", prose)) for prose in (before, after))
+    return f"{before}{opening}{schema}{closing}{after}"
 
 
 @cache
@@ -169,8 +171,10 @@ def answer_text(mode: Mode, name: str, completion: Completion) -> tuple[str, tup
 
 def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Message]:
     """Return the failed answer and the request to mend it, worded by instructor for this mode."""
-    calls = [call for call in completion.tool_calls[:1] if call.name and _is_json(call.arguments)]
     # Arguments that are no JSON go back as text: several servers parse the calls in a conversation, and fail.
+    # So do calls in other modes: nothing would answer them, and most endpoints insist on that.
+    called = completion.tool_calls[:1] if mode == "tools" else ()
+    calls = [call for call in called if call.name and _is_json(call.arguments)]
     content = completion.raw[:_RECALLED_ANSWER] if not calls else completion.text or ""
     message = SimpleNamespace(
         role="assistant",

@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from llmtasker.budget import Budget
 from llmtasker.cache import open_cache
 from llmtasker.compiler import AskMode, Program, compile_program
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
+from llmtasker.estimate import Estimate, estimate
 from llmtasker.executor import Executor, Fresh
 from llmtasker.grouping import Grouping, GroupProgram
+from llmtasker.inputs import Inputs, rows_of
 from llmtasker.item import Item
 from llmtasker.llm import LLM
 from llmtasker.pace import Pace
@@ -21,7 +25,7 @@ from llmtasker.preview import Preview
 from llmtasker.progress import Bar, OnProgress, Reporter, wants_bar
 from llmtasker.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.results import Results
-from llmtasker.run import Inputs, Run
+from llmtasker.run import Run
 from llmtasker.signature import S, Signature
 from llmtasker.steps import Steps, run_awaiting, run_blocking
 from llmtasker.store import Store
@@ -31,6 +35,18 @@ T = TypeVar("T")
 DEFAULT_CONCURRENCY = 32
 WINDOW = 8  # rows that a stream reads ahead, for each that is worked on at once
 NOT_GIVEN: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _How:
+    """How a run is to go."""
+
+    concurrency: int
+    progress: bool | OnProgress | None
+    fresh: Fresh
+    budget: Budget | None
+    ordered: bool
+    window: int | None = None
 
 
 class Task(Generic[T]):
@@ -103,8 +119,15 @@ class Task(Generic[T]):
         output: T = record
         return output
 
-    def _executor(self, fresh: Fresh) -> Executor[Any, T]:
-        return Executor(program=self.program, llm=self.llm, present=self._present, attempts=self._attempts, fresh=fresh)
+    def _executor(self, fresh: Fresh, budget: Budget | None = None) -> Executor[Any, T]:
+        return Executor(
+            program=self.program,
+            llm=self.llm,
+            present=self._present,
+            attempts=self._attempts,
+            fresh=fresh,
+            budget=budget,
+        )
 
     def __call__(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input: a value, a mapping, a record, or the input fields as keywords.
@@ -127,17 +150,18 @@ class Task(Generic[T]):
         concurrency: int = DEFAULT_CONCURRENCY,
         progress: bool | OnProgress | None = None,
         fresh: Fresh = False,
+        budget: Budget | None = None,
     ) -> Results[T]:
         """Return an item for each input, in order, whatever happens to single ones.
 
         At most `concurrency` inputs are worked on at once. `progress` is True (a bar, needs `[progress]`), False,
-        None (a bar where somebody watches), or a function that is given a `Progress` now and then. Works in a
-        notebook and inside a running event loop as well.
+        None (a bar where somebody watches), or a function that is given a `Progress` now and then. Rows that the
+        `budget` has nothing left for get a BudgetError. Works in a notebook and inside a running event loop as well.
 
         Raises:
             ConfigurationError: the set-up is wrong.
         """
-        return portal().call(self.arun(inputs, concurrency=concurrency, progress=progress, fresh=fresh))
+        return portal().call(self.arun(inputs, concurrency=concurrency, progress=progress, fresh=fresh, budget=budget))
 
     async def arun(
         self,
@@ -146,10 +170,12 @@ class Task(Generic[T]):
         concurrency: int = DEFAULT_CONCURRENCY,
         progress: bool | OnProgress | None = None,
         fresh: Fresh = False,
+        budget: Budget | None = None,
     ) -> Results[T]:
         """Return an item for each input, in order, without blocking the event loop; see `run`."""
         items: list[Item[T]] = []
-        async for batch in self._batches(inputs, concurrency, progress, fresh, window=None, ordered=True):
+        how = _How(concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=True)
+        async for batch in self._batches(inputs, how):
             items += batch
         return Results(items)
 
@@ -161,10 +187,15 @@ class Task(Generic[T]):
         ordered: bool = False,
         progress: bool | OnProgress | None = None,
         fresh: Fresh = False,
+        budget: Budget | None = None,
     ) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
         door = portal()
-        batches = self._batches(inputs, concurrency, progress, fresh, window=WINDOW * concurrency, ordered=ordered)
+        window = WINDOW * concurrency * self._group_size
+        how = _How(
+            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, window=window
+        )
+        batches = self._batches(inputs, how)
         try:
             while (batch := door.call(_next(batches))) is not None:
                 yield from batch
@@ -179,28 +210,24 @@ class Task(Generic[T]):
         ordered: bool = False,
         progress: bool | OnProgress | None = None,
         fresh: Fresh = False,
+        budget: Budget | None = None,
     ) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
-        batches = self._batches(inputs, concurrency, progress, fresh, window=WINDOW * concurrency, ordered=ordered)
+        window = WINDOW * concurrency * self._group_size
+        how = _How(
+            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, window=window
+        )
+        batches = self._batches(inputs, how)
         async with aclosing(batches):
             async for batch in batches:
                 for item in batch:
                     yield item
 
-    async def _batches(
-        self,
-        inputs: Inputs,
-        concurrency: int,
-        progress: bool | OnProgress | None,
-        fresh: Fresh,
-        *,
-        window: int | None,
-        ordered: bool,
-    ) -> AsyncGenerator[list[Item[T]]]:
-        if concurrency < 1:
-            raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {concurrency}")
+    async def _batches(self, inputs: Inputs, how: _How) -> AsyncGenerator[list[Item[T]]]:
+        if how.concurrency < 1:
+            raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {how.concurrency}")
         transport, store = self.llm.transport, self.store
-        steps = self._many_steps(fresh)
+        steps = self._many_steps(self._executor(how.fresh, how.budget))
 
         async def work(givens: list[Any]) -> list[Item[T]]:
             try:
@@ -212,17 +239,16 @@ class Task(Generic[T]):
                 fault = ItemError(f"an error inside llmtasker, please report it: {said}")
                 return [Item(input=given, error=fault) for given in givens]
 
-        run = Run(work=work, concurrency=concurrency, size=self._group_size, window=window, ordered=ordered)
-        with _telling(progress, self.llm.pace, inputs) as reporter:
-            async with aclosing(run.batches(inputs)) as batches:
+        run = Run(work=work, concurrency=how.concurrency, size=self._group_size, window=how.window, ordered=how.ordered)
+        with _telling(how.progress, self.llm.pace, inputs) as reporter:
+            async with aclosing(run.batches(rows_of(inputs))) as batches:
                 async for batch in batches:
                     if reporter is not None:
                         for item in batch:
                             reporter.saw(item)
                     yield batch
 
-    def _many_steps(self, fresh: Fresh) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
-        executor = self._executor(fresh)
+    def _many_steps(self, executor: Executor[Any, T]) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
         if self._group_program is not None:
             return Grouping(program=self._group_program, alone=executor).steps
 
@@ -231,6 +257,19 @@ class Task(Generic[T]):
             return [(yield from executor.steps(given))]
 
         return one
+
+    def estimate(self, inputs: Any) -> Estimate:
+        """Return what a run over these inputs would take: rows, calls, tokens and cost. Nothing is sent.
+
+        Raises:
+            ConfigurationError: the inputs are an async iterable, or no iterable.
+        """
+        rows = rows_of(inputs)
+        if not isinstance(rows, Iterable):
+            raise ConfigurationError(
+                "estimate reads the inputs before the run does: give them as a list or an iterable."
+            )
+        return estimate(self.program, self.llm, self.store, rows, self._group_size)
 
     def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
         """Return what would be sent for an input: messages, schema and settings, exactly so.

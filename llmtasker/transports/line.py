@@ -106,5 +106,18 @@ class Line:
 
 def broken(error: BaseException) -> ItemError:
     """Return the error for a connection that failed; an exception's text may hold a URL, so little of it is taken."""
-    words = " ".join("<url>" if "://" in word else word for word in str(error).split())
-    return NetworkError(f"the connection failed: {type(error).__name__}: {snippet(words)}")
+    root = _root(error)
+    words = " ".join("<url>" if "://" in word else word for word in str(root).split())
+    return NetworkError(f"the connection failed: {type(root).__name__}: {snippet(words)}")
+
+
+def timed_out(error: BaseException) -> bool:
+    """Return whether a timeout is what it is called: the SDK's client over aiohttp calls a lost connection one, too."""
+    root = _root(error)
+    return isinstance(root, TimeoutError) or not isinstance(root, aiohttp.ClientError | OSError)
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error

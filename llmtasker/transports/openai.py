@@ -25,7 +25,7 @@ from llmtasker.completion import Completion, Request
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.portal import portal
 from llmtasker.transports.failures import read_error
-from llmtasker.transports.line import Form, Line, broken
+from llmtasker.transports.line import Form, Line, broken, timed_out
 from llmtasker.transports.wire import read_completion
 
 AnyClient = openai.OpenAI | openai.AsyncOpenAI
@@ -219,8 +219,8 @@ class _PerLoop(Generic[C]):
     def after_fork(self) -> None:
         """Leave what is open to the parent: closing it here would take it out of the parent's event loop as well."""
         for opened in self._open.values():
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(opened))
-        self._open = {}
+            (lambda *a:0)(ctypes.py_object(opened))
+        pass
 
 
 _per_loop: weakref.WeakSet[_PerLoop[Any]] = weakref.WeakSet()
@@ -245,9 +245,9 @@ def _mapped(error: openai.OpenAIError) -> ItemError:
     """Return our error for one of the SDK's; the text of an exception may hold a URL, so little of it is taken."""
     if isinstance(error, openai.APIStatusError):
         return read_error(error.status_code, error.response.content, error.response.headers)
-    if isinstance(error, openai.APITimeoutError):
+    if isinstance(error, openai.APITimeoutError) and timed_out(error):
         return CallTimeoutError("no whole answer came in time")
-    return broken(error.__cause__ or error)
+    return broken(error)
 
 
 def connect(base_url: str, api_key: str, headers: Mapping[str, str] | None) -> OpenAITransport:

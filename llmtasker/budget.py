@@ -1,0 +1,115 @@
+"""Budget: what runs may cost at most; it is reserved before each call, so that it is never overshot."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from llmtasker.completion import Usage
+from llmtasker.errors import BudgetError, ConfigurationError
+
+_WORDS = {"cost": "US dollars", "tokens": "tokens", "calls": "calls"}
+
+
+class Budget:
+    """What all runs that are given it may cost together: `cost` in US dollars, `tokens`, `calls`.
+
+    Before each call the most that it may take is reserved; what it did not take is given back after it. Rows for
+    which nothing is left get a BudgetError, and are asked when the run is repeated with a new budget. With
+    `max_tokens` set on the LLM the reserve is exact; without, it is twice the longest answer so far.
+
+    >>> Budget(tokens=1_000_000)
+    Budget(tokens=1,000,000; 0 spent)
+    """
+
+    def __init__(self, *, cost: float | None = None, tokens: int | None = None, calls: int | None = None) -> None:
+        self.limits = {
+            name: value for name, value in {"cost": cost, "tokens": tokens, "calls": calls}.items() if value is not None
+        }
+        if not self.limits or any(value <= 0 for value in self.limits.values()):
+            raise ConfigurationError("a budget needs cost=…, tokens=… or calls=…, above 0.")
+        self.spent: dict[str, float] = dict.fromkeys(_WORDS, 0)
+        self._reserved: dict[str, float] = dict.fromkeys(_WORDS, 0)
+        self._open = 0
+        self._waiting: list[Future[None]] = []
+        self._lock = threading.Lock()
+
+    def reserve(self, most: Usage, price: Callable[[Usage], float | None]) -> Reservation | Future[None]:
+        """Return the reservation for one call, or a future to wait for: another call may give something back.
+
+        Raises:
+            BudgetError: this call does not fit any more.
+            ConfigurationError: the budget is in money, and the price of the LLM is unknown.
+        """
+        cost = price(most) if "cost" in self.limits else 0.0
+        if cost is None:
+            raise ConfigurationError(
+                "a budget in cost needs prices: this LLM's are unknown. Give LLM(prices=Prices(…))."
+            )
+        need = {"cost": cost, "tokens": most.total, "calls": 1}
+        with self._lock:
+            short = [name for name, most in self.limits.items() if self._committed(name) + need[name] > most]
+            if not short:
+                for name, amount in need.items():
+                    self._reserved[name] += amount
+                self._open += 1
+                return Reservation(self, need, most, price)
+            if self._open:
+                waiting: Future[None] = Future()
+                self._waiting.append(waiting)
+                return waiting
+            name = short[0]
+            raise BudgetError(
+                f"the budget of {self.limits[name]:,g} {_WORDS[name]} is used up: {self.spent[name]:,g} are spent, and "
+                f"this call may take {need[name]:,g}. Run again with a new budget to go on."
+            )
+
+    def _committed(self, name: str) -> float:
+        return self.spent[name] + self._reserved[name]
+
+    def settle(self, need: dict[str, float], spent: dict[str, float]) -> None:
+        """Turn what was reserved into what was spent."""
+        with self._lock:
+            for name in _WORDS:
+                self._reserved[name] -= need[name]
+                self.spent[name] += spent[name]
+            self._open -= 1
+            waiting, self._waiting = self._waiting, []
+        for future in waiting:
+            if future.set_running_or_notify_cancel():
+                future.set_result(None)
+
+    def __repr__(self) -> str:
+        limits = ", ".join(f"{name}={value:,}" for name, value in self.limits.items())
+        spent = ", ".join(f"{self.spent[name]:,g}" for name in self.limits)
+        return f"Budget({limits}; {spent} spent)"
+
+
+@dataclass(slots=True)
+class Reservation:
+    """The share of a budget that one call may take; `settle` ends it, once."""
+
+    budget: Budget
+    need: dict[str, float]
+    most: Usage
+    price: Callable[[Usage], float | None]
+    settled: bool = False
+
+    def settle(self, usage: Usage | None) -> None:
+        """Give back what the call did not take; None: nobody counted, so all of it is taken for spent."""
+        if self.settled:
+            return
+        self.settled = True
+        spent = self.need
+        if usage is not None:
+            cost = self.price(usage) if "cost" in self.budget.limits else 0.0
+            spent = {"cost": cost or 0.0, "tokens": usage.total, "calls": self.need["calls"]}
+        self.budget.settle(self.need, spent)
+
+    def cancel(self) -> None:
+        """Give everything back: the call was never made."""
+        if not self.settled:
+            self.settled = True
+            self.budget.settle(self.need, dict.fromkeys(self.need, 0))

@@ -1,0 +1,90 @@
+"""Estimate: what a run would take, before anything is spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from llmtasker.compiler import Program
+from llmtasker.completion import Usage
+from llmtasker.errors import ItemError
+from llmtasker.llm import LLM
+from llmtasker.store import Guard, Store
+
+_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """What a run would take: rows as given, those that do not fit the signature, distinct ones, those cached already.
+
+    `calls`, `usage` and `cost` (US dollars, None when the price is unknown) are for the rest, without re-asks and
+    retries. `method` says where the number of tokens comes from.
+    """
+
+    rows: int
+    unfit: int
+    distinct: int
+    cached: int
+    calls: int
+    usage: Usage
+    cost: float | None
+    method: str
+
+    def __str__(self) -> str:
+        cost = "unknown" if self.cost is None else f"${self.cost:,.4f}"
+        unfit = f", {self.unfit:,} do not fit the signature" if self.unfit else ""
+        return (
+            f"rows    {self.rows:,}, {self.distinct:,} distinct, {self.cached:,} cached{unfit}\n"
+            f"calls   {self.calls:,}\n"
+            f"tokens  {self.usage.input:,} in, {self.usage.output:,} out ({self.method})\n"
+            f"cost    {cost}"
+        )
+
+
+def estimate(program: Program[Any], llm: LLM, store: Store | None, inputs: Iterable[Any], group_size: int) -> Estimate:
+    """Return what a run over these inputs would take; nothing is sent."""
+    seen: set[bytes] = set()
+    rows = unfit = cached = characters = missing = 0
+    guard = None if store is None else Guard(store)
+    source = iter(inputs)
+    while batch := list(islice(source, _BATCH)):
+        rows += len(batch)
+        fitting = list(_requests(program, llm, batch))
+        unfit += len(batch) - len(fitting)
+        new = {key: length for key, length in fitting if bytes.fromhex(key) not in seen}
+        seen.update(map(bytes.fromhex, new))
+        found = guard.get_many(list(new)) if guard else [None] * len(new)
+        for length, text in zip(new.values(), found, strict=True):
+            if text is None:
+                missing += 1
+                characters += length
+            else:
+                cached += 1
+    # The head is sent once a call: with groups that is once for several rows.
+    calls = math.ceil(missing / group_size)
+    head = len(program.head(program.first_mode).start(llm.settings)[0])
+    one = llm.tokens.expected(0)
+    usage = Usage(input=llm.tokens.expected(characters - head * (missing - calls)).input, output=one.output * missing)
+    return Estimate(
+        rows=rows,
+        unfit=unfit,
+        distinct=len(seen),
+        cached=cached,
+        calls=calls,
+        usage=usage,
+        cost=llm.cost(usage),
+        method=str(llm.tokens),
+    )
+
+
+def _requests(program: Program[Any], llm: LLM, batch: Iterable[Any]) -> Iterator[tuple[str, int]]:
+    for given in batch:
+        try:
+            request = program.render(program.validate(given), llm.settings)
+        except ItemError:
+            continue
+        yield request.key, len(request.content)
