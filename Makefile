@@ -84,7 +84,7 @@ $(VENV)/.made:
 	elif ! $(PYTHON) -m venv --clear $(VENV) 2>$(VENV).log; then
 	    # Debian keeps venv's own copy of pip in a package of its own; a pip of the system can stand in.
 	    if $(PYTHON) -m pip --version >/dev/null 2>&1 && $(PYTHON) -m venv --clear --without-pip $(VENV); then
-	        $(PYTHON) -m pip --python $(VENV)/bin/python install --quiet pip
+	        $(PYTHON) -m pip --python $(VENV)/bin/python install -qq pip
 	    else
 	        cat $(VENV).log >&2
 	        echo 'No virtual environment could be made. On Debian or Ubuntu: apt install python3-venv' >&2
@@ -95,7 +95,7 @@ $(VENV)/.made:
 	touch $@
 
 $(VENV)/.pip: $(VENV)/.made
-	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install --quiet --upgrade 'pip>=25.1'; fi
+	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install -qq --upgrade 'pip>=25.1'; fi
 	touch $@
 
 $(VENV)/.test $(VENV)/.lint $(VENV)/.build: $(VENV)/.pip
@@ -105,7 +105,7 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.build: pyproject.toml $(VENV)
 	if [ -n '$(UV)' ]; then
 	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)
 	else
-	    $(RUN)/python -m pip install --quiet --disable-pip-version-check $(WANTED)
+	    $(RUN)/python -m pip install -qq --disable-pip-version-check $(WANTED)
 	fi
 	touch $@
 
@@ -113,6 +113,6 @@ $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.build: pyproject.toml $(VENV)
 $(VENV)/.lowest: pyproject.toml $(VENV)/.pip
 	@echo 'Installing the oldest versions allowed into $(VENV) (this time only) …'
 	uv='$(UV)'
-	if [ -z "$$uv" ]; then $(RUN)/python -m pip install --quiet uv; uv=$(RUN)/uv; fi
+	if [ -z "$$uv" ]; then $(RUN)/python -m pip install -qq uv; uv=$(RUN)/uv; fi
 	"$$uv" pip install --quiet --python $(RUN)/python $(WANTED)
 	touch $@

@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -235,15 +235,14 @@ def _load(name: str, llm: str | None) -> Task[Any]:
     sys.modules[path.stem] = module
     sys.path.insert(0, str(path.resolve().parent))
     spec.loader.exec_module(module)
-    task = getattr(module, attribute, None)
-    if not isinstance(task, Task):
-        tasks = [known for known, value in vars(module).items() if isinstance(value, Task)]
+    tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
+    if attribute not in tasks:
         raise ConfigurationError(f"{file} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
-    return task
+    return tasks[attribute]
 
 
 @contextmanager
-def _terminated_as_interrupt() -> Iterator[None]:
+def _terminated_as_interrupt() -> Generator[None]:
     """Let SIGTERM end a run as Ctrl-C does: what is finished is kept."""
 
     def interrupt(_: int, __: FrameType | None) -> None:

@@ -21,6 +21,7 @@ from llmtasker.errors import (
     TruncatedError,
     snippet,
 )
+from llmtasker.misfit import describe
 from llmtasker.prompt import Example, Prompt, Script
 from llmtasker.repair import Reading, read
 from llmtasker.schema import (
@@ -33,7 +34,7 @@ from llmtasker.schema import (
     wire_model,
 )
 from llmtasker.shape import Shape
-from llmtasker.signature import Inputs, S, Signature, as_text, describe, label_descriptions, wire_name
+from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 """How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
@@ -62,7 +63,7 @@ class Program(Generic[S]):
     def __init__(self, signature: type[S], script: Script, mode: AskMode, *, reasoning: bool) -> None:
         self.signature = signature
         self.script = script
-        self.asked = mode
+        self.asked: AskMode = mode
         self.first_mode: Mode = first_mode(mode)
         self.model = _wire(signature, script, reasoning=reasoning)
         self._shape = Shape(signature.output_model.model_json_schema())

@@ -121,7 +121,7 @@ class Completion:
             calls = tuple(ToolCall(name=name, arguments=args, id=id_) for name, args, id_ in data.pop("tool_calls", ()))
             usage = data.pop("usage", None)
             return cls(tool_calls=calls, usage=None if usage is None else Usage(**usage), **data)
-        except (TypeError, AttributeError) as error:
+        except (TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a stored completion: {error}") from error
 
 

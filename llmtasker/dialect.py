@@ -133,6 +133,16 @@ class Dialect:
             # Adapted since the mode was refused, and in that mode all the same.
             return lesson.kind != "mode" or all(request.head is not head for _, head, _ in known.heads.values())
 
+    def heard_text(self) -> None:
+        """Take note that a whole answer came as plain text, which did not fit, although a call was required.
+
+        An endpoint that does so may leave the tools out of the prompt: then the LLM can't know what is asked for.
+        """
+        tools = Lesson("mode", "tools")
+        with self._lock:
+            if tools not in self._known.lessons:
+                self._known = _Known({**self._known.lessons, tools: "answered in text where a call was required"})
+
     def _settings(self, known: _Known, settings: Settings) -> Settings:
         memo = known.settings.get(id(settings))
         if memo is None:

@@ -212,6 +212,8 @@ class Executor(Generic[S, T]):
                     break
                 except OutputError as error:
                     failed = completion, error
+                    if program.asked == "auto" and not completion.tool_calls and completion.finish_reason == "stop":
+                        self.llm.dialect.heard_text()
                     if row.spent.answers >= self.attempts or not worth_another(error):
                         raise
             yield Keep(row.request.key, completion)

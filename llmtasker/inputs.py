@@ -20,16 +20,21 @@ def rows_of(inputs: Any) -> Inputs:
     Raises:
         ConfigurationError: it is one text or mapping, not many; or no iterable.
     """
-    if isinstance(inputs, str | bytes | Mapping):
+    if _is(inputs, str, bytes, Mapping):
         raise ConfigurationError(
             f"run takes many inputs, and was given one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
             "Call the task for one input, or give a list."
         )
     if type(inputs).__module__.partition(".")[0] in _TABLES:
         return _table_rows(inputs)
-    if not isinstance(inputs, Iterable | AsyncIterable):
+    if not _is(inputs, Iterable, AsyncIterable):
         raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
-    return inputs
+    many: Inputs = inputs
+    return many
+
+
+def _is(thing: object, *kinds: type) -> bool:
+    return isinstance(thing, kinds)
 
 
 def _table_rows(table: Any) -> Inputs:

@@ -122,6 +122,7 @@ class Item(Generic[T]):
         return f"Item({', '.join([f'input={_short(self.input)}', came, *notes])})"
 
 
+_LONGEST_INT = 14_000  # bits; Python writes no number of more than 4300 digits
 _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
 
 
@@ -145,9 +146,11 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """Return JSON values with NaN and infinities as text, as Pydantic reads them."""
+    """Return JSON values with NaN and infinities as text, as Pydantic reads them, and endless numbers too."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:
+        return hex(value)
     if _is_object(value):
         return {name: _finite(part) for name, part in value.items()}
     if _is_array(value):
@@ -156,7 +159,7 @@ def _finite(value: Any) -> Any:
 
 
 def _is_object(value: Any) -> TypeGuard[dict[Any, Any]]:
-    return isinstance(value, dict)
+    return type(value) is dict  # what a subclass does in items() is unknown
 
 
 def _is_array(value: Any) -> TypeGuard[list[Any]]:

@@ -15,6 +15,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.progress import OnProgress
 from llmtasker.records import BrokenRow, Format, Journal, output_format, read_rows, write_rows
+from llmtasker.results import free_name
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 
@@ -121,8 +122,8 @@ class Job:
             raise ConfigurationError(f"{self.target} is the input itself: choose another name for the output.")
         header = self._header()
         columns = choose_columns(self.task.signature, header, self.columns)
-        self._outputs = {name: _free(name, header) for name in self.task.signature.output_fields}
-        self.error_column = _free(ERROR, [*header, *self._outputs.values()])
+        self._outputs = {name: free_name(name, header) for name in self.task.signature.output_fields}
+        self.error_column = free_name(ERROR, [*header, *self._outputs.values()])
         with Journal(self.journal_path) as journal:
             added = {*self._outputs.values(), self.error_column}
             done = _Done(journal, added, self.error_column, retry_errors=self.retry_errors)
@@ -157,8 +158,10 @@ class Job:
             raise ConfigurationError(str(item.error))  # the source broke, and said why
         values = dict.fromkeys(self._outputs.values())
         if item.ok:
-            record = item.to_dict()["output"]
-            answer = record if isinstance(record, Mapping) else dict.fromkeys(self._outputs, record)
+            output = item.to_dict()["output"]
+            # A task may show its one output field without the record around it.
+            bare = len(self._outputs) == 1 and not isinstance(item.output, Signature)
+            answer: dict[str, Any] = dict.fromkeys(self._outputs, output) if bare else output
             values = {column: answer.get(name) for name, column in self._outputs.items()}
         error = None if item.error is None else f"{item.error.code}: {item.error.message}"
         journal.append({ROW: given.number, **given.row, **values, self.error_column: error})
@@ -204,13 +207,6 @@ class _Done:
 def _mark(row: Mapping[str, Any]) -> int:
     text = json.dumps(row, sort_keys=True, default=str)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) | 1
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    """Return a column name for an output that hides no column of the input."""
-    while name in taken:
-        name = f"llm_{name}"
-    return name
 
 
 def _in_order(journal: Path, rows: int | None) -> Iterator[dict[str, Any]]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+
+_CLEANING_UP = 5.0  # seconds that a call which was interrupted has to end in an orderly way
 
 _lock = threading.Lock()
 _portal: Portal | None = None
@@ -25,14 +28,22 @@ class Portal:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, name="llmtasker", daemon=True)
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="llmtasker", daemon=True)
         self._thread.start()
         atexit.register(self._stop)
+
+    def _run(self) -> None:
+        while not self._stopped:
+            # A task that exits (a validator calls sys.exit, say) breaks the loop off: its caller is told all the same.
+            with contextlib.suppress(SystemExit, KeyboardInterrupt):
+                self.loop.run_forever()
 
     def _stop(self) -> None:
         """Close what is still open in the loop, then end it; a forked child leaves its parent's alone."""
         if self.pid == os.getpid() and self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(self.loop.shutdown_asyncgens(), self.loop).result(timeout=2)
+            self._stopped = True
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(timeout=2)
             self.loop.close()
@@ -42,21 +53,22 @@ class Portal:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a blocking call was made inside llmtasker's own event loop: await the async form")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_watched(coroutine, ended), self.loop)
         try:
             return future.result()
         except BaseException:
-            # KeyboardInterrupt, or what the coroutine raised: then it is done and this changes nothing.
-            if not future.done():
-                future.cancel()
-                asyncio.run_coroutine_threadsafe(_settled(), self.loop).result(timeout=5)
+            # KeyboardInterrupt, or what the coroutine raised: then it has ended, and this changes nothing.
+            if future.cancel():
+                ended.wait(_CLEANING_UP)
             raise
 
 
-async def _settled() -> None:
-    """Give tasks that were just cancelled the turns they need to clean up."""
-    for _ in range(10):
-        await asyncio.sleep(0)
+async def _watched(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
+    try:
+        return await coroutine
+    finally:
+        ended.set()
 
 
 def portal() -> Portal:

@@ -26,8 +26,9 @@ class Prices:
     def cost(self, usage: Usage) -> float:
         """Return what some tokens cost."""
         cached = self.input if self.input_cached is None else self.input_cached
-        fresh = usage.input - usage.input_cached
-        return (fresh * self.input + usage.input_cached * cached + usage.output * self.output) / 1e6
+        read_from_cache = min(usage.input_cached, usage.input)
+        fresh = usage.input - read_from_cache
+        return (fresh * self.input + read_from_cache * cached + usage.output * self.output) / 1e6
 
 
 def listed_cost(endpoint: str, model: str) -> Callable[[Usage], float | None]:
@@ -47,7 +48,9 @@ def listed_cost(endpoint: str, model: str) -> Callable[[Usage], float | None]:
         import genai_prices
 
         counts = genai_prices.Usage(
-            input_tokens=usage.input, output_tokens=usage.output, cache_read_tokens=usage.input_cached
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cache_read_tokens=min(usage.input_cached, usage.input),
         )
         try:
             return float(genai_prices.calc_price(counts, model, provider_api_url=endpoint).total_price)

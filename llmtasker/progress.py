@@ -141,5 +141,6 @@ def wants_bar(progress: bool | None) -> bool:
     if progress is None:
         from importlib.util import find_spec
 
-        return sys.stderr.isatty() and find_spec("tqdm") is not None
+        # Without a console there is no stderr.
+        return sys.stderr is not None and sys.stderr.isatty() and find_spec("tqdm") is not None
     return progress

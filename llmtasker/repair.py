@@ -13,20 +13,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
-from pydantic import ValidationError
-
 from llmtasker import candidates
 from llmtasker.candidates import Piece
 from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
 from llmtasker.fitting import fit
 from llmtasker.mending import NotMendableError, mend
+from llmtasker.misfit import describe
 from llmtasker.shape import Shape
 from llmtasker.unwrapping import is_single, variants
 
 T = TypeVar("T")
 
-MAX_REPORTED = 5
-"""Fields that an error message names at most."""
 
 MAX_MENDED_PIECES = 5
 """Broken pieces of one text that are looked at, from its end."""
@@ -142,7 +139,7 @@ class _Reader(Generic[T]):
         if failure is not None:
             # A list in prose, '[1]', is hardly meant as the object asked for.
             related = self.shape.kind != "object" or candidates.is_object(value[0] if is_single(value) else value)
-            raise _MisfitError(_digest(failure), related=related) from failure
+            raise _MisfitError(describe(failure), related=related) from failure
         raise _MisfitError(self.shape.expectation, related=False)
 
     def _forms(self, value: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -179,7 +176,7 @@ class _Reader(Generic[T]):
         try:
             return self.validate(value)
         except Exception as error:  # a validator is the user's code
-            raise _invalid(_digest(error), text) from error
+            raise _invalid(describe(error), text) from error
 
     def _pieces(self, answer: str, pieces: list[Piece]) -> Reading[T]:
         if self.shape.kind == "array" and (rows := _rows(answer, pieces)):
@@ -284,15 +281,3 @@ def _ended(text: str) -> bool:
 
 def _invalid(reason: object, text: str) -> InvalidOutputError:
     return InvalidOutputError(f"{reason}; the answer was {snippet(text)!r}")
-
-
-def _digest(error: BaseException) -> str:
-    """What a validator said, per field and with the value, without links and without whole texts."""
-    if not isinstance(error, ValidationError):
-        return f"{type(error).__name__}: {snippet(error)}"
-    lines: list[str] = []
-    for problem in error.errors(include_url=False, include_context=False)[:MAX_REPORTED]:
-        where = ".".join(str(part) for part in problem["loc"]) or "answer"
-        lines.append(f"{where}: {problem['msg']} (got {snippet(repr(problem['input']), 60)})")
-    more = error.error_count() - len(lines)
-    return "; ".join(lines) + (f"; and {more} more" if more > 0 else "")

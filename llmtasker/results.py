@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import html
+import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar, cast, overload
+from collections.abc import Container, Iterable, Mapping, Sequence
+from datetime import date, time
+from enum import Enum
+from importlib import import_module
+from typing import Any, Generic, TypeVar, cast, overload
+
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from llmtasker.completion import NO_USAGE, Usage
-from llmtasker.errors import ItemError
+from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.item import Item, shown
+from llmtasker.signature import Signature
 
 T = TypeVar("T")
 
 _SHOWN = 10
+_CELLS = (str, int, float, bool, date, time)
 
 
 class Results(Sequence[Item[T]], Generic[T]):
@@ -73,6 +82,50 @@ class Results(Sequence[Item[T]], Generic[T]):
         """The calls of this run."""
         return sum(item.attempts for item in self._items)
 
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return a flat row for each item: the columns of its input, those of its output, and "error" (None if fine).
+
+        A bare input has the column "input", a bare output the column "output". A column of the output that the
+        input has too gets the prefix "llm_".
+        """
+        return [_flat(item) for item in self._items]
+
+    def to_pandas(self) -> Any:
+        """Return the rows of `to_dicts` as a pandas DataFrame.
+
+        Raises:
+            ConfigurationError: pandas is not installed.
+        """
+        return _library("pandas").DataFrame(self.to_dicts())
+
+    def to_polars(self) -> Any:
+        """Return the rows of `to_dicts` as a polars DataFrame.
+
+        Raises:
+            ConfigurationError: polars is not installed.
+        """
+        return _library("polars").DataFrame(self.to_dicts(), infer_schema_length=None)
+
+    def to_arrow(self) -> Any:
+        """Return the rows of `to_dicts` as a pyarrow Table.
+
+        Raises:
+            ConfigurationError: pyarrow is not installed.
+        """
+        return _library("pyarrow").Table.from_pylist(self.to_dicts())
+
+    def write(self, path: str | os.PathLike[str], *, neutralise_formulas: bool = False) -> int:
+        """Write the rows of `to_dicts` to a CSV, JSON lines, Parquet or Excel file, as its name says.
+
+        Returns the number of rows. `neutralise_formulas` keeps spreadsheets from running text that begins like a formula.
+
+        Raises:
+            ConfigurationError: the file can't be written, or its kind needs the extra `[data]`.
+        """
+        from llmtasker.records import write_rows
+
+        return write_rows(path, self.to_dicts(), neutralise_formulas=neutralise_formulas)
+
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
         lines = [f"Results({len(self)} items{': ' if counts else ''}{counts})"]
@@ -87,3 +140,45 @@ class Results(Sequence[Item[T]], Generic[T]):
         )
         summary = html.escape(repr(Results(self._items[:0]) if not self._items else self).splitlines()[0])
         return f"<p>{summary}</p><table><tr><th></th><th>input</th><th>output or error</th></tr>{rows}</table>"
+
+
+def _flat(item: Item[Any]) -> dict[str, Any]:
+    row: dict[str, Any] = dict(item.input) if isinstance(item.input, Mapping) else {"input": _bare(item.input)}
+    if isinstance(item.input, Signature):
+        row = item.input.inputs()
+    for name, value in {**_columns(item.output), "error": None if item.error is None else str(item.error)}.items():
+        row[free_name(name, row)] = value
+    return row
+
+
+def _columns(output: Any) -> dict[str, Any]:
+    if isinstance(output, Signature):
+        return {name: _bare(value) for name, value in output.outputs().items()}
+    if isinstance(output, BaseModel):
+        return output.model_dump(mode="json")
+    return output if type(output) is dict else {"output": _bare(output)}
+
+
+def _bare(value: Any) -> Any:
+    """Return what a table can hold: numbers, texts and dates as they are, the rest as JSON values."""
+    if isinstance(value, Enum):
+        return value.value
+    return value if isinstance(value, _CELLS) or value is None else to_jsonable_python(value, fallback=repr)
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a name for a column of the output that hides none of the input.
+
+    >>> free_name("team", {"id", "team"})
+    'llm_team'
+    """
+    while name in taken:
+        name = f"llm_{name}"
+    return name
+
+
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise ConfigurationError(f"this needs {name}: pip install {name}") from None

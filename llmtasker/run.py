@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import inspect
+import re
+import threading
 import time
 from collections import deque
 from collections.abc import (
@@ -11,7 +15,6 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
-    Generator,
     Iterator,
     Sequence,
 )
@@ -39,6 +42,8 @@ class Feed:
         self._rows: deque[Any] = deque()
         self._ended = False
         self._lock = asyncio.Lock()
+        self._reading = threading.Lock()
+        self._closed = False
         self._ready: Iterator[Any] | None = None
         self._source: Iterator[Any] | AsyncIterator[Any]
         if isinstance(inputs, AsyncIterable):
@@ -71,7 +76,7 @@ class Feed:
 
     async def _fill(self) -> None:
         if not isinstance(self._source, AsyncIterator):
-            await asyncio.to_thread(self._pull, self._source)
+            await _aside(self._pull, self._source)
             return
         try:
             self._rows.append(await anext(self._source))
@@ -82,25 +87,63 @@ class Feed:
 
     def _pull(self, source: Iterator[Any]) -> None:
         until = time.monotonic() + _PULL_SECONDS
-        try:
-            for _ in range(_PULL_ROWS):
-                self._rows.append(next(source))
-                if time.monotonic() > until:
-                    return
-        except StopIteration:
-            self._ended = True
-        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
-            self._ended, self.failure = True, error
+        with self._reading:
+            try:
+                for _ in range(_PULL_ROWS):
+                    self._rows.append(next(source))
+                    if self._closed or time.monotonic() > until:
+                        break
+            except StopIteration:
+                self._ended = True
+            except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+                self._ended, self.failure = True, error
+        if self._closed and inspect.isgenerator(source):
+            self._shut(source)
 
     async def close(self) -> None:
-        """Let a generator that was not read to its end clean up."""
-        if isinstance(self._source, AsyncGenerator):
-            await self._source.aclose()
-        elif isinstance(self._source, Generator):
-            await asyncio.to_thread(self._source.close)
+        """Let a generator that was not read to its end clean up; one that is slow to give its next row does so then."""
+        self._closed = True
+        source: Any = self._source
+        if inspect.isasyncgen(source):
+            await source.aclose()
+        elif inspect.isgenerator(source):
+            await _aside(self._shut, source)
+
+    def _shut(self, source: Any) -> None:
+        if self._reading.acquire(blocking=False):
+            try:
+                source.close()
+            finally:
+                self._reading.release()
 
 
 _END = object()
+
+
+async def _aside(action: Callable[[T], None], argument: T) -> None:
+    """Await an action in a thread; one that never ends does not keep the process from ending, nor others waiting."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end(error: BaseException | None) -> None:
+        if ended.done():
+            return  # whoever waited was cancelled
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def act() -> None:
+        failure: BaseException | None = None
+        try:
+            action(argument)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(end, failure)
+
+    threading.Thread(target=act, name="llmtasker-inputs", daemon=True).start()
+    await ended
 
 
 class Fuse:
@@ -115,13 +158,15 @@ class Fuse:
         """Whether enough equal rejections came in a row."""
         return self._count >= _REJECTIONS
 
-    def saw(self, item: Item[Any]) -> None:
-        """Take note of what came of a row."""
-        error = item.error
-        if isinstance(error, AuthenticationError | NotFoundError):
-            self._count = self._count + 1 if error.message == self._last else 1
-            self._last = error.message
-        elif item.attempts and not self.blown:
+    def saw(self, items: Sequence[Item[Any]]) -> None:
+        """Take note of what came of rows that were asked together."""
+        asked = [item.error for item in items if item.attempts]
+        rejections = [error for error in asked if isinstance(error, AuthenticationError | NotFoundError)]
+        if asked and len(rejections) == len(asked):
+            alike = _gist(rejections[0].message) == _gist(self._last)
+            self._count = self._count + 1 if alike else 1
+            self._last = rejections[0].message
+        elif asked and not self.blown:
             self._count = 0
 
     def not_run(self, given: object) -> Item[Any]:
@@ -129,6 +174,11 @@ class Fuse:
         return Item(
             input=given, error=NotRunError(f"not asked: {self._count} calls in a row were rejected: {self._last}")
         )
+
+
+def _gist(message: str) -> str:
+    """Return what is the same in each refusal: many endpoints put a time or the number of the request in."""
+    return re.sub(r"\S*\d\S*", "", message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,19 +201,22 @@ class Run(Generic[T]):
         desk: _Desk[T] = _Desk(self.window)
         workers = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
         tasks = [asyncio.create_task(self._worker(feed, desk)) for _ in range(workers)]
+        desk.workers = len(tasks)
         for task in tasks:
-            task.add_done_callback(lambda _: desk.wake.set())
+            task.add_done_callback(desk.left)
         try:
-            running = True
-            while running:
-                running = not all(task.done() for task in tasks)
+            over = False
+            while not over:
+                over = desk.failed or not desk.workers
                 if batch := desk.take(ordered=self.ordered):
+                    over = False
                     yield batch
-                elif running:
+                elif not over:
                     desk.wake.clear()
                     await desk.wake.wait()
             for task in tasks:
-                task.result()
+                if task.done():
+                    task.result()
             if feed.failure is not None:
                 yield [_broken(feed.failure, desk.given_out)]
         finally:
@@ -183,8 +236,8 @@ class Run(Generic[T]):
             desk.given_out += len(rows)
             givens = [given for _, given in rows]
             items = list(map(desk.fuse.not_run, givens)) if desk.fuse.blown else await self.work(givens)
+            desk.fuse.saw(items)
             for (number, _), item in zip(rows, items, strict=True):
-                desk.fuse.saw(item)
                 desk.done[number] = item
             desk.wake.set()
 
@@ -197,6 +250,8 @@ class _Desk(Generic[T]):
         self.done: dict[int, Item[T]] = {}
         self.given_out = 0
         self.taken = 0
+        self.workers = 0
+        self.failed = False
         self.fuse = Fuse()
         self.wake = asyncio.Event()
         self.room = asyncio.Event()
@@ -204,6 +259,12 @@ class _Desk(Generic[T]):
     @property
     def full(self) -> bool:
         return self.window is not None and self.given_out - self.taken >= self.window
+
+    def left(self, worker: asyncio.Task[None]) -> None:
+        """Note that a worker is done; one that failed ends the run, for the row that it had is missing."""
+        self.workers -= 1
+        self.failed = self.failed or worker.cancelled() or worker.exception() is not None
+        self.wake.set()
 
     def take(self, *, ordered: bool) -> list[Item[T]]:
         if ordered:

@@ -15,10 +15,12 @@ from typing import Any, ClassVar, Literal, Self, TypeGuard, TypeVar, dataclass_t
 
 import pydantic
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic._internal._model_construction import ModelMetaclass  # it has no public name
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, snippet
+from llmtasker.misfit import describe
 
 Side = Literal["input", "output"]
 
@@ -78,7 +80,7 @@ class Inputs:
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(InputField, OutputField))
-class _SignatureMeta(type(BaseModel)):  # type: ignore[misc]
+class _SignatureMeta(ModelMetaclass):
     """Lets type checkers see the constructor's arguments.
 
     It has no `__new__`: Pydantic looks for the names in annotations one frame up from its own.
@@ -254,25 +256,6 @@ def wire_name(name: str, info: FieldInfo) -> str:
     if isinstance(alias, AliasChoices):
         alias = alias.choices[0]
     return alias if isinstance(alias, str) else name
-
-
-def describe(error: ValidationError) -> str:
-    """Return what does not fit, a field at a time, with a short piece of each value."""
-    parts: list[str] = []
-    for found in error.errors(include_url=False, include_context=False)[:5]:
-        where = ".".join(map(str, found["loc"])) or "the whole"
-        # The value of a failing model validator is the whole record: too long and too private to show.
-        value = "" if isinstance(found["input"], Mapping | BaseModel) else f" (got {_shown(found['input'])})"
-        parts.append(f"{where}: {found['msg'].removeprefix('Value error, ')}{value}")
-    more = error.error_count() - len(parts)
-    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
-
-
-def _shown(value: object) -> str:
-    try:
-        return snippet(repr(value), 60)
-    except Exception:  # noqa: BLE001 - __repr__ of a foreign object may raise anything
-        return f"a {type(value).__name__}"
 
 
 def _check_names(cls: type[BaseModel], names: Iterable[str]) -> None:

@@ -149,7 +149,7 @@ def run_blocking(
                 try:
                     came = transport.send(step.request)
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
-                    advance, came = steps.throw, _as_item_error(error)
+                    advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):
                 came = step.hold.result() if isinstance(step.hold, Future) else sleep(step.hold)
             else:
@@ -197,9 +197,9 @@ def _completion(text: str | None) -> Completion | None:
         return None  # written by something else: a miss, and soon written anew
 
 
-def _as_item_error(error: Exception, request: Request | None = None) -> ItemError:
+def _as_item_error(error: Exception, request: Request) -> ItemError:
     if isinstance(error, ItemError):
         return error
-    if isinstance(error, TimeoutError) and request is not None:
+    if isinstance(error, TimeoutError):
         return CallTimeoutError(f"no whole answer came within {request.settings.timeout:g} s")
     return CallError(f"the transport failed: {type(error).__name__}: {snippet(error)}")

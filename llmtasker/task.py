@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -300,7 +300,7 @@ async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:
 
 
 @contextmanager
-def _telling(progress: bool | OnProgress | None, pace: Pace, inputs: Inputs) -> Iterator[Reporter | None]:
+def _telling(progress: bool | OnProgress | None, pace: Pace, inputs: Inputs) -> Generator[Reporter | None]:
     total = len(inputs) if isinstance(inputs, Sized) else None
     if callable(progress):
         bar, tell = None, progress

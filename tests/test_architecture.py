@@ -21,12 +21,12 @@ PACKAGE = Path(llmtasker.__file__).parent
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
     {"errors", "completion", "candidates", "labels", "limits", "lease", "flights", "portal", "vault"},
-    {"signature", "template", "store", "database", "throttle", "retry", "prices", "dialect", "preview", "item"},
-    {"shape", "prompt", "prompts", "schema", "door", "steward", "pace", "results"},
-    {"fitting", "unwrapping", "mending", "cache", "transports", "progress"},
-    {"repair", "llm", "steps"},
-    {"compiler", "run"},
-    {"executor"},
+    {"signature", "template", "item", "inputs", "prices", "tokens", "budget", "retry", "throttle", "dialect"}
+    | {"shape", "mending", "store", "database", "preview", "prompts"},
+    {"prompt", "schema", "fitting", "unwrapping", "door", "steward", "pace", "results"},
+    {"repair", "cache", "transports", "progress"},
+    {"compiler", "llm", "steps", "run"},
+    {"executor", "estimate"},
     {"grouping"},
     {"task"},
     {"tasks", "testing"},
@@ -50,6 +50,7 @@ VENDORS: dict[str, set[str]] = {
     "instructor": {"schema"},
     "json_repair": {"mending"},
     "langchain_core": {"transports.langchain"},
+    "narwhals": {"inputs"},
     "openai": {"transports.openai"},
     "openpyxl": {"records.excel"},
     "pyarrow": {"records.parquet"},

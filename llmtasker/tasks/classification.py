@@ -6,7 +6,7 @@ import os
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field
 
@@ -126,12 +126,12 @@ def pairs(examples: Examples, answer: str) -> list[tuple[str, Any]]:
     Raises:
         ConfigurationError: an example is none of these.
     """
-    given = examples.items() if isinstance(examples, Mapping) else examples
+    given = cast("Iterable[Any]", examples.items() if isinstance(examples, Mapping) else examples)
     found: list[tuple[str, Any]] = []
     for number, one in enumerate(given, start=1):
-        if isinstance(one, Mapping) and {"text", answer} <= one.keys():
+        if issubclass(type(one), Mapping) and {"text", answer} <= one.keys():
             found.append((one["text"], one[answer]))
-        elif isinstance(one, Sequence) and not isinstance(one, str) and len(one) == 2:
+        elif issubclass(type(one), Sequence) and not isinstance(one, str) and len(one) == 2:
             found.append((one[0], one[1]))
         else:
             raise ConfigurationError(
@@ -142,6 +142,7 @@ def pairs(examples: Examples, answer: str) -> list[tuple[str, Any]]:
 
 
 def _described(labels: Labels) -> dict[str, str]:
+    named: list[tuple[Any, str]]
     if isinstance(labels, type):
         named = [(str(member.value), "") for member in labels]
     elif isinstance(labels, Mapping):

@@ -82,7 +82,7 @@ class Instruction(Task[Any]):
 
 
 def _outputs(output: Any) -> dict[str, Any]:
-    if isinstance(output, Mapping):
+    if issubclass(type(output), Mapping):
         if not output:
             raise ConfigurationError("output is an empty mapping: name at least one field, or give dict.")
         return {str(name): kind if isinstance(kind, tuple) else (kind, OutputField()) for name, kind in output.items()}

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -187,7 +185,6 @@ class _PerLoop(Generic[C]):
 
     def __init__(self) -> None:
         self._open: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[None]]] = {}
-        _per_loop.add(self)
 
     def get(self, loop: asyncio.AbstractEventLoop) -> C | None:
         found = self._open.get(loop)
@@ -215,24 +212,6 @@ class _PerLoop(Generic[C]):
         for loop, (_, keeper) in list(self._open.items()):
             if not loop.is_closed():
                 asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
-
-    def after_fork(self) -> None:
-        """Leave what is open to the parent: closing it here would take it out of the parent's event loop as well."""
-        for opened in self._open.values():
-            (lambda *a:0)(ctypes.py_object(opened))
-        pass
-
-
-_per_loop: weakref.WeakSet[_PerLoop[Any]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for each in list(_per_loop):
-        each.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _read(response: httpx2.Response) -> Completion:

@@ -1,0 +1,88 @@
+"""Equal calls that are under way at the same time are made once."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from llmtasker.flights import Flights
+
+
+def test_the_first_leads_and_the_others_are_told():
+    flights = Flights()
+    assert flights.board("k") is None
+    first, second = flights.board("k"), flights.board("k")
+    assert not first.done()
+    flights.land("k", "outcome")
+    assert (first.result(0), second.result(0)) == ("outcome", "outcome")
+
+
+def test_other_keys_are_other_flights():
+    flights = Flights()
+    assert flights.board("k") is None
+    assert flights.board("l") is None
+    waiting = flights.board("l")
+    flights.land("k", 1)
+    assert not waiting.done()
+    flights.land("l", 2)
+    assert waiting.result(0) == 2
+
+
+def test_after_landing_the_next_leads():
+    flights = Flights()
+    for _ in range(3):
+        assert flights.board("k") is None
+        flights.land("k", "x")
+
+
+def test_where_the_leader_gives_up_one_of_the_others_leads():
+    flights = Flights()
+    flights.board("k")
+    waiting = [flights.board("k") for _ in range(3)]
+    flights.land("k", None)
+    assert [future.result(0) for future in waiting] == [None] * 3
+    again = [flights.board("k") for _ in range(3)]
+    assert sum(future is None for future in again) == 1
+
+
+def test_a_waiter_that_was_cancelled_wants_nothing():
+    flights = Flights()
+    flights.board("k")
+    gone, there = flights.board("k"), flights.board("k")
+    assert gone.cancel()
+    flights.land("k", "x")
+    assert there.result(0) == "x"
+    assert gone.cancelled()
+
+
+def test_landing_what_nobody_flies_does_nothing():
+    flights = Flights()
+    flights.land("k", "x")
+    assert flights.board("k") is None
+
+
+@pytest.mark.parametrize("threads", [8])
+def test_of_many_threads_one_leads(threads):
+    flights = Flights()
+    calls = []
+    ready = threading.Barrier(threads)
+
+    def ask(_):
+        ready.wait(10)
+        flight = flights.board("k")
+        if flight is not None:
+            return flight.result(10)
+        calls.append(1)
+        # The others are all there before the leader lands: whoever came late would lead again.
+        boarded.acquire()
+        flights.land("k", "x")
+        return "x"
+
+    boarded = threading.Semaphore(0)
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(ask, number) for number in range(threads)]
+        while sum(map(len, flights._waiting.values())) < threads - 1:
+            threading.Event().wait(0.001)
+        boarded.release()
+        assert [future.result(10) for future in futures] == ["x"] * threads
+    assert calls == [1]

@@ -1,0 +1,141 @@
+"""How far a run is: counted, told now and then, and shown as a bar."""
+
+import io
+import subprocess
+import sys
+
+import pytest
+
+from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
+from llmtasker.pace import Pace
+from llmtasker.progress import Bar, Reporter, wants_bar
+
+OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
+UNPRICED = Item(input="a", output="x", usage=Usage(input=5), cost=None, attempts=1)
+CACHED = Item(input="c", output="z", cached=True, usage=Usage(input=100), cost=7.0)
+WRONG = Item(input=None, error=InputError("no text"))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def reporting(total=None, **options):
+    told, clock = [], Clock()
+    return Reporter(told.append, Pace(), total, clock=clock, **options), told, clock
+
+
+def test_items_are_counted():
+    reporter, told, clock = reporting(total=4)
+    for item in (OK, CACHED, WRONG):
+        reporter.saw(item)
+    clock.now += 2
+    reporter.tell()
+    assert told == [
+        Progress(total=4, rows=3, ok=2, failed=1, cached=1, usage=Usage(input=5, output=1), cost=0.5, seconds=2.0)
+    ]
+
+
+def test_a_cost_that_is_unknown_stays_unknown():
+    reporter, told, _ = reporting()
+    for item in (OK, UNPRICED, OK):
+        reporter.saw(item)
+    reporter.tell()
+    assert told[-1].cost is None
+    assert told[-1].usage == Usage(input=15, output=2)
+
+
+def test_it_is_told_once_an_interval():
+    reporter, told, clock = reporting(interval=1.0)
+    for _ in range(40):
+        clock.now += 0.125
+        reporter.saw(OK)
+    assert [progress.rows for progress in told] == [8, 16, 24, 32, 40]
+    assert [progress.seconds for progress in told] == [1, 2, 3, 4, 5]
+
+
+def test_calls_in_flight_and_waiting_are_those_of_the_pace():
+    told, pace = [], Pace(max_concurrency=1)
+    first, second = pace.ticket(), pace.ticket()
+    assert first.poll() is None
+    assert second.poll() is not None
+    reporter = Reporter(told.append, pace, None)
+    reporter.tell()
+    assert (told[0].in_flight, told[0].waiting) == (1, 1)
+    second.cancel()
+    first.done(0, None)
+    reporter.tell()
+    assert (told[1].in_flight, told[1].waiting) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("progress", "rate", "left"),
+    [
+        (Progress(total=100, rows=20, seconds=10), 2.0, 40.0),
+        (Progress(total=None, rows=20, seconds=10), 2.0, None),
+        (Progress(total=100, rows=0, seconds=10), 0.0, None),
+        (Progress(total=100), 0.0, None),
+        (Progress(total=20, rows=20, seconds=10), 2.0, 0.0),
+    ],
+)
+def test_rate_and_time_left(progress, rate, left):
+    assert (progress.rate, progress.seconds_left) == (rate, left)
+
+
+@pytest.mark.parametrize(
+    ("progress", "words", "none_of"),
+    [
+        (
+            Progress(
+                total=9, rows=4, ok=3, failed=1, cached=2, in_flight=5, waiting=6, usage=Usage(input=7), cost=0.25
+            ),
+            ["4/9", "ok=3", "failed=1", "cached=2", "in flight=5", "waiting=6", "tokens=7", "$=0.2500"],
+            [],
+        ),
+        (Progress(total=9, rows=9, ok=9, cost=None), ["9/9", "ok=9"], ["waiting", "tokens", "$"]),
+        (Progress(rows=3, ok=3), ["3row", "ok=3"], ["/9"]),
+    ],
+)
+def test_a_bar_shows_it(capsys, progress, words, none_of):
+    bar = Bar(progress.total)
+    bar(progress)
+    bar.close()
+    shown = capsys.readouterr().err
+    for word in words:
+        assert word in shown
+    for word in none_of:
+        assert word not in shown
+
+
+def test_a_bar_goes_where_somebody_watches(monkeypatch):
+    assert wants_bar(True) is True
+    assert wants_bar(False) is False
+    assert wants_bar(None) is False
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert wants_bar(None) is True
+    monkeypatch.setattr(sys, "stderr", None)  # as under pythonw
+    assert wants_bar(None) is False
+
+
+def test_a_bar_without_tqdm_says_what_to_install():
+    program = """
+import sys
+sys.modules["tqdm"] = sys.modules["tqdm.auto"] = None
+from llmtasker.progress import Bar
+try:
+    Bar(3)
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert result.stdout.startswith(ConfigurationError.__name__)
+    assert 'pip install "llmtasker[progress]"' in result.stdout
