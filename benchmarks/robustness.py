@@ -32,7 +32,7 @@ from schema_types import Types
 
 from llmtasker.errors import OutputError
 from llmtasker.repair import read
-from llmtasker.shape import Shape
+from llmtasker.repair.shape import Shape
 
 Reader = Callable[[str, "Target"], Any]
 OURS = "llmtasker"

@@ -42,12 +42,11 @@ if TYPE_CHECKING:
     from llmtasker.estimate import Estimate
     from llmtasker.item import Item
     from llmtasker.llm import LLM
-    from llmtasker.pace import RateLimit
+    from llmtasker.pace import RateLimit, Retry
     from llmtasker.preview import Preview
     from llmtasker.prices import Prices
     from llmtasker.progress import Progress
     from llmtasker.results import Results
-    from llmtasker.retry import Retry
     from llmtasker.signature import InputField, OutputField, Signature
     from llmtasker.task import Task
 
@@ -149,12 +148,11 @@ _HOMES = {
     "estimate": ("Estimate",),
     "item": ("Item",),
     "llm": ("LLM",),
-    "pace": ("RateLimit",),
+    "pace": ("RateLimit", "Retry"),
     "preview": ("Preview",),
     "prices": ("Prices",),
     "progress": ("Progress",),
     "results": ("Results",),
-    "retry": ("Retry",),
     "signature": (
         "InputField",
         "OutputField",

@@ -24,6 +24,7 @@ from llmtasker.errors import (
 from llmtasker.misfit import describe
 from llmtasker.prompt import Example, Prompt, Script
 from llmtasker.repair import Reading, read
+from llmtasker.repair.shape import Shape
 from llmtasker.schema import (
     REASONING,
     answer_text,
@@ -33,7 +34,6 @@ from llmtasker.schema import (
     reask_messages,
     wire_model,
 )
-from llmtasker.shape import Shape
 from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]

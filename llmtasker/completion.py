@@ -18,9 +18,12 @@ KEY_VERSION = 1
 """Part of every cache key; raised when a change here gives the same key another meaning."""
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # `json.dumps` would make one for each call
+
+
 def canonical_json(value: Any) -> str:
     """Return the one compact ASCII JSON text of a JSON value; keys keep their order, for the LLM sees it too."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return _ENCODER.encode(value)
 
 
 def _members(fields: Mapping[str, Any]) -> str:
@@ -188,7 +191,7 @@ class Request:
     b'{"model":"m","messages":[{"role":"user","content":"Bonjour"}]}'
     """
 
-    __slots__ = ("_tail", "head", "settings", "tail")
+    __slots__ = ("_key", "_tail", "head", "settings", "tail")
 
     def __init__(self, head: Head, tail: Sequence[Message], settings: Settings) -> None:
         if not tail:
@@ -197,6 +200,7 @@ class Request:
         self.tail = tail
         self.settings = settings
         self._tail: bytes | None = None
+        self._key: str | None = None
 
     @property
     def messages(self) -> list[Message]:
@@ -230,10 +234,12 @@ class Request:
     @property
     def key(self) -> str:
         """The cache key: 64 hexadecimal digits."""
-        _, hashed = self.head.start(self.settings)
-        digest = hashed.copy()
-        digest.update(self._tail_bytes())
-        return str(digest.hexdigest())
+        if self._key is None:
+            _, hashed = self.head.start(self.settings)
+            digest = hashed.copy()
+            digest.update(self._tail_bytes())
+            self._key = str(digest.hexdigest())
+        return self._key
 
     def with_settings(self, settings: Settings) -> Request:
         """Return the same call with other settings."""

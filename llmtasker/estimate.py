@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from llmtasker.cache.store import Guard, Store
 from llmtasker.compiler import Program
 from llmtasker.completion import Usage
 from llmtasker.errors import ItemError
 from llmtasker.llm import LLM
-from llmtasker.store import Guard, Store
 
 _BATCH = 500
 

@@ -33,8 +33,8 @@ from llmtasker.executor import Executor, Outcome, Row, Spent
 from llmtasker.item import Item
 from llmtasker.prompt import Example, show_examples
 from llmtasker.repair import read
+from llmtasker.repair.shape import Shape
 from llmtasker.schema import answer_text, answer_turn, group_model, prepare
-from llmtasker.shape import Shape
 from llmtasker.signature import S
 from llmtasker.steps import Keep, Steps, Wait
 

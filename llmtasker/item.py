@@ -67,8 +67,8 @@ class Item(Generic[T]):
     def to_dict(self) -> dict[str, Any]:
         """Return the item as JSON values, without its messages; `from_dict` reads them."""
         return {
-            "input": _jsonable(self.input),
-            "output": _jsonable(self.output),
+            "input": jsonable(self.input),
+            "output": jsonable(self.output),
             "raw": self.raw,
             "error": self.error.to_dict() if self.error else None,
             "reasoning": self.reasoning,
@@ -126,7 +126,7 @@ _LONGEST_INT = 14_000  # bits; Python writes no number of more than 4300 digits
 _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
     """Return any value as JSON values; what has no such form is shown as a short text."""
     if _is_object(value):
         # Column by column, so that one without a JSON form leaves the others as they are.

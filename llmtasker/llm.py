@@ -15,8 +15,8 @@ from llmtasker.dialect import Dialect
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.flights import Flights
 from llmtasker.pace import Pace, RateLimit
+from llmtasker.pace.retry import Retry
 from llmtasker.prices import Prices, listed_cost
-from llmtasker.retry import Retry
 from llmtasker.tokens import TokenMeter
 
 _WAYS = """Three ways to go on:

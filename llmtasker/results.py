@@ -5,18 +5,18 @@ from __future__ import annotations
 import html
 import os
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, time
 from enum import Enum
 from importlib import import_module
 from typing import Any, Generic, TypeVar, cast, overload
 
 from pydantic import BaseModel
-from pydantic_core import to_jsonable_python
 
 from llmtasker.completion import NO_USAGE, Usage
 from llmtasker.errors import ConfigurationError, ItemError
-from llmtasker.item import Item, shown
+from llmtasker.item import Item, jsonable, shown
 from llmtasker.signature import Signature
 
 T = TypeVar("T")
@@ -96,7 +96,9 @@ class Results(Sequence[Item[T]], Generic[T]):
         Raises:
             ConfigurationError: pandas is not installed.
         """
-        return _library("pandas").DataFrame(self.to_dicts())
+        with _needed("pandas"):
+            pandas = import_module("pandas")
+        return pandas.DataFrame(self.to_dicts())
 
     def to_polars(self) -> Any:
         """Return the rows of `to_dicts` as a polars DataFrame.
@@ -104,7 +106,9 @@ class Results(Sequence[Item[T]], Generic[T]):
         Raises:
             ConfigurationError: polars is not installed.
         """
-        return _library("polars").DataFrame(self.to_dicts(), infer_schema_length=None)
+        with _needed("polars"):
+            polars = import_module("polars")
+        return polars.DataFrame(self.to_dicts(), infer_schema_length=None)
 
     def to_arrow(self) -> Any:
         """Return the rows of `to_dicts` as a pyarrow Table.
@@ -112,12 +116,14 @@ class Results(Sequence[Item[T]], Generic[T]):
         Raises:
             ConfigurationError: pyarrow is not installed.
         """
-        return _library("pyarrow").Table.from_pylist(self.to_dicts())
+        with _needed("pyarrow"):
+            pyarrow = import_module("pyarrow")
+        return pyarrow.Table.from_pylist(self.to_dicts())
 
     def write(self, path: str | os.PathLike[str], *, neutralise_formulas: bool = False) -> int:
         """Write the rows of `to_dicts` to a CSV, JSON lines, Parquet or Excel file, as its name says.
 
-        Returns the number of rows. `neutralise_formulas` keeps spreadsheets from running text that begins like a formula.
+        Returns the number of rows. `neutralise_formulas` keeps spreadsheets from running texts that are like formulas.
 
         Raises:
             ConfigurationError: the file can't be written, or its kind needs the extra `[data]`.
@@ -143,9 +149,12 @@ class Results(Sequence[Item[T]], Generic[T]):
 
 
 def _flat(item: Item[Any]) -> dict[str, Any]:
-    row: dict[str, Any] = dict(item.input) if isinstance(item.input, Mapping) else {"input": _bare(item.input)}
-    if isinstance(item.input, Signature):
-        row = item.input.inputs()
+    given: Any = item.input
+    row: dict[str, Any] = {"input": _bare(given)}
+    if isinstance(given, Signature):
+        row = given.inputs()
+    elif isinstance(given, Mapping):
+        row = dict(cast("Mapping[str, Any]", given))
     for name, value in {**_columns(item.output), "error": None if item.error is None else str(item.error)}.items():
         row[free_name(name, row)] = value
     return row
@@ -156,14 +165,16 @@ def _columns(output: Any) -> dict[str, Any]:
         return {name: _bare(value) for name, value in output.outputs().items()}
     if isinstance(output, BaseModel):
         return output.model_dump(mode="json")
-    return output if type(output) is dict else {"output": _bare(output)}
+    if isinstance(output, dict):
+        return cast("dict[str, Any]", output)
+    return {"output": _bare(output)}
 
 
 def _bare(value: Any) -> Any:
     """Return what a table can hold: numbers, texts and dates as they are, the rest as JSON values."""
     if isinstance(value, Enum):
         return value.value
-    return value if isinstance(value, _CELLS) or value is None else to_jsonable_python(value, fallback=repr)
+    return value if isinstance(value, _CELLS) or value is None else jsonable(value)
 
 
 def free_name(name: str, taken: Container[str]) -> str:
@@ -177,8 +188,9 @@ def free_name(name: str, taken: Container[str]) -> str:
     return name
 
 
-def _library(name: str) -> Any:
+@contextmanager
+def _needed(name: str) -> Generator[None]:
     try:
-        return import_module(name)
+        yield
     except ImportError:
         raise ConfigurationError(f"this needs {name}: pip install {name}") from None

@@ -14,10 +14,10 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from llmtasker.cache.door import door
+from llmtasker.cache.store import Guard, Store
 from llmtasker.completion import Completion, Request, Transport
-from llmtasker.door import door
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, snippet
-from llmtasker.store import Guard, Store
 
 R = TypeVar("R")
 

@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from llmtasker.budget import Budget
 from llmtasker.cache import open_cache
+from llmtasker.cache.store import Store
 from llmtasker.compiler import AskMode, Program, compile_program
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
 from llmtasker.estimate import Estimate, estimate
@@ -28,7 +29,6 @@ from llmtasker.results import Results
 from llmtasker.run import Run
 from llmtasker.signature import S, Signature
 from llmtasker.steps import Steps, run_awaiting, run_blocking
-from llmtasker.store import Store
 
 T = TypeVar("T")
 

@@ -18,7 +18,7 @@ from random import Random
 
 from llmtasker.errors import RateLimitError
 from llmtasker.pace import Pace, RateLimit
-from llmtasker.retry import Retry
+from llmtasker.pace.retry import Retry
 
 CLIENT_CPU = 0.00046
 """Seconds of one core per call: the 2183 calls/s that raw aiohttp reaches, and no client exceeds."""

@@ -20,12 +20,12 @@ PACKAGE = Path(llmtasker.__file__).parent
 # The floors, lowest first. A module imports from lower floors only; those on one floor don't know each other.
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
-    {"errors", "completion", "candidates", "labels", "limits", "lease", "flights", "portal", "vault"},
-    {"signature", "template", "item", "inputs", "prices", "tokens", "budget", "retry", "throttle", "dialect"}
-    | {"shape", "mending", "store", "database", "preview", "prompts"},
-    {"prompt", "schema", "fitting", "unwrapping", "door", "steward", "pace", "results"},
-    {"repair", "cache", "transports", "progress"},
-    {"compiler", "llm", "steps", "run"},
+    {"errors", "completion", "flights", "portal"},
+    {"misfit", "template", "item", "inputs", "prices", "tokens", "budget", "preview", "prompts", "records"},
+    {"cache", "pace", "repair", "transports", "signature"},
+    {"prompt", "schema", "progress", "results", "lessons"},
+    {"compiler", "dialect", "steps", "run"},
+    {"llm"},
     {"executor", "estimate"},
     {"grouping"},
     {"task"},
@@ -33,7 +33,7 @@ FLOORS: list[set[str]] = [
 ]
 # The edge imports inward, and is imported by the edge only.
 EDGE: list[set[str]] = [
-    {"records", "settings"},
+    {"settings"},
     {"jobs", "demo"},
     {"api", "ui", "integrations"},
     {"cli"},
@@ -44,16 +44,18 @@ ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
 VENDORS: dict[str, set[str]] = {
     "aiohttp": {"transports.line"},
     "anyio": {"testing.fake"},
-    "diskcache": {"vault"},
+    "diskcache": {"cache.vault"},
     "genai_prices": {"prices"},
     "httpx2": {"transports.openai"},
     "instructor": {"schema"},
-    "json_repair": {"mending"},
+    "json_repair": {"repair.mending"},
     "langchain_core": {"transports.langchain"},
     "narwhals": {"inputs"},
     "openai": {"transports.openai"},
     "openpyxl": {"records.excel"},
-    "pyarrow": {"records.parquet"},
+    "pandas": {"results"},
+    "polars": {"results"},
+    "pyarrow": {"records.parquet", "results"},
     "rich": {"demo.show"},
     "tqdm": {"progress"},
     "typer": {"cli"},
@@ -80,32 +82,43 @@ def tree(module: str) -> ast.Module:
     return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
 
 
-def dynamic(call: ast.Call) -> str | None:
-    """The name in `import_module("name")`; a computed one is nobody's business but the package root's."""
-    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
-    if called not in {"import_module", "__import__"} or not call.args:
-        return None
-    name = call.args[0]
-    assert isinstance(name, ast.Constant), f"line {call.lineno}: import_module with a name that can't be read off"
-    return str(name.value)
+def called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+
+
+def dynamic(tree: ast.Module) -> set[str]:
+    """The names in `import_module("name")`, also through a function that passes its first parameter on."""
+    importers, passed_on = {"import_module", "__import__"}, set[ast.expr]()
+    for function in [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.args.args]:
+        for call in [node for node in ast.walk(function) if isinstance(node, ast.Call)]:
+            name = call.args[0] if call.args else None
+            if called(call) in importers and isinstance(name, ast.Name) and name.id == function.args.args[0].arg:
+                importers.add(function.name)
+                passed_on.add(name)
+    names = {
+        call.args[0]
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and called(call) in importers and call.args and call.args[0] not in passed_on
+    }
+    unread = [ast.unparse(name) for name in names if not isinstance(name, ast.Constant)]
+    assert not unread, f"import_module with names that can't be read off the source: {unread}"
+    return {str(name.value) for name in names if isinstance(name, ast.Constant)}
 
 
 @cache
 def imports(module: str) -> frozenset[str]:
     """Full names of what a module imports, `llmtasker.errors` as well as `openai.types`."""
-    found: set[str] = set()
+    found = dynamic(tree(module))
     for node in ast.walk(tree(module)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} line {node.lineno}: a relative import"
             source = node.module or ""
-            # `from llmtasker import candidates` imports the module, not the root.
+            # `from llmtasker.repair import candidates` imports the module, not the root.
             found |= {
                 f"{source}.{alias.name}" if is_module(f"{source}.{alias.name}") else source for alias in node.names
             }
-        elif isinstance(node, ast.Call) and (name := dynamic(node)):
-            found.add(name)
     return frozenset(found)
 
 

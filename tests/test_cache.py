@@ -23,9 +23,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, default_directory, open_cache
+from llmtasker.cache.steward import Steward
+from llmtasker.cache.vault import place_of, set_aside
 from llmtasker.errors import ConfigurationError
-from llmtasker.steward import Steward
-from llmtasker.vault import place_of, set_aside
 
 KEYS = [f"{number:064x}" for number in range(2000)]
 TEXT = '{"text":"Bonjour"}'
@@ -119,7 +119,7 @@ def test_a_text_that_is_not_ascii_is_left_out(cache: DiskCache, text: str) -> No
 
 
 def test_loading_the_module_loads_neither_diskcache_nor_sqlite() -> None:
-    code = "import sys, llmtasker.cache, llmtasker.door; print(sorted({'diskcache', 'sqlite3'} & set(sys.modules)))"
+    code = "import sys, llmtasker.cache, llmtasker.cache.door; print(sorted({'diskcache', 'sqlite3'} & set(sys.modules)))"
     assert python(code) == "[]\n"
 
 
@@ -314,7 +314,7 @@ def test_removing_forged_rows_touches_nothing_else(
 
 
 def test_diskcache_itself_is_harmless_over_our_disk(forged: DiskCache, tmp_path: Path) -> None:
-    from llmtasker.vault import _diskcache
+    from llmtasker.cache.vault import _diskcache
 
     connection = sqlite3.connect(forged.directory / "cache.db", isolation_level=None)
     raw = _diskcache(forged.directory, connection)
@@ -588,7 +588,7 @@ def test_a_full_disk_ends_the_writing_only(tmp_path: Path, when: str, limit: int
 
 READ_ONLY = """
 import os, sys, warnings
-import diskcache, llmtasker.database
+import diskcache, llmtasker.cache.database
 from llmtasker.cache import DiskCache
 if os.getuid() == 0:
     os.setuid(65534)
@@ -707,7 +707,7 @@ def test_threads_share_a_cache(cache: DiskCache) -> None:
 FORK = """
 import asyncio, os, sys
 from llmtasker.cache import DiskCache, open_cache
-from llmtasker.door import door
+from llmtasker.cache.door import door
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 cache = open_cache(sys.argv[1])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker.completion import Head, Request, Settings
-from llmtasker.dialect import MODES, Dialect, Lesson, mode_of
+from llmtasker.dialect import Dialect
 from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,
@@ -17,6 +17,7 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
+from llmtasker.lessons import MODES, Lesson, mode_of
 
 SYSTEM = {"role": "system", "content": "Sort the mail."}
 USER = {"role": "user", "content": "Where is my parcel?"}

@@ -6,8 +6,8 @@ A page is one program, read from top to bottom in an empty folder:
   block that follows with nothing between shows what the block prints.
 - a block whose first line is a comment with a file name (`# triage.py`), or that has `title="messages.csv"` behind
   its language, is written to that file (Python runs as well).
-- in ```` ```console ```` blocks, lines like `$ llmtasker …` run; the lines below them show what they print. Other
-  commands (`$ make test`, `$ pip install …`) don't run.
+- in ```` ```console ```` blocks, `$ llmtasker …` and `$ python script.py` run (a script made by the page, or one of
+  this repository); the lines below show what they print. Other commands (`$ pip install …`) don't run.
 - `…` in what is shown stands for any text.
 - blocks in an HTML comment, which readers don't see, count too: for what a page needs before it starts.
 """
@@ -47,15 +47,19 @@ FENCE = re.compile(
 FILE_NAME = re.compile(r"# ([\w./-]+\.py)[ \t]*$", re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
 COMMAND = r"(?:`|^\$ |script: |run: |' )make ([a-z][a-z-]*)"
-COMMAND_LINE = """
-import sys
+GUARDED = """
+import runpy, sys
 sys.path.insert(0, {tests!r})
 import loopback
 loopback.guard()
-sys.path.pop(0)
-sys.argv[0] = "llmtasker"
-from llmtasker.cli import main
-sys.exit(main())
+sys.path[0] = ""
+if {script!r}:
+    sys.argv[0] = {script!r}
+    runpy.run_path({script!r}, run_name="__main__")
+else:
+    sys.argv[0] = "llmtasker"
+    from llmtasker.cli import main
+    sys.exit(main())
 """
 
 
@@ -137,13 +141,12 @@ class Page:
 
     def commands(self, block: Block) -> None:
         for command, shown, offset in commands(block.text):
-            words = shlex.split(command, comments=True)
-            if words[0] != "llmtasker":
+            program = guarded(shlex.split(command, comments=True))
+            if not program:
                 continue
             where = f"{self.name}:{block.line + offset}"
-            program = COMMAND_LINE.format(tests=str(Path(__file__).parent))
             done = subprocess.run(
-                [sys.executable, "-c", program, *words[1:]],
+                [sys.executable, "-c", *program],
                 capture_output=True,
                 text=True,
                 encoding="utf-8",
@@ -168,6 +171,18 @@ def commands(text: str) -> Iterator[tuple[str, str, int]]:
         whole = re.sub(r"\\\n\s*", " ", text[start + 2 : end])
         command, _, shown = whole.partition("\n")
         yield command, shown, text.count("\n", 0, start)
+
+
+def guarded(words: list[str]) -> list[str]:
+    """The Python program for a command that a page may run, and its arguments; nothing for other commands."""
+    tests = str(Path(__file__).parent)
+    match words:
+        case ["llmtasker", *arguments]:
+            return [GUARDED.format(tests=tests, script=""), *arguments]
+        case ["python", script, *arguments] if script.endswith(".py"):
+            path = Path(script) if Path(script).exists() else TOP / script
+            return [GUARDED.format(tests=tests, script=str(path)), *arguments]
+    return []
 
 
 def check(shown: str, printed: str, where: str) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
-from llmtasker.door import Door, door
-from llmtasker.store import Guard
+from llmtasker.cache.door import Door, door
+from llmtasker.cache.store import Guard
 
 KEYS = [f"{number:064x}" for number in range(300)]
 

@@ -12,30 +12,37 @@ from typing import Any, Literal, Self
 import pytest
 from pydantic import model_validator
 
-from llmtasker.compiler import AskMode, compile_program
-from llmtasker.completion import Completion, Request, ToolCall, Usage
-from llmtasker.errors import (
+from llmtasker import (
+    LLM,
     AuthenticationError,
     BadRequestError,
     BadResponseError,
     CallTimeoutError,
+    Completion,
     FilteredError,
     InputError,
+    InputField,
     InvalidOutputError,
+    Item,
     ItemError,
     NetworkError,
+    OutputField,
+    Prices,
+    RateLimit,
     RateLimitError,
     RefusedError,
+    Request,
+    Retry,
     ServerError,
+    Signature,
+    ToolCall,
     TruncatedError,
+    Usage,
+    compile_program,
 )
+from llmtasker.compiler import AskMode
 from llmtasker.executor import Executor, Fresh
-from llmtasker.item import Item
-from llmtasker.llm import LLM
-from llmtasker.pace import Pace, RateLimit
-from llmtasker.prices import Prices
-from llmtasker.retry import Retry
-from llmtasker.signature import InputField, OutputField, Signature
+from llmtasker.pace import Pace
 from llmtasker.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.labels import LabelError, Labels
+from llmtasker.repair.labels import LabelError, Labels
 
 TEAMS = Labels(["billing", "delivery", "Réclamation", "card payment", "card", "other"])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.mending import NotMendableError, mend
+from llmtasker.repair.mending import NotMendableError, mend
 
 
 @pytest.mark.parametrize(

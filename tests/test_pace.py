@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pace_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
 
 from llmtasker.errors import NetworkError, RateLimitError, ServerError, TransientError
-from llmtasker.limits import RateLimit, told_limit
 from llmtasker.pace import Pace, Ticket
-from llmtasker.retry import Retry
-from llmtasker.throttle import Throttle
+from llmtasker.pace.limits import RateLimit, told_limit
+from llmtasker.pace.retry import Retry
+from llmtasker.pace.throttle import Throttle
 
 
 def pace_at(clock: Clock, limit: RateLimit | None = None, most: int | None = None) -> Pace:

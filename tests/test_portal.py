@@ -11,7 +11,7 @@ import pytest
 from llmtasker.portal import portal
 
 INTERRUPTED = """
-import asyncio, os, signal, threading
+import asyncio, os, signal, threading, time
 import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)  # not how slow this machine is
 from llmtasker.portal import portal
 
@@ -28,6 +28,7 @@ async def long():
 
 def interrupt():
     began.wait()
+    time.sleep(0.3)  # until the caller waits for the answer
     os.kill(os.getpid(), signal.SIGINT)
 
 threading.Thread(target=interrupt).start()

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 
-from llmtasker import LLM, InputError, InputField, OutputField, Signature, Task
+from llmtasker import LLM, BadRequestError, InputError, InputField, OutputField, Signature, Task
 from llmtasker.testing import FakeTransport
 
 
@@ -80,23 +80,19 @@ def test_a_preview_takes_an_input_in_every_way():
 
 
 def test_a_preview_shows_what_was_learned_about_the_endpoint():
-    refusal = (
-        "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
-    )
+    refusal = "Unsupported value: 'temperature' does not support 0.0 with this model. Only the default is supported."
 
     def answer(request):
-        from llmtasker.errors import BadRequestError
-
-        if b'"max_tokens"' in request.content:
-            return BadRequestError(refusal, status=400, param="max_tokens", provider_text=refusal)
+        if b'"temperature"' in request.content:
+            return BadRequestError(refusal, status=400, param="temperature", provider_text=refusal)
         return {"team": "billing"}
 
     task = task_of(FakeTransport(answer))
     assert task.preview("a").notes == ()
     assert task("a").ok
     after = task.preview("a")
-    assert after.settings == {"model": "m-1", "temperature": 0.0, "max_completion_tokens": 50}
-    assert len(after.notes) == 1
+    assert after.settings == {"model": "m-1", "max_tokens": 50}
+    assert "temperature is not sent" in after.notes[0]
     assert str(after).endswith(f"note: {after.notes[0]}")
 
 

@@ -12,12 +12,11 @@ import inspect
 import pkgutil
 import re
 import sys
+import types
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import llmtasker
 
 LONGEST = 90
 """Characters; a longer list of parameters is shown one a line, so that a difference is small."""
@@ -26,14 +25,20 @@ TOLD = {"__call__", "__aenter__", "__aexit__", "__enter__", "__exit__", "__iter_
 
 
 def public_modules() -> list[str]:
-    """The package, and those of its folders and ready-made tasks that say with `__all__` what is theirs."""
-    found = [
-        module.name
-        for module in pkgutil.walk_packages(llmtasker.__path__, "llmtasker.")
-        if (module.ispkg or module.name.startswith("llmtasker.tasks."))
-        and hasattr(importlib.import_module(module.name), "__all__")
+    """What users import from: the package, the folders that it doesn't re-export, the ready-made tasks."""
+    tasks = [module.name for module in pkgutil.iter_modules(importlib.import_module("llmtasker.tasks").__path__)]
+    return [
+        "llmtasker",
+        "llmtasker.records",
+        *(f"llmtasker.tasks.{name}" for name in sorted(tasks)),
+        "llmtasker.testing",
     ]
-    return ["llmtasker", *sorted(found)]
+
+
+def public_names(module: types.ModuleType) -> list[str]:
+    """Its `__all__`, else what is defined in it without an underscore."""
+    own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", None) == module.__name__]
+    return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
 def annotation(value: Any) -> str:
@@ -121,7 +126,9 @@ def describe(name: str, thing: Any, listed: set[type]) -> Iterator[str]:
 
 def interface() -> str:
     modules = {name: importlib.import_module(name) for name in public_modules()}
-    things = {name: {public: getattr(module, public) for public in module.__all__} for name, module in modules.items()}
+    things = {
+        name: {public: getattr(module, public) for public in public_names(module)} for name, module in modules.items()
+    }
     listed = {thing for group in things.values() for thing in group.values() if inspect.isclass(thing)}
     lines: list[str] = []
     for module_name, group in things.items():
@@ -141,7 +148,7 @@ def test_every_public_name_has_a_docstring() -> None:
     bare = [
         f"{module_name}.{name}"
         for module_name in public_modules()
-        for name in importlib.import_module(module_name).__all__
+        for name in public_names(importlib.import_module(module_name))
         if (inspect.isclass(thing := getattr(importlib.import_module(module_name), name)) or inspect.isroutine(thing))
         and not (thing.__doc__ or "").strip()
     ]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, TypeAdapter, field_validator
 
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
 from llmtasker.repair import Reading, read
-from llmtasker.shape import Shape
+from llmtasker.repair.shape import Shape
 
 
 class Route(BaseModel):
@@ -133,7 +133,6 @@ def test_two_different_answers_are_flagged() -> None:
         "I'm sorry, but I can't help with that.",
         "Je ne peux pas vous aider.",
         "I can't say [sorry].",
-        "billing or other",
         "",
         " \n",
         "x" * 300_000,

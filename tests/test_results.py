@@ -1,8 +1,26 @@
 """What came of many inputs."""
 
-import pytest
+import csv
+import datetime as dt
+from enum import Enum
+from importlib.util import find_spec
+from typing import Any
 
-from llmtasker import InputError, Item, RateLimitError, Results, Usage
+import pytest
+from pydantic import BaseModel
+
+from llmtasker import (
+    ConfigurationError,
+    InputError,
+    InputField,
+    Item,
+    OutputField,
+    RateLimitError,
+    Results,
+    Signature,
+    Usage,
+)
+from llmtasker.results import _library
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
 MENDED = Item(input="b", output="y", usage=Usage(input=7), cost=0.25, attempts=2, repairs=("case",))
@@ -27,7 +45,7 @@ def test_results_are_a_sequence():
     assert isinstance(ALL[1:3], Results)
     assert OK in ALL
     assert ALL.index(CACHED) == 2
-    assert list(reversed(ALL))[0] is WRONG
+    assert next(reversed(ALL)) is WRONG
     with pytest.raises(IndexError):
         ALL[5]
 
@@ -87,3 +105,94 @@ def test_nothing_that_is_in_the_data_keeps_results_from_being_shown():
     assert "input=a Rude, output=a Rude" in repr(results)
     assert "<td>a Rude</td><td>a Rude</td>" in results._repr_html_()
     assert repr(Results([Item(input="x" * 10**6, output="y" * 10**6)])).count("x") < 100
+
+
+# ── tables ──
+
+
+class Team(Enum):
+    BILLING = "billing"
+
+
+class Place(BaseModel):
+    city: str
+    seen: dt.date | None = None
+
+
+class Sort(Signature):
+    """Sort."""
+
+    text: str = InputField()
+    when: dt.date = InputField(dt.date(2026, 5, 1))
+    team: Team = OutputField()
+    places: list[Place] = OutputField(default_factory=list)
+
+
+RECORD = Sort(text="a", team="billing", places=[Place(city="Lyon", seen=dt.date(2026, 5, 2))])
+PLACES = [{"city": "Lyon", "seen": "2026-05-02"}]
+FAILED = InputError("no text")
+
+
+@pytest.mark.parametrize(
+    ("item", "row"),
+    [
+        (Item(input="a", output="x"), {"input": "a", "output": "x", "error": None}),
+        (Item(input="a", error=FAILED), {"input": "a", "output": None, "error": "no text"}),
+        (
+            Item(input={"id": 7, "text": "a"}, output=RECORD),
+            {"id": 7, "text": "a", "team": "billing", "places": PLACES, "error": None},
+        ),
+        (
+            Item(input=RECORD, output=RECORD),
+            {"text": "a", "when": dt.date(2026, 5, 1), "team": "billing", "places": PLACES, "error": None},
+        ),
+        (
+            Item(input={"team": "gold", "error": "e"}, output=RECORD),
+            {"team": "gold", "error": "e", "llm_team": "billing", "places": PLACES, "llm_error": None},
+        ),
+        (Item(input="a", output=Place(city="Lyon")), {"input": "a", "city": "Lyon", "seen": None, "error": None}),
+        (Item(input="a", output={"city": "Lyon"}), {"input": "a", "city": "Lyon", "error": None}),
+        (Item(input="a", output=Team.BILLING), {"input": "a", "output": "billing", "error": None}),
+        (Item(input="a", output=["x", Team.BILLING]), {"input": "a", "output": ["x", "billing"], "error": None}),
+        (Item(input=Rude(), output=b"\xff"), {"input": "a Rude", "output": "b'\\xff'", "error": None}),
+    ],
+)
+def test_an_item_is_a_flat_row(item, row):
+    (found,) = Results([item]).to_dicts()
+    assert found == row
+    assert list(found) == list(row)
+
+
+ROWS: Results[Any] = Results(
+    [Item(input={"id": 1, "text": "é"}, output="=1+1"), Item(input={"id": 2, "text": None}, error=FAILED)]
+)
+
+
+def test_rows_are_a_table_of_arrow():
+    table = ROWS.to_arrow()
+    assert table.column_names == ["id", "text", "output", "error"]
+    assert table.to_pylist() == ROWS.to_dicts()
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars"])
+def test_rows_are_a_frame_where_the_library_is_there(library):
+    if find_spec(library) is None:
+        with pytest.raises(ConfigurationError, match=f"this needs {library}: pip install {library}"):
+            getattr(ROWS, f"to_{library}")()
+    else:
+        frame = getattr(ROWS, f"to_{library}")()
+        assert list(frame.columns) == ["id", "text", "output", "error"]
+        assert list(frame["id"]) == [1, 2]
+
+
+def test_a_library_that_is_not_there_is_named():
+    with pytest.raises(ConfigurationError, match="this needs no_such_library: pip install no_such_library"):
+        _library("no_such_library")
+
+
+def test_rows_are_written_to_a_file(tmp_path):
+    assert ROWS.write(tmp_path / "out.csv", neutralise_formulas=True) == 2
+    with (tmp_path / "out.csv").open(encoding="utf-8-sig", newline="") as file:
+        first, second = csv.DictReader(file)
+    assert first == {"id": "1", "text": "é", "output": "'=1+1", "error": ""}
+    assert (second["text"], second["error"]) == ("", "no text")

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from llmtasker.fitting import fit
-from llmtasker.shape import Shape
+from llmtasker.repair.fitting import fit
+from llmtasker.repair.shape import Shape
 
 
 class Colour(Enum):

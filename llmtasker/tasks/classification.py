@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator, Field
 
+from llmtasker.cache.store import Store
 from llmtasker.compiler import AskMode
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.prompt import ExamplesRole, InputRole
 from llmtasker.prompts import Language, prompt_text
 from llmtasker.signature import InputField, OutputField, Signature
-from llmtasker.store import Store
 from llmtasker.task import Task
 
 Labels = Sequence[str] | Mapping[str, str] | type[Enum]

@@ -8,11 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from llmtasker.cache.store import Store
 from llmtasker.compiler import AskMode
 from llmtasker.errors import ConfigurationError
 from llmtasker.prompt import ExamplesRole, InputRole
 from llmtasker.signature import InputField, OutputField, Signature
-from llmtasker.store import Store
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Examples, pairs
 

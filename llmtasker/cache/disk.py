@@ -22,14 +22,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmtasker.cache.steward import Steward
+from llmtasker.cache.store import LEASE, CacheWarning, Store
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.steward import Steward
-from llmtasker.store import LEASE, CacheWarning, MemoryCache, Store
 
 if TYPE_CHECKING:
-    from llmtasker.database import Database
-
-__all__ = ["CacheInfo", "CacheWarning", "DiskCache", "MemoryCache", "Store", "default_directory", "open_cache"]
+    from llmtasker.cache.database import Database
 
 PATIENCE = 5.0
 """Seconds to wait for a lock that another process holds, when nothing is said."""

@@ -14,12 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from llmtasker.cache.store import CacheWarning
 from llmtasker.errors import ConfigurationError
-from llmtasker.store import CacheWarning
 
 if TYPE_CHECKING:
-    from llmtasker.database import Database
-    from llmtasker.vault import Fault
+    from llmtasker.cache.database import Database
+    from llmtasker.cache.vault import Fault
 
 T = TypeVar("T")
 
@@ -95,7 +95,7 @@ class Steward:
         Raises:
             ConfigurationError: it can't be done.
         """
-        from llmtasker.vault import Fault
+        from llmtasker.cache.vault import Fault
 
         with self._lock:
             database = self._open()
@@ -109,7 +109,7 @@ class Steward:
                 ) from fault
 
     def _work(self, operation: Callable[[Database], T], otherwise: T, *, writing: bool) -> T:
-        from llmtasker.vault import Fault
+        from llmtasker.cache.vault import Fault
 
         with self._lock:
             # A second time when the file was damaged and a new one is there.
@@ -140,8 +140,8 @@ class Steward:
         return self._open_anew() if now >= self._rest else None
 
     def _open_anew(self, again: bool = True) -> Database | None:
-        from llmtasker.database import Database
-        from llmtasker.vault import Fault, place_of
+        from llmtasker.cache.database import Database
+        from llmtasker.cache.vault import Fault, place_of
 
         place = place_of(self.folder)
         try:
@@ -173,7 +173,7 @@ class Steward:
 
     def _set_aside(self, fault: Fault, place: tuple[int, int] | None) -> bool:
         """Put a damaged database out of the way, once; return whether a new one can be made."""
-        from llmtasker.vault import Fault, set_aside
+        from llmtasker.cache.vault import Fault, set_aside
 
         try:
             aside = set_aside(self.folder, place) if "damaged" not in self._warned else None
@@ -188,7 +188,7 @@ class Steward:
         return True
 
     def _forget(self, database: Database) -> None:
-        from llmtasker.vault import Fault
+        from llmtasker.cache.vault import Fault
 
         self._database = None
         with contextlib.suppress(Fault):  # it had failed already, and that was said

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
-from llmtasker import candidates
-from llmtasker.candidates import Piece
 from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
-from llmtasker.fitting import fit
-from llmtasker.mending import NotMendableError, mend
 from llmtasker.misfit import describe
-from llmtasker.shape import Shape
-from llmtasker.unwrapping import is_single, variants
+from llmtasker.repair import candidates
+from llmtasker.repair.candidates import Piece
+from llmtasker.repair.fitting import fit
+from llmtasker.repair.mending import NotMendableError, mend
+from llmtasker.repair.shape import Shape
+from llmtasker.repair.unwrapping import is_single, variants
 
 T = TypeVar("T")
 

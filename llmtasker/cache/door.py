@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from llmtasker.store import LEASE, CacheWarning, Guard, Store
+from llmtasker.cache.store import LEASE, CacheWarning, Guard, Store
 
 _Kind = Literal["get", "put", "lease", "renew", "release"]
 _KINDS: tuple[_Kind, ...] = ("get", "put", "lease", "renew", "release")

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
-from llmtasker.candidates import is_array, is_object, parse
 from llmtasker.errors import snippet
+from llmtasker.repair.candidates import is_array, is_object, parse
 
 MAX_MENDED = 50_000
 """Characters; longer texts are not mended."""

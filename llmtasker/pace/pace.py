@@ -9,13 +9,11 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from llmtasker.limits import MARGIN, Meter, RateLimit, told_limit
-from llmtasker.throttle import Throttle
+from llmtasker.pace.limits import MARGIN, Meter, RateLimit, told_limit
+from llmtasker.pace.throttle import Throttle
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-
-__all__ = ["Pace", "RateLimit", "Ticket"]
 
 LONGEST_TIMER = 0.5
 """Seconds after which the first in the queue looks again: the rate may have changed while it slept."""

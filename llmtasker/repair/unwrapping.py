@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
-from llmtasker.candidates import is_array, is_object, parse
 from llmtasker.errors import snippet
-from llmtasker.shape import Shape
+from llmtasker.repair.candidates import is_array, is_object, parse
+from llmtasker.repair.shape import Shape
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "properties", "function")
 _CALL = frozenset(("name", "type", "id", "tool", "title", "description"))

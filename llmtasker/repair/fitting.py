@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from llmtasker.candidates import is_array, is_object, parse
 from llmtasker.errors import snippet
-from llmtasker.labels import LabelError, Labels
-from llmtasker.shape import Shape, branches, is_node, kind_of_node, kind_of_value
+from llmtasker.repair.candidates import is_array, is_object, parse
+from llmtasker.repair.labels import LabelError, Labels
+from llmtasker.repair.shape import Shape, branches, is_node, kind_of_node, kind_of_value
 
 _SEVERAL = re.compile(r"[,;|\n]|\s(?:and|et)\s")
 _CURRENCY = "$€£¥ \u00a0\u202f"

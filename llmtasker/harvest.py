@@ -1,0 +1,162 @@
+"""Harvest: what came of the rows of a batch job, from the files of the provider."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from llmtasker.completion import Completion
+from llmtasker.errors import BadResponseError, ItemError, NotFoundError, NotRunError
+from llmtasker.ledger import BatchInfo, Part, head_of
+from llmtasker.transports.batch_lines import key_of, read_line
+
+if TYPE_CHECKING:
+    from llmtasker.transports.batches import Batches
+
+
+class Harvest:
+    """The answers of some batches, by key.
+
+    A batch is downloaded when the first of its rows is taken, into a nameless file in `folder`: only the places of its
+    lines are held in memory. `look` says where a batch stands, `patiently` makes a call again when it failed for now.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        *,
+        provider: Callable[[], Batches],
+        look: Callable[[Part], BatchInfo | None],
+        patiently: Callable[[Callable[[], None]], None],
+        folder: Path,
+    ) -> None:
+        self._parts = parts
+        self._provider = provider
+        self._look = look
+        self._patiently = patiently
+        self._folder = folder
+        self._homes: dict[str, list[int]] = {}
+        for number, part in enumerate(parts):
+            for head in part.heads():
+                self._homes.setdefault(head, []).append(number)
+        self._sheaves: dict[int, _Sheaf] = {}
+        self._seen: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sheaf in self._sheaves.values():
+            sheaf.close()
+
+    def saw(self, key: str) -> bool:
+        """Take note of a row; return whether it is the first with its key."""
+        head = head_of(key)
+        first = head not in self._seen
+        self._seen.add(head)
+        return first
+
+    def take(self, key: str) -> Completion | ItemError:
+        """Return the answer of a row, or why there is none."""
+        homes = self._homes.get(head_of(key))
+        if homes is None:
+            return NotRunError(
+                "this row is in no batch of the job: it is new, or the task or its model has changed since. "
+                "Submit the rows again, or run them"
+            )
+        found: Completion | ItemError | None = None
+        # The latest first: of a row that was submitted again, the answer counts, and else the latest error.
+        for number in reversed(homes):
+            came = self._sheaf(number).take(key)
+            if isinstance(came, Completion):
+                return came
+            found = found or came
+        assert found is not None  # noqa: S101 - a home is at least one batch
+        return found
+
+    def finished(self) -> list[Part]:
+        """Return the batches that have ended and of which every row was seen."""
+        return [part for part in self._parts if part.end is not None and self._seen.issuperset(part.heads())]
+
+    def _sheaf(self, number: int) -> _Sheaf:
+        sheaf = self._sheaves.get(number)
+        if sheaf is None:
+            sheaf = self._sheaves[number] = self._open(self._look(self._parts[number]))
+        return sheaf
+
+    def _open(self, info: BatchInfo | None) -> _Sheaf:
+        if info is None:
+            return _Sheaf(NotRunError, "the batch of this row was never started. Submit the rows again, or run them")
+        if not info.ended:
+            return _Sheaf(NotRunError, f"not answered yet: the batch {info.id} is {info.status}. Fetch it later")
+        if info.status == "completed":
+            sheaf = _Sheaf(BadResponseError, f"the files of the batch {info.id} have no readable line for this row")
+        else:
+            why = f" ({'; '.join(info.reasons)})" if info.reasons else ""
+            sheaf = _Sheaf(
+                NotRunError,
+                f"the batch {info.id} is {info.status}{why}; this row was not asked. Submit the rows again, or run them",
+            )
+        try:
+            for name in filter(None, (info.output, info.errors)):
+                self._fetch(name, sheaf)
+        except NotFoundError:
+            return _Sheaf(NotRunError, f"the provider no longer has the answers of the batch {info.id}")
+        return sheaf
+
+    def _fetch(self, name: str, sheaf: _Sheaf) -> None:
+        file = sheaf.open(self._folder)
+        start = file.tell()
+
+        def download() -> None:
+            file.seek(start)
+            file.truncate()
+            self._provider().download(name, file)
+
+        self._patiently(download)
+        sheaf.index(start)
+
+
+class _Sheaf:
+    """The lines of one batch, by key; a row that has none gives the error that is said here."""
+
+    def __init__(self, kind: type[ItemError], message: str) -> None:
+        self._missing = kind, message
+        self._file: IO[bytes] | None = None
+        self._places: dict[str, int] = {}
+        self._unreadable = 0
+
+    def open(self, folder: Path) -> Any:
+        """Return the file for the lines, at its end."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the sheaf
+        return self._file
+
+    def index(self, start: int) -> None:
+        """Note the places of the lines from `start` on; of several with one key, the first counts."""
+        assert self._file is not None  # noqa: S101 - it was just written
+        self._file.seek(start)
+        place = start
+        for line in self._file:
+            key = key_of(line)
+            if key is not None:
+                self._places.setdefault(key, place)
+            elif line.strip():
+                self._unreadable += 1
+            place += len(line)
+
+    def take(self, key: str) -> Completion | ItemError:
+        """Return what the line of a row says."""
+        place = self._places.get(key)
+        if place is None or self._file is None:
+            kind, message = self._missing
+            return kind(f"{message} ({self._unreadable:,} lines can't be read)" if self._unreadable else message)
+        self._file.seek(place)
+        return read_line(self._file.readline())
+
+    def close(self) -> None:
+        """Drop the file."""
+        if self._file is not None:
+            self._file.close()

@@ -1,0 +1,186 @@
+"""Ledger: what is known of the batches at a provider, so that they are found again after a restart."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.cache.store import CacheWarning
+
+ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
+"""The statuses of a batch that nothing more will come of."""
+
+VERSION = 1
+_PREFIX = 16  # digits of a key that are kept: 64 bits tell a row from others well enough
+_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchInfo:
+    """What a provider says of one batch: its status, how many requests it counts, and the ids of its files.
+
+    `reasons` says why a batch was refused as a whole.
+    """
+
+    id: str
+    status: str
+    file: str | None = None
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    output: str | None = None
+    errors: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in ENDED
+
+    @property
+    def barren(self) -> bool:
+        """Whether it has ended and answered nothing."""
+        return self.ended and not self.completed and (bool(self.total) or self.output is None)
+
+
+@dataclass(slots=True, kw_only=True)
+class Part:
+    """One batch of a job: its input file and its id at the provider, and the rows in it, by the heads of their keys.
+
+    `batch` is None from the upload of the file until the provider has said that the batch is there. `end` is the last
+    word of the provider. `fetched` is whether all its rows were looked at since.
+    """
+
+    file: str
+    keys: str
+    batch: str | None = None
+    end: BatchInfo | None = None
+    fetched: bool = False
+
+    @property
+    def rows(self) -> int:
+        """How many requests are in it."""
+        return len(self.keys) // _PREFIX
+
+    def heads(self) -> Iterator[str]:
+        """Yield the head of each key."""
+        return (self.keys[at : at + _PREFIX] for at in range(0, len(self.keys), _PREFIX))
+
+
+def head_of(key: str) -> str:
+    """Return what a Part keeps of a key."""
+    return key[:_PREFIX]
+
+
+@dataclass(slots=True, kw_only=True)
+class Record:
+    """A job: when and for which task it was made, where it runs, its batches.
+
+    `beside` names the jobs that had some of its rows under way already. No text of a row is in it, and no credential.
+    """
+
+    id: str
+    created: float
+    task: str
+    endpoint: str
+    model: str
+    parts: list[Part] = field(default_factory=list[Part])
+    beside: list[str] = field(default_factory=list[str])
+
+    @property
+    def rows(self) -> int:
+        """How many requests it has sent."""
+        return sum(part.rows for part in self.parts)
+
+
+class Ledger:
+    """The records of jobs in a folder: a JSON file each, for this user only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def new_id(self, now: float) -> str:
+        """Return the id of a new job; ids sort by time (UTC)."""
+        return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
+
+    def save(self, record: Record) -> None:
+        """Write a record, whole or not at all.
+
+        Raises:
+            ConfigurationError: the folder can't be written.
+        """
+        path = self._path(record.id)
+        draft = path.with_suffix(f".{secrets.token_hex(4)}.part")
+        try:
+            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, for its mode
+                json.dump({"version": VERSION, **asdict(record)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise ConfigurationError(
+                f"the batch can't be noted in {self.folder} ({error.strerror or error}), and would be lost: make the "
+                "folder writable, or choose another with cache= or LLMTASKER_CACHE_DIR"
+            ) from error
+
+    def load(self, job_id: str) -> Record:
+        """Return the record of a job.
+
+        Raises:
+            ConfigurationError: there is none, or it can't be read.
+        """
+        path = self._path(job_id)
+        try:
+            return _record(json.loads(path.read_bytes()))
+        except FileNotFoundError:
+            known = ", ".join(self._ids()[-3:]) or "none"
+            raise ConfigurationError(f"there is no batch job {job_id} in {self.folder}; the last are: {known}") from None
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ConfigurationError(f"{path} can't be read: {type(error).__name__}: {snippet(error, 80)}") from error
+
+    def remove(self, job_id: str) -> None:
+        """Forget a job."""
+        self._path(job_id).unlink(missing_ok=True)
+
+    def all(self) -> list[Record]:
+        """Return all records that can be read, the oldest first; the others are told as a CacheWarning."""
+        found: list[Record] = []
+        for job_id in self._ids():
+            try:
+                found.append(self.load(job_id))
+            except ConfigurationError as error:
+                warnings.warn(str(error), CacheWarning, stacklevel=2)
+        return found
+
+    def _ids(self) -> list[str]:
+        return sorted(path.stem for path in self.folder.glob("*.json") if _ID.fullmatch(path.stem))
+
+    def _path(self, job_id: str) -> Path:
+        if not _ID.fullmatch(job_id):
+            raise ConfigurationError(f"{snippet(job_id, 40)!r} is no id of a batch job: `llmtasker batch list` has them")
+        return self.folder / f"{job_id}.json"
+
+
+def _record(data: dict[str, Any]) -> Record:
+    if data.pop("version") != VERSION:
+        raise ValueError("written by another version of llmtasker")
+    parts = [Part(**{**part, "end": _info(part["end"])}) for part in data.pop("parts")]
+    return Record(parts=parts, **data)
+
+
+def _info(data: dict[str, Any] | None) -> BatchInfo | None:
+    return None if data is None else BatchInfo(**{**data, "reasons": tuple(data["reasons"])})

@@ -1,0 +1,173 @@
+"""Batches: the files and batches of a provider, through the SDK's client of a transport, with its auth and proxies."""
+
+# pyright: reportPrivateUsage=false
+# The client and how it is used belong to the transport; here they serve other paths of the same endpoint.
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+import openai
+
+from llmtasker.completion import Transport
+from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError, RejectedError, snippet
+from llmtasker.ledger import BatchInfo
+from llmtasker.portal import portal
+from llmtasker.transports.failures import hide_keys
+from llmtasker.transports.openai import OpenAITransport, _mapped
+from llmtasker.transports.values import as_list, is_object
+
+WINDOW = "24h"  # the one that providers offer
+_LISTED = 100  # the latest batches of an account among which one is looked for
+_CHUNK = 1 << 16
+
+
+def batches_of(transport: Transport) -> Batches:
+    """Return the batches of the provider that a transport leads to.
+
+    Raises:
+        ConfigurationError: it is no transport of an OpenAI or Azure client.
+    """
+    if isinstance(transport, OpenAITransport):
+        return Batches(transport)
+    raise ConfigurationError(
+        f"a {type(transport).__name__} has no batch API: batches need OpenAI, Azure OpenAI or an endpoint with the same "
+        'API ("openai/…", "azure/…", or an openai client). `run` works with every LLM.'
+    )
+
+
+class Batches:
+    """The batch API of an endpoint. Every call blocks, and is made once.
+
+    `url` is what the lines of a file name as their path.
+    Calls raise a CallError, those to an endpoint without a batch API a ConfigurationError.
+    """
+
+    def __init__(self, transport: OpenAITransport) -> None:
+        self._transport = transport
+        client = transport._client  # noqa: SLF001 - see the top of the file
+        azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
+        azure = azure or client.base_url.host.endswith(".azure.com")
+        self.url = "/chat/completions" if azure else "/v1/chat/completions"
+
+    def upload(self, name: str, file: BinaryIO) -> str:
+        """Send a file of requests, from its beginning, and return its id at the provider."""
+
+        def call(client: Any) -> Any:
+            file.seek(0)
+            return client.files.with_raw_response.create(file=(name, file), purpose="batch")
+
+        try:
+            return str(self._json(call)["id"])
+        except NotFoundError as error:
+            raise ConfigurationError(
+                f"the endpoint {self._transport.endpoint} has no batch API: {error.message}. `run` asks the rows one by one."
+            ) from None
+
+    def start(self, file: str, job: str) -> BatchInfo:
+        """Have the requests of a file asked; `job` is noted with the batch, to be seen in the provider's console."""
+        return _info(
+            self._json(
+                lambda client: client.batches.with_raw_response.create(
+                    input_file_id=file, endpoint=self.url, completion_window=WINDOW, metadata={"llmtasker": job}
+                )
+            )
+        )
+
+    def find(self, batch: str) -> BatchInfo:
+        """Return what the provider says of a batch."""
+        return _info(self._json(lambda client: client.batches.with_raw_response.retrieve(batch)))
+
+    def find_by_file(self, file: str) -> BatchInfo | None:
+        """Return the batch that was made of a file; None where it is not among the latest."""
+        try:
+            listed = self._json(lambda client: client.batches.with_raw_response.list(limit=_LISTED), "data")["data"]
+        except RejectedError:
+            return None  # not every endpoint has the list
+        made = (_info(one) for one in as_list(listed) if is_object(one) and one.get("input_file_id") == file)
+        return next(made, None)
+
+    def cancel(self, batch: str) -> BatchInfo:
+        """Have a batch stopped; what is answered by then is kept."""
+        return _info(self._json(lambda client: client.batches.with_raw_response.cancel(batch)))
+
+    def delete(self, file: str) -> None:
+        """Have a file deleted; one that is gone already is no error."""
+        try:
+            self._json(lambda client: client.files.with_raw_response.delete(file))
+        except NotFoundError:
+            return
+
+    def download(self, file: str, into: BinaryIO) -> None:
+        """Write the content of a file, piece by piece as it comes."""
+        client = self._blocking()
+        try:
+            if client is None:
+                portal().call(self._adownload(file, into))
+                return
+            with client.files.with_streaming_response.content(file) as response:
+                for piece in response.iter_bytes(_CHUNK):
+                    into.write(piece)
+        except openai.OpenAIError as error:
+            raise _mapped(error) from None
+
+    async def _adownload(self, file: str, into: BinaryIO) -> None:
+        client = await self._awaiting()
+        async with client.files.with_streaming_response.content(file) as response:
+            async for piece in response.iter_bytes(_CHUNK):
+                into.write(piece)
+
+    def _json(self, call: Callable[[Any], Any], wanted: str = "id") -> dict[str, Any]:
+        """Return the JSON object that a call answers with; it has the field `wanted`."""
+        client = self._blocking()
+        try:
+            content = (call(client) if client is not None else portal().call(self._acall(call))).content
+        except openai.OpenAIError as error:
+            raise _mapped(error) from None
+        try:
+            data = json.loads(content)
+        except ValueError:
+            data = None
+        if not is_object(data) or not data.get(wanted) and wanted == "id":
+            said = snippet(hide_keys(content[:1000].decode("utf-8", "replace")))
+            raise BadResponseError(f"the endpoint has no batch API as OpenAI's, or failed; it answered 200 with: {said}")
+        return data
+
+    async def _acall(self, call: Callable[[Any], Any]) -> Any:
+        return await call(await self._awaiting())
+
+    def _blocking(self) -> openai.OpenAI | None:
+        """Return the caller's own blocking client where it has an http client of its own; else None."""
+        client = self._transport._client  # noqa: SLF001
+        own = self._transport._own_http and isinstance(client, openai.OpenAI)  # noqa: SLF001
+        return client.with_options(max_retries=0) if own and isinstance(client, openai.OpenAI) else None
+
+    async def _awaiting(self) -> openai.AsyncOpenAI:
+        return (await self._transport._async_client()).with_options(max_retries=0)  # noqa: SLF001
+
+
+def _info(data: dict[str, Any]) -> BatchInfo:
+    counts, problems = data.get("request_counts"), data.get("errors")
+    counted: dict[str, Any] = counts if is_object(counts) else {}
+    found = problems.get("data") if is_object(problems) else None
+    return BatchInfo(
+        id=str(data["id"]),
+        status=str(data.get("status", "")).lower(),
+        file=_name(data, "input_file_id"),
+        output=_name(data, "output_file_id"),
+        errors=_name(data, "error_file_id"),
+        reasons=tuple(map(_reason, filter(is_object, as_list(found or [])[:5]))),
+        **{name: int(counted.get(name) or 0) for name in ("total", "completed", "failed")},
+    )
+
+
+def _reason(problem: dict[str, Any]) -> str:
+    words = [str(problem[name]) for name in ("code", "message") if problem.get(name)]
+    return snippet(hide_keys(": ".join(words)))
+
+
+def _name(data: dict[str, Any], field: str) -> str | None:
+    value = data.get(field)
+    return value if isinstance(value, str) and value else None

@@ -1,0 +1,144 @@
+"""The examples run, print what the pages show, and are the same code as there; the reference tells what the code tells.
+
+`python tests/test_examples.py` writes the tables of docs/reference.md anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from test_docs import PAGES, TOP, Page, check, commands
+
+import llmtasker
+from llmtasker.cli import app
+
+EXAMPLES = sorted((TOP / "examples").glob("*.py"))
+REFERENCE = TOP / "docs" / "reference.md"
+HOMES = ("llmtasker", "llmtasker.tasks.classification", "llmtasker.tasks.instruction", "llmtasker.records")
+WITH_MEMBERS = ("Signature", "Task", "LLM", "Item", "Results", "Preview", "DiskCache")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+TABLE = re.compile(r"(?<=<!-- made: (?P<name>\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def shown_output(path: Path) -> Iterator[tuple[str, str]]:
+    """What pages show below a command that runs this example, and where."""
+    for page in map(lambda page: Page(path=page), PAGES):
+        for block in page.blocks():
+            if block.language == "console":
+                for command, shown, offset in commands(block.text):
+                    if re.fullmatch(rf"python (examples/)?{path.name}", command) and shown:
+                        yield shown, f"{page.name}:{block.line + offset}"
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_runs_and_prints_what_is_shown(path: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", path],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+    for shown, where in shown_output(path):
+        check(shown, done.stdout, where)
+
+
+def test_the_examples_of_the_readme_are_files_as_they_stand_there() -> None:
+    found = set()
+    for block in Page(path=TOP / "README.md").blocks():
+        titled = re.match(r"# ([\w.]+)\n", block.text) if block.language == "python" else None
+        name = titled or re.search(r'title="([^"]+)"', block.info)
+        if name:
+            assert (TOP / "examples" / name[1]).read_text(encoding="utf-8") == block.text
+            found.add(name[1])
+    assert found == {"triage.py", "classification.py", "messages.csv"}
+
+
+def test_what_an_example_prints_is_shown_somewhere() -> None:
+    unseen = {path.name for path in EXAMPLES if not any(shown_output(path))}
+    assert not unseen, f"no page shows what these print: {unseen}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(TOP).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in LINK.findall(text):
+        if re.match(r"https?:|[A-Z]+(\.md)?$", target):
+            continue  # elsewhere, or a file beside the README that the tests of the wheel do without
+        file, _, heading = target.partition("#")
+        path = (page.parent / file).resolve() if file else page
+        assert path.exists(), f"{page.name}: {target}"
+        assert not heading or heading in headings(path), f"{page.name}: {target}"
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors that GitHub and GitLab make of the headings of a page."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_the_index_leads_to_every_page() -> None:
+    linked = set(LINK.findall((TOP / "docs" / "index.md").read_text(encoding="utf-8")))
+    pages = {page.relative_to(TOP / "docs").as_posix() for page in PAGES if page.parent != TOP}
+    assert pages - {"index.md"} == linked
+
+
+def test_the_reference_tells_what_the_code_tells() -> None:
+    text = REFERENCE.read_text(encoding="utf-8")
+    assert text == with_tables(text), "make it anew: python tests/test_examples.py"
+    assert all(f"| `{name}" in text for name in llmtasker.__all__)
+
+
+def with_tables(text: str) -> str:
+    """The page with its tables as the code has them now."""
+    return TABLE.sub(lambda match: MADE[match["name"]](), text)
+
+
+def first_sentence(thing: Any) -> str:
+    text = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
+    return text.replace("|", "\\|")
+
+
+def arguments(thing: Any) -> str:
+    """`(inputs, *, concurrency)`, without types and defaults: these are in the docstring and the signature."""
+    shown = []
+    starred = False
+    for parameter in inspect.signature(thing).parameters.values():
+        if parameter.name == "self":
+            continue
+        if parameter.kind is parameter.KEYWORD_ONLY and not starred:
+            shown.append("*")
+            starred = True
+        shown.append({parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(parameter.kind, "") + parameter.name)
+    return f"({', '.join(shown)})"
+
+
+def names() -> str:
+    """A table of what each home offers."""
+    tables = []
+    for home in HOMES:
+        module = importlib.import_module(home)
+        offered = getattr(module, "__all__", None) or [name for name in vars(module) if name in home.title()]
+        things = {name: getattr(module, name) for name in sorted(offered, key=str.lower)}
+        rows = [
+            f"| `{name}` | {first_sentence(thing)} |"
+            for name, thing in things.items()
+            if not (inspect.isclass(thing) and issubclass(thing, llmtasker.ItemError) and thing is not llmtasker.ItemError)
+            and inspect.getdoc(thing) and (inspect.isclass(thing) or inspect.isfunction(thing))
+        ]
+        tables.append(f"`from {home} import …`\n\n| | |\n|---|---|\n" + "\n".join(rows) + "\n")
+    return "\n" + "\n".join(tables) + "\n"
