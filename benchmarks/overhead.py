@@ -263,8 +263,9 @@ def add_dspy(bench: Bench) -> None:
     signature = dspy.Signature({"message": (str, dspy.InputField()), "team": (Literal[LABELS], dspy.OutputField())})
     predict = dspy.Predict(signature.with_instructions(Triage.__doc__))
     predict.demos = [dspy.Example(message=text, team=label) for text, label in zip(MESSAGES, LABELS, strict=True)]
-    lm = dspy.LM(f"openai/{MODEL}", api_base=bench.base_url, api_key="none", cache=False, num_retries=0)
-    dspy.configure(lm=lm, adapter=dspy.JSONAdapter(use_native_function_calling=True))
+    # A model that it knows to have structured outputs: else it asks for a form of its own.
+    lm = dspy.LM("openai/gpt-4.1-mini", api_base=bench.base_url, api_key="none", cache=False, num_retries=0)
+    dspy.configure(lm=lm, adapter=dspy.JSONAdapter())
     bench.add("dspy Predict, sync", lambda: predict(message=bench.text()))
     bench.add_async("dspy Predict, async", lambda: predict.acall(message=bench.text()))
 

@@ -1,4 +1,4 @@
-"""llmtasker demo | run | preview | cache: the command line. Vendor SDKs are loaded by the commands that need them."""
+"""llmtasker demo | run | preview | batch | cache: the command line. Vendor SDKs are loaded where they are needed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from llmtasker.cli_batch import batch_app
 
 if TYPE_CHECKING:
     from llmtasker.task import Task
@@ -239,6 +241,9 @@ def _load(name: str, llm: str | None) -> Task[Any]:
     if attribute not in tasks:
         raise ConfigurationError(f"{file} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
     return tasks[attribute]
+
+
+app.add_typer(batch_app, name="batch", context_settings={"obj": _load})
 
 
 @contextmanager

@@ -121,6 +121,7 @@ class Executor(Generic[S, T]):
     attempts: int = 3
     fresh: Fresh = False
     budget: Budget | None = None
+    halted: Callable[[], ItemError | None] = lambda: None
     clock: Callable[[], float] = time.perf_counter
     random: random.Random = _RANDOM
 
@@ -265,6 +266,9 @@ class Executor(Generic[S, T]):
         except BaseException:
             permit.cancel()
             raise
+        if (error := self.halted()) is not None:
+            permit.cancel()
+            raise error
         return permit
 
     def _share(self, length: int) -> Steps[Reservation | None]:

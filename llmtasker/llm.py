@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -215,7 +216,7 @@ def _descends(thing: object, package: str, *names: str) -> bool:
 
 def _of_client(model: str | None, client: Any) -> tuple[str | None, Callable[[], Transport]]:
     if _descends(client, "instructor", "Instructor", "AsyncInstructor"):
-        model = model or client.kwargs.get("model")
+        model = model or _model_of_instructor(client)
         client = client.client
     if not _descends(client, "openai", "OpenAI", "AsyncOpenAI"):
         raise ConfigurationError(
@@ -231,6 +232,14 @@ def _of_client(model: str | None, client: Any) -> tuple[str | None, Callable[[],
         return OpenAITransport(client)
 
     return model, connect
+
+
+def _model_of_instructor(client: Any) -> str | None:
+    model = client.kwargs.get("model")
+    if model is None and inspect.isfunction(client.create_fn):
+        # Where the model was given to from_openai or from_provider, it stands nowhere else.
+        model = inspect.getclosurevars(client.create_fn).nonlocals.get("default_model")
+    return model if isinstance(model, str) else None
 
 
 def _of_name(
@@ -279,6 +288,8 @@ def _at_url(base_url: str, api_key: str | None, headers: Mapping[str, str] | Non
         raise ConfigurationError(
             'base_url must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
         )
+    if urlsplit(base_url).query:
+        raise ConfigurationError("base_url can't have a query (?…): give client=OpenAI(…, default_query={…}).")
     # The key of OpenAI goes to OpenAI only, never to another host.
     host = urlsplit(base_url).hostname or ""
     variable = "OPENAI_API_KEY" if host.endswith(".openai.com") else "LLMTASKER_API_KEY"

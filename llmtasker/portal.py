@@ -29,6 +29,7 @@ class Portal:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
         self._stopped = False
+        self._cleaning: set[asyncio.Task[object]] = set()
         self._thread = threading.Thread(target=self._run, name="llmtasker", daemon=True)
         self._thread.start()
         atexit.register(self._stop)
@@ -62,6 +63,21 @@ class Portal:
             if future.cancel():
                 ended.wait(_CLEANING_UP)
             raise
+
+
+    def clean_up(self, coroutine: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine that ends something; wait for it, except where nobody may.
+
+        That is in the loop's own thread, where the garbage collector may come by, and in a forked child.
+        """
+        if self.pid != os.getpid():
+            coroutine.close()
+        elif threading.current_thread() is self._thread:
+            task = self.loop.create_task(_watched(coroutine, threading.Event()))
+            self._cleaning.add(task)
+            task.add_done_callback(self._cleaning.discard)
+        else:
+            self.call(coroutine)
 
 
 async def _watched(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:

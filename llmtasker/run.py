@@ -18,7 +18,7 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from llmtasker.errors import AuthenticationError, InputError, NotFoundError, NotRunError, snippet
@@ -169,11 +169,12 @@ class Fuse:
         elif asked and not self.blown:
             self._count = 0
 
-    def not_run(self, given: object) -> Item[Any]:
-        """Return the item of a row that was not asked."""
-        return Item(
-            input=given, error=NotRunError(f"not asked: {self._count} calls in a row were rejected: {self._last}")
-        )
+    @property
+    def error(self) -> NotRunError | None:
+        """The error of what is not asked any more; None while the fuse has not blown."""
+        if not self.blown:
+            return None
+        return NotRunError(f"not asked: {self._count} calls in a row were rejected: {self._last}")
 
 
 def _gist(message: str) -> str:
@@ -185,8 +186,9 @@ def _gist(message: str) -> str:
 class Run(Generic[T]):
     """A run over many inputs: `work` makes Items of up to `size` inputs, and never raises what these or the LLM did.
 
-    At most `concurrency` are worked on at once. With a `window`, at most so many are read ahead of what the
-    caller has taken, so that memory stays constant however many inputs there are.
+    At most `concurrency` are worked on at once, and none any more when the `fuse` has blown. With a `window`, at
+    most so many are read ahead of what the caller has taken, so that memory stays constant however many inputs
+    there are.
     """
 
     work: Callable[[list[Any]], Awaitable[list[Item[T]]]]
@@ -194,6 +196,7 @@ class Run(Generic[T]):
     size: int = 1
     window: int | None = None
     ordered: bool = True
+    fuse: Fuse = field(default_factory=Fuse)
 
     async def batches(self, inputs: Inputs) -> AsyncGenerator[list[Item[T]]]:
         """Yield the items that are done since the last time; in order of the inputs if `ordered`."""
@@ -235,8 +238,12 @@ class Run(Generic[T]):
                 return
             desk.given_out += len(rows)
             givens = [given for _, given in rows]
-            items = list(map(desk.fuse.not_run, givens)) if desk.fuse.blown else await self.work(givens)
-            desk.fuse.saw(items)
+            items: list[Item[T]]
+            if self.fuse.blown:
+                items = [Item(input=given, error=self.fuse.error) for given in givens]
+            else:
+                items = await self.work(givens)
+                self.fuse.saw(items)
             for (number, _), item in zip(rows, items, strict=True):
                 desk.done[number] = item
             desk.wake.set()
@@ -252,7 +259,6 @@ class _Desk(Generic[T]):
         self.taken = 0
         self.workers = 0
         self.failed = False
-        self.fuse = Fuse()
         self.wake = asyncio.Event()
         self.room = asyncio.Event()
 

@@ -37,7 +37,10 @@ class _Marker:
 
 
 def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # noqa: N802 - named like pydantic.Field
-    """Mark a field that the caller gives; takes what `pydantic.Field` takes (description, default, max_length …)."""
+    """Mark a field that the caller gives; takes what `pydantic.Field` takes (description, default, max_length …).
+
+    Type checkers see a default only where it is named: `InputField(default="mail")`.
+    """
     return _marked(_Marker("input"), default, constraints)
 
 
@@ -46,7 +49,8 @@ def OutputField(  # noqa: N802 - named like pydantic.Field
 ) -> Any:
     """Mark a field that the LLM fills; takes what `pydantic.Field` takes (description, default, ge, pattern …).
 
-    `labels` says what each value of a Literal or Enum means; the LLM is told.
+    `labels` says what each value of a Literal or Enum means; the LLM is told. Type checkers see a default only
+    where it is named: `OutputField(default=None)`.
     """
     return _marked(_Marker("output", dict(labels or {})), default, constraints)
 

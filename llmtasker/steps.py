@@ -175,6 +175,11 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Non
                 try:
                     async with asyncio.timeout(step.request.settings.timeout):
                         came = await transport.asend(step.request)
+                except asyncio.CancelledError as error:
+                    if (task := asyncio.current_task()) is None or task.cancelling():
+                        raise
+                    # Nobody cancelled this task: it is how the transport failed.
+                    advance, came = steps.throw, _as_item_error(error, step.request)
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
                     advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):
@@ -197,7 +202,7 @@ def _completion(text: str | None) -> Completion | None:
         return None  # written by something else: a miss, and soon written anew
 
 
-def _as_item_error(error: Exception, request: Request) -> ItemError:
+def _as_item_error(error: BaseException, request: Request) -> ItemError:
     if isinstance(error, ItemError):
         return error
     if isinstance(error, TimeoutError):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+from llmtasker.batch.dispatch import MOST_BYTES, MOST_ROWS, Dispatch
+from llmtasker.batch.job import BatchJob
 from llmtasker.budget import Budget
 from llmtasker.cache import open_cache
 from llmtasker.cache.store import Store
@@ -26,7 +28,7 @@ from llmtasker.preview import Preview
 from llmtasker.progress import Bar, OnProgress, Reporter, wants_bar
 from llmtasker.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.results import Results
-from llmtasker.run import Run
+from llmtasker.run import Fuse, Run
 from llmtasker.signature import S, Signature
 from llmtasker.steps import Steps, run_awaiting, run_blocking
 
@@ -200,7 +202,7 @@ class Task(Generic[T]):
             while (batch := door.call(_next(batches))) is not None:
                 yield from batch
         finally:
-            door.call(batches.aclose())
+            door.clean_up(batches.aclose())
 
     async def astream(
         self,
@@ -227,7 +229,9 @@ class Task(Generic[T]):
         if how.concurrency < 1:
             raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {how.concurrency}")
         transport, store = self.llm.transport, self.store
-        steps = self._many_steps(self._executor(how.fresh, how.budget))
+        fuse = Fuse()
+        executor = replace(self._executor(how.fresh, how.budget), halted=lambda: fuse.error)
+        steps = self._many_steps(executor)
 
         async def work(givens: list[Any]) -> list[Item[T]]:
             try:
@@ -239,7 +243,14 @@ class Task(Generic[T]):
                 fault = ItemError(f"an error inside llmtasker, please report it: {said}")
                 return [Item(input=given, error=fault) for given in givens]
 
-        run = Run(work=work, concurrency=how.concurrency, size=self._group_size, window=how.window, ordered=how.ordered)
+        run = Run(
+            work=work,
+            concurrency=how.concurrency,
+            size=self._group_size,
+            window=how.window,
+            ordered=how.ordered,
+            fuse=fuse,
+        )
         with _telling(how.progress, self.llm.pace, inputs) as reporter:
             async with aclosing(run.batches(rows_of(inputs))) as batches:
                 async for batch in batches:
@@ -270,6 +281,34 @@ class Task(Generic[T]):
                 "estimate reads the inputs before the run does: give them as a list or an iterable."
             )
         return estimate(self.program, self.llm, self.store, rows, self._group_size)
+
+    def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> BatchJob[T]:
+        """Have many inputs answered by the provider's batch API, within a day and at its lower price.
+
+        Only rows that are neither cached nor under way in an earlier job are sent, each distinct one once; where
+        nothing else is left, that job is returned. A file of the provider takes at most `max_rows` and `max_bytes`;
+        more become several batches of the job.
+
+        Raises:
+            ConfigurationError: the LLM has no batch API, or there is no cache.
+            CallError: the provider refuses.
+        """
+        dispatch = self._dispatch()
+        return BatchJob(dispatch, dispatch.submit(inputs, max_rows=max_rows, max_bytes=max_bytes))
+
+    def batch(self, job_id: str | None = None) -> BatchJob[T]:
+        """Return the batch job with an id, in any later process; None: the latest of this task and LLM.
+
+        Raises:
+            ConfigurationError: there is none.
+        """
+        dispatch = self._dispatch()
+        return BatchJob(dispatch, dispatch.find(job_id))
+
+    def _dispatch(self) -> Dispatch[Any, T]:
+        if self.store is None:
+            raise ConfigurationError("a batch needs a cache to keep its answers: leave cache=False away.")
+        return Dispatch(executor=self._executor(fresh=False), store=self.store)
 
     def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
         """Return what would be sent for an input: messages, schema and settings, exactly so.

@@ -27,7 +27,7 @@ FLOORS: list[set[str]] = [
     {"compiler", "dialect", "steps", "run"},
     {"llm"},
     {"executor", "estimate"},
-    {"grouping"},
+    {"grouping", "batch"},
     {"task"},
     {"tasks", "testing"},
 ]

@@ -19,20 +19,34 @@ import pytest
 import typer
 from test_docs import PAGES, TOP, Page, check, commands
 
-import llmtasker
+import llmtasker.records
+import llmtasker.testing
 from llmtasker.cli import app
 
 EXAMPLES = sorted((TOP / "examples").glob("*.py"))
 REFERENCE = TOP / "docs" / "reference.md"
-HOMES = ("llmtasker", "llmtasker.tasks.classification", "llmtasker.tasks.instruction", "llmtasker.records")
-WITH_MEMBERS = ("Signature", "Task", "LLM", "Item", "Results", "Preview", "DiskCache")
+HOMES: dict[str, list[str]] = {
+    "llmtasker": llmtasker.__all__,
+    "llmtasker.tasks.classification": ["Classification"],
+    "llmtasker.tasks.instruction": ["Instruction"],
+    "llmtasker.records": llmtasker.records.__all__,
+    "llmtasker.testing": llmtasker.testing.__all__,
+}
+MEMBERS_OF = (
+    llmtasker.Signature,
+    llmtasker.Task,
+    llmtasker.LLM,
+    llmtasker.Item,
+    llmtasker.Results,
+    llmtasker.Preview,
+)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-TABLE = re.compile(r"(?<=<!-- made: (?P<name>\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
+TABLE = re.compile(r"(?P<begin><!-- made: (?P<name>\w+) -->\n).*?(?=<!-- end -->)", re.DOTALL)
 
 
 def shown_output(path: Path) -> Iterator[tuple[str, str]]:
     """What pages show below a command that runs this example, and where."""
-    for page in map(lambda page: Page(path=page), PAGES):
+    for page in (Page(path=page) for page in PAGES):
         for block in page.blocks():
             if block.language == "console":
                 for command, shown, offset in commands(block.text):
@@ -105,12 +119,12 @@ def test_the_reference_tells_what_the_code_tells() -> None:
 
 def with_tables(text: str) -> str:
     """The page with its tables as the code has them now."""
-    return TABLE.sub(lambda match: MADE[match["name"]](), text)
+    return TABLE.sub(lambda match: match["begin"] + MADE[match["name"]](), text)
 
 
-def first_sentence(thing: Any) -> str:
-    text = " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split())
-    return text.replace("|", "\\|")
+def told(thing: Any) -> str:
+    """The first paragraph of a docstring, as one line of a table."""
+    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()).replace("|", "\\|")
 
 
 def arguments(thing: Any) -> str:
@@ -123,22 +137,67 @@ def arguments(thing: Any) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not starred:
             shown.append("*")
             starred = True
-        shown.append({parameter.VAR_KEYWORD: "**", parameter.VAR_POSITIONAL: "*"}.get(parameter.kind, "") + parameter.name)
+        shown.append(f"{'**' if parameter.kind is parameter.VAR_KEYWORD else ''}{parameter.name}")
     return f"({', '.join(shown)})"
 
 
+def table(rows: dict[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in rows.items())])
+
+
 def names() -> str:
-    """A table of what each home offers."""
-    tables = []
-    for home in HOMES:
+    """What each module offers; names of types and constants have no docstring, and are left to the other pages."""
+    parts = []
+    for home, offered in HOMES.items():
         module = importlib.import_module(home)
-        offered = getattr(module, "__all__", None) or [name for name in vars(module) if name in home.title()]
         things = {name: getattr(module, name) for name in sorted(offered, key=str.lower)}
-        rows = [
-            f"| `{name}` | {first_sentence(thing)} |"
-            for name, thing in things.items()
-            if not (inspect.isclass(thing) and issubclass(thing, llmtasker.ItemError) and thing is not llmtasker.ItemError)
-            and inspect.getdoc(thing) and (inspect.isclass(thing) or inspect.isfunction(thing))
-        ]
-        tables.append(f"`from {home} import …`\n\n| | |\n|---|---|\n" + "\n".join(rows) + "\n")
-    return "\n" + "\n".join(tables) + "\n"
+        rows = {
+            name: told(thing) for name, thing in things.items() if inspect.isclass(thing) or inspect.isroutine(thing)
+        }
+        parts.append(f"`from {home} import …`\n\n{table(rows)}")
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def members() -> str:
+    """The methods and properties of the classes that users meet most."""
+    parts = []
+    for owner in MEMBERS_OF:
+        rows = {}
+        for name, value in sorted(vars(owner).items()):
+            if name.startswith("_") and name != "__call__":
+                continue
+            if isinstance(value, property | cached_property):
+                rows[f".{name}"] = told(value)
+            elif inspect.isfunction(value) or isinstance(value, classmethod | staticmethod):
+                bound = getattr(owner, name)
+                rows[f"{'' if name == '__call__' else f'.{name}'}{arguments(bound)}"] = told(value)
+        parts.append(f"### {owner.__name__}\n\n{table({n: text for n, text in rows.items() if text})}")
+    return "\n" + "\n\n".join(parts) + "\n\n"
+
+
+def command_tables() -> str:
+    """The commands with their arguments and options, as `--help` has them."""
+    return "\n" + "\n\n".join(command_parts(typer.main.get_command(app), "llmtasker")) + "\n\n"
+
+
+def command_parts(command: Any, name: str) -> Iterator[str]:
+    if hasattr(command, "commands"):
+        for inner, one in command.commands.items():
+            yield from command_parts(one, f"{name} {inner}")
+        return
+    rows = {}
+    for parameter in command.params:
+        if parameter.param_type_name == "argument":
+            title = parameter.metavar or parameter.name.upper()
+        else:
+            title = ", ".join([*parameter.opts, *parameter.secondary_opts])
+        default = parameter.default
+        plain = isinstance(default, str | int | Path) and not isinstance(default, bool)
+        rows[title] = f"{parameter.help}{f' [{default}]' if plain else ''}"
+    yield f"### {name}\n\n{command.help}\n\n{table(rows)}"
+
+
+MADE = {"names": names, "members": members, "commands": command_tables}
+
+if __name__ == "__main__":
+    REFERENCE.write_text(with_tables(REFERENCE.read_text(encoding="utf-8")), encoding="utf-8")

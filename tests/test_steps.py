@@ -83,11 +83,7 @@ def awaiting(steps: Any, transport: Any, store: Store | None) -> Any:
 BOTH = pytest.mark.parametrize("drive", [blocking, awaiting])
 
 
-class Odd(FakeTransport):
-    """Raises what is no ItemError, as a transport of somebody else may."""
-
-
-class NoText(Exception):
+class WordlessError(Exception):
     def __str__(self) -> str:
         return ""
 
@@ -105,7 +101,7 @@ STORIES: dict[str, tuple[Sequence[Answer], type[ItemError] | None, int]] = {
     "cut": ([Completion(text="{", finish_reason="length")], TruncatedError, 1),
     "a transport that raises ValueError": ([ValueError("odd\nthing")], CallError, 1),
     "a transport that raises RuntimeError": ([RuntimeError("session is closed")], CallError, 1),
-    "a transport that raises an error without words": ([NoText()], CallError, 1),
+    "a transport that raises an error without words": ([WordlessError()], CallError, 1),
     "a transport that raises OSError": ([ConnectionResetError(104, "reset")], CallError, 1),
     "a transport that raises StopIteration": ([StopIteration(1)], CallError, 1),
     "a transport that raises TimeoutError": (
@@ -165,7 +161,8 @@ def test_both_drivers_share_what_is_kept() -> None:
 
 def script(*steps: Step, came: list[Any]) -> Steps[str]:
     for step in steps:
-        came.append((yield step))
+        answer = yield step
+        came.append(answer)
     return "end"
 
 
@@ -258,8 +255,15 @@ def test_an_error_of_the_generator_itself_passes(drive: Driver) -> None:
 
 
 class Deaf(FakeTransport):
+    """Never answers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = asyncio.Event()
+
     async def asend(self, request: Request) -> Completion:
         self.requests.append(request)
+        self.began.set()
         await asyncio.sleep(3600)
         raise AssertionError("nobody waits an hour")
 
@@ -293,8 +297,7 @@ def test_who_is_cancelled_leaves_nothing_behind() -> None:
 
     async def story() -> None:
         task = asyncio.create_task(run_awaiting(executor_of(llm).steps(TEXT), transport, store))
-        while not transport.requests:
-            await asyncio.sleep(0.001)
+        await transport.began.wait()
         assert llm.pace.in_flight == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -24,6 +24,7 @@ _READ = (
     "SELECT rowid, key, mode, filename IS NULL, CAST(tag AS BLOB), CAST(value AS BLOB) FROM Cache"
     " WHERE raw = 1 AND +expire_time IS NULL AND key IN ({})"
 )
+_READ_ONE = _READ.format("?")
 _WRITE = (
     "INSERT INTO Cache(key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename, value)"
     " VALUES (?, 1, ?, ?, ?, 0, ?, 0, 1, NULL, ?) ON CONFLICT(key, raw) DO UPDATE SET store_time = excluded.store_time,"
@@ -74,6 +75,17 @@ class Database:
             raise self.fault
         with faults(), transaction(self._connection, self.patience):
             yield self._connection
+
+    def get(self, key: str) -> tuple[str | None, list[int]]:
+        """Return the text of a key, None where there is none, and the id of a row that can't be trusted."""
+        with faults():
+            row = self._connection.execute(_READ_ONE, (key,)).fetchone()
+        if row is None:
+            return None, []
+        rowid, _, mode, inline, tag, value = row
+        if mode == 1 and inline and value is not None and tag == checksum(key, value):
+            return value.decode("ascii", "replace"), []
+        return None, [rowid]
 
     def get_many(self, keys: Sequence[str]) -> tuple[list[str | None], list[int]]:
         """Return the texts, None where there is none, and the ids of rows that can't be trusted."""

@@ -86,7 +86,14 @@ class DiskCache:
 
     def get(self, key: str) -> str | None:
         """Return the text, or None when there is none or it is damaged."""
-        return self.get_many([key])[0]
+
+        def read(database: Database) -> str | None:
+            text, spoilt = database.get(key)
+            if spoilt:
+                self._drop(spoilt)
+            return text
+
+        return self._steward.read(read, None) if self._is_key(key) else None
 
     def put(self, key: str, text: str) -> None:
         """Keep an ASCII text, and end this process's lease on its key."""
@@ -98,8 +105,7 @@ class DiskCache:
         def read(database: Database) -> list[str | None]:
             texts, spoilt = database.get_many(sound)
             if spoilt:
-                _logger.info("%d damaged entries of %s were dropped", len(spoilt), self.directory)
-                self._steward.write(lambda database: database.drop(spoilt), None)
+                self._drop(spoilt)
             return texts
 
         sound = [key for key in keys if self._is_key(key)]
@@ -109,6 +115,10 @@ class DiskCache:
             return texts
         found = dict(zip(sound, texts, strict=False))
         return [found.get(key) for key in keys]
+
+    def _drop(self, spoilt: Sequence[int]) -> None:
+        _logger.info("%d damaged entries of %s were dropped", len(spoilt), self.directory)
+        self._steward.write(lambda database: database.drop(spoilt), None)
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
         """Keep texts by key in one transaction, and end this process's leases on those keys."""

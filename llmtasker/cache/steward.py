@@ -44,6 +44,13 @@ _READ_ON = "What is there is read, new answers are not kept"
 _WITHOUT = "The run goes on without it"
 
 
+def _fault() -> type[Fault]:
+    """Return the class; it is looked for only when something was raised, and then it is loaded."""
+    from llmtasker.cache.vault import Fault
+
+    return Fault
+
+
 class Steward:
     """The database of a folder, opened at first use, shared by the threads of a process.
 
@@ -109,8 +116,6 @@ class Steward:
                 ) from fault
 
     def _work(self, operation: Callable[[Database], T], otherwise: T, *, writing: bool) -> T:
-        from llmtasker.cache.vault import Fault
-
         with self._lock:
             # A second time when the file was damaged and a new one is there.
             for _ in range(2):
@@ -119,7 +124,7 @@ class Steward:
                     break
                 try:
                     return operation(database)
-                except Fault as fault:
+                except _fault() as fault:
                     self._react(database, fault, writing=writing)
             return otherwise
 

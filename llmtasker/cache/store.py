@@ -134,7 +134,7 @@ class Guard:
 
     def get(self, key: str) -> str | None:
         """Return the text, or None when there is none."""
-        return self.get_many([key])[0]
+        return self._text(self._try(None, self.store.get, key))
 
     def put(self, key: str, text: str) -> None:
         """Keep a text."""

@@ -63,15 +63,20 @@ def fault_of(error: sqlite3.Error | OSError) -> Fault:
     return Fault(_SQLITE.get((code or 0) & 0xFF, "unavailable"), str(error))
 
 
-@contextlib.contextmanager
-def faults() -> Generator[None]:
+class faults:  # noqa: N801 - used as a function; as a generator it would cost as much as the look-up that it guards
     """Turn the errors of SQLite and of the system into Faults."""
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise fault_of(error) from error
-    except UnicodeDecodeError as error:
-        raise Fault("damaged", "it holds bytes that are no text") from error
+
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Raise the Fault that an error is."""
+        if isinstance(error, sqlite3.Error | OSError):
+            raise fault_of(error) from error
+        if isinstance(error, UnicodeDecodeError):
+            raise Fault("damaged", "it holds bytes that are no text") from error
 
 
 class TextDisk:

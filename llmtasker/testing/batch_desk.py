@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.message import Message
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from llmtasker.testing.connection import HttpRequest, HttpResponse
 Ending = Literal["completed", "expired", "cancelled", "failed"]
 
 LONGEST_ID = 64
+_BROKEN: Literal["after_headers"] = "after_headers"
 _LEFT = {"expired": "batch_expired", "cancelled": "batch_cancelled"}
 
 
@@ -58,6 +59,9 @@ class BatchDesk:
     as a strict provider does: a batch whose file has a doubled or long `custom_id`, a wrong `url`, or more than
     `most` lines fails.
 
+    `fails` holds pairs of a request ("POST batches", "GET files/id/content" …) and a status: that comes, once, instead
+    of what should, after the work was done as if the answer was lost on the way. 0 breaks the connection in the middle.
+
     `files` has the bytes by file id, `batches` counts what was created, `asked_lines` the lines that were answered.
     """
 
@@ -69,6 +73,7 @@ class BatchDesk:
         self.share = 1.0
         self.most = 50_000
         self.spoil: Callable[[bytes], bytes] = bytes
+        self.fails: list[tuple[str, int]] = []
         self.reset()
 
     def reset(self) -> None:
@@ -89,12 +94,20 @@ class BatchDesk:
         found = re.search(r"/(files|batches)(?:/([^/]+))?(?:/(content|cancel))?$", path)
         if found is None:
             return None
-        kind, name, action = found.groups()
-        place = f"{request.method} {kind}{'/id' if name else ''}{f'/{action}' if action else ''}"
+        place, name = _place(request.method, *found.groups())
+        response = self._do(place, name, request)
+        for planned in self.fails:
+            if planned[0] == place:
+                self.fails.remove(planned)
+                status = planned[1]
+                return _refused(status, "a planned failure", "planned") if status else replace(response, breaks=_BROKEN)
+        return response
+
+    def _do(self, place: str, name: str, request: HttpRequest) -> HttpResponse:
         if place == "POST files":
             return self._upload(request)
         if place == "POST batches":
-            return self._create(json.loads(request.body), request)
+            return self._create(json.loads(request.body))
         if place == "GET batches":
             return _json({"object": "list", "data": [b.to_dict() for b in self._batches.values()], "has_more": False})
         if place == "GET files/id/content" and name in self.files:
@@ -105,7 +118,7 @@ class BatchDesk:
             return self._look(self._batches[name], request)
         if place == "POST batches/id/cancel" and name in self._batches:
             return self._cancel(self._batches[name], request)
-        return _refused(404, f"no such path: {path}", "not_found")
+        return _refused(404, f"no such path: {request.path}", "not_found")
 
     def _upload(self, request: HttpRequest) -> HttpResponse:
         form = _form(request)
@@ -120,7 +133,7 @@ class BatchDesk:
         self.files[name] = content
         return name
 
-    def _create(self, asked: dict[str, Any], request: HttpRequest) -> HttpResponse:
+    def _create(self, asked: dict[str, Any]) -> HttpResponse:
         if asked.get("input_file_id") not in self.files:
             return _refused(400, "no such input file", "invalid_file")
         if asked.get("completion_window") != "24h" or asked.get("endpoint") != self.url:
@@ -192,6 +205,10 @@ class BatchDesk:
         self.asked_lines += 1
         body = json.dumps(line["body"]).encode("ascii")
         return self._answer(HttpRequest("POST", str(line["url"]), request.headers, body))
+
+
+def _place(method: str, kind: str, name: str | None, action: str | None) -> tuple[str, str]:
+    return f"{method} {kind}{'/id' if name else ''}{f'/{action}' if action else ''}", name or ""
 
 
 def _form(request: HttpRequest) -> dict[str, bytes]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Self, TypeAlias
 
+from llmtasker.testing.batch_desk import BatchDesk
 from llmtasker.testing.connection import Connection, HttpRequest, HttpResponse
 from llmtasker.testing.exchange import Call, Reply, completion_for
 from llmtasker.testing.generate import answer_for
@@ -47,7 +48,7 @@ class Counters:
 
 
 class FaultyServer:
-    """A loopback server with POST …/chat/completions and GET …/models, in a thread of its own.
+    """A loopback server with POST …/chat/completions, GET …/models and the batch API, in a thread of its own.
 
     Answers fit the schema that the request carries and depend on its last user message only, or are what
     `answer` makes of the request's body: text, a JSON value, or a whole completion with `choices`.
@@ -55,6 +56,7 @@ class FaultyServer:
     `seed` makes answers, latency and the choice of faults repeatable.
 
     `bodies` and `headers` keep what was received (`keep=False`: nothing, for long runs);
+    `batches` says how batches end, and counts them.
     `errors` keeps what `answer` or a fault raised: the client gets a 500 for it.
 
     >>> with FaultyServer() as server:
@@ -79,6 +81,7 @@ class FaultyServer:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[Mapping[str, str]] = []
         self.errors: list[Exception] = []
+        self.batches = BatchDesk(self._answer_line)
         self._answer = answer
         self._seed = seed
         self._random = Random(seed)  # noqa: S311 (chooses test data)
@@ -139,6 +142,7 @@ class FaultyServer:
         self.bodies.clear()
         self.headers.clear()
         self.errors.clear()
+        self.batches.reset()
         self._random.seed(self._seed)
         for fault in self.faults:
             if callable(forget := getattr(fault, "reset", None)):
@@ -189,6 +193,8 @@ class FaultyServer:
         if request.method == "POST" and path == "/reset":
             self._reset()
             return _json_response({})
+        if (response := self.batches.respond(request)) is not None:
+            return response
         return _json_response({"error": {"message": f"no such path: {path}", "code": "not_found"}}, status=404)
 
     def _chat(self, request: HttpRequest) -> HttpResponse:
@@ -235,6 +241,10 @@ class FaultyServer:
             self.errors.append(error)
             reply.fail(500, f"FaultyServer can't answer: {type(error).__name__}: {error}", kind="server_error")
         return reply
+
+    def _answer_line(self, request: HttpRequest) -> tuple[int, bytes]:
+        reply = self._reply(request)
+        return reply.status, reply.content()
 
     def _answer_to(self, body: dict[str, Any]) -> Any:
         return answer_for(body, seed=self._seed) if self._answer is None else self._answer(body)

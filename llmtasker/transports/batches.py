@@ -13,8 +13,8 @@ import openai
 
 from llmtasker.completion import Transport
 from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError, RejectedError, snippet
-from llmtasker.ledger import BatchInfo
 from llmtasker.portal import portal
+from llmtasker.transports.batch_wire import BatchInfo, read_batch
 from llmtasker.transports.failures import hide_keys
 from llmtasker.transports.openai import OpenAITransport, _mapped
 from llmtasker.transports.values import as_list, is_object
@@ -33,8 +33,8 @@ def batches_of(transport: Transport) -> Batches:
     if isinstance(transport, OpenAITransport):
         return Batches(transport)
     raise ConfigurationError(
-        f"a {type(transport).__name__} has no batch API: batches need OpenAI, Azure OpenAI or an endpoint with the same "
-        'API ("openai/…", "azure/…", or an openai client). `run` works with every LLM.'
+        f"a {type(transport).__name__} has no batch API: it needs OpenAI, Azure OpenAI or an endpoint that "
+        'does the same ("openai/…", "azure/…", or an openai client). `run` works with every LLM.'
     )
 
 
@@ -63,12 +63,12 @@ class Batches:
             return str(self._json(call)["id"])
         except NotFoundError as error:
             raise ConfigurationError(
-                f"the endpoint {self._transport.endpoint} has no batch API: {error.message}. `run` asks the rows one by one."
+                f"the endpoint {self._transport.endpoint} has no batch API: {error.message}. `run` works."
             ) from None
 
     def start(self, file: str, job: str) -> BatchInfo:
         """Have the requests of a file asked; `job` is noted with the batch, to be seen in the provider's console."""
-        return _info(
+        return read_batch(
             self._json(
                 lambda client: client.batches.with_raw_response.create(
                     input_file_id=file, endpoint=self.url, completion_window=WINDOW, metadata={"llmtasker": job}
@@ -78,7 +78,7 @@ class Batches:
 
     def find(self, batch: str) -> BatchInfo:
         """Return what the provider says of a batch."""
-        return _info(self._json(lambda client: client.batches.with_raw_response.retrieve(batch)))
+        return read_batch(self._json(lambda client: client.batches.with_raw_response.retrieve(batch)))
 
     def find_by_file(self, file: str) -> BatchInfo | None:
         """Return the batch that was made of a file; None where it is not among the latest."""
@@ -86,12 +86,12 @@ class Batches:
             listed = self._json(lambda client: client.batches.with_raw_response.list(limit=_LISTED), "data")["data"]
         except RejectedError:
             return None  # not every endpoint has the list
-        made = (_info(one) for one in as_list(listed) if is_object(one) and one.get("input_file_id") == file)
+        made = (read_batch(one) for one in as_list(listed) if is_object(one) and one.get("input_file_id") == file)
         return next(made, None)
 
     def cancel(self, batch: str) -> BatchInfo:
         """Have a batch stopped; what is answered by then is kept."""
-        return _info(self._json(lambda client: client.batches.with_raw_response.cancel(batch)))
+        return read_batch(self._json(lambda client: client.batches.with_raw_response.cancel(batch)))
 
     def delete(self, file: str) -> None:
         """Have a file deleted; one that is gone already is no error."""
@@ -108,8 +108,7 @@ class Batches:
                 portal().call(self._adownload(file, into))
                 return
             with client.files.with_streaming_response.content(file) as response:
-                for piece in response.iter_bytes(_CHUNK):
-                    into.write(piece)
+                into.writelines(response.iter_bytes(_CHUNK))
         except openai.OpenAIError as error:
             raise _mapped(error) from None
 
@@ -130,9 +129,11 @@ class Batches:
             data = json.loads(content)
         except ValueError:
             data = None
-        if not is_object(data) or not data.get(wanted) and wanted == "id":
+        if not is_object(data) or wanted not in data:
             said = snippet(hide_keys(content[:1000].decode("utf-8", "replace")))
-            raise BadResponseError(f"the endpoint has no batch API as OpenAI's, or failed; it answered 200 with: {said}")
+            raise BadResponseError(
+                f"the endpoint has no batch API as OpenAI's, or failed; it answered 200 with: {said}"
+            )
         return data
 
     async def _acall(self, call: Callable[[Any], Any]) -> Any:
@@ -146,28 +147,3 @@ class Batches:
 
     async def _awaiting(self) -> openai.AsyncOpenAI:
         return (await self._transport._async_client()).with_options(max_retries=0)  # noqa: SLF001
-
-
-def _info(data: dict[str, Any]) -> BatchInfo:
-    counts, problems = data.get("request_counts"), data.get("errors")
-    counted: dict[str, Any] = counts if is_object(counts) else {}
-    found = problems.get("data") if is_object(problems) else None
-    return BatchInfo(
-        id=str(data["id"]),
-        status=str(data.get("status", "")).lower(),
-        file=_name(data, "input_file_id"),
-        output=_name(data, "output_file_id"),
-        errors=_name(data, "error_file_id"),
-        reasons=tuple(map(_reason, filter(is_object, as_list(found or [])[:5]))),
-        **{name: int(counted.get(name) or 0) for name in ("total", "completed", "failed")},
-    )
-
-
-def _reason(problem: dict[str, Any]) -> str:
-    words = [str(problem[name]) for name in ("code", "message") if problem.get(name)]
-    return snippet(hide_keys(": ".join(words)))
-
-
-def _name(data: dict[str, Any], field: str) -> str | None:
-    value = data.get(field)
-    return value if isinstance(value, str) and value else None

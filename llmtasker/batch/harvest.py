@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from llmtasker.batch.ledger import Part, head_of
 from llmtasker.completion import Completion
 from llmtasker.errors import BadResponseError, ItemError, NotFoundError, NotRunError
-from llmtasker.ledger import BatchInfo, Part, head_of
-from llmtasker.transports.batch_lines import key_of, read_line
+from llmtasker.transports.batch_wire import BatchInfo, key_of, read_line
 
 if TYPE_CHECKING:
     from llmtasker.transports.batches import Batches
@@ -97,7 +97,7 @@ class Harvest:
             why = f" ({'; '.join(info.reasons)})" if info.reasons else ""
             sheaf = _Sheaf(
                 NotRunError,
-                f"the batch {info.id} is {info.status}{why}; this row was not asked. Submit the rows again, or run them",
+                f"the batch {info.id} is {info.status}{why}; this row was not asked. Submit it again, or run it",
             )
         try:
             for name in filter(None, (info.output, info.errors)):

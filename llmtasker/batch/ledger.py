@@ -14,43 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.cache.store import CacheWarning
-
-ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
-"""The statuses of a batch that nothing more will come of."""
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.transports.batch_wire import BatchInfo
 
 VERSION = 1
 _PREFIX = 16  # digits of a key that are kept: 64 bits tell a row from others well enough
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchInfo:
-    """What a provider says of one batch: its status, how many requests it counts, and the ids of its files.
-
-    `reasons` says why a batch was refused as a whole.
-    """
-
-    id: str
-    status: str
-    file: str | None = None
-    total: int = 0
-    completed: int = 0
-    failed: int = 0
-    output: str | None = None
-    errors: str | None = None
-    reasons: tuple[str, ...] = ()
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more will come of it."""
-        return self.status in ENDED
-
-    @property
-    def barren(self) -> bool:
-        """Whether it has ended and answered nothing."""
-        return self.ended and not self.completed and (bool(self.total) or self.output is None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -148,7 +118,9 @@ class Ledger:
             return _record(json.loads(path.read_bytes()))
         except FileNotFoundError:
             known = ", ".join(self._ids()[-3:]) or "none"
-            raise ConfigurationError(f"there is no batch job {job_id} in {self.folder}; the last are: {known}") from None
+            raise ConfigurationError(
+                f"there is no batch job {job_id} in {self.folder}; the last are: {known}"
+            ) from None
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ConfigurationError(f"{path} can't be read: {type(error).__name__}: {snippet(error, 80)}") from error
 
@@ -171,16 +143,18 @@ class Ledger:
 
     def _path(self, job_id: str) -> Path:
         if not _ID.fullmatch(job_id):
-            raise ConfigurationError(f"{snippet(job_id, 40)!r} is no id of a batch job: `llmtasker batch list` has them")
+            raise ConfigurationError(
+                f"{snippet(job_id, 40)!r} is no id of a batch job: `llmtasker batch list` has them"
+            )
         return self.folder / f"{job_id}.json"
 
 
 def _record(data: dict[str, Any]) -> Record:
     if data.pop("version") != VERSION:
         raise ValueError("written by another version of llmtasker")
-    parts = [Part(**{**part, "end": _info(part["end"])}) for part in data.pop("parts")]
+    parts = [Part(end=_info(part.pop("end")), **part) for part in data.pop("parts")]
     return Record(parts=parts, **data)
 
 
 def _info(data: dict[str, Any] | None) -> BatchInfo | None:
-    return None if data is None else BatchInfo(**{**data, "reasons": tuple(data["reasons"])})
+    return None if data is None else BatchInfo(reasons=tuple(data.pop("reasons")), **data)

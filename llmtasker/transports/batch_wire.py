@@ -1,17 +1,75 @@
-"""The lines of batch files: a request to be written, an answer or error that was read; pure functions, no I/O."""
+"""What batch files and the batch API hold: requests, answers, where a batch stands; pure functions, no I/O."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from llmtasker.completion import Completion
 from llmtasker.errors import BadResponseError, ItemError, NotRunError, snippet
 from llmtasker.transports.failures import error_in_200, hide_keys, read_error
-from llmtasker.transports.values import is_object, json_text
+from llmtasker.transports.values import as_list, is_object, json_text
 from llmtasker.transports.wire import read_completion
 
+ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
+"""The statuses of a batch that nothing more will come of."""
+
 _NOT_ASKED = frozenset({"batch_expired", "batch_cancelled"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchInfo:
+    """What a provider says of one batch: its status, how many requests it counts, and the ids of its files.
+
+    `reasons` says why a batch was refused as a whole.
+    """
+
+    id: str
+    status: str
+    file: str | None = None
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+    output: str | None = None
+    errors: str | None = None
+    reasons: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come of it."""
+        return self.status in ENDED
+
+    @property
+    def barren(self) -> bool:
+        """Whether it has ended and answered nothing."""
+        return self.ended and not self.completed and (bool(self.total) or self.output is None)
+
+
+def read_batch(data: dict[str, Any]) -> BatchInfo:
+    """Return what the provider says of a batch; `data` has its id."""
+    counts, problems = data.get("request_counts"), data.get("errors")
+    counted: dict[str, Any] = counts if is_object(counts) else {}
+    found = problems.get("data") if is_object(problems) else None
+    return BatchInfo(
+        id=str(data["id"]),
+        status=str(data.get("status", "")).lower(),
+        file=_name(data, "input_file_id"),
+        output=_name(data, "output_file_id"),
+        errors=_name(data, "error_file_id"),
+        reasons=tuple(map(_reason, filter(is_object, as_list(found or [])[:5]))),
+        **{name: int(counted.get(name) or 0) for name in ("total", "completed", "failed")},
+    )
+
+
+def _reason(problem: dict[str, Any]) -> str:
+    words = [str(problem[name]) for name in ("code", "message") if problem.get(name)]
+    return snippet(hide_keys(": ".join(words)))
+
+
+def _name(data: dict[str, Any], field: str) -> str | None:
+    value = data.get(field)
+    return value if isinstance(value, str) and value else None
 
 
 def request_line(key: str, url: str, content: bytes) -> bytes:
@@ -48,7 +106,9 @@ def read_line(line: bytes) -> Completion | ItemError:
         )
     if error:
         return error_in_200({"error": error})
-    return BadResponseError(f"the batch has neither an answer nor an error for this row: {snippet(hide_keys(_text(data)))}")
+    return BadResponseError(
+        f"the batch has neither an answer nor an error for this row: {snippet(hide_keys(_text(data)))}"
+    )
 
 
 def _read_response(response: dict[str, Any]) -> Completion | ItemError:

@@ -1,0 +1,250 @@
+"""Dispatch: rows → batches at the provider, each noted before anything can be lost."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar, cast
+
+from llmtasker.batch.ledger import Ledger, Part, Record, head_of
+from llmtasker.cache import DiskCache, default_directory
+from llmtasker.cache.store import Guard, Store
+from llmtasker.compiler import first_mode
+from llmtasker.completion import Completion, Request
+from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
+from llmtasker.executor import Executor, Row
+from llmtasker.inputs import rows_of
+from llmtasker.item import Item
+from llmtasker.signature import S
+from llmtasker.transports.batch_wire import BatchInfo, request_line
+
+if TYPE_CHECKING:
+    from llmtasker.transports.batches import Batches
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+MOST_ROWS = 50_000
+MOST_BYTES = 200_000_000
+"""What OpenAI takes in one file; more rows become several batches of one job."""
+
+_CHUNK = 256  # rows that are looked up in the cache at once
+_RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dispatch(Generic[S, T]):
+    """The way of a task's rows into batches.
+
+    `store` keeps the answers; beside it, or in the user's cache folder, is noted which batches there are.
+    """
+
+    executor: Executor[S, T]
+    store: Store
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], object] = time.sleep
+
+    @cached_property
+    def provider(self) -> Batches:
+        """The batch API of the LLM.
+
+        Raises:
+            ConfigurationError: it has none.
+        """
+        from llmtasker.transports.batches import batches_of
+
+        return batches_of(self.executor.llm.transport)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What is known of batches."""
+        folder = self.store.directory if isinstance(self.store, DiskCache) else default_directory()
+        return Ledger(folder / "batches")
+
+    def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> Record:
+        """Have the rows asked that are neither cached nor under way in another job; each distinct row once.
+
+        Where all that is left is under way in one job, its record is returned.
+
+        Raises:
+            ConfigurationError: the LLM has no batch API, or the ledger can't be written.
+            CallError: the provider refuses; batches that were started before are noted, another submit does the rest.
+        """
+        provider, settings = self.provider, self.executor.llm.settings
+        record = Record(
+            id=self.ledger.new_id(self.clock()),
+            created=self.clock(),
+            task=self.executor.program.signature.__name__,
+            endpoint=settings.endpoint,
+            model=self.executor.llm.model,
+        )
+        under_way, beside, seen = _UnderWay(self), dict[str, None](), set[str]()
+        with tempfile.TemporaryFile() as temporary:
+            parcel = _Parcel(cast("BinaryIO", temporary), max_rows, max_bytes)
+            for row in self._uncached(inputs):
+                key = row.request.key
+                if key in seen:
+                    continue
+                seen.add(key)
+                if (other := under_way.job_of(key)) is not None:
+                    beside[other] = None
+                    continue
+                line = request_line(key, provider.url, self.wire(row).content)
+                if not parcel.has_room(line):
+                    self._send(parcel, record)
+                parcel.add(key, line)
+            if parcel.keys:
+                self._send(parcel, record)
+        if not record.parts and len(beside) == 1:
+            return self.ledger.load(next(iter(beside)))
+        record.beside = list(beside)
+        self.ledger.save(record)
+        return record
+
+    def find(self, job: str | None = None) -> Record:
+        """Return the record of a job by its id; None: the latest of the task with this LLM.
+
+        Raises:
+            ConfigurationError: there is none, or it is at another endpoint.
+        """
+        llm = self.executor.llm
+        if job is not None:
+            record = self.ledger.load(job)
+            if record.endpoint != llm.settings.endpoint:
+                raise ConfigurationError(f"the batch job {job} is at {record.endpoint}, not {llm.settings.endpoint}")
+            return record
+        wanted = (self.executor.program.signature.__name__, llm.settings.endpoint, llm.model)
+        for record in reversed(self.ledger.all()):
+            if (record.task, record.endpoint, record.model) == wanted:
+                return record
+        raise ConfigurationError(f"there is no batch job of {wanted[0]} with {llm!r} in {self.ledger.folder}")
+
+    def _uncached(self, inputs: Any) -> Iterator[Row]:
+        for chunk in self.looked_up(inputs):
+            for row, completion in chunk:
+                # An input that does not fit is not sent; the results say why.
+                if isinstance(row, Row) and completion is None:
+                    yield row
+
+    def looked_up(self, inputs: Any) -> Iterator[list[tuple[Row | Item[T], Completion | None]]]:
+        """Yield rows with their cached answers, some at a time; an input that does not fit is an item already."""
+        given = rows_of(inputs)
+        if not isinstance(given, Iterable):
+            raise ConfigurationError("a batch takes a list or an iterable of inputs, not an async one.")
+        guard, source = Guard(self.store), iter(given)
+        while givens := list(islice(source, _CHUNK)):
+            rows = [self.executor.prepare(given) for given in givens]
+            keys = {row.request.key: None for row in rows if isinstance(row, Row)}
+            cached = dict(zip(keys, guard.get_many(list(keys)), strict=True))
+            yield [(row, _completion(cached[row.request.key]) if isinstance(row, Row) else None) for row in rows]
+
+    def wire(self, row: Row) -> Request:
+        """Return the request of a row in the mode and form that the endpoint takes, as far as is known."""
+        program, llm = self.executor.program, self.executor.llm
+        mode = llm.dialect.mode() if program.asked == "auto" else first_mode(program.asked)
+        first = row.request if mode == program.first_mode else program.render(row.inputs, llm.settings, mode)
+        return llm.dialect.adapt(first)
+
+    def _send(self, parcel: _Parcel, record: Record) -> None:
+        """Upload a parcel and have it asked; noted before and after, so that no batch that costs money is lost."""
+        name = f"llmtasker-{record.id}-{len(record.parts) + 1}.jsonl"
+        file = self.patiently(partial(self.provider.upload, name, parcel.file))
+        part = Part(file=file, keys="".join(map(head_of, parcel.keys)))
+        parcel.empty()
+        record.parts.append(part)
+        self.ledger.save(record)
+        # When an answer was lost on the way, the batch may be there: a second one would be paid as well.
+        part.batch = self.patiently(lambda: self.provider.find_by_file(file) or self.provider.start(file, record.id)).id
+        self.ledger.save(record)
+
+    def look(self, record: Record, part: Part) -> BatchInfo | None:
+        """Return where a batch stands; None: it was never started. One that has ended is not asked for again."""
+        if part.end is not None:
+            return part.end
+        batch = part.batch
+        info = self.patiently(
+            partial(self.provider.find_by_file, part.file) if batch is None else partial(self.provider.find, batch)
+        )
+        if info is not None and (info.ended or batch is None):
+            part.batch, part.end = info.id, info if info.ended else None
+            self.ledger.save(record)
+        return info
+
+    def patiently(self, call: Callable[[], R]) -> R:
+        """Return what a call returns; again, as the LLM's `Retry` allows, when it fails for now."""
+        failures = 0
+        while True:
+            try:
+                return call()
+            except TransientError as error:
+                failures += 1
+                delay = self.executor.llm.retry.delay(error, failures, _RANDOM)
+                if delay is None:
+                    raise
+            self.sleep(delay)
+
+
+@dataclass
+class _Parcel:
+    """Lines that become the file of one batch."""
+
+    file: BinaryIO
+    max_rows: int
+    max_bytes: int
+    keys: list[str] = field(default_factory=list[str])
+    size: int = 0
+
+    def has_room(self, line: bytes) -> bool:
+        return not self.keys or (len(self.keys) < self.max_rows and self.size + len(line) <= self.max_bytes)
+
+    def add(self, key: str, line: bytes) -> None:
+        self.keys.append(key)
+        self.size += self.file.write(line)
+
+    def empty(self) -> None:
+        self.keys, self.size = [], 0
+        self.file.seek(0)
+        self.file.truncate()
+
+
+class _UnderWay:
+    """The rows in batches that are not fetched yet: to ask them again would be paid twice."""
+
+    def __init__(self, dispatch: Dispatch[Any, Any]) -> None:
+        self._dispatch = dispatch
+        self._homes: dict[str, tuple[Record, Part]] = {}
+        self._alive: dict[int, bool] = {}
+        for record in dispatch.ledger.all():
+            if record.endpoint == dispatch.executor.llm.settings.endpoint:
+                for part in record.parts:
+                    if not part.fetched:
+                        self._homes |= dict.fromkeys(part.heads(), (record, part))
+
+    def job_of(self, key: str) -> str | None:
+        """Return the job that has an answer to a row, or will have one."""
+        home = self._homes.get(head_of(key))
+        if home is None:
+            return None
+        record, part = home
+        if id(part) not in self._alive:
+            self._alive[id(part)] = self._is_alive(record, part)
+        return record.id if self._alive[id(part)] else None
+
+    def _is_alive(self, record: Record, part: Part) -> bool:
+        try:
+            info = self._dispatch.look(record, part)
+        except NotFoundError:
+            return False  # of another account, or deleted
+        return info is not None and not info.barren
+
+
+def _completion(text: str | None) -> Completion | None:
+    try:
+        return None if text is None else Completion.from_json(text)
+    except ValueError:
+        return None  # written by something else: a miss

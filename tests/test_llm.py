@@ -1,0 +1,411 @@
+"""LLM: what names an endpoint, where its key goes, and that no credential shows."""
+
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import instructor
+import openai
+import pytest
+from langchain_core.language_models import FakeListChatModel
+
+from llmtasker import LLM, ConfigurationError, InputField, MemoryCache, OutputField, Prices, Signature, Task, Usage
+from llmtasker.testing import FakeTransport, FaultyServer
+
+KEY = "sk-test-0123456789"
+
+
+class Sort(Signature):
+    """Sort."""
+
+    text: str = InputField()
+    label: str = OutputField()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with FaultyServer() as running:
+        yield running
+
+
+def headers_of(server, llm):
+    """Return the headers of one call."""
+    server.reset()
+    item = Task(Sort, llm=llm, cache=False)("a")
+    assert item.ok, item.error
+    return server.headers[-1]
+
+
+# ── what names an LLM ──
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "variables", "model", "endpoint"),
+    [
+        ("openai/gpt-4.1-mini", {"api_key": KEY}, {}, "gpt-4.1-mini", "https://api.openai.com/v1"),
+        ("openai/gpt-4.1-mini", {}, {"OPENAI_API_KEY": KEY}, "gpt-4.1-mini", "https://api.openai.com/v1"),
+        (
+            "openai/gpt-4.1-mini",
+            {},
+            {"OPENAI_API_KEY": KEY, "OPENAI_BASE_URL": "https://gateway.example/openai/v1"},
+            "gpt-4.1-mini",
+            "https://gateway.example/openai/v1",
+        ),
+        ("ollama/qwen3:8b", {}, {}, "qwen3:8b", "http://localhost:11434/v1"),
+        ("ollama/hf.co/some/model", {}, {"OLLAMA_HOST": "gpu:1234"}, "hf.co/some/model", "http://gpu:1234/v1"),
+        ("ollama/qwen3", {}, {"OLLAMA_HOST": "https://gpu/v1/"}, "qwen3", "https://gpu/v1"),
+        ("ollama/qwen3", {"base_url": "http://other:1/v1"}, {"OLLAMA_HOST": "gpu"}, "qwen3", "http://other:1/v1"),
+        ("vllm/org/model", {}, {}, "org/model", "http://localhost:8000/v1"),
+        ("vllm/org/model", {"base_url": "http://gpu:8001/v1"}, {}, "org/model", "http://gpu:8001/v1"),
+        ("http://gpu:8000/v1#org/model", {}, {}, "org/model", "http://gpu:8000/v1"),
+        ("HTTPS://gpu/v1#m", {}, {}, "m", "https://gpu/v1"),
+        (
+            "openai/gpt-4.1",
+            {"base_url": "https://openrouter.ai/api/v1"},
+            {},
+            "openai/gpt-4.1",
+            "https://openrouter.ai/api/v1",
+        ),
+        ("any name", {"base_url": "http://gpu/v1/"}, {}, "any name", "http://gpu/v1"),
+        (None, {}, {"LLMTASKER_LLM": "http://gpu/v1#m"}, "m", "http://gpu/v1"),
+        (
+            "azure/my-gpt",
+            {},
+            {"AZURE_OPENAI_ENDPOINT": "https://r.openai.azure.com", "AZURE_OPENAI_API_KEY": KEY},
+            "my-gpt",
+            "https://r.openai.azure.com/openai",
+        ),
+        (
+            "azure/my-gpt",
+            {},
+            {"AZURE_OPENAI_ENDPOINT": "https://r.openai.azure.com", "AZURE_OPENAI_AD_TOKEN": KEY},
+            "my-gpt",
+            "https://r.openai.azure.com/openai",
+        ),
+    ],
+)
+def test_a_name_says_model_and_place(monkeypatch, name, options, variables, model, endpoint):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    llm = LLM.of(name, cache=False, **options)
+    assert (llm.model, llm.settings.endpoint) == (model, endpoint)
+    assert llm.settings.body == {"model": model}
+    assert KEY not in repr(llm) + repr(llm.settings) + repr(llm.transport)
+
+
+def test_the_version_of_azure_is_in_the_url_only(monkeypatch):
+    monkeypatch.setenv("AZURE_OPENAI_ENDPOINT", "https://r.openai.azure.com")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", KEY)
+    for options, variables, version in [
+        ({}, {}, "2024-10-21"),
+        ({"api_version": "2025-01-01"}, {}, "2025-01-01"),
+        ({}, {"AZURE_OPENAI_API_VERSION": "2025-02-02"}, "2025-02-02"),
+        ({}, {"OPENAI_API_VERSION": "2025-03-03"}, "2025-03-03"),
+    ]:
+        for variable, value in variables.items():
+            monkeypatch.setenv(variable, value)
+        llm = LLM("azure/my-gpt", cache=False, **options)
+        assert llm.transport._client._api_version == version
+        assert version not in llm.settings.endpoint
+
+
+def test_offline_is_the_built_in_baseline():
+    llm = LLM.of("offline", cache=False)
+    assert repr(llm) == "LLM('built-in baseline, no language model')"
+    assert type(llm.transport).__name__ == "OfflineTransport"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "variables", "words"),
+    [
+        (None, {}, {}, "no LLM is given, and LLMTASKER_LLM is not set"),
+        ("", {}, {}, "no LLM is given"),
+        ("gpt-4.1-mini", {}, {}, "it is not clear where the model 'gpt-4.1-mini' is"),
+        ("openai/", {}, {}, "it is not clear where"),
+        ("anthropic/claude", {}, {}, "it is not clear where"),
+        ("openai/gpt-4.1", {}, {}, "needs a key: set OPENAI_API_KEY"),
+        ("azure/gpt", {}, {}, "AZURE_OPENAI_ENDPOINT"),
+        ("azure/gpt", {}, {"AZURE_OPENAI_ENDPOINT": "https://r.openai.azure.com"}, "set AZURE_OPENAI_API_KEY"),
+        ("m", {"base_url": "localhost:8000"}, {}, "must begin with"),
+        ("ftp://user:secret@host/v1", {}, {}, "must begin with"),
+        ("http://host/v1?token=secret#m", {}, {}, "can't have a query"),
+        ("m", {"base_url": "http://h/v1", "timeout": 0}, {}, "timeout is a number of seconds above 0"),
+        ("m", {"base_url": "http://h/v1", "timeout": float("nan")}, {}, "timeout is a number"),
+        ("m", {"base_url": "http://h/v1", "temperature": float("nan")}, {}, "temperature can't be sent"),
+        ("m", {"base_url": "http://h/v1", "extra_body": {"x": object()}}, {}, "x can't be sent, it is no JSON value"),
+        ("m", {"base_url": "http://h/v1", "extra_body": {"messages": []}}, {}, "'messages' is not yours to set"),
+        ("m", {"base_url": "http://h/v1", "extra_body": {"stream": True}}, {}, "'stream' is not yours to set"),
+    ],
+)
+def test_what_can_not_be_an_llm_says_how_to_go_on(monkeypatch, name, options, variables, words):
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as caught:
+        LLM.of(name, **options)
+    assert words in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_no_llm_at_all_gives_three_ways():
+    with pytest.raises(ConfigurationError) as caught:
+        Task(Sort)
+    for way in ('llm="offline"', 'llm="ollama/', 'llm="openai/', "LLMTASKER_LLM"):
+        assert way in str(caught.value)
+
+
+# ── clients and models of others ──
+
+
+def answer(request):
+    if request.method == "GET":
+        names = request.headers["authorization"].removeprefix("Bearer ").split(",")
+        return httpx2.Response(200, json={"object": "list", "data": [{"id": name} for name in names if name]})
+    return httpx2.Response(200, json={"choices": [{"message": {"content": '{"label": "x"}'}, "finish_reason": "stop"}]})
+
+
+def mocked(kind=openai.OpenAI, key=KEY, **options):
+    http = httpx2.Client if issubclass(kind, openai.OpenAI) else httpx2.AsyncClient
+    return kind(api_key=key, http_client=http(transport=httpx2.MockTransport(answer)), **options)
+
+
+CLIENTS = {
+    "OpenAI": lambda: mocked(base_url="http://user:secret@there/v1?token=secret"),
+    "AsyncOpenAI": lambda: mocked(openai.AsyncOpenAI, base_url="http://there/v1"),
+    "AzureOpenAI": lambda: mocked(openai.AzureOpenAI, azure_endpoint="https://r.example", api_version="1"),
+    "AsyncAzureOpenAI": lambda: mocked(openai.AsyncAzureOpenAI, azure_endpoint="https://r.example", api_version="1"),
+    "instructor": lambda: instructor.from_openai(mocked(base_url="http://there/v1")),
+    "async instructor": lambda: instructor.from_openai(mocked(openai.AsyncOpenAI, base_url="http://there/v1")),
+}
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_client_is_used_as_it_is(name):
+    llm = LLM.of(CLIENTS[name](), model="m", cache=False)
+    item = Task(Sort, llm=llm)("a")
+    assert item.raise_for_error().output.label == "x"
+    assert llm.settings.body["model"] == "m"
+    shown = repr(llm) + repr(llm.transport) + repr(llm.settings) + llm.settings.endpoint + repr(item)
+    assert KEY not in shown
+    assert "secret" not in shown
+
+
+def test_the_model_of_an_instructor_client_is_known():
+    client = instructor.from_openai(mocked(base_url="http://there/v1"), model="m-7")
+    assert LLM.of(client, cache=False).model == "m-7"
+    assert LLM.of(client, model="m-8", cache=False).model == "m-8"
+    provided = instructor.from_provider("openai/gpt-4.1-mini", api_key=KEY)
+    assert LLM.of(provided, cache=False).model == "gpt-4.1-mini"
+    client.kwargs["model"] = "m-9"
+    assert LLM.of(client, cache=False).model == "m-9"
+
+
+def test_the_deployment_of_an_azure_client_is_known():
+    client = mocked(openai.AzureOpenAI, azure_endpoint="https://r.example", api_version="1", azure_deployment="d-1")
+    assert LLM.of(client, cache=False).model == "d-1"
+
+
+def test_a_model_can_be_named_by_a_variable(monkeypatch):
+    monkeypatch.setenv("LLMTASKER_MODEL", "m-9")
+    assert LLM.of(mocked(), cache=False).model == "m-9"
+
+
+def test_the_only_model_of_an_endpoint_is_taken(server):
+    client = openai.OpenAI(base_url=server.base_url, api_key=KEY)
+    llm = LLM.of(client, cache=False)
+    assert repr(llm) == "LLM(client=…)"
+    assert llm.model == "faulty"
+    assert LLM(server.base_url, cache=False).model == "faulty"
+
+
+def test_of_several_models_one_must_be_named():
+    llm = LLM.of(mocked(key="m1,m2,m3,m4,m5,m6"), cache=False)
+    with pytest.raises(
+        ConfigurationError, match=r"The endpoint has 6, such as m1, m2, m3, m4, m5: give LLM\.of\(client, model"
+    ):
+        Task(Sort, llm=llm)("a")
+
+
+@pytest.mark.parametrize("base_url", ["http://127.0.0.1:1/v1", None])
+def test_where_no_model_is_listed_any_name_will_do(base_url):
+    client = mocked(key=",") if base_url is None else openai.OpenAI(base_url=base_url, api_key=KEY)
+    assert LLM.of(client, cache=False).model == "default"
+
+
+def test_a_chat_model_of_langchain():
+    llm = LLM.of(FakeListChatModel(responses=['{"label": "y"}']), cache=False)
+    assert type(llm.transport).__name__ == "LangChainTransport"
+    assert Task(Sort, llm=llm)("a").raise_for_error().output.label == "y"
+
+
+def test_a_transport_is_an_llm():
+    fake = FakeTransport({"label": "z"}, endpoint="here")
+    llm = LLM.of(fake, cache=False)
+    assert llm.transport is fake
+    assert (llm.model, llm.settings.endpoint) == ("default", "here")
+    assert LLM.of(fake, model="named", cache=False).model == "named"
+
+
+def test_an_llm_is_an_llm():
+    llm = LLM("offline", cache=False)
+    assert LLM.of(llm) is llm
+    with pytest.raises(ConfigurationError, match="give its settings where it is made"):
+        LLM.of(llm, temperature=0)
+
+
+@pytest.mark.parametrize("thing", [7, object(), dict, ["openai/gpt-4.1"], lambda prompt: "x"])
+def test_what_is_no_llm_is_refused(thing):
+    with pytest.raises(ConfigurationError, match="is no LLM: give a name"):
+        LLM.of(thing)
+
+
+# ── keys ──
+
+
+def test_the_key_of_openai_goes_to_no_other_host(monkeypatch, server):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for llm in (
+        LLM("m", base_url=server.base_url),
+        LLM(f"{server.base_url}#m"),
+        LLM("vllm/m", base_url=server.base_url),
+        LLM("openai/m", base_url=server.base_url),
+    ):
+        assert KEY not in str(headers_of(server, llm))
+
+
+def test_other_endpoints_have_a_variable_of_their_own(monkeypatch, server):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
+    monkeypatch.setenv("LLMTASKER_API_KEY", KEY)
+    assert headers_of(server, LLM("m", base_url=server.base_url))["authorization"] == f"Bearer {KEY}"
+    own = LLM("m", base_url=server.base_url, api_key="sk-own")
+    assert headers_of(server, own)["authorization"] == "Bearer sk-own"
+
+
+@pytest.mark.parametrize(
+    "host", ["https://evil-openai.com/v1", "https://openai.com.evil.example/v1", "http://openai/v1"]
+)
+def test_a_host_that_looks_like_openai_gets_no_key(monkeypatch, host):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert LLM("m", base_url=host, cache=False).transport._client.api_key == "none"
+    assert LLM("m", base_url="https://eu.api.openai.com/v1", cache=False).transport._client.api_key == KEY
+
+
+def test_a_gateway_that_was_named_for_openai_gets_the_key(monkeypatch, server):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+    assert headers_of(server, LLM("openai/m"))["authorization"] == f"Bearer {KEY}"
+
+
+# ── settings ──
+
+
+def test_settings_are_sent_as_they_are(server):
+    llm = LLM(
+        "m",
+        base_url=server.base_url,
+        temperature=0.25,
+        top_p=0.5,
+        seed=7,
+        stop=["\n"],
+        max_tokens=99,
+        extra_body={"zebra": 1, "ant": {"b": [None]}},
+        headers={"X-Team": "data"},
+        cache=False,
+    )
+    assert headers_of(server, llm)["x-team"] == "data"
+    body = server.bodies[-1]
+    sent = {
+        name: body[name] for name in body if name not in {"messages", "tools", "tool_choice", "parallel_tool_calls"}
+    }
+    assert sent == {
+        "model": "m",
+        "temperature": 0.25,
+        "top_p": 0.5,
+        "seed": 7,
+        "stop": ["\n"],
+        "zebra": 1,
+        "ant": {"b": [None]},
+        "max_tokens": 99,
+    }
+    assert "X-Team" not in repr(llm.settings)
+
+
+def test_what_is_not_set_is_not_sent():
+    assert LLM("m", base_url="http://h/v1", cache=False).settings.body == {"model": "m"}
+    assert LLM("m", base_url="http://h/v1", cache=False, temperature=0.0, seed=0).settings.body == {
+        "model": "m",
+        "temperature": 0.0,
+        "seed": 0,
+    }
+
+
+def test_the_order_in_which_fields_are_given_makes_no_other_key():
+    def body(**fields):
+        return json.dumps(LLM("m", transport=FakeTransport(), extra_body=fields, cache=False).settings.body)
+
+    assert body(a=1, b=2) == body(b=2, a=1)
+
+
+def test_a_cache_is_chosen():
+    store = MemoryCache()
+    assert LLM("offline", cache=False).store is None
+    assert LLM("offline", cache=store).store is store
+    assert LLM("offline").store is LLM("offline", cache=True).store
+    with pytest.raises(ConfigurationError, match="is no cache"):
+        _ = LLM("offline", cache=7).store
+
+
+def test_tokens_are_priced():
+    usage = Usage(input=1_000_000)
+    assert LLM("offline", cache=False, prices=Prices(input=3, output=1)).cost(usage) == 3.0
+    assert LLM("openai/gpt-4.1-mini", api_key=KEY, cache=False).cost(usage) == pytest.approx(0.4)
+    assert LLM("gpt-4.1-mini", base_url="http://h/v1", cache=False).cost(usage) is None
+
+
+# ── connections ──
+
+
+def test_nothing_is_connected_before_the_first_use():
+    llm = LLM("m", base_url="http://127.0.0.1:1/v1", cache=False)
+    assert llm._transport is None
+    assert llm.transport is llm.transport
+
+
+def test_threads_connect_once():
+    made = []
+
+    class Slow(LLM):
+        def connect(self):
+            made.append(FakeTransport())
+            arrived.wait(5)
+            return made[-1]
+
+    arrived = threading.Event()
+    llm = Slow("offline", cache=False)
+    llm._connect = llm.connect
+    with ThreadPoolExecutor(4) as pool:
+        futures = [pool.submit(lambda: llm.transport) for _ in range(4)]
+        while not made:
+            threading.Event().wait(0.001)
+        arrived.set()
+        assert {id(future.result()) for future in futures} == {id(made[0])}
+    assert len(made) == 1
+
+
+def test_an_llm_closes_its_transport():
+    with LLM.of(fake := FakeTransport(), cache=False) as llm:
+        assert llm.transport is fake
+    assert fake.closed
+
+
+async def use_and_leave(fake):
+    async with LLM.of(fake, cache=False) as llm:
+        assert llm.transport is fake
+
+
+def test_an_llm_closes_its_transport_in_a_loop():
+    import asyncio
+
+    fake = FakeTransport()
+    asyncio.run(use_and_leave(fake))
+    assert fake.closed

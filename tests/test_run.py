@@ -1,0 +1,687 @@
+"""Many inputs: order, bounds, back-pressure, sources that break, endpoints that refuse, runs that are given up."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from llmtasker import (
+    LLM,
+    AuthenticationError,
+    Completion,
+    ConfigurationError,
+    InputError,
+    InputField,
+    Item,
+    ItemError,
+    NotFoundError,
+    NotRunError,
+    OutputField,
+    Request,
+    Results,
+    Retry,
+    Signature,
+    Task,
+)
+from llmtasker.run import Feed, Fuse, Run
+from llmtasker.testing import FakeTransport, FaultyServer, Limit, Status, last_user_text
+
+
+class Echo(Signature):
+    """Repeat the text."""
+
+    text: str = InputField()
+    echo: str = OutputField()
+
+
+def echo(request: Request) -> dict[str, Any]:
+    return {"echo": last_user_text(request)}
+
+
+def task_of(transport: Any, **settings: Any) -> Task[Echo]:
+    retry = Retry(attempts=2, backoff=0.0, cap=0.0)
+    return Task(Echo, llm=LLM(transport=transport, cache=False, retry=retry), **settings)
+
+
+def echoes(items: Any) -> list[str | None]:
+    return [item.output.echo if item.output else None for item in items]
+
+
+class Jittery(FakeTransport):
+    """Answers after a different time each."""
+
+    def __init__(self, most: float = 0.01, **settings: Any) -> None:
+        super().__init__(echo, **settings)
+        self._most = most
+        self._jitter = random.Random(7)
+
+    async def asend(self, request: Request) -> Completion:
+        await asyncio.sleep(self._jitter.random() * self._most)
+        return await super().asend(request)
+
+
+class Held(FakeTransport):
+    """Holds every answer back until `free` is set."""
+
+    def __init__(self) -> None:
+        super().__init__(echo)
+        self.free = threading.Event()
+
+    async def asend(self, request: Request) -> Completion:
+        while not self.free.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.001)
+        return await super().asend(request)
+
+
+# ── order and bounds ──
+
+
+@pytest.mark.parametrize("form", ["list", "tuple", "generator", "set of one", "range as texts", "async generator"])
+def test_each_output_belongs_to_its_input(form: str) -> None:
+    texts = [f"row {number}" for number in range(300)]
+
+    async def later() -> AsyncIterator[str]:
+        for text in texts:
+            await asyncio.sleep(0)
+            yield text
+
+    given: dict[str, Any] = {
+        "list": texts,
+        "tuple": tuple(texts),
+        "generator": (text for text in texts),
+        "set of one": {"row 0"},
+        "range as texts": map("row {}".format, range(300)),
+        "async generator": later(),
+    }
+    transport = Jittery()
+    results = task_of(transport).run(given[form], concurrency=64)
+    expected = ["row 0"] if form == "set of one" else texts
+    assert isinstance(results, Results)
+    assert [item.input for item in results] == echoes(results) == expected
+    assert transport.calls == len(expected)
+
+
+@pytest.mark.parametrize("given", [[], (), iter(()), {}.values()], ids=["list", "tuple", "iterator", "view"])
+def test_nothing_in_nothing_out(given: Any) -> None:
+    assert len(task_of(FakeTransport(echo)).run(given)) == 0
+    assert list(task_of(FakeTransport(echo)).stream(given)) == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 3, 40])
+def test_no_more_than_asked_for_are_in_flight(concurrency: int) -> None:
+    transport = FakeTransport(echo, latency=0.002)
+    results = task_of(transport).run([f"row {number}" for number in range(80)], concurrency=concurrency)
+    assert all(item.ok for item in results)
+    assert transport.max_in_flight <= concurrency
+    assert concurrency == 1 or transport.max_in_flight > 1
+
+
+def test_the_bound_of_the_llm_holds_over_threads_and_forms() -> None:
+    transport = FakeTransport(echo, latency=0.002)
+    task = Task(Echo, llm=LLM(transport=transport, cache=False, max_concurrency=4))
+    texts = [[f"{thread} {number}" for number in range(30)] for thread in range(3)]
+    came: list[Any] = [None, None, None]
+
+    def blocking(thread: int) -> None:
+        came[thread] = [task(text) for text in texts[thread]]
+
+    def running(thread: int) -> None:
+        came[thread] = task.run(texts[thread], concurrency=20)
+
+    threads = [
+        threading.Thread(target=target, args=(number,)) for number, target in enumerate((blocking, running, running))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert [echoes(items) for items in came] == texts
+    assert transport.max_in_flight <= 4
+
+
+@pytest.mark.parametrize("concurrency", [0, -1])
+def test_at_least_one_at_a_time(concurrency: int) -> None:
+    task = task_of(FakeTransport(echo))
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        task.run(["a"], concurrency=concurrency)
+    with pytest.raises(ConfigurationError, match="concurrency"):
+        list(task.stream(["a"], concurrency=concurrency))
+
+
+def test_equal_rows_are_asked_once() -> None:
+    transport = Jittery()
+    results = task_of(transport).run([f"row {number % 10}" for number in range(1000)], concurrency=64)
+    assert echoes(results) == [f"row {number % 10}" for number in range(1000)]
+    # Without a cache, those that come when the first is answered are asked anew: with one, see test_faults.
+    assert transport.calls < 1000
+
+
+# ── streams ──
+
+
+def test_a_stream_gives_items_as_they_are_done() -> None:
+    transport = FakeTransport(echo)
+    slow = threading.Event()
+
+    class FirstIsSlow(FakeTransport):
+        async def asend(self, request: Request) -> Completion:
+            if last_user_text(request) == "row 0":
+                while not slow.is_set():  # noqa: ASYNC110 - set by another thread
+                    await asyncio.sleep(0.001)
+            return await transport.asend(request)
+
+    stream = task_of(FirstIsSlow()).stream([f"row {number}" for number in range(50)], concurrency=4)
+    first = [next(stream).input for _ in range(20)]
+    assert "row 0" not in first
+    slow.set()
+    rest = [item.input for item in stream]
+    assert sorted(first + rest) == sorted(f"row {number}" for number in range(50))
+
+
+def test_a_stream_in_order() -> None:
+    stream = task_of(Jittery()).stream((f"row {number}" for number in range(300)), concurrency=32, ordered=True)
+    assert echoes(stream) == [f"row {number}" for number in range(300)]
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_stream_reads_only_so_far_ahead(ordered: bool) -> None:
+    read = [0]
+
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            read[0] = number + 1
+            yield f"row {number}"
+
+    transport = FakeTransport(echo, keep_requests=False)
+    stream = task_of(transport).stream(endless(), concurrency=4, ordered=ordered)
+    taken = [next(stream) for _ in range(100)]
+    time.sleep(0.1)  # it must not go on by itself meanwhile
+    most = 100 + 2 * 8 * 4  # a window that was handed over as a whole, and another one
+    assert transport.calls <= most
+    assert read[0] <= most + 256
+    calls = transport.calls
+    time.sleep(0.05)
+    assert transport.calls == calls
+    assert len({item.input for item in taken}) == 100
+    stream.close()
+
+
+def test_an_async_stream_of_an_endless_async_generator() -> None:
+    closed: list[str] = []
+
+    async def endless() -> AsyncIterator[str]:
+        try:
+            for number in itertools.count():
+                yield f"row {number}"
+        finally:
+            closed.append("closed")
+
+    transport = FakeTransport(echo, keep_requests=False)
+    task = task_of(transport)
+
+    async def story() -> list[str]:
+        seen: list[str] = []
+        stream = task.astream(endless(), concurrency=4, ordered=True)
+        async for item in stream:
+            seen.append(item.input)
+            if len(seen) == 50:
+                break
+        await stream.aclose()  # type: ignore[attr-defined]
+        assert len(asyncio.all_tasks()) == 1, "no task is left behind"
+        return seen
+
+    assert asyncio.run(story()) == [f"row {number}" for number in range(50)]
+    assert closed == ["closed"]
+    assert transport.calls <= 50 + 2 * 8 * 4
+
+
+def test_a_stream_can_be_the_source_of_another() -> None:
+    first, second = task_of(Jittery()), task_of(Jittery())
+    for _ in range(7):
+        given = (item.output.echo for item in first.stream(f"row {n}" for n in range(40)) if item.output)
+        chained = second.stream(given)
+        assert {item.input for item in chained} == {f"row {number}" for number in range(40)}
+
+
+def test_many_streams_with_slow_sources_do_not_starve_each_other() -> None:
+    go_on = threading.Event()
+
+    def slow() -> Iterator[str]:
+        yield "row"
+        go_on.wait(30)
+
+    task = task_of(FakeTransport(echo))
+    streams = [task.stream(slow(), concurrency=1) for _ in range(40)]
+    waiting = [threading.Thread(target=list, args=(stream,)) for stream in streams]
+    for thread in waiting:
+        thread.start()
+    assert echoes(task.run(iter(["a", "b"]))) == ["a", "b"]
+    go_on.set()
+    for thread in waiting:
+        thread.join(30)
+
+
+# ── sources that break ──
+
+
+class OddError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("form", ["generator", "iterator", "async generator"])
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_source_that_breaks_costs_nothing_that_came_before(form: str, ordered: bool) -> None:
+    def rows() -> Iterator[str]:
+        for number in range(500):
+            yield f"row {number}"
+        raise OddError("the file\nends here")
+
+    async def arows() -> AsyncIterator[str]:
+        for text in rows():
+            yield text
+
+    class Rows:
+        def __init__(self) -> None:
+            self._rows = rows()
+
+        def __iter__(self) -> Iterator[str]:
+            return self
+
+        def __next__(self) -> str:
+            return next(self._rows)
+
+    given: dict[str, Callable[[], Any]] = {"generator": rows, "iterator": Rows, "async generator": arows}
+    transport = Jittery()
+    items = list(task_of(transport).stream(given[form](), ordered=ordered, concurrency=16))
+    assert len(items) == 501
+    assert sorted(str(item.input) for item in items[:500]) == sorted(f"row {number}" for number in range(500))
+    assert all(item.ok for item in items[:500])
+    last = items[-1]
+    assert isinstance(last.error, InputError)
+    assert "OddError: the file ends here" in last.error.message
+    assert "500" in last.error.message
+    results = task_of(transport).run(given[form]())
+    assert echoes(results) == [*(f"row {number}" for number in range(500)), None]
+
+
+def test_a_source_that_breaks_at_once() -> None:
+    def rows() -> Iterator[str]:
+        raise OddError("no file")
+        yield ""
+
+    (item,) = task_of(FakeTransport(echo)).run(rows())
+    assert isinstance(item.error, InputError)
+    assert "after 0 rows" in item.error.message
+
+
+# ── endpoints that refuse everything ──
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(401, AuthenticationError), (403, AuthenticationError), (404, NotFoundError)]
+)
+def test_a_run_that_can_not_succeed_is_stopped(status: int, kind: type[ItemError]) -> None:
+    with FaultyServer(faults=[Status(status, "The key or model is wrong.")], keep=False) as server:
+        llm = LLM(f"{server.base_url}#m", cache=False)
+        results = Task(Echo, llm=llm).run((f"row {number}" for number in range(10_000)), concurrency=32)
+        assert server.counters.requests <= 20
+    codes = [type(item.error) for item in results]
+    assert len(codes) == 10_000
+    assert set(codes) == {kind, NotRunError}
+    assert codes.count(NotRunError) >= 9_980
+    assert results[-1].input == "row 9999"
+    message = results.errors[-1].message
+    assert "The key or model is wrong." in message
+    assert results.attempts == server.counters.requests
+
+
+@pytest.mark.parametrize("concurrency", [1, 32, 512])
+@pytest.mark.parametrize("size", [1, 10])
+def test_however_many_are_at_it(concurrency: int, size: int) -> None:
+    transport = FakeTransport(AuthenticationError("no such key", status=401), latency=0.005)
+    task = task_of(transport, group_size=size)
+    items = list(task.stream((f"row {number} here" for number in range(10_000)), concurrency=concurrency))
+    assert len({item.input for item in items}) == 10_000
+    assert transport.calls <= 20
+    assert sum(isinstance(item.error, NotRunError) for item in items) >= 10_000 - 20 * size
+    assert all(item.attempts == 0 for item in items if isinstance(item.error, NotRunError))
+
+
+def test_refusals_that_differ_in_numbers_only_are_equal() -> None:
+    number = itertools.count(17_000)
+
+    def refuse(_: Request) -> Exception:
+        raise AuthenticationError(f"invalid key (request id: 2026{next(number)}x)", status=401)
+
+    transport = FakeTransport(refuse)
+    results = task_of(transport).run([f"row {number}" for number in range(1000)], concurrency=4)
+    assert transport.calls <= 20
+    assert results.counts["not_run"] >= 980
+
+
+def test_single_refusals_stop_nothing() -> None:
+    def answer(request: Request) -> Any:
+        text = last_user_text(request)
+        if int(text) % 3:
+            raise AuthenticationError("this text is not for you", status=403)
+        return {"echo": text}
+
+    results = task_of(FakeTransport(answer)).run([str(number) for number in range(300)], concurrency=1)
+    assert results.counts == {"ok": 100, "authentication": 200}
+
+
+def test_different_refusals_stop_nothing() -> None:
+    def refuse(request: Request) -> Any:
+        raise AuthenticationError(f"{last_user_text(request)} is not for you", status=403)
+
+    words = ["".join(letters) for letters in itertools.product("abcde", repeat=3)]
+    results = task_of(FakeTransport(refuse)).run(words, concurrency=4)
+    assert results.counts == {"authentication": 125}
+
+
+def test_one_refused_group_is_one_refusal() -> None:
+    def answer(request: Request) -> Any:
+        if "row 3 " in last_user_text(request):
+            raise AuthenticationError("this text is not for you", status=403)
+        return None
+
+    server_of = FakeTransport()
+
+    class Grouped(FakeTransport):
+        async def asend(self, request: Request) -> Completion:
+            answer(request)
+            return await server_of.asend(request)
+
+    results = task_of(Grouped(), group_size=10).run([f"row {number} is here" for number in range(100)], concurrency=1)
+    assert results.counts == {"ok": 90, "authentication": 10}
+
+
+def test_what_was_not_run_is_run_the_next_time() -> None:
+    class Later(FakeTransport):
+        works = False
+
+        async def asend(self, request: Request) -> Completion:
+            if not self.works:
+                raise AuthenticationError("expired", status=401)
+            return await super().asend(request)
+
+    transport = Later(echo)
+    task = task_of(transport)
+    texts = [f"row {number}" for number in range(100)]
+    assert task.run(texts).counts["not_run"] > 50
+    transport.works = True
+    assert echoes(task.run(texts)) == texts
+
+
+def test_a_fuse_looks_at_what_was_asked_only() -> None:
+    fuse = Fuse()
+    refused: Item[Any] = Item(input="", attempts=1, error=AuthenticationError("no"))
+    unasked: Item[Any] = Item(input="", error=InputError("odd"))
+    for _ in range(4):
+        fuse.saw([refused])
+        fuse.saw([unasked])
+        fuse.saw([])
+    assert not fuse.blown
+    fuse.saw([Item(input="", attempts=1, output="fine")])
+    for _ in range(4):
+        fuse.saw([refused, refused])
+    assert not fuse.blown
+    fuse.saw([refused])
+    assert fuse.blown
+    fuse.saw([Item(input="", attempts=1, output="came late")])
+    assert fuse.blown
+
+
+# ── runs that are given up ──
+
+
+@pytest.mark.parametrize("how", ["close", "forget", "break"])
+def test_an_abandoned_stream_closes_everything(how: str) -> None:
+    closed = threading.Event()
+
+    def rows() -> Iterator[str]:
+        try:
+            for number in itertools.count():
+                yield f"row {number}"
+        finally:
+            closed.set()
+
+    transport = FakeTransport(echo, latency=0.001, keep_requests=False)
+    task = task_of(transport)
+    stream = task.stream(rows(), concurrency=8)
+    for _ in stream:
+        break
+    if how == "close":
+        stream.close()
+    del stream, _
+    gc.collect()
+    assert closed.wait(10)
+    calls = transport.calls
+    time.sleep(0.03)
+    assert transport.calls == calls
+    assert (task.llm.pace.in_flight, task.llm.pace.waiting, transport.in_flight) == (0, 0, 0)
+    assert echoes(task.run(["again"])) == ["again"]
+
+
+def test_a_stream_can_be_abandoned_while_its_source_is_slow() -> None:
+    closed, go_on = threading.Event(), threading.Event()
+
+    def rows() -> Iterator[str]:
+        try:
+            yield "row 0"
+            go_on.wait(30)
+            yield "row 1"
+        finally:
+            closed.set()
+
+    stream = task_of(FakeTransport(echo)).stream(rows())
+    assert next(stream).input == "row 0"
+    began = time.monotonic()
+    stream.close()
+    assert time.monotonic() - began < 5
+    assert not closed.is_set()
+    go_on.set()
+    assert closed.wait(10), "its generator is closed when it gives its next row"
+
+
+def test_a_cancelled_run_leaves_nothing_behind() -> None:
+    transport = FakeTransport(echo, latency=30)
+    task = task_of(transport)
+
+    async def story() -> None:
+        run = asyncio.create_task(task.arun([f"row {number}" for number in range(100)], concurrency=8))
+        for _ in range(2000):
+            if transport.in_flight:
+                break
+            await asyncio.sleep(0.001)
+        assert transport.in_flight
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(story())
+    assert (task.llm.pace.in_flight, task.llm.pace.waiting, transport.in_flight) == (0, 0, 0)
+
+
+def test_a_run_with_a_deadline_of_its_own() -> None:
+    task = task_of(FakeTransport(echo, latency=30))
+
+    async def story() -> None:
+        async with asyncio.timeout(0.05):
+            await task.arun(["a", "b"])
+
+    with pytest.raises(TimeoutError):
+        asyncio.run(story())
+    assert task.llm.pace.in_flight == 0
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.testing import FakeTransport
+
+class Echo(Signature):
+    "Repeat the text."
+    text: str = InputField()
+    echo: str = OutputField()
+
+class Slow(FakeTransport):
+    async def asend(self, request):
+        if self.calls == 40:
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return await super().asend(request)
+
+def rows():
+    for number in range(1_000_000):
+        if number and number % 200 == 0 and "slow" in sys.argv:
+            time.sleep(30)
+        yield f"row {number}"
+
+transport = Slow({"echo": "x"}, latency=0.002)
+task = Task(Echo, llm=LLM(transport=transport, cache=True))
+seen = 0
+try:
+    if "run" in sys.argv:
+        task.run([f"row {number}" for number in range(100_000)])
+    else:
+        for item in task.stream(rows()):
+            seen += 1
+except KeyboardInterrupt:
+    print("interrupted", transport.in_flight, task.llm.pace.in_flight)
+    print(len(task.run([f"row {number}" for number in range(20)])))
+"""
+
+
+@pytest.mark.parametrize("form", ["run", "stream", "slow"])
+def test_control_c_ends_a_run_in_order(form: str) -> None:
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-X", "dev", "-c", INTERRUPTED, form], capture_output=True, text=True, timeout=60, check=False
+    )
+    said = "\n".join(line for line in done.stderr.splitlines() if not re.match("Executing <.*took", line))
+    assert said == ""
+    assert done.stdout.split() == ["interrupted", "0", "0", "20"]
+    assert done.returncode == 0
+    assert time.monotonic() - began < 25, "not even a source that sleeps is waited for"
+
+
+# ── faults of the set-up, and of ours ──
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_worker_that_fails_ends_the_run_at_once(ordered: bool) -> None:
+    asked: list[Any] = []
+
+    async def work(givens: list[Any]) -> list[Item[Any]]:
+        await asyncio.sleep(0)
+        asked.extend(givens)
+        if 20 in givens:
+            raise ConfigurationError("there is no such model")
+        return [Item(input=given, output=given) for given in givens]
+
+    async def story() -> list[Any]:
+        came: list[Any] = []
+        run = Run(work=work, concurrency=4, window=32, ordered=ordered)
+        with pytest.raises(ConfigurationError, match="no such model"):
+            await take_all(run, came)
+        assert len(asyncio.all_tasks()) == 1
+        return came
+
+    async def take_all(run: Run[Any], came: list[Any]) -> None:
+        async with asyncio.timeout(20):
+            async for batch in run.batches(iter(range(10_000_000))):
+                came += [item.input for item in batch]
+
+    came = asyncio.run(story())
+    assert set(range(17)) <= set(came), "what is done is given out first"
+    assert 20 not in came
+    assert len(asked) < 200
+
+
+def test_a_set_up_that_is_wrong_is_raised() -> None:
+    class Wrong(FakeTransport):
+        endpoint = property(lambda self: (_ for _ in ()).throw(ConfigurationError("no key")))  # type: ignore[assignment]
+
+        def __init__(self) -> None:
+            pass
+
+    task = Task(Echo, llm=LLM(transport=Wrong(), cache=False))
+    with pytest.raises(ConfigurationError, match="no key"):
+        task.run(["a", "b"])
+
+
+def test_a_fault_of_ours_costs_its_row_only() -> None:
+    class Faulty(Echo):
+        """Repeat the text."""
+
+        @classmethod
+        def validate_input(cls, given: Any) -> Any:
+            if given == "bad":
+                raise KeyError("a fault of ours")
+            return super().validate_input(given)
+
+    task = Task(Faulty, llm=LLM(transport=FakeTransport(echo), cache=False))
+    results = task.run(["good", "bad", "fine"])
+    assert [item.ok for item in results] == [True, False, True]
+    assert "please report it: KeyError" in results.errors[0].message
+    assert results[1].input == "bad"
+
+
+def test_a_validator_that_exits_ends_the_run_and_not_the_ones_after_it() -> None:
+    class Exits(Echo):
+        """Repeat the text."""
+
+        def model_post_init(self, context: Any) -> None:
+            if self.text == "exit":
+                sys.exit(3)
+
+    task = Task(Exits, llm=LLM(transport=FakeTransport(echo), cache=False))
+    for _ in range(2):
+        with pytest.raises(SystemExit):
+            task.run(["a", "exit", "b"])
+        with pytest.raises(SystemExit):
+            list(task.stream(["a", "exit", "b"]))
+        assert [item.ok for item in task.run(["a", "b"])] == [True, True]
+
+
+# ── the parts ──
+
+
+def test_a_feed_gives_numbered_rows_and_remembers_its_end() -> None:
+    async def story() -> None:
+        feed = Feed(iter("abcde"))
+        assert feed.total is None
+        assert await feed.take(2) == [(0, "a"), (1, "b")]
+        assert await feed.take(9) == [(2, "c"), (3, "d"), (4, "e")]
+        assert await feed.take(9) == []
+        assert feed.failure is None
+        await feed.close()
+        assert Feed(["a", "b"]).total == 2
+
+    asyncio.run(story())
+
+
+def test_a_row_may_be_none() -> None:
+    """None is an input like another; it doesn't fit, and ends nothing."""
+    results = task_of(FakeTransport(echo)).run([None, "a", None, "b"])
+    assert echoes(results) == [None, "a", None, "b"]
+    assert results.counts == {"ok": 2, "input": 2}
+
+
+def test_the_limit_of_an_endpoint_costs_no_row() -> None:
+    limit = Limit(requests=200, burst=20)
+    with FaultyServer(faults=[limit], keep=False) as server:
+        results = Task(Echo, llm=LLM(f"{server.base_url}#m", cache=False)).run([f"row {n}" for n in range(100)])
+    assert results.counts == {"ok": 100}

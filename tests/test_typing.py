@@ -1,0 +1,47 @@
+"""mypy and pyright know the types of tasks, items and outputs, and complain of what is wrong."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RIGHT = ROOT / "tests" / "typing" / "right.py"
+WRONG = ROOT / "tests" / "typing" / "wrong.py"
+
+
+def run(*command):
+    command = [sys.executable, "-m", *command]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+
+
+def mypy(path):
+    """Return the lines that mypy complains of, with what it says."""
+    result = run("mypy", "--strict", "--no-error-summary", "--hide-error-context", "--no-color-output", str(path))
+    assert result.returncode in {0, 1}, result.stdout + result.stderr
+    found = re.findall(r"^(.+?):(\d+): error: (.*)$", result.stdout, re.MULTILINE)
+    assert all(Path(file).name == path.name for file, _, _ in found), result.stdout
+    return {int(line): said for _, line, said in found}
+
+
+def pyright(path):
+    """Return the lines that pyright complains of, with what it says."""
+    result = run("pyright", "--outputjson", "--pythonpath", sys.executable, str(path))
+    found = json.loads(result.stdout)["generalDiagnostics"]
+    return {one["range"]["start"]["line"] + 1: one["message"] for one in found if one["severity"] == "error"}
+
+
+@pytest.mark.parametrize("check", [mypy, pyright])
+def test_tasks_items_and_outputs_have_their_types(check):
+    assert check(RIGHT) == {}
+
+
+@pytest.mark.parametrize("check", [mypy, pyright])
+def test_what_is_wrong_is_seen(check):
+    lines = WRONG.read_text(encoding="utf-8").splitlines()
+    expected = {number for number, line in enumerate(lines, start=1) if line.endswith("# error")}
+    assert len(expected) > 10
+    assert check(WRONG).keys() == expected
