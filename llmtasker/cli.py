@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import re
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,6 +55,9 @@ def main() -> None:
     """Run the command line; mistakes are told in a line, without a traceback."""
     from llmtasker.errors import LLMTaskerError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A text of the user may hold what the terminal can't show.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
@@ -122,6 +127,8 @@ def run(
         f"{tally.cached:,} from the cache",
         f"{tally.calls:,} calls",
     ]
+    if tally.outdated:
+        said.append(f"{tally.outdated:,} earlier ones not used, for the task was changed")
     if tally.earlier:
         said.append(f"{tally.earlier:,} done before")
     _say(f"{tally.rows:,} rows: {', '.join(said)}. {job.target}")
@@ -220,6 +227,7 @@ def _amount(text: str, units: dict[str, float]) -> float:
 def _load(name: str, llm: str | None) -> Task[Any]:
     """Return the task that FILE.py:TASK names."""
     from llmtasker.errors import ConfigurationError
+    from llmtasker.llm import LLM
     from llmtasker.task import Task
 
     if llm is not None:
@@ -230,17 +238,38 @@ def _load(name: str, llm: str | None) -> Task[Any]:
         raise ConfigurationError(f"{name!r} names no task: write FILE.py:TASK, such as triage.py:triage.")
     if not path.is_file():
         raise ConfigurationError(f"there is no file {file}.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
-        raise ConfigurationError(f"{file} is no Python file.")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    sys.path.insert(0, str(path.resolve().parent))
-    spec.loader.exec_module(module)
+    module = _module(path)
     tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
     if attribute not in tasks:
         raise ConfigurationError(f"{file} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
-    return tasks[attribute]
+    task = tasks[attribute]
+    if llm is not None and repr(chosen := LLM(llm)) != repr(task.llm):
+        task.llm = chosen  # the file names another one
+    return task
+
+
+def _module(path: Path) -> ModuleType:
+    """Run a file of the user's and return its module."""
+    from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
+
+    # A file may have the name of a module that is loaded already.
+    name = path.stem if path.stem not in sys.modules else f"{path.stem} of {path.resolve().parent}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    except LLMTaskerError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"{path}, line {line}" if line else str(path)
+        raise ConfigurationError(f"{where}: {type(error).__name__}: {snippet(error)}") from error
+    return module
 
 
 app.add_typer(batch_app, name="batch", context_settings={"obj": _load})

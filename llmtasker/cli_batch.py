@@ -167,14 +167,13 @@ def list_jobs(
 
 @dataclass(frozen=True, kw_only=True)
 class _Answered:
-    """What a Job needs of a task; the items come from a batch."""
+    """A task that does not ask: the items that it streams come from a batch."""
 
     task: Task[Any]
     stream_items: Callable[[Iterator[Any]], Iterator[Item[Any]]]
 
-    @property
-    def signature(self) -> Any:
-        return self.task.signature
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.task, name)
 
     def stream(self, given: Iterator[Any], **_: object) -> Iterator[Item[Any]]:
         return self.stream_items(given)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import inspect
+import threading
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +15,18 @@ from typing import Any
 from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.progress import OnProgress
+from llmtasker.prompt import show_examples
 from llmtasker.records import BrokenRow, Format, Journal, output_format, read_rows, write_rows
+from llmtasker.records.jsonl import json_line
+from llmtasker.records.values import parse_json
 from llmtasker.results import free_name
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 
 ROW = "_row"  # the number of its row, in each line of a journal
+TASK = "_task"  # what it was asked by: an answer to a task that was changed since is no answer to this one
 ERROR = "error"
+_MOST_ROWS = 1 << 31
 
 
 class Given(dict[str, Any]):
@@ -34,10 +40,14 @@ class Given(dict[str, Any]):
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """What came of a job: rows in all, those done by an earlier run, and how the others ended."""
+    """What came of a job: rows in all, those done by an earlier run, and how the others ended.
+
+    `outdated` rows were done by an earlier run too, but by a task that was changed since: they are done again.
+    """
 
     rows: int = 0
     earlier: int = 0
+    outdated: int = 0
     ok: int = 0
     failed: int = 0
     cached: int = 0
@@ -104,7 +114,10 @@ class Job:
         self.form = self.target_format or output_format(self.target, like=self.source_format)
         self.tally = Tally()
         self._outputs: dict[str, str] = {}
+        self.version = _version(self.task)
+        self._lock = threading.Lock()  # broken rows are counted where they are read, in another thread
         self.error_column = ERROR
+        self.row_column, self.task_column = ROW, TASK
 
     @property
     def journal_path(self) -> Path:
@@ -124,9 +137,11 @@ class Job:
         columns = choose_columns(self.task.signature, header, self.columns)
         self._outputs = {name: free_name(name, header) for name in self.task.signature.output_fields}
         self.error_column = free_name(ERROR, [*header, *self._outputs.values()])
+        # The output of another job may be the input of this one.
+        self.row_column, self.task_column = free_name(ROW, header), free_name(TASK, header)
         with Journal(self.journal_path) as journal:
-            added = {*self._outputs.values(), self.error_column}
-            done = _Done(journal, added, self.error_column, retry_errors=self.retry_errors)
+            done = _Done(self, journal, {*self._outputs.values(), self.error_column})
+            self.tally.outdated = done.outdated
             given = self._given(columns, done, journal)
             for item in self.task.stream(given, concurrency=concurrency, progress=progress):
                 self._write(item, journal)
@@ -135,8 +150,13 @@ class Job:
         return self.tally
 
     def _header(self) -> list[str]:
-        first = next(self._rows(), None)
-        return [] if first is None else list(first)
+        """Return the names of all columns: in JSON each row may have its own, else the first whole row has all."""
+        names: dict[str, None] = {}
+        for row in self._rows():
+            names.update(dict.fromkeys(row))
+            if self.source_format.kind not in {"jsonl", "json"} and not isinstance(row, BrokenRow):
+                break
+        return list(names)
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         return islice(read_rows(self.source, self.source_format), self.limit)
@@ -152,7 +172,8 @@ class Job:
                 yield Given({name: row[column] for name, column in columns.items() if column in row}, number, row)
 
     def _write(self, item: Item[Any], journal: Journal) -> None:
-        self.tally.saw(item)
+        with self._lock:
+            self.tally.saw(item)
         given = item.input
         if not isinstance(given, Given):
             raise ConfigurationError(str(item.error))  # the source broke, and said why
@@ -164,40 +185,51 @@ class Job:
             answer: dict[str, Any] = dict.fromkeys(self._outputs, output) if bare else output
             values = {column: answer.get(name) for name, column in self._outputs.items()}
         error = None if item.error is None else f"{item.error.code}: {item.error.message}"
-        journal.append({ROW: given.number, **given.row, **values, self.error_column: error})
+        place = {self.row_column: given.number, self.task_column: self.version}
+        journal.append({**place, **given.row, **values, self.error_column: error})
 
     def _finish(self, *, rewrite: bool) -> None:
         """Put the journal's rows in order of the input, each once; other kinds are made from it."""
-        ordered = _in_order(self.journal_path, self.tally.rows if self.limit is None else None)
+        ordered = _in_order(self.journal_path, self.row_column, self.tally.rows if self.limit is None else None)
         if self.form.kind == "jsonl":
             if rewrite:
                 write_rows(self.target, ordered, format=self.form)
             return
-        rows = ({name: value for name, value in row.items() if name != ROW} for row in ordered)
-        write_rows(self.target, rows, format=self.form)
-        if not self.tally.failed:
+        own = {self.row_column, self.task_column}
+        failed = 0
+
+        def rows() -> Iterator[dict[str, Any]]:
+            nonlocal failed
+            for row in ordered:
+                failed += row.get(self.error_column) is not None
+                yield {name: value for name, value in row.items() if name not in own}
+
+        write_rows(self.target, rows(), format=self.form)
+        if not failed:
             self.journal_path.unlink()
 
 
 class _Done:
     """The rows that an earlier run has finished, known by number and content; eight bytes each."""
 
-    def __init__(self, journal: Journal, added: Collection[str], error: str, *, retry_errors: bool) -> None:
+    def __init__(self, job: Job, journal: Journal, added: Collection[str]) -> None:
         self._marks = array("Q")
         self.in_order = True
-        last = 0
+        self.outdated = last = 0
         for record in journal.earlier():
-            number = record.pop(ROW, None)
-            if not isinstance(number, int) or number < 1:
+            number, version = record.pop(job.row_column, None), record.pop(job.task_column, None)
+            if type(number) is not int or not 1 <= number < _MOST_ROWS:
                 raise ConfigurationError(
                     f"{journal.path} is there already and was not written by this command: choose another name."
                 )
-            again = retry_errors and record.get(error) is not None
+            again = job.retry_errors and record.get(job.error_column) is not None
             row = {name: value for name, value in record.items() if name not in added}
             self._marks.extend([0] * (number + 1 - len(self._marks)))
-            self._marks[number] = 0 if again else _mark(row)
+            self.outdated += version != job.version
+            self._marks[number] = 0 if again or version != job.version else _mark(row)
             self.in_order = self.in_order and number == last + 1
             last = number
+        self.in_order = self.in_order and not journal.damaged
 
     def has(self, number: int, row: Mapping[str, Any]) -> bool:
         """Return whether this very row is finished."""
@@ -205,21 +237,46 @@ class _Done:
 
 
 def _mark(row: Mapping[str, Any]) -> int:
-    text = json.dumps(row, sort_keys=True, default=str)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) | 1
+    # As it is written, so that a date of the input and its text in the journal are the same.
+    return int.from_bytes(hashlib.blake2b(json_line(row), digest_size=8).digest()) | 1
 
 
-def _in_order(journal: Path, rows: int | None) -> Iterator[dict[str, Any]]:
+def _version(task: Task[Any]) -> str:
+    """Return a short hash of all that makes an answer of a task: prompt, schema, examples, model, validators."""
+    program = task.program
+    _, started = program.head(program.first_mode).start(task.llm.settings)
+    hashed = started.copy()
+    script = program.script
+    parts: list[object] = [script.template, script.examples_role, show_examples(script.signature, script.examples)]
+    for kind in task.signature.__mro__[: task.signature.__mro__.index(Signature)]:
+        try:
+            parts.append(inspect.getsource(kind))
+        except (OSError, TypeError):
+            continue  # made by a function: what it asks for is in the schema
+    hashed.update(repr(parts).encode("utf-8", "surrogatepass"))
+    return str(hashed.hexdigest()[:12])
+
+
+def _in_order(journal: Path, row_column: str, rows: int | None) -> Iterator[dict[str, Any]]:
     """Yield the last record of each row by number; only their places are held in memory."""
     places = array("q")
     with journal.open("rb") as file:
         at = 0
         for line in file:
-            number = json.loads(line)[ROW]
-            places.extend([-1] * (number + 1 - len(places)))
-            places[number] = at
+            number = _number(line, row_column)
+            if number is not None:
+                places.extend([-1] * (number + 1 - len(places)))
+                places[number] = at
             at += len(line)
         for place in islice(places, None if rows is None else rows + 1):
             if place >= 0:
                 file.seek(place)
-                yield json.loads(file.readline())
+                yield parse_json(file.readline().decode("utf-8-sig"))
+
+
+def _number(line: bytes, row_column: str) -> int | None:
+    """Return the number of the row in a line; None where a crash of the machine left no JSON."""
+    try:
+        return int(parse_json(line.decode("utf-8-sig"))[row_column])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None

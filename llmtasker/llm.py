@@ -5,10 +5,11 @@ from __future__ import annotations
 import inspect
 import os
 import threading
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from llmtasker.cache import Store, open_cache
 from llmtasker.completion import Settings, Transport, Usage, canonical_json
@@ -46,7 +47,8 @@ class LLM:
         max_tokens: the most tokens of an answer; None: the endpoint's own limit.
         timeout: seconds for a whole call, from the first byte out to the last byte in.
         headers: HTTP headers of every call. extra_body: more fields of the request body.
-        cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`.
+        cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`; None: True, but for
+            a transport that says `cacheable = False`, as the test doubles do.
         rate_limit: what the endpoint allows per minute; None: learned from its answers.
         max_concurrency: calls in flight at most, over all tasks and threads.
         retry: how calls that failed for now are repeated.
@@ -76,7 +78,7 @@ class LLM:
         timeout: float = 60.0,
         headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, Any] | None = None,
-        cache: bool | str | os.PathLike[str] | Store | None = True,
+        cache: bool | str | os.PathLike[str] | Store | None = None,
         rate_limit: RateLimit | None = None,
         max_concurrency: int | None = None,
         retry: Retry | None = None,
@@ -90,7 +92,7 @@ class LLM:
         _check_fields(self._fields)
         self.max_tokens = max_tokens
         self._timeout = timeout
-        self._cache = cache
+        self._cache = getattr(transport, "cacheable", True) if cache is None else cache
         self._prices = prices
         self._lock = threading.Lock()
         self._transport: Transport | None = None
@@ -284,16 +286,22 @@ def _local_url(provider: str) -> str:
 
 
 def _at_url(base_url: str, api_key: str | None, headers: Mapping[str, str] | None) -> Callable[[], Transport]:
-    if urlsplit(base_url).scheme not in {"http", "https"}:
+    url = urlsplit(base_url)
+    if url.scheme not in {"http", "https"}:
         raise ConfigurationError(
             'base_url must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
         )
-    if urlsplit(base_url).query:
+    if url.query:
         raise ConfigurationError("base_url can't have a query (?…): give client=OpenAI(…, default_query={…}).")
     # The key of OpenAI goes to OpenAI only, never to another host.
-    host = urlsplit(base_url).hostname or ""
+    host = url.hostname or ""
     variable = "OPENAI_API_KEY" if host.endswith(".openai.com") else "LLMTASKER_API_KEY"
     key = api_key or os.environ.get(variable) or "none"
+    named, _, place = url.netloc.rpartition("@")
+    if named:
+        # As a header: the SDK writes URLs to its log.
+        base_url = url._replace(netloc=place).geturl()
+        headers = {"Authorization": f"Basic {b64encode(unquote(named).encode()).decode()}", **(headers or {})}
 
     def connect() -> Transport:
         from llmtasker.transports.openai import connect

@@ -35,6 +35,7 @@ FLOORS: list[set[str]] = [
 EDGE: list[set[str]] = [
     {"settings"},
     {"jobs", "demo"},
+    {"cli_batch"},
     {"api", "ui", "integrations"},
     {"cli"},
     {"__main__"},
@@ -58,7 +59,7 @@ VENDORS: dict[str, set[str]] = {
     "pyarrow": {"records.parquet", "results"},
     "rich": {"demo.show"},
     "tqdm": {"progress"},
-    "typer": {"cli"},
+    "typer": {"cli", "cli_batch"},
     "yarl": {"transports.line"},
 }
 

@@ -161,13 +161,16 @@ def test_keys_are_blacked_out():
     for text in (
         "Incorrect API key provided: sk-abc123.",
         "Bearer abc.def-ghi",
+        "Incorrect API key provided: Bearer abcdef",
+        "Authorization: Basic abcdef0123=",
         "key gsk_abcdef is bad",
         "api_key='abcdef'",
     ):
         error = read_error(401, json.dumps({"error": {"message": text}}), {})
         assert "abc" not in str(error.to_dict())
         assert "***" in str(error)
-    assert hide_keys("the task-force asks about a bearer") == "the task-force asks about a bearer"
+    for text in ("the task-force asks about a bearer", "your basic plan has no such model"):
+        assert hide_keys(text) == text
 
 
 NOW = 1_800_000_000.0

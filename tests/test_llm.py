@@ -2,6 +2,7 @@
 
 import json
 import threading
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
@@ -294,6 +295,15 @@ def test_a_gateway_that_was_named_for_openai_gets_the_key(monkeypatch, server):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
     assert headers_of(server, LLM("openai/m"))["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_password_in_the_url_goes_as_a_header_and_nowhere_else(server):
+    url = server.base_url.replace("://", "://us%40er:p%C3%A9%3A@")
+    llm = LLM(f"{url}#m")
+    expected = b64encode("us@er:pé:".encode()).decode()
+    assert headers_of(server, llm)["authorization"] == f"Basic {expected}"
+    assert llm.settings.endpoint == server.base_url
+    assert str(llm.transport._client.base_url) == f"{server.base_url}/"
 
 
 # ── settings ──

@@ -2,6 +2,7 @@
 
 import csv
 import datetime as dt
+import sys
 from enum import Enum
 from importlib.util import find_spec
 from typing import Any
@@ -20,7 +21,6 @@ from llmtasker import (
     Signature,
     Usage,
 )
-from llmtasker.results import _library
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
 MENDED = Item(input="b", output="y", usage=Usage(input=7), cost=0.25, attempts=2, repairs=("case",))
@@ -177,7 +177,7 @@ def test_rows_are_a_table_of_arrow():
 @pytest.mark.parametrize("library", ["pandas", "polars"])
 def test_rows_are_a_frame_where_the_library_is_there(library):
     if find_spec(library) is None:
-        with pytest.raises(ConfigurationError, match=f"this needs {library}: pip install {library}"):
+        with pytest.raises(ConfigurationError, match=f"pip install {library}"):
             getattr(ROWS, f"to_{library}")()
     else:
         frame = getattr(ROWS, f"to_{library}")()
@@ -185,9 +185,11 @@ def test_rows_are_a_frame_where_the_library_is_there(library):
         assert list(frame["id"]) == [1, 2]
 
 
-def test_a_library_that_is_not_there_is_named():
-    with pytest.raises(ConfigurationError, match="this needs no_such_library: pip install no_such_library"):
-        _library("no_such_library")
+@pytest.mark.parametrize(("library", "name"), [("pandas", "pandas"), ("polars", "polars"), ("pyarrow", "arrow")])
+def test_a_library_that_is_not_there_is_named(monkeypatch, library, name):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ConfigurationError, match=f"this needs {library}: pip install {library}"):
+        getattr(ROWS, f"to_{name}")()
 
 
 def test_rows_are_written_to_a_file(tmp_path):

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import itertools
 import random
-import re
 import subprocess
 import sys
 import threading
@@ -34,8 +33,9 @@ from llmtasker import (
     Signature,
     Task,
 )
+from llmtasker.portal import portal
 from llmtasker.run import Feed, Fuse, Run
-from llmtasker.testing import FakeTransport, FaultyServer, Limit, Status, last_user_text
+from llmtasker.testing import FakeTransport, FaultyServer, Status, last_user_text
 
 
 class Echo(Signature):
@@ -495,6 +495,59 @@ def test_a_stream_can_be_abandoned_while_its_source_is_slow() -> None:
     assert closed.wait(10), "its generator is closed when it gives its next row"
 
 
+def test_a_stream_may_be_forgotten_in_the_loop_itself() -> None:
+    """The garbage collector comes by in any thread."""
+    closed = threading.Event()
+
+    def rows() -> Iterator[str]:
+        try:
+            for number in itertools.count():
+                yield f"row {number}"
+        finally:
+            closed.set()
+
+    task = task_of(FakeTransport(echo))
+    streams = [task.stream(rows(), concurrency=2)]
+    next(streams[0])
+
+    async def forget() -> None:
+        streams.clear()
+
+    portal().call(forget())
+    assert closed.wait(10)
+    assert echoes(task.run(["again"])) == ["again"]
+
+
+FORKED = """
+import os, sys
+from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.testing import FakeTransport
+
+class Echo(Signature):
+    "Repeat the text."
+    text: str = InputField()
+    echo: str = OutputField()
+
+task = Task(Echo, llm=LLM(transport=FakeTransport({"echo": "x"}), cache=True))
+stream = task.stream(f"row {number}" for number in range(10_000))
+next(stream)
+child = os.fork()
+if child == 0:
+    del stream
+    ok = [item.ok for item in task.run(["in the child", "row 1"])] + [task("blocking").ok]
+    ok += [item.ok for item in task.stream(iter(["in a stream"]))]
+    os._exit(0 if ok == [True] * 4 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(list(stream)))
+"""
+
+
+def test_a_forked_child_runs_for_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.stderr) == ("0 9999\n", "")
+
+
 def test_a_cancelled_run_leaves_nothing_behind() -> None:
     transport = FakeTransport(echo, latency=30)
     task = task_of(transport)
@@ -568,10 +621,9 @@ except KeyboardInterrupt:
 def test_control_c_ends_a_run_in_order(form: str) -> None:
     began = time.monotonic()
     done = subprocess.run(
-        [sys.executable, "-X", "dev", "-c", INTERRUPTED, form], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", INTERRUPTED, form], capture_output=True, text=True, timeout=60, check=False
     )
-    said = "\n".join(line for line in done.stderr.splitlines() if not re.match("Executing <.*took", line))
-    assert said == ""
+    assert done.stderr == ""
     assert done.stdout.split() == ["interrupted", "0", "0", "20"]
     assert done.returncode == 0
     assert time.monotonic() - began < 25, "not even a source that sleeps is waited for"
@@ -678,10 +730,3 @@ def test_a_row_may_be_none() -> None:
     results = task_of(FakeTransport(echo)).run([None, "a", None, "b"])
     assert echoes(results) == [None, "a", None, "b"]
     assert results.counts == {"ok": 2, "input": 2}
-
-
-def test_the_limit_of_an_endpoint_costs_no_row() -> None:
-    limit = Limit(requests=200, burst=20)
-    with FaultyServer(faults=[limit], keep=False) as server:
-        results = Task(Echo, llm=LLM(f"{server.base_url}#m", cache=False)).run([f"row {n}" for n in range(100)])
-    assert results.counts == {"ok": 100}

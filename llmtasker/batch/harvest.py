@@ -83,28 +83,20 @@ class Harvest:
     def _sheaf(self, number: int) -> _Sheaf:
         sheaf = self._sheaves.get(number)
         if sheaf is None:
-            sheaf = self._sheaves[number] = self._open(self._look(self._parts[number]))
-        return sheaf
+            info = self._look(self._parts[number])
+            sheaf = self._sheaves[number] = _sheaf_of(info)
+            if info is not None and info.ended:
+                self._fill(sheaf, info, number)
+        return self._sheaves[number]
 
-    def _open(self, info: BatchInfo | None) -> _Sheaf:
-        if info is None:
-            return _Sheaf(NotRunError, "the batch of this row was never started. Submit the rows again, or run them")
-        if not info.ended:
-            return _Sheaf(NotRunError, f"not answered yet: the batch {info.id} is {info.status}. Fetch it later")
-        if info.status == "completed":
-            sheaf = _Sheaf(BadResponseError, f"the files of the batch {info.id} have no readable line for this row")
-        else:
-            why = f" ({'; '.join(info.reasons)})" if info.reasons else ""
-            sheaf = _Sheaf(
-                NotRunError,
-                f"the batch {info.id} is {info.status}{why}; this row was not asked. Submit it again, or run it",
-            )
+    def _fill(self, sheaf: _Sheaf, info: BatchInfo, number: int) -> None:
         try:
             for name in filter(None, (info.output, info.errors)):
                 self._fetch(name, sheaf)
         except NotFoundError:
-            return _Sheaf(NotRunError, f"the provider no longer has the answers of the batch {info.id}")
-        return sheaf
+            sheaf.close()
+            gone = f"the provider no longer has the answers of the batch {info.id}"
+            self._sheaves[number] = _Sheaf(NotRunError, gone)
 
     def _fetch(self, name: str, sheaf: _Sheaf) -> None:
         file = sheaf.open(self._folder)
@@ -117,6 +109,19 @@ class Harvest:
 
         self._patiently(download)
         sheaf.index(start)
+
+
+def _sheaf_of(info: BatchInfo | None) -> _Sheaf:
+    """Return the lines of a batch, none yet, with what is said of a row that has none."""
+    if info is None:
+        return _Sheaf(NotRunError, "the batch of this row was never started. Submit the rows again, or run them")
+    if not info.ended:
+        return _Sheaf(NotRunError, f"not answered yet: the batch {info.id} is {info.status}. Fetch it later")
+    if info.status == "completed":
+        return _Sheaf(BadResponseError, f"the files of the batch {info.id} have no readable line for this row")
+    why = f" ({'; '.join(info.reasons)})" if info.reasons else ""
+    said = f"the batch {info.id} is {info.status}{why}; this row was not asked. Submit it again, or run it"
+    return _Sheaf(NotRunError, said)
 
 
 class _Sheaf:

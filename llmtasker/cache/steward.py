@@ -7,6 +7,7 @@ one that can only be read, or none. A disk that failed is tried again after a mi
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 import warnings
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_GLANCE = 0.05  # seconds for which a look at the file's place is good enough for reading
 _REST = 60.0  # seconds until a disk that failed is tried again
 _STATE = {
     "locked": "locked",
@@ -70,6 +72,7 @@ class Steward:
         self._warned: set[str] = set()
         # Until when the disk is left alone, as a whole and for writing.
         self._rest = self._rest_writing = 0.0
+        self._looked = -math.inf
 
     def after_fork(self) -> None:
         """Start anew in a forked child: connection and locks belong to its parent."""
@@ -119,7 +122,7 @@ class Steward:
         with self._lock:
             # A second time when the file was damaged and a new one is there.
             for _ in range(2):
-                database = self._open()
+                database = self._open(look=writing)
                 if database is None or (writing and self._is_resting(database)):
                     break
                 try:
@@ -131,10 +134,18 @@ class Steward:
     def _is_resting(self, database: Database) -> bool:
         return database.fault is not None or self._clock() < self._rest_writing
 
-    def _open(self) -> Database | None:
-        """Return the open database, opened now where it has to be; None where it can't be used."""
+    def _open(self, *, look: bool = True) -> Database | None:
+        """Return the open database, opened now where it has to be; None where it can't be used.
+
+        `look` tells that its place must be looked at now. For reading, a moment ago will do: what was
+        there still holds.
+        """
         database, now = self._database, self._clock()
-        if database is not None and not database.moved:
+        if database is not None and not look and 0.0 <= now - self._looked < _GLANCE:
+            moved = False
+        else:
+            moved, self._looked = database is not None and database.moved, now
+        if database is not None and not moved:
             if database.fault is None or now < self._rest:
                 return database
             self._forget(database)

@@ -34,7 +34,8 @@ class FakeTransport:
     tool, else as JSON content. A `Completion` goes out as it is, an exception is raised.
 
     `latency` is in seconds and is really waited. `keep_requests=False` keeps the counts only, for
-    runs over many rows. `send` and `asend` may be called from several threads at once.
+    runs over many rows. `send` and `asend` may be called from several threads at once. Answers are not
+    cached unless the LLM is given a cache.
 
     Raises (from `send` and `asend`):
         AssertionError: the list of answers is used up; the code under test made more calls than expected.
@@ -46,6 +47,8 @@ class FakeTransport:
     >>> fake.send(request).text, fake.calls
     ('WHERE IS IT?', 1)
     """
+
+    cacheable = False  # else one fake would answer for another that says something else
 
     def __init__(
         self,

@@ -15,8 +15,6 @@ from llmtasker.transports.wire import read_completion
 ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
 """The statuses of a batch that nothing more will come of."""
 
-_NOT_ASKED = frozenset({"batch_expired", "batch_cancelled"})
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchInfo:
@@ -99,10 +97,10 @@ def read_line(line: bytes) -> Completion | ItemError:
     response, error = data.get("response"), data.get("error")
     if is_object(response) and response.get("body") is not None:
         return _read_response(response)
-    if is_object(error) and error.get("code") in _NOT_ASKED:
+    code = error.get("code") if is_object(error) else None
+    if code in ("batch_expired", "batch_cancelled"):
         return NotRunError(
-            f"the batch ended before this row was asked ({error['code']}). Submit the rows again, or run them",
-            provider_code=error["code"],
+            f"the batch ended before this row was asked ({code}). Submit it again, or run it", provider_code=code
         )
     if error:
         return error_in_200({"error": error})

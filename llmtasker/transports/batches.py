@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
+import httpx2
 import openai
 
 from llmtasker.completion import Transport
@@ -16,6 +17,7 @@ from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError
 from llmtasker.portal import portal
 from llmtasker.transports.batch_wire import BatchInfo, read_batch
 from llmtasker.transports.failures import hide_keys
+from llmtasker.transports.line import broken
 from llmtasker.transports.openai import OpenAITransport, _mapped
 from llmtasker.transports.values import as_list, is_object
 
@@ -111,6 +113,8 @@ class Batches:
                 into.writelines(response.iter_bytes(_CHUNK))
         except openai.OpenAIError as error:
             raise _mapped(error) from None
+        except httpx2.HTTPError as error:  # while the body is read, the SDK maps nothing
+            raise broken(error) from None
 
     async def _adownload(self, file: str, into: BinaryIO) -> None:
         client = await self._awaiting()

@@ -228,7 +228,8 @@ def _plain(text: str) -> str:
 
 
 _KEYS = re.compile(
-    r"(?i)(\bbearer\s+|\bapi[-_ ]?key(?:\s+provided)?\s*[:=]\s*['\"]?|\b(?:sk|pk|gsk|xai|hf|nvapi|rpa)[-_])"
+    r"(?i)(\bapi[-_ ]?key(?:\s+provided)?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?|\bbearer\s+"
+    r"|\bbasic\s+(?=[a-z0-9+/]*[0-9=])|\b(?:sk|pk|gsk|xai|hf|nvapi|rpa)[-_])"
     r"[^\s'\",;<>}]*[^\s'\",;<>}.]"
 )
 

@@ -1,0 +1,148 @@
+"""Budget: reserved before each call, given back after it, never overshot."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmtasker import LLM, Budget, BudgetError, ConfigurationError, InputField, OutputField, Prices, Signature, Task
+from llmtasker.budget import Reservation
+from llmtasker.completion import NO_USAGE, Usage
+from llmtasker.testing import FakeTransport, FaultyServer, Status
+
+
+class Triage(Signature):
+    """Route a message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+
+
+def free(_: Usage) -> float | None:
+    return None
+
+
+def taken(budget: Budget, tokens: int) -> Reservation:
+    share = budget.reserve(Usage(input=tokens), free)
+    assert isinstance(share, Reservation)
+    return share
+
+
+@pytest.mark.parametrize("limits", [{}, {"tokens": 0}, {"cost": -1.0}, {"calls": 0}])
+def test_a_budget_has_a_limit_above_zero(limits: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="above 0"):
+        Budget(**limits)
+
+
+def test_what_is_reserved_can_t_be_reserved_again_and_comes_back() -> None:
+    budget = Budget(tokens=100)
+    first = taken(budget, 60)
+    waiting = budget.reserve(Usage(input=60), free)
+    assert isinstance(waiting, Future)
+    assert not waiting.done()
+    first.settle(Usage(input=20, output=5))
+    assert waiting.done()
+    assert budget.spent["tokens"] == 25
+    taken(budget, 60).cancel()
+    assert budget.spent["tokens"] == 25
+    assert budget.spent["calls"] == 1
+
+
+def test_a_call_that_nobody_counted_is_taken_for_spent_whole() -> None:
+    budget = Budget(tokens=100)
+    taken(budget, 60).settle(None)
+    assert budget.spent["tokens"] == 60
+
+
+def test_a_reservation_ends_once() -> None:
+    budget = Budget(calls=1)
+    share = taken(budget, 1)
+    share.settle(NO_USAGE)
+    share.settle(NO_USAGE)
+    share.cancel()
+    assert budget.spent["calls"] == 1
+    with pytest.raises(BudgetError, match="1 calls is used up"):
+        budget.reserve(NO_USAGE, free)
+
+
+def test_a_cancelled_waiter_is_passed_over() -> None:
+    budget = Budget(calls=1)
+    share = taken(budget, 1)
+    gone = budget.reserve(NO_USAGE, free)
+    assert isinstance(gone, Future)
+    gone.cancel()
+    share.cancel()
+    assert gone.cancelled()
+
+
+def test_money_needs_prices() -> None:
+    with pytest.raises(ConfigurationError, match="prices"):
+        Budget(cost=1.0).reserve(NO_USAGE, free)
+
+
+@given(st.lists(st.tuples(st.integers(1, 80), st.floats(0, 1)), max_size=60), st.integers(1, 300))
+def test_no_order_of_calls_overshoots(calls: list[tuple[int, float]], limit: int) -> None:
+    budget = Budget(tokens=limit)
+    open_shares: list[tuple[Reservation, int]] = []
+    for most, share_used in calls:
+        try:
+            share = budget.reserve(Usage(input=most), free)
+        except BudgetError:
+            continue
+        if isinstance(share, Future):
+            if open_shares:
+                oldest, used = open_shares.pop(0)
+                oldest.settle(Usage(input=used))
+            continue
+        open_shares.append((share, int(most * share_used)))
+        assert budget.spent["tokens"] <= limit
+    for share, used in open_shares:
+        share.settle(Usage(input=used))
+    assert budget.spent["tokens"] <= limit
+
+
+@pytest.mark.parametrize(
+    ("limits", "word"), [({"tokens": 3000}, "tokens"), ({"calls": 20}, "calls"), ({"cost": 0.003}, "cost")]
+)
+def test_a_run_keeps_to_its_budget_and_can_go_on(limits: dict[str, Any], word: str) -> None:
+    texts = [f"message {number}" for number in range(60)]
+    with FaultyServer() as server:
+        llm = LLM("m", base_url=server.base_url, api_key="x", max_tokens=30, prices=Prices(input=1.0, output=2.0))
+        task = Task(Triage, llm=llm)
+        budget = Budget(**limits)
+        results = task.run(texts, budget=budget, concurrency=8)
+        assert budget.spent[word] <= limits[word]
+        assert budget.spent["calls"] == server.counters.requests == results.counts["ok"]
+        assert results.counts["ok"] + results.counts["budget"] == 60
+        assert budget.spent["tokens"] == results.usage.total
+        assert results[-1].raw is None
+        rest = task.run(texts)
+        assert rest.counts["ok"] == 60
+        assert server.counters.requests == 60
+        llm.close()
+    assert word in repr(budget)
+
+
+def test_cached_rows_need_no_budget() -> None:
+    task = Task(Triage, llm=LLM(transport=FakeTransport(), cache=True))
+    task.run(["a", "b"])
+    assert task.run(["a", "b"], budget=Budget(calls=1)).counts == {"ok": 2, "cached": 2}
+
+
+def test_failed_calls_are_counted_too() -> None:
+    with FaultyServer(faults=[Status(503, first=1)]) as server:
+        llm = LLM("m", base_url=server.base_url, api_key="x", cache=False, max_tokens=30)
+        budget = Budget(calls=2)
+        assert Task(Triage, llm=llm).run(["a"], budget=budget).counts == {"ok": 1}
+        assert budget.spent["calls"] == 2
+        llm.close()
+
+
+def test_a_budget_in_money_without_prices_stops_the_run() -> None:
+    task = Task(Triage, llm=LLM(transport=FakeTransport()))
+    with pytest.raises(ConfigurationError, match="Prices"):
+        task.run(["a"], budget=Budget(cost=1.0))

@@ -1,0 +1,75 @@
+"""What a run takes as inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
+from llmtasker.inputs import rows_of
+from llmtasker.testing import FakeTransport
+
+ROWS = [{"id": 1, "message": "où est mon colis ?"}, {"id": 2, "message": "charged twice"}]
+
+
+class Triage(Signature):
+    """Route a message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+
+
+TABLES: list[Callable[[], Any]] = [
+    lambda: pd.DataFrame(ROWS),
+    lambda: pl.DataFrame(ROWS),
+    lambda: pl.DataFrame(ROWS).lazy(),
+    lambda: pa.Table.from_pylist(ROWS),
+]
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_table_gives_its_rows_with_all_columns(table: Callable[[], Any]) -> None:
+    results = Task(Triage, llm=LLM(transport=FakeTransport())).run(table())
+    assert [item.input for item in results] == ROWS
+    assert results.counts == {"ok": 2}
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        lambda: pd.DataFrame(ROWS)["message"],
+        lambda: pd.DataFrame(ROWS)[["message"]],
+        lambda: pl.DataFrame(ROWS)["message"],
+        lambda: pl.DataFrame(ROWS).select("message"),
+        lambda: pa.Table.from_pylist(ROWS)["message"],
+        lambda: pa.Table.from_pylist(ROWS).select(["message"]),
+    ],
+)
+def test_a_column_gives_bare_values(column: Callable[[], Any]) -> None:
+    results = Task(Triage, llm=LLM(transport=FakeTransport())).run(column())
+    assert [item.input for item in results] == [row["message"] for row in ROWS]
+
+
+def test_a_missing_value_of_a_table_is_an_error_of_its_row() -> None:
+    results = Task(Triage, llm=LLM(transport=FakeTransport())).run(pd.DataFrame({"message": ["a", None], "id": [1, 2]}))
+    assert results.counts == {"ok": 1, "input": 1}
+
+
+@pytest.mark.parametrize("one", ["one text", b"bytes", {"message": "one mapping"}])
+def test_one_input_is_not_taken_for_many(one: Any) -> None:
+    with pytest.raises(ConfigurationError, match="given one"):
+        Task(Triage, llm=LLM(transport=FakeTransport())).run(one)
+
+
+def test_what_can_t_be_iterated_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="iterable"):
+        rows_of(3)
+
+
+def test_other_things_of_a_table_library_are_iterated() -> None:
+    assert list(rows_of(pd.Index(["a", "b"]))) == ["a", "b"]  # type: ignore[arg-type]

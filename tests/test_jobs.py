@@ -1,0 +1,612 @@
+"""A file through a task into another file: taken up again, nothing lost, nothing asked twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import pytest
+from pydantic import model_validator
+
+from llmtasker import (
+    LLM,
+    AuthenticationError,
+    ConfigurationError,
+    InputField,
+    MemoryCache,
+    NetworkError,
+    OutputField,
+    Retry,
+    Signature,
+    Task,
+)
+from llmtasker.completion import Request
+from llmtasker.jobs import Job, Tally, choose_columns
+from llmtasker.records import detect, write_rows
+from llmtasker.tasks.classification import Classification
+from llmtasker.tasks.instruction import Instruction
+from llmtasker.testing import FakeTransport, last_user_text
+
+
+class Route(Signature):
+    """Say which team takes the message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+    score: int = OutputField(default=3)
+
+
+def answer(request: Request) -> Any:
+    text = last_user_text(request)
+    if "unreachable" in text:
+        raise NetworkError("connection reset")
+    return {"team": "billing" if "invoice" in text else "delivery", "score": len(text)}
+
+
+def make_task(transport: Any = None, signature: type[Signature] = Route, **settings: Any) -> Task[Any]:
+    cache = settings.pop("cache", None)
+    llm = LLM(
+        transport=transport or FakeTransport(answer),
+        cache=MemoryCache() if cache is None else cache,
+        retry=Retry(attempts=1, refusals=1),
+        **settings,
+    )
+    return Task(signature, llm=llm)
+
+
+def job(task: Task[Any], source: Path, target: Path, **settings: Any) -> Job:
+    return Job(task=task, source=source, target=target, source_format=detect(source), **settings)
+
+
+def do(task: Task[Any], source: Path, target: Path, **settings: Any) -> Tally:
+    return job(task, source, target, **settings).run(concurrency=8)
+
+
+def calls(task: Task[Any]) -> int:
+    transport = task.llm.transport
+    assert isinstance(transport, FakeTransport)
+    return transport.calls
+
+
+MESSAGES = [f"invoice {number}" if number % 3 else f"parcel {number}" for number in range(30)]
+
+
+def table(messages: Sequence[Any], **more: Any) -> list[dict[str, Any]]:
+    return [{"id": f"{number:03}", "message": message, **more} for number, message in enumerate(messages)]
+
+
+def write(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    write_rows(path, rows)
+    return path
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def cells(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return write(tmp_path / "in.csv", table(MESSAGES))
+
+
+# ── a whole run ──
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv", "json", "parquet", "xlsx", "tsv"])
+def test_every_row_comes_out_with_its_columns_and_its_answer(tmp_path: Path, source: Path, ending: str) -> None:
+    from llmtasker.records import read_rows
+
+    target = tmp_path / f"out.{ending}"
+    task = make_task()
+    tally = do(task, source, target)
+    assert (tally.rows, tally.ok, tally.failed, tally.calls, tally.earlier) == (30, 30, 0, 30, 0)
+    rows = list(read_rows(target))
+    assert [row["id"] for row in rows] == [f"{number:03}" for number in range(30)], "leading zeros too"
+    assert [row["message"] for row in rows] == MESSAGES
+    assert [row["team"] for row in rows] == ["billing" if "invoice" in text else "delivery" for text in MESSAGES]
+    assert {row["error"] for row in rows} <= {None, ""}
+    names = list(rows[0])
+    assert [name for name in names if not name.startswith("_")] == ["id", "message", "team", "score", "error"]
+    assert ("_row" in names) == (ending == "jsonl"), "the output is the journal itself"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", f"out.{ending}"]
+
+
+def test_jsonl_rows_are_in_order_and_each_once(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    assert [row["_row"] for row in lines(target)] == list(range(1, 31))
+
+
+def test_an_empty_file_gives_an_empty_one(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("")
+
+    class All(Route):
+        """Route it."""
+
+        message: str = InputField(default="")
+
+    tally = do(make_task(signature=All), source, tmp_path / "out.jsonl")
+    assert tally.rows == 0
+    assert (tmp_path / "out.jsonl").read_text() == ""
+
+
+def test_a_limit(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    task = make_task()
+    assert do(task, source, target, limit=10).rows == 10
+    assert len(lines(target)) == calls(task) == 10
+    assert do(task, source, target).earlier == 10
+    assert len(lines(target)) == calls(task) == 30
+    assert do(task, source, target, limit=5).earlier == 5
+    assert len(lines(target)) == calls(task) == 30, "what is done is not thrown away"
+
+
+@pytest.mark.parametrize(
+    ("task", "expected"),
+    [
+        (
+            Classification(llm=LLM(transport=FakeTransport({"label": "b"}), cache=False), labels=["a", "b"]),
+            {"label": "b"},
+        ),
+        (
+            Classification(
+                llm=LLM(transport=FakeTransport({"labels": ["b", "a"]}), cache=False),
+                labels=["a", "b"],
+                multi_label=True,
+            ),
+            {"labels": ["b", "a"]},
+        ),
+        (Instruction(llm=LLM(transport=FakeTransport("short"), cache=False), instructions="Cut."), {"result": "short"}),
+        (
+            Instruction(
+                llm=LLM(transport=FakeTransport({"who": "Ann", "age": 7}), cache=False),
+                instructions="Who?",
+                output={"who": str, "age": int},
+            ),
+            {"who": "Ann", "age": 7},
+        ),
+        (
+            Instruction(llm=LLM(transport=FakeTransport({"any": 1}), cache=False), instructions="What?", output=dict),
+            {"result": {"any": 1}},
+        ),
+    ],
+    ids=["label", "labels", "text", "fields", "dict"],
+)
+def test_ready_made_tasks(tmp_path: Path, task: Task[Any], expected: dict[str, Any]) -> None:
+    source = write(tmp_path / "in.jsonl", [{"text": "one"}])
+    do(task, source, tmp_path / "out.jsonl")
+    (row,) = lines(tmp_path / "out.jsonl")
+    assert {name: row[name] for name in expected} == expected
+    assert row["error"] is None
+
+
+# ── columns ──
+
+
+def test_columns_can_be_chosen(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", [{"texte": "invoice", "message": "parcel"}])
+    do(make_task(), source, tmp_path / "out.jsonl", columns=["texte"])
+    (row,) = lines(tmp_path / "out.jsonl")
+    assert (row["texte"], row["message"], row["team"]) == ("invoice", "parcel", "billing")
+
+
+class Pair(Signature):
+    """Compare two texts."""
+
+    left: str = InputField()
+    right: str = InputField()
+    note: str = InputField(default="")
+    same: bool = OutputField()
+
+
+@pytest.mark.parametrize(
+    ("header", "chosen", "found"),
+    [
+        (["left", "right"], [], {"left": "left", "right": "right"}),
+        (["left", "right", "note"], [], {"left": "left", "right": "right", "note": "note"}),
+        (["a", "right"], ["left=a"], {"left": "a", "right": "right"}),
+        (["a=b", "right"], ["left=a=b"], None),
+        (["left", "right", "x"], ["left=x", "right=x"], {"left": "x", "right": "x"}),
+        (["left"], [], None),
+        (["left", "right"], ["middle=left"], None),
+        (["left", "right"], ["left=nowhere"], None),
+        (["left", "right"], ["left"], None),
+        ([], [], None),
+    ],
+)
+def test_choose_columns(header: list[str], chosen: list[str], found: dict[str, str] | None) -> None:
+    if found is not None:
+        assert choose_columns(Pair, header, chosen) == found
+        return
+    with pytest.raises(ConfigurationError, match="--column") as said:
+        choose_columns(Pair, header, chosen)
+    assert "\n" not in str(said.value)
+
+
+TAKEN = {"message": "invoice 1", "team": "by hand", "error": "none", "llm_error": "x", "score": "9"}
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_columns_of_the_input_are_never_overwritten(tmp_path: Path, ending: str) -> None:
+    source = write(tmp_path / f"in.{ending}", [TAKEN])
+    one = job(make_task(), source, tmp_path / "out.jsonl")
+    one.run(concurrency=1)
+    (row,) = lines(tmp_path / "out.jsonl")
+    assert {name: row[name] for name in TAKEN} == TAKEN
+    assert (row["llm_team"], row["llm_llm_error"], row["llm_score"]) == ("billing", None, 9)
+    assert one.error_column == "llm_llm_error"
+    again = job(make_task(cache=False), source, tmp_path / "out.jsonl")
+    assert again.run(concurrency=1).earlier == 1
+
+
+def test_a_column_that_only_a_later_row_has_is_not_overwritten(tmp_path: Path) -> None:
+    rows = [{"message": "invoice 1"}, {"message": "invoice 2", "team": "by hand", "_row": 1}]
+    source = write(tmp_path / "in.jsonl", rows)
+    do(make_task(), source, tmp_path / "out.jsonl")
+    first, second = lines(tmp_path / "out.jsonl")
+    assert (second["team"], second["llm_team"], second["_row"], second["llm__row"]) == ("by hand", "billing", 1, 2)
+    assert first["llm_team"] == "billing"
+
+
+def test_the_output_of_a_job_is_the_input_of_the_next(tmp_path: Path, source: Path) -> None:
+    """Filtered and shuffled: its own numbers of rows are then those of another file."""
+    first, second = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
+    do(make_task(), source, first)
+    rows = [row for row in lines(first) if row["team"] == "billing"] * 2
+    random.Random(3).shuffle(rows)
+    write(first, rows)
+    task = make_task()
+    for _ in range(2):
+        do(task, first, second)
+        came = lines(second)
+        assert [row["message"] for row in came] == [row["message"] for row in rows]
+        assert [row["_row"] for row in came] == [row["_row"] for row in rows]
+        assert {row["llm_team"] for row in came} == {"billing"}
+    assert calls(task) == 20
+
+
+# ── broken rows ──
+
+
+def test_broken_rows_stand_in_their_places_and_are_not_asked(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("id,message\n1\n2,invoice\n3,parcel,more,and more\n4,parcel\n", "utf-8")
+    task = make_task()
+    for _ in range(2):
+        tally = do(task, source, tmp_path / "out.csv")
+        assert (tally.rows, tally.ok + tally.earlier, tally.failed) == (4, 2, 2)
+    rows = cells(tmp_path / "out.csv")
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4"]
+    assert [row["team"] for row in rows] == ["", "billing", "", "delivery"]
+    assert [row["error"].partition(":")[0] for row in rows] == ["input", "", "input", ""]
+    assert "line 2" in rows[0]["error"]
+    assert calls(task) == 2
+
+
+def test_broken_lines_of_json(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"message": "invoice"}\n{"message": \n[1]\n\n{"text": "odd"}\n{"message": "parcel"}\n', "utf-8")
+    tally = do(make_task(), source, tmp_path / "out.jsonl")
+    assert (tally.rows, tally.ok, tally.failed, tally.errors) == (5, 2, 3, {"input": 3})
+    assert [row.get("team") for row in lines(tmp_path / "out.jsonl")] == ["billing", None, None, None, "delivery"]
+
+
+def test_many_broken_rows_are_counted_right(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("id,message\n" + "".join(f"{n}\n{n},parcel {n}\n" for n in range(3000)), "utf-8")
+    tally = do(make_task(), source, tmp_path / "out.jsonl")
+    assert (tally.rows, tally.ok, tally.failed) == (6000, 3000, 3000)
+    assert len(lines(tmp_path / "out.jsonl")) == 6000
+
+
+# ── taken up again ──
+
+
+def test_a_second_run_asks_nothing(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    before = target.read_bytes()
+    task = make_task(cache=False)
+    tally = do(task, source, target)
+    assert (tally.earlier, tally.ok, calls(task)) == (30, 0, 0)
+    assert target.read_bytes() == before
+
+
+def test_an_added_row_is_one_call_and_a_shuffled_file_none(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    task = make_task()
+    do(task, source, target)
+    write(source, table([*MESSAGES, "invoice new"]))
+    do(task, source, target)
+    assert calls(task) == 31
+    rows = table([*MESSAGES, "invoice new"])
+    random.Random(1).shuffle(rows)
+    write(source, rows)
+    do(task, source, target)
+    assert calls(task) == 31
+    assert [row["id"] for row in lines(target)] == [row["id"] for row in rows]
+    assert all(row["team"] == ("billing" if "invoice" in row["message"] else "delivery") for row in lines(target))
+
+
+def test_rows_that_are_gone_from_the_input_go_from_the_output(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    task = make_task()
+    do(task, source, target)
+    write(source, table(MESSAGES)[10:20])
+    do(task, source, target)
+    assert [row["message"] for row in lines(target)] == MESSAGES[10:20]
+    assert calls(task) == 30
+
+
+def test_a_changed_row_is_asked_and_the_others_not(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    rows = table(MESSAGES)
+    rows[7]["message"] = "parcel, not invoiced"
+    rows[9]["id"] = "another id"
+    write(source, rows)
+    task = make_task(cache=False)
+    tally = do(task, source, target)
+    assert (tally.earlier, calls(task)) == (28, 2)
+    assert lines(target)[9]["id"] == "another id"
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "csv"])
+@pytest.mark.parametrize("again", [True, False])
+def test_failed_rows_are_asked_again_or_not(tmp_path: Path, source: Path, again: bool, ending: str) -> None:
+    write(source, table([*MESSAGES, "unreachable 1", "unreachable 2"]))
+    target = tmp_path / f"out.{ending}"
+    task = make_task()
+    first = do(task, source, target)
+    assert (first.ok, first.failed, first.errors, calls(task)) == (30, 2, {"network": 2}, 32)
+    second = do(task, source, target, retry_errors=again)
+    assert calls(task) == (34 if again else 32)
+    assert (second.earlier, second.failed) == ((30, 2) if again else (32, 0))
+    task.llm.transport._answers = {"team": "billing", "score": 1}  # type: ignore[attr-defined]
+    third = do(task, source, target)
+    assert (third.ok, third.failed, calls(task)) == (2, 0, 36 if again else 34)
+    rows = lines(target) if ending == "jsonl" else cells(target)
+    assert len(rows) == 32
+    assert {row["error"] for row in rows} <= {None, ""}
+    assert not list(tmp_path.glob("*.journal.*"))
+
+
+def test_a_job_of_another_kind_that_is_not_finished_keeps_its_journal(tmp_path: Path, source: Path) -> None:
+    write(source, table([*MESSAGES, "unreachable"]))
+    one = job(make_task(), source, tmp_path / "out.csv")
+    one.run(concurrency=4)
+    assert one.journal_path == tmp_path / "out.csv.journal.jsonl"
+    assert one.journal_path.exists()
+    assert len(cells(tmp_path / "out.csv")) == 31
+    task = make_task(cache=False)
+    tally = do(task, source, tmp_path / "out.csv")
+    assert (tally.earlier, calls(task)) == (30, 1)
+
+
+def test_nothing_that_was_asked_by_a_changed_task_is_taken_for_an_answer(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    store = MemoryCache()
+    do(make_task(cache=store), source, target)
+
+    changed: dict[str, tuple[Task[Any], int]] = {
+        "instructions": (make_task(signature=Route.with_instructions("Route by mood."), cache=store), 30),
+        "temperature": (make_task(cache=store, temperature=0.5), 30),
+        "examples": (Task(Route, llm=make_task(cache=store).llm, examples=[Route(message="x", team="billing")]), 30),
+        "token limit": (make_task(cache=store, temperature=0.5, max_tokens=99), 0),
+    }
+    for what, (task, expected) in changed.items():
+        tally = do(task, source, target)
+        assert calls(task) == expected, what
+        assert tally.outdated == (0 if what == "token limit" and False else tally.outdated)
+        assert len(lines(target)) == 30
+    tally = do(changed["token limit"][0], source, target)
+    assert (tally.outdated, tally.earlier) == (0, 30)
+
+
+def test_a_changed_validator_judges_anew_what_is_paid(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    store = MemoryCache()
+    do(make_task(cache=store), source, target)
+
+    def strict() -> type[Signature]:
+        class Route(Signature):
+            """Say which team takes the message."""
+
+            message: str = InputField()
+            team: Literal["billing", "delivery"] = OutputField()
+            score: int = OutputField(default=3)
+
+            @model_validator(mode="after")
+            def even(self) -> Self:
+                if self.score % 2:
+                    raise ValueError("the score is odd")
+                return self
+
+        return Route
+
+    task = make_task(signature=strict(), cache=store)
+    tally = do(task, source, target)
+    assert calls(task) == 0
+    odd = [len(text) % 2 == 1 for text in MESSAGES]
+    assert tally.errors == {"invalid": sum(odd)}
+    assert [row["error"] is not None for row in lines(target)] == odd
+
+
+def test_a_torn_last_line_costs_one_row(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    whole = target.read_bytes()
+    target.write_bytes(whole[:-20])
+    task = make_task(cache=False)
+    tally = do(task, source, target)
+    assert (tally.earlier, calls(task)) == (29, 1)
+    assert target.read_bytes() == whole
+
+
+@pytest.mark.parametrize(
+    "damage", [b"\0" * 40 + b"\n", b"not JSON\n", b"[1, 2]\n", b"\xff\xfe\n", b"\n", b'{"id": 1}\n']
+)
+def test_damaged_lines_cost_their_rows_only(tmp_path: Path, source: Path, damage: bytes) -> None:
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    whole = target.read_bytes()
+    parts = whole.splitlines(keepends=True)
+    target.write_bytes(b"".join([*parts[:10], damage, *parts[11:]]))
+    task = make_task(cache=False)
+    if damage == b'{"id": 1}\n':
+        with pytest.raises(ConfigurationError, match="not written by this command"):
+            do(task, source, target)
+        return
+    tally = do(task, source, target)
+    assert (tally.earlier, calls(task)) == (29, 1)
+    assert target.read_bytes() == whole
+
+
+def test_a_file_with_a_byte_order_mark_loses_no_row(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    whole = target.read_bytes()
+    target.write_bytes(b"\xef\xbb\xbf" + b"".join(reversed(whole.splitlines(keepends=True))))
+    task = make_task(cache=False)
+    do(task, source, target)
+    assert calls(task) == 0
+    assert target.read_bytes() == whole
+
+
+def test_dates_and_other_values_of_a_file_are_known_again(tmp_path: Path) -> None:
+    from datetime import UTC, date, datetime
+    from decimal import Decimal
+
+    row = {
+        "message": "invoice",
+        "day": date(2026, 3, 1),
+        "when": datetime(2026, 3, 1, 12, 30, tzinfo=UTC),
+        "price": Decimal("1.20"),
+        "none": None,
+        "ratio": 0.1,
+        "big": 2**60,
+    }
+    source = write(tmp_path / "in.parquet", [row])
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    task = make_task(cache=False)
+    assert do(task, source, target).earlier == 1
+    assert calls(task) == 0
+
+
+@pytest.mark.parametrize("text", ["NA", "", "01234", "=1+1", "a\nb", 'say "x"; y', "é\u2028ü", "a\0b", "🙂"])
+def test_odd_texts_go_through(tmp_path: Path, text: str) -> None:
+    source = write(tmp_path / "in.jsonl", [{"message": text}])
+    target = tmp_path / "out.jsonl"
+    task = make_task()
+    do(task, source, target)
+    assert do(task, source, target).earlier == 1
+    assert lines(target)[0]["message"] == text
+    assert last_user_text(task.llm.transport.requests[0]) == text  # type: ignore[attr-defined]
+
+
+def test_a_lone_surrogate_goes_through(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text('{"message": "invoice \\ud800"}\n')
+    target = tmp_path / "out.jsonl"
+    task = make_task()
+    do(task, source, target)
+    assert do(task, source, target).earlier == 1
+    assert lines(target)[0]["message"] == "invoice \ud800"
+
+
+# ── mistakes ──
+
+
+def test_a_file_that_is_something_else_stays_as_it_is(tmp_path: Path, source: Path) -> None:
+    for content in ("my notes\n", '{"id": 1}\n', '{"_row": "1"}\n', '{"_row": true}\n', '{"_row": 99999999999999}\n'):
+        target = tmp_path / "out.jsonl"
+        target.write_text(content)
+        task = make_task()
+        with pytest.raises(ConfigurationError, match="choose another name"):
+            do(task, source, target)
+        assert target.read_text() == content
+        assert calls(task) == 0
+
+
+@pytest.mark.parametrize("name", ["in.csv", "./in.csv", "link.csv"])
+def test_the_input_is_never_the_output(tmp_path: Path, source: Path, name: str) -> None:
+    (tmp_path / "link.csv").symlink_to(source)
+    before = source.read_bytes()
+    with pytest.raises(ConfigurationError, match="is the input itself"):
+        do(make_task(), source, tmp_path / name)
+    assert source.read_bytes() == before
+
+
+def test_the_journal_of_an_output_is_not_its_input(tmp_path: Path) -> None:
+    source = write(tmp_path / "out.csv.journal.jsonl", [{"message": "invoice"}])
+    with pytest.raises(ConfigurationError, match="is the input itself"):
+        do(make_task(), source, tmp_path / "out.csv")
+
+
+def test_two_runs_of_one_job_at_once_are_refused(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(request: Request) -> Any:
+        asked.set()
+        go_on.wait(20)
+        return answer(request)
+
+    first = threading.Thread(target=lambda: do(make_task(FakeTransport(slow)), source, target))
+    first.start()
+    assert asked.wait(20)
+    with pytest.raises(ConfigurationError, match="another run is writing"):
+        do(make_task(), source, target)
+    go_on.set()
+    first.join(30)
+    assert len(lines(target)) == 30
+
+
+def test_a_source_that_breaks_in_the_middle_keeps_what_is_done(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("id,message\n" + "".join(f"{number},parcel {number}\n" for number in range(2000)), "utf-8")
+
+    class Breaks(Job):
+        def _rows(self) -> Any:
+            for number, row in enumerate(super()._rows()):
+                if number == 500:
+                    raise OSError(5, "Input/output error")
+                yield row
+
+    target = tmp_path / "out.jsonl"
+    task = make_task()
+    with pytest.raises(ConfigurationError, match="after 500 rows.*Input/output error"):
+        Breaks(task=task, source=source, target=target, source_format=detect(source)).run(concurrency=4)
+    assert len(lines(target)) == 500
+    assert do(task, source, target).earlier == 500
+    assert calls(task) == 2000
+
+
+def test_a_set_up_that_is_refused_can_be_mended_and_run_again(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", table([f"parcel {number}" for number in range(200)]))
+    target = tmp_path / "out.jsonl"
+    task = make_task(FakeTransport(AuthenticationError("no such key", status=401)))
+    tally = do(task, source, target)
+    assert tally.errors["not_run"] >= 180
+    assert calls(task) <= 20
+    assert len(lines(target)) == 200
+    tally = do(make_task(), source, target)
+    assert (tally.ok, tally.earlier) == (200, 0)
+
+
+def test_progress_is_told(tmp_path: Path, source: Path) -> None:
+    told: list[int] = []
+    job(make_task(), source, tmp_path / "out.jsonl").run(concurrency=4, progress=lambda now: told.append(now.rows))
+    assert told[-1] == 30
