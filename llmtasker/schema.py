@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, TypeGuard
+from typing import Any, ClassVar, TypeGuard
 
-from pydantic import BaseModel, Field, create_model
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
+from pydantic_core import CoreSchema
 
 from llmtasker.completion import Completion, Message, Mode, ToolCall, canonical_json
 from llmtasker.errors import InvalidOutputError, snippet
@@ -33,7 +32,25 @@ _RECALLED_ANSWER = 4_000  # characters of a failed answer that a re-ask shows to
 
 
 class _Lean(BaseModel):
-    """A model whose JSON schema has no titles: instructor shows it to the LLM, and titles are paid by the token."""
+    """A model whose JSON schema has no titles: instructor shows it to the LLM, and titles are paid by the token.
+
+    `told` are descriptions of fields, by their names on the wire, in place of their own.
+    """
+
+    __told__: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls, *, told: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if told is not None:  # a subclass, such as instructor makes, tells the same
+            cls.__told__ = told
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        # Not by copies of the fields: versions of Pydantic differ in what of a copy they take.
+        made = handler.resolve_ref_schema(handler(schema))
+        for name, description in cls.__told__.items():
+            made["properties"][name]["description"] = description
+        return made
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -53,11 +70,12 @@ def wire_model(
     fields: dict[str, Any] = {}
     if reasoning:
         fields[REASONING] = (str, Field(description=REASONING_DESCRIPTION))
-    for name, info in output_model.model_fields.items():
-        described = (descriptions or {}).get(name)
-        fields[name] = (info.annotation, info if described is None else _described(info, described))
+    fields |= {name: (info.annotation, info) for name, info in output_model.model_fields.items()}
+    told = {wire_name(name, output_model.model_fields[name]): text for name, text in (descriptions or {}).items()}
     name = re.sub(r"\W", "_", output_model.__name__, flags=re.ASCII)[:64]
-    return create_model(name, __base__=(_Lean,), __module__=output_model.__module__, **fields)
+    return create_model(
+        name, __base__=(_Lean,), __module__=output_model.__module__, __cls_kwargs__={"told": told}, **fields
+    )
 
 
 def group_model(model: type[BaseModel], anchor: str) -> type[BaseModel]:
@@ -68,15 +86,12 @@ def group_model(model: type[BaseModel], anchor: str) -> type[BaseModel]:
         "anchor": (str, Field(description=anchor)),
     }
     fields |= {name: (info.annotation, info) for name, info in model.model_fields.items()}
-    answer = create_model(f"{model.__name__}Answer"[:64], __base__=(_Lean,), __module__=model.__module__, **fields)
+    told: dict[str, Any] = {"told": model.__told__ if issubclass(model, _Lean) else {}}
+    answer = create_model(
+        f"{model.__name__}Answer"[:64], __base__=(_Lean,), __module__=model.__module__, __cls_kwargs__=told, **fields
+    )
     answers: dict[str, Any] = {"answers": (list[answer], Field(description="one answer for each input"))}  # type: ignore[valid-type]
     return create_model(f"{model.__name__}Group"[:64], __base__=(_Lean,), __module__=model.__module__, **answers)
-
-
-def _described(info: FieldInfo, description: str) -> FieldInfo:
-    told = copy(info)
-    told.description = description
-    return told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llmtasker.errors import ConfigurationError
 
@@ -32,6 +32,12 @@ class Template:
     """
 
     parts: tuple[str | Variable, ...]
+    names: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """The variables, in order of first appearance."""
+
+    def __post_init__(self) -> None:
+        names = dict.fromkeys(part.name for part in self.parts if isinstance(part, Variable))
+        object.__setattr__(self, "names", tuple(names))
 
     @classmethod
     def parse(cls, text: str, known: Collection[str]) -> Template:
@@ -59,11 +65,6 @@ class Template:
                     f"{place.group()!r} in the instructions is no variable: write {{{place.group(1)}}}."
                 )
         return cls(tuple(part for part in parts if part != ""))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The variables, in order of first appearance."""
-        return tuple(dict.fromkeys(part.name for part in self.parts if isinstance(part, Variable)))
 
     def fill(self, values: Mapping[str, str]) -> Template:
         """Return the template with these variables put in; the others stay."""

@@ -45,7 +45,7 @@ from llmtasker import (
 from llmtasker.batch import BatchStatus
 from llmtasker.batch.ledger import Ledger, Record
 from llmtasker.cache import CacheWarning
-from llmtasker.testing import FakeTransport, FaultyServer, Rejects, Status, last_user_text
+from llmtasker.testing import Body, FakeTransport, FaultyServer, Rejects, Status, last_user_text
 from llmtasker.transports.batch_wire import key_of, read_batch, read_line, request_line
 
 KEY = "sk-sentinel-0123456789"
@@ -459,17 +459,19 @@ def test_a_row_of_no_batch_says_so(server: FaultyServer) -> None:
         (400, None, BadRequestError),
         (400, "content_filter", FilteredError),
         (401, None, AuthenticationError),
+        (200, "not json", BadResponseError),
     ],
 )
 def test_an_error_belongs_to_its_row(server: FaultyServer, status: int, code: str | None, kind: type) -> None:
-    server.faults = [Status(status, code=code, when="row1 ")]
+    fault = Body("no JSON", when="row1 ") if code == "not json" else Status(status, code=code, when="row1 ")
+    server.faults = [fault]
     task = task_at(server)
     job = task.submit(rows(3))
     items = job.results(rows(3) + rows(2)[1:])
     assert items.counts == {"ok": 3 - 1, kind.code: 2}
     assert type(items[1].error) is kind
     assert [item.attempts for item in items] == [1, 1, 1, 0]
-    assert (job.status().done, job.status().failed) == (2, 1)
+    assert (job.status().done, job.status().failed) == ((3, 0) if status == 200 else (2, 1))
     server.faults = []
     assert task.submit(rows(3)).results(rows(3)).counts == {"ok": 3, "cached": 2}
     assert server.batches.asked_lines == 4
@@ -732,6 +734,7 @@ def test_the_files_of_a_job_are_deleted_at_the_provider(server: FaultyServer) ->
     server.batches.files.pop(next(iter(server.batches.files)))  # one was deleted by hand
     job.delete()
     assert len(server.batches.files) == 1  # that of the other job
+    assert task.batch().results([*rows(1), "new"]).counts == {"ok": 2, "cached": 1}
     assert task.run(rows(1)).counts == {"ok": 1, "cached": 1}
     with pytest.raises(ConfigurationError, match="there is no batch job"):
         task.batch(job.id)
@@ -867,6 +870,70 @@ def test_a_request_line_is_one_line_of_json(text: str) -> None:
 def test_what_a_provider_says_of_a_batch_is_read(data: dict[str, Any], wanted: tuple[Any, ...]) -> None:
     info = read_batch(data)
     assert (info.status, info.completed, info.output, info.reasons) == wanted
+
+
+# ── the stand-in ──
+
+GOOD = request_line("a", "/v1/chat/completions", b'{"messages": []}')
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (GOOD * 2, "duplicate_custom_id"),
+        (GOOD + request_line("x" * 65, "/v1/chat/completions", b"{}"), "invalid_custom_id"),
+        (request_line("a", "/chat/completions", b"{}"), "mismatched_url"),
+        (b"", "empty_file"),
+        (b"".join(request_line(name, "/v1/chat/completions", b"{}") for name in "abc"), "too_many_lines"),
+    ],
+)
+def test_the_stand_in_is_as_strict_as_a_provider(server: FaultyServer, content: bytes, problem: str) -> None:
+    server.batches.most = 2
+    with openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0) as client:
+        file = client.files.create(file=("in.jsonl", content), purpose="batch")
+        assert client.files.content(file.id).read() == content
+        made = client.batches.create(input_file_id=file.id, endpoint="/v1/chat/completions", completion_window="24h")
+        batch = client.batches.retrieve(made.id)
+    assert batch.status == "failed"
+    assert batch.errors is not None
+    assert batch.errors.data is not None
+    assert [found.code for found in batch.errors.data] == [problem]
+    assert server.batches.asked_lines == 0
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client: client.files.create(file=("in.jsonl", GOOD), purpose="assistants"),
+        lambda client: client.post("/files", cast_to=object, body={}),
+        lambda client: client.batches.create(
+            input_file_id="file-0", endpoint="/v1/chat/completions", completion_window="24h"
+        ),
+        lambda client: client.batches.create(
+            input_file_id=client.files.create(file=("in.jsonl", GOOD), purpose="batch").id,
+            endpoint="/v1/embeddings",
+            completion_window="24h",
+        ),
+    ],
+)
+def test_the_stand_in_refuses_what_a_provider_refuses(server: FaultyServer, call: Callable[[Any], Any]) -> None:
+    with (
+        openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0) as client,
+        pytest.raises(openai.BadRequestError),
+    ):
+        call(client)
+    assert server.batches.batches == 0
+
+
+def test_the_stand_in_knows_when_it_is_too_late_to_cancel(server: FaultyServer) -> None:
+    task_at(server).submit(rows(1)).status()
+    with (
+        openai.OpenAI(base_url=server.base_url, api_key=KEY, max_retries=0) as client,
+        pytest.raises(openai.ConflictError),
+    ):
+        client.batches.cancel("batch_1")
+    server.reset()
+    assert server.batches.batches == 0
 
 
 # ── the shell ──

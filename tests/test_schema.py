@@ -205,6 +205,11 @@ def test_descriptions_can_be_replaced():
     model = wire_model(Sort, descriptions={"team": "- billing: money"})
     assert model.model_json_schema()["properties"]["team"]["description"] == "- billing: money"
     assert Sort.model_fields["team"].description == "who takes it"
+    nested = group_model(model, "its first words").model_json_schema()["$defs"]["SortAnswer"]
+    assert nested["properties"]["team"]["description"] == "- billing: money"
+    named = create_model("Named", team=(str, Field(alias="Équipe")))
+    properties = wire_model(named, descriptions={"team": "who"}).model_json_schema()["properties"]
+    assert properties == {"Équipe": {"description": "who", "type": "string"}}
 
 
 @pytest.mark.parametrize(

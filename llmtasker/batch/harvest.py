@@ -37,10 +37,11 @@ class Harvest:
         self._look = look
         self._patiently = patiently
         self._folder = folder
-        self._homes: dict[str, list[int]] = {}
+        self._homes: dict[str, tuple[int, ...]] = {}
         for number, part in enumerate(parts):
+            home = (number,)  # one for all its rows: there may be a million
             for head in part.heads():
-                self._homes.setdefault(head, []).append(number)
+                self._homes[head] = self._homes[head] + home if head in self._homes else home
         self._sheaves: dict[int, _Sheaf] = {}
         self._seen: set[str] = set()
 

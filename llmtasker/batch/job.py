@@ -69,7 +69,9 @@ class BatchJob(Generic[T]):
 
     def __init__(self, dispatch: Dispatch[Any, T], record: Record) -> None:
         self._dispatch = dispatch
-        self._records = [record, *map(dispatch.ledger.load, record.beside)]
+        # One that was deleted since is not missed: what it had is in the cache.
+        beside = [one for one in dispatch.ledger.all() if one.id in record.beside] if record.beside else []
+        self._records = [record, *beside]
 
     @property
     def id(self) -> str:

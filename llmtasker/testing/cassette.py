@@ -96,6 +96,8 @@ class Cassette:
         AssertionError (from `send` and `asend`): the request was never recorded, or its answers are used up.
     """
 
+    cacheable = False
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.calls = 0

@@ -1,0 +1,510 @@
+"""The command line, as somebody types it: real files, and real processes where signals matter."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmtasker.cli import main
+from llmtasker.testing import FaultyServer, Status
+
+TRIAGE = '''
+from typing import Literal
+from llmtasker import InputField, OutputField, Signature, Task
+
+class Triage(Signature):
+    """Say which team takes the message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+
+class Compare(Signature):
+    """Say whether both say the same."""
+
+    left: str = InputField()
+    right: str = InputField()
+    same: bool = OutputField()
+
+EXAMPLES = [Triage(message="the invoice is wrong", team="billing"), Triage(message="the parcel is late", team="delivery")]
+triage = Task(Triage, examples=EXAMPLES)
+compare = Task(Compare)
+fixed = Task(Triage, llm="offline", examples=EXAMPLES)
+nothing = None
+'''
+
+
+class Said:
+    """What a command came to."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+class Shell:
+    """Runs commands in a folder, in this process."""
+
+    def __init__(self, folder: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self._capture = capture
+        self._patch = patch
+
+    def __call__(self, *arguments: str) -> Said:
+        with self._patch.context() as patch:
+            patch.chdir(self.folder)
+            patch.setattr(sys, "argv", ["llmtasker", *arguments])
+            patch.setattr(sys, "path", list(sys.path))
+            patch.setitem(os.environ, "COLUMNS", "200")
+            self._capture.readouterr()
+            code: Any = 0
+            before = dict(os.environ)
+            modules = set(sys.modules)
+            try:
+                main()
+            except SystemExit as end:
+                code = end.code or 0
+            finally:
+                os.environ.clear()
+                os.environ.update(before)
+                for name in set(sys.modules) - modules:
+                    if getattr(sys.modules[name], "__file__", None) and str(self.folder) in str(
+                        sys.modules[name].__file__
+                    ):
+                        del sys.modules[name]
+            out, err = self._capture.readouterr()
+        assert "Traceback" not in out + err
+        return Said(code, out, err)
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    (tmp_path / "triage.py").write_text(TRIAGE, "utf-8")
+    rows = [
+        f"{number:02},the invoice {number}" if number % 2 else f"{number:02},the parcel {number}"
+        for number in range(20)
+    ]
+    (tmp_path / "in.csv").write_text("id,message\n" + "\n".join(rows) + "\n", "utf-8")
+    return Shell(tmp_path, capsys, monkeypatch)
+
+
+def cells(path: Path, encoding: str = "utf-8", delimiter: str = ",") -> list[dict[str, str]]:
+    with path.open(encoding=encoding, newline="") as file:
+        return list(csv.DictReader(file, delimiter=delimiter))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+# ── run ──
+
+
+def test_run(shell: Shell) -> None:
+    said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.csv")
+    assert (said.code, said.out) == (0, "")
+    assert said.err == "20 rows: 20 ok, 0 failed, 0 from the cache, 20 calls. out.csv\n"
+    rows = cells(shell.folder / "out.csv")
+    assert [row["id"] for row in rows] == [f"{number:02}" for number in range(20)]
+    assert {(row["message"].split()[1], row["team"]) for row in rows} == {
+        ("invoice", "billing"),
+        ("parcel", "delivery"),
+    }
+    again = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.csv")
+    assert "20 from the cache, 0 calls" in again.err
+
+
+def test_run_goes_on_in_its_own_output(shell: Shell) -> None:
+    first = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl", "--limit", "5")
+    assert "5 rows: 5 ok" in first.err
+    second = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
+    assert "20 rows: 15 ok, 0 failed, 0 from the cache, 15 calls, 5 done before. out.jsonl" in second.err
+    assert len(lines(shell.folder / "out.jsonl")) == 20
+
+
+def test_a_changed_task_is_said(shell: Shell) -> None:
+    shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
+    text = TRIAGE.replace("which team takes", "who takes")
+    (shell.folder / "triage.py").write_text(text, "utf-8")
+    said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
+    assert "20 calls, 20 earlier ones not used, for the task was changed" in said.err
+
+
+def test_the_output_has_a_name_by_itself(shell: Shell) -> None:
+    said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "--concurrency", "2")
+    assert said.err.rstrip().endswith("in.answers.csv")
+    assert len(cells(shell.folder / "in.answers.csv")) == 20
+
+
+def test_a_file_as_french_offices_write_it(shell: Shell) -> None:
+    text = (
+        'code;"message";team\r\n01234;"où est mon colis ; il est en retard";NA\r\n00007;"la facture à 12,50 €";NULL\r\n'
+    )
+    (shell.folder / "in.csv").write_bytes(text.encode("cp1252"))
+    said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.csv")
+    assert said.code == 0
+    rows = cells(shell.folder / "out.csv", "cp1252", ";")
+    assert [row["code"] for row in rows] == ["01234", "00007"]
+    assert [row["team"] for row in rows] == ["NA", "NULL"]
+    assert rows[1]["message"] == "la facture à 12,50 €"
+    assert {row["llm_team"] for row in rows} <= {"billing", "delivery"}
+
+
+def test_columns_delimiter_and_encoding(shell: Shell) -> None:
+    (shell.folder / "in.txt").write_bytes("texte|x\nça va|1\n".encode("latin-1"))
+    options = ("--column", "texte", "--delimiter", "|", "--encoding", "latin-1", "--llm", "offline")
+    said = shell("run", "triage.py:triage", "in.txt", *options, "-o", "out.jsonl")
+    assert said.code == 0
+    assert lines(shell.folder / "out.jsonl")[0]["texte"] == "ça va"
+    (shell.folder / "two.jsonl").write_text('{"a": "x", "b": "y"}\n')
+    chosen = shell("preview", "triage.py:compare", "two.jsonl", "-c", "left=a", "-c", "right=b", "--llm", "offline")
+    assert chosen.code == 0
+    assert "left" in chosen.out
+
+
+def test_the_llm_of_the_command_line_wins(shell: Shell) -> None:
+    with FaultyServer(lambda _: {"team": "billing"}) as server:
+        said = shell("run", "triage.py:fixed", "in.csv", "--llm", f"{server.base_url}#m", "-o", "out.csv")
+        assert said.code == 0
+        assert server.counters.requests == 20
+    assert {row["team"] for row in cells(shell.folder / "out.csv")} == {"billing"}
+
+
+def test_failed_rows_are_said_and_asked_again(shell: Shell) -> None:
+    with FaultyServer(lambda _: {"team": "billing"}, faults=[Status(400, "odd text", when="parcel")]) as server:
+        command = ("run", "triage.py:triage", "in.csv", "--llm", f"{server.base_url}#m", "-o", "out.csv")
+        first = shell(*command)
+        assert first.code == 1
+        assert "20 rows: 10 ok, 10 failed, 0 from the cache, 20 calls. out.csv" in first.err
+        assert "failed: 10 bad_request; the column 'error' says why. The same command asks them again." in first.err
+        assert server.counters.requests == 20
+        kept = shell(*command, "--no-retry-errors")
+        assert (kept.code, server.counters.requests) == (0, 20)
+        server.faults.clear()
+        last = shell(*command, "--retry-errors")
+        assert (last.code, server.counters.requests) == (0, 30)
+        assert "20 rows: 10 ok, 0 failed, 0 from the cache, 10 calls, 10 done before" in last.err
+    assert all(row["error"] == "" for row in cells(shell.folder / "out.csv"))
+
+
+# ── preview ──
+
+
+def test_preview_of_a_file_and_of_a_text(shell: Shell) -> None:
+    of_file = shell("preview", "triage.py:triage", "in.csv", "--llm", "offline")
+    of_text = shell("preview", "triage.py:triage", "--text", "the parcel 0", "--llm", "offline")
+    assert (of_file.code, of_text.code) == (0, 0)
+    assert of_file.out == of_text.out
+    for part in (
+        "Say which team takes the message.",
+        "the invoice is wrong",
+        "── user ──\nthe parcel 0",
+        '"team"',
+        '"model"',
+    ):
+        assert part in of_file.out
+
+
+def test_preview_shows_what_no_terminal_can(shell: Shell) -> None:
+    (shell.folder / "in.jsonl").write_text('{"message": "odd \\ud800 text"}\n')
+    program = [sys.executable, "-m", "llmtasker", "preview", "triage.py:triage", "in.jsonl", "--llm", "offline"]
+    for encoding in ("utf-8", "ascii"):
+        done = subprocess.run(
+            program,
+            cwd=shell.folder,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.stderr == b""
+        assert rb"odd \ud800 text" in done.stdout
+
+
+# ── mistakes ──
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "no task named": (["run", "triage.py", "in.csv"], "write FILE.py:TASK"),
+    "no file named": (["run", ":triage", "in.csv"], "write FILE.py:TASK"),
+    "no such file": (["run", "nowhere.py:triage", "in.csv"], "there is no file nowhere.py"),
+    "no such task": (["run", "triage.py:triag", "in.csv"], "it has triage, compare, fixed"),
+    "no task": (["run", "triage.py:nothing", "in.csv"], "has no task 'nothing'"),
+    "not Python": (["run", "in.csv:x", "in.csv"], "no Python file"),
+    "no tasks": (["run", "empty.py:x", "in.csv"], "it has none"),
+    "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
+    "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),
+    "a missing package": (["run", "missing.py:x", "in.csv"], "missing.py, line 1: ModuleNotFoundError"),
+    "a wrong signature": (["run", "signature.py:x", "in.csv"], "has no output field"),
+    "no LLM": (["run", "triage.py:triage", "in.csv"], "LLMTASKER_LLM"),
+    "an unknown LLM": (["run", "triage.py:triage", "in.csv", "--llm", "gpt"], "give base_url"),
+    "no key": (["run", "triage.py:triage", "in.csv", "--llm", "openai/gpt-4.1"], "OPENAI_API_KEY"),
+    "no input": (["run", "triage.py:fixed", "nowhere.csv"], "nowhere.csv"),
+    "an input of an unknown kind": (["run", "triage.py:fixed", "in.pdf"], "in.pdf"),
+    "a folder as input": (["run", "triage.py:fixed", "folder.csv"], "folder.csv"),
+    "no rows": (["run", "triage.py:fixed", "empty.csv"], "empty"),
+    "no such column": (["run", "triage.py:fixed", "in.csv", "-c", "text"], "there is no column 'text'"),
+    "a column of no field": (["run", "triage.py:fixed", "in.csv", "-c", "text=id"], "field is one of message"),
+    "no column that fits": (["run", "triage.py:fixed", "other.csv"], "--column message="),
+    "a wrong delimiter": (["run", "triage.py:fixed", "in.csv", "--delimiter", ";;"], "delimiter"),
+    "an unknown encoding": (["run", "triage.py:fixed", "in.csv", "--encoding", "utf-9"], "utf-9"),
+    "an output of an unknown kind": (["run", "triage.py:fixed", "in.csv", "-o", "out.pdf"], "out.pdf"),
+    "an output in no folder": (["run", "triage.py:fixed", "in.csv", "-o", "no/out.csv"], "out.csv"),
+    "an output that is the input": (["run", "triage.py:fixed", "in.csv", "-o", "in.csv"], "the input itself"),
+    "an output that is something else": (["run", "triage.py:fixed", "in.csv", "-o", "notes.jsonl"], "notes.jsonl"),
+    "nothing to preview": (["preview", "triage.py:fixed"], "give either a file or --text"),
+    "too much to preview": (["preview", "triage.py:fixed", "in.csv", "--text", "x"], "give either a file or --text"),
+    "an empty file to preview": (["preview", "triage.py:fixed", "empty.jsonl"], "has no rows"),
+    "a text for two fields": (["preview", "triage.py:compare", "--text", "x", "--llm", "offline"], "left"),
+    "a demo with no LLM": (["demo", "--llm", "gpt"], "give base_url"),
+    "a demo into nowhere": (["demo", "-o", "no/such/out.csv"], "out.csv"),
+    "nothing to prune": (["cache", "prune"], "--older-than"),
+    "no age": (["cache", "prune", "--older-than", "soon"], "'soon' is no amount"),
+    "an age of no unit": (["cache", "prune", "--older-than", "30"], "one of h, d, w"),
+    "no size": (["cache", "prune", "--max-size", "3 parsecs"], "one of kb, mb, gb"),
+}
+FILES = {
+    "empty.py": "",
+    "empty.csv": "",
+    "empty.jsonl": "",
+    "syntax.py": "x = 1\ny = = 2\n",
+    "broken.py": "x = 0\ndef f():\n    return 1 / x\nf()\n",
+    "missing.py": "import no_such_package_anywhere\n",
+    "signature.py": "from llmtasker import Signature, InputField\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
+    "in.pdf": "%PDF-1.4",
+    "other.csv": "a,b\n1,2\n",
+    "notes.jsonl": '{"id": 1}\n',
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_told_in_a_line_and_nothing_is_written(shell: Shell, mistake: str) -> None:
+    for name, content in FILES.items():
+        (shell.folder / name).write_text(content)
+    (shell.folder / "folder.csv").mkdir()
+    before = {path.name: path.read_bytes() for path in shell.folder.iterdir() if path.is_file()}
+    arguments, words = MISTAKES[mistake]
+    said = shell(*arguments)
+    assert said.code == 2
+    assert words in said.err
+    assert said.err.startswith("llmtasker: ")
+    assert said.err.count("\n") == 1 or "Three ways" in said.err
+    assert said.out == ""
+    after = {path.name: path.read_bytes() for path in shell.folder.iterdir() if path.is_file()}
+    after.pop("out.csv.journal.jsonl", None)
+    assert after == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["walk"],
+        ["run"],
+        ["run", "triage.py:fixed"],
+        ["run", "triage.py:fixed", "in.csv", "--concurrency", "0"],
+        ["run", "triage.py:fixed", "in.csv", "--limit", "many"],
+        ["run", "triage.py:fixed", "in.csv", "--colour", "x"],
+        ["cache", "burn"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_shows_its_usage(shell: Shell, arguments: list[str]) -> None:
+    said = shell(*arguments)
+    assert said.code == 2
+    assert "Usage:" in said.err
+
+
+@pytest.mark.parametrize("name", ["json.py", "openai.py", "typing.py"])
+def test_a_file_may_have_the_name_of_a_module(shell: Shell, name: str) -> None:
+    (shell.folder / name).write_text(TRIAGE, "utf-8")
+    module = sys.modules.get(name[:-3])
+    said = shell("run", f"{name}:fixed", "in.csv", "-o", "out.jsonl")
+    assert said.code == 0
+    assert module is None or sys.modules[name[:-3]] is module
+    (shell.folder / name).unlink()
+
+
+def test_a_task_file_may_import_its_neighbours(shell: Shell) -> None:
+    (shell.folder / "mine.py").write_text("from triage import fixed as task\n")
+    assert shell("run", "mine.py:task", "in.csv", "-o", "out.csv").code == 0
+
+
+# ── the cache ──
+
+
+def test_the_cache_can_be_looked_into_pruned_and_cleared(shell: Shell) -> None:
+    assert "entries  0" in shell("cache", "info").out
+    shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    info = shell("cache", "info")
+    assert "entries  20" in info.out
+    assert f"folder   {os.environ['LLMTASKER_CACHE_DIR']}" in info.out
+    assert "state" not in info.out
+    assert "0 entries removed" in shell("cache", "prune", "--older-than", "1h", "--max-size", "1GB").out
+    assert "20 entries removed" in shell("cache", "prune", "--max-size", "0kb").out
+    shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    assert "20 entries removed" in shell("cache", "clear", "--yes").out
+    assert "entries  0" in shell("cache", "info").out
+    other = shell("cache", "info", "--directory", str(shell.folder / "elsewhere"))
+    assert "elsewhere" in other.out
+
+
+@pytest.mark.parametrize(("answer", "left"), [("n\n", 20), ("", 20), ("y\n", 0)])
+def test_clearing_asks_first(shell: Shell, answer: str, left: int) -> None:
+    shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    done = subprocess.run(
+        [sys.executable, "-m", "llmtasker", "cache", "clear"],
+        input=answer,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "Remove all 20 answers from" in done.stdout
+    assert "Traceback" not in done.stderr
+    assert (done.returncode == 0) is (left == 0)
+    assert f"entries  {left}" in shell("cache", "info").out
+
+
+def test_a_cache_that_can_not_be_read_is_said(shell: Shell) -> None:
+    (shell.folder / "file").write_text("no folder")
+    said = shell("cache", "info", "--directory", str(shell.folder / "file"))
+    assert "not readable" in said.out
+    assert said.code == 0
+
+
+def test_a_run_without_a_cache_that_works_says_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    (shell.folder / "file").write_text("no folder")
+    monkeypatch.setenv("LLMTASKER_CACHE_DIR", str(shell.folder / "file"))
+    said = shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    assert said.code == 0
+    assert said.err.count("llmtasker: warning: ") == 1
+    assert "20 ok" in said.err
+
+
+# ── demo ──
+
+
+def test_demo_twice(shell: Shell) -> None:
+    first = shell("demo", "-o", "demo.csv")
+    assert first.code == 0
+    assert "built-in baseline, no language model" in first.out
+    assert "cache      0 of 120 answered from the cache, 120 calls" in first.out
+    assert "120 ok, 0 failed" in first.out
+    rows = cells(shell.folder / "demo.csv")
+    assert len(rows) == 120
+    right = sum(row["team"] == row["by_hand"] for row in rows)
+    assert f"({right} of 120 as a person labelled them)" in first.out
+    assert right > 60
+    second = shell("demo", "-o", "demo.csv")
+    assert "cache      120 of 120 answered from the cache, 0 calls" in second.out
+    assert cells(shell.folder / "demo.csv") == rows
+    fresh = shell("demo", "-o", "demo.csv", "--fresh")
+    assert "cache      0 of 120 answered from the cache, 120 calls" in fresh.out
+
+
+def test_demo_with_an_llm_that_fails_now_and_then(shell: Shell) -> None:
+    with FaultyServer(lambda _: {"team": "billing"}, faults=[Status(400, "odd text", when="parcel")]) as server:
+        said = shell("demo", "-o", "demo.csv", "--llm", f"{server.base_url}#m")
+    assert said.code == 0
+    assert "failed" in said.out
+    assert "This was the built-in baseline" not in said.out
+    errors = [row["error"] for row in cells(shell.folder / "demo.csv") if row["error"]]
+    assert errors
+    assert all(error.startswith("bad_request: ") for error in errors)
+
+
+# ── signals ──
+
+
+@pytest.fixture
+def server() -> Iterator[FaultyServer]:
+    with FaultyServer(lambda _: {"team": "billing"}, latency=0.02) as listening:
+        yield listening
+
+
+ROWS = 300
+AT_ONCE = 8
+
+
+def start(folder: Path, server: FaultyServer, target: str) -> subprocess.Popen[str]:
+    """Start a run over ROWS rows and return when half of them were asked."""
+    rows = "\n".join(f'{{"id": {number}, "message": "message {number}"}}' for number in range(ROWS))
+    (folder / "many.jsonl").write_text(rows + "\n")
+    process = subprocess.Popen(command(server, target), cwd=folder, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while server.counters.ok < ROWS // 2:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return process
+
+
+def command(server: FaultyServer, target: str) -> list[str]:
+    options = ["--llm", f"{server.base_url}#m", "-o", target, "--concurrency", str(AT_ONCE)]
+    return [sys.executable, "-m", "llmtasker", "run", "triage.py:triage", "many.jsonl", *options]
+
+
+def finish(folder: Path, server: FaultyServer, target: str) -> str:
+    done = subprocess.run(command(server, target), cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = lines(folder / target) if target.endswith("jsonl") else cells(folder / target)
+    assert [row["message"] for row in rows] == [f"message {number}" for number in range(ROWS)]
+    assert {row["team"] for row in rows} == {"billing"}
+    assert not list(folder.glob("*.journal.jsonl"))
+    return done.stderr
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out.csv"])
+def test_a_killed_run_goes_on_where_it_was(shell: Shell, server: FaultyServer, target: str) -> None:
+    process = start(shell.folder, server, target)
+    process.kill()
+    process.communicate(timeout=30)
+    asked = server.counters.requests
+    assert asked < ROWS
+    finish(shell.folder, server, target)
+    assert server.counters.requests <= ROWS + AT_ONCE
+    calls = server.counters.requests
+    rows = [{"id": number, "message": f"message {number}"} for number in range(ROWS)]
+    rows.reverse()
+    (shell.folder / "many.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, {"message": "new"}]) + "\n")
+    subprocess.run(command(server, target), cwd=shell.folder, capture_output=True, timeout=120, check=True)
+    assert server.counters.requests == calls + 1, "shuffled: no call; a row more: one"
+
+
+@pytest.mark.parametrize(("sent", "target"), [(signal.SIGINT, "out.jsonl"), (signal.SIGTERM, "out.csv")])
+def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
+    shell: Shell, server: FaultyServer, sent: signal.Signals, target: str
+) -> None:
+    process = start(shell.folder, server, target)
+    process.send_signal(sent)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err.count("\n") == 1, err
+    assert err.startswith("llmtasker: stopped; ")
+    assert "The same command goes on from there." in err
+    journal = shell.folder / (target if target.endswith("jsonl") else f"{target}.journal.jsonl")
+    kept = lines(journal)
+    assert f"stopped; {len(kept)} rows are in {journal.name}." in err
+    assert len(kept) >= ROWS // 2 - 4 * AT_ONCE
+    finish(shell.folder, server, target)
+    assert server.counters.requests <= ROWS + AT_ONCE
+
+
+def test_control_c_in_the_demo(shell: Shell, server: FaultyServer) -> None:
+    program = [sys.executable, "-m", "llmtasker", "demo", "--llm", f"{server.base_url}#m"]
+    process = subprocess.Popen(program, cwd=shell.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while server.counters.ok < 20:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in err
