@@ -23,7 +23,7 @@ class Repair(Signature):
     note: str = InputField(description="what the call centre wrote down")
     quote: str = OutputField(description="the words of the note, verbatim, that say what is broken")
     urgency: Literal["today", "this week", "whenever"] = OutputField()
-    visit: date | None = OutputField(None, description="the day that was agreed, if there is one")
+    visit: date | None = OutputField(default=None, description="the day that was agreed, if there is one")
     parts: list[Part] = OutputField(default_factory=list, description="what to bring along")
 
     @model_validator(mode="after")

@@ -243,8 +243,8 @@ def _load(name: str, llm: str | None) -> Task[Any]:
     if attribute not in tasks:
         raise ConfigurationError(f"{file} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
     task = tasks[attribute]
-    if llm is not None and repr(chosen := LLM(llm)) != repr(task.llm):
-        task.llm = chosen  # the file names another one
+    if llm is not None:
+        task.llm = LLM(llm)  # also where the file names another one
     return task
 
 
@@ -253,19 +253,20 @@ def _module(path: Path) -> ModuleType:
     from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 
     # A file may have the name of a module that is loaded already.
-    name = path.stem if path.stem not in sys.modules else f"{path.stem} of {path.resolve().parent}"
-    spec = importlib.util.spec_from_file_location(name, path)
+    full = path.resolve()
+    name = path.stem if path.stem not in sys.modules else f"{path.stem} of {full.parent}"
+    spec = importlib.util.spec_from_file_location(name, full)
     if spec is None or spec.loader is None:
         raise ConfigurationError(f"{path} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    sys.path.insert(0, str(path.resolve().parent))
+    sys.path.insert(0, str(full.parent))
     try:
         spec.loader.exec_module(module)
     except LLMTaskerError:
         raise
     except Exception as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(full)]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
         where = f"{path}, line {line}" if line else str(path)
         raise ConfigurationError(f"{where}: {type(error).__name__}: {snippet(error)}") from error

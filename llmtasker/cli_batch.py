@@ -157,10 +157,7 @@ def list_jobs(
         made = datetime.fromtimestamp(record.created, UTC)
         open_parts = sum(not part.fetched for part in record.parts)
         state = f"{open_parts} to fetch" if open_parts else "fetched"
-        typer.echo(
-            f"{record.id}  {made:%Y-%m-%d %H:%M} UTC  {record.task}  {record.model}  {record.rows:,} rows in "
-            f"{len(record.parts)} batches, {state}"
-        )
+        typer.echo(f"{record.id}  {made:%Y-%m-%d %H:%M} UTC  {record.task}  {record.model}  {record.size}, {state}")
     if not records:
         _say("no batch jobs")
 

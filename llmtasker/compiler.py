@@ -215,6 +215,11 @@ def _example(
 ) -> Example:
     extra = {}
     if not isinstance(example, signature):
+        if isinstance(example, str):
+            raise ConfigurationError(
+                f"example {number} is the text {snippet(example, 40)!r}: give records of {signature.__name__}, or "
+                "mappings with all its fields. (A mapping from text to label is for Classification.)"
+            )
         if reasoning and isinstance(example, Mapping) and isinstance(example.get(REASONING), str):
             extra = {REASONING: example[REASONING]}
         try:

@@ -134,6 +134,8 @@ class Job:
         if self.source.resolve() in {self.target.resolve(), self.journal_path.resolve()}:
             raise ConfigurationError(f"{self.target} is the input itself: choose another name for the output.")
         header = self._header()
+        if not header:
+            raise ConfigurationError(f"{self.source} has no rows.")
         columns = choose_columns(self.task.signature, header, self.columns)
         self._outputs = {name: free_name(name, header) for name in self.task.signature.output_fields}
         self.error_column = free_name(ERROR, [*header, *self._outputs.values()])

@@ -11,7 +11,8 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, Literal, Self, TypeGuard, TypeVar, dataclass_transform
+from types import UnionType
+from typing import Any, ClassVar, Literal, Self, TypeGuard, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 import pydantic
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
@@ -202,8 +203,15 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
         if len(cls.input_fields) == 1:
             (name,) = cls.input_fields
-            if not (_is_mapping(given) and (name in given or wire_name(name, cls.input_fields[name]) in given)):
+            info = cls.input_fields[name]
+            named = _is_mapping(given) and (name in given or wire_name(name, info) in given)
+            # A mapping without the field's name is the bare value only where the field is a mapping itself.
+            if not _is_mapping(given) or (not named and _takes_mapping(info.annotation)):
                 return {name: given}
+            if not named:
+                raise InputError(
+                    f"the input has no {name!r}; it has {snippet(', '.join(map(str, given)), 100) or 'no keys'}."
+                )
         if _is_mapping(given):
             return given
         raise InputError(
@@ -333,3 +341,9 @@ def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None,
         **fields,
     )
     return made
+
+
+def _takes_mapping(annotation: Any) -> bool:
+    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+    bare = [get_origin(kind) or kind for kind in kinds]
+    return Any in bare or any(isinstance(kind, type) and issubclass(kind, Mapping | BaseModel) for kind in bare)

@@ -148,6 +148,8 @@ def run_blocking(
             if isinstance(step, Send):
                 try:
                     came = transport.send(step.request)
+                except AssertionError:
+                    raise
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
                     advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):
@@ -180,6 +182,8 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Non
                         raise
                     # Nobody cancelled this task: it is how the transport failed.
                     advance, came = steps.throw, _as_item_error(error, step.request)
+                except AssertionError:
+                    raise
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
                     advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):

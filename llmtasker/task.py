@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
 from contextlib import aclosing, contextmanager
@@ -98,6 +99,8 @@ class Task(Generic[T]):
         cache: bool | str | os.PathLike[str] | Store | None = None,
         group_size: int = 1,
     ) -> None:
+        if Signature not in getattr(signature, "__mro__", ()):
+            raise ConfigurationError(f"a Task takes a Signature class first, not {snippet(repr(signature), 60)}.")
         if group_size < 1:
             raise ConfigurationError(f"group_size counts the inputs in one message, so at least 1, not {group_size}")
         if attempts < 1:
@@ -121,6 +124,19 @@ class Task(Generic[T]):
         output: T = record
         return output
 
+    def _one(self, given: Any, fields: Mapping[str, Any]) -> Any:
+        if given is NOT_GIVEN:
+            known = self.signature.input_fields
+            for name in fields:
+                if name not in known:
+                    near = difflib.get_close_matches(name, known, n=1)
+                    hint = f" Did you mean {near[0]!r}?" if near else ""
+                    raise TypeError(f"there is no input field {name!r}.{hint} There is {', '.join(known)}.")
+            return dict(fields)
+        if fields:
+            raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
+        return given
+
     def _executor(self, fresh: Fresh, budget: Budget | None = None) -> Executor[Any, T]:
         return Executor(
             program=self.program,
@@ -139,11 +155,12 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._executor(fresh).steps(_one(given, fields)), self.llm.transport, self.store)
+        return run_blocking(self._executor(fresh).steps(self._one(given, fields)), self.llm.transport, self.store)
 
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
-        return await run_awaiting(self._executor(fresh).steps(_one(given, fields)), self.llm.transport, self.store)
+        steps = self._executor(fresh).steps(self._one(given, fields))
+        return await run_awaiting(steps, self.llm.transport, self.store)
 
     def run(
         self,
@@ -236,8 +253,8 @@ class Task(Generic[T]):
         async def work(givens: list[Any]) -> list[Item[T]]:
             try:
                 return await run_awaiting(steps(givens), transport, store)
-            except LLMTaskerError:
-                raise  # the set-up is wrong: that is for all rows
+            except (LLMTaskerError, AssertionError):
+                raise  # the set-up is wrong, or a test double says that a test is: that is for all rows
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
                 said = f"{type(error).__name__}: {snippet(error)}"
                 fault = ItemError(f"an error inside llmtasker, please report it: {said}")
@@ -307,7 +324,7 @@ class Task(Generic[T]):
 
     def _dispatch(self) -> Dispatch[Any, T]:
         if self.store is None:
-            raise ConfigurationError("a batch needs a cache to keep its answers: leave cache=False away.")
+            raise ConfigurationError("a batch needs a cache to keep its answers: give cache=True, a folder or a store.")
         return Dispatch(executor=self._executor(fresh=False), store=self.store)
 
     def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
@@ -317,21 +334,13 @@ class Task(Generic[T]):
             InputError: the input does not fit the signature.
         """
         program, dialect = self.program, self.llm.dialect
-        inputs = program.validate(_one(given, fields))
+        inputs = program.validate(self._one(given, fields))
         mode = dialect.mode(program.first_mode) if program.asked == "auto" else program.first_mode
         request = dialect.adapt(program.render(inputs, self.llm.settings, mode))
         return Preview(request=request, notes=tuple(dialect.notes))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.signature.__name__}, llm={self.llm!r})"
-
-
-def _one(given: Any, fields: Mapping[str, Any]) -> Any:
-    if given is NOT_GIVEN:
-        return dict(fields)
-    if fields:
-        raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
-    return given
 
 
 async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:

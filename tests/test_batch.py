@@ -289,7 +289,7 @@ def test_a_job_of_another_process_is_found_again(server: FaultyServer) -> None:
     task = task_at(server)
     job = task.batch(done.stdout.strip())
     assert job.id == task.batch().id == task.submit(rows(5)).id
-    assert repr(job) == f"BatchJob({job.id!r}, 5 rows in 1 batches)"
+    assert repr(job) == f"BatchJob({job.id!r}, 5 rows in 1 batch)"
     assert job.results(rows(5)).counts == {"ok": 5}
     assert (server.batches.batches, server.batches.asked_lines, server.counters.requests) == (1, 5, 0)
 
@@ -643,7 +643,7 @@ def test_the_clients_that_users_have(server: FaultyServer, kind: str) -> None:
     ("llm", "words"),
     [
         ("offline", "OfflineTransport has no batch API"),
-        (FakeTransport({}), "FakeTransport has no batch API"),
+        (LLM(transport=FakeTransport({}), cache=MemoryCache()), "FakeTransport has no batch API"),
     ],
 )
 def test_an_llm_without_a_batch_api_is_refused(llm: Any, words: str) -> None:
@@ -777,13 +777,14 @@ def test_an_unknown_id_tells_the_last_ones(server: FaultyServer) -> None:
         task.batch("20200101-000000-00000000")
 
 
-def test_ids_sort_by_time(tmp_path: Path) -> None:
+def test_records_come_in_order_of_time(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ids = [ledger.new_id(now) for now in (1e9, 1e9 + 1, 2e9)]
-    assert ids == sorted(ids)
-    for job in reversed(ids):
-        ledger.save(Record(id=job, created=0.0, task="T", endpoint="e", model="m"))
-    assert [record.id for record in ledger.all()] == ids
+    times = [1e9 + number / 100 for number in range(20)]
+    for now in reversed(times):
+        ledger.save(Record(id=ledger.new_id(now), created=now, task="T", endpoint="e", model="m"))
+    found = ledger.all()
+    assert [record.created for record in found] == times
+    assert {record.id[:15] for record in found} == {"20010909-014640"}
 
 
 # ── lines ──
@@ -974,7 +975,7 @@ def test_the_shell_sends_and_fetches(server: FaultyServer, shell: Callable[..., 
     assert written[1:3] == ["0,row0 parcel,row0,delivery,", "1,row1 bill,row1,billing,"]
     assert "invalid: " in written[5]
     assert f"{job}  " in shell("list").output
-    assert "5 rows in 1 batches, fetched" in shell("list").output
+    assert "5 rows in 1 batch, fetched" in shell("list").output
     assert (server.batches.asked_lines, server.counters.requests) == (5, 0)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,16 @@ class Compare(Signature):
     right: str = InputField()
     same: bool = OutputField()
 
-EXAMPLES = [Triage(message="the invoice is wrong", team="billing"), Triage(message="the parcel is late", team="delivery")]
+EXAMPLES = [
+    Triage(message="the invoice is wrong", team="billing"),
+    Triage(message="the parcel is late", team="delivery"),
+]
 triage = Task(Triage, examples=EXAMPLES)
 compare = Task(Compare)
-fixed = Task(Triage, llm="offline", examples=EXAMPLES)
-nothing = None
 '''
+FIXED = TRIAGE.replace("triage = Task(Triage,", 'fixed = Task(Triage, llm="offline",').replace(
+    "compare = Task(Compare)", "nothing = None"
+)
 
 
 class Said:
@@ -59,7 +64,8 @@ class Shell:
         self._patch = patch
 
     def __call__(self, *arguments: str) -> Said:
-        with self._patch.context() as patch:
+        with self._patch.context() as patch, warnings.catch_warnings():
+            warnings.simplefilter("default")
             patch.chdir(self.folder)
             patch.setattr(sys, "argv", ["llmtasker", *arguments])
             patch.setattr(sys, "path", list(sys.path))
@@ -88,6 +94,7 @@ class Shell:
 @pytest.fixture
 def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
     (tmp_path / "triage.py").write_text(TRIAGE, "utf-8")
+    (tmp_path / "fixed.py").write_text(FIXED, "utf-8")
     rows = [
         f"{number:02},the invoice {number}" if number % 2 else f"{number:02},the parcel {number}"
         for number in range(20)
@@ -172,7 +179,7 @@ def test_columns_delimiter_and_encoding(shell: Shell) -> None:
 
 def test_the_llm_of_the_command_line_wins(shell: Shell) -> None:
     with FaultyServer(lambda _: {"team": "billing"}) as server:
-        said = shell("run", "triage.py:fixed", "in.csv", "--llm", f"{server.base_url}#m", "-o", "out.csv")
+        said = shell("run", "fixed.py:fixed", "in.csv", "--llm", f"{server.base_url}#m", "-o", "out.csv")
         assert said.code == 0
         assert server.counters.requests == 20
     assert {row["team"] for row in cells(shell.folder / "out.csv")} == {"billing"}
@@ -235,8 +242,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no task named": (["run", "triage.py", "in.csv"], "write FILE.py:TASK"),
     "no file named": (["run", ":triage", "in.csv"], "write FILE.py:TASK"),
     "no such file": (["run", "nowhere.py:triage", "in.csv"], "there is no file nowhere.py"),
-    "no such task": (["run", "triage.py:triag", "in.csv"], "it has triage, compare, fixed"),
-    "no task": (["run", "triage.py:nothing", "in.csv"], "has no task 'nothing'"),
+    "no such task": (["run", "fixed.py:fixe", "in.csv"], "it has fixed"),
+    "no task": (["run", "fixed.py:nothing", "in.csv"], "has no task 'nothing'"),
     "not Python": (["run", "in.csv:x", "in.csv"], "no Python file"),
     "no tasks": (["run", "empty.py:x", "in.csv"], "it has none"),
     "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
@@ -246,25 +253,25 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no LLM": (["run", "triage.py:triage", "in.csv"], "LLMTASKER_LLM"),
     "an unknown LLM": (["run", "triage.py:triage", "in.csv", "--llm", "gpt"], "give base_url"),
     "no key": (["run", "triage.py:triage", "in.csv", "--llm", "openai/gpt-4.1"], "OPENAI_API_KEY"),
-    "no input": (["run", "triage.py:fixed", "nowhere.csv"], "nowhere.csv"),
-    "an input of an unknown kind": (["run", "triage.py:fixed", "in.pdf"], "in.pdf"),
-    "a folder as input": (["run", "triage.py:fixed", "folder.csv"], "folder.csv"),
-    "no rows": (["run", "triage.py:fixed", "empty.csv"], "empty"),
-    "no such column": (["run", "triage.py:fixed", "in.csv", "-c", "text"], "there is no column 'text'"),
-    "a column of no field": (["run", "triage.py:fixed", "in.csv", "-c", "text=id"], "field is one of message"),
-    "no column that fits": (["run", "triage.py:fixed", "other.csv"], "--column message="),
-    "a wrong delimiter": (["run", "triage.py:fixed", "in.csv", "--delimiter", ";;"], "delimiter"),
-    "an unknown encoding": (["run", "triage.py:fixed", "in.csv", "--encoding", "utf-9"], "utf-9"),
-    "an output of an unknown kind": (["run", "triage.py:fixed", "in.csv", "-o", "out.pdf"], "out.pdf"),
-    "an output in no folder": (["run", "triage.py:fixed", "in.csv", "-o", "no/out.csv"], "out.csv"),
-    "an output that is the input": (["run", "triage.py:fixed", "in.csv", "-o", "in.csv"], "the input itself"),
-    "an output that is something else": (["run", "triage.py:fixed", "in.csv", "-o", "notes.jsonl"], "notes.jsonl"),
-    "nothing to preview": (["preview", "triage.py:fixed"], "give either a file or --text"),
-    "too much to preview": (["preview", "triage.py:fixed", "in.csv", "--text", "x"], "give either a file or --text"),
-    "an empty file to preview": (["preview", "triage.py:fixed", "empty.jsonl"], "has no rows"),
+    "no input": (["run", "fixed.py:fixed", "nowhere.csv"], "nowhere.csv"),
+    "an input of an unknown kind": (["run", "fixed.py:fixed", "in.pdf"], "in.pdf"),
+    "a folder as input": (["run", "fixed.py:fixed", "folder.csv"], "folder.csv"),
+    "no rows": (["run", "fixed.py:fixed", "empty.csv"], "empty.csv has no rows"),
+    "no such column": (["run", "fixed.py:fixed", "in.csv", "-c", "text"], "there is no column 'text'"),
+    "a column of no field": (["run", "fixed.py:fixed", "in.csv", "-c", "text=id"], "field is one of message"),
+    "no column that fits": (["run", "fixed.py:fixed", "other.csv"], "--column message="),
+    "a wrong delimiter": (["run", "fixed.py:fixed", "in.csv", "--delimiter", ";;"], "delimiter"),
+    "an unknown encoding": (["run", "fixed.py:fixed", "in.csv", "--encoding", "utf-9"], "utf-9"),
+    "an output of an unknown kind": (["run", "fixed.py:fixed", "in.csv", "-o", "out.pdf"], "out.pdf"),
+    "an output in no folder": (["run", "fixed.py:fixed", "in.csv", "-o", "no/out.csv"], "out.csv"),
+    "an output that is the input": (["run", "fixed.py:fixed", "in.csv", "-o", "in.csv"], "the input itself"),
+    "an output that is something else": (["run", "fixed.py:fixed", "in.csv", "-o", "notes.jsonl"], "notes.jsonl"),
+    "nothing to preview": (["preview", "fixed.py:fixed"], "give either a file or --text"),
+    "too much to preview": (["preview", "fixed.py:fixed", "in.csv", "--text", "x"], "give either a file or --text"),
+    "an empty file to preview": (["preview", "fixed.py:fixed", "empty.jsonl"], "has no rows"),
     "a text for two fields": (["preview", "triage.py:compare", "--text", "x", "--llm", "offline"], "left"),
     "a demo with no LLM": (["demo", "--llm", "gpt"], "give base_url"),
-    "a demo into nowhere": (["demo", "-o", "no/such/out.csv"], "out.csv"),
+    "a demo into nowhere": (["demo", "-o", "no/such/out.csv"], "no/such"),
     "nothing to prune": (["cache", "prune"], "--older-than"),
     "no age": (["cache", "prune", "--older-than", "soon"], "'soon' is no amount"),
     "an age of no unit": (["cache", "prune", "--older-than", "30"], "one of h, d, w"),
@@ -277,7 +284,7 @@ FILES = {
     "syntax.py": "x = 1\ny = = 2\n",
     "broken.py": "x = 0\ndef f():\n    return 1 / x\nf()\n",
     "missing.py": "import no_such_package_anywhere\n",
-    "signature.py": "from llmtasker import Signature, InputField\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
+    "signature.py": "from llmtasker import *\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
     "in.pdf": "%PDF-1.4",
     "other.csv": "a,b\n1,2\n",
     "notes.jsonl": '{"id": 1}\n',
@@ -307,10 +314,10 @@ def test_a_mistake_is_told_in_a_line_and_nothing_is_written(shell: Shell, mistak
     [
         ["walk"],
         ["run"],
-        ["run", "triage.py:fixed"],
-        ["run", "triage.py:fixed", "in.csv", "--concurrency", "0"],
-        ["run", "triage.py:fixed", "in.csv", "--limit", "many"],
-        ["run", "triage.py:fixed", "in.csv", "--colour", "x"],
+        ["run", "fixed.py:fixed"],
+        ["run", "fixed.py:fixed", "in.csv", "--concurrency", "0"],
+        ["run", "fixed.py:fixed", "in.csv", "--limit", "many"],
+        ["run", "fixed.py:fixed", "in.csv", "--colour", "x"],
         ["cache", "burn"],
     ],
     ids=" ".join,
@@ -323,7 +330,7 @@ def test_a_wrong_command_shows_its_usage(shell: Shell, arguments: list[str]) -> 
 
 @pytest.mark.parametrize("name", ["json.py", "openai.py", "typing.py"])
 def test_a_file_may_have_the_name_of_a_module(shell: Shell, name: str) -> None:
-    (shell.folder / name).write_text(TRIAGE, "utf-8")
+    (shell.folder / name).write_text(FIXED, "utf-8")
     module = sys.modules.get(name[:-3])
     said = shell("run", f"{name}:fixed", "in.csv", "-o", "out.jsonl")
     assert said.code == 0
@@ -332,7 +339,7 @@ def test_a_file_may_have_the_name_of_a_module(shell: Shell, name: str) -> None:
 
 
 def test_a_task_file_may_import_its_neighbours(shell: Shell) -> None:
-    (shell.folder / "mine.py").write_text("from triage import fixed as task\n")
+    (shell.folder / "mine.py").write_text("from fixed import fixed as task\n")
     assert shell("run", "mine.py:task", "in.csv", "-o", "out.csv").code == 0
 
 
@@ -341,14 +348,14 @@ def test_a_task_file_may_import_its_neighbours(shell: Shell) -> None:
 
 def test_the_cache_can_be_looked_into_pruned_and_cleared(shell: Shell) -> None:
     assert "entries  0" in shell("cache", "info").out
-    shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
     info = shell("cache", "info")
     assert "entries  20" in info.out
     assert f"folder   {os.environ['LLMTASKER_CACHE_DIR']}" in info.out
     assert "state" not in info.out
     assert "0 entries removed" in shell("cache", "prune", "--older-than", "1h", "--max-size", "1GB").out
     assert "20 entries removed" in shell("cache", "prune", "--max-size", "0kb").out
-    shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
     assert "20 entries removed" in shell("cache", "clear", "--yes").out
     assert "entries  0" in shell("cache", "info").out
     other = shell("cache", "info", "--directory", str(shell.folder / "elsewhere"))
@@ -357,7 +364,7 @@ def test_the_cache_can_be_looked_into_pruned_and_cleared(shell: Shell) -> None:
 
 @pytest.mark.parametrize(("answer", "left"), [("n\n", 20), ("", 20), ("y\n", 0)])
 def test_clearing_asks_first(shell: Shell, answer: str, left: int) -> None:
-    shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
     done = subprocess.run(
         [sys.executable, "-m", "llmtasker", "cache", "clear"],
         input=answer,
@@ -382,7 +389,7 @@ def test_a_cache_that_can_not_be_read_is_said(shell: Shell) -> None:
 def test_a_run_without_a_cache_that_works_says_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     (shell.folder / "file").write_text("no folder")
     monkeypatch.setenv("LLMTASKER_CACHE_DIR", str(shell.folder / "file"))
-    said = shell("run", "triage.py:fixed", "in.csv", "-o", "out.csv")
+    said = shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
     assert said.code == 0
     assert said.err.count("llmtasker: warning: ") == 1
     assert "20 ok" in said.err

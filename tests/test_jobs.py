@@ -132,18 +132,13 @@ def test_jsonl_rows_are_in_order_and_each_once(tmp_path: Path, source: Path) -> 
     assert [row["_row"] for row in lines(target)] == list(range(1, 31))
 
 
-def test_an_empty_file_gives_an_empty_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ["", "\n\n"])
+def test_a_file_without_rows_is_said(tmp_path: Path, content: str) -> None:
     source = tmp_path / "in.jsonl"
-    source.write_text("")
-
-    class All(Route):
-        """Route it."""
-
-        message: str = InputField(default="")
-
-    tally = do(make_task(signature=All), source, tmp_path / "out.jsonl")
-    assert tally.rows == 0
-    assert (tmp_path / "out.jsonl").read_text() == ""
+    source.write_text(content)
+    with pytest.raises(ConfigurationError, match="has no rows"):
+        do(make_task(), source, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_limit(tmp_path: Path, source: Path) -> None:

@@ -144,3 +144,15 @@ def test_mistakes_in_the_set_up_repeat_no_url(set_up):
     with pytest.raises(ValueError, match=r".") as caught:
         set_up()
     assert "SENTINEL" not in str(caught.value)
+
+
+def test_what_is_meant_for_openai_is_told_to_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-sentinel")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-sentinel")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: header-sentinel")
+    monkeypatch.setenv("OPENAI_API_KEY", "key-sentinel")
+    with FaultyServer() as server, LLM("m", base_url=server.base_url, headers={"X-Own": "own"}, cache=False) as llm:
+        assert Task(Triage, llm=llm)("a").ok
+        sent = str(server.headers)
+    assert "sentinel" not in sent
+    assert "own" in sent

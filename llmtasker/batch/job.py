@@ -80,7 +80,7 @@ class BatchJob(Generic[T]):
 
     def __repr__(self) -> str:
         record = self._records[0]
-        return f"BatchJob({self.id!r}, {record.rows:,} rows in {len(record.parts)} batches)"
+        return f"BatchJob({self.id!r}, {record.size})"
 
     def status(self) -> BatchStatus:
         """Ask the provider where the job stands, one short call for each batch that has not ended.

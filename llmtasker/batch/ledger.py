@@ -72,6 +72,11 @@ class Record:
         """How many requests it has sent."""
         return sum(part.rows for part in self.parts)
 
+    @property
+    def size(self) -> str:
+        """How many rows and batches it has, in words."""
+        return f"{self.rows:,} rows in {len(self.parts)} batch{'' if len(self.parts) == 1 else 'es'}"
+
 
 class Ledger:
     """The records of jobs in a folder: a JSON file each, for this user only."""
@@ -80,7 +85,7 @@ class Ledger:
         self.folder = folder
 
     def new_id(self, now: float) -> str:
-        """Return the id of a new job; ids sort by time (UTC)."""
+        """Return the id of a new job; ids begin with the time (UTC)."""
         return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
 
     def save(self, record: Record) -> None:
@@ -136,7 +141,7 @@ class Ledger:
                 found.append(self.load(job_id))
             except ConfigurationError as error:
                 warnings.warn(str(error), CacheWarning, stacklevel=2)
-        return found
+        return sorted(found, key=lambda record: record.created)  # an id is exact to a second only
 
     def _ids(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("*.json") if _ID.fullmatch(path.stem))

@@ -231,7 +231,12 @@ def _mapped(error: openai.OpenAIError) -> ItemError:
 
 def connect(base_url: str, api_key: str, headers: Mapping[str, str] | None) -> OpenAITransport:
     """Return the transport to an endpoint that speaks the OpenAI protocol."""
-    return OpenAITransport(openai.AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=headers))
+    client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=headers)
+    if not (client.base_url.host or "").endswith(".openai.com"):
+        # The SDK takes these from OPENAI_* variables: they are meant for OpenAI, and told to nobody else.
+        client.organization = client.project = None
+        client._custom_headers = dict(headers or {})
+    return OpenAITransport(client)
 
 
 def connect_azure(
