@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, TypeGuard, get_origin
+from typing import Any, Generic, Literal, NamedTuple, TypeGuard, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -45,8 +44,7 @@ def first_mode(asked: AskMode) -> Mode:
     return "tools" if asked == "auto" else "text" if asked == "plain" else asked
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer(Generic[S]):
+class Answer(NamedTuple, Generic[S]):
     """A completion that fits: the record, the reasoning if there was any, and the liberties taken."""
 
     record: S
@@ -66,8 +64,10 @@ class Program(Generic[S]):
         self.asked: AskMode = mode
         self.first_mode: Mode = first_mode(mode)
         self.model = _wire(signature, script, reasoning=reasoning)
+        self._reasons = reasoning
         self._shape = Shape(signature.output_model.model_json_schema())
-        self._wire_names = {wire_name(name, info): name for name, info in signature.output_fields.items()}
+        outputs = signature.output_fields.items()
+        self._output_names = {n for name, info in outputs for n in (name, wire_name(name, info))}
         self._input_names = {n for name, info in signature.input_fields.items() for n in (name, wire_name(name, info))}
         self._bare = _bare_object(signature)
         self._heads: dict[Mode, Head] = {}
@@ -142,9 +142,9 @@ class Program(Generic[S]):
         def validate(value: Any) -> tuple[S, str | None]:
             if not _is_object(value):
                 raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}")
-            outputs = {name: value[name] for wire in self._wire_names.items() for name in wire if name in value}
-            reasoning = value.get(REASONING) if REASONING in self.model.model_fields else None
-            return self.signature.model_validate({**given, **outputs}), _text_or_none(reasoning)
+            outputs = {name: part for name, part in value.items() if name in self._output_names}
+            reasoning = _text_or_none(value.get(REASONING)) if self._reasons else None
+            return self.signature.model_validate({**given, **outputs}), reasoning
 
         return validate
 

@@ -121,9 +121,12 @@ class Completion:
         """
         data = json.loads(text)
         try:
-            calls = tuple(ToolCall(name=name, arguments=args, id=id_) for name, args, id_ in data.pop("tool_calls", ()))
-            usage = data.pop("usage", None)
-            return cls(tool_calls=calls, usage=None if usage is None else Usage(**usage), **data)
+            calls = data.get("tool_calls")
+            if calls is not None:
+                data["tool_calls"] = tuple([ToolCall(name=name, arguments=args, id=id_) for name, args, id_ in calls])
+            if "usage" in data:
+                data["usage"] = Usage(**data["usage"])
+            return cls(**data)
         except (TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"not a stored completion: {error}") from error
 

@@ -6,8 +6,8 @@ import random
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Generic, Literal, NamedTuple, TypeVar
 
 from llmtasker.budget import Budget, Reservation
 from llmtasker.compiler import Answer, AskMode, Program, first_mode
@@ -37,8 +37,7 @@ Fresh = bool | Literal["invalid"]
 """Whether to ask again what is cached: everything (True), or only answers that no longer fit ("invalid")."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of a key: an answer that was accepted, or an error and perhaps the answer that caused it."""
 
     completion: Completion | None
@@ -64,14 +63,13 @@ class Spent:
         self.counted = self.counted and completion.usage is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One input on its way: what was given, what is asked first, and what that has cost so far."""
 
     given: object
     inputs: Inputs
     request: Request
-    spent: Spent = field(default_factory=Spent)
+    spent: Spent
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +148,9 @@ class Executor(Generic[S, T]):
         """Return the row of an input, or its item if it does not fit the signature."""
         try:
             inputs = self.program.validate(given)
-            return Row(given=given, inputs=inputs, request=self.program.render(inputs, self.llm.settings))
+            return Row(
+                given=given, inputs=inputs, request=self.program.render(inputs, self.llm.settings), spent=Spent()
+            )
         except ItemError as error:
             return Item(input=given, error=error)
 
@@ -163,21 +163,21 @@ class Executor(Generic[S, T]):
             return None
         item = self.judge(row, Outcome(found))
         if item.ok or self.fresh != "invalid":
-            row.spent.completion = found
             return item
+        row.spent.completion = None
         return None
 
     def judge(self, row: Row, outcome: Outcome) -> Item[T]:
         """Return the item of what is paid for already; an answer is judged by the signature as it is now."""
         completion, error = outcome.completion, outcome.error
-        seen = Row(given=row.given, inputs=row.inputs, request=row.request, spent=Spent(completion=completion))
+        row.spent.completion = completion
         if error is None and completion is not None:
             try:
-                return self.item(seen, answer=self.program.parse(completion, row.inputs), cached=True)
+                return self.item(row, answer=self.program.parse(completion, row.inputs), cached=True)
             except OutputError as misfit:
                 kept = f'{misfit.message} (an earlier answer, kept in the cache; fresh="invalid" asks such rows again)'
                 error = type(misfit)(kept, **misfit.details)
-        return self.item(seen, error=error, cached=True)
+        return self.item(row, error=error, cached=True)
 
     def claim(self, row: Row) -> Steps[bool]:
         """Take the right to ask for a row before other processes; what is asked anew on purpose needs none."""

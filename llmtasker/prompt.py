@@ -133,11 +133,11 @@ class Script:
         return [{"role": self.input_role, "content": shown}]
 
     def _input(self, values: Mapping[str, Any]) -> str:
+        if not self._one_message:
+            return self.signature.format_input(values)
         inline = self.template.names
-        parts: list[str] = []
-        if self._one_message:
-            shown = {name: self.signature.format_input({name: values[name]}) for name in inline}
-            parts.append(self.template.render(shown))
+        shown = {name: self.signature.format_input({name: values[name]}) for name in inline}
+        parts = [self.template.render(shown)]
         if rest := {name: value for name, value in values.items() if name not in inline}:
             parts.append(self.signature.format_input(rest))
         return "\n\n".join(parts)

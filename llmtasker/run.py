@@ -38,7 +38,7 @@ class Feed:
     def __init__(self, inputs: Inputs) -> None:
         self.total = len(inputs) if isinstance(inputs, Sequence) else None
         self.failure: Exception | None = None
-        self._number = 0
+        self.given_out = 0
         self._rows: deque[Any] = deque()
         self._ended = False
         self._lock = asyncio.Lock()
@@ -71,7 +71,7 @@ class Feed:
             row = self._rows.popleft() if self._rows else _END
         if row is _END:
             return None
-        number, self._number = self._number, self._number + 1
+        number, self.given_out = self.given_out, self.given_out + 1
         return number, row
 
     async def _fill(self) -> None:
@@ -189,19 +189,22 @@ class Run(Generic[T]):
     At most `concurrency` are worked on at once, and none any more when the `fuse` has blown. With a `window`, at
     most so many are read ahead of what the caller has taken, so that memory stays constant however many inputs
     there are.
+    `look` gives the item of an input that needs no work, or what `work` shall be given for it: so `size` counts
+    those that do.
     """
 
     work: Callable[[list[Any]], Awaitable[list[Item[T]]]]
     concurrency: int
+    look: Callable[[list[Any]], Awaitable[list[Any]]] | None = None
     size: int = 1
     window: int | None = None
     ordered: bool = True
     fuse: Fuse = field(default_factory=Fuse)
 
-    async def batches(self, inputs: Inputs) -> AsyncGenerator[list[Item[T]]]:
+    async def batches(self, inputs: Inputs | Feed) -> AsyncGenerator[list[Item[T]]]:
         """Yield the items that are done since the last time; in order of the inputs if `ordered`."""
-        feed = Feed(inputs)
-        desk: _Desk[T] = _Desk(self.window)
+        feed = inputs if isinstance(inputs, Feed) else Feed(inputs)
+        desk: _Desk[T] = _Desk(self.window, feed.given_out)
         workers = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
         tasks = [asyncio.create_task(self._worker(feed, desk)) for _ in range(workers)]
         desk.workers = len(tasks)
@@ -221,7 +224,7 @@ class Run(Generic[T]):
                 if task.done():
                     task.result()
             if feed.failure is not None:
-                yield [_broken(feed.failure, desk.given_out)]
+                yield [_broken(feed.failure, feed.given_out)]
         finally:
             for task in tasks:
                 task.cancel()
@@ -230,33 +233,49 @@ class Run(Generic[T]):
 
     async def _worker(self, feed: Feed, desk: _Desk[T]) -> None:
         while True:
+            rows = await self._take(feed, desk)
+            if not rows:
+                return
+            items: list[Item[T]]
+            if self.fuse.blown:
+                items = [Item(input=given, error=self.fuse.error) for _, given, _ in rows]
+            else:
+                items = await self.work([ready for _, _, ready in rows])
+                self.fuse.saw(items)
+            for (number, _, _), item in zip(rows, items, strict=True):
+                desk.done[number] = item
+            desk.wake.set()
+
+    async def _take(self, feed: Feed, desk: _Desk[T]) -> list[tuple[int, Any, Any]]:
+        """Return up to `size` rows to work on: number, input, and what `work` is given for it."""
+        rows: list[tuple[int, Any, Any]] = []
+        while len(rows) < self.size and not (rows and desk.full):
             while desk.full:
                 desk.room.clear()
                 await desk.room.wait()
-            rows = await feed.take(self.size)
-            if not rows:
-                return
-            desk.given_out += len(rows)
-            givens = [given for _, given in rows]
-            items: list[Item[T]]
-            if self.fuse.blown:
-                items = [Item(input=given, error=self.fuse.error) for given in givens]
-            else:
-                items = await self.work(givens)
-                self.fuse.saw(items)
-            for (number, _), item in zip(rows, items, strict=True):
-                desk.done[number] = item
+            taken = await feed.take(self.size - len(rows))
+            if not taken:
+                break
+            desk.given_out += len(taken)
+            givens = [given for _, given in taken]
+            known = givens if self.look is None or self.fuse.blown else await self.look(givens)
+            for (number, given), came in zip(taken, known, strict=True):
+                if isinstance(came, Item):
+                    desk.done[number] = came
+                else:
+                    rows.append((number, given, came))
             desk.wake.set()
+        return rows
 
 
 class _Desk(Generic[T]):
     """Where workers lay down what is done, and the caller takes it up."""
 
-    def __init__(self, window: int | None) -> None:
+    def __init__(self, window: int | None, first: int) -> None:
         self.window = window
         self.done: dict[int, Item[T]] = {}
-        self.given_out = 0
-        self.taken = 0
+        self.given_out = first
+        self.taken = first
         self.workers = 0
         self.failed = False
         self.wake = asyncio.Event()

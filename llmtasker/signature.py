@@ -12,7 +12,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import UnionType
-from typing import Any, ClassVar, Literal, Self, TypeGuard, TypeVar, Union, dataclass_transform, get_args, get_origin
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    NamedTuple,
+    Self,
+    TypeGuard,
+    TypeVar,
+    Union,
+    dataclass_transform,
+    get_args,
+    get_origin,
+)
 
 import pydantic
 from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
@@ -73,8 +85,7 @@ def label_descriptions(info: FieldInfo) -> Mapping[str, str]:
     return marker.labels if marker else {}
 
 
-@dataclass(frozen=True, slots=True)
-class Inputs:
+class Inputs(NamedTuple):
     """One validated input: its values as the LLM sees them, and as they were given.
 
     A record is built from what was given, so that no validator runs on what it has already changed.
@@ -199,7 +210,9 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
 
     @classmethod
     def _as_mapping(cls, given: object) -> Mapping[str, Any]:
-        if isinstance(given, Signature | cls.input_model):
+        if type(given) is str and len(cls.input_fields) == 1:
+            return {next(iter(cls.input_fields)): given}  # by far the most usual
+        if isinstance(given, (Signature, cls.input_model)):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
         if len(cls.input_fields) == 1:
             (name,) = cls.input_fields

@@ -11,11 +11,11 @@ import asyncio
 import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
-from llmtasker.cache.door import door
-from llmtasker.cache.store import Guard, Store
+from llmtasker.cache.door import Door, door
+from llmtasker.cache.store import Store
 from llmtasker.completion import Completion, Request, Transport
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, snippet
 
@@ -24,44 +24,38 @@ R = TypeVar("R")
 LEASE = 600.0  # seconds; of a process that is gone, a lease ends at once
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """Ask the cache for a key; sent back: a Completion or None."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Keep:
+class Keep(NamedTuple):
     """Store a completion."""
 
     key: str
     completion: Completion
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """Take the right to ask for a key, before other processes; sent back: False if another has it."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """Give the right to ask for a key back; Keep does so as well."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
     """Wait for some seconds, or until a future is done; sent back: the future's result."""
 
     hold: float | Future[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Make a call; sent back: the Completion."""
 
     request: Request
@@ -77,8 +71,8 @@ DiskStep = Look | Keep | Lease | Release
 class _Disk:
     """Does the steps that concern a store, in this thread; without a store, everything is a miss."""
 
-    def __init__(self, store: Store | None) -> None:
-        self._guard = None if store is None else Guard(store)
+    def __init__(self, store: Store | Door | None) -> None:
+        self._guard = None if store is None else door(store).guard
         self._held: set[str] = set()
 
     def do(self, step: DiskStep) -> Any:
@@ -107,7 +101,7 @@ class _Disk:
 class _AwaitedDisk:
     """Does the steps that concern a store, in the store's own thread."""
 
-    def __init__(self, store: Store | None) -> None:
+    def __init__(self, store: Store | Door | None) -> None:
         self._door = None if store is None else door(store)
         self._held: set[str] = set()
 
@@ -135,7 +129,7 @@ class _AwaitedDisk:
 
 
 def run_blocking(
-    steps: Steps[R], transport: Transport, store: Store | None, sleep: Callable[[float], object] = time.sleep
+    steps: Steps[R], transport: Transport, store: Store | Door | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
     """Drive a generator of steps in this thread and return its result."""
     disk = _Disk(store)
@@ -164,7 +158,7 @@ def run_blocking(
         disk.leave()
 
 
-async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | None) -> R:
+async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Door | None) -> R:
     """Drive a generator of steps in the running event loop and return its result."""
     disk = _AwaitedDisk(store)
     advance: Callable[[Any], Step] = steps.send
@@ -199,6 +193,7 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Non
         disk.leave()
 
 
+@lru_cache(maxsize=1024)  # equal rows have equal answers
 def _completion(text: str | None) -> Completion | None:
     try:
         return None if text is None else Completion.from_json(text)

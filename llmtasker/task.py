@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
@@ -14,12 +15,14 @@ from llmtasker.batch.dispatch import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.batch.job import BatchJob
 from llmtasker.budget import Budget
 from llmtasker.cache import open_cache
+from llmtasker.cache.door import Door, door
 from llmtasker.cache.store import Store
 from llmtasker.compiler import AskMode, Program, compile_program
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
 from llmtasker.estimate import Estimate, estimate
 from llmtasker.executor import Executor, Fresh
-from llmtasker.grouping import Grouping, GroupProgram
+from llmtasker.grouping.bulk import Groups, GroupSize
+from llmtasker.grouping.report import GroupReport
 from llmtasker.inputs import Inputs, rows_of
 from llmtasker.item import Item
 from llmtasker.llm import LLM
@@ -66,7 +69,8 @@ class Task(Generic[T]):
         reasoning: ask for a reasoning before the other outputs; it comes as `item.reasoning`.
         attempts: answers that are asked for at most, when they do not fit; each time with the reason.
         cache: instead of that of the LLM: False, a folder or a store.
-        group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input.
+        group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an
+            AutoGroup, with its bounds) finds the largest size that answers a sample as one call a row does.
 
     Raises:
         ConfigurationError: there is no LLM, an example does not fit, a variable is unknown.
@@ -97,12 +101,10 @@ class Task(Generic[T]):
         reasoning: bool = False,
         attempts: int = 3,
         cache: bool | str | os.PathLike[str] | Store | None = None,
-        group_size: int = 1,
+        group_size: GroupSize = 1,
     ) -> None:
         if Signature not in getattr(signature, "__mro__", ()):
             raise ConfigurationError(f"a Task takes a Signature class first, not {snippet(repr(signature), 60)}.")
-        if group_size < 1:
-            raise ConfigurationError(f"group_size counts the inputs in one message, so at least 1, not {group_size}")
         if attempts < 1:
             raise ConfigurationError(f"attempts counts the answers that are asked for, so at least 1, not {attempts}")
         prompt = Prompt(variables=dict(variables or {}), examples_role=examples_role, input_role=input_role)
@@ -110,14 +112,18 @@ class Task(Generic[T]):
         self.llm = LLM.of(llm)
         self.program: Program[Any] = compile_program(signature, prompt, examples, mode, reasoning=reasoning)
         self._attempts = attempts
-        self._group_size = group_size
-        self._group_program = GroupProgram(self.program) if group_size > 1 else None
+        self._groups: Groups[Any] = Groups(self.program, group_size)
         self._cache = cache
+        self._usual: Executor[Any, T] | None = None  # made once: most calls have nothing of their own
 
     @cached_property
     def store(self) -> Store | None:
         """Where answers are kept: the task's own cache, or that of its LLM."""
         return self.llm.store if self._cache is None else open_cache(self._cache)
+
+    @cached_property
+    def _door(self) -> Door | None:
+        return None if self.store is None else door(self.store)
 
     def _present(self, record: Any) -> T:
         """Return what users see of a record as `item.output`."""
@@ -138,6 +144,13 @@ class Task(Generic[T]):
         return given
 
     def _executor(self, fresh: Fresh, budget: Budget | None = None) -> Executor[Any, T]:
+        if fresh is False and budget is None:
+            if self._usual is None or self._usual.llm is not self.llm:
+                self._usual = self._made(fresh, budget)
+            return self._usual
+        return self._made(fresh, budget)
+
+    def _made(self, fresh: Fresh, budget: Budget | None) -> Executor[Any, T]:
         return Executor(
             program=self.program,
             llm=self.llm,
@@ -155,12 +168,13 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._executor(fresh).steps(self._one(given, fields)), self.llm.transport, self.store)
+        return run_blocking(self._executor(fresh).steps(self._one(given, fields)), self.llm.transport, self._door)
 
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
         steps = self._executor(fresh).steps(self._one(given, fields))
-        return await run_awaiting(steps, self.llm.transport, self.store)
+        await _prepare(self.llm)
+        return await run_awaiting(steps, self.llm.transport, self._door)
 
     def run(
         self,
@@ -210,7 +224,7 @@ class Task(Generic[T]):
     ) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
         door = portal()
-        window = WINDOW * concurrency * self._group_size
+        window = WINDOW * concurrency * self._groups.largest
         how = _How(
             concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, window=window
         )
@@ -232,7 +246,7 @@ class Task(Generic[T]):
         budget: Budget | None = None,
     ) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
-        window = WINDOW * concurrency * self._group_size
+        window = WINDOW * concurrency * self._groups.largest
         how = _How(
             concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, window=window
         )
@@ -245,10 +259,16 @@ class Task(Generic[T]):
     async def _batches(self, inputs: Inputs, how: _How) -> AsyncGenerator[list[Item[T]]]:
         if how.concurrency < 1:
             raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {how.concurrency}")
+        await _prepare(self.llm)
         transport, store = self.llm.transport, self.store
         fuse = Fuse()
         executor = replace(self._executor(how.fresh, how.budget), halted=lambda: fuse.error)
-        steps = self._many_steps(executor)
+
+        async def drive(steps: Steps[Any]) -> Any:
+            return await run_awaiting(steps, transport, store)
+
+        bulk = self._groups.begin(executor, drive)
+        steps = _one_by_one(executor) if bulk is None else bulk.steps
 
         async def work(givens: list[Any]) -> list[Item[T]]:
             try:
@@ -263,28 +283,23 @@ class Task(Generic[T]):
         run = Run(
             work=work,
             concurrency=how.concurrency,
-            size=self._group_size,
             window=how.window,
             ordered=how.ordered,
             fuse=fuse,
         )
         with _telling(how.progress, self.llm.pace, inputs) as reporter:
-            async with aclosing(run.batches(rows_of(inputs))) as batches:
+            rows = rows_of(inputs)
+            async with aclosing(run.batches(rows) if bulk is None else bulk.batches(run, rows)) as batches:
                 async for batch in batches:
                     if reporter is not None:
                         for item in batch:
                             reporter.saw(item)
                     yield batch
 
-    def _many_steps(self, executor: Executor[Any, T]) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
-        if self._group_program is not None:
-            return Grouping(program=self._group_program, alone=executor).steps
-
-        def one(givens: list[Any]) -> Steps[list[Item[T]]]:
-            (given,) = givens
-            return [(yield from executor.steps(given))]
-
-        return one
+    @property
+    def group_report(self) -> GroupReport | None:
+        """What grouping did in the latest run (calls, tokens saved, the size and why); None: nothing was grouped."""
+        return self._groups.report
 
     def estimate(self, inputs: Any) -> Estimate:
         """Return what a run over these inputs would take: rows, calls, tokens and cost. Nothing is sent.
@@ -297,7 +312,7 @@ class Task(Generic[T]):
             raise ConfigurationError(
                 "estimate reads the inputs before the run does: give them as a list or an iterable."
             )
-        return estimate(self.program, self.llm, self.store, rows, self._group_size)
+        return estimate(self.program, self.llm, self.store, rows, self._groups.size)
 
     def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> BatchJob[T]:
         """Have many inputs answered by the provider's batch API, within a day and at its lower price.
@@ -341,6 +356,20 @@ class Task(Generic[T]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.signature.__name__}, llm={self.llm!r})"
+
+
+def _one_by_one(executor: Executor[Any, T]) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
+    def one(givens: list[Any]) -> Steps[list[Item[T]]]:
+        (given,) = givens
+        return [(yield from executor.steps(given))]
+
+    return one
+
+
+async def _prepare(llm: LLM) -> None:
+    """Find out the settings of an LLM: where no model was named, its endpoint is asked, which would block the loop."""
+    if "settings" not in vars(llm):
+        await asyncio.to_thread(getattr, llm, "settings")
 
 
 async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:

@@ -505,6 +505,16 @@ def test_broken_lines_cost_their_own_rows_only(server: FaultyServer) -> None:
     assert server.batches.asked_lines == 8
 
 
+@pytest.mark.parametrize(
+    "spoil", [lambda content: content.rstrip(b"\n"), lambda content: content.replace(b"\n", b"\r\n")]
+)
+def test_line_ends_are_of_no_importance(server: FaultyServer, spoil: Callable[[bytes], bytes]) -> None:
+    server.batches.spoil = spoil
+    server.faults = [Status(500, when="row0 ")]
+    items = task_at(server).submit(rows(3)).results(rows(3))
+    assert items.counts == {"ok": 2, "server": 1}
+
+
 def test_a_download_that_breaks_is_made_again_from_the_start(server: FaultyServer) -> None:
     server.batches.fails = [("GET files/id/content", 0), ("GET files/id/content", 503)]
     assert task_at(server).submit(rows(4)).results(rows(4)).counts == {"ok": 4}

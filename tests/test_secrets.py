@@ -152,7 +152,7 @@ def test_what_is_meant_for_openai_is_told_to_nobody_else(monkeypatch: pytest.Mon
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: header-sentinel")
     monkeypatch.setenv("OPENAI_API_KEY", "key-sentinel")
     with FaultyServer() as server, LLM("m", base_url=server.base_url, headers={"X-Own": "own"}, cache=False) as llm:
-        assert Task(Triage, llm=llm)("a").ok
+        assert Task(Sort, llm=llm)("a").ok
         sent = str(server.headers)
     assert "sentinel" not in sent
     assert "own" in sent

@@ -144,7 +144,7 @@ class _Sheaf:
         """Note the places of the lines from `start` on; of several with one key, the first counts."""
         assert self._file is not None  # noqa: S101 - it was just written
         self._file.seek(start)
-        place = start
+        place, line = start, b"\n"
         for line in self._file:
             key = key_of(line)
             if key is not None:
@@ -152,6 +152,8 @@ class _Sheaf:
             elif line.strip():
                 self._unreadable += 1
             place += len(line)
+        if not line.endswith(b"\n"):
+            self._file.write(b"\n")  # the next file begins on a line of its own
 
     def take(self, key: str) -> Completion | ItemError:
         """Return what the line of a row says."""

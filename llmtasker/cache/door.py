@@ -39,7 +39,7 @@ class Door:
     def __init__(self, store: Store, *, idle: float = 5.0) -> None:
         self.store = store
         self.idle = idle
-        self._guard = Guard(store)
+        self.guard = Guard(store)
         self._start()
         _doors.add(self)
 
@@ -139,16 +139,16 @@ class Door:
     def _answers(self, kind: _Kind, calls: Sequence[_Call]) -> Sequence[Any]:
         keys = [call.key for call in calls]
         if kind == "get":
-            return self._guard.get_many(keys)
+            return self.guard.get_many(keys)
         if kind == "lease":
-            return self._guard.lease_many(keys, seconds=max(call.value for call in calls))
+            return self.guard.lease_many(keys, seconds=max(call.value for call in calls))
         if kind == "put":
-            self._guard.put_many([(call.key, call.value) for call in calls])
+            self.guard.put_many([(call.key, call.value) for call in calls])
         elif kind == "release":
-            self._guard.release_many(keys)
+            self.guard.release_many(keys)
         else:
             for call in calls:
-                self._guard.renew(call.key, seconds=call.value)
+                self.guard.renew(call.key, seconds=call.value)
         return [None] * len(calls)
 
 
@@ -168,8 +168,10 @@ _by_store: weakref.WeakValueDictionary[int, Door] = weakref.WeakValueDictionary(
 _lock = threading.Lock()
 
 
-def door(store: Store) -> Door:
-    """Return the one door of a store; keep it as long as it is used."""
+def door(store: Store | Door) -> Door:
+    """Return the one door of a store (a door is its own); keep it as long as it is used."""
+    if isinstance(store, Door):
+        return store
     with _lock:
         found = _by_store.get(id(store))
         if found is None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from llmtasker.demo.triage import EXAMPLES, Triage
+from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.llm import LLM
 from llmtasker.records import read_rows, write_rows
@@ -23,6 +24,8 @@ BASELINE = "offline"
 
 def show(*, llm: str, out: Path, fresh: bool) -> None:
     """Run the demo and print its report."""
+    if not out.resolve().parent.is_dir():
+        raise ConfigurationError(f"there is no folder {out.parent} to write the results in.")
     console = Console()
     with as_file(files("llmtasker.demo").joinpath("messages.csv")) as path:
         rows = list(read_rows(path))

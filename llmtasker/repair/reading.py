@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
 from llmtasker.misfit import describe
@@ -31,8 +31,7 @@ MAX_MENDED_PIECES = 5
 _NOT_WORDS = re.compile(r"`{3,}\w*|[\W_]+")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading(Generic[T]):
+class Reading(NamedTuple, Generic[T]):
     """What an answer says: the validated value, and each liberty taken to get there, in plain words."""
 
     value: T

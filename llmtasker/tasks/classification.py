@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from llmtasker.cache.store import Store
 from llmtasker.compiler import AskMode
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.grouping.bulk import GroupSize
 from llmtasker.prompt import ExamplesRole, InputRole
 from llmtasker.prompts import Language, prompt_text
 from llmtasker.signature import InputField, OutputField, Signature
@@ -67,7 +68,7 @@ class Classification(Task[Any]):
         reasoning: bool = False,
         attempts: int = 3,
         cache: bool | str | os.PathLike[str] | Store | None = None,
-        group_size: int = 1,
+        group_size: GroupSize = 1,
     ) -> None:
         described = _described(labels)
         self._field = "labels" if multi_label else "label"
@@ -169,7 +170,8 @@ def _kind(labels: Labels, described: Mapping[str, str], *, multi_label: bool, op
     if open_set:
         if isinstance(labels, type):
             raise ConfigurationError("an Enum is a closed set: give its labels as a list for open_set=True.")
-        one = one | Annotated[str, Field(min_length=1), AfterValidator(_Known(described))]
+        text = StringConstraints(strip_whitespace=True, min_length=1)
+        one = one | Annotated[str, text, AfterValidator(_Known(described))]
     if not multi_label:
         return one | None if allow_none else one
     return Annotated[list[one], Field(min_length=0 if allow_none else 1), AfterValidator(_once)]
@@ -184,7 +186,7 @@ class _Known:
             self._labels.setdefault(self._folded(label), label)
 
     def __call__(self, label: str) -> str:
-        return self._labels.get(self._folded(label), label.strip())
+        return self._labels.get(self._folded(label), label)
 
     @staticmethod
     def _folded(label: str) -> str:

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from llmtasker.cache.store import Store
 from llmtasker.compiler import AskMode
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.grouping.bulk import GroupSize
 from llmtasker.prompt import ExamplesRole, InputRole
 from llmtasker.signature import InputField, OutputField, Signature
 from llmtasker.task import Task
@@ -55,18 +56,18 @@ class Instruction(Task[Any]):
         reasoning: bool = False,
         attempts: int = 3,
         cache: bool | str | os.PathLike[str] | Store | None = None,
-        group_size: int = 1,
+        group_size: GroupSize = 1,
     ) -> None:
         self._as_dict = isinstance(output, Mapping)
         outputs = _outputs(output)
         signature = Signature.make(
             "Instruction", instructions=instructions, inputs={"text": (str, InputField())}, outputs=outputs
         )
-        answered = pairs(examples, _FIELD)
+        answered = enumerate(pairs(examples, _FIELD), start=1)
         super().__init__(
             signature,
             llm=llm,
-            examples=[{"text": text, **(answer if self._as_dict else {_FIELD: answer})} for text, answer in answered],
+            examples=[{"text": text, **self._answer(answer, number)} for number, (text, answer) in answered],
             variables=variables,
             examples_role=examples_role,
             input_role=input_role,
@@ -76,6 +77,13 @@ class Instruction(Task[Any]):
             cache=cache,
             group_size=group_size,
         )
+
+    def _answer(self, answer: Any, number: int) -> Mapping[str, Any]:
+        if not self._as_dict:
+            return {_FIELD: answer}
+        if not isinstance(answer, Mapping):
+            raise ConfigurationError(f"example {number} needs a mapping as its answer, not {snippet(repr(answer), 60)}.")
+        return answer
 
     def _present(self, record: Any) -> Any:
         return record.outputs() if self._as_dict else getattr(record, _FIELD)

@@ -254,15 +254,15 @@ def _has_twin(client: AnyClient) -> bool:
     """Return whether an equal client can be made for another event loop: nothing about it is special."""
     return (
         type(client) in _PLAIN
-        and type(client._client).__name__ in _DEFAULT_HTTP  # noqa: SLF001 - the SDK has no public name for it
+        and type(client._client).__name__ in _DEFAULT_HTTP
         and client.workload_identity is None
-        and client._provider is None  # noqa: SLF001
+        and client._provider is None
     )
 
 
 def _is_constant(client: AnyClient) -> bool:
     """Return whether all calls have the same credentials."""
-    return client._api_key_provider is None and getattr(client, "_azure_ad_token_provider", None) is None  # noqa: SLF001
+    return client._api_key_provider is None and getattr(client, "_azure_ad_token_provider", None) is None
 
 
 def _is_proxied(url: httpx2.URL) -> bool:
@@ -291,18 +291,18 @@ def _async_twin(client: AnyClient, http_client: httpx2.AsyncClient) -> openai.As
         "base_url": client.base_url,
         "organization": client.organization,
         "project": client.project,
-        "default_headers": client._custom_headers,  # noqa: SLF001
-        "default_query": client._custom_query,  # noqa: SLF001
+        "default_headers": client._custom_headers,
+        "default_query": client._custom_query,
         "http_client": http_client,
     }
-    key = client.api_key if client._api_key_provider is None else _in_a_thread(client._api_key_provider)  # noqa: SLF001
+    key = client.api_key if client._api_key_provider is None else _in_a_thread(client._api_key_provider)
     if not isinstance(client, openai.AzureOpenAI):
         return openai.AsyncOpenAI(api_key=key, **shared)
     return openai.AsyncAzureOpenAI(
         api_key=key,
-        api_version=client._api_version,  # noqa: SLF001
-        azure_ad_token=client._azure_ad_token,  # noqa: SLF001
-        azure_ad_token_provider=_in_a_thread(tokens) if (tokens := client._azure_ad_token_provider) else None,  # noqa: SLF001
+        api_version=client._api_version,
+        azure_ad_token=client._azure_ad_token,
+        azure_ad_token_provider=_in_a_thread(tokens) if (tokens := client._azure_ad_token_provider) else None,
         **shared,
     )
 

@@ -1,0 +1,136 @@
+"""A group's answer, taken apart: each part to the input that it is about, or to none."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from llmtasker.compiler import raise_for_ending
+from llmtasker.completion import Completion
+from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
+from llmtasker.grouping.anchor import folded, names
+from llmtasker.grouping.member import Group, Member
+from llmtasker.repair import read
+from llmtasker.repair.candidates import after_reasoning, is_array, is_object
+from llmtasker.repair.shape import Shape
+from llmtasker.schema import answer_text
+
+Answer: TypeAlias = dict[str, Any]
+
+_SHAPE = Shape(
+    {
+        "type": "object",
+        "properties": {"answers": {"type": "array", "items": {"type": "object"}}},
+        "required": ["answers"],
+    }
+)
+_LIST = re.compile(r'"answers"\s*:\s*\[')
+_BETWEEN = re.compile(r"[\s,]*")
+_LONGEST_SAID = 500  # characters of an anchor that are looked at
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a group's answer says: the answer of each member that has one beyond doubt, by its number in the group.
+
+    `entries` counts all parts, `length` is that of the text; `cut` tells that the token limit stopped it.
+    """
+
+    answers: dict[int, Answer]
+    entries: int
+    length: int
+    cut: bool
+
+
+def read_answers(completion: Completion, name: str, group: Group) -> Reading:
+    """Return the answers that are beyond doubt; `name` is that of the function to be called.
+
+    Raises:
+        OutputError: there is nothing of an answer: refused, filtered, empty.
+    """
+    cut = False
+    try:
+        raise_for_ending(completion)
+    except TruncatedError:
+        cut = True
+    text, _ = answer_text("tools", name, completion)
+    entries = _entries(text, whole=not cut)
+    return Reading(attribute(entries, group), len(entries), len(text), cut)
+
+
+def attribute(entries: Sequence[Answer], group: Group) -> dict[int, Answer]:
+    """Return the answers that are beyond doubt, by number of the member, without their id and anchor.
+
+    An entry claims the input whose id it gives, and the one whose first words it gives. An input is answered if some
+    entry claims it by both, and all that claim it say the same: so what is doubled with a difference, swapped or
+    shifted is no answer.
+    """
+    numbers = {id_: number for number, id_ in enumerate(group.ids)}
+    claims: dict[int, list[tuple[Answer, bool]]] = {}
+    for entry in entries:
+        id_, anchor = entry.get("id"), entry.get("anchor")
+        answer = {name: value for name, value in entry.items() if name not in {"id", "anchor"}}
+        by_id = numbers.get(id_.strip().lower()) if isinstance(id_, str) else numbers.get(str(id_))
+        by_anchor = _named(anchor, group.members) if isinstance(anchor, str) else None
+        for number in {by_id, by_anchor}:
+            if number is not None:
+                claims.setdefault(number, []).append((answer, by_id == by_anchor))
+    return {
+        number: said[0][0]
+        for number, said in claims.items()
+        if any(both for _, both in said) and all(answer == said[0][0] for answer, _ in said)
+    }
+
+
+def _named(anchor: str, members: Sequence[Member]) -> int | None:
+    """Return the number of the one member whose first words these are."""
+    said = folded(anchor[:_LONGEST_SAID])
+    found = [number for number, one in enumerate(members) if said and names(said, one.anchor, one.opening)]
+    return found[0] if len(found) == 1 else None
+
+
+def _entries(text: str, *, whole: bool) -> list[Answer]:
+    if whole:
+        try:
+            return read(text, _SHAPE, _listed).value
+        except OutputError:
+            pass  # cut or broken: what is complete in it is still good
+    return list(complete_objects(after_reasoning(text) or ""))
+
+
+def complete_objects(text: str) -> Iterator[Answer]:
+    """Yield the complete objects of each list "answers" in a text that is cut or broken somewhere."""
+    at = 0
+    while start := _LIST.search(text, at):
+        at = start.end()
+        while (begin := _BETWEEN.match(text, at)) is not None:
+            try:
+                value, at = _STRICT.raw_decode(text, begin.end())
+            except (ValueError, RecursionError):
+                break
+            if is_object(value):
+                yield value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> Answer:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError("a key stands twice")
+    return value
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
+
+
+def _listed(value: Any) -> list[Answer]:
+    answers = value.get("answers") if is_object(value) else value
+    if not is_array(answers):
+        raise InvalidOutputError("there is no list of answers")
+    return [entry for entry in answers if is_object(entry)]

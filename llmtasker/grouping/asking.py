@@ -1,0 +1,246 @@
+"""Grouping: the inputs of one group on their way to Items, as a generator without I/O.
+
+Good answers are kept; only what is missing is asked again, in smaller groups, then alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from llmtasker.compiler import Answer
+from llmtasker.completion import Completion, Mode, Request, Usage
+from llmtasker.errors import (
+    BadRequestError,
+    BadResponseError,
+    CallTimeoutError,
+    ContextLengthError,
+    ItemError,
+    OutputError,
+    ServerError,
+)
+from llmtasker.executor import Executor, Outcome, Row, Spent
+from llmtasker.grouping.auto import Watch
+from llmtasker.grouping.member import Group, Member, next_group
+from llmtasker.grouping.program import GroupProgram
+from llmtasker.grouping.report import Tally
+from llmtasker.grouping.room import Room
+from llmtasker.item import Item
+from llmtasker.signature import S
+from llmtasker.steps import Keep, Steps, Wait
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger("llmtasker")
+
+
+@dataclass(slots=True)
+class _Batch(Generic[T]):
+    """The rows that one generator asks for, and what has come of them."""
+
+    rows: Mapping[int, Row]
+    items: dict[int, Item[T]]
+    waiting: dict[int, Member] = field(default_factory=dict[int, Member])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grouping(Generic[S, T]):
+    """How the inputs of one group become Items; `alone` asks what groups leave over.
+
+    An input is in at most one group of each size: `room.size`, a third of that, and so on down to 2. What is then
+    missing is asked alone, with `alone.attempts` answers at most; so is, at once, what was answered with values that
+    do not fit. So n inputs take no more than n // 2 groups of each size (in all about half of n, where no two begin
+    alike) and attempts x n calls alone; repeated calls after passing failures are not counted.
+    """
+
+    program: GroupProgram[S]
+    alone: Executor[S, T]
+    room: Room
+    tally: Tally = field(default_factory=Tally)
+    watch: Watch | None = None
+
+    def look(self, givens: Sequence[object]) -> Steps[list[Item[T] | Row]]:
+        """Return the item of each input that does not fit or is cached, and the row of each other."""
+        found: list[Item[T] | Row] = []
+        for given in givens:
+            row = self.alone.prepare(given)
+            item = row if isinstance(row, Item) else (yield from self.alone.look(row))
+            found.append(row if item is None else item)
+        return found
+
+    def steps(self, givens: Sequence[object]) -> Steps[list[Item[T]]]:
+        """Yield the steps to an item for each input (or row of one), in order."""
+        items: dict[int, Item[T]] = {}
+        rows: dict[int, Row] = {}
+        for place, given in enumerate(givens):
+            row = given if isinstance(given, Row) else self.alone.prepare(given)
+            if isinstance(row, Item):
+                items[place] = row
+            else:
+                rows[place] = row
+        flights = self.alone.llm.flights
+        while rows:
+            # Who leads must land before waiting for anybody, or two groups could wait for each other.
+            flying = {place: flights.board(row.request.key) for place, row in rows.items()}
+            yield from self._lead({place: row for place, row in rows.items() if flying[place] is None}, items)
+            for place, flight in flying.items():
+                if flight is not None:
+                    outcome = yield Wait(flight)
+                    if outcome is not None:
+                        items[place] = self.alone.judge(rows[place], outcome)
+            rows = {place: row for place, row in rows.items() if place not in items}
+        return [items[place] for place in range(len(givens))]
+
+    def _lead(self, rows: Mapping[int, Row], items: dict[int, Item[T]]) -> Steps[None]:
+        """Put the item of each row into `items`, and land its key."""
+        alone, batch = self.alone, _Batch(rows, items)
+        try:
+            missing: dict[int, Row] = {}
+            elsewhere: dict[int, Row] = {}
+            for place, row in rows.items():
+                # Also where it was looked up before: meanwhile somebody may have asked, and landed.
+                if (item := (yield from alone.look(row))) is not None:
+                    self._settle(batch, place, item)
+                else:
+                    (missing if (yield from alone.claim(row)) else elsewhere)[place] = row
+            yield from self._groups(batch, missing)
+            for place, row in missing.items():
+                if place not in items:
+                    self._settle(batch, place, (yield from self._counted(row, alone.settle(row))))
+            for place, row in elsewhere.items():
+                self._settle(batch, place, (yield from self._counted(row, alone.finish(row))))
+        finally:
+            # Also when this generator is closed in the middle: then one of those who wait takes over.
+            for place, row in rows.items():
+                if place not in items:
+                    alone.llm.flights.land(row.request.key, None)
+
+    def _settle(self, batch: _Batch[T], place: int, item: Item[T]) -> None:
+        batch.items[place] = item
+        row = batch.rows[place]
+        self.tally.rows += not item.cached
+        outcome = Outcome(row.spent.completion, item.error if item.attempts else None)
+        self.alone.llm.flights.land(row.request.key, outcome)
+
+    def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
+        """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
+        if self.room.size == 1 or len(missing) == 1:
+            return
+        show = self.program.program.signature.format_input
+        for place, row in missing.items():
+            if (member := Member.of(row, show(row.inputs.values))) is not None:
+                batch.waiting[place] = member
+        size = self.room.size
+        while min(size, self.room.size) > 1 and len(batch.waiting) > 1:
+            untried = dict(batch.waiting)
+            while len(untried) > 1 and self.room.size > 1:
+                places = next_group(untried, size, self.room)
+                group = {place: untried.pop(place) for place in places}
+                if len(group) > 1:
+                    yield from self._ask(batch, group)
+            size //= 3
+
+    def _ask(self, batch: _Batch[T], members: Mapping[int, Member]) -> Steps[None]:
+        """Ask for one group; those that are answered, or can't be in a group, leave `batch.waiting`."""
+        group, spent = Group(list(members.values())), Spent()
+        answers: dict[int, Completion] = {}
+        leave = False
+        error: ItemError | None = None
+        try:
+            answers = yield from self.ask(group, spent)
+        except (OutputError, BadRequestError):
+            pass  # perhaps one of them spoils it for the others: they are asked in smaller groups
+        except ContextLengthError:
+            self.room.too_long(group.length)
+        except (ServerError, BadResponseError, CallTimeoutError):
+            leave = True  # repeated often enough: now alone, for perhaps one of them makes the endpoint fail
+        except ItemError as failed:
+            error = failed
+        if not answers:
+            self.room.barren()
+        self.tally.made(spent.calls, spent.usage, counted=spent.counted, extra=True)
+        share(spent, [member.row.spent for member in group.members])
+        checked = -1
+        if self.watch is not None and answers and self.watch.due():
+            checked = list(answers)[self.watch.checked % len(answers)]
+        for number, (place, member) in enumerate(members.items()):
+            if error is not None:
+                self._settle(batch, place, self.alone.item(member.row, error=error))
+            elif (own := answers.get(number)) is not None:
+                yield from self._accept(batch, place, own, check=number == checked)
+            if leave or error is not None or number in answers:
+                del batch.waiting[place]
+
+    def ask(self, group: Group, spent: Spent) -> Steps[dict[int, Completion]]:
+        """Ask for one group, and return the answers beyond doubt, by number, as if each had been asked alone.
+
+        Raises:
+            ItemError: there is no answer, or nothing of one.
+        """
+        length = 0
+
+        def render(mode: Mode) -> Request:
+            nonlocal length
+            request = self.program.render(group, mode)
+            length = len(request.content)
+            return request
+
+        completion = yield from self.alone.call(render, spent, self.program.asked)
+        reading = self.program.read(completion, group)
+        answers = {number: self.program.own(answer, completion) for number, answer in reading.answers.items()}
+        if reading.cut:
+            self.room.cut(len(answers), len(group.members))
+        elif answers:
+            self.room.answered(reading.length, reading.entries)
+        elif self.program.asked == "auto" and not completion.tool_calls and completion.finish_reason == "stop":
+            self.alone.llm.dialect.heard_text()
+        if completion.usage is not None:
+            self.tally.answered(completion.usage, length, reading.length)
+        return answers
+
+    def _accept(self, batch: _Batch[T], place: int, completion: Completion, *, check: bool) -> Steps[None]:
+        """Settle a row by a group's answer, unless that does not fit."""
+        row = batch.rows[place]
+        try:
+            answer = self.alone.program.parse(completion, row.inputs)
+        except OutputError:
+            return
+        if check and (item := (yield from self._checked(row, answer))) is not None:
+            self._settle(batch, place, item)
+            return
+        row.spent.completion = completion
+        yield Keep(row.request.key, completion)
+        self.tally.took(len(row.request.content), len(completion.raw))
+        self._settle(batch, place, self.alone.item(row, answer=answer))
+
+    def _checked(self, row: Row, answer: Answer[S]) -> Steps[Item[T] | None]:
+        """Ask for a row alone as well, and take that answer, if there is one."""
+        watch = self.watch
+        item = yield from self._counted(row, self.alone.settle(row), extra=True)
+        if watch is None or item.output is None:
+            return None
+        agrees = watch.auto.agrees(self.alone.present(answer.record), item.output)
+        if watch.saw(agrees=agrees, size=self.room.size):
+            self.room.halve()
+            _LOG.info("group_size: answers differ from those asked alone; groups of %d from here on", self.room.size)
+        return item
+
+    def _counted(self, row: Row, steps: Steps[Item[T]], *, extra: bool = False) -> Steps[Item[T]]:
+        """Ask for a row alone, and count what that takes."""
+        calls, usage = row.spent.calls, row.spent.usage
+        item = yield from steps
+        self.tally.made(row.spent.calls - calls, row.spent.usage, usage, counted=row.spent.counted, extra=extra)
+        return item
+
+
+def share(spent: Spent, among: Sequence[Spent]) -> None:
+    """Divide what a group's calls have cost among its members, to the last token."""
+    usage, count = spent.usage, len(among)
+    for number, one in enumerate(among):
+        one.calls += spent.calls
+        one.counted = one.counted and spent.counted
+        one.started = spent.started if one.started is None else one.started
+        part = {name: total // count + (number < total % count) for name, total in usage.to_dict().items()}
+        one.usage += Usage(**part)

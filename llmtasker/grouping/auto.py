@@ -1,0 +1,211 @@
+"""group_size="auto": the largest size whose answers are, within a bound, those of one call a row."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import BaseModel
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.grouping.anchor import folded
+
+_Z = 1.6449  # 95 %, one-sided
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoGroup:
+    """How `group_size="auto"` finds its size.
+
+    The first `sample` rows are asked alone, and in groups of each of `sizes`, the largest first. The largest size is
+    taken for which the share of rows that a group answers differently is below `epsilon`, at a confidence of 95 %
+    (upper Wilson bound). What the LLM answers differently when it is asked twice alone is no fault of groups: unless
+    its temperature is 0, that share is measured where the largest size does not pass, and added to `epsilon`.
+    Afterwards, one row of every `check_every` groups is asked alone too; when the bound no longer holds, the size is
+    halved. `same` compares two outputs; None: all fields but free texts must be equal (texts too, without case and
+    punctuation, where there is nothing else).
+
+    Raises:
+        ConfigurationError: a number is out of range, or the sample too small to show any size to be good.
+    """
+
+    epsilon: float = 0.05
+    sample: int = 60
+    sizes: Sequence[int] = (20, 10, 5, 2)
+    check_every: int = 20
+    same: Callable[[Any, Any], bool] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.sizes or min(self.sizes) < 2 or self.check_every < 1:
+            raise ConfigurationError("AutoGroup: sizes count inputs, so 2 or more; check_every counts groups.")
+        if not (0 < self.epsilon < 1 and upper_bound(0, self.sample) < self.epsilon):
+            raise ConfigurationError(
+                f"AutoGroup: {self.sample} rows can't show that less than {self.epsilon:g} differ: take "
+                f"{math.ceil(_Z**2 / self.epsilon) if self.epsilon > 0 else 'a larger epsilon and'} or more."
+            )
+
+    @property
+    def largest(self) -> int:
+        """The largest size that is tried."""
+        return max(self.sizes)
+
+    def key(self) -> str:
+        """Return a text that is the same for what chooses in the same way."""
+        return f"{self.epsilon:g} {self.sample} {sorted(self.sizes)}"
+
+    def agrees(self, one: Any, other: Any) -> bool:
+        """Return whether two outputs say the same."""
+        return (self.same or same_output)(one, other)
+
+
+def upper_bound(differing: int, rows: int) -> float:
+    """Return the share that is not exceeded, at a confidence of 95 %: the upper bound of Wilson's score interval.
+
+    E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22, one-sided.
+
+    >>> round(upper_bound(0, 60), 3), round(upper_bound(3, 60), 3)
+    (0.043, 0.119)
+    """
+    if rows == 0:
+        return 1.0
+    share, square = differing / rows, _Z**2
+    centre = share + square / (2 * rows)
+    spread = _Z * math.sqrt(share * (1 - share) / rows + square / (4 * rows**2))
+    return (centre + spread) / (1 + square / rows)
+
+
+def same_output(one: Any, other: Any) -> bool:
+    """Return whether two outputs are equal where equality means something: everywhere but in free texts."""
+    if not (isinstance(one, BaseModel) and isinstance(other, BaseModel)):
+        return _same(one, other)
+    fields = getattr(type(one), "output_fields", None) or type(one).model_fields
+    closed = [name for name, info in fields.items() if info.annotation is not str]
+    return all(_same(getattr(one, name), getattr(other, name)) for name in closed or fields)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, str) and isinstance(other, str):
+        return folded(one) == folded(other)
+    return bool(one == other)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What a sample has shown of one size: of `rows` compared, how many differ; `missed` got no answer in groups."""
+
+    size: int
+    rows: int
+    differing: int
+    missed: int = 0
+
+    @property
+    def bound(self) -> float:
+        """The share of rows that differ, at most."""
+        return upper_bound(self.differing, self.rows)
+
+    @property
+    def calls(self) -> float:
+        """Calls a row, with those for rows that are asked again alone."""
+        return 1 / self.size + self.missed / max(1, self.rows + self.missed)
+
+    def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.size}: nothing could be compared"
+        missed = f", {self.missed} to be asked again" if self.missed else ""
+        return f"{self.size}: {self.differing} of {self.rows} differ, at most {self.bound:.1%}{missed}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The size that was chosen, and why. `noise`: the share of rows that the LLM itself answers differently twice."""
+
+    size: int
+    reason: str
+    measured: Sequence[Measured] = ()
+    noise: float = 0.0
+
+    def to_json(self) -> str:
+        """Return the choice as JSON text; `from_json` reads it."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Choice:
+        """Return the choice that `to_json` wrote.
+
+        Raises:
+            ValueError: the text is not such a choice.
+        """
+        try:
+            data = json.loads(text)
+            measured = tuple(Measured(**each) for each in data.pop("measured"))
+            return cls(measured=measured, **data)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a stored choice: {error}") from error
+
+    def of(self, size: int) -> Measured:
+        """Return what was measured of a size, or that nothing was."""
+        return next((one for one in self.measured if one.size == size), Measured(size=size, rows=0, differing=0))
+
+    def __str__(self) -> str:
+        return f"groups of {self.size}: {self.reason}" if self.size > 1 else f"no groups: {self.reason}"
+
+
+async def choose(
+    auto: AutoGroup,
+    measure: Callable[[int], Awaitable[Measured]],
+    repeat: Callable[[], Awaitable[Measured]] | None,
+) -> Choice:
+    """Return the best size; `measure` asks the sample in groups of a size, `repeat` alone a second time."""
+    tried: list[Measured] = []
+    best: Measured | None = None
+    noise: float | None = None
+    for size in sorted(set(auto.sizes), reverse=True):
+        if best is not None and best.calls <= 1 / size:
+            break  # no smaller size can save as many calls
+        found = await measure(size)
+        tried.append(found)
+        if noise is None and repeat is not None and found.differing and found.bound >= auto.epsilon:
+            again = await repeat()
+            noise = again.differing / max(1, again.rows)
+        if found.bound < auto.epsilon + (noise or 0) and found.calls < (1 if best is None else best.calls):
+            best = found
+    said = "; ".join(map(str, tried))
+    allowed = f"{auto.epsilon:.1%} allowed" + (f", and {noise:.1%} for the LLM's own changes of mind" if noise else "")
+    return Choice(
+        size=best.size if best else 1, reason=f"{said} ({allowed})", measured=tuple(tried), noise=noise or 0.0
+    )
+
+
+class Watch:
+    """Whether a size still holds: counts rows that were asked in a group and alone, on top of the sample's."""
+
+    def __init__(self, auto: AutoGroup, choice: Choice) -> None:
+        self.auto = auto
+        self.choice = choice
+        self.checked = self.differing = 0
+        self._groups = 0
+        self._start(choice.size)
+
+    def _start(self, size: int) -> None:
+        known = self.choice.of(size)
+        # Of a size that was not tried, the best is taken for granted.
+        self._rows, self._differing = (known.rows, known.differing) if known.rows else (self.auto.sample, 0)
+
+    def due(self) -> bool:
+        """Count a group; return whether one of its rows is to be asked alone."""
+        self._groups += 1
+        return self._groups % self.auto.check_every == 0
+
+    def saw(self, *, agrees: bool, size: int) -> bool:
+        """Take note of a row that was asked both ways; return whether the size is to be halved."""
+        self.checked += 1
+        self.differing += not agrees
+        self._rows += 1
+        self._differing += not agrees
+        if upper_bound(self._differing, self._rows) < self.auto.epsilon + self.choice.noise:
+            return False
+        self._start(size // 2)
+        return True

@@ -1,0 +1,92 @@
+"""Member and Group: which inputs go into one message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from llmtasker.completion import canonical_json
+from llmtasker.executor import Row
+from llmtasker.grouping.anchor import anchor_of, folded, ids_of, opening_of
+from llmtasker.grouping.room import Room
+
+_BLOCK = re.compile(r"<\s*/\s*input|<\s*input\s+id\s*=", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One input that may be grouped: its row, how it is shown, and what its answer must say (folded).
+
+    `length` is that of its part of a request, in characters of JSON text.
+    """
+
+    row: Row
+    shown: str
+    anchor: str
+    opening: str
+    length: int
+
+    @classmethod
+    def of(cls, row: Row, shown: str) -> Member | None:
+        """Return the member for a row; None if it must be asked alone.
+
+        That is a row without any words, for its answers could not be told from others', and one that holds the
+        tags that divide the inputs of a group.
+        """
+        anchor = folded(anchor_of(shown))
+        if not anchor or ("<" in shown and _BLOCK.search(shown)):
+            return None
+        length = len(shown) if shown.isascii() else len(canonical_json(shown))
+        return cls(row=row, shown=shown, anchor=anchor, opening=opening_of(shown), length=length)
+
+    def is_like(self, other: Member) -> bool:
+        """Return whether a mix-up of the two could not be seen: one begins as the other does."""
+        return self.opening.startswith(other.anchor) or other.opening.startswith(self.anchor)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The members of one message."""
+
+    members: Sequence[Member]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """The id of each member."""
+        return ids_of([member.shown for member in self.members])
+
+    @property
+    def length(self) -> int:
+        """Characters of JSON text of all members."""
+        return sum(member.length for member in self.members)
+
+    def blocks(self) -> str:
+        """Return the inputs as one text."""
+        return blocks(self.ids, [member.shown for member in self.members])
+
+
+def blocks(ids: Sequence[str], shown: Sequence[str]) -> str:
+    """Return inputs as one text, each between tags with its id."""
+    return "\n".join(f'<input id="{id_}">\n{text}\n</input>' for id_, text in zip(ids, shown, strict=True))
+
+
+def next_group(waiting: Mapping[int, Member], size: int, room: Room) -> list[int]:
+    """Return the places of the members of the next group, of at most `size`; always that of the first.
+
+    No two begin alike, and together they fit the room. The last groups are of about one size.
+    """
+    most = max(1, min(size, room.most))
+    even = -(-len(waiting) // -(-len(waiting) // most))
+    group: list[int] = []
+    length = 0
+    for place, member in waiting.items():
+        if len(group) == even:
+            break
+        if group and length + member.length > room.input:
+            continue
+        if not any(member.is_like(waiting[other]) for other in group):
+            group.append(place)
+            length += member.length
+    return group

@@ -1,0 +1,117 @@
+"""GroupProgram: how a program asks for several inputs at once."""
+
+from __future__ import annotations
+
+import json
+import threading
+from typing import Any, Generic
+
+from llmtasker.compiler import AskMode, Program, first_mode
+from llmtasker.completion import Completion, Head, Message, Mode, Request, ToolCall
+from llmtasker.errors import ConfigurationError
+from llmtasker.grouping.anchor import ANCHOR_WORDS, anchor_of, ids_of
+from llmtasker.grouping.answers import Answer, Reading, read_answers
+from llmtasker.grouping.member import Group, blocks
+from llmtasker.prompt import Example, show_examples
+from llmtasker.schema import answer_turn, group_model, prepare
+from llmtasker.signature import S
+
+_NOTE = (
+    'The message holds several inputs, each between <input id="…"> and </input>. Treat each one by itself, as if it '
+    "were the only one. Answer every input exactly once: give its id, as anchor its first "
+    f"{ANCHOR_WORDS} words copied verbatim, and then its own answer."
+)
+_RESERVED = {"id", "anchor"}
+
+
+class GroupProgram(Generic[S]):
+    """How a program asks for several inputs at once. It has no I/O.
+
+    Raises:
+        ConfigurationError: the task can't be grouped.
+    """
+
+    def __init__(self, program: Program[S]) -> None:
+        self.program = program
+        script = program.script
+        if script.template.names:
+            raise ConfigurationError(
+                f"group_size needs the inputs in a message of their own: take {{{script.template.names[0]}}} out of "
+                "the instructions."
+            )
+        taken = _RESERVED & program.model.model_fields.keys()
+        if taken:
+            raise ConfigurationError(f"group_size needs the name {min(taken)!r} for itself: rename that output field.")
+        self.asked: AskMode = "auto" if program.asked == "plain" else program.asked
+        self.model = group_model(program.model, f"the first {ANCHOR_WORDS} words of the input, verbatim")
+        self._heads: dict[Mode, Head] = {}
+        self._lock = threading.Lock()
+        self.head(first_mode(self.asked))
+
+    def head(self, mode: Mode) -> Head:
+        """Return what all groups share in a mode."""
+        with self._lock:
+            if mode not in self._heads:
+                self._heads[mode] = self._prepare(mode)
+            return self._heads[mode]
+
+    def _prepare(self, mode: Mode) -> Head:
+        prepared, script = prepare(self.model, mode), self.program.script
+        parts = (script.template.render({}), _NOTE, prepared.note)
+        messages: list[Message] = [{"role": "system", "content": "\n\n".join(filter(None, parts))}]
+        if script.examples and script.examples_role == "turns":
+            shown = [script.signature.format_input(one.values) for one in script.examples]
+            ids = ids_of(shown)
+            answers = [self._answered(*named) for named in zip(ids, shown, script.examples, strict=True)]
+            messages.append({"role": script.input_role, "content": blocks(ids, shown)})
+            messages += answer_turn(mode, self.model.__name__, f'{{"answers":[{",".join(answers)}]}}', 1)
+        return Head(prepared.fields, messages)
+
+    def _answered(self, id_: str, shown: str, example: Example) -> str:
+        names = json.dumps({"id": id_, "anchor": anchor_of(shown)}, ensure_ascii=False)
+        return f"{names[:-1]},{self._as_fields(example.answer)[1:]}"
+
+    def _as_fields(self, answer: str) -> str:
+        if self.program.asked != "plain":
+            return answer
+        (name,) = self.program.signature.output_fields
+        return json.dumps({name: answer}, ensure_ascii=False)
+
+    def render(self, group: Group, mode: Mode) -> Request:
+        """Return the request for a group."""
+        script = self.program.script
+        content = group.blocks()
+        if script.examples_role == "user" and script.examples:
+            content = f"{show_examples(script.signature, script.examples)}\n\n{content}"
+        settings = group.members[0].row.request.settings
+        return Request(self.head(mode), [{"role": script.input_role, "content": content}], settings)
+
+    def read(self, completion: Completion, group: Group) -> Reading:
+        """Return the answers that are beyond doubt.
+
+        Raises:
+            OutputError: there is nothing of an answer: refused, filtered, empty.
+        """
+        return read_answers(completion, self.model.__name__, group)
+
+    def own(self, answer: Answer, completion: Completion) -> Completion:
+        """Return a member's part of an answer as if it had been asked alone: that is what the cache keeps."""
+        program = self.program
+        if program.asked == "plain":
+            (name,) = program.signature.output_fields
+            said = answer.get(name)
+            return _stopped(said if isinstance(said, str) else "", completion)
+        text = json.dumps(answer, ensure_ascii=False)
+        if program.first_mode != "tools":
+            return _stopped(text, completion)
+        call = ToolCall(name=program.model.__name__, arguments=text)
+        return Completion(tool_calls=(call,), finish_reason="tool_calls", model=completion.model)
+
+    def identity(self, settings: Any) -> str:
+        """Return a text that is the same as long as groups are asked in the same way, of the same LLM."""
+        head = self.head(first_mode(self.asked))
+        return Request(head, [{"role": "user", "content": ""}], settings).key
+
+
+def _stopped(text: str, completion: Completion) -> Completion:
+    return Completion(text=text, finish_reason="stop", model=completion.model)

@@ -1,0 +1,100 @@
+"""GroupReport: what grouping has saved in a run, and what it cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from llmtasker.completion import NO_USAGE, Usage
+from llmtasker.grouping.auto import Choice, Watch
+
+_COUNTS = [field.name for field in fields(Usage)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupReport:
+    """What grouping did in a run, compared with one call a row.
+
+    `rows` were asked for, cached ones not counted; `grouped` of them were answered in groups. `calls` are all that
+    were made: groups, rows asked again alone, the sample of "auto", checks. `tokens_saved` is an estimate: what the
+    grouped rows would have taken alone, by the tokens a character that the endpoint counted, less what all groups and
+    checks took; None where the endpoint does not count. `size` is the one at the end of the run; `choice` says why.
+    Of `checked` rows, asked alone too, `differing` ones were answered differently.
+    """
+
+    size: int
+    rows: int
+    grouped: int
+    calls: int
+    usage: Usage
+    tokens_saved: int | None
+    choice: Choice | None = None
+    checked: int = 0
+    differing: int = 0
+
+    @property
+    def calls_saved(self) -> int:
+        """Calls that one call a row would have taken more; below 0: grouping took more."""
+        return self.rows - self.calls
+
+    def __str__(self) -> str:
+        tokens = "tokens not counted" if self.tokens_saved is None else f"about {self.tokens_saved:,} tokens saved"
+        first = f"{self.rows:,} rows in {self.calls:,} calls: {self.calls_saved:,} calls and {tokens}"
+        lines = [f"{first}; {self.grouped:,} rows answered in groups of up to {self.size}"]
+        lines += [f"auto: {self.choice}"] if self.choice else []
+        lines += [f"checked alone: {self.checked:,}, {self.differing:,} differ"] if self.checked else []
+        return "\n".join(lines)
+
+
+class Tally:
+    """Counts for the report, one for a run."""
+
+    def __init__(self) -> None:
+        self.rows = self.grouped = self.calls = 0
+        self.usage = NO_USAGE
+        self._extra = 0  # tokens that would not have been used without grouping
+        self._counted = True
+        self._answered = NO_USAGE
+        self._asked = self._said = self._alone_asked = self._alone_said = 0  # characters
+
+    def made(self, calls: int, usage: Usage, before: Usage = NO_USAGE, *, counted: bool, extra: bool = False) -> None:
+        """Count calls and what they took above `before`; `extra` ones would not have been made without grouping."""
+        self.calls += calls
+        took = {name: getattr(usage, name) - getattr(before, name) for name in _COUNTS}
+        self.usage += Usage(**took)
+        self._extra += usage.total - before.total if extra else 0
+        self._counted = self._counted and counted
+
+    def answered(self, usage: Usage, asked: int, said: int) -> None:
+        """Count the characters that went with the tokens of a group's call."""
+        self._answered += usage
+        self._asked += asked
+        self._said += said
+
+    def took(self, asked: int, said: int) -> None:
+        """Count a row that was answered in a group, with the characters that it would have had alone."""
+        self.grouped += 1
+        self._alone_asked += asked
+        self._alone_said += said
+
+    @property
+    def tokens_saved(self) -> int | None:
+        """What the grouped rows would have taken alone, less what groups took; None: it was not counted."""
+        if not self._counted:
+            return None
+        alone = self._answered.input * self._alone_asked / max(1, self._asked)
+        alone += self._answered.output * self._alone_said / max(1, self._said)
+        return round(alone) - self._extra
+
+    def report(self, size: int, choice: Choice | None, watch: Watch | None) -> GroupReport:
+        """Return the report as of now."""
+        return GroupReport(
+            size=size,
+            rows=self.rows,
+            grouped=self.grouped,
+            calls=self.calls,
+            usage=self.usage,
+            tokens_saved=self.tokens_saved,
+            choice=choice,
+            checked=watch.checked if watch else 0,
+            differing=watch.differing if watch else 0,
+        )

@@ -1,0 +1,101 @@
+"""Room: how much one group may hold. It is learned downwards, from what the endpoint refuses or cuts."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from llmtasker.compiler import Program
+from llmtasker.completion import Settings
+
+LONGEST_INPUT = 12_000
+"""Characters of the inputs of one group, as JSON text: about 3,000 tokens. Above, grouping saves next to nothing."""
+
+DEFAULT_OUTPUT = 4_096
+"""Tokens that an answer may have where the LLM has no `max_tokens`: what many servers allow."""
+
+_CHARACTERS_PER_TOKEN = 3  # of JSON; prose has more
+_NAMES = 90  # characters of an answer's id and anchor
+_BARREN = 8  # groups in a row without any usable answer, after which no more are tried
+
+_LOG = logging.getLogger("llmtasker")
+
+
+class Room:
+    """How many inputs, of which length, one group may hold; one for a run.
+
+    `size` is the most that is wanted. An answer must fit the token limit: its length is that of the examples, or a
+    guess from the types of the fields, until three groups have shown what it is.
+    """
+
+    def __init__(self, size: int, program: Program[Any], settings: Settings) -> None:
+        self.size = size
+        self.input = LONGEST_INPUT
+        tokens = next((limit for limit in map(_limits(settings).get, _LIMITS) if limit), None)
+        self._output = _CHARACTERS_PER_TOKEN * (tokens or DEFAULT_OUTPUT)
+        self._answer = _NAMES + _answer_length(program)
+        self._answers = size  # that fit one message, as far as cut ones have shown
+        self._longest = 0.0
+        self._seen = self._barren = 0
+
+    @property
+    def most(self) -> int:
+        """Inputs that a group may have now."""
+        answer = 1.25 * self._longest if self._seen >= 3 else self._answer
+        return max(1, min(self.size, self._answers, int(self._output / answer)))
+
+    def answered(self, length: int, answers: int) -> None:
+        """Take note of a group's whole answer, of `length` characters."""
+        self._barren = 0
+        self._seen += 1
+        self._longest = max(self._longest, length / answers)
+
+    def cut(self, answers: int, asked: int) -> None:
+        """Take note that only so many answers of those asked for came before the token limit."""
+        self._answers = max(1, min(self._answers, answers or asked // 2))
+
+    def too_long(self, length: int) -> None:
+        """Take note that inputs of so many characters in all are too long for the context."""
+        self.input = min(self.input, length // 2)
+
+    def barren(self) -> None:
+        """Take note of a group that gave nothing usable; after several in a row the rest is asked one by one."""
+        self._barren += 1
+        if self._barren == _BARREN and self.size > 1:
+            _LOG.warning("%d groups in a row gave no usable answer: asking one input at a time from here on", _BARREN)
+            self.size = 1
+
+    def halve(self) -> None:
+        """Want half as many inputs."""
+        self.size = max(1, min(self.size, self.most) // 2)
+
+
+_LIMITS = ("max_tokens", "max_completion_tokens")
+
+
+def _limits(settings: Settings) -> Mapping[str, Any]:
+    return {**settings.body, **settings.limits}
+
+
+def _answer_length(program: Program[Any]) -> int:
+    """Return the characters that an answer probably has: as the longest example, else by the types of its fields."""
+    if program.script.examples:
+        return max(len(example.answer) for example in program.script.examples)
+    schema = program.model.model_json_schema()
+    return _length(schema, schema.get("$defs", {}))
+
+
+def _length(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int = 0) -> int:
+    if depth > 5:
+        return 0
+    if "$ref" in schema:
+        return _length(definitions[schema["$ref"].rpartition("/")[2]], definitions, depth + 1)
+    if "enum" in schema:
+        return max(len(str(value)) for value in schema["enum"]) + 2
+    parts = [_length(part, definitions, depth + 1) for part in schema.get("anyOf", ())]
+    if properties := schema.get("properties"):
+        return sum(len(name) + 5 + _length(part, definitions, depth + 1) for name, part in properties.items())
+    if "items" in schema:
+        return 4 * (2 + _length(schema["items"], definitions, depth + 1))
+    return max(parts, default={"string": 160, "object": 400, "array": 400}.get(schema.get("type", ""), 12))
