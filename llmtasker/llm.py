@@ -265,7 +265,8 @@ def _of_name(
         return rest, _at_azure(api_key, api_version, headers)
     if provider == "openai" and rest:
         key = api_key or _key("OPENAI_API_KEY", name)
-        return rest, _at_url(os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1", key, headers)
+        openai_url = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        return rest, _at_url(openai_url, key, headers, is_openai=True)
     raise ConfigurationError(
         f"it is not clear where the model {name!r} is: give base_url=…, or a name with its place. {_WAYS}"
     )
@@ -285,7 +286,9 @@ def _local_url(provider: str) -> str:
     return f"{host if '://' in host else f'http://{host}'}".rstrip("/").removesuffix("/v1") + "/v1"
 
 
-def _at_url(base_url: str, api_key: str | None, headers: Mapping[str, str] | None) -> Callable[[], Transport]:
+def _at_url(
+    base_url: str, api_key: str | None, headers: Mapping[str, str] | None, *, is_openai: bool = False
+) -> Callable[[], Transport]:
     url = urlsplit(base_url)
     if url.scheme not in {"http", "https"}:
         raise ConfigurationError(
@@ -294,8 +297,8 @@ def _at_url(base_url: str, api_key: str | None, headers: Mapping[str, str] | Non
     if url.query:
         raise ConfigurationError("base_url can't have a query (?…): give client=OpenAI(…, default_query={…}).")
     # The key of OpenAI goes to OpenAI only, never to another host.
-    host = url.hostname or ""
-    variable = "OPENAI_API_KEY" if host.endswith(".openai.com") else "LLMTASKER_API_KEY"
+    is_openai = is_openai or (url.hostname or "").endswith(".openai.com")
+    variable = "OPENAI_API_KEY" if is_openai else "LLMTASKER_API_KEY"
     key = api_key or os.environ.get(variable) or "none"
     named, _, place = url.netloc.rpartition("@")
     if named:
@@ -306,7 +309,7 @@ def _at_url(base_url: str, api_key: str | None, headers: Mapping[str, str] | Non
     def connect() -> Transport:
         from llmtasker.transports.openai import connect
 
-        return connect(base_url, key, headers)
+        return connect(base_url, key, headers, is_openai=is_openai)
 
     return connect
 

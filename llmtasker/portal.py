@@ -43,11 +43,19 @@ class Portal:
     def _stop(self) -> None:
         """Close what is still open in the loop, then end it; a forked child leaves its parent's alone."""
         if self.pid == os.getpid() and self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self.loop.shutdown_asyncgens(), self.loop).result(timeout=2)
+            with contextlib.suppress(TimeoutError):
+                asyncio.run_coroutine_threadsafe(self._wind_up(), self.loop).result(timeout=2)
             self._stopped = True
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join(timeout=2)
             self.loop.close()
+
+    async def _wind_up(self) -> None:
+        # What is being closed already is let finish: closing an async generator twice at once is an error.
+        busy = asyncio.all_tasks() - {asyncio.current_task()}
+        if busy:
+            await asyncio.wait(busy, timeout=1)
+        await self.loop.shutdown_asyncgens()
 
     def call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop and return its result; an interrupt of the caller cancels it first."""
@@ -63,7 +71,6 @@ class Portal:
             if future.cancel():
                 ended.wait(_CLEANING_UP)
             raise
-
 
     def clean_up(self, coroutine: Coroutine[Any, Any, object]) -> None:
         """Run a coroutine that ends something; wait for it, except where nobody may.

@@ -267,7 +267,7 @@ class Task(Generic[T]):
         async def drive(steps: Steps[Any]) -> Any:
             return await run_awaiting(steps, transport, store)
 
-        bulk = self._groups.begin(executor, drive)
+        bulk = self._groups.begin(executor, drive, cached=store is not None)
         steps = _one_by_one(executor) if bulk is None else bulk.steps
 
         async def work(givens: list[Any]) -> list[Item[T]]:

@@ -417,6 +417,22 @@ def test_a_batch_that_is_refused_as_a_whole_says_why_and_is_sent_again(server: F
     assert server.batches.asked_lines == 2
 
 
+def test_rows_of_a_batch_that_answered_nothing_are_sent_again_beside_the_others(server: FaultyServer) -> None:
+    task, inputs = task_at(server), rows(4)
+    first = task.submit(inputs, max_rows=2)
+    server.batches.ending = "failed"
+    with openai.OpenAI(base_url=server.base_url, api_key=KEY) as client:
+        assert client.batches.retrieve("batch_1").status == "failed"
+    server.batches.ending, server.batches.polls = "completed", 2
+    second = task.submit(inputs)
+    assert second.id != first.id
+    assert server.batches.batches == 3
+    assert {str(item.error).split(":")[0] for item in second.results(inputs)} == {"not answered yet"}
+    second.wait(sleep=lambda _: None)
+    assert second.results(inputs).counts == {"ok": 4}
+    assert server.batches.asked_lines == 4
+
+
 def test_a_job_is_cancelled(server: FaultyServer) -> None:
     server.batches.polls, server.batches.share = 1000, 0.5
     job = task_at(server).submit(rows(4), max_rows=2)
@@ -515,9 +531,10 @@ def test_line_ends_are_of_no_importance(server: FaultyServer, spoil: Callable[[b
     assert items.counts == {"ok": 2, "server": 1}
 
 
-def test_a_download_that_breaks_is_made_again_from_the_start(server: FaultyServer) -> None:
+@pytest.mark.parametrize("count", [1, 4])
+def test_a_download_that_breaks_is_made_again_from_the_start(server: FaultyServer, count: int) -> None:
     server.batches.fails = [("GET files/id/content", 0), ("GET files/id/content", 503)]
-    assert task_at(server).submit(rows(4)).results(rows(4)).counts == {"ok": 4}
+    assert task_at(server).submit(rows(count)).results(rows(count)).counts == {"ok": count}
 
 
 def test_a_download_that_stays_broken_is_raised(server: FaultyServer) -> None:

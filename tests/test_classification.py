@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from llmtasker import LLM, ConfigurationError, InputError, InvalidOutputError, MemoryCache, Task
 from llmtasker.completion import Request
+from llmtasker.portal import portal
 from llmtasker.prompts import prompt_text
 from llmtasker.tasks.classification import Classification, pairs
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
@@ -72,10 +74,20 @@ def test_the_call_with_the_baseline() -> None:
     assert first == "chat"
 
 
+@pytest.fixture
+def http() -> Iterator[dict[str, Any]]:
+    """Clients to close when the test is over: those that the vendors make by themselves stay open."""
+    clients = {"http_client": openai.DefaultHttpxClient(), "http_async_client": openai.DefaultAsyncHttpxClient()}
+    yield clients
+    clients["http_client"].close()
+    portal().call(clients["http_async_client"].aclose())
+
+
 @pytest.mark.parametrize("kind", [openai.OpenAI, openai.AsyncOpenAI])
-def test_the_call_with_an_openai_client(kind: Any) -> None:
+def test_the_call_with_an_openai_client(kind: Any, http: dict[str, Any]) -> None:
+    own = http["http_client" if kind is openai.OpenAI else "http_async_client"]
     with FaultyServer(by_words) as server:
-        client = kind(base_url=server.base_url, api_key="none")
+        client = kind(base_url=server.base_url, api_key="none", http_client=own)
         assert the_call(client, INPUTS) == ["chat", "chien", "autre"]
         assert server.counters.requests == 3
         system = server.bodies[0]["messages"][0]["content"]
@@ -86,18 +98,18 @@ def test_the_call_with_an_openai_client(kind: Any) -> None:
         assert server.counters.requests == 3, "the second time from the cache"
 
 
-def test_the_call_with_a_langchain_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_call_with_a_langchain_model(http: dict[str, Any]) -> None:
     from langchain_openai import ChatOpenAI
     from pydantic import SecretStr
 
     with FaultyServer(by_words) as server:
-        model = ChatOpenAI(model="m", base_url=server.base_url, api_key=SecretStr("none"))
+        model = ChatOpenAI(model="m", base_url=server.base_url, api_key=SecretStr("none"), **http)
         assert the_call(model, INPUTS) == ["chat", "chien", "autre"]
         assert server.counters.requests == 3
         assert "- chat\n- chien\n- autre" in json.dumps(server.bodies[0], ensure_ascii=False).replace("\\n", "\n")
 
 
-def test_the_call_with_azure_through_langchain() -> None:
+def test_the_call_with_azure_through_langchain(http: dict[str, Any]) -> None:
     from langchain_openai import AzureChatOpenAI
     from pydantic import SecretStr
 
@@ -107,6 +119,7 @@ def test_the_call_with_azure_through_langchain() -> None:
             azure_endpoint=server.base_url.removesuffix("/v1"),
             api_version="2024-10-21",
             api_key=SecretStr("none"),
+            **http,
         )
         assert the_call(model, INPUTS) == ["chat", "chien", "autre"]
         assert server.errors == []

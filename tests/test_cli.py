@@ -482,7 +482,10 @@ def test_a_killed_run_goes_on_where_it_was(shell: Shell, server: FaultyServer, t
     rows = [{"id": number, "message": f"message {number}"} for number in range(ROWS)]
     rows.reverse()
     (shell.folder / "many.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, {"message": "new"}]) + "\n")
-    subprocess.run(command(server, target), cwd=shell.folder, capture_output=True, timeout=120, check=True)
+    done = subprocess.run(
+        command(server, target), cwd=shell.folder, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
     assert server.counters.requests == calls + 1, "shuffled: no call; a row more: one"
 
 

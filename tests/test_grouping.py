@@ -265,8 +265,8 @@ def test_a_broken_answer_gives_nobody_the_answer_of_another(at: int, length: int
     answers = [{"team": f"team of {number}"} for number in range(6)]
     completion = completion_of(group, answers, change=lambda text: text[:at] + put + text[at + length :])
     for number, answer in readable(completion, group).answers.items():
-        teams = {value for value in answer.values() if value in {each["team"] for each in answers}}
-        assert teams <= {f"team of {number}"}
+        teams = [value for value in answer.values() if value in [each["team"] for each in answers]]
+        assert set(teams) <= {f"team of {number}"}
 
 
 def test_a_draft_inside_the_reasoning_is_no_answer() -> None:
@@ -549,6 +549,48 @@ def test_equal_inputs_are_asked_once() -> None:
     rows = messages(10) * 10
     assert said(task_of(reader, cache=MemoryCache()).run(rows, concurrency=8)) == [truth(row) for row in rows]
     assert sum(reader.groups) + reader.alone == 10
+
+
+def test_a_row_that_another_process_asks_for_is_left_to_it() -> None:
+    first, rows = MemoryCache(), messages(4)
+    task_of(Reader(), cache=first).run(rows)
+
+    class Shared(MemoryCache):
+        """A store to which another process puts the answer that it has a lease for."""
+
+        def lease(self, key: str, *, seconds: float = 60.0) -> bool:
+            if self.get(key) is None and len(asked) == 0:
+                asked.append(key)
+                self.put(key, first.get(key) or "")
+                return False
+            return super().lease(key, seconds=seconds)
+
+    asked: list[str] = []
+    reader = Reader()
+    items = task_of(reader, cache=Shared()).run(rows, concurrency=1)
+    assert said(items) == [truth(row) for row in rows]
+    assert sorted(item.cached for item in items) == [False, False, False, True]
+    assert reader.groups == [3]
+
+
+def test_equal_inputs_in_one_group_whose_call_fails_share_the_error() -> None:
+    fake = FakeTransport(AuthenticationError("wrong key", status=401))
+    items = Task(Triage, llm=LLM.of(fake, cache=False), group_size=10).run(["a message"] * 3 + ["another"])
+    assert {item.error.code for item in items if item.error} == {"authentication"}
+    assert fake.calls == 1
+
+
+def test_examples_of_a_plain_task_are_shown_as_fields() -> None:
+    class Summary(Signature):
+        """Sum up."""
+
+        text: str = InputField()
+        note: str = OutputField()
+
+    fake = FakeTransport(Reader())
+    example = Summary(text="an example text", note="a fine note")
+    Task(Summary, llm=LLM.of(fake, cache=False), group_size=2, mode="plain", examples=[example]).run(messages(2))
+    assert '\\"note\\": \\"a fine note\\"' in json.dumps(fake.requests[0].messages)
 
 
 def test_fresh_asks_groups_again() -> None:

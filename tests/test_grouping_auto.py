@@ -180,6 +180,14 @@ def test_a_stream_that_is_left_in_the_sample_closes_its_source() -> None:
     assert closed
 
 
+def test_an_estimate_knows_the_size_once_it_is_chosen() -> None:
+    task, fixed = task_of(Model()), task_of(Model(), group_size=4)
+    assert fixed.estimate(reviews(100)).calls == 25
+    assert task.estimate(reviews(100)).calls == 100
+    task.run(reviews(150))
+    assert task.estimate(reviews(100)).calls == 10
+
+
 def test_few_rows_are_not_worth_a_sample() -> None:
     model = Model()
     task = task_of(model)
@@ -220,6 +228,24 @@ def test_a_sample_that_fails_ends_the_search() -> None:
     items = task.run(reviews(500), concurrency=4)
     assert {item.error.code for item in items if item.error} == {"authentication", "not_run"}
     assert fake.calls <= 20
+
+
+def test_answers_of_a_group_that_do_not_fit_are_missing_in_a_trial() -> None:
+    model = Model(lambda calls: 99)
+
+    def handler(request: Request) -> Any:
+        answer = model(request)
+        for entry in answer.get("answers", [])[:2]:
+            entry["mood"] = "puzzled"
+        return answer
+
+    task = task_of(handler)
+    task.run(reviews(150))
+    assert task.group_report is not None
+    assert task.group_report.choice is not None
+    measured = task.group_report.choice.measured
+    assert [(one.size, one.rows, one.missed) for one in measured] == [(20, 54, 6), (10, 48, 12)]
+    assert task.group_report.choice.size == 20
 
 
 def test_groups_that_fail_are_no_better_than_none() -> None:

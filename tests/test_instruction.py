@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from llmtasker import LLM, ConfigurationError, FilteredError, InvalidOutputError, OutputField, TruncatedError
 from llmtasker.completion import Completion
+from llmtasker.portal import portal
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 
@@ -228,13 +229,20 @@ def test_over_other_peoples_clients(form: str) -> None:
 
     with FaultyServer(answer) as server:
         client: Any
+        blocking, awaiting = openai.DefaultHttpxClient(), openai.DefaultAsyncHttpxClient()
         if form == "openai":
-            client = openai.OpenAI(base_url=server.base_url, api_key="none")
+            client = openai.OpenAI(base_url=server.base_url, api_key="none", http_client=blocking)
         else:
             from langchain_openai import ChatOpenAI
             from pydantic import SecretStr
 
-            client = ChatOpenAI(model="m", base_url=server.base_url, api_key=SecretStr("none"))
+            client = ChatOpenAI(
+                model="m",
+                base_url=server.base_url,
+                api_key=SecretStr("none"),
+                http_client=blocking,
+                http_async_client=awaiting,
+            )
         as_text = Instruction(llm=client, instructions="Shorten.")
         as_dict = Instruction(llm=client, instructions="Who?", output=NAMES)
         assert [item.output for item in as_text.run(["a", "b"])] == ["short: a", "short: b"]
@@ -243,6 +251,8 @@ def test_over_other_peoples_clients(form: str) -> None:
             {"name": "bb", "age": 2, "mood": "glad"},
         ]
         assert server.counters.requests == 4
+        blocking.close()
+        portal().call(awaiting.aclose())
 
 
 @pytest.mark.parametrize("output", [str, NAMES, Person])

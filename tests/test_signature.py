@@ -399,7 +399,7 @@ def test_an_input_is_given_in_several_ways(signature, given, values):
         (Triage, None, "got one NoneType"),
         (One, None, "text: Input should be a valid string (got None)"),
         (One, math.nan, "(got nan)"),
-        (One, {"txt": "a"}, "text: Input should be a valid string"),
+        (One, {"txt": "a"}, "has no 'text'; it has txt"),
         (One, Plain(), "(got a Plain)"),
         (One, One.model_construct(label="a"), "text: Field required"),
         (Record, {"a": "b"}, "row.a: Input should be a valid integer"),

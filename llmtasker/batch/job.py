@@ -170,7 +170,7 @@ class BatchJob(Generic[T]):
         dispatch = self._dispatch
         homes = {id(part): record for record in self._records for part in record.parts}
         harvest = Harvest(
-            [part for record in self._records for part in record.parts],
+            [part for record in reversed(self._records) for part in record.parts],  # the job's own are the latest
             provider=lambda: dispatch.provider,
             look=lambda part: dispatch.look(homes[id(part)], part),
             patiently=dispatch.patiently,

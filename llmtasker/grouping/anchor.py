@@ -28,7 +28,7 @@ def ids_of(shown: Sequence[str]) -> list[str]:
     the same group has the same ids in every run.
 
     >>> ids_of(["Bonjour", "Bonsoir"])
-    ['ky5h', 'vzfv']
+    ['i6na', '2uxx']
     """
     texts = "\0".join(shown).encode("utf-8", "surrogatepass")
     letters = b32encode(hashlib.shake_128(texts).digest(5 * (len(shown) + 8))).decode().lower()
@@ -62,11 +62,6 @@ def folded(text: str) -> str:
     """Return the letters and digits of a text, without case: what an LLM that copies may not change."""
     text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     return _NOT_LETTERS.sub("", text)
-
-
-def names(said: str, anchor: str, opening: str) -> bool:
-    """Return whether `said` is the beginning of an input, at least a third as long as its anchor (both folded)."""
-    return opening.startswith(said) and 3 * len(said) >= len(anchor)
 
 
 def _without_tags(shown: str) -> str:

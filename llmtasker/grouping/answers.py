@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from llmtasker.compiler import raise_for_ending
 from llmtasker.completion import Completion
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
-from llmtasker.grouping.anchor import folded, names
+from llmtasker.grouping.anchor import folded
 from llmtasker.grouping.member import Group, Member
 from llmtasker.repair import read
 from llmtasker.repair.candidates import after_reasoning, is_array, is_object
@@ -86,10 +86,10 @@ def attribute(entries: Sequence[Answer], group: Group) -> dict[int, Answer]:
 
 
 def _named(anchor: str, members: Sequence[Member]) -> int | None:
-    """Return the number of the one member whose first words these are."""
+    """Return the number of the one member that begins so, with a third of its anchor at least."""
     said = folded(anchor[:_LONGEST_SAID])
-    found = [number for number, one in enumerate(members) if said and names(said, one.anchor, one.opening)]
-    return found[0] if len(found) == 1 else None
+    found = [number for number, one in enumerate(members) if one.opening.startswith(said)]
+    return found[0] if len(found) == 1 and said and 3 * len(said) >= len(members[found[0]].anchor) else None
 
 
 def _entries(text: str, *, whole: bool) -> list[Answer]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from llmtasker.compiler import Answer
-from llmtasker.completion import Completion, Mode, Request, Usage
+from llmtasker.completion import NO_USAGE, Completion, Mode, Request, Usage
 from llmtasker.errors import (
     BadRequestError,
     BadResponseError,
@@ -36,11 +36,12 @@ T = TypeVar("T")
 _LOG = logging.getLogger("llmtasker")
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class _Batch(Generic[T]):
     """The rows that one generator asks for, and what has come of them."""
 
     rows: Mapping[int, Row]
+    keys: Mapping[int, str]
     items: dict[int, Item[T]]
     waiting: dict[int, Member] = field(default_factory=dict[int, Member])
 
@@ -67,6 +68,7 @@ class Grouping(Generic[S, T]):
         for given in givens:
             row = self.alone.prepare(given)
             item = row if isinstance(row, Item) else (yield from self.alone.look(row))
+            self.tally.cached += item is not None
             found.append(row if item is None else item)
         return found
 
@@ -83,8 +85,10 @@ class Grouping(Generic[S, T]):
         flights = self.alone.llm.flights
         while rows:
             # Who leads must land before waiting for anybody, or two groups could wait for each other.
-            flying = {place: flights.board(row.request.key) for place, row in rows.items()}
-            yield from self._lead({place: row for place, row in rows.items() if flying[place] is None}, items)
+            keys = {place: row.request.key for place, row in rows.items()}
+            flying = {place: flights.board(key) for place, key in keys.items()}
+            led = {place: row for place, row in rows.items() if flying[place] is None}
+            yield from self._lead(_Batch(rows=led, keys=keys, items=items))
             for place, flight in flying.items():
                 if flight is not None:
                     outcome = yield Wait(flight)
@@ -93,13 +97,13 @@ class Grouping(Generic[S, T]):
             rows = {place: row for place, row in rows.items() if place not in items}
         return [items[place] for place in range(len(givens))]
 
-    def _lead(self, rows: Mapping[int, Row], items: dict[int, Item[T]]) -> Steps[None]:
-        """Put the item of each row into `items`, and land its key."""
-        alone, batch = self.alone, _Batch(rows, items)
+    def _lead(self, batch: _Batch[T]) -> Steps[None]:
+        """Put the item of each row into `batch.items`, and land its key."""
+        alone = self.alone
         try:
             missing: dict[int, Row] = {}
             elsewhere: dict[int, Row] = {}
-            for place, row in rows.items():
+            for place, row in batch.rows.items():
                 # Also where it was looked up before: meanwhile somebody may have asked, and landed.
                 if (item := (yield from alone.look(row))) is not None:
                     self._settle(batch, place, item)
@@ -107,22 +111,23 @@ class Grouping(Generic[S, T]):
                     (missing if (yield from alone.claim(row)) else elsewhere)[place] = row
             yield from self._groups(batch, missing)
             for place, row in missing.items():
-                if place not in items:
+                if place not in batch.items:
                     self._settle(batch, place, (yield from self._counted(row, alone.settle(row))))
             for place, row in elsewhere.items():
                 self._settle(batch, place, (yield from self._counted(row, alone.finish(row))))
         finally:
             # Also when this generator is closed in the middle: then one of those who wait takes over.
-            for place, row in rows.items():
-                if place not in items:
-                    alone.llm.flights.land(row.request.key, None)
+            for place in batch.rows:
+                if place not in batch.items:
+                    alone.llm.flights.land(batch.keys[place], None)
 
     def _settle(self, batch: _Batch[T], place: int, item: Item[T]) -> None:
         batch.items[place] = item
         row = batch.rows[place]
         self.tally.rows += not item.cached
+        self.tally.cached += item.cached
         outcome = Outcome(row.spent.completion, item.error if item.attempts else None)
-        self.alone.llm.flights.land(row.request.key, outcome)
+        self.alone.llm.flights.land(batch.keys[place], outcome)
 
     def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
         """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
@@ -237,10 +242,14 @@ class Grouping(Generic[S, T]):
 
 def share(spent: Spent, among: Sequence[Spent]) -> None:
     """Divide what a group's calls have cost among its members, to the last token."""
-    usage, count = spent.usage, len(among)
+    totals, count = spent.usage.to_dict(), len(among)
+    least = Usage(**{name: total // count for name, total in totals.items()})
+    uneven = max((total % count for total in totals.values()), default=0)
     for number, one in enumerate(among):
         one.calls += spent.calls
         one.counted = one.counted and spent.counted
         one.started = spent.started if one.started is None else one.started
-        part = {name: total // count + (number < total % count) for name, total in usage.to_dict().items()}
-        one.usage += Usage(**part)
+        part = least
+        if number < uneven:
+            part = Usage(**{name: total // count + (number < total % count) for name, total in totals.items()})
+        one.usage = part if one.usage is NO_USAGE else one.usage + part

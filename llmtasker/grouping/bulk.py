@@ -30,6 +30,7 @@ T = TypeVar("T")
 GroupSize = int | Literal["auto"] | AutoGroup
 
 _ROUNDS = 20  # in which a sample is looked for among rows that are cached, or alike
+_FRUITLESS = 100  # look-ups in a row that found nothing cached, after which rows are not looked up ahead
 _LOG = logging.getLogger("llmtasker")
 
 
@@ -63,23 +64,30 @@ class Groups(Generic[S]):
         """What grouping did in the run that was begun last, up to now; None: there was none."""
         return self._last.report if self._last else None
 
-    def begin(self, alone: Executor[S, T], drive: Drive) -> Bulk[S, T] | None:
-        """Return the work of one run; None where there is nothing to group."""
+    def begin(self, alone: Executor[S, T], drive: Drive, *, cached: bool) -> Bulk[S, T] | None:
+        """Return the work of one run, in which rows may be `cached`; None where there is nothing to group."""
         if self.program is None:
             return None
-        self._last = bulk = Bulk(self, self.program, alone, drive)
+        self._last = bulk = Bulk(self, self.program, alone, drive, cached=cached)
         return bulk
 
 
 class Bulk(Generic[S, T]):
-    """One run in groups: `steps` is its work, `batches` its items. `drive` does the steps of a generator."""
+    """One run in groups: `steps` is its work, `batches` its items.
 
-    def __init__(self, groups: Groups[S], program: GroupProgram[S], alone: Executor[S, T], drive: Drive) -> None:
+    `drive` does the steps of a generator; `cached` tells that rows may be cached, and groups are to be filled up.
+    """
+
+    def __init__(
+        self, groups: Groups[S], program: GroupProgram[S], alone: Executor[S, T], drive: Drive, *, cached: bool
+    ) -> None:
         self.groups = groups
         self.program = program
         self.alone = alone
         self._drive = drive
+        self._cached = cached and alone.fresh is not True
         self._tally = Tally()
+        self._found = self._fruitless = 0
         self._grouping: Grouping[S, T] | None = None
         self.choice: Choice | None = None
 
@@ -111,8 +119,8 @@ class Bulk(Generic[S, T]):
                     async for batch in first:
                         yield batch
             grouping = self._grouping = self._start()
-            look = None if grouping.room.size == 1 else self._look
-            run = replace(run, size=grouping.room.size, look=look)
+            size = grouping.room.size
+            run = replace(run, size=size, look=self._look if size > 1 and self._cached else None)
             async with aclosing(run.batches(feed)) as rest:
                 async for batch in rest:
                     yield batch
@@ -127,8 +135,10 @@ class Bulk(Generic[S, T]):
         return Grouping(program=self.program, alone=self.alone, room=room, tally=self._tally, watch=watch)
 
     async def _look(self, givens: list[Any]) -> list[Any]:
-        if self._grouping is None:
-            return givens
+        found_before, self._found = self._found, self._tally.cached
+        self._fruitless = self._fruitless + 1 if self._found == found_before else 0
+        if self._grouping is None or self._fruitless > _FRUITLESS:
+            return givens  # nothing is cached hereabouts: then groups are full anyway, and a look-up takes its time
         found: list[Any] = await self._drive(self._grouping.look(givens))
         return found
 

@@ -49,7 +49,7 @@ class Tally:
     """Counts for the report, one for a run."""
 
     def __init__(self) -> None:
-        self.rows = self.grouped = self.calls = 0
+        self.rows = self.cached = self.grouped = self.calls = 0
         self.usage = NO_USAGE
         self._extra = 0  # tokens that would not have been used without grouping
         self._counted = True

@@ -82,7 +82,7 @@ class Instruction(Task[Any]):
         if not self._as_dict:
             return {_FIELD: answer}
         if not isinstance(answer, Mapping):
-            raise ConfigurationError(f"example {number} needs a mapping as its answer, not {snippet(repr(answer), 60)}.")
+            raise ConfigurationError(f"example {number} needs a mapping as answer, not {snippet(repr(answer), 60)}.")
         return answer
 
     def _present(self, record: Any) -> Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -229,14 +230,17 @@ def _mapped(error: openai.OpenAIError) -> ItemError:
     return broken(error)
 
 
-def connect(base_url: str, api_key: str, headers: Mapping[str, str] | None) -> OpenAITransport:
-    """Return the transport to an endpoint that speaks the OpenAI protocol."""
-    client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=headers)
-    if not (client.base_url.host or "").endswith(".openai.com"):
+def connect(
+    base_url: str, api_key: str, headers: Mapping[str, str] | None, *, is_openai: bool = False
+) -> OpenAITransport:
+    """Return the transport to an endpoint that speaks the OpenAI protocol; `is_openai` if it was named as OpenAI."""
+    sent: dict[str, Any] = dict(headers or {})
+    if not is_openai:
         # The SDK takes these from OPENAI_* variables: they are meant for OpenAI, and told to nobody else.
-        client.organization = client.project = None
-        client._custom_headers = dict(headers or {})
-    return OpenAITransport(client)
+        lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+        names = {"OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in lines)}
+        sent = {**dict.fromkeys(names - {""}, openai.Omit()), **sent}
+    return OpenAITransport(openai.AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=sent))
 
 
 def connect_azure(
