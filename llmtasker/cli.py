@@ -55,9 +55,10 @@ def main() -> None:
     """Run the command line; mistakes are told in a line, without a traceback."""
     from llmtasker.errors import LLMTaskerError
 
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    out: Any = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
         # A text of the user may hold what the terminal can't show.
-        sys.stdout.reconfigure(errors="backslashreplace")
+        out.reconfigure(errors="backslashreplace")
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

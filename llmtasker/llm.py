@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import threading
+import weakref
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -94,6 +95,7 @@ class LLM:
         self._timeout = timeout
         self._cache = getattr(transport, "cacheable", True) if cache is None else cache
         self._prices = prices
+        _llms.add(self)
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self.pace = Pace(rate_limit, max_concurrency=max_concurrency)
@@ -199,6 +201,21 @@ class LLM:
     def __repr__(self) -> str:
         # Never the base URL as it was given: it may hold a password.
         return f"LLM({self._model!r})" if self._model else "LLM(client=…)"
+
+
+_llms: weakref.WeakSet[LLM] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Let a forked child begin anew: the calls under way, and the locks of those that make them, are its parent's."""
+    for llm in list(_llms):
+        llm.pace = Pace(llm.pace.limit, max_concurrency=llm.pace.max_concurrency)
+        llm.tokens = TokenMeter()
+        llm.flights = Flights()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:

@@ -81,8 +81,10 @@ class _Disk:
         if isinstance(step, Look):
             return _completion(self._guard.get(step.key))
         if isinstance(step, Lease):
+            self._held.add(step.key)
             (taken,) = self._guard.lease_many([step.key], seconds=LEASE)
-            self._held.update([step.key] if taken else ())
+            if not taken:
+                self._held.discard(step.key)
             return taken
         if isinstance(step, Keep):
             self._held.discard(step.key)
@@ -111,8 +113,11 @@ class _AwaitedDisk:
         if isinstance(step, Look):
             return _completion(await self._door.get(step.key))
         if isinstance(step, Lease):
+            # Held from here on: who is cancelled while it waits has perhaps got it, and must give it back.
+            self._held.add(step.key)
             taken = await self._door.lease(step.key, seconds=LEASE)
-            self._held.update([step.key] if taken else ())
+            if not taken:
+                self._held.discard(step.key)
             return taken
         if isinstance(step, Keep):
             self._held.discard(step.key)
@@ -147,7 +152,7 @@ def run_blocking(
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
                     advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):
-                came = step.hold.result() if isinstance(step.hold, Future) else sleep(step.hold)
+                came = _result(step.hold) if isinstance(step.hold, Future) else sleep(step.hold)
             else:
                 came = disk.do(step)
     except StopIteration as end:
@@ -158,11 +163,34 @@ def run_blocking(
         disk.leave()
 
 
+_at_work: dict[asyncio.AbstractEventLoop, int] = {}
+"""How many drivers are under way in each event loop."""
+
+
+def _result(future: Future[Any]) -> Any:
+    """Wait for what another call gives, unless that one may be standing still because of this wait."""
+    if not future.done() and _at_work and _running_loop() in _at_work:
+        raise RuntimeError(
+            "a blocking call has to wait for others that are under way in the event loop of this thread, and would "
+            "stop them for ever: await the async form (acall, arun, astream)"
+        )
+    return future.result()
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Door | None) -> R:
     """Drive a generator of steps in the running event loop and return its result."""
     disk = _AwaitedDisk(store)
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
+    loop = asyncio.get_running_loop()
+    _at_work[loop] = _at_work.get(loop, 0) + 1
     try:
         while True:
             step = advance(came)
@@ -191,6 +219,9 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Doo
     finally:
         steps.close()
         disk.leave()
+        _at_work[loop] -= 1
+        if not _at_work[loop]:
+            del _at_work[loop]
 
 
 @lru_cache(maxsize=1024)  # equal rows have equal answers

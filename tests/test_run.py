@@ -518,36 +518,6 @@ def test_a_stream_may_be_forgotten_in_the_loop_itself() -> None:
     assert echoes(task.run(["again"])) == ["again"]
 
 
-FORKED = """
-import os, sys
-from llmtasker import LLM, InputField, OutputField, Signature, Task
-from llmtasker.testing import FakeTransport
-
-class Echo(Signature):
-    "Repeat the text."
-    text: str = InputField()
-    echo: str = OutputField()
-
-task = Task(Echo, llm=LLM(transport=FakeTransport({"echo": "x"}), cache=True))
-stream = task.stream(f"row {number}" for number in range(10_000))
-next(stream)
-child = os.fork()
-if child == 0:
-    del stream
-    ok = [item.ok for item in task.run(["in the child", "row 1"])] + [task("blocking").ok]
-    ok += [item.ok for item in task.stream(iter(["in a stream"]))]
-    os._exit(0 if ok == [True] * 4 else 1)
-print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), len(list(stream)))
-"""
-
-
-def test_a_forked_child_runs_for_itself() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKED], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert (done.stdout, done.stderr) == ("0 9999\n", "")
-
-
 def test_a_cancelled_run_leaves_nothing_behind() -> None:
     transport = FakeTransport(echo, latency=30)
     task = task_of(transport)
@@ -617,7 +587,7 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("form", ["run", "stream", "slow"])
+@pytest.mark.parametrize("form", ["run", "slow"])
 def test_control_c_ends_a_run_in_order(form: str) -> None:
     began = time.monotonic()
     done = subprocess.run(

@@ -83,7 +83,8 @@ class Instruction(Task[Any]):
             return {_FIELD: answer}
         if not isinstance(answer, Mapping):
             raise ConfigurationError(f"example {number} needs a mapping as answer, not {snippet(repr(answer), 60)}.")
-        return answer
+        fields: Mapping[str, Any] = answer
+        return fields
 
     def _present(self, record: Any) -> Any:
         return record.outputs() if self._as_dict else getattr(record, _FIELD)
