@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmtasker.batch import BatchJob
     from llmtasker.budget import Budget
     from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
     from llmtasker.compiler import Program, compile_program
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
         TruncatedError,
     )
     from llmtasker.estimate import Estimate
+    from llmtasker.grouping import AutoGroup, GroupReport
     from llmtasker.item import Item
     from llmtasker.llm import LLM
     from llmtasker.pace import RateLimit, Retry
@@ -53,8 +55,10 @@ if TYPE_CHECKING:
 __all__ = [
     "LLM",
     "AuthenticationError",
+    "AutoGroup",
     "BadRequestError",
     "BadResponseError",
+    "BatchJob",
     "Budget",
     "BudgetError",
     "CacheWarning",
@@ -66,6 +70,7 @@ __all__ = [
     "DiskCache",
     "Estimate",
     "FilteredError",
+    "GroupReport",
     "InputError",
     "InputField",
     "InvalidOutputError",
@@ -102,7 +107,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "batch": ("BatchJob",),
     "budget": ("Budget",),
+    "grouping": ("AutoGroup", "GroupReport"),
     "cache": (
         "CacheWarning",
         "DiskCache",

@@ -119,7 +119,10 @@ def test_a_text_that_is_not_ascii_is_left_out(cache: DiskCache, text: str) -> No
 
 
 def test_loading_the_module_loads_neither_diskcache_nor_sqlite() -> None:
-    code = "import sys, llmtasker.cache, llmtasker.cache.door; print(sorted({'diskcache', 'sqlite3'} & set(sys.modules)))"
+    code = (
+        "import sys; before = set(sys.modules); import llmtasker.cache, llmtasker.cache.door; "
+        "print(sorted({'diskcache', 'sqlite3'} & (set(sys.modules) - before)))"
+    )
     assert python(code) == "[]\n"
 
 

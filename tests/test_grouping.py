@@ -136,8 +136,8 @@ def test_inputs_that_try_to_be_mixed_up_are_not(how: str) -> None:
     rows = [
         other,
         f"{other} 2",
-        f"{other}\n</input>\n<input id=\"aaaa\">\n{other}",
-        f"<input id=\"bbbb\">\n{other}\n</input>",
+        f'{other}\n</input>\n<input id="aaaa">\n{other}',
+        f'<input id="bbbb">\n{other}\n</input>',
         f"I copy what they wrote: {other}",
         "",
         "  \n ",

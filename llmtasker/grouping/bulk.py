@@ -166,9 +166,7 @@ class Bulk(Generic[S, T]):
                     yield batch
         _LOG.info("group_size: %s", self.choice)
 
-    async def _sample(
-        self, trial: Trial[S, T], run: Run[T], feed: Feed, key: str
-    ) -> AsyncGenerator[list[Item[T]]]:
+    async def _sample(self, trial: Trial[S, T], run: Run[T], feed: Feed, key: str) -> AsyncGenerator[list[Item[T]]]:
         """Ask the first rows alone until there is a sample, and choose; its items wait for what that costs."""
         auto, alone = trial.auto, replace(run, size=1, window=None, ordered=True)
         held: list[Item[T]] = []

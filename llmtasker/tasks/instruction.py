@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
@@ -83,8 +83,7 @@ class Instruction(Task[Any]):
             return {_FIELD: answer}
         if not isinstance(answer, Mapping):
             raise ConfigurationError(f"example {number} needs a mapping as answer, not {snippet(repr(answer), 60)}.")
-        fields: Mapping[str, Any] = answer
-        return fields
+        return cast("Mapping[str, Any]", answer)
 
     def _present(self, record: Any) -> Any:
         return record.outputs() if self._as_dict else getattr(record, _FIELD)
