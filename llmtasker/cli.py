@@ -228,7 +228,6 @@ def _amount(text: str, units: dict[str, float]) -> float:
 def _load(name: str, llm: str | None) -> Task[Any]:
     """Return the task that FILE.py:TASK names."""
     from llmtasker.errors import ConfigurationError
-    from llmtasker.llm import LLM
     from llmtasker.task import Task
 
     if llm is not None:
@@ -245,7 +244,7 @@ def _load(name: str, llm: str | None) -> Task[Any]:
         raise ConfigurationError(f"{file} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
     task = tasks[attribute]
     if llm is not None:
-        task.llm = LLM(llm)  # also where the file names another one
+        task.llm = task.llm.at(llm)  # also where the file names another one; its settings hold
     return task
 
 

@@ -23,6 +23,7 @@ from llmtasker.errors import (
 from llmtasker.misfit import describe
 from llmtasker.prompt import Example, Prompt, Script
 from llmtasker.repair import Reading, read
+from llmtasker.repair.candidates import after_reasoning
 from llmtasker.repair.shape import Shape
 from llmtasker.schema import (
     REASONING,
@@ -37,6 +38,9 @@ from llmtasker.signature import Inputs, S, Signature, as_text, label_description
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 """How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
+
+
+_WHOLE = (None, "stop", "tool_calls")  # endings of a text of which nothing else says that it is whole
 
 
 def first_mode(asked: AskMode) -> Mode:
@@ -150,7 +154,14 @@ class Program(Generic[S]):
 
     def _parse_plain(self, completion: Completion, inputs: Inputs) -> Answer[S]:
         (name,) = self.signature.output_fields
-        text = (completion.text or "").strip()
+        whole = (completion.text or "").strip()
+        text = after_reasoning(whole)
+        if text is None:
+            raise TruncatedError("the answer stops inside its reasoning")
+        if completion.finish_reason not in _WHOLE:
+            raise TruncatedError(f"the answer may not be whole: it ended with {completion.finish_reason!r}")
+        thought = whole[: len(whole) - len(text)].strip()
+        text = text.strip()
         if not text:
             raise InvalidOutputError("the answer is empty")
         try:
@@ -159,7 +170,8 @@ class Program(Generic[S]):
             raise InvalidOutputError(f"the answer does not fit {self.signature.__name__}: {describe(error)}") from None
         except Exception as error:  # noqa: BLE001 - a validator may raise anything
             raise InvalidOutputError(f"the answer does not fit: {type(error).__name__}: {snippet(error)}") from None
-        return Answer(record=record, reasoning=None, repairs=())
+        repairs = ("taken from behind the reasoning",) if thought else ()
+        return Answer(record=record, reasoning=thought or None, repairs=repairs)
 
     def reask(self, request: Request, completion: Completion, error: OutputError, mode: Mode) -> Request:
         """Return the request that shows the LLM its last answer and why it does not fit.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llmtasker.completion import Head, Message, Mode, Request, Settings
+from llmtasker.completion import Completion, Head, Message, Mode, Request, Settings
 from llmtasker.errors import ItemError, snippet
 from llmtasker.lessons import MODES, SYSTEM_ROLES, TOKEN_LIMITS, Lesson, bounded, has_system, lesson_of
 
@@ -44,6 +44,7 @@ class Dialect:
     def __init__(self) -> None:
         self._known = _Known({})
         self._lock = threading.Lock()
+        self._calls = False
 
     @property
     def facts(self) -> tuple[str, ...]:
@@ -52,12 +53,18 @@ class Dialect:
 
     @property
     def notes(self) -> list[str]:
-        """What was left out of the requests that can change an answer, with the words of the endpoint."""
+        """What was left out of the requests, or is asked in another mode, and can change an answer; with the reason."""
         return [
-            f"{lesson.name} is not sent, for the endpoint does not accept it: {words}"
+            f"{lesson}: {words}"
+            if lesson.kind == "mode"
+            else f"{lesson.name} is not sent, for the endpoint does not accept it: {words}"
             for lesson, words in self._known.lessons.items()
-            if lesson.kind == "drop" and lesson.name not in _HARMLESS
+            if lesson.kind == "mode" or (lesson.kind == "drop" and lesson.name not in _HARMLESS)
         ]
+
+    def after_fork(self) -> None:
+        """Take a new lock: in a forked child, a thread that is not there may hold the old one."""
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Dialect({', '.join(map(repr, self.facts))})"
@@ -106,12 +113,20 @@ class Dialect:
             # Adapted since the mode was refused, and in that mode all the same.
             return lesson.kind != "mode" or all(request.head is not head for _, head, _ in known.heads.values())
 
-    def heard_text(self) -> None:
-        """Take note that a whole answer came as plain text, which did not fit, although a call was required.
+    def heard_call(self, completion: Completion) -> None:
+        """Take note that function calls are made here: then an answer in text is a slip of the LLM, no more."""
+        if completion.tool_calls:
+            self._calls = True
 
-        An endpoint that does so may leave the tools out of the prompt: then the LLM can't know what is asked for.
+    def heard_text(self, completion: Completion) -> None:
+        """Take note of an answer that did not fit, and came as whole text although a call was required.
+
+        An endpoint that does so, and has never made a call, may leave the tools out of the prompt: then the LLM
+        can't know what is asked for.
         """
         tools = Lesson("mode", "tools")
+        if self._calls or completion.tool_calls or completion.finish_reason != "stop":
+            return
         with self._lock:
             if tools not in self._known.lessons:
                 self._known = _Known({**self._known.lessons, tools: "answered in text where a call was required"})

@@ -6,6 +6,7 @@ becomes `item.error`; `item.raise_for_error()` raises it.
     LLMTaskerError
     ├── SignatureError              a task is declared wrongly                   raised
     ├── ConfigurationError          the set-up is wrong or incomplete            raised
+    ├── UnexpectedCallError         a test double has no answer to a call        raised
     └── ItemError                   what came of one input                       item.error
         ├── InputError              the input does not fit the signature         mend the row
         ├── BudgetError             the budget is used up                        raise it, run again
@@ -58,6 +59,10 @@ class SignatureError(LLMTaskerError, TypeError):
 
 class ConfigurationError(LLMTaskerError, ValueError):
     """The set-up is wrong or incomplete: an LLM, a setting, a template, a missing extra."""
+
+
+class UnexpectedCallError(LLMTaskerError, AssertionError):
+    """A test double was asked for what it has no answer for: the test is wrong, not the row."""
 
 
 class ItemError(LLMTaskerError):

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, Literal, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from llmtasker.budget import Budget, Reservation
 from llmtasker.compiler import Answer, AskMode, Program, first_mode
@@ -37,13 +37,6 @@ Fresh = bool | Literal["invalid"]
 """Whether to ask again what is cached: everything (True), or only answers that no longer fit ("invalid")."""
 
 
-class Outcome(NamedTuple):
-    """What came of a key: an answer that was accepted, or an error and perhaps the answer that caused it."""
-
-    completion: Completion | None
-    error: ItemError | None = None
-
-
 @dataclass(slots=True, kw_only=True)
 class Spent:
     """What one item has cost so far, and the last answer to it."""
@@ -62,6 +55,13 @@ class Spent:
         self.usage += completion.usage or NO_USAGE
         self.counted = self.counted and completion.usage is not None
 
+    def failed(self, error: ItemError) -> None:
+        """Count what a failed call has cost, as far as it is known."""
+        if isinstance(usage := error.details.get("usage"), dict):
+            self.usage += Usage(**usage)
+        elif isinstance(error, TransientError) and not isinstance(error, RateLimitError):
+            self.counted = False  # it may have been answered, and paid for, all the same
+
 
 class Row(NamedTuple):
     """One input on its way: what was given, what is asked first, and what that has cost so far."""
@@ -72,7 +72,19 @@ class Row(NamedTuple):
     spent: Spent
 
 
-@dataclass(frozen=True, slots=True)
+class Outcome(NamedTuple):
+    """What came of a key: an answer that was accepted, or an error and perhaps the answer that caused it."""
+
+    completion: Completion | None
+    error: ItemError | None = None
+
+    @classmethod
+    def of(cls, row: Row, item: Item[Any]) -> Outcome:
+        """Return what those learn who wait for a row; a cached answer each of them judges for itself."""
+        return cls(row.spent.completion, None if item.cached else item.error)
+
+
+@dataclass(slots=True)
 class _Permit:
     """What a call has that may leave: a ticket of the pace and, with a budget, a share of that."""
 
@@ -80,6 +92,7 @@ class _Permit:
     length: int
     ticket: Ticket
     share: Reservation | None
+    sent: bool = False
 
     def done(self, completion: Completion) -> None:
         usage = completion.usage
@@ -97,12 +110,17 @@ class _Permit:
         if self.share is not None:
             # What broke off in the middle may be paid for all the same; what was refused is not.
             broke_off = isinstance(error, TransientError) and not isinstance(error, RateLimitError)
-            self.share.settle(None if broke_off else NO_USAGE)
+            usage = error.details.get("usage")
+            self.share.settle(None if broke_off else Usage(**usage) if isinstance(usage, dict) else NO_USAGE)
 
     def cancel(self) -> None:
         self.ticket.cancel()
         if self.share is not None:
-            self.share.cancel()
+            # A call that was cancelled on its way may be paid for all the same.
+            if self.sent:
+                self.share.settle(None)
+            else:
+                self.share.cancel()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +146,7 @@ class Executor(Generic[S, T]):
         row = self.prepare(given)
         if isinstance(row, Item):
             return row
-        key, flights = row.request.key, self.llm.flights
+        key, flights = self.flight_key(row), self.llm.flights
         while (flight := flights.board(key)) is not None:
             outcome = yield Wait(flight)
             if outcome is not None:
@@ -138,11 +156,15 @@ class Executor(Generic[S, T]):
             item = yield from self.look(row)
             if item is None:
                 item = yield from self.finish(row)
-            outcome = Outcome(row.spent.completion, item.error if item.attempts else None)
+            outcome = Outcome.of(row, item)
             return item
         finally:
             # Also when this generator is closed in the middle: then one of those who wait takes over.
             flights.land(key, outcome)
+
+    def flight_key(self, row: Row) -> str:
+        """Return what makes a row equal to another one that is under way: asked anew is not the same as asked."""
+        return f"{row.request.key} anew" if self.fresh is True else row.request.key
 
     def prepare(self, given: object) -> Row | Item[T]:
         """Return the row of an input, or its item if it does not fit the signature."""
@@ -171,7 +193,9 @@ class Executor(Generic[S, T]):
         """Return the item of what is paid for already; an answer is judged by the signature as it is now."""
         completion, error = outcome.completion, outcome.error
         row.spent.completion = completion
-        if error is None and completion is not None:
+        if error is None:
+            if completion is None:
+                raise AssertionError("an outcome is an answer or an error")
             try:
                 return self.item(row, answer=self.program.parse(completion, row.inputs), cached=True)
             except OutputError as misfit:
@@ -213,8 +237,8 @@ class Executor(Generic[S, T]):
                     break
                 except OutputError as error:
                     failed = completion, error
-                    if program.asked == "auto" and not completion.tool_calls and completion.finish_reason == "stop":
-                        self.llm.dialect.heard_text()
+                    if program.asked == "auto" and isinstance(error, InvalidOutputError):
+                        self.llm.dialect.heard_text(completion)
                     if row.spent.answers >= self.attempts or not worth_another(error):
                         raise
             yield Keep(row.request.key, completion)
@@ -227,7 +251,7 @@ class Executor(Generic[S, T]):
     def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode) -> Steps[Completion]:
         """Make one call in a mode and form that the endpoint takes, again as often as it fails for now."""
         llm = self.llm
-        failures = 0
+        refusals = failures = 0
         while True:
             mode = llm.dialect.mode() if asked == "auto" else first_mode(asked)
             request = llm.dialect.adapt(render(mode))
@@ -235,13 +259,18 @@ class Executor(Generic[S, T]):
             try:
                 spent.started = self.clock() if spent.started is None else spent.started
                 spent.calls += 1
+                permit.sent = True
                 completion: Completion = yield Send(request)
             except ItemError as error:
                 permit.failed(error)
+                spent.failed(error)
                 delay: float | None = 0.0
-                if isinstance(error, TransientError):
+                if isinstance(error, RateLimitError):
+                    refusals += 1
+                    delay = llm.retry.delay(error, refusals, self.random, stalled=llm.pace.stalled)
+                elif isinstance(error, TransientError):
                     failures += 1
-                    delay = llm.retry.delay(error, failures, self.random, stalled=llm.pace.stalled)
+                    delay = llm.retry.delay(error, failures, self.random)
                 elif not llm.dialect.learn(request, error):
                     delay = None
                 if delay is None:
@@ -249,6 +278,7 @@ class Executor(Generic[S, T]):
             else:
                 permit.done(completion)
                 spent.answered(completion)
+                llm.dialect.heard_call(completion)
                 return completion
             finally:
                 permit.cancel()

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
+import re
 import threading
 import weakref
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from hashlib import sha256
+from numbers import Real
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -47,7 +51,9 @@ class LLM:
         temperature, top_p, seed, stop: sent as they are; None: not sent.
         max_tokens: the most tokens of an answer; None: the endpoint's own limit.
         timeout: seconds for a whole call, from the first byte out to the last byte in.
-        headers: HTTP headers of every call. extra_body: more fields of the request body.
+        headers: HTTP headers of every call. At a gateway they may choose the model: those whose names don't sound like
+            credentials (authorization, cookie, …key, …token, …secret) are part of the cache key, as a hash.
+        extra_body: more fields of the request body.
         cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`; None: True, but for
             a transport that says `cacheable = False`, as the test doubles do.
         rate_limit: what the endpoint allows per minute; None: learned from its answers.
@@ -85,17 +91,17 @@ class LLM:
         retry: Retry | None = None,
         prices: Prices | None = None,
     ) -> None:
-        if not timeout > 0:
-            raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+        _check_timeout(timeout)
         sent = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop}
         self._fields = {name: value for name, value in sent.items() if value is not None}
         self._fields |= dict(sorted((extra_body or {}).items()))
         _check_fields(self._fields)
         self.max_tokens = max_tokens
         self._timeout = timeout
+        self._headers = {name: value for name, value in (headers or {}).items() if not _CREDENTIAL.search(name)}
+        self._cache_given = cache
         self._cache = getattr(transport, "cacheable", True) if cache is None else cache
         self._prices = prices
-        _llms.add(self)
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self.pace = Pace(rate_limit, max_concurrency=max_concurrency)
@@ -112,6 +118,7 @@ class LLM:
             self._model, self._connect = _of_name(
                 model or os.environ.get("LLMTASKER_LLM", ""), base_url, api_key, api_version, headers
             )
+        _llms.add(self)  # last: a fork meets no half-made one
 
     @classmethod
     def of(cls, llm: Any = None, **settings: Any) -> LLM:
@@ -137,6 +144,28 @@ class LLM:
             return cls(transport=llm, **settings)
         return cls(client=llm, **settings)
 
+    def at(self, name: str) -> LLM:
+        """Return an LLM with another model and place, named as in `LLM(name)`, and the settings of this one.
+
+        Credentials stay behind: the key, and headers whose names sound like one.
+
+        >>> LLM("ollama/qwen3", temperature=0.2, cache=False).at("vllm/org/model").settings.body
+        {'model': 'org/model', 'temperature': 0.2}
+        """
+        moved = LLM(
+            name,
+            max_tokens=self.max_tokens,
+            timeout=self._timeout,
+            headers=self._headers,
+            cache=self._cache_given,
+            rate_limit=self.pace.limit,
+            max_concurrency=self.pace.max_concurrency,
+            retry=self.retry,
+            prices=self._prices,
+        )
+        moved._fields = self._fields
+        return moved
+
     @property
     def transport(self) -> Transport:
         """The way to the endpoint; connected at first use."""
@@ -159,7 +188,7 @@ class LLM:
     def settings(self) -> Settings:
         """What every request of this LLM has."""
         return Settings(
-            endpoint=self.transport.endpoint,
+            endpoint=self.transport.endpoint + _mark(self._headers),
             body={"model": self.model, **self._fields},
             limits={} if self.max_tokens is None else {"max_tokens": self.max_tokens},
             timeout=self._timeout,
@@ -172,7 +201,7 @@ class LLM:
 
     @cached_property
     def _price(self) -> Callable[[Usage], float | None]:
-        return self._prices.cost if self._prices else listed_cost(self.settings.endpoint, self.model)
+        return self._prices.cost if self._prices else listed_cost(self.transport.endpoint, self.model)
 
     def cost(self, usage: Usage) -> float | None:
         """Return what some tokens cost in US dollars (or in the currency of own prices); None: unknown."""
@@ -212,14 +241,31 @@ def _after_fork() -> None:
         llm.pace = Pace(llm.pace.limit, max_concurrency=llm.pace.max_concurrency)
         llm.tokens = TokenMeter()
         llm.flights = Flights()
+        llm.dialect.after_fork()
+        llm._lock = threading.Lock()  # pyright: ignore[reportPrivateUsage]
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+# What names of headers have in them where the value is a credential.
+_CREDENTIAL = re.compile("auth|cookie|credential|key|password|secret|token", re.IGNORECASE)
+
+
+def _mark(headers: Mapping[str, str]) -> str:
+    """Return what headers add to the endpoint in the cache key; nothing if there are none, so that no key changes."""
+    told = sorted([name.lower(), str(value)] for name, value in headers.items())
+    return f" headers:{sha256(canonical_json(told).encode()).hexdigest()[:16]}" if told else ""
+
+
+def _check_timeout(timeout: object) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 < timeout < math.inf:
+        raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+
+
 def _check_fields(fields: Mapping[str, Any]) -> None:
-    if own := fields.keys() & {"messages", "model", "stream"}:
+    if own := fields.keys() & {"messages", "model", "stream", "tools", "tool_choice", "response_format"}:
         raise ConfigurationError(f"extra_body: {min(own)!r} is not yours to set; it comes from the task or the LLM.")
     for name, value in fields.items():
         try:

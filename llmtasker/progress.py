@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from llmtasker.completion import NO_USAGE, Usage
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
 from llmtasker.pace import Pace
 
@@ -96,7 +97,17 @@ class Reporter:
             cost=self._cost,
             seconds=self._told - self._started,
         )
-        self._tell(self._now)
+        try:
+            self._tell(self._now)
+        except Exception as error:  # noqa: BLE001 - the callback is the caller's, and must not cost the rows
+            self._tell = _say_nothing
+            warnings.warn(
+                f"on_progress failed, and is not told any more: {type(error).__name__}: {snippet(error)}", stacklevel=2
+            )
+
+
+def _say_nothing(_: Progress) -> None:
+    """Take the place of a callback that failed."""
 
 
 class Bar:

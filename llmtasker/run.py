@@ -21,7 +21,16 @@ from collections.abc import (
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from llmtasker.errors import AuthenticationError, InputError, NotFoundError, NotRunError, snippet
+from llmtasker.errors import (
+    AuthenticationError,
+    BadResponseError,
+    InputError,
+    NetworkError,
+    NotFoundError,
+    NotRunError,
+    OutputError,
+    snippet,
+)
 from llmtasker.inputs import Inputs
 from llmtasker.item import Item
 
@@ -147,11 +156,12 @@ async def _aside(action: Callable[[T], None], argument: T) -> None:
 
 
 class Fuse:
-    """Stops a run that can't succeed: the key is wrong, or the model does not exist."""
+    """Stops a run that can't succeed: the key is wrong, the model does not exist, or nothing answers at that place."""
 
     def __init__(self) -> None:
         self._last = ""
         self._count = 0
+        self._answered = False
 
     @property
     def blown(self) -> bool:
@@ -161,7 +171,10 @@ class Fuse:
     def saw(self, items: Sequence[Item[Any]]) -> None:
         """Take note of what came of rows that were asked together."""
         asked = [item.error for item in items if item.attempts]
-        rejections = [error for error in asked if isinstance(error, AuthenticationError | NotFoundError)]
+        self._answered = self._answered or None in asked or any(isinstance(error, OutputError) for error in asked)
+        # What is repeated already before it counts as failed says nothing of the set-up once anything was answered.
+        fatal = (AuthenticationError, NotFoundError, *(() if self._answered else (BadResponseError, NetworkError)))
+        rejections = [error for error in asked if isinstance(error, fatal)]
         if asked and len(rejections) == len(asked):
             alike = _gist(rejections[0].message) == _gist(self._last)
             self._count = self._count + 1 if alike else 1
@@ -174,7 +187,7 @@ class Fuse:
         """The error of what is not asked any more; None while the fuse has not blown."""
         if not self.blown:
             return None
-        return NotRunError(f"not asked: {self._count} calls in a row were rejected: {self._last}")
+        return NotRunError(f"not asked: {self._count} calls in a row failed alike: {self._last}")
 
 
 def _gist(message: str) -> str:

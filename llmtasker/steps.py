@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 from llmtasker.cache.door import Door, door
 from llmtasker.cache.store import Store
 from llmtasker.completion import Completion, Request, Transport
-from llmtasker.errors import CallError, CallTimeoutError, ItemError, snippet
+from llmtasker.errors import CallError, CallTimeoutError, ItemError, LLMTaskerError, snippet
 
 R = TypeVar("R")
 
@@ -147,8 +147,6 @@ def run_blocking(
             if isinstance(step, Send):
                 try:
                     came = transport.send(step.request)
-                except AssertionError:
-                    raise
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
                     advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):
@@ -204,8 +202,6 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Doo
                         raise
                     # Nobody cancelled this task: it is how the transport failed.
                     advance, came = steps.throw, _as_item_error(error, step.request)
-                except AssertionError:
-                    raise
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
                     advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):
@@ -235,6 +231,8 @@ def _completion(text: str | None) -> Completion | None:
 def _as_item_error(error: BaseException, request: Request) -> ItemError:
     if isinstance(error, ItemError):
         return error
+    if isinstance(error, LLMTaskerError):
+        raise error  # the set-up is wrong, or a test: that is no matter of this row
     if isinstance(error, TimeoutError):
         return CallTimeoutError(f"no whole answer came within {request.settings.timeout:g} s")
     return CallError(f"the transport failed: {type(error).__name__}: {snippet(error)}")

@@ -273,7 +273,7 @@ class Task(Generic[T]):
         async def work(givens: list[Any]) -> list[Item[T]]:
             try:
                 return await run_awaiting(steps(givens), transport, store)
-            except (LLMTaskerError, AssertionError):
+            except LLMTaskerError:
                 raise  # the set-up is wrong, or a test double says that a test is: that is for all rows
             except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
                 said = f"{type(error).__name__}: {snippet(error)}"

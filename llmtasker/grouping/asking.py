@@ -85,7 +85,7 @@ class Grouping(Generic[S, T]):
         flights = self.alone.llm.flights
         while rows:
             # Who leads must land before waiting for anybody, or two groups could wait for each other.
-            keys = {place: row.request.key for place, row in rows.items()}
+            keys = {place: self.alone.flight_key(row) for place, row in rows.items()}
             flying = {place: flights.board(key) for place, key in keys.items()}
             led = {place: row for place, row in rows.items() if flying[place] is None}
             yield from self._lead(_Batch(rows=led, keys=keys, items=items))
@@ -126,8 +126,7 @@ class Grouping(Generic[S, T]):
         row = batch.rows[place]
         self.tally.rows += not item.cached
         self.tally.cached += item.cached
-        outcome = Outcome(row.spent.completion, item.error if item.attempts else None)
-        self.alone.llm.flights.land(batch.keys[place], outcome)
+        self.alone.llm.flights.land(batch.keys[place], Outcome.of(row, item))
 
     def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
         """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
@@ -199,8 +198,8 @@ class Grouping(Generic[S, T]):
             self.room.cut(len(answers), len(group.members))
         elif answers:
             self.room.answered(reading.length, reading.entries)
-        elif self.program.asked == "auto" and not completion.tool_calls and completion.finish_reason == "stop":
-            self.alone.llm.dialect.heard_text()
+        elif self.program.asked == "auto":
+            self.alone.llm.dialect.heard_text(completion)
         if completion.usage is not None:
             self.tally.answered(completion.usage, length, reading.length)
         return answers

@@ -6,6 +6,7 @@ unwrapping  the wrappings that LLMs put around an answer
 mending     the only file that loads json-repair
 fitting     a JSON value, coerced towards its type
 labels      which label of a closed set a text means
+stance      whether a sentence affirms the label that it mentions
 shape       what is known of the type beforehand
 """
 

@@ -1,4 +1,4 @@
-"""Which label of a closed set a text means: by case, accents, punctuation, or one clear mention. Never by likeness."""
+"""Which label of a closed set a text means: by case, accents, punctuation, or one plain mention. Never by likeness."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
+
+from llmtasker.repair.stance import affirms, denies, objection
 
 MAX_PROSE = 1_000
 """Characters; in a longer text a mention says nothing."""
@@ -19,28 +21,6 @@ _EVERYDAY = re.compile(
     r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true|unknown"
     r"|yes|autres?|aucune?|faux|non|oui|rien|sans|tout|une|vrai|\w{1,2}|[\d.]+"
 )
-_NEGATION = re.compile(
-    r"\b(?:not(?! (?:only|just|merely)\b)|no(?! doubt\b)|nor|neither|never|none|without|cannot|rather than|instead of"
-    r"|other than|except|excluding|unlike|unable|impossible|unclear|unsure|uncertain|difficult|whether|hardly|barely"
-    r"|ne|pas|ni|aucune?|jamais|sans(?! (?:aucun )?doute\b)|sauf|hormis|plutot que|au lieu de|non(?! seulement\b)"
-    r"|difficile|incertaine?)\b|n't\b|\bn'"
-)
-_TURN = re.compile(
-    r"\b(?:but|however|mais|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc)\b"
-    r"|, (?:it|this|c'est|il s'agit|elle|cela)\b"
-)
-_DENIED_AFTER = re.compile(
-    r"[\"'`*»”)\s]*(?:\w+\s+){0,2}?(?:(?:is|are|was|does|do|did|would|can|could|should|seems?)\s*(?:n't|not\b)|cannot\b|n'|ne\b"
-    r"|(?:est|is|can be|peut etre) (?:excluded|ruled out|wrong|exclue?|faux|fausse))"
-)
-_NONE_FITS = re.compile(
-    r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
-    r"\b(?:any|aucune?|of the|des|specific)\b[^.!?\n]{0,40}\b(?:categor|label|class|topic|option|theme|etiquette)"
-)
-# 'travel/music' with one of them no label: not decided. In quotes a name is meant as one, and only one exists.
-_UNDECIDED = re.compile(r"[*]*/\w")
-_UNDECIDED_BEFORE = re.compile(r"\w/$")
-_QUOTED_BEFORE = re.compile(r"[\"'`«“](?:[\w ]+/)?\s*$")
 _SENTENCE = re.compile(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
 
 
@@ -149,22 +129,23 @@ class Labels:
 
     def _mentioned(self, text: str) -> Any:
         folded = "\n".join(_without_accents(line) for line in text.splitlines())
-        if _NONE_FITS.search(folded):
-            raise LabelError("it says that no label fits")
+        if reason := objection(folded):
+            raise LabelError(reason)
         named: dict[str, Any] = {}
         in_passing: set[str] = set()
-        denied = False
-        for sentence in _SENTENCE.split(folded):
+        affirmed = denied = False
+        for place, sentence in enumerate(_SENTENCE.split(folded)):
             for match in self._mention.finditer(sentence):
                 name = _words(match[0])
                 if _is_everyday(name) and not _stands_alone(match):
                     in_passing.add(name)
                     continue
                 named.setdefault(name, self._parts.get(name))
-                denied = denied or _is_denied(match)
-        return self._only(named, in_passing, denied=denied)
+                affirmed = affirmed or affirms(match, first=place == 0)
+                denied = denied or denies(match)
+        return self._only(named, in_passing, meant=affirmed and not denied)
 
-    def _only(self, named: dict[str, Any], in_passing: set[str], *, denied: bool) -> Any:
+    def _only(self, named: dict[str, Any], in_passing: set[str], *, meant: bool) -> Any:
         if not named:
             raise LabelError("it names no label")
         # Beside its whole label, or the other part of it, a part says nothing more.
@@ -175,7 +156,7 @@ class Labels:
             others += in_passing - {name}
         if others or len(values) > 1:
             raise LabelError(f"it names several labels: {', '.join([name, *others][:4])}")
-        if denied:
+        if not meant:
             raise LabelError(f"it names {name!r}, but not as the answer")
         return values[0]
 
@@ -195,14 +176,3 @@ def _stands_alone(match: re.Match[str]) -> bool:
     if match[0].isdigit() and after[:1] in (".", ":", ","):
         return False
     return (not before or before[-1] in ":=\"'`*([«“") and (not after or after[0] in ".,;:!\"'`*)]»”")
-
-
-def _is_denied(match: re.Match[str]) -> bool:
-    sentence = match.string
-    before, after = sentence[: match.start()], sentence[match.end() :]
-    if sentence.rstrip().endswith("?") or _DENIED_AFTER.match(after):
-        return True
-    if not _QUOTED_BEFORE.search(before) and (_UNDECIDED.match(after) or _UNDECIDED_BEFORE.search(before)):
-        return True
-    cues = list(_NEGATION.finditer(before))
-    return bool(cues) and not _TURN.search(before, cues[-1].end())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from llmtasker.completion import Completion, Request, Transport
-from llmtasker.errors import CallError, ConfigurationError, FilteredError, ItemError, snippet
+from llmtasker.errors import CallError, ConfigurationError, FilteredError, ItemError, UnexpectedCallError, snippet
 from llmtasker.testing.answers import last_user_text
 
 _SECRET_NAME = re.compile(r"api[-_]?key|authorization|password|secret|credential|access[-_]?token", re.IGNORECASE)
@@ -93,7 +93,7 @@ class Cassette:
 
     Raises:
         ConfigurationError: the file is missing, empty or no cassette.
-        AssertionError (from `send` and `asend`): the request was never recorded, or its answers are used up.
+        UnexpectedCallError (from `send` and `asend`): the request was never recorded, or its answers are used up.
     """
 
     cacheable = False
@@ -126,7 +126,7 @@ class Cassette:
         with self._lock:
             self.calls += 1
             if not self._answers.get(key):
-                raise AssertionError(self._why_not(request, key))
+                raise UnexpectedCallError(self._why_not(request, key))
             entry = self._answers[key].popleft()
         if "error" in entry:
             raise ItemError.from_dict(entry["error"])

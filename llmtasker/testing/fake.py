@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, cast
 import anyio
 
 from llmtasker.completion import Completion, Request, ToolCall, Usage
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, UnexpectedCallError, snippet
 from llmtasker.testing.answers import last_user_text, offered_tools
 from llmtasker.testing.generate import answer_for
 
@@ -38,7 +38,7 @@ class FakeTransport:
     cached unless the LLM is given a cache.
 
     Raises (from `send` and `asend`):
-        AssertionError: the list of answers is used up; the code under test made more calls than expected.
+        UnexpectedCallError: the list of answers is used up; the code under test made more calls than expected.
         ConfigurationError: a coroutine handler is used by the blocking `send`.
 
     >>> from llmtasker.completion import Head, Settings
@@ -136,7 +136,7 @@ class FakeTransport:
             if self._used < len(answers):
                 self._used += 1
                 return answers[self._used - 1]
-        raise AssertionError(
+        raise UnexpectedCallError(
             f"no answer left: FakeTransport was given {len(answers)} answer(s), and this is call {self.calls}, "
             f"for {snippet(last_user_text(request))!r}"
         )

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import cached_property
 from ssl import SSLContext
 from typing import Any, Generic, Protocol, TypeVar
@@ -33,7 +34,6 @@ AnyClient = openai.OpenAI | openai.AsyncOpenAI
 _DEFAULT_HTTP = frozenset({"SyncHttpxClientWrapper", "AsyncHttpxClientWrapper"})
 _PLAIN = (openai.OpenAI, openai.AsyncOpenAI, openai.AzureOpenAI, openai.AsyncAzureOpenAI)
 _LISTING = 5.0  # seconds to wait for an endpoint's list of models
-_THREADS = 256  # calls in flight through a blocking client with an http client of its own
 
 
 class OpenAITransport:
@@ -44,6 +44,10 @@ class OpenAITransport:
     `post`, over its own aiohttp client. A client that was given with an http client of its own (proxy,
     certificates) is used as it is. Connections are kept for each event loop; blocking calls go through the
     process's portal.
+
+    A blocking client with an http client of its own can't be broken off. Each of its calls has a thread, which is left
+    behind at the deadline: it and its connection are held until the server ends its answer or falls silent for the
+    length of the timeout. What comes then is thrown away, and the process may end before.
     """
 
     def __init__(self, client: AnyClient) -> None:
@@ -57,13 +61,16 @@ class OpenAITransport:
         # What is open outlives the transport for as long as it takes to close it in its own loop.
         for opened in (self._lines, self._clients):
             weakref.finalize(self, opened.drop).atexit = False
-        self._threads: ThreadPoolExecutor | None = None
-        self._lock = threading.Lock()
 
     def send(self, request: Request) -> Completion:
         """Send one request and wait for its answer."""
         if self._own_http and isinstance(self._client, openai.OpenAI):
-            return self._send_blocking(request)
+            timeout = request.settings.timeout
+            try:
+                sent = _in_own_thread(lambda: self._send_blocking(request))
+                return sent.result(min(timeout, threading.TIMEOUT_MAX))
+            except TimeoutError:
+                raise CallTimeoutError(f"no whole answer came within {timeout:g} s") from None
         return portal().call(self._asend_in_time(request))
 
     async def _asend_in_time(self, request: Request) -> Completion:
@@ -79,8 +86,7 @@ class OpenAITransport:
         if self._direct:
             return await self._send_directly(request)
         if self._own_http and isinstance(self._client, openai.OpenAI):
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool(), self._send_blocking, request)
+            return await asyncio.wrap_future(_in_own_thread(lambda: self._send_blocking(request)))
         client = await self._async_client()
         try:
             response = await client.post(
@@ -132,12 +138,6 @@ class OpenAITransport:
         loop = asyncio.get_running_loop()
         return self._clients.get(loop) or await self._clients.add(loop, _async_twin(client, _aiohttp_client()))
 
-    def _pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            if self._threads is None:
-                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="llmtasker-send")
-            return self._threads
-
     def models(self) -> list[str]:
         """Return the names of the models that the endpoint lists.
 
@@ -150,28 +150,51 @@ class OpenAITransport:
         client = self._client
         try:
             if self._own_http and isinstance(client, openai.OpenAI):
-                page = await asyncio.to_thread(client.with_options(timeout=_LISTING, max_retries=0).models.list)
+                listing = _in_own_thread(client.with_options(timeout=_LISTING, max_retries=0).models.list)
+                page = await asyncio.wait_for(asyncio.wrap_future(listing), _LISTING)
                 return [model.id for model in page.data]
             ours = (await self._async_client()).with_options(timeout=_LISTING, max_retries=0)
             return [model.id for model in (await ours.models.list()).data]
         except openai.OpenAIError as error:
             raise _mapped(error) from None
+        except TimeoutError:
+            raise CallTimeoutError(f"no list of models came within {_LISTING:g} s") from None
         except (TypeError, AttributeError) as error:
             raise NetworkError(f"the endpoint's list of models can't be read: {snippet(error)}") from None
 
     def close(self) -> None:
         """Close the connections that blocking calls opened."""
         portal().call(self.aclose())
-        with self._lock:
-            if self._threads is not None:
-                self._threads.shutdown(wait=False, cancel_futures=True)
-                self._threads = None
 
     async def aclose(self) -> None:
         """Close the connections that were opened in the running event loop."""
         loop = asyncio.get_running_loop()
         await self._lines.close(loop)
         await self._clients.close(loop)
+
+
+R = TypeVar("R")
+
+
+def _in_own_thread(call: Callable[[], R]) -> Future[R]:
+    """Begin a call that can't be broken off in a thread of its own.
+
+    In a pool, those that were given up would take the places of others, and the process would wait for them to end.
+    """
+    future: Future[R] = Future()
+    future.set_running_or_notify_cancel()  # from here on whoever waits may leave, and nothing else changes
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            result = context.run(call)
+        except BaseException as error:  # noqa: BLE001 - for whoever waits, as a pool does it
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=work, name="llmtasker-send", daemon=True).start()
+    return future
 
 
 class _Closable(Protocol):
