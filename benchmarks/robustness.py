@@ -7,8 +7,8 @@ DIR holds malformed_cases.jsonl, corrupted_outputs.jsonl and replay_sib200.jsonl
 - an expected value: right if the same value comes out, an error otherwise, or silently wrong;
 - an expected error, and cut texts ("partial"): right if an error comes out. A "partial" row whose text is not cut
   may also give its value;
-- "TRUNCATED (finish=length)" rows are read as the endpoint's finish_reason says, and once more without it: there the
-  value of the whole text is right as well (nothing but brackets was cut);
+- "TRUNCATED (finish=length)" rows are read without the endpoint's finish_reason, which settles it before anything is
+  read: an error is right, and so is the value of the whole text (nothing but brackets was cut);
 - "salvage" rows (a json_repair option that drops or guesses): an error is right, and so is the expected value;
 - rows marked as disputed are counted apart.
 """
@@ -37,7 +37,6 @@ from llmtasker.repair.shape import Shape
 Reader = Callable[[str, "Target"], Any]
 OURS = "llmtasker"
 CUT = "TRUNCATED (finish=length)"
-CUT_NOT_TOLD = "TRUNCATED, but not told"
 DISPUTED = "disputed"
 AFTER_NUMBER = "missing last brace after a number"
 """Refused on purpose: the number may have been cut as well."""
@@ -70,10 +69,6 @@ def _without_nulls(value: Any) -> Any:
 
 def _ours(text: str, target: Target) -> Any:
     return read(text, target.shape, target.validate).value
-
-
-def _ours_told(text: str, target: Target) -> Any:
-    return read(text, target.shape, target.validate, cut=True).value
 
 
 def _json(text: str, target: Target) -> Any:
@@ -149,11 +144,11 @@ def _judge(row: dict[str, Any], target: Target, reader: Reader) -> tuple[str, An
             warnings.simplefilter("ignore")
             value = target.plain(reader(row["raw_text"], target))
     except Exception as error:
-        if reader in (_ours, _ours_told) and not isinstance(error, OutputError):
+        if reader is _ours and not isinstance(error, OutputError):
             raise
         refusal = row.get("kind") in ("partial", "salvage") or "expect_error" in row
         return ("right" if refusal else "error"), error
-    if "true_value" in row and _same(value, _truth(row["true_value"], target)) and "not told" in row["mutation"]:
+    if "true_value" in row and _same(value, _truth(row["true_value"], target)) and row["mutation"] == CUT:
         return "right", value
     if "expect_error" in row or (row.get("kind") == "partial" and _is_cut(row["raw_text"])):
         return "silent", value
@@ -186,13 +181,6 @@ def _is_cut(text: str) -> bool:
     return False
 
 
-def _with_both_cuts(found: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    for row in found:
-        yield row
-        if row.get("mutation") == CUT:
-            yield {**row, "mutation": CUT_NOT_TOLD}
-
-
 def corruption(row: dict[str, Any]) -> str:
     """Return the name of the row that a corrupted text counts for."""
     ends_in_number = row["mutation"] == "missing last brace" and row["raw_text"].rstrip()[-1:].isdigit()
@@ -202,11 +190,10 @@ def corruption(row: dict[str, Any]) -> str:
 def measure_texts(path: Path, name_of: Callable[[dict[str, Any]], str], found: dict[str, Reader]) -> Table:
     """Read each text of a file with each reader."""
     table = Table()
-    for row in _with_both_cuts(rows(path)):
+    for row in rows(path):
         target = Target(row["target_schema"])
         for reader_name, reader in found.items():
-            told = reader is _ours and row.get("mutation") == CUT
-            mark, got = _judge(row, target, _ours_told if told else reader)
+            mark, got = _judge(row, target, reader)
             table.add(name_of(row), reader_name, mark)
             if reader is _ours and mark != "right":
                 table.wrong.append({"id": row["id"], "mark": mark, "text": row["raw_text"], "got": str(got)[:300],
@@ -282,7 +269,7 @@ def failures(malformed: Table, corrupted: Table, labels: Table) -> list[str]:
         best = max(corrupted.percent(name, other, "right") for other in others)
         if corrupted.percent(name, OURS, "right") < best and name != AFTER_NUMBER:
             missed.append(f"{name}: another parser is right more often")
-        if name in (CUT, CUT_NOT_TOLD) and corrupted.counts[name][OURS]["silent"]:
+        if name == CUT and corrupted.counts[name][OURS]["silent"]:
             missed.append(f"{name}: a cut text was read silently")
     if (silent := overall(malformed, corrupted)["silent"]) > 2:
         missed.append(f"silently wrong: {silent:.1f} % > 2 %")
@@ -298,7 +285,7 @@ def overall(*tables: Table) -> dict[str, float]:
     for table in tables:
         for name, by_reader in table.counts.items():
             for mark in MARKS[:3]:
-                counted[mark] += 0 if name in (DISPUTED, CUT_NOT_TOLD) else by_reader[OURS][mark]
+                counted[mark] += 0 if name == DISPUTED else by_reader[OURS][mark]
     total = max(1, sum(counted.values()))
     return {mark: 100 * count / total for mark, count in counted.items()}
 

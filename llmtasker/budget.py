@@ -28,8 +28,8 @@ class Budget:
         self.limits = {
             name: value for name, value in {"cost": cost, "tokens": tokens, "calls": calls}.items() if value is not None
         }
-        if not self.limits or any(value <= 0 for value in self.limits.values()):
-            raise ConfigurationError("a budget needs cost=…, tokens=… or calls=…, above 0.")
+        if not self.limits or not all(type(value) in (int, float) and value > 0 for value in self.limits.values()):
+            raise ConfigurationError("a budget needs cost=…, tokens=… or calls=…: numbers above 0.")
         self.spent: dict[str, float] = dict.fromkeys(_WORDS, 0)
         self._reserved: dict[str, float] = dict.fromkeys(_WORDS, 0)
         self._open = 0
@@ -61,9 +61,15 @@ class Budget:
                 self._waiting.append(waiting)
                 return waiting
             name = short[0]
+            limit, spent, may_take = self.limits[name], self.spent[name], need[name]
+            if may_take > limit:
+                raise BudgetError(
+                    f"the budget of {limit:,g} {_WORDS[name]} is too small for this call, which may take "
+                    f"{may_take:,g}. Raise it, or lower max_tokens."
+                )
             raise BudgetError(
-                f"the budget of {self.limits[name]:,g} {_WORDS[name]} is used up: {self.spent[name]:,g} are spent, and "
-                f"this call may take {need[name]:,g}. Run again with a new budget to go on."
+                f"the budget of {limit:,g} {_WORDS[name]} is used up: {spent:,g} are spent, and this call may take "
+                f"{may_take:,g}. Run again with a new budget to go on."
             )
 
     def _committed(self, name: str) -> float:

@@ -75,6 +75,15 @@ class ToolCall:
     id: str = ""
 
 
+_TEXT = frozenset({str})
+_COUNT = frozenset({int})
+
+
+def _expect(sound: bool, what: str) -> None:
+    if not sound:
+        raise TypeError(f"its {what} are of another type")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
     """The answer of an endpoint, whatever its dialect was.
@@ -119,15 +128,19 @@ class Completion:
         Raises:
             ValueError: the text is not such a completion.
         """
-        data = json.loads(text)
         try:
-            calls = data.get("tool_calls")
+            data = json.loads(text)
+            calls, usage = data.pop("tool_calls", None), data.pop("usage", None)
+            # By type, in C: this is done for each row that is found.
+            _expect("limits" not in data and _TEXT.issuperset(map(type, data.values())), "texts")
             if calls is not None:
+                _expect(all(type(call) is list and _TEXT.issuperset(map(type, call)) for call in calls), "tool_calls")
                 data["tool_calls"] = tuple([ToolCall(name=name, arguments=args, id=id_) for name, args, id_ in calls])
-            if "usage" in data:
-                data["usage"] = Usage(**data["usage"])
+            if usage is not None:
+                _expect(_COUNT.issuperset(map(type, usage.values())), "usage")
+                data["usage"] = Usage(**usage)
             return cls(**data)
-        except (TypeError, AttributeError, ValueError) as error:
+        except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a stored completion: {error}") from error
 
 

@@ -37,6 +37,12 @@ Fresh = bool | Literal["invalid"]
 """Whether to ask again what is cached: everything (True), or only answers that no longer fit ("invalid")."""
 
 
+def _usage_of(error: ItemError) -> Usage | None:
+    """Return the tokens of a call that failed, where the endpoint counted them."""
+    counts: dict[str, int] | None = error.details.get("usage")
+    return None if counts is None else Usage(**counts)
+
+
 @dataclass(slots=True, kw_only=True)
 class Spent:
     """What one item has cost so far, and the last answer to it."""
@@ -57,8 +63,8 @@ class Spent:
 
     def failed(self, error: ItemError) -> None:
         """Count what a failed call has cost, as far as it is known."""
-        if isinstance(usage := error.details.get("usage"), dict):
-            self.usage += Usage(**usage)
+        if (usage := _usage_of(error)) is not None:
+            self.usage += usage
         elif isinstance(error, TransientError) and not isinstance(error, RateLimitError):
             self.counted = False  # it may have been answered, and paid for, all the same
 
@@ -110,8 +116,7 @@ class _Permit:
         if self.share is not None:
             # What broke off in the middle may be paid for all the same; what was refused is not.
             broke_off = isinstance(error, TransientError) and not isinstance(error, RateLimitError)
-            usage = error.details.get("usage")
-            self.share.settle(None if broke_off else Usage(**usage) if isinstance(usage, dict) else NO_USAGE)
+            self.share.settle(None if broke_off else _usage_of(error) or NO_USAGE)
 
     def cancel(self) -> None:
         self.ticket.cancel()

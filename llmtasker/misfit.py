@@ -17,10 +17,10 @@ def describe(error: BaseException) -> str:
         return f"{type(error).__name__}: {snippet(error)}"
     parts: list[str] = []
     for found in error.errors(include_url=False, include_context=False)[:_MOST]:
-        where = ".".join(map(str, found["loc"])) or "the whole"
+        where = f"{'.'.join(map(str, found['loc']))}: " if found["loc"] else ""
         # The value of a failing model validator is the whole record: too long and too private to show.
         value = "" if isinstance(found["input"], Mapping | BaseModel) else f" (got {_shown(found['input'])})"
-        parts.append(f"{where}: {snippet(found['msg'].removeprefix('Value error, '))}{value}")
+        parts.append(f"{where}{snippet(found['msg'].removeprefix('Value error, '))}{value}")
     more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,3 +156,22 @@ def wants_bar(progress: bool | None) -> bool:
         # Without a console there is no stderr.
         return sys.stderr is not None and sys.stderr.isatty() and find_spec("tqdm") is not None
     return progress
+
+
+@contextmanager
+def telling(progress: bool | OnProgress | None, pace: Pace, total: int | None) -> Generator[Reporter | None]:
+    """Give the reporter for what a run was told of progress: a bar, a callback, or None for silence."""
+    if callable(progress):
+        bar, tell = None, progress
+    elif wants_bar(progress):
+        bar = tell = Bar(total)
+    else:
+        yield None
+        return
+    reporter = Reporter(tell, pace, total)
+    try:
+        yield reporter
+    finally:
+        reporter.tell()
+        if bar is not None:
+            bar.close()

@@ -86,9 +86,10 @@ class Results(Sequence[Item[T]], Generic[T]):
         """Return a flat row for each item: the columns of its input, those of its output, and "error" (None if fine).
 
         A bare input has the column "input", a bare output the column "output". A column of the output that the
-        input has too gets the prefix "llm_".
+        input has too gets the prefix "llm_". Rows without an output have its columns as well, with None.
         """
-        return [_flat(item) for item in self._items]
+        names = next((list(_columns(item.output)) for item in self._items if item.ok), [])
+        return [_flat(item, names) for item in self._items]
 
     def to_pandas(self) -> Any:
         """Return the rows of `to_dicts` as a pandas DataFrame.
@@ -148,14 +149,15 @@ class Results(Sequence[Item[T]], Generic[T]):
         return f"<p>{summary}</p><table><tr><th></th><th>input</th><th>output or error</th></tr>{rows}</table>"
 
 
-def _flat(item: Item[Any]) -> dict[str, Any]:
+def _flat(item: Item[Any], names: Sequence[str]) -> dict[str, Any]:
     given: Any = item.input
     row: dict[str, Any] = {"input": _bare(given)}
     if isinstance(given, Signature):
         row = given.inputs()
     elif isinstance(given, Mapping):
         row = dict(cast("Mapping[str, Any]", given))
-    for name, value in {**_columns(item.output), "error": None if item.error is None else str(item.error)}.items():
+    output = _columns(item.output) if item.ok else dict.fromkeys(names)
+    for name, value in {**output, "error": None if item.error is None else str(item.error)}.items():
         row[free_name(name, row)] = value
     return row
 

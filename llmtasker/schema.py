@@ -166,9 +166,9 @@ def answer_text(mode: Mode, name: str, completion: Completion) -> tuple[str, tup
         InvalidOutputError: another function was called, or calls differ, or there is no answer at all.
     """
     text = completion.text or ""
-    calls = completion.tool_calls
-    if len(calls) == 1 and calls[0].name == name and mode == "tools":
-        return calls[0].arguments or "{}", ()
+    if len(completion.tool_calls) == 1 and completion.tool_calls[0].name == name and mode == "tools":
+        return completion.tool_calls[0].arguments or "{}", ()
+    calls = list(completion.tool_calls)
     if not calls:
         if not text.strip():
             raise InvalidOutputError("the answer is empty")

@@ -220,12 +220,21 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Doo
             del _at_work[loop]
 
 
-@lru_cache(maxsize=1024)  # equal rows have equal answers
 def _completion(text: str | None) -> Completion | None:
+    if text is None:
+        return None
+    return _read_again(text) if len(text) <= _SHORT else _read(text)
+
+
+def _read(text: str) -> Completion | None:
     try:
-        return None if text is None else Completion.from_json(text)
+        return Completion.from_json(text)
     except ValueError:
         return None  # written by something else: a miss, and soon written anew
+
+
+_SHORT = 4_000  # characters of what is remembered: long answers would stay in memory for little
+_read_again = lru_cache(maxsize=512)(_read)  # equal rows have equal answers
 
 
 def _as_item_error(error: BaseException, request: Request) -> ItemError:

@@ -5,11 +5,20 @@ from __future__ import annotations
 import asyncio
 import difflib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping, Sized
-from contextlib import aclosing, contextmanager
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, get_args
 
 from llmtasker.batch.dispatch import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.batch.job import BatchJob
@@ -26,10 +35,9 @@ from llmtasker.grouping.report import GroupReport
 from llmtasker.inputs import Inputs, rows_of
 from llmtasker.item import Item
 from llmtasker.llm import LLM
-from llmtasker.pace import Pace
 from llmtasker.portal import portal
 from llmtasker.preview import Preview
-from llmtasker.progress import Bar, OnProgress, Reporter, wants_bar
+from llmtasker.progress import OnProgress, telling
 from llmtasker.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.results import Results
 from llmtasker.run import Fuse, Run
@@ -105,6 +113,9 @@ class Task(Generic[T]):
     ) -> None:
         if Signature not in getattr(signature, "__mro__", ()):
             raise ConfigurationError(f"a Task takes a Signature class first, not {snippet(repr(signature), 60)}.")
+        _check_choice("mode", mode, get_args(AskMode))
+        _check_choice("examples_role", examples_role, (*get_args(ExamplesRole), None))
+        _check_choice("input_role", input_role, get_args(InputRole))
         if attempts < 1:
             raise ConfigurationError(f"attempts counts the answers that are asked for, so at least 1, not {attempts}")
         prompt = Prompt(variables=dict(variables or {}), examples_role=examples_role, input_role=input_role)
@@ -257,6 +268,9 @@ class Task(Generic[T]):
                     yield item
 
     async def _batches(self, inputs: Inputs, how: _How) -> AsyncGenerator[list[Item[T]]]:
+        if not (how.budget is None or hasattr(how.budget, "reserve")):
+            raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {how.budget!r}.")
+        _check_choice("fresh", how.fresh, (False, True, "invalid"))
         if how.concurrency < 1:
             raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {how.concurrency}")
         await _prepare(self.llm)
@@ -287,7 +301,8 @@ class Task(Generic[T]):
             ordered=how.ordered,
             fuse=fuse,
         )
-        with _telling(how.progress, self.llm.pace, inputs) as reporter:
+        total = len(inputs) if isinstance(inputs, Sized) else None
+        with telling(how.progress, self.llm.pace, total) as reporter:
             rows = rows_of(inputs)
             async with aclosing(run.batches(rows) if bulk is None else bulk.batches(run, rows)) as batches:
                 async for batch in batches:
@@ -372,24 +387,10 @@ async def _prepare(llm: LLM) -> None:
         await asyncio.to_thread(getattr, llm, "settings")
 
 
+def _check_choice(name: str, given: object, choices: Sequence[object]) -> None:
+    if given not in choices:
+        raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {given!r}.")
+
+
 async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:
     return await anext(batches, None)
-
-
-@contextmanager
-def _telling(progress: bool | OnProgress | None, pace: Pace, inputs: Inputs) -> Generator[Reporter | None]:
-    total = len(inputs) if isinstance(inputs, Sized) else None
-    if callable(progress):
-        bar, tell = None, progress
-    elif wants_bar(progress):
-        bar = tell = Bar(total)
-    else:
-        yield None
-        return
-    reporter = Reporter(tell, pace, total)
-    try:
-        yield reporter
-    finally:
-        reporter.tell()
-        if bar is not None:
-            bar.close()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 import os
 import pickle
 import random
@@ -22,10 +24,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, default_directory, open_cache
 from llmtasker.cache.steward import Steward
 from llmtasker.cache.vault import place_of, set_aside
+from llmtasker.completion import Completion
 from llmtasker.errors import ConfigurationError
+from llmtasker.steps import _completion
+from llmtasker.testing import FakeTransport
 
 KEYS = [f"{number:064x}" for number in range(2000)]
 TEXT = '{"text":"Bonjour"}'
@@ -69,6 +75,11 @@ def sql(cache: DiskCache, statement: str, *arguments: object) -> list[tuple]:
         return connection.execute(statement, arguments).fetchall()
     finally:
         connection.close()
+
+
+def leases(cache: DiskCache) -> list[str]:
+    """Return the keys that are leased in the database, whoever holds them."""
+    return [key.removeprefix("lease:") for (key,) in sql(cache, "SELECT key FROM Cache WHERE key LIKE 'lease:%'")]
 
 
 # What is put comes back.
@@ -449,7 +460,6 @@ def without_disk(cache: DiskCache, match: str) -> None:
             assert cache.get_many(KEYS[:2]) == [None, None]
             cache.put_many([(KEYS[1], TEXT)])
             assert cache.lease(KEYS[0])
-            cache.renew(KEYS[0])
             cache.release(KEYS[0])
             cache.discard(KEYS[0])
             assert not cache.info().readable
@@ -787,6 +797,85 @@ def test_a_size_limit_stops_new_answers_and_removes_none(tmp_path: Path) -> None
     cache.close()
 
 
+def test_at_the_limit_a_lease_ends_with_the_answer_that_is_not_kept(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path / "cache", size_limit=1)
+    assert cache.lease(KEYS[0])
+    with one_warning("limit of 1 bytes"):
+        cache.put(KEYS[0], TEXT)
+        cache.put(KEYS[1], TEXT)
+    assert leases(cache) == []
+    assert cache.lease(KEYS[0])
+    cache.close()
+
+
+class Thanks(Signature):
+    """Say whether a note is a thank-you."""
+
+    note: str = InputField(description="a note")
+    thanks: bool = OutputField(description="whether it thanks somebody")
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_row_that_was_not_kept_is_asked_for_again_at_once(tmp_path: Path, awaited: bool) -> None:
+    cache = DiskCache(tmp_path / "cache", size_limit=1)
+    transport = FakeTransport({"thanks": True})
+    task = Task(Thanks, llm=LLM(transport=transport, cache=cache))
+    with one_warning("limit of 1 bytes"):
+        for _ in range(2):
+            found = asyncio.run(asyncio.wait_for(task.acall("Merci !"), 10)) if awaited else task("Merci !")
+            assert found.output is not None
+            assert found.output.thanks is True
+    assert len(transport.requests) == 2
+    cache.close()
+
+
+def test_only_short_answers_stay_in_memory() -> None:
+    short, long = (json.dumps({"text": "x" * length}) for length in (3_000, 4_000))
+    assert _completion(short) is _completion(short)
+    assert _completion(long) is not _completion(long)
+    assert _completion(long) == _completion(long) == Completion(text="x" * 4_000)
+    for text in (None, '{"text": 5}', '{"text": 5}' + " " * 4_000):
+        assert _completion(text) is None
+
+
+def test_an_answer_left_out_ends_its_lease(cache: DiskCache) -> None:
+    assert cache.lease(KEYS[0])
+    with one_warning("ASCII text only"):
+        cache.put(KEYS[0], "é")
+    assert leases(cache) == []
+
+
+@pytest.mark.parametrize("end", ["put", "release"])
+@pytest.mark.parametrize("then", ["put", "release", "lease"])
+def test_a_lease_that_the_disk_kept_is_free_for_this_process_and_ends_with_the_next_write(
+    tmp_path: Path, end: str, then: str
+) -> None:
+    clock = Clock()
+    cache = DiskCache(tmp_path / "cache", patience=0.05)
+    cache._steward._clock = clock
+    assert cache.lease_many(KEYS[:3]) == [True, True, True]
+    lock = sqlite3.connect(cache.directory / "cache.db", isolation_level=None)
+    lock.execute("BEGIN IMMEDIATE")
+    with one_warning("locked"):
+        for key in KEYS[:2]:  # the second while the disk is left alone
+            cache.put(key, TEXT) if end == "put" else cache.release(key)
+        assert cache.lease_many(KEYS[:2]) == [True, True]
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert sorted(leases(cache)) == KEYS[:3]
+    clock.now += 61
+    assert cache.lease(KEYS[0])
+    if then == "put":
+        cache.put(KEYS[5], TEXT)
+    elif then == "release":
+        cache.release(KEYS[2])
+    else:
+        assert not cache.lease(KEYS[2])
+    left = [KEYS[0]] if then == "release" else [KEYS[0], KEYS[2]]
+    assert sorted(leases(cache)) == left
+    cache.close()
+
+
 def test_removed_texts_are_not_left_on_the_disk(cache: DiskCache) -> None:
     cache.put_many([(key, '"private words"') for key in KEYS[:100]])
     cache.clear()
@@ -849,7 +938,7 @@ def test_after_a_fork_everything_is_opened_anew(cache: DiskCache) -> None:
     cache.after_fork()
     assert cache.get(KEYS[0]) == TEXT
     cache.release(KEYS[1])
-    assert not cache.lease(KEYS[1])
+    assert leases(cache) == [KEYS[1]]
 
 
 def test_settings_that_diskcache_stumbles_over_are_damage(tmp_path: Path) -> None:

@@ -185,6 +185,23 @@ def test_the_llm_of_the_command_line_wins(shell: Shell) -> None:
     assert {row["team"] for row in cells(shell.folder / "out.csv")} == {"billing"}
 
 
+def test_the_settings_of_the_files_llm_hold_for_that_of_the_command_line(shell: Shell) -> None:
+    made = 'llm=LLM("offline", cache=False, temperature=0.25, max_tokens=77, headers={"X-Team": "data"})'
+    text = FIXED.replace('llm="offline"', made).replace("import InputField", "import LLM, InputField")
+    (shell.folder / "fixed.py").write_text(text, "utf-8")
+    with FaultyServer(lambda _: {"team": "billing"}) as server:
+        for _ in range(2):
+            command = ("run", "fixed.py:fixed", "in.csv", "--llm", f"{server.base_url}#m", "--limit", "1")
+            assert shell(*command, "-o", "out.csv").code == 0
+            (shell.folder / "out.csv").unlink()
+            for path in shell.folder.glob("out.csv.*"):
+                path.unlink()
+        assert server.counters.requests == 2  # not from a cache
+        body, headers = server.bodies[-1], server.headers[-1]
+    assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0.25, 77)
+    assert headers["x-team"] == "data"
+
+
 def test_failed_rows_are_said_and_asked_again(shell: Shell) -> None:
     with FaultyServer(lambda _: {"team": "billing"}, faults=[Status(400, "odd text", when="parcel")]) as server:
         command = ("run", "triage.py:triage", "in.csv", "--llm", f"{server.base_url}#m", "-o", "out.csv")

@@ -474,7 +474,8 @@ def test_modes_fall_back_in_order_and_text_always_works():
         assert dialect.learn(ask(mode), refusal(text))
         assert dialect.mode() == then
     assert dialect.mode("text") == "text"
-    assert dialect.notes == []
+    assert dialect.notes[0] == "no tools mode: m does not support tools"
+    assert [note.partition(":")[0] for note in dialect.notes] == [f"no {mode} mode" for mode in MODES[:3]]
 
 
 def test_a_caller_who_keeps_to_a_refused_mode_is_not_told_to_ask_again():

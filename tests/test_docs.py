@@ -101,6 +101,14 @@ class Page:
         ]
 
     def run(self) -> None:
+        before = dict(os.environ)
+        try:
+            self.run_blocks()
+        finally:  # what a page puts into the environment is for that page
+            os.environ.clear()
+            os.environ.update(before)
+
+    def run_blocks(self) -> None:
         source = self.path.read_text(encoding="utf-8")
         printed: tuple[int, str] | None = None
         for block in self.blocks():

@@ -59,9 +59,6 @@ class Leasing(Plain):
         self.seen.append(f"lease {seconds}")
         return False
 
-    def renew(self, key: str, *, seconds: float) -> None:
-        self.seen.append(f"renew {seconds}")
-
     def release(self, key: str) -> None:
         self.seen.append("release")
 
@@ -110,7 +107,6 @@ def test_leases_go_through(tmp_path: Path) -> None:
     async def work() -> None:
         way = door(disk)
         assert sorted(await asyncio.gather(*(way.lease(KEYS[0]) for _ in range(5)))) == [False] * 4 + [True]
-        await way.renew(KEYS[0], seconds=10)
         assert not await way.lease(KEYS[0])
         await way.release(KEYS[0])
         assert await way.lease(KEYS[0], seconds=5)
@@ -125,7 +121,6 @@ def test_a_store_without_leases_lets_everybody_ask() -> None:
         way = Door(Plain(), idle=0.01)
         assert await way.lease(KEYS[0])
         assert await way.lease(KEYS[0])
-        await way.renew(KEYS[0])
         await way.release(KEYS[0])
 
     asyncio.run(work())
@@ -135,12 +130,11 @@ def test_leases_one_by_one() -> None:
     async def work() -> None:
         way = Door(store, idle=0.01)
         assert not await way.lease(KEYS[0], seconds=3)
-        await way.renew(KEYS[0], seconds=4)
         await way.release(KEYS[0])
 
     store = Leasing()
     asyncio.run(work())
-    assert store.seen == ["lease 3", "renew 4", "release"]
+    assert store.seen == ["lease 3", "release"]
 
 
 def test_what_is_asked_meanwhile_is_one_batch() -> None:
@@ -259,7 +253,7 @@ class Failing(Plain):
         self.names = names
 
     def __getattribute__(self, name: str) -> object:
-        if name in {"get_many", "put_many", "lease_many", "release_many", "lease", "renew", "release"}:
+        if name in {"get_many", "put_many", "lease_many", "release_many", "lease", "release"}:
             if name not in object.__getattribute__(self, "names"):
                 raise AttributeError(name)
         elif name not in {"get", "put"} or name not in object.__getattribute__(self, "names"):
@@ -276,8 +270,8 @@ class Failing(Plain):
     [
         ("get", "put"),
         ("get_many", "put_many"),
-        ("get", "put", "lease", "renew", "release"),
-        ("get_many", "put_many", "lease_many", "release_many", "renew"),
+        ("get", "put", "lease", "release"),
+        ("get_many", "put_many", "lease_many", "release_many"),
     ],
 )
 def test_what_a_store_raises_is_said_once(names: tuple[str, ...]) -> None:
@@ -287,7 +281,6 @@ def test_what_a_store_raises_is_said_once(names: tuple[str, ...]) -> None:
             assert await way.get(KEYS[0]) is None
             await way.put(KEYS[0], "{}")
             assert await way.lease(KEYS[0])
-            await way.renew(KEYS[0])
             await way.release(KEYS[0])
 
     with one_warning("Failing failed: RuntimeError: the server of the cache is down"):
@@ -307,6 +300,78 @@ class Odd(Plain):
 def test_what_a_store_gives_is_looked_at(found: object) -> None:
     with one_warning("Odd failed"):
         assert Guard(Odd(found)).get_many(KEYS[:2])[0] is None  # type: ignore[arg-type]
+
+
+class OddLeases(Plain):
+    def __init__(self, given: object) -> None:
+        super().__init__()
+        self.given = given
+
+    def lease_many(self, keys: Sequence[str], *, seconds: float) -> object:
+        return self.given
+
+
+class NoTruth:
+    def __bool__(self) -> bool:
+        raise ValueError("neither true nor false")
+
+
+@pytest.mark.parametrize("given", [None, 7, [], [False] * 3, [NoTruth()] * 2])
+def test_odd_answers_for_leases_let_everybody_ask(given: object) -> None:
+    async def work() -> None:
+        way = Door(OddLeases(given), idle=0.01)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            assert await asyncio.gather(way.lease(KEYS[0]), way.lease(KEYS[1])) == [True, True]
+            await way.put(KEYS[0], "{}")
+            assert await way.get(KEYS[0]) == "{}"
+
+    with one_warning("OddLeases failed"):
+        asyncio.run(work())
+
+
+class Ending(Plain):
+    """A store that ends the thread, if it can, and whose errors can't be shown."""
+
+    class Left(BaseException):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def __getattr__(self, name: str) -> object:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        raise self.Left
+
+
+def test_whatever_happens_to_a_batch_all_who_wait_are_answered() -> None:
+    async def work() -> None:
+        way = Door(Ending(), idle=60)  # type: ignore[arg-type]
+        for _ in range(2):
+            async with asyncio.timeout(10):
+                found = await asyncio.gather(*(way.get(key) for key in KEYS[:3]), *map(way.lease, KEYS[:3]))
+                assert found == [None] * 3 + [True] * 3
+                await way.put(KEYS[0], "{}")
+                await way.release(KEYS[0])
+        assert sum(thread.name == "llmtasker-cache" for thread in threading.enumerate()) == 1
+        way.close()
+
+    wait_for_end()
+    with one_warning("Ending failed: Left: it can't be shown"):
+        asyncio.run(work())
+    wait_for_end()
+
+
+def test_a_store_whose_methods_can_not_even_be_looked_for() -> None:
+    class Locked:
+        def __getattr__(self, name: str) -> object:
+            raise PermissionError(name)
+
+    guard = Guard(Locked())  # type: ignore[arg-type]
+    with one_warning("Locked failed: PermissionError"):
+        assert guard.get(KEYS[0]) is None
+        assert guard.get_many(KEYS[:2]) == [None, None]
+        guard.put(KEYS[0], "{}")
+        assert guard.lease_many(KEYS[:2]) == [True, True]
+        guard.release_many(KEYS[:2])
 
 
 def test_a_failure_for_one_key_is_not_one_for_others() -> None:

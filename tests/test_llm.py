@@ -1,6 +1,8 @@
 """LLM: what names an endpoint, where its key goes, and that no credential shows."""
 
 import json
+import subprocess
+import sys
 import threading
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,19 @@ import openai
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
-from llmtasker import LLM, ConfigurationError, InputField, MemoryCache, OutputField, Prices, Signature, Task, Usage
+from llmtasker import (
+    LLM,
+    ConfigurationError,
+    InputField,
+    MemoryCache,
+    OutputField,
+    Prices,
+    RateLimit,
+    Retry,
+    Signature,
+    Task,
+    Usage,
+)
 from llmtasker.testing import FakeTransport, FaultyServer
 
 KEY = "sk-test-0123456789"
@@ -133,6 +147,19 @@ def test_offline_is_the_built_in_baseline():
         ("http://host/v1?token=secret#m", {}, {}, "can't have a query"),
         ("m", {"base_url": "http://h/v1", "timeout": 0}, {}, "timeout is a number of seconds above 0"),
         ("m", {"base_url": "http://h/v1", "timeout": float("nan")}, {}, "timeout is a number"),
+        *[
+            (
+                "m",
+                {"base_url": "http://h/v1", "timeout": wrong},
+                {},
+                f"timeout is a number of seconds above 0, not {wrong!r}",
+            )
+            for wrong in (None, "60", -1, float("inf"), True, 1j)
+        ],
+        *[
+            ("m", {"base_url": "http://h/v1", "extra_body": {name: []}}, {}, f"{name!r} is not yours to set")
+            for name in ("tools", "tool_choice", "response_format", "model")
+        ],
         ("m", {"base_url": "http://h/v1", "temperature": float("nan")}, {}, "temperature can't be sent"),
         ("m", {"base_url": "http://h/v1", "extra_body": {"x": object()}}, {}, "x can't be sent, it is no JSON value"),
         ("m", {"base_url": "http://h/v1", "extra_body": {"messages": []}}, {}, "'messages' is not yours to set"),
@@ -370,6 +397,97 @@ def test_tokens_are_priced():
     assert LLM("offline", cache=False, prices=Prices(input=3, output=1)).cost(usage) == 3.0
     assert LLM("openai/gpt-4.1-mini", api_key=KEY, cache=False).cost(usage) == pytest.approx(0.4)
     assert LLM("gpt-4.1-mini", base_url="http://h/v1", cache=False).cost(usage) is None
+
+
+def keys_with(**headers):
+    llm = LLM("m", base_url="http://h/v1", headers=headers, cache=False)
+    preview = Task(Sort, llm=llm).preview("a")
+    return preview.request.key
+
+
+def test_headers_that_may_choose_the_model_are_part_of_the_key():
+    plain = keys_with()
+    assert plain == Task(Sort, llm=LLM("m", base_url="http://h/v1", cache=False)).preview("a").request.key
+    team = keys_with(**{"X-Route": "large", "X-Team": "a"})
+    assert len({plain, team, keys_with(**{"X-Route": "small", "X-Team": "a"})}) == 3
+    assert team == keys_with(**{"x-team": "a", "x-route": "large"})
+
+
+@pytest.mark.parametrize(
+    "name", ["Authorization", "api-key", "X-API-Key", "Proxy-Authorization", "Cookie", "X-My-Token", "x-secret-id"]
+)
+def test_credentials_are_no_part_of_the_key(name):
+    assert keys_with(**{name: KEY}) == keys_with()
+    llm = LLM("m", base_url="http://h/v1", headers={name: KEY, "X-Route": "large"}, cache=False)
+    assert KEY not in repr(llm.settings) + repr(vars(llm)["_headers"])
+    assert "large" not in repr(llm.settings)
+
+
+def test_headers_do_not_hide_the_price():
+    llm = LLM("openai/gpt-4.1-mini", api_key=KEY, headers={"X-Route": "large"}, cache=False)
+    assert llm.cost(Usage(input=1_000_000)) == pytest.approx(0.4)
+
+
+def test_an_llm_is_had_elsewhere_with_the_same_settings(server):
+    store, retry, prices = MemoryCache(), Retry(attempts=2), Prices(input=3, output=1)
+    settings = {
+        "stop": ["x"],
+        "seed": 7,
+        "temperature": 0.5,
+        "top_p": 0.25,
+        "extra_body": {"zebra": 1, "ant": 2},
+        "max_tokens": 9,
+        "timeout": 7,
+        "cache": store,
+        "rate_limit": RateLimit(requests=6000),
+        "max_concurrency": 3,
+        "retry": retry,
+        "prices": prices,
+    }
+    name = f"{server.base_url}#other"
+    headers = {"X-Route": "large", "Authorization": "Bearer sk-of-there"}
+    there = LLM("m", base_url="http://h/v1", api_key="sk-of-there", headers=headers, **settings)
+    moved = there.at(name)
+    made = LLM(name, headers={"X-Route": "large"}, **settings)
+    assert moved.settings == made.settings
+    assert json.dumps(moved.settings.body) == json.dumps(made.settings.body)
+    assert (moved.model, there.model) == ("other", "m")
+    assert moved.store is store
+    assert moved.retry is retry
+    assert (moved.pace.limit, moved.pace.max_concurrency) == (RateLimit(requests=6000), 3)
+    assert moved.pace is not there.pace
+    assert moved.cost(Usage(input=1_000_000)) == 3.0
+    sent = headers_of(server, moved)
+    assert sent["x-route"] == "large"
+    assert "sk-of-there" not in str(sent)
+    assert LLM.of(FakeTransport()).at("offline").store is LLM("offline").store  # no cache was only for the double
+
+
+def test_a_forked_child_has_locks_of_its_own():
+    program = """
+import os, threading, warnings
+warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads; that is the point
+from llmtasker import LLM
+llm = LLM("offline", cache=False)
+held, go_on = threading.Event(), threading.Event()
+def hold():
+    with llm._lock, llm.dialect._lock:
+        held.set()
+        go_on.wait(20)
+thread = threading.Thread(target=hold, daemon=True)
+thread.start()
+held.wait(20)
+child = os.fork()
+if not child:
+    locks = (llm._lock, llm.dialect._lock)
+    os._exit(0 if all(lock.acquire(timeout=2) for lock in locks) else 1)
+code = os.waitpid(child, 0)[1]
+go_on.set()
+thread.join(20)
+raise SystemExit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # ── connections ──

@@ -364,7 +364,7 @@ SLOW: dict[str, Callable[[list[Peer]], Iterable[bytes]]] = {
 
 
 @pytest.mark.parametrize("kind", SLOW)
-@pytest.mark.parametrize("make", [WAYS["straight"], WAYS["sdk"], WAYS["own async http"]])
+@pytest.mark.parametrize("make", WAYS.values(), ids=WAYS)
 def test_the_deadline_is_for_the_whole_call(kind: str, make: Make) -> None:
     """A server that sends a byte now and then is no reason to wait for ever."""
     server: list[Peer] = []
@@ -720,17 +720,51 @@ def test_no_error_or_repr_shows_the_key(way: Make) -> None:
         transport.close()
 
 
-def test_threads_end_with_the_transport() -> None:
-    with openai.OpenAI(
-        base_url="http://llm.example/v1",
-        api_key=KEY,
-        http_client=httpx2.Client(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, content=ANSWER))),
-    ) as client:
+def own_http(reply: Callable[[httpx2.Request], httpx2.Response]) -> openai.OpenAI:
+    http_client = httpx2.Client(transport=httpx2.MockTransport(reply))
+    return openai.OpenAI(base_url="http://llm.example/v1", api_key=KEY, http_client=http_client)
+
+
+def sending() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "llmtasker-send"]
+
+
+def test_calls_that_were_given_up_take_no_place_of_others_and_end_when_they_can(
+    send: Callable[..., Completion],
+) -> None:
+    ending = threading.Event()
+
+    def reply(request: httpx2.Request) -> httpx2.Response:
+        if b"hang" in request.content:
+            ending.wait(30)
+        return httpx2.Response(200, content=ANSWER)
+
+    async def give_up(transport: OpenAITransport) -> None:
+        calls = [asyncio.wait_for(transport.asend(ask("hang")), 0.1) for _ in range(300)]
+        assert {type(came) for came in await asyncio.gather(*calls, return_exceptions=True)} == {TimeoutError}
+
+    with own_http(reply) as client:
         transport = OpenAITransport(client)
-        send_once(transport)
-        assert any(thread.name.startswith("llmtasker-send") for thread in threading.enumerate())
-        transport.close()
-        until = time.monotonic() + 5
-        while any(thread.name.startswith("llmtasker-send") for thread in threading.enumerate()):
-            assert time.monotonic() < until
-            time.sleep(0.01)
+        try:
+            asyncio.run(give_up(transport))
+            with pytest.raises(CallTimeoutError, match=r"within 0\.1 s"):
+                transport.send(ask("hang", timeout=0.1))
+            left = sending()
+            assert len(left) == 301
+            assert all(thread.daemon for thread in left)  # the process waits for none of them
+            assert send(transport).text == "oui"
+            transport.close()
+        finally:
+            ending.set()
+            for thread in sending():
+                thread.join(5)
+        assert not sending()
+
+
+def test_a_list_of_models_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmtasker.transports.openai._LISTING", 0.2)
+    server: list[Peer] = []
+    with peer(lambda _: dripped(http(MODELS), server)) as opened:
+        server.append(opened)
+        with WAYS["own http"](opened.url) as client, pytest.raises(CallTimeoutError, match="list of models"):
+            OpenAITransport(client).models()

@@ -97,7 +97,7 @@ def test_a_preview_shows_what_was_learned_about_the_endpoint():
 
 
 def test_a_field_that_the_user_sets_is_shown_once():
-    llm = LLM("m-1", transport=FakeTransport(), extra_body={"tool_choice": "auto"}, cache=False)
+    llm = LLM("m-1", transport=FakeTransport(), extra_body={"parallel_tool_calls": True}, cache=False)
     preview = Task(Triage, llm=llm).preview("a")
-    assert preview.settings["tool_choice"] == preview.body["tool_choice"] == "auto"
-    assert "tool_choice" not in preview.schema
+    assert preview.settings["parallel_tool_calls"] is preview.body["parallel_tool_calls"] is True
+    assert "parallel_tool_calls" not in preview.schema

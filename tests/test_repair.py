@@ -49,8 +49,8 @@ class Invoice(BaseModel):
     client: Line | None = None
 
 
-def reading(text: str, model: type[BaseModel], *, cut: bool = False) -> Reading[BaseModel]:
-    return read(text, Shape(model.model_json_schema()), model.model_validate, cut=cut)
+def reading(text: str, model: type[BaseModel]) -> Reading[BaseModel]:
+    return read(text, Shape(model.model_json_schema()), model.model_validate)
 
 
 def value(text: str, model: type[BaseModel]) -> dict[str, Any]:
@@ -186,11 +186,6 @@ class Words(BaseModel):
 def test_brackets_in_prose_are_no_list() -> None:
     with pytest.raises(InvalidOutputError):
         reading("I can't say [sorry].", Words)
-
-
-def test_what_the_endpoint_calls_cut_is_cut() -> None:
-    with pytest.raises(TruncatedError, match="max_tokens"):
-        reading('{"team": "billing"}', Route, cut=True)
 
 
 @pytest.mark.parametrize(
@@ -330,6 +325,8 @@ ANYTHING = Shape({})
         "```\n" * 49_000,
         '{"team": ' + "9" * 5_000 + "}",
         "billing or " * 18_000,
+        repr({"team": ["it's late"] * 14_000}),
+        " and ".join([repr({"team": ["it's late"] * 1_400})] * 9),
     ],
 )
 @pytest.mark.parametrize("model", [Route, Reply, None])

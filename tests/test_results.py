@@ -137,7 +137,7 @@ FAILED = InputError("no text")
     ("item", "row"),
     [
         (Item(input="a", output="x"), {"input": "a", "output": "x", "error": None}),
-        (Item(input="a", error=FAILED), {"input": "a", "output": None, "error": "no text"}),
+        (Item(input="a", error=FAILED), {"input": "a", "error": "no text"}),
         (
             Item(input={"id": 7, "text": "a"}, output=RECORD),
             {"id": 7, "text": "a", "team": "billing", "places": PLACES, "error": None},
@@ -198,3 +198,9 @@ def test_rows_are_written_to_a_file(tmp_path):
         first, second = csv.DictReader(file)
     assert first == {"id": "1", "text": "é", "output": "'=1+1", "error": ""}
     assert (second["text"], second["error"]) == ("", "no text")
+
+
+def test_a_row_without_an_output_has_its_columns_too() -> None:
+    rows = Results([OK, Item(input="c", error=FAILED)]).to_dicts()
+    assert rows[0].keys() == rows[1].keys()
+    assert rows[1]["error"] == "no text"

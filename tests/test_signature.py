@@ -555,7 +555,7 @@ def test_a_misfit_is_described_shortly_and_without_the_whole_record():
     assert said.endswith("; and 3 more")
     with pytest.raises(ValidationError) as caught:
         Triage(**{**RECORD, "quote": "no"})
-    assert describe(caught.value) == "the whole: quote must be copied from the message"
+    assert describe(caught.value) == "quote must be copied from the message"
     with pytest.raises(ValidationError) as caught:
         One(text="x" * 5000, label=["y" * 5000])
     assert len(describe(caught.value)) < 200

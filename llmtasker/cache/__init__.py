@@ -6,7 +6,8 @@ door      the way from event loops to a store: one thread, in batches
 lease     who may ask for a key, among processes
 steward   what to do when the disk fails
 database  the rows of a DiskCache
-vault     the only file that loads diskcache: nothing in it but text, nobody else's eyes on it
+vault     the only file that loads diskcache, which gives file format and tables; its Disk class is ours and
+          refuses pickles
 """
 
 from llmtasker.cache.disk import CacheInfo, DiskCache, default_directory, open_cache

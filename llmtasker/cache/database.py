@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import weakref
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -101,12 +101,12 @@ class Database:
                         spoilt.append(rowid)
         return [found.get(key) for key in keys], spoilt
 
-    def put_many(self, entries: Sequence[tuple[str, str]], now: float, leased: Sequence[str] = ()) -> None:
-        """Write texts by key in one transaction, and end the leases on those keys."""
+    def put_many(self, entries: Sequence[tuple[str, str]], now: float, ended: Sequence[str] = ()) -> None:
+        """Write texts by key, and end leases of this process, in one transaction."""
         rows = [(key, now, None, now, checksum(key, text.encode()).decode(), text) for key, text in entries]
         with self._writing() as connection:
             connection.executemany(_WRITE, rows)
-            connection.executemany("DELETE FROM Cache WHERE key = ?", [(_LEASE + key,) for key in leased])
+            _release(connection, ended)
 
     def drop(self, rowids: Sequence[int]) -> None:
         """Delete rows by id."""
@@ -118,22 +118,28 @@ class Database:
         with self._writing() as connection:
             connection.executemany("DELETE FROM Cache WHERE key = ?", [(key,) for key in keys])
 
-    def lease_many(self, keys: Sequence[str], now: float, seconds: float) -> list[bool]:
-        """Take the leases that are free, of keys that have no text; return which were taken."""
-        taken = self._takeable(keys, now)
+    def lease_many(
+        self, keys: Sequence[str], now: float, seconds: float, held: Callable[[str], bool] = bool
+    ) -> list[bool]:
+        """Take the leases that are free, of keys that have no text; return which were taken.
+
+        `held` tells of which keys this process still uses its lease: another one in its name was left behind.
+        """
+        taken = self._takeable(keys, now, held)
         if not taken:
             return [False] * len(keys)
         until = now + min(seconds, LONGEST)
         with self._writing() as connection:
             # Looked at again: another process may have been faster.
-            taken = self._takeable(keys, now)
+            taken = self._takeable(keys, now, held)
             me = this_process().to_json()
             connection.executemany(_WRITE, [(_LEASE + key, now, until, now, "lease", me) for key in taken])
         first = {key: number for number, key in reversed([*enumerate(keys)])}
         return [key in taken and first[key] == number for number, key in enumerate(keys)]
 
-    def _takeable(self, keys: Sequence[str], now: float) -> set[str]:
+    def _takeable(self, keys: Sequence[str], now: float, held: Callable[[str], bool]) -> set[str]:
         free = set(keys)
+        me = this_process().to_json().encode("ascii")
         gone: dict[bytes, bool] = {}
         with faults():
             for chunk in _chunks([*keys, *(_LEASE + key for key in keys)]):
@@ -149,26 +155,17 @@ class Database:
                     if owner not in gone:
                         known = Owner.from_json(owner or b"")
                         gone[owner] = known is None or known.gone
-                    if not gone[owner] and isinstance(until, float) and now < until <= now + LONGEST:
-                        free.discard(key.removeprefix(_LEASE))
+                    if gone[owner] or not (isinstance(until, float) and now < until <= now + LONGEST):
+                        continue
+                    asked = key.removeprefix(_LEASE)
+                    if owner != me or held(asked):
+                        free.discard(asked)
         return free
-
-    def renew(self, keys: Sequence[str], now: float, seconds: float) -> None:
-        """Let the leases of this process last `seconds` from now."""
-        until, me = now + min(seconds, LONGEST), this_process().to_json()
-        with self._writing() as connection:
-            connection.executemany(
-                "UPDATE Cache SET expire_time = ? WHERE key = ? AND value = ?",
-                [(until, _LEASE + key, me) for key in keys],
-            )
 
     def release(self, keys: Sequence[str]) -> None:
         """End the leases of this process."""
-        me = this_process().to_json()
         with self._writing() as connection:
-            connection.executemany(
-                "DELETE FROM Cache WHERE key = ? AND value = ?", [(_LEASE + key, me) for key in keys]
-            )
+            _release(connection, keys)
 
     def used(self) -> int:
         """Return the bytes that the rows take in the file."""
@@ -244,6 +241,11 @@ class Database:
         """Never touch the file again: it was replaced, or belongs to the parent of this process."""
         self._finalizer.detach()
         leak(self._connection)
+
+
+def _release(connection: sqlite3.Connection, keys: Sequence[str]) -> None:
+    me = this_process().to_json()
+    connection.executemany("DELETE FROM Cache WHERE key = ? AND value = ?", [(_LEASE + key, me) for key in keys])
 
 
 def _chunks(keys: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -76,7 +76,9 @@ class DiskCache:
         self._clock = clock
         self._steward = Steward(self.directory, patience)
         self._leased: set[str] = set()
-        _caches.add(self)
+        self._ended: set[str] = set()  # leases that this process is done with, and that the disk has kept so far
+        with _lock:
+            _caches.add(self)
 
     def __repr__(self) -> str:
         return f"DiskCache({str(self.directory)!r})"
@@ -121,21 +123,43 @@ class DiskCache:
         self._steward.write(lambda database: database.drop(spoilt), None)
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Keep texts by key in one transaction, and end this process's leases on those keys."""
-        sound = [(key, text) for key, text in entries if self._is_key(key) and self._is_text(text)]
-        leased = [key for key, _ in sound if key in self._leased]
+        """Keep texts by key in one transaction, and end this process's leases on those keys, kept or not."""
 
-        def write(database: Database) -> None:
-            if self.size_limit is not None and database.used() >= self.size_limit:
-                self._steward.warn(
-                    "limit", f"has reached its limit of {self.size_limit:,} bytes: prune it, or raise the limit"
-                )
+        def keep(database: Database, ended: Sequence[str]) -> None:
+            if self.size_limit is None or database.used() < self.size_limit:
+                database.put_many(sound, self._clock(), ended)
                 return
-            database.put_many(sound, self._clock(), leased)
-            self._leased.difference_update(leased)
+            # Nobody must wait for an answer that is not kept.
+            if ended:
+                database.release(ended)
+            self._steward.warn(
+                "limit", f"has reached its limit of {self.size_limit:,} bytes: prune it, or raise the limit"
+            )
 
+        keyed = [(key, text) for key, text in entries if self._is_key(key)]
+        sound = [(key, text) for key, text in keyed if self._is_text(text)]
         if sound:
-            self._steward.write(write, None)
+            self._finish([key for key, _ in keyed], keep)
+        else:
+            self.release_many([key for key, _ in keyed])
+
+    def _finish(self, keys: Sequence[str], write: Callable[[Database, Sequence[str]], None]) -> None:
+        """Write what ends the leases on these keys, and those that could not be ended before."""
+        held = {key for key in keys if key in self._leased}
+
+        def work(database: Database) -> None:
+            ended = held | self._ended
+            write(database, list(ended))
+            self._ended -= ended
+            self._leased -= held
+            held.clear()
+
+        try:
+            self._steward.write(work, None)
+        finally:
+            # The disk refused: this process takes them for free from now on, and the next write ends them for others.
+            self._ended |= held
+            self._leased -= held
 
     def discard(self, key: str) -> None:
         """Remove the text of a key."""
@@ -153,19 +177,19 @@ class DiskCache:
         """
 
         def take(database: Database) -> list[bool]:
-            taken = database.lease_many(sound, self._clock(), seconds)
-            self._leased.update(key for key, mine in zip(sound, taken, strict=True) if mine)
+            taken = database.lease_many(sound, self._clock(), seconds, self._is_held)
+            mine = {key for key, is_mine in zip(sound, taken, strict=True) if is_mine}
+            self._leased |= mine
+            self._ended -= mine
             return taken
 
         usable = [self._is_key(key) for key in keys]
         sound = [key for key, is_key in zip(keys, usable, strict=True) if is_key]
         everything = [True] * len(sound)
         answers = iter(self._steward.write(take, everything))
+        if self._ended:
+            self.release_many([])
         return [next(answers) if is_key else True for is_key in usable]
-
-    def renew(self, key: str, *, seconds: float = LEASE) -> None:
-        """Let this process's lease last `seconds` from now."""
-        self._steward.write(lambda database: database.renew([key], self._clock(), seconds), None)
 
     def release(self, key: str) -> None:
         """End this process's lease."""
@@ -173,10 +197,8 @@ class DiskCache:
 
     def release_many(self, keys: Sequence[str]) -> None:
         """End this process's leases on these keys."""
-        held = [key for key in keys if key in self._leased]
-        if held:
-            self._steward.write(lambda database: database.release(held), None)
-            self._leased.difference_update(held)
+        if self._ended or not self._leased.isdisjoint(keys):
+            self._finish(keys, lambda database, ended: database.release(ended))
 
     def info(self) -> CacheInfo:
         """Return what is in the cache, as far as it can be read."""
@@ -226,8 +248,15 @@ class DiskCache:
 
     def after_fork(self) -> None:
         """Start anew in a forked child: what is open and leased belongs to its parent."""
-        self._leased = set()
+        self._leased, self._ended = set(), set()
         self._steward.after_fork()
+
+    @staticmethod
+    def _is_held(key: str) -> bool:
+        """Return whether some cache of this process, perhaps on the same folder, uses a lease on a key."""
+        with _lock:
+            caches = list(_caches)
+        return any(key in cache._leased for cache in caches)  # noqa: SLF001  of its own class
 
     def _is_key(self, key: object) -> bool:
         if isinstance(key, str) and _KEY.fullmatch(key):
@@ -303,18 +332,18 @@ def open_cache(value: bool | str | os.PathLike[str] | Store | None = None) -> St
 
 _caches: weakref.WeakSet[DiskCache] = weakref.WeakSet()
 _by_folder: weakref.WeakValueDictionary[str, DiskCache] = weakref.WeakValueDictionary()
-_by_folder_lock = threading.Lock()
+_lock = threading.Lock()
 
 
 def _shared(cache: DiskCache) -> DiskCache:
     """Return the cache that this process has for the folder already, or else this one."""
-    with _by_folder_lock:
+    with _lock:
         return _by_folder.setdefault(os.path.realpath(cache.directory), cache)
 
 
 def _after_fork() -> None:
-    global _by_folder_lock  # noqa: PLW0603  a thread that is not there in the child may hold the old one
-    _by_folder_lock = threading.Lock()
+    global _lock  # noqa: PLW0603  a thread that is not there in the child may hold the old one
+    _lock = threading.Lock()
     for cache in list(_caches):
         cache.after_fork()
 

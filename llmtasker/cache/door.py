@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from llmtasker.cache.store import LEASE, CacheWarning, Guard, Store
 
-_Kind = Literal["get", "put", "lease", "renew", "release"]
-_KINDS: tuple[_Kind, ...] = ("get", "put", "lease", "renew", "release")
+_Kind = Literal["get", "put", "lease", "release"]
+_KINDS: tuple[_Kind, ...] = ("get", "put", "lease", "release")
 _MOST = 1000  # requests in a batch: a transaction must not hold the lock for long
 
 
@@ -61,10 +61,6 @@ class Door:
         """Return whether the caller may ask; True as well when the store knows no leases."""
         taken: bool = await self._ask("lease", key, seconds)
         return taken
-
-    async def renew(self, key: str, *, seconds: float = LEASE) -> None:
-        """Let a lease last `seconds` from now."""
-        await self._ask("renew", key, seconds)
 
     async def release(self, key: str) -> None:
         """End a lease."""
@@ -125,16 +121,24 @@ class Door:
             calls = [call for call in batch if call.kind == kind]
             if not calls:
                 continue
-            try:
-                answers = self._answers(kind, calls)
-            except CacheWarning as warning:
-                # Somebody made errors of warnings: they get here what a call without the thread would raise.
-                answers = [warning] * len(calls)
-            for call, answer in zip(calls, answers, strict=True):
+            for call, answer in zip(calls, self._safely(kind, calls), strict=True):
                 done.setdefault(call.loop, []).append((call.future, answer))
         for loop, answered in done.items():
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 loop.call_soon_threadsafe(_resolve, answered)
+
+    def _safely(self, kind: _Kind, calls: Sequence[_Call]) -> Sequence[Any]:
+        try:
+            try:
+                return self._answers(kind, calls)
+            except CacheWarning:
+                raise
+            except BaseException as error:  # noqa: BLE001  without this thread, all who wait would wait for ever
+                self.guard.report(error)
+                return [True if kind == "lease" else None] * len(calls)
+        except CacheWarning as warning:
+            # Somebody made errors of warnings: they get here what a call without the thread would raise.
+            return [warning] * len(calls)
 
     def _answers(self, kind: _Kind, calls: Sequence[_Call]) -> Sequence[Any]:
         keys = [call.key for call in calls]
@@ -144,11 +148,8 @@ class Door:
             return self.guard.lease_many(keys, seconds=max(call.value for call in calls))
         if kind == "put":
             self.guard.put_many([(call.key, call.value) for call in calls])
-        elif kind == "release":
-            self.guard.release_many(keys)
         else:
-            for call in calls:
-                self.guard.renew(call.key, seconds=call.value)
+            self.guard.release_many(keys)
         return [None] * len(calls)
 
 

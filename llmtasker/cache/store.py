@@ -1,4 +1,4 @@
-"""Store: what a cache has to do; MemoryCache does it in the process, DiskCache (cache.py) on disk.
+"""Store: what a cache has to do; MemoryCache does it in the process, DiskCache (disk.py) on disk.
 
 A Guard makes a whole and harmless one of any object that has `get` and `put`.
 """
@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from llmtasker.errors import snippet
@@ -16,7 +17,7 @@ from llmtasker.errors import snippet
 T = TypeVar("T")
 
 LEASE = 120.0
-"""Seconds that a lease lasts when nothing is said: longer than most calls, renewed for the others."""
+"""Seconds that a lease lasts when nothing is said: longer than most calls."""
 
 
 class CacheWarning(UserWarning):
@@ -106,12 +107,6 @@ class MemoryCache:
             self._leases[key] = now + seconds
             return True
 
-    def renew(self, key: str, *, seconds: float = LEASE) -> None:
-        """Let a lease last `seconds` from now."""
-        with self._lock:
-            if key in self._leases:
-                self._leases[key] = self._clock() + seconds
-
     def release(self, key: str) -> None:
         """End a lease."""
         with self._lock:
@@ -134,7 +129,7 @@ class Guard:
 
     def get(self, key: str) -> str | None:
         """Return the text, or None when there is none."""
-        return self._text(self._try(None, self.store.get, key))
+        return self._text(self._call("get", key))
 
     def put(self, key: str, text: str) -> None:
         """Keep a text."""
@@ -143,10 +138,10 @@ class Guard:
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
         """Return the text of each key, None where there is none."""
         nothing: list[object] = [None] * len(keys)
-        if hasattr(self.store, "get_many"):
+        if self._has("get_many"):
             found = self._try(nothing, lambda: list(self.store.get_many(keys)))
         else:
-            found = [self._try(None, self.store.get, key) for key in keys]
+            found = [self._call("get", key) for key in keys]
         if len(found) != len(keys):
             self._warn(f"get_many gave {len(found)} texts for {len(keys)} keys")
             found = nothing
@@ -154,42 +149,57 @@ class Guard:
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
         """Keep texts by key."""
-        if hasattr(self.store, "put_many"):
-            self._try(None, self.store.put_many, entries)
+        if self._has("put_many"):
+            self._call("put_many", entries)
             return
         for key, text in entries:
-            self._try(None, self.store.put, key, text)
+            self._call("put", key, text)
 
     def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
         """Return for each key whether the caller may ask."""
         free = [True] * len(keys)
-        if hasattr(self.store, "lease_many"):
-            taken = self._try(free, self.store.lease_many, keys, seconds=seconds)
-            return [bool(mine) for mine in taken] if len(taken) == len(keys) else free
-        if hasattr(self.store, "lease"):
-            return [bool(self._try(True, self.store.lease, key, seconds=seconds)) for key in keys]
+        if self._has("lease_many"):
+            taken = self._try(free, lambda: [bool(mine) for mine in self.store.lease_many(keys, seconds=seconds)])
+            if len(taken) == len(keys):
+                return taken
+            self._warn(f"lease_many gave {len(taken)} answers for {len(keys)} keys")
+        elif self._has("lease"):
+            return [self._try(True, partial(self._lease, key, seconds)) for key in keys]
         return free
-
-    def renew(self, key: str, *, seconds: float = LEASE) -> None:
-        """Let a lease last `seconds` from now."""
-        if hasattr(self.store, "renew"):
-            self._try(None, self.store.renew, key, seconds=seconds)
 
     def release_many(self, keys: Sequence[str]) -> None:
         """End leases."""
-        if hasattr(self.store, "release_many"):
-            self._try(None, self.store.release_many, keys)
-        elif hasattr(self.store, "release"):
+        if self._has("release_many"):
+            self._call("release_many", keys)
+        elif self._has("release"):
             for key in keys:
-                self._try(None, self.store.release, key)
+                self._call("release", key)
 
-    def _try(self, otherwise: T, action: Callable[..., T], *arguments: object, **options: object) -> T:
+    def report(self, error: BaseException) -> None:
+        """Say once that the store failed."""
         try:
-            return action(*arguments, **options)
+            reason = str(error)
+        except Exception:  # noqa: BLE001  an error is anybody's code too
+            reason = "it can't be shown"
+        self._warn(f"{type(error).__name__}: {reason}")
+
+    def _has(self, name: str) -> bool:
+        return self._try(False, lambda: hasattr(self.store, name))
+
+    def _lease(self, key: str, seconds: float) -> bool:
+        return bool(self.store.lease(key, seconds=seconds))
+
+    def _call(self, name: str, *arguments: object) -> object:
+        return self._try(None, lambda: getattr(self.store, name)(*arguments))
+
+    def _try(self, otherwise: T, action: Callable[[], T]) -> T:
+        # The action names the method as well: to look for it may fail like the call.
+        try:
+            return action()
         except CacheWarning:
             raise  # only where a filter makes errors of warnings
         except Exception as error:  # noqa: BLE001  a store is anybody's code, and a cache stops no run
-            self._warn(f"{type(error).__name__}: {error}")
+            self.report(error)
             return otherwise
 
     def _text(self, value: object) -> str | None:

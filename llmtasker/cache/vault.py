@@ -1,7 +1,9 @@
 """Vault: the private folder of a cache and diskcache's file in it, opened so that a forged one runs nothing.
 
-The only file that imports diskcache. Values and keys are text in the row itself: whatever else a row says,
-nothing is unpickled, and no file but the database is read, written or deleted. What goes wrong is a `Fault`.
+The only file that imports diskcache. It gives the file format and makes the tables; its Disk class is replaced by
+ours, which refuses pickles, and the rows are read and written with SQL of our own (database.py). Values and keys are
+text in the row itself: whatever else a row says, nothing is unpickled, and no file but the database is read, written
+or deleted. What goes wrong is a `Fault`.
 """
 
 from __future__ import annotations

@@ -10,13 +10,14 @@ from typing import Any, SupportsIndex
 from llmtasker.errors import snippet
 from llmtasker.repair.candidates import is_array, is_object, parse
 
-MAX_MENDED = 50_000
-"""Characters; longer texts are not mended."""
+MAX_MENDED = 20_000
+"""Characters of one answer, over all its pieces; what is longer is not mended."""
 
-MAX_STEPS = 120_000
-"""Characters that json-repair may look at, each time that it does: about 0.1 s. It is quadratic on many a text."""
+MAX_STEPS = 40_000
+"""Characters of one answer that json-repair may look at, each time that it does. It is quadratic on many a text."""
 
 MAX_NOTES = 5
+MAX_OPEN_COMMENTS = 20  # each is looked for up to the end of the text
 
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SINGLE = r"(?<=[\s{\[,:(])'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'"
@@ -42,19 +43,42 @@ class NotMendableError(ValueError):
     """The text can't be mended without leaving out or making up something."""
 
 
-def mend(text: str) -> tuple[Any, tuple[str, ...]]:
+class Effort:
+    """What may still be spent on one answer: mending is slow Python, and would hold up an event loop."""
+
+    def __init__(self) -> None:
+        self.characters = MAX_MENDED
+        self.steps = MAX_STEPS
+
+    def begin(self, text: str) -> None:
+        """Take the characters of a text; they are not spent if there are too few."""
+        if len(text) > self.characters:
+            raise NotMendableError(f"{len(text)} characters are too many to mend")
+        self.characters -= len(text)
+
+    def step(self) -> None:
+        """Take one step of json-repair."""
+        self.steps -= 1
+        if self.steps < 0:
+            raise NotMendableError("it is too tangled")
+
+
+def mend(text: str, effort: Effort | None = None) -> tuple[Any, tuple[str, ...]]:
     """Return the JSON value that a broken JSON text says, and what was wrong with it.
 
     The text must be whole: a cut one is not for mending. A mended value is given only if it has the same letters and
-    digits in the same order as the text (comments aside), so nothing is left out and nothing is made up.
+    digits in the same order as the text (comments aside), so nothing is left out and nothing is made up. The pieces
+    of one answer share one `effort`.
 
     Raises:
         NotMendableError: there is no such value.
     """
     if (plain := _with_raw_breaks(text)) is not None:
         return plain, ("mended JSON: raw line breaks in a string",)
-    if len(text) > MAX_MENDED:
-        raise NotMendableError(f"{len(text)} characters are too many to mend")
+    effort = effort or Effort()
+    effort.begin(text)
+    if text.count("/*", text.rfind("*/") + 1) > MAX_OPEN_COMMENTS:
+        raise NotMendableError("its comments never end")
     # json-repair reads {"a": true"b": 1} as a string 'true' and a stray quote.
     text = _MISSING_COMMA.sub(lambda match: match[1] or f"{match[2]},", text)
     bare = _QUOTED.sub('""', _COMMENT.sub(lambda match: match[1] or "", text))
@@ -63,7 +87,7 @@ def mend(text: str) -> tuple[Any, tuple[str, ...]]:
             raise NotMendableError(reason)
     if _NO_JSON_VALUE.search(bare):
         raise NotMendableError("NaN, Infinity and undefined are no JSON values")
-    value, log = _repair(text)
+    value, log = _repair(text, effort)
     if _has_infinity(value):
         raise NotMendableError("a number is out of range")
     without_comments = _COMMENT.sub(lambda match: match[1] or "", text)
@@ -159,21 +183,19 @@ def _empties(value: Any) -> int:
 class _Bounded(str):
     """A text that can be looked at only so many times."""
 
-    __slots__ = ("left",)
-    left: int
+    __slots__ = ("effort",)
+    effort: Effort
 
     def __getitem__(self, key: SupportsIndex | slice) -> str:
-        self.left -= 1
-        if self.left < 0:
-            raise NotMendableError("it is too tangled")
+        self.effort.step()
         return str.__getitem__(self, key)
 
 
-def _repair(text: str) -> tuple[Any, list[dict[str, str]]]:
+def _repair(text: str, effort: Effort) -> tuple[Any, list[dict[str, str]]]:
     import json_repair
 
     bounded = _Bounded(text)
-    bounded.left = min(MAX_STEPS, 5_000 + 12 * len(text))
+    bounded.effort = effort
     try:
         repaired: Any = json_repair.repair_json(bounded, return_objects=True, skip_json_loads=True, logging=True)
     except NotMendableError:

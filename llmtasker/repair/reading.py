@@ -18,7 +18,7 @@ from llmtasker.misfit import describe
 from llmtasker.repair import candidates
 from llmtasker.repair.candidates import Piece
 from llmtasker.repair.fitting import fit
-from llmtasker.repair.mending import NotMendableError, mend
+from llmtasker.repair.mending import Effort, NotMendableError, mend
 from llmtasker.repair.shape import Shape
 from llmtasker.repair.unwrapping import is_single, variants
 
@@ -56,14 +56,14 @@ class _Candidate(Generic[T]):
     misfit: Exception | None = None
 
 
-def read(text: str, shape: Shape, validate: Callable[[Any], T], *, cut: bool = False) -> Reading[T]:
+def read(text: str, shape: Shape, validate: Callable[[Any], T]) -> Reading[T]:
     """Return what the text says, as the type that `validate` makes of a JSON value.
 
-    `cut` tells that the token limit stopped the answer. `validate` may raise anything for a value that does not fit.
+    `validate` may raise anything for a value that does not fit.
 
     Raises:
         InvalidOutputError: no value that fits is there, or which one is meant is not clear.
-        TruncatedError: the text was cut, whether it was said so or not.
+        TruncatedError: the text was cut.
 
     >>> shape = Shape({"type": "object", "properties": {"team": {"enum": ["billing", "other"]}}, "required": ["team"]})
     >>> def validate(value):
@@ -73,8 +73,6 @@ def read(text: str, shape: Shape, validate: Callable[[Any], T], *, cut: bool = F
     >>> read('Sure: {"team": "Billing."}', shape, validate).repairs
     ('taken out of the text around it', "team: 'Billing.' read as 'billing'")
     """
-    if cut:
-        raise TruncatedError(f"the answer was cut by the token limit after {snippet(text[-60:])!r}; raise max_tokens")
     try:
         value = candidates.parse(text)
     except (ValueError, RecursionError):
@@ -93,6 +91,7 @@ class _Reader(Generic[T]):
     def __init__(self, shape: Shape, validate: Callable[[Any], T]) -> None:
         self.shape = shape
         self.validate = validate
+        self.effort = Effort()
 
     def whole(self, value: Any, text: str) -> Reading[T]:
         """The text is JSON, but does not fit as it stands."""
@@ -220,7 +219,7 @@ class _Reader(Generic[T]):
         if piece.flaw:
             raise NotMendableError(piece.flaw)
         if piece.closed:
-            return mend(piece.text)
+            return mend(piece.text, self.effort)
         lacking = candidates.open_brackets(piece.text)
         if lacking:
             with contextlib.suppress(ValueError, RecursionError):  # more is wrong than brackets
@@ -228,7 +227,7 @@ class _Reader(Generic[T]):
                 if piece.fenced or (_ended(piece.text) and self.shape.nothing_can_follow(value, lacking)):
                     return value, (f"mended JSON: added the missing {lacking!r}",)
         if piece.fenced:
-            return mend(piece.text)
+            return mend(piece.text, self.effort)
         raise TruncatedError(f"the answer is cut after {snippet(piece.text[-60:])!r}")
 
     def _choose(self, answer: str, found: Sequence[_Candidate[T]]) -> Reading[T]:

@@ -9,25 +9,32 @@ from __future__ import annotations
 import re
 
 _HEAD = (
-    r"(?:label|category|answer|team|class|classification|topic|theme|intent|type|tag|sentiment|rating|score|value|result"
-    r"|output|response|prediction|department|subject|decision|verdict|conclusion|field|etiquette|categorie|reponse|equipe"
+    r"(?:label|category|answer|team|class|classification|topic|theme|intent|type|tag|sentiment|rating"
+    r"|score|value|result"
+    r"|output|response|prediction|department|subject|decision|verdict|conclusion|field|etiquette"
+    r"|categorie|reponse|equipe"
     r"|classe|sujet|intention|note|valeur|resultat|service|rubrique|domaine)"
 )
 _ADVERB = (
-    r"(?:indeed|clearly|definitely|certainly|obviously|probably|likely|most|more|best|mainly|mostly|primarily|simply|just"
-    r"|only|really|directly|specifically|bien|clairement|surement|certainement|probablement|surtout|plutot|sans doute)"
+    r"(?:indeed|clearly|definitely|certainly|obviously|probably|likely|most|more|best|mainly|mostly"
+    r"|primarily|simply|just"
+    r"|only|really|directly|specifically|bien|clairement|surement|certainement|probablement|surtout"
+    r"|plutot|sans doute)"
 )
 # What may stand between a frame and its label: 'the category of', 'a piece of news about', 'culture or'.
 _FILLER = (
-    rf"(?:{_ADVERB} |(?:the|an?|this|some|le|la|les|une?|des?|du) |(?:l'|d')|(?:\w+ )?{_HEAD} (?:of |de |d')?|called |of )*"
-    rf"(?:[\w/]+,? (?:or|and|ou|et) (?:the |an? )?)?"
+    rf"(?:{_ADVERB} |(?:the|an?|this|some|le|la|les|une?|des?|du) |(?:l'|d')|(?:\w+ )?{_HEAD} (?:of |de "
+    rf"|d')?|called |of )*"
+    rf"(?:[\"'`*«“]*[\w/]+[\"'`*»”]*,? (?:or|and|ou|et) (?:the |an? )?)?"
 )
 _FRAME = re.compile(
     r"(?:\b(?:is|are|am|est|sont)|\b(?:it|that|this|what|there)'s|\bc'est|\b(?:should|must|will) be"
     r"|\b(?:seems?|appears?)(?: to be)?|\b(?:semble|parait|doit)(?: etre)?"
-    r"|\b(?:about|regarding|concerns?|concerning|(?:related|relates?|relating|pertains?|pertaining|belongs?|belonging) to)"
-    r"|\b(?:deals?|dealing) with|\b(?:falls?|fits?) (?:under|into|within|in)|\b(?:category|topic|subject|field|class) of"
-    r"|\b(?:categori[sz]|classif|label|tagg?|assign|rout)\w* (?:it |this |that |these )?(?:as|under|with|into|to)"
+    r"|\b(?:about|regarding|concerns?|concerning|(?:related|relates?|relating|pertains?|pertaining"
+    r"|belongs?|belonging) to)"
+    r"|\b(?:deals?|dealing) with|\b(?:falls?|fits?) (?:under|into|within|in)|\b(?:category|topic|subject"
+    r"|field|class) of"
+    r"|\b(?:categori[sz]|classif|label|tagg?|assign|rout)\w* (?:\w+ ){0,3}?(?:as|under|with|into|to)"
     r"|\bi(?:'d| would| will|'ll)? (?:say|choose|pick|select|answer|go with|call (?:it|this))"
     r"|\b(?:concerne(?:nt)?|releve(?:nt)? d|(?:porte|parle|traite)(?:nt)?(?: sur| d)|s'agit(?: bien)? d|au sujet d"
     r"|a propos d|liee?s? (?:au|a)|appartient (?:au|a)|je (?:dirais|choisis|choisirais|reponds))(?:e|u|es)?)"
@@ -44,33 +51,49 @@ _IS_THE_ANSWER = re.compile(
 _BOLD = re.compile(r"\*\*[\"'`]?$"), re.compile(r"[\"'`.]?\*\*")
 _FIRST = re.compile(r"[\s\"'`*_#(\[«“\-•]*$")
 _STOPPED = re.compile(r"[\"'`*_)\]»”]*\s*(?:[.,;!\n(]|[-–—]+\s|$)")
+_OPENER = "(?:so|sure|ok|okay|yes|of course|here you go|i think|oui|bien sur|voici|voila|je pense)"
+_OPENED = re.compile(rf"[\s\"'`*_#(\[«“\-•]*(?:(?:{_OPENER}|{_ADVERB})[ ,:!]+)*[\s\"'`*_#(\[«“\-•]*")
 _ALONE = re.compile(r"[\s\"'`*_#.,;:!|(){}\[\]«»“”‘’„\\\-•>→⇒=]*")
 _ARROW = re.compile(r"(?:→|⇒|=>|->)[\s\"'`*]*$")
 
 _NEGATION = (
-    r"not(?! (?:only|just|merely)\b)|no(?! doubt\b)|nope|nor|neither|never|none|nothing|without|cannot|rather than|instead of"
-    r"|other than|anything but|everything but|all but|far from|opposite|apart from|aside from|besides?|except\w*|exclud\w+"
-    r"|unlike|avoid\w*|reject\w*|rule[sd]? out|wrong\w*|incorrect\w*|mistaken\w*|least|unable|impossible|hardly|barely"
-    r"|ne|pas|ni|aucune?|jamais|rien|sans(?! (?:aucun )?doute\b)|sauf|hormis|excepte|exclure|exclue?s?|a part|loin d\w*"
-    r"|(?:a l')?oppose|contraire|plutot que|au lieu d\w*|non(?! seulement\b)|evite[rz]?|fau(?:x|sse)|incorrecte?|a tort"
+    r"not(?! (?:only|just|merely)\b)|no(?! doubt\b)|nope|nor|neither|never|none|nothing|without|cannot"
+    r"|rather than|instead of"
+    r"|other than|anything but|everything but|all but|far from|opposite|apart from|aside from|besides?"
+    r"|except\w*|exclud\w+"
+    r"|unlike|avoid\w*|reject\w*|rule[sd]? out|wrong\w*|incorrect\w*|mistaken\w*|least|worst|last|little"
+    r"|too \w+ to|unable|impossible|hardly|barely"
+    r"|ne|pas|ni|aucune?|jamais|rien|sans(?! (?:aucun )?doute\b)|sauf|hormis|excepte|exclure|exclue?s?"
+    r"|a part|loin d\w*"
+    r"|(?:a l')?oppose|contraire|plutot que|au lieu d\w*|non(?! seulement\b)|evite[rz]?|fau(?:x|sse)"
+    r"|incorrecte?|a tort|mauvaise?|pire|trop"
 )
 _DOUBT = (
-    r"maybe|perhaps|possibly|conceivably|might|unlikely|improbable|doubt\w*(?<!no doubt)|unclear|unsure|uncertain|difficult"
-    r"|whether|if|unless|second choice|runner.up|alternatively|formerly|used to|guess\w*"
-    r"|peut[ -]etre|eventuellement|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+|doute que|si|s'il"
+    r"maybe|perhaps|possibly|conceivably|might|unlikely|improbable|doubt\w*(?<!no doubt)|unclear|unsure"
+    r"|uncertain|difficult"
+    r"|whether|if|unless|second choice|runner.up|alternatively|formerly|used to|guess\w*|(?:you|some|one"
+    r"|they|people) (?:\w+ )?says?"
+    r"|peut[ -]etre|eventuellement|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+"
+    r"|doute que|si|s'il"
 )
 _CUE = re.compile(rf"\b(?:{_NEGATION}|{_DOUBT})\b|n't\b|\bn'|[❌✗✘✖🚫👎≠¬]|!=")
 _TURN = re.compile(
-    r"\b(?:but|however|mais|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so|thus|hence)\b"
+    r"\b(?:but|however|mais|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore"
+    r"|donc|so|thus|hence)\b"
     r"|, (?:it|this|c'est|il s'agit|elle|cela)\b"
 )
 # Behind these comes a reason or something else; that may well have a negation in it.
-_GOES_ON = re.compile(r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont)\b")
+_GOES_ON = re.compile(
+    r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont)\b"
+)
 # Said anywhere, it holds for the whole answer.
 _NOT_SURE = re.compile(
-    r"\b(?:not (?:\w+ )?(?:sure|certain)|unsure|no idea|don't know|do not know|(?:ne )?sais pas|pas (?:\w+ )?(?:sure?|certaine?)\b)"
-    r"|\b(?:that|this|it)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake)|\bc'est (?:faux|incorrect|une erreur)"
+    r"\b(?:not (?:\w+ )?(?:sure|certain)|unsure|no idea|don't know|do not know|(?:ne )?sais pas"
+    r"|pas (?:\w+ )?(?:sure?|certaine?)\b)"
+    r"|\b(?:that|this|it)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake)|\bc'est (?:faux"
+    r"|incorrect|une erreur)"
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
+    r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
 )
 _NONE_FITS = re.compile(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
@@ -100,7 +123,8 @@ def affirms(mention: re.Match[str], *, first: bool) -> bool:
     False
     """
     before, after = mention.string[: mention.start()], mention.string[mention.end() :]
-    if _ALONE.fullmatch(before) and (_ALONE.fullmatch(after) or (first and _STOPPED.match(after))):
+    opens = _ALONE.fullmatch(before) or _OPENED.fullmatch(before)
+    if opens and (_ALONE.fullmatch(after) or (first and _STOPPED.match(after))):
         return True
     if _FRAME.search(before) or _HEADED.search(before) or (_ARROW.search(before) and _STOPPED.match(after)):
         return True

@@ -108,7 +108,9 @@ def broken(error: BaseException) -> ItemError:
     """Return the error for a connection that failed; an exception's text may hold a URL, so little of it is taken."""
     root = _root(error)
     words = " ".join("<url>" if "://" in word else word for word in str(root).split())
-    return NetworkError(f"the connection failed: {type(root).__name__}: {snippet(words)}")
+    return NetworkError(
+        f"the connection failed: {type(root).__name__}: {snippet(words)}. Check base_url, and that the server is up"
+    )
 
 
 def timed_out(error: BaseException) -> bool:

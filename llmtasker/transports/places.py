@@ -1,0 +1,117 @@
+"""Places: where the model is that a name such as "ollama/qwen3" names, and how to connect to it."""
+
+from __future__ import annotations
+
+import os
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from urllib.parse import unquote, urlsplit
+
+from llmtasker.completion import Transport
+from llmtasker.errors import ConfigurationError
+
+_WAYS = """Three ways to go on:
+  llm="offline"                          the built-in baseline, no language model: to try things out
+  llm="ollama/qwen3" or "http://host:8000/v1#model"    an endpoint of your own
+  llm="openai/gpt-4.1-mini" or "azure/<deployment>"    with the key in the environment
+The variable LLMTASKER_LLM sets the default."""
+
+_AZURE_VERSION = "2024-10-21"  # the newest version that Microsoft calls stable
+_LOCAL = {"ollama": "http://localhost:11434/v1", "vllm": "http://localhost:8000/v1"}
+
+
+def of_name(
+    name: str, base_url: str | None, api_key: str | None, api_version: str | None, headers: Mapping[str, str] | None
+) -> tuple[str | None, Callable[[], Transport]]:
+    """Return the model that a name names (None: it names none), and what connects to the place of it.
+
+    Raises:
+        ConfigurationError: the place can't be made out, or a key is missing.
+    """
+    if not name and base_url is None:
+        raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}")
+    if name == "offline":
+        from llmtasker.transports.offline import MODEL, OfflineTransport
+
+        return MODEL, OfflineTransport
+    provider, _, rest = name.partition("/")
+    if "://" in name:
+        base_url, _, rest = name.partition("#")
+        return rest or None, _at_url(base_url, api_key, headers)
+    if provider in _LOCAL and rest:
+        return rest, _at_url(base_url or _local_url(provider), api_key, headers)
+    if base_url is not None:
+        return name or None, _at_url(base_url, api_key, headers)
+    if provider == "azure" and rest:
+        return rest, _at_azure(api_key, api_version, headers)
+    if provider == "openai" and rest:
+        key = api_key or _key("OPENAI_API_KEY", name)
+        openai_url = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+        return rest, _at_url(openai_url, key, headers, is_openai=True)
+    raise ConfigurationError(
+        f"it is not clear where the model {name!r} is: give base_url=…, or a name with its place. {_WAYS}"
+    )
+
+
+def _key(variable: str, name: str) -> str:
+    key = os.environ.get(variable)
+    if not key:
+        raise ConfigurationError(f"{name!r} needs a key: set {variable}, or give api_key=…. {_WAYS}")
+    return key
+
+
+def _local_url(provider: str) -> str:
+    host = os.environ.get("OLLAMA_HOST", "") if provider == "ollama" else ""
+    if not host:
+        return _LOCAL[provider]
+    return f"{host if '://' in host else f'http://{host}'}".rstrip("/").removesuffix("/v1") + "/v1"
+
+
+def _at_url(
+    base_url: str, api_key: str | None, headers: Mapping[str, str] | None, *, is_openai: bool = False
+) -> Callable[[], Transport]:
+    url = urlsplit(base_url)
+    if url.scheme not in {"http", "https"}:
+        raise ConfigurationError(
+            'base_url must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
+        )
+    if url.query:
+        raise ConfigurationError("base_url can't have a query (?…): give client=OpenAI(…, default_query={…}).")
+    # The key of OpenAI goes to OpenAI only, never to another host.
+    is_openai = is_openai or (url.hostname or "").endswith(".openai.com")
+    variable = "OPENAI_API_KEY" if is_openai else "LLMTASKER_API_KEY"
+    key = api_key or os.environ.get(variable) or "none"
+    named, _, place = url.netloc.rpartition("@")
+    if named:
+        # As a header: the SDK writes URLs to its log.
+        base_url = url._replace(netloc=place).geturl()
+        headers = {"Authorization": f"Basic {b64encode(unquote(named).encode()).decode()}", **(headers or {})}
+
+    def connect() -> Transport:
+        from llmtasker.transports.openai import connect
+
+        return connect(base_url, key, headers, is_openai=is_openai)
+
+    return connect
+
+
+def _at_azure(
+    api_key: str | None, api_version: str | None, headers: Mapping[str, str] | None
+) -> Callable[[], Transport]:
+    endpoint = os.environ.get("AZURE_OPENAI_ENDPOINT")
+    if not endpoint:
+        raise ConfigurationError(
+            '"azure/…" needs the variable AZURE_OPENAI_ENDPOINT (https://<resource>.openai.azure.com).'
+        )
+    if not (api_key or os.environ.get("AZURE_OPENAI_API_KEY") or os.environ.get("AZURE_OPENAI_AD_TOKEN")):
+        raise ConfigurationError(
+            '"azure/…" needs a key: set AZURE_OPENAI_API_KEY, or give api_key=… or client=AzureOpenAI(…).'
+        )
+    named = os.environ.get("OPENAI_API_VERSION") or os.environ.get("AZURE_OPENAI_API_VERSION")
+
+    def connect() -> Transport:
+        from llmtasker.transports.openai import connect_azure
+
+        return connect_azure(endpoint, api_key, api_version or named or _AZURE_VERSION, headers)
+
+    return connect
