@@ -88,7 +88,8 @@ class Results(Sequence[Item[T]], Generic[T]):
         A bare input has the column "input", a bare output the column "output". A column of the output that the
         input has too gets the prefix "llm_". Rows without an output have its columns as well, with None.
         """
-        names = next((list(_columns(item.output)) for item in self._items if item.ok), [])
+        answered = next((item for item in self._items if item.ok), None)
+        names = [] if answered is None else list(_columns(answered.output))
         return [_flat(item, names) for item in self._items]
 
     def to_pandas(self) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -38,6 +39,10 @@ TEAMS = Labels(["billing", "delivery", "Réclamation", "card payment", "card", "
         ("Sans doute delivery.", "delivery"),
         ("**delivery**\nThe parcel is late.", "delivery"),
         ('It is "delivery" or "transport".', "delivery"),
+        (
+            "It fits none of the categories. It is about a truck, which falls under the category of delivery.",
+            "delivery",
+        ),
         ('It falls under "delivery/transport".', "delivery"),
         ("It is about delivery or transport.", "delivery"),
         ("It is about transport or delivery.", "delivery"),
@@ -296,3 +301,12 @@ def test_a_found_label_is_always_named(labels: list[str], text: str) -> None:
 def test_a_thousand_labels() -> None:
     many = Labels([f"intent {number:04}" for number in range(1000)])
     assert many.find("I think it is Intent_0421.") == "intent 0421"
+
+
+@pytest.mark.parametrize("words", ["is category of ", "is the billing ", "so, ", "about ", "is a/", "x billing, not "])
+def test_hostile_prose_is_judged_soon(words: str) -> None:
+    text = (words * 1_000)[:980] + " @ delivery"
+    started = time.process_time()
+    with pytest.raises(LabelError):
+        TEAMS.find(text)
+    assert time.process_time() - started < 0.5

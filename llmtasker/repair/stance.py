@@ -21,10 +21,10 @@ _ADVERB = (
     r"|only|really|directly|specifically|bien|clairement|surement|certainement|probablement|surtout"
     r"|plutot|sans doute)"
 )
-# What may stand between a frame and its label: 'the category of', 'a piece of news about', 'culture or'.
+# What may stand between a frame and its label: 'the category of', 'culture or'. Possessive, for hostile texts.
 _FILLER = (
-    rf"(?:{_ADVERB} |(?:the|an?|this|some|le|la|les|une?|des?|du) |(?:l'|d')|(?:\w+ )?{_HEAD} (?:of |de "
-    rf"|d')?|called |of )*"
+    rf"(?:{_ADVERB} |(?:the|an?|this|some|le|la|les|une?|des?|du) |(?:l'|d')|(?:\w+ )?{_HEAD} "
+    rf"|called |of |de )*+"
     rf"(?:[\"'`*«“]*[\w/]+[\"'`*»”]*,? (?:or|and|ou|et) (?:the |an? )?)?"
 )
 _FRAME = re.compile(
@@ -52,7 +52,7 @@ _BOLD = re.compile(r"\*\*[\"'`]?$"), re.compile(r"[\"'`.]?\*\*")
 _FIRST = re.compile(r"[\s\"'`*_#(\[«“\-•]*$")
 _STOPPED = re.compile(r"[\"'`*_)\]»”]*\s*(?:[.,;!\n(]|[-–—]+\s|$)")
 _OPENER = "(?:so|sure|ok|okay|yes|of course|here you go|i think|oui|bien sur|voici|voila|je pense)"
-_OPENED = re.compile(rf"[\s\"'`*_#(\[«“\-•]*(?:(?:{_OPENER}|{_ADVERB})[ ,:!]+)*[\s\"'`*_#(\[«“\-•]*")
+_OPENED = re.compile(rf"[\s\"'`*_#(\[«“\-•]*(?:(?:{_OPENER}|{_ADVERB})[ ,:!]++)*+[\s\"'`*_#(\[«“\-•]*")
 _ALONE = re.compile(r"[\s\"'`*_#.,;:!|(){}\[\]«»“”‘’„\\\-•>→⇒=]*")
 _ARROW = re.compile(r"(?:→|⇒|=>|->)[\s\"'`*]*$")
 
@@ -99,15 +99,24 @@ _NONE_FITS = re.compile(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
     r"\b(?:any|aucune?|of the|des|specific)\b[^.!?\n]{0,40}\b(?:categor|label|class|topic|option|theme|etiquette)"
 )
+# 'no category fits; it is about gold, which falls under the category of …'
+_FITS_AFTER_ALL = re.compile(
+    r"\b(?:falls?|fits?|belongs?|releve|entre) (?:under|into|in|to|de|dans) (?:the |la )?"
+    r"(?:category|class|label|categorie|classe)"
+)
 # 'travel/music' with one of them no label: not decided. In quotes a name is meant as one, and only one exists.
 _UNDECIDED = re.compile(r"[*]*/\w")
 _UNDECIDED_BEFORE = re.compile(r"\w/$")
 _QUOTED_BEFORE = re.compile(r"[\"'`«“](?:[\w ]+/)?\s*$")
 
 
+_REACH = 150
+"""Characters before a mention in which its frame must stand."""
+
+
 def objection(text: str) -> str | None:
     """Return why no mention in the text counts, or None: it is not sure, or says that no label fits."""
-    if _NONE_FITS.search(text):
+    if (none := _NONE_FITS.search(text)) and not _FITS_AFTER_ALL.search(text, none.end()):
         return "it says that no label fits"
     return "it is not sure, or takes it back" if _NOT_SURE.search(text) else None
 
@@ -126,7 +135,8 @@ def affirms(mention: re.Match[str], *, first: bool) -> bool:
     opens = _ALONE.fullmatch(before) or _OPENED.fullmatch(before)
     if opens and (_ALONE.fullmatch(after) or (first and _STOPPED.match(after))):
         return True
-    if _FRAME.search(before) or _HEADED.search(before) or (_ARROW.search(before) and _STOPPED.match(after)):
+    near = before[-_REACH:]
+    if _FRAME.search(near) or _HEADED.search(near) or (_ARROW.search(near) and _STOPPED.match(after)):
         return True
     if _BOLD[0].search(before) and _BOLD[1].match(after):
         return True
