@@ -78,9 +78,10 @@ async def bounded(texts: Sequence[str], concurrency: int, one: Callable[[str], A
         nonlocal answered
         for text in rest:
             try:
-                answered += await one(text)
+                fine = await one(text)
             except Exception:  # noqa: BLE001 - each library has errors of its own, and a lost row is what is counted
                 continue
+            answered += fine
 
     await asyncio.gather(*(worker() for _ in range(concurrency)))
     return answered

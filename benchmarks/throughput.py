@@ -24,7 +24,7 @@ async def rate(contender: Contender, base_url: str, rows: int, concurrency: int,
     """Return the items a second of one round; every text is new."""
     async with contender.open(base_url) as ask:
         await ask([f"warm-up {mark} {number}" for number in range(min(concurrency, 64))], concurrency)
-        texts = [f"Round {mark}, message {number}: where is my parcel, it is late" for number in range(rows)]
+        texts = [f"Message {number} of round {mark}: where is my parcel, it is late" for number in range(rows)]
         started = time.perf_counter()
         answered = await ask(texts, concurrency)
         seconds = time.perf_counter() - started
