@@ -148,7 +148,7 @@ class Bulk(Generic[S, T]):
         if self.choice is not None:
             return
         key = hashlib.sha256(f"{auto.key()} {self.program.identity(self.alone.llm.settings)}".encode()).hexdigest()
-        if self.alone.fresh is not True:
+        if self.alone.fresh is not True and auto.same is None:
             self.choice = self.groups.choice = await self._drive(_recall(key))
         if self.choice is None and feed.total is not None and feed.total < 2 * auto.sample:
             self.choice = Choice(size=1, reason=f"for {feed.total} rows, a sample of {auto.sample} does not pay")
@@ -189,7 +189,8 @@ class Bulk(Generic[S, T]):
             temperature = self.alone.llm.settings.body.get("temperature")
             repeat = None if temperature == 0 else trial.repeat
             self.choice = self.groups.choice = await choose(auto, trial.measure, repeat)
-            await self._drive(_remember(key, self.choice))
+            if auto.same is None:  # what another function calls the same is not known by its name
+                await self._drive(_remember(key, self.choice))
         else:
             self.choice = Choice(size=1, reason=f"a sample of {len(trial.sample)} answered rows is too small")
         yield [trial.charged(item) for item in held]
