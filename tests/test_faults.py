@@ -700,7 +700,8 @@ def keys() -> dict[str, str]:
         "= the password": key(url="http://ada:secret@h/v1#m"),
         "= the token limit": key(llm={"max_tokens": 9}),
         "= the timeout": key(llm={"timeout": 9.0}),
-        "= the headers": key(llm={"headers": {"X-Team": "a"}}),
+        "a header": key(llm={"headers": {"X-Team": "a"}}),
+        "= a header with a credential": key(llm={"headers": {"X-Auth-Token": "a"}}),
         "= attempts": key(attempts=1),
         "= the group size": key(group_size=7),
     }
