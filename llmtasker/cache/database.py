@@ -63,6 +63,8 @@ class Database:
                 raise fault from None
         self.place = place_of(folder)
         self._finalizer = weakref.finalize(self, self._connection.close)
+        # Not when the process ends: the store's thread may be using it just then, and sqlite would crash.
+        self._finalizer.atexit = False
 
     @property
     def moved(self) -> bool:
