@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtasker.cli_batch import batch_app
+from llmtasker.cli_options import SOME_FAILED, Columns, Delimiter, Encoding, Model, TaskName
 
 if TYPE_CHECKING:
     from llmtasker.task import Task
@@ -32,22 +33,11 @@ app = typer.Typer(
 cache_app = typer.Typer(no_args_is_help=True, help="Look into the cache, or clear it.")
 app.add_typer(cache_app, name="cache")
 
-TaskName = Annotated[str, typer.Argument(metavar="FILE.py:TASK", help="A Python file and the name of a task in it.")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several."
-    ),
-]
-Delimiter = Annotated[str | None, typer.Option(help="Between the cells of the CSV input; seen if not given.")]
-Encoding = Annotated[str | None, typer.Option(help="Of the input; seen if not given.")]
-Model = Annotated[str | None, typer.Option("--llm", help='Such as "openai/gpt-4.1-mini"; else LLMTASKER_LLM.')]
 Directory = Annotated[
     Path | None, typer.Option(help="The folder of the cache; else LLMTASKER_CACHE_DIR or the user's.")
 ]
 
 _INTERRUPTED = 130
-_SOME_FAILED = 1
 _WRONG = 2
 
 
@@ -136,7 +126,7 @@ def run(
     if tally.failed:
         kinds = ", ".join(f"{count:,} {code}" for code, count in tally.errors.items())
         _say(f"failed: {kinds}; the column {job.error_column!r} says why. The same command asks them again.")
-        sys.exit(_SOME_FAILED)
+        sys.exit(SOME_FAILED)
 
 
 @app.command()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
+from llmtasker.cli_options import SOME_FAILED, Columns, Delimiter, Encoding, Model, TaskName
+
 if TYPE_CHECKING:
     from llmtasker.batch import BatchStatus
     from llmtasker.item import Item
@@ -23,21 +25,9 @@ batch_app = typer.Typer(
     no_args_is_help=True, help="Have rows answered by the provider's batch API: cheaper, within a day."
 )
 
-TaskName = Annotated[str, typer.Argument(metavar="FILE.py:TASK", help="A Python file and the name of a task in it.")]
 Source = Annotated[Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines, JSON, Parquet or Excel.")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several."
-    ),
-]
-Delimiter = Annotated[str | None, typer.Option(help="Between the cells of the CSV input; seen if not given.")]
-Encoding = Annotated[str | None, typer.Option(help="Of the input; seen if not given.")]
-Model = Annotated[str | None, typer.Option("--llm", help='Such as "openai/gpt-4.1-mini"; else LLMTASKER_LLM.')]
 JobId = Annotated[str | None, typer.Option("--job", help="The id of the job; else the latest of this task.")]
 Poll = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks while waiting.")]
-
-_SOME_FAILED = 1
 
 
 def _load(context: typer.Context, task: str, llm: str | None) -> Task[Any]:
@@ -132,7 +122,7 @@ def fetch(
     _say(f"{tally.rows:,} rows: {tally.ok:,} ok{kinds}{earlier}. {target}")
     if tally.failed:
         _say(f"the column {writing.error_column!r} says why; the same command looks again, `batch submit` asks again.")
-        sys.exit(_SOME_FAILED)
+        sys.exit(SOME_FAILED)
 
 
 @batch_app.command()

@@ -35,6 +35,7 @@ FLOORS: list[set[str]] = [
 EDGE: list[set[str]] = [
     {"settings"},
     {"jobs", "demo"},
+    {"cli_options"},
     {"cli_batch"},
     {"api", "ui", "integrations"},
     {"cli"},
@@ -59,7 +60,7 @@ VENDORS: dict[str, set[str]] = {
     "pyarrow": {"records.parquet", "results"},
     "rich": {"demo.show"},
     "tqdm": {"progress"},
-    "typer": {"cli", "cli_batch"},
+    "typer": {"cli", "cli_batch", "cli_options"},
     "yarl": {"transports.line"},
 }
 
