@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, settings
 OUTSIDE = ("LLMTASKER_", "OPENAI_", "AZURE_", "OLLAMA_", "LANGCHAIN_", "LANGSMITH_")
 LONGEST_ID = 60
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+UNSET = {*PROXIES, "pythonunbuffered"}  # with the last, a program that forgets to flush works here and hangs elsewhere
 
 
 def pytest_configure() -> None:
     for name in [*os.environ]:
-        if name.startswith(OUTSIDE) or name.lower() in PROXIES:
+        if name.startswith(OUTSIDE) or name.lower() in UNSET:
             del os.environ[name]
     loopback.guard()
     # How busy the machine is proves nothing; and where CI is, a run finds the same as the run before.

@@ -138,7 +138,7 @@ sys.stdin.readline()
 keys = [f"{number:064x}" for number in range(150)]
 mine = [key for key in keys if cache.lease(key)]
 cache.put_many([(key, "{}") for key in mine[::2]])
-print(*mine)
+print(*mine, flush=True)
 sys.stdin.readline()
 """
 
