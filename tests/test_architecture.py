@@ -20,25 +20,39 @@ PACKAGE = Path(llmtasker.__file__).parent
 # The floors, lowest first. A module imports from lower floors only; those on one floor don't know each other.
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
-    {"errors", "completion", "flights", "portal"},
-    {"misfit", "template", "item", "inputs", "prices", "tokens", "budget", "preview", "prompts", "records"},
-    {"cache", "pace", "repair", "transports", "signature"},
-    {"prompt", "schema", "progress", "results", "lessons"},
-    {"compiler", "dialect", "steps", "run"},
+    {"completion", "errors", "flights", "threads", "values"},
+    {
+        "budget",
+        "cache",
+        "inputs",
+        "item",
+        "misfit",
+        "pace",
+        "preview",
+        "prices",
+        "prompts",
+        "records",
+        "template",
+        "testing",
+        "tokens",
+        "transports",
+    },
+    {"progress", "repair", "run", "signature", "steps"},
+    {"lessons", "prompt", "results", "schema"},
+    {"compiler", "dialect"},
     {"llm"},
-    {"executor", "estimate"},
-    {"grouping", "batch"},
+    {"estimate", "executor"},
+    {"batch", "grouping"},
     {"task"},
-    {"tasks", "testing"},
+    {"tasks"},
 ]
 # The edge imports inward, and is imported by the edge only.
 EDGE: list[set[str]] = [
-    {"settings"},
-    {"jobs", "demo"},
     {"cli_options"},
+    {"demo", "jobs"},
     {"cli_batch"},
-    {"api", "ui", "integrations"},
     {"cli"},
+    {"api", "integrations", "ui"},
     {"__main__"},
 ]
 

@@ -661,7 +661,7 @@ def test_the_clients_that_users_have(server: FaultyServer, kind: str) -> None:
     if isinstance(client, openai.OpenAI):
         client.close()
     elif "own" in kind:
-        from llmtasker.portal import portal
+        from llmtasker.threads import portal
 
         portal().call(client.close())
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 
 from llmtasker import LLM, ConfigurationError, FilteredError, InvalidOutputError, OutputField, TruncatedError
 from llmtasker.completion import Completion
-from llmtasker.portal import portal
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
+from llmtasker.threads import portal
 
 
 class Person(BaseModel):

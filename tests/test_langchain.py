@@ -46,8 +46,8 @@ from llmtasker.errors import (
     ServerError,
     TruncatedError,
 )
-from llmtasker.portal import portal
 from llmtasker.testing import Body, ContentFilter, Cut, FaultyServer, Malformed, Refusal, Rejects, Reset, Status
+from llmtasker.threads import portal
 from llmtasker.transports.langchain import LangChainTransport, read_message, to_messages
 
 KEY = "sk-not-a-real-key-0123456789"

@@ -288,7 +288,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[Make]:
         if isinstance(client, openai.OpenAI):
             client.close()
         else:
-            from llmtasker.portal import portal
+            from llmtasker.threads import portal
 
             portal().call(client.close())
 
@@ -378,7 +378,7 @@ def test_the_deadline_is_for_the_whole_call(kind: str, make: Make) -> None:
         assert time.monotonic() - started < 2.0
         transport.close()
         if isinstance(client, openai.AsyncOpenAI):
-            from llmtasker.portal import portal
+            from llmtasker.threads import portal
 
             portal().call(client.close())
 

@@ -33,9 +33,9 @@ from llmtasker import (
     Signature,
     Task,
 )
-from llmtasker.portal import portal
 from llmtasker.run import Feed, Fuse, Run
 from llmtasker.testing import FakeTransport, FaultyServer, Status, last_user_text
+from llmtasker.threads import portal
 
 
 class Echo(Signature):

@@ -27,10 +27,10 @@ from llmtasker.errors import (
 )
 from llmtasker.executor import Outcome, Row, Spent, worth_another
 from llmtasker.item import Item
-from llmtasker.portal import portal
 from llmtasker.prices import Prices
 from llmtasker.results import Results
 from llmtasker.steps import run_awaiting
+from llmtasker.threads import portal
 from llmtasker.transports.batch_wire import ENDED
 
 T = TypeVar("T")

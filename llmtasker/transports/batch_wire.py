@@ -9,8 +9,8 @@ from typing import Any
 from llmtasker.completion import Completion
 from llmtasker.errors import BadResponseError, ItemError, NotRunError, snippet
 from llmtasker.transports.failures import error_in_200, hide_keys, read_error
-from llmtasker.transports.values import as_list, is_object, json_text
 from llmtasker.transports.wire import read_completion
+from llmtasker.values.json_values import as_list, is_object, json_text
 
 ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
 """The statuses of a batch that nothing more will come of."""

@@ -14,12 +14,12 @@ import openai
 
 from llmtasker.completion import Transport
 from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError, RejectedError, snippet
-from llmtasker.portal import portal
+from llmtasker.threads import portal
 from llmtasker.transports.batch_wire import BatchInfo, read_batch
 from llmtasker.transports.failures import hide_keys
 from llmtasker.transports.line import broken
 from llmtasker.transports.openai import OpenAITransport, _mapped
-from llmtasker.transports.values import as_list, is_object
+from llmtasker.values.json_values import as_list, is_object
 
 WINDOW = "24h"  # the one that providers offer
 _LISTED = 100  # the latest batches of an account among which one is looked for

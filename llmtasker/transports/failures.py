@@ -28,7 +28,7 @@ from llmtasker.errors import (
     TransientError,
     snippet,
 )
-from llmtasker.transports.values import as_list, is_array, is_object, json_text
+from llmtasker.values.json_values import as_list, is_array, is_object, json_text
 
 _SAYS: dict[type[ItemError], tuple[str, str]] = {
     AuthenticationError: ("the endpoint refuses the key or the account", "Check the key, its rights and the credit"),

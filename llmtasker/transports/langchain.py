@@ -20,8 +20,8 @@ from llmtasker.completion import Completion, Head, Message, Request
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
 from llmtasker.transports.langchain_failures import recovered, unsupported
 from llmtasker.transports.langchain_identity import endpoint_of, mapping, model_of
-from llmtasker.transports.values import as_list, is_array, is_object
 from llmtasker.transports.wire import read_completion
+from llmtasker.values.json_values import as_list, is_array, is_object
 
 try:
     from langchain_core.language_models import BaseChatModel

@@ -26,8 +26,8 @@ from llmtasker.errors import (
 )
 from llmtasker.transports.failures import hide_keys, read_error
 from llmtasker.transports.langchain_identity import is_secret, mapping
-from llmtasker.transports.values import is_object
 from llmtasker.transports.wire import read_completion
+from llmtasker.values.json_values import is_object
 
 _STATUS_OF = {
     "ModelAuthenticationError": 401,

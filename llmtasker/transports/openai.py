@@ -23,7 +23,7 @@ import openai
 
 from llmtasker.completion import Completion, Request
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
-from llmtasker.portal import portal
+from llmtasker.threads import portal
 from llmtasker.transports.failures import read_error
 from llmtasker.transports.line import Form, Line, broken, timed_out
 from llmtasker.transports.wire import read_completion
