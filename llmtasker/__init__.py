@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from llmtasker.budget import Budget
     from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
     from llmtasker.compiler import Program, compile_program
-    from llmtasker.completion import Completion, Request, ToolCall, Transport, Usage
     from llmtasker.errors import (
         AuthenticationError,
         BadRequestError,
@@ -45,12 +44,13 @@ if TYPE_CHECKING:
     from llmtasker.item import Item
     from llmtasker.llm import LLM
     from llmtasker.pace import RateLimit, Retry
-    from llmtasker.preview import Preview
     from llmtasker.prices import Prices
     from llmtasker.progress import Progress
     from llmtasker.results import Results
     from llmtasker.signature import InputField, OutputField, Signature
     from llmtasker.task import Task
+    from llmtasker.wire.completion import Completion, Request, ToolCall, Transport, Usage
+    from llmtasker.wire.preview import Preview
 
 __all__ = [
     "LLM",
@@ -119,7 +119,7 @@ _HOMES = {
         "Program",
         "compile_program",
     ),
-    "completion": (
+    "wire.completion": (
         "Completion",
         "Request",
         "ToolCall",
@@ -156,7 +156,7 @@ _HOMES = {
     "item": ("Item",),
     "llm": ("LLM",),
     "pace": ("RateLimit", "Retry"),
-    "preview": ("Preview",),
+    "wire.preview": ("Preview",),
     "prices": ("Prices",),
     "progress": ("Progress",),
     "results": ("Results",),

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from llmtasker.completion import Usage
 from llmtasker.errors import BudgetError, ConfigurationError
+from llmtasker.wire.completion import Usage
 
 _WORDS = {"cost": "US dollars", "tokens": "tokens", "calls": "calls"}
 

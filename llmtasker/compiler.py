@@ -9,7 +9,6 @@ from typing import Any, Generic, Literal, NamedTuple, TypeGuard, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from llmtasker.completion import Completion, Head, Mode, Request, Settings
 from llmtasker.errors import (
     ConfigurationError,
     FilteredError,
@@ -35,6 +34,7 @@ from llmtasker.schema import (
     wire_model,
 )
 from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
+from llmtasker.wire.completion import Completion, Head, Mode, Request, Settings
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 """How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""

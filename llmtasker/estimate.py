@@ -10,9 +10,9 @@ from typing import Any
 
 from llmtasker.cache.store import Guard, Store
 from llmtasker.compiler import Program
-from llmtasker.completion import Usage
 from llmtasker.errors import ItemError
 from llmtasker.llm import LLM
+from llmtasker.wire.completion import Usage
 
 _BATCH = 500
 

@@ -11,7 +11,6 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from llmtasker.budget import Budget, Reservation
 from llmtasker.compiler import Answer, AskMode, Program, first_mode
-from llmtasker.completion import NO_USAGE, Completion, Mode, Request, Usage
 from llmtasker.errors import (
     CallTimeoutError,
     InvalidOutputError,
@@ -28,6 +27,7 @@ from llmtasker.pace import Ticket
 from llmtasker.signature import Inputs, S
 from llmtasker.steps import Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.tokens import TokenMeter
+from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
 
 T = TypeVar("T")
 

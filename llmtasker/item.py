@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeGuard, TypeVar
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
-from llmtasker.completion import NO_USAGE, Message, Request, Usage
 from llmtasker.errors import ItemError, snippet
+from llmtasker.wire.completion import NO_USAGE, Message, Request, Usage
 
 T = TypeVar("T")
 

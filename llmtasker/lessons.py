@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from llmtasker.completion import Message, Mode, Request
 from llmtasker.errors import BadRequestError, ItemError, NotFoundError, ServerError
 from llmtasker.repair.candidates import is_array, is_object
+from llmtasker.wire.completion import Message, Mode, Request
 
 MODES: tuple[Mode, ...] = ("tools", "json_schema", "json", "text")
 """All modes, the best first: the one that holds the LLM closest to the schema. `text` works everywhere."""

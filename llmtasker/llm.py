@@ -15,7 +15,6 @@ from numbers import Real
 from typing import Any, Self
 
 from llmtasker.cache import Store, open_cache
-from llmtasker.completion import Settings, Transport, Usage, canonical_json
 from llmtasker.dialect import Dialect
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.flights import Flights
@@ -24,6 +23,7 @@ from llmtasker.pace.retry import Retry
 from llmtasker.prices import Prices, listed_cost
 from llmtasker.tokens import TokenMeter
 from llmtasker.transports.places import of_name
+from llmtasker.wire.completion import Settings, Transport, Usage, canonical_json
 
 
 class LLM:

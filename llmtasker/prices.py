@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from llmtasker.completion import Usage
+from llmtasker.wire.completion import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmtasker.completion import NO_USAGE, Usage
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
 from llmtasker.pace import Pace
+from llmtasker.wire.completion import NO_USAGE, Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from pydantic_core import PydanticSerializationError
 
-from llmtasker.completion import Message
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature import RESERVED, Signature, as_text, label_descriptions
 from llmtasker.template import Template, Variable
+from llmtasker.wire.completion import Message
 
 ExamplesRole = Literal["turns", "system", "user"]
 InputRole = Literal["user", "system"]

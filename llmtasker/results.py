@@ -14,10 +14,10 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from pydantic import BaseModel
 
-from llmtasker.completion import NO_USAGE, Usage
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.item import Item, jsonable, shown
 from llmtasker.signature import Signature
+from llmtasker.wire.completion import NO_USAGE, Usage
 
 T = TypeVar("T")
 

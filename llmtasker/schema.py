@@ -17,9 +17,9 @@ from typing import Any, ClassVar, TypeGuard
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
-from llmtasker.completion import Completion, Message, Mode, ToolCall, canonical_json
 from llmtasker.errors import InvalidOutputError, snippet
 from llmtasker.signature import wire_name
+from llmtasker.wire.completion import Completion, Message, Mode, ToolCall, canonical_json
 
 REASONING = "reasoning"
 REASONING_DESCRIPTION = "Think step by step, in a few sentences, before you fill in the rest."

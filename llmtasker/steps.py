@@ -16,8 +16,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from llmtasker.cache.door import Door, door
 from llmtasker.cache.store import Store
-from llmtasker.completion import Completion, Request, Transport
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, LLMTaskerError, snippet
+from llmtasker.wire.completion import Completion, Request, Transport
 
 R = TypeVar("R")
 

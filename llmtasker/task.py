@@ -35,7 +35,6 @@ from llmtasker.grouping.report import GroupReport
 from llmtasker.inputs import Inputs, rows_of
 from llmtasker.item import Item
 from llmtasker.llm import LLM
-from llmtasker.preview import Preview
 from llmtasker.progress import OnProgress, telling
 from llmtasker.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.results import Results
@@ -43,6 +42,7 @@ from llmtasker.run import Fuse, Run
 from llmtasker.signature import S, Signature
 from llmtasker.steps import Steps, run_awaiting, run_blocking
 from llmtasker.threads import portal
+from llmtasker.wire.preview import Preview
 
 T = TypeVar("T")
 

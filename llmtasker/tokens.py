@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from llmtasker.completion import Usage
+from llmtasker.wire.completion import Usage
 
 CHARACTERS_PER_TOKEN = 4.0  # until something was counted: a usual figure for English prose
 _MOST_PER_CHARACTER = 0.5

@@ -46,7 +46,7 @@ from llmtasker.batch import BatchStatus
 from llmtasker.batch.ledger import Ledger, Record
 from llmtasker.cache import CacheWarning
 from llmtasker.testing import Body, FakeTransport, FaultyServer, Rejects, Status, last_user_text
-from llmtasker.transports.batch_wire import key_of, read_batch, read_line, request_line
+from llmtasker.wire.batch_file import key_of, read_batch, read_line, request_line
 
 KEY = "sk-sentinel-0123456789"
 SECRET = "Zanzibar"

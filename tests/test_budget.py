@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from llmtasker import LLM, Budget, BudgetError, ConfigurationError, InputField, OutputField, Prices, Signature, Task
 from llmtasker.budget import Reservation
-from llmtasker.completion import NO_USAGE, Usage
 from llmtasker.testing import FakeTransport, FaultyServer, Status
+from llmtasker.wire.completion import NO_USAGE, Usage
 
 
 class Triage(Signature):

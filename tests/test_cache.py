@@ -28,10 +28,10 @@ from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, default_directory, open_cache
 from llmtasker.cache.steward import Steward
 from llmtasker.cache.vault import place_of, set_aside
-from llmtasker.completion import Completion
 from llmtasker.errors import ConfigurationError
 from llmtasker.steps import _completion
 from llmtasker.testing import FakeTransport
+from llmtasker.wire.completion import Completion
 
 KEYS = [f"{number:064x}" for number in range(2000)]
 TEXT = '{"text":"Bonjour"}'

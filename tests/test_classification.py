@@ -12,11 +12,11 @@ import openai
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputError, InvalidOutputError, MemoryCache, Task
-from llmtasker.completion import Request
 from llmtasker.prompts import prompt_text
 from llmtasker.tasks.classification import Classification, pairs
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 from llmtasker.threads import portal
+from llmtasker.wire.completion import Request
 
 EXAMPLES = {"un regard perçant": "chat", "leurs queues remuent": "chien"}
 

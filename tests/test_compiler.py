@@ -22,8 +22,8 @@ from llmtasker import (
     TruncatedError,
     compile_program,
 )
-from llmtasker.completion import Completion, Settings, ToolCall
 from llmtasker.prompt import Prompt
+from llmtasker.wire.completion import Completion, Settings, ToolCall
 
 SETTINGS = Settings(endpoint="test", body={"model": "m"})
 MODES = ["auto", "tools", "json_schema", "json", "text"]

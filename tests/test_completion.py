@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.completion import (
+from llmtasker.testing import FakeTransport
+from llmtasker.wire.completion import (
     NO_USAGE,
     Completion,
     Head,
@@ -21,7 +22,6 @@ from llmtasker.completion import (
     Usage,
     canonical_json,
 )
-from llmtasker.testing import FakeTransport
 
 SCHEMA = {"tools": [{"type": "function", "function": {"name": "Sort"}}], "tool_choice": "required"}
 HEAD = [{"role": "system", "content": "Sort."}]

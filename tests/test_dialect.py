@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.completion import Head, Request, Settings
 from llmtasker.dialect import Dialect
 from llmtasker.errors import (
     AuthenticationError,
@@ -18,6 +17,7 @@ from llmtasker.errors import (
     ServerError,
 )
 from llmtasker.lessons import MODES, Lesson, mode_of
+from llmtasker.wire.completion import Head, Request, Settings
 
 SYSTEM = {"role": "system", "content": "Sort the mail."}
 USER = {"role": "user", "content": "Where is my parcel?"}

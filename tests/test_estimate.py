@@ -8,9 +8,9 @@ from typing import Literal
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Prices, Signature, Task
-from llmtasker.completion import Usage
 from llmtasker.testing import FakeTransport, FaultyServer
 from llmtasker.tokens import TokenMeter
+from llmtasker.wire.completion import Usage
 
 
 class Triage(Signature):

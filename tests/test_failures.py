@@ -19,7 +19,7 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.transports.failures import error_in_200, hide_keys, rate_limits, read_error, retry_after
+from llmtasker.wire.error_response import error_in_200, hide_keys, rate_limits, read_error, retry_after
 
 AZURE_FILTER = {
     "error": {

@@ -17,7 +17,6 @@ from pydantic import BaseModel
 from llmtasker import LLM, Completion, InputField, OutputField, Retry, Signature, Task, ToolCall, Usage
 from llmtasker.cache import MemoryCache
 from llmtasker.compiler import compile_program
-from llmtasker.completion import Request, Settings
 from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,
@@ -32,13 +31,14 @@ from llmtasker.errors import (
     ServerError,
 )
 from llmtasker.executor import Row, Spent
-from llmtasker.grouping.anchor import ANCHOR_WORDS, anchor_of, folded, ids_of, opening_of
 from llmtasker.grouping.answers import Reading, attribute, complete_objects, read_answers
 from llmtasker.grouping.member import Group, Member, next_group
 from llmtasker.grouping.program import GroupProgram
 from llmtasker.grouping.room import LONGEST_INPUT, Room
 from llmtasker.testing import GROUP_FAULTS, FakeTransport, last_user_text
 from llmtasker.testing.generate import INPUT_BLOCK
+from llmtasker.wire.completion import Request, Settings
+from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, folded, ids_of, opening_of
 
 TEAMS = ("billing", "delivery", "other")
 Entries = list[dict[str, Any]]

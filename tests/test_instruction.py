@@ -10,10 +10,10 @@ import pytest
 from pydantic import BaseModel, Field
 
 from llmtasker import LLM, ConfigurationError, FilteredError, InvalidOutputError, OutputField, TruncatedError
-from llmtasker.completion import Completion
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 from llmtasker.threads import portal
+from llmtasker.wire.completion import Completion
 
 
 class Person(BaseModel):

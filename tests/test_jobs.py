@@ -25,12 +25,12 @@ from llmtasker import (
     Signature,
     Task,
 )
-from llmtasker.completion import Request
 from llmtasker.jobs import Job, Tally, choose_columns
 from llmtasker.records import detect, write_rows
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, last_user_text
+from llmtasker.wire.completion import Request
 
 
 class Route(Signature):

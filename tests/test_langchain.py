@@ -27,7 +27,6 @@ from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from llmtasker import LLM, InputField, OutputField, Retry, Signature, Task
-from llmtasker.completion import Completion, Head, Message, Request, Settings, ToolCall, Transport, Usage
 from llmtasker.dialect import Dialect
 from llmtasker.errors import (
     AuthenticationError,
@@ -49,6 +48,7 @@ from llmtasker.errors import (
 from llmtasker.testing import Body, ContentFilter, Cut, FaultyServer, Malformed, Refusal, Rejects, Reset, Status
 from llmtasker.threads import portal
 from llmtasker.transports.langchain import LangChainTransport, read_message, to_messages
+from llmtasker.wire.completion import Completion, Head, Message, Request, Settings, ToolCall, Transport, Usage
 
 KEY = "sk-not-a-real-key-0123456789"
 PARAMETERS = {"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}, "required": ["team"]}

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from llmtasker.completion import Completion, Head, Message, Request, Settings, Transport
 from llmtasker.demo.triage import EXAMPLES, Team, Triage
 from llmtasker.errors import BadRequestError
 from llmtasker.transports.nearest import Nearest, name_words, words
 from llmtasker.transports.offline import MODEL, OfflineTransport
+from llmtasker.wire.completion import Completion, Head, Message, Request, Settings, Transport
 
 SETTINGS = Settings(endpoint="offline", body={"model": "offline"})
 SHOWN = [

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker import ConfigurationError, InputField, OutputField, Signature, compile_program
-from llmtasker.completion import Settings
 from llmtasker.prompt import Prompt
+from llmtasker.wire.completion import Settings
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SETTINGS = Settings(endpoint="test", body={"model": "m"})

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AliasPath, BaseModel, Field, create_model
 
-from llmtasker.completion import Completion, ToolCall
 from llmtasker.errors import InvalidOutputError
 from llmtasker.schema import (
     answer_text,
@@ -21,6 +20,7 @@ from llmtasker.schema import (
     reask_messages,
     wire_model,
 )
+from llmtasker.wire.completion import Completion, ToolCall
 
 MODES = ["tools", "json_schema", "json", "text"]
 

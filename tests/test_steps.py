@@ -38,10 +38,10 @@ from llmtasker import (
     compile_program,
 )
 from llmtasker.cache import Store
-from llmtasker.completion import Head, Settings
 from llmtasker.executor import Executor
 from llmtasker.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
 from llmtasker.testing import Answer, FakeTransport
+from llmtasker.wire.completion import Head, Settings
 
 
 class Mood(Signature):

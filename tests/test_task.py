@@ -27,8 +27,8 @@ from llmtasker import (
     Task,
 )
 from llmtasker.compiler import AskMode
-from llmtasker.completion import Request
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
+from llmtasker.wire.completion import Request
 
 
 # The example of the design, word for word.

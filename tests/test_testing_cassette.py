@@ -7,9 +7,9 @@ from typing import Any
 import anyio
 import pytest
 
-from llmtasker.completion import Completion, Head, Request, Settings, ToolCall, Transport, Usage
 from llmtasker.errors import ConfigurationError, FilteredError, RateLimitError
 from llmtasker.testing import Cassette, FakeTransport, Recorder
+from llmtasker.wire.completion import Completion, Head, Request, Settings, ToolCall, Transport, Usage
 
 
 def request(text: str, **body: Any) -> Request:

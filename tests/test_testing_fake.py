@@ -8,9 +8,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from llmtasker.completion import Completion, Head, Request, Settings, ToolCall, Transport
 from llmtasker.errors import ConfigurationError, RateLimitError
 from llmtasker.testing import FakeTransport, last_user_text
+from llmtasker.wire.completion import Completion, Head, Request, Settings, ToolCall, Transport
 
 TOOL = {
     "tools": [{"type": "function", "function": {"name": "Triage", "parameters": {"properties": {"a": {"const": 1}}}}}]

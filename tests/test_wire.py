@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.completion import Completion, ToolCall, Usage
 from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,
@@ -18,7 +17,8 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.transports.wire import read_completion
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.response import read_completion
 
 
 def body(message, finish_reason="stop", **top):

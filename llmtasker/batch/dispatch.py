@@ -15,13 +15,13 @@ from llmtasker.batch.ledger import Ledger, Part, Record, head_of
 from llmtasker.cache import DiskCache, default_directory
 from llmtasker.cache.store import Guard, Store
 from llmtasker.compiler import first_mode
-from llmtasker.completion import Completion, Request
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.executor import Executor, Row
 from llmtasker.inputs import rows_of
 from llmtasker.item import Item
 from llmtasker.signature import S
-from llmtasker.transports.batch_wire import BatchInfo, request_line
+from llmtasker.wire.batch_file import BatchInfo, request_line
+from llmtasker.wire.completion import Completion, Request
 
 if TYPE_CHECKING:
     from llmtasker.transports.batches import Batches

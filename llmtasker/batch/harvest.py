@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from llmtasker.batch.ledger import Part, head_of
-from llmtasker.completion import Completion
 from llmtasker.errors import BadResponseError, ItemError, NotFoundError, NotRunError
-from llmtasker.transports.batch_wire import BatchInfo, key_of, read_line
+from llmtasker.wire.batch_file import BatchInfo, key_of, read_line
+from llmtasker.wire.completion import Completion
 
 if TYPE_CHECKING:
     from llmtasker.transports.batches import Batches

@@ -15,7 +15,6 @@ from llmtasker.batch.dispatch import Dispatch
 from llmtasker.batch.harvest import Harvest
 from llmtasker.batch.ledger import Record
 from llmtasker.cache.store import Guard
-from llmtasker.completion import NO_USAGE, Completion
 from llmtasker.errors import (
     BadRequestError,
     ConfigurationError,
@@ -31,7 +30,8 @@ from llmtasker.prices import Prices
 from llmtasker.results import Results
 from llmtasker.steps import run_awaiting
 from llmtasker.threads import portal
-from llmtasker.transports.batch_wire import ENDED
+from llmtasker.wire.batch_file import ENDED
+from llmtasker.wire.completion import NO_USAGE, Completion
 
 T = TypeVar("T")
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmtasker.cache.store import CacheWarning
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.transports.batch_wire import BatchInfo
+from llmtasker.wire.batch_file import BatchInfo
 
 VERSION = 1
 _PREFIX = 16  # digits of a key that are kept: 64 bits tell a row from others well enough

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from llmtasker.compiler import Answer
-from llmtasker.completion import NO_USAGE, Completion, Mode, Request, Usage
 from llmtasker.errors import (
     BadRequestError,
     BadResponseError,
@@ -30,6 +29,7 @@ from llmtasker.grouping.room import Room
 from llmtasker.item import Item
 from llmtasker.signature import S
 from llmtasker.steps import Keep, Steps, Wait
+from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
 
 T = TypeVar("T")
 

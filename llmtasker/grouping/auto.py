@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.grouping.anchor import folded
+from llmtasker.wire.group_format import folded
 
 _Z = 1.6449  # 95 %, one-sided
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
 from llmtasker.compiler import Program
-from llmtasker.completion import Completion
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.executor import Executor
 from llmtasker.grouping.asking import Grouping
@@ -24,6 +23,7 @@ from llmtasker.item import Item
 from llmtasker.run import Feed, Run
 from llmtasker.signature import S
 from llmtasker.steps import Keep, Look, Steps
+from llmtasker.wire.completion import Completion
 
 T = TypeVar("T")
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from llmtasker.completion import canonical_json
 from llmtasker.executor import Row
-from llmtasker.grouping.anchor import anchor_of, folded, ids_of, opening_of
 from llmtasker.grouping.room import Room
+from llmtasker.wire.completion import canonical_json
+from llmtasker.wire.group_format import anchor_of, folded, ids_of, opening_of
 
 _BLOCK = re.compile(r"<\s*/\s*input|<\s*input\s+id\s*=", re.IGNORECASE)
 

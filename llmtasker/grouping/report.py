@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from llmtasker.completion import NO_USAGE, Usage
 from llmtasker.grouping.auto import Choice, Watch
+from llmtasker.wire.completion import NO_USAGE, Usage
 
 _COUNTS = [field.name for field in fields(Usage)]
 

@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from llmtasker.completion import Completion, Mode, Request
 from llmtasker.errors import ItemError, OutputError
 from llmtasker.executor import Executor, Row, Spent
 from llmtasker.grouping.asking import Grouping, share
@@ -19,6 +18,7 @@ from llmtasker.grouping.room import Room
 from llmtasker.item import Item
 from llmtasker.signature import S
 from llmtasker.steps import Steps
+from llmtasker.wire.completion import Completion, Mode, Request
 
 T = TypeVar("T")
 R = TypeVar("R")

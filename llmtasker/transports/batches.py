@@ -12,14 +12,14 @@ from typing import Any, BinaryIO
 import httpx2
 import openai
 
-from llmtasker.completion import Transport
 from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError, RejectedError, snippet
 from llmtasker.threads import portal
-from llmtasker.transports.batch_wire import BatchInfo, read_batch
-from llmtasker.transports.failures import hide_keys
 from llmtasker.transports.line import broken
 from llmtasker.transports.openai import OpenAITransport, _mapped
 from llmtasker.values.json_values import as_list, is_object
+from llmtasker.wire.batch_file import BatchInfo, read_batch
+from llmtasker.wire.completion import Transport
+from llmtasker.wire.error_response import hide_keys
 
 WINDOW = "24h"  # the one that providers offer
 _LISTED = 100  # the latest batches of an account among which one is looked for

@@ -16,12 +16,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llmtasker.completion import Completion, Head, Message, Request
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
 from llmtasker.transports.langchain_failures import recovered, unsupported
 from llmtasker.transports.langchain_identity import endpoint_of, mapping, model_of
-from llmtasker.transports.wire import read_completion
 from llmtasker.values.json_values import as_list, is_array, is_object
+from llmtasker.wire.completion import Completion, Head, Message, Request
+from llmtasker.wire.response import read_completion
 
 try:
     from langchain_core.language_models import BaseChatModel

@@ -13,7 +13,6 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from llmtasker.completion import Completion, Request
 from llmtasker.errors import (
     BadRequestError,
     BadResponseError,
@@ -24,10 +23,11 @@ from llmtasker.errors import (
     NetworkError,
     snippet,
 )
-from llmtasker.transports.failures import hide_keys, read_error
 from llmtasker.transports.langchain_identity import is_secret, mapping
-from llmtasker.transports.wire import read_completion
 from llmtasker.values.json_values import is_object
+from llmtasker.wire.completion import Completion, Request
+from llmtasker.wire.error_response import hide_keys, read_error
+from llmtasker.wire.response import read_completion
 
 _STATUS_OF = {
     "ModelAuthenticationError": 401,

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from llmtasker.completion import Completion
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
-from llmtasker.transports.failures import read_error
-from llmtasker.transports.wire import read_completion
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.error_response import read_error
+from llmtasker.wire.response import read_completion
 
 _LARGE = 1 << 20  # bytes of a body above which aiohttp warns of writing them in one piece
 _FORMS = 64  # kept at most; there are several only where timeouts or deployments differ

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from llmtasker.completion import Completion, Message, Request, ToolCall, canonical_json
 from llmtasker.errors import BadRequestError
 from llmtasker.transports.nearest import Nearest, name_words, words
-from llmtasker.transports.reading import (
+from llmtasker.wire.completion import Completion, Message, Request, ToolCall, canonical_json
+from llmtasker.wire.request_reader import (
     BULLET,
     INSTRUCTS,
     Example,

@@ -21,12 +21,12 @@ from urllib.request import getproxies, proxy_bypass
 import httpx2
 import openai
 
-from llmtasker.completion import Completion, Request
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.threads import portal
-from llmtasker.transports.failures import read_error
 from llmtasker.transports.line import Form, Line, broken, timed_out
-from llmtasker.transports.wire import read_completion
+from llmtasker.wire.completion import Completion, Request
+from llmtasker.wire.error_response import read_error
+from llmtasker.wire.response import read_completion
 
 AnyClient = openai.OpenAI | openai.AsyncOpenAI
 

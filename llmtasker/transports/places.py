@@ -7,8 +7,8 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
-from llmtasker.completion import Transport
 from llmtasker.errors import ConfigurationError
+from llmtasker.wire.completion import Transport
 
 _WAYS = """Three ways to go on:
   llm="offline"                          the built-in baseline, no language model: to try things out

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtasker.completion import Message, Request
+from llmtasker.wire.completion import Message, Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmtasker.completion import Completion, ToolCall, Usage
 from llmtasker.errors import FilteredError
-from llmtasker.transports.failures import error_in_200, filters_in, listed, no_completion, rate_limits, reason_in
 from llmtasker.values.json_values import as_list, is_array, is_object, json_text
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.error_response import error_in_200, filters_in, listed, no_completion, rate_limits, reason_in
 
 _FINISH_REASONS = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"), "stop"),

@@ -6,11 +6,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from llmtasker.completion import Completion
 from llmtasker.errors import BadResponseError, ItemError, NotRunError, snippet
-from llmtasker.transports.failures import error_in_200, hide_keys, read_error
-from llmtasker.transports.wire import read_completion
 from llmtasker.values.json_values import as_list, is_object, json_text
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.error_response import error_in_200, hide_keys, read_error
+from llmtasker.wire.response import read_completion
 
 ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
 """The statuses of a batch that nothing more will come of."""

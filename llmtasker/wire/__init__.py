@@ -1,0 +1,1 @@
+"""What goes over the wire and comes back, as data: requests, responses, refusals, batch files."""
