@@ -22,8 +22,8 @@ PACKAGE = Path(llmtasker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "flights", "threads", "values"},
     {"cache", "inputs", "misfit", "pace", "prompts", "records", "template", "wire"},
-    {"budget", "item", "prices", "repair", "signature", "steps", "testing", "tokens", "transports"},
-    {"lessons", "progress", "prompt", "results", "run", "schema"},
+    {"baseline", "budget", "item", "prices", "repair", "signature", "steps", "testing", "tokens"},
+    {"lessons", "progress", "prompt", "results", "run", "schema", "transports"},
     {"compiler", "dialect"},
     {"llm"},
     {"estimate", "executor"},

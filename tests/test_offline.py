@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
+from llmtasker.baseline.nearest import Nearest, name_words, words
+from llmtasker.baseline.transport import MODEL, OfflineTransport
 from llmtasker.demo.triage import EXAMPLES, Team, Triage
 from llmtasker.errors import BadRequestError
-from llmtasker.transports.nearest import Nearest, name_words, words
-from llmtasker.transports.offline import MODEL, OfflineTransport
 from llmtasker.wire.completion import Completion, Head, Message, Request, Settings, Transport
 
 SETTINGS = Settings(endpoint="offline", body={"model": "offline"})

@@ -31,7 +31,7 @@ def of_name(
     if not name and base_url is None:
         raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}")
     if name == "offline":
-        from llmtasker.transports.offline import MODEL, OfflineTransport
+        from llmtasker.baseline.transport import MODEL, OfflineTransport
 
         return MODEL, OfflineTransport
     provider, _, rest = name.partition("/")

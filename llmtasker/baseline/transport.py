@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from llmtasker.baseline.nearest import Nearest, name_words, words
 from llmtasker.errors import BadRequestError
-from llmtasker.transports.nearest import Nearest, name_words, words
 from llmtasker.wire.completion import Completion, Message, Request, ToolCall, canonical_json
 from llmtasker.wire.request_reader import (
     BULLET,
