@@ -15,9 +15,9 @@ from numbers import Real
 from typing import Any, Self
 
 from llmtasker.cache import Store, open_cache
+from llmtasker.cache.single_flight import Flights
 from llmtasker.dialect import Dialect
 from llmtasker.errors import ConfigurationError, ItemError
-from llmtasker.flights import Flights
 from llmtasker.pace import Pace, RateLimit
 from llmtasker.pace.retry import Retry
 from llmtasker.prices import Prices, listed_cost

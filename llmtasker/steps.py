@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from llmtasker.cache.door import Door, door
+from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Store
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, LLMTaskerError, snippet
 from llmtasker.wire.completion import Completion, Request, Transport

@@ -24,7 +24,7 @@ from llmtasker.batch.dispatch import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.batch.job import BatchJob
 from llmtasker.budget import Budget
 from llmtasker.cache import open_cache
-from llmtasker.cache.door import Door, door
+from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Store
 from llmtasker.compiler import AskMode, Program, compile_program
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet

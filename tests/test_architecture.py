@@ -20,7 +20,7 @@ PACKAGE = Path(llmtasker.__file__).parent
 # The floors, lowest first. A module imports from lower floors only; those on one floor don't know each other.
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
-    {"errors", "flights", "threads", "values"},
+    {"errors", "threads", "values"},
     {"cache", "inputs", "misfit", "pace", "prompts", "records", "template", "wire"},
     {"baseline", "budget", "item", "prices", "repair", "signature", "steps", "testing", "tokens"},
     {"lessons", "progress", "prompt", "results", "run", "schema", "transports"},
@@ -45,7 +45,7 @@ ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
 VENDORS: dict[str, set[str]] = {
     "aiohttp": {"transports.line"},
     "anyio": {"testing.fake"},
-    "diskcache": {"cache.vault"},
+    "diskcache": {"cache.open_file"},
     "genai_prices": {"prices"},
     "httpx2": {"transports.openai", "transports.batches"},
     "instructor": {"schema"},

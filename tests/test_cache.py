@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, default_directory, open_cache
-from llmtasker.cache.steward import Steward
-from llmtasker.cache.vault import place_of, set_aside
+from llmtasker.cache.open_file import place_of, set_aside
+from llmtasker.cache.recovery import Steward
 from llmtasker.errors import ConfigurationError
 from llmtasker.steps import _completion
 from llmtasker.testing import FakeTransport
@@ -131,7 +131,7 @@ def test_a_text_that_is_not_ascii_is_left_out(cache: DiskCache, text: str) -> No
 
 def test_loading_the_module_loads_neither_diskcache_nor_sqlite() -> None:
     code = (
-        "import sys; before = set(sys.modules); import llmtasker.cache, llmtasker.cache.door; "
+        "import sys; before = set(sys.modules); import llmtasker.cache, llmtasker.cache.async_store; "
         "print(sorted({'diskcache', 'sqlite3'} & (set(sys.modules) - before)))"
     )
     assert python(code) == "[]\n"
@@ -328,7 +328,7 @@ def test_removing_forged_rows_touches_nothing_else(
 
 
 def test_diskcache_itself_is_harmless_over_our_disk(forged: DiskCache, tmp_path: Path) -> None:
-    from llmtasker.cache.vault import _diskcache
+    from llmtasker.cache.open_file import _diskcache
 
     connection = sqlite3.connect(forged.directory / "cache.db", isolation_level=None)
     raw = _diskcache(forged.directory, connection)
@@ -720,7 +720,7 @@ def test_threads_share_a_cache(cache: DiskCache) -> None:
 FORK = """
 import asyncio, os, sys
 from llmtasker.cache import DiskCache, open_cache
-from llmtasker.cache.door import door
+from llmtasker.cache.async_store import door
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 cache = open_cache(sys.argv[1])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
-from llmtasker.cache.door import Door, door
+from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Guard
 
 KEYS = [f"{number:064x}" for number in range(300)]

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llmtasker.flights import Flights
+from llmtasker.cache.single_flight import Flights
 
 
 def test_the_first_leads_and_the_others_are_told():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from llmtasker.cache import DiskCache, MemoryCache
-from llmtasker.cache.lease import LONGEST, Owner, _started, this_process
+from llmtasker.cache.process import LONGEST, Owner, _started, this_process
 
 KEY, OTHER = "a" * 64, "b" * 64
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmtasker.cache.lease import LONGEST, Owner, this_process
-from llmtasker.cache.vault import FILE, Fault, faults, leak, open_read_only, open_vault, place_of, transaction
+from llmtasker.cache.open_file import FILE, Fault, faults, leak, open_read_only, open_vault, place_of, transaction
+from llmtasker.cache.process import LONGEST, Owner, this_process
 
 _CHUNK = 500  # keys in one statement; SQLite before 3.32 allows 999
 _SWEEP = 5_000  # rows deleted in one transaction: others get their turn in between

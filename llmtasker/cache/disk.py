@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtasker.cache.steward import Steward
+from llmtasker.cache.recovery import Steward
 from llmtasker.cache.store import LEASE, CacheWarning, Store
 from llmtasker.errors import ConfigurationError, snippet
 

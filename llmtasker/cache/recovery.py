@@ -20,7 +20,7 @@ from llmtasker.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from llmtasker.cache.database import Database
-    from llmtasker.cache.vault import Fault
+    from llmtasker.cache.open_file import Fault
 
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ _WITHOUT = "The run goes on without it"
 
 def _fault() -> type[Fault]:
     """Return the class; it is looked for only when something was raised, and then it is loaded."""
-    from llmtasker.cache.vault import Fault
+    from llmtasker.cache.open_file import Fault
 
     return Fault
 
@@ -105,7 +105,7 @@ class Steward:
         Raises:
             ConfigurationError: it can't be done.
         """
-        from llmtasker.cache.vault import Fault
+        from llmtasker.cache.open_file import Fault
 
         with self._lock:
             database = self._open()
@@ -157,7 +157,7 @@ class Steward:
 
     def _open_anew(self, again: bool = True) -> Database | None:
         from llmtasker.cache.database import Database
-        from llmtasker.cache.vault import Fault, place_of
+        from llmtasker.cache.open_file import Fault, place_of
 
         place = place_of(self.folder)
         try:
@@ -189,7 +189,7 @@ class Steward:
 
     def _set_aside(self, fault: Fault, place: tuple[int, int] | None) -> bool:
         """Put a damaged database out of the way, once; return whether a new one can be made."""
-        from llmtasker.cache.vault import Fault, set_aside
+        from llmtasker.cache.open_file import Fault, set_aside
 
         try:
             aside = set_aside(self.folder, place) if "damaged" not in self._warned else None
@@ -204,7 +204,7 @@ class Steward:
         return True
 
     def _forget(self, database: Database) -> None:
-        from llmtasker.cache.vault import Fault
+        from llmtasker.cache.open_file import Fault
 
         self._database = None
         with contextlib.suppress(Fault):  # it had failed already, and that was said
