@@ -31,8 +31,8 @@ from pydantic import TypeAdapter
 from schema_types import Types
 
 from llmtasker.errors import OutputError
-from llmtasker.repair import read
-from llmtasker.repair.shape import Shape
+from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.read import read
 
 Reader = Callable[[str, "Target"], Any]
 OURS = "llmtasker"

@@ -20,10 +20,10 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.misfit import describe
+from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.extract import after_reasoning
+from llmtasker.parser.read import Reading, read
 from llmtasker.prompt import Example, Prompt, Script
-from llmtasker.repair import Reading, read
-from llmtasker.repair.candidates import after_reasoning
-from llmtasker.repair.shape import Shape
 from llmtasker.schema import (
     REASONING,
     answer_text,

@@ -22,7 +22,7 @@ PACKAGE = Path(llmtasker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
     {"cache", "inputs", "misfit", "pace", "prompts", "records", "template", "wire"},
-    {"baseline", "budget", "item", "prices", "repair", "signature", "steps", "testing", "tokens"},
+    {"baseline", "budget", "item", "parser", "prices", "signature", "steps", "testing", "tokens"},
     {"lessons", "progress", "prompt", "results", "run", "schema", "transports"},
     {"compiler", "dialect"},
     {"llm"},
@@ -49,7 +49,7 @@ VENDORS: dict[str, set[str]] = {
     "genai_prices": {"prices"},
     "httpx2": {"transports.openai", "transports.batches"},
     "instructor": {"schema"},
-    "json_repair": {"repair.mending"},
+    "json_repair": {"parser.mend_json"},
     "langchain_core": {"transports.langchain"},
     "narwhals": {"inputs"},
     "openai": {"transports.openai", "transports.batches"},
@@ -116,7 +116,7 @@ def imports(module: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} line {node.lineno}: a relative import"
             source = node.module or ""
-            # `from llmtasker.repair import candidates` imports the module, not the root.
+            # `from llmtasker.parser import candidates` imports the module, not the root.
             found |= {
                 f"{source}.{alias.name}" if is_module(f"{source}.{alias.name}") else source for alias in node.names
             }

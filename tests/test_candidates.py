@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.repair.candidates import (
+from llmtasker.parser.extract import (
     MAX_DEPTH,
     MAX_PIECES,
     NotStrictError,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.repair.labels import LabelError, Labels
+from llmtasker.parser.labels import LabelError, Labels
 
 TEAMS = Labels(["billing", "delivery", "Réclamation", "card payment", "card", "other"])
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.repair.mending import MAX_MENDED, Effort, NotMendableError, mend
+from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, mend
 
 
 @pytest.mark.parametrize(

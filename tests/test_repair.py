@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, field_validator
 
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
-from llmtasker.repair import Reading, read
-from llmtasker.repair.shape import Shape
+from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.read import Reading, read
 
 
 class Route(BaseModel):

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from llmtasker.repair.fitting import fit
-from llmtasker.repair.shape import Shape
+from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.coerce import fit
 
 
 class Colour(Enum):

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from llmtasker.repair.candidates import is_array, is_object
-from llmtasker.repair.labels import Labels
+from llmtasker.parser.extract import is_array, is_object
+from llmtasker.parser.labels import Labels
 
 _QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _NO_NODE: Mapping[str, Any] = {}

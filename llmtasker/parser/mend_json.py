@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 from llmtasker.errors import snippet
-from llmtasker.repair.candidates import is_array, is_object, parse
+from llmtasker.parser.extract import is_array, is_object, parse
 
 MAX_MENDED = 20_000
 """Characters of one answer, over all its pieces; what is longer is not mended."""

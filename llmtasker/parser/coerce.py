@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.errors import snippet
-from llmtasker.repair.candidates import is_array, is_object, parse
-from llmtasker.repair.labels import LabelError, Labels
-from llmtasker.repair.shape import Shape, branches, is_node, kind_of_node, kind_of_value
+from llmtasker.parser.answer_schema import Shape, branches, is_node, kind_of_node, kind_of_value
+from llmtasker.parser.extract import is_array, is_object, parse
+from llmtasker.parser.labels import LabelError, Labels
 
 _SEVERAL = re.compile(r"[,;|\n]|\s(?:and|et)\s")
 _CURRENCY = "$€£¥ \u00a0\u202f"

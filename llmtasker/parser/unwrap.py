@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import Any, TypeGuard
 
 from llmtasker.errors import snippet
-from llmtasker.repair.candidates import is_array, is_object, parse
-from llmtasker.repair.shape import Shape
+from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.extract import is_array, is_object, parse
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "properties", "function")
 _CALL = frozenset(("name", "type", "id", "tool", "title", "description"))

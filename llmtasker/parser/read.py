@@ -1,7 +1,7 @@
 """A broken answer becomes the value that it says, with the list of liberties taken; or an error, never a guess.
 
 As it is → pieces of the text, strictly → json-repair where none parses → coercion towards the type. The type
-decides between candidates. What was cut is never completed into a value.
+decides between extract. What was cut is never completed into a value.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
 from llmtasker.misfit import describe
-from llmtasker.repair import candidates
-from llmtasker.repair.candidates import Piece
-from llmtasker.repair.fitting import fit
-from llmtasker.repair.mending import Effort, NotMendableError, mend
-from llmtasker.repair.shape import Shape
-from llmtasker.repair.unwrapping import is_single, variants
+from llmtasker.parser import extract
+from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.coerce import fit
+from llmtasker.parser.extract import Piece
+from llmtasker.parser.mend_json import Effort, NotMendableError, mend
+from llmtasker.parser.unwrap import is_single, variants
 
 T = TypeVar("T")
 
@@ -74,7 +74,7 @@ def read(text: str, shape: Shape, validate: Callable[[Any], T]) -> Reading[T]:
     ('taken out of the text around it', "team: 'Billing.' read as 'billing'")
     """
     try:
-        value = candidates.parse(text)
+        value = extract.parse(text)
     except (ValueError, RecursionError):
         return _Reader(shape, validate).text(text)
     if shape.fits_exactly(value):
@@ -106,15 +106,15 @@ class _Reader(Generic[T]):
         """The text as a whole is no JSON."""
         if not text.strip():
             raise InvalidOutputError("the answer is empty")
-        if len(text) > candidates.MAX_SCANNED:
+        if len(text) > extract.MAX_SCANNED:
             raise InvalidOutputError(f"the answer has {len(text)} characters and is no JSON: {snippet(text)!r}")
         start = text.lstrip("\ufeff")
-        answer = candidates.after_reasoning(start)
+        answer = extract.after_reasoning(start)
         if answer is None:
             raise TruncatedError(f"the answer stops inside its reasoning: {snippet(text[-60:])!r}")
         try:
-            pieces = list(candidates.pieces(answer))
-        except candidates.TooComplexError as error:
+            pieces = list(extract.pieces(answer))
+        except extract.TooComplexError as error:
             raise InvalidOutputError(f"the answer can't be read, {error}: {snippet(text)!r}") from error
         if self.shape.is_text:
             return Reading(value=self._validated(answer, text), repairs=("taken as it stands",))
@@ -136,7 +136,7 @@ class _Reader(Generic[T]):
                     failure = failure or error
         if failure is not None:
             # A list in prose, '[1]', is hardly meant as the object asked for.
-            related = self.shape.kind != "object" or candidates.is_object(value[0] if is_single(value) else value)
+            related = self.shape.kind != "object" or extract.is_object(value[0] if is_single(value) else value)
             raise _MisfitError(describe(failure), related=related) from failure
         raise _MisfitError(self.shape.expectation, related=False)
 
@@ -152,10 +152,10 @@ class _Reader(Generic[T]):
 
     def _without_brackets(self, answer: str) -> Reading[T]:
         """A number, a quoted string, or a bare label."""
-        contents = candidates.fenced(answer)
+        contents = extract.fenced(answer)
         bare = contents[0].strip() if len(contents) == 1 else answer.strip()
         try:
-            value = candidates.parse(bare)
+            value = extract.parse(bare)
         except (ValueError, RecursionError):
             return self._bare(bare)
         return self.whole(value, answer)
@@ -220,10 +220,10 @@ class _Reader(Generic[T]):
             raise NotMendableError(piece.flaw)
         if piece.closed:
             return mend(piece.text, self.effort)
-        lacking = candidates.open_brackets(piece.text)
+        lacking = extract.open_brackets(piece.text)
         if lacking:
             with contextlib.suppress(ValueError, RecursionError):  # more is wrong than brackets
-                value = candidates.parse(piece.text + lacking)
+                value = extract.parse(piece.text + lacking)
                 if piece.fenced or (_ended(piece.text) and self.shape.nothing_can_follow(value, lacking)):
                     return value, (f"mended JSON: added the missing {lacking!r}",)
         if piece.fenced:
@@ -239,7 +239,7 @@ class _Reader(Generic[T]):
             return last.reading
         if not last.piece.parsed and others[-1].piece.parsed:
             raise InvalidOutputError(f"there are two different answers, the last one broken: {snippet(answer)!r}")
-        if self.shape.kind == "array" and candidates.is_object(last.piece.value):
+        if self.shape.kind == "array" and extract.is_object(last.piece.value):
             raise InvalidOutputError(f"there are several objects, but no array around them: {snippet(answer)!r}")
         if not _has_words_between(answer, others[-1].piece, last.piece):
             raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
@@ -248,14 +248,14 @@ class _Reader(Generic[T]):
 
     def _unrelated(self, answer: str, pieces: list[Piece]) -> Reading[T]:
         """There are brackets, but no answer in them."""
-        if any(piece.parsed and candidates.is_object(piece.value) for piece in pieces):
+        if any(piece.parsed and extract.is_object(piece.value) for piece in pieces):
             raise _invalid(self.shape.expectation, answer)
         return self._bare(answer.strip())
 
 
 def _rows(answer: str, pieces: list[Piece]) -> list[Any]:
     """The objects of a list that was written as JSON lines, without the array around them."""
-    if len(pieces) < 2 or not all(piece.parsed and candidates.is_object(piece.value) for piece in pieces):
+    if len(pieces) < 2 or not all(piece.parsed and extract.is_object(piece.value) for piece in pieces):
         return []
     if any(_has_words_between(answer, one, other) for one, other in pairwise(pieces)):
         return []

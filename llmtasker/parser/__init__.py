@@ -9,8 +9,3 @@ labels      which label of a closed set a text means
 stance      whether a sentence affirms the label that it mentions
 shape       what is known of the type beforehand
 """
-
-from llmtasker.repair.reading import Reading, read
-from llmtasker.repair.shape import Shape
-
-__all__ = ["Reading", "Shape", "read"]

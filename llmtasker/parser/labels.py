@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-from llmtasker.repair.stance import affirms, denies, objection
+from llmtasker.parser.prose import affirms, denies, objection
 
 MAX_PROSE = 1_000
 """Characters; in a longer text a mention says nothing."""
