@@ -92,8 +92,8 @@ def run(
     retry_errors: Annotated[bool, typer.Option(help="Ask again for rows that failed in an earlier run.")] = True,
 ) -> None:
     """Ask a task for each row of a file; a run that was stopped goes on where it was when it is started again."""
+    from llmtasker.files import detect
     from llmtasker.jobs import Job
-    from llmtasker.records import detect
 
     task = _load(task_name, llm)
     job = Job(
@@ -148,8 +148,8 @@ def preview(
     if source is None:
         typer.echo(str(task.preview(text)))
         return
+    from llmtasker.files import read_rows
     from llmtasker.jobs import choose_columns
-    from llmtasker.records import read_rows
 
     row = next(read_rows(source, delimiter=delimiter, encoding=encoding), None)
     if row is None:

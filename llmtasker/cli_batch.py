@@ -54,8 +54,8 @@ def submit(
     from itertools import islice
 
     from llmtasker.errors import ConfigurationError
+    from llmtasker.files import BrokenRow, read_rows
     from llmtasker.jobs import choose_columns
-    from llmtasker.records import BrokenRow, read_rows
 
     task = _load(context, task_name, llm)
     header = next(read_rows(source, delimiter=delimiter, encoding=encoding), None)
@@ -100,8 +100,8 @@ def fetch(
     encoding: Encoding = None,
 ) -> None:
     """Write the rows with their answers; what is not answered yet is fetched when the command is run again."""
+    from llmtasker.files import detect
     from llmtasker.jobs import Job
-    from llmtasker.records import detect
 
     task = _load(context, task_name, llm)
     batch = task.batch(job)

@@ -130,7 +130,7 @@ class Results(Sequence[Item[T]], Generic[T]):
         Raises:
             ConfigurationError: the file can't be written, or its kind needs the extra `[data]`.
         """
-        from llmtasker.records import write_rows
+        from llmtasker.files import write_rows
 
         return write_rows(path, self.to_dicts(), neutralise_formulas=neutralise_formulas)
 

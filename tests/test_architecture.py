@@ -21,7 +21,7 @@ PACKAGE = Path(llmtasker.__file__).parent
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
-    {"cache", "inputs", "misfit", "pace", "prompts", "records", "template", "wire"},
+    {"cache", "files", "inputs", "misfit", "pace", "prompts", "template", "wire"},
     {"baseline", "budget", "item", "parser", "prices", "signature", "steps", "testing", "tokens"},
     {"lessons", "progress", "prompt", "results", "run", "schema", "transports"},
     {"compiler", "dialect"},
@@ -53,10 +53,10 @@ VENDORS: dict[str, set[str]] = {
     "langchain_core": {"transports.langchain"},
     "narwhals": {"inputs"},
     "openai": {"transports.openai", "transports.batches"},
-    "openpyxl": {"records.excel"},
+    "openpyxl": {"files.excel_file"},
     "pandas": {"results"},
     "polars": {"results"},
-    "pyarrow": {"records.parquet", "results"},
+    "pyarrow": {"files.parquet_file", "results"},
     "rich": {"demo.show"},
     "tqdm": {"progress"},
     "typer": {"cli", "cli_batch", "cli_options"},
@@ -141,7 +141,7 @@ HEIGHT = {name: floor for floor, names in enumerate([*FLOORS, *EDGE]) for name i
 
 
 def test_the_package_is_found() -> None:
-    assert {"errors", "task", "transports.openai", "records"} <= set(MODULES)
+    assert {"errors", "task", "transports.openai", "files"} <= set(MODULES)
 
 
 def test_every_module_has_a_floor() -> None:

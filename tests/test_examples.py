@@ -19,7 +19,7 @@ import pytest
 import typer
 from test_docs import PAGES, TOP, Page, check, commands
 
-import llmtasker.records
+import llmtasker.files
 import llmtasker.testing
 from llmtasker.cli import app
 
@@ -29,7 +29,7 @@ HOMES: dict[str, list[str]] = {
     "llmtasker": llmtasker.__all__,
     "llmtasker.tasks.classification": ["Classification"],
     "llmtasker.tasks.instruction": ["Instruction"],
-    "llmtasker.records": llmtasker.records.__all__,
+    "llmtasker.files": llmtasker.files.__all__,
     "llmtasker.testing": llmtasker.testing.__all__,
 }
 MEMBERS_OF = (

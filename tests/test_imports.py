@@ -50,7 +50,7 @@ def loaded_by(program: str) -> set[str]:
         "import llmtasker\n[getattr(llmtasker, name) for name in llmtasker.__all__]",
         "from llmtasker import *",
         DECLARE,
-        "import llmtasker.records",
+        "import llmtasker.files",
         "import llmtasker.testing",
     ],
 )

@@ -25,8 +25,8 @@ from llmtasker import (
     Signature,
     Task,
 )
+from llmtasker.files import detect, write_rows
 from llmtasker.jobs import Job, Tally, choose_columns
-from llmtasker.records import detect, write_rows
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, last_user_text
@@ -109,7 +109,7 @@ def saying(what: Any) -> LLM:
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv", "json", "parquet", "xlsx", "tsv"])
 def test_every_row_comes_out_with_its_columns_and_its_answer(tmp_path: Path, source: Path, ending: str) -> None:
-    from llmtasker.records import read_rows
+    from llmtasker.files import read_rows
 
     target = tmp_path / f"out.{ending}"
     task = make_task()

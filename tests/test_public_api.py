@@ -29,7 +29,7 @@ def public_modules() -> list[str]:
     tasks = [module.name for module in pkgutil.iter_modules(importlib.import_module("llmtasker.tasks").__path__)]
     return [
         "llmtasker",
-        "llmtasker.records",
+        "llmtasker.files",
         *(f"llmtasker.tasks.{name}" for name in sorted(tasks)),
         "llmtasker.testing",
     ]

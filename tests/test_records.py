@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.records import BrokenRow, Format, detect, output_format, read_rows
+from llmtasker.files import BrokenRow, Format, detect, output_format, read_rows
 
 OFFICE = (
     "id;ville;montant;message\r\n"

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.records import BrokenRow, detect, read_rows, write_rows
-from llmtasker.records.excel import MAX_CELL
+from llmtasker.files import BrokenRow, detect, read_rows, write_rows
+from llmtasker.files.excel_file import MAX_CELL
 
 TEXT = st.text() | st.sampled_from(
     ["=1+1", "01234", "NA", "_x0041_", "__x005F_x000D_", "\r", " x ", "#N/A", "1.5", "\0"]
@@ -158,7 +158,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, name: str, content: bytes) -
 
 
 def test_the_packages_of_the_extra_are_loaded_for_their_files_only() -> None:
-    code = "import sys, llmtasker.records; print({'pyarrow', 'openpyxl', 'narwhals'} & set(sys.modules))"
+    code = "import sys, llmtasker.files; print({'pyarrow', 'openpyxl', 'narwhals'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

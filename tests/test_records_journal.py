@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.records import Journal, read_rows
+from llmtasker.files import Journal, read_rows
 
 
 def journal_at(folder: Path, content: bytes) -> Path:
@@ -156,7 +156,7 @@ def test_a_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-from llmtasker.records import Journal
+from llmtasker.files import Journal
 journal = Journal(sys.argv[1])
 number = sum(1 for _ in journal.earlier())
 while True:

@@ -24,8 +24,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.records import BrokenRow, Format, detect, output_format, read_rows, write_rows
-from llmtasker.records.values import json_text, neutralise, restore
+from llmtasker.files import BrokenRow, Format, detect, output_format, read_rows, write_rows
+from llmtasker.files.cells import json_text, neutralise, restore
 
 OFFICE = Format(delimiter=";", encoding="cp1252", decimal=",", newline="\r\n")
 NAMES = ["id", "text", "note"]

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from llmtasker.demo.triage import EXAMPLES, Triage
 from llmtasker.errors import ConfigurationError
+from llmtasker.files import read_rows, write_rows
 from llmtasker.item import Item
 from llmtasker.llm import LLM
-from llmtasker.records import read_rows, write_rows
 from llmtasker.results import Results
 from llmtasker.task import Task
 

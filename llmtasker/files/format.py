@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.records import dialect
-from llmtasker.records.encoding import check_encoding, open_text, seen_encoding
-from llmtasker.records.values import parse_json
+from llmtasker.files import dialect
+from llmtasker.files.cells import parse_json
+from llmtasker.files.encoding import check_encoding, open_text, seen_encoding
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "excel"]
 

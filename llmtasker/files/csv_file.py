@@ -14,11 +14,11 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.records.dialect import parse, separator_line
-from llmtasker.records.encoding import decodes, open_text
-from llmtasker.records.format import Format
-from llmtasker.records.row import BrokenRow
-from llmtasker.records.values import cell_text, neutralise, restore
+from llmtasker.files.cells import cell_text, neutralise, restore
+from llmtasker.files.dialect import parse, separator_line
+from llmtasker.files.encoding import decodes, open_text
+from llmtasker.files.format import Format
+from llmtasker.files.row import BrokenRow
 
 MAX_RECORD = 1 << 24
 """Characters of one record, line ends in quotes included. Past it, a quote was opened and never closed."""

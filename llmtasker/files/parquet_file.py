@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.records.format import Format
-from llmtasker.records.values import cell_text
+from llmtasker.files.cells import cell_text
+from llmtasker.files.format import Format
 
 _BATCH = 1_000
 

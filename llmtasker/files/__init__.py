@@ -14,14 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from llmtasker.records.atomic import replacing
-from llmtasker.records.delimited import read_csv, write_csv
-from llmtasker.records.excel import read_excel, write_excel
-from llmtasker.records.format import Format, Kind, check_readable, detect, output_format
-from llmtasker.records.journal import Journal
-from llmtasker.records.jsonl import read_json, read_jsonl, write_json, write_jsonl
-from llmtasker.records.parquet import read_parquet, write_parquet
-from llmtasker.records.row import BrokenRow
+from llmtasker.files.atomic import replacing
+from llmtasker.files.csv_file import read_csv, write_csv
+from llmtasker.files.excel_file import read_excel, write_excel
+from llmtasker.files.format import Format, Kind, check_readable, detect, output_format
+from llmtasker.files.journal import Journal
+from llmtasker.files.json_file import read_json, read_jsonl, write_json, write_jsonl
+from llmtasker.files.parquet_file import read_parquet, write_parquet
+from llmtasker.files.row import BrokenRow
 
 __all__ = ["BrokenRow", "Format", "Journal", "Kind", "detect", "output_format", "read_rows", "write_rows"]
 

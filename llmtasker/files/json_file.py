@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.records.encoding import decodes, open_text
-from llmtasker.records.format import Format
-from llmtasker.records.row import BrokenRow
-from llmtasker.records.values import json_text, parse_json
+from llmtasker.files.cells import json_text, parse_json
+from llmtasker.files.encoding import decodes, open_text
+from llmtasker.files.format import Format
+from llmtasker.files.row import BrokenRow
 
 
 def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.records.format import Format
-from llmtasker.records.row import BrokenRow
-from llmtasker.records.values import cell_text
+from llmtasker.files.cells import cell_text
+from llmtasker.files.format import Format
+from llmtasker.files.row import BrokenRow
 
 MAX_ROWS = 1_048_575
 """Rows that a sheet holds, the header not counted."""
