@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from llmtasker.batch import BatchJob
     from llmtasker.budget import Budget
     from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
-    from llmtasker.compiler import Program, compile_program
+    from llmtasker.compiler.program import Program, compile_program
     from llmtasker.errors import (
         AuthenticationError,
         BadRequestError,
@@ -115,7 +115,7 @@ _HOMES = {
         "DiskCache",
         "MemoryCache",
     ),
-    "compiler": (
+    "compiler.program": (
         "Program",
         "compile_program",
     ),

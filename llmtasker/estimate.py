@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from llmtasker.cache.store import Guard, Store
-from llmtasker.compiler import Program
+from llmtasker.compiler.program import Program
 from llmtasker.errors import ItemError
 from llmtasker.llm import LLM
 from llmtasker.wire.completion import Usage

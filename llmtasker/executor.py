@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from llmtasker.budget import Budget, Reservation
-from llmtasker.compiler import Answer, AskMode, Program, first_mode
+from llmtasker.compiler.program import Answer, AskMode, Program, first_mode
 from llmtasker.errors import (
     CallTimeoutError,
     InvalidOutputError,

@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmtasker.compiler.prompt import show_examples
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import BrokenRow, Format, Journal, output_format, read_rows, write_rows
 from llmtasker.files.cells import parse_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
 from llmtasker.progress import OnProgress
-from llmtasker.prompt import show_examples
 from llmtasker.results import free_name
 from llmtasker.signature import Signature
 from llmtasker.task import Task

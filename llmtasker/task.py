@@ -26,7 +26,8 @@ from llmtasker.budget import Budget
 from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Store
-from llmtasker.compiler import AskMode, Program, compile_program
+from llmtasker.compiler.program import AskMode, Program, compile_program
+from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
 from llmtasker.estimate import Estimate, estimate
 from llmtasker.executor import Executor, Fresh
@@ -36,7 +37,6 @@ from llmtasker.inputs import Inputs, rows_of
 from llmtasker.item import Item
 from llmtasker.llm import LLM
 from llmtasker.progress import OnProgress, telling
-from llmtasker.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.results import Results
 from llmtasker.run import Fuse, Run
 from llmtasker.signature import S, Signature

@@ -21,10 +21,10 @@ PACKAGE = Path(llmtasker.__file__).parent
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
-    {"cache", "files", "inputs", "misfit", "pace", "prompts", "template", "wire"},
+    {"cache", "files", "inputs", "misfit", "pace", "prompts", "wire"},
     {"baseline", "budget", "item", "parser", "prices", "signature", "steps", "testing", "tokens"},
-    {"lessons", "progress", "prompt", "results", "run", "schema", "transports"},
-    {"compiler", "dialect"},
+    {"compiler", "lessons", "progress", "results", "run", "transports"},
+    {"dialect"},
     {"llm"},
     {"estimate", "executor"},
     {"batch", "grouping"},
@@ -48,7 +48,7 @@ VENDORS: dict[str, set[str]] = {
     "diskcache": {"cache.open_file"},
     "genai_prices": {"prices"},
     "httpx2": {"transports.openai", "transports.batches"},
-    "instructor": {"schema"},
+    "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
     "langchain_core": {"transports.langchain"},
     "narwhals": {"inputs"},

@@ -22,7 +22,7 @@ from llmtasker import (
     TruncatedError,
     compile_program,
 )
-from llmtasker.prompt import Prompt
+from llmtasker.compiler.prompt import Prompt
 from llmtasker.wire.completion import Completion, Settings, ToolCall
 
 SETTINGS = Settings(endpoint="test", body={"model": "m"})

@@ -40,7 +40,7 @@ from llmtasker import (
     Usage,
     compile_program,
 )
-from llmtasker.compiler import AskMode
+from llmtasker.compiler.program import AskMode
 from llmtasker.executor import Executor, Fresh
 from llmtasker.pace import Pace
 from llmtasker.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait

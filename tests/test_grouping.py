@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from llmtasker import LLM, Completion, InputField, OutputField, Retry, Signature, Task, ToolCall, Usage
 from llmtasker.cache import MemoryCache
-from llmtasker.compiler import compile_program
+from llmtasker.compiler.program import compile_program
 from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker import ConfigurationError, InputField, OutputField, Signature, compile_program
-from llmtasker.prompt import Prompt
+from llmtasker.compiler.prompt import Prompt
 from llmtasker.wire.completion import Settings
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import AliasPath, BaseModel, Field, create_model
 
-from llmtasker.errors import InvalidOutputError
-from llmtasker.schema import (
+from llmtasker.compiler.answer_model import (
     answer_text,
     answer_turn,
     group_model,
@@ -20,6 +19,7 @@ from llmtasker.schema import (
     reask_messages,
     wire_model,
 )
+from llmtasker.errors import InvalidOutputError
 from llmtasker.wire.completion import Completion, ToolCall
 
 MODES = ["tools", "json_schema", "json", "text"]

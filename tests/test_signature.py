@@ -149,7 +149,7 @@ def test_a_type_may_be_declared_after_the_signature():
     source = """
 from __future__ import annotations
 from llmtasker import InputField, OutputField, Signature
-from llmtasker.compiler import compile_program
+from llmtasker.compiler.program import compile_program
 from pydantic import BaseModel
 
 class Sort(Signature):

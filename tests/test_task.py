@@ -26,7 +26,7 @@ from llmtasker import (
     Signature,
     Task,
 )
-from llmtasker.compiler import AskMode
+from llmtasker.compiler.program import AskMode
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 from llmtasker.wire.completion import Request
 

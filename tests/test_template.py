@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker import ConfigurationError
-from llmtasker.template import Template, Variable
+from llmtasker.compiler.template import Template, Variable
 
 KNOWN = {"text", "classes", "été"}
 

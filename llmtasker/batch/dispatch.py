@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar, cast
 from llmtasker.batch.ledger import Ledger, Part, Record, head_of
 from llmtasker.cache import DiskCache, default_directory
 from llmtasker.cache.store import Guard, Store
-from llmtasker.compiler import first_mode
+from llmtasker.compiler.program import first_mode
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.executor import Executor, Row
 from llmtasker.inputs import rows_of

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from llmtasker.compiler import Answer
+from llmtasker.compiler.program import Answer
 from llmtasker.errors import (
     BadRequestError,
     BadResponseError,

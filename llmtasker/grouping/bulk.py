@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, Generic, Literal, TypeVar
 
-from llmtasker.compiler import Program
+from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.executor import Executor
 from llmtasker.grouping.asking import Grouping

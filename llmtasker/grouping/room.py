@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from llmtasker.compiler import Program
+from llmtasker.compiler.program import Program
 from llmtasker.wire.completion import Settings
 
 LONGEST_INPUT = 12_000

@@ -11,10 +11,10 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import AfterValidator, Field, StringConstraints
 
 from llmtasker.cache.store import Store
-from llmtasker.compiler import AskMode
+from llmtasker.compiler.program import AskMode
+from llmtasker.compiler.prompt import ExamplesRole, InputRole
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.grouping.bulk import GroupSize
-from llmtasker.prompt import ExamplesRole, InputRole
 from llmtasker.prompts import Language, prompt_text
 from llmtasker.signature import InputField, OutputField, Signature
 from llmtasker.task import Task

@@ -9,10 +9,10 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from llmtasker.cache.store import Store
-from llmtasker.compiler import AskMode
+from llmtasker.compiler.program import AskMode
+from llmtasker.compiler.prompt import ExamplesRole, InputRole
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.grouping.bulk import GroupSize
-from llmtasker.prompt import ExamplesRole, InputRole
 from llmtasker.signature import InputField, OutputField, Signature
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Examples, pairs

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from pydantic_core import PydanticSerializationError
 
+from llmtasker.compiler.template import Template, Variable
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature import RESERVED, Signature, as_text, label_descriptions
-from llmtasker.template import Template, Variable
 from llmtasker.wire.completion import Message
 
 ExamplesRole = Literal["turns", "system", "user"]

@@ -9,6 +9,16 @@ from typing import Any, Generic, Literal, NamedTuple, TypeGuard, get_origin
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
+from llmtasker.compiler.answer_model import (
+    REASONING,
+    answer_text,
+    answer_turn,
+    labels_of,
+    prepare,
+    reask_messages,
+    wire_model,
+)
+from llmtasker.compiler.prompt import Example, Prompt, Script
 from llmtasker.errors import (
     ConfigurationError,
     FilteredError,
@@ -23,16 +33,6 @@ from llmtasker.misfit import describe
 from llmtasker.parser.answer_schema import Shape
 from llmtasker.parser.extract import after_reasoning
 from llmtasker.parser.read import Reading, read
-from llmtasker.prompt import Example, Prompt, Script
-from llmtasker.schema import (
-    REASONING,
-    answer_text,
-    answer_turn,
-    labels_of,
-    prepare,
-    reask_messages,
-    wire_model,
-)
 from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
 from llmtasker.wire.completion import Completion, Head, Mode, Request, Settings
 
