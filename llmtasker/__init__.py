@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from llmtasker.estimate import Estimate
     from llmtasker.grouping import AutoGroup, GroupReport
     from llmtasker.item import Item
-    from llmtasker.llm import LLM
-    from llmtasker.pace import RateLimit, Retry
-    from llmtasker.prices import Prices
+    from llmtasker.llm import RateLimit, Retry
+    from llmtasker.llm.costs import Prices
+    from llmtasker.llm.llm import LLM
     from llmtasker.progress import Progress
     from llmtasker.results import Results
     from llmtasker.signature import InputField, OutputField, Signature
@@ -154,10 +154,10 @@ _HOMES = {
     ),
     "estimate": ("Estimate",),
     "item": ("Item",),
-    "llm": ("LLM",),
-    "pace": ("RateLimit", "Retry"),
+    "llm.llm": ("LLM",),
+    "llm": ("RateLimit", "Retry"),
     "wire.preview": ("Preview",),
-    "prices": ("Prices",),
+    "llm.costs": ("Prices",),
     "progress": ("Progress",),
     "results": ("Results",),
     "signature": (

@@ -11,7 +11,7 @@ from typing import Any
 from llmtasker.cache.store import Guard, Store
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ItemError
-from llmtasker.llm import LLM
+from llmtasker.llm.llm import LLM
 from llmtasker.wire.completion import Usage
 
 _BATCH = 500

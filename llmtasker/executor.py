@@ -22,11 +22,11 @@ from llmtasker.errors import (
     TruncatedError,
 )
 from llmtasker.item import Item
-from llmtasker.llm import LLM
-from llmtasker.pace import Ticket
+from llmtasker.llm import Ticket
+from llmtasker.llm.llm import LLM
+from llmtasker.llm.tokens import TokenMeter
 from llmtasker.signature import Inputs, S
 from llmtasker.steps import Keep, Lease, Look, Release, Send, Steps, Wait
-from llmtasker.tokens import TokenMeter
 from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
 
 T = TypeVar("T")

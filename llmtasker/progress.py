@@ -12,7 +12,7 @@ from typing import Any
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
-from llmtasker.pace import Pace
+from llmtasker.llm import Pace
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 

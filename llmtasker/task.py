@@ -35,7 +35,7 @@ from llmtasker.grouping.bulk import Groups, GroupSize
 from llmtasker.grouping.report import GroupReport
 from llmtasker.inputs import Inputs, rows_of
 from llmtasker.item import Item
-from llmtasker.llm import LLM
+from llmtasker.llm.llm import LLM
 from llmtasker.progress import OnProgress, telling
 from llmtasker.results import Results
 from llmtasker.run import Fuse, Run

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from llmtasker.errors import RateLimitError
-from llmtasker.pace import Pace, RateLimit
-from llmtasker.pace.retry import Retry
+from llmtasker.llm import Pace, RateLimit
+from llmtasker.llm.retry import Retry
 
 CLIENT_CPU = 0.00046
 """Seconds of one core per call: the 2183 calls/s that raw aiohttp reaches, and no client exceeds."""

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.dialect import Dialect
 from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,
@@ -16,7 +15,8 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.lessons import MODES, Lesson, mode_of
+from llmtasker.llm.capabilities import Dialect
+from llmtasker.llm.refusals import MODES, Lesson, mode_of
 from llmtasker.wire.completion import Head, Request, Settings
 
 SYSTEM = {"role": "system", "content": "Sort the mail."}

@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Prices, Signature, Task
+from llmtasker.llm.tokens import TokenMeter
 from llmtasker.testing import FakeTransport, FaultyServer
-from llmtasker.tokens import TokenMeter
 from llmtasker.wire.completion import Usage
 
 

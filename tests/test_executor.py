@@ -42,7 +42,7 @@ from llmtasker import (
 )
 from llmtasker.compiler.program import AskMode
 from llmtasker.executor import Executor, Fresh
-from llmtasker.pace import Pace
+from llmtasker.llm import Pace
 from llmtasker.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport
 

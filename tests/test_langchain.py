@@ -27,7 +27,6 @@ from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from llmtasker import LLM, InputField, OutputField, Retry, Signature, Task
-from llmtasker.dialect import Dialect
 from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,
@@ -45,6 +44,7 @@ from llmtasker.errors import (
     ServerError,
     TruncatedError,
 )
+from llmtasker.llm.capabilities import Dialect
 from llmtasker.testing import Body, ContentFilter, Cut, FaultyServer, Malformed, Refusal, Rejects, Reset, Status
 from llmtasker.threads import portal
 from llmtasker.transports.langchain import LangChainTransport, read_message, to_messages

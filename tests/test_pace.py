@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pace_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
 
 from llmtasker.errors import NetworkError, RateLimitError, ServerError, TransientError
-from llmtasker.pace import Pace, Ticket
-from llmtasker.pace.limits import RateLimit, told_limit
-from llmtasker.pace.retry import Retry
-from llmtasker.pace.throttle import Throttle
+from llmtasker.llm import Pace, Ticket
+from llmtasker.llm.learned_limit import Throttle
+from llmtasker.llm.limits import RateLimit, told_limit
+from llmtasker.llm.retry import Retry
 
 
 def pace_at(clock: Clock, limit: RateLimit | None = None, most: int | None = None) -> Pace:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from llmtasker import Prices, Usage
-from llmtasker.prices import listed_cost
+from llmtasker.llm.costs import listed_cost
 
 USAGE = Usage(input=1_000_000, output=100_000, input_cached=400_000, output_reasoning=50_000)
 
@@ -74,7 +74,7 @@ import importlib.util
 spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "genai_prices" else spec(name, package)
 from llmtasker import Usage
-from llmtasker.prices import listed_cost
+from llmtasker.llm.costs import listed_cost
 print(listed_cost("https://api.openai.com/v1", "gpt-4.1-mini")(Usage(input=5)))
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

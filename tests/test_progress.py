@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
-from llmtasker.pace import Pace
+from llmtasker.llm import Pace
 from llmtasker.progress import Bar, Reporter, wants_bar
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)

@@ -26,7 +26,7 @@ from llmtasker.errors import (
 )
 from llmtasker.executor import Outcome, Row, Spent, worth_another
 from llmtasker.item import Item
-from llmtasker.prices import Prices
+from llmtasker.llm.costs import Prices
 from llmtasker.results import Results
 from llmtasker.steps import run_awaiting
 from llmtasker.threads import portal

@@ -14,7 +14,7 @@ from llmtasker.demo.triage import EXAMPLES, Triage
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import read_rows, write_rows
 from llmtasker.item import Item
-from llmtasker.llm import LLM
+from llmtasker.llm.llm import LLM
 from llmtasker.results import Results
 from llmtasker.task import Task
 

@@ -6,8 +6,8 @@ limits    RateLimit, and what headers tell of it
 retry     how a call that failed for now is repeated
 """
 
-from llmtasker.pace.limits import RateLimit
-from llmtasker.pace.pace import Pace, Ticket
-from llmtasker.pace.retry import Retry
+from llmtasker.llm.limits import RateLimit
+from llmtasker.llm.rate_limiter import Pace, Ticket
+from llmtasker.llm.retry import Retry
 
 __all__ = ["Pace", "RateLimit", "Retry", "Ticket"]

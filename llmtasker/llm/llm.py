@@ -16,13 +16,13 @@ from typing import Any, Self
 
 from llmtasker.cache import Store, open_cache
 from llmtasker.cache.single_flight import Flights
-from llmtasker.dialect import Dialect
 from llmtasker.errors import ConfigurationError, ItemError
-from llmtasker.pace import Pace, RateLimit
-from llmtasker.pace.retry import Retry
-from llmtasker.prices import Prices, listed_cost
-from llmtasker.tokens import TokenMeter
-from llmtasker.transports.places import of_name
+from llmtasker.llm import Pace, RateLimit
+from llmtasker.llm.capabilities import Dialect
+from llmtasker.llm.costs import Prices, listed_cost
+from llmtasker.llm.names import of_name
+from llmtasker.llm.retry import Retry
+from llmtasker.llm.tokens import TokenMeter
 from llmtasker.wire.completion import Settings, Transport, Usage, canonical_json
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llmtasker.errors import ItemError, snippet
-from llmtasker.lessons import MODES, SYSTEM_ROLES, TOKEN_LIMITS, Lesson, bounded, has_system, lesson_of
+from llmtasker.llm.refusals import MODES, SYSTEM_ROLES, TOKEN_LIMITS, Lesson, bounded, has_system, lesson_of
 from llmtasker.wire.completion import Completion, Head, Message, Mode, Request, Settings
 
 _HARMLESS = frozenset({"parallel_tool_calls"})

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from llmtasker.pace.limits import Meter
+from llmtasker.llm.limits import Meter
 
 START = 14
 """Calls in flight at first: where the first allowance ends, all in flight may be refused."""

@@ -9,8 +9,8 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from llmtasker.pace.limits import MARGIN, Meter, RateLimit, told_limit
-from llmtasker.pace.throttle import Throttle
+from llmtasker.llm.learned_limit import Throttle
+from llmtasker.llm.limits import MARGIN, Meter, RateLimit, told_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
