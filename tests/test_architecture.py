@@ -22,7 +22,7 @@ PACKAGE = Path(llmtasker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
     {"cache", "files", "inputs", "misfit", "prompts", "wire"},
-    {"baseline", "budget", "item", "parser", "signature", "steps", "testing", "transports"},
+    {"baseline", "budget", "item", "parser", "signature", "steps", "testing"},
     {"compiler", "llm", "results", "run"},
     {"estimate", "executor", "progress"},
     {"batch", "grouping"},
@@ -41,16 +41,16 @@ EDGE: list[set[str]] = [
 
 ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
 VENDORS: dict[str, set[str]] = {
-    "aiohttp": {"transports.line"},
+    "aiohttp": {"llm.transports.http_client"},
     "anyio": {"testing.fake"},
     "diskcache": {"cache.open_file"},
     "genai_prices": {"llm.costs"},
-    "httpx2": {"transports.openai", "transports.batches"},
+    "httpx2": {"llm.transports.openai", "llm.transports.openai_batches"},
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
-    "langchain_core": {"transports.langchain"},
+    "langchain_core": {"llm.transports.langchain"},
     "narwhals": {"inputs"},
-    "openai": {"transports.openai", "transports.batches"},
+    "openai": {"llm.transports.openai", "llm.transports.openai_batches"},
     "openpyxl": {"files.excel_file"},
     "pandas": {"results"},
     "polars": {"results"},
@@ -58,7 +58,7 @@ VENDORS: dict[str, set[str]] = {
     "rich": {"demo.show"},
     "tqdm": {"progress"},
     "typer": {"cli", "cli_batch", "cli_options"},
-    "yarl": {"transports.line"},
+    "yarl": {"llm.transports.http_client"},
 }
 
 LINES_OF_A_FILE = 400
@@ -139,7 +139,7 @@ HEIGHT = {name: floor for floor, names in enumerate([*FLOORS, *EDGE]) for name i
 
 
 def test_the_package_is_found() -> None:
-    assert {"errors", "task", "transports.openai", "files"} <= set(MODULES)
+    assert {"errors", "task", "llm.transports.openai", "files"} <= set(MODULES)
 
 
 def test_every_module_has_a_floor() -> None:

@@ -45,9 +45,9 @@ from llmtasker.errors import (
     TruncatedError,
 )
 from llmtasker.llm.capabilities import Dialect
+from llmtasker.llm.transports.langchain import LangChainTransport, read_message, to_messages
 from llmtasker.testing import Body, ContentFilter, Cut, FaultyServer, Malformed, Refusal, Rejects, Reset, Status
 from llmtasker.threads import portal
-from llmtasker.transports.langchain import LangChainTransport, read_message, to_messages
 from llmtasker.wire.completion import Completion, Head, Message, Request, Settings, ToolCall, Transport, Usage
 
 KEY = "sk-not-a-real-key-0123456789"
@@ -737,7 +737,7 @@ def test_the_endpoint_shows_where_and_what_but_no_secret() -> None:
 def test_the_endpoint_is_the_same_in_another_process() -> None:
     code = (
         "from langchain_core.language_models.fake_chat_models import FakeListChatModel as F\n"
-        "from llmtasker.transports.langchain import LangChainTransport as T\nprint(T(F(responses=['a'])).endpoint)"
+        "from llmtasker.llm.transports.langchain import LangChainTransport as T\nprint(T(F(responses=['a'])).endpoint)"
     )
     assert python(code).stdout.strip() == LangChainTransport(FakeListChatModel(responses=["a"])).endpoint
 
@@ -946,7 +946,7 @@ def test_importing_the_package_does_not_load_langchain() -> None:
 
 
 def test_without_langchain_it_says_what_to_install() -> None:
-    run = python("import sys; sys.modules['langchain_core'] = None; import llmtasker.transports.langchain")
+    run = python("import sys; sys.modules['langchain_core'] = None; import llmtasker.llm.transports.langchain")
     assert (
         'ConfigurationError: a LangChain chat model needs langchain-core: pip install "llmtasker[langchain]"'
         in run.stderr

@@ -29,7 +29,7 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.transports.openai import OpenAITransport, connect, connect_azure, endpoint_of
+from llmtasker.llm.transports.openai import OpenAITransport, connect, connect_azure, endpoint_of
 from llmtasker.wire.completion import Completion, Head, Request, Settings
 
 KEY = "sk-sentinel-0123456789"
@@ -587,7 +587,7 @@ import loopback; loopback.guard()
 import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)  # not how slow this machine is
 import openai
 from llmtasker.wire.completion import Head, Request, Settings
-from llmtasker.transports.openai import OpenAITransport
+from llmtasker.llm.transports.openai import OpenAITransport
 
 def request():
     return Request(Head({}), [{"role": "user", "content": "x"}], Settings(endpoint="e", body={"model": "m"}))
@@ -640,7 +640,7 @@ import loopback; loopback.guard()
 import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)  # not how slow this machine is
 warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads; that is the point
 from llmtasker.wire.completion import Head, Request, Settings
-from llmtasker.transports.openai import connect
+from llmtasker.llm.transports.openai import connect
 
 def say(text):
     settings = Settings(endpoint="e", body={"model": "m"}, timeout=10)
@@ -762,7 +762,7 @@ def test_calls_that_were_given_up_take_no_place_of_others_and_end_when_they_can(
 
 
 def test_a_list_of_models_that_drips_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("llmtasker.transports.openai._LISTING", 0.2)
+    monkeypatch.setattr("llmtasker.llm.transports.openai._LISTING", 0.2)
     server: list[Peer] = []
     with peer(lambda _: dripped(http(MODELS), server)) as opened:
         server.append(opened)

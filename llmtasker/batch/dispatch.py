@@ -24,7 +24,7 @@ from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion, Request
 
 if TYPE_CHECKING:
-    from llmtasker.transports.batches import Batches
+    from llmtasker.llm.transports.openai_batches import Batches
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -56,7 +56,7 @@ class Dispatch(Generic[S, T]):
         Raises:
             ConfigurationError: it has none.
         """
-        from llmtasker.transports.batches import batches_of
+        from llmtasker.llm.transports.openai_batches import batches_of
 
         return batches_of(self.executor.llm.transport)
 

@@ -13,7 +13,7 @@ from llmtasker.wire.batch_file import BatchInfo, key_of, read_line
 from llmtasker.wire.completion import Completion
 
 if TYPE_CHECKING:
-    from llmtasker.transports.batches import Batches
+    from llmtasker.llm.transports.openai_batches import Batches
 
 
 class Harvest:

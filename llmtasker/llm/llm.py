@@ -127,7 +127,7 @@ class LLM:
         if llm is None or isinstance(llm, str):
             return cls(llm, **settings)
         if _descends(llm, "langchain_core", "BaseChatModel"):
-            from llmtasker.transports.langchain import LangChainTransport
+            from llmtasker.llm.transports.langchain import LangChainTransport
 
             return cls(transport=LangChainTransport(llm), **settings)
         if isinstance(llm, Transport):
@@ -283,7 +283,7 @@ def _of_client(model: str | None, client: Any) -> tuple[str | None, Callable[[],
     model = model or getattr(client, "_azure_deployment", None)
 
     def connect() -> Transport:
-        from llmtasker.transports.openai import OpenAITransport
+        from llmtasker.llm.transports.openai import OpenAITransport
 
         return OpenAITransport(client)
 

@@ -88,7 +88,7 @@ def _at_url(
         headers = {"Authorization": f"Basic {b64encode(unquote(named).encode()).decode()}", **(headers or {})}
 
     def connect() -> Transport:
-        from llmtasker.transports.openai import connect
+        from llmtasker.llm.transports.openai import connect
 
         return connect(base_url, key, headers, is_openai=is_openai)
 
@@ -110,7 +110,7 @@ def _at_azure(
     named = os.environ.get("OPENAI_API_VERSION") or os.environ.get("AZURE_OPENAI_API_VERSION")
 
     def connect() -> Transport:
-        from llmtasker.transports.openai import connect_azure
+        from llmtasker.llm.transports.openai import connect_azure
 
         return connect_azure(endpoint, api_key, api_version or named or _AZURE_VERSION, headers)
 

@@ -22,8 +22,8 @@ import httpx2
 import openai
 
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
+from llmtasker.llm.transports.http_client import Form, Line, broken, timed_out
 from llmtasker.threads import portal
-from llmtasker.transports.line import Form, Line, broken, timed_out
 from llmtasker.wire.completion import Completion, Request
 from llmtasker.wire.error_response import read_error
 from llmtasker.wire.response import read_completion

@@ -13,9 +13,9 @@ import httpx2
 import openai
 
 from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError, RejectedError, snippet
+from llmtasker.llm.transports.http_client import broken
+from llmtasker.llm.transports.openai import OpenAITransport, _mapped
 from llmtasker.threads import portal
-from llmtasker.transports.line import broken
-from llmtasker.transports.openai import OpenAITransport, _mapped
 from llmtasker.values.json_values import as_list, is_object
 from llmtasker.wire.batch_file import BatchInfo, read_batch
 from llmtasker.wire.completion import Transport

@@ -23,7 +23,7 @@ from llmtasker.errors import (
     NetworkError,
     snippet,
 )
-from llmtasker.transports.langchain_identity import is_secret, mapping
+from llmtasker.llm.transports.langchain_identity import is_secret, mapping
 from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion, Request
 from llmtasker.wire.error_response import hide_keys, read_error

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
-from llmtasker.transports.langchain_failures import recovered, unsupported
-from llmtasker.transports.langchain_identity import endpoint_of, mapping, model_of
+from llmtasker.llm.transports.langchain_errors import recovered, unsupported
+from llmtasker.llm.transports.langchain_identity import endpoint_of, mapping, model_of
 from llmtasker.values.json_values import as_list, is_array, is_object
 from llmtasker.wire.completion import Completion, Head, Message, Request
 from llmtasker.wire.response import read_completion
