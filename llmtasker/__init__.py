@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmtasker.batch import BatchJob
-    from llmtasker.budget import Budget
     from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
     from llmtasker.compiler.program import Program, compile_program
     from llmtasker.errors import (
@@ -39,14 +38,15 @@ if TYPE_CHECKING:
         TransientError,
         TruncatedError,
     )
-    from llmtasker.estimate import Estimate
     from llmtasker.grouping import AutoGroup, GroupReport
     from llmtasker.item import Item
     from llmtasker.llm import RateLimit, Retry
     from llmtasker.llm.costs import Prices
     from llmtasker.llm.llm import LLM
-    from llmtasker.progress import Progress
     from llmtasker.results import Results
+    from llmtasker.runner.budget import Budget
+    from llmtasker.runner.estimate import Estimate
+    from llmtasker.runner.progress import Progress
     from llmtasker.signature import InputField, OutputField, Signature
     from llmtasker.task import Task
     from llmtasker.wire.completion import Completion, Request, ToolCall, Transport, Usage
@@ -108,7 +108,7 @@ __all__ = [
 
 _HOMES = {
     "batch": ("BatchJob",),
-    "budget": ("Budget",),
+    "runner.budget": ("Budget",),
     "grouping": ("AutoGroup", "GroupReport"),
     "cache": (
         "CacheWarning",
@@ -152,13 +152,13 @@ _HOMES = {
         "TransientError",
         "TruncatedError",
     ),
-    "estimate": ("Estimate",),
+    "runner.estimate": ("Estimate",),
     "item": ("Item",),
     "llm.llm": ("LLM",),
     "llm": ("RateLimit", "Retry"),
     "wire.preview": ("Preview",),
     "llm.costs": ("Prices",),
-    "progress": ("Progress",),
+    "runner.progress": ("Progress",),
     "results": ("Results",),
     "signature": (
         "InputField",

@@ -18,8 +18,8 @@ from llmtasker.files import BrokenRow, Format, Journal, output_format, read_rows
 from llmtasker.files.cells import parse_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
-from llmtasker.progress import OnProgress
 from llmtasker.results import free_name
+from llmtasker.runner.progress import OnProgress
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 

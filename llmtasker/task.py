@@ -22,25 +22,25 @@ from typing import Any, Generic, TypeVar, get_args
 
 from llmtasker.batch.dispatch import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.batch.job import BatchJob
-from llmtasker.budget import Budget
 from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Store
 from llmtasker.compiler.program import AskMode, Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
-from llmtasker.estimate import Estimate, estimate
-from llmtasker.executor import Executor, Fresh
 from llmtasker.grouping.bulk import Groups, GroupSize
 from llmtasker.grouping.report import GroupReport
-from llmtasker.inputs import Inputs, rows_of
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
-from llmtasker.progress import OnProgress, telling
 from llmtasker.results import Results
-from llmtasker.run import Fuse, Run
+from llmtasker.runner.budget import Budget
+from llmtasker.runner.estimate import Estimate, estimate
+from llmtasker.runner.inputs import Inputs, rows_of
+from llmtasker.runner.policy import Executor, Fresh
+from llmtasker.runner.progress import OnProgress, telling
+from llmtasker.runner.run import Fuse, Run
+from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.signature import S, Signature
-from llmtasker.steps import Steps, run_awaiting, run_blocking
 from llmtasker.threads import portal
 from llmtasker.wire.preview import Preview
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker import LLM, Budget, BudgetError, ConfigurationError, InputField, OutputField, Prices, Signature, Task
-from llmtasker.budget import Reservation
+from llmtasker.runner.budget import Reservation
 from llmtasker.testing import FakeTransport, FaultyServer, Status
 from llmtasker.wire.completion import NO_USAGE, Usage
 

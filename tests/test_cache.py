@@ -29,7 +29,7 @@ from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, default
 from llmtasker.cache.open_file import place_of, set_aside
 from llmtasker.cache.recovery import Steward
 from llmtasker.errors import ConfigurationError
-from llmtasker.steps import _completion
+from llmtasker.runner.steps import _completion
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.completion import Completion
 

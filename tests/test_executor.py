@@ -41,9 +41,9 @@ from llmtasker import (
     compile_program,
 )
 from llmtasker.compiler.program import AskMode
-from llmtasker.executor import Executor, Fresh
 from llmtasker.llm import Pace
-from llmtasker.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait
+from llmtasker.runner.policy import Executor, Fresh
+from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport
 
 QUESTION = "Where is my parcel?"

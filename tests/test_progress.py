@@ -8,7 +8,7 @@ import pytest
 
 from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
 from llmtasker.llm import Pace
-from llmtasker.progress import Bar, Reporter, wants_bar
+from llmtasker.runner.progress import Bar, Reporter, wants_bar
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
 UNPRICED = Item(input="a", output="x", usage=Usage(input=5), cost=None, attempts=1)
@@ -130,7 +130,7 @@ def test_a_bar_without_tqdm_says_what_to_install():
     program = """
 import sys
 sys.modules["tqdm"] = sys.modules["tqdm.auto"] = None
-from llmtasker.progress import Bar
+from llmtasker.runner.progress import Bar
 try:
     Bar(3)
 except Exception as error:

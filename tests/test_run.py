@@ -33,7 +33,7 @@ from llmtasker import (
     Signature,
     Task,
 )
-from llmtasker.run import Feed, Fuse, Run
+from llmtasker.runner.run import Feed, Fuse, Run
 from llmtasker.testing import FakeTransport, FaultyServer, Status, last_user_text
 from llmtasker.threads import portal
 

@@ -38,8 +38,8 @@ from llmtasker import (
     compile_program,
 )
 from llmtasker.cache import Store
-from llmtasker.executor import Executor
-from llmtasker.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
+from llmtasker.runner.policy import Executor
+from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
 from llmtasker.testing import Answer, FakeTransport
 from llmtasker.wire.completion import Head, Settings
 

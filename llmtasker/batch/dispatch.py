@@ -16,9 +16,9 @@ from llmtasker.cache import DiskCache, default_directory
 from llmtasker.cache.store import Guard, Store
 from llmtasker.compiler.program import first_mode
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
-from llmtasker.executor import Executor, Row
-from llmtasker.inputs import rows_of
 from llmtasker.item import Item
+from llmtasker.runner.inputs import rows_of
+from llmtasker.runner.policy import Executor, Row
 from llmtasker.signature import S
 from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion, Request

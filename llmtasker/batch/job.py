@@ -24,11 +24,11 @@ from llmtasker.errors import (
     ServerError,
     TransientError,
 )
-from llmtasker.executor import Outcome, Row, Spent, worth_another
 from llmtasker.item import Item
 from llmtasker.llm.costs import Prices
 from llmtasker.results import Results
-from llmtasker.steps import run_awaiting
+from llmtasker.runner.policy import Outcome, Row, Spent, worth_another
+from llmtasker.runner.steps import run_awaiting
 from llmtasker.threads import portal
 from llmtasker.wire.batch_file import ENDED
 from llmtasker.wire.completion import NO_USAGE, Completion

@@ -20,15 +20,15 @@ from llmtasker.errors import (
     OutputError,
     ServerError,
 )
-from llmtasker.executor import Executor, Outcome, Row, Spent
 from llmtasker.grouping.auto import Watch
 from llmtasker.grouping.member import Group, Member, next_group
 from llmtasker.grouping.program import GroupProgram
 from llmtasker.grouping.report import Tally
 from llmtasker.grouping.room import Room
 from llmtasker.item import Item
+from llmtasker.runner.policy import Executor, Outcome, Row, Spent
+from llmtasker.runner.steps import Keep, Steps, Wait
 from llmtasker.signature import S
-from llmtasker.steps import Keep, Steps, Wait
 from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
 
 T = TypeVar("T")

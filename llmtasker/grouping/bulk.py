@@ -11,18 +11,18 @@ from typing import Any, Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, InputError
-from llmtasker.executor import Executor
 from llmtasker.grouping.asking import Grouping
 from llmtasker.grouping.auto import AutoGroup, Choice, Watch, choose, upper_bound
 from llmtasker.grouping.program import GroupProgram
 from llmtasker.grouping.report import GroupReport, Tally
 from llmtasker.grouping.room import Room
 from llmtasker.grouping.trial import Drive, Trial
-from llmtasker.inputs import Inputs
 from llmtasker.item import Item
-from llmtasker.run import Feed, Run
+from llmtasker.runner.inputs import Inputs
+from llmtasker.runner.policy import Executor
+from llmtasker.runner.run import Feed, Run
+from llmtasker.runner.steps import Keep, Look, Steps
 from llmtasker.signature import S
-from llmtasker.steps import Keep, Look, Steps
 from llmtasker.wire.completion import Completion
 
 T = TypeVar("T")

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from llmtasker.errors import ItemError, OutputError
-from llmtasker.executor import Executor, Row, Spent
 from llmtasker.grouping.asking import Grouping, share
 from llmtasker.grouping.auto import AutoGroup, Measured
 from llmtasker.grouping.member import Group, Member, next_group
@@ -16,8 +15,9 @@ from llmtasker.grouping.program import GroupProgram
 from llmtasker.grouping.report import Tally
 from llmtasker.grouping.room import Room
 from llmtasker.item import Item
+from llmtasker.runner.policy import Executor, Row, Spent
+from llmtasker.runner.steps import Steps
 from llmtasker.signature import S
-from llmtasker.steps import Steps
 from llmtasker.wire.completion import Completion, Mode, Request
 
 T = TypeVar("T")

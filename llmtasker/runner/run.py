@@ -31,8 +31,8 @@ from llmtasker.errors import (
     OutputError,
     snippet,
 )
-from llmtasker.inputs import Inputs
 from llmtasker.item import Item
+from llmtasker.runner.inputs import Inputs
 
 T = TypeVar("T")
 

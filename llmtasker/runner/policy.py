@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from llmtasker.budget import Budget, Reservation
 from llmtasker.compiler.program import Answer, AskMode, Program, first_mode
 from llmtasker.errors import (
     CallTimeoutError,
@@ -25,8 +24,9 @@ from llmtasker.item import Item
 from llmtasker.llm import Ticket
 from llmtasker.llm.llm import LLM
 from llmtasker.llm.tokens import TokenMeter
+from llmtasker.runner.budget import Budget, Reservation
+from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.signature import Inputs, S
-from llmtasker.steps import Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
 
 T = TypeVar("T")
