@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from llmtasker.batch import BatchJob
     from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
     from llmtasker.compiler.program import Program, compile_program
     from llmtasker.errors import (
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from llmtasker.llm.costs import Prices
     from llmtasker.llm.llm import LLM
     from llmtasker.results import Results
+    from llmtasker.runner.batch import BatchJob
     from llmtasker.runner.budget import Budget
     from llmtasker.runner.estimate import Estimate
     from llmtasker.runner.progress import Progress
@@ -107,7 +107,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "batch": ("BatchJob",),
+    "runner.batch": ("BatchJob",),
     "runner.budget": ("Budget",),
     "grouping": ("AutoGroup", "GroupReport"),
     "cache": (

@@ -14,8 +14,8 @@ import typer
 from llmtasker.cli_options import SOME_FAILED, Columns, Delimiter, Encoding, Model, TaskName
 
 if TYPE_CHECKING:
-    from llmtasker.batch import BatchStatus
     from llmtasker.item import Item
+    from llmtasker.runner.batch import BatchStatus
     from llmtasker.task import Task
 
 Load: TypeAlias = "Callable[[str, str | None], Task[Any]]"
@@ -139,8 +139,8 @@ def list_jobs(
     ] = None,
 ) -> None:
     """List the jobs that are known here; the provider is not asked."""
-    from llmtasker.batch.ledger import Ledger
     from llmtasker.cache import default_directory
+    from llmtasker.runner.batch.job_store import Ledger
 
     records = Ledger((directory or default_directory()) / "batches").all()
     for record in records:

@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, get_args
 
-from llmtasker.batch.dispatch import MOST_BYTES, MOST_ROWS, Dispatch
-from llmtasker.batch.job import BatchJob
 from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Store
@@ -33,6 +31,8 @@ from llmtasker.grouping.report import GroupReport
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.results import Results
+from llmtasker.runner.batch.job import BatchJob
+from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.inputs import Inputs, rows_of

@@ -25,7 +25,7 @@ FLOORS: list[set[str]] = [
     {"baseline", "item", "parser", "signature", "testing"},
     {"compiler", "llm", "results"},
     {"runner"},
-    {"batch", "grouping"},
+    {"grouping"},
     {"task"},
     {"tasks"},
 ]

@@ -42,9 +42,9 @@ from llmtasker import (
     Task,
     Usage,
 )
-from llmtasker.batch import BatchStatus
-from llmtasker.batch.ledger import Ledger, Record
 from llmtasker.cache import CacheWarning
+from llmtasker.runner.batch import BatchStatus
+from llmtasker.runner.batch.job_store import Ledger, Record
 from llmtasker.testing import Body, FakeTransport, FaultyServer, Rejects, Status, last_user_text
 from llmtasker.wire.batch_file import key_of, read_batch, read_line, request_line
 

@@ -11,9 +11,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from llmtasker.batch.dispatch import Dispatch
-from llmtasker.batch.harvest import Harvest
-from llmtasker.batch.ledger import Record
 from llmtasker.cache.store import Guard
 from llmtasker.errors import (
     BadRequestError,
@@ -27,6 +24,9 @@ from llmtasker.errors import (
 from llmtasker.item import Item
 from llmtasker.llm.costs import Prices
 from llmtasker.results import Results
+from llmtasker.runner.batch.job_store import Record
+from llmtasker.runner.batch.output_files import Harvest
+from llmtasker.runner.batch.submit import Dispatch
 from llmtasker.runner.policy import Outcome, Row, Spent, worth_another
 from llmtasker.runner.steps import run_awaiting
 from llmtasker.threads import portal

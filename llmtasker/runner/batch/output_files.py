@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from llmtasker.batch.ledger import Part, head_of
 from llmtasker.errors import BadResponseError, ItemError, NotFoundError, NotRunError
+from llmtasker.runner.batch.job_store import Part, head_of
 from llmtasker.wire.batch_file import BatchInfo, key_of, read_line
 from llmtasker.wire.completion import Completion
 

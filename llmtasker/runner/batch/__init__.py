@@ -6,6 +6,6 @@ harvest   the provider's files → what came of each row
 ledger    which batches there are, so that a job is found again
 """
 
-from llmtasker.batch.job import BatchJob, BatchStatus
+from llmtasker.runner.batch.job import BatchJob, BatchStatus
 
 __all__ = ["BatchJob", "BatchStatus"]

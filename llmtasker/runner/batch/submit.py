@@ -11,12 +11,12 @@ from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar, cast
 
-from llmtasker.batch.ledger import Ledger, Part, Record, head_of
 from llmtasker.cache import DiskCache, default_directory
 from llmtasker.cache.store import Guard, Store
 from llmtasker.compiler.program import first_mode
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
+from llmtasker.runner.batch.job_store import Ledger, Part, Record, head_of
 from llmtasker.runner.inputs import rows_of
 from llmtasker.runner.policy import Executor, Row
 from llmtasker.signature import S
