@@ -37,7 +37,6 @@ if TYPE_CHECKING:
         TransientError,
         TruncatedError,
     )
-    from llmtasker.grouping import AutoGroup, GroupReport
     from llmtasker.item import Item
     from llmtasker.llm import RateLimit, Retry
     from llmtasker.llm.costs import Prices
@@ -46,6 +45,7 @@ if TYPE_CHECKING:
     from llmtasker.runner.batch import BatchJob
     from llmtasker.runner.budget import Budget
     from llmtasker.runner.estimate import Estimate
+    from llmtasker.runner.grouping import AutoGroup, GroupReport
     from llmtasker.runner.progress import Progress
     from llmtasker.signature import InputField, OutputField, Signature
     from llmtasker.task import Task
@@ -109,7 +109,7 @@ __all__ = [
 _HOMES = {
     "runner.batch": ("BatchJob",),
     "runner.budget": ("Budget",),
-    "grouping": ("AutoGroup", "GroupReport"),
+    "runner.grouping": ("AutoGroup", "GroupReport"),
     "cache": (
         "CacheWarning",
         "DiskCache",

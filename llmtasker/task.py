@@ -26,8 +26,6 @@ from llmtasker.cache.store import Store
 from llmtasker.compiler.program import AskMode, Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
-from llmtasker.grouping.bulk import Groups, GroupSize
-from llmtasker.grouping.report import GroupReport
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.results import Results
@@ -35,6 +33,8 @@ from llmtasker.runner.batch.job import BatchJob
 from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.estimate import Estimate, estimate
+from llmtasker.runner.grouping.group_run import Groups, GroupSize
+from llmtasker.runner.grouping.report import GroupReport
 from llmtasker.runner.inputs import Inputs, rows_of
 from llmtasker.runner.policy import Executor, Fresh
 from llmtasker.runner.progress import OnProgress, telling

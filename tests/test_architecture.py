@@ -25,7 +25,6 @@ FLOORS: list[set[str]] = [
     {"baseline", "item", "parser", "signature", "testing"},
     {"compiler", "llm", "results"},
     {"runner"},
-    {"grouping"},
     {"task"},
     {"tasks"},
 ]

@@ -30,10 +30,10 @@ from llmtasker.errors import (
     RefusedError,
     ServerError,
 )
-from llmtasker.grouping.answers import Reading, attribute, complete_objects, read_answers
-from llmtasker.grouping.member import Group, Member, next_group
-from llmtasker.grouping.program import GroupProgram
-from llmtasker.grouping.room import LONGEST_INPUT, Room
+from llmtasker.runner.grouping.answers import Reading, attribute, complete_objects, read_answers
+from llmtasker.runner.grouping.group_program import GroupProgram
+from llmtasker.runner.grouping.members import Group, Member, next_group
+from llmtasker.runner.grouping.room import LONGEST_INPUT, Room
 from llmtasker.runner.policy import Row, Spent
 from llmtasker.testing import GROUP_FAULTS, FakeTransport, last_user_text
 from llmtasker.testing.generate import INPUT_BLOCK

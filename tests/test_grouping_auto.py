@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from llmtasker import LLM, InputField, OutputField, Retry, Signature, Task
 from llmtasker.cache import MemoryCache
 from llmtasker.errors import AuthenticationError, BadRequestError, ConfigurationError
-from llmtasker.grouping import AutoGroup, Choice, Measured
-from llmtasker.grouping.auto import Watch, choose, same_output, upper_bound
+from llmtasker.runner.grouping import AutoGroup, Choice, Measured
+from llmtasker.runner.grouping.auto_size import Watch, choose, same_output, upper_bound
 from llmtasker.testing import FakeTransport
 from llmtasker.testing.generate import INPUT_BLOCK
 from llmtasker.wire.completion import Request

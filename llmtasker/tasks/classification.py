@@ -14,8 +14,8 @@ from llmtasker.cache.store import Store
 from llmtasker.compiler.program import AskMode
 from llmtasker.compiler.prompt import ExamplesRole, InputRole
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.grouping.bulk import GroupSize
 from llmtasker.prompts import Language, prompt_text
+from llmtasker.runner.grouping.group_run import GroupSize
 from llmtasker.signature import InputField, OutputField, Signature
 from llmtasker.task import Task
 

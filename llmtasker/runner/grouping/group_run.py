@@ -11,13 +11,13 @@ from typing import Any, Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, InputError
-from llmtasker.grouping.asking import Grouping
-from llmtasker.grouping.auto import AutoGroup, Choice, Watch, choose, upper_bound
-from llmtasker.grouping.program import GroupProgram
-from llmtasker.grouping.report import GroupReport, Tally
-from llmtasker.grouping.room import Room
-from llmtasker.grouping.trial import Drive, Trial
 from llmtasker.item import Item
+from llmtasker.runner.grouping.ask_group import Grouping
+from llmtasker.runner.grouping.auto_size import AutoGroup, Choice, Watch, choose, upper_bound
+from llmtasker.runner.grouping.auto_trial import Drive, Trial
+from llmtasker.runner.grouping.group_program import GroupProgram
+from llmtasker.runner.grouping.report import GroupReport, Tally
+from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.inputs import Inputs
 from llmtasker.runner.policy import Executor
 from llmtasker.runner.run import Feed, Run

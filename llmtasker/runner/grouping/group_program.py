@@ -10,8 +10,8 @@ from llmtasker.compiler.answer_model import answer_turn, group_model, prepare
 from llmtasker.compiler.program import AskMode, Program, first_mode
 from llmtasker.compiler.prompt import Example, show_examples
 from llmtasker.errors import ConfigurationError
-from llmtasker.grouping.answers import Answer, Reading, read_answers
-from llmtasker.grouping.member import Group, blocks
+from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
+from llmtasker.runner.grouping.members import Group, blocks
 from llmtasker.signature import S
 from llmtasker.wire.completion import Completion, Head, Message, Mode, Request, ToolCall
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of

@@ -16,7 +16,7 @@ groups, then alone. The cache knows rows, not groups.
     bulk      a whole run
 """
 
-from llmtasker.grouping.auto import AutoGroup, Choice, Measured
-from llmtasker.grouping.report import GroupReport
+from llmtasker.runner.grouping.auto_size import AutoGroup, Choice, Measured
+from llmtasker.runner.grouping.report import GroupReport
 
 __all__ = ["AutoGroup", "Choice", "GroupReport", "Measured"]

@@ -20,12 +20,12 @@ from llmtasker.errors import (
     OutputError,
     ServerError,
 )
-from llmtasker.grouping.auto import Watch
-from llmtasker.grouping.member import Group, Member, next_group
-from llmtasker.grouping.program import GroupProgram
-from llmtasker.grouping.report import Tally
-from llmtasker.grouping.room import Room
 from llmtasker.item import Item
+from llmtasker.runner.grouping.auto_size import Watch
+from llmtasker.runner.grouping.group_program import GroupProgram
+from llmtasker.runner.grouping.members import Group, Member, next_group
+from llmtasker.runner.grouping.report import Tally
+from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.policy import Executor, Outcome, Row, Spent
 from llmtasker.runner.steps import Keep, Steps, Wait
 from llmtasker.signature import S

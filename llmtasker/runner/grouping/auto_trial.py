@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from llmtasker.errors import ItemError, OutputError
-from llmtasker.grouping.asking import Grouping, share
-from llmtasker.grouping.auto import AutoGroup, Measured
-from llmtasker.grouping.member import Group, Member, next_group
-from llmtasker.grouping.program import GroupProgram
-from llmtasker.grouping.report import Tally
-from llmtasker.grouping.room import Room
 from llmtasker.item import Item
+from llmtasker.runner.grouping.ask_group import Grouping, share
+from llmtasker.runner.grouping.auto_size import AutoGroup, Measured
+from llmtasker.runner.grouping.group_program import GroupProgram
+from llmtasker.runner.grouping.members import Group, Member, next_group
+from llmtasker.runner.grouping.report import Tally
+from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.policy import Executor, Row, Spent
 from llmtasker.runner.steps import Steps
 from llmtasker.signature import S

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from llmtasker.grouping.room import Room
+from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.policy import Row
 from llmtasker.wire.completion import canonical_json
 from llmtasker.wire.group_format import anchor_of, folded, ids_of, opening_of

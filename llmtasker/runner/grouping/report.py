@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from llmtasker.grouping.auto import Choice, Watch
+from llmtasker.runner.grouping.auto_size import Choice, Watch
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 _COUNTS = [field.name for field in fields(Usage)]

@@ -11,10 +11,10 @@ from typing import Any, TypeAlias
 from llmtasker.compiler.answer_model import answer_text
 from llmtasker.compiler.program import raise_for_ending
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
-from llmtasker.grouping.member import Group, Member
 from llmtasker.parser.answer_schema import Shape
 from llmtasker.parser.extract import after_reasoning, is_array, is_object
 from llmtasker.parser.read import read
+from llmtasker.runner.grouping.members import Group, Member
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.group_format import folded
 
