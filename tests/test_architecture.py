@@ -21,7 +21,7 @@ PACKAGE = Path(llmtasker.__file__).parent
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
-    {"cache", "files", "misfit", "prompts", "wire"},
+    {"cache", "files", "misfit", "wire"},
     {"baseline", "item", "parser", "signature", "testing"},
     {"compiler", "llm", "results"},
     {"runner"},

@@ -12,8 +12,8 @@ import openai
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputError, InvalidOutputError, MemoryCache, Task
-from llmtasker.prompts import prompt_text
 from llmtasker.tasks.classification import Classification, pairs
+from llmtasker.tasks.prompts import prompt_text
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 from llmtasker.threads import portal
 from llmtasker.wire.completion import Request
