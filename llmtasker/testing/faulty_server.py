@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Self, TypeAlias
 
-from llmtasker.testing.batch_desk import BatchDesk
-from llmtasker.testing.connection import Connection, HttpRequest, HttpResponse
+from llmtasker.testing.batch_api import BatchDesk
 from llmtasker.testing.exchange import Call, Reply, completion_for
 from llmtasker.testing.generate import answer_for
+from llmtasker.testing.http_server import Connection, HttpRequest, HttpResponse
 
 Latency: TypeAlias = float | tuple[float, float] | Callable[[Call], float]
 """Seconds before each answer: always the same, evenly between two bounds, or what a function says."""

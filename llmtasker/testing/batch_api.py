@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from email.message import Message
 from typing import Any, Literal
 
-from llmtasker.testing.connection import HttpRequest, HttpResponse
+from llmtasker.testing.http_server import HttpRequest, HttpResponse
 
 Ending = Literal["completed", "expired", "cancelled", "failed"]
 
