@@ -1,6 +1,6 @@
 """`python -m llmtasker`: the command line."""
 
-from llmtasker.cli import main
+from llmtasker.cli.app import main
 
 if __name__ == "__main__":
     main()

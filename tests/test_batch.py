@@ -971,7 +971,7 @@ def test_the_stand_in_knows_when_it_is_too_late_to_cancel(server: FaultyServer) 
 def shell(server: FaultyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     from typer.testing import CliRunner
 
-    from llmtasker.cli import app
+    from llmtasker.cli.app import app
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parent), *sys.path])

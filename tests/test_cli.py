@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from llmtasker.cli import main
+from llmtasker.cli.app import main
 from llmtasker.testing import FaultyServer, Status
 
 TRIAGE = '''

@@ -58,7 +58,7 @@ if {script!r}:
     runpy.run_path({script!r}, run_name="__main__")
 else:
     sys.argv[0] = "llmtasker"
-    from llmtasker.cli import main
+    from llmtasker.cli.app import main
     sys.exit(main())
 """
 

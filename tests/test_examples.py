@@ -21,7 +21,7 @@ from test_docs import PAGES, TOP, Page, check, commands
 
 import llmtasker.files
 import llmtasker.testing
-from llmtasker.cli import app
+from llmtasker.cli.app import app
 
 EXAMPLES = sorted((TOP / "examples").glob("*.py"))
 REFERENCE = TOP / "docs" / "reference.md"

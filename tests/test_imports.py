@@ -65,7 +65,7 @@ def test_the_help_loads_no_vendor_sdk(arguments: list[str]) -> None:
     program = f"""
 import sys
 sys.argv = ["llmtasker", *{arguments!r}]
-from llmtasker.cli import main
+from llmtasker.cli.app import main
 try:
     code = main()
 except SystemExit as stop:

@@ -25,8 +25,8 @@ from llmtasker import (
     Signature,
     Task,
 )
+from llmtasker.cli.file_job import Job, Tally, choose_columns
 from llmtasker.files import detect, write_rows
-from llmtasker.jobs import Job, Tally, choose_columns
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, last_user_text

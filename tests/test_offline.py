@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field
 
 from llmtasker.baseline.nearest import Nearest, name_words, words
 from llmtasker.baseline.transport import MODEL, OfflineTransport
-from llmtasker.demo.triage import EXAMPLES, Team, Triage
+from llmtasker.cli.demo_task import EXAMPLES, Team, Triage
 from llmtasker.errors import BadRequestError
 from llmtasker.wire.completion import Completion, Head, Message, Request, Settings, Transport
 
@@ -492,7 +492,7 @@ def test_threads_and_event_loops_get_the_same_answers() -> None:
 
 
 def rows() -> list[dict[str, str]]:
-    text = files("llmtasker.demo").joinpath("messages.csv").read_text(encoding="utf-8")
+    text = files("llmtasker.cli").joinpath("messages.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines(keepends=True)))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from llmtasker.demo.triage import EXAMPLES, Triage
+from llmtasker.cli.demo_task import EXAMPLES, Triage
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import read_rows, write_rows
 from llmtasker.item import Item
@@ -27,7 +27,7 @@ def show(*, llm: str, out: Path, fresh: bool) -> None:
     if not out.resolve().parent.is_dir():
         raise ConfigurationError(f"there is no folder {out.parent} to write the results in.")
     console = Console()
-    with as_file(files("llmtasker.demo").joinpath("messages.csv")) as path:
+    with as_file(files("llmtasker.cli").joinpath("messages.csv")) as path:
         rows = list(read_rows(path))
     task = Task(Triage, llm=LLM(llm), examples=EXAMPLES)
     console.print(f"Classifying {len(rows)} customer messages, French and English, with: [bold]{task.llm.model}[/]")

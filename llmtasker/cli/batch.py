@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 import typer
 
-from llmtasker.cli_options import SOME_FAILED, Columns, Delimiter, Encoding, Model, TaskName
+from llmtasker.cli.options import SOME_FAILED, Columns, Delimiter, Encoding, Model, TaskName
 
 if TYPE_CHECKING:
     from llmtasker.item import Item
@@ -53,9 +53,9 @@ def submit(
     """Send the rows of a file that are neither cached nor sent already, and print the id of the job."""
     from itertools import islice
 
+    from llmtasker.cli.file_job import choose_columns
     from llmtasker.errors import ConfigurationError
     from llmtasker.files import BrokenRow, read_rows
-    from llmtasker.jobs import choose_columns
 
     task = _load(context, task_name, llm)
     header = next(read_rows(source, delimiter=delimiter, encoding=encoding), None)
@@ -100,8 +100,8 @@ def fetch(
     encoding: Encoding = None,
 ) -> None:
     """Write the rows with their answers; what is not answered yet is fetched when the command is run again."""
+    from llmtasker.cli.file_job import Job
     from llmtasker.files import detect
-    from llmtasker.jobs import Job
 
     task = _load(context, task_name, llm)
     batch = task.batch(job)

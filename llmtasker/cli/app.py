@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmtasker.cli_batch import batch_app
-from llmtasker.cli_options import SOME_FAILED, Columns, Delimiter, Encoding, Model, TaskName
+from llmtasker.cli.batch import batch_app
+from llmtasker.cli.options import SOME_FAILED, Columns, Delimiter, Encoding, Model, TaskName
 
 if TYPE_CHECKING:
     from llmtasker.task import Task
@@ -73,7 +73,7 @@ def demo(
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask again what is cached.")] = False,
 ) -> None:
     """Classify 120 customer messages, with the built-in baseline or an LLM of yours, and measure the accuracy."""
-    from llmtasker.demo.show import show
+    from llmtasker.cli.demo import show
 
     show(llm=llm or os.environ.get("LLMTASKER_LLM") or "offline", out=out, fresh=fresh)
 
@@ -92,8 +92,8 @@ def run(
     retry_errors: Annotated[bool, typer.Option(help="Ask again for rows that failed in an earlier run.")] = True,
 ) -> None:
     """Ask a task for each row of a file; a run that was stopped goes on where it was when it is started again."""
+    from llmtasker.cli.file_job import Job
     from llmtasker.files import detect
-    from llmtasker.jobs import Job
 
     task = _load(task_name, llm)
     job = Job(
@@ -148,8 +148,8 @@ def preview(
     if source is None:
         typer.echo(str(task.preview(text)))
         return
+    from llmtasker.cli.file_job import choose_columns
     from llmtasker.files import read_rows
-    from llmtasker.jobs import choose_columns
 
     row = next(read_rows(source, delimiter=delimiter, encoding=encoding), None)
     if row is None:
