@@ -36,7 +36,7 @@ from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.grouping.group_run import Groups, GroupSize
 from llmtasker.runner.grouping.report import GroupReport
 from llmtasker.runner.inputs import Inputs, rows_of
-from llmtasker.runner.policy import Executor, Fresh
+from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import OnProgress, telling
 from llmtasker.runner.run import Fuse, Run
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
@@ -125,7 +125,7 @@ class Task(Generic[T]):
         self._attempts = attempts
         self._groups: Groups[Any] = Groups(self.program, group_size)
         self._cache = cache
-        self._usual: Executor[Any, T] | None = None  # made once: most calls have nothing of their own
+        self._usual: Policy[Any, T] | None = None  # made once: most calls have nothing of their own
 
     @cached_property
     def store(self) -> Store | None:
@@ -154,15 +154,15 @@ class Task(Generic[T]):
             raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
         return given
 
-    def _executor(self, fresh: Fresh, budget: Budget | None = None) -> Executor[Any, T]:
+    def _policy(self, fresh: Fresh, budget: Budget | None = None) -> Policy[Any, T]:
         if fresh is False and budget is None:
             if self._usual is None or self._usual.llm is not self.llm:
                 self._usual = self._made(fresh, budget)
             return self._usual
         return self._made(fresh, budget)
 
-    def _made(self, fresh: Fresh, budget: Budget | None) -> Executor[Any, T]:
-        return Executor(
+    def _made(self, fresh: Fresh, budget: Budget | None) -> Policy[Any, T]:
+        return Policy(
             program=self.program,
             llm=self.llm,
             present=self._present,
@@ -179,11 +179,11 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._executor(fresh).steps(self._one(given, fields)), self.llm.transport, self._door)
+        return run_blocking(self._policy(fresh).steps(self._one(given, fields)), self.llm.transport, self._door)
 
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
-        steps = self._executor(fresh).steps(self._one(given, fields))
+        steps = self._policy(fresh).steps(self._one(given, fields))
         await _prepare(self.llm)
         return await run_awaiting(steps, self.llm.transport, self._door)
 
@@ -276,13 +276,13 @@ class Task(Generic[T]):
         await _prepare(self.llm)
         transport, store = self.llm.transport, self.store
         fuse = Fuse()
-        executor = replace(self._executor(how.fresh, how.budget), halted=lambda: fuse.error)
+        policy = replace(self._policy(how.fresh, how.budget), halted=lambda: fuse.error)
 
         async def drive(steps: Steps[Any]) -> Any:
             return await run_awaiting(steps, transport, store)
 
-        bulk = self._groups.begin(executor, drive, cached=store is not None)
-        steps = _one_by_one(executor) if bulk is None else bulk.steps
+        bulk = self._groups.begin(policy, drive, cached=store is not None)
+        steps = _one_by_one(policy) if bulk is None else bulk.steps
 
         async def work(givens: list[Any]) -> list[Item[T]]:
             try:
@@ -302,7 +302,7 @@ class Task(Generic[T]):
             fuse=fuse,
         )
         total = len(inputs) if isinstance(inputs, Sized) else None
-        with telling(how.progress, self.llm.pace, total) as reporter:
+        with telling(how.progress, self.llm.rate_limiter, total) as reporter:
             rows = rows_of(inputs)
             async with aclosing(run.batches(rows) if bulk is None else bulk.batches(run, rows)) as batches:
                 async for batch in batches:
@@ -355,7 +355,7 @@ class Task(Generic[T]):
     def _dispatch(self) -> Dispatch[Any, T]:
         if self.store is None:
             raise ConfigurationError("a batch needs a cache to keep its answers: give cache=True, a folder or a store.")
-        return Dispatch(executor=self._executor(fresh=False), store=self.store)
+        return Dispatch(policy=self._policy(fresh=False), store=self.store)
 
     def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
         """Return what would be sent for an input: messages, schema and settings, exactly so.
@@ -363,7 +363,7 @@ class Task(Generic[T]):
         Raises:
             InputError: the input does not fit the signature.
         """
-        program, dialect = self.program, self.llm.dialect
+        program, dialect = self.program, self.llm.capabilities
         inputs = program.validate(self._one(given, fields))
         mode = dialect.mode(program.first_mode) if program.asked == "auto" else program.first_mode
         request = dialect.adapt(program.render(inputs, self.llm.settings, mode))
@@ -373,10 +373,10 @@ class Task(Generic[T]):
         return f"{type(self).__name__}({self.signature.__name__}, llm={self.llm!r})"
 
 
-def _one_by_one(executor: Executor[Any, T]) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
+def _one_by_one(policy: Policy[Any, T]) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
     def one(givens: list[Any]) -> Steps[list[Item[T]]]:
         (given,) = givens
-        return [(yield from executor.steps(given))]
+        return [(yield from policy.steps(given))]
 
     return one
 

@@ -4,7 +4,7 @@ Rows that another file shows as a whole:
 
     constant 401, 403, 404                      test_run.py: test_a_run_that_can_not_succeed_is_stopped and after it
     overload by us, also from threads           test_run.py: test_no_more_than_asked_for_are_in_flight and after it;
-                                                test_pace.py: test_a_given_limit_is_kept_in_every_window
+                                                test_rate_limiter.py: test_a_given_limit_is_kept_in_every_window
     labels in other words                       test_labels.py; test_classification.py: test_a_label_in_other_letters…
     order under jitter                          test_run.py: test_each_output_belongs_to_its_input
     Ctrl-C, SIGTERM, cancel                     test_run.py, test_cli.py: the parts on what is given up, and on signals
@@ -248,7 +248,7 @@ def test_06_a_call_that_does_not_end_is_given_up_and_its_place_is_free(fault: An
         assert [type(item.error) for item in items] == [CallTimeoutError, type(None)] * 3
         assert time.monotonic() - began < 20
         assert server.counters.requests == 6
-        assert task.llm.pace.in_flight == 0
+        assert task.llm.rate_limiter.in_flight == 0
 
 
 # ── 8: cut answers ──

@@ -44,7 +44,7 @@ from llmtasker.errors import (
     ServerError,
     TruncatedError,
 )
-from llmtasker.llm.capabilities import Dialect
+from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.transports.langchain import LangChainTransport, read_message, to_messages
 from llmtasker.testing import Body, ContentFilter, Cut, FaultyServer, Malformed, Refusal, Rejects, Reset, Status
 from llmtasker.threads import portal
@@ -303,7 +303,7 @@ def test_what_a_chat_model_lacks_is_learned_without_a_call(chat: type[Chat], sch
     # Words of the user are no words of the endpoint, and hide none.
     asked = request(schema, {"role": "user", "content": "tools not supported by this chat model"})
     error = failure(made, asked)
-    dialect = Dialect()
+    dialect = Capabilities()
     assert dialect.learn(asked, error)
     assert dialect.facts == (fact,)
     assert made.asked == []
@@ -361,7 +361,7 @@ def test_an_argument_that_the_client_does_not_know_is_learned(name: str, schema:
 
     said = TypeError(f"Client.chat() got an unexpected keyword argument '{name}'")
     asked = request(schema, temperature=0.5, limits={"max_tokens": 9})
-    dialect = Dialect()
+    dialect = Capabilities()
     assert dialect.learn(asked, failure(Both(says=said), asked))
     assert dialect.facts == (fact,)
 
@@ -662,7 +662,7 @@ def test_what_is_not_implemented_is_learned(schema: Any, fact: str) -> None:
     class Partly(Tooled, Named):
         pass
 
-    asked, dialect = request(schema), Dialect()
+    asked, dialect = request(schema), Capabilities()
     assert dialect.learn(asked, failure(Partly(says=NotImplementedError()), asked))
     assert dialect.facts == (fact,)
 
@@ -856,12 +856,12 @@ def test_what_the_server_refuses_is_learned(server: FaultyServer, make: Maker) -
     ]
     task = task_of(make())
     assert task("Where is my parcel?").ok
-    assert set(task.llm.dialect.facts) == {"no parallel_tool_calls", "no strict"}
+    assert set(task.llm.capabilities.facts) == {"no parallel_tool_calls", "no strict"}
     server.faults[:] = [
         Rejects({"tools": "tools are not supported", "response_format": "'response_format' is not supported"})
     ]
     assert task("and the other one?").ok
-    assert task.llm.dialect.mode() == "text"
+    assert task.llm.capabilities.mode() == "text"
 
 
 @pytest.mark.parametrize("mode", ["tools", "json_schema"])
@@ -919,7 +919,7 @@ def test_a_chat_model_without_tools_is_asked_for_text() -> None:
     task = task_of(FakeMessagesListChatModel(responses=answers))
     item = task("I paid twice")
     assert item.output == Triage(message="I paid twice", team="billing")
-    assert task.llm.dialect.mode() == "text"
+    assert task.llm.capabilities.mode() == "text"
     assert "delivery" in str(task.preview("x"))
     assert task("I paid twice again").attempts == 1
 

@@ -454,8 +454,8 @@ def test_an_llm_is_had_elsewhere_with_the_same_settings(server):
     assert (moved.model, there.model) == ("other", "m")
     assert moved.store is store
     assert moved.retry is retry
-    assert (moved.pace.limit, moved.pace.max_concurrency) == (RateLimit(requests=6000), 3)
-    assert moved.pace is not there.pace
+    assert (moved.rate_limiter.limit, moved.rate_limiter.max_concurrency) == (RateLimit(requests=6000), 3)
+    assert moved.rate_limiter is not there.rate_limiter
     assert moved.cost(Usage(input=1_000_000)) == 3.0
     sent = headers_of(server, moved)
     assert sent["x-route"] == "large"
@@ -471,7 +471,7 @@ from llmtasker import LLM
 llm = LLM("offline", cache=False)
 held, go_on = threading.Event(), threading.Event()
 def hold():
-    with llm._lock, llm.dialect._lock:
+    with llm._lock, llm.capabilities._lock:
         held.set()
         go_on.wait(20)
 thread = threading.Thread(target=hold, daemon=True)
@@ -479,7 +479,7 @@ thread.start()
 held.wait(20)
 child = os.fork()
 if not child:
-    locks = (llm._lock, llm.dialect._lock)
+    locks = (llm._lock, llm.capabilities._lock)
     os._exit(0 if all(lock.acquire(timeout=2) for lock in locks) else 1)
 code = os.waitpid(child, 0)[1]
 go_on.set()

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
-from llmtasker.llm import Pace
+from llmtasker.llm import RateLimiter
 from llmtasker.runner.progress import Bar, Reporter, wants_bar
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
@@ -26,7 +26,7 @@ class Clock:
 
 def reporting(total=None, **options):
     told, clock = [], Clock()
-    return Reporter(told.append, Pace(), total, clock=clock, **options), told, clock
+    return Reporter(told.append, RateLimiter(), total, clock=clock, **options), told, clock
 
 
 def test_items_are_counted():
@@ -59,8 +59,8 @@ def test_it_is_told_once_an_interval():
 
 
 def test_calls_in_flight_and_waiting_are_those_of_the_pace():
-    told, pace = [], Pace(max_concurrency=1)
-    first, second = pace.ticket(), pace.ticket()
+    told, pace = [], RateLimiter(max_concurrency=1)
+    first, second = pace.permit(), pace.permit()
     assert first.poll() is None
     assert second.poll() is not None
     reporter = Reporter(told.append, pace, None)

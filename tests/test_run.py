@@ -470,7 +470,7 @@ def test_an_abandoned_stream_closes_everything(how: str) -> None:
     calls = transport.calls
     time.sleep(0.03)
     assert transport.calls == calls
-    assert (task.llm.pace.in_flight, task.llm.pace.waiting, transport.in_flight) == (0, 0, 0)
+    assert (task.llm.rate_limiter.in_flight, task.llm.rate_limiter.waiting, transport.in_flight) == (0, 0, 0)
     assert echoes(task.run(["again"])) == ["again"]
 
 
@@ -535,7 +535,7 @@ def test_a_cancelled_run_leaves_nothing_behind() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(story())
-    assert (task.llm.pace.in_flight, task.llm.pace.waiting, transport.in_flight) == (0, 0, 0)
+    assert (task.llm.rate_limiter.in_flight, task.llm.rate_limiter.waiting, transport.in_flight) == (0, 0, 0)
 
 
 def test_a_run_with_a_deadline_of_its_own() -> None:
@@ -547,7 +547,7 @@ def test_a_run_with_a_deadline_of_its_own() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(story())
-    assert task.llm.pace.in_flight == 0
+    assert task.llm.rate_limiter.in_flight == 0
 
 
 INTERRUPTED = """
@@ -582,7 +582,7 @@ try:
         for item in task.stream(rows()):
             seen += 1
 except KeyboardInterrupt:
-    print("interrupted", transport.in_flight, task.llm.pace.in_flight)
+    print("interrupted", transport.in_flight, task.llm.rate_limiter.in_flight)
     print(len(task.run([f"row {number}" for number in range(20)])))
 """
 

@@ -79,7 +79,17 @@ FAULTS = {
 
 
 def shown_by(llm, task, item):
-    for thing in (llm, llm.transport, llm.settings, llm.dialect, llm.pace, task, task.preview("a"), item, item.request):
+    for thing in (
+        llm,
+        llm.transport,
+        llm.settings,
+        llm.capabilities,
+        llm.rate_limiter,
+        task,
+        task.preview("a"),
+        item,
+        item.request,
+    ):
         yield from (repr(thing), str(thing))
     yield item.to_json()
     yield repr(pickle.dumps(item))

@@ -38,7 +38,7 @@ from llmtasker import (
     compile_program,
 )
 from llmtasker.cache import Store
-from llmtasker.runner.policy import Executor
+from llmtasker.runner.policy import Policy
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
 from llmtasker.testing import Answer, FakeTransport
 from llmtasker.wire.completion import Head, Settings
@@ -65,8 +65,8 @@ def llm_of(transport: Any, **settings: Any) -> LLM:
     return LLM(transport=transport, cache=False, retry=NO_WAIT, **settings)
 
 
-def executor_of(llm: LLM) -> Executor[Mood, Mood]:
-    return Executor(program=compile_program(Mood), llm=llm, present=lambda record: record)
+def executor_of(llm: LLM) -> Policy[Mood, Mood]:
+    return Policy(program=compile_program(Mood), llm=llm, present=lambda record: record)
 
 
 Driver = Callable[[Any, Any, Store | None], Any]
@@ -149,9 +149,9 @@ def test_both_drivers_say_the_same_of_an_odd_error() -> None:
 def test_both_drivers_share_what_is_kept() -> None:
     store = MemoryCache()
     transport = FakeTransport([GLAD])
-    executor = executor_of(llm_of(transport))
-    first = run_blocking(executor.steps(TEXT), transport, store)
-    second = asyncio.run(run_awaiting(executor.steps(TEXT), transport, store))
+    policy = executor_of(llm_of(transport))
+    first = run_blocking(policy.steps(TEXT), transport, store)
+    second = asyncio.run(run_awaiting(policy.steps(TEXT), transport, store))
     assert (first.cached, second.cached, transport.calls) == (False, True, 1)
     assert first.output == second.output
 
@@ -275,7 +275,7 @@ def test_a_call_that_does_not_end_is_given_up() -> None:
     assert isinstance(item.error, CallTimeoutError)
     assert "0.02 s" in item.error.message
     assert item.attempts == len(transport.requests) == 2
-    assert llm.pace.in_flight == 0
+    assert llm.rate_limiter.in_flight == 0
 
 
 @BOTH
@@ -298,13 +298,13 @@ def test_who_is_cancelled_leaves_nothing_behind() -> None:
     async def story() -> None:
         task = asyncio.create_task(run_awaiting(executor_of(llm).steps(TEXT), transport, store))
         await transport.began.wait()
-        assert llm.pace.in_flight == 1
+        assert llm.rate_limiter.in_flight == 1
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         key = transport.requests[0].key
-        assert llm.pace.in_flight == 0
-        assert llm.flights.board(key) is None
+        assert llm.rate_limiter.in_flight == 0
+        assert llm.single_flight.board(key) is None
         for _ in range(5000):
             if store.lease(key):
                 return
@@ -316,10 +316,10 @@ def test_who_is_cancelled_leaves_nothing_behind() -> None:
 
 def test_who_is_cancelled_while_waiting_for_another_does_not_disturb_it() -> None:
     transport = FakeTransport(GLAD, latency=0.05)
-    executor = executor_of(llm_of(transport))
+    policy = executor_of(llm_of(transport))
 
     async def story() -> list[Any]:
-        tasks = [asyncio.create_task(run_awaiting(executor.steps(TEXT), transport, None)) for _ in range(3)]
+        tasks = [asyncio.create_task(run_awaiting(policy.steps(TEXT), transport, None)) for _ in range(3)]
         await asyncio.sleep(0.01)
         tasks[1].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -333,10 +333,10 @@ def test_who_is_cancelled_while_waiting_for_another_does_not_disturb_it() -> Non
 
 def test_when_the_one_who_asks_is_cancelled_another_takes_over() -> None:
     transport = FakeTransport(GLAD, latency=0.05)
-    executor = executor_of(llm_of(transport))
+    policy = executor_of(llm_of(transport))
 
     async def story() -> list[Any]:
-        tasks = [asyncio.create_task(run_awaiting(executor.steps(TEXT), transport, MemoryCache())) for _ in range(3)]
+        tasks = [asyncio.create_task(run_awaiting(policy.steps(TEXT), transport, MemoryCache())) for _ in range(3)]
         await asyncio.sleep(0.01)
         tasks[0].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -409,7 +409,7 @@ def test_a_store_that_raises_is_said_once_and_costs_nothing(drive: Driver, answe
 def test_a_store_with_get_and_put_will_do(drive: Driver) -> None:
     store: Any = Minimal()
     transport = FakeTransport([GLAD])
-    executor = executor_of(llm_of(transport))
-    items = [drive(executor.steps(TEXT), transport, store) for _ in range(2)]
+    policy = executor_of(llm_of(transport))
+    items = [drive(policy.steps(TEXT), transport, store) for _ in range(2)]
     assert [item.cached for item in items] == [False, True]
     assert [json.loads(text)["finish_reason"] for text in store.texts.values()] == ["tool_calls"]

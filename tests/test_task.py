@@ -192,7 +192,7 @@ def test_a_blocking_call_never_waits_for_its_own_loop(rows: int, asked: str) -> 
         return await first
 
     assert asyncio.run(cells()).counts == {"ok": rows}
-    assert (task.llm.pace.in_flight, task.llm.pace.waiting) == (0, 0)
+    assert (task.llm.rate_limiter.in_flight, task.llm.rate_limiter.waiting) == (0, 0)
 
 
 def test_awaited_forms_work_in_loops_one_after_the_other() -> None:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Flights(Generic[T]):
+class SingleFlight(Generic[T]):
     """The keys that somebody is asking for now, shared by threads and event loops.
 
     The first to `board` a key leads and must `land` it; the others are given a future of its outcome.

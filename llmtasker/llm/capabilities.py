@@ -26,7 +26,7 @@ class _Known:
         self.heads: dict[int, tuple[Head, Head, str]] = {}
 
 
-class Dialect:
+class Capabilities:
     """What an endpoint does not accept of one model; everything is taken to work until it says no.
 
     One for each pair of endpoint and model, shared by all calls and threads. Nothing is told from model names.
@@ -34,11 +34,11 @@ class Dialect:
     >>> from llmtasker.errors import BadRequestError
     >>> settings = Settings(endpoint="e", limits={"max_tokens": 9})
     >>> sent = Request(Head({}), [{"role": "user", "content": "Hi"}], settings)
-    >>> dialect = Dialect()
+    >>> dialect = Capabilities()
     >>> dialect.learn(sent, BadRequestError("…", provider_text="Unsupported parameter: 'max_tokens'"))
     True
     >>> dialect.adapt(sent).body["max_completion_tokens"], dialect
-    (9, Dialect('no max_tokens, max_completion_tokens instead'))
+    (9, Capabilities('no max_tokens, max_completion_tokens instead'))
     """
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Dialect:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"Dialect({', '.join(map(repr, self.facts))})"
+        return f"Capabilities({', '.join(map(repr, self.facts))})"
 
     def mode(self, asked: Mode = "tools") -> Mode:
         """Return `asked`, or the next best mode that is still believed to work."""

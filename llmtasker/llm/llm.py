@@ -15,12 +15,12 @@ from numbers import Real
 from typing import Any, Self
 
 from llmtasker.cache import Store, open_cache
-from llmtasker.cache.single_flight import Flights
+from llmtasker.cache.single_flight import SingleFlight
 from llmtasker.errors import ConfigurationError, ItemError
-from llmtasker.llm import Pace, RateLimit
-from llmtasker.llm.capabilities import Dialect
+from llmtasker.llm import RateLimit, RateLimiter
+from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.costs import Prices, listed_cost
-from llmtasker.llm.names import of_name
+from llmtasker.llm.names import parse_name
 from llmtasker.llm.retry import Retry
 from llmtasker.llm.tokens import TokenMeter
 from llmtasker.wire.completion import Settings, Transport, Usage, canonical_json
@@ -94,18 +94,18 @@ class LLM:
         self._prices = prices
         self._lock = threading.Lock()
         self._transport: Transport | None = None
-        self.pace = Pace(rate_limit, max_concurrency=max_concurrency)
+        self.rate_limiter = RateLimiter(rate_limit, max_concurrency=max_concurrency)
         self.retry = retry or Retry()
-        self.dialect = Dialect()
+        self.capabilities = Capabilities()
         self.tokens = TokenMeter()
-        self.flights: Flights[Any] = Flights()
+        self.single_flight: SingleFlight[Any] = SingleFlight()
         if transport is not None:
             self._model: str | None = model or getattr(transport, "model", None) or "default"
             self._connect: Callable[[], Transport] = lambda: transport
         elif client is not None:
             self._model, self._connect = _of_client(model or os.environ.get("LLMTASKER_MODEL"), client)
         else:
-            self._model, self._connect = of_name(
+            self._model, self._connect = parse_name(
                 model or os.environ.get("LLMTASKER_LLM", ""), base_url, api_key, api_version, headers
             )
         _llms.add(self)  # last: a fork meets no half-made one
@@ -148,8 +148,8 @@ class LLM:
             timeout=self._timeout,
             headers=self._headers,
             cache=self._cache_given,
-            rate_limit=self.pace.limit,
-            max_concurrency=self.pace.max_concurrency,
+            rate_limit=self.rate_limiter.limit,
+            max_concurrency=self.rate_limiter.max_concurrency,
             retry=self.retry,
             prices=self._prices,
         )
@@ -228,10 +228,10 @@ _llms: weakref.WeakSet[LLM] = weakref.WeakSet()
 def _after_fork() -> None:
     """Let a forked child begin anew: the calls under way, and the locks of those that make them, are its parent's."""
     for llm in list(_llms):
-        llm.pace = Pace(llm.pace.limit, max_concurrency=llm.pace.max_concurrency)
+        llm.rate_limiter = RateLimiter(llm.rate_limiter.limit, max_concurrency=llm.rate_limiter.max_concurrency)
         llm.tokens = TokenMeter()
-        llm.flights = Flights()
-        llm.dialect.after_fork()
+        llm.single_flight = SingleFlight()
+        llm.capabilities.after_fork()
         llm._lock = threading.Lock()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of a class of this file
 
 

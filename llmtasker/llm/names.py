@@ -20,7 +20,7 @@ _AZURE_VERSION = "2024-10-21"  # the newest version that Microsoft calls stable
 _LOCAL = {"ollama": "http://localhost:11434/v1", "vllm": "http://localhost:8000/v1"}
 
 
-def of_name(
+def parse_name(
     name: str, base_url: str | None, api_key: str | None, api_version: str | None, headers: Mapping[str, str] | None
 ) -> tuple[str | None, Callable[[], Transport]]:
     """Return the model that a name names (None: it names none), and what connects to the place of it.

@@ -1,4 +1,4 @@
-"""Pace: when the next call may leave, shared by everything that uses one LLM."""
+"""RateLimiter: when the next call may leave, shared by everything that uses one LLM."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LONGEST_TIMER = 0.5
 _NEW, _QUEUED, _LEFT, _ENDED = range(4)
 
 
-class Pace:
+class RateLimiter:
     """When the next call may leave: one queue, first come first served, for all threads and event loops.
 
     Without a `limit` it is learned: from `x-ratelimit-*` headers, else from refusals (429). Nothing here
-    waits or does I/O: a `Ticket` says how long to wait. `clock` returns seconds and never goes back.
+    waits or does I/O: a `Permit` says how long to wait. `clock` returns seconds and never goes back.
 
-    >>> pace = Pace(RateLimit(requests=60), clock=lambda: 0.0)
-    >>> first, second = pace.ticket(), pace.ticket()
+    >>> pace = RateLimiter(RateLimit(requests=60), clock=lambda: 0.0)
+    >>> first, second = pace.permit(), pace.permit()
     >>> first.poll() is None        # it may leave
     True
     >>> second.poll()               # 0.5 s at most, then ask again
@@ -57,7 +57,7 @@ class Pace:
         self._tokens_reserved = 0.0
         self._token_ratio = 1.0
         self._lock = threading.Lock()
-        self._queue: deque[Ticket] = deque()
+        self._queue: deque[Permit] = deque()
         self._waiting = 0
         self._in_flight = 0
         # Whether the first in the queue sleeps on a timer: it alone does, everybody else waits for a future.
@@ -92,9 +92,9 @@ class Pace:
         since = self._throttle.refusing_since
         return 0.0 if since is None else self._clock() - since
 
-    def ticket(self, tokens: int = 0) -> Ticket:
+    def permit(self, tokens: int = 0) -> Permit:
         """Return the ticket of one call that will use about `tokens`, input and output together."""
-        return Ticket(self, tokens)
+        return Permit(self, tokens)
 
     # Everything below runs under the lock. Futures are set after it is released: their callbacks are others' code.
 
@@ -108,7 +108,7 @@ class Pace:
                 wait = max(wait, self._tokens.wait(now))
         return wait
 
-    def _leave(self, ticket: Ticket, now: float) -> None:
+    def _leave(self, ticket: Permit, now: float) -> None:
         ticket.state = _LEFT
         ticket.sent_at = now
         ticket.epoch = self._throttle.epoch
@@ -121,7 +121,7 @@ class Pace:
             self._tokens.take(ticket.reserved)
             self._tokens_reserved += ticket.reserved
 
-    def _pump(self, now: float, asking: Ticket | None = None) -> tuple[list[Future[None]], float | None]:
+    def _pump(self, now: float, asking: Permit | None = None) -> tuple[list[Future[None]], float | None]:
         """Let all leave that may; return whom to wake, and the wait of the first one that may not."""
         woken: list[Future[None]] = []
         wait: float | None = None
@@ -151,7 +151,7 @@ class Pace:
                 head.future = None
         return woken, wait
 
-    def poll(self, ticket: Ticket) -> float | Future[None] | None:
+    def poll(self, ticket: Permit) -> float | Future[None] | None:
         woken: list[Future[None]] = []
         answer: float | Future[None] | None = None
         with self._lock:
@@ -177,7 +177,7 @@ class Pace:
         _wake(woken)
         return answer
 
-    def _end(self, ticket: Ticket) -> bool:
+    def _end(self, ticket: Permit) -> bool:
         """Take a ticket out of wherever it is; return whether its call had left."""
         state, ticket.state = ticket.state, _ENDED
         if state == _LEFT:
@@ -191,8 +191,8 @@ class Pace:
                 self._timed = False
         return False
 
-    def done(self, ticket: Ticket, used: int | None, limits: Mapping[str, str] | None) -> None:
-        """Take note that a call was answered (`Ticket.done`)."""
+    def done(self, ticket: Permit, used: int | None, limits: Mapping[str, str] | None) -> None:
+        """Take note that a call was answered (`Permit.done`)."""
         with self._lock:
             now = self._clock()
             if self._end(ticket):
@@ -204,8 +204,8 @@ class Pace:
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def refused(self, ticket: Ticket, retry_after: float | None) -> None:
-        """Take note that the endpoint refused a call (`Ticket.refused`)."""
+    def refused(self, ticket: Permit, retry_after: float | None) -> None:
+        """Take note that the endpoint refused a call (`Permit.refused`)."""
         with self._lock:
             now = self._clock()
             if self._end(ticket):
@@ -215,8 +215,8 @@ class Pace:
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def failed(self, ticket: Ticket, *, overload: bool) -> None:
-        """Take note that a call failed or was given up (`Ticket.failed`, `Ticket.cancel`)."""
+    def failed(self, ticket: Permit, *, overload: bool) -> None:
+        """Take note that a call failed or was given up (`Permit.failed`, `Permit.cancel`)."""
         with self._lock:
             now = self._clock()
             if self._end(ticket) and overload:
@@ -224,7 +224,7 @@ class Pace:
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def _settle(self, ticket: Ticket, used: int) -> None:
+    def _settle(self, ticket: Permit, used: int) -> None:
         """Give back what was reserved too much, and learn how far off the estimates are."""
         if self._tokens is not None:
             self._tokens.take(used - ticket.reserved)
@@ -241,7 +241,7 @@ class Pace:
             self._tokens.set(told.remaining - self._tokens_reserved, MARGIN * told.rate, now)
 
 
-class Ticket:
+class Permit:
     """One call's permission to leave; every ending frees its place, and only the first ending counts.
 
     Drive it with `while (hold := ticket.poll()) is not None:` and wait for what it returned.
@@ -249,7 +249,7 @@ class Ticket:
 
     __slots__ = ("_pace", "epoch", "future", "number", "reserved", "sent_at", "state", "tokens")
 
-    def __init__(self, pace: Pace, tokens: int) -> None:
+    def __init__(self, pace: RateLimiter, tokens: int) -> None:
         self._pace = pace
         self.tokens = tokens
         self.reserved = 0.0

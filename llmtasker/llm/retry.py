@@ -47,7 +47,7 @@ class Retry:
     def delay(self, error: TransientError, failures: int, random: Random, *, stalled: float = 0.0) -> float | None:
         """Return the seconds to wait before the next call; None: give up.
 
-        `failures` counts the failed calls so far, this one included, from 1. `stalled` is `Pace.stalled`:
+        `failures` counts the failed calls so far, this one included, from 1. `stalled` is `RateLimiter.stalled`:
         the seconds in which the endpoint admitted nothing.
         """
         refused = isinstance(error, RateLimitError)

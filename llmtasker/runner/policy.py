@@ -21,7 +21,7 @@ from llmtasker.errors import (
     TruncatedError,
 )
 from llmtasker.item import Item
-from llmtasker.llm import Ticket
+from llmtasker.llm import Permit
 from llmtasker.llm.llm import LLM
 from llmtasker.llm.tokens import TokenMeter
 from llmtasker.runner.budget import Budget, Reservation
@@ -91,12 +91,12 @@ class Outcome(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Permit:
+class _CallPermit:
     """What a call has that may leave: a ticket of the pace and, with a budget, a share of that."""
 
     tokens: TokenMeter
     length: int
-    ticket: Ticket
+    ticket: Permit
     share: Reservation | None
     sent: bool = False
 
@@ -129,7 +129,7 @@ class _Permit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Executor(Generic[S, T]):
+class Policy(Generic[S, T]):
     """How one input of a task becomes an Item; `present` makes of a record the output that users see.
 
     `attempts` bounds the answers that are asked for, first and re-asked; calls that failed for now are
@@ -151,7 +151,7 @@ class Executor(Generic[S, T]):
         row = self.prepare(given)
         if isinstance(row, Item):
             return row
-        key, flights = self.flight_key(row), self.llm.flights
+        key, flights = self.flight_key(row), self.llm.single_flight
         while (flight := flights.board(key)) is not None:
             outcome = yield Wait(flight)
             if outcome is not None:
@@ -243,7 +243,7 @@ class Executor(Generic[S, T]):
                 except OutputError as error:
                     failed = completion, error
                     if program.asked == "auto" and isinstance(error, InvalidOutputError):
-                        self.llm.dialect.heard_text(completion)
+                        self.llm.capabilities.heard_text(completion)
                     if row.spent.answers >= self.attempts or not worth_another(error):
                         raise
             yield Keep(row.request.key, completion)
@@ -258,8 +258,8 @@ class Executor(Generic[S, T]):
         llm = self.llm
         refusals = failures = 0
         while True:
-            mode = llm.dialect.mode() if asked == "auto" else first_mode(asked)
-            request = llm.dialect.adapt(render(mode))
+            mode = llm.capabilities.mode() if asked == "auto" else first_mode(asked)
+            request = llm.capabilities.adapt(render(mode))
             permit = yield from self._permit(len(request.content))
             try:
                 spent.started = self.clock() if spent.started is None else spent.started
@@ -272,29 +272,29 @@ class Executor(Generic[S, T]):
                 delay: float | None = 0.0
                 if isinstance(error, RateLimitError):
                     refusals += 1
-                    delay = llm.retry.delay(error, refusals, self.random, stalled=llm.pace.stalled)
+                    delay = llm.retry.delay(error, refusals, self.random, stalled=llm.rate_limiter.stalled)
                 elif isinstance(error, TransientError):
                     failures += 1
                     delay = llm.retry.delay(error, failures, self.random)
-                elif not llm.dialect.learn(request, error):
+                elif not llm.capabilities.learn(request, error):
                     delay = None
                 if delay is None:
                     raise
             else:
                 permit.done(completion)
                 spent.answered(completion)
-                llm.dialect.heard_call(completion)
+                llm.capabilities.heard_call(completion)
                 return completion
             finally:
                 permit.cancel()
             if delay:
                 yield Wait(delay)
 
-    def _permit(self, length: int) -> Steps[_Permit]:
+    def _permit(self, length: int) -> Steps[_CallPermit]:
         """Wait for a share of the budget and for the pace; a future is done when another call gives something back."""
         llm = self.llm
         share = yield from self._share(length)
-        permit = _Permit(llm.tokens, length, llm.pace.ticket(llm.tokens.expected(length).total), share)
+        permit = _CallPermit(llm.tokens, length, llm.rate_limiter.permit(llm.tokens.expected(length).total), share)
         try:
             while (hold := permit.ticket.poll()) is not None:
                 yield Wait(hold)

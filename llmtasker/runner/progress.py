@@ -12,7 +12,7 @@ from typing import Any
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
-from llmtasker.llm import Pace
+from llmtasker.llm import RateLimiter
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 
@@ -56,7 +56,7 @@ class Reporter:
     def __init__(
         self,
         tell: OnProgress,
-        pace: Pace,
+        pace: RateLimiter,
         total: int | None,
         *,
         interval: float = 0.1,
@@ -159,7 +159,7 @@ def wants_bar(progress: bool | None) -> bool:
 
 
 @contextmanager
-def telling(progress: bool | OnProgress | None, pace: Pace, total: int | None) -> Generator[Reporter | None]:
+def telling(progress: bool | OnProgress | None, pace: RateLimiter, total: int | None) -> Generator[Reporter | None]:
     """Give the reporter for what a run was told of progress: a bar, a callback, or None for silence."""
     if callable(progress):
         bar, tell = None, progress

@@ -49,7 +49,7 @@ def test_a_grammar_gives_valid_records_in_one_call(server: LlamaServer, make_llm
     assert isinstance(item.output, Report)
     assert item.output.message == ODD
     assert item.output.tags
-    assert (item.attempts, item.repairs, llm.dialect.facts) == (1, (), ())
+    assert (item.attempts, item.repairs, llm.capabilities.facts) == (1, (), ())
 
 
 @pytest.mark.parametrize("mode", HELD)
@@ -147,7 +147,7 @@ def test_a_chat_template_without_calls_is_learned_once(
         task = Task(Triage, llm=llm, examples=EXAMPLES)
         items = [task(row) for row in asking(3)]
         assert all(item.ok for item in items)
-        assert llm.dialect.facts == ("no tools mode",)
+        assert llm.capabilities.facts == ("no tools mode",)
         assert [item.attempts for item in items] == [2, 1, 1]
 
 
@@ -169,7 +169,7 @@ def test_a_size_that_makes_no_grammar_is_left_out_and_still_checked(server: Llam
     kind = Annotated[str, Field(min_length=2_500)]
     signature = Signature.make("Essay", instructions="Write.", outputs={"essay": (kind, OutputField())})
     item = Task(signature, llm=llm, attempts=1)("x")
-    assert llm.dialect.facts == ("no large sizes",)
+    assert llm.capabilities.facts == ("no large sizes",)
     assert isinstance(item.error, InvalidOutputError)
     assert "at least 2500 characters" in item.error.message
 

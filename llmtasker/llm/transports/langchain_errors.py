@@ -46,7 +46,7 @@ _NO_ANSWER = re.compile(r"choices|response type|generations|candidates", re.IGNO
 
 
 def unsupported(name: str, what: str = "this chat model") -> BadRequestError:
-    """Return the error that endpoints give, so that a Dialect learns from it."""
+    """Return the error that endpoints give, so that a Capabilities learns from it."""
     text = f"{name} not supported by {what}"
     return BadRequestError(text, provider_code="unsupported_parameter", param=name, provider_text=text)
 

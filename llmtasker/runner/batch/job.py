@@ -241,28 +241,28 @@ class _Reading(Generic[T]):
     def _item(
         self, place: int, row: Row, cached: Completion | None, kept: list[tuple[str, str]], misfits: list[_Misfit]
     ) -> Item[T]:
-        executor, key = self.dispatch.executor, row.request.key
+        policy, key = self.dispatch.policy, row.request.key
         first = self.harvest.saw(key)
         if cached is not None:
-            return executor.judge(row, Outcome(cached))
+            return policy.judge(row, Outcome(cached))
         came = self.harvest.take(key)
         if isinstance(came, ItemError):
             row.spent.calls = int(first and not isinstance(came, NotRunError))
             # What the endpoint can't do is left out when the rows are submitted again.
-            executor.llm.dialect.learn(self.dispatch.wire(row), came)
-            return executor.item(row, error=came)
+            policy.llm.capabilities.learn(self.dispatch.wire(row), came)
+            return policy.item(row, error=came)
         if not first:
-            return executor.judge(row, Outcome(came))
+            return policy.judge(row, Outcome(came))
         row.spent.calls = 1
         row.spent.answered(came)
         try:
-            answer = executor.program.parse(came, row.inputs)
+            answer = policy.program.parse(came, row.inputs)
         except OutputError as error:
-            if self.reask and executor.attempts > 1 and worth_another(error):
+            if self.reask and policy.attempts > 1 and worth_another(error):
                 misfits.append(_Misfit(place=place, row=row, completion=came, error=error))
-            return replace(executor.item(row, error=error), cost=self._cost(came))
+            return replace(policy.item(row, error=error), cost=self._cost(came))
         kept.append((key, came.to_json()))
-        return replace(executor.item(row, answer=answer), cost=self._cost(came))
+        return replace(policy.item(row, answer=answer), cost=self._cost(came))
 
     def _cost(self, completion: Completion) -> float | None:
         return self.prices.cost(completion.usage) if self.prices and completion.usage else None
@@ -272,10 +272,10 @@ class _Reading(Generic[T]):
         return await asyncio.gather(*map(self._asked_again, misfits))
 
     async def _asked_again(self, misfit: _Misfit) -> Item[T]:
-        executor, first = self.dispatch.executor, misfit.row
+        policy, first = self.dispatch.policy, misfit.row
         row = Row(given=first.given, inputs=first.inputs, request=first.request, spent=Spent(answers=1))
-        steps = executor.settle(row, (misfit.completion, misfit.error))
-        item = await run_awaiting(steps, executor.llm.transport, self.dispatch.store)
+        steps = policy.settle(row, (misfit.completion, misfit.error))
+        item = await run_awaiting(steps, policy.llm.transport, self.dispatch.store)
         cost = self._cost(misfit.completion)
         return replace(
             item,

@@ -18,7 +18,7 @@ from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
 from llmtasker.runner.batch.job_store import Ledger, Part, Record, head_of
 from llmtasker.runner.inputs import rows_of
-from llmtasker.runner.policy import Executor, Row
+from llmtasker.runner.policy import Policy, Row
 from llmtasker.signature import S
 from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion, Request
@@ -44,7 +44,7 @@ class Dispatch(Generic[S, T]):
     `store` keeps the answers; beside it, or in the user's cache folder, is noted which batches there are.
     """
 
-    executor: Executor[S, T]
+    policy: Policy[S, T]
     store: Store
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], object] = time.sleep
@@ -58,7 +58,7 @@ class Dispatch(Generic[S, T]):
         """
         from llmtasker.llm.transports.openai_batches import batches_of
 
-        return batches_of(self.executor.llm.transport)
+        return batches_of(self.policy.llm.transport)
 
     @cached_property
     def ledger(self) -> Ledger:
@@ -75,13 +75,13 @@ class Dispatch(Generic[S, T]):
             ConfigurationError: the LLM has no batch API, or the ledger can't be written.
             CallError: the provider refuses; batches that were started before are noted, another submit does the rest.
         """
-        provider, settings = self.provider, self.executor.llm.settings
+        provider, settings = self.provider, self.policy.llm.settings
         record = Record(
             id=self.ledger.new_id(self.clock()),
             created=self.clock(),
-            task=self.executor.program.signature.__name__,
+            task=self.policy.program.signature.__name__,
             endpoint=settings.endpoint,
-            model=self.executor.llm.model,
+            model=self.policy.llm.model,
         )
         under_way, beside, seen = _UnderWay(self), dict[str, None](), set[str]()
         with tempfile.TemporaryFile() as temporary:
@@ -112,13 +112,13 @@ class Dispatch(Generic[S, T]):
         Raises:
             ConfigurationError: there is none, or it is at another endpoint.
         """
-        llm = self.executor.llm
+        llm = self.policy.llm
         if job is not None:
             record = self.ledger.load(job)
             if record.endpoint != llm.settings.endpoint:
                 raise ConfigurationError(f"the batch job {job} is at {record.endpoint}, not {llm.settings.endpoint}")
             return record
-        wanted = (self.executor.program.signature.__name__, llm.settings.endpoint, llm.model)
+        wanted = (self.policy.program.signature.__name__, llm.settings.endpoint, llm.model)
         for record in reversed(self.ledger.all()):
             if (record.task, record.endpoint, record.model) == wanted:
                 return record
@@ -138,17 +138,17 @@ class Dispatch(Generic[S, T]):
             raise ConfigurationError("a batch takes a list or an iterable of inputs, not an async one.")
         guard, source = Guard(self.store), iter(given)
         while givens := list(islice(source, _CHUNK)):
-            rows = [self.executor.prepare(given) for given in givens]
+            rows = [self.policy.prepare(given) for given in givens]
             keys = {row.request.key: None for row in rows if isinstance(row, Row)}
             cached = dict(zip(keys, guard.get_many(list(keys)), strict=True))
             yield [(row, _completion(cached[row.request.key]) if isinstance(row, Row) else None) for row in rows]
 
     def wire(self, row: Row) -> Request:
         """Return the request of a row in the mode and form that the endpoint takes, as far as is known."""
-        program, llm = self.executor.program, self.executor.llm
-        mode = llm.dialect.mode() if program.asked == "auto" else first_mode(program.asked)
+        program, llm = self.policy.program, self.policy.llm
+        mode = llm.capabilities.mode() if program.asked == "auto" else first_mode(program.asked)
         first = row.request if mode == program.first_mode else program.render(row.inputs, llm.settings, mode)
-        return llm.dialect.adapt(first)
+        return llm.capabilities.adapt(first)
 
     def _send(self, parcel: _Parcel, record: Record) -> None:
         """Upload a parcel and have it asked; noted before and after, so that no batch that costs money is lost."""
@@ -183,7 +183,7 @@ class Dispatch(Generic[S, T]):
                 return call()
             except TransientError as error:
                 failures += 1
-                delay = self.executor.llm.retry.delay(error, failures, _RANDOM)
+                delay = self.policy.llm.retry.delay(error, failures, _RANDOM)
                 if delay is None:
                     raise
             self.sleep(delay)
@@ -220,7 +220,7 @@ class _UnderWay:
         self._homes: dict[str, tuple[Record, Part]] = {}
         self._alive: dict[int, bool] = {}
         for record in dispatch.ledger.all():
-            if record.endpoint == dispatch.executor.llm.settings.endpoint:
+            if record.endpoint == dispatch.policy.llm.settings.endpoint:
                 for part in record.parts:
                     if not part.fetched:
                         self._homes |= dict.fromkeys(part.heads(), (record, part))

@@ -26,7 +26,7 @@ from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.members import Group, Member, next_group
 from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.grouping.room import Room
-from llmtasker.runner.policy import Executor, Outcome, Row, Spent
+from llmtasker.runner.policy import Outcome, Policy, Row, Spent
 from llmtasker.runner.steps import Keep, Steps, Wait
 from llmtasker.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
@@ -57,7 +57,7 @@ class Grouping(Generic[S, T]):
     """
 
     program: GroupProgram[S]
-    alone: Executor[S, T]
+    alone: Policy[S, T]
     room: Room
     tally: Tally = field(default_factory=Tally)
     watch: Watch | None = None
@@ -82,7 +82,7 @@ class Grouping(Generic[S, T]):
                 items[place] = row
             else:
                 rows[place] = row
-        flights = self.alone.llm.flights
+        flights = self.alone.llm.single_flight
         while rows:
             # Who leads must land before waiting for anybody, or two groups could wait for each other.
             keys = {place: self.alone.flight_key(row) for place, row in rows.items()}
@@ -119,14 +119,14 @@ class Grouping(Generic[S, T]):
             # Also when this generator is closed in the middle: then one of those who wait takes over.
             for place in batch.rows:
                 if place not in batch.items:
-                    alone.llm.flights.land(batch.keys[place], None)
+                    alone.llm.single_flight.land(batch.keys[place], None)
 
     def _settle(self, batch: _Batch[T], place: int, item: Item[T]) -> None:
         batch.items[place] = item
         row = batch.rows[place]
         self.tally.rows += not item.cached
         self.tally.cached += item.cached
-        self.alone.llm.flights.land(batch.keys[place], Outcome.of(row, item))
+        self.alone.llm.single_flight.land(batch.keys[place], Outcome.of(row, item))
 
     def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
         """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
@@ -199,7 +199,7 @@ class Grouping(Generic[S, T]):
         elif answers:
             self.room.answered(reading.length, reading.entries)
         elif self.program.asked == "auto":
-            self.alone.llm.dialect.heard_text(completion)
+            self.alone.llm.capabilities.heard_text(completion)
         if completion.usage is not None:
             self.tally.answered(completion.usage, length, reading.length)
         return answers

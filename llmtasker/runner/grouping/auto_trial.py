@@ -15,7 +15,7 @@ from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.members import Group, Member, next_group
 from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.grouping.room import Room
-from llmtasker.runner.policy import Executor, Row, Spent
+from llmtasker.runner.policy import Policy, Row, Spent
 from llmtasker.runner.steps import Steps
 from llmtasker.signature import S
 from llmtasker.wire.completion import Completion, Mode, Request
@@ -41,7 +41,7 @@ class Trial(Generic[S, T]):
 
     auto: AutoGroup
     program: GroupProgram[S]
-    alone: Executor[S, T]
+    alone: Policy[S, T]
     tally: Tally
     drive: Drive
     concurrency: int

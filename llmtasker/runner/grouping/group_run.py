@@ -19,7 +19,7 @@ from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.report import GroupReport, Tally
 from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.inputs import Inputs
-from llmtasker.runner.policy import Executor
+from llmtasker.runner.policy import Policy
 from llmtasker.runner.run import Feed, Run
 from llmtasker.runner.steps import Keep, Look, Steps
 from llmtasker.signature import S
@@ -64,7 +64,7 @@ class Groups(Generic[S]):
         """What grouping did in the run that was begun last, up to now; None: there was none."""
         return self._last.report if self._last else None
 
-    def begin(self, alone: Executor[S, T], drive: Drive, *, cached: bool) -> Bulk[S, T] | None:
+    def begin(self, alone: Policy[S, T], drive: Drive, *, cached: bool) -> Bulk[S, T] | None:
         """Return the work of one run, in which rows may be `cached`; None where there is nothing to group."""
         if self.program is None:
             return None
@@ -79,7 +79,7 @@ class Bulk(Generic[S, T]):
     """
 
     def __init__(
-        self, groups: Groups[S], program: GroupProgram[S], alone: Executor[S, T], drive: Drive, *, cached: bool
+        self, groups: Groups[S], program: GroupProgram[S], alone: Policy[S, T], drive: Drive, *, cached: bool
     ) -> None:
         self.groups = groups
         self.program = program

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llmtasker.cache.single_flight import Flights
+from llmtasker.cache.single_flight import SingleFlight
 
 
 def test_the_first_leads_and_the_others_are_told():
-    flights = Flights()
+    flights = SingleFlight()
     assert flights.board("k") is None
     first, second = flights.board("k"), flights.board("k")
     assert not first.done()
@@ -18,7 +18,7 @@ def test_the_first_leads_and_the_others_are_told():
 
 
 def test_other_keys_are_other_flights():
-    flights = Flights()
+    flights = SingleFlight()
     assert flights.board("k") is None
     assert flights.board("l") is None
     waiting = flights.board("l")
@@ -29,14 +29,14 @@ def test_other_keys_are_other_flights():
 
 
 def test_after_landing_the_next_leads():
-    flights = Flights()
+    flights = SingleFlight()
     for _ in range(3):
         assert flights.board("k") is None
         flights.land("k", "x")
 
 
 def test_where_the_leader_gives_up_one_of_the_others_leads():
-    flights = Flights()
+    flights = SingleFlight()
     flights.board("k")
     waiting = [flights.board("k") for _ in range(3)]
     flights.land("k", None)
@@ -46,7 +46,7 @@ def test_where_the_leader_gives_up_one_of_the_others_leads():
 
 
 def test_a_waiter_that_was_cancelled_wants_nothing():
-    flights = Flights()
+    flights = SingleFlight()
     flights.board("k")
     gone, there = flights.board("k"), flights.board("k")
     assert gone.cancel()
@@ -56,14 +56,14 @@ def test_a_waiter_that_was_cancelled_wants_nothing():
 
 
 def test_landing_what_nobody_flies_does_nothing():
-    flights = Flights()
+    flights = SingleFlight()
     flights.land("k", "x")
     assert flights.board("k") is None
 
 
 @pytest.mark.parametrize("threads", [8])
 def test_of_many_threads_one_leads(threads):
-    flights = Flights()
+    flights = SingleFlight()
     calls = []
     ready = threading.Barrier(threads)
 

@@ -41,8 +41,8 @@ from llmtasker import (
     compile_program,
 )
 from llmtasker.compiler.program import AskMode
-from llmtasker.llm import Pace
-from llmtasker.runner.policy import Executor, Fresh
+from llmtasker.llm import RateLimiter
+from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport
 
@@ -97,12 +97,12 @@ class HighestJitter(random.Random):
 
 def make_llm(clock: Clock, **settings: Any) -> LLM:
     llm = LLM(transport=FakeTransport(), cache=False, **settings)
-    llm.pace = Pace(clock=clock)
+    llm.rate_limiter = RateLimiter(clock=clock)
     return llm
 
 
-def make_executor(llm: LLM, clock: Clock, *, mode: AskMode = "auto", **settings: Any) -> Executor[Route, Route]:
-    return Executor(
+def make_executor(llm: LLM, clock: Clock, *, mode: AskMode = "auto", **settings: Any) -> Policy[Route, Route]:
+    return Policy(
         program=compile_program(Route, mode=mode),
         llm=llm,
         present=lambda record: record,
@@ -189,10 +189,10 @@ def run(
     stage = Stage(answers, dict(kept or {}), list(leases), clock=clock)
     item = stage.play(make_executor(llm, clock, **settings).steps(given))
     assert item is not None
-    assert (llm.pace.in_flight, llm.pace.waiting) == (0, 0)
+    assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
     if item.request is not None:
-        assert llm.flights.board(item.request.key) is None, "nobody leads any more"
-        llm.flights.land(item.request.key, None)
+        assert llm.single_flight.board(item.request.key) is None, "nobody leads any more"
+        llm.single_flight.land(item.request.key, None)
     return item, stage
 
 
@@ -439,7 +439,7 @@ def test_a_mode_that_was_chosen_is_kept_to() -> None:
 def test_a_call_waits_for_its_turn() -> None:
     clock = Clock()
     llm = make_llm(clock)
-    llm.pace = Pace(RateLimit(requests=60), clock=clock)
+    llm.rate_limiter = RateLimiter(RateLimit(requests=60), clock=clock)
     run(GOOD, llm=llm, clock=clock)
     began = clock.now = 200.0
     for number in range(3):
@@ -454,20 +454,20 @@ def test_a_call_waits_for_its_turn() -> None:
 def test_a_row_that_is_given_up_leaves_nothing_behind(until: type[Any]) -> None:
     clock = Clock()
     llm = make_llm(clock)
-    llm.pace = Pace(max_concurrency=1, clock=clock)
-    blocker = llm.pace.ticket() if until is Wait else None
+    llm.rate_limiter = RateLimiter(max_concurrency=1, clock=clock)
+    blocker = llm.rate_limiter.permit() if until is Wait else None
     if blocker is not None:
         assert blocker.poll() is None
     generator = make_executor(llm, clock).steps(QUESTION)
     assert Stage([GOOD], clock=clock).play(generator, until=until) is None
-    waiter = llm.flights.board(key_of())
+    waiter = llm.single_flight.board(key_of())
     assert waiter is not None
     generator.close()
     if blocker is not None:
         blocker.done()
-    assert (llm.pace.in_flight, llm.pace.waiting) == (0, 0)
+    assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
     assert waiter.result(timeout=0) is None, "those who wait are told that the leader gave up"
-    assert llm.flights.board(key_of()) is None, "somebody else may lead"
+    assert llm.single_flight.board(key_of()) is None, "somebody else may lead"
 
 
 @pytest.mark.parametrize("thrown", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
@@ -478,8 +478,8 @@ def test_what_is_no_item_error_passes_and_leaves_nothing_behind(thrown: type[Bas
     Stage(clock=clock).play(generator, until=Send)
     with pytest.raises(thrown):
         generator.throw(thrown())
-    assert llm.pace.in_flight == 0
-    assert llm.flights.board(key_of()) is None
+    assert llm.rate_limiter.in_flight == 0
+    assert llm.single_flight.board(key_of()) is None
 
 
 def test_a_call_that_was_given_up_after_a_failure_leaves_nothing_behind() -> None:
@@ -488,7 +488,7 @@ def test_a_call_that_was_given_up_after_a_failure_leaves_nothing_behind() -> Non
     generator = make_executor(llm, clock).steps(QUESTION)
     Stage([NetworkError("broken")], clock=clock).play(generator, until=Wait)
     generator.close()
-    assert (llm.pace.in_flight, llm.pace.waiting) == (0, 0)
+    assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
 
 
 # ── several who want the same ──
@@ -507,8 +507,8 @@ def test_who_comes_second_is_given_what_the_first_one_gets(
 ) -> None:
     clock = Clock()
     llm = make_llm(clock)
-    executor = make_executor(llm, clock)
-    leader, follower = executor.steps(QUESTION), executor.steps({"message": QUESTION})
+    policy = make_executor(llm, clock)
+    leader, follower = policy.steps(QUESTION), policy.steps({"message": QUESTION})
     leading, following = Stage(answers, clock=clock), Stage(clock=clock)
     leading.play(leader, until=Send)
     step = next(follower)
@@ -559,8 +559,8 @@ def _resume(stage: Stage, generator: Steps[Item[Route]], advance: Callable[[], S
 def test_when_the_first_one_gives_up_the_second_takes_over() -> None:
     clock = Clock()
     llm = make_llm(clock)
-    executor = make_executor(llm, clock)
-    leader, follower = executor.steps(QUESTION), executor.steps(QUESTION)
+    policy = make_executor(llm, clock)
+    leader, follower = policy.steps(QUESTION), policy.steps(QUESTION)
     Stage(clock=clock).play(leader, until=Send)
     step = next(follower)
     assert isinstance(step, Wait)

@@ -1,4 +1,4 @@
-"""Pace, Throttle, Meter, RateLimit, Retry: decided on a virtual clock, without waiting."""
+"""RateLimiter, Throttle, Meter, RateLimit, Retry: decided on a virtual clock, without waiting."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pace_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
+from rate_limit_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
 
 from llmtasker.errors import NetworkError, RateLimitError, ServerError, TransientError
-from llmtasker.llm import Pace, Ticket
+from llmtasker.llm import Permit, RateLimiter
 from llmtasker.llm.learned_limit import Throttle
 from llmtasker.llm.limits import RateLimit, told_limit
 from llmtasker.llm.retry import Retry
 
 
-def pace_at(clock: Clock, limit: RateLimit | None = None, most: int | None = None) -> Pace:
-    return Pace(limit, max_concurrency=most, clock=clock)
+def pace_at(clock: Clock, limit: RateLimit | None = None, most: int | None = None) -> RateLimiter:
+    return RateLimiter(limit, max_concurrency=most, clock=clock)
 
 
-def leave(pace: Pace, tokens: int = 0) -> Ticket:
-    ticket = pace.ticket(tokens)
+def leave(pace: RateLimiter, tokens: int = 0) -> Permit:
+    ticket = pace.permit(tokens)
     assert ticket.poll() is None
     return ticket
 
 
-def wait_of(ticket: Ticket, clock: Clock) -> float:
+def wait_of(ticket: Permit, clock: Clock) -> float:
     """Return the seconds until the ticket may leave, polling as a driver does."""
     start = clock.now
     while (hold := ticket.poll()) is not None:
@@ -158,7 +158,7 @@ def test_an_ending_counts_once_and_frees_the_place(ending: str) -> None:
 def test_the_first_to_come_is_the_first_to_leave() -> None:
     pace = pace_at(Clock(), most=1)
     current = leave(pace)
-    queue = [pace.ticket() for _ in range(4)]
+    queue = [pace.permit() for _ in range(4)]
     futures = [ticket.poll() for ticket in queue]
     assert [ticket.poll() for ticket in queue] == futures
     assert (pace.in_flight, pace.waiting) == (1, 4)
@@ -176,7 +176,7 @@ def test_who_leaves_the_queue_passes_his_turn_on() -> None:
     clock = Clock()
     pace = pace_at(clock, RateLimit(requests=60))
     leave(pace)
-    first, second, third = (pace.ticket() for _ in range(3))
+    first, second, third = (pace.permit() for _ in range(3))
     assert first.poll() == 0.5  # not longer, for the rate may change
     waiting = [second.poll(), third.poll()]
     assert all(isinstance(future, Future) and not future.done() for future in waiting)
@@ -189,7 +189,7 @@ def test_who_leaves_the_queue_passes_his_turn_on() -> None:
 
 def test_an_abandoned_future_is_replaced() -> None:
     pace = pace_at(Clock(), most=1)
-    current, ticket = leave(pace), pace.ticket()
+    current, ticket = leave(pace), pace.permit()
     future = ticket.poll()
     assert isinstance(future, Future)
     assert future.cancel()
@@ -204,7 +204,7 @@ def test_an_abandoned_future_is_replaced() -> None:
 
 def test_a_granted_call_that_is_cancelled_before_it_left_frees_its_place() -> None:
     pace = pace_at(Clock(), most=1)
-    current, granted, last = leave(pace), pace.ticket(), pace.ticket()
+    current, granted, last = leave(pace), pace.permit(), pace.permit()
     granted.poll()
     last.poll()
     current.done()
@@ -221,7 +221,7 @@ def test_after_a_refusal_everybody_waits_on_one_clock() -> None:
     tickets[1].refused(2.0)
     assert pace.held == 300.0
     assert pace.stalled == 0.0
-    assert wait_of(pace.ticket(), clock) == pytest.approx(300.0)
+    assert wait_of(pace.permit(), clock) == pytest.approx(300.0)
     assert pace.stalled == pytest.approx(300.0)
 
 
@@ -243,7 +243,7 @@ def test_overload_makes_the_window_smaller_once_for_all_under_way() -> None:
         for ticket in [leave(pace) for _ in range(failures)]:
             ticket.failed(overload=overload)
         count = 0
-        while pace.ticket().poll() is None:
+        while pace.permit().poll() is None:
             count += 1
         return count
 
@@ -255,7 +255,7 @@ def test_tokens_are_reserved_and_settled() -> None:
     clock = Clock()
     pace = pace_at(clock, RateLimit(tokens=60_000))  # 970 a second are used
     first = leave(pace, 970)
-    waiting = pace.ticket(970)
+    waiting = pace.permit(970)
     assert waiting.poll() == 0.5
     first.done(97)
     assert wait_of(waiting, clock) == pytest.approx(0.1)
@@ -266,18 +266,18 @@ def test_a_refused_call_used_no_tokens_and_a_failed_one_may_have() -> None:
     pace = pace_at(clock, RateLimit(tokens=60_000))
     leave(pace, 970).refused(0.0)
     leave(pace, 970).failed()
-    assert wait_of(pace.ticket(970), clock) == pytest.approx(1.0)
+    assert wait_of(pace.permit(970), clock) == pytest.approx(1.0)
 
 
 def test_a_learned_estimate_is_corrected() -> None:
     clock = Clock()
     pace = pace_at(clock, RateLimit(tokens=60_000))
     for _ in range(200):
-        ticket = pace.ticket(970)
+        ticket = pace.permit(970)
         wait_of(ticket, clock)
         ticket.done(97)
-    assert wait_of(pace.ticket(970), clock) < 0.2
-    assert wait_of(pace.ticket(970), clock) == pytest.approx(0.1, rel=0.2)
+    assert wait_of(pace.permit(970), clock) < 0.2
+    assert wait_of(pace.permit(970), clock) == pytest.approx(0.1, rel=0.2)
 
 
 def test_limits_are_learned_from_headers_unless_one_is_given() -> None:
@@ -292,7 +292,7 @@ def test_limits_are_learned_from_headers_unless_one_is_given() -> None:
     leave(pace).done(10, told)
     assert pace.rate == pytest.approx(0.97)
     leave(pace, 40_000)
-    assert wait_of(pace.ticket(), clock) == pytest.approx(10_000 / 970)
+    assert wait_of(pace.permit(), clock) == pytest.approx(10_000 / 970)
     given = pace_at(clock, RateLimit(tokens=1_000_000))
     leave(given).done(10, told)
     assert given.rate is None
@@ -302,14 +302,14 @@ def test_a_refused_call_of_low_latency_does_not_stop_an_endpoint_that_names_no_t
     clock = Clock()
     pace = pace_at(clock)
     leave(pace).refused()
-    assert wait_of(pace.ticket(), clock) == pytest.approx(1.0)
+    assert wait_of(pace.permit(), clock) == pytest.approx(1.0)
 
 
 def test_a_probe_that_fails_otherwise_lets_the_next_one_go() -> None:
     clock = Clock()
     pace = pace_at(clock)
     leave(pace).refused(1.0)
-    probe, following = pace.ticket(), pace.ticket()
+    probe, following = pace.permit(), pace.permit()
     wait_of(probe, clock)
     assert isinstance(following.poll(), Future)
     probe.failed(overload=True)
@@ -317,7 +317,7 @@ def test_a_probe_that_fails_otherwise_lets_the_next_one_go() -> None:
 
 
 def test_threads_share_one_pace() -> None:
-    pace = Pace(max_concurrency=3)
+    pace = RateLimiter(max_concurrency=3)
     lock, barrier = threading.Lock(), threading.Barrier(8)
     now, seen, ends = 0, Counter[int](), 0
 
@@ -325,7 +325,7 @@ def test_threads_share_one_pace() -> None:
         nonlocal now, ends
         barrier.wait(timeout=10)
         for _ in range(200):
-            ticket = pace.ticket()
+            ticket = pace.permit()
             while (hold := ticket.poll()) is not None:
                 assert isinstance(hold, Future)
                 hold.result(timeout=10)
@@ -359,7 +359,7 @@ def test_a_limit_is_a_number_above_0(value: float) -> None:
 
 def test_at_least_one_call_at_a_time() -> None:
     with pytest.raises(ValueError, match="max_concurrency"):
-        Pace(max_concurrency=0)
+        RateLimiter(max_concurrency=0)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ class Route(BaseModel):
     team: Literal["billing", "delivery", "other"]
 
 
-class Ticket(BaseModel):
+class Permit(BaseModel):
     quote: str
     team: Literal["billing", "delivery", "other"]
     urgent: bool = False
@@ -63,7 +63,7 @@ TICKET_TEXT = json.dumps(TICKET)
 
 
 def test_a_right_answer_is_read_as_it_is() -> None:
-    assert reading(TICKET_TEXT, Ticket) == Reading(value=Ticket(quote="two {times}", team="billing", urgent=True))
+    assert reading(TICKET_TEXT, Permit) == Reading(value=Permit(quote="two {times}", team="billing", urgent=True))
 
 
 @pytest.mark.parametrize(
@@ -77,10 +77,10 @@ def test_a_right_answer_is_read_as_it_is() -> None:
         json.dumps(TICKET_TEXT),
         json.dumps({"properties": TICKET}),
         json.dumps({"ticket": TICKET}),
-        json.dumps({"name": "Ticket", "arguments": TICKET}),
-        json.dumps({"name": "Ticket", "parameters": TICKET_TEXT}),
-        json.dumps({"type": "function", "function": {"name": "Ticket", "arguments": TICKET_TEXT}}),
-        f'<tool_call>\n{{"name": "Ticket", "arguments": {TICKET_TEXT}}}\n</tool_call>',
+        json.dumps({"name": "Permit", "arguments": TICKET}),
+        json.dumps({"name": "Permit", "parameters": TICKET_TEXT}),
+        json.dumps({"type": "function", "function": {"name": "Permit", "arguments": TICKET_TEXT}}),
+        f'<tool_call>\n{{"name": "Permit", "arguments": {TICKET_TEXT}}}\n</tool_call>',
         f"The form is {{field: value}}, so: {TICKET_TEXT}",
         f"{TICKET_TEXT}}}",
         f"{TICKET_TEXT} (see [1])",
@@ -96,14 +96,14 @@ def test_a_right_answer_is_read_as_it_is() -> None:
     ],
 )
 def test_the_answer_is_found_and_each_liberty_named(text: str) -> None:
-    got = reading(text, Ticket)
+    got = reading(text, Permit)
     assert got.value.model_dump() == TICKET
     assert got.repairs or text == f"\ufeff{TICKET_TEXT}"
     assert all(isinstance(note, str) and note for note in got.repairs)
 
 
 def test_two_different_answers_are_flagged() -> None:
-    got = reading(f'First {{"quote": "x", "team": "other"}}, but rather {TICKET_TEXT}', Ticket)
+    got = reading(f'First {{"quote": "x", "team": "other"}}, but rather {TICKET_TEXT}', Permit)
     assert got.value.model_dump() == TICKET
     assert got.repairs[0] == "several different answers: the last one taken"
 
@@ -151,7 +151,7 @@ def test_no_answer_or_no_clear_one_is_an_error(text: str) -> None:
         ("{", Route),
         ('"bill', Route),
         ('[{"team": "billing"}', Route),
-        ('{"quote": "a", "team": "billing"', Ticket),  # 'urgent' might follow
+        ('{"quote": "a", "team": "billing"', Permit),  # 'urgent' might follow
         ('{"number": 12', Invoice),
         ('{"number": 1, "lines": [{"item": "a", "price": 1}', Invoice),
         ('```json\n{"team": "billing', Route),
@@ -283,7 +283,7 @@ def test_whatever_a_validator_raises_is_an_error_of_the_answer(text: str) -> Non
 def test_the_message_says_which_field_is_wrong_and_shows_a_snippet_only() -> None:
     text = json.dumps({"quote": 5, "team": "x" * 500, "urgent": "perhaps"})
     with pytest.raises(InvalidOutputError) as caught:
-        reading(text, Ticket)
+        reading(text, Permit)
     message = str(caught.value)
     assert all(f"{name}: " in message for name in ("quote", "team", "urgent"))
     assert "https://" not in message
@@ -375,7 +375,7 @@ invoices = st.builds(
 )
 answers = st.one_of(
     invoices,
-    st.builds(Ticket, quote=st.text(), team=st.sampled_from(["billing", "delivery", "other"]), urgent=st.booleans()),
+    st.builds(Permit, quote=st.text(), team=st.sampled_from(["billing", "delivery", "other"]), urgent=st.booleans()),
     st.builds(Tags, tags=st.lists(st.sampled_from(["chat", "chien", "autre"]))),
     st.builds(Reply, answer=st.text()),
 )

@@ -1,4 +1,4 @@
-"""What a Dialect learns from the words of an endpoint, and what it must not."""
+"""What a Capabilities learns from the words of an endpoint, and what it must not."""
 
 import threading
 
@@ -15,7 +15,7 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.llm.capabilities import Dialect
+from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.refusals import MODES, Lesson, mode_of
 from llmtasker.wire.completion import Head, Request, Settings
 
@@ -263,7 +263,7 @@ LESSONS = [
 
 @pytest.mark.parametrize(("request_", "text", "param", "lesson"), LESSONS, ids=[row[1][:60] for row in LESSONS])
 def test_a_refusal_teaches_one_lesson_that_the_adapted_request_heeds(request_, text, param, lesson):
-    dialect = Dialect()
+    dialect = Capabilities()
     code = "unsupported_parameter" if param and text.startswith("Unsupported parameter") else None
     error = refusal(text, param=param, code=code)
     assert dialect.learn(request_, error)
@@ -316,7 +316,7 @@ NOTHING = [
 
 @pytest.mark.parametrize(("request_", "text", "param", "code"), NOTHING, ids=[row[1][:60] for row in NOTHING])
 def test_other_errors_teach_nothing(request_, text, param, code):
-    dialect = Dialect()
+    dialect = Capabilities()
     assert not dialect.learn(request_, refusal(text, param=param, code=code))
     assert dialect.facts == ()
     assert dialect.adapt(request_) is request_
@@ -327,8 +327,8 @@ def test_other_errors_teach_nothing(request_, text, param, code):
 )
 def test_words_of_the_user_that_the_endpoint_repeats_teach_nothing(words):
     asked = ask(tail=[{"role": "user", "content": f"My stove says:\n{words}, what now?"}])
-    assert not Dialect().learn(asked, refusal(f"could not parse input 'My stove says: {words}, what now?'"))
-    assert Dialect().learn(ask(), refusal(words)), "the same words of its own must teach"
+    assert not Capabilities().learn(asked, refusal(f"could not parse input 'My stove says: {words}, what now?'"))
+    assert Capabilities().learn(ask(), refusal(words)), "the same words of its own must teach"
 
 
 @pytest.mark.parametrize(
@@ -342,18 +342,18 @@ def test_words_of_the_user_that_the_endpoint_repeats_teach_nothing(words):
     ],
 )
 def test_only_refusals_teach(error):
-    assert not Dialect().learn(ask(), error)
+    assert not Capabilities().learn(ask(), error)
 
 
 @pytest.mark.parametrize(
     ("kind", "status"), [(NotFoundError, 404), (ServerError, 500), (ServerError, 200), (BadRequestError, 422)]
 )
 def test_refusals_come_under_many_statuses(kind, status):
-    assert Dialect().learn(ask(), refusal("System role not supported", kind=kind, status=status))
+    assert Capabilities().learn(ask(), refusal("System role not supported", kind=kind, status=status))
 
 
 def taught(*lessons):
-    dialect = Dialect()
+    dialect = Capabilities()
     for request, text in lessons:
         assert dialect.learn(request, refusal(text))
     return dialect
@@ -463,7 +463,7 @@ def test_memory_for_adapted_parts_is_bounded():
 
 
 def test_modes_fall_back_in_order_and_text_always_works():
-    dialect = Dialect()
+    dialect = Capabilities()
     assert [dialect.mode(mode) for mode in MODES] == list(MODES)
     for mode, text, then in [
         ("tools", "m does not support tools", "json_schema"),
@@ -479,7 +479,7 @@ def test_modes_fall_back_in_order_and_text_always_works():
 
 
 def test_a_caller_who_keeps_to_a_refused_mode_is_not_told_to_ask_again():
-    dialect = Dialect()
+    dialect = Capabilities()
     error = refusal("m does not support tools")
     asked, other = ask(), ask()
     assert dialect.learn(dialect.adapt(asked), error)
@@ -498,7 +498,7 @@ def test_the_mode_of_a_request_is_told_from_its_schema(mode):
 
 
 def test_threads_lose_no_lesson():
-    dialect = Dialect()
+    dialect = Capabilities()
     names = [f"field_{n}" for n in range(16)]
     asked = ask("text", body={"model": "m", **dict.fromkeys(names, 1)})
     threads = [
@@ -514,7 +514,7 @@ def test_threads_lose_no_lesson():
 
 @given(text=st.text(max_size=300), param=st.none() | st.text(max_size=30), mode=st.sampled_from(MODES))
 def test_any_text_leaves_a_request_that_can_be_sent(text, param, mode):
-    dialect = Dialect()
+    dialect = Capabilities()
     asked = ask(mode)
     learnt = dialect.learn(asked, refusal(text, param=param))
     assert learnt == bool(dialect.facts)
@@ -523,7 +523,7 @@ def test_any_text_leaves_a_request_that_can_be_sent(text, param, mode):
 
 @given(st.lists(st.sampled_from(LESSONS), max_size=12))
 def test_asking_again_ends(rows):
-    dialect = Dialect()
+    dialect = Capabilities()
     for request, text, param, _ in rows:
         sent, tries = dialect.adapt(request), 0
         while dialect.learn(sent, refusal(text, param=param)) and dialect.mode(mode_of(sent)) == mode_of(sent):

@@ -1,8 +1,8 @@
-"""A simulated endpoint, clock and crowd of workers: real Pace and Retry objects, no waiting.
+"""A simulated endpoint, clock and crowd of workers: real RateLimiter and Retry objects, no waiting.
 
 `Crowd.run` is a small discrete event simulation. Each worker takes row after row and drives
-one `Ticket` per call, as the drivers of the executor do.
-`python tests/pace_simulation.py` prints the table of all scenarios.
+one `Permit` per call, as the drivers of the policy do.
+`python tests/rate_limit_simulation.py` prints the table of all scenarios.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from llmtasker.errors import RateLimitError
-from llmtasker.llm import Pace, RateLimit
+from llmtasker.llm import RateLimit, RateLimiter
 from llmtasker.llm.retry import Retry
 
 CLIENT_CPU = 0.00046
@@ -161,7 +161,7 @@ class Crowd:
         """Return what came of `rows` calls by `workers`."""
         self._clock = Clock()
         self._random = Random(self.seed)
-        self._pace = Pace(self.limit, max_concurrency=workers, clock=self._clock)
+        self._pace = RateLimiter(self.limit, max_concurrency=workers, clock=self._clock)
         self._outcome = Outcome()
         self._queue = iter(range(rows))
         self._core_free_at = 0.0
@@ -196,7 +196,7 @@ class Crowd:
             self._outcome.wall = self._clock.now
 
     def _call(self, estimate: int, real: int) -> Generator[float | Future[None], None, RateLimitError | None]:
-        ticket = self._pace.ticket(estimate)
+        ticket = self._pace.permit(estimate)
         while self.paced and (hold := ticket.poll()) is not None:
             yield hold
         if self.cpu:
