@@ -31,7 +31,7 @@ from pydantic import TypeAdapter
 from schema_types import Types
 
 from llmtasker.errors import OutputError
-from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.read import read
 
 Reader = Callable[[str, "Target"], Any]
@@ -50,7 +50,7 @@ class Target:
         types = None if schema is None else Types(schema)
         self.made = None if types is None else types.made
         self.adapter: TypeAdapter[Any] = TypeAdapter(Any) if types is None else types.adapter
-        self.shape = Shape({} if schema is None else self.adapter.json_schema(by_alias=True))
+        self.schema = AnswerSchema({} if schema is None else self.adapter.json_schema(by_alias=True))
 
     def validate(self, value: Any) -> Any:
         """Return the value as the type makes it."""
@@ -68,7 +68,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _ours(text: str, target: Target) -> Any:
-    return read(text, target.shape, target.validate).value
+    return read(text, target.schema, target.validate).value
 
 
 def _json(text: str, target: Target) -> Any:

@@ -6,8 +6,8 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel
 
-from llmtasker.parser.answer_schema import Shape
-from llmtasker.parser.coerce import fit
+from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.parser.coerce import coerce
 
 
 class Colour(Enum):
@@ -49,12 +49,12 @@ class Owner(BaseModel):
 ONE = {"item": "a", "price": 5}
 
 
-def shape(model: type[BaseModel]) -> Shape:
-    return Shape(model.model_json_schema())
+def schema(model: type[BaseModel]) -> AnswerSchema:
+    return AnswerSchema(model.model_json_schema())
 
 
 @pytest.mark.parametrize(
-    ("model", "value", "fitted"),
+    ("model", "value", "coerced"),
     [
         (Order, {"colour": "Red."}, {"colour": "red"}),
         (Order, {"Colour": "BLUE"}, {"colour": "blue"}),
@@ -71,9 +71,9 @@ def shape(model: type[BaseModel]) -> Shape:
         (Owner, {"pet": {"kind": "dog", "legs": 4}, "size": "2"}, {"pet": {"kind": "dog", "legs": 4}, "size": 2}),
     ],
 )  # fmt: skip
-def test_values_are_coerced_towards_the_type(model: type[BaseModel], value: Any, fitted: Any) -> None:
-    got, notes = fit(value, shape(model))
-    assert got == fitted
+def test_values_are_coerced_towards_the_type(model: type[BaseModel], value: Any, coerced: Any) -> None:
+    got, notes = coerce(value, schema(model))
+    assert got == coerced
     assert notes
 
 
@@ -97,7 +97,7 @@ def test_values_are_coerced_towards_the_type(model: type[BaseModel], value: Any,
     ],
 )
 def test_what_is_not_clear_stays(model: type[BaseModel], value: Any) -> None:
-    assert fit(value, shape(model)) == (value, [])
+    assert coerce(value, schema(model)) == (value, [])
 
 
 @pytest.mark.parametrize(
@@ -120,18 +120,18 @@ def test_what_is_not_clear_stays(model: type[BaseModel], value: Any) -> None:
     ],
 )
 def test_numbers_as_people_write_them(text: str, number: Any) -> None:
-    got, notes = fit(text, Shape({"type": "number"}))
+    got, notes = coerce(text, AnswerSchema({"type": "number"}))
     assert got == number
     assert bool(notes) == (number != text)
 
 
 def test_fields_that_a_bare_answer_can_fill() -> None:
-    assert shape(Tags).label_field == "tags"
-    assert shape(Tags).only_field == "tags"
-    assert shape(Order).label_field is None  # two label fields
-    assert shape(Owner).label_field is None  # another field is required
-    assert Shape({"type": "object", "properties": {"a": {"type": "string"}}}).only_field == "a"
-    assert Shape({"enum": ["a"]}).label_field is None
+    assert schema(Tags).label_field == "tags"
+    assert schema(Tags).only_field == "tags"
+    assert schema(Order).label_field is None  # two label fields
+    assert schema(Owner).label_field is None  # another field is required
+    assert AnswerSchema({"type": "object", "properties": {"a": {"type": "string"}}}).only_field == "a"
+    assert AnswerSchema({"enum": ["a"]}).label_field is None
 
 
 @pytest.mark.parametrize(
@@ -146,25 +146,25 @@ def test_fields_that_a_bare_answer_can_fill() -> None:
     ],
 )
 def test_what_is_an_answer_at_all(model: type[BaseModel], value: Any, loosely: bool, exactly: bool) -> None:
-    assert shape(model).fits_loosely(value) is loosely
-    assert shape(model).fits_exactly(value) is exactly
+    assert schema(model).is_answer(value) is loosely
+    assert schema(model).is_exact(value) is exactly
 
 
 def test_shapes_without_properties() -> None:
-    anything = Shape({})
-    assert anything.fits_loosely([1])
-    assert not anything.fits_loosely("text")
-    assert Shape({"type": "object"}).fits_loosely({"x": 1})
-    assert Shape({"type": "object"}).fits_exactly({"x": 1})
-    assert Shape({"type": "array"}).fits_loosely([])
-    assert Shape({"type": ["object", "array"]}).fits_loosely([])
-    assert Shape({"type": ["string", "null"]}).is_text
-    assert not Shape({"enum": ["a"]}).is_text
+    anything = AnswerSchema({})
+    assert anything.is_answer([1])
+    assert not anything.is_answer("text")
+    assert AnswerSchema({"type": "object"}).is_answer({"x": 1})
+    assert AnswerSchema({"type": "object"}).is_exact({"x": 1})
+    assert AnswerSchema({"type": "array"}).is_answer([])
+    assert AnswerSchema({"type": ["object", "array"]}).is_answer([])
+    assert AnswerSchema({"type": ["string", "null"]}).is_text
+    assert not AnswerSchema({"enum": ["a"]}).is_text
 
 
 def test_mention_of_a_key() -> None:
-    assert shape(Order).mentions_key('{"colour": ')
-    assert not shape(Order).mentions_key('{"color": "colour"')
+    assert schema(Order).mentions_key('{"colour": ')
+    assert not schema(Order).mentions_key('{"color": "colour"')
 
 
 @pytest.mark.parametrize(
@@ -177,13 +177,13 @@ def test_mention_of_a_key() -> None:
     ],
 )
 def test_unknown_keys_at_any_depth(value: Any, known: bool) -> None:
-    assert shape(Order).knows_all(value) is known
+    assert schema(Order).knows_all(value) is known
 
 
 def test_unknown_keys_in_unions() -> None:
-    assert shape(Owner).knows_all({"pet": {"kind": "dog", "legs": 4}})
-    assert not shape(Owner).knows_all({"pet": {"kind": "dog", "arms": 4}})
-    assert Shape({"type": "array"}).knows_all([{"x": 1}])
+    assert schema(Owner).knows_all({"pet": {"kind": "dog", "legs": 4}})
+    assert not schema(Owner).knows_all({"pet": {"kind": "dog", "arms": 4}})
+    assert AnswerSchema({"type": "array"}).knows_all([{"x": 1}])
 
 
 @pytest.mark.parametrize(
@@ -198,12 +198,12 @@ def test_unknown_keys_in_unions() -> None:
     ],
 )
 def test_nothing_can_follow(model: type[BaseModel], value: Any, brackets: str, complete: bool) -> None:
-    assert shape(model).nothing_can_follow(value, brackets) is complete
+    assert schema(model).nothing_can_follow(value, brackets) is complete
 
 
 def test_more_can_follow_where_more_keys_are_allowed() -> None:
     schema = {"type": "object", "properties": {"a": {}}, "additionalProperties": {"type": "string"}}
-    assert not Shape(schema).nothing_can_follow({"a": 1}, "}")
+    assert not AnswerSchema(schema).nothing_can_follow({"a": 1}, "}")
 
 
 def test_references() -> None:
@@ -214,7 +214,7 @@ def test_references() -> None:
         },
         "allOf": [{"$ref": "#/$defs/a~1b"}],
     }
-    found = Shape(schema)
+    found = AnswerSchema(schema)
     assert found.kind == "object"
     assert found.resolve(found.properties["x"]) == {}
     assert found.resolve({"$ref": "#/$defs/missing"}) == {}
@@ -222,6 +222,6 @@ def test_references() -> None:
 
 
 def test_expectation_names_the_fields() -> None:
-    assert "tags" in shape(Tags).expectation
-    assert "array" in Shape({"type": "array"}).expectation
-    assert "JSON" in Shape({}).expectation
+    assert "tags" in schema(Tags).expectation
+    assert "array" in AnswerSchema({"type": "array"}).expectation
+    assert "JSON" in AnswerSchema({}).expectation

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, mend
+from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, mend_json
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, men
     ],
 )
 def test_mended(text: str, value: Any) -> None:
-    mended, notes = mend(text)
+    mended, notes = mend_json(text)
     assert mended == value
     assert notes
     assert all(note.startswith("mended JSON: ") for note in notes)
@@ -66,7 +66,7 @@ def test_mended(text: str, value: Any) -> None:
 def test_not_mended(text: str, reason: str) -> None:
     started = time.process_time()
     with pytest.raises(NotMendableError, match=reason):
-        mend(text)
+        mend_json(text)
     assert time.process_time() - started < 1  # a tenth of that is usual, coverage takes five times as long
 
 
@@ -74,36 +74,36 @@ def test_the_pieces_of_an_answer_share_one_effort() -> None:
     text = repr({"a": ["it's late"] * 40})
     effort = Effort()
     for _ in range(3):
-        assert mend(text, effort)[0] == {"a": ["it's late"] * 40}
+        assert mend_json(text, effort)[0] == {"a": ["it's late"] * 40}
     effort.characters = len(text) - 1
     with pytest.raises(NotMendableError, match="too many"):
-        mend(text, effort)
+        mend_json(text, effort)
     effort.characters, effort.steps = MAX_MENDED, 100
     with pytest.raises(NotMendableError, match="tangled"):
-        mend(text, effort)
-    assert mend(text)[0]
+        mend_json(text, effort)
+    assert mend_json(text)[0]
 
 
 def test_a_text_too_long_to_mend_leaves_the_effort_to_others() -> None:
     effort = Effort()
     with pytest.raises(NotMendableError, match="too many"):
-        mend("{'a': '" + "x" * MAX_MENDED + "'}", effort)
-    assert mend("{'a': 1}", effort)[0] == {"a": 1}
+        mend_json("{'a': '" + "x" * MAX_MENDED + "'}", effort)
+    assert mend_json("{'a': 1}", effort)[0] == {"a": 1}
 
 
 def test_a_line_break_before_the_closing_quote_is_layout() -> None:
-    assert mend('{"a": "one\ntwo\n", "b": "x"}')[0] == {"a": "one\ntwo", "b": "x"}
+    assert mend_json('{"a": "one\ntwo\n", "b": "x"}')[0] == {"a": "one\ntwo", "b": "x"}
 
 
 def test_many_flaws_are_summed_up() -> None:
-    value, notes = mend('{a: b c, "f": "g" "h": i, j: [\'k\' l, m], n: (1, 2), // x\n o: "p "q" r",}')
+    value, notes = mend_json('{a: b c, "f": "g" "h": i, j: [\'k\' l, m], n: (1, 2), // x\n o: "p "q" r",}')
     assert value["o"] == 'p "q" r'
     assert len(notes) == 6
     assert notes[-1].endswith("more")
 
 
 def test_a_bracket_too_many_is_no_loss() -> None:
-    assert mend('{"a": "x"}, "b": "y"}')[0] == {"a": "x", "b": "y"}
+    assert mend_json('{"a": "x"}, "b": "y"}')[0] == {"a": "x", "b": "y"}
 
 
 words = st.text("abcdé 0123456789.,'-", max_size=12)
@@ -122,7 +122,7 @@ def test_a_mended_value_is_the_one_that_was_broken(value: dict[str, Any], flaw: 
     else:
         text = "{ // so\n" + text[1:]
     try:
-        mended, _ = mend(text)
+        mended, _ = mend_json(text)
     except NotMendableError:
         return
     assert _squeezed(mended) == _squeezed(value)

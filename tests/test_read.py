@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, field_validator
 
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
-from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.read import Reading, read
 
 
@@ -50,7 +50,7 @@ class Invoice(BaseModel):
 
 
 def reading(text: str, model: type[BaseModel]) -> Reading[BaseModel]:
-    return read(text, Shape(model.model_json_schema()), model.model_validate)
+    return read(text, AnswerSchema(model.model_json_schema()), model.model_validate)
 
 
 def value(text: str, model: type[BaseModel]) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def test_a_right_answer_is_read_as_it_is() -> None:
         f"Twice the same: {TICKET_TEXT} and {TICKET_TEXT}",
     ],
 )
-def test_the_answer_is_found_and_each_liberty_named(text: str) -> None:
+def test_the_answer_is_found_and_each_repair_named(text: str) -> None:
     got = reading(text, Permit)
     assert got.value.model_dump() == TICKET
     assert got.repairs or text == f"\ufeff{TICKET_TEXT}"
@@ -168,13 +168,13 @@ def test_objects_without_the_array_around_them_are_no_clear_list() -> None:
     many = TypeAdapter(list[Line])
     text = 'One: {"item": "a", "price": 1}, two: {"item": "b", "price": 2}'
     with pytest.raises(InvalidOutputError, match="no array around"):
-        read(text, Shape(many.json_schema()), many.validate_python)
+        read(text, AnswerSchema(many.json_schema()), many.validate_python)
 
 
 def test_json_lines_are_a_list() -> None:
     many = TypeAdapter(list[Line])
     text = '{"item": "a", "price": 1}\n{"item": "b", "price": 2}'
-    got = read(text, Shape(many.json_schema()), many.validate_python)
+    got = read(text, AnswerSchema(many.json_schema()), many.validate_python)
     assert [line.item for line in got.value] == ["a", "b"]
     assert got.repairs == ("JSON lines taken as a list",)
 
@@ -206,7 +206,7 @@ def test_brackets_in_prose_are_no_list() -> None:
 )
 def test_bare_answers(text: str, model: Any, expected: Any) -> None:
     if isinstance(model, TypeAdapter):
-        assert read(text, Shape(model.json_schema()), model.validate_python).value == expected
+        assert read(text, AnswerSchema(model.json_schema()), model.validate_python).value == expected
     else:
         assert value(text, model) == expected
 
@@ -236,7 +236,7 @@ def test_free_text_fields_are_never_filled_with_prose(text: str) -> None:
 def test_shapes_that_are_no_model(schema: dict[str, Any], text: str, expected: Any) -> None:
     kinds: dict[Any, Any] = {"array": list, "object": dict, "boolean": bool, "string": str}
     adapter: TypeAdapter[Any] = TypeAdapter(kinds.get(schema.get("type"), Any))
-    assert read(text, Shape(schema), adapter.validate_python).value == expected
+    assert read(text, AnswerSchema(schema), adapter.validate_python).value == expected
 
 
 def test_a_model_of_defaults_does_not_take_any_object() -> None:
@@ -293,7 +293,7 @@ def test_the_message_says_which_field_is_wrong_and_shows_a_snippet_only() -> Non
 def test_the_message_names_only_the_first_fields() -> None:
     many = TypeAdapter(list[int])
     with pytest.raises(InvalidOutputError, match="and 5 more"):
-        read(json.dumps(["x"] * 10), Shape(many.json_schema()), many.validate_python)
+        read(json.dumps(["x"] * 10), AnswerSchema(many.json_schema()), many.validate_python)
 
 
 LIMIT = 2.0
@@ -304,7 +304,7 @@ def identity(value: Any) -> Any:
     return value
 
 
-ANYTHING = Shape({})
+ANYTHING = AnswerSchema({})
 
 
 @pytest.mark.parametrize(
@@ -387,10 +387,10 @@ def test_a_cut_answer_is_an_error_or_what_the_whole_says(
     answer: BaseModel, before: str, indent: int | None, unset: bool
 ) -> None:
     whole = before + json.dumps(answer.model_dump(exclude_defaults=unset), indent=indent)
-    shape = Shape(type(answer).model_json_schema())
+    schema = AnswerSchema(type(answer).model_json_schema())
     for end in range(len(whole)):
         try:
-            got = read(whole[:end], shape, type(answer).model_validate)
+            got = read(whole[:end], schema, type(answer).model_validate)
         except OutputError:
             continue
         assert got.value == answer

@@ -30,7 +30,7 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.misfit import describe
-from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.extract import after_reasoning
 from llmtasker.parser.read import Reading, read
 from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
@@ -49,7 +49,7 @@ def first_mode(asked: AskMode) -> Mode:
 
 
 class Answer(NamedTuple, Generic[S]):
-    """A completion that fits: the record, the reasoning if there was any, and the liberties taken."""
+    """A completion that fits: the record, the reasoning if there was any, and the repairs made."""
 
     record: S
     reasoning: str | None
@@ -69,7 +69,7 @@ class Program(Generic[S]):
         self.first_mode: Mode = first_mode(mode)
         self.model = _wire(signature, script, reasoning=reasoning)
         self._reasons = reasoning
-        self._shape = Shape(signature.output_model.model_json_schema())
+        self._schema = AnswerSchema(signature.output_model.model_json_schema())
         outputs = signature.output_fields.items()
         self._output_names = {n for name, info in outputs for n in (name, wire_name(name, info))}
         self._input_names = {n for name, info in signature.input_fields.items() for n in (name, wire_name(name, info))}
@@ -114,7 +114,7 @@ class Program(Generic[S]):
         """Return the answer that a completion holds, mended where that is safe.
 
         Raises:
-            OutputError: refused, filtered, cut, or not fitting the signature.
+            OutputError: refused, filtered, cut, or or it does not fit the signature.
         """
         raise_for_ending(completion)
         if self.asked == "plain":
@@ -122,7 +122,7 @@ class Program(Generic[S]):
         text, found = answer_text(self.first_mode, self.model.__name__, completion)
         validate = self._validator(inputs)
         try:
-            reading = read(text, self._shape, validate)
+            reading = read(text, self._schema, validate)
         except InvalidOutputError:
             if self._bare is None:
                 raise
@@ -133,10 +133,10 @@ class Program(Generic[S]):
         return Answer(record=record, reasoning=reasoning, repairs=(*found, *reading.repairs))
 
     def _read_bare(
-        self, text: str, validate: Callable[[Any], tuple[S, str | None]], name: str, shape: Shape
+        self, text: str, validate: Callable[[Any], tuple[S, str | None]], name: str, schema: AnswerSchema
     ) -> Reading[tuple[S, str | None]]:
         """Read an answer that is the one object asked for, without the field that should hold it."""
-        reading = read(text, shape, lambda value: validate({name: value}))
+        reading = read(text, schema, lambda value: validate({name: value}))
         return Reading(value=reading.value, repairs=(f"taken as {name!r}, which was not named", *reading.repairs))
 
     def _validator(self, inputs: Inputs) -> Callable[[Any], tuple[S, str | None]]:
@@ -250,8 +250,8 @@ def _example(
     return Example(values=example.inputs(), answer=text)
 
 
-def _bare_object(signature: type[Signature]) -> tuple[str, Shape] | None:
-    """Return name and shape of the only output field, if it is an object: an answer may come without its name."""
+def _bare_object(signature: type[Signature]) -> tuple[str, AnswerSchema] | None:
+    """Return name and schema of the only output field, if it is an object: an answer may come without its name."""
     if len(signature.output_fields) > 1:
         return None
     ((name, info),) = signature.output_fields.items()
@@ -259,7 +259,7 @@ def _bare_object(signature: type[Signature]) -> tuple[str, Shape] | None:
     kind = get_origin(annotation) or annotation
     if not (isinstance(kind, type) and issubclass(kind, dict | BaseModel)):
         return None
-    return name, Shape(TypeAdapter(annotation).json_schema())
+    return name, AnswerSchema(TypeAdapter(annotation).json_schema())
 
 
 def raise_for_ending(completion: Completion) -> None:

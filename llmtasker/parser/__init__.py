@@ -4,8 +4,8 @@ reading     read: the order in which all this is tried
 candidates  where in a text an answer may stand, parsed strictly
 unwrapping  the wrappings that LLMs put around an answer
 mending     the only file that loads json-repair
-fitting     a JSON value, coerced towards its type
+coercion     a JSON value, coerced towards its type
 labels      which label of a closed set a text means
 stance      whether a sentence affirms the label that it mentions
-shape       what is known of the type beforehand
+schema       what is known of the type beforehand
 """

@@ -18,7 +18,7 @@ def is_node(value: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping)
 
 
-class Shape:
+class AnswerSchema:
     """A JSON schema, prepared once per task for reading answers.
 
     `properties` are the root object's, empty where the root is no object; `required` those that have no default.
@@ -108,7 +108,7 @@ class Shape:
         """The field that a bare JSON value can fill: the only one there is, or else the label field."""
         return next(iter(self.properties)) if len(self.properties) == 1 else self.label_field
 
-    def fits_exactly(self, value: Any) -> bool:
+    def is_exact(self, value: Any) -> bool:
         """Tell whether nothing can get lost by validating the value as it is: no key may be a misspelt one.
 
         A model whose fields have defaults would take any object, and leave out what is misspelt.
@@ -124,7 +124,7 @@ class Shape:
         """Tell whether a quoted name of a property stands before a colon."""
         return self.kind in ("any", "union") or any(key in self.properties for key in _QUOTED_KEY.findall(text))
 
-    def fits_loosely(self, value: Any) -> bool:
+    def is_answer(self, value: Any) -> bool:
         """Tell whether the value is an answer at all: of the right kind, an object with at least one known key."""
         if self.kind in ("any", "union"):
             return isinstance(value, dict | list)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.errors import snippet
-from llmtasker.parser.answer_schema import Shape, branches, is_node, kind_of_node, kind_of_value
+from llmtasker.parser.answer_schema import AnswerSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.parser.extract import is_array, is_object, parse
 from llmtasker.parser.labels import LabelError, Labels
 
@@ -19,17 +19,17 @@ _COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?
 _DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
 
 
-def fit(value: Any, shape: Shape) -> tuple[Any, list[str]]:
+def coerce(value: Any, schema: AnswerSchema) -> tuple[Any, list[str]]:
     """Return the value coerced towards the type, and each change made.
 
     Labels by case, accents and punctuation or a clear mention, keys by case and separators, JSON inside strings,
     a single object or label where a list is asked for, numbers with a currency or grouped in thousands.
 
-    >>> fit({"Team": "Billing."}, Shape({"properties": {"team": {"enum": ["billing", "other"]}}}))
+    >>> coerce({"Team": "Billing."}, AnswerSchema({"properties": {"team": {"enum": ["billing", "other"]}}}))
     ({'team': 'billing'}, ["team: the key was written 'Team'", "team: 'Billing.' read as 'billing'"])
     """
-    fitting = _Fitting(shape)
-    return fitting.value(value, shape.root), fitting.notes
+    coercion = _Coercion(schema)
+    return coercion.value(value, schema.root), coercion.notes
 
 
 def _folded(key: str) -> str:
@@ -37,19 +37,19 @@ def _folded(key: str) -> str:
     return "".join(char for char in decomposed if char.isalnum())
 
 
-class _Fitting:
+class _Coercion:
     """One value on its way to a type; `notes` says what was changed."""
 
-    def __init__(self, shape: Shape) -> None:
-        self.shape = shape
+    def __init__(self, schema: AnswerSchema) -> None:
+        self.schema = schema
         self.notes: list[str] = []
 
     def value(self, value: Any, node: Any, path: str = "") -> Any:
         """Return the value coerced towards the type of a schema node."""
-        node = self.shape.resolve(node)
-        labels = self.shape.labels(node)
+        node = self.schema.resolve(node)
+        labels = self.schema.labels(node)
         if labels is not None:
-            return _fit_label(value, labels, self.notes, path)
+            return _to_label(value, labels, self.notes, path)
         if members := branches(node):
             branch = self._branch(value, members)
             return value if branch is None else self.value(value, branch, path)
@@ -61,7 +61,7 @@ class _Fitting:
         if kind == "array":
             return self._array(value, node, path)
         if kind in ("number", "integer") and isinstance(value, str):
-            return _fit_number(value, self.notes, path)
+            return _to_number(value, self.notes, path)
         if kind == "string" and isinstance(value, int) and not isinstance(value, bool):
             self.notes.append(f"{_named(path)}: the number {snippet(value, 40)} taken as text")
             return str(value)
@@ -69,7 +69,7 @@ class _Fitting:
 
     def _branch(self, value: Any, members: list[Any]) -> Mapping[str, Any] | None:
         """Return the one branch of a union that the value must be meant for, if that is clear."""
-        nodes = [self.shape.resolve(branch) for branch in members]
+        nodes = [self.schema.resolve(branch) for branch in members]
         if is_object(value):
             keys = {_folded(key) for key in value}
             nodes = [
@@ -91,7 +91,7 @@ class _Fitting:
         for key in value:
             if key not in properties:
                 unknown.setdefault(_folded(key), []).append(key)
-        fitted: dict[str, Any] = {}
+        coerced: dict[str, Any] = {}
         for key, item in value.items():
             name = key
             if key not in properties:
@@ -100,8 +100,8 @@ class _Fitting:
                     name = meant[0]
                     self.notes.append(f"{path}{name}: the key was written {snippet(key, 40)!r}")
             inner = properties.get(name, node.get("additionalProperties"))
-            fitted[name] = self.value(item, inner, f"{path}{name}.") if is_node(inner) else item
-        return fitted
+            coerced[name] = self.value(item, inner, f"{path}{name}.") if is_node(inner) else item
+        return coerced
 
     def _array(self, value: Any, node: Mapping[str, Any], path: str) -> Any:
         items = node.get("items")
@@ -110,7 +110,7 @@ class _Fitting:
         where = _named(path)
         if is_array(value):
             return [self.value(item, items, f"{path}{index}.") for index, item in enumerate(value)]
-        labels = self.shape.labels(items)
+        labels = self.schema.labels(items)
         if labels is not None and isinstance(value, str):
             try:
                 found = [labels.find_exact(part) for part in _SEVERAL.split(value)]
@@ -118,7 +118,7 @@ class _Fitting:
                 return value
             self.notes.append(f"{where}: {snippet(value, 60)!r} read as {found!r}")
             return found
-        if is_object(value) and kind_of_node(self.shape.resolve(items)) == "object":
+        if is_object(value) and kind_of_node(self.schema.resolve(items)) == "object":
             self.notes.append(f"{where}: one object taken as a list of one")
             return [self.value(value, items, f"{path}0.")]
         return value
@@ -137,7 +137,7 @@ def _parsed(value: str, notes: list[str], path: str) -> Any:
     return inner
 
 
-def _fit_label(value: Any, labels: Labels, notes: list[str], path: str) -> Any:
+def _to_label(value: Any, labels: Labels, notes: list[str], path: str) -> Any:
     if not isinstance(value, str) or any(value == label for label in labels.values):
         return value
     try:
@@ -148,7 +148,7 @@ def _fit_label(value: Any, labels: Labels, notes: list[str], path: str) -> Any:
     return label
 
 
-def _fit_number(value: str, notes: list[str], path: str) -> Any:
+def _to_number(value: str, notes: list[str], path: str) -> Any:
     """A number as people write it, where no other reading exists: '1 234,5' has two, '€ 1,234.50' has one."""
     text = value.strip(_CURRENCY)
     if _GROUPED.fullmatch(text):

@@ -63,7 +63,7 @@ class Effort:
             raise NotMendableError("it is too tangled")
 
 
-def mend(text: str, effort: Effort | None = None) -> tuple[Any, tuple[str, ...]]:
+def mend_json(text: str, effort: Effort | None = None) -> tuple[Any, tuple[str, ...]]:
     """Return the JSON value that a broken JSON text says, and what was wrong with it.
 
     The text must be whole: a cut one is not for mending. A mended value is given only if it has the same letters and

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from llmtasker.compiler.answer_model import answer_text
 from llmtasker.compiler.program import raise_for_ending
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
-from llmtasker.parser.answer_schema import Shape
+from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.extract import after_reasoning, is_array, is_object
 from llmtasker.parser.read import read
 from llmtasker.runner.grouping.members import Group, Member
@@ -20,7 +20,7 @@ from llmtasker.wire.group_format import folded
 
 Answer: TypeAlias = dict[str, Any]
 
-_SHAPE = Shape(
+_SCHEMA = AnswerSchema(
     {
         "type": "object",
         "properties": {"answers": {"type": "array", "items": {"type": "object"}}},
@@ -95,7 +95,7 @@ def _named(anchor: str, members: Sequence[Member]) -> int | None:
 def _entries(text: str, *, whole: bool) -> list[Answer]:
     if whole:
         try:
-            return read(text, _SHAPE, _listed).value
+            return read(text, _SCHEMA, _listed).value
         except OutputError:
             pass  # cut or broken: what is complete in it is still good
     return list(complete_objects(after_reasoning(text) or ""))
