@@ -49,8 +49,8 @@ if TYPE_CHECKING:
     from llmtasker.runner.progress import Progress
     from llmtasker.signature import InputField, OutputField, Signature
     from llmtasker.task import Task
-    from llmtasker.wire.completion import Completion, Request, ToolCall, Transport, Usage
-    from llmtasker.wire.preview import Preview
+    from llmtasker.wire.completion import Completion, ToolCall, Usage
+    from llmtasker.wire.request import Preview, Request, Transport
 
 __all__ = [
     "LLM",
@@ -119,13 +119,8 @@ _HOMES = {
         "Program",
         "compile_program",
     ),
-    "wire.completion": (
-        "Completion",
-        "Request",
-        "ToolCall",
-        "Transport",
-        "Usage",
-    ),
+    "wire.completion": ("Completion", "ToolCall", "Usage"),
+    "wire.request": ("Preview", "Request", "Transport"),
     "errors": (
         "AuthenticationError",
         "BadRequestError",
@@ -156,7 +151,6 @@ _HOMES = {
     "item": ("Item",),
     "llm.llm": ("LLM",),
     "llm": ("RateLimit", "Retry"),
-    "wire.preview": ("Preview",),
     "llm.costs": ("Prices",),
     "runner.progress": ("Progress",),
     "results": ("Results",),

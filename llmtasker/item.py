@@ -12,7 +12,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from llmtasker.errors import ItemError, snippet
-from llmtasker.wire.completion import NO_USAGE, Message, Request, Usage
+from llmtasker.wire.completion import NO_USAGE, Usage
+from llmtasker.wire.request import Message, Request
 
 T = TypeVar("T")
 

@@ -42,7 +42,7 @@ from llmtasker.runner.run import Fuse, Run
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.signature import S, Signature
 from llmtasker.threads import portal
-from llmtasker.wire.preview import Preview
+from llmtasker.wire.request import Preview
 
 T = TypeVar("T")
 

@@ -20,7 +20,8 @@ from llmtasker.baseline.nearest import Nearest, name_words, words
 from llmtasker.baseline.transport import MODEL, OfflineTransport
 from llmtasker.cli.demo_task import EXAMPLES, Team, Triage
 from llmtasker.errors import BadRequestError
-from llmtasker.wire.completion import Completion, Head, Message, Request, Settings, Transport
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Head, Message, Request, Settings, Transport
 
 SETTINGS = Settings(endpoint="offline", body={"model": "offline"})
 SHOWN = [

@@ -17,7 +17,7 @@ from llmtasker.errors import (
 )
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.refusals import MODES, Lesson, mode_of
-from llmtasker.wire.completion import Head, Request, Settings
+from llmtasker.wire.request import Head, Request, Settings
 
 SYSTEM = {"role": "system", "content": "Sort the mail."}
 USER = {"role": "user", "content": "Where is my parcel?"}

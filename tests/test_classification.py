@@ -16,7 +16,7 @@ from llmtasker.tasks.classification import Classification, pairs
 from llmtasker.tasks.prompts import prompt_text
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 from llmtasker.threads import portal
-from llmtasker.wire.completion import Request
+from llmtasker.wire.request import Request
 
 EXAMPLES = {"un regard perçant": "chat", "leurs queues remuent": "chien"}
 

@@ -23,7 +23,8 @@ from llmtasker import (
     compile_program,
 )
 from llmtasker.compiler.prompt import Prompt
-from llmtasker.wire.completion import Completion, Settings, ToolCall
+from llmtasker.wire.completion import Completion, ToolCall
+from llmtasker.wire.request import Settings
 
 SETTINGS = Settings(endpoint="test", body={"model": "m"})
 MODES = ["auto", "tools", "json_schema", "json", "text"]

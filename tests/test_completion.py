@@ -11,17 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker.testing import FakeTransport
-from llmtasker.wire.completion import (
-    NO_USAGE,
-    Completion,
-    Head,
-    Request,
-    Settings,
-    ToolCall,
-    Transport,
-    Usage,
-    canonical_json,
-)
+from llmtasker.values.json_values import canonical_json
+from llmtasker.wire.completion import NO_USAGE, Completion, ToolCall, Usage
+from llmtasker.wire.request import Head, Request, Settings, Transport
 
 SCHEMA = {"tools": [{"type": "function", "function": {"name": "Sort"}}], "tool_choice": "required"}
 HEAD = [{"role": "system", "content": "Sort."}]
@@ -151,7 +143,7 @@ def test_keys_are_equal_where_body_and_endpoint_are(one, other):
 
 def test_other_settings_give_another_request_with_the_same_messages():
     made = request()
-    other = made.with_settings(Settings(endpoint="e", body={"model": "n"}))
+    other = Request(made.head, made.tail, Settings(endpoint="e", body={"model": "n"}))
     assert other.messages == made.messages
     assert other.head is made.head
     assert json.loads(other.content)["model"] == "n"

@@ -30,7 +30,7 @@ from llmtasker.files import detect, write_rows
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, last_user_text
-from llmtasker.wire.completion import Request
+from llmtasker.wire.request import Request
 
 
 class Route(Signature):

@@ -37,8 +37,8 @@ from llmtasker.runner.grouping.room import LONGEST_INPUT, Room
 from llmtasker.runner.policy import Row, Spent
 from llmtasker.testing import GROUP_FAULTS, FakeTransport, last_user_text
 from llmtasker.testing.generate import INPUT_BLOCK
-from llmtasker.wire.completion import Request, Settings
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, folded, ids_of, opening_of
+from llmtasker.wire.request import Request, Settings
 
 TEAMS = ("billing", "delivery", "other")
 Entries = list[dict[str, Any]]

@@ -18,7 +18,7 @@ from llmtasker.runner.grouping import AutoGroup, Choice, Measured
 from llmtasker.runner.grouping.auto_size import Watch, choose, same_output, upper_bound
 from llmtasker.testing import FakeTransport
 from llmtasker.testing.generate import INPUT_BLOCK
-from llmtasker.wire.completion import Request
+from llmtasker.wire.request import Request
 
 
 class Mood(Signature):

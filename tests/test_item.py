@@ -24,7 +24,7 @@ from llmtasker import (
     TruncatedError,
     Usage,
 )
-from llmtasker.wire.completion import Head, Request, Settings
+from llmtasker.wire.request import Head, Request, Settings
 
 
 class Sort(Signature):

@@ -48,7 +48,8 @@ from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.transports.langchain import LangChainTransport, read_message, to_messages
 from llmtasker.testing import Body, ContentFilter, Cut, FaultyServer, Malformed, Refusal, Rejects, Reset, Status
 from llmtasker.threads import portal
-from llmtasker.wire.completion import Completion, Head, Message, Request, Settings, ToolCall, Transport, Usage
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.request import Head, Message, Request, Settings, Transport
 
 KEY = "sk-not-a-real-key-0123456789"
 PARAMETERS = {"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}, "required": ["team"]}

@@ -30,7 +30,8 @@ from llmtasker.errors import (
     ServerError,
 )
 from llmtasker.llm.transports.openai import OpenAITransport, connect, connect_azure, endpoint_of
-from llmtasker.wire.completion import Completion, Head, Request, Settings
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Head, Request, Settings
 
 KEY = "sk-sentinel-0123456789"
 PEM = Path(__file__).parent / "localhost.pem"
@@ -586,7 +587,7 @@ import asyncio, sys
 import loopback; loopback.guard()
 import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)  # not how slow this machine is
 import openai
-from llmtasker.wire.completion import Head, Request, Settings
+from llmtasker.wire.request import Head, Request, Settings
 from llmtasker.llm.transports.openai import OpenAITransport
 
 def request():
@@ -639,7 +640,7 @@ import gc, os, sys, warnings
 import loopback; loopback.guard()
 import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)  # not how slow this machine is
 warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads; that is the point
-from llmtasker.wire.completion import Head, Request, Settings
+from llmtasker.wire.request import Head, Request, Settings
 from llmtasker.llm.transports.openai import connect
 
 def say(text):

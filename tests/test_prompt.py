@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from llmtasker import ConfigurationError, InputField, OutputField, Signature, compile_program
 from llmtasker.compiler.prompt import Prompt
-from llmtasker.wire.completion import Settings
+from llmtasker.wire.request import Settings
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SETTINGS = Settings(endpoint="test", body={"model": "m"})

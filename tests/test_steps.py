@@ -41,7 +41,7 @@ from llmtasker.cache import Store
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
 from llmtasker.testing import Answer, FakeTransport
-from llmtasker.wire.completion import Head, Settings
+from llmtasker.wire.request import Head, Settings
 
 
 class Mood(Signature):

@@ -28,7 +28,7 @@ from llmtasker import (
 )
 from llmtasker.compiler.program import AskMode
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
-from llmtasker.wire.completion import Request
+from llmtasker.wire.request import Request
 
 
 # The example of the design, word for word.

@@ -9,7 +9,8 @@ import pytest
 
 from llmtasker.errors import ConfigurationError, FilteredError, RateLimitError
 from llmtasker.testing import Cassette, FakeTransport, Recorder
-from llmtasker.wire.completion import Completion, Head, Request, Settings, ToolCall, Transport, Usage
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.request import Head, Request, Settings, Transport
 
 
 def request(text: str, **body: Any) -> Request:
@@ -70,7 +71,8 @@ def test_an_unknown_request_fails_and_says_what_differs(tmp_path: Path) -> None:
         cassette.send(request("unknown"))
     with pytest.raises(AssertionError, match="with another temperature; undo the change"):
         cassette.send(request("known", temperature=1))
-    elsewhere = request("known").with_settings(Settings(endpoint="other", body={"model": "m", "temperature": 0}))
+    known = request("known")
+    elsewhere = Request(known.head, known.tail, Settings(endpoint="other", body={"model": "m", "temperature": 0}))
     with pytest.raises(AssertionError, match="with another endpoint"):
         cassette.send(elsewhere)
     assert cassette.send(request("known", temperature=0)).text == "x"

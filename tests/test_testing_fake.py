@@ -10,7 +10,8 @@ import pytest
 
 from llmtasker.errors import ConfigurationError, RateLimitError
 from llmtasker.testing import FakeTransport, last_user_text
-from llmtasker.wire.completion import Completion, Head, Request, Settings, ToolCall, Transport
+from llmtasker.wire.completion import Completion, ToolCall
+from llmtasker.wire.request import Head, Request, Settings, Transport
 
 TOOL = {
     "tools": [{"type": "function", "function": {"name": "Triage", "parameters": {"properties": {"a": {"const": 1}}}}}]

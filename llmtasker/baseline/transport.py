@@ -17,7 +17,9 @@ from typing import Any, cast
 
 from llmtasker.baseline.nearest import Nearest, name_words, words
 from llmtasker.errors import BadRequestError
-from llmtasker.wire.completion import Completion, Message, Request, ToolCall, canonical_json
+from llmtasker.values.json_values import canonical_json
+from llmtasker.wire.completion import Completion, ToolCall
+from llmtasker.wire.request import Message, Request
 from llmtasker.wire.request_reader import (
     BULLET,
     INSTRUCTS,

@@ -19,7 +19,9 @@ from pydantic_core import CoreSchema
 
 from llmtasker.errors import InvalidOutputError, snippet
 from llmtasker.signature import wire_name
-from llmtasker.wire.completion import Completion, Message, Mode, ToolCall, canonical_json
+from llmtasker.values.json_values import canonical_json
+from llmtasker.wire.completion import Completion, ToolCall
+from llmtasker.wire.request import Message, Mode
 
 REASONING = "reasoning"
 REASONING_DESCRIPTION = "Think step by step, in a few sentences, before you fill in the rest."

@@ -34,7 +34,8 @@ from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.extract import after_reasoning
 from llmtasker.parser.read import Reading, read
 from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
-from llmtasker.wire.completion import Completion, Head, Mode, Request, Settings
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Head, Mode, Request, Settings
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 """How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""

@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError
 from llmtasker.compiler.template import Template, Variable
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature import RESERVED, Signature, as_text, label_descriptions
-from llmtasker.wire.completion import Message
+from llmtasker.wire.request import Message
 
 ExamplesRole = Literal["turns", "system", "user"]
 InputRole = Literal["user", "system"]

@@ -8,7 +8,8 @@ from typing import Any
 
 from llmtasker.errors import ItemError, snippet
 from llmtasker.llm.refusals import MODES, SYSTEM_ROLES, TOKEN_LIMITS, Lesson, bounded, has_system, lesson_of
-from llmtasker.wire.completion import Completion, Head, Message, Mode, Request, Settings
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Head, Message, Mode, Request, Settings
 
 _HARMLESS = frozenset({"parallel_tool_calls"})
 _MEMO_SIZE = 256

@@ -23,7 +23,9 @@ from llmtasker.llm.costs import Prices, listed_cost
 from llmtasker.llm.names import parse_name
 from llmtasker.llm.retry import Retry
 from llmtasker.llm.tokens import TokenMeter
-from llmtasker.wire.completion import Settings, Transport, Usage, canonical_json
+from llmtasker.values.json_values import canonical_json
+from llmtasker.wire.completion import Usage
+from llmtasker.wire.request import Settings, Transport
 
 
 class LLM:

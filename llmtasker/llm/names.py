@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.wire.completion import Transport
+from llmtasker.wire.request import Transport
 
 _WAYS = """Three ways to go on:
   llm="offline"                          the built-in baseline, no language model: to try things out

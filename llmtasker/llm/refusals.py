@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from llmtasker.errors import BadRequestError, ItemError, NotFoundError, ServerError
 from llmtasker.parser.extract import is_array, is_object
-from llmtasker.wire.completion import Message, Mode, Request
+from llmtasker.wire.request import Message, Mode, Request
 
 MODES: tuple[Mode, ...] = ("tools", "json_schema", "json", "text")
 """All modes, the best first: the one that holds the LLM closest to the schema. `text` works everywhere."""

@@ -27,7 +27,8 @@ from llmtasker.llm.tokens import TokenMeter
 from llmtasker.runner.budget import Budget, Reservation
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.signature import Inputs, S
-from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
+from llmtasker.wire.completion import NO_USAGE, Completion, Usage
+from llmtasker.wire.request import Mode, Request
 
 T = TypeVar("T")
 

@@ -17,7 +17,8 @@ from typing import Any, NamedTuple, TypeVar
 from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Store
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, LLMTaskerError, snippet
-from llmtasker.wire.completion import Completion, Request, Transport
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Request, Transport
 
 R = TypeVar("R")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
-from llmtasker.wire.completion import Request
+from llmtasker.wire.request import Request
 
 _DECODER = json.JSONDecoder()
 

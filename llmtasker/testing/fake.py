@@ -15,7 +15,8 @@ import anyio
 from llmtasker.errors import ConfigurationError, UnexpectedCallError, snippet
 from llmtasker.testing.answers import last_user_text, offered_tools
 from llmtasker.testing.generate import answer_for
-from llmtasker.wire.completion import Completion, Request, ToolCall, Usage
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.request import Request
 
 Answer: TypeAlias = str | Mapping[str, Any] | list[Any] | Completion | BaseException
 """What a fake LLM says: text verbatim, JSON arguments, a whole Completion, or an error that is raised."""
@@ -41,7 +42,7 @@ class FakeTransport:
         UnexpectedCallError: the list of answers is used up; the code under test made more calls than expected.
         ConfigurationError: a coroutine handler is used by the blocking `send`.
 
-    >>> from llmtasker.wire.completion import Head, Settings
+    >>> from llmtasker.wire.request import Head, Settings
     >>> request = Request(Head({}), [{"role": "user", "content": "Where is it?"}], Settings(endpoint="fake"))
     >>> fake = FakeTransport(lambda request: last_user_text(request).upper())
     >>> fake.send(request).text, fake.calls

@@ -13,7 +13,7 @@ from llmtasker.testing.answers import last_user_text, request_schema
 from llmtasker.testing.pattern import text_for_pattern
 
 if TYPE_CHECKING:
-    from llmtasker.wire.completion import Request
+    from llmtasker.wire.request import Request
 
 Schema: TypeAlias = Mapping[str, Any]
 

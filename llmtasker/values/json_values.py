@@ -25,3 +25,11 @@ def json_text(value: Any) -> str:
 def as_list(value: Any) -> list[Any]:
     """Return an array as it is, and anything else as an array of one."""
     return value if is_array(value) else [value]
+
+
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # `json.dumps` would make one for each call
+
+
+def canonical_json(value: Any) -> str:
+    """Return the one compact ASCII JSON text of a JSON value; keys keep their order, for the LLM sees it too."""
+    return _ENCODER.encode(value)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
-from llmtasker.wire.completion import Message, Request
+from llmtasker.wire.request import Message, Request
 
 Json = dict[str, Any]
 Example = tuple[str, Json]

@@ -20,7 +20,8 @@ from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationEr
 from llmtasker.llm.transports.langchain_errors import recovered, unsupported
 from llmtasker.llm.transports.langchain_identity import endpoint_of, mapping, model_of
 from llmtasker.values.json_values import as_list, is_array, is_object
-from llmtasker.wire.completion import Completion, Head, Message, Request
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Head, Message, Request
 from llmtasker.wire.response import read_completion
 
 try:

@@ -25,8 +25,9 @@ from llmtasker.errors import (
 )
 from llmtasker.llm.transports.langchain_identity import is_secret, mapping
 from llmtasker.values.json_values import is_object
-from llmtasker.wire.completion import Completion, Request
+from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import hide_keys, read_error
+from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
 _STATUS_OF = {

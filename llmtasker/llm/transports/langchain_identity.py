@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
-from llmtasker.wire.completion import canonical_json
+from llmtasker.values.json_values import canonical_json
 
 _SECRET = re.compile(
     r"(?i)(?:^|_)(?:(?:api)?keys?|token|secrets?|passw\w*|auth|authorization|credentials?|headers?|cookies?)(?:_|$)"

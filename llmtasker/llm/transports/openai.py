@@ -24,8 +24,9 @@ import openai
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.llm.transports.http_client import Form, Line, broken, timed_out
 from llmtasker.threads import portal
-from llmtasker.wire.completion import Completion, Request
+from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import read_error
+from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
 AnyClient = openai.OpenAI | openai.AsyncOpenAI

@@ -18,8 +18,8 @@ from llmtasker.llm.transports.openai import OpenAITransport, _mapped
 from llmtasker.threads import portal
 from llmtasker.values.json_values import as_list, is_object
 from llmtasker.wire.batch_file import BatchInfo, read_batch
-from llmtasker.wire.completion import Transport
 from llmtasker.wire.error_response import hide_keys
+from llmtasker.wire.request import Transport
 
 WINDOW = "24h"  # the one that providers offer
 _LISTED = 100  # the latest batches of an account among which one is looked for

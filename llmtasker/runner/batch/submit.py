@@ -21,7 +21,8 @@ from llmtasker.runner.inputs import rows_of
 from llmtasker.runner.policy import Policy, Row
 from llmtasker.signature import S
 from llmtasker.wire.batch_file import BatchInfo, request_line
-from llmtasker.wire.completion import Completion, Request
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Request
 
 if TYPE_CHECKING:
     from llmtasker.llm.transports.openai_batches import Batches

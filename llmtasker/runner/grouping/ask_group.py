@@ -29,7 +29,8 @@ from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.policy import Outcome, Policy, Row, Spent
 from llmtasker.runner.steps import Keep, Steps, Wait
 from llmtasker.signature import S
-from llmtasker.wire.completion import NO_USAGE, Completion, Mode, Request, Usage
+from llmtasker.wire.completion import NO_USAGE, Completion, Usage
+from llmtasker.wire.request import Mode, Request
 
 T = TypeVar("T")
 

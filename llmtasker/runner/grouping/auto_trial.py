@@ -18,7 +18,8 @@ from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.policy import Policy, Row, Spent
 from llmtasker.runner.steps import Steps
 from llmtasker.signature import S
-from llmtasker.wire.completion import Completion, Mode, Request
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Mode, Request
 
 T = TypeVar("T")
 R = TypeVar("R")

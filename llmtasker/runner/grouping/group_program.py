@@ -13,8 +13,9 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
 from llmtasker.runner.grouping.members import Group, blocks
 from llmtasker.signature import S
-from llmtasker.wire.completion import Completion, Head, Message, Mode, Request, ToolCall
+from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of
+from llmtasker.wire.request import Head, Message, Mode, Request
 
 _NOTE = (
     'The message holds several inputs, each between <input id="…"> and </input>. Treat each one by itself, as if it '

@@ -9,7 +9,7 @@ from functools import cached_property
 
 from llmtasker.runner.grouping.room import Room
 from llmtasker.runner.policy import Row
-from llmtasker.wire.completion import canonical_json
+from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.group_format import anchor_of, folded, ids_of, opening_of
 
 _BLOCK = re.compile(r"<\s*/\s*input|<\s*input\s+id\s*=", re.IGNORECASE)

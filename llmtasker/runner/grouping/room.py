@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.compiler.program import Program
-from llmtasker.wire.completion import Settings
+from llmtasker.wire.request import Settings
 
 LONGEST_INPUT = 12_000
 """Characters of the inputs of one group, as JSON text: about 3,000 tokens. Above, grouping saves next to nothing."""
