@@ -38,8 +38,8 @@ if TYPE_CHECKING:
         TruncatedError,
     )
     from llmtasker.item import Item
-    from llmtasker.llm import RateLimit, Retry
     from llmtasker.llm.costs import Prices
+    from llmtasker.llm.limits import RateLimit, Retry
     from llmtasker.llm.llm import LLM
     from llmtasker.results import Results
     from llmtasker.runner.batch import BatchJob
@@ -150,7 +150,7 @@ _HOMES = {
     "runner.estimate": ("Estimate",),
     "item": ("Item",),
     "llm.llm": ("LLM",),
-    "llm": ("RateLimit", "Retry"),
+    "llm.limits": ("RateLimit", "Retry"),
     "llm.costs": ("Prices",),
     "runner.progress": ("Progress",),
     "results": ("Results",),

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from llmtasker.errors import RateLimitError
-from llmtasker.llm import RateLimit, RateLimiter
-from llmtasker.llm.retry import Retry
+from llmtasker.llm.limits import RateLimit, Retry
+from llmtasker.llm.rate_limiter import RateLimiter
 
 CLIENT_CPU = 0.00046
 """Seconds of one core per call: the 2183 calls/s that raw aiohttp reaches, and no client exceeds."""

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Prices, Signature, Task
-from llmtasker.llm.tokens import TokenMeter
+from llmtasker.llm.costs import TokenMeter
 from llmtasker.testing import FakeTransport, FaultyServer
 from llmtasker.wire.completion import Usage
 
@@ -74,8 +74,8 @@ def test_the_most_is_more_than_was_ever_seen() -> None:
     meter = TokenMeter()
     assert meter.at_most(1000, 50).output == 50
     assert meter.at_most(1000, None).output > 1000
-    meter.saw(400, Usage(input=100, output=20))
-    meter.saw(400, Usage(input=200, output=10))
+    meter.record(400, Usage(input=100, output=20))
+    meter.record(400, Usage(input=200, output=10))
     assert meter.expected(400) == Usage(input=150, output=15)
     most = meter.at_most(400, None)
     assert most.input >= 200

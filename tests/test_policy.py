@@ -41,7 +41,7 @@ from llmtasker import (
     compile_program,
 )
 from llmtasker.compiler.program import AskMode
-from llmtasker.llm import RateLimiter
+from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
-from llmtasker.llm import RateLimiter
+from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.runner.progress import Bar, Reporter, wants_bar
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)

@@ -1,4 +1,4 @@
-"""RateLimiter, Throttle, Meter, RateLimit, Retry: decided on a virtual clock, without waiting."""
+"""RateLimiter, LearnedLimit, TokenBucket, RateLimit, Retry: decided on a virtual clock, without waiting."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import threading
 from collections import Counter
 from concurrent.futures import Future, ThreadPoolExecutor
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rate_limit_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
 
-from llmtasker.errors import NetworkError, RateLimitError, ServerError, TransientError
-from llmtasker.llm import Permit, RateLimiter
-from llmtasker.llm.learned_limit import Throttle
-from llmtasker.llm.limits import RateLimit, told_limit
-from llmtasker.llm.retry import Retry
+from llmtasker.errors import ConfigurationError, NetworkError, RateLimitError, ServerError, TransientError
+from llmtasker.llm.learned_limit import LearnedLimit
+from llmtasker.llm.limits import RateLimit, Retry, limit_in_headers
+from llmtasker.llm.rate_limiter import Permit, RateLimiter
 
 
 def pace_at(clock: Clock, limit: RateLimit | None = None, most: int | None = None) -> RateLimiter:
@@ -227,7 +227,7 @@ def test_after_a_refusal_everybody_waits_on_one_clock() -> None:
 
 def test_refusals_of_one_burst_count_once() -> None:
     def after(refusals: int) -> tuple[int, float]:
-        throttle = Throttle(0.0, most=100)
+        throttle = LearnedLimit(0.0, most=100)
         for _ in range(14):
             throttle.sent(0.0)
         for _ in range(refusals):
@@ -349,17 +349,18 @@ def test_threads_share_one_pace() -> None:
 # ── limits ──
 
 
-@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])
-def test_a_limit_is_a_number_above_0(value: float) -> None:
-    with pytest.raises(ValueError, match="requests per minute"):
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan"), "60", True])
+def test_a_limit_is_a_number_above_0(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="requests per minute"):
         RateLimit(requests=value)
-    with pytest.raises(ValueError, match="tokens per minute"):
+    with pytest.raises(ConfigurationError, match="tokens per minute"):
         RateLimit(tokens=value)
 
 
-def test_at_least_one_call_at_a_time() -> None:
-    with pytest.raises(ValueError, match="max_concurrency"):
-        RateLimiter(max_concurrency=0)
+@pytest.mark.parametrize("value", [0, -1, 1.5, True, "8"])
+def test_at_least_one_call_at_a_time(value: Any) -> None:
+    with pytest.raises(ConfigurationError, match="max_concurrency"):
+        RateLimiter(max_concurrency=value)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +383,7 @@ def test_told_limits(limit: str | None, remaining: str | None, reset: str | None
     for unit in ("requests", "tokens"):
         named = {"limit": limit, "remaining": remaining, "reset": reset}
         headers = {f"x-ratelimit-{name}-{unit}": text for name, text in named.items() if text is not None}
-        told = told_limit(unit, headers)
+        told = limit_in_headers(unit, headers)
         assert (told and told.rate) == rate
 
 
@@ -432,8 +433,19 @@ def test_backoff_is_capped(failures: int) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"attempts": 0}, {"refusals": 0}, {"backoff": -1}, {"backoff": 9, "cap": 3}, {"patience": -1}, {"jitter": 1.5}],
+    [
+        {"attempts": 0},
+        {"attempts": True},
+        {"attempts": 2.5},
+        {"refusals": 0},
+        {"backoff": -1},
+        {"backoff": 9, "cap": 3},
+        {"patience": -1},
+        {"patience": float("nan")},
+        {"jitter": 1.5},
+        {"jitter": "0.5"},
+    ],
 )
-def test_nonsense_is_refused(settings: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match=r"attempts|backoff|jitter"):
-        Retry(**settings)  # type: ignore[arg-type]
+def test_nonsense_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=list(settings)[-1]):
+        Retry(**settings)

@@ -1,13 +1,12 @@
-"""When the next call may leave, shared by all that use one LLM.
+"""An LLM: where it is, what it accepts, how fast it may be asked, and what that costs.
 
-pace      RateLimiter and its Tickets: rate limits, one clock after a refusal, calls in flight
-throttle  what an endpoint allows, learned from its refusals
-limits    RateLimit, and what headers tell of it
-retry     how a call that failed for now is repeated
+llm            LLM: a named endpoint with its settings, cache and limits
+names          from "ollama/qwen3" to an endpoint
+transports/    how a request travels: openai, langchain
+capabilities   what the endpoint does not accept, learned from its refusals
+refusals       the table of refusals: patterns, and what each of them teaches
+rate_limiter   RateLimiter and Permit: when the next call may leave
+learned_limit  what the endpoint allows, learned from what it answers
+limits         RateLimit and Retry: what the user knows about it
+costs          Prices, and how many tokens a request takes
 """
-
-from llmtasker.llm.limits import RateLimit
-from llmtasker.llm.rate_limiter import Permit, RateLimiter
-from llmtasker.llm.retry import Retry
-
-__all__ = ["Permit", "RateLimit", "RateLimiter", "Retry"]

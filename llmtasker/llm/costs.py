@@ -1,11 +1,15 @@
-"""What a call costs: by own prices, or by the price list of genai-prices, which is read offline."""
+"""What a call costs: its tokens, and their price by own prices or by the list of genai-prices, read offline."""
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
+from llmtasker.errors import ConfigurationError
+from llmtasker.llm.limits import is_number
 from llmtasker.wire.completion import Usage
 
 
@@ -15,6 +19,9 @@ class Prices:
 
     `input_cached` is the price of input tokens that the endpoint had in its cache; None: as `input`.
 
+    Raises:
+        ConfigurationError: a price is not a number from 0.
+
     >>> Prices(input=0.40, output=1.60).cost(Usage(input=1000, output=100))
     0.00056
     """
@@ -22,6 +29,14 @@ class Prices:
     input: float
     output: float
     input_cached: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("input", "output", "input_cached"):
+            value = getattr(self, name)
+            if not (value is None and name == "input_cached") and not (is_number(value) and 0 <= value < math.inf):
+                raise ConfigurationError(
+                    f"Prices: {name} is a price per million tokens, a number from 0, not {value!r}."
+                )
 
     def cost(self, usage: Usage) -> float:
         """Return what some tokens cost."""
@@ -32,10 +47,10 @@ class Prices:
 
 
 def listed_cost(endpoint: str, model: str) -> Callable[[Usage], float | None]:
-    """Return what turns tokens into US dollars by the list of genai-prices: None where the price is unknown.
+    """Return a function from tokens to US dollars by the list of genai-prices; it returns None for an unknown price.
 
-    A model is looked up at the provider that has this endpoint, never by its name alone: a model that
-    somebody serves himself has no listed price. Without the extra `[prices]` all prices are unknown.
+    A model is looked up at the provider of this endpoint, never by its name alone: a model on a server
+    of your own has no listed price. Without the extra `[prices]` all prices are unknown.
     """
     if find_spec("genai_prices") is None:
         return lambda usage: None
@@ -59,3 +74,60 @@ def listed_cost(endpoint: str, model: str) -> Callable[[Usage], float | None]:
             return None
 
     return cost
+
+
+_CHARACTERS_PER_TOKEN = 4.0  # the usual figure for English prose, until a call was counted
+_MOST_PER_CHARACTER = 0.5
+_OUTPUT, _MOST_OUTPUT = 60, 1024  # tokens, until a call was counted
+_MARGIN = 1.25  # above the highest count so far
+
+
+class TokenMeter:
+    """How many tokens a request of one LLM takes, by its length as JSON text, learned from the counts of the endpoint.
+
+    Threads may share it.
+
+    >>> meter = TokenMeter()
+    >>> meter.record(400, Usage(input=80, output=10))
+    >>> meter.expected(800)
+    Usage(input=160, output=10, input_cached=0, output_reasoning=0)
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self._characters = self._input = self._output = 0
+        self._most_per_character = self._most_output = 0.0
+        self._lock = threading.Lock()
+
+    def record(self, characters: int, usage: Usage) -> None:
+        """Record what the endpoint counted for a request of this length."""
+        with self._lock:
+            self.calls += 1
+            self._characters += characters
+            self._input += usage.input
+            self._output += usage.output
+            self._most_per_character = max(self._most_per_character, usage.input / max(1, characters))
+            self._most_output = max(self._most_output, usage.output)
+
+    @property
+    def characters_per_token(self) -> float:
+        """Characters of the request for one input token, on average."""
+        return self._characters / self._input if self._input else _CHARACTERS_PER_TOKEN
+
+    def expected(self, characters: int) -> Usage:
+        """Return what a request of this length will probably take."""
+        output = self._output / self.calls if self.calls else _OUTPUT
+        return Usage(input=round(characters / self.characters_per_token), output=round(output))
+
+    def at_most(self, characters: int, max_output: int | None) -> Usage:
+        """Return the most that a request of this length may take; `max_output` is the token limit that it sends."""
+        per_character = self._most_per_character * _MARGIN or _MOST_PER_CHARACTER
+        output = self._most_output * _MARGIN * 2 if self.calls else _MOST_OUTPUT
+        return Usage(input=round(characters * per_character) + 1, output=max_output or round(output) + 1)
+
+    def __str__(self) -> str:
+        ratio = f"{self.characters_per_token:.1f} characters a token"
+        if not self.calls:
+            return f"{ratio}, a rule of thumb: no call to this LLM has been counted yet"
+        answer = f"{self._output / self.calls:.0f} tokens an answer"
+        return f"{ratio} and {answer}, as counted by the endpoint in {self.calls:,} calls"

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from llmtasker.llm.limits import Meter
+from llmtasker.llm.limits import TokenBucket
 
 START = 14
 """Calls in flight at first: where the first allowance ends, all in flight may be refused."""
@@ -41,7 +41,7 @@ SPAN_GUESSED, SPAN_FACTOR, SPAN_MOST = 3.0, 16.0, 64.0
 """Seconds in which a guessed rate doubles if nothing is refused; by how much slower a measured one does."""
 
 
-class Throttle:
+class LearnedLimit:
     """How fast an endpoint is asked, learned from what it answers; not thread-safe, and without a clock of its own.
 
     `most` is the number of calls in flight that is never exceeded. `epoch` counts the refusals
@@ -70,7 +70,7 @@ class Throttle:
         # The first stretch only gives a guess: how many were admitted, and in what time.
         self._guess: tuple[int, float] | None = None
         self._burst = 0
-        self._meter: Meter | None = None
+        self._bucket: TokenBucket | None = None
         self._base = 0.0
         self._refill = 0.0
         self._since = now
@@ -79,7 +79,7 @@ class Throttle:
 
     def rate(self, now: float) -> float | None:
         """Return the calls per second that leave now; None: as many as the window lets."""
-        return None if self._meter is None else self._rate(now)
+        return None if self._bucket is None else self._rate(now)
 
     def _rate(self, now: float) -> float:
         return float(self._base * (1.0 + (max(0.0, now - self._since) / self._span) ** POWER))
@@ -94,12 +94,12 @@ class Throttle:
             return None
         if in_flight + 1 > self.window and (quiet := self._quiet(now)) != 0.0:
             return quiet
-        if self._meter is None:
+        if self._bucket is None:
             return 0.0
-        self._meter.rate = self._rate(now)
+        self._bucket.rate = self._rate(now)
         # A rate that is not used is not confirmed either.
-        self._since += self._meter.refill(now)
-        return self._meter.wait(now)
+        self._since += self._bucket.refill(now)
+        return self._bucket.wait(now)
 
     def _quiet(self, now: float) -> float | None:
         """Open a full window when neither an answer nor a refusal came for long; return the seconds until then.
@@ -123,8 +123,8 @@ class Throttle:
         if not self._sent:
             self._begin = 0, now
             self._heard_at = now
-        if self._meter is not None:
-            self._meter.take(1.0)
+        if self._bucket is not None:
+            self._bucket.take(1.0)
         self._sent += 1
         self._open_in_epoch += 1
         return self._sent
@@ -144,13 +144,13 @@ class Throttle:
             self._resume(now, self.refusing_since)
         self._clean += 1
         # A window that is not used is not tried out.
-        sure = self._clean >= SURE or self._meter is not None
+        sure = self._clean >= SURE or self._bucket is not None
         if not sure or in_flight * 2 < self.window or self.window >= self._most:
             return
         step = 1.0
         if self._most > FEW:
             step = min(16.0, max(1.0, OPENING / max(self._latency, 1e-3)))
-            if self._clean == SURE and self._meter is None:
+            if self._clean == SURE and self._bucket is None:
                 step *= 2.5 * step
         self.window = min(self._most, self.window + step)
 
@@ -192,7 +192,7 @@ class Throttle:
         self._end = sent_at
 
     def _untold_pause(self) -> float:
-        if self._meter is None:
+        if self._bucket is None:
             return PAUSE
         # Time for some calls to come back: no less than one where calls are rare, no more than a pause else.
         return max(min(PAUSE, max(0.25, 4.0 / self._base)), min(PROBE_MOST, 1.0 / self._base))
@@ -201,13 +201,13 @@ class Throttle:
         """Learn the rate from the stretch that a refusal ended; calls leave again from `now` on."""
         number, began = self._begin
         admitted = self._sent - number - self._refused
-        if self._meter is not None:
+        if self._bucket is not None:
             self._measure(admitted, end - began, end)
         else:
             self._burst = admitted
             self._guess = admitted, end - began
             self._guess_rate(now, admitted, end - began + self._pause)
-            self._probing = self._meter is None
+            self._probing = self._bucket is None
         self._begin, self._end, self._refused = (self._sent, end), None, 0
         self._restart(now, waited=now - end)
 
@@ -217,8 +217,8 @@ class Throttle:
             return
         self._base = self._refill = admitted / took
         self._span = self._shortest_span
-        if self._meter is None:
-            self._meter = Meter(self._base, now)
+        if self._bucket is None:
+            self._bucket = TokenBucket(self._base, now)
 
     @property
     def _shortest_span(self) -> float:
@@ -282,7 +282,7 @@ class Throttle:
         if self._guess is not None:
             admitted, took = self._guess
             self._guess_rate(now, admitted, took + now - since)
-        if self._meter is None:
+        if self._bucket is None:
             # Nothing was ever admitted before: as at the very beginning.
             self._begin, self._refused = (self._sent - 1, now), 0
         self._restart(now, waited=now - since)
@@ -290,7 +290,7 @@ class Throttle:
     def _restart(self, now: float, *, waited: float) -> None:
         """Begin anew at the base rate, and after a long wait with what was saved up meanwhile."""
         self._resumed = self._since = now
-        if self._meter is not None:
+        if self._bucket is not None:
             saved = 0.8 * min(self._refill * waited, self._burst) if waited >= LONG_WAIT else 0.0
             # One call may leave at level 0 already.
-            self._meter.set(max(0.0, saved - 1.0), self._base, now)
+            self._bucket.set(max(0.0, saved - 1.0), self._base, now)

@@ -1,19 +1,20 @@
-"""What an endpoint allows, where it is known: given by the user, or told in the headers of a response."""
+"""What is known before a call is made: the limits of an endpoint, and how a call that failed is repeated."""
 
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from random import Random
+from typing import Literal
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from llmtasker.errors import ConfigurationError, RateLimitError, TransientError
+from llmtasker.wire.error_response import seconds_until
 
 MARGIN = 0.97
-"""Share of a known rate that is used. With `SLACK` no second gets more than the rate: 1.03 × 0.97 < 1."""
+"""Share of a known rate that is used. With `SLACK`, no second gets more than the rate: 1.03 × 0.97 < 1."""
 SLACK = 0.03
-"""Seconds by which a timer that was late is made up for."""
+"""Seconds of lateness of a timer that are made up."""
 
 Unit = Literal["requests", "tokens"]
 
@@ -22,8 +23,11 @@ Unit = Literal["requests", "tokens"]
 class RateLimit:
     """What an endpoint allows per minute; None: not limited, or not known.
 
-    Calls leave evenly spread, 3 % below the limit: an endpoint that counts per second
+    Calls leave evenly spread, 3 % below the limit, so that an endpoint that counts per second
     instead of per minute has nothing to refuse either.
+
+    Raises:
+        ConfigurationError: a limit is not a number above 0.
 
     >>> RateLimit(requests=1200, tokens=200_000)
     RateLimit(requests=1200, tokens=200000)
@@ -34,14 +38,77 @@ class RateLimit:
 
     def __post_init__(self) -> None:
         for name, value in (("requests", self.requests), ("tokens", self.tokens)):
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name} per minute must be a number above 0, not {value!r}")
+            if value is not None and not (is_number(value) and 0 < value < math.inf):
+                raise ConfigurationError(f"RateLimit: {name} per minute must be a number above 0, not {value!r}.")
 
 
-class Meter:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """How a call that failed with a `TransientError` is repeated; times in seconds.
+
+    `attempts` counts the calls in all for timeouts, broken connections and errors of the endpoint.
+    Rate limits have limits of their own, because on a busy endpoint a refusal is not a failure:
+    `refusals` calls in all, and `patience` seconds in which the endpoint admitted nothing at all.
+    The waits are `backoff`, then twice as long each time up to `cap`, each less a random share of
+    up to `jitter` of it, and never shorter than what the endpoint asks for (`Retry-After`).
+
+    Raises:
+        ConfigurationError: a value is out of its range.
+
+    >>> from llmtasker.errors import RateLimitError, ServerError
+    >>> Retry(attempts=2).delay(RateLimitError("slow down", retry_after=180.0), 1, Random(0))
+    180.0
+    >>> Retry(attempts=2).delay(ServerError("oops"), 2, Random(0)) is None
+    True
+    """
+
+    attempts: int = 6
+    backoff: float = 0.5
+    cap: float = 30.0
+    jitter: float = 0.5
+    refusals: int = 12
+    patience: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "refusals"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigurationError(f"Retry: {name} counts calls, so it is a whole number from 1, not {value!r}.")
+        for name in ("backoff", "cap", "jitter", "patience"):
+            value = getattr(self, name)
+            if not is_number(value) or not value >= 0:
+                raise ConfigurationError(f"Retry: {name} must be a number from 0, not {value!r}.")
+        if self.cap < self.backoff:
+            raise ConfigurationError(f"Retry: cap ({self.cap}) must not be below backoff ({self.backoff}).")
+        if self.jitter > 1:
+            raise ConfigurationError(f"Retry: jitter is a share of the wait, from 0 to 1, not {self.jitter}.")
+
+    def delay(self, error: TransientError, failures: int, random: Random, *, stalled: float = 0.0) -> float | None:
+        """Return the seconds to wait before the next call; None: give up.
+
+        `failures` counts the failed calls so far, this one included, from 1. `stalled` is `RateLimiter.stalled`:
+        the seconds in which the endpoint admitted nothing.
+        """
+        refused = isinstance(error, RateLimitError)
+        if failures >= (self.refusals if refused else self.attempts):
+            return None
+        asked = error.retry_after or 0.0
+        # Only the time already lost counts against patience, not the wait that the endpoint asks for now.
+        if refused and stalled >= self.patience:
+            return None
+        wait = min(self.cap, self.backoff * 2.0 ** min(failures - 1, 60))
+        return max(asked, wait * (1.0 - self.jitter * random.random()))
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is a number that can be compared; bool is not one."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class TokenBucket:
     """A level that rises by `rate` a second and is taken from; calls may leave while it is not below 0.
 
-    One call may take it below 0, whatever it costs; the next ones wait for it. That is GCRA (ITU-T I.371)
+    One call may take the level below 0, whatever it costs, and the next calls wait. That is GCRA (ITU-T I.371)
     with a tolerance of `SLACK` seconds, and works for calls that cost more than is ever saved up.
     """
 
@@ -71,7 +138,7 @@ class Meter:
     def wait(self, now: float) -> float:
         """Return the seconds until a call may leave."""
         self.refill(now)
-        # Not 0 sharp: a wait too short to move the clock would be waited for again and again.
+        # Not 0 sharp: a wait too short to move the clock would be repeated without end.
         return 0.0 if self.level >= -1e-6 else -self.level / self.rate
 
     def take(self, amount: float) -> None:
@@ -79,49 +146,33 @@ class Meter:
         self.level -= amount
 
     def set(self, level: float, rate: float, now: float) -> None:
-        """Begin anew with this level and rate."""
+        """Start again with this level and rate."""
         self.level, self.rate, self.at = level, rate, now
 
 
 @dataclass(frozen=True, slots=True)
-class ToldLimit:
-    """A limit as a response tells it: calls or tokens per second, and how many are left."""
+class HeaderLimit:
+    """A limit as the headers of a response state it: calls or tokens per second, and how many are left."""
 
     rate: float
     remaining: float
 
 
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?")
-_SECONDS = {"ms": 0.001, "": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def _duration(text: str) -> float | None:
-    """Return the seconds of `6m0s`, `12ms` or `1.5`; None: no duration.
-
-    >>> _duration("6m0.5s"), _duration("12ms"), _duration("2"), _duration("soon")
-    (360.5, 0.012, 2.0, None)
-    """
-    parts: list[tuple[str, str]] = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip():
-        return None
-    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
-
-
-def told_limit(unit: Unit, headers: Mapping[str, str]) -> ToldLimit | None:
-    """Return the limit that the `x-ratelimit-*` headers (names in lower case) tell for a unit; None: none.
+def limit_in_headers(unit: Unit, headers: Mapping[str, str]) -> HeaderLimit | None:
+    """Return the limit of a unit in `x-ratelimit-*` headers (names in lower case); None: they have none.
 
     The limit counts per minute (OpenAI, Azure). Where it takes longer than that until all of it is
-    back, it is a limit per hour or day, and says nothing of the pace.
+    back, it is a limit per hour or day, which does not determine how fast calls may leave.
 
-    >>> told_limit("requests", {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"})
-    ToldLimit(rate=10.0, remaining=599.0)
+    >>> limit_in_headers("requests", {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"})
+    HeaderLimit(rate=10.0, remaining=599.0)
     """
     try:
         limit = float(headers[f"x-ratelimit-limit-{unit}"])
         remaining = float(headers[f"x-ratelimit-remaining-{unit}"])
     except (KeyError, ValueError):
         return None
-    reset = _duration(headers.get(f"x-ratelimit-reset-{unit}", "")) or 0.0
+    reset = seconds_until(headers.get(f"x-ratelimit-reset-{unit}", ""), 0.0) or 0.0
     if not (0 < limit < math.inf and 0 <= remaining < math.inf) or reset > 61.0:
         return None
-    return ToldLimit(limit / 60.0, remaining)
+    return HeaderLimit(limit / 60.0, remaining)

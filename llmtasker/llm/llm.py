@@ -17,12 +17,11 @@ from typing import Any, Self
 from llmtasker.cache import Store, open_cache
 from llmtasker.cache.single_flight import SingleFlight
 from llmtasker.errors import ConfigurationError, ItemError
-from llmtasker.llm import RateLimit, RateLimiter
 from llmtasker.llm.capabilities import Capabilities
-from llmtasker.llm.costs import Prices, listed_cost
+from llmtasker.llm.costs import Prices, TokenMeter, listed_cost
+from llmtasker.llm.limits import RateLimit, Retry
 from llmtasker.llm.names import parse_name
-from llmtasker.llm.retry import Retry
-from llmtasker.llm.tokens import TokenMeter
+from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Usage
 from llmtasker.wire.request import Settings, Transport

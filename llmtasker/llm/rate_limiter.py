@@ -9,8 +9,8 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
-from llmtasker.llm.learned_limit import Throttle
-from llmtasker.llm.limits import MARGIN, Meter, RateLimit, told_limit
+from llmtasker.llm.learned_limit import LearnedLimit
+from llmtasker.llm.limits import MARGIN, RateLimit, TokenBucket, limit_in_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,10 +50,10 @@ class RateLimiter:
         self.max_concurrency = max_concurrency
         self._clock = clock
         now = clock()
-        self._throttle = Throttle(now, most=math.inf if max_concurrency is None else max_concurrency)
+        self._learned = LearnedLimit(now, most=math.inf if max_concurrency is None else max_concurrency)
         self._learns = limit is None
-        self._requests = Meter(MARGIN * limit.requests / 60, now) if limit and limit.requests else None
-        self._tokens = Meter(MARGIN * limit.tokens / 60, now) if limit and limit.tokens else None
+        self._requests = TokenBucket(MARGIN * limit.requests / 60, now) if limit and limit.requests else None
+        self._tokens = TokenBucket(MARGIN * limit.tokens / 60, now) if limit and limit.tokens else None
         self._tokens_reserved = 0.0
         self._token_ratio = 1.0
         self._lock = threading.Lock()
@@ -78,18 +78,18 @@ class RateLimiter:
         """Calls per second that leave at most; None: no limit of requests is known."""
         with self._lock:
             now = self._clock()
-            rates = [self._throttle.rate(now), self._requests.rate if self._requests else None]
+            rates = [self._learned.rate(now), self._requests.rate if self._requests else None]
         return min((rate for rate in rates if rate is not None), default=None)
 
     @property
     def held(self) -> float:
         """Seconds until the endpoint may be asked again after a refusal; 0: now."""
-        return max(0.0, self._throttle.hold_until - self._clock())
+        return max(0.0, self._learned.hold_until - self._clock())
 
     @property
     def stalled(self) -> float:
         """Seconds since the endpoint began to refuse everything; 0: the last it did was to answer."""
-        since = self._throttle.refusing_since
+        since = self._learned.refusing_since
         return 0.0 if since is None else self._clock() - since
 
     def permit(self, tokens: int = 0) -> Permit:
@@ -100,7 +100,7 @@ class RateLimiter:
 
     def _wait(self, now: float) -> float | None:
         """Return the seconds until a call may leave; None: not before another one is finished."""
-        wait = self._throttle.wait(now, self._in_flight)
+        wait = self._learned.wait(now, self._in_flight)
         if wait is not None:
             if self._requests is not None:
                 wait = max(wait, self._requests.wait(now))
@@ -111,8 +111,8 @@ class RateLimiter:
     def _leave(self, ticket: Permit, now: float) -> None:
         ticket.state = _LEFT
         ticket.sent_at = now
-        ticket.epoch = self._throttle.epoch
-        ticket.number = self._throttle.sent(now)
+        ticket.epoch = self._learned.epoch
+        ticket.number = self._learned.sent(now)
         self._in_flight += 1
         if self._requests is not None:
             self._requests.take(1.0)
@@ -183,7 +183,7 @@ class RateLimiter:
         if state == _LEFT:
             self._in_flight -= 1
             self._tokens_reserved -= ticket.reserved
-            self._throttle.ended(ticket.epoch)
+            self._learned.ended(ticket.epoch)
             return True
         if state == _QUEUED:
             self._waiting -= 1
@@ -196,7 +196,7 @@ class RateLimiter:
         with self._lock:
             now = self._clock()
             if self._end(ticket):
-                self._throttle.succeeded(now, epoch=ticket.epoch, sent_at=ticket.sent_at, in_flight=self._in_flight + 1)
+                self._learned.succeeded(now, epoch=ticket.epoch, sent_at=ticket.sent_at, in_flight=self._in_flight + 1)
                 if used is not None:
                     self._settle(ticket, used)
                 if limits and self._learns:
@@ -211,7 +211,7 @@ class RateLimiter:
             if self._end(ticket):
                 if self._tokens is not None:
                     self._tokens.take(-ticket.reserved)
-                self._throttle.refused(now, epoch=ticket.epoch, sent_at=ticket.sent_at, retry_after=retry_after)
+                self._learned.refused(now, epoch=ticket.epoch, sent_at=ticket.sent_at, retry_after=retry_after)
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
@@ -220,7 +220,7 @@ class RateLimiter:
         with self._lock:
             now = self._clock()
             if self._end(ticket) and overload:
-                self._throttle.overloaded(now, ticket.number)
+                self._learned.overloaded(now, ticket.number)
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
@@ -233,11 +233,11 @@ class RateLimiter:
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
         """Believe what a response says is left; the calls in flight may be counted already or not."""
-        if (told := told_limit("requests", headers)) is not None:
-            self._requests = self._requests or Meter(told.rate, now)
+        if (told := limit_in_headers("requests", headers)) is not None:
+            self._requests = self._requests or TokenBucket(told.rate, now)
             self._requests.set(told.remaining - self._in_flight, MARGIN * told.rate, now)
-        if (told := told_limit("tokens", headers)) is not None:
-            self._tokens = self._tokens or Meter(told.rate, now)
+        if (told := limit_in_headers("tokens", headers)) is not None:
+            self._tokens = self._tokens or TokenBucket(told.rate, now)
             self._tokens.set(told.remaining - self._tokens_reserved, MARGIN * told.rate, now)
 
 

@@ -21,9 +21,9 @@ from llmtasker.errors import (
     TruncatedError,
 )
 from llmtasker.item import Item
-from llmtasker.llm import Permit
+from llmtasker.llm.costs import TokenMeter
 from llmtasker.llm.llm import LLM
-from llmtasker.llm.tokens import TokenMeter
+from llmtasker.llm.rate_limiter import Permit
 from llmtasker.runner.budget import Budget, Reservation
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.signature import Inputs, S
@@ -104,7 +104,7 @@ class _CallPermit:
     def done(self, completion: Completion) -> None:
         usage = completion.usage
         if usage is not None:
-            self.tokens.saw(self.length, usage)
+            self.tokens.record(self.length, usage)
         if self.share is not None:
             self.share.settle(usage)
         self.ticket.done(None if usage is None else usage.total, completion.limits)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
-from llmtasker.llm import RateLimiter
+from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 

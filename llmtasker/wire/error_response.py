@@ -268,9 +268,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     names = {name.lower(): str(value).strip() for name, value in headers.items()}
     if re.fullmatch(_NUMBER, milliseconds := names.get("retry-after-ms", "")):
         return max(float(milliseconds) / 1000, 0.0)
-    if (wait := _wait(names.get("retry-after", ""), now)) is not None:
+    if (wait := seconds_until(names.get("retry-after", ""), now)) is not None:
         return wait
-    resets = {name: _wait(value, now) for name, value in names.items() if "ratelimit-reset" in name}
+    resets = {name: seconds_until(value, now) for name, value in names.items() if "ratelimit-reset" in name}
     waits = {name: wait for name, wait in resets.items() if wait is not None}
     # Those that are used up must all be free again; where none says so, the first to be free may be the one.
     empty = [wait for name, wait in waits.items() if names.get(name.replace("-reset", "-remaining")) == "0"]
@@ -283,8 +283,14 @@ _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h|d)")
 _IN_TEXT = re.compile(r"(?i)\b(?:again|retry) (?:in|after) ([0-9][0-9.hmsund]*)( minutes?)?")
 
 
-def _wait(text: str, now: float) -> float | None:
-    """Return the seconds to wait in a number, a duration such as 6m0s, a point in time or an HTTP date."""
+def seconds_until(text: str, now: float) -> float | None:
+    """Return the seconds until what a text names: a number, a duration such as 6m0s, a point in time, an HTTP date.
+
+    None: the text is none of these. `now` is the time in seconds since the epoch.
+
+    >>> seconds_until("6m0.5s", 0), seconds_until("12ms", 0), seconds_until("2", 0), seconds_until("soon", 0)
+    (360.5, 0.012, 2.0, None)
+    """
     if re.fullmatch(_NUMBER, text):
         # Some send the time of the reset in seconds or milliseconds: both are far larger than any wait.
         number = float(text) / 1000 if float(text) > 1e11 else float(text)
@@ -302,5 +308,5 @@ def _wait_in_text(text: str) -> float | None:
     found = _IN_TEXT.search(text)
     if found is None:
         return None
-    seconds = _wait(found[1].rstrip("."), 0.0)
+    seconds = seconds_until(found[1].rstrip("."), 0.0)
     return seconds * 60 if seconds is not None and found[2] else seconds
