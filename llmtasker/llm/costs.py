@@ -34,9 +34,7 @@ class Prices:
         for name in ("input", "output", "input_cached"):
             value = getattr(self, name)
             if not (value is None and name == "input_cached") and not (is_number(value) and 0 <= value < math.inf):
-                raise ConfigurationError(
-                    f"Prices: {name} is a price per million tokens, a number from 0, not {value!r}."
-                )
+                raise ConfigurationError(f"Prices: {name} must be a number from 0, not {value!r}.")
 
     def cost(self, usage: Usage) -> float:
         """Return what some tokens cost."""

@@ -72,7 +72,7 @@ class Retry:
     def __post_init__(self) -> None:
         for name in ("attempts", "refusals"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if not is_count(value):
                 raise ConfigurationError(f"Retry: {name} counts calls, so it is a whole number from 1, not {value!r}.")
         for name in ("backoff", "cap", "jitter", "patience"):
             value = getattr(self, name)
@@ -103,6 +103,11 @@ class Retry:
 def is_number(value: object) -> bool:
     """Return whether a value is a number that can be compared; bool is not one."""
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_count(value: object) -> bool:
+    """Return whether a value is a whole number from 1; bool is not one."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 class TokenBucket:

@@ -9,8 +9,9 @@ from collections import deque
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
 
+from llmtasker.errors import ConfigurationError
 from llmtasker.llm.learned_limit import LearnedLimit
-from llmtasker.llm.limits import MARGIN, RateLimit, TokenBucket, limit_in_headers
+from llmtasker.llm.limits import MARGIN, RateLimit, TokenBucket, is_count, limit_in_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,8 +45,8 @@ class RateLimiter:
         max_concurrency: int | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        if max_concurrency is not None and max_concurrency < 1:
-            raise ValueError(f"max_concurrency counts calls, so at least 1, not {max_concurrency}")
+        if max_concurrency is not None and not is_count(max_concurrency):
+            raise ConfigurationError(f"max_concurrency counts calls: a whole number from 1, not {max_concurrency!r}.")
         self.limit = limit
         self.max_concurrency = max_concurrency
         self._clock = clock
