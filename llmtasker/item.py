@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeGuard, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from llmtasker.errors import ItemError, snippet
+from llmtasker.values.json_values import is_array, is_object, json_number
 from llmtasker.wire.completion import NO_USAGE, Usage
 from llmtasker.wire.request import Message, Request
 
@@ -123,13 +123,12 @@ class Item(Generic[T]):
         return f"Item({', '.join([f'input={_short(self.input)}', came, *notes])})"
 
 
-_LONGEST_INT = 14_000  # bits; Python writes no number of more than 4300 digits
 _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
 
 
 def jsonable(value: Any) -> Any:
     """Return any value as JSON values; what has no such form is shown as a short text."""
-    if _is_object(value):
+    if type(value) is dict:  # what a subclass does in items() is unknown
         # Column by column, so that one without a JSON form leaves the others as they are.
         return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in value.items()}
     return _plain(value)
@@ -147,24 +146,14 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """Return JSON values with NaN and infinities as text, as Pydantic reads them, and endless numbers too."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, int) and value.bit_length() > _LONGEST_INT:
-        return hex(value)
-    if _is_object(value):
+    """Return JSON values whose numbers JSON can hold."""
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return json_number(value)
+    if is_object(value):
         return {name: _finite(part) for name, part in value.items()}
-    if _is_array(value):
+    if is_array(value):
         return [_finite(part) for part in value]
     return value
-
-
-def _is_object(value: Any) -> TypeGuard[dict[Any, Any]]:
-    return type(value) is dict  # what a subclass does in items() is unknown
-
-
-def _is_array(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,6 @@ from typing import (
     Literal,
     NamedTuple,
     Self,
-    TypeGuard,
     TypeVar,
     Union,
     dataclass_transform,
@@ -34,6 +33,7 @@ from pydantic_core import PydanticUndefined, to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, snippet
 from llmtasker.misfit import describe
+from llmtasker.values.json_values import is_mapping
 
 Side = Literal["input", "output"]
 
@@ -217,15 +217,15 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         if len(cls.input_fields) == 1:
             (name,) = cls.input_fields
             info = cls.input_fields[name]
-            named = _is_mapping(given) and (name in given or wire_name(name, info) in given)
+            named = is_mapping(given) and (name in given or wire_name(name, info) in given)
             # A mapping without the field's name is the bare value only where the field is a mapping itself.
-            if not _is_mapping(given) or (not named and _takes_mapping(info.annotation)):
+            if not is_mapping(given) or (not named and _takes_mapping(info.annotation)):
                 return {name: given}
             if not named:
                 raise InputError(
                     f"the input has no {name!r}; it has {snippet(', '.join(map(str, given)), 100) or 'no keys'}."
                 )
-        if _is_mapping(given):
+        if is_mapping(given):
             return given
         raise InputError(
             f"{cls.__name__} has {len(cls.input_fields)} input fields ({', '.join(cls.input_fields)}); "
@@ -257,14 +257,6 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
 
 
 S = TypeVar("S", bound=Signature)
-
-
-def _is_mapping(value: object) -> TypeGuard[Mapping[Any, Any]]:
-    return isinstance(value, Mapping)
-
-
-def _is_tuple(value: object) -> TypeGuard[tuple[Any, ...]]:
-    return isinstance(value, tuple)
 
 
 def as_text(value: object) -> str:
@@ -341,10 +333,13 @@ def _validator(fields: Sequence[str], mode: Any) -> Callable[[Any], Any]:
 
 def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None, name: str | None = None) -> type[S]:
     for name_, declared in fields.items():
-        if not (_is_tuple(declared) and len(declared) == 2):
-            raise SignatureError(
-                f"{cls.__name__}.{name_}: give (type, InputField(...) or OutputField(...)), not {declared!r}."
-            )
+        match declared:
+            case tuple((_, _)):
+                pass
+            case _:
+                raise SignatureError(
+                    f"{cls.__name__}.{name_}: give (type, InputField(...) or OutputField(...)), not {declared!r}."
+                )
     _check_names(cls, fields)
     made: type[S] = pydantic.create_model(
         name or cls.__name__,

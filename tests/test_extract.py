@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from llmtasker.parser.extract import (
     MAX_DEPTH,
     MAX_PIECES,
-    NotStrictError,
     TooComplexError,
     after_reasoning,
     fenced,
     open_brackets,
-    parse,
     pieces,
 )
+from llmtasker.values.json_values import NotStrictError, parse_json
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -28,7 +27,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_parse_reads_what_json_writes(value: object) -> None:
-    assert parse(json.dumps(value)) == value
+    assert parse_json(json.dumps(value)) == value
 
 
 @pytest.mark.parametrize(
@@ -45,22 +44,22 @@ def test_parse_reads_what_json_writes(value: object) -> None:
 )
 def test_parse_refuses_what_is_not_to_be_trusted(text: str) -> None:
     with pytest.raises(NotStrictError):
-        parse(text)
+        parse_json(text)
 
 
 def test_parse_takes_a_key_twice_with_the_same_value() -> None:
-    assert parse('{"a": [1], "a": [1]}') == {"a": [1]}
+    assert parse_json('{"a": [1], "a": [1]}') == {"a": [1]}
 
 
 def test_parse_refuses_integers_of_thousands_of_digits() -> None:
     with pytest.raises(ValueError, match="digits"):
-        parse("9" * 5000)
+        parse_json("9" * 5000)
 
 
 def test_parse_takes_raw_line_breaks_only_if_asked() -> None:
     with pytest.raises(ValueError, match="control character"):
-        parse('"a\nb"')
-    assert parse('"a\nb"', raw_controls=True) == "a\nb"
+        parse_json('"a\nb"')
+    assert parse_json('"a\nb"', raw_controls=True) == "a\nb"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import BrokenRow, Format, detect, output_format, read_rows, write_rows
-from llmtasker.files.cells import json_text, neutralise, restore
+from llmtasker.files.cells import cell_json, neutralise, restore
 
 OFFICE = Format(delimiter=";", encoding="cp1252", decimal=",", newline="\r\n")
 NAMES = ["id", "text", "note"]
@@ -176,9 +176,9 @@ VALUES = [
     (None, None, ""),
     (True, True, "true"),
     (0.5, 0.5, "0,5"),
-    (float("nan"), None, "nan"),
-    (float("-inf"), None, "-inf"),
-    ([float("nan"), None, True, 1], [None, None, True, 1], "[null, null, true, 1]"),
+    (float("nan"), "NaN", "nan"),
+    (float("-inf"), "-Infinity", "-inf"),
+    ([float("nan"), None, True, 1], ["NaN", None, True, 1], '["NaN", null, true, 1]'),
     (2**64, 2**64, str(2**64)),
     (10**5_000, "1" + "0" * 5_000, "1" + "0" * 5_000),
     (Decimal("1.50"), "1.50", "1,50"),
@@ -196,9 +196,9 @@ VALUES = [
     (Array(), [1, 2], "[1, 2]"),
     (Array, str(Array), str(Array)),
     (Named("é"), "é", "é"),
-    ([Named("é"), float("nan")], ["é", None], '["é", null]'),
+    ([Named("é"), float("nan")], ["é", "NaN"], '["é", "NaN"]'),
     (MappingProxyType({"a": 1}), {"a": 1}, '{"a": 1}'),
-    ({(1, 2): 3, 4: float("inf")}, {"[1, 2]": 3, "4": None}, '{"[1, 2]": 3, "4": null}'),
+    ({(1, 2): 3, 4: float("inf")}, {"[1, 2]": 3, "4": "Infinity"}, '{"[1, 2]": 3, "4": "Infinity"}'),
     (uuid.UUID(int=7), str(uuid.UUID(int=7)), str(uuid.UUID(int=7))),
     (Hostile(), "<Hostile>", "<Hostile>"),
     (LOOP, ["<list: nested too deeply>"], '["<list: nested too deeply>"]'),
@@ -214,7 +214,7 @@ def test_any_value_is_written_as_valid_text(tmp_path: Path, value: Any, in_json:
 
 
 def test_bottomless_nesting_is_written_as_far_as_it_is_readable() -> None:
-    text = json_text({"v": DEEP, "w": 1})
+    text = cell_json({"v": DEEP, "w": 1})
     assert "nested too deeply" in text
     assert json.loads(text)["w"] == 1
 

@@ -15,13 +15,13 @@ from typing import Any
 from llmtasker.compiler.prompt import show_examples
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import BrokenRow, Format, Journal, output_format, read_rows, write_rows
-from llmtasker.files.cells import parse_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
 from llmtasker.results import free_name
 from llmtasker.runner.progress import OnProgress
 from llmtasker.signature import Signature
 from llmtasker.task import Task
+from llmtasker.values.json_values import parse_json
 
 ROW = "_row"  # the number of its row, in each line of a journal
 TASK = "_task"  # what it was asked by: an answer to a task that was changed since is no answer to this one

@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeGuard
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
 from llmtasker.errors import InvalidOutputError, snippet
 from llmtasker.signature import wire_name
-from llmtasker.values.json_values import canonical_json
+from llmtasker.values.json_values import canonical_json, is_array, is_object
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Message, Mode
 
@@ -257,19 +257,11 @@ def _label(value: Any) -> str:
     return value if isinstance(value, str) else canonical_json(value)
 
 
-def _is_schema(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
-
-
-def _is_array(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
 def _without_titles(schema: Any) -> Any:
     """Drop the titles that Pydantic makes of field names; a property that is called "title" stays."""
-    if _is_array(schema):
+    if is_array(schema):
         return [_without_titles(part) for part in schema]
-    if not _is_schema(schema):
+    if not is_object(schema):
         return schema
     lean: dict[str, Any] = {}
     for name, value in schema.items():
@@ -284,7 +276,7 @@ def _without_titles(schema: Any) -> Any:
 
 def _is_free(schema: Any) -> bool:
     """Return whether a schema says what strict mode can't: free keys, tuples, unique items."""
-    if not _is_schema(schema):
+    if not is_object(schema):
         return False
     if _NOT_STRICT & schema.keys() or schema.get("additionalProperties") not in (None, False):
         return True
@@ -304,9 +296,9 @@ def _parts(schema: Mapping[str, Any]) -> Sequence[Any]:
 
 def _strict(schema: Any) -> Any:
     """Return the schema as strict mode wants it: every property required, no others allowed, no defaults."""
-    if _is_array(schema):
+    if is_array(schema):
         return [_strict(part) for part in schema]
-    if not _is_schema(schema):
+    if not is_object(schema):
         return schema
     strict: dict[str, Any] = {}
     for name, value in schema.items():

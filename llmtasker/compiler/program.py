@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Literal, NamedTuple, TypeGuard, get_origin
+from typing import Any, Generic, Literal, NamedTuple, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
@@ -34,6 +34,7 @@ from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.extract import after_reasoning
 from llmtasker.parser.read import Reading, read
 from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
+from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Mode, Request, Settings
 
@@ -145,7 +146,7 @@ class Program(Generic[S]):
         given = {name: value for name, value in inputs.given.items() if name in self._input_names}
 
         def validate(value: Any) -> tuple[S, str | None]:
-            if not _is_object(value):
+            if not is_object(value):
                 raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}")
             outputs = {name: part for name, part in value.items() if name in self._output_names}
             reasoning = _text_or_none(value.get(REASONING)) if self._reasons else None
@@ -276,10 +277,6 @@ def raise_for_ending(completion: Completion) -> None:
             f"the answer was cut by the token limit after {len(completion.raw):,} characters; raise max_tokens",
             finish_reason="length",
         )
-
-
-def _is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    return isinstance(value, dict)
 
 
 def _text_or_none(value: Any) -> str | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
-from typing import Any, NoReturn, cast
+from typing import Any, cast
+
+from llmtasker.values.json_values import json_number
 
 MAX_DEPTH = 200
 """Levels of nesting that are written; what lies deeper is named, not shown."""
@@ -54,18 +55,19 @@ def cell_text(value: Any, decimal: str = ".") -> str:
     if isinstance(value, float | Decimal):
         return str(value).replace(".", decimal)
     # Here JSON would have NaN as null, and quotes around a date.
-    text = json_text(value)
+    text = cell_json(value)
     return cast(str, json.loads(text)) if text.startswith('"') else text
 
 
-def json_text(value: Any) -> str:
+def cell_json(value: Any) -> str:
     """Return a value as one line of valid JSON, whatever it is: a row must never be lost for one odd value in it.
 
-    NaN and infinity become null, dates ISO 8601 text, bytes base64, Pydantic models objects, sets lists;
-    integers of any size keep every digit (above 4,300 digits as text); lone surrogates are escaped (`\\ud800`).
+    NaN and infinity become the texts "NaN" and "Infinity", dates ISO 8601 text, bytes base64, Pydantic models objects,
+    sets lists; integers of any size keep every digit (above 4,300 digits as text); lone surrogates are escaped
+    (`\\ud800`).
 
-    >>> json_text({"when": date(2025, 3, 1), "score": float("nan"), "n": 2**64})
-    '{"when": "2025-03-01", "score": null, "n": 18446744073709551616}'
+    >>> cell_json({"when": date(2025, 3, 1), "score": float("nan"), "n": 2**64})
+    '{"when": "2025-03-01", "score": "NaN", "n": 18446744073709551616}'
     """
     try:
         text = _ENCODER.encode(value)
@@ -77,24 +79,6 @@ def json_text(value: Any) -> str:
     except UnicodeEncodeError:
         return json.dumps(json.loads(text))
     return text
-
-
-def parse_json(text: str) -> Any:
-    """Return the value of a JSON text. Raises ValueError for NaN and doubled keys too, and RecursionError for depth."""
-    return _DECODER.decode(text)
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in values if names.count(name) > 1)
-        raise ValueError(f"the key {double[:40]!r} stands there twice")
-    return values
 
 
 def _simpler(value: Any) -> Any:
@@ -130,11 +114,8 @@ def _plain(value: Any, above: tuple[int, ...]) -> Any:
         return value
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, int):
-        # Past 4,300 digits Python refuses `str`; Decimal has no such limit, and JSON text keeps every digit.
-        return int(value) if value.bit_length() < 14_000 else str(Decimal(value))
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+    if isinstance(value, int | float):
+        return json_number(value)
     if id(value) in above or len(above) >= MAX_DEPTH:
         return f"<{type(value).__name__}: nested too deeply>"
     inside = (*above, id(value))
@@ -151,4 +132,3 @@ def _key(key: Any) -> str:
 
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_simplest)
-_DECODER = json.JSONDecoder(object_pairs_hook=_distinct, parse_constant=_no_constant)

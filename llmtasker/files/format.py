@@ -9,8 +9,8 @@ from typing import Literal, get_args
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import dialect
-from llmtasker.files.cells import parse_json
 from llmtasker.files.encoding import check_encoding, open_text, seen_encoding
+from llmtasker.values.json_values import parse_json
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "excel"]
 

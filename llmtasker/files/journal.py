@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files.cells import parse_json
 from llmtasker.files.json_file import json_line
+from llmtasker.values.json_values import parse_json
 
 _BLOCK = 1 << 16
 _LOCK_AT = 1 << 40  # Windows locks bytes against readers too: one that no journal reaches.

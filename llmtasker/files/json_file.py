@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.files.cells import json_text, parse_json
+from llmtasker.files.cells import cell_json
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
 from llmtasker.files.row import BrokenRow
+from llmtasker.values.json_values import parse_json
 
 
 def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:
@@ -76,4 +77,4 @@ def write_json(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, 
 def json_line(row: Mapping[str, Any], columns: Sequence[str] | None = None) -> bytes:
     """Return a row as one line of JSON in UTF-8, with its line end."""
     values = dict(row) if columns is None else {name: row[name] for name in columns if name in row}
-    return (json_text(values) + "\n").encode()
+    return (cell_json(values) + "\n").encode()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from llmtasker.errors import BadRequestError, ItemError, NotFoundError, ServerError
-from llmtasker.parser.extract import is_array, is_object
+from llmtasker.values.json_values import is_array, is_object
 from llmtasker.wire.request import Message, Mode, Request
 
 MODES: tuple[Mode, ...] = ("tools", "json_schema", "json", "text")

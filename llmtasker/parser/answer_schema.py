@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from llmtasker.parser.extract import is_array, is_object
 from llmtasker.parser.labels import Labels
+from llmtasker.values.json_values import is_array, is_object
 
 _QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _NO_NODE: Mapping[str, Any] = {}

@@ -9,8 +9,8 @@ from typing import Any
 
 from llmtasker.errors import snippet
 from llmtasker.parser.answer_schema import AnswerSchema, branches, is_node, kind_of_node, kind_of_value
-from llmtasker.parser.extract import is_array, is_object, parse
 from llmtasker.parser.labels import LabelError, Labels
+from llmtasker.values.json_values import is_array, is_object, parse_json
 
 _SEVERAL = re.compile(r"[,;|\n]|\s(?:and|et)\s")
 _CURRENCY = "$€£¥ \u00a0\u202f"
@@ -130,7 +130,7 @@ def _named(path: str) -> str:
 
 def _parsed(value: str, notes: list[str], path: str) -> Any:
     try:
-        inner = parse(value)
+        inner = parse_json(value)
     except (ValueError, RecursionError):
         return value
     notes.append(f"{_named(path)}: JSON inside a JSON string")

@@ -9,7 +9,9 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
+
+from llmtasker.values.json_values import parse_json_at
 
 MAX_SCANNED = 200_000
 """Characters; a longer text is read only if it is JSON as a whole."""
@@ -39,60 +41,8 @@ _MORE_MEMBERS = re.compile(r'\s*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
 _PAIRS = {"{": "}", "[": "]"}
 
 
-class NotStrictError(ValueError):
-    """JSON that may not be trusted: a key twice with two values, NaN, Infinity, a number out of range."""
-
-
 class TooComplexError(ValueError):
     """The text is nested too deep, or has too many pieces, to be looked into."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        for key, value in pairs:
-            if made[key] != value or type(made[key]) is not type(value):
-                raise NotStrictError(f"the key {key[:40]!r} stands there twice, with different values")
-    return made
-
-
-def _constant(name: str) -> Any:
-    raise NotStrictError(f"{name} is no JSON number")
-
-
-def _float(text: str) -> float:
-    number = float(text)
-    if number in (float("inf"), float("-inf")):
-        raise NotStrictError(f"the number {text[:40]} is out of range")
-    return number
-
-
-_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
-_RAW_CONTROLS = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, strict=False)
-
-
-def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
-    """Tell whether a JSON value is an object."""
-    return isinstance(value, dict)
-
-
-def is_array(value: Any) -> TypeGuard[list[Any]]:
-    """Tell whether a JSON value is an array."""
-    return isinstance(value, list)
-
-
-def parse(text: str, *, raw_controls: bool = False) -> Any:
-    """Return the JSON value of a text.
-
-    Stricter than `json.loads`: keys that differ in value, NaN, Infinity and floats out of range are errors.
-    `raw_controls` allows line breaks and tabs inside strings.
-
-    Raises:
-        NotStrictError: it is JSON, but not to be trusted.
-        ValueError: it is no JSON, or an integer has thousands of digits.
-        RecursionError: it is nested too deep.
-    """
-    return (_RAW_CONTROLS if raw_controls else _STRICT).decode(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +136,7 @@ class _Scan:
         fence_end = next((end for begin, end in self.fences if begin <= start < end), None)
         in_fence = fence_end is not None
         try:
-            value, end = _STRICT.raw_decode(self.text, start)
+            value, end = parse_json_at(self.text, start)
         except RecursionError:
             raise TooComplexError("brackets are nested too deep") from None
         except json.JSONDecodeError:

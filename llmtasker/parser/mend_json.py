@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 from llmtasker.errors import snippet
-from llmtasker.parser.extract import is_array, is_object, parse
+from llmtasker.values.json_values import is_array, is_object, parse_json
 
 MAX_MENDED = 20_000
 """Characters of one answer, over all its pieces; what is longer is not mended."""
@@ -106,7 +106,7 @@ def _with_raw_breaks(text: str) -> Any:
     if any(match[0][:-1] != match[0][:-1].rstrip("\r\n") for match in re.finditer(_STRING, text, re.DOTALL)):
         return None  # a break before the closing quote is layout: json-repair drops it
     try:
-        return parse(text, raw_controls=True)
+        return parse_json(text, raw_controls=True)
     except (ValueError, RecursionError):
         return None  # something else is wrong as well
 

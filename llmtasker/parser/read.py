@@ -21,6 +21,7 @@ from llmtasker.parser.coerce import coerce
 from llmtasker.parser.extract import Piece
 from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json
 from llmtasker.parser.unwrap import is_single, unwrap
+from llmtasker.values.json_values import is_object, parse_json
 
 T = TypeVar("T")
 
@@ -65,7 +66,8 @@ def read(text: str, schema: AnswerSchema, validate: Callable[[Any], T]) -> Readi
         InvalidOutputError: no value that fits is there, or which one is meant is not clear.
         TruncatedError: the text was cut.
 
-    >>> schema = AnswerSchema({"type": "object", "properties": {"team": {"enum": ["billing", "other"]}}, "required": ["team"]})
+    >>> team = {"enum": ["billing", "other"]}
+    >>> schema = AnswerSchema({"type": "object", "properties": {"team": team}, "required": ["team"]})
     >>> def validate(value):
     ...     return {"billing": "B", "other": "O"}[value["team"]]
     >>> read('{"team": "billing"}', schema, validate)
@@ -74,7 +76,7 @@ def read(text: str, schema: AnswerSchema, validate: Callable[[Any], T]) -> Readi
     ('taken out of the text around it', "team: 'Billing.' read as 'billing'")
     """
     try:
-        value = extract.parse(text)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return _Reader(schema, validate).text(text)
     if schema.is_exact(value):
@@ -136,7 +138,7 @@ class _Reader(Generic[T]):
                     failure = failure or error
         if failure is not None:
             # A list in prose, '[1]', is hardly meant as the object asked for.
-            related = self.schema.kind != "object" or extract.is_object(value[0] if is_single(value) else value)
+            related = self.schema.kind != "object" or is_object(value[0] if is_single(value) else value)
             raise _NotValidError(describe(failure), related=related) from failure
         raise _NotValidError(self.schema.expectation, related=False)
 
@@ -155,7 +157,7 @@ class _Reader(Generic[T]):
         contents = extract.fenced(answer)
         bare = contents[0].strip() if len(contents) == 1 else answer.strip()
         try:
-            value = extract.parse(bare)
+            value = parse_json(bare)
         except (ValueError, RecursionError):
             return self._bare(bare)
         return self.whole(value, answer)
@@ -223,7 +225,7 @@ class _Reader(Generic[T]):
         lacking = extract.open_brackets(piece.text)
         if lacking:
             with contextlib.suppress(ValueError, RecursionError):  # more is wrong than brackets
-                value = extract.parse(piece.text + lacking)
+                value = parse_json(piece.text + lacking)
                 if piece.fenced or (_ended(piece.text) and self.schema.nothing_can_follow(value, lacking)):
                     return value, (f"mended JSON: added the missing {lacking!r}",)
         if piece.fenced:
@@ -239,7 +241,7 @@ class _Reader(Generic[T]):
             return last.reading
         if not last.piece.parsed and others[-1].piece.parsed:
             raise InvalidOutputError(f"there are two different answers, the last one broken: {snippet(answer)!r}")
-        if self.schema.kind == "array" and extract.is_object(last.piece.value):
+        if self.schema.kind == "array" and is_object(last.piece.value):
             raise InvalidOutputError(f"there are several objects, but no array around them: {snippet(answer)!r}")
         if not _has_words_between(answer, others[-1].piece, last.piece):
             raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
@@ -248,14 +250,14 @@ class _Reader(Generic[T]):
 
     def _unrelated(self, answer: str, pieces: list[Piece]) -> Reading[T]:
         """There are brackets, but no answer in them."""
-        if any(piece.parsed and extract.is_object(piece.value) for piece in pieces):
+        if any(piece.parsed and is_object(piece.value) for piece in pieces):
             raise _invalid(self.schema.expectation, answer)
         return self._bare(answer.strip())
 
 
 def _rows(answer: str, pieces: list[Piece]) -> list[Any]:
     """The objects of a list that was written as JSON lines, without the array around them."""
-    if len(pieces) < 2 or not all(piece.parsed and extract.is_object(piece.value) for piece in pieces):
+    if len(pieces) < 2 or not all(piece.parsed and is_object(piece.value) for piece in pieces):
         return []
     if any(_has_words_between(answer, one, other) for one, other in pairwise(pieces)):
         return []

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, TypeGuard
+from typing import Any
 
 from llmtasker.errors import snippet
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.extract import is_array, is_object, parse
+from llmtasker.values.json_values import is_array, is_object, parse_json
 
 _ARGUMENTS = ("arguments", "parameters", "args", "input", "properties", "function")
 _CALL = frozenset(("name", "type", "id", "tool", "title", "description"))
@@ -39,7 +39,7 @@ def _inner(value: Any, schema: AnswerSchema, depth: int) -> Iterator[tuple[Any, 
 def _unwrapped(value: Any, schema: AnswerSchema) -> tuple[Any, str]:
     if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
         try:
-            return parse(value), "JSON inside a JSON string"
+            return parse_json(value), "JSON inside a JSON string"
         except (ValueError, RecursionError):
             return None, ""
     if is_single(value) and schema.kind != "array":
@@ -59,6 +59,6 @@ def _called(value: dict[str, Any], schema: AnswerSchema) -> str | None:
     return names[0] if len(names) == 1 and value.keys() <= _CALL | {names[0]} and len(value) > 1 else None
 
 
-def is_single(value: Any) -> TypeGuard[list[Any]]:
+def is_single(value: Any) -> bool:
     """Tell whether a JSON value is an array of one."""
     return is_array(value) and len(value) == 1

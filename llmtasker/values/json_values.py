@@ -1,9 +1,18 @@
-"""JSON values whose form is not known beforehand."""
+"""JSON values and their texts: strict parsing, the canonical text, type guards, numbers that JSON can't write."""
 
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, TypeGuard
+
+_LONGEST_INT = 14_000  # bits; Python writes no number of more than 4,300 digits
+
+
+class NotStrictError(ValueError):
+    """JSON that can't be trusted: a key twice with two values, NaN, Infinity, a number out of range."""
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -16,10 +25,9 @@ def is_array(value: Any) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-def json_text(value: Any) -> str:
-    """Return a value as JSON text."""
-    # NaN is written as it came: it is for the parser of the answer to reject it.
-    return json.dumps(value, ensure_ascii=False)
+def is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
+    """Return whether a value is a mapping of any kind, with keys of any type."""
+    return isinstance(value, Mapping)
 
 
 def as_list(value: Any) -> list[Any]:
@@ -27,9 +35,83 @@ def as_list(value: Any) -> list[Any]:
     return value if is_array(value) else [value]
 
 
-_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # `json.dumps` would make one for each call
+# ── reading ──
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        for key, value in pairs:
+            if made[key] != value or type(made[key]) is not type(value):
+                raise NotStrictError(f"the key {key[:40]!r} stands there twice, with different values")
+    return made
+
+
+def _constant(name: str) -> Any:
+    raise NotStrictError(f"{name} is not a JSON number")
+
+
+def _float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise NotStrictError(f"the number {text[:40]} is out of range")
+    return number
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float)
+_RAW_CONTROLS = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, parse_float=_float, strict=False)
+
+
+def parse_json(text: str, *, raw_controls: bool = False) -> Any:
+    """Return the JSON value of a text.
+
+    Stricter than `json.loads`: keys that differ in value, NaN, Infinity and floats out of range are errors.
+    `raw_controls` allows line breaks and tabs inside strings.
+
+    Raises:
+        NotStrictError: it is JSON, but can't be trusted.
+        ValueError: it is not JSON, or an integer has thousands of digits.
+        RecursionError: it is nested too deep.
+    """
+    return (_RAW_CONTROLS if raw_controls else _STRICT).decode(text)
+
+
+def parse_json_at(text: str, start: int) -> tuple[Any, int]:
+    """Return the JSON value that begins at `start`, and the index behind it; raises what `parse_json` raises.
+
+    >>> parse_json_at('answer: {"a": 1}.', 8)
+    ({'a': 1}, 16)
+    """
+    return _STRICT.raw_decode(text, start)
+
+
+# ── writing ──
+
+_CANONICAL = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # `json.dumps` would make one for each call
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one compact ASCII JSON text of a JSON value; keys keep their order, for the LLM sees it too."""
-    return _ENCODER.encode(value)
+    """Return the one compact ASCII JSON text of a JSON value; keys keep their order, because the LLM sees it too."""
+    return _CANONICAL.encode(value)
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as text."""
+    # NaN is written as it came: the parser of the answer has to reject it.
+    return json.dumps(value, ensure_ascii=False)
+
+
+def json_number(value: float) -> int | float | str:
+    """Return a number as JSON can hold it: as text if it is not finite, or has more digits than Python writes.
+
+    The texts are those that Pydantic reads as numbers.
+
+    >>> json_number(0.5), json_number(float("nan")), json_number(float("-inf"))
+    (0.5, 'NaN', '-Infinity')
+    """
+    if isinstance(value, int):
+        # Decimal has no limit of digits.
+        return int(value) if value.bit_length() < _LONGEST_INT else str(Decimal(value))
+    if math.isfinite(value):
+        return float(value)
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

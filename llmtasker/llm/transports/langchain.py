@@ -19,7 +19,7 @@ from typing import Any
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
 from llmtasker.llm.transports.langchain_errors import recovered, unsupported
 from llmtasker.llm.transports.langchain_identity import endpoint_of, mapping, model_of
-from llmtasker.values.json_values import as_list, is_array, is_object
+from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Message, Request
 from llmtasker.wire.response import read_completion
@@ -234,18 +234,8 @@ def _assistant(message: Message, told: set[str]) -> AIMessage:
 
 def _arguments(text: str) -> dict[str, Any] | None:
     """Return the arguments of a call, None where something of their text would be lost."""
-
-    def pairs(members: list[tuple[str, Any]]) -> dict[str, Any]:
-        whole = dict(members)
-        if len(whole) < len(members):
-            raise ValueError("two members of the same name")
-        return whole
-
-    def constant(name: str) -> Any:
-        raise ValueError(f"{name} is no JSON")
-
     try:
-        value: Any = json.loads(text, object_pairs_hook=pairs, parse_constant=constant)
+        value = parse_json(text)
     except (ValueError, RecursionError):
         return None
     return value if is_object(value) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,10 @@ from llmtasker.compiler.answer_model import answer_text
 from llmtasker.compiler.program import raise_for_ending
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.extract import after_reasoning, is_array, is_object
+from llmtasker.parser.extract import after_reasoning
 from llmtasker.parser.read import read
 from llmtasker.runner.grouping.members import Group, Member
+from llmtasker.values.json_values import is_array, is_object, parse_json_at
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.group_format import folded
 
@@ -108,25 +108,11 @@ def complete_objects(text: str) -> Iterator[Answer]:
         at = start.end()
         while (begin := _BETWEEN.match(text, at)) is not None:
             try:
-                value, at = _STRICT.raw_decode(text, begin.end())
+                value, at = parse_json_at(text, begin.end())
             except (ValueError, RecursionError):
                 break
             if is_object(value):
                 yield value
-
-
-def _once(pairs: list[tuple[str, Any]]) -> Answer:
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        raise ValueError("a key stands twice")
-    return value
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
-
-
-_STRICT = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_no_number)
 
 
 def _listed(value: Any) -> list[Answer]:
