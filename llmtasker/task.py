@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
-    Callable,
     Iterable,
     Iterator,
     Mapping,
-    Sequence,
-    Sized,
 )
 from contextlib import aclosing
-from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Generic, TypeVar, get_args
 
@@ -25,7 +20,7 @@ from llmtasker.cache.async_store import Door, door
 from llmtasker.cache.store import Store
 from llmtasker.compiler.program import AskMode, Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
-from llmtasker.errors import ConfigurationError, ItemError, LLMTaskerError, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.results import Results
@@ -33,34 +28,20 @@ from llmtasker.runner.batch.job import BatchJob
 from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.estimate import Estimate, estimate
-from llmtasker.runner.grouping.group_run import Groups, GroupSize
+from llmtasker.runner.feed import Inputs, rows_of
+from llmtasker.runner.grouping.group_plan import GroupPlan, GroupSize
 from llmtasker.runner.grouping.report import GroupReport
-from llmtasker.runner.inputs import Inputs, rows_of
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.progress import OnProgress, telling
-from llmtasker.runner.run import Fuse, Run
-from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
+from llmtasker.runner.progress import OnProgress
+from llmtasker.runner.steps import run_awaiting, run_blocking
+from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunSettings, check_choice, prepare, run_task
 from llmtasker.signature import S, Signature
 from llmtasker.threads import portal
 from llmtasker.wire.request import Preview
 
 T = TypeVar("T")
 
-DEFAULT_CONCURRENCY = 32
-WINDOW = 8  # rows that a stream reads ahead, for each that is worked on at once
 NOT_GIVEN: Any = object()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _How:
-    """How a run is to go."""
-
-    concurrency: int
-    progress: bool | OnProgress | None
-    fresh: Fresh
-    budget: Budget | None
-    ordered: bool
-    window: int | None = None
 
 
 class Task(Generic[T]):
@@ -113,9 +94,9 @@ class Task(Generic[T]):
     ) -> None:
         if Signature not in getattr(signature, "__mro__", ()):
             raise ConfigurationError(f"a Task takes a Signature class first, not {snippet(repr(signature), 60)}.")
-        _check_choice("mode", mode, get_args(AskMode))
-        _check_choice("examples_role", examples_role, (*get_args(ExamplesRole), None))
-        _check_choice("input_role", input_role, get_args(InputRole))
+        check_choice("mode", mode, get_args(AskMode))
+        check_choice("examples_role", examples_role, (*get_args(ExamplesRole), None))
+        check_choice("input_role", input_role, get_args(InputRole))
         if attempts < 1:
             raise ConfigurationError(f"attempts counts the answers that are asked for, so at least 1, not {attempts}")
         prompt = Prompt(variables=dict(variables or {}), examples_role=examples_role, input_role=input_role)
@@ -123,7 +104,7 @@ class Task(Generic[T]):
         self.llm = LLM.of(llm)
         self.program: Program[Any] = compile_program(signature, prompt, examples, mode, reasoning=reasoning)
         self._attempts = attempts
-        self._groups: Groups[Any] = Groups(self.program, group_size)
+        self._groups: GroupPlan[Any] = GroupPlan(self.program, group_size)
         self._cache = cache
         self._usual: Policy[Any, T] | None = None  # made once: most calls have nothing of their own
 
@@ -179,12 +160,12 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._policy(fresh).steps(self._one(given, fields)), self.llm.transport, self._door)
+        return run_blocking(self._policy(fresh).ask(self._one(given, fields)), self.llm.transport, self._door)
 
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
-        steps = self._policy(fresh).steps(self._one(given, fields))
-        await _prepare(self.llm)
+        steps = self._policy(fresh).ask(self._one(given, fields))
+        await prepare(self.llm)
         return await run_awaiting(steps, self.llm.transport, self._door)
 
     def run(
@@ -218,8 +199,8 @@ class Task(Generic[T]):
     ) -> Results[T]:
         """Return an item for each input, in order, without blocking the event loop; see `run`."""
         items: list[Item[T]] = []
-        how = _How(concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=True)
-        async for batch in self._batches(inputs, how):
+        settings = RunSettings(concurrency=concurrency, progress=progress, fresh=fresh, budget=budget)
+        async for batch in self._batches(inputs, settings):
             items += batch
         return Results(items)
 
@@ -235,11 +216,10 @@ class Task(Generic[T]):
     ) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
         door = portal()
-        window = WINDOW * concurrency * self._groups.largest
-        how = _How(
-            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, window=window
+        settings = RunSettings(
+            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, stream=True
         )
-        batches = self._batches(inputs, how)
+        batches = self._batches(inputs, settings)
         try:
             while (batch := door.call(_next(batches))) is not None:
                 yield from batch
@@ -257,59 +237,17 @@ class Task(Generic[T]):
         budget: Budget | None = None,
     ) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
-        window = WINDOW * concurrency * self._groups.largest
-        how = _How(
-            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, window=window
+        settings = RunSettings(
+            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, stream=True
         )
-        batches = self._batches(inputs, how)
+        batches = self._batches(inputs, settings)
         async with aclosing(batches):
             async for batch in batches:
                 for item in batch:
                     yield item
 
-    async def _batches(self, inputs: Inputs, how: _How) -> AsyncGenerator[list[Item[T]]]:
-        if not (how.budget is None or hasattr(how.budget, "reserve")):
-            raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {how.budget!r}.")
-        _check_choice("fresh", how.fresh, (False, True, "invalid"))
-        if how.concurrency < 1:
-            raise ConfigurationError(f"concurrency counts the inputs that are worked on at once, not {how.concurrency}")
-        await _prepare(self.llm)
-        transport, store = self.llm.transport, self.store
-        fuse = Fuse()
-        policy = replace(self._policy(how.fresh, how.budget), halted=lambda: fuse.error)
-
-        async def drive(steps: Steps[Any]) -> Any:
-            return await run_awaiting(steps, transport, store)
-
-        bulk = self._groups.begin(policy, drive, cached=store is not None)
-        steps = _one_by_one(policy) if bulk is None else bulk.steps
-
-        async def work(givens: list[Any]) -> list[Item[T]]:
-            try:
-                return await run_awaiting(steps(givens), transport, store)
-            except LLMTaskerError:
-                raise  # the set-up is wrong, or a test double says that a test is: that is for all rows
-            except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
-                said = f"{type(error).__name__}: {snippet(error)}"
-                fault = ItemError(f"an error inside llmtasker, please report it: {said}")
-                return [Item(input=given, error=fault) for given in givens]
-
-        run = Run(
-            work=work,
-            concurrency=how.concurrency,
-            window=how.window,
-            ordered=how.ordered,
-            fuse=fuse,
-        )
-        total = len(inputs) if isinstance(inputs, Sized) else None
-        with telling(how.progress, self.llm.rate_limiter, total) as reporter:
-            rows = rows_of(inputs)
-            async with aclosing(run.batches(rows) if bulk is None else bulk.batches(run, rows)) as batches:
-                async for batch in batches:
-                    if reporter is not None:
-                        for item in batch:
-                            reporter.saw(item)
-                    yield batch
+    def _batches(self, inputs: Inputs, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
+        return run_task(inputs, settings, self._policy(settings.fresh, settings.budget), self._groups, self._door)
 
     @property
     def group_report(self) -> GroupReport | None:
@@ -371,25 +309,6 @@ class Task(Generic[T]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.signature.__name__}, llm={self.llm!r})"
-
-
-def _one_by_one(policy: Policy[Any, T]) -> Callable[[list[Any]], Steps[list[Item[T]]]]:
-    def one(givens: list[Any]) -> Steps[list[Item[T]]]:
-        (given,) = givens
-        return [(yield from policy.steps(given))]
-
-    return one
-
-
-async def _prepare(llm: LLM) -> None:
-    """Find out the settings of an LLM: where no model was named, its endpoint is asked, which would block the loop."""
-    if "settings" not in vars(llm):
-        await asyncio.to_thread(getattr, llm, "settings")
-
-
-def _check_choice(name: str, given: object, choices: Sequence[object]) -> None:
-    if given not in choices:
-        raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {given!r}.")
 
 
 async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:

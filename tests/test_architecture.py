@@ -45,7 +45,7 @@ VENDORS: dict[str, set[str]] = {
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
     "langchain_core": {"llm.transports.langchain"},
-    "narwhals": {"runner.inputs"},
+    "narwhals": {"runner.feed"},
     "openai": {"llm.transports.openai", "llm.transports.openai_batches"},
     "openpyxl": {"files.excel_file"},
     "pandas": {"results"},

@@ -31,10 +31,10 @@ from llmtasker.errors import (
     ServerError,
 )
 from llmtasker.runner.grouping.answers import Reading, attribute, complete_objects, read_answers
+from llmtasker.runner.grouping.group_limits import LONGEST_INPUT, GroupLimits
 from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.members import Group, Member, next_group
-from llmtasker.runner.grouping.room import LONGEST_INPUT, Room
-from llmtasker.runner.policy import Row, Spent
+from llmtasker.runner.row import Row
 from llmtasker.testing import GROUP_FAULTS, FakeTransport, last_user_text
 from llmtasker.testing.generate import INPUT_BLOCK
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, folded, ids_of, opening_of
@@ -176,7 +176,7 @@ def test_whatever_is_answered_what_is_attributed_is_right(data: st.DataObject) -
     members = {number: member for number, text in enumerate(texts) if (member := member_of(text)) is not None}
     if not members:
         return
-    group = Group([members[place] for place in next_group(members, 8, Room(8, PROGRAM, SETTINGS))])
+    group = Group([members[place] for place in next_group(members, 8, GroupLimits(8, PROGRAM, SETTINGS))])
     ids = [*group.ids, "zzzz", None, 4]
     anchors = [*(anchor_of(member.shown) for member in group.members), "words of nobody", "", None]
     numbers = st.integers(0, len(group.members) - 1)
@@ -408,8 +408,8 @@ def test_a_group_fits_the_token_limit() -> None:
 
 def test_a_limit_in_the_body_counts_too() -> None:
     llm = LLM.of(FakeTransport(), cache=False, extra_body={"max_completion_tokens": 50})
-    assert Room(20, PROGRAM, llm.settings).most == 1
-    assert Room(20, PROGRAM, LLM.of(FakeTransport(), cache=False).settings).most == 20
+    assert GroupLimits(20, PROGRAM, llm.settings).most == 1
+    assert GroupLimits(20, PROGRAM, LLM.of(FakeTransport(), cache=False).settings).most == 20
 
 
 def test_long_inputs_make_small_groups_and_very_long_ones_are_alone() -> None:
@@ -437,15 +437,15 @@ def test_after_a_context_error_the_rest_of_the_run_has_shorter_groups() -> None:
 
 
 def test_room_learns_how_long_answers_are() -> None:
-    room = Room(50, PROGRAM, Settings(endpoint="", limits={"max_tokens": 1000}))
-    first = room.most
+    limits = GroupLimits(50, PROGRAM, Settings(endpoint="", limits={"max_tokens": 1000}))
+    first = limits.most
     for _ in range(3):
-        room.answered(length=400, answers=10)
-    assert first < room.most == 50
-    room.answered(length=1000, answers=2)
-    assert room.most == 4
-    room.halve()
-    assert room.size == 2
+        limits.answered(length=400, answers=10)
+    assert first < limits.most == 50
+    limits.answered(length=1000, answers=2)
+    assert limits.most == 4
+    limits.halve()
+    assert limits.size == 2
 
 
 def test_the_length_of_an_answer_is_guessed_from_its_fields() -> None:
@@ -462,8 +462,8 @@ def test_the_length_of_an_answer_is_guessed_from_its_fields() -> None:
         anything: dict[str, int] = OutputField()
         inner: Inner = OutputField()
 
-    narrow = Room(100, compile_program(Triage), Settings(endpoint="", limits={"max_tokens": 2000})).most
-    wide = Room(100, compile_program(Wide), Settings(endpoint="", limits={"max_tokens": 2000})).most
+    narrow = GroupLimits(100, compile_program(Triage), Settings(endpoint="", limits={"max_tokens": 2000})).most
+    wide = GroupLimits(100, compile_program(Wide), Settings(endpoint="", limits={"max_tokens": 2000})).most
     assert 1 < wide < narrow < 100
 
 
@@ -701,7 +701,7 @@ SETTINGS = Settings(endpoint="test")
 
 def member_of(text: str) -> Member | None:
     inputs = PROGRAM.validate(text)
-    return Member.of(Row(given=text, inputs=inputs, request=PROGRAM.render(inputs, SETTINGS), spent=Spent()), text)
+    return Member.of(Row(given=text, inputs=inputs, request=PROGRAM.render(inputs, SETTINGS)), text)
 
 
 def group_of(*texts: str) -> Group:

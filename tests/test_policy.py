@@ -187,7 +187,7 @@ def run(
     clock = clock or Clock()
     llm = llm or make_llm(clock)
     stage = Stage(answers, dict(kept or {}), list(leases), clock=clock)
-    item = stage.play(make_executor(llm, clock, **settings).steps(given))
+    item = stage.play(make_executor(llm, clock, **settings).ask(given))
     assert item is not None
     assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
     if item.request is not None:
@@ -458,7 +458,7 @@ def test_a_row_that_is_given_up_leaves_nothing_behind(until: type[Any]) -> None:
     blocker = llm.rate_limiter.permit() if until is Wait else None
     if blocker is not None:
         assert blocker.poll() is None
-    generator = make_executor(llm, clock).steps(QUESTION)
+    generator = make_executor(llm, clock).ask(QUESTION)
     assert Stage([GOOD], clock=clock).play(generator, until=until) is None
     waiter = llm.single_flight.board(key_of())
     assert waiter is not None
@@ -474,7 +474,7 @@ def test_a_row_that_is_given_up_leaves_nothing_behind(until: type[Any]) -> None:
 def test_what_is_no_item_error_passes_and_leaves_nothing_behind(thrown: type[BaseException]) -> None:
     clock = Clock()
     llm = make_llm(clock)
-    generator = make_executor(llm, clock).steps(QUESTION)
+    generator = make_executor(llm, clock).ask(QUESTION)
     Stage(clock=clock).play(generator, until=Send)
     with pytest.raises(thrown):
         generator.throw(thrown())
@@ -485,7 +485,7 @@ def test_what_is_no_item_error_passes_and_leaves_nothing_behind(thrown: type[Bas
 def test_a_call_that_was_given_up_after_a_failure_leaves_nothing_behind() -> None:
     clock = Clock()
     llm = make_llm(clock)
-    generator = make_executor(llm, clock).steps(QUESTION)
+    generator = make_executor(llm, clock).ask(QUESTION)
     Stage([NetworkError("broken")], clock=clock).play(generator, until=Wait)
     generator.close()
     assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
@@ -508,7 +508,7 @@ def test_who_comes_second_is_given_what_the_first_one_gets(
     clock = Clock()
     llm = make_llm(clock)
     policy = make_executor(llm, clock)
-    leader, follower = policy.steps(QUESTION), policy.steps({"message": QUESTION})
+    leader, follower = policy.ask(QUESTION), policy.ask({"message": QUESTION})
     leading, following = Stage(answers, clock=clock), Stage(clock=clock)
     leading.play(leader, until=Send)
     step = next(follower)
@@ -560,7 +560,7 @@ def test_when_the_first_one_gives_up_the_second_takes_over() -> None:
     clock = Clock()
     llm = make_llm(clock)
     policy = make_executor(llm, clock)
-    leader, follower = policy.steps(QUESTION), policy.steps(QUESTION)
+    leader, follower = policy.ask(QUESTION), policy.ask(QUESTION)
     Stage(clock=clock).play(leader, until=Send)
     step = next(follower)
     assert isinstance(step, Wait)
@@ -582,7 +582,7 @@ def test_what_another_process_asks_for_is_waited_for() -> None:
             stage.kept[key_of()] = GOOD
 
     stage.on_wait = appears
-    item = stage.play(make_executor(make_llm(stage.clock), stage.clock).steps(QUESTION))
+    item = stage.play(make_executor(make_llm(stage.clock), stage.clock).ask(QUESTION))
     assert item is not None
     assert (item.ok, item.cached, item.attempts) == (True, True, 0)
     assert stage.sent == []

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -33,7 +33,10 @@ from llmtasker import (
     Signature,
     Task,
 )
-from llmtasker.runner.run import Feed, Fuse, Run
+from llmtasker.runner.circuit_breaker import CircuitBreaker
+from llmtasker.runner.feed import Feed
+from llmtasker.runner.run import Run
+from llmtasker.runner.steps import Steps, Wait, run_awaiting
 from llmtasker.testing import FakeTransport, FaultyServer, Status, last_user_text
 from llmtasker.threads import portal
 
@@ -424,23 +427,23 @@ def test_what_was_not_run_is_run_the_next_time() -> None:
     assert echoes(task.run(texts)) == texts
 
 
-def test_a_fuse_looks_at_what_was_asked_only() -> None:
-    fuse = Fuse()
+def test_a_circuit_breaker_looks_at_what_was_asked_only() -> None:
+    breaker = CircuitBreaker()
     refused: Item[Any] = Item(input="", attempts=1, error=AuthenticationError("no"))
     unasked: Item[Any] = Item(input="", error=InputError("odd"))
     for _ in range(4):
-        fuse.saw([refused])
-        fuse.saw([unasked])
-        fuse.saw([])
-    assert not fuse.blown
-    fuse.saw([Item(input="", attempts=1, output="fine")])
+        breaker.record([refused])
+        breaker.record([unasked])
+        breaker.record([])
+    assert not breaker.open
+    breaker.record([Item(input="", attempts=1, output="fine")])
     for _ in range(4):
-        fuse.saw([refused, refused])
-    assert not fuse.blown
-    fuse.saw([refused])
-    assert fuse.blown
-    fuse.saw([Item(input="", attempts=1, output="came late")])
-    assert fuse.blown
+        breaker.record([refused, refused])
+    assert not breaker.open
+    breaker.record([refused])
+    assert breaker.open
+    breaker.record([Item(input="", attempts=1, output="came late")])
+    assert breaker.open
 
 
 # ── runs that are given up ──
@@ -606,16 +609,25 @@ def test_control_c_ends_a_run_in_order(form: str) -> None:
 def test_a_worker_that_fails_ends_the_run_at_once(ordered: bool) -> None:
     asked: list[Any] = []
 
-    async def work(givens: list[Any]) -> list[Item[Any]]:
-        await asyncio.sleep(0)
-        asked.extend(givens)
-        if 20 in givens:
-            raise ConfigurationError("there is no such model")
-        return [Item(input=given, output=given) for given in givens]
+    class Fails:
+        size = 1
+
+        def look(self, rows: Sequence[Any]) -> Steps[list[Any]]:
+            raise AssertionError("one row is not looked up ahead")
+
+        def steps(self, rows: Sequence[Any]) -> Steps[list[Item[Any]]]:
+            yield Wait(0)
+            asked.extend(rows)
+            if 20 in rows:
+                raise ConfigurationError("there is no such model")
+            return [Item(input=given, output=given) for given in rows]
+
+    async def drive(steps: Steps[Any]) -> Any:
+        return await run_awaiting(steps, FakeTransport(), None)
 
     async def story() -> list[Any]:
         came: list[Any] = []
-        run = Run(work=work, concurrency=4, window=32, ordered=ordered)
+        run: Run[Any] = Run(drive=drive, concurrency=4, window=32, ordered=ordered)
         with pytest.raises(ConfigurationError, match="no such model"):
             await take_all(run, came)
         assert len(asyncio.all_tasks()) == 1
@@ -623,7 +635,7 @@ def test_a_worker_that_fails_ends_the_run_at_once(ordered: bool) -> None:
 
     async def take_all(run: Run[Any], came: list[Any]) -> None:
         async with asyncio.timeout(20):
-            async for batch in run.batches(iter(range(10_000_000))):
+            async for batch in run.batches(Fails(), Feed(iter(range(10_000_000)))):
                 came += [item.input for item in batch]
 
     came = asyncio.run(story())

@@ -122,7 +122,7 @@ def test_both_drivers_give_the_same_item(story: str, cached: bool) -> None:
     for drive in (blocking, awaiting):
         transport = FakeTransport(list(answers))
         store = MemoryCache() if cached else None
-        item: Item[Mood] = drive(executor_of(llm_of(transport)).steps(TEXT), transport, store)
+        item: Item[Mood] = drive(executor_of(llm_of(transport)).ask(TEXT), transport, store)
         assert type(item.error) is (error or type(None)), item.error
         assert transport.calls == item.attempts == calls
         if store is not None:
@@ -138,7 +138,7 @@ def test_both_drivers_say_the_same_of_an_odd_error() -> None:
     said = set[str]()
     for drive in (blocking, awaiting):
         transport = FakeTransport(ValueError("odd\nthing " + "x" * 9999))
-        item: Item[Mood] = drive(executor_of(llm_of(transport)).steps(TEXT), transport, None)
+        item: Item[Mood] = drive(executor_of(llm_of(transport)).ask(TEXT), transport, None)
         assert item.error is not None
         said.add(item.error.message)
     (message,) = said
@@ -150,8 +150,8 @@ def test_both_drivers_share_what_is_kept() -> None:
     store = MemoryCache()
     transport = FakeTransport([GLAD])
     policy = executor_of(llm_of(transport))
-    first = run_blocking(policy.steps(TEXT), transport, store)
-    second = asyncio.run(run_awaiting(policy.steps(TEXT), transport, store))
+    first = run_blocking(policy.ask(TEXT), transport, store)
+    second = asyncio.run(run_awaiting(policy.ask(TEXT), transport, store))
     assert (first.cached, second.cached, transport.calls) == (False, True, 1)
     assert first.output == second.output
 
@@ -271,7 +271,7 @@ class Deaf(FakeTransport):
 def test_a_call_that_does_not_end_is_given_up() -> None:
     transport = Deaf()
     llm = LLM(transport=transport, cache=False, timeout=0.02, retry=Retry(attempts=2, backoff=0.0))
-    item = asyncio.run(run_awaiting(executor_of(llm).steps(TEXT), transport, None))
+    item = asyncio.run(run_awaiting(executor_of(llm).ask(TEXT), transport, None))
     assert isinstance(item.error, CallTimeoutError)
     assert "0.02 s" in item.error.message
     assert item.attempts == len(transport.requests) == 2
@@ -296,7 +296,7 @@ def test_who_is_cancelled_leaves_nothing_behind() -> None:
     store = MemoryCache()
 
     async def story() -> None:
-        task = asyncio.create_task(run_awaiting(executor_of(llm).steps(TEXT), transport, store))
+        task = asyncio.create_task(run_awaiting(executor_of(llm).ask(TEXT), transport, store))
         await transport.began.wait()
         assert llm.rate_limiter.in_flight == 1
         task.cancel()
@@ -319,7 +319,7 @@ def test_who_is_cancelled_while_waiting_for_another_does_not_disturb_it() -> Non
     policy = executor_of(llm_of(transport))
 
     async def story() -> list[Any]:
-        tasks = [asyncio.create_task(run_awaiting(policy.steps(TEXT), transport, None)) for _ in range(3)]
+        tasks = [asyncio.create_task(run_awaiting(policy.ask(TEXT), transport, None)) for _ in range(3)]
         await asyncio.sleep(0.01)
         tasks[1].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -336,7 +336,7 @@ def test_when_the_one_who_asks_is_cancelled_another_takes_over() -> None:
     policy = executor_of(llm_of(transport))
 
     async def story() -> list[Any]:
-        tasks = [asyncio.create_task(run_awaiting(policy.steps(TEXT), transport, MemoryCache())) for _ in range(3)]
+        tasks = [asyncio.create_task(run_awaiting(policy.ask(TEXT), transport, MemoryCache())) for _ in range(3)]
         await asyncio.sleep(0.01)
         tasks[0].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
@@ -356,7 +356,7 @@ class Cancelling(FakeTransport):
 
 def test_a_transport_that_cancels_itself_costs_its_row_only() -> None:
     transport = Cancelling()
-    item = asyncio.run(run_awaiting(executor_of(llm_of(transport)).steps(TEXT), transport, None))
+    item = asyncio.run(run_awaiting(executor_of(llm_of(transport)).ask(TEXT), transport, None))
     assert isinstance(item.error, CallError)
 
 
@@ -399,7 +399,7 @@ def test_a_store_that_raises_is_said_once_and_costs_nothing(drive: Driver, answe
     store: Any = Broken()
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        item: Item[Mood] = drive(executor_of(llm_of(transport)).steps(TEXT), transport, store)
+        item: Item[Mood] = drive(executor_of(llm_of(transport)).ask(TEXT), transport, store)
     assert item.ok is (answer is GLAD)
     assert [type(warning.message) for warning in said] == [CacheWarning]
     assert item.attempts == (1 if item.ok else 3)
@@ -410,6 +410,6 @@ def test_a_store_with_get_and_put_will_do(drive: Driver) -> None:
     store: Any = Minimal()
     transport = FakeTransport([GLAD])
     policy = executor_of(llm_of(transport))
-    items = [drive(policy.steps(TEXT), transport, store) for _ in range(2)]
+    items = [drive(policy.ask(TEXT), transport, store) for _ in range(2)]
     assert [item.cached for item in items] == [False, True]
     assert [json.loads(text)["finish_reason"] for text in store.texts.values()] == ["tool_calls"]

@@ -1,13 +1,13 @@
-"""One input's way to an Item: cache → pace → send → parse → repair → re-ask, as a generator without I/O."""
+"""One input's way to an Item: cache → rate limit → send → parse → repair → re-ask, as a generator without I/O."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from typing import Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Answer, AskMode, Program, first_mode
 from llmtasker.errors import (
@@ -25,79 +25,28 @@ from llmtasker.llm.costs import TokenMeter
 from llmtasker.llm.llm import LLM
 from llmtasker.llm.rate_limiter import Permit
 from llmtasker.runner.budget import Budget, Reservation
+from llmtasker.runner.circuit_breaker import CircuitBreaker
+from llmtasker.runner.row import Outcome, Row, Spent, may_be_paid, usage_of
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Steps, Wait
-from llmtasker.signature import Inputs, S
-from llmtasker.wire.completion import NO_USAGE, Completion, Usage
+from llmtasker.signature import S
+from llmtasker.wire.completion import NO_USAGE, Completion
 from llmtasker.wire.request import Mode, Request
 
 T = TypeVar("T")
 
-_RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries; one for all, for seeding takes its time
+_RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries; shared, because seeding takes its time
 
 Fresh = bool | Literal["invalid"]
 """Whether to ask again what is cached: everything (True), or only answers that no longer fit ("invalid")."""
 
 
-def _usage_of(error: ItemError) -> Usage | None:
-    """Return the tokens of a call that failed, where the endpoint counted them."""
-    counts: dict[str, int] | None = error.details.get("usage")
-    return None if counts is None else Usage(**counts)
-
-
-@dataclass(slots=True, kw_only=True)
-class Spent:
-    """What one item has cost so far, and the last answer to it."""
-
-    calls: int = 0
-    answers: int = 0
-    usage: Usage = NO_USAGE
-    counted: bool = True
-    started: float | None = None
-    completion: Completion | None = None
-
-    def answered(self, completion: Completion) -> None:
-        """Count an answer."""
-        self.answers += 1
-        self.completion = completion
-        self.usage += completion.usage or NO_USAGE
-        self.counted = self.counted and completion.usage is not None
-
-    def failed(self, error: ItemError) -> None:
-        """Count what a failed call has cost, as far as it is known."""
-        if (usage := _usage_of(error)) is not None:
-            self.usage += usage
-        elif isinstance(error, TransientError) and not isinstance(error, RateLimitError):
-            self.counted = False  # it may have been answered, and paid for, all the same
-
-
-class Row(NamedTuple):
-    """One input on its way: what was given, what is asked first, and what that has cost so far."""
-
-    given: object
-    inputs: Inputs
-    request: Request
-    spent: Spent
-
-
-class Outcome(NamedTuple):
-    """What came of a key: an answer that was accepted, or an error and perhaps the answer that caused it."""
-
-    completion: Completion | None
-    error: ItemError | None = None
-
-    @classmethod
-    def of(cls, row: Row, item: Item[Any]) -> Outcome:
-        """Return what those learn who wait for a row; a cached answer each of them judges for itself."""
-        return cls(row.spent.completion, None if item.cached else item.error)
-
-
 @dataclass(slots=True)
 class _CallPermit:
-    """What a call has that may leave: a ticket of the pace and, with a budget, a share of that."""
+    """What a call needs to leave: a permit of the rate limiter and, with a budget, a reservation."""
 
     tokens: TokenMeter
     length: int
-    ticket: Permit
+    permit: Permit
     share: Reservation | None
     sent: bool = False
 
@@ -107,20 +56,18 @@ class _CallPermit:
             self.tokens.record(self.length, usage)
         if self.share is not None:
             self.share.settle(usage)
-        self.ticket.done(None if usage is None else usage.total, completion.limits)
+        self.permit.done(None if usage is None else usage.total, completion.limits)
 
     def failed(self, error: ItemError) -> None:
         if isinstance(error, RateLimitError):
-            self.ticket.refused(error.retry_after)
+            self.permit.refused(error.retry_after)
         else:
-            self.ticket.failed(overload=isinstance(error, CallTimeoutError | ServerError))
+            self.permit.failed(overload=isinstance(error, CallTimeoutError | ServerError))
         if self.share is not None:
-            # What broke off in the middle may be paid for all the same; what was refused is not.
-            broke_off = isinstance(error, TransientError) and not isinstance(error, RateLimitError)
-            self.share.settle(None if broke_off else _usage_of(error) or NO_USAGE)
+            self.share.settle(None if may_be_paid(error) else usage_of(error) or NO_USAGE)
 
     def cancel(self) -> None:
-        self.ticket.cancel()
+        self.permit.cancel()
         if self.share is not None:
             # A call that was cancelled on its way may be paid for all the same.
             if self.sent:
@@ -131,10 +78,11 @@ class _CallPermit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy(Generic[S, T]):
-    """How one input of a task becomes an Item; `present` makes of a record the output that users see.
+    """How one input of a task becomes an Item, and the worker of a run that asks for one input at a time.
 
-    `attempts` bounds the answers that are asked for, first and re-asked; calls that failed for now are
-    repeated besides, as the LLM's `Retry` allows.
+    `present` makes the output that users see from a record. `attempts` limits the answers that are asked for, first
+    and again; calls that failed for now are repeated besides, as the LLM's `Retry` allows. When the `breaker` opens,
+    no further call is made.
     """
 
     program: Program[S]
@@ -143,12 +91,31 @@ class Policy(Generic[S, T]):
     attempts: int = 3
     fresh: Fresh = False
     budget: Budget | None = None
-    halted: Callable[[], ItemError | None] = lambda: None
+    breaker: CircuitBreaker | None = None
     clock: Callable[[], float] = time.perf_counter
     random: random.Random = _RANDOM
 
-    def steps(self, given: object) -> Steps[Item[T]]:
-        """Yield the steps to an Item; nothing that the endpoint or the input does is raised."""
+    @property
+    def size(self) -> int:
+        """Inputs that are asked together: one."""
+        return 1
+
+    def look(self, rows: Sequence[object]) -> Steps[list[Item[T] | Row]]:
+        """Yield the steps to the item of each input that does not fit or is cached, and to the row of each other."""
+        found: list[Item[T] | Row] = []
+        for given in rows:
+            row = self.prepare(given)
+            item = row if isinstance(row, Item) else (yield from self.from_cache(row))
+            found.append(row if item is None else item)
+        return found
+
+    def steps(self, rows: Sequence[object]) -> Steps[list[Item[T]]]:
+        """Yield the steps to the item of the one input."""
+        (given,) = rows
+        return [(yield from self.ask(given))]
+
+    def ask(self, given: object) -> Steps[Item[T]]:
+        """Yield the steps to the item of one input; nothing that the endpoint or the input does is raised."""
         row = self.prepare(given)
         if isinstance(row, Item):
             return row
@@ -156,12 +123,12 @@ class Policy(Generic[S, T]):
         while (flight := flights.board(key)) is not None:
             outcome = yield Wait(flight)
             if outcome is not None:
-                return self.judge(row, outcome)
+                return self.from_completion(row, outcome)
         outcome = None
         try:
-            item = yield from self.look(row)
+            item = yield from self.from_cache(row)
             if item is None:
-                item = yield from self.finish(row)
+                item = yield from self.wait_or_ask(row)
             outcome = Outcome.of(row, item)
             return item
         finally:
@@ -169,34 +136,33 @@ class Policy(Generic[S, T]):
             flights.land(key, outcome)
 
     def flight_key(self, row: Row) -> str:
-        """Return what makes a row equal to another one that is under way: asked anew is not the same as asked."""
-        return f"{row.request.key} anew" if self.fresh is True else row.request.key
+        """Return what equal rows that are under way share; asking again on purpose is not the same as asking."""
+        return f"{row.key} fresh" if self.fresh is True else row.key
 
     def prepare(self, given: object) -> Row | Item[T]:
         """Return the row of an input, or its item if it does not fit the signature."""
+        program = self.program
         try:
-            inputs = self.program.validate(given)
-            return Row(
-                given=given, inputs=inputs, request=self.program.render(inputs, self.llm.settings), spent=Spent()
-            )
+            inputs = program.validate(given)
+            return Row(given=given, inputs=inputs, request=program.render(inputs, self.llm.settings))
         except ItemError as error:
             return Item(input=given, error=error)
 
-    def look(self, row: Row) -> Steps[Item[T] | None]:
+    def from_cache(self, row: Row) -> Steps[Item[T] | None]:
         """Return the item of an answer that is cached, or None if it must be asked for."""
         if self.fresh is True:
             return None
-        found: Completion | None = yield Look(row.request.key)
+        found: Completion | None = yield Look(row.key)
         if found is None:
             return None
-        item = self.judge(row, Outcome(found))
+        item = self.from_completion(row, Outcome(found))
         if item.ok or self.fresh != "invalid":
             return item
         row.spent.completion = None
         return None
 
-    def judge(self, row: Row, outcome: Outcome) -> Item[T]:
-        """Return the item of what is paid for already; an answer is judged by the signature as it is now."""
+    def from_completion(self, row: Row, outcome: Outcome) -> Item[T]:
+        """Return the item of what is paid for already; an answer is validated by the signature as it is now."""
         completion, error = outcome.completion, outcome.error
         row.spent.completion = completion
         if error is None:
@@ -204,28 +170,28 @@ class Policy(Generic[S, T]):
                 raise AssertionError("an outcome is an answer or an error")
             try:
                 return self.item(row, answer=self.program.parse(completion, row.inputs), cached=True)
-            except OutputError as misfit:
-                kept = f'{misfit.message} (an earlier answer, kept in the cache; fresh="invalid" asks such rows again)'
-                error = type(misfit)(kept, **misfit.details)
+            except OutputError as invalid:
+                kept = f'{invalid.message} (an earlier answer, kept in the cache; fresh="invalid" asks such rows again)'
+                error = type(invalid)(kept, **invalid.details)
         return self.item(row, error=error, cached=True)
 
-    def claim(self, row: Row) -> Steps[bool]:
-        """Take the right to ask for a row before other processes; what is asked anew on purpose needs none."""
-        return True if self.fresh else (yield Lease(row.request.key))
+    def lease(self, row: Row) -> Steps[bool]:
+        """Take the right to ask for a row before other processes; what is asked again on purpose needs none."""
+        return True if self.fresh else (yield Lease(row.key))
 
-    def finish(self, row: Row) -> Steps[Item[T]]:
+    def wait_or_ask(self, row: Row) -> Steps[Item[T]]:
         """Return the item of a row that is not cached: by asking, or from another process that is asking."""
         pause = _FIRST_PAUSE
-        while not (yield from self.claim(row)):
-            item = yield from self.look(row)
+        while not (yield from self.lease(row)):
+            item = yield from self.from_cache(row)
             if item is not None:
                 return item
             yield Wait(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-        return (yield from self.settle(row))
+        return (yield from self.ask_until_valid(row))
 
-    def settle(self, row: Row, failed: tuple[Completion, OutputError] | None = None) -> Steps[Item[T]]:
-        """Ask until an answer fits, and keep it; each time the LLM is told why the last one did not.
+    def ask_until_valid(self, row: Row, failed: tuple[Completion, OutputError] | None = None) -> Steps[Item[T]]:
+        """Ask until an answer fits, and keep it; each time the LLM is shown why the last one did not.
 
         `failed` is an answer that did not fit already.
         """
@@ -247,15 +213,15 @@ class Policy(Generic[S, T]):
                         self.llm.capabilities.heard_text(completion)
                     if row.spent.answers >= self.attempts or not worth_another(error):
                         raise
-            yield Keep(row.request.key, completion)
+            yield Keep(row.key, completion)
             return self.item(row, answer=answer)
         except ItemError as error:
             if not self.fresh:
-                yield Release(row.request.key)
+                yield Release(row.key)
             return self.item(row, error=error)
 
     def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode) -> Steps[Completion]:
-        """Make one call in a mode and form that the endpoint takes, again as often as it fails for now."""
+        """Make one call in a mode and form that the endpoint takes; repeat it while it fails for now."""
         llm = self.llm
         refusals = failures = 0
         while True:
@@ -281,37 +247,36 @@ class Policy(Generic[S, T]):
                     delay = None
                 if delay is None:
                     raise
+            except BaseException:
+                permit.cancel()
+                raise
             else:
                 permit.done(completion)
                 spent.answered(completion)
                 llm.capabilities.heard_call(completion)
                 return completion
-            finally:
-                permit.cancel()
             if delay:
                 yield Wait(delay)
 
     def _permit(self, length: int) -> Steps[_CallPermit]:
-        """Wait for a share of the budget and for the pace; a future is done when another call gives something back."""
+        """Wait for a share of the budget, then for the rate limit; a future is done when another call ends."""
         llm = self.llm
-        share = yield from self._share(length)
+        share = None if self.budget is None else (yield from self._share(self.budget, length))
         permit = _CallPermit(llm.tokens, length, llm.rate_limiter.permit(llm.tokens.expected(length).total), share)
         try:
-            while (hold := permit.ticket.poll()) is not None:
+            while (hold := permit.permit.poll()) is not None:
                 yield Wait(hold)
         except BaseException:
             permit.cancel()
             raise
-        if (error := self.halted()) is not None:
+        if self.breaker is not None and self.breaker.error is not None:
             permit.cancel()
-            raise error
+            raise self.breaker.error.with_traceback(None)  # one error for all rows
         return permit
 
-    def _share(self, length: int) -> Steps[Reservation | None]:
-        if self.budget is None:
-            return None
+    def _share(self, budget: Budget, length: int) -> Steps[Reservation]:
         most = self.llm.tokens.at_most(length, self.llm.max_tokens)
-        while isinstance(share := self.budget.reserve(most, self.llm.cost), Future):
+        while isinstance(share := budget.reserve(most, self.llm.cost), Future):
             yield Wait(share)
         return share
 

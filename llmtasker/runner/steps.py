@@ -73,7 +73,7 @@ class _Disk:
     """Does the steps that concern a store, in this thread; without a store, everything is a miss."""
 
     def __init__(self, store: Store | Door | None) -> None:
-        self._guard = None if store is None else door(store).guard
+        self._guard = None if store is None else _awaitable(store).guard
         self._held: set[str] = set()
 
     def do(self, step: DiskStep) -> Any:
@@ -105,7 +105,7 @@ class _AwaitedDisk:
     """Does the steps that concern a store, in the store's own thread."""
 
     def __init__(self, store: Store | Door | None) -> None:
-        self._door = None if store is None else door(store)
+        self._door = None if store is None else _awaitable(store)
         self._held: set[str] = set()
 
     async def do(self, step: DiskStep) -> Any:
@@ -219,6 +219,10 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Doo
         _at_work[loop] -= 1
         if not _at_work[loop]:
             del _at_work[loop]
+
+
+def _awaitable(store: Store | Door) -> Door:
+    return store if isinstance(store, Door) else door(store)
 
 
 def _completion(text: str | None) -> Completion | None:

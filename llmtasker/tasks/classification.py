@@ -14,7 +14,7 @@ from llmtasker.cache.store import Store
 from llmtasker.compiler.program import AskMode
 from llmtasker.compiler.prompt import ExamplesRole, InputRole
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.runner.grouping.group_run import GroupSize
+from llmtasker.runner.grouping.group_plan import GroupSize
 from llmtasker.signature import InputField, OutputField, Signature
 from llmtasker.task import Task
 from llmtasker.tasks.prompts import Language, prompt_text

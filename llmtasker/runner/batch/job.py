@@ -27,7 +27,8 @@ from llmtasker.results import Results
 from llmtasker.runner.batch.job_store import Record
 from llmtasker.runner.batch.output_files import Harvest
 from llmtasker.runner.batch.submit import Dispatch
-from llmtasker.runner.policy import Outcome, Row, Spent, worth_another
+from llmtasker.runner.policy import worth_another
+from llmtasker.runner.row import Outcome, Row, Spent
 from llmtasker.runner.steps import run_awaiting
 from llmtasker.threads import portal
 from llmtasker.wire.batch_file import ENDED
@@ -244,7 +245,7 @@ class _Reading(Generic[T]):
         policy, key = self.dispatch.policy, row.request.key
         first = self.harvest.saw(key)
         if cached is not None:
-            return policy.judge(row, Outcome(cached))
+            return policy.from_completion(row, Outcome(cached))
         came = self.harvest.take(key)
         if isinstance(came, ItemError):
             row.spent.calls = int(first and not isinstance(came, NotRunError))
@@ -252,7 +253,7 @@ class _Reading(Generic[T]):
             policy.llm.capabilities.learn(self.dispatch.wire(row), came)
             return policy.item(row, error=came)
         if not first:
-            return policy.judge(row, Outcome(came))
+            return policy.from_completion(row, Outcome(came))
         row.spent.calls = 1
         row.spent.answered(came)
         try:
@@ -274,7 +275,7 @@ class _Reading(Generic[T]):
     async def _asked_again(self, misfit: _Misfit) -> Item[T]:
         policy, first = self.dispatch.policy, misfit.row
         row = Row(given=first.given, inputs=first.inputs, request=first.request, spent=Spent(answers=1))
-        steps = policy.settle(row, (misfit.completion, misfit.error))
+        steps = policy.ask_until_valid(row, (misfit.completion, misfit.error))
         item = await run_awaiting(steps, policy.llm.transport, self.dispatch.store)
         cost = self._cost(misfit.completion)
         return replace(

@@ -17,8 +17,9 @@ from llmtasker.compiler.program import first_mode
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
 from llmtasker.runner.batch.job_store import Ledger, Part, Record, head_of
-from llmtasker.runner.inputs import rows_of
-from llmtasker.runner.policy import Policy, Row
+from llmtasker.runner.feed import rows_of
+from llmtasker.runner.policy import Policy
+from llmtasker.runner.row import Row
 from llmtasker.signature import S
 from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from llmtasker.runner.grouping.room import Room
-from llmtasker.runner.policy import Row
+from llmtasker.runner.grouping.group_limits import GroupLimits
+from llmtasker.runner.row import Row
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.group_format import anchor_of, folded, ids_of, opening_of
 
@@ -72,19 +72,19 @@ def blocks(ids: Sequence[str], shown: Sequence[str]) -> str:
     return "\n".join(f'<input id="{id_}">\n{text}\n</input>' for id_, text in zip(ids, shown, strict=True))
 
 
-def next_group(waiting: Mapping[int, Member], size: int, room: Room) -> list[int]:
+def next_group(waiting: Mapping[int, Member], size: int, limits: GroupLimits) -> list[int]:
     """Return the places of the members of the next group, of at most `size`; always that of the first.
 
-    No two begin alike, and together they fit the room. The last groups are of about one size.
+    No two begin alike, and together they fit the limits. The last groups are of about one size.
     """
-    most = max(1, min(size, room.most))
+    most = max(1, min(size, limits.most))
     even = -(-len(waiting) // -(-len(waiting) // most))
     group: list[int] = []
     length = 0
     for place, member in waiting.items():
         if len(group) == even:
             break
-        if group and length + member.length > room.input:
+        if group and length + member.length > limits.input:
             continue
         if not any(member.is_like(waiting[other]) for other in group):
             group.append(place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from llmtasker.runner.grouping.auto_size import Choice, Watch
+from llmtasker.runner.grouping.group_limits import GroupLimits
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 _COUNTS = [field.name for field in fields(Usage)]
@@ -46,10 +47,13 @@ class GroupReport:
 
 
 class Tally:
-    """Counts for the report, one for a run."""
+    """Counts for the report, one for a run; `limits` and `watch` are those of its groups, once there are any."""
 
     def __init__(self) -> None:
-        self.rows = self.cached = self.grouped = self.calls = 0
+        self.limits: GroupLimits | None = None
+        self.choice: Choice | None = None
+        self.watch: Watch | None = None
+        self.rows = self.grouped = self.calls = 0
         self.usage = NO_USAGE
         self._extra = 0  # tokens that would not have been used without grouping
         self._counted = True
@@ -85,16 +89,16 @@ class Tally:
         alone += self._answered.output * self._alone_said / max(1, self._said)
         return round(alone) - self._extra
 
-    def report(self, size: int, choice: Choice | None, watch: Watch | None) -> GroupReport:
+    def report(self) -> GroupReport:
         """Return the report as of now."""
         return GroupReport(
-            size=size,
+            size=self.limits.size if self.limits else 1,
             rows=self.rows,
             grouped=self.grouped,
             calls=self.calls,
             usage=self.usage,
             tokens_saved=self.tokens_saved,
-            choice=choice,
-            checked=watch.checked if watch else 0,
-            differing=watch.differing if watch else 0,
+            choice=self.choice,
+            checked=self.watch.checked if self.watch else 0,
+            differing=self.watch.differing if self.watch else 0,
         )

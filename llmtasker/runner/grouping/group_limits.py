@@ -1,4 +1,4 @@
-"""Room: how much one group may hold. It is learned downwards, from what the endpoint refuses or cuts."""
+"""GroupLimits: how much one group may hold; learned downwards, from what the endpoint refuses or cuts."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ DEFAULT_OUTPUT = 4_096
 
 _CHARACTERS_PER_TOKEN = 3  # of JSON; prose has more
 _NAMES = 90  # characters of an answer's id and anchor
-_BARREN = 8  # groups in a row without any usable answer, after which no more are tried
+_NO_ANSWERS = 8  # groups in a row without any usable answer, after which groups are given up
 
 _LOG = logging.getLogger("llmtasker")
 
 
-class Room:
-    """How many inputs, of which length, one group may hold; one for a run.
+class GroupLimits:
+    """How many inputs, and how many characters of input, one group may hold; one object for a run.
 
-    `size` is the most that is wanted. An answer must fit the token limit: its length is that of the examples, or a
-    guess from the types of the fields, until three groups have shown what it is.
+    `size` is the most inputs that are wanted. An answer must fit the token limit: its length is that of the examples,
+    or a guess from the types of the fields, until three groups have shown what it is.
     """
 
     def __init__(self, size: int, program: Program[Any], settings: Settings) -> None:
@@ -37,7 +37,7 @@ class Room:
         self._answer = _NAMES + _answer_length(program)
         self._answers = size  # that fit one message, as far as cut ones have shown
         self._longest = 0.0
-        self._seen = self._barren = 0
+        self._seen = self._without = 0
 
     @property
     def most(self) -> int:
@@ -46,28 +46,28 @@ class Room:
         return max(1, min(self.size, self._answers, int(self._output / answer)))
 
     def answered(self, length: int, answers: int) -> None:
-        """Take note of a group's whole answer, of `length` characters."""
-        self._barren = 0
+        """Record a group's whole answer, of `length` characters."""
+        self._without = 0
         self._seen += 1
         self._longest = max(self._longest, length / answers)
 
     def cut(self, answers: int, asked: int) -> None:
-        """Take note that only so many answers of those asked for came before the token limit."""
+        """Record that only so many of the answers asked for arrived before the token limit."""
         self._answers = max(1, min(self._answers, answers or asked // 2))
 
     def too_long(self, length: int) -> None:
-        """Take note that inputs of so many characters in all are too long for the context."""
+        """Record that inputs of so many characters together are too long for the context."""
         self.input = min(self.input, length // 2)
 
-    def barren(self) -> None:
-        """Take note of a group that gave nothing usable; after several in a row the rest is asked one by one."""
-        self._barren += 1
-        if self._barren == _BARREN and self.size > 1:
-            _LOG.warning("%d groups in a row gave no usable answer: asking one input at a time from here on", _BARREN)
+    def no_answers(self) -> None:
+        """Record a group without a usable answer; after several in a row the rest is asked one by one."""
+        self._without += 1
+        if self._without == _NO_ANSWERS and self.size > 1:
+            _LOG.warning("%d groups in a row gave no usable answer: asking one input at a time now", _NO_ANSWERS)
             self.size = 1
 
     def halve(self) -> None:
-        """Want half as many inputs."""
+        """Ask for half as many inputs in a group."""
         self.size = max(1, min(self.size, self.most) // 2)
 
 

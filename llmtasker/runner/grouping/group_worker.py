@@ -1,6 +1,6 @@
-"""Grouping: the inputs of one group on their way to Items, as a generator without I/O.
+"""GroupWorker: the inputs of one group on their way to Items, as a generator without I/O.
 
-Good answers are kept; only what is missing is asked again, in smaller groups, then alone.
+Good answers are kept; only the missing ones are asked for again, in smaller groups, then alone.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from llmtasker.compiler.program import Answer
 from llmtasker.errors import (
@@ -22,11 +22,12 @@ from llmtasker.errors import (
 )
 from llmtasker.item import Item
 from llmtasker.runner.grouping.auto_size import Watch
+from llmtasker.runner.grouping.group_limits import GroupLimits
 from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.members import Group, Member, next_group
 from llmtasker.runner.grouping.report import Tally
-from llmtasker.runner.grouping.room import Room
-from llmtasker.runner.policy import Outcome, Policy, Row, Spent
+from llmtasker.runner.policy import Policy
+from llmtasker.runner.row import Outcome, Row, Spent
 from llmtasker.runner.steps import Keep, Steps, Wait
 from llmtasker.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion, Usage
@@ -37,9 +38,12 @@ T = TypeVar("T")
 _LOG = logging.getLogger("llmtasker")
 
 
+_FRUITLESS = 100  # look-ups in a row that found nothing cached, after which rows are not looked up ahead
+
+
 @dataclass(slots=True, kw_only=True)
 class _Batch(Generic[T]):
-    """The rows that one generator asks for, and what has come of them."""
+    """The rows that one generator asks for, and their items so far."""
 
     rows: Mapping[int, Row]
     keys: Mapping[int, str]
@@ -47,56 +51,63 @@ class _Batch(Generic[T]):
     waiting: dict[int, Member] = field(default_factory=dict[int, Member])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grouping(Generic[S, T]):
-    """How the inputs of one group become Items; `alone` asks what groups leave over.
+@dataclass(slots=True, kw_only=True)
+class GroupWorker(Generic[S, T]):
+    """The worker of a run that asks for several inputs in one message; `alone` asks for what groups leave over.
 
-    An input is in at most one group of each size: `room.size`, a third of that, and so on down to 2. What is then
-    missing is asked alone, with `alone.attempts` answers at most; so is, at once, what was answered with values that
-    do not fit. So n inputs take no more than n // 2 groups of each size (in all about half of n, where no two begin
-    alike) and attempts x n calls alone; repeated calls after passing failures are not counted.
+    An input is in at most one group of each size: `limits.size`, a third of that, and so on down to 2. Those that are
+    still missing are asked alone, with `alone.attempts` answers at most; so is, at once, an input whose values in a
+    group's answer do not fit. So n inputs take no more than n // 2 groups of each size (in all about half of n, where
+    no two begin alike) and attempts x n calls alone; repeated calls after passing failures are not counted.
+
+    `cached` tells whether rows may be cached: then groups are filled up with rows that are not.
     """
 
     program: GroupProgram[S]
     alone: Policy[S, T]
-    room: Room
+    limits: GroupLimits
     tally: Tally = field(default_factory=Tally)
     watch: Watch | None = None
+    cached: bool = False
+    _fruitless: int = 0
 
-    def look(self, givens: Sequence[object]) -> Steps[list[Item[T] | Row]]:
-        """Return the item of each input that does not fit or is cached, and the row of each other."""
-        found: list[Item[T] | Row] = []
-        for given in givens:
-            row = self.alone.prepare(given)
-            item = row if isinstance(row, Item) else (yield from self.alone.look(row))
-            self.tally.cached += item is not None
-            found.append(row if item is None else item)
+    @property
+    def size(self) -> int:
+        """The most inputs of a message now."""
+        return self.limits.size
+
+    def look(self, rows: Sequence[object]) -> Steps[list[Any]]:
+        """Yield the steps to the item of each input that does not fit or is cached, and to the row of each other."""
+        if not self.cached or self._fruitless > _FRUITLESS:
+            return list(rows)  # where nothing is cached, groups are full anyway, and looking takes its time
+        found = yield from self.alone.look(rows)
+        self._fruitless = 0 if any(isinstance(one, Item) for one in found) else self._fruitless + 1
         return found
 
-    def steps(self, givens: Sequence[object]) -> Steps[list[Item[T]]]:
+    def steps(self, rows: Sequence[object]) -> Steps[list[Item[T]]]:
         """Yield the steps to an item for each input (or row of one), in order."""
         items: dict[int, Item[T]] = {}
-        rows: dict[int, Row] = {}
-        for place, given in enumerate(givens):
+        open_rows: dict[int, Row] = {}
+        for place, given in enumerate(rows):
             row = given if isinstance(given, Row) else self.alone.prepare(given)
             if isinstance(row, Item):
                 items[place] = row
             else:
-                rows[place] = row
+                open_rows[place] = row
         flights = self.alone.llm.single_flight
-        while rows:
+        while open_rows:
             # Who leads must land before waiting for anybody, or two groups could wait for each other.
-            keys = {place: self.alone.flight_key(row) for place, row in rows.items()}
+            keys = {place: self.alone.flight_key(row) for place, row in open_rows.items()}
             flying = {place: flights.board(key) for place, key in keys.items()}
-            led = {place: row for place, row in rows.items() if flying[place] is None}
+            led = {place: row for place, row in open_rows.items() if flying[place] is None}
             yield from self._lead(_Batch(rows=led, keys=keys, items=items))
             for place, flight in flying.items():
                 if flight is not None:
                     outcome = yield Wait(flight)
                     if outcome is not None:
-                        items[place] = self.alone.judge(rows[place], outcome)
-            rows = {place: row for place, row in rows.items() if place not in items}
-        return [items[place] for place in range(len(givens))]
+                        items[place] = self.alone.from_completion(open_rows[place], outcome)
+            open_rows = {place: row for place, row in open_rows.items() if place not in items}
+        return [items[place] for place in range(len(rows))]
 
     def _lead(self, batch: _Batch[T]) -> Steps[None]:
         """Put the item of each row into `batch.items`, and land its key."""
@@ -106,42 +117,41 @@ class Grouping(Generic[S, T]):
             elsewhere: dict[int, Row] = {}
             for place, row in batch.rows.items():
                 # Also where it was looked up before: meanwhile somebody may have asked, and landed.
-                if (item := (yield from alone.look(row))) is not None:
-                    self._settle(batch, place, item)
+                if (item := (yield from alone.from_cache(row))) is not None:
+                    self._finish(batch, place, item)
                 else:
-                    (missing if (yield from alone.claim(row)) else elsewhere)[place] = row
+                    (missing if (yield from alone.lease(row)) else elsewhere)[place] = row
             yield from self._groups(batch, missing)
             for place, row in missing.items():
                 if place not in batch.items:
-                    self._settle(batch, place, (yield from self._counted(row, alone.settle(row))))
+                    self._finish(batch, place, (yield from self._counted(row, alone.ask_until_valid(row))))
             for place, row in elsewhere.items():
-                self._settle(batch, place, (yield from self._counted(row, alone.finish(row))))
+                self._finish(batch, place, (yield from self._counted(row, alone.wait_or_ask(row))))
         finally:
             # Also when this generator is closed in the middle: then one of those who wait takes over.
             for place in batch.rows:
                 if place not in batch.items:
                     alone.llm.single_flight.land(batch.keys[place], None)
 
-    def _settle(self, batch: _Batch[T], place: int, item: Item[T]) -> None:
+    def _finish(self, batch: _Batch[T], place: int, item: Item[T]) -> None:
         batch.items[place] = item
         row = batch.rows[place]
         self.tally.rows += not item.cached
-        self.tally.cached += item.cached
         self.alone.llm.single_flight.land(batch.keys[place], Outcome.of(row, item))
 
     def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
         """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
-        if self.room.size == 1 or len(missing) == 1:
+        if self.limits.size == 1 or len(missing) == 1:
             return
         show = self.program.program.signature.format_input
         for place, row in missing.items():
             if (member := Member.of(row, show(row.inputs.values))) is not None:
                 batch.waiting[place] = member
-        size = self.room.size
-        while min(size, self.room.size) > 1 and len(batch.waiting) > 1:
+        size = self.limits.size
+        while min(size, self.limits.size) > 1 and len(batch.waiting) > 1:
             untried = dict(batch.waiting)
-            while len(untried) > 1 and self.room.size > 1:
-                places = next_group(untried, size, self.room)
+            while len(untried) > 1 and self.limits.size > 1:
+                places = next_group(untried, size, self.limits)
                 group = {place: untried.pop(place) for place in places}
                 if len(group) > 1:
                     yield from self._ask(batch, group)
@@ -158,13 +168,13 @@ class Grouping(Generic[S, T]):
         except (OutputError, BadRequestError):
             pass  # perhaps one of them spoils it for the others: they are asked in smaller groups
         except ContextLengthError:
-            self.room.too_long(group.length)
+            self.limits.too_long(group.length)
         except (ServerError, BadResponseError, CallTimeoutError):
             leave = True  # repeated often enough: now alone, for perhaps one of them makes the endpoint fail
         except ItemError as failed:
             error = failed
         if not answers:
-            self.room.barren()
+            self.limits.no_answers()
         self.tally.made(spent.calls, spent.usage, counted=spent.counted, extra=True)
         share(spent, [member.row.spent for member in group.members])
         checked = -1
@@ -172,7 +182,7 @@ class Grouping(Generic[S, T]):
             checked = list(answers)[self.watch.checked % len(answers)]
         for number, (place, member) in enumerate(members.items()):
             if error is not None:
-                self._settle(batch, place, self.alone.item(member.row, error=error))
+                self._finish(batch, place, self.alone.item(member.row, error=error))
             elif (own := answers.get(number)) is not None:
                 yield from self._accept(batch, place, own, check=number == checked)
             if leave or error is not None or number in answers:
@@ -196,9 +206,9 @@ class Grouping(Generic[S, T]):
         reading = self.program.read(completion, group)
         answers = {number: self.program.own(answer, completion) for number, answer in reading.answers.items()}
         if reading.cut:
-            self.room.cut(len(answers), len(group.members))
+            self.limits.cut(len(answers), len(group.members))
         elif answers:
-            self.room.answered(reading.length, reading.entries)
+            self.limits.answered(reading.length, reading.entries)
         elif self.program.asked == "auto":
             self.alone.llm.capabilities.heard_text(completion)
         if completion.usage is not None:
@@ -206,30 +216,30 @@ class Grouping(Generic[S, T]):
         return answers
 
     def _accept(self, batch: _Batch[T], place: int, completion: Completion, *, check: bool) -> Steps[None]:
-        """Settle a row by a group's answer, unless that does not fit."""
+        """Finish a row with a group's answer, unless that does not fit."""
         row = batch.rows[place]
         try:
             answer = self.alone.program.parse(completion, row.inputs)
         except OutputError:
             return
         if check and (item := (yield from self._checked(row, answer))) is not None:
-            self._settle(batch, place, item)
+            self._finish(batch, place, item)
             return
         row.spent.completion = completion
-        yield Keep(row.request.key, completion)
+        yield Keep(row.key, completion)
         self.tally.took(len(row.request.content), len(completion.raw))
-        self._settle(batch, place, self.alone.item(row, answer=answer))
+        self._finish(batch, place, self.alone.item(row, answer=answer))
 
     def _checked(self, row: Row, answer: Answer[S]) -> Steps[Item[T] | None]:
         """Ask for a row alone as well, and take that answer, if there is one."""
         watch = self.watch
-        item = yield from self._counted(row, self.alone.settle(row), extra=True)
+        item = yield from self._counted(row, self.alone.ask_until_valid(row), extra=True)
         if watch is None or item.output is None:
             return None
         agrees = watch.auto.agrees(self.alone.present(answer.record), item.output)
-        if watch.saw(agrees=agrees, size=self.room.size):
-            self.room.halve()
-            _LOG.info("group_size: answers differ from those asked alone; groups of %d from here on", self.room.size)
+        if watch.saw(agrees=agrees, size=self.limits.size):
+            self.limits.halve()
+            _LOG.info("group_size: answers differ from those asked alone; groups of %d from here on", self.limits.size)
         return item
 
     def _counted(self, row: Row, steps: Steps[Item[T]], *, extra: bool = False) -> Steps[Item[T]]:

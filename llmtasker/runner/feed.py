@@ -1,0 +1,183 @@
+"""Feed: the inputs of a run, one by one: any iterable, and tables of pandas, polars, pyarrow and the like."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from llmtasker.errors import ConfigurationError, snippet
+
+T = TypeVar("T")
+
+Inputs = Iterable[Any] | AsyncIterable[Any]
+
+_PULL_ROWS = 256  # rows that one hop to a thread brings from an iterator
+_PULL_SECONDS = 0.005  # … or as many as arrive in this time, so that rows do not wait for a slow source
+_TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
+
+
+def rows_of(inputs: Any) -> Inputs:
+    """Return inputs as an iterable of values or mappings; a table gives a mapping for each of its rows.
+
+    A table of one column, and a series, give their bare values.
+
+    Raises:
+        ConfigurationError: it is one text or mapping, not many; or no iterable.
+    """
+    if _is(inputs, str, bytes, Mapping):
+        raise ConfigurationError(
+            f"run takes many inputs, and was given one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
+            "Call the task for one input, or give a list."
+        )
+    if type(inputs).__module__.partition(".")[0] in _TABLES:
+        return _table_rows(inputs)
+    if not _is(inputs, Iterable, AsyncIterable):
+        raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
+    many: Inputs = inputs
+    return many
+
+
+def _is(thing: object, *kinds: type) -> bool:
+    return isinstance(thing, kinds)
+
+
+def _table_rows(table: Any) -> Inputs:
+    try:
+        import narwhals
+    except ImportError:
+        raise ConfigurationError('tables as inputs need narwhals: pip install "llmtasker[data]"') from None
+    values: list[Any]
+    native: Any = narwhals.from_native(table, allow_series=True, pass_through=True)
+    if isinstance(native, narwhals.LazyFrame):
+        native = native.collect()
+    if isinstance(native, narwhals.Series):
+        values = native.to_list()
+        return values
+    if not isinstance(native, narwhals.DataFrame):
+        values = list(table)
+        return values
+    if len(native.columns) == 1:
+        values = native[native.columns[0]].to_list()
+        return values
+    rows: Iterable[dict[str, Any]] = native.iter_rows(named=True)
+    return rows
+
+
+class Feed:
+    """Gives the inputs one by one, numbered; a blocking iterator is read in a thread, a few rows at a time."""
+
+    def __init__(self, inputs: Inputs) -> None:
+        self.total = len(inputs) if isinstance(inputs, Sequence) else None
+        self.failure: Exception | None = None
+        self.given_out = 0
+        self._rows: deque[Any] = deque()
+        self._ended = False
+        self._lock = asyncio.Lock()
+        self._reading = threading.Lock()
+        self._closed = False
+        self._ready: Iterator[Any] | None = None
+        self._source: Iterator[Any] | AsyncIterator[Any]
+        if isinstance(inputs, AsyncIterable):
+            self._source = aiter(inputs)
+        else:
+            self._source = iter(inputs)
+            if isinstance(inputs, list | tuple):
+                self._ready = self._source
+
+    async def take(self, most: int) -> list[tuple[int, Any]]:
+        """Return up to `most` numbered inputs; none at the end, when `failure` says if the source broke."""
+        rows: list[tuple[int, Any]] = []
+        while len(rows) < most and (row := await self._next()) is not None:
+            rows.append(row)
+        return rows
+
+    async def _next(self) -> tuple[int, Any] | None:
+        if self._ready is not None:
+            row = next(self._ready, _END)
+        else:
+            while not self._rows and not self._ended:
+                async with self._lock:
+                    if not self._rows and not self._ended:
+                        await self._fill()
+            row = self._rows.popleft() if self._rows else _END
+        if row is _END:
+            return None
+        number, self.given_out = self.given_out, self.given_out + 1
+        return number, row
+
+    async def _fill(self) -> None:
+        if not isinstance(self._source, AsyncIterator):
+            await _aside(self._pull, self._source)
+            return
+        try:
+            self._rows.append(await anext(self._source))
+        except StopAsyncIteration:
+            self._ended = True
+        except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+            self._ended, self.failure = True, error
+
+    def _pull(self, source: Iterator[Any]) -> None:
+        until = time.monotonic() + _PULL_SECONDS
+        with self._reading:
+            try:
+                for _ in range(_PULL_ROWS):
+                    self._rows.append(next(source))
+                    if self._closed or time.monotonic() > until:
+                        break
+            except StopIteration:
+                self._ended = True
+            except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
+                self._ended, self.failure = True, error
+        if self._closed and inspect.isgenerator(source):
+            self._shut(source)
+
+    async def close(self) -> None:
+        """Let a generator that was not read to its end clean up; one that is slow to give its next row does so then."""
+        self._closed = True
+        source: Any = self._source
+        if inspect.isasyncgen(source):
+            await source.aclose()
+        elif inspect.isgenerator(source):
+            await _aside(self._shut, source)
+
+    def _shut(self, source: Any) -> None:
+        if self._reading.acquire(blocking=False):
+            try:
+                source.close()
+            finally:
+                self._reading.release()
+
+
+_END = object()
+
+
+async def _aside(action: Callable[[T], None], argument: T) -> None:
+    """Await an action in a thread; one that never ends does not keep the process from ending, nor others waiting."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def end(error: BaseException | None) -> None:
+        if ended.done():
+            return  # whoever waited was cancelled
+        if error is None:
+            ended.set_result(None)
+        else:
+            ended.set_exception(error)
+
+    def act() -> None:
+        failure: BaseException | None = None
+        try:
+            action(argument)
+        except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            loop.call_soon_threadsafe(end, failure)
+
+    threading.Thread(target=act, name="llmtasker-inputs", daemon=True).start()
+    await ended

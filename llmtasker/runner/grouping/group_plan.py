@@ -1,0 +1,68 @@
+"""GroupPlan: how a task asks in groups, run after run."""
+
+from __future__ import annotations
+
+from typing import Generic, Literal, TypeVar
+
+from llmtasker.compiler.program import Program
+from llmtasker.errors import ConfigurationError
+from llmtasker.runner.grouping.auto_size import AutoGroup, Choice, Watch
+from llmtasker.runner.grouping.group_limits import GroupLimits
+from llmtasker.runner.grouping.group_program import GroupProgram
+from llmtasker.runner.grouping.group_worker import GroupWorker
+from llmtasker.runner.grouping.report import GroupReport, Tally
+from llmtasker.runner.policy import Policy
+from llmtasker.signature import S
+
+T = TypeVar("T")
+
+GroupSize = int | Literal["auto"] | AutoGroup
+
+
+class GroupPlan(Generic[S]):
+    """How a task asks in groups. The `choice` of "auto" holds for all its runs, and is kept in the cache for others.
+
+    `program` is None where there is nothing to group; `tally` is that of the latest run.
+
+    Raises:
+        ConfigurationError: the size is not a number of inputs, or the task can't be grouped.
+    """
+
+    def __init__(self, program: Program[S], size: GroupSize) -> None:
+        if isinstance(size, str) and size != "auto":
+            raise ConfigurationError(f'group_size is a number, "auto" or an AutoGroup, not {size!r}')
+        if isinstance(size, int) and size < 1:
+            raise ConfigurationError(f"group_size counts the inputs in one message, so at least 1, not {size}")
+        self.auto = AutoGroup() if isinstance(size, str) else size if isinstance(size, AutoGroup) else None
+        self.largest = self.auto.largest if self.auto else size if isinstance(size, int) else 1
+        self.program = GroupProgram(program) if self.largest > 1 else None
+        self.choice: Choice | None = None
+        self.tally: Tally | None = None
+
+    @property
+    def size(self) -> int:
+        """The inputs of a message; 1 where "auto" has not chosen yet."""
+        if self.auto is None:
+            return self.largest
+        return self.choice.size if self.choice else 1
+
+    @property
+    def report(self) -> GroupReport | None:
+        """What grouping did in the latest run, up to now; None: there was none."""
+        return self.tally.report() if self.tally else None
+
+    def worker(self, program: GroupProgram[S], alone: Policy[S, T], tally: Tally, *, cached: bool) -> GroupWorker[S, T]:
+        """Return the worker for a run (of "auto", for its rest), in which rows may be `cached`."""
+        choice = tally.choice
+        size = choice.size if choice else self.largest
+        tally.limits = limits = GroupLimits(size, alone.program, alone.llm.settings)
+        if self.auto is not None and choice is not None and size > 1:
+            tally.watch = Watch(self.auto, choice)
+        return GroupWorker(
+            program=program,
+            alone=alone,
+            limits=limits,
+            tally=tally,
+            watch=tally.watch,
+            cached=cached and alone.fresh is not True,
+        )

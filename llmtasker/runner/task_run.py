@@ -1,0 +1,121 @@
+"""run_task: a task's run over many inputs, from what was given to batches of Items."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence, Sized
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from llmtasker.cache.async_store import Door
+from llmtasker.errors import ConfigurationError
+from llmtasker.item import Item
+from llmtasker.llm.llm import LLM
+from llmtasker.runner.budget import Budget
+from llmtasker.runner.circuit_breaker import CircuitBreaker
+from llmtasker.runner.feed import Feed, Inputs, rows_of
+from llmtasker.runner.grouping.group_plan import GroupPlan
+from llmtasker.runner.grouping.group_program import GroupProgram
+from llmtasker.runner.grouping.report import Tally
+from llmtasker.runner.grouping.sample_run import SampleRun
+from llmtasker.runner.policy import Fresh, Policy
+from llmtasker.runner.progress import OnProgress, telling
+from llmtasker.runner.run import Run
+from llmtasker.runner.steps import Steps, run_awaiting
+
+T = TypeVar("T")
+
+DEFAULT_CONCURRENCY = 32
+_WINDOW = 8  # rows that a stream reads ahead, for each that is worked on at once
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSettings:
+    """How a run goes; a `stream` reads a bounded number of rows ahead.
+
+    Raises:
+        ConfigurationError: a setting is out of range.
+    """
+
+    concurrency: int = DEFAULT_CONCURRENCY
+    progress: bool | OnProgress | None = None
+    fresh: Fresh = False
+    budget: Budget | None = None
+    ordered: bool = True
+    stream: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.budget is None or hasattr(self.budget, "reserve")):
+            raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {self.budget!r}.")
+        check_choice("fresh", self.fresh, (False, True, "invalid"))
+        if self.concurrency < 1:
+            raise ConfigurationError(
+                f"concurrency counts the inputs that are worked on at once, so at least 1, not {self.concurrency}"
+            )
+
+
+async def run_task(
+    inputs: Inputs, settings: RunSettings, policy: Policy[Any, T], plan: GroupPlan[Any], store: Door | None
+) -> AsyncGenerator[list[Item[T]]]:
+    """Yield the items of a run as they are done; `policy` asks for one input, `plan` for several in one message."""
+    llm = policy.llm
+    await prepare(llm)
+    breaker, transport = CircuitBreaker(), llm.transport
+    policy = replace(policy, breaker=breaker)
+
+    async def drive(steps: Steps[Any]) -> Any:
+        return await run_awaiting(steps, transport, store)
+
+    run: Run[T] = Run(
+        drive=drive,
+        concurrency=settings.concurrency,
+        window=_WINDOW * settings.concurrency * plan.largest if settings.stream else None,
+        ordered=settings.ordered,
+        breaker=breaker,
+    )
+    total = len(inputs) if isinstance(inputs, Sized) else None
+    with telling(settings.progress, llm.rate_limiter, total) as reporter:
+        feed = Feed(rows_of(inputs))
+        try:
+            if plan.program is None:
+                batches = run.batches(policy, feed)
+            else:
+                batches = _grouped(run, feed, policy, plan, plan.program, cached=store is not None)
+            async with aclosing(batches):
+                async for batch in batches:
+                    if reporter is not None:
+                        for item in batch:
+                            reporter.saw(item)
+                    yield batch
+        finally:
+            await feed.close()
+
+
+async def _grouped(
+    run: Run[T], feed: Feed, alone: Policy[Any, T], plan: GroupPlan[Any], program: GroupProgram[Any], *, cached: bool
+) -> AsyncGenerator[list[Item[T]]]:
+    tally = plan.tally = Tally()
+    if plan.auto is not None:
+        first = SampleRun(auto=plan.auto, program=program, alone=alone, tally=tally, run=run, known=plan.choice)
+        async with aclosing(first.batches(feed)) as batches:
+            async for batch in batches:
+                yield batch
+        if tally.choice is not None and tally.choice.measured:
+            plan.choice = tally.choice
+    worker = plan.worker(program, alone, tally, cached=cached)
+    async with aclosing(run.batches(worker, feed)) as batches:
+        async for batch in batches:
+            yield batch
+
+
+async def prepare(llm: LLM) -> None:
+    """Find out the settings of an LLM: where no model was named, its endpoint is asked, which would block the loop."""
+    if "settings" not in vars(llm):
+        await asyncio.to_thread(getattr, llm, "settings")
+
+
+def check_choice(name: str, given: object, choices: Sequence[object]) -> None:
+    """Raise unless a setting has one of its values."""
+    if given not in choices:
+        raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {given!r}.")
