@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
-from llmtasker.parser.prose import affirms, denies, objection
+from llmtasker.parser.prose import Frame, denies, frame, objection
 
 MAX_PROSE = 1_000
-"""Characters; in a longer text a mention says nothing."""
+"""Characters; mentions in a longer text do not count."""
 
 _WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„#|\\"
 _BULLET = re.compile(r"(?:[-•*–]\s+|\(?\w{1,2}[.):]\s+)")
 _SEPARATORS = re.compile(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
+_SHORT = re.compile(r"\w{1,2}|[\d.]+")
 # Words that stand in any sentence without meaning the label that has their name.
 _EVERYDAY = re.compile(
-    r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true|unknown"
-    r"|yes|autres?|aucune?|faux|non|oui|rien|sans|tout|une|vrai|\w{1,2}|[\d.]+"
+    r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true"
+    r"|unknown|yes|autres?|aucune?|faux|non|oui|rien|sans|tout|une|vrai"
 )
 _SENTENCE = re.compile(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
-
-
-_SHORT = 3  # characters; a shorter part of a label may be anything
+_JOINED = re.compile(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou)[\s\"'`*(]*(?:(?:the|an?|la|les?) )?")
+_SHORTEST_PART = 4  # characters; a shorter part of a label may be anything
+_YES_AND_NO = {"yes": True, "oui": True, "vrai": True, "no": False, "non": False, "faux": False}
 
 
 class LabelError(ValueError):
@@ -33,6 +34,23 @@ class LabelError(ValueError):
     def __init__(self, message: str, *, ambiguous: bool = False) -> None:
         super().__init__(message)
         self.ambiguous = ambiguous
+
+
+class _Mention(NamedTuple):
+    """A label's name in a sentence, with how the sentence frames it."""
+
+    name: str
+    frame: Frame
+    denied: bool
+
+
+def scalar_text(value: Any) -> str | None:
+    """Return the text of a JSON scalar as JSON writes it, or None if it is not a scalar."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def _plain(text: str) -> str:
@@ -52,16 +70,28 @@ _LEVELS: tuple[Callable[[str], str], ...] = (_plain, _without_accents, _words)
 
 
 class Labels:
-    """The labels that a field may have; `find` says which one a text means.
+    """The labels that a field may have; `find` returns the one that a text means.
+
+    `names` are other names of labels, such as those of an Enum's members.
 
     >>> Labels(["billing", "delivery"]).find('**Billing.**')
     'billing'
     """
 
-    def __init__(self, values: Sequence[Any]) -> None:
-        self.values = tuple(dict.fromkeys(value for value in values if value is not None))
-        self._exact = {str(value): value for value in self.values if not isinstance(value, bool)}
-        self._exact.update({str(value).lower(): value for value in self.values if isinstance(value, bool)})
+    def __init__(self, values: Sequence[Any], names: Mapping[str, Any] | None = None) -> None:
+        self.values = tuple({(type(value), value): value for value in values if value is not None}.values())
+        self._exact: dict[str, Any] = {}
+        for value in self.values:
+            text = scalar_text(value)
+            self._exact.setdefault(str(value) if text is None else text, value)
+        others = dict(names or {})
+        if {type(value) for value in self.values} == {bool}:
+            others |= {word: truth for word, truth in _YES_AND_NO.items() if truth in self.values}
+        for name, value in others.items():
+            self._exact.setdefault(name, value)
+
+    def __contains__(self, value: object) -> bool:
+        return any(value == label and type(value) is type(label) for label in self.values)
 
     @cached_property
     def _by_level(self) -> list[dict[str, list[Any]]]:
@@ -69,7 +99,9 @@ class Labels:
         for level in _LEVELS:
             table: dict[str, list[Any]] = {}
             for name, value in self._exact.items():
-                table.setdefault(level(name), []).append(value)
+                found = table.setdefault(level(name), [])
+                if value not in found:
+                    found.append(value)
             tables.append(table)
         return tables
 
@@ -81,11 +113,11 @@ class Labels:
         for name, value in self._exact.items():
             for part in {_words(part) for part in name.split("/")} - wholes if "/" in name else ():
                 found.setdefault(part, []).append(value)
-        return {part: values[0] for part, values in found.items() if len(values) == 1 and len(part) > _SHORT}
+        return {part: values[0] for part, values in found.items() if len(values) == 1 and len(part) >= _SHORTEST_PART}
 
     @cached_property
     def _mention(self) -> re.Pattern[str]:
-        # The longest first: 'card payment' is no mention of 'card'.
+        # The longest first: 'card payment' does not mention 'card'.
         names = sorted({*map(_words, self._exact), *self._parts} - {""}, key=len, reverse=True)
         choices = "|".join(re.escape(name).replace(r"\ ", r"[\s_\-]+") for name in names)
         return re.compile(rf"(?<![\w])(?<!\w-)(?:{choices})(?![\w])(?!-\w)") if names else re.compile(r"(?!)")
@@ -125,54 +157,58 @@ class Labels:
                     if len(found) == 1:
                         return found[0]
                     raise LabelError(f"{text[:60]!r} may be {found[0]!r} or {found[1]!r}", ambiguous=True)
-        raise LabelError(f"{text[:60]!r} is no label")
+        raise LabelError(f"{text[:60]!r} is not a label")
 
     def _mentioned(self, text: str) -> Any:
         folded = "\n".join(_without_accents(line) for line in text.splitlines())
         if reason := objection(folded):
             raise LabelError(reason)
-        named: dict[str, Any] = {}
-        in_passing: set[str] = set()
-        affirmed = denied = False
-        for place, sentence in enumerate(_SENTENCE.split(folded)):
-            for match in self._mention.finditer(sentence):
-                name = _words(match[0])
-                if _is_everyday(name) and not _stands_alone(match):
-                    in_passing.add(name)
-                    continue
-                named.setdefault(name, self._parts.get(name))
-                affirmed = affirmed or affirms(match, first=place == 0)
-                denied = denied or denies(match)
-        return self._only(named, in_passing, meant=affirmed and not denied)
-
-    def _only(self, named: dict[str, Any], in_passing: set[str], *, meant: bool) -> Any:
-        if not named:
+        mentions = [
+            mention
+            for place, sentence in enumerate(_SENTENCE.split(folded))
+            for mention in self._mentions(sentence, first=place == 0)
+        ]
+        # A short name or an everyday word counts only where it is framed as the answer.
+        counted = [one for one in mentions if one.frame or not (_SHORT.fullmatch(one.name) or _is_everyday(one.name))]
+        if not counted:
             raise LabelError("it names no label")
-        # Beside its whole label, or the other part of it, a part says nothing more.
-        wholes = [value for name in named if name not in self._parts for value in self._by_level[-1][name]]
-        name, *others = [name for i, name in enumerate(named) if not _repeats(named, i, wholes)]
-        values = [self._parts[name]] if name in self._parts else self._by_level[-1][name]
-        if _is_everyday(name):
-            others += in_passing - {name}
-        if others or len(values) > 1:
-            raise LabelError(f"it names several labels: {', '.join([name, *others][:4])}")
-        if not meant:
-            raise LabelError(f"it names {name!r}, but not as the answer")
+        if all(_SHORT.fullmatch(one.name) or _is_everyday(one.name) for one in counted):
+            plainest = max(one.frame for one in counted)
+            counted = [one for one in counted if one.frame == plainest]
+            if plainest < Frame.ANSWER:
+                counted += [one for one in mentions if _is_everyday(one.name) and not one.frame]
+        return self._only(counted)
+
+    def _mentions(self, sentence: str, *, first: bool) -> list[_Mention]:
+        spans: list[tuple[str, int, int]] = []
+        for match in self._mention.finditer(sentence):
+            name, (start, end) = _words(match[0]), match.span()
+            joined = spans and _JOINED.fullmatch(sentence, spans[-1][2], start)
+            if joined and self._value(spans[-1][0]) == self._value(name):
+                spans[-1] = (name, spans[-1][1], end)  # 'science or technology' is one label
+            else:
+                spans.append((name, start, end))
+        found: list[_Mention] = []
+        for name, start, end in spans:
+            framed = frame(sentence, start, end, first=first)
+            if found and _JOINED.fullmatch(sentence, spans[len(found) - 1][2], start):
+                framed = max(framed, found[-1].frame)  # 'the answer is A and B'
+            found.append(_Mention(name, framed, denies(sentence, start, end, clause=framed is Frame.ANSWER)))
+        return found
+
+    def _value(self, name: str) -> list[Any]:
+        return [self._parts[name]] if name in self._parts else self._by_level[-1][name]
+
+    def _only(self, mentions: Sequence[_Mention]) -> Any:
+        values: list[Any] = []
+        for one in mentions:
+            values += [value for value in self._value(one.name) if value not in values]
+        if len(values) > 1:
+            raise LabelError(f"it names several labels: {', '.join(dict.fromkeys(one.name for one in mentions))[:80]}")
+        if any(one.denied for one in mentions):
+            raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
         return values[0]
-
-
-def _repeats(named: dict[str, Any], place: int, wholes: list[Any]) -> bool:
-    values = list(named.values())
-    return values[place] is not None and (values[place] in wholes or values[place] in values[:place])
 
 
 def _is_everyday(name: str) -> bool:
     return _EVERYDAY.fullmatch(name) is not None
-
-
-def _stands_alone(match: re.Match[str]) -> bool:
-    """Tell whether the word is set off like an answer: first or behind a colon or quote, and followed by a stop."""
-    before, after = match.string[: match.start()].rstrip(" "), match.string[match.end() :].lstrip(" ")
-    if match[0].isdigit() and after[:1] in (".", ":", ","):
-        return False
-    return (not before or before[-1] in ":=\"'`*([«“") and (not after or after[0] in ".,;:!\"'`*)]»”")
