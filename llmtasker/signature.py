@@ -128,6 +128,9 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     output_fields: ClassVar[dict[str, FieldInfo]] = {}
     input_model: ClassVar[type[BaseModel]]
     output_model: ClassVar[type[BaseModel]]
+    bare_input: ClassVar[str | None] = None
+    """The input field that a bare value is for: the only one, or the only one that is required."""
+    _not_empty: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -148,6 +151,8 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         own = instructions if instructions is not None else cls.__dict__.get("__doc__")
         if own is not None:
             cls.instructions = inspect.cleandoc(own)
+        cls.bare_input = _bare_input(cls.input_fields)
+        cls._not_empty = tuple(name for name, info in cls.input_fields.items() if _must_hold_text(info))
         _check(cls, sides, abstract=abstract)
         cls.input_model = _half(cls, "input")
         cls.output_model = _half(cls, "output")
@@ -191,16 +196,18 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     def validate_input(cls, given: object) -> Inputs:
         """Return the validated input.
 
-        `given` is a mapping, an instance of the input half, a record (whose outputs are ignored), or, where
-        there is one input field, the bare value. What a mapping has beside the inputs is ignored.
+        `given` is a mapping, an instance of the input half, a record (whose outputs are ignored), or the bare value
+        of the only input field, or of the only required one. What a mapping has beside the inputs is ignored.
 
         Raises:
-            InputError: a field is missing or does not fit.
+            InputError: a field is missing or does not fit, or the text of a required field is empty.
         """
         try:
             mapping = cls._as_mapping(given)
             half = cls.input_model.model_validate(mapping)
-            return Inputs(values={name: getattr(half, name) for name in cls.input_fields}, given=mapping)
+            values = {name: getattr(half, name) for name in cls.input_fields}
+            cls._refuse_empty(values)
+            return Inputs(values=values, given=mapping)
         except ValidationError as error:
             raise InputError(f"the input does not fit {cls.__name__}: {describe(error)}") from None
         except InputError:
@@ -209,19 +216,30 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
             raise InputError(f"the input could not be read: {type(error).__name__}: {snippet(error)}") from None
 
     @classmethod
+    def _refuse_empty(cls, values: Mapping[str, Any]) -> None:
+        for name in cls._not_empty:
+            value = values[name]
+            if isinstance(value, str) and not value.strip():
+                raise InputError(
+                    f"the input does not fit {cls.__name__}: {name}: the text is empty. "
+                    f"InputField(min_length=0) allows that."
+                )
+
+    @classmethod
     def _as_mapping(cls, given: object) -> Mapping[str, Any]:
-        if type(given) is str and len(cls.input_fields) == 1:
-            return {next(iter(cls.input_fields)): given}  # by far the most usual
+        name = cls.bare_input
+        if name is not None and type(given) is str:
+            return {name: given}  # by far the most usual
         if isinstance(given, (Signature, cls.input_model)):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
-        if len(cls.input_fields) == 1:
-            (name,) = cls.input_fields
-            info = cls.input_fields[name]
-            named = is_mapping(given) and (name in given or wire_name(name, info) in given)
-            # A mapping without the field's name is the bare value only where the field is a mapping itself.
-            if not is_mapping(given) or (not named and _takes_mapping(info.annotation)):
+        if name is not None:
+            if not is_mapping(given):
                 return {name: given}
-            if not named:
+            named = any(name in given or wire_name(name, info) in given for name, info in cls.input_fields.items())
+            # A mapping without a field's name is the bare value only where the field is a mapping itself.
+            if not named and _takes_mapping(cls.input_fields[name].annotation):
+                return {name: given}
+            if not named and len(cls.input_fields) == 1:
                 raise InputError(
                     f"the input has no {name!r}; it has {snippet(', '.join(map(str, given)), 100) or 'no keys'}."
                 )
@@ -244,11 +262,18 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     def format_input(cls, inputs: Mapping[str, Any]) -> str:
         """Return how an input is shown to the LLM; override it to show it otherwise.
 
-        A lone text is shown as it is. Several fields each stand between tags with their name.
+        A lone text is shown as it is. Several fields each stand between tags with their name; an optional one that
+        was not given is left out.
         """
-        if len(inputs) == 1:
-            return "".join(map(as_text, inputs.values()))
-        return "\n".join(f"<{name}>\n{as_text(value)}\n</{name}>" for name, value in inputs.items())
+        shown = {name: value for name, value in inputs.items() if value is not None or not cls._is_optional(name)}
+        if len(shown) == 1 and (len(inputs) == 1 or cls.bare_input in shown):
+            return "".join(map(as_text, shown.values()))
+        return "\n".join(f"<{name}>\n{as_text(value)}\n</{name}>" for name, value in shown.items())
+
+    @classmethod
+    def _is_optional(cls, name: str) -> bool:
+        info = cls.input_fields.get(name)
+        return info is not None and not info.is_required()
 
     @classmethod
     def format_example(cls, shown: str, answer: str) -> str:
@@ -265,6 +290,21 @@ def as_text(value: object) -> str:
     if not isinstance(plain, str):
         plain = to_jsonable_python(plain)
     return plain if isinstance(plain, str) else to_json(plain).decode()
+
+
+def _bare_input(fields: Mapping[str, FieldInfo]) -> str | None:
+    names = [name for name, info in fields.items() if info.is_required()] if len(fields) > 1 else list(fields)
+    return names[0] if len(names) == 1 else None
+
+
+def _must_hold_text(info: FieldInfo) -> bool:
+    """Return whether an empty text is no input: the field is required, a text, and does not allow it."""
+    allowed = any(getattr(part, "min_length", None) == 0 for part in info.metadata)
+    return info.is_required() and not allowed and str in _kinds(info.annotation)
+
+
+def _kinds(annotation: Any) -> Sequence[Any]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def wire_name(name: str, info: FieldInfo) -> str:
@@ -352,6 +392,5 @@ def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None,
 
 
 def _takes_mapping(annotation: Any) -> bool:
-    kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-    bare = [get_origin(kind) or kind for kind in kinds]
+    bare = [get_origin(kind) or kind for kind in _kinds(annotation)]
     return Any in bare or any(isinstance(kind, type) and issubclass(kind, Mapping | BaseModel) for kind in bare)

@@ -360,6 +360,26 @@ class Record(Signature):
     label: str = OutputField()
 
 
+class Letter(Signature):
+    """Do."""
+
+    subject: str = InputField()
+    body: str = InputField()
+    label: str = OutputField()
+
+
+class Described(Record):
+    note: str | None = InputField(default=None)
+
+
+class Blank(Signature):
+    """Do."""
+
+    text: str = InputField(min_length=0)
+    body: str | None = InputField(default=None)
+    label: str = OutputField()
+
+
 class Plain:
     """Says nothing of itself."""
 
@@ -375,6 +395,12 @@ class Plain:
     [
         (Triage, {"message": "a"}, {"message": "a", "channel": "mail"}),
         (Triage, {"message": "a", "quote": 7, "id": 1}, {"message": "a", "channel": "mail"}),
+        (Triage, "a", {"message": "a", "channel": "mail"}),
+        (Described, {"a": 1}, {"row": {"a": 1}, "note": None}),
+        (Described, {"row": {"a": 1}, "note": "n"}, {"row": {"a": 1}, "note": "n"}),
+        (Described, {"row": {"a": 1}, "note": ""}, {"row": {"a": 1}, "note": ""}),
+        (Blank, "", {"text": "", "body": None}),
+        (Blank, {"text": " ", "body": " "}, {"text": " ", "body": " "}),
         (Triage, Triage(**RECORD), {"message": "charged twice", "channel": "mail"}),
         (Triage, Triage.input_model(message="a", channel="phone"), {"message": "a", "channel": "phone"}),
         (One, "a", {"text": "a"}),
@@ -395,8 +421,13 @@ def test_an_input_is_given_in_several_ways(signature, given, values):
         (Triage, {}, "message: Field required"),
         (Triage, {"message": " "}, "message: write something (got ' ')"),
         (Triage, {"message": "a", "channel": "fax"}, "channel: Input should be 'mail' or 'phone' (got 'fax')"),
-        (Triage, "a", "Triage has 2 input fields (message, channel); got one str"),
-        (Triage, None, "got one NoneType"),
+        (Letter, "a", "Letter has 2 input fields (subject, body); got one str"),
+        (Letter, None, "got one NoneType"),
+        (Triage, None, "message: Input should be a valid string (got None)"),
+        (One, "", "text: the text is empty. InputField(min_length=0) allows that."),
+        (One, {"text": " \n"}, "text: the text is empty"),
+        (Letter, {"subject": "", "body": "b"}, "subject: the text is empty"),
+        (Letter, {"subject": "a", "body": None}, "body: Input should be a valid string"),
         (One, None, "text: Input should be a valid string (got None)"),
         (One, math.nan, "(got nan)"),
         (One, {"txt": "a"}, "has no 'text'; it has txt"),
@@ -534,6 +565,29 @@ def test_one_input_is_shown_bare_and_several_under_their_names():
     assert One.format_input({"text": "</text> {text}"}) == "</text> {text}"
     assert One.format_input({}) == ""
     assert Triage.format_input({"message": "a\nb", "n": 1}) == "<message>\na\nb\n</message>\n<n>\n1\n</n>"
+
+
+@pytest.mark.parametrize(
+    ("signature", "given", "shown"),
+    [
+        (Blank, {"text": "a"}, "a"),
+        (Blank, {"text": "a", "body": None}, "a"),
+        (Blank, {"text": "a", "body": "b"}, "<text>\na\n</text>\n<body>\nb\n</body>"),
+        (Triage, {"message": "a"}, "<message>\na\n</message>\n<channel>\nmail\n</channel>"),
+        (
+            Letter.with_fields(body=(str | None, InputField())),
+            {"subject": "a", "body": None},
+            "<subject>\na\n</subject>\n<body>\nnull\n</body>",
+        ),
+        (Blank.with_fields(text=(str | None, InputField(None))), {"body": "b"}, "<body>\nb\n</body>"),
+    ],
+)
+def test_an_optional_input_that_is_not_given_is_left_out(signature, given, shown):
+    assert signature.format_input(signature.validate_input(given).values) == shown
+
+
+def test_an_optional_input_that_stands_in_the_instructions_is_empty_where_it_is_not_given():
+    assert Blank.format_input({"body": None}) == ""
 
 
 def test_an_example_stands_between_tags():
