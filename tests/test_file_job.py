@@ -36,7 +36,7 @@ from llmtasker.wire.request import Request
 class Route(Signature):
     """Say which team takes the message."""
 
-    message: str = InputField()
+    message: str = InputField(min_length=0)
     team: Literal["billing", "delivery"] = OutputField()
     score: int = OutputField(default=3)
 
@@ -424,7 +424,7 @@ def test_a_changed_validator_judges_anew_what_is_paid(tmp_path: Path, source: Pa
         class Route(Signature):
             """Say which team takes the message."""
 
-            message: str = InputField()
+            message: str = InputField(min_length=0)
             team: Literal["billing", "delivery"] = OutputField()
             score: int = OutputField(default=3)
 
