@@ -47,14 +47,19 @@ class _Marker:
 
     side: Side
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
+    may_be_empty: bool = False
 
 
 def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # noqa: N802 - named like pydantic.Field
     """Mark a field that the caller gives; takes what `pydantic.Field` takes (description, default, max_length …).
 
-    Type checkers see a default only where it is named: `InputField(default="mail")`.
+    A required text must not be empty, unless `min_length=0` allows it. Type checkers see a default only where it is
+    named: `InputField(default="mail")`.
     """
-    return _marked(_Marker("input"), default, constraints)
+    may_be_empty = constraints.get("min_length") == 0
+    if may_be_empty:
+        del constraints["min_length"]  # Pydantic counts the characters even so, and refuses a lone surrogate
+    return _marked(_Marker("input", may_be_empty=may_be_empty), default, constraints)
 
 
 def OutputField(  # noqa: N802 - named like pydantic.Field
@@ -299,8 +304,9 @@ def _bare_input(fields: Mapping[str, FieldInfo]) -> str | None:
 
 def _must_hold_text(info: FieldInfo) -> bool:
     """Return whether an empty text is no input: the field is required, a text, and does not allow it."""
-    allowed = any(getattr(part, "min_length", None) == 0 for part in info.metadata)
-    return info.is_required() and not allowed and str in _kinds(info.annotation)
+    marker = _marker_of(info)
+    may_be_empty = marker is not None and marker.may_be_empty
+    return info.is_required() and not may_be_empty and str in _kinds(info.annotation)
 
 
 def _kinds(annotation: Any) -> Sequence[Any]:
