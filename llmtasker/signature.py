@@ -225,10 +225,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         for name in cls._not_empty:
             value = values[name]
             if isinstance(value, str) and not value.strip():
-                raise InputError(
-                    f"the input does not fit {cls.__name__}: {name}: the text is empty. "
-                    f"InputField(min_length=0) allows that."
-                )
+                raise InputError(f"{name}: the text is empty. InputField(min_length=0) allows that.")
 
     @classmethod
     def _as_mapping(cls, given: object) -> Mapping[str, Any]:
@@ -270,15 +267,11 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         A lone text is shown as it is. Several fields each stand between tags with their name; an optional one that
         was not given is left out.
         """
-        shown = {name: value for name, value in inputs.items() if value is not None or not cls._is_optional(name)}
+        optional = {name for name, info in cls.input_fields.items() if not info.is_required()}
+        shown = {name: value for name, value in inputs.items() if value is not None or name not in optional}
         if len(shown) == 1 and (len(inputs) == 1 or cls.bare_input in shown):
             return "".join(map(as_text, shown.values()))
         return "\n".join(f"<{name}>\n{as_text(value)}\n</{name}>" for name, value in shown.items())
-
-    @classmethod
-    def _is_optional(cls, name: str) -> bool:
-        info = cls.input_fields.get(name)
-        return info is not None and not info.is_required()
 
     @classmethod
     def format_example(cls, shown: str, answer: str) -> str:
@@ -305,8 +298,7 @@ def _bare_input(fields: Mapping[str, FieldInfo]) -> str | None:
 def _must_hold_text(info: FieldInfo) -> bool:
     """Return whether an empty text is no input: the field is required, a text, and does not allow it."""
     marker = _marker_of(info)
-    may_be_empty = marker is not None and marker.may_be_empty
-    return info.is_required() and not may_be_empty and str in _kinds(info.annotation)
+    return info.is_required() and str in _kinds(info.annotation) and not (marker and marker.may_be_empty)
 
 
 def _kinds(annotation: Any) -> Sequence[Any]:
