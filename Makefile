@@ -2,8 +2,10 @@
 # where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
-.PHONY: help demo test test-quick test-lowest coverage lint format format-check types docs build test-wheel snapshot clean
+.PHONY: help demo test test-large test-lowest coverage lint format format-check types docs build test-wheel snapshot \
+    clean python libraries
 .DEFAULT_GOAL := help
+.NOTPARALLEL:
 .ONESHELL:
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -15,6 +17,7 @@ PYTHON := $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
     $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 endif
 UV := $(shell command -v uv 2>/dev/null)
+ANY_PYTHON := $(or $(PYTHON),$(UV) run --quiet --no-project --python '>=3.11' python)
 RUN := $(VENV)/bin
 PYTEST_ARGS ?=
 
@@ -24,13 +27,16 @@ help:  ## list these commands
 demo: $(VENV)/.demo  ## run the main job on bundled messages: no key, no network
 	@$(RUN)/llmtasker demo $(DEMO_ARGS)
 
-test: $(VENV)/.test  ## run the tests
+test: libraries $(VENV)/.test  ## run the tests
 	@$(RUN)/python -m pytest $(PYTEST_ARGS)
 
-coverage: $(VENV)/.test  ## run the tests and measure the branches they take, in programs they start too
+test-large: $(VENV)/.large  ## run the tests that need large packages: the type checkers, polars
+	@$(RUN)/python -m pytest -m needs $(PYTEST_ARGS)
+
+coverage: libraries $(VENV)/.test  ## run the tests and measure the branches they take, in programs they start too
 	@$(RUN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
 
-test-lowest:  ## run the tests with the oldest versions that pyproject.toml allows
+test-lowest: libraries  ## run the tests with the oldest versions that pyproject.toml allows
 	@$(MAKE) VENV=$(VENV)-lowest RESOLUTION=lowest-direct $(VENV)-lowest/.lowest
 	$(VENV)-lowest/bin/python -m pytest $(PYTEST_ARGS)
 
@@ -43,7 +49,7 @@ format: $(VENV)/.lint  ## lay the code out
 format-check: $(VENV)/.lint
 	@$(RUN)/ruff format --check
 
-types: $(VENV)/.test  ## check the types with mypy and pyright
+types: $(VENV)/.large  ## check the types with mypy and pyright
 	@$(RUN)/mypy
 	$(RUN)/pyright --pythonpath $(RUN)/python
 
@@ -58,28 +64,45 @@ build: $(VENV)/.build  ## make the wheel and the source archive in dist/
 	$(RUN)/python -m build --outdir dist . >$(VENV)/build.log 2>&1 || { cat $(VENV)/build.log; exit 1; }
 	$(RUN)/twine check --strict dist/*
 
-test-wheel: build  ## test the wheel alone, installed in an environment of its own outside this folder
+test-wheel: libraries build  ## test the wheel alone, installed in an environment of its own outside this folder
 	@.ci/wheel '$(PYTHON)' $(PYTEST_ARGS)
 
 clean:  ## remove what these commands made
 	@rm -rf $(VENV) $(VENV)-lowest dist build .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --- the virtual environment -----------------------------------------------------------------------------------
+# --- what no package index has, checked before anything is installed -------------------------------------------
 
-# What each stamp installs. `.demo` gets by with pip as it comes; groups need pip 25.1, which `.pip` sees to.
-$(VENV)/.demo: WANTED = -e '.[progress,prices]'
-$(VENV)/.test: WANTED = -e '.[all]' --group test
-$(VENV)/.lint: WANTED = --group lint
-$(VENV)/.build: WANTED = --group build
-$(VENV)/.lowest: WANTED = -e '.[all]' --group test --resolution $(RESOLUTION)
-
-$(VENV)/.made:
+python:
 	@if [ -z '$(PYTHON)$(UV)' ]; then
 	    echo 'llmtasker needs Python 3.11 or later: none was found on the PATH. Name one: make PYTHON=/path/to/python3.12' >&2
 	    exit 1
 	fi
-	if [ -n '$(UV)' ]; then
+
+# llama.cpp, which tests/integration runs, is linked to the OpenMP library of the system.
+NEEDS_OPENMP = $(and $(filter Linux,$(shell uname -s)),$(if $(findstring --ignore=tests/integration,$(PYTEST_ARGS)),,yes))
+
+libraries: python
+	@if [ -n '$(NEEDS_OPENMP)' ] && ! $(ANY_PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; then
+	    echo 'The tests in tests/integration need the shared library libgomp.so.1, which PyPI does not have.' >&2
+	    echo 'Install it:      apt-get install libgomp1    (Debian, Ubuntu; the package libgomp elsewhere)' >&2
+	    echo 'or skip them:    make test PYTEST_ARGS=--ignore=tests/integration' >&2
+	    exit 1
+	fi
+
+# --- the virtual environment -----------------------------------------------------------------------------------
+
+# What each stamp installs. `.demo` gets by with pip as it comes; groups need pip 25.1, which `.pip` sees to.
+# Bytecode is not compiled ahead, which for modules that nobody imports would take 130 MB and a third of the time.
+$(VENV)/.demo: WANTED = -e '.[progress,prices]'
+$(VENV)/.test: WANTED = -e '.[all]' --group test
+$(VENV)/.large: WANTED = -e '.[all]' --group test --group large
+$(VENV)/.lint: WANTED = --group lint
+$(VENV)/.build: WANTED = --group build
+$(VENV)/.lowest: WANTED = -e '.[all]' --group test --group large --resolution $(RESOLUTION)
+
+$(VENV)/.made: | python
+	@if [ -n '$(UV)' ]; then
 	    '$(UV)' venv --quiet --clear --python '$(or $(PYTHON),>=3.11)' $(VENV)
 	elif ! $(PYTHON) -m venv --clear $(VENV) 2>$(VENV).log; then
 	    # Debian keeps venv's own copy of pip in a package of its own; a pip of the system can stand in.
@@ -98,14 +121,14 @@ $(VENV)/.pip: $(VENV)/.made
 	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install -qq --upgrade 'pip>=25.1'; fi
 	touch $@
 
-$(VENV)/.test $(VENV)/.lint $(VENV)/.build: $(VENV)/.pip
+$(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.build: $(VENV)/.pip
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.build: pyproject.toml $(VENV)/.made
+$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.build: pyproject.toml $(VENV)/.made
 	@echo 'Installing what make $(or $(firstword $(MAKECMDGOALS)),$(@F)) needs into $(VENV) (this time only) …'
 	if [ -n '$(UV)' ]; then
 	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)
 	else
-	    $(RUN)/python -m pip install -qq --disable-pip-version-check $(WANTED)
+	    $(RUN)/python -m pip install -qq --no-compile --disable-pip-version-check $(WANTED)
 	fi
 	touch $@
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import loopback
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 OUTSIDE = ("LLMTASKER_", "OPENAI_", "AZURE_", "OLLAMA_", "LANGCHAIN_", "LANGSMITH_")
 LONGEST_ID = 60
+SECONDS_TO_END = 60
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 UNSET = {*PROXIES, "pythonunbuffered"}  # with the last, a program that forgets to flush works here and hangs elsewhere
 
@@ -25,6 +29,22 @@ def pytest_configure() -> None:
         "llmtasker", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
     )
     settings.load_profile("llmtasker")
+
+
+def pytest_unconfigure() -> None:
+    """After the tests, end the process too, with the stacks of the threads that would keep it."""
+    faulthandler.dump_traceback_later(SECONDS_TO_END, exit=True, file=sys.__stderr__ or 2)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what needs a large package that is not there; `make test-large` asks for just these, so there it fails."""
+    if config.option.markexpr == "needs":
+        return
+    for item in items:
+        missing = [name for mark in item.iter_markers("needs") for name in mark.args if find_spec(name) is None]
+        if missing:
+            reason = f"{' and '.join(missing)} not installed: `make test-large` installs it and runs this"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

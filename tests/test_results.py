@@ -174,7 +174,7 @@ def test_rows_are_a_table_of_arrow():
     assert table.to_pylist() == ROWS.to_dicts()
 
 
-@pytest.mark.parametrize("library", ["pandas", "polars"])
+@pytest.mark.parametrize("library", ["pandas", pytest.param("polars", marks=pytest.mark.needs("polars"))])
 def test_rows_are_a_frame_where_the_library_is_there(library):
     if find_spec(library) is None:
         with pytest.raises(ConfigurationError, match=f"pip install {library}"):

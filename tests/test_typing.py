@@ -34,12 +34,15 @@ def pyright(path):
     return {one["range"]["start"]["line"] + 1: one["message"] for one in found if one["severity"] == "error"}
 
 
-@pytest.mark.parametrize("check", [mypy, pyright])
+CHECKS = [pytest.param(check, marks=pytest.mark.needs(check.__name__)) for check in (mypy, pyright)]
+
+
+@pytest.mark.parametrize("check", CHECKS)
 def test_tasks_items_and_outputs_have_their_types(check):
     assert check(RIGHT) == {}
 
 
-@pytest.mark.parametrize("check", [mypy, pyright])
+@pytest.mark.parametrize("check", CHECKS)
 def test_what_is_wrong_is_seen(check):
     lines = WRONG.read_text(encoding="utf-8").splitlines()
     expected = {number for number, line in enumerate(lines, start=1) if line.endswith("# error")}

@@ -1,0 +1,58 @@
+"""A test that hangs fails with the stacks of all threads, and costs neither the other tests nor the run."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOP = Path(__file__).parents[1]
+
+PROGRAMS = {
+    "a lock": """
+def test_hangs():
+    with LOCK:
+        LOCK.acquire()
+""",
+    "a program that does not flush": """
+def test_hangs():
+    program = [sys.executable, "-c", "import sys; print('ready'); sys.stdin.read()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+""",
+    "a coroutine": """
+def test_hangs():
+    asyncio.run(asyncio.Event().wait())
+""",
+}
+AROUND = """
+import asyncio, subprocess, sys, threading
+
+LOCK, DONE = threading.Lock(), threading.Event()
+threading.Thread(target=DONE.wait, args=(60,), name="another-thread").start()
+{hangs}
+def test_after():
+    DONE.set()
+"""
+
+
+@pytest.mark.parametrize("hangs", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_test_that_hangs_fails_with_all_stacks_and_the_next_one_runs(tmp_path: Path, hangs: str) -> None:
+    path = tmp_path / "test_it.py"
+    path.write_text(AROUND.format(hangs=hangs), encoding="utf-8")
+    settings = ["-c", str(TOP / "pyproject.toml"), "-p", "no:cacheprovider", "--timeout=1"]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *settings, str(path)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert "1 failed, 1 passed" in done.stdout, done.stdout + done.stderr
+    assert "Failed: Timeout (>1.0s)" in done.stdout
+    assert "Stack of another-thread" in done.stdout
+    assert "test_it.py" in done.stdout
+
+
+def test_every_test_has_a_limit(pytestconfig: pytest.Config) -> None:
+    assert 0 < float(pytestconfig.getini("timeout")) <= 120
+    assert float(pytestconfig.getini("faulthandler_timeout")) > float(pytestconfig.getini("timeout"))
+    assert pytestconfig.getini("faulthandler_exit_on_timeout") is True
