@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
@@ -129,8 +129,9 @@ _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
 def jsonable(value: Any) -> Any:
     """Return any value as JSON values; what has no such form is shown as a short text."""
     if type(value) is dict:  # what a subclass does in items() is unknown
+        columns = cast("Mapping[Any, Any]", value)
         # Column by column, so that one without a JSON form leaves the others as they are.
-        return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in value.items()}
+        return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in columns.items()}
     return _plain(value)
 
 

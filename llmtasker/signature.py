@@ -8,7 +8,7 @@ Pydantic models derived from it; the output half is what the LLM is asked to fil
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from enum import Enum
 from types import UnionType
@@ -20,6 +20,7 @@ from typing import (
     Self,
     TypeVar,
     Union,
+    cast,
     dataclass_transform,
     get_args,
     get_origin,
@@ -371,13 +372,10 @@ def _validator(fields: Sequence[str], mode: Any) -> Callable[[Any], Any]:
 
 def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None, name: str | None = None) -> type[S]:
     for name_, declared in fields.items():
-        match declared:
-            case tuple((_, _)):
-                pass
-            case _:
-                raise SignatureError(
-                    f"{cls.__name__}.{name_}: give (type, InputField(...) or OutputField(...)), not {declared!r}."
-                )
+        if not isinstance(declared, tuple) or len(cast("Sized", declared)) != 2:
+            raise SignatureError(
+                f"{cls.__name__}.{name_}: give (type, InputField(...) or OutputField(...)), not {declared!r}."
+            )
     _check_names(cls, fields)
     made: type[S] = pydantic.create_model(
         name or cls.__name__,

@@ -2,45 +2,25 @@
 
 It reads a request as any endpoint does (schema, instructions, label descriptions, examples, input) and
 takes the label whose examples, name and description are nearest to the input. What is no label it refuses.
-First the transport, then how an answer is planned from the schema that was sent.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import threading
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from collections import OrderedDict
+from collections.abc import Sequence
 
-from llmtasker.baseline.nearest import Nearest, name_words, words
+from llmtasker.baseline.plan import Plan, prepare
 from llmtasker.errors import BadRequestError
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Message, Request
-from llmtasker.wire.request_reader import (
-    BULLET,
-    INSTRUCTS,
-    Example,
-    Json,
-    asked,
-    blocks,
-    conversation,
-    input_at,
-    text_of,
-    without_instructions,
-)
+from llmtasker.wire.request_reader import INSTRUCTS, input_at, text_of, without_instructions
 
 MODEL = "built-in baseline, no language model"
 
 _REMEMBERED = 32  # tasks whose plans are kept
-_LINE = 2_000  # characters that are looked at in a line about a label
-_DEPTH = 16  # of nested objects in a schema; a recursive schema ends here
-_CATCH_ALL = frozenset({"other", "others", "autre", "autres", "misc", "none", "unknown", "divers", "aucun", "aucune"})
-_ABSENT = object()
-_DESCRIBED = re.compile(r"[:=–—-]\s")
 
 
 class OfflineTransport:
@@ -56,7 +36,7 @@ class OfflineTransport:
 
     def __init__(self) -> None:
         self.endpoint = "offline"
-        self._plans: OrderedDict[tuple[bytes, str], _Plan | BadRequestError] = OrderedDict()
+        self._plans: OrderedDict[tuple[bytes, str], Plan | BadRequestError] = OrderedDict()
         self._lock = threading.Lock()
 
     def send(self, request: Request) -> Completion:
@@ -82,274 +62,17 @@ class OfflineTransport:
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
 
-    def _plan(self, request: Request, before: Sequence[Message]) -> _Plan:
+    def _plan(self, request: Request, before: Sequence[Message]) -> Plan:
         _, head = request.head.start(request.settings)
         key = (head.digest(), canonical_json([*before]) if before else "")
         # Locked while building as well: threads that start together would all build the same plan.
         with self._lock:
             plan = self._plans.get(key)
             if plan is None:
-                plan = self._plans[key] = _prepare(request, before)
+                plan = self._plans[key] = prepare(request, before)
                 if len(self._plans) > _REMEMBERED:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)
         if isinstance(plan, BadRequestError):
             raise BadRequestError(plan.message)
         return plan
-
-
-_KINDS = {
-    "string": "free text",
-    "integer": "a number",
-    "number": "a number",
-    "boolean": "true or false, and the examples do not show both",
-    "array": "a list of other things than labels",
-    "object": "an object of other things than labels",
-}
-
-
-def _refusal(why: str) -> BadRequestError:
-    return BadRequestError(
-        "the built-in baseline, which is no language model, can fill label fields only; "
-        f'{why}: choose a real LLM, e.g. llm="openai/…" or "ollama/…"'
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Choice:
-    """A field that gets one label, or several of them. None among the labels stands for nothing."""
-
-    labels: tuple[Any, ...]
-    nearest: Nearest
-    otherwise: Any
-    at_least: int = 0
-    at_most: int | None = None
-
-    def pick(self, given: Sequence[str]) -> Any:
-        scores = self.nearest.scores(given)
-        best = max(scores)
-        if best <= 0:
-            return self.otherwise
-        label = self.labels[scores.index(best)]
-        if self.at_most is None:
-            return label
-        if label is None and not self.at_least:
-            return []
-        # What words all labels share says nothing: only what is above the mean counts.
-        mean = sum(scores) / len(scores)
-        order = sorted((at for at in range(len(scores)) if self.labels[at] is not None), key=lambda at: -scores[at])
-        near = [at for at in order[: self.at_most] if scores[at] - mean >= 0.6 * (best - mean)]
-        return [self.labels[at] for at in order[: max(len(near), self.at_least)]]
-
-
-Fill = Callable[[Sequence[str]], Any]
-"""Gives a field its value from the words of the input."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """How the requests of one task are answered. `group` names the list of a grouped request."""
-
-    fill: Fill
-    function: str | None
-    group: str | None
-
-    def answer(self, text: str) -> Json:
-        if self.group is None:
-            return cast("Json", self.fill(words(text)))
-        answers: list[Json] = []
-        for id_, given in blocks(text).items():
-            filled = {"id": id_, **self.fill(words(given))}
-            if "anchor" in filled:
-                filled["anchor"] = _first_words(given)
-            answers.append(filled)
-        return {self.group: answers}
-
-
-def _first_words(text: str, count: int = 5) -> str:
-    found = [match.end() for match, _ in zip(re.finditer(r"\S+", text), range(count), strict=False)]
-    return text[: found[-1]].lstrip() if found else ""
-
-
-def _object_of(fields: Mapping[str, Fill]) -> Fill:
-    return lambda given: {name: fill(given) for name, fill in fields.items()}
-
-
-def _always(value: Any) -> Fill:
-    return lambda _: value
-
-
-def _prepare(request: Request, before: Sequence[Message]) -> _Plan | BadRequestError:
-    """Return the plan for a task, or why there is none: that is remembered as well."""
-    examples, texts = conversation([*request.head.messages, *before])
-    try:
-        schema, function = asked(request, texts)
-        if not schema.get("properties"):
-            raise _refusal("this request has no schema with fields")
-        reader = _SchemaReader(schema, examples, [*texts, str(schema.get("description", ""))])
-        return _Plan(fill=reader.fill, function=function, group=reader.group)
-    except BadRequestError as refusal:
-        return refusal
-
-
-class _SchemaReader:
-    """Turns the schema of an answer into what fills its fields."""
-
-    def __init__(self, schema: Json, examples: Sequence[Example], texts: Iterable[str]) -> None:
-        self._root = schema
-        self._lines = [line for text in texts for line in text.splitlines()]
-        self.group, item = self._grouped(schema)
-        self._examples = list(self._one_by_one(examples))
-        self.fill = self._object(item, ())
-
-    def _resolved(self, node: Json) -> Json:
-        for _ in range(_DEPTH):
-            if "$ref" not in node and not ("allOf" in node and len(node["allOf"]) == 1):
-                break
-            rest = {name: value for name, value in node.items() if name not in {"$ref", "allOf"}}
-            target: Any = node["allOf"][0] if "allOf" in node else self._root
-            for name in node.get("$ref", "#").split("/")[1:]:
-                target = target.get(name, {})
-            node = {**target, **rest}
-        return node
-
-    def _kinds(self, node: Json) -> list[Json]:
-        """Return the alternatives of a field, and the field itself."""
-        node = self._resolved(node)
-        return [*map(self._resolved, node.get("anyOf") or node.get("oneOf") or ()), node]
-
-    def _grouped(self, schema: Json) -> tuple[str | None, Json]:
-        """Return the list that a grouped request asks for and the schema of one answer, or the schema as it is."""
-        properties = schema.get("properties", {})
-        if len(properties) == 1:
-            [(name, node)] = properties.items()
-            item = self._resolved(self._resolved(node).get("items") or {})
-            if "id" in item.get("properties", {}):
-                answer = {name: node for name, node in item["properties"].items() if name != "id"}
-                return name, {**item, "properties": answer}
-        return None, schema
-
-    def _one_by_one(self, examples: Iterable[Example]) -> Iterator[Example]:
-        for text, outputs in examples:
-            answers = outputs.get(self.group) if self.group else None
-            if isinstance(answers, list):
-                inputs = blocks(text)
-                for answer in cast("list[Json]", answers):
-                    yield inputs.get(str(answer.get("id")), ""), answer
-            else:
-                yield text, outputs
-
-    def _object(self, node: Json, path: tuple[str, ...]) -> Fill:
-        required = set(node.get("required", ()))
-        parts = (
-            (name, self._field(part, (*path, name), name in required)) for name, part in node["properties"].items()
-        )
-        return _object_of({name: part for name, part in parts if part is not None})
-
-    def _field(self, node: Json, path: tuple[str, ...], required: bool) -> Fill | None:
-        node = self._resolved(node)
-        if self.group and path == ("anchor",):
-            return _always("")
-        kinds = self._kinds(node)
-        types = [name for kind in kinds for name in _types(kind)]
-        nullable = "null" in types or any(None in kind.get("enum", ()) for kind in kinds)
-        choice = self._choice(kinds, path, nullable=nullable)
-        if choice is not None or not required:
-            return choice
-        if "default" in node or nullable:
-            return _always(node.get("default"))
-        if "properties" in node and len(path) < _DEPTH:
-            return self._object(node, path)
-        kind = "a date" if "date" in node.get("format", "") else _KINDS.get("".join(types), "no label")
-        raise _refusal(f'field "{".".join(path)}" is {kind}')
-
-    def _choice(self, kinds: Sequence[Json], path: tuple[str, ...], *, nullable: bool) -> Fill | None:
-        shown = [(text, value) for text, outputs in self._examples if (value := _at(outputs, path)) is not _ABSENT]
-        for kind in kinds:
-            items = self._resolved(kind.get("items") or {})
-            if items and (labels := self._labels([*self._kinds(items), *kinds])):
-                lists: list[tuple[str, list[Any]]] = [(text, value) for text, value in shown if isinstance(value, list)]
-                return _several(labels, lists, kind).pick
-        labels = self._labels(kinds)
-        both = {value for _, value in shown if isinstance(value, bool)} == {True, False}
-        if not labels and both and any("boolean" in _types(kind) for kind in kinds):
-            labels = {True: "", False: ""}
-        return _one(labels, shown, nullable=nullable).pick if labels else None
-
-    def _labels(self, kinds: Iterable[Json]) -> dict[Any, str]:
-        """Return the labels that a field offers, each with its name and what is said about it."""
-        labels: dict[Any, str] = {}
-        for kind in kinds:
-            for value in kind.get("enum", [kind["const"]] if "const" in kind else []):
-                labels[value] = f"{name_words(str(value))} {kind.get('description', '') if 'const' in kind else ''}"
-        labels.pop(None, None)
-        said = [line.strip() for kind in kinds for line in re.split("[;\n]", kind.get("description", ""))]
-        name: Any = None
-        for line in [*self._lines, *said] if labels else ():
-            if name is not None and line[:1].isspace() and not BULLET.match(line):
-                labels[name] += f" {line}"  # what is said about a label goes on in the next line
-                continue
-            name, words = _described(line, labels)
-            if name is not None:
-                labels[name] += f" {words}"
-        return labels
-
-
-def _types(kind: Json) -> list[str]:
-    named: str | list[str] = kind.get("type", [])
-    return [named] if isinstance(named, str) else named
-
-
-def _described(line: str, labels: Mapping[Any, str]) -> tuple[str | None, str]:
-    """Return the label that a line names, and what it says about it: `- billing: invoices and refunds`."""
-    line = line.strip()[:_LINE]
-    if bullet := BULLET.match(line):
-        line = line[bullet.end() :]
-    for match in _DESCRIBED.finditer(line):
-        name = line[: match.start()].strip(" \"'`*")
-        if name in labels:
-            return name, line[match.end() :].strip()
-    return None, ""
-
-
-def _at(outputs: Any, path: tuple[str, ...]) -> Any:
-    for name in path:
-        if not isinstance(outputs, dict) or name not in outputs:
-            return _ABSENT
-        outputs = cast("Json", outputs)[name]
-    return outputs
-
-
-def _one(labels: Mapping[Any, str], shown: Sequence[tuple[str, Any]], *, nullable: bool) -> _Choice:
-    examples = [(text, [value]) for text, value in shown]
-    names, nearest, often = _compared(labels, examples)
-    otherwise = None if nullable else next((name for name in names if str(name).casefold() in _CATCH_ALL), often[0])
-    return _Choice(labels=names, nearest=nearest, otherwise=otherwise)
-
-
-def _several(labels: Mapping[Any, str], shown: Sequence[tuple[str, list[Any]]], node: Json) -> _Choice:
-    names, nearest, often = _compared(labels, [(text, values or [None]) for text, values in shown])
-    at_least = min(node.get("minItems", 0), len(labels))
-    most = max((len(values) for _, values in shown if values), default=len(labels))
-    at_most = max(at_least, min(node.get("maxItems", len(labels)), most))
-    return _Choice(labels=names, nearest=nearest, otherwise=often[:at_least], at_least=at_least, at_most=at_most)
-
-
-def _compared(
-    labels: Mapping[Any, str], examples: Sequence[tuple[str, list[Any]]]
-) -> tuple[tuple[Any, ...], Nearest, list[Any]]:
-    """Return the labels, their index, and the labels by how often they were shown.
-
-    Where examples show that nothing applies, None is one of the labels.
-    """
-    nothing = [None] if any(None in values for _, values in examples) else []
-    names = (*labels, *nothing)
-    places = {canonical_json(name): at for at, name in enumerate(names)}
-    placed = [
-        (text, [at for value in values if (at := places.get(canonical_json(value))) is not None])
-        for text, values in examples
-    ]
-    counts = Counter(at for _, ats in placed for at in ats)
-    often = sorted(range(len(labels)), key=lambda at: -counts[at])
-    nearest = Nearest([*labels.values(), *("" for _ in nothing)], placed)
-    return names, nearest, [names[at] for at in often]

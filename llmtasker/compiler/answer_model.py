@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema
 
 from llmtasker.errors import InvalidOutputError, snippet
 from llmtasker.signature import wire_name
+from llmtasker.values.json_schema import offered_labels
 from llmtasker.values.json_values import canonical_json, is_array, is_object
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Message, Mode
@@ -232,25 +233,13 @@ def _is_json(text: str) -> bool:
 def labels_of(model: type[BaseModel]) -> dict[str, list[str]]:
     """Return the labels of each field that takes its value, or its list of values, from a closed set."""
     schema = model.model_json_schema()
-    properties, definitions = schema.get("properties", {}), schema.get("$defs", {})
+    properties = schema.get("properties", {})
+    fields = {name: properties[wire_name(name, info)] for name, info in model.model_fields.items()}
     found = {
-        name: list(_labels(properties[wire_name(name, info)], definitions)) for name, info in model.model_fields.items()
+        name: [_label(value) for value in offered_labels(node, schema) if value is not None]
+        for name, node in fields.items()
     }
     return {name: labels for name, labels in found.items() if labels}
-
-
-def _labels(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Iterator[str]:
-    if "$ref" in schema:
-        schema = definitions[schema["$ref"].rpartition("/")[2]]
-    if "const" in schema:
-        yield _label(schema["const"])
-    for value in schema.get("enum", ()):
-        if value is not None:
-            yield _label(value)
-    for part in schema.get("anyOf", ()):
-        yield from _labels(part, definitions)
-    if isinstance(schema.get("items"), Mapping):
-        yield from _labels(schema["items"], definitions)
 
 
 def _label(value: Any) -> str:

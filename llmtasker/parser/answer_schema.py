@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from llmtasker.parser.labels import Labels
+from llmtasker.values.json_schema import branches, closed_set, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object
 
 _QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
-_NO_NODE: Mapping[str, Any] = {}
-
-
-def is_node(value: Any) -> TypeGuard[Mapping[str, Any]]:
-    """Tell whether this is a schema with something in it to look at; `true` is none."""
-    return isinstance(value, Mapping)
 
 
 class AnswerSchema:
@@ -35,48 +30,19 @@ class AnswerSchema:
 
     def resolve(self, node: Any) -> Mapping[str, Any]:
         """Return the node that a `$ref` stands for; a union of one type and null counts as that type."""
-        for _ in range(20):
-            if not is_node(node):
-                return _NO_NODE
-            if "$ref" in node:
-                target: Any = self.schema
-                for part in str(node["$ref"]).removeprefix("#").strip("/").split("/"):
-                    if part:
-                        target = target.get(part.replace("~1", "/").replace("~0", "~"), _NO_NODE)
-                node = target
-            elif len(node.get("allOf", ())) == 1:
-                node = node["allOf"][0]
-            elif len(members := branches(node)) == 1:
-                node = members[0]
-            else:
-                return node
-        return _NO_NODE
+        found = resolve(node, self.schema)
+        while len(members := branches(found)) == 1:
+            found = resolve(members[0], self.schema)
+        return found
 
     def labels(self, node: Any) -> Labels | None:
         """Return the labels of a field that has a closed set of values (enum, const, boolean, unions of these)."""
         node = self.resolve(node)
         key = id(node)
         if key not in self._labels:
-            values = self._values(node)
+            values = closed_set(node, self.schema)
             self._labels[key] = Labels(values) if values else None
         return self._labels[key]
-
-    def _values(self, node: Mapping[str, Any]) -> list[Any] | None:
-        if "const" in node:
-            return [node["const"]]
-        if "enum" in node:
-            return list(node["enum"])
-        if node.get("type") == "boolean":
-            return [True, False]
-        if members := branches(node):
-            values: list[Any] = []
-            for branch in members:
-                of_branch = self._values(self.resolve(branch))
-                if of_branch is None:
-                    return None
-                values += of_branch
-            return values
-        return None
 
     @property
     def label_field(self) -> str | None:
@@ -161,32 +127,3 @@ class AnswerSchema:
             last = next(reversed(value))
             value, node = value[last], self.resolve(properties.get(last))
         return True
-
-
-def branches(node: Mapping[str, Any]) -> list[Any]:
-    """Return the members of a union, without null."""
-    members = node.get("anyOf") or node.get("oneOf") or ()
-    return [branch for branch in members if not (is_node(branch) and branch.get("type") == "null")]
-
-
-def kind_of_node(node: Mapping[str, Any]) -> str:
-    """Return the JSON type of a schema node, or "label", "union" or "any"."""
-    kind = node.get("type")
-    if is_array(kind):
-        kinds = [name for name in kind if name != "null"]
-        return kinds[0] if len(kinds) == 1 else "union"
-    if kind is None and "properties" in node:
-        return "object"
-    if kind is None and ("const" in node or "enum" in node):
-        return "label"
-    if kind is None and branches(node):
-        return "union"
-    return str(kind) if kind else "any"
-
-
-def kind_of_value(value: Any) -> str:
-    """Return the JSON type of a value."""
-    for kind, types in (("boolean", bool), ("integer", int), ("number", float), ("string", str), ("array", list)):
-        if isinstance(value, types):
-            return kind
-    return "object" if is_object(value) else "null"

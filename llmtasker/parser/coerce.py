@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.errors import snippet
-from llmtasker.parser.answer_schema import AnswerSchema, branches, is_node, kind_of_node, kind_of_value
+from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels
+from llmtasker.values.json_schema import branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
 _SEVERAL = re.compile(r"[,;|\n]|\s(?:and|et)\s")

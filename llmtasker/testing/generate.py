@@ -7,15 +7,14 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from llmtasker.testing.answers import last_user_text, request_schema
 from llmtasker.testing.pattern import text_for_pattern
+from llmtasker.values.json_schema import JsonSchema, expand, resolve
 
 if TYPE_CHECKING:
     from llmtasker.wire.request import Request
-
-Schema: TypeAlias = Mapping[str, Any]
 
 INPUT_BLOCK = re.compile(r'<input id="([^"]*)">\n(.*?)\n</input>', re.DOTALL)
 """One input of a grouped request in the last user message."""
@@ -50,7 +49,7 @@ def answer_for(request: Request | Mapping[str, Any], *, seed: int = 0) -> Any:
     return answer_from_schema(schema, text, seed=seed)
 
 
-def answer_from_schema(schema: Schema, text: str, *, seed: int = 0) -> Any:
+def answer_from_schema(schema: JsonSchema, text: str, *, seed: int = 0) -> Any:
     """Return a JSON value that fits a JSON schema, chosen by a hash of `seed`, property names and `text`.
 
     Strings are words of the text, so that a quote is verbatim. Where the text holds grouped inputs
@@ -71,7 +70,7 @@ def answer_from_schema(schema: Schema, text: str, *, seed: int = 0) -> Any:
 
 
 class _Maker:
-    def __init__(self, root: Schema, seed: int) -> None:
+    def __init__(self, root: JsonSchema, seed: int) -> None:
         self.root = root
         self.seed = seed
 
@@ -80,23 +79,10 @@ class _Maker:
         digest = blake2b(repr((self.seed, *what)).encode("utf-8", "surrogatepass"), digest_size=8).digest()
         return int.from_bytes(digest, "big") % count
 
-    def resolve(self, schema: Schema) -> Schema:
-        """Follow `$ref` and merge `allOf`."""
-        while "$ref" in schema:
-            target: Any = self.root
-            for step in schema["$ref"].removeprefix("#").strip("/").split("/"):
-                target = target[step.replace("~1", "/").replace("~0", "~")]
-            schema = {**target, **{name: value for name, value in schema.items() if name != "$ref"}}
-        if "allOf" in schema:
-            merged: dict[str, Any] = {name: value for name, value in schema.items() if name != "allOf"}
-            for part in schema["allOf"]:
-                for name, value in self.resolve(part).items():
-                    both = name == "properties" and name in merged
-                    merged[name] = {**merged[name], **value} if both else value
-            return merged
-        return schema
+    def resolve(self, schema: JsonSchema) -> JsonSchema:
+        return expand(schema, self.root)
 
-    def grouped(self) -> tuple[str, Schema] | None:
+    def grouped(self) -> tuple[str, JsonSchema] | None:
         """Return name and item schema of the first property that is an array of objects with an id."""
         for name, schema in self.resolve(self.root).get("properties", {}).items():
             item = self.resolve(self.resolve(schema).get("items") or {})
@@ -104,14 +90,14 @@ class _Maker:
                 return name, item
         return None
 
-    def grouped_answer(self, item: Schema, id_: str, text: str) -> dict[str, Any]:
+    def grouped_answer(self, item: JsonSchema, id_: str, text: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.value(item, text)
         answer["id"] = id_
         if "anchor" in answer:
             answer["anchor"] = " ".join(text.split()[:ANCHOR_WORDS])
         return answer
 
-    def value(self, schema: Schema, text: str, name: object = "", depth: int = 0, skip: str | None = None) -> Any:
+    def value(self, schema: JsonSchema, text: str, name: object = "", depth: int = 0, skip: str | None = None) -> Any:
         schema = self.resolve(schema)
         if "const" in schema:
             return schema["const"]
@@ -133,14 +119,14 @@ class _Maker:
             case _:
                 return self.string(schema, text, name)
 
-    def option(self, options: list[Schema], text: str, name: object, depth: int) -> Schema:
+    def option(self, options: list[JsonSchema], text: str, name: object, depth: int) -> JsonSchema:
         if depth >= _DEEPEST:
             # A recursive schema ends somewhere: here.
-            flat = [option for option in options if "$ref" not in option]
+            flat = [option for option in options if resolve(option, self.root) is option]
             options = [option for option in flat if option.get("type") == "null"] or flat or options
         return options[self.pick(len(options), name, text)]
 
-    def type_of(self, schema: Schema, text: str, name: object) -> str:
+    def type_of(self, schema: JsonSchema, text: str, name: object) -> str:
         kind: Any = schema.get("type")
         if isinstance(kind, list):
             kinds = cast("list[str]", kind)
@@ -149,8 +135,8 @@ class _Maker:
             return "object" if "properties" in schema else "array" if "items" in schema else "string"
         return str(kind)
 
-    def members(self, schema: Schema, text: str, depth: int, skip: str | None) -> Iterator[tuple[str, Any]]:
-        properties: Mapping[str, Schema] = schema.get("properties", {})
+    def members(self, schema: JsonSchema, text: str, depth: int, skip: str | None) -> Iterator[tuple[str, Any]]:
+        properties: Mapping[str, JsonSchema] = schema.get("properties", {})
         required = schema.get("required", ())
         for name, inner in properties.items():
             if name == skip or (depth >= _DEEPEST and name not in required):
@@ -162,8 +148,8 @@ class _Maker:
                 name = f"key_{index + 1}"
                 yield name, self.value(extra, text, name, depth + 1)
 
-    def elements(self, schema: Schema, text: str, name: object, depth: int) -> Iterator[Any]:
-        first: list[Schema] = schema.get("prefixItems", [])
+    def elements(self, schema: JsonSchema, text: str, name: object, depth: int) -> Iterator[Any]:
+        first: list[JsonSchema] = schema.get("prefixItems", [])
         for index, inner in enumerate(first):
             yield self.value(inner, text, (name, index), depth + 1)
         rest: Any = schema.get("items")
@@ -183,7 +169,7 @@ class _Maker:
             if schema.get("uniqueItems") and len(seen) == count:
                 return
 
-    def number(self, schema: Schema, text: str, name: object, *, whole: bool) -> int | float:
+    def number(self, schema: JsonSchema, text: str, name: object, *, whole: bool) -> int | float:
         step: float = schema.get("multipleOf", 1 if whole else 0.01)
         low: float | None = schema.get("minimum", schema.get("exclusiveMinimum"))
         high: float | None = schema.get("maximum", schema.get("exclusiveMaximum"))
@@ -201,7 +187,7 @@ class _Maker:
         steps = first + self.pick(last - first + 1, name, text)
         return int(steps * step) if whole else round(steps * step, 10)
 
-    def string(self, schema: Schema, text: str, name: object) -> str:
+    def string(self, schema: JsonSchema, text: str, name: object) -> str:
         if form := _FORMATS.get(schema.get("format", "")):
             return form.format(*(1 + self.pick(12, name, index, text) for index in range(3)))
         low: int = schema.get("minLength", 0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.compiler.program import Program
+from llmtasker.values.json_schema import JsonSchema, resolve
 from llmtasker.wire.request import Settings
 
 LONGEST_INPUT = 12_000
@@ -83,19 +84,18 @@ def _answer_length(program: Program[Any]) -> int:
     if program.script.examples:
         return max(len(example.answer) for example in program.script.examples)
     schema = program.model.model_json_schema()
-    return _length(schema, schema.get("$defs", {}))
+    return _length(schema, schema)
 
 
-def _length(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int = 0) -> int:
+def _length(node: Any, root: JsonSchema, depth: int = 0) -> int:
     if depth > 5:
         return 0
-    if "$ref" in schema:
-        return _length(definitions[schema["$ref"].rpartition("/")[2]], definitions, depth + 1)
-    if "enum" in schema:
-        return max(len(str(value)) for value in schema["enum"]) + 2
-    parts = [_length(part, definitions, depth + 1) for part in schema.get("anyOf", ())]
-    if properties := schema.get("properties"):
-        return sum(len(name) + 5 + _length(part, definitions, depth + 1) for name, part in properties.items())
-    if "items" in schema:
-        return 4 * (2 + _length(schema["items"], definitions, depth + 1))
-    return max(parts, default={"string": 160, "object": 400, "array": 400}.get(schema.get("type", ""), 12))
+    node = resolve(node, root)
+    if "enum" in node:
+        return max(len(str(value)) for value in node["enum"]) + 2
+    if properties := node.get("properties"):
+        return sum(len(name) + 5 + _length(part, root, depth + 1) for name, part in properties.items())
+    if "items" in node:
+        return 4 * (2 + _length(node["items"], root, depth + 1))
+    parts = [_length(part, root, depth + 1) for part in node.get("anyOf", ())]
+    return max(parts, default={"string": 160, "object": 400, "array": 400}.get(node.get("type", ""), 12))
