@@ -46,7 +46,7 @@ VENDORS: dict[str, set[str]] = {
     "json_repair": {"parser.mend_json"},
     "langchain_core": {"llm.transports.langchain"},
     "narwhals": {"runner.feed"},
-    "openai": {"llm.transports.openai", "llm.transports.openai_batches"},
+    "openai": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "openpyxl": {"files.excel_file"},
     "pandas": {"results"},
     "polars": {"results"},

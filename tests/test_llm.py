@@ -1,6 +1,8 @@
 """LLM: what names an endpoint, where its key goes, and that no credential shows."""
 
+import copy
 import json
+import pickle
 import subprocess
 import sys
 import threading
@@ -157,13 +159,28 @@ def test_offline_is_the_built_in_baseline():
             for wrong in (None, "60", -1, float("inf"), True, 1j)
         ],
         *[
-            ("m", {"base_url": "http://h/v1", "extra_body": {name: []}}, {}, f"{name!r} is not yours to set")
+            ("m", {"base_url": "http://h/v1", "extra_body": {name: []}}, {}, f"{name!r} is set by the task")
             for name in ("tools", "tool_choice", "response_format", "model")
         ],
-        ("m", {"base_url": "http://h/v1", "temperature": float("nan")}, {}, "temperature can't be sent"),
-        ("m", {"base_url": "http://h/v1", "extra_body": {"x": object()}}, {}, "x can't be sent, it is no JSON value"),
-        ("m", {"base_url": "http://h/v1", "extra_body": {"messages": []}}, {}, "'messages' is not yours to set"),
-        ("m", {"base_url": "http://h/v1", "extra_body": {"stream": True}}, {}, "'stream' is not yours to set"),
+        ("m", {"base_url": "http://h/v1", "temperature": float("nan")}, {}, "temperature must be a number, not nan"),
+        (
+            "m",
+            {"base_url": "http://h/v1", "extra_body": {"x": object()}},
+            {},
+            "x can't be sent, because it is not a JSON",
+        ),
+        (
+            "m",
+            {"base_url": "http://h/v1", "extra_body": {"messages": []}},
+            {},
+            "'messages' is set by the task",
+        ),
+        (
+            "m",
+            {"base_url": "http://h/v1", "extra_body": {"stream": True}},
+            {},
+            "'stream' is set by the task",
+        ),
     ],
 )
 def test_what_can_not_be_an_llm_says_how_to_go_on(monkeypatch, name, options, variables, words):
@@ -283,7 +300,7 @@ def test_an_llm_is_an_llm():
 
 @pytest.mark.parametrize("thing", [7, object(), dict, ["openai/gpt-4.1"], lambda prompt: "x"])
 def test_what_is_no_llm_is_refused(thing):
-    with pytest.raises(ConfigurationError, match="is no LLM: give a name"):
+    with pytest.raises(ConfigurationError, match="is not an LLM: give a name"):
         LLM.of(thing)
 
 
@@ -388,8 +405,8 @@ def test_a_cache_is_chosen():
     assert LLM("offline", cache=False).store is None
     assert LLM("offline", cache=store).store is store
     assert LLM("offline").store is LLM("offline", cache=True).store
-    with pytest.raises(ConfigurationError, match="is no cache"):
-        _ = LLM("offline", cache=7).store
+    with pytest.raises(ConfigurationError, match="cache must be True, False, a folder, or a store"):
+        LLM("offline", cache=7)
 
 
 def test_tokens_are_priced():
@@ -414,12 +431,13 @@ def test_headers_that_may_choose_the_model_are_part_of_the_key():
 
 
 @pytest.mark.parametrize(
-    "name", ["Authorization", "api-key", "X-API-Key", "Proxy-Authorization", "Cookie", "X-My-Token", "x-secret-id"]
+    "name",
+    ["Authorization", "api-key", "X-API-Key", "Proxy-Authorization", "Cookie", "X-Gateway-Token"],
 )
 def test_credentials_are_no_part_of_the_key(name):
     assert keys_with(**{name: KEY}) == keys_with()
     llm = LLM("m", base_url="http://h/v1", headers={name: KEY, "X-Route": "large"}, cache=False)
-    assert KEY not in repr(llm.settings) + repr(vars(llm)["_headers"])
+    assert KEY not in repr(llm.settings) + llm.settings.endpoint
     assert "large" not in repr(llm.settings)
 
 
@@ -488,6 +506,128 @@ raise SystemExit(code)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+# ── to other processes ──
+
+
+def there_and_back(llm):
+    data = pickle.dumps(llm)
+    assert b"sk-" not in data
+    assert b"SECRET" not in data
+    return pickle.loads(data)
+
+
+SENT = {
+    "name": lambda url: LLM(f"{url}#m", temperature=0.5, max_tokens=9, seed=3, extra_body={"b": 1, "a": 2}, timeout=7),
+    "base_url": lambda url: LLM("m", base_url=url, headers={"X-Route": "large"}, stop=["x"]),
+    "limits": lambda url: LLM(
+        "m",
+        base_url=url,
+        rate_limit=RateLimit(requests=6000),
+        max_concurrency=3,
+        retry=Retry(attempts=2),
+        prices=Prices(input=3, output=1),
+    ),
+    "client": lambda url: LLM.of(openai.OpenAI(base_url=url, api_key=KEY, organization="org"), model="m"),
+    "async client": lambda url: LLM.of(
+        openai.AsyncOpenAI(base_url=url, api_key=KEY, default_headers={"X-Route": "large"}), model="m"
+    ),
+    "azure client": lambda url: LLM.of(openai.AzureOpenAI(azure_endpoint=url, api_key=KEY, api_version="1"), model="m"),
+    "instructor": lambda url: LLM.of(instructor.from_openai(openai.OpenAI(base_url=url, api_key=KEY)), model="m"),
+}
+
+
+@pytest.mark.parametrize("make", SENT.values(), ids=SENT)
+def test_an_llm_arrives_in_another_process_as_it_was_made(monkeypatch, server, make):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-worker")
+    monkeypatch.setenv("AZURE_OPENAI_API_KEY", "sk-of-the-worker")
+    llm = make(server.base_url)
+    came = there_and_back(there_and_back(llm))
+    assert came.settings == llm.settings
+    assert json.dumps(came.settings.body) == json.dumps(llm.settings.body)
+    assert (came.max_tokens, came.retry, came.rate_limiter.limit) == (
+        llm.max_tokens,
+        llm.retry,
+        llm.rate_limiter.limit,
+    )
+    assert came.rate_limiter.max_concurrency == llm.rate_limiter.max_concurrency
+    assert came.cost(Usage(input=1_000_000)) == llm.cost(Usage(input=1_000_000))
+    assert came.rate_limiter is not llm.rate_limiter
+    assert came._lock is not llm._lock
+    assert "sk-" not in str(headers_of(server, came)).replace("sk-of-the-worker", "")
+
+
+def test_the_key_stays_behind_and_the_worker_has_its_own(monkeypatch, server):
+    data = pickle.dumps(LLM("m", base_url=server.base_url, api_key=KEY))
+    assert KEY.encode() not in data
+    monkeypatch.setenv("LLMTASKER_API_KEY", "sk-of-the-worker")
+    assert headers_of(server, pickle.loads(data))["authorization"] == "Bearer sk-of-the-worker"
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: LLM("m", base_url="http://h/v1", api_key=KEY), "this process has none: set LLMTASKER_API_KEY"),
+        (lambda: LLM("openai/m", api_key=KEY), "set OPENAI_API_KEY"),
+        (lambda: LLM("http://user:SECRET@h/v1#m"), "the password in its URL stayed there"),
+        (lambda: LLM("m", base_url="http://user:SECRET@h/v1"), "the password in its URL stayed there"),
+        (lambda: LLM("m", base_url="http://h/v1", headers={"X-My-Token": "SECRET"}), "X-My-Token stayed there"),
+        (
+            lambda: LLM("m", base_url="http://h/v1", headers={"X-Team-Key": "SECRET-0123456789"}),
+            "the header X-Team-Key stayed there",
+        ),
+        (lambda: LLM.of(openai.OpenAI(base_url="http://h/v1", api_key=KEY), model="m"), "OPENAI_API_KEY"),
+    ],
+)
+def test_what_a_process_lacks_is_said_when_the_llm_is_used_not_when_it_arrives(make, words):
+    came = there_and_back(make())
+    assert came.model == "m"
+    with pytest.raises(ConfigurationError, match=words):
+        Task(Sort, llm=there_and_back(came), cache=False)("a")
+
+
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        (mocked, "parts of its own"),
+        (lambda: openai.OpenAI(base_url="http://h/v1", api_key=lambda: KEY), "a function for its key"),
+        (lambda: openai.OpenAI(base_url="http://h/v1", api_key=KEY, default_headers={"X-Token": "SECRET"}), "X-Token"),
+    ],
+)
+def test_a_client_that_can_not_be_made_again_says_so(client, words):
+    with pytest.raises(ConfigurationError, match=f"can't go to another process: the client has .*{words}"):
+        pickle.dumps(LLM.of(client(), model="m"))
+
+
+def test_transports_and_caches_go_along(tmp_path):
+    llm = LLM.of(FakeListChatModel(responses=['{"label": "y"}']), cache=tmp_path)
+    assert Task(Sort, llm=there_and_back(llm))("a").raise_for_error().output.label == "y"
+    assert there_and_back(llm).store is llm.store
+    offline = there_and_back(LLM("offline", cache=MemoryCache()))
+    assert offline.model == LLM("offline").model
+    assert isinstance(offline.store, MemoryCache)
+
+
+def test_a_chat_model_of_a_vendor_arrives_without_its_key(monkeypatch, server):
+    from langchain_openai import ChatOpenAI
+
+    headers = {"X-Route": "large", "X-Token": "SECRET"}
+    chat = ChatOpenAI(model="m", api_key=KEY, base_url=server.base_url, temperature=0.5, default_headers=headers)
+    data = pickle.dumps(LLM.of(chat))
+    assert KEY.encode() not in data
+    assert b"SECRET" not in data
+    with pytest.raises(ConfigurationError, match="ChatOpenAI can't be made in this process"):
+        Task(Sort, llm=pickle.loads(data), cache=False)("a")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-worker")
+    sent = headers_of(server, pickle.loads(data))
+    assert (sent["authorization"], sent["x-route"]) == ("Bearer sk-of-the-worker", "large")
+    assert server.bodies[-1]["temperature"] == 0.5
+
+
+def test_copies_share_what_the_llm_has(server):
+    llm = LLM("m", base_url=server.base_url, api_key=KEY)
+    assert copy.copy(llm) is copy.deepcopy(llm) is llm
 
 
 # ── connections ──

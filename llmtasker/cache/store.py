@@ -66,6 +66,9 @@ class MemoryCache:
     def __repr__(self) -> str:
         return f"MemoryCache({len(self._texts)} entries)"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MemoryCache, ()  # another process has a memory of its own
+
     def get(self, key: str) -> str | None:
         """Return the text, or None when there is none."""
         return self._texts.get(key)

@@ -1,26 +1,25 @@
-"""LLM: a named endpoint with its settings, cache and pace."""
+"""LLM: a named endpoint with its settings, cache and limits."""
 
 from __future__ import annotations
 
 import inspect
-import math
 import os
-import re
 import threading
 import weakref
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from hashlib import sha256
-from numbers import Real
-from typing import Any, Self
+from typing import Any, NoReturn, Self, Unpack
 
 from llmtasker.cache import Store, open_cache
 from llmtasker.cache.single_flight import SingleFlight
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.llm.capabilities import Capabilities
-from llmtasker.llm.costs import Prices, TokenMeter, listed_cost
-from llmtasker.llm.limits import RateLimit, Retry
-from llmtasker.llm.names import parse_name
+from llmtasker.llm.costs import TokenMeter, listed_cost
+from llmtasker.llm.credentials import without_credentials
+from llmtasker.llm.limits import Retry
+from llmtasker.llm.names import parse_name, without_password
+from llmtasker.llm.options import LLMOptions, Portable, check, portable, sent_fields
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Usage
@@ -30,132 +29,113 @@ from llmtasker.wire.request import Settings, Transport
 class LLM:
     """A language model at an endpoint, with the settings that every call has.
 
-    Tasks that share an LLM share its cache, its pace and its connections.
+    Tasks that share an LLM share its cache, its limits and its connections. An LLM can be pickled: it is then made
+    again from its arguments, without key and password; the key comes from the environment of the other process.
 
     Args:
         model: "openai/…", "azure/<deployment>", "ollama/…", "vllm/…", "http://host:port/v1#model", "offline";
-            or the name of the model alone, where `base_url`, `client` or `transport` says where it is.
+            or the name of the model alone, where `base_url`, `client` or `transport` determines where it is.
         base_url: the endpoint, up to and including "/v1".
         api_key: its key; else from OPENAI_API_KEY, AZURE_OPENAI_API_KEY or LLMTASKER_API_KEY (other endpoints).
+        api_version: the version of Azure's API; else from OPENAI_API_VERSION.
         client: an OpenAI, AsyncOpenAI, AzureOpenAI or instructor client to send with.
         transport: any other Transport.
         temperature, top_p, seed, stop: sent as they are; None: not sent.
         max_tokens: the most tokens of an answer; None: the endpoint's own limit.
-        timeout: seconds for a whole call, from the first byte out to the last byte in.
-        headers: HTTP headers of every call. At a gateway they may choose the model: those whose names don't sound like
-            credentials (authorization, cookie, …key, …token, …secret) are part of the cache key, as a hash.
+        timeout: seconds for a whole call, from the first byte out to the last byte in; 60 by default.
+        headers: HTTP headers of every call. At a gateway they may choose the model, so all but credentials
+            (Authorization, Cookie, X-Api-Key …) are part of the cache key, as a hash.
         extra_body: more fields of the request body.
-        cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`; None: True, but for
-            a transport that says `cacheable = False`, as the test doubles do.
+        cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`; None: True, except
+            for a transport with `cacheable = False`, which the test doubles have.
         rate_limit: what the endpoint allows per minute; None: learned from its answers.
         max_concurrency: calls in flight at most, over all tasks and threads.
-        retry: how calls that failed for now are repeated.
+        retry: how calls that failed and may work later are repeated.
         prices: own prices; None: the list of genai-prices (extra `[prices]`).
 
     Raises:
-        ConfigurationError: the model or its endpoint can't be made out, or a key is missing.
+        ConfigurationError: the model or its endpoint is not clear, a key is missing, or an option is not valid.
 
     >>> LLM("offline")
     LLM('built-in baseline, no language model')
     """
 
-    def __init__(
-        self,
-        model: str | None = None,
-        *,
-        base_url: str | None = None,
-        api_key: str | None = None,
-        api_version: str | None = None,
-        client: Any = None,
-        transport: Transport | None = None,
-        temperature: float | None = None,
-        max_tokens: int | None = None,
-        top_p: float | None = None,
-        seed: int | None = None,
-        stop: str | list[str] | None = None,
-        timeout: float = 60.0,
-        headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, Any] | None = None,
-        cache: bool | str | os.PathLike[str] | Store | None = None,
-        rate_limit: RateLimit | None = None,
-        max_concurrency: int | None = None,
-        retry: Retry | None = None,
-        prices: Prices | None = None,
-    ) -> None:
-        _check_timeout(timeout)
-        sent = {"temperature": temperature, "top_p": top_p, "seed": seed, "stop": stop}
-        self._fields = {name: value for name, value in sent.items() if value is not None}
-        self._fields |= dict(sorted((extra_body or {}).items()))
-        _check_fields(self._fields)
-        self.max_tokens = max_tokens
-        self._timeout = timeout
-        self._headers = {name: value for name, value in (headers or {}).items() if not _CREDENTIAL.search(name)}
-        self._cache_given = cache
-        self._cache = getattr(transport, "cacheable", True) if cache is None else cache
-        self._prices = prices
+    def __init__(self, model: str | None = None, **options: Unpack[LLMOptions]) -> None:
+        self._set_up(model, options)
+        self._model, self._connect = _find(self._named, options)
+        _llms.add(self)  # last: a fork must not meet an LLM that is half made
+
+    def _set_up(self, model: str | None, options: LLMOptions) -> None:
+        check(options)
+        elsewhere = options.get("client") is not None or options.get("transport") is not None
+        self._named = model or os.environ.get("LLMTASKER_MODEL" if elsewhere else "LLMTASKER_LLM")
+        self._options = options
+        self._needs_key, self._missing = bool(options.get("api_key")), list[str]()
+        self._fields = sent_fields(options)
+        self.max_tokens = options.get("max_tokens")
+        self._timeout = options.get("timeout", 60.0)
         self._lock = threading.Lock()
         self._transport: Transport | None = None
-        self.rate_limiter = RateLimiter(rate_limit, max_concurrency=max_concurrency)
-        self.retry = retry or Retry()
+        self.rate_limiter = RateLimiter(options.get("rate_limit"), max_concurrency=options.get("max_concurrency"))
+        self.retry = options.get("retry") or Retry()
         self.capabilities = Capabilities()
         self.tokens = TokenMeter()
         self.single_flight: SingleFlight[Any] = SingleFlight()
-        if transport is not None:
-            self._model: str | None = model or getattr(transport, "model", None) or "default"
-            self._connect: Callable[[], Transport] = lambda: transport
-        elif client is not None:
-            self._model, self._connect = _of_client(model or os.environ.get("LLMTASKER_MODEL"), client)
-        else:
-            self._model, self._connect = parse_name(
-                model or os.environ.get("LLMTASKER_LLM", ""), base_url, api_key, api_version, headers
-            )
-        _llms.add(self)  # last: a fork meets no half-made one
 
     @classmethod
-    def of(cls, llm: Any = None, **settings: Any) -> LLM:
-        """Return an LLM for whatever names or is one; `settings` as in `LLM(...)`.
+    def of(cls, llm: Any = None, *, model: str | None = None, **options: Unpack[LLMOptions]) -> LLM:
+        """Return an LLM for whatever names or is one; `options` as in `LLM(...)`.
 
         `llm` is an LLM, a name, an OpenAI, AsyncOpenAI, AzureOpenAI or instructor client, a LangChain chat model,
         a Transport, or None for what LLMTASKER_LLM names.
 
         Raises:
-            ConfigurationError: it is none of these, or not enough to go by.
+            ConfigurationError: it is none of these, or does not determine an endpoint.
         """
         if isinstance(llm, LLM):
-            if settings:
+            if options or model:
                 raise ConfigurationError("this is an LLM already: give its settings where it is made.")
             return llm
         if llm is None or isinstance(llm, str):
-            return cls(llm, **settings)
+            if llm and model:
+                raise ConfigurationError(f"two names are given: {llm!r} and model={model!r}. Give the one to use.")
+            return cls(llm or model, **options)
         if _descends(llm, "langchain_core", "BaseChatModel"):
             from llmtasker.llm.transports.langchain import LangChainTransport
 
-            return cls(transport=LangChainTransport(llm), **settings)
-        if isinstance(llm, Transport):
-            return cls(transport=llm, **settings)
-        return cls(client=llm, **settings)
+            llm = LangChainTransport(llm)
+        options["transport" if isinstance(llm, Transport) else "client"] = llm
+        return cls(model, **options)
 
     def at(self, name: str) -> LLM:
         """Return an LLM with another model and place, named as in `LLM(name)`, and the settings of this one.
 
-        Credentials stay behind: the key, and headers whose names sound like one.
+        Credentials stay behind: the key, and headers that are or seem to be credentials.
 
         >>> LLM("ollama/qwen3", temperature=0.2, cache=False).at("vllm/org/model").settings.body
         {'model': 'org/model', 'temperature': 0.2}
         """
-        moved = LLM(
-            name,
-            max_tokens=self.max_tokens,
-            timeout=self._timeout,
-            headers=self._headers,
-            cache=self._cache_given,
-            rate_limit=self.rate_limiter.limit,
-            max_concurrency=self.rate_limiter.max_concurrency,
-            retry=self.retry,
-            prices=self._prices,
-        )
-        moved._fields = self._fields
-        return moved
+        options, _ = portable(self._options)
+        for place in ("base_url", "api_version", "client", "transport"):
+            options.pop(place, None)
+        return LLM(name, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        options, headers = portable(self._options)
+        if options.pop("client", None) is not None or hasattr(options.get("transport"), "portable"):
+            options["transport"] = self.transport.portable()  # type: ignore[attr-defined]
+        missing = [*self._missing, *(f"the header {name}" for name in headers)]
+        urls = [without_password(url) for url in (self._named, options.get("base_url"))]
+        if any(has_password for _, has_password in urls):
+            missing.append("the password in its URL")
+        name, options["base_url"] = (url for url, _ in urls)
+        return _revive, (type(self), name, self._model, options, self._needs_key, missing)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self  # connections, limits and what was learned are to be shared
 
     @property
     def transport(self) -> Transport:
@@ -168,7 +148,7 @@ class LLM:
 
     @cached_property
     def model(self) -> str:
-        """The name of the model; of a client that was given without one, the only one that its endpoint lists.
+        """The name of the model; if none was given, the only one that the endpoint lists.
 
         Raises:
             ConfigurationError: the endpoint lists several.
@@ -179,7 +159,7 @@ class LLM:
     def settings(self) -> Settings:
         """What every request of this LLM has."""
         return Settings(
-            endpoint=self.transport.endpoint + _mark(self._headers),
+            endpoint=self.transport.endpoint + _mark(without_credentials(self._options.get("headers") or {})),
             body={"model": self.model, **self._fields},
             limits={} if self.max_tokens is None else {"max_tokens": self.max_tokens},
             timeout=self._timeout,
@@ -187,15 +167,17 @@ class LLM:
 
     @cached_property
     def store(self) -> Store | None:
-        """The cache; None: there is none."""
-        return open_cache(self._cache)
+        """The cache; None: answers are not kept."""
+        given = self._options.get("cache")
+        return open_cache(getattr(self._options.get("transport"), "cacheable", True) if given is None else given)
 
     @cached_property
     def _price(self) -> Callable[[Usage], float | None]:
-        return self._prices.cost if self._prices else listed_cost(self.transport.endpoint, self.model)
+        prices = self._options.get("prices")
+        return prices.cost if prices else listed_cost(self.transport.endpoint, self.model)
 
     def cost(self, usage: Usage) -> float | None:
-        """Return what some tokens cost in US dollars (or in the currency of own prices); None: unknown."""
+        """Return the cost of some tokens in US dollars (or in the currency of own prices); None: unknown."""
         return self._price(usage)
 
     def close(self) -> None:
@@ -219,7 +201,7 @@ class LLM:
         await self.aclose()
 
     def __repr__(self) -> str:
-        # Never the base URL as it was given: it may hold a password.
+        # Never the base URL as it was given: it may contain a password.
         return f"LLM({self._model!r})" if self._model else "LLM(client=…)"
 
 
@@ -227,7 +209,7 @@ _llms: weakref.WeakSet[LLM] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Let a forked child begin anew: the calls under way, and the locks of those that make them, are its parent's."""
+    """Give the LLMs of a forked child fresh locks and no calls in flight: those of the parent stay with the parent."""
     for llm in list(_llms):
         llm.rate_limiter = RateLimiter(llm.rate_limiter.limit, max_concurrency=llm.rate_limiter.max_concurrency)
         llm.tokens = TokenMeter()
@@ -240,30 +222,53 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-# What names of headers have in them where the value is a credential.
-_CREDENTIAL = re.compile("auth|cookie|credential|key|password|secret|token", re.IGNORECASE)
+def _revive(
+    kind: type[LLM], named: str | None, model: str | None, options: LLMOptions, needs_key: bool, missing: list[str]
+) -> LLM:
+    """Return the LLM of a pickle. What it lacks here is an error when it is first used, not while it is loaded."""
+    # pyright: reportPrivateUsage=false
+    llm = kind.__new__(kind)
+    llm._set_up(named, options)  # noqa: SLF001
+    llm._needs_key, llm._missing = needs_key, missing  # noqa: SLF001
+    if missing:
+        what = ", ".join(missing)
+        error = ConfigurationError(f"this LLM was made in another process, and {what} stayed there: make the LLM here.")
+        llm._model, llm._connect = model, _refuse(error)  # noqa: SLF001
+    else:
+        try:
+            llm._model, llm._connect = _find(llm._named, options, needs_key=needs_key)  # noqa: SLF001
+        except ConfigurationError as error:
+            llm._model, llm._connect = model, _refuse(error)  # noqa: SLF001
+    _llms.add(llm)
+    return llm
+
+
+def _refuse(error: ConfigurationError) -> Callable[[], NoReturn]:
+    def refuse() -> NoReturn:
+        raise error
+
+    return refuse
+
+
+def _find(
+    model: str | None, options: LLMOptions, *, needs_key: bool = False
+) -> tuple[str | None, Callable[[], Transport]]:
+    """Return the name of the model, None where the endpoint must be asked for it, and a function that connects."""
+    transport, client = options.get("transport"), options.get("client")
+    if isinstance(transport, Portable):
+        return model, transport.make
+    if transport is not None:
+        return model or getattr(transport, "model", None) or "default", lambda: transport
+    if client is not None:
+        return _of_client(model, client)
+    names = ("base_url", "api_key", "api_version", "headers")
+    return parse_name(model or "", *(options.get(name) for name in names), needs_key=needs_key)  # type: ignore[arg-type]
 
 
 def _mark(headers: Mapping[str, str]) -> str:
-    """Return what headers add to the endpoint in the cache key; nothing if there are none, so that no key changes."""
-    told = sorted([name.lower(), str(value)] for name, value in headers.items())
-    return f" headers:{sha256(canonical_json(told).encode()).hexdigest()[:16]}" if told else ""
-
-
-def _check_timeout(timeout: object) -> None:
-    # Real: also the numbers of numpy.
-    if isinstance(timeout, bool) or not isinstance(timeout, Real) or not 0 < float(timeout) < math.inf:
-        raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
-
-
-def _check_fields(fields: Mapping[str, Any]) -> None:
-    if own := fields.keys() & {"messages", "model", "stream", "tools", "tool_choice", "response_format"}:
-        raise ConfigurationError(f"extra_body: {min(own)!r} is not yours to set; it comes from the task or the LLM.")
-    for name, value in fields.items():
-        try:
-            canonical_json(value)
-        except (TypeError, ValueError) as error:
-            raise ConfigurationError(f"{name} can't be sent, it is no JSON value: {error}") from None
+    """Return what headers add to the endpoint in the cache key; nothing where there are none."""
+    pairs = sorted([name.lower(), str(value)] for name, value in headers.items())
+    return f" headers:{sha256(canonical_json(pairs).encode()).hexdigest()[:16]}" if pairs else ""
 
 
 def _descends(thing: object, package: str, *names: str) -> bool:
@@ -271,13 +276,18 @@ def _descends(thing: object, package: str, *names: str) -> bool:
     return any(kind.__name__ in names and kind.__module__.split(".")[0] == package for kind in type(thing).__mro__)
 
 
-def _of_client(model: str | None, client: Any) -> tuple[str | None, Callable[[], Transport]]:
-    if _descends(client, "instructor", "Instructor", "AsyncInstructor"):
-        model = model or _model_of_instructor(client)
-        client = client.client
+def _openai_client(client: Any) -> Any:
+    """Return the openai client inside an instructor client, and any other thing as it is."""
+    return client.client if _descends(client, "instructor", "Instructor", "AsyncInstructor") else client
+
+
+def _of_client(model: str | None, given: Any) -> tuple[str | None, Callable[[], Transport]]:
+    client = _openai_client(given)
+    if client is not given:
+        model = model or _model_of_instructor(given)
     if not _descends(client, "openai", "OpenAI", "AsyncOpenAI"):
         raise ConfigurationError(
-            f"a {type(client).__module__}.{type(client).__name__} is no LLM: give a name such as "
+            f"a {type(client).__module__}.{type(client).__name__} is not an LLM: give a name such as "
             '"openai/gpt-4.1-mini", an OpenAI or instructor client, a LangChain chat model, or a Transport.'
         )
     # An Azure client that was made for one deployment has it in its URL.
@@ -294,7 +304,7 @@ def _of_client(model: str | None, client: Any) -> tuple[str | None, Callable[[],
 def _model_of_instructor(client: Any) -> str | None:
     model = client.kwargs.get("model")
     if model is None and inspect.isfunction(client.create_fn):
-        # Where the model was given to from_openai or from_provider, it stands nowhere else.
+        # Where the model was given to from_openai or from_provider, it is kept nowhere else.
         model = inspect.getclosurevars(client.create_fn).nonlocals.get("default_model")
     return model if isinstance(model, str) else None
 

@@ -1,4 +1,4 @@
-"""Places: where the model is that a name such as "ollama/qwen3" names, and how to connect to it."""
+"""From the name of an LLM, such as "ollama/qwen3", to its endpoint and how to connect to it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.wire.request import Transport
 
 _WAYS = """Three ways to go on:
@@ -17,16 +17,24 @@ _WAYS = """Three ways to go on:
 The variable LLMTASKER_LLM sets the default."""
 
 _AZURE_VERSION = "2024-10-21"  # the newest version that Microsoft calls stable
-_LOCAL = {"ollama": "http://localhost:11434/v1", "vllm": "http://localhost:8000/v1"}
+_OLLAMA_PORT = 11434
+_LOCAL = {"ollama": f"http://localhost:{_OLLAMA_PORT}/v1", "vllm": "http://localhost:8000/v1"}
 
 
 def parse_name(
-    name: str, base_url: str | None, api_key: str | None, api_version: str | None, headers: Mapping[str, str] | None
+    name: str,
+    base_url: str | None,
+    api_key: str | None,
+    api_version: str | None,
+    headers: Mapping[str, str] | None,
+    *,
+    needs_key: bool = False,
 ) -> tuple[str | None, Callable[[], Transport]]:
-    """Return the model that a name names (None: it names none), and what connects to the place of it.
+    """Return the model in a name (None: the name has only an endpoint), and a function that connects to the endpoint.
 
     Raises:
-        ConfigurationError: the place can't be made out, or a key is missing.
+        ConfigurationError: the endpoint is not clear, or a key is missing; with `needs_key`, also for an endpoint
+            that may work without.
     """
     if not name and base_url is None:
         raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}")
@@ -37,11 +45,11 @@ def parse_name(
     provider, _, rest = name.partition("/")
     if "://" in name:
         base_url, _, rest = name.partition("#")
-        return rest or None, _at_url(base_url, api_key, headers)
+        return rest or None, _at_url(base_url, api_key, headers, needs_key=needs_key)
     if provider in _LOCAL and rest:
-        return rest, _at_url(base_url or _local_url(provider), api_key, headers)
+        return rest, _at_url(base_url or _local_url(provider), api_key, headers, needs_key=needs_key)
     if base_url is not None:
-        return name or None, _at_url(base_url, api_key, headers)
+        return name or None, _at_url(base_url, api_key, headers, needs_key=needs_key)
     if provider == "azure" and rest:
         return rest, _at_azure(api_key, api_version, headers)
     if provider == "openai" and rest:
@@ -53,6 +61,13 @@ def parse_name(
     )
 
 
+def without_password(name: str | None) -> tuple[str | None, bool]:
+    """Return a name or URL without the user and password in it, and whether it had them."""
+    url = urlsplit(name or "")
+    user, _, place = url.netloc.rpartition("@")
+    return (url._replace(netloc=place).geturl(), True) if user else (name, False)
+
+
 def _key(variable: str, name: str) -> str:
     key = os.environ.get(variable)
     if not key:
@@ -61,14 +76,28 @@ def _key(variable: str, name: str) -> str:
 
 
 def _local_url(provider: str) -> str:
-    host = os.environ.get("OLLAMA_HOST", "") if provider == "ollama" else ""
+    host = os.environ.get("OLLAMA_HOST", "").strip().strip("\"'") if provider == "ollama" else ""
     if not host:
         return _LOCAL[provider]
-    return f"{host if '://' in host else f'http://{host}'}".rstrip("/").removesuffix("/v1") + "/v1"
+    try:
+        url = urlsplit(host if "://" in host else f"http://{host}")
+        # As Ollama reads it: without a scheme, the port is Ollama's own unless it is named.
+        port = url.port or ("" if "://" in host else _OLLAMA_PORT)
+        name = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(url.hostname or "", url.hostname)  # noqa: S104
+    except ValueError:
+        raise ConfigurationError(f"OLLAMA_HOST is {snippet(host, 60)!r}, which is not a host or URL.") from None
+    netloc = f"[{name}]" if name and ":" in name else name
+    path = url.path.rstrip("/").removesuffix("/v1")
+    return f"{url.scheme}://{netloc}{f':{port}' if port else ''}{path}/v1"
 
 
 def _at_url(
-    base_url: str, api_key: str | None, headers: Mapping[str, str] | None, *, is_openai: bool = False
+    base_url: str,
+    api_key: str | None,
+    headers: Mapping[str, str] | None,
+    *,
+    is_openai: bool = False,
+    needs_key: bool = False,
 ) -> Callable[[], Transport]:
     url = urlsplit(base_url)
     if url.scheme not in {"http", "https"}:
@@ -81,6 +110,8 @@ def _at_url(
     is_openai = is_openai or (url.hostname or "").endswith(".openai.com")
     variable = "OPENAI_API_KEY" if is_openai else "LLMTASKER_API_KEY"
     key = api_key or os.environ.get(variable) or "none"
+    if needs_key and key == "none":
+        raise ConfigurationError(f"the endpoint {url.hostname} needs a key, and this process has none: set {variable}.")
     named, _, place = url.netloc.rpartition("@")
     if named:
         # As a header: the SDK writes URLs to its log.

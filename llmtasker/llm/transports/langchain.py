@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
+from llmtasker.llm.credentials import may_be_credential
 from llmtasker.llm.transports.langchain_errors import recovered, unsupported
 from llmtasker.llm.transports.langchain_identity import endpoint_of, mapping, model_of
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
@@ -26,6 +27,7 @@ from llmtasker.wire.response import read_completion
 
 try:
     from langchain_core.language_models import BaseChatModel
+    from langchain_core.load import dumpd
     from langchain_core.messages import AIMessage, BaseMessage, ChatMessage, HumanMessage, SystemMessage, ToolMessage
 except ImportError as error:
     raise ConfigurationError(
@@ -63,6 +65,17 @@ class LangChainTransport:
         maker = next(kind for kind in type(chat).__mro__ if "_agenerate" in vars(kind))
         self._awaits = maker.__module__ != BaseChatModel.__module__
         self._prepared: dict[int, _Prepared] = {}
+
+    def portable(self) -> PortableChatModel:
+        """Return the transport as data, without the credentials of the chat model."""
+        if not self._chat.is_lc_serializable():
+            return PortableChatModel(type(self._chat), self._chat)
+        # LangChain marks the values of secrets, and finds them again in the environment.
+        options = {name: value for name, value in dumpd(self._chat)["kwargs"].items() if not _is_marked(value)}
+        for name, value in options.items():
+            if is_object(value) and "headers" in name:
+                options[name] = {key: text for key, text in value.items() if not may_be_credential(key, str(text))}
+        return PortableChatModel(type(self._chat), options)
 
     def send(self, request: Request) -> Completion:
         """Send one request and wait for its answer."""
@@ -169,6 +182,34 @@ class LangChainTransport:
 
     async def aclose(self) -> None:
         """Do nothing: the connections are the chat model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortableChatModel:
+    """A chat model as data: its class, and its arguments or, where it has no form as data, itself."""
+
+    kind: type[BaseChatModel]
+    given: Mapping[str, Any] | BaseChatModel
+
+    def make(self) -> LangChainTransport:
+        """Return a transport to such a chat model.
+
+        Raises:
+            ConfigurationError: it can't be made in this process, which may lack its key.
+        """
+        if isinstance(self.given, BaseChatModel):
+            return LangChainTransport(self.given)
+        try:
+            return LangChainTransport(self.kind(**self.given))
+        except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
+            raise ConfigurationError(
+                f"the chat model {self.kind.__name__} can't be made in this process: {type(error).__name__}. "
+                "Its key must be in the environment."
+            ) from None
+
+
+def _is_marked(value: object) -> bool:
+    return is_object(value) and "lc" in value
 
 
 def _takes_format(chat: BaseChatModel, kind: object) -> bool:

@@ -12,6 +12,7 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import cached_property
 from ssl import SSLContext
 from typing import Any, Generic, Protocol, TypeVar
@@ -23,17 +24,13 @@ import openai
 
 from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.llm.transports.http_client import Form, Line, broken, timed_out
+from llmtasker.llm.transports.openai_clients import AnyClient, PortableClient, is_plain
 from llmtasker.threads import portal
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import read_error
 from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
-AnyClient = openai.OpenAI | openai.AsyncOpenAI
-
-# The http clients that the SDK makes where none is given.
-_DEFAULT_HTTP = frozenset({"SyncHttpxClientWrapper", "AsyncHttpxClientWrapper"})
-_PLAIN = (openai.OpenAI, openai.AsyncOpenAI, openai.AzureOpenAI, openai.AsyncAzureOpenAI)
 _LISTING = 5.0  # seconds to wait for an endpoint's list of models
 
 
@@ -55,13 +52,21 @@ class OpenAITransport:
         self.endpoint = endpoint_of(client)
         self._client = client
         self._deployment_in_path = _wants_deployment(client)
-        self._own_http = not _has_twin(client)
+        self._own_http = not is_plain(client)
         self._direct = not self._own_http and _is_constant(client) and not _is_proxied(client.base_url)
         self._lines: _PerLoop[Line] = _PerLoop()
         self._clients: _PerLoop[openai.AsyncOpenAI] = _PerLoop()
         # What is open outlives the transport for as long as it takes to close it in its own loop.
         for opened in (self._lines, self._clients):
             weakref.finalize(self, opened.drop).atexit = False
+
+    def portable(self) -> _Portable:
+        """Return the transport as data, without its key.
+
+        Raises:
+            ConfigurationError: the client has parts that can't be made again.
+        """
+        return _Portable(PortableClient.of(self._client))
 
     def send(self, request: Request) -> Completion:
         """Send one request and wait for its answer."""
@@ -174,6 +179,14 @@ class OpenAITransport:
         await self._clients.close(loop)
 
 
+@dataclass(frozen=True, slots=True)
+class _Portable:
+    client: PortableClient
+
+    def make(self) -> OpenAITransport:
+        return OpenAITransport(self.client.client())
+
+
 R = TypeVar("R")
 
 
@@ -275,16 +288,6 @@ def connect_azure(
         openai.AsyncAzureOpenAI(
             azure_endpoint=endpoint, api_key=api_key, api_version=api_version, default_headers=headers
         )
-    )
-
-
-def _has_twin(client: AnyClient) -> bool:
-    """Return whether an equal client can be made for another event loop: nothing about it is special."""
-    return (
-        type(client) in _PLAIN
-        and type(client._client).__name__ in _DEFAULT_HTTP
-        and client.workload_identity is None
-        and client._provider is None
     )
 
 

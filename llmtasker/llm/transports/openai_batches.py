@@ -49,7 +49,7 @@ class Batches:
 
     def __init__(self, transport: OpenAITransport) -> None:
         self._transport = transport
-        client = transport._client  # noqa: SLF001 - see the top of the file
+        client = transport._client
         azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
         azure = azure or client.base_url.host.endswith(".azure.com")
         self.url = "/chat/completions" if azure else "/v1/chat/completions"
@@ -145,9 +145,9 @@ class Batches:
 
     def _blocking(self) -> openai.OpenAI | None:
         """Return the caller's own blocking client where it has an http client of its own; else None."""
-        client = self._transport._client  # noqa: SLF001
-        own = self._transport._own_http and isinstance(client, openai.OpenAI)  # noqa: SLF001
+        client = self._transport._client
+        own = self._transport._own_http and isinstance(client, openai.OpenAI)
         return client.with_options(max_retries=0) if own and isinstance(client, openai.OpenAI) else None
 
     async def _awaiting(self) -> openai.AsyncOpenAI:
-        return (await self._transport._async_client()).with_options(max_retries=0)  # noqa: SLF001
+        return (await self._transport._async_client()).with_options(max_retries=0)

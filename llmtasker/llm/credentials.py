@@ -1,0 +1,46 @@
+"""Which headers hold a credential: it is sent, and stays out of cache keys, pickles, messages and logs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_NAMES = re.compile(
+    r"(?:proxy-|x-|cf-aig-)?authorization|(?:set-)?cookie"
+    r"|(?:x-)?(?:goog-|litellm-|portkey-|helicone-)?api[-_]?key|helicone-auth|x-litellm-key|x-functions-key"
+    r"|(?:ocp-apim-|x-)?subscription-key|(?:x-)?(?:auth|access|secret)-key"
+    r"|(?:x-)?(?:(?:auth|access|id|session|private|vault|csrf|gateway|amz-security)-)?token"
+    r"|(?:x-)?(?:(?:client|api)-)?secret|(?:x-)?password|x-auth",
+    re.IGNORECASE,
+)
+_SOUNDS_LIKE_ONE = re.compile(
+    r"(?:^|[-_])(?:auth\w*|credentials?|passw\w*|pass|secrets?|tokens?|cookies?)(?:[-_]|$)", re.IGNORECASE
+)
+_MAY_BE_ONE = re.compile(r"keys?(?:[-_]|$)", re.IGNORECASE)
+_LONG = 16  # characters of a word from which on it may be a key
+
+
+def is_credential(name: str) -> bool:
+    """Return whether a header of this name is a credential, by its exact name.
+
+    A header that only sounds like one may choose the model, so its value belongs into the cache key (as a hash).
+
+    >>> is_credential("Authorization"), is_credential("X-Routing-Key"), is_credential("X-Author")
+    (True, False, False)
+    """
+    return _NAMES.fullmatch(name) is not None
+
+
+def may_be_credential(name: str, value: str) -> bool:
+    """Return whether a header must not be written down: its name is that of a credential or sounds like it.
+
+    >>> may_be_credential("X-My-Token", "abc"), may_be_credential("X-Routing-Key", "large")
+    (True, False)
+    """
+    long = len(value) >= _LONG and " " not in value
+    return is_credential(name) or bool(_SOUNDS_LIKE_ONE.search(name)) or (long and bool(_MAY_BE_ONE.search(name)))
+
+
+def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that belong into a cache key."""
+    return {name: value for name, value in headers.items() if not is_credential(name)}

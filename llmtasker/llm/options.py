@@ -1,0 +1,147 @@
+"""LLMOptions: what an LLM is made with, and the checks of it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any, Protocol, TypedDict, runtime_checkable
+
+from llmtasker.cache import Store
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.llm.costs import Prices
+from llmtasker.llm.credentials import may_be_credential
+from llmtasker.llm.limits import RateLimit, Retry
+from llmtasker.values.json_values import canonical_json
+from llmtasker.wire.request import Transport
+
+_FROM_TASK = frozenset({"messages", "model", "stream", "stream_options", "tools", "tool_choice", "response_format"})
+
+
+@runtime_checkable
+class Portable(Protocol):
+    """A transport as data, to be made again in another process."""
+
+    def make(self) -> Transport:
+        """Return the transport.
+
+        Raises:
+            ConfigurationError: this process lacks something, such as the key.
+        """
+        ...
+
+
+class LLMOptions(TypedDict, total=False):
+    """The keyword arguments of `LLM`, which explains them."""
+
+    base_url: str | None
+    api_key: str | None
+    api_version: str | None
+    client: Any
+    transport: Transport | Portable | None
+    temperature: float | None
+    max_tokens: int | None
+    top_p: float | None
+    seed: int | None
+    stop: str | list[str] | None
+    timeout: float
+    headers: Mapping[str, str] | None
+    extra_body: Mapping[str, Any] | None
+    cache: bool | str | os.PathLike[str] | Store | None
+    rate_limit: RateLimit | None
+    max_concurrency: int | None
+    retry: Retry | None
+    prices: Prices | None
+
+
+def _is_real(value: Any) -> bool:
+    # Real: also the numbers of numpy.
+    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(float(value))
+
+
+def _is_integer(value: Any) -> bool:
+    return _is_real(value) and float(value) == int(value)
+
+
+def _is_cache(value: object) -> bool:
+    store = callable(getattr(value, "get", None)) and callable(getattr(value, "put", None))
+    return isinstance(value, bool | str | os.PathLike) or store
+
+
+def _is_stop(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(one, str) for one in value))
+
+
+def _is_headers(value: object) -> bool:
+    return isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair)
+
+
+_SECRET = frozenset({"api_key", "base_url", "headers"})  # their values are not shown
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "base_url": (lambda value: isinstance(value, str), 'a URL such as "http://localhost:8000/v1"'),
+    "api_key": (lambda value: isinstance(value, str), "a text"),
+    "api_version": (lambda value: isinstance(value, str), 'a text such as "2024-10-21"'),
+    "temperature": (_is_real, "a number"),
+    "max_tokens": (lambda value: _is_integer(value) and value >= 1, "a whole number from 1"),
+    "top_p": (_is_real, "a number"),
+    "seed": (_is_integer, "a whole number"),
+    "stop": (_is_stop, "a text or a list of texts"),
+    "headers": (_is_headers, 'a mapping such as {"X-Team": "data"}'),
+    "extra_body": (lambda value: isinstance(value, Mapping), 'a mapping such as {"top_k": 5}'),
+    "cache": (_is_cache, "True, False, a folder, or a store with get and put"),
+    "rate_limit": (lambda value: isinstance(value, RateLimit), "a RateLimit, such as RateLimit(requests=600)"),
+    "retry": (lambda value: isinstance(value, Retry), "a Retry, such as Retry(attempts=4)"),
+    "prices": (lambda value: isinstance(value, Prices), "a Prices, such as Prices(input=0.4, output=1.6)"),
+}
+
+
+def check(options: Mapping[str, Any]) -> None:
+    """Check the keyword arguments of an LLM.
+
+    Raises:
+        ConfigurationError: one is unknown, or its value can't be meant.
+    """
+    for name, value in options.items():
+        if name not in LLMOptions.__annotations__:
+            near = difflib.get_close_matches(name, LLMOptions.__annotations__, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "a field of the request body goes into extra_body={…}."
+            raise ConfigurationError(f"LLM has no option {name!r}: {hint}")
+        if value is not None and name in _CHECKS and not _CHECKS[name][0](value):
+            shown = f"a {type(value).__name__}" if name in _SECRET else snippet(repr(value), 60)
+            raise ConfigurationError(f"{name} must be {_CHECKS[name][1]}, not {shown}.")
+    timeout = options.get("timeout", 60.0)
+    if not _is_real(timeout) or not timeout > 0:
+        raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+
+
+def sent_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of the request body that can change an answer, except for the model.
+
+    Raises:
+        ConfigurationError: a field comes from the task, or its value is not JSON.
+    """
+    names = ("temperature", "top_p", "seed", "stop")
+    fields = {name: options[name] for name in names if options.get(name) is not None}
+    fields |= dict(sorted((options.get("extra_body") or {}).items()))
+    for name, value in fields.items():
+        if name in _FROM_TASK:
+            raise ConfigurationError(f"extra_body: {name!r} is set by the task or the LLM, not here.")
+        if name == "n" and value != 1:
+            raise ConfigurationError(f"extra_body: n={value!r} asks for several answers, of which only one is used.")
+        try:
+            canonical_json(value)
+        except (TypeError, ValueError) as error:
+            raise ConfigurationError(f"{name} can't be sent, because it is not a JSON value: {error}") from None
+    return fields
+
+
+def portable(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return the options without credentials, as they may be written down, and the names of what was left out."""
+    kept = {name: value for name, value in options.items() if name != "api_key"}
+    headers: Mapping[str, str] = options.get("headers") or {}
+    hidden = [name for name, value in headers.items() if may_be_credential(name, value)]
+    if hidden:
+        kept["headers"] = {name: value for name, value in headers.items() if name not in hidden}
+    return kept, hidden
