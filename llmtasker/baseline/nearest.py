@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from operator import add
+
+from llmtasker.values.folding import without_accents
 
 _SHORTEST, _LONGEST = 2, 5  # characters of an n-gram; a space stands for the edge of a word
 _HEAD, _TAIL = 1_500, 500  # characters that are looked at in a long text
@@ -20,7 +21,6 @@ _NAME_WEIGHT = 2.0  # the name and description of a label count as much as so ma
 _COMMON = 0.1  # what is left of the weight of an n-gram that all texts have
 _DAMPING = 0.75  # so that the peculiar words of a single example do not decide
 
-_ACCENTS = re.compile("[\u0300-\u036f]+")
 # Letters and digits, or a pictogram; "_" and a change of case separate the words of a name.
 _WORDS = re.compile(r"[^\W_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -34,10 +34,7 @@ def words(text: str) -> list[str]:
     """
     if len(text) > _HEAD + _TAIL:
         text = f"{text[:_HEAD]} {text[-_TAIL:]}"
-    text = text.casefold()
-    if not text.isascii():
-        text = _ACCENTS.sub("", unicodedata.normalize("NFKD", text))
-    return list(dict.fromkeys(word[:_WORD_LENGTH] for word in _WORDS.findall(text)))
+    return list(dict.fromkeys(word[:_WORD_LENGTH] for word in _WORDS.findall(without_accents(text))))
 
 
 def name_words(name: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from llmtasker.baseline.nearest import Nearest, name_words, words
 from llmtasker.errors import BadRequestError
+from llmtasker.values.folding import caseless
 from llmtasker.values.json_schema import JsonSchema, expand
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.request import Message, Request
@@ -238,7 +239,7 @@ def _at(outputs: Any, path: tuple[str, ...]) -> Any:
 def _one(labels: Mapping[Any, str], shown: Sequence[tuple[str, Any]], *, nullable: bool) -> _Choice:
     examples = [(text, [value]) for text, value in shown]
     names, nearest, often = _compared(labels, examples)
-    otherwise = None if nullable else next((name for name in names if str(name).casefold() in _CATCH_ALL), often[0])
+    otherwise = None if nullable else next((name for name in names if caseless(str(name)) in _CATCH_ALL), often[0])
     return _Choice(labels=names, nearest=nearest, otherwise=otherwise)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.errors import snippet
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels
+from llmtasker.values.folding import letters, without_accents
 from llmtasker.values.json_schema import branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
@@ -34,8 +34,7 @@ def coerce(value: Any, schema: AnswerSchema) -> tuple[Any, list[str]]:
 
 
 def _folded(key: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", key.casefold())
-    return "".join(char for char in decomposed if char.isalnum())
+    return letters(without_accents(key))
 
 
 class _Coercion:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
 from llmtasker.parser.prose import Frame, denies, frame, objection
+from llmtasker.values.folding import caseless, without_accents
 
 MAX_PROSE = 1_000
 """Characters; mentions in a longer text do not count."""
@@ -54,19 +54,18 @@ def scalar_text(value: Any) -> str | None:
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split())
+    return " ".join(caseless(text).split())
 
 
-def _without_accents(text: str) -> str:
-    decomposed = unicodedata.normalize("NFKD", text.replace("’", "'"))
-    return _plain("".join(char for char in decomposed if not unicodedata.combining(char)))
+def _unaccented(text: str) -> str:
+    return " ".join(without_accents(text).split())
 
 
 def _words(text: str) -> str:
-    return _SEPARATORS.sub(" ", _without_accents(text)).strip(_WRAPPING)
+    return _SEPARATORS.sub(" ", _unaccented(text)).strip(_WRAPPING)
 
 
-_LEVELS: tuple[Callable[[str], str], ...] = (_plain, _without_accents, _words)
+_LEVELS: tuple[Callable[[str], str], ...] = (_plain, _unaccented, _words)
 
 
 class Labels:
@@ -160,7 +159,7 @@ class Labels:
         raise LabelError(f"{text[:60]!r} is not a label")
 
     def _mentioned(self, text: str) -> Any:
-        folded = "\n".join(_without_accents(line) for line in text.splitlines())
+        folded = "\n".join(_unaccented(line) for line in text.splitlines())
         if reason := objection(folded):
             raise LabelError(reason)
         mentions = [

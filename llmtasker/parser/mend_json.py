@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 from llmtasker.errors import snippet
+from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
 MAX_MENDED = 20_000
@@ -227,7 +228,7 @@ def _unescaped(char: str) -> str:
 def _word(word: str) -> str:
     if word[0].isdigit():
         return repr(float(word)) if "." in word or "e" in word.lower() else word
-    folded = word.casefold()
+    folded = caseless(word)
     return _CONSTANTS.get(folded, folded)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from typing import Annotated, Any, Literal, cast
@@ -18,6 +17,7 @@ from llmtasker.runner.grouping.group_plan import GroupSize
 from llmtasker.signature import InputField, OutputField, Signature
 from llmtasker.task import Task
 from llmtasker.tasks.prompts import Language, prompt_text
+from llmtasker.values.folding import without_accents
 
 Labels = Sequence[str] | Mapping[str, str] | type[Enum]
 Examples = Mapping[str, Any] | Iterable[Any]
@@ -190,8 +190,7 @@ class _Known:
 
     @staticmethod
     def _folded(label: str) -> str:
-        decomposed = unicodedata.normalize("NFKD", label.casefold())
-        return " ".join("".join(char for char in decomposed if not unicodedata.combining(char)).split())
+        return " ".join(without_accents(label).split())
 
 
 def _once(labels: list[Any]) -> list[Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-import unicodedata
 from base64 import b32encode
 from collections.abc import Sequence
+
+from llmtasker.values.folding import caseless, letters
 
 ANCHOR_WORDS = 6
 
@@ -18,7 +19,6 @@ _WORD = re.compile(rf"[{_UNSPACED}]{{1,2}}|[^\s{_UNSPACED}]+")
 _LONGEST_WORD = 40
 _OPENING = 600  # characters of an input in which an anchor is looked for
 _TAG = re.compile(r"</?\w+>")
-_NOT_LETTERS = re.compile(r"[\W_]+")
 
 
 def ids_of(shown: Sequence[str]) -> list[str]:
@@ -60,8 +60,7 @@ def opening_of(shown: str) -> str:
 
 def folded(text: str) -> str:
     """Return the letters and digits of a text, without case: what an LLM that copies may not change."""
-    text = text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
-    return _NOT_LETTERS.sub("", text)
+    return letters(caseless(text))
 
 
 def _without_tags(shown: str) -> str:

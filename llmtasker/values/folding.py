@@ -1,0 +1,40 @@
+"""Texts compared by what they say: without case, without accents, letters only."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_NOT_LETTERS = re.compile(r"[\W_]+")
+
+
+def caseless(text: str) -> str:
+    """Return a text without the difference between capitals and small letters, and between forms of one letter.
+
+    >>> caseless("ＦＡＣＴＵＲＥ Réglée")
+    'facture réglée'
+    """
+    return text.lower() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+
+
+def without_accents(text: str) -> str:
+    """Return a text without case and without accents; a typographic apostrophe is a plain one.
+
+    >>> without_accents("L’Été")
+    "l'ete"
+    """
+    if text.isascii():
+        return text.lower()
+    text = unicodedata.normalize("NFKD", text.replace("’", "'"))
+    # Asked once for each letter that occurs, not for each character.
+    marks = {ord(char): None for char in set(text) if unicodedata.combining(char)}
+    return text.translate(marks).casefold()
+
+
+def letters(text: str) -> str:
+    """Return only the letters and digits of a text.
+
+    >>> letters("unit-price_2")
+    'unitprice2'
+    """
+    return _NOT_LETTERS.sub("", text)
