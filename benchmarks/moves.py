@@ -1,6 +1,6 @@
 """How many moves between files one call takes: what a reader follows, and what Python pays, for one row.
 
-    python benchmarks/moves.py [--where] [--cache] [--json]
+    python benchmarks/moves.py [--where] [--no-cache] [--json]
 
 A move is two consecutive calls of functions of the package, of all threads in one sequence, that are in different
 files; a generator or coroutine that goes on counts as called again. `llmtasker/testing` and comprehensions are left
@@ -74,7 +74,7 @@ def moves(action: Callable[[], object]) -> list[tuple[str, str]]:
     return [(one, other) for one, other in pairwise(_calls) if one != other]
 
 
-def measure(*, cached: bool = False, rounds: int = ROUNDS) -> dict[str, list[tuple[str, str]]]:
+def measure(*, cached: bool = True, rounds: int = ROUNDS) -> dict[str, list[tuple[str, str]]]:
     """Return the moves of each case: of its rounds, the one with the median number."""
     numbers = count()
 
@@ -102,10 +102,10 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--where", action="store_true", help="list the pairs of files")
-    parser.add_argument("--no-cache", action="store_true", help="with a cache, in which nothing is found")
+    parser.add_argument("--no-cache", action="store_true", help="without a cache; else nothing is found in it")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    found = measure(cached=arguments.cache)
+    found = measure(cached=not arguments.no_cache)
     if arguments.json:
         print(json.dumps({name: len(pairs) for name, pairs in found.items()}))
         return

@@ -28,12 +28,14 @@ from llmtasker.runner.batch.job import BatchJob
 from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.estimate import Estimate, estimate
+from llmtasker.runner.events import Observer
 from llmtasker.runner.feed import Inputs, rows_of
 from llmtasker.runner.grouping.group_plan import GroupPlan, GroupSize
 from llmtasker.runner.grouping.report import GroupReport
+from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import OnProgress
-from llmtasker.runner.steps import run_awaiting, run_blocking
+from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunSettings, check_choice, prepare, run_task
 from llmtasker.signature import S, Signature
 from llmtasker.threads import portal
@@ -60,6 +62,7 @@ class Task(Generic[T]):
         cache: instead of that of the LLM: False, a folder or a store.
         group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an
             AutoGroup, with its bounds) finds the largest size that answers a sample as one call a row does.
+        observers: functions that receive an `Event` for each call, item and run; whatever they do, no row is lost.
 
     Raises:
         ConfigurationError: there is no LLM, an example does not fit, a variable is unknown.
@@ -91,6 +94,7 @@ class Task(Generic[T]):
         attempts: int = 3,
         cache: bool | str | os.PathLike[str] | Store | None = None,
         group_size: GroupSize = 1,
+        observers: Iterable[Observer] = (),
     ) -> None:
         if Signature not in getattr(signature, "__mro__", ()):
             raise ConfigurationError(f"a Task takes a Signature class first, not {snippet(repr(signature), 60)}.")
@@ -106,6 +110,7 @@ class Task(Generic[T]):
         self._attempts = attempts
         self._groups: GroupPlan[Any] = GroupPlan(self.program, group_size)
         self._cache = cache
+        self._observers = Observers(observers)
         self._usual: Policy[Any, T] | None = None  # made once: most calls have nothing of their own
 
     @cached_property
@@ -152,6 +157,10 @@ class Task(Generic[T]):
             budget=budget,
         )
 
+    def _steps(self, given: Any, fresh: Fresh) -> Steps[Item[T]]:
+        steps, events = self._policy(fresh).ask(given), self._observers.begin()
+        return steps if events is None else events.single(steps)
+
     def __call__(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input: a value, a mapping, a record, or the input fields as keywords.
 
@@ -160,11 +169,11 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._policy(fresh).ask(self._one(given, fields)), self.llm.transport, self._door)
+        return run_blocking(self._steps(self._one(given, fields), fresh), self.llm.transport, self._door)
 
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
-        steps = self._policy(fresh).ask(self._one(given, fields))
+        steps = self._steps(self._one(given, fields), fresh)
         await prepare(self.llm)
         return await run_awaiting(steps, self.llm.transport, self._door)
 
@@ -247,7 +256,8 @@ class Task(Generic[T]):
                     yield item
 
     def _batches(self, inputs: Inputs, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
-        return run_task(inputs, settings, self._policy(settings.fresh, settings.budget), self._groups, self._door)
+        policy = self._policy(settings.fresh, settings.budget)
+        return run_task(inputs, settings, policy, self._groups, self._door, self._observers)
 
     @property
     def group_report(self) -> GroupReport | None:

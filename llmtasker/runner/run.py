@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
 from llmtasker.item import Item
 from llmtasker.runner.circuit_breaker import CircuitBreaker
+from llmtasker.runner.events import RunEvents
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.output_buffer import OutputBuffer
 from llmtasker.runner.steps import Steps
@@ -42,7 +43,8 @@ class Run(Generic[T]):
     """How a run works: `drive` does the steps of a worker, at most `concurrency` times at once.
 
     When the `breaker` opens, nothing more is asked. With a `window`, at most so many rows are read ahead of what the
-    caller has taken, so that memory stays constant however many inputs there are.
+    caller has taken, so that memory stays constant however many inputs there are. `events` report what happens, where
+    somebody listens.
     """
 
     drive: Drive
@@ -50,6 +52,7 @@ class Run(Generic[T]):
     window: int | None = None
     ordered: bool = True
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    events: RunEvents | None = None
 
     async def batches(self, worker: Worker[T], feed: Feed) -> AsyncGenerator[list[Item[T]]]:
         """Yield the items that were finished since the last batch; in order of the inputs if `ordered`.
@@ -90,15 +93,23 @@ class Run(Generic[T]):
                     items = await self._items(worker, rows)
                     self.breaker.record(items)
                 for (number, _, _), item in zip(rows, items, strict=True):
-                    buffer.done[number] = item
-                buffer.ready.set()
+                    self._finish(buffer, number, item)
             failed = False
         finally:
             buffer.worker_ended(failed=failed)
 
+    def _finish(self, buffer: OutputBuffer[T], number: int, item: Item[T]) -> None:
+        buffer.done[number] = item
+        buffer.ready.set()
+        if self.events is not None:
+            self.events.done(number, item)
+
     async def _items(self, worker: Worker[T], rows: list[tuple[int, Any, Any]]) -> list[Item[T]]:
+        steps = worker.steps([ready for _, _, ready in rows])
+        if self.events is not None:
+            steps = self.events.watch(steps, [number for number, _, _ in rows])
         try:
-            items: list[Item[T]] = await self.drive(worker.steps([ready for _, _, ready in rows]))
+            items: list[Item[T]] = await self.drive(steps)
         except LLMTaskerError:
             raise  # the set-up is wrong, or a test double reports a wrong test: that concerns all rows
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
@@ -121,8 +132,7 @@ class Run(Generic[T]):
             known = givens if size == 1 or self.breaker.open else await self.drive(worker.look(givens))
             for (number, given), found in zip(taken, known, strict=True):
                 if isinstance(found, Item):
-                    buffer.done[number] = found
-                    buffer.ready.set()
+                    self._finish(buffer, number, found)
                 else:
                     rows.append((number, given, found))
         return rows

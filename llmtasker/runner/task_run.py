@@ -19,6 +19,7 @@ from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.grouping.sample_run import SampleRun
+from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import OnProgress, telling
 from llmtasker.runner.run import Run
@@ -56,7 +57,12 @@ class RunSettings:
 
 
 async def run_task(
-    inputs: Inputs, settings: RunSettings, policy: Policy[Any, T], plan: GroupPlan[Any], store: Door | None
+    inputs: Inputs,
+    settings: RunSettings,
+    policy: Policy[Any, T],
+    plan: GroupPlan[Any],
+    store: Door | None,
+    observers: Observers | None = None,
 ) -> AsyncGenerator[list[Item[T]]]:
     """Yield the items of a run as they are done; `policy` asks for one input, `plan` for several in one message."""
     llm = policy.llm
@@ -73,10 +79,13 @@ async def run_task(
         window=_WINDOW * settings.concurrency * plan.largest if settings.stream else None,
         ordered=settings.ordered,
         breaker=breaker,
+        events=None if observers is None else observers.begin(),
     )
     total = len(inputs) if isinstance(inputs, Sized) else None
     with telling(settings.progress, llm.rate_limiter, total) as reporter:
         feed = Feed(rows_of(inputs))
+        if run.events is not None:
+            run.events.started()
         try:
             if plan.program is None:
                 batches = run.batches(policy, feed)
@@ -90,6 +99,9 @@ async def run_task(
                     yield batch
         finally:
             await feed.close()
+            if run.events is not None and observers is not None:
+                run.events.ended()
+                await asyncio.to_thread(observers.flush)
 
 
 async def _grouped(

@@ -1,0 +1,162 @@
+"""Events: what a run does, for observers: calls, waits and finished items, as they happen."""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from llmtasker.errors import ItemError
+from llmtasker.item import Item
+from llmtasker.runner.steps import Send, Steps, Wait
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Request
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+EventKind = Literal["run_started", "call_started", "call_ended", "waiting", "item_done", "run_ended"]
+
+_LONG = 1.0  # seconds from which on a wait is reported
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something that happened in a run, or in a single call, which is a run of one row.
+
+    `what` is "run_started", "call_started" (with its `request`), "call_ended" (with its `completion` or `error`),
+    "waiting" (before a call, for about `seconds`: a rate limit, or a retry), "item_done" (with its `item`) or
+    "run_ended". `when` is in seconds since 1970; `seconds` is also the time that a call or a run took. `run` names the
+    run, `rows` are the numbers of the rows concerned, from 0, and `call` is the number of the call in the run.
+
+    The representation shows no text of a row.
+    """
+
+    what: EventKind
+    when: float
+    run: str
+    rows: tuple[int, ...] = ()
+    call: int | None = None
+    seconds: float | None = None
+    request: Request | None = field(default=None, repr=False)
+    completion: Completion | None = field(default=None, repr=False)
+    error: ItemError | None = field(default=None, repr=False)
+    item: Item[Any] | None = field(default=None, repr=False)
+
+    @property
+    def row(self) -> int | None:
+        """The number of the row, where there is only one."""
+        return self.rows[0] if len(self.rows) == 1 else None
+
+
+Observer: TypeAlias = Callable[[Event], object]
+"""A function that receives each event, in order, in a thread of its own."""
+
+
+class Publisher(Protocol):
+    """Takes events and passes them on."""
+
+    def publish(self, event: Event) -> None:
+        """Pass an event on; never raises and never blocks."""
+        ...
+
+
+class RunEvents:
+    """The events of one run: `watch` reports the calls of a generator of steps, the other methods the rest."""
+
+    def __init__(self, publisher: Publisher, clock: Callable[[], float] = time.time) -> None:
+        self.run = uuid.uuid4().hex[:12]
+        self._publish = publisher.publish
+        self._clock = clock
+        self._calls = count()
+        self._started = clock()
+
+    def started(self) -> None:
+        """Report that the run begins."""
+        self._publish(Event(what="run_started", when=self._started, run=self.run))
+
+    def ended(self) -> None:
+        """Report that the run is over."""
+        now = self._clock()
+        self._publish(Event(what="run_ended", when=now, run=self.run, seconds=now - self._started))
+
+    def done(self, row: int, item: Item[Any]) -> None:
+        """Report a finished item."""
+        event = Event(what="item_done", when=self._clock(), run=self.run, rows=(row,), item=item, error=item.error)
+        self._publish(event)
+
+    def single(self, steps: Steps[Item[T]]) -> Steps[Item[T]]:
+        """Yield the steps of a single call, and report it with its item."""
+        item = yield from self.watch(steps, (0,))
+        self.done(0, item)
+        return item
+
+    def watch(self, steps: Steps[R], rows: Sequence[int]) -> Steps[R]:
+        """Yield the same steps, and report the calls and the long waits among them."""
+        numbers = tuple(rows)
+        advance: Callable[[Any], Any] = steps.send
+        came: Any = None
+        try:
+            while True:
+                step = advance(came)
+                advance = steps.send
+                if isinstance(step, Send):
+                    number, began = next(self._calls), self._clock()
+                    named: dict[str, Any] = {"run": self.run, "rows": numbers, "call": number, "request": step.request}
+                    self._publish(Event(what="call_started", when=began, **named))
+                    try:
+                        came = yield step
+                        named["completion"] = came
+                    except ItemError as error:
+                        named["error"] = error
+                        advance, came = steps.throw, error
+                    now = self._clock()
+                    self._publish(Event(what="call_ended", when=now, seconds=now - began, **named))
+                else:
+                    if isinstance(step, Wait) and isinstance(step.hold, float | int) and step.hold >= _LONG:
+                        when = self._clock()
+                        waiting = Event(what="waiting", when=when, run=self.run, rows=numbers, seconds=step.hold)
+                        self._publish(waiting)
+                    came = yield step
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        finally:
+            steps.close()
+
+
+class LogObserver:
+    """Writes events to the logger `llmtasker`: calls and items at DEBUG; runs, failures and waits at INFO.
+
+    No text of a row, answer or error is logged, unless `texts` is true.
+    """
+
+    def __init__(self, *, texts: bool = False, logger: logging.Logger | None = None) -> None:
+        self.texts = texts
+        self.logger = logger or logging.getLogger("llmtasker")
+
+    def __call__(self, event: Event) -> None:
+        """Write one event."""
+        urgent = event.error is not None or event.what in {"run_started", "run_ended", "waiting"}
+        self.logger.log(logging.INFO if urgent else logging.DEBUG, "%s", self._line(event))
+
+    def _line(self, event: Event) -> str:
+        rows = f" row {', '.join(map(str, event.rows))}" if event.rows else ""
+        call = "" if event.call is None else f" call {event.call}"
+        seconds = "" if event.seconds is None else f" {event.seconds:.3f} s"
+        parts = [f"run {event.run}{rows}{call} {event.what}{seconds}"]
+        if event.completion is not None and (usage := event.completion.usage) is not None:
+            parts.append(f"{usage.input} tokens in, {usage.output} out")
+        if event.error is not None:
+            status = f" (status {event.error.status})" if event.error.status else ""
+            parts.append(f"{event.error.code}{status}")
+        if event.item is not None and event.item.cached:
+            parts.append("cached")
+        if self.texts:
+            texts = (event.error and event.error.message, event.item and event.item.raw)
+            parts += [text for text in texts if text]
+        return ": ".join(parts)

@@ -1,0 +1,150 @@
+"""Observers: events on their way to observers, each with a bounded queue and a thread of its own."""
+
+from __future__ import annotations
+
+import atexit
+import inspect
+import logging
+import os
+import threading
+import time
+import warnings
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.runner.events import Event, LogObserver, Observer, RunEvents
+
+_MOST = 10_000  # events that wait for one observer; further ones are dropped, and counted
+_IDLE = 5.0  # seconds without an event after which a thread ends
+_PATIENCE = 2.0  # seconds that the end of a run waits for its last events to be delivered
+
+
+class Observers:
+    """The observers of a task. Whatever one of them does, no row is lost and no other observer waits.
+
+    Raises:
+        ConfigurationError: an observer is not a plain function.
+    """
+
+    def __init__(self, observers: Iterable[Observer] = ()) -> None:
+        self._outlets = [_Outlet(observer) for observer in observers]
+        _known.add(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Observers, ([outlet.observer for outlet in self._outlets],)
+
+    def begin(self) -> RunEvents | None:
+        """Return the events of a new run; None where nobody listens."""
+        if not self._outlets and not _log.observer.logger.isEnabledFor(logging.DEBUG):
+            return None
+        return RunEvents(self)
+
+    def publish(self, event: Event) -> None:
+        """Queue an event for each observer."""
+        for outlet in self._all():
+            outlet.put(event)
+
+    def flush(self, seconds: float = _PATIENCE) -> None:
+        """Wait until the events are delivered, `seconds` at most, and warn of observers that failed or block, once."""
+        until = time.monotonic() + seconds
+        for outlet in self._all():
+            outlet.flush(max(0.0, until - time.monotonic()))
+            if (report := outlet.report()) is not None:
+                _warn(report)
+
+    def _all(self) -> list[_Outlet]:
+        return [*self._outlets, _log] if _log.observer.logger.isEnabledFor(logging.DEBUG) else self._outlets
+
+
+class _Outlet:
+    """Delivers events to one observer, in order, in a thread that starts when it is needed."""
+
+    def __init__(self, observer: Observer) -> None:
+        if not callable(observer) or inspect.iscoroutinefunction(observer):
+            raise ConfigurationError(f"an observer is a plain function that takes an Event, not {observer!r}.")
+        self.observer = observer
+        self._reported = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._queue: deque[Event] = deque()
+        self._changed = threading.Condition()
+        self._running = self._busy = self._stuck = False
+        self._dropped = 0
+        self._failure: str | None = None
+
+    def put(self, event: Event) -> None:
+        if self._process != os.getpid():
+            self._reset()  # in a forked child, the thread stayed with the parent
+        with self._changed:
+            if len(self._queue) >= _MOST:
+                self._dropped += 1
+                return
+            self._queue.append(event)
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._work, name="llmtasker-observer", daemon=True).start()
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                if not self._changed.wait_for(lambda: self._queue, _IDLE):
+                    self._running = False
+                    return
+                event, self._busy = self._queue.popleft(), True
+            try:
+                self.observer(event)
+            except BaseException as error:  # noqa: BLE001 - the observer is the user's, and may even exit
+                self._failure = self._failure or f"failed: {type(error).__name__}: {snippet(error)}"
+            self._stuck = False
+
+    def flush(self, seconds: float) -> None:
+        """Wait until everything is delivered; not for one that was waited for in vain and has done nothing since."""
+        if self._stuck or self._process != os.getpid():
+            return
+        with self._changed:
+            self._stuck = not self._changed.wait_for(lambda: not (self._queue or self._busy), seconds)
+
+    def report(self) -> str | None:
+        """Return what is wrong with the observer, the first time that something is."""
+        if self._reported:
+            return None
+        problems = [self._failure] if self._failure else []
+        if self._stuck:
+            problems.append(f"has not taken {len(self._queue):,} events yet, and is no longer waited for")
+        if self._dropped:
+            problems.append(f"is too slow: {self._dropped:,} events were dropped")
+        if not problems:
+            return None
+        self._reported = True
+        name = getattr(self.observer, "__qualname__", type(self.observer).__qualname__)
+        return f"the observer {name} {'; it '.join(problems)}. No row was lost; this is reported once."
+
+
+class _LogOutlet(_Outlet):
+    observer: LogObserver
+
+
+_log = _LogOutlet(LogObserver())
+_known: weakref.WeakSet[Observers] = weakref.WeakSet()
+
+
+@atexit.register
+def _flush_all() -> None:
+    for observers in list(_known):
+        observers.flush(_PATIENCE / 2)
+
+
+def _warn(report: str) -> None:
+    try:
+        warnings.warn(report, stacklevel=3)
+    except UserWarning:
+        # Where warnings are errors, this one must not cost the rows of the run.
+        logging.getLogger("llmtasker").warning(report)
