@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import openai
+import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -278,14 +278,7 @@ print(task_at(server).submit(rows(5)).id)
 
 def test_a_job_of_another_process_is_found_again(server: FaultyServer) -> None:
     server.batches.polls = 1
-    done = subprocess.run(
-        [sys.executable, "-c", SUBMIT, server.base_url],
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    done = programs.run("-c", SUBMIT, server.base_url, cwd=Path(__file__).parent, check=True)
     task = task_at(server)
     job = task.batch(done.stdout.strip())
     assert job.id == task.batch().id == task.submit(rows(5)).id

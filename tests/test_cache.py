@@ -12,14 +12,14 @@ import re
 import signal
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
+import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,8 +63,7 @@ def one_warning(match: str) -> Generator[None]:
 
 def python(code: str, *arguments: object) -> str:
     """Run code in a process of its own and return what it printed."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = programs.run("-c", code, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -674,9 +673,10 @@ for number in range(first, first + count, size):
 
 def test_eight_processes_lose_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    commands = [[sys.executable, "-W", "error", "-c", WRITE, folder, str(n * 150), "150", "1"] for n in range(8)]
-    processes = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
-    assert [process.wait(60) for process in processes] == [0] * 8
+    commands = [("-W", "error", "-c", WRITE, folder, n * 150, 150, 1) for n in range(8)]
+    with ExitStack() as stack:
+        processes = [stack.enter_context(programs.started(*command)) for command in commands]
+        assert [process.wait(60) for process in processes] == [0] * 8
     cache = DiskCache(folder)
     assert cache.get_many(KEYS[:1200]) == [str(number) for number in range(1200)]
     assert cache.info().entries == 1200
@@ -687,8 +687,7 @@ def test_what_was_kept_survives_a_kill(tmp_path: Path) -> None:
     kept: set[int] = set()
     for number in range(4):
         first = number * 400
-        command = [sys.executable, "-c", WRITE, tmp_path / "cache", str(first), "4000000", "5"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        with programs.started("-c", WRITE, tmp_path / "cache", first, 4000000, 5) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 kept.update(range(int(line), int(line) + 5))

@@ -11,9 +11,11 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 
 from llmtasker.cli.app import main
@@ -239,16 +241,10 @@ def test_preview_of_a_file_and_of_a_text(shell: Shell) -> None:
 
 def test_preview_shows_what_no_terminal_can(shell: Shell) -> None:
     (shell.folder / "in.jsonl").write_text('{"message": "odd \\ud800 text"}\n')
-    program = [sys.executable, "-m", "llmtasker", "preview", "triage.py:triage", "in.jsonl", "--llm", "offline"]
+    program = ["-m", "llmtasker", "preview", "triage.py:triage", "in.jsonl", "--llm", "offline"]
     for encoding in ("utf-8", "ascii"):
-        done = subprocess.run(
-            program,
-            cwd=shell.folder,
-            env={**os.environ, "PYTHONIOENCODING": encoding},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        done = programs.run(*program, cwd=shell.folder, env=environment, text=False)
         assert (done.stderr, done.returncode) == (b"", 0)
         shown = rb"odd \ud800 text" if encoding == "utf-8" else b"odd ? text"
         assert shown in done.stdout
@@ -383,14 +379,7 @@ def test_the_cache_can_be_looked_into_pruned_and_cleared(shell: Shell) -> None:
 @pytest.mark.parametrize(("answer", "left"), [("n\n", 20), ("y\n", 0)])
 def test_clearing_asks_first(shell: Shell, answer: str, left: int) -> None:
     shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
-    done = subprocess.run(
-        [sys.executable, "-m", "llmtasker", "cache", "clear"],
-        input=answer,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = programs.run("-m", "llmtasker", "cache", "clear", input=answer)
     assert "Remove all 20 answers from" in done.stdout
     assert "Traceback" not in done.stderr
     assert (done.returncode == 0) is (left == 0)
@@ -458,26 +447,27 @@ ROWS = 300
 AT_ONCE = 8
 
 
-def start(folder: Path, server: FaultyServer, target: str) -> subprocess.Popen[str]:
-    """Start a run over ROWS rows and return when half of them were asked."""
+@contextmanager
+def started(folder: Path, server: FaultyServer, target: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a run over ROWS rows and go on when half of them were asked."""
     rows = "\n".join(f'{{"id": {number}, "message": "message {number}"}}' for number in range(ROWS))
     (folder / "many.jsonl").write_text(rows + "\n")
-    process = subprocess.Popen(command(server, target), cwd=folder, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while server.counters.ok < ROWS // 2:
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    return process
+    with programs.started(*command(server, target), cwd=folder, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while server.counters.ok < ROWS // 2:
+            assert process.poll() is None, process.communicate(timeout=30)
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        yield process
 
 
 def command(server: FaultyServer, target: str) -> list[str]:
     options = ["--llm", f"{server.base_url}#m", "-o", target, "--concurrency", str(AT_ONCE)]
-    return [sys.executable, "-m", "llmtasker", "run", "triage.py:triage", "many.jsonl", *options]
+    return ["-m", "llmtasker", "run", "triage.py:triage", "many.jsonl", *options]
 
 
 def finish(folder: Path, server: FaultyServer, target: str) -> str:
-    done = subprocess.run(command(server, target), cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    done = programs.run(*command(server, target), cwd=folder)
     assert done.returncode == 0, done.stderr
     rows = lines(folder / target) if target.endswith("jsonl") else cells(folder / target)
     assert [row["message"] for row in rows] == [f"message {number}" for number in range(ROWS)]
@@ -488,9 +478,9 @@ def finish(folder: Path, server: FaultyServer, target: str) -> str:
 
 def test_a_killed_run_goes_on_where_it_was(shell: Shell, server: FaultyServer) -> None:
     target = "out.jsonl"
-    process = start(shell.folder, server, target)
-    process.kill()
-    process.communicate(timeout=30)
+    with started(shell.folder, server, target) as process:
+        process.kill()
+        process.communicate(timeout=30)
     asked = server.counters.requests
     assert asked < ROWS
     finish(shell.folder, server, target)
@@ -499,9 +489,7 @@ def test_a_killed_run_goes_on_where_it_was(shell: Shell, server: FaultyServer) -
     rows = [{"id": number, "message": f"message {number}"} for number in range(ROWS)]
     rows.reverse()
     (shell.folder / "many.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, {"message": "new"}]) + "\n")
-    done = subprocess.run(
-        command(server, target), cwd=shell.folder, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = programs.run(*command(server, target), cwd=shell.folder)
     assert done.returncode == 0, done.stderr
     assert server.counters.requests == calls + 1, "shuffled: no call; a row more: one"
 
@@ -510,9 +498,9 @@ def test_a_killed_run_goes_on_where_it_was(shell: Shell, server: FaultyServer) -
 def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
     shell: Shell, server: FaultyServer, sent: signal.Signals, target: str
 ) -> None:
-    process = start(shell.folder, server, target)
-    process.send_signal(sent)
-    _, err = process.communicate(timeout=30)
+    with started(shell.folder, server, target) as process:
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert err.count("\n") == 1, err
     assert err.startswith("llmtasker: stopped; ")
@@ -526,13 +514,13 @@ def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
 
 
 def test_control_c_in_the_demo(shell: Shell, server: FaultyServer) -> None:
-    program = [sys.executable, "-m", "llmtasker", "demo", "--llm", f"{server.base_url}#m"]
-    process = subprocess.Popen(program, cwd=shell.folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while server.counters.ok < 20:
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    program = ["-m", "llmtasker", "demo", "--llm", f"{server.base_url}#m"]
+    with programs.started(*program, cwd=shell.folder, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 60
+        while server.counters.ok < 20:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "Traceback" not in err

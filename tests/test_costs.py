@@ -1,8 +1,6 @@
 """What calls cost: by own prices, or by the list of genai-prices."""
 
-import subprocess
-import sys
-
+import programs
 import pytest
 
 from llmtasker import Prices, Usage
@@ -77,5 +75,5 @@ from llmtasker import Usage
 from llmtasker.llm.costs import listed_cost
 print(listed_cost("https://api.openai.com/v1", "gpt-4.1-mini")(Usage(input=5)))
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    result = programs.run("-c", program, check=True)
     assert result.stdout == "None\n"

@@ -25,13 +25,13 @@ import os
 import pkgutil
 import re
 import shlex
-import subprocess
 import sys
 import types
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import programs
 import pytest
 
 import llmtasker
@@ -153,15 +153,8 @@ class Page:
             if not program:
                 continue
             where = f"{self.name}:{block.line + offset}"
-            done = subprocess.run(
-                [sys.executable, "-c", *program],
-                capture_output=True,
-                text=True,
-                encoding="utf-8",
-                timeout=60,
-                check=False,
-                env={**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"},
-            )
+            environment = {**os.environ, "COLUMNS": "120", "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+            done = programs.run("-c", *program, encoding="utf-8", env=environment)
             # A command that is shown with an error is meant to fail.
             assert done.returncode == 0 or shown, f"{where}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
             if shown:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 import typer
 from test_docs import PAGES, TOP, Page, check, commands
@@ -56,15 +55,7 @@ def shown_output(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs_and_prints_what_is_shown(path: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", path],
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        cwd=tmp_path,
-        timeout=60,
-        check=False,
-    )
+    done = programs.run("-W", "error", path, encoding="utf-8", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
     for shown, where in shown_output(path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import programs
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -159,7 +159,7 @@ def test_a_damaged_file_is_an_error(tmp_path: Path, name: str, content: bytes) -
 
 def test_the_packages_of_the_extra_are_loaded_for_their_files_only() -> None:
     code = "import sys, llmtasker.files; print({'pyarrow', 'openpyxl', 'narwhals'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert programs.run("-c", code, check=True).stdout == "set()\n"
 
 
 @pytest.mark.parametrize(("name", "module"), [("o.parquet", "pyarrow"), ("o.xlsx", "openpyxl")])

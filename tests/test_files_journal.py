@@ -6,12 +6,11 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
+import programs
 import pytest
 
 from llmtasker.errors import ConfigurationError
@@ -170,7 +169,7 @@ def test_a_killed_process_loses_no_row_and_leaves_no_lock(tmp_path: Path) -> Non
     path = tmp_path / "out.jsonl"
     told = 0
     for _ in range(3):
-        with subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) as process:
+        with programs.started("-c", WRITER, path) as process:
             assert process.stdout is not None
             for line in process.stdout:
                 told = int(line)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
+import programs
 import pytest
 
 VENDORS = {
@@ -39,7 +38,7 @@ class Triage(Signature):
 
 
 def loaded_by(program: str) -> set[str]:
-    done = subprocess.run([sys.executable, "-c", program + REPORT], capture_output=True, text=True, check=True)
+    done = programs.run("-c", program + REPORT, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
@@ -12,6 +10,7 @@ from typing import Any, Literal
 
 import anyio
 import openai
+import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -740,7 +739,7 @@ def test_the_endpoint_is_the_same_in_another_process() -> None:
         "from langchain_core.language_models.fake_chat_models import FakeListChatModel as F\n"
         "from llmtasker.llm.transports.langchain import LangChainTransport as T\nprint(T(F(responses=['a'])).endpoint)"
     )
-    assert python(code).stdout.strip() == LangChainTransport(FakeListChatModel(responses=["a"])).endpoint
+    assert programs.run("-c", code).stdout.strip() == LangChainTransport(FakeListChatModel(responses=["a"])).endpoint
 
 
 def azure(deployment: str | None, **more: Any) -> AzureChatOpenAI:
@@ -937,17 +936,15 @@ def test_awaiting_works_in_loops_one_after_the_other() -> None:
 # ── what is loaded ──
 
 
-def python(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-
-
 def test_importing_the_package_does_not_load_langchain() -> None:
     code = "import sys, llmtasker; llmtasker.Task, llmtasker.LLM.of('offline'); print('langchain_core' in sys.modules)"
-    assert python(code).stdout == "False\n"
+    assert programs.run("-c", code).stdout == "False\n"
 
 
 def test_without_langchain_it_says_what_to_install() -> None:
-    run = python("import sys; sys.modules['langchain_core'] = None; import llmtasker.llm.transports.langchain")
+    run = programs.run(
+        "-c", "import sys; sys.modules['langchain_core'] = None; import llmtasker.llm.transports.langchain"
+    )
     assert (
         'ConfigurationError: a LangChain chat model needs langchain-core: pip install "llmtasker[langchain]"'
         in run.stderr

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
+from subprocess import PIPE
 
+import programs
 import pytest
 
 from llmtasker.cache import DiskCache, MemoryCache
@@ -116,15 +117,14 @@ sys.stdin.read()
 
 def test_the_lease_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     cache = DiskCache(tmp_path / "cache")
-    command = [sys.executable, "-c", HOLD, str(cache.directory), KEY]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with programs.started("-c", HOLD, cache.directory, KEY, stdin=PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "[True]\n"
         assert not cache.lease(KEY)
         cache.release(KEY)
         assert not cache.lease(KEY)
         process.send_signal(signal.SIGKILL)
-        process.wait()
+        process.wait(60)
         assert cache.lease(KEY)
     cache.close()
 
@@ -138,25 +138,24 @@ sys.stdin.readline()
 keys = [f"{number:064x}" for number in range(150)]
 mine = [key for key in keys if cache.lease(key)]
 cache.put_many([(key, "{}") for key in mine[::2]])
-print(*mine, flush=True)
+print(*mine)
 sys.stdin.readline()
 """
 
 
 def test_of_several_processes_one_gets_each_lease(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", RACE, str(tmp_path / "cache")]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)
-    ]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
     taken: list[str] = []
-    for process in processes:
-        assert process.stdout is not None
-        taken += process.stdout.readline().split()
-    for process in processes:
-        process.communicate("end\n")
+    with ExitStack() as stack:
+        race = [programs.started("-c", RACE, tmp_path / "cache", stdin=PIPE, bufsize=1) for _ in range(4)]
+        processes = [stack.enter_context(process) for process in race]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+        for process in processes:
+            assert process.stdout is not None
+            taken += process.stdout.readline().split()
+        for process in processes:
+            process.communicate("end\n", timeout=60)
     assert sorted(taken) == [f"{number:064x}" for number in range(150)]
 
 
@@ -174,7 +173,7 @@ def test_this_process_is_not_gone_and_its_number_alone_does_not_count() -> None:
 
 
 def test_a_process_that_ended_and_was_not_waited_for_is_gone() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE) as process:
+    with programs.started("-c", "") as process:
         assert process.stdout is not None
         process.stdout.read()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)

@@ -3,8 +3,6 @@
 import copy
 import json
 import pickle
-import subprocess
-import sys
 import threading
 from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import instructor
 import openai
+import programs
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
@@ -504,7 +503,7 @@ go_on.set()
 thread.join(20)
 raise SystemExit(code)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = programs.run("-c", program)
     assert (done.returncode, done.stderr) == (0, "")
 
 

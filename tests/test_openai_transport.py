@@ -6,7 +6,6 @@ import gzip
 import json
 import ssl
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import httpx2
 import openai
+import programs
 import pytest
 from peer import ANSWER, Peer, Seen, http, peer
 
@@ -618,14 +618,7 @@ print("done")
 
 
 def run_program(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
+    return programs.run("-X", "dev", "-W", "error", "-c", program, *arguments, cwd=Path(__file__).parent)
 
 
 def test_nothing_is_left_open_and_nothing_is_said_about_it() -> None:

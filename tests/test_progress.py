@@ -1,9 +1,9 @@
 """How far a run is: counted, told now and then, and shown as a bar."""
 
 import io
-import subprocess
 import sys
 
+import programs
 import pytest
 
 from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
@@ -136,6 +136,6 @@ try:
 except Exception as error:
     print(type(error).__name__, error)
 """
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    result = programs.run("-c", program, check=True)
     assert result.stdout.startswith(ConfigurationError.__name__)
     assert 'pip install "llmtasker[progress]"' in result.stdout

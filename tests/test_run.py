@@ -6,13 +6,13 @@ import asyncio
 import gc
 import itertools
 import random
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any
 
+import programs
 import pytest
 
 from llmtasker import (
@@ -593,9 +593,7 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("form", ["run", "slow"])
 def test_control_c_ends_a_run_in_order(form: str) -> None:
     began = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, form], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = programs.run("-c", INTERRUPTED, form)
     assert done.stderr == ""
     assert done.stdout.split() == ["interrupted", "0", "0", "20"]
     assert done.returncode == 0

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import programs
 import pytest
 from pydantic import model_validator
 
@@ -272,13 +271,7 @@ print(before, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), after)
 
 def test_it_works_after_a_fork(tmp_path: Path) -> None:
     with FaultyServer() as server:
-        done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", FORKED, f"{server.base_url}#m", str(tmp_path / "cache")],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = programs.run("-W", "ignore", "-c", FORKED, f"{server.base_url}#m", tmp_path / "cache")
         assert (done.stdout, done.stderr) == ("True 0 True\n", "")
         assert server.counters.requests == 112
 

@@ -7,13 +7,13 @@ import logging
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, redirect_stdout
 from typing import Any
 from urllib.parse import urlsplit
 
+import programs
 import pytest
 
 from llmtasker.testing import Body, Call, Cut, Drip, FaultyServer, Hang, Limit, Malformed, Reply, Reset, Status
@@ -263,7 +263,6 @@ def test_the_same_seed_gives_the_same_faults() -> None:
 
 def test_a_process_prints_its_url_and_ends_on_a_signal() -> None:
     command = [
-        sys.executable,
         "-W",
         "error",
         "-m",
@@ -274,7 +273,7 @@ def test_a_process_prints_its_url_and_ends_on_a_signal() -> None:
         "0:0.01",
     ]
     for number in (signal.SIGTERM, signal.SIGINT):
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        with programs.started(*command, stderr=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
             with closing(Client(json.loads(process.stdout.readline())["base_url"])) as client:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
-import sys
 import threading
 
+import programs
 import pytest
 
 from llmtasker.threads import portal
@@ -65,13 +65,7 @@ async def double(number: int) -> int:
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-X", "dev", "-W", "error", "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return programs.run("-X", "dev", "-W", "error", "-c", program)
 
 
 def test_all_threads_share_one_loop() -> None:

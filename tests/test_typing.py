@@ -2,10 +2,10 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import programs
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -14,8 +14,7 @@ WRONG = ROOT / "tests" / "typing" / "wrong.py"
 
 
 def run(*command):
-    command = [sys.executable, "-m", *command]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300, check=False)
+    return programs.run("-m", *command, cwd=ROOT, timeout=100)
 
 
 def mypy(path):
