@@ -16,8 +16,8 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, get_args
 
 from llmtasker.cache import open_cache
-from llmtasker.cache.async_store import Door, door
-from llmtasker.cache.store import Store
+from llmtasker.cache.async_store import AsyncStore, async_store
+from llmtasker.cache.store import CompleteStore, Store
 from llmtasker.compiler.program import AskMode, Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, snippet
@@ -114,13 +114,13 @@ class Task(Generic[T]):
         self._usual: Policy[Any, T] | None = None  # made once: most calls have nothing of their own
 
     @cached_property
-    def store(self) -> Store | None:
+    def store(self) -> CompleteStore | None:
         """Where answers are kept: the task's own cache, or that of its LLM."""
         return self.llm.store if self._cache is None else open_cache(self._cache)
 
     @cached_property
-    def _door(self) -> Door | None:
-        return None if self.store is None else door(self.store)
+    def _async_store(self) -> AsyncStore | None:
+        return None if self.store is None else async_store(self.store)
 
     def _present(self, record: Any) -> T:
         """Return what users see of a record as `item.output`."""
@@ -169,13 +169,13 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._steps(self._one(given, fields), fresh), self.llm.transport, self._door)
+        return run_blocking(self._steps(self._one(given, fields), fresh), self.llm.transport, self.store)
 
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
         steps = self._steps(self._one(given, fields), fresh)
         await prepare(self.llm)
-        return await run_awaiting(steps, self.llm.transport, self._door)
+        return await run_awaiting(steps, self.llm.transport, self._async_store)
 
     def run(
         self,
@@ -257,7 +257,7 @@ class Task(Generic[T]):
 
     def _batches(self, inputs: Inputs, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
         policy = self._policy(settings.fresh, settings.budget)
-        return run_task(inputs, settings, policy, self._groups, self._door, self._observers)
+        return run_task(inputs, settings, policy, self._groups, self._async_store, self._observers)
 
     @property
     def group_report(self) -> GroupReport | None:

@@ -39,7 +39,7 @@ ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
 VENDORS: dict[str, set[str]] = {
     "aiohttp": {"llm.transports.http_client"},
     "anyio": {"testing.fake"},
-    "diskcache": {"cache.open_file"},
+    "diskcache": {"cache.text_cache"},
     "genai_prices": {"llm.costs"},
     "httpx2": {"llm.transports.openai", "llm.transports.openai_batches"},
     "instructor": {"compiler.answer_model"},

@@ -1,4 +1,4 @@
-"""Door: awaitable access to any store, in batches, that nothing in the store and nobody who waits can break."""
+"""AsyncStore: awaitable access to any store, in batches, that nothing in the store and nobody who waits can break."""
 
 from __future__ import annotations
 
@@ -11,14 +11,20 @@ import time
 import warnings
 from collections.abc import Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
-from llmtasker.cache.async_store import Door, door
-from llmtasker.cache.store import Guard
+from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, open_cache
+from llmtasker.cache.async_store import AsyncStore, async_store
+from llmtasker.cache.safe_store import SafeStore
 
 KEYS = [f"{number:064x}" for number in range(300)]
+
+
+def complete(store: Store) -> Any:
+    """Return a store as `LLM(cache=…)` would use it."""
+    return open_cache(store)
 
 
 class Plain:
@@ -91,7 +97,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path):
 
 def test_what_is_put_is_written_when_put_returns(store: DiskCache) -> None:
     async def work() -> None:
-        way = door(store)
+        way = async_store(complete(store))
         assert await way.get(KEYS[0]) is None
         await way.put(KEYS[0], "{}")
         assert store.get(KEYS[0]) == "{}"
@@ -105,7 +111,7 @@ def test_what_is_put_is_written_when_put_returns(store: DiskCache) -> None:
 
 def test_leases_go_through(tmp_path: Path) -> None:
     async def work() -> None:
-        way = door(disk)
+        way = async_store(disk)
         assert sorted(await asyncio.gather(*(way.lease(KEYS[0]) for _ in range(5)))) == [False] * 4 + [True]
         assert not await way.lease(KEYS[0])
         await way.release(KEYS[0])
@@ -118,7 +124,7 @@ def test_leases_go_through(tmp_path: Path) -> None:
 
 def test_a_store_without_leases_lets_everybody_ask() -> None:
     async def work() -> None:
-        way = Door(Plain(), idle=0.01)
+        way = AsyncStore(complete(Plain()), idle=0.01)
         assert await way.lease(KEYS[0])
         assert await way.lease(KEYS[0])
         await way.release(KEYS[0])
@@ -128,7 +134,7 @@ def test_a_store_without_leases_lets_everybody_ask() -> None:
 
 def test_leases_one_by_one() -> None:
     async def work() -> None:
-        way = Door(store, idle=0.01)
+        way = AsyncStore(complete(store), idle=0.01)
         assert not await way.lease(KEYS[0], seconds=3)
         await way.release(KEYS[0])
 
@@ -139,7 +145,7 @@ def test_leases_one_by_one() -> None:
 
 def test_what_is_asked_meanwhile_is_one_batch() -> None:
     async def work() -> None:
-        way = Door(store, idle=0.01)
+        way = AsyncStore(complete(store), idle=0.01)
         waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:50]]
         await asyncio.sleep(0.02)
         waiting += [asyncio.ensure_future(way.get(key)) for key in KEYS]
@@ -155,7 +161,7 @@ def test_what_is_asked_meanwhile_is_one_batch() -> None:
 
 def test_the_loop_goes_on_while_the_disk_is_busy() -> None:
     async def work() -> None:
-        way = Door(store, idle=0.01)
+        way = AsyncStore(complete(store), idle=0.01)
         waiting = asyncio.ensure_future(way.get(KEYS[0]))
         for _ in range(20):
             await asyncio.sleep(0)
@@ -169,7 +175,7 @@ def test_the_loop_goes_on_while_the_disk_is_busy() -> None:
 
 def test_who_is_cancelled_does_not_disturb_the_others() -> None:
     async def work() -> None:
-        way = Door(store, idle=0.01)
+        way = AsyncStore(complete(store), idle=0.01)
         waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:10]]
         await asyncio.sleep(0)
         for task in waiting[::2]:
@@ -185,7 +191,7 @@ def test_who_is_cancelled_does_not_disturb_the_others() -> None:
 
 def test_a_loop_that_was_closed_does_not_disturb_another() -> None:
     store = Counting()
-    way = Door(store, idle=0.05)
+    way = AsyncStore(complete(store), idle=0.05)
     first = asyncio.new_event_loop()
 
     async def leave() -> None:
@@ -198,7 +204,7 @@ def test_a_loop_that_was_closed_does_not_disturb_another() -> None:
     assert asyncio.run(way.get(KEYS[1])) is None
 
 
-def test_loops_in_several_threads_share_a_door() -> None:
+def test_loops_in_several_threads_share_an_async_store() -> None:
     found: list[str | None] = []
 
     def work(first: int) -> None:
@@ -209,7 +215,7 @@ def test_loops_in_several_threads_share_a_door() -> None:
 
         asyncio.run(ask())
 
-    way = door(MemoryCache())
+    way = async_store(MemoryCache())
     threads = [threading.Thread(target=work, args=(number * 50,)) for number in range(6)]
     for thread in threads:
         thread.start()
@@ -219,7 +225,7 @@ def test_loops_in_several_threads_share_a_door() -> None:
 
 
 def test_the_thread_ends_when_idle_and_starts_again() -> None:
-    way = Door(MemoryCache(), idle=0.005)
+    way = AsyncStore(complete(MemoryCache()), idle=0.005)
     for _ in range(20):
         asyncio.run(way.put(KEYS[0], "{}"))
         wait_for_end()
@@ -231,7 +237,7 @@ def test_the_thread_ends_when_idle_and_starts_again() -> None:
 
 def test_closing_does_what_was_asked_before() -> None:
     async def work() -> None:
-        way = Door(store, idle=60)
+        way = AsyncStore(complete(store), idle=60)
         waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:5]]
         await asyncio.sleep(0.01)
         more = [asyncio.ensure_future(way.get(key)) for key in KEYS[:5]]
@@ -276,7 +282,7 @@ class Failing(Plain):
 )
 def test_what_a_store_raises_is_said_once(names: tuple[str, ...]) -> None:
     async def work() -> None:
-        way = Door(Failing(*names), idle=0.01)
+        way = AsyncStore(complete(Failing(*names)), idle=0.01)
         for _ in range(2):
             assert await way.get(KEYS[0]) is None
             await way.put(KEYS[0], "{}")
@@ -299,7 +305,7 @@ class Odd(Plain):
 @pytest.mark.parametrize("found", [[], [None, None, None], None, 7, [b"{}", "{}"]])
 def test_what_a_store_gives_is_looked_at(found: object) -> None:
     with one_warning("Odd failed"):
-        assert Guard(Odd(found)).get_many(KEYS[:2])[0] is None  # type: ignore[arg-type]
+        assert SafeStore(Odd(found)).get_many(KEYS[:2])[0] is None  # type: ignore[arg-type]
 
 
 class OddLeases(Plain):
@@ -319,7 +325,7 @@ class NoTruth:
 @pytest.mark.parametrize("given", [None, 7, [], [False] * 3, [NoTruth()] * 2])
 def test_odd_answers_for_leases_let_everybody_ask(given: object) -> None:
     async def work() -> None:
-        way = Door(OddLeases(given), idle=0.01)  # type: ignore[arg-type]
+        way = AsyncStore(complete(OddLeases(given)), idle=0.01)  # type: ignore[arg-type]
         async with asyncio.timeout(10):
             assert await asyncio.gather(way.lease(KEYS[0]), way.lease(KEYS[1])) == [True, True]
             await way.put(KEYS[0], "{}")
@@ -344,7 +350,7 @@ class Ending(Plain):
 
 def test_whatever_happens_to_a_batch_all_who_wait_are_answered() -> None:
     async def work() -> None:
-        way = Door(Ending(), idle=60)  # type: ignore[arg-type]
+        way = AsyncStore(complete(Ending()), idle=60)  # type: ignore[arg-type]
         for _ in range(2):
             async with asyncio.timeout(10):
                 found = await asyncio.gather(*(way.get(key) for key in KEYS[:3]), *map(way.lease, KEYS[:3]))
@@ -365,13 +371,13 @@ def test_a_store_whose_methods_can_not_even_be_looked_for() -> None:
         def __getattr__(self, name: str) -> object:
             raise PermissionError(name)
 
-    guard = Guard(Locked())  # type: ignore[arg-type]
+    safe = SafeStore(Locked())  # type: ignore[arg-type]
     with one_warning("Locked failed: PermissionError"):
-        assert guard.get(KEYS[0]) is None
-        assert guard.get_many(KEYS[:2]) == [None, None]
-        guard.put(KEYS[0], "{}")
-        assert guard.lease_many(KEYS[:2]) == [True, True]
-        guard.release_many(KEYS[:2])
+        assert safe.get(KEYS[0]) is None
+        assert safe.get_many(KEYS[:2]) == [None, None]
+        safe.put(KEYS[0], "{}")
+        assert safe.lease_many(KEYS[:2]) == [True, True]
+        safe.release_many(KEYS[:2])
 
 
 def test_a_failure_for_one_key_is_not_one_for_others() -> None:
@@ -381,17 +387,17 @@ def test_a_failure_for_one_key_is_not_one_for_others() -> None:
                 raise KeyError(key)
             return super().get(key)
 
-    guard = Guard(Picky())  # type: ignore[arg-type]
+    safe = SafeStore(Picky())  # type: ignore[arg-type]
     for key in KEYS[:3]:
-        guard.put(key, "{}")
+        safe.put(key, "{}")
     with pytest.warns(CacheWarning):
-        assert guard.get_many(KEYS[:3]) == ["{}", None, "{}"]
-    assert guard.get(KEYS[0]) == "{}"
+        assert safe.get_many(KEYS[:3]) == ["{}", None, "{}"]
+    assert safe.get(KEYS[0]) == "{}"
 
 
 def test_a_warning_made_an_error_reaches_those_who_wait_and_nobody_else() -> None:
     async def work() -> None:
-        way = Door(Failing("get"), idle=0.01)  # type: ignore[arg-type]
+        way = AsyncStore(complete(Failing("get")), idle=0.01)  # type: ignore[arg-type]
         with pytest.raises(CacheWarning):  # filterwarnings = error, as here
             await way.get(KEYS[0])
         assert await way.get(KEYS[0]) is None
@@ -399,19 +405,19 @@ def test_a_warning_made_an_error_reaches_those_who_wait_and_nobody_else() -> Non
     asyncio.run(work())
 
 
-def test_a_store_has_one_door_and_can_be_let_go() -> None:
+def test_a_store_has_one_async_store_and_can_be_let_go() -> None:
     store = MemoryCache()
-    way = door(store)
-    assert door(store) is way
-    assert door(MemoryCache()) is not way
+    way = async_store(store)
+    assert async_store(store) is way
+    assert async_store(MemoryCache()) is not way
     assert way.store is store
     del way
     gc.collect()
-    assert door(store).store is store
+    assert async_store(store).store is store
 
 
-def test_after_a_fork_a_door_has_no_thread_yet() -> None:
-    way = Door(MemoryCache(), idle=0.01)
+def test_after_a_fork_an_async_store_has_no_thread_yet() -> None:
+    way = AsyncStore(complete(MemoryCache()), idle=0.01)
     asyncio.run(way.put(KEYS[0], "{}"))
     way._lock.acquire()  # held by a thread that the child does not have
     way.after_fork()

@@ -26,8 +26,9 @@ from hypothesis import strategies as st
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, default_directory, open_cache
-from llmtasker.cache.open_file import place_of, set_aside
-from llmtasker.cache.recovery import Steward
+from llmtasker.cache.open_file import place_of, quarantine
+from llmtasker.cache.recovery import DatabaseHandle
+from llmtasker.cache.text_cache import TextCache
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.steps import _completion
 from llmtasker.testing import FakeTransport
@@ -327,10 +328,8 @@ def test_removing_forged_rows_touches_nothing_else(
 
 
 def test_diskcache_itself_is_harmless_over_our_disk(forged: DiskCache, tmp_path: Path) -> None:
-    from llmtasker.cache.open_file import _diskcache
-
     connection = sqlite3.connect(forged.directory / "cache.db", isolation_level=None)
-    raw = _diskcache(forged.directory, connection)
+    raw = TextCache(forged.directory, connection)
     assert raw.get(KEYS[0]) == raw[KEYS[0]] == TEXT
     assert raw.set(KEYS[20], TEXT)
     assert raw.add(KEYS[21], TEXT)
@@ -472,7 +471,7 @@ def test_the_directory_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [b"no database at all" * 100, b"\0" * 4096, "directory"])
-def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path, spoil: bytes | str) -> None:
+def test_a_file_that_is_no_database_is_quarantine(tmp_path: Path, spoil: bytes | str) -> None:
     cache = DiskCache(tmp_path / "cache")
     cache.directory.mkdir()
     path = cache.directory / "cache.db"
@@ -600,7 +599,7 @@ def test_a_full_disk_ends_the_writing_only(tmp_path: Path, when: str, limit: int
 
 READ_ONLY = """
 import os, sys, warnings
-import diskcache, llmtasker.cache.database
+import llmtasker.cache.recovery
 from llmtasker.cache import DiskCache
 if os.getuid() == 0:
     os.setuid(65534)
@@ -719,17 +718,17 @@ def test_threads_share_a_cache(cache: DiskCache) -> None:
 FORK = """
 import asyncio, os, sys
 from llmtasker.cache import DiskCache, open_cache
-from llmtasker.cache.async_store import door
+from llmtasker.cache.async_store import async_store
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 cache = open_cache(sys.argv[1])
 keys = [f"{number:064x}" for number in range(4)]
-way = door(cache)
+way = async_store(cache)
 asyncio.run(way.put(keys[0], "parent"))
 assert cache.lease(keys[3])
 pid = os.fork()
 if pid == 0:
-    assert open_cache(sys.argv[1]) is cache and door(cache) is way
+    assert open_cache(sys.argv[1]) is cache and async_store(cache) is way
     assert cache.get(keys[0]) == asyncio.run(way.get(keys[0])) == "parent"
     asyncio.run(way.put(keys[1], "child"))
     assert not cache.lease(keys[3])
@@ -851,7 +850,7 @@ def test_a_lease_that_the_disk_kept_is_free_for_this_process_and_ends_with_the_n
 ) -> None:
     clock = Clock()
     cache = DiskCache(tmp_path / "cache", patience=0.05)
-    cache._steward._clock = clock
+    cache._database._clock = cache._database._write_outage._clock = clock
     assert cache.lease_many(KEYS[:3]) == [True, True, True]
     lock = sqlite3.connect(cache.directory / "cache.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
@@ -904,36 +903,36 @@ def test_a_forged_time_does_not_stop_info(cache: DiskCache) -> None:
 
 def test_a_disk_that_failed_is_tried_again_after_a_minute(tmp_path: Path) -> None:
     clock = Clock()
-    steward = Steward(tmp_path / "cache", 0.05, clock)
-    assert steward.write(lambda database: database.put_many([(KEYS[0], TEXT)], 1.0), "failed") is None
+    handle = DatabaseHandle(tmp_path / "cache", 0.05, clock=clock)
+    assert handle.write(lambda database: database.write_many([(KEYS[0], TEXT)]), "failed") is None
     lock = sqlite3.connect(tmp_path / "cache" / "cache.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     with one_warning("locked"):
-        assert steward.write(lambda database: database.discard(KEYS[:1]), "failed") == "failed"
-        steward.close()
-        assert steward.read(lambda database: database.get_many(KEYS[:1])[0], []) == [TEXT]
+        assert handle.write(lambda database: database.remove_many(KEYS[:1]), "failed") == "failed"
+        handle.close()
+        assert handle.read(lambda database: database.read_many(KEYS[:1])[0], []) == [TEXT]
     lock.execute("ROLLBACK")
-    assert steward.readable
-    assert not steward.writable
-    assert steward.write(lambda database: database.discard(KEYS[:1]), "failed") == "failed"
+    assert handle.readable
+    assert not handle.writable
+    assert handle.write(lambda database: database.remove_many(KEYS[:1]), "failed") == "failed"
     clock.now += 61
-    assert steward.write(lambda database: database.discard(KEYS[:1]), "failed") is None
-    assert steward.writable
+    assert handle.write(lambda database: database.remove_many(KEYS[:1]), "failed") is None
+    assert handle.writable
     lock.execute("DROP TABLE Cache")
     with one_warning("not one of llmtasker"):
-        assert steward.read(lambda database: database.get_many(KEYS[:1]), "failed") == "failed"
-        assert steward.read(lambda database: database.get_many(KEYS[:1]), "failed") == "failed"
-    assert not steward.readable
+        assert handle.read(lambda database: database.read_many(KEYS[:1]), "failed") == "failed"
+        assert handle.read(lambda database: database.read_many(KEYS[:1]), "failed") == "failed"
+    assert not handle.readable
     clock.now += 61
-    assert steward.read(lambda database: database.get_many(KEYS[:1]), "failed") == ([None], [])
+    assert handle.read(lambda database: database.read_many(KEYS[:1]), "failed") == ([None], [])
     lock.close()
-    steward.close()
+    handle.close()
 
 
 def test_after_a_fork_everything_is_opened_anew(cache: DiskCache) -> None:
     cache.put(KEYS[0], TEXT)
     assert cache.lease(KEYS[1])
-    cache._steward._lock.acquire()  # held by a thread that the child does not have
+    cache._database._lock.acquire()  # held by a thread that the child does not have
     cache.after_fork()
     assert cache.get(KEYS[0]) == TEXT
     cache.release(KEYS[1])
@@ -954,6 +953,6 @@ def test_settings_that_diskcache_stumbles_over_are_damage(tmp_path: Path) -> Non
 
 def test_what_another_process_has_put_aside_is_left(tmp_path: Path) -> None:
     (tmp_path / "cache.db").touch()
-    assert set_aside(tmp_path, (0, 0)) is None
-    assert set_aside(tmp_path, place_of(tmp_path)) == tmp_path / "cache.db.damaged-1"
+    assert quarantine(tmp_path, (0, 0)) is None
+    assert quarantine(tmp_path, place_of(tmp_path)) == tmp_path / "cache.db.damaged-1"
     assert place_of(tmp_path) is None

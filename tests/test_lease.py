@@ -12,7 +12,8 @@ import programs
 import pytest
 
 from llmtasker.cache import DiskCache, MemoryCache
-from llmtasker.cache.process import LONGEST, Owner, _started, this_process
+from llmtasker.cache.process import ProcessId, _started, this_process
+from llmtasker.cache.text_cache import LONGEST_LEASE
 
 KEY, OTHER = "a" * 64, "b" * 64
 
@@ -92,9 +93,9 @@ def test_a_batch_gives_each_lease_once(disk: DiskCache) -> None:
 
 def test_no_lease_is_longer_than_an_hour(disk: DiskCache, clock: Clock) -> None:
     assert disk.lease(KEY, seconds=float("inf"))
-    clock.now += LONGEST + 1
+    clock.now += LONGEST_LEASE + 1
     assert disk.lease(KEY)
-    clock.now -= 2 * LONGEST + 10  # the clock was wrong, and was set
+    clock.now -= 2 * LONGEST_LEASE + 10  # the clock was wrong, and was set
     assert disk.lease(KEY)
 
 
@@ -164,11 +165,11 @@ def test_this_process_is_not_gone_and_its_number_alone_does_not_count() -> None:
     assert me.pid == os.getpid()
     assert not me.gone
     if me.started is not None:
-        assert Owner(place=me.place, pid=me.pid, started=me.started + 1).gone
-        assert Owner(place=me.place, pid=1, started=-1).gone
-    assert not Owner(place=me.place, pid=1, started=None).gone
-    assert not Owner(place="elsewhere", pid=me.pid, started=-1).gone
-    assert Owner(place=me.place, pid=2**80, started=None).gone
+        assert ProcessId(machine=me.machine, pid=me.pid, started=me.started + 1).gone
+        assert ProcessId(machine=me.machine, pid=1, started=-1).gone
+    assert not ProcessId(machine=me.machine, pid=1, started=None).gone
+    assert not ProcessId(machine="elsewhere", pid=me.pid, started=-1).gone
+    assert ProcessId(machine=me.machine, pid=2**80, started=None).gone
     assert _started(2**30) is None
 
 
@@ -178,9 +179,9 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone() -> None:
         process.stdout.read()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         me = this_process()
-        zombie = Owner(place=me.place, pid=process.pid, started=1)
+        zombie = ProcessId(machine=me.machine, pid=process.pid, started=1)
         assert zombie.gone
-    assert Owner(place=me.place, pid=process.pid, started=None).gone
+    assert ProcessId(machine=me.machine, pid=process.pid, started=None).gone
 
 
 @pytest.mark.parametrize(
@@ -188,9 +189,9 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone() -> None:
     ["", "[", "{}", "7", "[1]", '["a",0,1]', '["a",-1,null]', '["a",true,1]', '["a",1,"x"]', "[1,1,1]", "[" * 90000],
 )
 def test_what_is_no_owner_is_none(text: str) -> None:
-    assert Owner.from_json(text) is None
-    assert Owner.from_json(b"\xff") is None
+    assert ProcessId.from_json(text) is None
+    assert ProcessId.from_json(b"\xff") is None
 
 
 def test_an_owner_can_be_written_and_read() -> None:
-    assert Owner.from_json(this_process().to_json()) == this_process()
+    assert ProcessId.from_json(this_process().to_json()) == this_process()

@@ -37,7 +37,8 @@ from llmtasker import (
     Usage,
     compile_program,
 )
-from llmtasker.cache import Store
+from llmtasker.cache import Store, open_cache
+from llmtasker.cache.async_store import AsyncStore, async_store
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
 from llmtasker.testing import Answer, FakeTransport
@@ -73,11 +74,16 @@ Driver = Callable[[Any, Any, Store | None], Any]
 
 
 def blocking(steps: Any, transport: Any, store: Store | None) -> Any:
-    return run_blocking(steps, transport, store)
+    return run_blocking(steps, transport, None if store is None else open_cache(store))
 
 
 def awaiting(steps: Any, transport: Any, store: Store | None) -> Any:
-    return asyncio.run(run_awaiting(steps, transport, store))
+    return asyncio.run(run_awaiting(steps, transport, awaited(store)))
+
+
+def awaited(store: Store | None) -> AsyncStore | None:
+    complete = None if store is None else open_cache(store)
+    return None if complete is None else async_store(complete)
 
 
 BOTH = pytest.mark.parametrize("drive", [blocking, awaiting])
@@ -151,7 +157,7 @@ def test_both_drivers_share_what_is_kept() -> None:
     transport = FakeTransport([GLAD])
     policy = executor_of(llm_of(transport))
     first = run_blocking(policy.ask(TEXT), transport, store)
-    second = asyncio.run(run_awaiting(policy.ask(TEXT), transport, store))
+    second = asyncio.run(run_awaiting(policy.ask(TEXT), transport, awaited(store)))
     assert (first.cached, second.cached, transport.calls) == (False, True, 1)
     assert first.output == second.output
 
@@ -296,7 +302,7 @@ def test_who_is_cancelled_leaves_nothing_behind() -> None:
     store = MemoryCache()
 
     async def story() -> None:
-        task = asyncio.create_task(run_awaiting(executor_of(llm).ask(TEXT), transport, store))
+        task = asyncio.create_task(run_awaiting(executor_of(llm).ask(TEXT), transport, awaited(store)))
         await transport.began.wait()
         assert llm.rate_limiter.in_flight == 1
         task.cancel()
@@ -336,7 +342,8 @@ def test_when_the_one_who_asks_is_cancelled_another_takes_over() -> None:
     policy = executor_of(llm_of(transport))
 
     async def story() -> list[Any]:
-        tasks = [asyncio.create_task(run_awaiting(policy.ask(TEXT), transport, MemoryCache())) for _ in range(3)]
+        stores = [awaited(MemoryCache()) for _ in range(3)]
+        tasks = [asyncio.create_task(run_awaiting(policy.ask(TEXT), transport, store)) for store in stores]
         await asyncio.sleep(0.01)
         tasks[0].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,7 +1,7 @@
-"""Owner: which process holds a lease, and whether it is still there.
+"""ProcessId: which process holds a lease, and whether it is still running; what a forked child has to reset.
 
-A lease says "this process is asking; wait for its answer". It ends when it is released, when its time is
-over, or at once when its owner is gone: killed processes release nothing.
+A lease means "this process is asking; wait for its answer". It ends when it is released, when its time is over, or at
+once when its process has ended, because a killed process releases nothing.
 """
 
 from __future__ import annotations
@@ -12,52 +12,51 @@ import json
 import os
 import socket
 import sys
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-LONGEST = 3600.0
-"""Seconds that a lease may last: a clock that jumped, or a forged row, must not stop anybody for longer."""
-
-_ENDED = -1  # the start of a process that its parent has not waited for yet
+_ENDED = -1  # the start of a process that has ended and that its parent has not waited for yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
-    """A process: where its number means something, the number, and when it started.
+class ProcessId:
+    """A process: the machine that its number belongs to, the number, and when it started.
 
-    Numbers are used again, so the start (clock ticks since the machine was booted; None where the
-    system doesn't tell) says whether it is still the same process.
+    The system uses numbers again, so the start (clock ticks since the machine was booted; None where the system does
+    not show it) tells two processes with one number apart.
     """
 
-    place: str
+    machine: str
     pid: int
     started: int | None
 
     def to_json(self) -> str:
-        """Return the owner as ASCII JSON text."""
-        return json.dumps([self.place, self.pid, self.started])
+        """Return the process as ASCII JSON text."""
+        return json.dumps([self.machine, self.pid, self.started])
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> Owner | None:
-        """Return the owner that `to_json` wrote, or None when the text is none."""
+    def from_json(cls, text: str | bytes) -> ProcessId | None:
+        """Return the process that `to_json` wrote, or None for any other text."""
         try:
-            place, pid, started = json.loads(text)
+            machine, pid, started = json.loads(text)
         except (ValueError, TypeError, RecursionError):
             return None
-        known = isinstance(place, str) and type(pid) is int and pid > 0
+        known = isinstance(machine, str) and type(pid) is int and pid > 0
         if not known or not (started is None or type(started) is int):
             return None
-        return cls(place=place, pid=pid, started=started)
+        return cls(machine=machine, pid=pid, started=started)
 
     @property
     def gone(self) -> bool:
-        """Whether the process is known to have ended; False where this can't be told from here."""
-        if self.place != _place():
+        """Whether the process is known to have ended; False where that can't be seen from here."""
+        if self.machine != _machine():
             return False
         if sys.platform == "win32":
-            # Signal 0 is Ctrl-C there: nothing harmless tells whether a process lives, so the lease has to run out.
+            # Signal 0 is Ctrl-C there: nothing harmless shows whether a process runs, so the lease has to expire.
             return False
-        with contextlib.suppress(PermissionError):  # it lives, and is somebody else's: perhaps not the one meant
+        with contextlib.suppress(PermissionError):  # it runs as another user: perhaps it is not the one we mean
             try:
                 os.kill(self.pid, 0)
             except (ProcessLookupError, OverflowError):
@@ -68,19 +67,19 @@ class Owner:
         return started != self.started
 
 
-def this_process() -> Owner:
+def this_process() -> ProcessId:
     """Return the process that runs this."""
-    return _owner(os.getpid())
+    return _process(os.getpid())
 
 
 @functools.lru_cache(maxsize=8)
-def _owner(pid: int) -> Owner:
+def _process(pid: int) -> ProcessId:
     # By number, so that a forked child does not take itself for its parent.
-    return Owner(place=_place(), pid=pid, started=_started(pid))
+    return ProcessId(machine=_machine(), pid=pid, started=_started(pid))
 
 
 @functools.cache
-def _place() -> str:
+def _machine() -> str:
     """Name the machine since it was booted, and the container: in another one the same number is another process."""
     parts = [socket.gethostname()]
     boot, container = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
@@ -90,7 +89,7 @@ def _place() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot, _ENDED, or None when /proc doesn't show it."""
+    """Return when a process started, in clock ticks since boot, _ENDED, or None where /proc does not show it."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -98,3 +97,24 @@ def _started(pid: int) -> int | None:
     # proc(5): the name of the program, field 2, is in brackets and may hold anything; state is field 3, start field 22.
     fields = stat.rpartition(b")")[2].split()
     return _ENDED if fields[0] in {b"Z", b"X"} else int(fields[19])
+
+
+class _Forked(Protocol):
+    def after_fork(self) -> None: ...
+
+
+_to_reset: weakref.WeakSet[_Forked] = weakref.WeakSet()
+
+
+def reset_in_child(thing: _Forked) -> None:
+    """Have `after_fork` called in every forked child: threads, locks and connections stay with the parent."""
+    _to_reset.add(thing)
+
+
+def _reset() -> None:
+    for thing in list(_to_reset):
+        thing.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_reset)

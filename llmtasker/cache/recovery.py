@@ -1,7 +1,7 @@
-"""Steward: keeps the database of a folder open, and decides what is done when it can't be used.
+"""DatabaseHandle: keeps the database of a folder open, and decides what happens when it can't be used.
 
-Whatever happens is said once, as a CacheWarning; the work goes on with what is left: a new database, an old
-one that can only be read, or none. A disk that failed is tried again after a minute.
+Each kind of failure is reported once, as a CacheWarning; the work goes on with what is left: a new database, an old
+one that can only be read, or none. A disk that failed is tried again after a while.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import contextlib
 import math
 import threading
 import time
-import warnings
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
-from llmtasker.cache.store import CacheWarning
+from llmtasker.cache.contents import settle
+from llmtasker.cache.fault import Fault, faults
+from llmtasker.cache.open_file import keep_open, open_file, open_read_only, place_of, quarantine
+from llmtasker.cache.outage import Outage
+from llmtasker.cache.text_cache import TextCache, patiently
 from llmtasker.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from llmtasker.cache.database import Database
-    from llmtasker.cache.open_file import Fault
 
 T = TypeVar("T")
 
 _GLANCE = 0.05  # seconds for which a look at the file's place is good enough for reading
-_REST = 60.0  # seconds until a disk that failed is tried again
 _STATE = {
     "locked": "locked",
     "full": "not writable",
@@ -38,193 +38,246 @@ _ADVICE = {
     "locked": "look for a process that hangs and holds its lock",
     "full": "free space there",
     "read-only": "make folder and file writable for this user",
-    "damaged": "look whether the disk is sound",
-    "foreign": "look what is there, it was left as it is",
+    "damaged": "check whether the disk is sound",
+    "foreign": "check what is there, it was not changed",
     "unavailable": "check the path, and who may read and write there",
 }
-_READ_ON = "What is there is read, new answers are not kept"
+_READ_ON = "The answers in it are read, new ones are not kept"
 _WITHOUT = "The run goes on without it"
 
 
-def _fault() -> type[Fault]:
-    """Return the class; it is looked for only when something was raised, and then it is loaded."""
-    from llmtasker.cache.open_file import Fault
-
-    return Fault
-
-
-class Steward:
+class DatabaseHandle:
     """The database of a folder, opened at first use, shared by the threads of a process.
 
-    `patience` is how many seconds to wait for another process; `clock` is monotonic, in seconds.
-    diskcache and SQLite are loaded at first use too.
+    `patience` is how many seconds to wait for another process; `wall` gives the seconds since 1970, `clock` is
+    monotonic.
     """
 
-    def __init__(self, folder: Path, patience: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        patience: float,
+        *,
+        wall: Callable[[], float] = time.time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.folder = folder
-        self._patience = patience
+        self.patience = patience
+        self._wall = wall
         self._clock = clock
         self._start()
 
     def _start(self) -> None:
         self._lock = threading.RLock()
-        self._database: Database | None = None
-        self._warned: set[str] = set()
-        # Until when the disk is left alone, as a whole and for writing.
-        self._rest = self._rest_writing = 0.0
+        self._cache: TextCache | None = None
+        self._fault: Fault | None = None  # why the database can only be read, where it can
+        self._place: tuple[int, int] | None = None
         self._looked = -math.inf
+        self._quarantined = False
+        self._outage = Outage(f"The cache in {self.folder}", clock=self._clock)
+        self._write_outage = Outage(f"The cache in {self.folder}", clock=self._clock)
 
     def after_fork(self) -> None:
-        """Start anew in a forked child: connection and locks belong to its parent."""
-        database = self._database
+        """Begin again in a forked child: connection and locks belong to its parent."""
+        if self._cache is not None:
+            self._abandon(self._cache)
         self._start()
-        if database is not None:
-            database.abandon()
 
     @property
     def readable(self) -> bool:
         """Whether the database is open."""
-        return self._database is not None
+        return self._cache is not None
 
     @property
     def writable(self) -> bool:
         """Whether the database is open and, as far as is known, can be written."""
-        return self._database is not None and not self._is_resting(self._database)
+        return self._cache is not None and self._fault is None and not self._write_outage.lasts
 
-    def read(self, operation: Callable[[Database], T], otherwise: T) -> T:
-        """Do something with the database; return `otherwise` when it can't be done."""
-        return self._work(operation, otherwise, writing=False)
+    def read(self, operation: Callable[[TextCache], T], otherwise: T) -> T:
+        """Read from the database; return `otherwise` when that can't be done."""
+        with self._lock:
+            # A second time when the file was damaged and a new one is there.
+            for _ in range(2):
+                cache = self._open(look=False)
+                if cache is None:
+                    break
+                try:
+                    with faults():
+                        return patiently(partial(operation, cache), self.patience)
+                except Fault as fault:
+                    self._react(cache, fault, writing=False)
+            return otherwise
 
-    def write(self, operation: Callable[[Database], T], otherwise: T) -> T:
-        """Do something that changes the database; return `otherwise` when it can't be done."""
-        return self._work(operation, otherwise, writing=True)
+    def read_at_once(self, operation: Callable[[TextCache], T]) -> T:
+        """Read from the database where that takes no waiting, neither for a thread nor for a process.
 
-    def demand(self, operation: Callable[[Database], T]) -> T:
+        Raises:
+            BlockingIOError: it would; or the database has to be opened, or repaired.
+        """
+        if not self._lock.acquire(blocking=False):
+            raise BlockingIOError
+        try:
+            if self._cache is None or (cache := self._open(look=False, anew=False)) is None:
+                raise BlockingIOError
+            with faults():
+                return operation(cache)
+        except Fault:
+            raise BlockingIOError from None
+        finally:
+            self._lock.release()
+
+    def write(self, operation: Callable[[TextCache], T], otherwise: T) -> T:
+        """Change the database in one transaction; return `otherwise` when that can't be done."""
+        with self._lock:
+            for _ in range(2):
+                cache = self._open(look=True)
+                if cache is None or self._fault is not None or self._write_outage.lasts:
+                    break
+                try:
+                    with faults(), cache.transaction(self.patience):
+                        done = operation(cache)
+                except Fault as fault:
+                    self._react(cache, fault, writing=True)
+                else:
+                    self._write_outage.worked()
+                    return done
+            return otherwise
+
+    def demand(self, operation: Callable[[TextCache], T]) -> T:
         """Do something with the database that the user asked for.
 
         Raises:
             ConfigurationError: it can't be done.
         """
-        from llmtasker.cache.open_file import Fault
-
         with self._lock:
-            database = self._open()
-            if database is None:
+            cache = self._open(look=True)
+            if cache is None:
                 raise ConfigurationError(f"the cache in {self.folder} can't be opened; the warning before says why")
             try:
-                return operation(database)
+                if self._fault is not None:
+                    raise self._fault
+                return operation(cache)
             except Fault as fault:
                 raise ConfigurationError(
                     f"the cache in {self.folder} can't be changed ({fault}): {_ADVICE[fault.kind]}"
                 ) from fault
 
-    def _work(self, operation: Callable[[Database], T], otherwise: T, *, writing: bool) -> T:
-        with self._lock:
-            # A second time when the file was damaged and a new one is there.
-            for _ in range(2):
-                database = self._open(look=writing)
-                if database is None or (writing and self._is_resting(database)):
-                    break
-                try:
-                    return operation(database)
-                except _fault() as fault:
-                    self._react(database, fault, writing=writing)
-            return otherwise
+    def _open(self, *, look: bool, anew: bool = True) -> TextCache | None:
+        """Return the open database, opened now where it has to be (and may be); None where it can't be used.
 
-    def _is_resting(self, database: Database) -> bool:
-        return database.fault is not None or self._clock() < self._rest_writing
-
-    def _open(self, *, look: bool = True) -> Database | None:
-        """Return the open database, opened now where it has to be; None where it can't be used.
-
-        `look` tells that its place must be looked at now. For reading, a moment ago will do: what was
-        there still holds.
+        `look`: look now whether it is still in its place. For reading, a moment ago will do.
         """
-        database, now = self._database, self._clock()
-        if database is not None and not look and 0.0 <= now - self._looked < _GLANCE:
+        cache, now = self._cache, self._clock()
+        if cache is not None:
             moved = False
-        else:
-            moved, self._looked = database is not None and database.moved, now
-        if database is not None and not moved:
-            if database.fault is None or now < self._rest:
-                return database
-            self._forget(database)
-        elif database is not None:
-            self._database = None
-            database.abandon()
-            self.warn("moved", "was deleted or replaced while in use; it is started anew")
-        return self._open_anew() if now >= self._rest else None
+            if look or not 0.0 <= now - self._looked < _GLANCE:
+                moved, self._looked = place_of(self.folder) != self._place, now
+            if not moved and (self._fault is None or self._outage.lasts):
+                return cache
+            if not anew:
+                return None
+            if moved:
+                self._abandon(cache)
+                self._outage.report("moved", "was deleted or replaced while in use; a new one is started")
+            else:
+                self._forget()
+        return None if self._outage.lasts or not anew else self._open_now()
 
-    def _open_anew(self, again: bool = True) -> Database | None:
-        from llmtasker.cache.database import Database
-        from llmtasker.cache.open_file import Fault, place_of
-
+    def _open_now(self) -> TextCache | None:
         place = place_of(self.folder)
         try:
-            self._database = Database(self.folder, self._patience)
+            self._cache = self._open_somehow()
         except Fault as fault:
-            if fault.kind == "damaged" and again and self._set_aside(fault, place):
-                return self._open_anew(again=False)
-            self._rest = self._clock() + _REST
+            if fault.kind == "damaged" and self._quarantine(fault, place):
+                return self._open_now()
+            self._outage.failed()
             self._complain(fault, _WITHOUT)
             return None
-        if (reason := self._database.fault) is not None:
-            self._rest = self._clock() + _REST
-            self._complain(reason, _READ_ON)
-        return self._database
+        self._finalizer = weakref.finalize(self._cache, self._cache.connection.close)
+        # Not when the process ends: another thread may be using it just then, and SQLite would crash.
+        self._finalizer.atexit = False
+        self._place, self._looked = place_of(self.folder), self._clock()
+        if self._fault is None:
+            self._outage.worked()
+        else:
+            self._outage.failed()
+            self._complain(self._fault, _READ_ON)
+        return self._cache
 
-    def _react(self, database: Database, fault: Fault, *, writing: bool) -> None:
+    def _open_somehow(self) -> TextCache:
+        """Return the database, with `_fault` set where it can only be read."""
+        self._fault = None
+        try:
+            return open_file(self.folder, self.patience, self._wall)
+        except Fault as fault:
+            if fault.kind in {"damaged", "foreign"}:
+                raise
+            with contextlib.suppress(Fault):
+                cache = open_read_only(self.folder)
+                self._fault = fault
+                return cache
+            raise
+
+    def _react(self, cache: TextCache, fault: Fault, *, writing: bool) -> None:
         if fault.kind == "damaged":
-            self._database = None
-            database.abandon()
-            if not self._set_aside(fault, database.place):
-                self._rest = self._clock() + _REST
+            place = self._place
+            self._abandon(cache)
+            if not self._quarantine(fault, place):
+                self._outage.failed()
         elif writing:
-            self._rest_writing = self._clock() + _REST
+            self._write_outage.failed()
             self._complain(fault, _READ_ON)
         else:
-            self._forget(database)
-            self._rest = self._clock() + _REST
+            self._forget()
+            self._outage.failed()
             self._complain(fault, _WITHOUT)
 
-    def _set_aside(self, fault: Fault, place: tuple[int, int] | None) -> bool:
+    def _quarantine(self, fault: Fault, place: tuple[int, int] | None) -> bool:
         """Put a damaged database out of the way, once; return whether a new one can be made."""
-        from llmtasker.cache.open_file import Fault, set_aside
-
+        if self._quarantined:
+            return False  # it happens again: the disk can't be trusted
+        self._quarantined = True
         try:
-            aside = set_aside(self.folder, place) if "damaged" not in self._warned else None
+            aside = quarantine(self.folder, place)
         except Fault as second:
-            self.warn("damaged", f"is damaged ({fault}), and can't be renamed ({second}). {_WITHOUT}: delete it.")
+            self._outage.report(
+                "damaged", f"is damaged ({fault}), and can't be renamed ({second}). {_WITHOUT}: delete it."
+            )
             return False
-        if aside is None:
-            # Another process has put it aside already; or it happens again, and the disk can't be trusted.
-            return "damaged" not in self._warned
-        told = f"is damaged ({fault}). It was renamed to {aside.name} and a new one is started: {_ADVICE['damaged']}"
-        self.warn("damaged", told)
+        if aside is not None:  # else another process has put it aside already
+            self._outage.report(
+                "damaged",
+                f"is damaged ({fault}). It was renamed to {aside.name} and a new one is started: {_ADVICE['damaged']}",
+            )
         return True
 
-    def _forget(self, database: Database) -> None:
-        from llmtasker.cache.open_file import Fault
+    def _forget(self) -> None:
+        """Close the database; the next use opens it again."""
+        if (cache := self._cache) is None:
+            return
+        if place_of(self.folder) != self._place:
+            self._abandon(cache)
+            return
+        self._cache = None
+        with contextlib.suppress(Fault):  # it had failed already, and that was reported
+            if self._fault is None:
+                settle(cache)
+        self._finalizer()
 
-        self._database = None
-        with contextlib.suppress(Fault):  # it had failed already, and that was said
-            database.close()
+    def _abandon(self, cache: TextCache) -> None:
+        """Never touch the file again: it was replaced, is damaged, or belongs to the parent of this process."""
+        self._cache = None
+        self._finalizer.detach()
+        keep_open(cache.connection)
 
     def _complain(self, fault: Fault, consequence: str) -> None:
-        self.warn(
+        self._outage.report(
             fault.kind,
-            f"is {_STATE[fault.kind]}: {fault}. {consequence}; it is tried again in a minute. To do: "
+            f"is {_STATE[fault.kind]}: {fault}. {consequence}; it is tried again after a while. To do: "
             f'{_ADVICE[fault.kind]}, or choose another folder (cache="path", or the variable LLMTASKER_CACHE_DIR).',
         )
-
-    def warn(self, kind: str, text: str) -> None:
-        """Say something about the cache, once for each kind."""
-        if kind not in self._warned:
-            self._warned.add(kind)
-            warnings.warn(f"The cache in {self.folder} {text}", CacheWarning, stacklevel=2)
 
     def close(self) -> None:
         """Write everything into the file and close it; the next use opens it again."""
         with self._lock:
-            if self._database is not None:
-                self._forget(self._database)
+            self._forget()

@@ -1,23 +1,17 @@
-"""Store: what a cache has to do; MemoryCache does it in the process, DiskCache (disk.py) on disk.
+"""Store: what a cache has to do; MemoryCache does it in the process, DiskCache on disk.
 
-A Guard makes a whole and harmless one of any object that has `get` and `put`.
+A store of the user needs `get` and `put` only: SafeStore completes it, once, in `open_cache`.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Protocol, TypeVar, runtime_checkable
-
-from llmtasker.errors import snippet
-
-T = TypeVar("T")
+from typing import Any, Protocol, runtime_checkable
 
 LEASE = 120.0
-"""Seconds that a lease lasts when nothing is said: longer than most calls."""
+"""Seconds that a lease lasts by default: longer than most calls."""
 
 
 class CacheWarning(UserWarning):
@@ -28,23 +22,47 @@ class CacheWarning(UserWarning):
 class Store(Protocol):
     """What a cache has to do: keep a text by a key of 64 hexadecimal digits.
 
-    A store of your own may do with `get` and `put`; the batch forms are used where they are there.
+    A store of your own needs these two; any of `get_many`, `put_many`, `lease`, `release`, `lease_many` and
+    `release_many` (see CompleteStore) is used where it has them.
     """
 
     def get(self, key: str) -> str | None:
-        """Return the text, or None when there is none."""
+        """Return the text, or None where there is none."""
         ...
 
     def put(self, key: str, text: str) -> None:
         """Keep an ASCII text."""
         ...
 
+
+class CompleteStore(Store, Protocol):
+    """What the runner uses: a store with batches and leases, none of whose methods raises an error or hangs.
+
+    A lease is the right to ask for the answer of a key, so that of several processes one asks and the others wait.
+    """
+
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
         """Return the text of each key, None where there is none."""
         ...
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Keep texts by key, all at once."""
+        """Keep texts by key, all at once, and end the leases on those keys."""
+        ...
+
+    def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
+        """Return for each key whether the caller may ask; False: somebody else does, or `get` has the answer."""
+        ...
+
+    def release_many(self, keys: Sequence[str]) -> None:
+        """End the caller's leases."""
+        ...
+
+    def get_at_once(self, key: str) -> str | None:
+        """Return what `get` returns.
+
+        Raises:
+            BlockingIOError: that would take some waiting.
+        """
         ...
 
 
@@ -70,8 +88,10 @@ class MemoryCache:
         return MemoryCache, ()  # another process has a memory of its own
 
     def get(self, key: str) -> str | None:
-        """Return the text, or None when there is none."""
+        """Return the text, or None where there is none."""
         return self._texts.get(key)
+
+    get_at_once = get
 
     def put(self, key: str, text: str) -> None:
         """Keep a text, and end the lease on its key."""
@@ -102,7 +122,7 @@ class MemoryCache:
             return count
 
     def lease(self, key: str, *, seconds: float = LEASE) -> bool:
-        """Return True when the caller may ask, False when somebody does or the answer is there."""
+        """Return True where the caller may ask, False where somebody else does or the answer is there."""
         with self._lock:
             now = self._clock()
             if key in self._texts or self._leases.get(key, now) > now:
@@ -110,113 +130,19 @@ class MemoryCache:
             self._leases[key] = now + seconds
             return True
 
+    def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
+        """Return for each key whether the caller may ask."""
+        return [self.lease(key, seconds=seconds) for key in keys]
+
     def release(self, key: str) -> None:
         """End a lease."""
         with self._lock:
             self._leases.pop(key, None)
 
+    def release_many(self, keys: Sequence[str]) -> None:
+        """End the leases on these keys."""
+        for key in keys:
+            self.release(key)
+
     def close(self) -> None:
         """Do nothing: there is nothing to close."""
-
-
-class Guard:
-    """Any store, with batches and leases whether it has them or not, that never raises.
-
-    What the store raises is taken for a miss, a text that is not kept, or a lease that is free, and said once as a
-    CacheWarning.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store: Any = store
-        self._warned = False
-
-    def get(self, key: str) -> str | None:
-        """Return the text, or None when there is none."""
-        return self._text(self._call("get", key))
-
-    def put(self, key: str, text: str) -> None:
-        """Keep a text."""
-        self.put_many([(key, text)])
-
-    def get_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Return the text of each key, None where there is none."""
-        nothing: list[object] = [None] * len(keys)
-        if self._has("get_many"):
-            found = self._try(nothing, lambda: list(self.store.get_many(keys)))
-        else:
-            found = [self._call("get", key) for key in keys]
-        if len(found) != len(keys):
-            self._warn(f"get_many gave {len(found)} texts for {len(keys)} keys")
-            found = nothing
-        return [self._text(value) for value in found]
-
-    def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Keep texts by key."""
-        if self._has("put_many"):
-            self._call("put_many", entries)
-            return
-        for key, text in entries:
-            self._call("put", key, text)
-
-    def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
-        """Return for each key whether the caller may ask."""
-        free = [True] * len(keys)
-        if self._has("lease_many"):
-            taken = self._try(free, lambda: [bool(mine) for mine in self.store.lease_many(keys, seconds=seconds)])
-            if len(taken) == len(keys):
-                return taken
-            self._warn(f"lease_many gave {len(taken)} answers for {len(keys)} keys")
-        elif self._has("lease"):
-            return [self._try(True, partial(self._lease, key, seconds)) for key in keys]
-        return free
-
-    def release_many(self, keys: Sequence[str]) -> None:
-        """End leases."""
-        if self._has("release_many"):
-            self._call("release_many", keys)
-        elif self._has("release"):
-            for key in keys:
-                self._call("release", key)
-
-    def report(self, error: BaseException) -> None:
-        """Say once that the store failed."""
-        try:
-            reason = str(error)
-        except Exception:  # noqa: BLE001  an error is anybody's code too
-            reason = "it can't be shown"
-        self._warn(f"{type(error).__name__}: {reason}")
-
-    def _has(self, name: str) -> bool:
-        return self._try(False, lambda: hasattr(self.store, name))
-
-    def _lease(self, key: str, seconds: float) -> bool:
-        return bool(self.store.lease(key, seconds=seconds))
-
-    def _call(self, name: str, *arguments: object) -> object:
-        return self._try(None, lambda: getattr(self.store, name)(*arguments))
-
-    def _try(self, otherwise: T, action: Callable[[], T]) -> T:
-        # The action names the method as well: to look for it may fail like the call.
-        try:
-            return action()
-        except CacheWarning:
-            raise  # only where a filter makes errors of warnings
-        except Exception as error:  # noqa: BLE001  a store is anybody's code, and a cache stops no run
-            self.report(error)
-            return otherwise
-
-    def _text(self, value: object) -> str | None:
-        if value is None or isinstance(value, str):
-            return value
-        self._warn(f"it gave a {type(value).__name__} where a text was kept")
-        return None
-
-    def _warn(self, reason: str) -> None:
-        if not self._warned:
-            self._warned = True
-            name = type(self.store).__name__
-            warnings.warn(
-                f"The cache {name} failed: {snippet(reason)}. The run goes on, answers may not be kept.",
-                CacheWarning,
-                stacklevel=2,
-            )

@@ -11,8 +11,9 @@ from functools import cached_property
 from hashlib import sha256
 from typing import Any, NoReturn, Self, Unpack
 
-from llmtasker.cache import Store, open_cache
+from llmtasker.cache import open_cache
 from llmtasker.cache.single_flight import SingleFlight
+from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.costs import TokenMeter, listed_cost
@@ -166,7 +167,7 @@ class LLM:
         )
 
     @cached_property
-    def store(self) -> Store | None:
+    def store(self) -> CompleteStore | None:
         """The cache; None: answers are not kept."""
         given = self._options.get("cache")
         return open_cache(getattr(self._options.get("transport"), "cacheable", True) if given is None else given)

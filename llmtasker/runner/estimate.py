@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from llmtasker.cache.store import Guard, Store
+from llmtasker.cache.store import CompleteStore
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ItemError
 from llmtasker.llm.llm import LLM
@@ -45,11 +45,12 @@ class Estimate:
         )
 
 
-def estimate(program: Program[Any], llm: LLM, store: Store | None, inputs: Iterable[Any], group_size: int) -> Estimate:
+def estimate(
+    program: Program[Any], llm: LLM, store: CompleteStore | None, inputs: Iterable[Any], group_size: int
+) -> Estimate:
     """Return what a run over these inputs would take; nothing is sent."""
     seen: set[bytes] = set()
     rows = unfit = cached = characters = missing = 0
-    guard = None if store is None else Guard(store)
     source = iter(inputs)
     while batch := list(islice(source, _BATCH)):
         rows += len(batch)
@@ -57,7 +58,7 @@ def estimate(program: Program[Any], llm: LLM, store: Store | None, inputs: Itera
         unfit += len(batch) - len(fitting)
         new = {key: length for key, length in fitting if bytes.fromhex(key) not in seen}
         seen.update(map(bytes.fromhex, new))
-        found = guard.get_many(list(new)) if guard else [None] * len(new)
+        found = store.get_many(list(new)) if store is not None else [None] * len(new)
         for length, text in zip(new.values(), found, strict=True):
             if text is None:
                 missing += 1

@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
-from llmtasker.cache.async_store import Door, door
-from llmtasker.cache.store import Store
+from llmtasker.cache.async_store import AsyncStore
+from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, LLMTaskerError, snippet
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Request, Transport
@@ -66,79 +66,93 @@ Step = Look | Keep | Lease | Release | Wait | Send
 Steps = Generator[Step, Any, R]
 
 
-DiskStep = Look | Keep | Lease | Release
+CacheStep = Look | Keep | Lease | Release
 
 
-class _Disk:
+class _Cache:
     """Does the steps that concern a store, in this thread; without a store, everything is a miss."""
 
-    def __init__(self, store: Store | Door | None) -> None:
-        self._guard = None if store is None else _awaitable(store).guard
+    def __init__(self, store: CompleteStore | None) -> None:
+        self._store = store
         self._held: set[str] = set()
+        self._unreadable: set[str] = set()
 
-    def do(self, step: DiskStep) -> Any:
-        if self._guard is None:
+    def do(self, step: CacheStep) -> Any:
+        store = self._store
+        if store is None:
             return True if isinstance(step, Lease) else None
         if isinstance(step, Look):
-            return _completion(self._guard.get(step.key))
+            return self._found(step.key, store.get(step.key))
         if isinstance(step, Lease):
+            if step.key in self._unreadable:
+                return True
             self._held.add(step.key)
-            (taken,) = self._guard.lease_many([step.key], seconds=LEASE)
-            if not taken:
-                self._held.discard(step.key)
-            return taken
+            return self._taken(step.key, store.lease_many([step.key], seconds=LEASE)[0])
         if isinstance(step, Keep):
             self._held.discard(step.key)
-            self._guard.put(step.key, step.completion.to_json())
+            store.put(step.key, step.completion.to_json())
         elif step.key in self._held:
             self._held.discard(step.key)
-            self._guard.release_many([step.key])
+            store.release_many([step.key])
         return None
+
+    def _found(self, key: str, text: str | None) -> Completion | None:
+        completion = _completion(text)
+        if completion is None and text is not None:
+            # The store has an answer that another version wrote: to the lease that is a miss as well.
+            self._unreadable.add(key)
+        return completion
+
+    def _taken(self, key: str, taken: bool) -> bool:
+        if not taken:
+            self._held.discard(key)
+        return taken
 
     def leave(self) -> None:
         """Give back what a generator that was left in the middle still holds."""
-        if self._guard is not None and self._held:
-            self._guard.release_many(list(self._held))
+        if self._store is not None and self._held:
+            self._store.release_many(list(self._held))
 
 
-class _AwaitedDisk:
-    """Does the steps that concern a store, in the store's own thread."""
+class _AwaitedCache(_Cache):
+    """Does the steps that concern a store without blocking the event loop."""
 
-    def __init__(self, store: Store | Door | None) -> None:
-        self._door = None if store is None else _awaitable(store)
-        self._held: set[str] = set()
+    def __init__(self, store: AsyncStore | None) -> None:
+        super().__init__(None)
+        self._awaited = store
 
-    async def do(self, step: DiskStep) -> Any:
-        if self._door is None:
+    async def ado(self, step: CacheStep) -> Any:
+        store = self._awaited
+        if store is None:
             return True if isinstance(step, Lease) else None
         if isinstance(step, Look):
-            return _completion(await self._door.get(step.key))
+            return self._found(step.key, await store.get(step.key))
         if isinstance(step, Lease):
+            if step.key in self._unreadable:
+                return True
             # Held from here on: who is cancelled while it waits has perhaps got it, and must give it back.
             self._held.add(step.key)
-            taken = await self._door.lease(step.key, seconds=LEASE)
-            if not taken:
-                self._held.discard(step.key)
-            return taken
+            return self._taken(step.key, await store.lease(step.key, seconds=LEASE))
         if isinstance(step, Keep):
             self._held.discard(step.key)
-            await self._door.put(step.key, step.completion.to_json())
+            await store.put(step.key, step.completion.to_json())
         elif step.key in self._held:
             self._held.discard(step.key)
-            await self._door.release(step.key)
+            await store.release(step.key)
         return None
 
     def leave(self) -> None:
-        if self._door is not None:
+        """Give back what is still held, without waiting for it."""
+        if self._awaited is not None:
             for key in self._held:
-                self._door.let_go(key)
+                self._awaited.release_later(key)
 
 
 def run_blocking(
-    steps: Steps[R], transport: Transport, store: Store | Door | None, sleep: Callable[[float], object] = time.sleep
+    steps: Steps[R], transport: Transport, store: CompleteStore | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
     """Drive a generator of steps in this thread and return its result."""
-    disk = _Disk(store)
+    cache = _Cache(store)
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
@@ -153,13 +167,13 @@ def run_blocking(
             elif isinstance(step, Wait):
                 came = _result(step.hold) if isinstance(step.hold, Future) else sleep(step.hold)
             else:
-                came = disk.do(step)
+                came = cache.do(step)
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        disk.leave()
+        cache.leave()
 
 
 _at_work: dict[asyncio.AbstractEventLoop, int] = {}
@@ -183,9 +197,9 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Door | None) -> R:
+async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
     """Drive a generator of steps in the running event loop and return its result."""
-    disk = _AwaitedDisk(store)
+    cache = _AwaitedCache(store)
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     loop = asyncio.get_running_loop()
@@ -209,20 +223,16 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: Store | Doo
                 hold = step.hold
                 came = await (asyncio.wrap_future(hold) if isinstance(hold, Future) else asyncio.sleep(hold))
             else:
-                came = await disk.do(step)
+                came = await cache.ado(step)
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        disk.leave()
+        cache.leave()
         _at_work[loop] -= 1
         if not _at_work[loop]:
             del _at_work[loop]
-
-
-def _awaitable(store: Store | Door) -> Door:
-    return store if isinstance(store, Door) else door(store)
 
 
 def _completion(text: str | None) -> Completion | None:
@@ -235,7 +245,7 @@ def _read(text: str) -> Completion | None:
     try:
         return Completion.from_json(text)
     except ValueError:
-        return None  # written by something else: a miss, and soon written anew
+        return None  # another version wrote it: a miss, and soon written again
 
 
 _SHORT = 4_000  # characters of what is remembered: long answers would stay in memory for little

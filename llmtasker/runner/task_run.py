@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from llmtasker.cache.async_store import Door
+from llmtasker.cache.async_store import AsyncStore
 from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
@@ -61,7 +61,7 @@ async def run_task(
     settings: RunSettings,
     policy: Policy[Any, T],
     plan: GroupPlan[Any],
-    store: Door | None,
+    store: AsyncStore | None,
     observers: Observers | None = None,
 ) -> AsyncGenerator[list[Item[T]]]:
     """Yield the items of a run as they are done; `policy` asks for one input, `plan` for several in one message."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from llmtasker.cache.store import Guard
+from llmtasker.cache.async_store import async_store
 from llmtasker.errors import (
     BadRequestError,
     ConfigurationError,
@@ -233,7 +233,7 @@ class _Reading(Generic[T]):
         for place, (row, cached) in enumerate(chunk):
             items.append(row if isinstance(row, Item) else self._item(place, row, cached, kept, misfits))
         if kept:
-            Guard(self.dispatch.store).put_many(kept)
+            self.dispatch.store.put_many(kept)
         if misfits:
             for misfit, item in zip(misfits, portal().call(self._ask_again(misfits)), strict=True):
                 items[misfit.place] = item
@@ -276,7 +276,7 @@ class _Reading(Generic[T]):
         policy, first = self.dispatch.policy, misfit.row
         row = Row(given=first.given, inputs=first.inputs, request=first.request, spent=Spent(answers=1))
         steps = policy.ask_until_valid(row, (misfit.completion, misfit.error))
-        item = await run_awaiting(steps, policy.llm.transport, self.dispatch.store)
+        item = await run_awaiting(steps, policy.llm.transport, async_store(self.dispatch.store))
         cost = self._cost(misfit.completion)
         return replace(
             item,

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar, cast
 
 from llmtasker.cache import DiskCache, default_directory
-from llmtasker.cache.store import Guard, Store
+from llmtasker.cache.store import CompleteStore
 from llmtasker.compiler.program import first_mode
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
@@ -47,7 +47,7 @@ class Dispatch(Generic[S, T]):
     """
 
     policy: Policy[S, T]
-    store: Store
+    store: CompleteStore
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], object] = time.sleep
 
@@ -138,11 +138,11 @@ class Dispatch(Generic[S, T]):
         given = rows_of(inputs)
         if not isinstance(given, Iterable):
             raise ConfigurationError("a batch takes a list or an iterable of inputs, not an async one.")
-        guard, source = Guard(self.store), iter(given)
+        source = iter(given)
         while givens := list(islice(source, _CHUNK)):
             rows = [self.policy.prepare(given) for given in givens]
             keys = {row.request.key: None for row in rows if isinstance(row, Row)}
-            cached = dict(zip(keys, guard.get_many(list(keys)), strict=True))
+            cached = dict(zip(keys, self.store.get_many(list(keys)), strict=True))
             yield [(row, _completion(cached[row.request.key]) if isinstance(row, Row) else None) for row in rows]
 
     def wire(self, row: Row) -> Request:

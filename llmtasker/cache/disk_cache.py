@@ -1,0 +1,305 @@
+"""DiskCache: what was asked and answered, as text by key, in a folder that processes share.
+
+A cache is never a reason for a run to stop. What goes wrong with the disk is reported once, as a CacheWarning, and the
+run goes on without the cache, or with what is left of it. No answer is ever removed unasked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmtasker.cache.directory import default_directory
+from llmtasker.cache.outage import Outage
+from llmtasker.cache.process import reset_in_child
+from llmtasker.cache.store import LEASE
+from llmtasker.errors import ConfigurationError, snippet
+
+if TYPE_CHECKING:
+    from llmtasker.cache.recovery import DatabaseHandle
+    from llmtasker.cache.text_cache import TextCache
+
+PATIENCE = 5.0
+"""Seconds to wait for a lock that another process holds, by default."""
+
+_is_sound_key = re.compile(r"[0-9a-f]{64}").fullmatch
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheInfo:
+    """What is in a DiskCache: `bytes` are those of its files; oldest and newest are in UTC."""
+
+    directory: Path
+    entries: int
+    bytes: int
+    oldest: datetime | None
+    newest: datetime | None
+    readable: bool
+    writable: bool
+
+
+class DiskCache:
+    """A cache in a folder of its own, shared by threads and processes; a process that is killed loses nothing.
+
+    It is opened at first use. At its `size_limit` (bytes of the file) new answers are not kept, with a warning; old
+    ones are removed by `prune` and `clear` only. `patience` is how many seconds to wait for a lock that another process
+    holds, before going on without. `clock` gives the seconds since 1970.
+    Copy `cache.db` only after `close`: until then the latest answers are in the file beside it.
+
+    Raises:
+        ConfigurationError: the directory is not a name of a folder.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        size_limit: int | None = None,
+        patience: float = PATIENCE,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        folder = os.fsdecode(default_directory() if directory is None else directory)
+        if not folder or "\0" in folder:
+            raise ConfigurationError(f"{snippet(repr(folder), 40)} is not a folder for a cache")
+        # Neither `~` nor `$VAR` means anything here: the folder is where its name says.
+        self.directory = Path(os.path.abspath(folder))  # noqa: PTH100  Path.absolute keeps ".."
+        self.size_limit = size_limit
+        self.patience = patience
+        self._clock = clock
+        self._start()
+        _caches.add(weakref.ref(self, _caches.discard))
+        reset_in_child(self)
+
+    def _start(self) -> None:
+        self._handle: DatabaseHandle | None = None
+        self._opening = threading.Lock()
+        self._outage = Outage(f"The cache in {self.directory}")
+        self._leased: set[str] = set()
+        self._ended: set[str] = set()  # leases that this process is done with, and that could not be deleted so far
+
+    def __repr__(self) -> str:
+        return f"DiskCache({str(self.directory)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(DiskCache, size_limit=self.size_limit, patience=self.patience), (self.directory,)
+
+    @property
+    def _database(self) -> DatabaseHandle:
+        """The database; SQLite and diskcache are imported at first use."""
+        if self._handle is None:
+            from llmtasker.cache.recovery import DatabaseHandle
+
+            with self._opening:
+                if self._handle is None:
+                    self._handle = DatabaseHandle(self.directory, self.patience, wall=self._clock)
+        return self._handle
+
+    def get(self, key: str) -> str | None:
+        """Return the text, or None where there is none or it is damaged."""
+        return self.get_many([key])[0]
+
+    def get_many(self, keys: Sequence[str]) -> list[str | None]:
+        """Return the text of each key, None where there is none, in one pass."""
+        sound = [key for key in keys if self._is_key(key)]
+        missing: list[str | None] = [None] * len(sound)
+        nothing: list[str] = []
+        texts, damaged = self._database.read(lambda cache: cache.read_many(sound), (missing, nothing))
+        if damaged:
+            _logger.info("%d damaged entries of %s are removed", len(damaged), self.directory)
+            self._database.write(lambda cache: cache.remove_many(damaged), None)
+        if len(sound) == len(keys):
+            return texts
+        found = dict(zip(sound, texts, strict=True))
+        return [found.get(key) for key in keys]
+
+    def get_at_once(self, key: str) -> str | None:
+        """Return what `get` returns, where neither a lock nor a repair of the database is waited for.
+
+        Raises:
+            BlockingIOError: use `get`, in another thread than that of an event loop.
+        """
+        if self._handle is None or not _is_sound_key(key):
+            raise BlockingIOError
+        try:
+            return self._handle.read_at_once(lambda cache: cache.text(key))
+        except ValueError:
+            raise BlockingIOError from None  # the row is damaged: to remove it may take some waiting
+
+    def put(self, key: str, text: str) -> None:
+        """Keep an ASCII text, and end this process's lease on its key."""
+        self.put_many([(key, text)])
+
+    def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
+        """Keep texts by key in one transaction, and end this process's leases on those keys, kept or not."""
+
+        def keep(cache: TextCache) -> None:
+            from llmtasker.cache.contents import bytes_used
+
+            if self.size_limit is None or bytes_used(cache) < self.size_limit:
+                cache.write_many(sound)
+            else:
+                full = f"has reached its limit of {self.size_limit:,} bytes: prune it, or raise the limit"
+                self._outage.report("limit", full)
+
+        keyed = [(key, text) for key, text in entries if self._is_key(key)]
+        sound = [(key, text) for key, text in keyed if self._is_text(text)]
+        self._finish([key for key, _ in keyed], keep if sound else None)
+
+    def discard(self, key: str) -> None:
+        """Remove the text of a key."""
+        self._database.write(lambda cache: cache.remove_many([key]), None)
+
+    def lease(self, key: str, *, seconds: float = LEASE) -> bool:
+        """Return True where this process may ask, False where somebody does, or where `get` has the answer."""
+        return self.lease_many([key], seconds=seconds)[0]
+
+    def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
+        """Return for each key whether this process may ask; True as well where leases can't be kept.
+
+        A key is leased until `release`, `put`, or `seconds` later; the lease of a process that has ended is taken
+        over at once.
+        """
+
+        def take(cache: TextCache) -> list[bool]:
+            taken = cache.lease_many(sound, seconds, _is_held)
+            mine = {key for key, is_mine in zip(sound, taken, strict=True) if is_mine}
+            self._leased |= mine
+            self._ended -= mine
+            return taken
+
+        usable = [self._is_key(key) for key in keys]
+        sound = [key for key, is_key in zip(keys, usable, strict=True) if is_key]
+        taken = iter(self._database.write(take, [True] * len(sound)))
+        if self._ended:
+            self._finish([])
+        return [next(taken) if is_key else True for is_key in usable]
+
+    def release(self, key: str) -> None:
+        """End this process's lease."""
+        self.release_many([key])
+
+    def release_many(self, keys: Sequence[str]) -> None:
+        """End this process's leases on these keys."""
+        self._finish(keys)
+
+    def _finish(self, keys: Sequence[str], write: Callable[[TextCache], None] | None = None) -> None:
+        """Write something, and end the leases on these keys and those that could not be ended before."""
+        held = self._leased.intersection(keys)
+        if write is None and not held and not self._ended:
+            return
+
+        def work(cache: TextCache) -> None:
+            ended = held | self._ended
+            cache.release_many(ended)
+            if write is not None:
+                write(cache)
+            done.update(ended)
+
+        done = set[str]()
+        try:
+            self._database.write(work, None)
+        finally:
+            # Where the disk refused, this process takes them for free from now on; the next write ends them for others.
+            self._ended = (self._ended | held) - done
+            self._leased -= held
+
+    def info(self) -> CacheInfo:
+        """Return what is in the cache, as far as it can be read."""
+        from llmtasker.cache.contents import span
+
+        nothing: tuple[int, float | None, float | None] = (0, None, None)
+        entries, oldest, newest = self._database.read(span, nothing)
+        size = 0
+        for path in self.directory.glob("cache.db*"):
+            with contextlib.suppress(OSError):
+                size += path.lstat().st_size
+        return CacheInfo(
+            directory=self.directory,
+            entries=entries,
+            bytes=size,
+            oldest=_moment(oldest),
+            newest=_moment(newest),
+            readable=self._database.readable,
+            writable=self._database.writable,
+        )
+
+    def prune(self, *, older_than: float | None = None, max_bytes: int | None = None, now: float | None = None) -> int:
+        """Remove answers, the oldest first; return how many.
+
+        `older_than` is in seconds before `now` (seconds since 1970). `max_bytes` is what the file may take.
+
+        Raises:
+            ConfigurationError: the cache can't be changed.
+        """
+        from llmtasker.cache.contents import prune, shrink
+
+        removed = 0
+        if older_than is not None:
+            before = (self._clock() if now is None else now) - older_than
+            removed += self._database.demand(lambda cache: prune(cache, before, self.patience))
+        if max_bytes is not None:
+            removed += self._database.demand(lambda cache: shrink(cache, max_bytes, self.patience))
+        return removed
+
+    def clear(self) -> int:
+        """Remove every answer, and damaged files in quarantine; return how many answers there were.
+
+        Raises:
+            ConfigurationError: the cache can't be changed.
+        """
+        from llmtasker.cache.contents import clear
+
+        return self._database.demand(lambda cache: clear(cache, self.directory, self.patience))
+
+    def close(self) -> None:
+        """Write everything into `cache.db` and close it; the next use opens it again."""
+        if self._handle is not None:
+            self._handle.close()
+
+    def after_fork(self) -> None:
+        """Begin again in a forked child: what is open and leased belongs to its parent."""
+        if self._handle is not None:
+            self._handle.after_fork()
+        self._start()
+
+    def _is_key(self, key: object) -> bool:
+        if isinstance(key, str) and _is_sound_key(key):
+            return True
+        what = f"takes keys of 64 hexadecimal digits only, not {snippet(repr(key), 20)}: left out"
+        self._outage.report("key", what)
+        return False
+
+    def _is_text(self, text: object) -> bool:
+        if isinstance(text, str) and text.isascii():
+            return True
+        what = f"takes ASCII text only, not {type(text).__name__}: left out; json.dumps writes such text"
+        self._outage.report("text", what)
+        return False
+
+
+_caches: set[weakref.ref[DiskCache]] = set()
+
+
+def _is_held(key: str) -> bool:
+    """Return whether some cache of this process, perhaps on the same folder, uses its lease on a key."""
+    # A list, because another thread may add one meanwhile.
+    return any((cache := ref()) is not None and key in cache._leased for ref in list(_caches))  # noqa: SLF001  own file
+
+
+def _moment(seconds: float | None) -> datetime | None:
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None  # a forged or damaged row may hold any number

@@ -1,0 +1,249 @@
+"""TextCache: a `diskcache.Cache` for texts, each with a checksum, in which a forged row runs and opens nothing.
+
+diskcache's own Disk classes unpickle what a row calls pickled, the JSON one as well (CVE-2025-69872), and open and
+delete the file that a row names, wherever it is. Ours takes keys and values that are text inside the row, and refuses
+everything else. The only file that imports diskcache.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Generator, Iterable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import diskcache  # type: ignore[import-untyped]
+from diskcache import core
+
+from llmtasker.cache.process import ProcessId, this_process
+
+T = TypeVar("T")
+
+LONGEST_LEASE = 3600.0
+"""Seconds that a lease may last: a clock that jumped, or a forged row, must not stop anybody for longer."""
+
+_LEASE = "lease:"  # before the key of an answer that is being asked for
+_RAW = 1  # diskcache's mode of a value that stands in its row as it is
+_SETTINGS: dict[str, Any] = {
+    **core.DEFAULT_SETTINGS,
+    "eviction_policy": "none",
+    "cull_limit": 0,
+    "size_limit": 2**62,
+    "disk_min_file_size": 2**62,
+    # A mapped page of a file that somebody truncates would crash this process.
+    "sqlite_mmap_size": 0,
+}
+KNOWN_SETTINGS = frozenset({*core.DEFAULT_SETTINGS, *core.METADATA})
+
+
+class TextDisk(diskcache.Disk):  # type: ignore[misc]
+    """What diskcache asks how keys and values become rows: text inside the row, or refused."""
+
+    def put(self, key: object) -> tuple[str, bool]:
+        """Return the key for the row, and that it is stored as it is."""
+        if type(key) is not str:
+            raise TypeError(f"the cache takes text keys, not {type(key).__name__}")
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        """Return the key of a row."""
+        if raw != 1 or type(key) is not str:
+            raise ValueError("refused a key that is not text")
+        return key
+
+    def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, str]:
+        """Return size, mode, file name and value for the row."""
+        if read or type(value) is not str:
+            raise TypeError(f"the cache takes text, not {type(value).__name__}")
+        return 0, _RAW, None, value
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> str:
+        """Return the text of a row."""
+        if mode != _RAW or filename is not None or read or type(value) is not str:
+            raise ValueError("refused a value that is not text inside its row")
+        return value
+
+    def filename(self, key: object = None, value: object = None) -> NoReturn:
+        """Refuse to name a file."""
+        raise TypeError("the cache keeps no value in a file of its own")
+
+    def remove(self, file_path: object) -> None:
+        """Leave the file alone that a row names: no row of ours names one."""
+
+
+class TextCache(diskcache.Cache):  # type: ignore[misc]
+    """A cache over an open connection, whose settings nothing in the file can change.
+
+    diskcache alone expands `~` and `$VAR` in the folder, takes attributes from the Settings rows, and waits for a
+    minute. `clock` gives the seconds since 1970. What it raises are the errors of `sqlite3`.
+    """
+
+    # Attributes of each instance; diskcache has properties in their places.
+    _con: Any = None
+    _sql: Any = None
+    _sql_retry: Any = None
+    # What the constructor would read from the file.
+    eviction_policy = "none"
+    statistics = 0
+    cull_limit = 0
+
+    def __init__(self, folder: Path, connection: sqlite3.Connection, clock: Callable[[], float] = time.time) -> None:
+        self.connection = self._con = connection
+        self._sql = self._sql_retry = connection.execute
+        self._clock = clock
+        # A byte that is not UTF-8 spoils the checksum of its own row, and must not raise an error.
+        connection.text_factory = _lenient
+        self._timeout = 0
+        self._txn_id = None
+        self._disk = TextDisk(str(folder))
+        self._directory = str(folder)
+
+    def make_tables(self) -> None:
+        """Make what is missing of diskcache's tables.
+
+        Raises:
+            ValueError, TypeError: the tables hold what diskcache can't read.
+        """
+        directory, transaction = self._directory, self._txn_id
+        try:
+            # The root stands in for the folder: it exists, and nothing in it is expanded.
+            super().__init__(os.sep, timeout=0, disk=TextDisk, **_SETTINGS)
+        finally:
+            self._directory, self._txn_id = directory, transaction
+
+    def _row_insert(self, key: str, raw: bool, now: float, columns: Any) -> None:
+        super()._row_insert(key, raw, self._clock(), columns)
+
+    def _row_update(self, rowid: int, now: float, columns: Any) -> None:
+        super()._row_update(rowid, self._clock(), columns)
+
+    @contextlib.contextmanager
+    def transaction(self, patience: float) -> Generator[None]:
+        """Hold the write lock; what is written inside is there as a whole or not at all."""
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._roll_back)
+            patiently(lambda: self._begin(stack), patience)
+            yield
+
+    def _begin(self, stack: contextlib.ExitStack) -> None:
+        try:
+            stack.enter_context(self.transact())
+        except diskcache.Timeout as timeout:
+            # diskcache calls every error here a timeout, that of a full or read-only disk as well.
+            raise timeout.__context__ or timeout from None
+
+    def _roll_back(self) -> None:
+        # Where the commit failed, the transaction is still open.
+        if self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+
+    def text(self, key: str) -> str | None:
+        """Return the text of a key, or None where there is none.
+
+        Raises:
+            ValueError: the row is damaged or forged.
+        """
+        text, tag = self.get(key, tag=True)
+        if text is None or tag == checksum(key, text):
+            return text  # type: ignore[no-any-return]
+        raise ValueError("the checksum is wrong")
+
+    def read_many(self, keys: Iterable[str]) -> tuple[list[str | None], list[str]]:
+        """Return the text of each key, None where there is none, and the keys whose rows are damaged or forged."""
+        texts: list[str | None] = []
+        damaged: list[str] = []
+        for key in keys:
+            try:
+                texts.append(self.text(key))
+            except ValueError:
+                texts.append(None)
+                damaged.append(key)
+        return texts, damaged
+
+    def write_many(self, entries: Iterable[tuple[str, str]]) -> None:
+        """Write texts by key, inside a transaction."""
+        for key, text in entries:
+            self.set(key, text, tag=checksum(key, text))
+
+    def lease_many(self, keys: Iterable[str], seconds: float, is_held: Callable[[str], bool]) -> list[bool]:
+        """Take the leases that are free, of keys without a text, inside a transaction; return which were taken.
+
+        `is_held` decides whether this process still uses its lease on a key: another one in its name was left behind.
+        """
+        now, me = self._clock(), this_process().to_json()
+        seconds = min(seconds, LONGEST_LEASE)
+        until, taken, ended = repr(now + seconds), set[str](), dict[str, bool]()
+
+        def take(key: str) -> bool:
+            if key in taken or self.read_many([key])[0] != [None]:
+                return False
+            name = _LEASE + key
+            try:
+                added = self.add(name, me, expire=seconds, tag=until)
+            except TypeError:
+                added = False  # a forged time of expiry, which is not a number
+            if not added:
+                owner = self._owner(name, now)
+                if owner is not None and (is_held(key) if owner == me else not _has_ended(owner, ended)):
+                    return False
+                self.set(name, me, expire=seconds, tag=until)
+            taken.add(key)
+            return True
+
+        return [take(key) for key in keys]
+
+    def _owner(self, name: str, now: float) -> str | None:
+        """Return which process holds a lease, or None where it has expired or says nothing."""
+        try:
+            owner, until = self.get(name, tag=True)
+            # diskcache's own time of expiry is not looked at here: it follows another clock.
+            return owner if now < float(until) <= now + LONGEST_LEASE else None
+        except (ValueError, TypeError):
+            return None
+
+    def release_many(self, keys: Iterable[str]) -> None:
+        """End the leases of this process, inside a transaction."""
+        me = this_process().to_json()
+        for key in keys:
+            self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = ?", (_LEASE + key, me))
+
+    def remove_many(self, keys: Iterable[str]) -> None:
+        """Delete rows by key, inside a transaction, whatever is in them."""
+        for key in keys:
+            self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+
+
+def _has_ended(owner: str, known: dict[str, bool]) -> bool:
+    # Whoever waits for many leases waits for one process mostly.
+    if owner not in known:
+        process = ProcessId.from_json(owner)
+        known[owner] = process is None or process.gone
+    return known[owner]
+
+
+def _lenient(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
+
+
+def checksum(key: str, text: str) -> str:
+    """Return 16 hexadecimal digits over a key of 64 characters and its text."""
+    return hashlib.blake2b(text.encode(), digest_size=8, key=key.encode("ascii")).hexdigest()
+
+
+def patiently(action: Callable[[], T], seconds: float) -> T:
+    """Do something, again and again while another process holds the lock."""
+    # SQLite's own waiting grows to 100 ms a step and is not fair: among eight busy writers one can starve.
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            code = getattr(error, "sqlite_errorcode", None) or 0
+            if code & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or time.monotonic() > end:
+                raise
+        time.sleep(random.uniform(0.001, 0.01))  # noqa: S311  spreads the attempts; nothing secret
