@@ -12,6 +12,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ class Portal:
 
     def _run(self) -> None:
         while not self._stopped:
-            # A task that exits (a validator calls sys.exit, say) breaks the loop off: its caller is told all the same.
+            # A task that exits (its validator calls sys.exit, say) stops the loop; its caller receives the exception.
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_forever()
 
@@ -51,7 +52,7 @@ class Portal:
             self.loop.close()
 
     async def _wind_up(self) -> None:
-        # What is being closed already is let finish: closing an async generator twice at once is an error.
+        # What is being closed may finish: closing an async generator twice at once is an error.
         busy = asyncio.all_tasks() - {asyncio.current_task()}
         if busy:
             await asyncio.wait(busy, timeout=1)
@@ -62,36 +63,46 @@ class Portal:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a blocking call was made inside llmtasker's own event loop: await the async form")
-        ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_watched(coroutine, ended), self.loop)
+        outcome: Future[T] = Future()
+        started: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            task = self.loop.create_task(coroutine)
+            started.append(task)
+            task.add_done_callback(lambda task: _pass_on(task, outcome))
+
+        self.loop.call_soon_threadsafe(start)
         try:
-            return future.result()
+            return outcome.result()
         except BaseException:
-            # KeyboardInterrupt, or what the coroutine raised: then it has ended, and this changes nothing.
-            if future.cancel():
-                ended.wait(_CLEANING_UP)
+            if not outcome.done():  # an interrupt of the caller; else the coroutine raised this, and has ended
+                self.loop.call_soon_threadsafe(lambda: started[0].cancel())
+                wait([outcome], _CLEANING_UP)
             raise
 
     def clean_up(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine that ends something; wait for it, except where nobody may.
+        """Run a coroutine that ends something, and wait for it where that is possible.
 
-        That is in the loop's own thread, where the garbage collector may come by, and in a forked child.
+        It is not in the loop's own thread, which the garbage collector may use, nor in a forked child.
         """
         if self.pid != os.getpid():
             coroutine.close()
         elif threading.current_thread() is self._thread:
-            task = self.loop.create_task(_watched(coroutine, threading.Event()))
+            task = self.loop.create_task(coroutine)
             self._cleaning.add(task)
             task.add_done_callback(self._cleaning.discard)
         else:
             self.call(coroutine)
 
 
-async def _watched(coroutine: Coroutine[Any, Any, T], ended: threading.Event) -> T:
-    try:
-        return await coroutine
-    finally:
-        ended.set()
+def _pass_on(task: asyncio.Task[T], outcome: Future[T]) -> None:
+    if task.cancelled():
+        outcome.cancel()
+        outcome.set_running_or_notify_cancel()
+    elif (error := task.exception()) is not None:
+        outcome.set_exception(error)
+    else:
+        outcome.set_result(task.result())
 
 
 def portal() -> Portal:
