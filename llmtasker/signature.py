@@ -85,6 +85,11 @@ def _marker_of(info: FieldInfo) -> _Marker | None:
     return next((mark for mark in reversed(info.metadata) if isinstance(mark, _Marker)), None)
 
 
+def constraints_of(info: FieldInfo) -> list[Any]:
+    """Return the constraints and validators of a field."""
+    return [part for part in info.metadata if not isinstance(part, _Marker)]
+
+
 def label_descriptions(info: FieldInfo) -> Mapping[str, str]:
     """Return what `OutputField(labels=…)` says of each label of a field."""
     marker = _marker_of(info)
@@ -99,6 +104,8 @@ class Inputs(NamedTuple):
 
     values: Mapping[str, Any]
     given: Mapping[str, Any]
+    variant: Any = None
+    """The program that was compiled for the variables or labels of this row; None: the task's own."""
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(InputField, OutputField))
@@ -136,7 +143,8 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     output_model: ClassVar[type[BaseModel]]
     bare_input: ClassVar[str | None] = None
     """The input field that a bare value is for: the only one, or the only one that is required."""
-    _not_empty: ClassVar[tuple[str, ...]] = ()
+    _not_empty: ClassVar[frozenset[str]] = frozenset()
+    _optional: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -158,7 +166,8 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         if own is not None:
             cls.instructions = inspect.cleandoc(own)
         cls.bare_input = _bare_input(cls.input_fields)
-        cls._not_empty = tuple(name for name, info in cls.input_fields.items() if _must_hold_text(info))
+        cls._not_empty = frozenset(name for name, info in cls.input_fields.items() if _must_hold_text(info))
+        cls._optional = frozenset(name for name, info in cls.input_fields.items() if not info.is_required())
         _check(cls, sides, abstract=abstract)
         cls.input_model = _half(cls, "input")
         cls.output_model = _half(cls, "output")
@@ -268,8 +277,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         A lone text is shown as it is. Several fields each stand between tags with their name; an optional one that
         was not given is left out.
         """
-        optional = {name for name, info in cls.input_fields.items() if not info.is_required()}
-        shown = {name: value for name, value in inputs.items() if value is not None or name not in optional}
+        shown = {name: value for name, value in inputs.items() if value is not None or name not in cls._optional}
         if len(shown) == 1 and (len(inputs) == 1 or cls.bare_input in shown):
             return "".join(map(as_text, shown.values()))
         return "\n".join(f"<{name}>\n{as_text(value)}\n</{name}>" for name, value in shown.items())

@@ -22,7 +22,7 @@ PACKAGE = Path(llmtasker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
     {"cache", "files", "misfit", "wire"},
-    {"baseline", "item", "parser", "signature", "testing"},
+    {"baseline", "call_settings", "history", "item", "parser", "signature", "testing"},
     {"compiler", "llm", "results"},
     {"runner"},
     {"task"},

@@ -136,7 +136,7 @@ def test_what_labels_mean_is_told_once():
 )
 def test_an_example_is_a_record_or_a_mapping(example):
     program = compile_program(Triage, examples=[example])
-    (shown,) = program.script.examples
+    (shown,) = program.layout.examples
     assert shown.values == {"message": "charged twice"}
     assert json.loads(shown.answer).items() >= {"quote": "twice", "team": "billing"}.items()
 
@@ -151,7 +151,7 @@ def test_an_example_is_written_in_full_and_in_the_words_of_the_wire():
 
     record = Named(text="a", label="é", place={"city": "Lyon"})
     program = compile_program(Named, examples=[record])
-    assert program.script.examples[0].answer == '{"Étiquette":"é","place":{"city":"Lyon","inside":null}}'
+    assert program.layout.examples[0].answer == '{"Étiquette":"é","place":{"city":"Lyon","inside":null}}'
     assert answered(program, "a", {"Étiquette": "é", "place": {"city": "Lyon"}}).record == record
     assert list(properties(program)) == ["Étiquette", "place"]
 
@@ -367,7 +367,7 @@ def test_reasoning_is_asked_for_first_and_given_apart():
     example = {"text": "t", "summary": "ss", "reasoning": "because é"}
     program = compile_program(Summary, examples=[example], reasoning=True)
     assert list(properties(program)) == ["reasoning", "summary"]
-    assert program.script.examples[0].answer == '{"reasoning":"because é","summary":"ss"}'
+    assert program.layout.examples[0].answer == '{"reasoning":"because é","summary":"ss"}'
     found = answered(program, "a", {"reasoning": "it is so", "summary": "short"})
     assert (found.reasoning, found.record.outputs()) == ("it is so", {"summary": "short"})
 
@@ -380,9 +380,9 @@ def test_reasoning_that_says_nothing_is_none(reasoning):
 
 def test_reasoning_is_shown_only_where_it_is_asked_for():
     example = {"text": "t", "summary": "ss", "reasoning": "because"}
-    assert compile_program(Summary, examples=[example]).script.examples[0].answer == '{"summary":"ss"}'
+    assert compile_program(Summary, examples=[example]).layout.examples[0].answer == '{"summary":"ss"}'
     own = {"text": "t", "label": "x", "reasoning": "because"}
-    assert compile_program(Undecided, examples=[own]).script.examples[0].answer == '{"reasoning":"because","label":"x"}'
+    assert compile_program(Undecided, examples=[own]).layout.examples[0].answer == '{"reasoning":"because","label":"x"}'
 
 
 # ── plain text ──

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llmtasker.compiler.prompt import show_examples
+from llmtasker.compiler.examples import show_examples
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import BrokenRow, Format, Journal, output_format, read_rows, write_rows
 from llmtasker.files.json_file import json_line
@@ -248,8 +248,8 @@ def _version(task: Task[Any]) -> str:
     program = task.program
     _, started = program.head(program.first_mode).start(task.llm.settings)
     hashed = started.copy()
-    script = program.script
-    parts: list[object] = [script.template, script.examples_role, show_examples(script.signature, script.examples)]
+    layout = program.layout
+    parts: list[object] = [layout.template, layout.examples_role, show_examples(layout.signature, layout.examples)]
     for kind in task.signature.__mro__[: task.signature.__mro__.index(Signature)]:
         try:
             parts.append(inspect.getsource(kind))

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, NamedTuple, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError
 
 from llmtasker.compiler.answer_model import (
     REASONING,
+    Prepared,
     answer_text,
     answer_turn,
     labels_of,
@@ -18,7 +21,10 @@ from llmtasker.compiler.answer_model import (
     reask_messages,
     wire_model,
 )
-from llmtasker.compiler.prompt import Example, Prompt, Script
+from llmtasker.compiler.columns import Columns
+from llmtasker.compiler.examples import read_example
+from llmtasker.compiler.label_set import LabelSet, fits_labels, label_set, labelled_field, with_labels
+from llmtasker.compiler.prompt import Prompt, PromptLayout, variable_text
 from llmtasker.errors import (
     ConfigurationError,
     FilteredError,
@@ -33,7 +39,7 @@ from llmtasker.misfit import describe
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.extract import after_reasoning
 from llmtasker.parser.read import Reading, read
-from llmtasker.signature import Inputs, S, Signature, as_text, label_descriptions, wire_name
+from llmtasker.signature import Inputs, S, Signature, label_descriptions, wire_name
 from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Mode, Request, Settings
@@ -41,6 +47,9 @@ from llmtasker.wire.request import Head, Mode, Request, Settings
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 """How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
 
+
+MAX_VARIANTS = 256
+"""Sets of variables and labels whose programs are kept, so that rows which share them are compiled once."""
 
 _WHOLE = (None, "stop", "tool_calls")  # endings of a text of which nothing else says that it is whole
 
@@ -58,26 +67,63 @@ class Answer(NamedTuple, Generic[S]):
     repairs: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source(Generic[S]):
+    """What a program is compiled from."""
+
+    signature: type[S]
+    prompt: Prompt = field(default_factory=Prompt)
+    examples: Sequence[Any] = ()
+    mode: AskMode = "auto"
+    reasoning: bool = False
+
+    def check(self) -> None:
+        """Raise a ConfigurationError if the mode can't serve the signature."""
+        outputs = [info.annotation for info in self.signature.output_fields.values()]
+        if self.reasoning and REASONING in self.signature.model_fields:
+            raise ConfigurationError(
+                f"{self.signature.__name__} has a field {REASONING!r} already: leave out reasoning=True."
+            )
+        if self.mode == "plain" and outputs != [str]:
+            raise ConfigurationError('mode="plain" needs a signature with one output field, of type str.')
+        if self.mode == "plain" and self.reasoning:
+            raise ConfigurationError('mode="plain" has no place for reasoning.')
+
+    def layout(self) -> PromptLayout:
+        """Return the words, with the examples checked and put in."""
+        shown = [
+            read_example(self.signature, example, number, plain=self.mode == "plain", reasoning=self.reasoning)
+            for number, example in enumerate(self.examples, start=1)
+        ]
+        return self.prompt.write(self.signature, shown, labels_of(self.signature.output_model))
+
+
 class Program(Generic[S]):
     """A compiled task. It is immutable and has no I/O; what does not depend on the input is computed once.
 
     One head a mode is kept: with "auto", an endpoint that has no function calls is asked in another mode.
     """
 
-    def __init__(self, signature: type[S], script: Script, mode: AskMode, *, reasoning: bool) -> None:
+    def __init__(self, source: Source[S]) -> None:
+        source.check()
+        signature = source.signature
+        self.source = source
         self.signature = signature
-        self.script = script
-        self.asked: AskMode = mode
-        self.first_mode: Mode = first_mode(mode)
-        self.model = _wire(signature, script, reasoning=reasoning)
-        self._reasons = reasoning
+        self.layout = source.layout()
+        self.asked: AskMode = source.mode
+        self.first_mode: Mode = first_mode(source.mode)
+        self.model = _wire(signature, self.layout, reasoning=source.reasoning)
+        self._reasons = source.reasoning
         self._schema = AnswerSchema(signature.output_model.model_json_schema())
         outputs = signature.output_fields.items()
         self._output_names = {n for name, info in outputs for n in (name, wire_name(name, info))}
         self._input_names = {n for name, info in signature.input_fields.items() for n in (name, wire_name(name, info))}
         self._bare = _bare_object(signature)
+        self._asking: dict[Mode, Prepared] = {}
+        self._columns: Columns | None = None
         self._heads: dict[Mode, Head] = {}
-        self._lock = threading.Lock()
+        self._variants: OrderedDict[Any, Program[S]] = OrderedDict()
+        self._lock = threading.RLock()
         self.head(self.first_mode)
 
     def head(self, mode: Mode) -> Head:
@@ -90,15 +136,100 @@ class Program(Generic[S]):
 
     def _prepare(self, mode: Mode) -> Head:
         if self.asked == "plain":
-            return Head({}, self.script.head("", lambda answer, _: [{"role": "assistant", "content": answer}]))
-        prepared = prepare(self.model, mode)
+            return Head({}, self.layout.head("", lambda answer, _: [{"role": "assistant", "content": answer}]))
+        prepared = self._asking.get(mode)
+        if prepared is None:
+            prepared = self._asking[mode] = prepare(self.model, mode)
         name = self.model.__name__
-        messages = self.script.head(prepared.note, lambda answer, number: answer_turn(mode, name, answer, number))
+        messages = self.layout.head(prepared.note, lambda answer, number: answer_turn(mode, name, answer, number))
         return Head(prepared.fields, messages)
 
+    def with_settings(self, variables: Mapping[str, object], examples: Sequence[Any] | None = None) -> Program[S]:
+        """Return the program with other values of variables, other labels or other examples; see `CallSettings`.
+
+        Raises:
+            ConfigurationError: there is no such variable or output field, or an example does not fit.
+        """
+        program = self
+        if examples is not None:
+            source = replace(self.source, examples=tuple(examples))
+            program = self._reworded(source, source.layout())
+        return program.variant(variables) if variables else program
+
+    def variant(self, variables: Mapping[str, object]) -> Program[S]:
+        """Return the program with these values of variables, or labels, compiled once for each distinct set.
+
+        Raises:
+            ConfigurationError: there is no such variable or output field, or a value can't be shown.
+        """
+        known = labels_of(self.signature.output_model)
+        own, sets = dict[str, str](), dict[str, LabelSet]()
+        for name, value in variables.items():
+            output = None if name in self.source.prompt.variables else labelled_field(self.signature, name, known)
+            if output is None:
+                own[name] = variable_text(name, value)
+            else:
+                sets[output] = label_set(value, label_descriptions(self.signature.output_fields[output]))
+        key = (tuple(own.items()), tuple((name, tuple(map(_told_apart, labels))) for name, labels in sets.items()))
+        with self._lock:
+            program = self._variants.pop(key, None) or self._compiled(own, sets)
+            self._variants[key] = program
+            if len(self._variants) > MAX_VARIANTS:
+                self._variants.popitem(last=False)
+        return program
+
+    def _compiled(self, variables: Mapping[str, object], sets: Mapping[str, LabelSet]) -> Program[S]:
+        source = replace(self.source, prompt=self.source.prompt.with_variables(variables))
+        if sets:
+            signature = with_labels(self.signature, sets)
+            fitting = [example for example in source.examples if fits_labels(example, sets)]
+            return Program(replace(source, signature=signature, examples=fitting))
+        known = labels_of(self.signature.output_model)
+        return self._reworded(source, source.prompt.write(self.signature, self.layout.examples, known))
+
+    def _reworded(self, source: Source[S], layout: PromptLayout) -> Program[S]:
+        """Return the program with the same schema in other words."""
+        program = copy.copy(self)
+        own = {"source": source, "layout": layout, "_heads": {}, "_variants": OrderedDict(), "_lock": threading.RLock()}
+        vars(program).update(own)
+        program.head(self.first_mode)
+        return program
+
+    def bind(self, columns: Columns) -> Program[S]:
+        """Return the program whose inputs are rows with these columns.
+
+        Raises:
+            ConfigurationError: there is no such input field, variable or output field.
+        """
+        known = labels_of(self.signature.output_model)
+        for name in columns.fields:
+            if name not in self.signature.input_fields:
+                raise ConfigurationError(
+                    f"columns: there is no input field {name!r}; there is {', '.join(self.signature.input_fields)}."
+                )
+        for name in columns.variables:
+            if name not in self.source.prompt.variables and labelled_field(self.signature, name, known) is None:
+                self.source.prompt.with_variables({name: ""})
+        program = copy.copy(self)
+        vars(program)["_columns"] = columns
+        return program
+
     def validate(self, given: object) -> Inputs:
-        """Return the validated input; see `Signature.validate_input`."""
-        return self.signature.validate_input(given)
+        """Return the validated input; see `Signature.validate_input`.
+
+        Raises:
+            InputError: the input does not fit, or a column is missing.
+        """
+        if self._columns is None:
+            return self.signature.validate_input(given)
+        inputs = self.signature.validate_input(self._columns.inputs(given))
+        values = self._columns.values(given)
+        if not values:
+            return inputs
+        try:
+            return inputs._replace(variant=self.variant(values))
+        except ConfigurationError as error:  # the names were checked before: a value of this row is at fault
+            raise InputError(f"the row does not fit: {error}") from None
 
     def render(self, inputs: Inputs, settings: Settings, mode: Mode | None = None) -> Request:
         """Return the request for one input.
@@ -106,11 +237,14 @@ class Program(Generic[S]):
         Raises:
             InputError: the signature could not show the input.
         """
+        program = inputs.variant or self
         try:
-            tail = self.script.tail(inputs.values)
+            tail = program.layout.tail(inputs.values)
+        except InputError:
+            raise
         except Exception as error:  # noqa: BLE001 - format_input is the user's, and the values may be anything
             raise InputError(f"the input could not be shown: {type(error).__name__}: {snippet(error)}") from None
-        return Request(self.head(mode or self.first_mode), tail, settings)
+        return Request(program.head(mode or self.first_mode), tail, settings)
 
     def parse(self, completion: Completion, inputs: Inputs) -> Answer[S]:
         """Return the answer that a completion holds, mended where that is safe.
@@ -118,6 +252,9 @@ class Program(Generic[S]):
         Raises:
             OutputError: refused, filtered, cut, or or it does not fit the signature.
         """
+        if inputs.variant is not None:
+            answer: Answer[S] = inputs.variant.parse(completion, inputs._replace(variant=None))
+            return answer
         raise_for_ending(completion)
         if self.asked == "plain":
             return self._parse_plain(completion, inputs)
@@ -199,57 +336,25 @@ def compile_program(
     Raises:
         ConfigurationError: an example does not fit, a variable is unknown, or the mode can't serve the signature.
     """
-    if reasoning and REASONING in signature.model_fields:
-        raise ConfigurationError(f"{signature.__name__} has a field {REASONING!r} already: leave reasoning=True away.")
-    if mode == "plain" and [info.annotation for info in signature.output_fields.values()] != [str]:
-        raise ConfigurationError('mode="plain" needs a signature with one output field, of type str.')
-    if mode == "plain" and reasoning:
-        raise ConfigurationError('mode="plain" has no place for reasoning.')
-    shown = [
-        _example(signature, example, number, mode, reasoning=reasoning)
-        for number, example in enumerate(examples, start=1)
-    ]
-    script = (prompt or Prompt()).write(signature, shown, labels_of(signature.output_model))
-    return Program(signature, script, mode, reasoning=reasoning)
+    source = Source(
+        signature=signature, prompt=prompt or Prompt(), examples=tuple(examples), mode=mode, reasoning=reasoning
+    )
+    return Program(source)
 
 
-def _wire(signature: type[Signature], script: Script, *, reasoning: bool) -> type[BaseModel]:
+def _told_apart(label: tuple[Any, str]) -> tuple[type, Any, str]:
+    return type(label[0]), *label  # 1 and True are equal, but not the same label
+
+
+def _wire(signature: type[Signature], layout: PromptLayout, *, reasoning: bool) -> type[BaseModel]:
     """Return the model to be filled; what labels mean is told by it, unless the instructions list them."""
     told: dict[str, str] = {}
     for name, info in signature.output_fields.items():
         meanings = label_descriptions(info)
-        if meanings and not script.shows_classes:
+        if meanings and not layout.shows_classes:
             lines = [f"- {label}: {meaning}" for label, meaning in meanings.items()]
             told[name] = "\n".join([*([info.description] if info.description else []), *lines])
     return wire_model(signature.output_model, reasoning=reasoning, descriptions=told)
-
-
-def _example(
-    signature: type[S], example: S | Mapping[str, Any], number: int, mode: AskMode, *, reasoning: bool
-) -> Example:
-    extra = {}
-    if not isinstance(example, signature):
-        if isinstance(example, str):
-            raise ConfigurationError(
-                f"example {number} is the text {snippet(example, 40)!r}: give records of {signature.__name__}, or "
-                "mappings with all its fields. (A mapping from text to label is for Classification.)"
-            )
-        if reasoning and isinstance(example, Mapping) and isinstance(example.get(REASONING), str):
-            extra = {REASONING: example[REASONING]}
-        try:
-            example = signature.model_validate(example.model_dump() if isinstance(example, Signature) else example)
-        except ValidationError as error:
-            raise ConfigurationError(f"example {number} does not fit {signature.__name__}: {describe(error)}") from None
-    if mode == "plain":
-        return Example(values=example.inputs(), answer=str(next(iter(example.outputs().values()))))
-    answer = signature.output_model.model_construct(**example.outputs())
-    try:
-        text = answer.model_dump_json(by_alias=True, warnings=False)
-    except PydanticSerializationError as error:
-        raise ConfigurationError(f"example {number} can't be written as JSON: {snippet(error)}") from None
-    if extra:
-        text = f"{as_text(extra)[:-1]},{text[1:]}"
-    return Example(values=example.inputs(), answer=text)
 
 
 def _bare_object(signature: type[Signature]) -> tuple[str, AnswerSchema] | None:

@@ -1,4 +1,4 @@
-"""Prompt and Script: which words go under which role.
+"""Prompt and PromptLayout: which words go under which role.
 
 Where a variable stands in the instructions is where it goes. What stands nowhere has a place of its own:
 the examples are user and assistant turns, the input is the last user message.
@@ -6,27 +6,22 @@ the examples are user and assistant turns, the input is the last user message.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from pydantic_core import PydanticSerializationError
 
+from llmtasker.compiler.examples import Example, as_input, show_examples
 from llmtasker.compiler.template import Template, Variable
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.history import History
 from llmtasker.signature import RESERVED, Signature, as_text, label_descriptions
 from llmtasker.wire.request import Message
 
 ExamplesRole = Literal["turns", "system", "user"]
 InputRole = Literal["user", "system"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Example:
-    """An example ready to be shown: the values of its input fields, and its answer as JSON text."""
-
-    values: Mapping[str, Any]
-    answer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +37,25 @@ class Prompt:
     examples_role: ExamplesRole | None = None
     input_role: InputRole = "user"
 
+    def with_variables(self, variables: Mapping[str, object]) -> Prompt:
+        """Return the same prompt with other values for some of its variables.
+
+        Raises:
+            ConfigurationError: it has no such variable.
+        """
+        for name in variables:
+            if name not in self.variables:
+                near = difflib.get_close_matches(name, self.variables, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise ConfigurationError(
+                    f"the task has no variable {name!r}.{hint} It has {', '.join(self.variables) or 'none'}; give it "
+                    "a value there first: Task(…, variables={…})."
+                )
+        return replace(self, variables={**self.variables, **variables})
+
     def write(
         self, signature: type[Signature], examples: Sequence[Example], labels: Mapping[str, Sequence[str]]
-    ) -> Script:
+    ) -> PromptLayout:
         """Return the words of a signature, with classes, examples and variables put in.
 
         `labels` are the labels of each output field that has some.
@@ -64,12 +75,12 @@ class Prompt:
                 aside = show_examples(signature, examples)  # the instructions go where their input goes
             else:
                 template = Template((*template.parts, "\n\n", Variable("examples")))
-        values = {name: _as_text(name, value) for name, value in self.variables.items()}
+        values = {name: variable_text(name, value) for name, value in self.variables.items()}
         if "classes" in template.names:
             values["classes"] = show_classes(signature, labels)
         if "examples" in template.names:
             values["examples"] = show_examples(signature, examples) if role == "system" else ""
-        return Script(
+        return PromptLayout(
             signature=signature,
             template=template.fill(values),
             examples=tuple(examples),
@@ -80,7 +91,12 @@ class Prompt:
         )
 
 
-def _as_text(name: str, value: object) -> str:
+def variable_text(name: str, value: object) -> str:
+    """Return how the value of a variable is shown: text as it is, anything else as JSON.
+
+    Raises:
+        ConfigurationError: it has no JSON form.
+    """
     try:
         return as_text(value)
     except (PydanticSerializationError, ValueError) as error:
@@ -88,11 +104,11 @@ def _as_text(name: str, value: object) -> str:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
-    """The words of a task, before they are cast in the form of one mode.
+class PromptLayout:
+    """Where the words of a task stand, whatever the mode.
 
-    `head` gives the messages that all inputs share, `tail` those of one input. `aside` stands in the system
-    message beside the instructions, wherever these are.
+    `head` gives the messages that all inputs share, `tail` those of one input. `aside` stands in the system message
+    beside the instructions, wherever these are.
     """
 
     signature: type[Signature]
@@ -121,26 +137,48 @@ class Script:
         system = "\n\n".join(filter(None, (instructions, self.aside, note)))
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
         for number, example in enumerate(self._turns, start=1):
-            messages.append({"role": self.input_role, "content": self._input(example.values)})
+            messages += self._shown(example.values)
             messages += answer_turn(example.answer, number)
         return messages
 
     def tail(self, values: Mapping[str, Any]) -> list[Message]:
-        """Return the messages that hold the input."""
-        shown = self._input(values)
+        """Return the messages that hold the input.
+
+        Raises:
+            InputError: a conversation is the whole input, and its last message is not from the user.
+        """
+        messages = self._shown(values)
         if self.examples_role == "user" and self.examples:
-            shown = f"{show_examples(self.signature, self.examples)}\n\n{shown}"
-        return [{"role": self.input_role, "content": shown}]
+            content = f"{show_examples(self.signature, self.examples)}\n\n{messages[-1]['content']}"
+            messages[-1] = {**messages[-1], "content": content}
+        return messages
+
+    def history(self, values: Mapping[str, Any]) -> list[str]:
+        """Return the names of the conversations among the inputs that are shown as turns."""
+        inline = self.template.names
+        return [name for name, value in values.items() if isinstance(value, History) and name not in inline]
+
+    def _shown(self, values: Mapping[str, Any]) -> list[Message]:
+        """Return the turns of a conversation, if there is one, and the message of the other values."""
+        if not (names := self.history(values)):
+            return [{"role": self.input_role, "content": self._input(values)}]
+        turns = [{"role": turn.role, "content": turn.content} for name in names for turn in values[name]]
+        rest = {name: value for name, value in values.items() if name not in names}
+        if rest or self._one_message:
+            return [*turns, {"role": self.input_role, "content": self._input(rest)}]
+        if not turns or turns[-1]["role"] != "user":
+            raise InputError("the conversation is the whole input: its last message must be from the user.")
+        return turns
 
     def _input(self, values: Mapping[str, Any]) -> str:
         if not self._one_message:
             return self.signature.format_input(values)
         inline = self.template.names
-        shown = {name: self.signature.format_input({name: values[name]}) for name in inline}
+        shown = {name: self.signature.format_input({name: as_input(values[name])}) for name in inline}
         parts = [self.template.render(shown)]
         if rest := {name: value for name, value in values.items() if name not in inline}:
             parts.append(self.signature.format_input(rest))
-        return "\n\n".join(parts)
+        return "\n\n".join(filter(None, parts))
 
 
 def show_classes(signature: type[Signature], labels: Mapping[str, Sequence[str]]) -> str:
@@ -169,9 +207,4 @@ def show_labels(labels: Sequence[str], descriptions: Mapping[str, str]) -> str:
     - chat: un félin
     - chien
     """
-    return "\n".join(f"- {label}: {told}" if (told := descriptions.get(label)) else f"- {label}" for label in labels)
-
-
-def show_examples(signature: type[Signature], examples: Sequence[Example]) -> str:
-    """Return examples as text, each in the form that the signature gives it."""
-    return "\n".join(signature.format_example(signature.format_input(one.values), one.answer) for one in examples)
+    return "\n".join(f"- {label}: {text}" if (text := descriptions.get(label)) else f"- {label}" for label in labels)

@@ -81,8 +81,8 @@ def _limits(settings: Settings) -> Mapping[str, Any]:
 
 def _answer_length(program: Program[Any]) -> int:
     """Return the characters that an answer probably has: as the longest example, else by the types of its fields."""
-    if program.script.examples:
-        return max(len(example.answer) for example in program.script.examples)
+    if program.layout.examples:
+        return max(len(example.answer) for example in program.layout.examples)
     schema = program.model.model_json_schema()
     return _length(schema, schema)
 

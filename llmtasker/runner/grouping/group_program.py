@@ -7,8 +7,8 @@ import threading
 from typing import Any, Generic
 
 from llmtasker.compiler.answer_model import answer_turn, group_model, prepare
+from llmtasker.compiler.examples import Example, show_examples
 from llmtasker.compiler.program import AskMode, Program, first_mode
-from llmtasker.compiler.prompt import Example, show_examples
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
 from llmtasker.runner.grouping.members import Group, blocks
@@ -34,10 +34,10 @@ class GroupProgram(Generic[S]):
 
     def __init__(self, program: Program[S]) -> None:
         self.program = program
-        script = program.script
-        if script.template.names:
+        layout = program.layout
+        if layout.template.names:
             raise ConfigurationError(
-                f"group_size needs the inputs in a message of their own: take {{{script.template.names[0]}}} out of "
+                f"group_size needs the inputs in a message of their own: take {{{layout.template.names[0]}}} out of "
                 "the instructions."
             )
         taken = _RESERVED & program.model.model_fields.keys()
@@ -57,14 +57,14 @@ class GroupProgram(Generic[S]):
             return self._heads[mode]
 
     def _prepare(self, mode: Mode) -> Head:
-        prepared, script = prepare(self.model, mode), self.program.script
-        parts = (script.template.render({}), _NOTE, prepared.note)
+        prepared, layout = prepare(self.model, mode), self.program.layout
+        parts = (layout.template.render({}), _NOTE, prepared.note)
         messages: list[Message] = [{"role": "system", "content": "\n\n".join(filter(None, parts))}]
-        if script.examples and script.examples_role == "turns":
-            shown = [script.signature.format_input(one.values) for one in script.examples]
+        if layout.examples and layout.examples_role == "turns":
+            shown = [layout.signature.format_input(one.values) for one in layout.examples]
             ids = ids_of(shown)
-            answers = [self._answered(*named) for named in zip(ids, shown, script.examples, strict=True)]
-            messages.append({"role": script.input_role, "content": blocks(ids, shown)})
+            answers = [self._answered(*named) for named in zip(ids, shown, layout.examples, strict=True)]
+            messages.append({"role": layout.input_role, "content": blocks(ids, shown)})
             messages += answer_turn(mode, self.model.__name__, f'{{"answers":[{",".join(answers)}]}}', 1)
         return Head(prepared.fields, messages)
 
@@ -80,12 +80,12 @@ class GroupProgram(Generic[S]):
 
     def render(self, group: Group, mode: Mode) -> Request:
         """Return the request for a group."""
-        script = self.program.script
+        layout = self.program.layout
         content = group.blocks()
-        if script.examples_role == "user" and script.examples:
-            content = f"{show_examples(script.signature, script.examples)}\n\n{content}"
+        if layout.examples_role == "user" and layout.examples:
+            content = f"{show_examples(layout.signature, layout.examples)}\n\n{content}"
         settings = group.members[0].row.request.settings
-        return Request(self.head(mode), [{"role": script.input_role, "content": content}], settings)
+        return Request(self.head(mode), [{"role": layout.input_role, "content": content}], settings)
 
     def read(self, completion: Completion, group: Group) -> Reading:
         """Return the answers that are beyond doubt.

@@ -143,8 +143,10 @@ class GroupWorker(Generic[S, T]):
         """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
         if self.limits.size == 1 or len(missing) == 1:
             return
-        show = self.program.program.signature.format_input
+        show, layout = self.program.program.signature.format_input, self.program.program.layout
         for place, row in missing.items():
+            if layout.history(row.inputs.values):
+                continue  # a conversation has messages of its own
             if (member := Member.of(row, show(row.inputs.values))) is not None:
                 batch.waiting[place] = member
         size = self.limits.size

@@ -1,0 +1,68 @@
+"""CallSettings: what holds for one call, or for one run, and not for the whole task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+from llmtasker.errors import ConfigurationError, snippet
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallSettings:
+    """What one call has of its own; as the settings of a run, what all its rows have.
+
+    Args:
+        variables: values of the task's own variables. The name of an output field, or "classes" where only one has
+            labels, stands for its labels: a list, or a mapping from label to meaning, takes the place of the task's.
+        examples: in place of the task's; in the same form.
+        llm: in place of the task's; an LLM, or what `LLM.of` takes.
+        tags: what the item is to carry, as `item.tags`; nothing of it is sent.
+
+    Raises:
+        ConfigurationError: an argument is of another type.
+
+    >>> CallSettings(variables={"customer": "gold"}, tags={"id": 17}).tags["id"]
+    17
+    """
+
+    variables: Mapping[str, object] = field(default_factory=dict[str, object])
+    examples: Iterable[Any] | Mapping[Any, Any] | None = None
+    llm: Any = None
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        for name in ("variables", "tags"):
+            given = getattr(self, name)
+            if not isinstance(given, Mapping):
+                raise ConfigurationError(f"{name} is a mapping from names to values, not {_shown(given)}.")
+            object.__setattr__(self, name, dict(cast("Mapping[str, Any]", given)))
+        examples = self.examples
+        if isinstance(examples, str) or not (examples is None or isinstance(examples, Iterable)):
+            raise ConfigurationError(f"examples is a list or a mapping, not {_shown(examples)}.")
+        if not (examples is None or isinstance(examples, Mapping)):
+            object.__setattr__(self, "examples", tuple(examples))
+
+
+NO_SETTINGS = CallSettings()
+
+
+def settings_of(given: object) -> CallSettings:
+    """Return the settings that were given for a call; None: nothing of its own.
+
+    Raises:
+        ConfigurationError: it is something else, such as the value of an input field of this name.
+    """
+    if given is None:
+        return NO_SETTINGS
+    if isinstance(given, CallSettings):
+        return given
+    raise ConfigurationError(
+        f"settings is a CallSettings, not {_shown(given)}. An input field called 'settings' is given in a mapping: "
+        "task({'settings': …})."
+    )
+
+
+def _shown(given: object) -> str:
+    return snippet(repr(given), 60)
