@@ -47,7 +47,7 @@ Entries = list[dict[str, Any]]
 class Triage(Signature):
     """Route a customer message to the team that can solve it."""
 
-    message: str = InputField()
+    message: str = InputField(min_length=0)
     team: Literal["billing", "delivery", "other"] = OutputField()
     note: str = OutputField()
 
