@@ -307,7 +307,7 @@ def test_attempts(attempts: int) -> None:
         ({"variables": {"message": "x"}}, "'message' already"),
         ({"mode": "plain"}, "plain"),
         ({"llm": "nowhere"}, "nowhere"),
-        ({"llm": object()}, "is no LLM"),
+        ({"llm": object()}, "is not an LLM"),
         ({"cache": 7}, "cache"),
     ],
 )
