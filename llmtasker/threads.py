@@ -76,7 +76,7 @@ class Portal:
             return outcome.result()
         except BaseException:
             if not outcome.done():  # an interrupt of the caller; else the coroutine raised this, and has ended
-                self.loop.call_soon_threadsafe(lambda: started[0].cancel())
+                self.loop.call_soon_threadsafe(lambda: started[0].cancel())  # noqa: PLW0108 - empty until then
                 wait([outcome], _CLEANING_UP)
             raise
 
