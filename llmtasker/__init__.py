@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         TransientError,
         TruncatedError,
     )
+    from llmtasker.fields import InputField, OutputField
     from llmtasker.item import Item
     from llmtasker.llm.costs import Prices
     from llmtasker.llm.limits import RateLimit, Retry
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from llmtasker.runner.estimate import Estimate
     from llmtasker.runner.grouping import AutoGroup, GroupReport
     from llmtasker.runner.progress import Progress
-    from llmtasker.signature import InputField, OutputField, Signature
+    from llmtasker.signature import Signature
     from llmtasker.task import Task
     from llmtasker.wire.completion import Completion, ToolCall, Usage
     from llmtasker.wire.request import Preview, Request, Transport
@@ -154,11 +155,8 @@ _HOMES = {
     "llm.costs": ("Prices",),
     "runner.progress": ("Progress",),
     "results": ("Results",),
-    "signature": (
-        "InputField",
-        "OutputField",
-        "Signature",
-    ),
+    "fields": ("InputField", "OutputField"),
+    "signature": ("Signature",),
     "task": ("Task",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -32,7 +32,9 @@ becomes `item.error`; `item.raise_for_error()` raises it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from numbers import Integral
 from typing import Any, ClassVar
 
 SNIPPET_LENGTH = 160
@@ -63,6 +65,49 @@ class ConfigurationError(LLMTaskerError, ValueError):
 
 class UnexpectedCallError(LLMTaskerError, AssertionError):
     """A test double was asked for what it has no answer for: the test is wrong, not the row."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return the part of an error message that names the known name most like a wrong one, if there is one.
+
+    >>> nearest("temprature", ["temperature", "top_p"])
+    " Did you mean 'temperature'?"
+    """
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
+
+
+def check_names(owner: str, given: Iterable[str], known: Sequence[str]) -> None:
+    """Check that something takes all keyword arguments that it was given.
+
+    Raises:
+        ConfigurationError: it has no argument of a name.
+    """
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(
+                f"{owner} has no argument {name!r}.{nearest(name, known)} Its arguments are {', '.join(known)}."
+            )
+
+
+def check_choice(name: str, given: object, choices: Sequence[object]) -> None:
+    """Check that an argument has one of the values that it can have.
+
+    Raises:
+        ConfigurationError: it has another.
+    """
+    if given not in choices:
+        raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {snippet(repr(given), 60)}.")
+
+
+def check_count(name: str, given: object, what: str) -> None:
+    """Check that an argument is a whole number from 1 on; `what` is what it counts.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < 1:
+        raise ConfigurationError(f"{name} counts {what}, so at least 1, not {snippet(repr(given), 60)}.")
 
 
 class ItemError(LLMTaskerError):

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
 from enum import Enum
 from types import UnionType
 from typing import (
     Any,
     ClassVar,
-    Literal,
     NamedTuple,
     Self,
     TypeVar,
@@ -27,73 +25,24 @@ from typing import (
 )
 
 import pydantic
-from pydantic import AliasChoices, BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic._internal._model_construction import ModelMetaclass  # it has no public name
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined, to_json, to_jsonable_python
+from pydantic_core import to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, snippet
+from llmtasker.fields import RESERVED, InputField, OutputField, Side, marker_of, wire_name
 from llmtasker.misfit import describe
 from llmtasker.values.json_values import is_mapping
 
-Side = Literal["input", "output"]
 
-RESERVED = frozenset({"classes", "examples"})
-"""Names that mean something else in instructions."""
+class Made(NamedTuple):
+    """What a signature was made from, by `make`, `with_fields` or `with_instructions`."""
 
-
-@dataclass(frozen=True, slots=True)
-class _Marker:
-    """Says on which side of the task a field stands; rides along in the metadata of the Pydantic field."""
-
-    side: Side
-    labels: Mapping[str, str] = field(default_factory=dict[str, str])
-    may_be_empty: bool = False
-
-
-def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # noqa: N802 - named like pydantic.Field
-    """Mark a field that the caller gives; takes what `pydantic.Field` takes (description, default, max_length …).
-
-    A required text must not be empty, unless `min_length=0` allows it. Type checkers see a default only where it is
-    named: `InputField(default="mail")`.
-    """
-    may_be_empty = constraints.get("min_length") == 0
-    if may_be_empty:
-        del constraints["min_length"]  # Pydantic counts the characters even so, and refuses a lone surrogate
-    return _marked(_Marker("input", may_be_empty=may_be_empty), default, constraints)
-
-
-def OutputField(  # noqa: N802 - named like pydantic.Field
-    default: Any = PydanticUndefined, *, labels: Mapping[str, str] | None = None, **constraints: Any
-) -> Any:
-    """Mark a field that the LLM fills; takes what `pydantic.Field` takes (description, default, ge, pattern …).
-
-    `labels` says what each value of a Literal or Enum means; the LLM is told. Type checkers see a default only
-    where it is named: `OutputField(default=None)`.
-    """
-    return _marked(_Marker("output", dict(labels or {})), default, constraints)
-
-
-def _marked(marker: _Marker, default: Any, constraints: dict[str, Any]) -> Any:
-    info = pydantic.Field(default, **constraints)
-    info.metadata.append(marker)
-    return info
-
-
-def _marker_of(info: FieldInfo) -> _Marker | None:
-    # The last marker wins: a subclass may declare an inherited field anew.
-    return next((mark for mark in reversed(info.metadata) if isinstance(mark, _Marker)), None)
-
-
-def constraints_of(info: FieldInfo) -> list[Any]:
-    """Return the constraints and validators of a field."""
-    return [part for part in info.metadata if not isinstance(part, _Marker)]
-
-
-def label_descriptions(info: FieldInfo) -> Mapping[str, str]:
-    """Return what `OutputField(labels=…)` says of each label of a field."""
-    marker = _marker_of(info)
-    return marker.labels if marker else {}
+    base: type[Signature]
+    fields: Mapping[str, Any]
+    instructions: str | None
+    name: str | None
 
 
 class Inputs(NamedTuple):
@@ -145,6 +94,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     """The input field that a bare value is for: the only one, or the only one that is required."""
     _not_empty: ClassVar[frozenset[str]] = frozenset()
     _optional: ClassVar[frozenset[str]] = frozenset()
+    _made: ClassVar[Made | None] = None
 
     def __init_subclass__(cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -157,7 +107,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         sides: dict[str, Side] = {
-            name: marker.side for name, info in cls.model_fields.items() if (marker := _marker_of(info))
+            name: marker.side for name, info in cls.model_fields.items() if (marker := marker_of(info))
         }
         cls.input_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "input"}
         cls.output_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "output"}
@@ -182,6 +132,9 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         >>> Summary.with_instructions("Résume le texte.").instructions
         'Résume le texte.'
         """
+        made = cls.__dict__.get("_made")
+        if made is not None and not made.fields and made.name is None:
+            return _subclass(made.base, {}, instructions)  # so that many changes make no tower of classes
         return _subclass(cls, {}, instructions)
 
     @classmethod
@@ -306,20 +259,12 @@ def _bare_input(fields: Mapping[str, FieldInfo]) -> str | None:
 
 def _must_hold_text(info: FieldInfo) -> bool:
     """Return whether an empty text is no input: the field is required, a text, and does not allow it."""
-    marker = _marker_of(info)
+    marker = marker_of(info)
     return info.is_required() and str in _kinds(info.annotation) and not (marker and marker.may_be_empty)
 
 
 def _kinds(annotation: Any) -> Sequence[Any]:
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-
-
-def wire_name(name: str, info: FieldInfo) -> str:
-    """Return the name that a field has in the schema and in answers: its alias, if it has one."""
-    alias = info.validation_alias or info.alias
-    if isinstance(alias, AliasChoices):
-        alias = alias.choices[0]
-    return alias if isinstance(alias, str) else name
 
 
 def _check_names(cls: type[BaseModel], names: Iterable[str]) -> None:
@@ -392,6 +337,7 @@ def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None,
         __cls_kwargs__=None if instructions is None else {"instructions": instructions},
         **fields,
     )
+    made._made = Made(base=cls, fields=dict(fields), instructions=instructions, name=name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     return made
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -13,31 +11,27 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from functools import cached_property
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, TypeVar, Unpack
 
 from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import AsyncStore, async_store
-from llmtasker.cache.store import CompleteStore, Store
-from llmtasker.compiler.program import AskMode, Program, compile_program
-from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.cache.store import CompleteStore
+from llmtasker.errors import ConfigurationError, nearest
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
+from llmtasker.plan import SignaturePlan, TaskOptions
+from llmtasker.planned import Planned
 from llmtasker.results import Results
 from llmtasker.runner.batch.job import BatchJob
 from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.estimate import Estimate, estimate
-from llmtasker.runner.events import Observer
 from llmtasker.runner.feed import Inputs, rows_of
-from llmtasker.runner.grouping.group_plan import GroupPlan, GroupSize
 from llmtasker.runner.grouping.report import GroupReport
-from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.progress import OnProgress
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
-from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunSettings, check_choice, prepare, run_task
-from llmtasker.signature import S, Signature
+from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
+from llmtasker.signature import S
 from llmtasker.threads import portal
 from llmtasker.wire.request import Preview
 
@@ -46,7 +40,7 @@ T = TypeVar("T")
 NOT_GIVEN: Any = object()
 
 
-class Task(Generic[T]):
+class Task(Planned[T]):
     """A signature that an LLM fills: call it for one input, `run` it over many.
 
     Args:
@@ -68,7 +62,7 @@ class Task(Generic[T]):
         ConfigurationError: there is no LLM, an example does not fit, a variable is unknown.
 
     >>> from typing import Literal
-    >>> from llmtasker import InputField, OutputField
+    >>> from llmtasker import LLM, InputField, OutputField, Signature
     >>> class Sentiment(Signature):
     ...     "Say how the customer feels."
     ...     text: str = InputField()
@@ -86,37 +80,15 @@ class Task(Generic[T]):
         *,
         llm: Any = None,
         examples: Iterable[S | Mapping[str, Any]] = (),
-        variables: Mapping[str, object] | None = None,
-        examples_role: ExamplesRole | None = None,
-        input_role: InputRole = "user",
-        mode: AskMode = "auto",
-        reasoning: bool = False,
-        attempts: int = 3,
-        cache: bool | str | os.PathLike[str] | Store | None = None,
-        group_size: GroupSize = 1,
-        observers: Iterable[Observer] = (),
+        **options: Unpack[TaskOptions],
     ) -> None:
-        if Signature not in getattr(signature, "__mro__", ()):
-            raise ConfigurationError(f"a Task takes a Signature class first, not {snippet(repr(signature), 60)}.")
-        check_choice("mode", mode, get_args(AskMode))
-        check_choice("examples_role", examples_role, (*get_args(ExamplesRole), None))
-        check_choice("input_role", input_role, get_args(InputRole))
-        if attempts < 1:
-            raise ConfigurationError(f"attempts counts the answers that are asked for, so at least 1, not {attempts}")
-        prompt = Prompt(variables=dict(variables or {}), examples_role=examples_role, input_role=input_role)
-        self.signature: type[Signature] = signature
-        self.llm = LLM.of(llm)
-        self.program: Program[Any] = compile_program(signature, prompt, examples, mode, reasoning=reasoning)
-        self._attempts = attempts
-        self._groups: GroupPlan[Any] = GroupPlan(self.program, group_size)
-        self._cache = cache
-        self._observers = Observers(observers)
-        self._usual: Policy[Any, T] | None = None  # made once: most calls have nothing of their own
+        plan = SignaturePlan.of(type(self).__name__, {"signature": signature, "examples": examples, **options})
+        self._build(plan, LLM.of(llm))
 
     @cached_property
     def store(self) -> CompleteStore | None:
         """Where answers are kept: the task's own cache, or that of its LLM."""
-        return self.llm.store if self._cache is None else open_cache(self._cache)
+        return self.llm.store if self.plan.cache is None else open_cache(self.plan.cache)
 
     @cached_property
     def _async_store(self) -> AsyncStore | None:
@@ -132,9 +104,9 @@ class Task(Generic[T]):
             known = self.signature.input_fields
             for name in fields:
                 if name not in known:
-                    near = difflib.get_close_matches(name, known, n=1)
-                    hint = f" Did you mean {near[0]!r}?" if near else ""
-                    raise TypeError(f"there is no input field {name!r}.{hint} There is {', '.join(known)}.")
+                    raise TypeError(
+                        f"there is no input field {name!r}.{nearest(name, known)} The fields are {', '.join(known)}."
+                    )
             return dict(fields)
         if fields:
             raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
@@ -152,7 +124,7 @@ class Task(Generic[T]):
             program=self.program,
             llm=self.llm,
             present=self._present,
-            attempts=self._attempts,
+            attempts=self.plan.attempts,
             fresh=fresh,
             budget=budget,
         )
@@ -177,15 +149,7 @@ class Task(Generic[T]):
         await prepare(self.llm)
         return await run_awaiting(steps, self.llm.transport, self._async_store)
 
-    def run(
-        self,
-        inputs: Inputs,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        progress: bool | OnProgress | None = None,
-        fresh: Fresh = False,
-        budget: Budget | None = None,
-    ) -> Results[T]:
+    def run(self, inputs: Inputs, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, whatever happens to single ones.
 
         At most `concurrency` inputs are worked on at once. `progress` is True (a bar, needs `[progress]`), False,
@@ -195,65 +159,23 @@ class Task(Generic[T]):
         Raises:
             ConfigurationError: the set-up is wrong.
         """
-        return portal().call(self.arun(inputs, concurrency=concurrency, progress=progress, fresh=fresh, budget=budget))
+        return portal().call(self.arun(inputs, **options))
 
-    async def arun(
-        self,
-        inputs: Inputs,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        progress: bool | OnProgress | None = None,
-        fresh: Fresh = False,
-        budget: Budget | None = None,
-    ) -> Results[T]:
+    async def arun(self, inputs: Inputs, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, without blocking the event loop; see `run`."""
         items: list[Item[T]] = []
-        settings = RunSettings(concurrency=concurrency, progress=progress, fresh=fresh, budget=budget)
+        settings = RunSettings.of_run(options)
         async for batch in self._batches(inputs, settings):
             items += batch
         return Results(items)
 
-    def stream(
-        self,
-        inputs: Inputs,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        ordered: bool = False,
-        progress: bool | OnProgress | None = None,
-        fresh: Fresh = False,
-        budget: Budget | None = None,
-    ) -> Iterator[Item[T]]:
+    def stream(self, inputs: Inputs, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
-        door = portal()
-        settings = RunSettings(
-            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, stream=True
-        )
-        batches = self._batches(inputs, settings)
-        try:
-            while (batch := door.call(_next(batches))) is not None:
-                yield from batch
-        finally:
-            door.clean_up(batches.aclose())
+        return _streamed(self._batches(inputs, RunSettings.of_stream(options)))
 
-    async def astream(
-        self,
-        inputs: Inputs,
-        *,
-        concurrency: int = DEFAULT_CONCURRENCY,
-        ordered: bool = False,
-        progress: bool | OnProgress | None = None,
-        fresh: Fresh = False,
-        budget: Budget | None = None,
-    ) -> AsyncIterator[Item[T]]:
+    def astream(self, inputs: Inputs, **options: Unpack[StreamOptions]) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
-        settings = RunSettings(
-            concurrency=concurrency, progress=progress, fresh=fresh, budget=budget, ordered=ordered, stream=True
-        )
-        batches = self._batches(inputs, settings)
-        async with aclosing(batches):
-            async for batch in batches:
-                for item in batch:
-                    yield item
+        return _astreamed(self._batches(inputs, RunSettings.of_stream(options)))
 
     def _batches(self, inputs: Inputs, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
         policy = self._policy(settings.fresh, settings.budget)
@@ -317,8 +239,21 @@ class Task(Generic[T]):
         request = dialect.adapt(program.render(inputs, self.llm.settings, mode))
         return Preview(request=request, notes=tuple(dialect.notes))
 
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.signature.__name__}, llm={self.llm!r})"
+
+def _streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:
+    door = portal()
+    try:
+        while (batch := door.call(_next(batches))) is not None:
+            yield from batch
+    finally:
+        door.clean_up(batches.aclose())
+
+
+async def _astreamed(batches: AsyncGenerator[list[Item[T]]]) -> AsyncIterator[Item[T]]:
+    async with aclosing(batches):
+        async for batch in batches:
+            for item in batch:
+                yield item
 
 
 async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:

@@ -13,7 +13,8 @@ import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llmtasker import InputError, InputField, OutputField, Signature, SignatureError
-from llmtasker.signature import as_text, describe, label_descriptions, wire_name
+from llmtasker.fields import label_descriptions, wire_name
+from llmtasker.signature import as_text, describe
 
 
 class Triage(Signature):

@@ -5,10 +5,13 @@ A store of the user needs `get` and `put` only: SafeStore completes it, once, in
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
+
+from llmtasker.errors import ConfigurationError, snippet
 
 LEASE = 120.0
 """Seconds that a lease lasts by default: longer than most calls."""
@@ -64,6 +67,19 @@ class CompleteStore(Store, Protocol):
             BlockingIOError: that would take some waiting.
         """
         ...
+
+
+def check_cache(cache: object) -> None:
+    """Check what is given as `cache=`: True, False, None, a folder, or a store with `get` and `put`.
+
+    Raises:
+        ConfigurationError: it is none of these.
+    """
+    is_store = all(callable(getattr(cache, name, None)) for name in ("get", "put"))
+    if not (cache is None or isinstance(cache, bool | str | os.PathLike) or is_store) or isinstance(cache, type):
+        raise ConfigurationError(
+            f"cache={snippet(repr(cache), 40)} is not a cache: give a folder, a store with get and put, True or False."
+        )
 
 
 class MemoryCache:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from llmtasker.signature import InputField, OutputField, Signature
+from llmtasker.fields import InputField, OutputField
+from llmtasker.signature import Signature
 
 Team = Literal["billing", "delivery", "technical", "returns", "account", "other"]
 

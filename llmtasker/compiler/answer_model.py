@@ -18,7 +18,7 @@ from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
 from llmtasker.errors import InvalidOutputError, snippet
-from llmtasker.signature import wire_name
+from llmtasker.fields import wire_name
 from llmtasker.values.json_schema import offered_labels
 from llmtasker.values.json_values import canonical_json, is_array, is_object
 from llmtasker.wire.completion import Completion, ToolCall

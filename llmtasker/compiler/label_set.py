@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, WrapValida
 from pydantic.fields import FieldInfo
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.signature import OutputField, S, Signature, constraints_of
+from llmtasker.fields import OutputField, constraints_of
+from llmtasker.signature import S, Signature
 from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json
 
 LabelSet = tuple[tuple[Any, str], ...]

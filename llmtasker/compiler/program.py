@@ -35,11 +35,12 @@ from llmtasker.errors import (
     TruncatedError,
     snippet,
 )
+from llmtasker.fields import label_descriptions, wire_name
 from llmtasker.misfit import describe
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.extract import after_reasoning
 from llmtasker.parser.read import Reading, read
-from llmtasker.signature import Inputs, S, Signature, label_descriptions, wire_name
+from llmtasker.signature import Inputs, S, Signature
 from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Mode, Request, Settings

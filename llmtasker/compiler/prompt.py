@@ -16,8 +16,9 @@ from pydantic_core import PydanticSerializationError
 from llmtasker.compiler.examples import Example, as_input, show_examples
 from llmtasker.compiler.template import Template, Variable
 from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.fields import RESERVED, label_descriptions
 from llmtasker.history import History
-from llmtasker.signature import RESERVED, Signature, as_text, label_descriptions
+from llmtasker.signature import Signature, as_text
 from llmtasker.wire.request import Message
 
 ExamplesRole = Literal["turns", "system", "user"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence, Sized
+from collections.abc import AsyncGenerator, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypedDict, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.runner.budget import Budget
@@ -31,6 +31,21 @@ DEFAULT_CONCURRENCY = 32
 _WINDOW = 8  # rows that a stream reads ahead, for each that is worked on at once
 
 
+class RunOptions(TypedDict, total=False):
+    """The keyword arguments of `run` and `arun`; `Task.run` describes them."""
+
+    concurrency: int
+    progress: bool | OnProgress | None
+    fresh: Fresh
+    budget: Budget | None
+
+
+class StreamOptions(RunOptions, total=False):
+    """The keyword arguments of `stream` and `astream`."""
+
+    ordered: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
     """How a run goes; a `stream` reads a bounded number of rows ahead.
@@ -47,13 +62,31 @@ class RunSettings:
     stream: bool = False
 
     def __post_init__(self) -> None:
+        check_count("concurrency", self.concurrency, "the inputs that are worked on at once")
+        if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
+            raise ConfigurationError(
+                f"progress is True, False, None or a function, not {snippet(repr(self.progress), 60)}."
+            )
+        check_choice("fresh", self.fresh, (False, True, "invalid"))
         if not (self.budget is None or hasattr(self.budget, "reserve")):
             raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {self.budget!r}.")
-        check_choice("fresh", self.fresh, (False, True, "invalid"))
-        if self.concurrency < 1:
-            raise ConfigurationError(
-                f"concurrency counts the inputs that are worked on at once, so at least 1, not {self.concurrency}"
-            )
+
+    @classmethod
+    def of_run(cls, options: Mapping[str, Any]) -> Self:
+        """Return the settings of `run(**options)`.
+
+        Raises:
+            ConfigurationError: `run` has no such argument, or it has a value that it can't have.
+        """
+        check_names("run", options, tuple(RunOptions.__annotations__))
+        return cls(**options)
+
+    @classmethod
+    def of_stream(cls, options: Mapping[str, Any]) -> Self:
+        """Return the settings of `stream(**options)`; see `of_run`."""
+        check_names("stream", options, tuple(StreamOptions.__annotations__))
+        settings: dict[str, Any] = {"ordered": False, **options, "stream": True}
+        return cls(**settings)
 
 
 async def run_task(
@@ -125,9 +158,3 @@ async def prepare(llm: LLM) -> None:
     """Find out the settings of an LLM: where no model was named, its endpoint is asked, which would block the loop."""
     if "settings" not in vars(llm):
         await asyncio.to_thread(getattr, llm, "settings")
-
-
-def check_choice(name: str, given: object, choices: Sequence[object]) -> None:
-    """Raise unless a setting has one of its values."""
-    if given not in choices:
-        raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {given!r}.")

@@ -2,25 +2,91 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, cast
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self, Unpack, cast, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from llmtasker.cache.store import Store
-from llmtasker.compiler.program import AskMode
-from llmtasker.compiler.prompt import ExamplesRole, InputRole
-from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.runner.grouping.group_plan import GroupSize
-from llmtasker.signature import InputField, OutputField, Signature
+from llmtasker.errors import ConfigurationError, check_choice, snippet
+from llmtasker.fields import InputField, OutputField
+from llmtasker.llm.llm import LLM
+from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
+from llmtasker.signature import Signature
 from llmtasker.task import Task
 from llmtasker.tasks.prompts import Language, prompt_text
 from llmtasker.values.folding import without_accents
 
+__all__ = ["Classification"]
+
 Labels = Sequence[str] | Mapping[str, str] | type[Enum]
 Examples = Mapping[str, Any] | Iterable[Any]
+
+
+class ClassificationChanges(TaskChanges, total=False):
+    """The keyword arguments of `Classification.with_`."""
+
+    labels: Labels
+    multi_label: bool
+    open_set: bool
+    allow_none: bool
+    language: Language
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationPlan(Plan):
+    """What a `Classification` is made from."""
+
+    labels: Labels
+    instructions: str | None = None
+    multi_label: bool = False
+    open_set: bool = False
+    allow_none: bool = False
+    language: Language = "en"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.labels, type | str):
+            self._set("labels", copied("labels", self.labels))
+        check_choice("language", self.language, get_args(Language))
+        self._set("signature", self._signature())
+
+    @cached_property
+    def described(self) -> dict[str, str]:
+        """What each label means, in order."""
+        return _described(self.labels)
+
+    @property
+    def answer(self) -> str:
+        """The name of the output field."""
+        return "labels" if self.multi_label else "label"
+
+    @property
+    def records(self) -> Sequence[Any]:
+        """The examples as mappings with all fields of the signature."""
+        return [{"text": text, self.answer: label} for text, label in pairs(self.examples, self.answer)]
+
+    def _signature(self) -> type[Signature]:
+        instructions = self.instructions
+        if instructions is None:
+            parts = ["classification.multi" if self.multi_label else "classification.single"]
+            parts += ["classification.open"] * self.open_set + ["classification.none"] * self.allow_none
+            instructions = "\n\n".join(prompt_text(part, self.language) for part in parts)
+        kind = _kind(
+            self.labels,
+            self.described,
+            multi_label=self.multi_label,
+            open_set=self.open_set,
+            allow_none=self.allow_none,
+        )
+        return Signature.make(
+            "Classification",
+            instructions=instructions,
+            inputs={"text": (str, InputField())},
+            outputs={self.answer: (kind, OutputField(labels=self.described))},
+        )
 
 
 class Classification(Task[Any]):
@@ -61,45 +127,35 @@ class Classification(Task[Any]):
         open_set: bool = False,
         allow_none: bool = False,
         language: Language = "en",
-        variables: Mapping[str, object] | None = None,
-        examples_role: ExamplesRole | None = None,
-        input_role: InputRole = "user",
-        mode: AskMode = "auto",
-        reasoning: bool = False,
-        attempts: int = 3,
-        cache: bool | str | os.PathLike[str] | Store | None = None,
-        group_size: GroupSize = 1,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        described = _described(labels)
-        self._field = "labels" if multi_label else "label"
-        kind = _kind(labels, described, multi_label=multi_label, open_set=open_set, allow_none=allow_none)
-        if instructions is None:
-            parts = ["classification.multi" if multi_label else "classification.single"]
-            parts += ["classification.open"] * open_set + ["classification.none"] * allow_none
-            instructions = "\n\n".join(prompt_text(part, language) for part in parts)
-        signature = Signature.make(
-            "Classification",
-            instructions=instructions,
-            inputs={"text": (str, InputField())},
-            outputs={self._field: (kind, OutputField(labels=described))},
-        )
-        super().__init__(
-            signature,
-            llm=llm,
-            examples=[{"text": text, self._field: label} for text, label in pairs(examples, self._field)],
-            variables=variables,
-            examples_role=examples_role,
-            input_role=input_role,
-            mode=mode,
-            reasoning=reasoning,
-            attempts=attempts,
-            cache=cache,
-            group_size=group_size,
-        )
-        self.labels = list(described)
+        own = {
+            "labels": labels,
+            "instructions": instructions,
+            "examples": examples,
+            "multi_label": multi_label,
+            "open_set": open_set,
+            "allow_none": allow_none,
+            "language": language,
+        }
+        self._build(ClassificationPlan.of(type(self).__name__, {**own, **options}), LLM.of(llm))
+
+    @property
+    def plan(self) -> ClassificationPlan:
+        """What the task was made from, apart from its LLM."""
+        return cast("ClassificationPlan", self._plan)
+
+    def with_(self, **changes: Unpack[ClassificationChanges]) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return a new task with other arguments; see `Task.with_`."""
+        return super().with_(**changes)  # type: ignore[misc]
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels, in order."""
+        return list(self.plan.described)
 
     def _present(self, record: Any) -> Any:
-        return getattr(record, self._field)
+        return getattr(record, self.plan.answer)
 
     @staticmethod
     def build_labels_from_list(labels: Iterable[str]) -> dict[str, str]:

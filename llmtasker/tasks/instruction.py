@@ -2,22 +2,71 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, Unpack, cast
 
 from pydantic import BaseModel
 
-from llmtasker.cache.store import Store
 from llmtasker.compiler.program import AskMode
-from llmtasker.compiler.prompt import ExamplesRole, InputRole
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.runner.grouping.group_plan import GroupSize
-from llmtasker.signature import InputField, OutputField, Signature
+from llmtasker.fields import InputField, OutputField
+from llmtasker.llm.llm import LLM
+from llmtasker.plan import Plan, TaskChanges, TaskOptions
+from llmtasker.signature import Signature
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Examples, pairs
 
+__all__ = ["Instruction"]
+
 _FIELD = "result"
+
+
+class InstructionChanges(TaskChanges, total=False):
+    """The keyword arguments of `Instruction.with_`."""
+
+    output: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionPlan(Plan):
+    """What an `Instruction` is made from."""
+
+    instructions: str
+    output: Any = str
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.as_dict:
+            self._set("output", dict(self.output))
+        outputs = _outputs(self.output)
+        inputs = {"text": (str, InputField())}
+        self._set(
+            "signature", Signature.make("Instruction", instructions=self.instructions, inputs=inputs, outputs=outputs)
+        )
+
+    @property
+    def as_dict(self) -> bool:
+        """Whether an output is a dict with a key for each output field."""
+        return issubclass(type(self.output), Mapping)
+
+    @property
+    def asked(self) -> AskMode:
+        """The mode; where none was given, "plain" if the output is a text."""
+        return self.mode or ("plain" if self.output is str and not self.reasoning else "auto")
+
+    @property
+    def records(self) -> Sequence[Any]:
+        """The examples as mappings with all fields of the signature."""
+        answered = enumerate(pairs(self.examples, _FIELD), start=1)
+        return [{"text": text, **self._answer(answer, number)} for number, (text, answer) in answered]
+
+    def _answer(self, answer: Any, number: int) -> Mapping[str, Any]:
+        if not self.as_dict:
+            return {_FIELD: answer}
+        if not isinstance(answer, Mapping):
+            raise ConfigurationError(f"example {number} needs a mapping as answer, not {snippet(repr(answer), 60)}.")
+        return cast("Mapping[str, Any]", answer)
 
 
 class Instruction(Task[Any]):
@@ -49,44 +98,22 @@ class Instruction(Task[Any]):
         instructions: str,
         output: Any = str,
         examples: Examples = (),
-        mode: AskMode | None = None,
-        variables: Mapping[str, object] | None = None,
-        examples_role: ExamplesRole | None = None,
-        input_role: InputRole = "user",
-        reasoning: bool = False,
-        attempts: int = 3,
-        cache: bool | str | os.PathLike[str] | Store | None = None,
-        group_size: GroupSize = 1,
+        **options: Unpack[TaskOptions],
     ) -> None:
-        self._as_dict = isinstance(output, Mapping)
-        outputs = _outputs(output)
-        signature = Signature.make(
-            "Instruction", instructions=instructions, inputs={"text": (str, InputField())}, outputs=outputs
-        )
-        answered = enumerate(pairs(examples, _FIELD), start=1)
-        super().__init__(
-            signature,
-            llm=llm,
-            examples=[{"text": text, **self._answer(answer, number)} for number, (text, answer) in answered],
-            variables=variables,
-            examples_role=examples_role,
-            input_role=input_role,
-            mode=mode or ("plain" if output is str and not reasoning else "auto"),
-            reasoning=reasoning,
-            attempts=attempts,
-            cache=cache,
-            group_size=group_size,
-        )
+        own = {"instructions": instructions, "output": output, "examples": examples}
+        self._build(InstructionPlan.of(type(self).__name__, {**own, **options}), LLM.of(llm))
 
-    def _answer(self, answer: Any, number: int) -> Mapping[str, Any]:
-        if not self._as_dict:
-            return {_FIELD: answer}
-        if not isinstance(answer, Mapping):
-            raise ConfigurationError(f"example {number} needs a mapping as answer, not {snippet(repr(answer), 60)}.")
-        return cast("Mapping[str, Any]", answer)
+    @property
+    def plan(self) -> InstructionPlan:
+        """What the task was made from, apart from its LLM."""
+        return cast("InstructionPlan", self._plan)
+
+    def with_(self, **changes: Unpack[InstructionChanges]) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Return a new task with other arguments; see `Task.with_`."""
+        return super().with_(**changes)  # type: ignore[misc]
 
     def _present(self, record: Any) -> Any:
-        return record.outputs() if self._as_dict else getattr(record, _FIELD)
+        return record.outputs() if self.plan.as_dict else getattr(record, _FIELD)
 
 
 def _outputs(output: Any) -> dict[str, Any]:
