@@ -423,3 +423,36 @@ def test_after_a_fork_an_async_store_has_no_thread_yet() -> None:
     way.after_fork()
     assert asyncio.run(way.get(KEYS[0])) == "{}"
     assert repr(way.store) == "MemoryCache(1 entries)"
+
+
+def test_look_ups_in_the_loop_let_others_take_turns(tmp_path: Path) -> None:
+    """A run over rows that are all cached must not stop a server's event loop until its end."""
+    disk = DiskCache(tmp_path / "cache")
+    disk.put_many([(key, key) for key in KEYS])
+
+    async def work() -> int:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        way = async_store(disk)
+        assert [await way.get(key) for key in KEYS] == KEYS
+        task.cancel()
+        return turns
+
+    assert asyncio.run(work()) >= len(KEYS) // 50
+    disk.close()
+
+
+def test_a_look_up_needs_no_thread_where_nothing_is_waited_for(tmp_path: Path) -> None:
+    wait_for_end()
+    disk = DiskCache(tmp_path / "cache")
+    disk.put(KEYS[0], "{}")
+    assert asyncio.run(async_store(disk).get(KEYS[0])) == "{}"
+    assert not [thread for thread in threading.enumerate() if thread.name == "llmtasker-cache"]
+    disk.close()

@@ -446,6 +446,69 @@ def test_bytes_flipped_anywhere_give_no_wrong_answer(tmp_path: Path) -> None:
     assert hits > 1000
 
 
+def test_answers_of_version_0_1_0_are_read_and_its_leases_taken_over(cache: DiskCache) -> None:
+    cache.get(KEYS[0])
+    written = (
+        "INSERT INTO Cache(key, raw, store_time, expire_time, access_time, access_count, tag, size, mode, filename,"
+        " value) VALUES (?, 1, 1700000000.0, ?, 1700000000.0, 0, ?, 0, 1, NULL, ?)"
+    )
+    sql(cache, written, KEYS[0], None, "97c6923a63834493", TEXT)
+    sql(cache, written, "lease:" + KEYS[1], 4e9, "lease", '["vm", 1, 1]')
+    assert cache.get_many(KEYS[:2]) == [TEXT, None]
+    assert cache.lease_many(KEYS[:2]) == [False, True]
+    assert cache.info().entries == 1
+
+
+# What takes no waiting is read in the event loop itself.
+
+
+def test_a_look_up_at_once_gives_what_get_gives(cache: DiskCache) -> None:
+    with pytest.raises(BlockingIOError):
+        cache.get_at_once(KEYS[0])  # it has to be opened
+    cache.put(KEYS[0], TEXT)
+    assert (cache.get_at_once(KEYS[0]), cache.get_at_once(KEYS[1])) == (TEXT, None)
+
+
+def test_a_look_up_at_once_waits_for_nothing(cache: DiskCache) -> None:
+    cache.put_many([(key, TEXT) for key in KEYS[:3]])
+
+    def busy() -> None:
+        with cache._database._lock:
+            ready.set()
+            done.wait(10)
+
+    ready, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=busy)
+    thread.start()
+    ready.wait(10)
+    with pytest.raises(BlockingIOError):  # a thread of this process
+        cache.get_at_once(KEYS[0])
+    done.set()
+    thread.join()
+    assert cache.get_at_once(KEYS[0]) == TEXT
+    sql(cache, "UPDATE Cache SET tag = 'x' WHERE key = ?", KEYS[1])
+    with pytest.raises(BlockingIOError):  # the repair of a damaged row
+        cache.get_at_once(KEYS[1])
+    assert cache.get(KEYS[1]) is None
+    cache.close()
+    with pytest.raises(BlockingIOError):
+        cache.get_at_once(KEYS[0])
+
+
+def test_a_look_up_at_once_does_not_wait_for_another_process(cache: DiskCache) -> None:
+    cache.put(KEYS[0], TEXT)
+    cache.close()
+    lock = sqlite3.connect(cache.directory / "cache.db", isolation_level=None)
+    cache.patience = 60
+    assert cache.get(KEYS[0]) == TEXT
+    lock.execute("BEGIN IMMEDIATE")
+    assert cache.get_at_once(KEYS[0]) == TEXT  # who writes stops nobody who reads
+    lock.execute("ROLLBACK")
+    lock.close()
+    assert cache._database._cache is not None
+    assert cache._database._cache.connection.execute("PRAGMA busy_timeout").fetchone() == (0,)
+
+
 # The disk fails, the run goes on.
 
 

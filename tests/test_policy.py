@@ -43,7 +43,7 @@ from llmtasker import (
 from llmtasker.compiler.program import AskMode
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait
+from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport
 
 QUESTION = "Where is my parcel?"
@@ -596,6 +596,12 @@ def test_when_the_other_process_fails_this_one_asks_and_looks_now_and_then_only(
     assert stage.waits[:4] == [0.02, 0.04, 0.08, 0.16]
     assert max(stage.waits) == 1.0
     assert stage.kinds[-3:] == ["Lease", "Send", "Keep"]
+
+
+def test_a_lease_that_is_refused_for_ever_is_not_waited_for_for_ever() -> None:
+    item, stage = run(GOOD, leases=[False] * 10_000)
+    assert (item.ok, item.attempts) == (True, 1)
+    assert LEASE <= sum(stage.waits) < LEASE + 2
 
 
 def test_what_is_asked_anew_on_purpose_waits_for_nobody() -> None:

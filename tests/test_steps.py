@@ -37,7 +37,7 @@ from llmtasker import (
     Usage,
     compile_program,
 )
-from llmtasker.cache import Store, open_cache
+from llmtasker.cache import DiskCache, Store, open_cache
 from llmtasker.cache.async_store import AsyncStore, async_store
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
@@ -222,6 +222,41 @@ def test_what_somebody_else_wrote_under_a_key_is_a_miss(drive: Driver, text: str
     came: list[Any] = []
     drive(script(Look("a" * 64), came=came), None, store)
     assert came == [None]
+
+
+@BOTH
+@pytest.mark.parametrize("make", [MemoryCache, DiskCache], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("text", ["not JSON", '{"odd": 1}', '{"version": 99, "text": "oui"}'])
+def test_an_answer_that_this_version_can_not_read_is_a_miss_for_the_lease_too(
+    drive: Driver, make: Callable[[], MemoryCache | DiskCache], text: str
+) -> None:
+    store = make()
+    transport = FakeTransport([GLAD])
+    policy = executor_of(llm_of(transport))
+    (key,) = [item.request.key for item in [drive(policy.ask(TEXT), FakeTransport([GLAD]), None)] if item.request]
+    store.put(key, text)
+    items: list[Item[Mood]] = [drive(policy.ask(TEXT), transport, store) for _ in range(2)]
+    assert [(item.ok, item.cached) for item in items] == [(True, False), (True, True)]
+    assert transport.calls == 1
+    store.close()
+
+
+@BOTH
+def test_a_store_whose_answers_nobody_can_read_or_replace_is_asked_past(drive: Driver) -> None:
+    class Stuck(Minimal):
+        """Has an answer for everything, and leases for nobody."""
+
+        def get(self, key: str) -> str | None:
+            return "written by version 99"
+
+        def lease(self, key: str, *, seconds: float) -> bool:
+            return False
+
+    store: Any = Stuck()
+    transport = FakeTransport(GLAD)
+    items = [drive(executor_of(llm_of(transport)).ask(TEXT), transport, store) for _ in range(2)]
+    assert [item.ok for item in items] == [True, True]
+    assert transport.calls == 2
 
 
 @BOTH

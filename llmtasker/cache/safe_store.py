@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 from llmtasker.cache.outage import Outage
 from llmtasker.cache.process import reset_in_child
@@ -17,6 +16,10 @@ from llmtasker.errors import snippet
 T = TypeVar("T")
 
 _TOLERATED = 2  # failures in a row: one key may have a fault of its own
+
+
+def _as_is(value: Any) -> Any:
+    return value
 
 
 class SafeStore:
@@ -34,6 +37,7 @@ class SafeStore:
         self.patience = patience
         self._outage = Outage(f"The cache {type(store).__name__}", tolerated=_TOLERATED, clock=clock)
         self._methods: dict[str, bool] = {}
+        self._failing = ""  # the method that failed last: that others work does not mean that it does
         self.after_fork()
         reset_in_child(self)
 
@@ -46,7 +50,7 @@ class SafeStore:
 
     def get(self, key: str) -> str | None:
         """Return the text, or None where there is none."""
-        return self._text(self._try(None, lambda: self.store.get(key)))
+        return self._text(self._try("get", None, key))
 
     def get_at_once(self, key: str) -> NoReturn:
         """Refuse: nobody knows how long the store takes.
@@ -62,70 +66,66 @@ class SafeStore:
 
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
         """Return the text of each key, None where there is none."""
-        nothing: list[object] = [None] * len(keys)
         if not self._has("get_many"):
             return [self.get(key) for key in keys]
-        found = self._try(nothing, lambda: list(self.store.get_many(keys)))
-        if len(found) != len(keys):
-            self._fail(f"get_many returned {len(found)} texts for {len(keys)} keys")
-            found = nothing
-        return [self._text(value) for value in found]
+        found = self._try("get_many", [None] * len(keys), keys, read=list)
+        return [self._text(value) for value in self._counted("get_many", found, keys, None)]
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
         """Keep texts by key."""
         if self._has("put_many"):
-            self._try(None, lambda: self.store.put_many(entries))
-            return
-        for key, text in entries:
-            self._try(None, partial(self._call, "put", key, text))
+            self._try("put_many", None, entries)
+        else:
+            for key, text in entries:
+                self._try("put", None, key, text)
 
     def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
         """Return for each key whether the caller may ask."""
         free = [True] * len(keys)
         if self._has("lease_many"):
-            taken = self._try(free, lambda: [bool(mine) for mine in self.store.lease_many(keys, seconds=seconds)])
-            if len(taken) == len(keys):
-                return taken
-            self._fail(f"lease_many returned {len(taken)} answers for {len(keys)} keys")
-        elif self._has("lease"):
-            return [self._try(True, partial(self._lease, key, seconds)) for key in keys]
+            taken = self._try("lease_many", free, keys, read=_truths, seconds=seconds)
+            return self._counted("lease_many", taken, keys, True)
+        if self._has("lease"):
+            return [self._try("lease", True, key, read=bool, seconds=seconds) for key in keys]
         return free
 
     def release_many(self, keys: Sequence[str]) -> None:
         """End leases."""
         if self._has("release_many"):
-            self._try(None, lambda: self.store.release_many(keys))
+            self._try("release_many", None, keys)
         elif self._has("release"):
             for key in keys:
-                self._try(None, partial(self._call, "release", key))
+                self._try("release", None, key)
 
     def _has(self, name: str) -> bool:
         if name not in self._methods:
             # To look for a method may fail or hang like a call.
-            found = self._try(None, lambda: callable(getattr(self.store, name, None)))
-            if found is None:
+            found = self._run(name, lambda: callable(getattr(self.store, name, None)))
+            if isinstance(found, _Failure):
                 return False
             self._methods[name] = found
         return self._methods[name]
 
-    def _lease(self, key: str, seconds: float) -> bool:
-        return bool(self.store.lease(key, seconds=seconds))
-
-    def _call(self, name: str, *arguments: object) -> object:
-        return getattr(self.store, name)(*arguments)
-
-    def _try(self, otherwise: T, action: Callable[[], T]) -> T:
-        if self._outage.lasts:
+    def _try(self, name: str, otherwise: Any, *arguments: Any, read: Callable[[Any], Any] = _as_is, **more: Any) -> Any:
+        """Return what a method of the store returns, as `read` makes it of that, or else `otherwise`."""
+        done = self._run(name, lambda: read(getattr(self.store, name)(*arguments, **more)))
+        if isinstance(done, _Failure):
             return otherwise
+        if name == self._failing:
+            self._outage.worked()
+        return done
+
+    def _run(self, name: str, action: Callable[[], T]) -> T | _Failure:
+        if self._outage.lasts:
+            return _Failure("left alone")
         outcome: Future[T | _Failure] = Future()
         workers = self._idle  # the list of this process: a forked child has another
 
         def job() -> None:
-            done: T | _Failure
             try:
-                done = action()
+                done: T | _Failure = action()
             except BaseException as error:  # noqa: BLE001  without a result, the caller would lose its patience
-                done = _Failure(error)
+                done = _Failure.of(error)
             workers.append(worker)  # before the result: who has that may come back at once
             outcome.set_result(done)
 
@@ -137,35 +137,46 @@ class SafeStore:
         try:
             done = outcome.result(self.patience)
         except TimeoutError:
-            self._fail(f"it has not answered for {self.patience:g} s", tolerable=False)
-            return otherwise
+            done = _Failure(f"{name} has not answered for {self.patience:g} s", hangs=True)
         if isinstance(done, _Failure):
-            self._fail(str(done))
-            return otherwise
-        self._outage.worked()
+            self._failing = name
+            self._fail(done)
         return done
+
+    def _counted(self, name: str, found: list[T], keys: Sequence[str], otherwise: T) -> list[T]:
+        if len(found) == len(keys):
+            return found
+        self._fail(_Failure(f"{name} returned {len(found)} answers for {len(keys)} keys"))
+        return [otherwise] * len(keys)
 
     def _text(self, value: object) -> str | None:
         if value is None or isinstance(value, str):
             return value
-        self._fail(f"it returned a {type(value).__name__} where a text was kept")
+        self._fail(_Failure(f"it returned a {type(value).__name__} where a text was kept"))
         return None
 
-    def _fail(self, reason: str, *, tolerable: bool = True) -> None:
-        self._outage.failed(tolerable=tolerable)
-        what = f"failed: {snippet(reason)}. The run goes on, answers may not be kept; it is tried again after a while."
-        self._outage.report("failed", what)
+    def _fail(self, failure: _Failure) -> None:
+        self._outage.failed(tolerable=not failure.hangs)
+        self._outage.report(
+            "failed",
+            f"failed: {snippet(failure.reason)}. The run goes on, answers may not be kept; it is tried again later.",
+        )
 
 
-class _Failure:
-    """What the store raised."""
+class _Failure(NamedTuple):
+    """Why the store did not do what it was asked."""
 
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
+    reason: str
+    hangs: bool = False
 
-    def __str__(self) -> str:
-        name = type(self.error).__name__
+    @classmethod
+    def of(cls, error: BaseException) -> _Failure:
+        name = type(error).__name__
         try:
-            return f"{name}: {self.error}"
+            return cls(f"{name}: {error}")
         except Exception:  # noqa: BLE001  an error is anybody's code too
-            return f"{name}: it can't be shown"
+            return cls(f"{name}: it can't be shown")
+
+
+def _truths(answers: Iterable[object]) -> list[bool]:
+    return [bool(each) for each in answers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -27,13 +28,14 @@ from llmtasker.llm.rate_limiter import Permit
 from llmtasker.runner.budget import Budget, Reservation
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.row import Outcome, Row, Spent, may_be_paid, usage_of
-from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Steps, Wait
+from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion
 from llmtasker.wire.request import Mode, Request
 
 T = TypeVar("T")
 
+_logger = logging.getLogger(__name__)
 _RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries; shared, because seeding takes its time
 
 Fresh = bool | Literal["invalid"]
@@ -180,14 +182,19 @@ class Policy(Generic[S, T]):
         return True if self.fresh else (yield Lease(row.key))
 
     def wait_or_ask(self, row: Row) -> Steps[Item[T]]:
-        """Return the item of a row that is not cached: by asking, or from another process that is asking."""
-        pause = _FIRST_PAUSE
-        while not (yield from self.lease(row)):
+        """Return the item of a row that is not cached: by asking, or from another process that is asking.
+
+        No lease lasts longer than LEASE seconds: a store that still refuses one after that time is not believed.
+        """
+        waited, pause = 0.0, _FIRST_PAUSE
+        while waited < LEASE and not (yield from self.lease(row)):
             item = yield from self.from_cache(row)
             if item is not None:
                 return item
+            if waited < _PATIENCE <= waited + pause:
+                _logger.info("a row has waited %.0f s for the answer that another process is asking for", _PATIENCE)
             yield Wait(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            waited, pause = waited + pause, min(2 * pause, _LONGEST_PAUSE)
         return (yield from self.ask_until_valid(row))
 
     def ask_until_valid(self, row: Row, failed: tuple[Completion, OutputError] | None = None) -> Steps[Item[T]]:
@@ -302,6 +309,7 @@ class Policy(Generic[S, T]):
 
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for an answer that another process asks for
+_PATIENCE = 30.0  # seconds of that until it is logged
 
 
 def worth_another(error: OutputError) -> bool:
