@@ -10,15 +10,13 @@ disk_cache     DiskCache: a folder that processes share
 recovery       DatabaseHandle: keeps its database open, and decides what happens when that fails
 open_file      the private folder and its file: checked, opened, put in quarantine
 text_cache     TextCache: diskcache with texts only, checksums and leases; the only file that imports diskcache
-contents       what is in the file, and the removal of old answers
 worker         a daemon thread for what may block
 outage         what failed is left alone for a while that grows
 process        which process holds a lease, and whether it is still running
 single_flight  equal calls of one process are made once
 """
 
-from llmtasker.cache.directory import default_directory
-from llmtasker.cache.disk_cache import CacheInfo, DiskCache
+from llmtasker.cache.disk_cache import CacheInfo, DiskCache, default_directory
 from llmtasker.cache.open_cache import open_cache
 from llmtasker.cache.store import CacheWarning, MemoryCache, Store
 

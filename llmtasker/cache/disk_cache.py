@@ -10,17 +10,17 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtasker.cache.directory import default_directory
 from llmtasker.cache.outage import Outage
 from llmtasker.cache.process import reset_in_child
 from llmtasker.cache.store import LEASE
@@ -145,9 +145,7 @@ class DiskCache:
         """Keep texts by key in one transaction, and end this process's leases on those keys, kept or not."""
 
         def keep(cache: TextCache) -> None:
-            from llmtasker.cache.contents import bytes_used
-
-            if self.size_limit is None or bytes_used(cache) < self.size_limit:
+            if self.size_limit is None or cache.bytes_used() < self.size_limit:
                 cache.write_many(sound)
             else:
                 full = f"has reached its limit of {self.size_limit:,} bytes: prune it, or raise the limit"
@@ -217,10 +215,8 @@ class DiskCache:
 
     def info(self) -> CacheInfo:
         """Return what is in the cache, as far as it can be read."""
-        from llmtasker.cache.contents import span
-
         nothing: tuple[int, float | None, float | None] = (0, None, None)
-        entries, oldest, newest = self._database.read(span, nothing)
+        entries, oldest, newest = self._database.read(lambda cache: cache.span(), nothing)
         size = 0
         for path in self.directory.glob("cache.db*"):
             with contextlib.suppress(OSError):
@@ -243,14 +239,12 @@ class DiskCache:
         Raises:
             ConfigurationError: the cache can't be changed.
         """
-        from llmtasker.cache.contents import prune, shrink
-
         removed = 0
         if older_than is not None:
             before = (self._clock() if now is None else now) - older_than
-            removed += self._database.demand(lambda cache: prune(cache, before, self.patience))
+            removed += self._database.demand(lambda cache: cache.prune(before, self.patience))
         if max_bytes is not None:
-            removed += self._database.demand(lambda cache: shrink(cache, max_bytes, self.patience))
+            removed += self._database.demand(lambda cache: cache.shrink(max_bytes, self.patience))
         return removed
 
     def clear(self) -> int:
@@ -259,9 +253,7 @@ class DiskCache:
         Raises:
             ConfigurationError: the cache can't be changed.
         """
-        from llmtasker.cache.contents import clear
-
-        return self._database.demand(lambda cache: clear(cache, self.directory, self.patience))
+        return self._database.demand(lambda cache: cache.empty(self.patience), clean_up=True)
 
     def close(self) -> None:
         """Write everything into `cache.db` and close it; the next use opens it again."""
@@ -303,3 +295,28 @@ def _moment(seconds: float | None) -> datetime | None:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None  # a forged or damaged row may hold any number
+
+
+def default_directory(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
+    """Return the user's cache folder: LLMTASKER_CACHE_DIR, or the one of the platform's convention.
+
+    Raises:
+        RuntimeError: the home folder of the user is not known.
+
+    >>> default_directory({"HOME": "/home/ada"}, platform="linux").as_posix()
+    '/home/ada/.cache/llmtasker'
+    """
+    if chosen := environ.get("LLMTASKER_CACHE_DIR"):
+        return Path(chosen)
+    if platform == "win32":
+        local = environ.get("LOCALAPPDATA")
+        return (Path(local) if local else _home(environ) / "AppData" / "Local") / "llmtasker" / "Cache"
+    if platform == "darwin":
+        return _home(environ) / "Library" / "Caches" / "llmtasker"
+    shared = environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification: a path that isn't absolute is to be ignored.
+    return (Path(shared) if shared.startswith("/") else _home(environ) / ".cache") / "llmtasker"
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    return Path(environ.get("HOME") or environ.get("USERPROFILE") or Path.home())

@@ -16,9 +16,16 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from llmtasker.cache.contents import settle
-from llmtasker.cache.fault import Fault, faults
-from llmtasker.cache.open_file import keep_open, open_file, open_read_only, place_of, quarantine
+from llmtasker.cache.open_file import (
+    Fault,
+    faults,
+    keep_open,
+    open_file,
+    open_read_only,
+    place_of,
+    quarantine,
+    remove_quarantined,
+)
 from llmtasker.cache.outage import Outage
 from llmtasker.cache.text_cache import TextCache, patiently
 from llmtasker.errors import ConfigurationError
@@ -143,8 +150,8 @@ class DatabaseHandle:
                     return done
             return otherwise
 
-    def demand(self, operation: Callable[[TextCache], T]) -> T:
-        """Do something with the database that the user asked for.
+    def demand(self, operation: Callable[[TextCache], T], *, clean_up: bool = False) -> T:
+        """Do something with the database that the user asked for; `clean_up`: delete what is in quarantine too.
 
         Raises:
             ConfigurationError: it can't be done.
@@ -156,7 +163,10 @@ class DatabaseHandle:
             try:
                 if self._fault is not None:
                     raise self._fault
-                return operation(cache)
+                with faults():
+                    if clean_up:
+                        remove_quarantined(self.folder)
+                    return operation(cache)
             except Fault as fault:
                 raise ConfigurationError(
                     f"the cache in {self.folder} can't be changed ({fault}): {_ADVICE[fault.kind]}"
@@ -259,9 +269,9 @@ class DatabaseHandle:
             self._abandon(cache)
             return
         self._cache = None
-        with contextlib.suppress(Fault):  # it had failed already, and that was reported
+        with contextlib.suppress(Fault), faults():  # it had failed already, and that was reported
             if self._fault is None:
-                settle(cache)
+                cache.settle()
         self._finalizer()
 
     def _abandon(self, cache: TextCache) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 import os
 import random
 import sqlite3
@@ -28,6 +29,7 @@ LONGEST_LEASE = 3600.0
 """Seconds that a lease may last: a clock that jumped, or a forged row, must not stop anybody for longer."""
 
 _LEASE = "lease:"  # before the key of an answer that is being asked for
+_STEP = 5_000  # rows deleted in one transaction: other processes get their turn in between
 _RAW = 1  # diskcache's mode of a value that stands in its row as it is
 _SETTINGS: dict[str, Any] = {
     **core.DEFAULT_SETTINGS,
@@ -216,6 +218,53 @@ class TextCache(diskcache.Cache):  # type: ignore[misc]
         """Delete rows by key, inside a transaction, whatever is in them."""
         for key in keys:
             self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
+
+    def span(self) -> tuple[int, float | None, float | None]:
+        """Return how many answers there are, and when the oldest and the newest were written."""
+        return self._sql(  # type: ignore[no-any-return]
+            "SELECT COUNT(*), MIN(CAST(store_time AS REAL)), MAX(CAST(store_time AS REAL)) FROM Cache"
+            " WHERE expire_time IS NULL"
+        ).fetchone()
+
+    def bytes_used(self) -> int:
+        """Return the bytes that the rows take in the file."""
+        names = ("page_count", "freelist_count", "page_size")
+        pages, free, size = (self._sql(f"PRAGMA {name}").fetchone()[0] for name in names)
+        return int((pages - free) * size)
+
+    def prune(self, before: float, patience: float) -> int:
+        """Delete the answers that were written before a time; return how many."""
+        return self._sweep("WHERE expire_time IS NULL AND store_time < ?", (before,), patience)
+
+    def shrink(self, size: int, patience: float) -> int:
+        """Delete the oldest answers until the file takes at most `size` bytes; return how many."""
+        removed = 0
+        while (used := self.bytes_used()) > size and (entries := self.span()[0]):
+            # Rows differ in size: a part of the estimate each time, so that little more is deleted than has to be.
+            share = max(int(0.8 * entries * (used - size) / used), 1)
+            removed += self._sweep("WHERE expire_time IS NULL ORDER BY store_time, rowid", (), patience, share)
+        return removed
+
+    def empty(self, patience: float) -> int:
+        """Delete every row; return how many answers there were."""
+        entries = self.span()[0]
+        self._sweep("", (), patience)
+        return entries
+
+    def _sweep(self, which: str, arguments: tuple[float, ...], patience: float, most: float = math.inf) -> int:
+        removed, deleted = 0, _STEP
+        while most > removed and deleted == _STEP:
+            step = int(min(most - removed, _STEP))
+            statement = f"DELETE FROM Cache WHERE rowid IN (SELECT rowid FROM Cache {which} LIMIT {step})"  # noqa: S608
+            with self.transaction(patience):
+                deleted = self._sql(statement, arguments).rowcount
+            removed += deleted
+        self.settle()
+        return removed
+
+    def settle(self) -> None:
+        """Bring the log into the file: deleted texts are gone from the disk, and the file alone is a whole copy."""
+        self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _has_ended(owner: str, known: dict[str, bool]) -> bool:
