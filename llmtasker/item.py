@@ -38,6 +38,7 @@ class Item(Generic[T]):
     latency: float = 0.0
     attempts: int = 0
     cached: bool = False
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     request: Request | None = field(default=None, compare=False)
 
     @property
@@ -79,6 +80,7 @@ class Item(Generic[T]):
             "latency": self.latency,
             "attempts": self.attempts,
             "cached": self.cached,
+            **({"tags": jsonable(self.tags)} if self.tags else {}),
         }
 
     def to_json(self) -> str:
@@ -123,7 +125,7 @@ class Item(Generic[T]):
         return f"Item({', '.join([f'input={_short(self.input)}', came, *notes])})"
 
 
-_PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached")
+_PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached", "tags")
 
 
 def jsonable(value: Any) -> Any:

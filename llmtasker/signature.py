@@ -53,8 +53,7 @@ class Inputs(NamedTuple):
 
     values: Mapping[str, Any]
     given: Mapping[str, Any]
-    variant: Any = None
-    """The program that was compiled for the variables or labels of this row; None: the task's own."""
+    variant: Any = None  # the program for the variables and labels of this row; None: the task's own
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(InputField, OutputField))
@@ -91,7 +90,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     input_model: ClassVar[type[BaseModel]]
     output_model: ClassVar[type[BaseModel]]
     bare_input: ClassVar[str | None] = None
-    """The input field that a bare value is for: the only one, or the only one that is required."""
+    """The input field that takes a bare value: the only one, or the only one that is required."""
     _not_empty: ClassVar[frozenset[str]] = frozenset()
     _optional: ClassVar[frozenset[str]] = frozenset()
     _made: ClassVar[Made | None] = None
@@ -202,7 +201,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
                 return {name: given}
             named = any(name in given or wire_name(name, info) in given for name, info in cls.input_fields.items())
             # A mapping without a field's name is the bare value only where the field is a mapping itself.
-            if not named and _takes_mapping(cls.input_fields[name].annotation):
+            if not named and takes_mapping(cls.input_fields[name].annotation):
                 return {name: given}
             if not named and len(cls.input_fields) == 1:
                 raise InputError(
@@ -341,6 +340,7 @@ def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None,
     return made
 
 
-def _takes_mapping(annotation: Any) -> bool:
+def takes_mapping(annotation: Any) -> bool:
+    """Return whether a value of a type may be a mapping."""
     bare = [get_origin(kind) or kind for kind in _kinds(annotation)]
     return Any in bare or any(isinstance(kind, type) and issubclass(kind, Mapping | BaseModel) for kind in bare)

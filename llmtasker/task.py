@@ -26,8 +26,8 @@ from llmtasker.runner.batch.job import BatchJob
 from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, Dispatch
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.estimate import Estimate, estimate
-from llmtasker.runner.feed import Inputs, rows_of
 from llmtasker.runner.grouping.report import GroupReport
+from llmtasker.runner.inputs import Inputs, rows_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
@@ -233,14 +233,11 @@ class Task(Planned[T]):
         Raises:
             InputError: the input does not fit the signature.
         """
-        program, capabilities = self.program, self.llm.capabilities
+        program, dialect = self.program, self.llm.capabilities
         inputs = program.validate(self._one(given, fields))
-        request = capabilities.request(
-            lambda mode: program.render(inputs, self.llm.settings, mode),
-            program.first_mode,
-            fixed=program.asked != "auto",
-        )
-        return Preview(request=request, notes=tuple(capabilities.notes))
+        mode = dialect.mode(program.first_mode) if program.asked == "auto" else program.first_mode
+        request = dialect.adapt(program.render(inputs, self.llm.settings, mode))
+        return Preview(request=request, notes=tuple(dialect.notes))
 
 
 def _streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:

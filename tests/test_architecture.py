@@ -47,7 +47,7 @@ VENDORS: dict[str, set[str]] = {
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
     "langchain_core": {"llm.transports.langchain"},
-    "narwhals": {"runner.feed"},
+    "narwhals": {"runner.inputs"},
     "openai": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "openpyxl": {"files.excel_file"},
     "pandas": {"results"},

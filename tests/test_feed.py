@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
-from llmtasker.runner.feed import rows_of
+from llmtasker.runner.inputs import rows_of
 from llmtasker.testing import FakeTransport
 
 ROWS = [{"id": 1, "message": "où est mon colis ?"}, {"id": 2, "message": "charged twice"}]

@@ -121,7 +121,7 @@ class Program(Generic[S]):
         self._input_names = {n for name, info in signature.input_fields.items() for n in (name, wire_name(name, info))}
         self._bare = _bare_object(signature)
         self._asking: dict[Mode, Prepared] = {}
-        self._columns: Columns | None = None
+        self.columns: Columns | None = None
         self._heads: dict[Mode, Head] = {}
         self._variants: OrderedDict[Any, Program[S]] = OrderedDict()
         self._lock = threading.RLock()
@@ -212,7 +212,7 @@ class Program(Generic[S]):
             if name not in self.source.prompt.variables and labelled_field(self.signature, name, known) is None:
                 self.source.prompt.with_variables({name: ""})
         program = copy.copy(self)
-        vars(program)["_columns"] = columns
+        program.columns = columns
         return program
 
     def validate(self, given: object) -> Inputs:
@@ -221,10 +221,10 @@ class Program(Generic[S]):
         Raises:
             InputError: the input does not fit, or a column is missing.
         """
-        if self._columns is None:
+        if self.columns is None:
             return self.signature.validate_input(given)
-        inputs = self.signature.validate_input(self._columns.inputs(given))
-        values = self._columns.values(given)
+        inputs = self.signature.validate_input(self.columns.inputs(given))
+        values = self.columns.values(given)
         if not values:
             return inputs
         try:

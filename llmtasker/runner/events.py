@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
@@ -31,7 +31,8 @@ class Event:
     `what` is "run_started", "call_started" (with its `request`), "call_ended" (with its `completion` or `error`),
     "waiting" (before a call, for about `seconds`: a rate limit, or a retry), "item_done" (with its `item`) or
     "run_ended". `when` is in seconds since 1970; `seconds` is also the time that a call or a run took. `run` names the
-    run, `rows` are the numbers of the rows concerned, from 0, and `call` is the number of the call in the run.
+    run, `rows` are the numbers of the rows concerned, from 0, and `call` is the number of the call in the run. `tags`
+    are those of the call or run.
 
     The representation shows no text of a row.
     """
@@ -46,6 +47,7 @@ class Event:
     completion: Completion | None = field(default=None, repr=False)
     error: ItemError | None = field(default=None, repr=False)
     item: Item[Any] | None = field(default=None, repr=False)
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
 
     @property
     def row(self) -> int | None:
@@ -68,8 +70,11 @@ class Publisher(Protocol):
 class RunEvents:
     """The events of one run: `watch` reports the calls of a generator of steps, the other methods the rest."""
 
-    def __init__(self, publisher: Publisher, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, publisher: Publisher, clock: Callable[[], float] = time.time, tags: Mapping[str, Any] | None = None
+    ) -> None:
         self.run = uuid.uuid4().hex[:12]
+        self.tags = tags or {}
         self._publish = publisher.publish
         self._clock = clock
         self._calls = count()
@@ -77,16 +82,18 @@ class RunEvents:
 
     def started(self) -> None:
         """Report that the run begins."""
-        self._publish(Event(what="run_started", when=self._started, run=self.run))
+        self._publish(Event(what="run_started", when=self._started, run=self.run, tags=self.tags))
 
     def ended(self) -> None:
         """Report that the run is over."""
         now = self._clock()
-        self._publish(Event(what="run_ended", when=now, run=self.run, seconds=now - self._started))
+        self._publish(Event(what="run_ended", when=now, run=self.run, tags=self.tags, seconds=now - self._started))
 
     def done(self, row: int, item: Item[Any]) -> None:
         """Report a finished item."""
-        event = Event(what="item_done", when=self._clock(), run=self.run, rows=(row,), item=item, error=item.error)
+        event = Event(
+            what="item_done", when=self._clock(), run=self.run, tags=self.tags, rows=(row,), item=item, error=item.error
+        )
         self._publish(event)
 
     def single(self, steps: Steps[Item[T]]) -> Steps[Item[T]]:
@@ -106,7 +113,8 @@ class RunEvents:
                 advance = steps.send
                 if isinstance(step, Send):
                     number, began = next(self._calls), self._clock()
-                    named: dict[str, Any] = {"run": self.run, "rows": numbers, "call": number, "request": step.request}
+                    named: dict[str, Any] = {"run": self.run, "tags": self.tags, "rows": numbers, "call": number}
+                    named["request"] = step.request
                     self._publish(Event(what="call_started", when=began, **named))
                     try:
                         came = yield step
@@ -119,7 +127,9 @@ class RunEvents:
                 else:
                     if isinstance(step, Wait) and isinstance(step.hold, float | int) and step.hold >= _LONG:
                         when = self._clock()
-                        waiting = Event(what="waiting", when=when, run=self.run, rows=numbers, seconds=step.hold)
+                        waiting = Event(
+                            what="waiting", when=when, run=self.run, tags=self.tags, rows=numbers, seconds=step.hold
+                        )
                         self._publish(waiting)
                     came = yield step
         except StopIteration as end:

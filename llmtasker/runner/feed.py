@@ -1,4 +1,4 @@
-"""Feed: the inputs of a run, one by one: any iterable, and tables of pandas, polars, pyarrow and the like."""
+"""Feed: the inputs of a run, one by one, from any iterable."""
 
 from __future__ import annotations
 
@@ -8,65 +8,15 @@ import inspect
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.runner.inputs import Inputs
 
 T = TypeVar("T")
 
-Inputs = Iterable[Any] | AsyncIterable[Any]
-
 _PULL_ROWS = 256  # rows that one hop to a thread brings from an iterator
 _PULL_SECONDS = 0.005  # … or as many as arrive in this time, so that rows do not wait for a slow source
-_TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
-
-
-def rows_of(inputs: Any) -> Inputs:
-    """Return inputs as an iterable of values or mappings; a table gives a mapping for each of its rows.
-
-    A table of one column, and a series, give their bare values.
-
-    Raises:
-        ConfigurationError: it is one text or mapping, not many; or no iterable.
-    """
-    if _is(inputs, str, bytes, Mapping):
-        raise ConfigurationError(
-            f"run takes many inputs, and was given one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
-            "Call the task for one input, or give a list."
-        )
-    if type(inputs).__module__.partition(".")[0] in _TABLES:
-        return _table_rows(inputs)
-    if not _is(inputs, Iterable, AsyncIterable):
-        raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
-    many: Inputs = inputs
-    return many
-
-
-def _is(thing: object, *kinds: type) -> bool:
-    return isinstance(thing, kinds)
-
-
-def _table_rows(table: Any) -> Inputs:
-    try:
-        import narwhals
-    except ImportError:
-        raise ConfigurationError('tables as inputs need narwhals: pip install "llmtasker[data]"') from None
-    values: list[Any]
-    native: Any = narwhals.from_native(table, allow_series=True, pass_through=True)
-    if isinstance(native, narwhals.LazyFrame):
-        native = native.collect()
-    if isinstance(native, narwhals.Series):
-        values = native.to_list()
-        return values
-    if not isinstance(native, narwhals.DataFrame):
-        values = list(table)
-        return values
-    if len(native.columns) == 1:
-        values = native[native.columns[0]].to_list()
-        return values
-    rows: Iterable[dict[str, Any]] = native.iter_rows(named=True)
-    return rows
 
 
 class Feed:

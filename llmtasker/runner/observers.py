@@ -11,7 +11,7 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from llmtasker.errors import ConfigurationError, snippet
@@ -36,11 +36,11 @@ class Observers:
     def __reduce__(self) -> tuple[Any, ...]:
         return Observers, ([outlet.observer for outlet in self._outlets],)
 
-    def begin(self) -> RunEvents | None:
-        """Return the events of a new run; None where nobody listens."""
+    def begin(self, tags: Mapping[str, Any] | None = None) -> RunEvents | None:
+        """Return the events of a new run with these tags; None where nobody listens."""
         if not self._outlets and not _log.observer.logger.isEnabledFor(logging.DEBUG):
             return None
-        return RunEvents(self)
+        return RunEvents(self, tags=tags)
 
     def publish(self, event: Event) -> None:
         """Queue an event for each observer."""

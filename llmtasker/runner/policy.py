@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Answer, AskMode, Program, first_mode
 from llmtasker.errors import (
@@ -83,8 +83,8 @@ class Policy(Generic[S, T]):
     """How one input of a task becomes an Item, and the worker of a run that asks for one input at a time.
 
     `present` makes the output that users see from a record. `attempts` limits the answers that are asked for, first
-    and again; calls that failed for now are repeated besides, as the LLM's `Retry` allows. When the `breaker` opens,
-    no further call is made.
+    and again; calls that failed for now are repeated besides, as the LLM's `Retry` allows. Every item gets the `tags`.
+    When the `breaker` opens, no further call is made.
     """
 
     program: Program[S]
@@ -93,6 +93,7 @@ class Policy(Generic[S, T]):
     attempts: int = 3
     fresh: Fresh = False
     budget: Budget | None = None
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     breaker: CircuitBreaker | None = None
     clock: Callable[[], float] = time.perf_counter
     random: random.Random = _RANDOM
@@ -148,7 +149,7 @@ class Policy(Generic[S, T]):
             inputs = program.validate(given)
             return Row(given=given, inputs=inputs, request=program.render(inputs, self.llm.settings))
         except ItemError as error:
-            return Item(input=given, error=error)
+            return Item(input=given, error=error, tags=self.tags)
 
     def from_cache(self, row: Row) -> Steps[Item[T] | None]:
         """Return the item of an answer that is cached, or None if it must be asked for."""
@@ -217,7 +218,7 @@ class Policy(Generic[S, T]):
                 except OutputError as error:
                     failed = completion, error
                     if program.asked == "auto" and isinstance(error, InvalidOutputError):
-                        self.llm.capabilities.record_text(completion)
+                        self.llm.capabilities.heard_text(completion)
                     if row.spent.answers >= self.attempts or not worth_another(error):
                         raise
             yield Keep(row.key, completion)
@@ -232,7 +233,8 @@ class Policy(Generic[S, T]):
         llm = self.llm
         refusals = failures = 0
         while True:
-            request = llm.capabilities.request(render, first_mode(asked), fixed=asked != "auto")
+            mode = llm.capabilities.mode() if asked == "auto" else first_mode(asked)
+            request = llm.capabilities.adapt(render(mode))
             permit = yield from self._permit(len(request.content))
             try:
                 spent.started = self.clock() if spent.started is None else spent.started
@@ -246,11 +248,11 @@ class Policy(Generic[S, T]):
                 if isinstance(error, RateLimitError):
                     refusals += 1
                     delay = llm.retry.delay(error, refusals, self.random, stalled=llm.rate_limiter.stalled)
-                elif not llm.capabilities.record_error(request, error):
-                    if not isinstance(error, TransientError):
-                        raise
+                elif isinstance(error, TransientError):
                     failures += 1
                     delay = llm.retry.delay(error, failures, self.random)
+                elif not llm.capabilities.learn(request, error):
+                    delay = None
                 if delay is None:
                     raise
             except BaseException:
@@ -258,9 +260,8 @@ class Policy(Generic[S, T]):
                 raise
             else:
                 permit.done(completion)
-                completion = llm.capabilities.restore(request, completion)
                 spent.answered(completion)
-                llm.capabilities.record_answer(completion)
+                llm.capabilities.heard_call(completion)
                 return completion
             if delay:
                 yield Wait(delay)
@@ -304,6 +305,7 @@ class Policy(Generic[S, T]):
             latency=0.0 if spent.started is None else self.clock() - spent.started,
             attempts=spent.calls,
             cached=cached,
+            tags=self.tags,
             request=row.request,
         )
 

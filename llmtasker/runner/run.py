@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -52,6 +52,7 @@ class Run(Generic[T]):
     window: int | None = None
     ordered: bool = True
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     events: RunEvents | None = None
 
     async def batches(self, worker: Worker[T], feed: Feed) -> AsyncGenerator[list[Item[T]]]:
@@ -76,7 +77,7 @@ class Run(Generic[T]):
                 if task.done():
                     task.result()
             if feed.failure is not None:
-                yield [_broken(feed.failure, feed.given_out)]
+                yield [_broken(feed.failure, feed.given_out, self.tags)]
         finally:
             for task in tasks:
                 task.cancel()
@@ -88,7 +89,7 @@ class Run(Generic[T]):
             while rows := await self._take(worker, feed, buffer):
                 items: list[Item[T]]
                 if self.breaker.open:
-                    items = [Item(input=given, error=self.breaker.error) for _, given, _ in rows]
+                    items = [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
                 else:
                     items = await self._items(worker, rows)
                     self.breaker.record(items)
@@ -114,7 +115,7 @@ class Run(Generic[T]):
             raise  # the set-up is wrong, or a test double reports a wrong test: that concerns all rows
         except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
             fault = ItemError(f"an error inside llmtasker, please report it: {type(error).__name__}: {snippet(error)}")
-            return [Item(input=given, error=fault) for _, given, _ in rows]
+            return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
         return items
 
     async def _take(self, worker: Worker[T], feed: Feed, buffer: OutputBuffer[T]) -> list[tuple[int, Any, Any]]:
@@ -138,6 +139,7 @@ class Run(Generic[T]):
         return rows
 
 
-def _broken(failure: Exception, rows: int) -> Item[Any]:
+def _broken(failure: Exception, rows: int, tags: Mapping[str, Any]) -> Item[Any]:
     reason = f"{type(failure).__name__}: {snippet(failure)}"
-    return Item(input=None, error=InputError(f"the source of the inputs failed after {rows:,} rows: {reason}"))
+    error = InputError(f"the source of the inputs failed after {rows:,} rows: {reason}")
+    return Item(input=None, error=error, tags=tags)

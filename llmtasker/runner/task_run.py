@@ -14,11 +14,12 @@ from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.circuit_breaker import CircuitBreaker
-from llmtasker.runner.feed import Feed, Inputs, rows_of
+from llmtasker.runner.feed import Feed
 from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.grouping.sample_run import SampleRun
+from llmtasker.runner.inputs import Inputs, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import OnProgress, telling
@@ -112,11 +113,14 @@ async def run_task(
         window=_WINDOW * settings.concurrency * plan.largest if settings.stream else None,
         ordered=settings.ordered,
         breaker=breaker,
-        events=None if observers is None else observers.begin(),
+        events=None if observers is None else observers.begin(policy.tags),
+        tags=policy.tags,
     )
     total = len(inputs) if isinstance(inputs, Sized) else None
     with telling(settings.progress, llm.rate_limiter, total) as reporter:
-        feed = Feed(rows_of(inputs))
+        rows = rows_of(inputs, policy.program.columns)
+        check_rows(rows, policy.program.signature, policy.program.columns)
+        feed = Feed(rows)
         if run.events is not None:
             run.events.started()
         try:

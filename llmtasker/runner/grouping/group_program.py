@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from typing import Any, Generic
+from weakref import WeakKeyDictionary
 
 from llmtasker.compiler.answer_model import answer_turn, group_model, prepare
 from llmtasker.compiler.examples import Example, show_examples
@@ -12,6 +13,7 @@ from llmtasker.compiler.program import AskMode, Program, first_mode
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
 from llmtasker.runner.grouping.members import Group, blocks
+from llmtasker.runner.row import Row
 from llmtasker.signature import S
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of
@@ -47,7 +49,16 @@ class GroupProgram(Generic[S]):
         self.model = group_model(program.model, f"the first {ANCHOR_WORDS} words of the input, verbatim")
         self._heads: dict[Mode, Head] = {}
         self._lock = threading.Lock()
+        self._variants: WeakKeyDictionary[Program[S], GroupProgram[S]] = WeakKeyDictionary()
         self.head(first_mode(self.asked))
+
+    def of(self, row: Row) -> GroupProgram[S]:
+        """Return how rows are asked for that share a row's variables and labels."""
+        variant: Program[S] | None = row.inputs.variant
+        if variant is None:
+            return self
+        with self._lock:
+            return self._variants.get(variant) or self._variants.setdefault(variant, GroupProgram(variant))
 
     def head(self, mode: Mode) -> Head:
         """Return what all groups share in a mode."""
@@ -77,6 +88,10 @@ class GroupProgram(Generic[S]):
             return answer
         (name,) = self.program.signature.output_fields
         return json.dumps({name: answer}, ensure_ascii=False)
+
+    def may_hold(self, row: Row) -> bool:
+        """Return whether a row may be in a group: a conversation has messages of its own."""
+        return not self.program.layout.history(row.inputs.values)
 
     def render(self, group: Group, mode: Mode) -> Request:
         """Return the request for a group."""

@@ -143,11 +143,9 @@ class GroupWorker(Generic[S, T]):
         """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
         if self.limits.size == 1 or len(missing) == 1:
             return
-        show, layout = self.program.program.signature.format_input, self.program.program.layout
+        show = self.program.program.signature.format_input
         for place, row in missing.items():
-            if layout.history(row.inputs.values):
-                continue  # a conversation has messages of its own
-            if (member := Member.of(row, show(row.inputs.values))) is not None:
+            if self.program.may_hold(row) and (member := Member.of(row, show(row.inputs.values))) is not None:
                 batch.waiting[place] = member
         size = self.limits.size
         while min(size, self.limits.size) > 1 and len(batch.waiting) > 1:
@@ -197,22 +195,23 @@ class GroupWorker(Generic[S, T]):
             ItemError: there is no answer, or nothing of one.
         """
         length = 0
+        program = self.program.of(group.members[0].row)
 
         def render(mode: Mode) -> Request:
             nonlocal length
-            request = self.program.render(group, mode)
+            request = program.render(group, mode)
             length = len(request.content)
             return request
 
-        completion = yield from self.alone.call(render, spent, self.program.asked)
-        reading = self.program.read(completion, group)
-        answers = {number: self.program.own(answer, completion) for number, answer in reading.answers.items()}
+        completion = yield from self.alone.call(render, spent, program.asked)
+        reading = program.read(completion, group)
+        answers = {number: program.own(answer, completion) for number, answer in reading.answers.items()}
         if reading.cut:
             self.limits.cut(len(answers), len(group.members))
         elif answers:
             self.limits.answered(reading.length, reading.entries)
-        elif self.program.asked == "auto":
-            self.alone.llm.capabilities.record_text(completion)
+        elif program.asked == "auto":
+            self.alone.llm.capabilities.heard_text(completion)
         if completion.usage is not None:
             self.tally.answered(completion.usage, length, reading.length)
         return answers

@@ -75,7 +75,8 @@ def blocks(ids: Sequence[str], shown: Sequence[str]) -> str:
 def next_group(waiting: Mapping[int, Member], size: int, limits: GroupLimits) -> list[int]:
     """Return the places of the members of the next group, of at most `size`; always that of the first.
 
-    No two begin alike, and together they fit the limits. The last groups are of about one size.
+    All share their variables and labels, no two begin alike, and together they fit the limits. The last groups are of
+    about one size.
     """
     most = max(1, min(size, limits.most))
     even = -(-len(waiting) // -(-len(waiting) // most))
@@ -85,6 +86,8 @@ def next_group(waiting: Mapping[int, Member], size: int, limits: GroupLimits) ->
         if len(group) == even:
             break
         if group and length + member.length > limits.input:
+            continue
+        if group and member.row.inputs.variant is not waiting[group[0]].row.inputs.variant:
             continue
         if not any(member.is_like(waiting[other]) for other in group):
             group.append(place)

@@ -1,0 +1,128 @@
+"""What a run takes as inputs: any iterable, and tables of pandas, polars, pyarrow and the like as they are."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from llmtasker.compiler.columns import Columns
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.fields import wire_name
+from llmtasker.signature import Signature, takes_mapping
+
+Inputs = Iterable[Any] | AsyncIterable[Any]
+
+_NAMES = 100  # of columns that are collected for an error message
+_TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
+
+
+def rows_of(inputs: Any, columns: Columns | None = None) -> Inputs:
+    """Return inputs as an iterable of values or mappings; a table gives a mapping for each of its rows.
+
+    A table of one column gives its bare values, unless `columns` names columns; so does a series.
+
+    Raises:
+        ConfigurationError: it is one text or mapping, not many; or not an iterable.
+    """
+    if _is(inputs, str, bytes, Mapping):
+        raise ConfigurationError(
+            f"run takes many inputs, and was given one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
+            "Call the task for one input, or give a list."
+        )
+    if type(inputs).__module__.partition(".")[0] in _TABLES:
+        return _table_rows(inputs, bare=columns is None)
+    if not _is(inputs, Iterable, AsyncIterable):
+        raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
+    many: Inputs = inputs
+    return many
+
+
+def _is(thing: object, *kinds: type) -> bool:
+    return isinstance(thing, kinds)
+
+
+def _table_rows(table: Any, *, bare: bool) -> Inputs:
+    try:
+        import narwhals
+    except ImportError:
+        raise ConfigurationError('tables as inputs need narwhals: pip install "llmtasker[data]"') from None
+    values: list[Any]
+    native: Any = narwhals.from_native(table, allow_series=True, pass_through=True)
+    if isinstance(native, narwhals.LazyFrame):
+        native = native.collect()
+    if isinstance(native, narwhals.Series):
+        values = native.to_list()
+        return values
+    if not isinstance(native, narwhals.DataFrame):
+        values = list(table)
+        return values
+    if bare and len(native.columns) == 1:
+        values = native[native.columns[0]].to_list()
+        return values
+    return _Table(native)
+
+
+class _Table:
+    """The rows of a table as mappings, made one by one."""
+
+    def __init__(self, frame: Any) -> None:
+        self._frame = frame
+        self.columns: list[str] = frame.columns
+
+    def __len__(self) -> int:
+        return len(self._frame)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self._frame.iter_rows(named=True))
+
+
+def check_rows(rows: Inputs, signature: type[Signature], columns: Columns | None) -> None:
+    """Raise if all rows lack the same column, so that none of them could be answered.
+
+    Rows that can be read only once, or are not plain dicts, are not looked at.
+
+    Raises:
+        ConfigurationError: with what is missing, and the names of the columns that are there.
+    """
+    if isinstance(rows, _Table):
+        names = set(rows.columns)
+        missing = [what for what, accepted in _wanted(signature, columns).items() if not accepted & names]
+    elif isinstance(rows, list | tuple):
+        names, missing = _of_rows(rows, _wanted(signature, columns))
+    else:
+        return
+    if missing:
+        there = snippet(", ".join(sorted(map(str, names))), 200) or "none"
+        raise ConfigurationError(
+            f"no row has a column for {missing[0]}; the columns are: {there}. Name the one that is meant, such as "
+            f"columns={{{signature.bare_input or next(iter(signature.input_fields))!r}: '…'}}."
+        )
+
+
+def _wanted(signature: type[Signature], columns: Columns | None) -> dict[str, set[str]]:
+    """Return the names of columns that are accepted for each thing that a row must have."""
+    named = columns.fields if columns else {}
+    wanted = {
+        f"the input {name!r}": {named[name]} if name in named else {name, wire_name(name, info)}
+        for name, info in signature.input_fields.items()
+        if name in named
+        or (info.is_required() and not (name == signature.bare_input and takes_mapping(info.annotation)))
+    }
+    return wanted | {
+        f"the variable {name!r}": {column} for name, column in (columns.variables if columns else {}).items()
+    }
+
+
+def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[str], list[str]]:
+    """Return the names of all columns, and what all rows lack."""
+    names: set[str] = set()
+    missing = dict(wanted)
+    for row in rows:
+        if type(row) is not dict:
+            return names, []
+        missing = {what: accepted for what, accepted in missing.items() if accepted.isdisjoint(row)}
+        if not missing:
+            return names, []
+        if len(names) < _NAMES:
+            names |= row.keys()
+    return names, list(missing) if rows else []
