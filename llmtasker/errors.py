@@ -131,6 +131,15 @@ class ItemError(LLMTaskerError):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.details)
 
+    def __eq__(self, other: object) -> bool:
+        # By value: an item that was pickled equals the one that comes out.
+        if type(self) is not type(other) or not isinstance(other, ItemError):
+            return NotImplemented
+        return (self.message, self.details) == (other.message, other.details)
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.message))
+
     @property
     def status(self) -> int | None:
         """The HTTP status, where there was one."""

@@ -26,23 +26,14 @@ from typing import (
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic._internal._model_construction import ModelMetaclass  # it has no public name
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, snippet
 from llmtasker.fields import RESERVED, InputField, OutputField, Side, marker_of, wire_name
+from llmtasker.made_class import Made, MadeClass, made_how, pickle_by_making
 from llmtasker.misfit import describe
 from llmtasker.values.json_values import is_mapping
-
-
-class Made(NamedTuple):
-    """What a signature was made from, by `make`, `with_fields` or `with_instructions`."""
-
-    base: type[Signature]
-    fields: Mapping[str, Any]
-    instructions: str | None
-    name: str | None
 
 
 class Inputs(NamedTuple):
@@ -57,14 +48,25 @@ class Inputs(NamedTuple):
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(InputField, OutputField))
-class _SignatureMeta(ModelMetaclass):
-    """Lets type checkers see the constructor's arguments.
+class SignatureClass(MadeClass):
+    """The class of signatures: type checkers see the constructor's arguments, and pickle finds made ones.
 
     It has no `__new__`: Pydantic looks for the names in annotations one frame up from its own.
     """
 
+    def __init__(self, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **options: Any) -> None:
+        type.__init__(self, name, bases, namespace)
+        signature: Any = self
+        # cloudpickle makes an empty class first, and sets the fields after that.
+        empty = not namespace.keys() & {"__qualname__", "__annotations__"}
+        if not (empty or options.get("abstract")) and bases != (BaseModel,):
+            _check_whole(signature)
 
-class Signature(BaseModel, metaclass=_SignatureMeta):
+
+pickle_by_making(SignatureClass)
+
+
+class Signature(BaseModel, metaclass=SignatureClass):
     """A task as a record type: the docstring is the instructions, the fields are its inputs and outputs.
 
     Class arguments: `instructions="…"` replaces the docstring; `abstract=True` allows a base class
@@ -93,7 +95,6 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
     """The input field that takes a bare value: the only one, or the only one that is required."""
     _not_empty: ClassVar[frozenset[str]] = frozenset()
     _optional: ClassVar[frozenset[str]] = frozenset()
-    _made: ClassVar[Made | None] = None
 
     def __init_subclass__(cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -117,7 +118,7 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         cls.bare_input = _bare_input(cls.input_fields)
         cls._not_empty = frozenset(name for name, info in cls.input_fields.items() if _must_hold_text(info))
         cls._optional = frozenset(name for name, info in cls.input_fields.items() if not info.is_required())
-        _check(cls, sides, abstract=abstract)
+        _check_sides(cls, sides)
         cls.input_model = _half(cls, "input")
         cls.output_model = _half(cls, "output")
 
@@ -131,10 +132,10 @@ class Signature(BaseModel, metaclass=_SignatureMeta):
         >>> Summary.with_instructions("Résume le texte.").instructions
         'Résume le texte.'
         """
-        made = cls.__dict__.get("_made")
-        if made is not None and not made.fields and made.name is None:
-            return _subclass(made.base, {}, instructions)  # so that many changes make no tower of classes
-        return _subclass(cls, {}, instructions)
+        base = cls
+        if (made := made_how(cls)) is not None and made.arguments[1:2] == ({},) and len(made.arguments) == 3:
+            base = made.arguments[0]  # so that many changes make no tower of classes
+        return _subclass(base, {}, instructions)
 
     @classmethod
     def with_fields(cls, **fields: Any) -> type[Self]:
@@ -277,15 +278,16 @@ def _check_names(cls: type[BaseModel], names: Iterable[str]) -> None:
             )
 
 
-def _check(cls: type[Signature], sides: Mapping[str, Side], *, abstract: bool) -> None:
+def _check_sides(cls: type[Signature], sides: Mapping[str, Side]) -> None:
     for name in cls.model_fields:
         if name not in sides:
             raise SignatureError(
                 f"{cls.__name__}.{name} is neither input nor output: write {name}: … = InputField() or OutputField()."
             )
     _check_names(cls, cls.model_fields)
-    if abstract:
-        return
+
+
+def _check_whole(cls: type[Signature]) -> None:
     if not cls.output_fields:
         raise SignatureError(f"{cls.__name__} has no output field: mark at least one with OutputField().")
     if not cls.input_fields:
@@ -313,8 +315,10 @@ def _half(cls: type[Signature], side: Side) -> type[BaseModel]:
         __config__=config,
         __module__=cls.__module__,
         __validators__=validators,
+        __cls_kwargs__={"metaclass": MadeClass},
         **declared,
     )
+    made.__made__ = Made(getattr, (cls, f"{side}_model"))  # type: ignore[attr-defined]
     return made
 
 
@@ -336,7 +340,7 @@ def _subclass(cls: type[S], fields: Mapping[str, Any], instructions: str | None,
         __cls_kwargs__=None if instructions is None else {"instructions": instructions},
         **fields,
     )
-    made._made = Made(base=cls, fields=dict(fields), instructions=instructions, name=name)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    made.__made__ = Made(_subclass, (cls, dict(fields), instructions, *([] if name is None else [name])))  # type: ignore[misc]
     return made
 
 
