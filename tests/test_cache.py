@@ -30,7 +30,7 @@ from llmtasker.cache.open_file import place_of, quarantine
 from llmtasker.cache.recovery import DatabaseHandle
 from llmtasker.cache.text_cache import TextCache
 from llmtasker.errors import ConfigurationError
-from llmtasker.runner.steps import _completion
+from llmtasker.runner.steps import read_stored
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.completion import Completion
 
@@ -892,11 +892,11 @@ def test_a_row_that_was_not_kept_is_asked_for_again_at_once(tmp_path: Path, awai
 
 def test_only_short_answers_stay_in_memory() -> None:
     short, long = (json.dumps({"text": "x" * length}) for length in (3_000, 4_000))
-    assert _completion(short) is _completion(short)
-    assert _completion(long) is not _completion(long)
-    assert _completion(long) == _completion(long) == Completion(text="x" * 4_000)
-    for text in (None, '{"text": 5}', '{"text": 5}' + " " * 4_000):
-        assert _completion(text) is None
+    assert read_stored(short) is read_stored(short)
+    assert read_stored(long) is not read_stored(long)
+    assert read_stored(long) == read_stored(long) == Completion(text="x" * 4_000)
+    for text in ('{"text": 5}', '{"text": 5}' + " " * 4_000):
+        assert read_stored(text) is None
 
 
 def test_an_answer_left_out_ends_its_lease(cache: DiskCache) -> None:

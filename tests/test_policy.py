@@ -144,12 +144,12 @@ class Stage:
 
     def _do(self, step: Step, answers: Any) -> Any:
         match step:
-            case Look(key):
-                return self.kept.get(key)
-            case Keep(key, completion):
-                self.kept[key] = completion
-            case Lease():
-                return self.leases.pop(0) if self.leases else True
+            case Look(keys):
+                return [self.kept.get(key) for key in keys]
+            case Keep(entries):
+                self.kept.update(entries)
+            case Lease(keys):
+                return [self.leases.pop(0) if self.leases else True for _ in keys]
             case Wait(hold):
                 self.on_wait(step)
                 if isinstance(hold, Future):
@@ -398,7 +398,8 @@ def test_a_field_that_is_not_accepted_is_left_out_from_then_on() -> None:
     assert not stage.waits
     _, later = run(GOOD, llm=llm, clock=clock, given="Another parcel")
     assert "temperature" not in later.sent[0].body
-    assert [step.key for step in stage.steps if isinstance(step, Keep)] == [item.request.key if item.request else ""]
+    kept = [key for step in stage.steps if isinstance(step, Keep) for key, _ in step.entries]
+    assert kept == [item.request.key if item.request else ""]
 
 
 def test_auto_falls_back_to_what_the_endpoint_can() -> None:

@@ -36,7 +36,7 @@ from llmtasker import (
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.run import Run
-from llmtasker.runner.steps import Steps, Wait, run_awaiting
+from llmtasker.runner.steps import Steps, Wait
 from llmtasker.testing import FakeTransport, FaultyServer, Status, last_user_text
 from llmtasker.threads import portal
 
@@ -620,12 +620,9 @@ def test_a_worker_that_fails_ends_the_run_at_once(ordered: bool) -> None:
                 raise ConfigurationError("there is no such model")
             return [Item(input=given, output=given) for given in rows]
 
-    async def drive(steps: Steps[Any]) -> Any:
-        return await run_awaiting(steps, FakeTransport(), None)
-
     async def story() -> list[Any]:
         came: list[Any] = []
-        run: Run[Any] = Run(drive=drive, concurrency=4, window=32, ordered=ordered)
+        run: Run[Any] = Run(transport=FakeTransport(), store=None, concurrency=4, window=32, ordered=ordered)
         with pytest.raises(ConfigurationError, match="no such model"):
             await take_all(run, came)
         assert len(asyncio.all_tasks()) == 1

@@ -186,9 +186,14 @@ def test_without_a_cache_everything_is_a_miss_and_every_lease_is_free(drive: Dri
     came: list[Any] = []
     key = "a" * 64
     assert (
-        drive(script(Look(key), Keep(key, GLAD), Look(key), Lease(key), Release(key), came=came), None, None) == "end"
+        drive(
+            script(Look([key]), Keep([(key, GLAD)]), Look([key]), Lease([key, key]), Release([key]), came=came),
+            None,
+            None,
+        )
+        == "end"
     )
-    assert came == [None, None, None, True, None]
+    assert came == [[None], None, [None], [True, True], None]
 
 
 @BOTH
@@ -197,9 +202,18 @@ def test_with_a_cache(drive: Driver) -> None:
     key, other = "a" * 64, "b" * 64
     store = MemoryCache()
     store.lease(other)
-    steps = (Look(key), Lease(key), Lease(key), Keep(key, GLAD), Look(key), Lease(key), Lease(other), Release(other))
+    steps = (
+        Look([key, other]),
+        Lease([key]),
+        Lease([key, other]),
+        Keep([(key, GLAD)]),
+        Look([key, other]),
+        Lease([key]),
+        Lease([other]),
+        Release([other]),
+    )
     drive(script(*steps, came=came), None, store)
-    assert came == [None, True, False, None, GLAD, False, False, None]
+    assert came == [[None, None], [True], [False, False], None, [GLAD, None], [False], [False], None]
     assert not store.lease(other), "a lease of somebody else is not given back"
 
 
@@ -220,8 +234,8 @@ def test_what_somebody_else_wrote_under_a_key_is_a_miss(drive: Driver, text: str
     store = MemoryCache()
     store.put("a" * 64, text)
     came: list[Any] = []
-    drive(script(Look("a" * 64), came=came), None, store)
-    assert came == [None]
+    drive(script(Look(["a" * 64]), came=came), None, store)
+    assert came == [[None]]
 
 
 @BOTH
@@ -268,7 +282,7 @@ def test_an_interrupt_passes_and_gives_the_leases_back(drive: Driver, failure: t
 
     def interrupted() -> Steps[None]:
         try:
-            yield Lease(key)
+            yield Lease([key])
             raise failure
         finally:
             closed.append("closed")

@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from llmtasker.cache.process import reset_in_child
@@ -23,7 +24,7 @@ _IN_A_ROW = 32  # look-ups in the event loop itself before others get their turn
 
 class _Call(NamedTuple):
     kind: _Kind
-    key: str
+    keys: Sequence[str]
     value: Any
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
@@ -52,42 +53,57 @@ class AsyncStore:
         self._lock = threading.Lock()
         self._busy = False
 
+    async def get_many(self, keys: Sequence[str]) -> Sequence[str | None]:
+        """Return the text of each key, or None where there is none."""
+        if len(keys) == 1:
+            self._in_a_row = (self._in_a_row + 1) % _IN_A_ROW
+            if not self._in_a_row:
+                await asyncio.sleep(0)
+            with contextlib.suppress(BlockingIOError):
+                return [self.store.get_at_once(keys[0])]
+        texts: Sequence[str | None] = await self._ask("get", keys)
+        return texts
+
+    def put_many(self, entries: Sequence[tuple[str, str]]) -> asyncio.Future[Any]:
+        """Keep texts by key; they are written when the future is done."""
+        return self._ask("put", [key for key, _ in entries], entries)
+
+    def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> asyncio.Future[Sequence[bool]]:
+        """Return for each key whether the caller may ask; True as well where the store has no leases."""
+        return self._ask("lease", keys, seconds)
+
+    def release_many(self, keys: Sequence[str]) -> asyncio.Future[Any]:
+        """End leases."""
+        return self._ask("release", keys)
+
+    def release_later(self, keys: Sequence[str]) -> None:
+        """End leases without waiting for it, for a caller that is being cancelled."""
+        self._ask("release", keys)
+
     async def get(self, key: str) -> str | None:
         """Return the text, or None where there is none."""
-        self._in_a_row = (self._in_a_row + 1) % _IN_A_ROW
-        if not self._in_a_row:
-            await asyncio.sleep(0)
-        try:
-            return self.store.get_at_once(key)
-        except BlockingIOError:
-            text: str | None = await self._ask("get", key)
-            return text
+        return (await self.get_many([key]))[0]
 
     async def put(self, key: str, text: str) -> None:
         """Keep a text; it is written when this returns."""
-        await self._ask("put", key, text)
+        await self.put_many([(key, text)])
 
     async def lease(self, key: str, *, seconds: float = LEASE) -> bool:
         """Return whether the caller may ask; True as well where the store has no leases."""
-        taken: bool = await self._ask("lease", key, seconds)
-        return taken
+        return (await self.lease_many([key], seconds=seconds))[0]
 
     async def release(self, key: str) -> None:
         """End a lease."""
-        await self._ask("release", key)
-
-    def release_later(self, key: str) -> None:
-        """End a lease without waiting for it, for a caller that is being cancelled."""
-        self._ask("release", key)
+        await self.release_many([key])
 
     def close(self) -> None:
         """Let the thread end when it has done what was asked; the store stays open. The next use starts another."""
         self._worker.end()
 
-    def _ask(self, kind: _Kind, key: str, value: Any = None) -> asyncio.Future[Any]:
+    def _ask(self, kind: _Kind, keys: Sequence[str], value: Any = None) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        call = _Call(kind, key, value, loop, future)
+        call = _Call(kind, keys, value, loop, future)
         if self._instant:
             _resolve([(future, self._safely(kind, [call])[0])])
             return future
@@ -127,16 +143,20 @@ class AsyncStore:
             return [_Raised(error)] * len(calls)
 
     def _answers(self, kind: _Kind, calls: Sequence[_Call]) -> Sequence[Any]:
-        keys = [call.key for call in calls]
+        keys = [key for call in calls for key in call.keys]
+        answers: Sequence[Any]
         if kind == "get":
-            return self.store.get_many(keys)
-        if kind == "lease":
-            return self.store.lease_many(keys, seconds=max(call.value for call in calls))
-        if kind == "put":
-            self.store.put_many([(call.key, call.value) for call in calls])
+            answers = self.store.get_many(keys)
+        elif kind == "lease":
+            answers = self.store.lease_many(keys, seconds=max(call.value for call in calls))
+        elif kind == "put":
+            self.store.put_many([entry for call in calls for entry in call.value])
+            return [None] * len(calls)
         else:
             self.store.release_many(keys)
-        return [None] * len(calls)
+            return [None] * len(calls)
+        given = iter(answers)
+        return [list(islice(given, len(call.keys))) for call in calls]
 
 
 class _Raised(NamedTuple):

@@ -58,7 +58,7 @@ class _CallPermit:
             self.tokens.record(self.length, usage)
         if self.share is not None:
             self.share.settle(usage)
-        self.permit.done(None if usage is None else usage.total, completion.limits)
+        self.permit.done(None if usage is None else usage.input + usage.output, completion.limits)
 
     def failed(self, error: ItemError) -> None:
         if isinstance(error, RateLimitError):
@@ -97,20 +97,13 @@ class Policy(Generic[S, T]):
     breaker: CircuitBreaker | None = None
     clock: Callable[[], float] = time.perf_counter
     random: random.Random = _RANDOM
-
-    @property
-    def size(self) -> int:
-        """Inputs that are asked together: one."""
-        return 1
+    size: int = field(default=1, init=False)
 
     def look(self, rows: Sequence[object]) -> Steps[list[Item[T] | Row]]:
         """Yield the steps to the item of each input that does not fit or is cached, and to the row of each other."""
-        found: list[Item[T] | Row] = []
-        for given in rows:
-            row = self.prepare(given)
-            item = row if isinstance(row, Item) else (yield from self.from_cache(row))
-            found.append(row if item is None else item)
-        return found
+        prepared = [self.prepare(given) for given in rows]
+        cached = iter((yield from self.from_cache([row for row in prepared if isinstance(row, Row)])))
+        return [row if isinstance(row, Item) else next(cached) or row for row in prepared]
 
     def steps(self, rows: Sequence[object]) -> Steps[list[Item[T]]]:
         """Yield the steps to the item of the one input."""
@@ -129,10 +122,11 @@ class Policy(Generic[S, T]):
                 return self.from_completion(row, outcome)
         outcome = None
         try:
-            item = yield from self.from_cache(row)
+            (item,) = yield from self.from_cache([row])
             if item is None:
                 item = yield from self.wait_or_ask(row)
-            outcome = Outcome.of(row, item)
+            # Each of those who wait validates a cached answer itself.
+            outcome = Outcome(row.spent.completion, None if item.cached else item.error)
             return item
         finally:
             # Also when this generator is closed in the middle: then one of those who wait takes over.
@@ -147,18 +141,20 @@ class Policy(Generic[S, T]):
         program = self.program
         try:
             inputs = program.validate(given)
-            return Row(given=given, inputs=inputs, request=program.render(inputs, self.llm.settings))
+            request = program.render(inputs, self.llm.settings)
+            return Row(given=given, inputs=inputs, request=request, key=request.key)
         except ItemError as error:
             return Item(input=given, error=error, tags=self.tags)
 
-    def from_cache(self, row: Row) -> Steps[Item[T] | None]:
-        """Return the item of an answer that is cached, or None if it must be asked for."""
-        if self.fresh is True:
-            return None
-        found: Completion | None = yield Look(row.key)
-        if found is None:
-            return None
-        item = self.from_completion(row, Outcome(found))
+    def from_cache(self, rows: Sequence[Row]) -> Steps[list[Item[T] | None]]:
+        """Return for each row the item of its cached answer, or None if it must be asked for."""
+        if self.fresh is True or not rows:
+            return [None] * len(rows)
+        found: Sequence[Completion | None] = yield Look([row.key for row in rows])
+        return [one if one is None else self._cached(row, one) for row, one in zip(rows, found, strict=True)]
+
+    def _cached(self, row: Row, completion: Completion) -> Item[T] | None:
+        item = self.from_completion(row, Outcome(completion))
         if item.ok or self.fresh != "invalid":
             return item
         row.spent.completion = None
@@ -178,9 +174,9 @@ class Policy(Generic[S, T]):
                 error = type(invalid)(kept, **invalid.details)
         return self.item(row, error=error, cached=True)
 
-    def lease(self, row: Row) -> Steps[bool]:
-        """Take the right to ask for a row before other processes; what is asked again on purpose needs none."""
-        return True if self.fresh else (yield Lease(row.key))
+    def lease(self, rows: Sequence[Row]) -> Steps[Sequence[bool]]:
+        """Take the right to ask for rows before other processes; what is asked again on purpose needs none."""
+        return [True] * len(rows) if self.fresh else (yield Lease([row.key for row in rows]))
 
     def wait_or_ask(self, row: Row) -> Steps[Item[T]]:
         """Return the item of a row that is not cached: by asking, or from another process that is asking.
@@ -188,8 +184,8 @@ class Policy(Generic[S, T]):
         No lease lasts longer than LEASE seconds: a store that still refuses one after that time is not believed.
         """
         waited, pause = 0.0, _FIRST_PAUSE
-        while waited < LEASE and not (yield from self.lease(row)):
-            item = yield from self.from_cache(row)
+        while waited < LEASE and (yield from self.lease([row])) != [True]:
+            (item,) = yield from self.from_cache([row])
             if item is not None:
                 return item
             if waited < _PATIENCE <= waited + pause:
@@ -221,11 +217,11 @@ class Policy(Generic[S, T]):
                         self.llm.capabilities.heard_text(completion)
                     if row.spent.answers >= self.attempts or not worth_another(error):
                         raise
-            yield Keep(row.key, completion)
+            yield Keep([(row.key, completion)])
             return self.item(row, answer=answer)
         except ItemError as error:
             if not self.fresh:
-                yield Release(row.key)
+                yield Release([row.key])
             return self.item(row, error=error)
 
     def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode) -> Steps[Completion]:
@@ -270,7 +266,8 @@ class Policy(Generic[S, T]):
         """Wait for a share of the budget, then for the rate limit; a future is done when another call ends."""
         llm = self.llm
         share = None if self.budget is None else (yield from self._share(self.budget, length))
-        permit = _CallPermit(llm.tokens, length, llm.rate_limiter.permit(llm.tokens.expected(length).total), share)
+        expected = llm.tokens.expected(length)
+        permit = _CallPermit(llm.tokens, length, llm.rate_limiter.permit(expected.input + expected.output), share)
         try:
             while (hold := permit.permit.poll()) is not None:
                 yield Wait(hold)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from llmtasker.errors import ItemError, RateLimitError, TransientError
-from llmtasker.item import Item
 from llmtasker.signature import Inputs
 from llmtasker.wire.completion import NO_USAGE, Completion, Usage
 from llmtasker.wire.request import Request
@@ -59,11 +58,8 @@ class Row:
     given: object
     inputs: Inputs
     request: Request
-    key: str = field(init=False)
+    key: str
     spent: Spent = field(default_factory=Spent)
-
-    def __post_init__(self) -> None:
-        self.key = self.request.key
 
 
 class Outcome(NamedTuple):
@@ -71,8 +67,3 @@ class Outcome(NamedTuple):
 
     completion: Completion | None
     error: ItemError | None = None
-
-    @classmethod
-    def of(cls, row: Row, item: Item[Any]) -> Outcome:
-        """Return what others who wait for this row receive; each of them validates a cached answer itself."""
-        return cls(row.spent.completion, None if item.cached else item.error)

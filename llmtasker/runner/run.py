@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
+from llmtasker.cache.async_store import AsyncStore
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
 from llmtasker.item import Item
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.events import RunEvents
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.output_buffer import OutputBuffer
-from llmtasker.runner.steps import Steps
+from llmtasker.runner.steps import Steps, run_awaiting
+from llmtasker.wire.request import Transport
 
+R = TypeVar("R")
 T = TypeVar("T")
-
-Drive = Callable[[Steps[Any]], Awaitable[Any]]
-"""Does the steps of a generator in the running event loop, and returns its result."""
 
 
 class Worker(Protocol[T]):
@@ -40,20 +40,25 @@ class Worker(Protocol[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Generic[T]):
-    """How a run works: `drive` does the steps of a worker, at most `concurrency` times at once.
+    """How a run works: the steps of a worker go to the transport and the store, at most `concurrency` calls at once.
 
     When the `breaker` opens, nothing more is asked. With a `window`, at most so many rows are read ahead of what the
     caller has taken, so that memory stays constant however many inputs there are. `events` report what happens, where
     somebody listens.
     """
 
-    drive: Drive
+    transport: Transport
+    store: AsyncStore | None
     concurrency: int
     window: int | None = None
     ordered: bool = True
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     events: RunEvents | None = None
+
+    def drive(self, steps: Steps[R]) -> Coroutine[Any, Any, R]:
+        """Do the steps of a generator in the running event loop, and return its result."""
+        return run_awaiting(steps, self.transport, self.store)
 
     async def batches(self, worker: Worker[T], feed: Feed) -> AsyncGenerator[list[Item[T]]]:
         """Yield the items that were finished since the last batch; in order of the inputs if `ordered`.
@@ -123,7 +128,8 @@ class Run(Generic[T]):
         rows: list[tuple[int, Any, Any]] = []
         size = worker.size
         while len(rows) < size and not (rows and buffer.full):
-            await buffer.wait_for_space()
+            if buffer.window is not None:
+                await buffer.wait_for_space()
             taken = await feed.take(size - len(rows))
             if not taken:
                 break

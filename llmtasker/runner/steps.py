@@ -1,15 +1,15 @@
 """Steps: what a generator without I/O asks for, and the two drivers that do it.
 
-The generator yields steps (look up, keep, wait, send), is sent what came of each or thrown an error, and
-returns its result. Only the drivers wait or touch disk and network, so a policy is written once, and
-blocking and awaiting callers cannot drift apart.
+The generator yields steps (look up, keep, wait, send), receives the result of each, or an error, and returns its own
+result. Only the drivers wait or use disk and network, so a policy is written once, and blocking and awaiting callers
+cannot drift apart.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
@@ -26,28 +26,27 @@ LEASE = 600.0  # seconds; of a process that is gone, a lease ends at once
 
 
 class Look(NamedTuple):
-    """Ask the cache for a key; sent back: a Completion or None."""
+    """Ask the cache for keys; sent back: a Completion or None for each."""
 
-    key: str
+    keys: Sequence[str]
 
 
 class Keep(NamedTuple):
-    """Store a completion."""
+    """Store completions by key."""
 
-    key: str
-    completion: Completion
+    entries: Sequence[tuple[str, Completion]]
 
 
 class Lease(NamedTuple):
-    """Take the right to ask for a key, before other processes; sent back: False if another has it."""
+    """Take the right to ask for keys, before other processes; sent back for each: False if another has it."""
 
-    key: str
+    keys: Sequence[str]
 
 
 class Release(NamedTuple):
-    """Give the right to ask for a key back; Keep does so as well."""
+    """Give the right to ask for keys back; Keep does so as well."""
 
-    key: str
+    keys: Sequence[str]
 
 
 class Wait(NamedTuple):
@@ -66,99 +65,17 @@ Step = Look | Keep | Lease | Release | Wait | Send
 Steps = Generator[Step, Any, R]
 
 
-CacheStep = Look | Keep | Lease | Release
-
-
-class _Cache:
-    """Does the steps that concern a store, in this thread; without a store, everything is a miss."""
-
-    def __init__(self, store: CompleteStore | None) -> None:
-        self._store = store
-        self._held: set[str] = set()
-        self._unreadable: set[str] = set()
-
-    def do(self, step: CacheStep) -> Any:
-        store = self._store
-        if store is None:
-            return True if isinstance(step, Lease) else None
-        if isinstance(step, Look):
-            return self._found(step.key, store.get(step.key))
-        if isinstance(step, Lease):
-            if step.key in self._unreadable:
-                return True
-            self._held.add(step.key)
-            return self._taken(step.key, store.lease_many([step.key], seconds=LEASE)[0])
-        if isinstance(step, Keep):
-            self._held.discard(step.key)
-            store.put(step.key, step.completion.to_json())
-        elif step.key in self._held:
-            self._held.discard(step.key)
-            store.release_many([step.key])
-        return None
-
-    def _found(self, key: str, text: str | None) -> Completion | None:
-        completion = _completion(text)
-        if completion is None and text is not None:
-            # The store has an answer that another version wrote: to the lease that is a miss as well.
-            self._unreadable.add(key)
-        return completion
-
-    def _taken(self, key: str, taken: bool) -> bool:
-        if not taken:
-            self._held.discard(key)
-        return taken
-
-    def leave(self) -> None:
-        """Give back what a generator that was left in the middle still holds."""
-        if self._store is not None and self._held:
-            self._store.release_many(list(self._held))
-
-
-class _AwaitedCache(_Cache):
-    """Does the steps that concern a store without blocking the event loop."""
-
-    def __init__(self, store: AsyncStore | None) -> None:
-        super().__init__(None)
-        self._awaited = store
-
-    async def ado(self, step: CacheStep) -> Any:
-        store = self._awaited
-        if store is None:
-            return True if isinstance(step, Lease) else None
-        if isinstance(step, Look):
-            return self._found(step.key, await store.get(step.key))
-        if isinstance(step, Lease):
-            if step.key in self._unreadable:
-                return True
-            # Held from here on: who is cancelled while it waits has perhaps got it, and must give it back.
-            self._held.add(step.key)
-            return self._taken(step.key, await store.lease(step.key, seconds=LEASE))
-        if isinstance(step, Keep):
-            self._held.discard(step.key)
-            await store.put(step.key, step.completion.to_json())
-        elif step.key in self._held:
-            self._held.discard(step.key)
-            await store.release(step.key)
-        return None
-
-    def leave(self) -> None:
-        """Give back what is still held, without waiting for it."""
-        if self._awaited is not None:
-            for key in self._held:
-                self._awaited.release_later(key)
-
-
 def run_blocking(
     steps: Steps[R], transport: Transport, store: CompleteStore | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
-    """Drive a generator of steps in this thread and return its result."""
-    cache = _Cache(store)
+    """Drive a generator of steps in this thread and return its result; without a store, every key is a miss."""
+    leases = _Leases()
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
         while True:
             step = advance(came)
-            advance = steps.send
+            advance, came = steps.send, None
             if isinstance(step, Send):
                 try:
                     came = transport.send(step.request)
@@ -166,18 +83,72 @@ def run_blocking(
                     advance, came = steps.throw, _as_item_error(error, step.request)
             elif isinstance(step, Wait):
                 came = _result(step.hold) if isinstance(step.hold, Future) else sleep(step.hold)
-            else:
-                came = cache.do(step)
+            elif store is None:
+                came = _without_store(step)
+            elif isinstance(step, Look):
+                found = store.get_many(step.keys)
+                came = [
+                    text if text is None else leases.read(key, text) for key, text in zip(step.keys, found, strict=True)
+                ]
+            elif isinstance(step, Lease):
+                wanted = leases.want(step.keys)
+                came = leases.taken(step.keys, wanted, store.lease_many(wanted, seconds=LEASE))
+            elif isinstance(step, Keep):
+                store.put_many([(key, completion.to_json()) for key, completion in step.entries])
+                leases.held.difference_update(key for key, _ in step.entries)
+            elif held := leases.held.intersection(step.keys):
+                store.release_many(list(held))
+                leases.held -= held
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        cache.leave()
+        if store is not None and leases.held:
+            store.release_many(list(leases.held))
+
+
+class _Leases:
+    """The leases of one generator: those that it holds, and what needs none."""
+
+    def __init__(self) -> None:
+        self.held: set[str] = set()
+        self._unreadable: set[str] = set()
+
+    def read(self, key: str, text: str) -> Completion | None:
+        """Return the completion of a stored text; what another version wrote is a miss, to the lease as well."""
+        completion = read_stored(text)
+        if completion is None:
+            self._unreadable.add(key)
+        return completion
+
+    def want(self, keys: Sequence[str]) -> list[str]:
+        """Return the keys to take leases on; they count as held at once, because who is cancelled may have got them."""
+        wanted = [key for key in keys if key not in self._unreadable]
+        self.held.update(wanted)
+        return wanted
+
+    def taken(self, keys: Sequence[str], wanted: Sequence[str], answers: Sequence[bool]) -> list[bool]:
+        """Record which leases were given, and return for each key whether the caller may ask."""
+        others = {key for key, taken in zip(wanted, answers, strict=True) if not taken}
+        self.held -= others
+        return [key not in others for key in keys]
+
+
+def _without_store(step: Step) -> Any:
+    if isinstance(step, Lease):
+        return [True] * len(step.keys)
+    return [None] * len(step.keys) if isinstance(step, Look) else None
 
 
 _at_work: dict[asyncio.AbstractEventLoop, int] = {}
 """How many drivers are under way in each event loop."""
+
+
+def _leave(loop: asyncio.AbstractEventLoop) -> None:
+    _at_work[loop] -= 1
+    if not _at_work[loop]:
+        del _at_work[loop]
 
 
 def _result(future: Future[Any]) -> Any:
@@ -199,7 +170,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
     """Drive a generator of steps in the running event loop and return its result."""
-    cache = _AwaitedCache(store)
+    leases = _Leases()
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     loop = asyncio.get_running_loop()
@@ -207,38 +178,52 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
     try:
         while True:
             step = advance(came)
-            advance = steps.send
+            advance, came = steps.send, None
             if isinstance(step, Send):
                 try:
-                    async with asyncio.timeout(step.request.settings.timeout):
-                        came = await transport.asend(step.request)
-                except asyncio.CancelledError as error:
-                    if (task := asyncio.current_task()) is None or task.cancelling():
-                        raise
-                    # Nobody cancelled this task: it is how the transport failed.
-                    advance, came = steps.throw, _as_item_error(error, step.request)
-                except Exception as error:  # noqa: BLE001 - a transport may be anybody's
-                    advance, came = steps.throw, _as_item_error(error, step.request)
+                    came = await _send(transport, step.request)
+                except ItemError as error:
+                    advance, came = steps.throw, error
             elif isinstance(step, Wait):
                 hold = step.hold
                 came = await (asyncio.wrap_future(hold) if isinstance(hold, Future) else asyncio.sleep(hold))
-            else:
-                came = await cache.ado(step)
+            elif store is None:
+                came = _without_store(step)
+            elif isinstance(step, Look):
+                found = await store.get_many(step.keys)
+                came = [
+                    text if text is None else leases.read(key, text) for key, text in zip(step.keys, found, strict=True)
+                ]
+            elif isinstance(step, Lease):
+                wanted = leases.want(step.keys)
+                came = leases.taken(step.keys, wanted, await store.lease_many(wanted, seconds=LEASE))
+            elif isinstance(step, Keep):
+                leases.held.difference_update(key for key, _ in step.entries)
+                await store.put_many([(key, completion.to_json()) for key, completion in step.entries])
+            elif held := leases.held.intersection(step.keys):
+                leases.held -= held
+                await store.release_many(list(held))
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        cache.leave()
-        _at_work[loop] -= 1
-        if not _at_work[loop]:
-            del _at_work[loop]
+        if store is not None and leases.held:
+            store.release_later(list(leases.held))
+        _leave(loop)
 
 
-def _completion(text: str | None) -> Completion | None:
-    if text is None:
-        return None
-    return _read_again(text) if len(text) <= _SHORT else _read(text)
+async def _send(transport: Transport, request: Request) -> Completion:
+    try:
+        async with asyncio.timeout(request.settings.timeout):
+            return await transport.asend(request)
+    except asyncio.CancelledError as error:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        # Nobody cancelled this task: it is how the transport failed.
+        raise _as_item_error(error, request) from error
+    except Exception as error:  # noqa: BLE001 - a transport may be anybody's
+        raise _as_item_error(error, request) from None
 
 
 def _read(text: str) -> Completion | None:
@@ -250,6 +235,11 @@ def _read(text: str) -> Completion | None:
 
 _SHORT = 4_000  # characters of what is remembered: long answers would stay in memory for little
 _read_again = lru_cache(maxsize=512)(_read)  # equal rows have equal answers
+
+
+def read_stored(text: str) -> Completion | None:
+    """Return the completion that a store has kept as text; None where it can't be read."""
+    return _read_again(text) if len(text) <= _SHORT else _read(text)
 
 
 def _as_item_error(error: BaseException, request: Request) -> ItemError:

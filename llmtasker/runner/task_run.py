@@ -24,7 +24,6 @@ from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import OnProgress, telling
 from llmtasker.runner.run import Run
-from llmtasker.runner.steps import Steps, run_awaiting
 
 T = TypeVar("T")
 
@@ -101,14 +100,11 @@ async def run_task(
     """Yield the items of a run as they are done; `policy` asks for one input, `plan` for several in one message."""
     llm = policy.llm
     await prepare(llm)
-    breaker, transport = CircuitBreaker(), llm.transport
+    breaker = CircuitBreaker()
     policy = replace(policy, breaker=breaker)
-
-    async def drive(steps: Steps[Any]) -> Any:
-        return await run_awaiting(steps, transport, store)
-
     run: Run[T] = Run(
-        drive=drive,
+        transport=llm.transport,
+        store=store,
         concurrency=settings.concurrency,
         window=_WINDOW * settings.concurrency * plan.largest if settings.stream else None,
         ordered=settings.ordered,

@@ -242,7 +242,7 @@ class _Reading(Generic[T]):
     def _item(
         self, place: int, row: Row, cached: Completion | None, kept: list[tuple[str, str]], misfits: list[_Misfit]
     ) -> Item[T]:
-        policy, key = self.dispatch.policy, row.request.key
+        policy, key = self.dispatch.policy, row.key
         first = self.harvest.saw(key)
         if cached is not None:
             return policy.from_completion(row, Outcome(cached))
@@ -274,7 +274,7 @@ class _Reading(Generic[T]):
 
     async def _asked_again(self, misfit: _Misfit) -> Item[T]:
         policy, first = self.dispatch.policy, misfit.row
-        row = Row(given=first.given, inputs=first.inputs, request=first.request, spent=Spent(answers=1))
+        row = Row(given=first.given, inputs=first.inputs, request=first.request, key=first.key, spent=Spent(answers=1))
         steps = policy.ask_until_valid(row, (misfit.completion, misfit.error))
         item = await run_awaiting(steps, policy.llm.transport, async_store(self.dispatch.store))
         cost = self._cost(misfit.completion)

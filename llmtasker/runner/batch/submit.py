@@ -20,6 +20,7 @@ from llmtasker.runner.batch.job_store import Ledger, Part, Record, head_of
 from llmtasker.runner.inputs import rows_of
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row
+from llmtasker.runner.steps import read_stored
 from llmtasker.signature import S
 from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion
@@ -89,7 +90,7 @@ class Dispatch(Generic[S, T]):
         with tempfile.TemporaryFile() as temporary:
             parcel = _Parcel(cast("BinaryIO", temporary), max_rows, max_bytes)
             for row in self._uncached(inputs):
-                key = row.request.key
+                key = row.key
                 if key in seen:
                     continue
                 seen.add(key)
@@ -141,9 +142,9 @@ class Dispatch(Generic[S, T]):
         source = iter(given)
         while givens := list(islice(source, _CHUNK)):
             rows = [self.policy.prepare(given) for given in givens]
-            keys = {row.request.key: None for row in rows if isinstance(row, Row)}
+            keys = {row.key: None for row in rows if isinstance(row, Row)}
             cached = dict(zip(keys, self.store.get_many(list(keys)), strict=True))
-            yield [(row, _completion(cached[row.request.key]) if isinstance(row, Row) else None) for row in rows]
+            yield [(row, read_stored(cached[row.key] or "") if isinstance(row, Row) else None) for row in rows]
 
     def wire(self, row: Row) -> Request:
         """Return the request of a row in the mode and form that the endpoint takes, as far as is known."""
@@ -243,10 +244,3 @@ class _UnderWay:
         except NotFoundError:
             return False  # of another account, or deleted
         return info is not None and not info.barren
-
-
-def _completion(text: str | None) -> Completion | None:
-    try:
-        return None if text is None else Completion.from_json(text)
-    except ValueError:
-        return None  # written by something else: a miss

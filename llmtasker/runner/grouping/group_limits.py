@@ -26,16 +26,16 @@ _LOG = logging.getLogger("llmtasker")
 class GroupLimits:
     """How many inputs, and how many characters of input, one group may hold; one object for a run.
 
-    `size` is the most inputs that are wanted. An answer must fit the token limit: its length is that of the examples,
-    or a guess from the types of the fields, until three groups have shown what it is.
+    `size` is the most inputs that are wanted. The answers must fit the token limit: `answer` is the length that one
+    probably has (see `answer_length`), until three groups have shown what it is.
     """
 
-    def __init__(self, size: int, program: Program[Any], settings: Settings) -> None:
+    def __init__(self, size: int, answer: int, settings: Settings) -> None:
         self.size = size
         self.input = LONGEST_INPUT
         tokens = next((limit for limit in map(_limits(settings).get, _LIMITS) if limit), None)
         self._output = _CHARACTERS_PER_TOKEN * (tokens or DEFAULT_OUTPUT)
-        self._answer = _NAMES + _answer_length(program)
+        self._answer = _NAMES + answer
         self._answers = size  # that fit one message, as far as cut ones have shown
         self._longest = 0.0
         self._seen = self._without = 0
@@ -79,7 +79,7 @@ def _limits(settings: Settings) -> Mapping[str, Any]:
     return {**settings.body, **settings.limits}
 
 
-def _answer_length(program: Program[Any]) -> int:
+def answer_length(program: Program[Any]) -> int:
     """Return the characters that an answer probably has: as the longest example, else by the types of its fields."""
     if program.layout.examples:
         return max(len(example.answer) for example in program.layout.examples)

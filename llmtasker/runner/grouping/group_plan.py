@@ -55,7 +55,7 @@ class GroupPlan(Generic[S]):
         """Return the worker for a run (of "auto", for its rest), in which rows may be `cached`."""
         choice = tally.choice
         size = choice.size if choice else self.largest
-        tally.limits = limits = GroupLimits(size, alone.program, alone.llm.settings)
+        tally.limits = limits = GroupLimits(size, program.answer_length, alone.llm.settings)
         if self.auto is not None and choice is not None and size > 1:
             tally.watch = Watch(self.auto, choice)
         return GroupWorker(

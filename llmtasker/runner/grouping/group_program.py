@@ -12,6 +12,7 @@ from llmtasker.compiler.examples import Example, show_examples
 from llmtasker.compiler.program import AskMode, Program, first_mode
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
+from llmtasker.runner.grouping.group_limits import answer_length
 from llmtasker.runner.grouping.members import Group, blocks
 from llmtasker.runner.row import Row
 from llmtasker.signature import S
@@ -50,6 +51,7 @@ class GroupProgram(Generic[S]):
         self._heads: dict[Mode, Head] = {}
         self._lock = threading.Lock()
         self._variants: WeakKeyDictionary[Program[S], GroupProgram[S]] = WeakKeyDictionary()
+        self.answer_length = answer_length(program)
         self.head(first_mode(self.asked))
 
     def of(self, row: Row) -> GroupProgram[S]:

@@ -5,6 +5,7 @@ Good answers are kept; only the missing ones are asked for again, in smaller gro
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,7 @@ class GroupWorker(Generic[S, T]):
         """Yield the steps to an item for each input (or row of one), in order."""
         items: dict[int, Item[T]] = {}
         open_rows: dict[int, Row] = {}
+        looked_up = self.alone.fresh != "invalid" and all(isinstance(row, Row) for row in rows)
         for place, given in enumerate(rows):
             row = given if isinstance(given, Row) else self.alone.prepare(given)
             if isinstance(row, Item):
@@ -100,7 +102,8 @@ class GroupWorker(Generic[S, T]):
             keys = {place: self.alone.flight_key(row) for place, row in open_rows.items()}
             flying = {place: flights.board(key) for place, key in keys.items()}
             led = {place: row for place, row in open_rows.items() if flying[place] is None}
-            yield from self._lead(_Batch(rows=led, keys=keys, items=items))
+            yield from self._lead(_Batch(rows=led, keys=keys, items=items), looked_up=looked_up)
+            looked_up = False
             for place, flight in flying.items():
                 if flight is not None:
                     outcome = yield Wait(flight)
@@ -109,18 +112,19 @@ class GroupWorker(Generic[S, T]):
             open_rows = {place: row for place, row in open_rows.items() if place not in items}
         return [items[place] for place in range(len(rows))]
 
-    def _lead(self, batch: _Batch[T]) -> Steps[None]:
+    def _lead(self, batch: _Batch[T], *, looked_up: bool) -> Steps[None]:
         """Put the item of each row into `batch.items`, and land its key."""
         alone = self.alone
         try:
-            missing: dict[int, Row] = {}
-            elsewhere: dict[int, Row] = {}
-            for place, row in batch.rows.items():
-                # Also where it was looked up before: meanwhile somebody may have asked, and landed.
-                if (item := (yield from alone.from_cache(row))) is not None:
+            # What was looked up is not looked up again: if somebody has asked since, there is no lease on it.
+            cached = [] if looked_up else (yield from alone.from_cache(list(batch.rows.values())))
+            for place, item in zip(batch.rows, cached, strict=False):
+                if item is not None:
                     self._finish(batch, place, item)
-                else:
-                    (missing if (yield from alone.lease(row)) else elsewhere)[place] = row
+            wanted = {place: row for place, row in batch.rows.items() if place not in batch.items}
+            leases = yield from alone.lease(list(wanted.values()))
+            missing = {place: row for (place, row), taken in zip(wanted.items(), leases, strict=True) if taken}
+            elsewhere = {place: row for place, row in wanted.items() if place not in missing}
             yield from self._groups(batch, missing)
             for place, row in missing.items():
                 if place not in batch.items:
@@ -137,7 +141,8 @@ class GroupWorker(Generic[S, T]):
         batch.items[place] = item
         row = batch.rows[place]
         self.tally.rows += not item.cached
-        self.alone.llm.single_flight.land(batch.keys[place], Outcome.of(row, item))
+        outcome = Outcome(row.spent.completion, None if item.cached else item.error)
+        self.alone.llm.single_flight.land(batch.keys[place], outcome)
 
     def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
         """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
@@ -177,16 +182,15 @@ class GroupWorker(Generic[S, T]):
             self.limits.no_answers()
         self.tally.made(spent.calls, spent.usage, counted=spent.counted, extra=True)
         share(spent, [member.row.spent for member in group.members])
-        checked = -1
-        if self.watch is not None and answers and self.watch.due():
-            checked = list(answers)[self.watch.checked % len(answers)]
-        for number, (place, member) in enumerate(members.items()):
-            if error is not None:
+        if error is not None:
+            for place, member in members.items():
                 self._finish(batch, place, self.alone.item(member.row, error=error))
-            elif (own := answers.get(number)) is not None:
-                yield from self._accept(batch, place, own, check=number == checked)
-            if leave or error is not None or number in answers:
-                del batch.waiting[place]
+        else:
+            places = list(members)
+            yield from self._accept(batch, {places[number]: own for number, own in answers.items()})
+            members = members if leave else {places[number]: group.members[number] for number in answers}
+        for place in members:
+            del batch.waiting[place]
 
     def ask(self, group: Group, spent: Spent) -> Steps[dict[int, Completion]]:
         """Ask for one group, and return the answers beyond doubt, by number, as if each had been asked alone.
@@ -216,20 +220,26 @@ class GroupWorker(Generic[S, T]):
             self.tally.answered(completion.usage, length, reading.length)
         return answers
 
-    def _accept(self, batch: _Batch[T], place: int, completion: Completion, *, check: bool) -> Steps[None]:
-        """Finish a row with a group's answer, unless that does not fit."""
-        row = batch.rows[place]
-        try:
-            answer = self.alone.program.parse(completion, row.inputs)
-        except OutputError:
-            return
-        if check and (item := (yield from self._checked(row, answer))) is not None:
-            self._finish(batch, place, item)
-            return
-        row.spent.completion = completion
-        yield Keep(row.key, completion)
-        self.tally.took(len(row.request.content), len(completion.raw))
-        self._finish(batch, place, self.alone.item(row, answer=answer))
+    def _accept(self, batch: _Batch[T], answers: Mapping[int, Completion]) -> Steps[None]:
+        """Finish rows with a group's answers, where these fit, and keep them all at once."""
+        fitting: dict[int, Answer[S]] = {}
+        for place, completion in answers.items():
+            with contextlib.suppress(OutputError):
+                fitting[place] = self.alone.program.parse(completion, batch.rows[place].inputs)
+        if self.watch is not None and answers and self.watch.due():
+            place = list(answers)[self.watch.checked % len(answers)]
+            if place in fitting and (item := (yield from self._checked(batch.rows[place], fitting[place]))) is not None:
+                self._finish(batch, place, item)
+                del fitting[place]
+        if fitting:
+            yield Keep([(batch.rows[place].key, answers[place]) for place in fitting])
+        contents = [batch.rows[place].request.content for place in fitting]
+        texts = [answers[place].raw for place in fitting]
+        self.tally.took(len(fitting), sum(map(len, contents)), sum(map(len, texts)))
+        for place, answer in fitting.items():
+            row = batch.rows[place]
+            row.spent.completion = answers[place]
+            self._finish(batch, place, self.alone.item(row, answer=answer))
 
     def _checked(self, row: Row, answer: Answer[S]) -> Steps[Item[T] | None]:
         """Ask for a row alone as well, and take that answer, if there is one."""

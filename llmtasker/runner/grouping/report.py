@@ -74,9 +74,9 @@ class Tally:
         self._asked += asked
         self._said += said
 
-    def took(self, asked: int, said: int) -> None:
-        """Count a row that was answered in a group, with the characters that it would have had alone."""
-        self.grouped += 1
+    def took(self, rows: int, asked: int, said: int) -> None:
+        """Count rows that were answered in a group, with the characters that they would have had alone."""
+        self.grouped += rows
         self._alone_asked += asked
         self._alone_said += said
 

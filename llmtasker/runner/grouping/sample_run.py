@@ -21,7 +21,7 @@ from llmtasker.runner.grouping.members import Group, Member, next_group
 from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row, Spent
-from llmtasker.runner.run import Drive, Run
+from llmtasker.runner.run import Run
 from llmtasker.runner.steps import Keep, Look, Steps
 from llmtasker.signature import S
 from llmtasker.wire.completion import Completion
@@ -45,14 +45,13 @@ class SampledRow(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample(Generic[S, T]):
-    """Rows that were asked alone; they are asked again in groups, or alone; at most `concurrency` calls at once."""
+    """Rows that were asked alone; they are asked again in groups, or alone, as many at once as in the run."""
 
     auto: AutoGroup
     program: GroupProgram[S]
     alone: Policy[S, T]
     tally: Tally
-    drive: Drive
-    concurrency: int
+    run: Run[T]
     rows: dict[str, SampledRow[T]] = field(default_factory=dict[str, SampledRow[T]])
 
     def add(self, item: Item[T]) -> bool:
@@ -75,7 +74,7 @@ class Sample(Generic[S, T]):
 
     async def measure(self, size: int) -> Measured:
         """Return how groups of a size answer the sample."""
-        limits = GroupLimits(size, self.alone.program, self.alone.llm.settings)
+        limits = GroupLimits(size, self.program.answer_length, self.alone.llm.settings)
         if limits.most < size:
             return Measured(size=size, rows=0, differing=0)
         show = self.program.program.signature.format_input
@@ -144,11 +143,11 @@ class Sample(Generic[S, T]):
         share(spent, [one.spent for one in sampled])
 
     async def _together(self, many: Iterable[Steps[R]]) -> list[R]:
-        gate = asyncio.Semaphore(self.concurrency)
+        gate = asyncio.Semaphore(self.run.concurrency)
 
         async def one(steps: Steps[R]) -> R:
             async with gate:
-                result: R = await self.drive(steps)
+                result: R = await self.run.drive(steps)
                 return result
 
         tasks = [asyncio.create_task(one(steps)) for steps in many]
@@ -201,8 +200,7 @@ class SampleRun(Generic[S, T]):
             program=self.program,
             alone=self.alone,
             tally=self.tally,
-            drive=run.drive,
-            concurrency=run.concurrency,
+            run=run,
         )
         held: list[Item[T]] = []
         rounds = 0
@@ -243,12 +241,12 @@ def _failed(item: Item[Any]) -> bool:
 
 
 def _recall(key: str) -> Steps[Choice | None]:
-    found: Completion | None = yield Look(key)
+    found: Sequence[Completion | None] = yield Look([key])
     try:
-        return Choice.from_json(found.text or "") if found else None
+        return Choice.from_json(found[0].text or "") if found[0] else None
     except ValueError:
         return None
 
 
 def _remember(key: str, choice: Choice) -> Steps[None]:
-    yield Keep(key, Completion(text=choice.to_json(), finish_reason="stop"))
+    yield Keep([(key, Completion(text=choice.to_json(), finish_reason="stop"))])
