@@ -50,7 +50,7 @@ class Target:
         types = None if schema is None else Types(schema)
         self.made = None if types is None else types.made
         self.adapter: TypeAdapter[Any] = TypeAdapter(Any) if types is None else types.adapter
-        self.schema = AnswerSchema({} if schema is None else self.adapter.json_schema(by_alias=True))
+        self.schema = AnswerSchema({}) if schema is None else AnswerSchema.of(types.made)
 
     def validate(self, value: Any) -> Any:
         """Return the value as the type makes it."""

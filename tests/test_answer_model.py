@@ -11,7 +11,6 @@ import pytest
 from pydantic import AliasPath, BaseModel, Field, create_model
 
 from llmtasker.compiler.answer_model import (
-    answer_text,
     answer_turn,
     group_model,
     labels_of,
@@ -20,6 +19,7 @@ from llmtasker.compiler.answer_model import (
     wire_model,
 )
 from llmtasker.errors import InvalidOutputError
+from llmtasker.parser.calls import answer_text
 from llmtasker.wire.completion import Completion, ToolCall
 
 MODES = ["tools", "json_schema", "json", "text"]
@@ -267,6 +267,8 @@ def test_labels_are_listed_by_field_whatever_its_alias(alias):
 
 # ── answers ──
 
+ALONE = "taken from the reasoning, where the answer alone stood"
+
 
 def called(*arguments, name="Sort", text=None):
     return Completion(text=text, tool_calls=tuple(ToolCall(name=name, arguments=one, id="c1") for one in arguments))
@@ -280,6 +282,11 @@ def called(*arguments, name="Sort", text=None):
         ("tools", called("{}", text="Let me think."), "{}", ()),
         ("tools", called("{}", name=""), "{}", ("the call names no function",)),
         ("tools", called("{}", "{}"), "{}", ("2 equal calls taken as one",)),
+        ("tools", called("{}", '{"a":1}', ""), '{"a":1}', ()),
+        ("tools", called('{"a":1,"b":2}', '{"b": 2, "a": 1}'), '{"a":1,"b":2}', ("2 equal calls taken as one",)),
+        ("tools", called('{"a":1}', name="functions.Sort"), '{"a":1}', ()),
+        ("json", Completion(text="", reasoning=' {"a":1}'), '{"a":1}', (ALONE,)),
+        ("json", Completion(reasoning='```json\n{"a":1}\n```'), '```json\n{"a":1}\n```', (ALONE,)),
         ("tools", Completion(text="{}"), "{}", ("answered in text, not by a function call",)),
         ("json", called("{}"), "{}", ("answered by a function call, not in text",)),
         ("json", Completion(text=" {} "), " {} ", ()),
@@ -294,9 +301,11 @@ def test_the_text_of_an_answer(mode, completion, text, repairs):
     [
         (Completion(), "empty"),
         (Completion(text=" \n"), "empty"),
+        (Completion(text="", reasoning='perhaps {"a":1}?'), "empty"),
         (called("{}", name="Other"), "'Other' was called, which was not offered; 'Sort' was"),
         (called("{}", name="x" * 500), "not offered"),
-        (called("{}", '{"a":1}'), "2 calls that differ"),
+        (called('{"a":2}', '{"a":1}'), "2 calls that differ"),
+        (called('{"a":1}', '{"a":1,"b":2}', "{}"), "2 calls that differ"),
     ],
 )
 @pytest.mark.parametrize("mode", MODES)

@@ -84,7 +84,6 @@ def test_values_are_coerced_towards_the_type(model: type[BaseModel], value: Any,
         (Order, {"colour": "green"}),
         (Order, {"colour": None}),
         (Order, {"colour": 3}),
-        (Order, {"COLOUR": "red", "Colour": "red"}),
         (Order, {"colour": "red", "lines": "a: 5"}),
         (Order, {"colour": "red", "lines": "[not JSON"}),
         (Line, {"item": 1.5, "price": 5}),
@@ -147,7 +146,7 @@ def test_fields_that_a_bare_answer_can_fill() -> None:
 )
 def test_what_is_an_answer_at_all(model: type[BaseModel], value: Any, loosely: bool, exactly: bool) -> None:
     assert schema(model).is_answer(value) is loosely
-    assert schema(model).is_exact(value) is exactly
+    assert schema(model).is_plain(value) is exactly
 
 
 def test_shapes_without_properties() -> None:
@@ -155,7 +154,7 @@ def test_shapes_without_properties() -> None:
     assert anything.is_answer([1])
     assert not anything.is_answer("text")
     assert AnswerSchema({"type": "object"}).is_answer({"x": 1})
-    assert AnswerSchema({"type": "object"}).is_exact({"x": 1})
+    assert AnswerSchema({"type": "object"}).is_plain({"x": 1})
     assert AnswerSchema({"type": "array"}).is_answer([])
     assert AnswerSchema({"type": ["object", "array"]}).is_answer([])
     assert AnswerSchema({"type": ["string", "null"]}).is_text
@@ -165,25 +164,6 @@ def test_shapes_without_properties() -> None:
 def test_mention_of_a_key() -> None:
     assert schema(Order).mentions_key('{"colour": ')
     assert not schema(Order).mentions_key('{"color": "colour"')
-
-
-@pytest.mark.parametrize(
-    ("value", "known"),
-    [
-        ({"colour": "red", "lines": [{"item": "a", "price": 1}]}, True),
-        ({"colour": "red", "lines": [{"item": "a", "price": 1, "tax": 2}]}, False),
-        ({"color": "red"}, False),
-        ([], True),
-    ],
-)
-def test_unknown_keys_at_any_depth(value: Any, known: bool) -> None:
-    assert schema(Order).knows_all(value) is known
-
-
-def test_unknown_keys_in_unions() -> None:
-    assert schema(Owner).knows_all({"pet": {"kind": "dog", "legs": 4}})
-    assert not schema(Owner).knows_all({"pet": {"kind": "dog", "arms": 4}})
-    assert AnswerSchema({"type": "array"}).knows_all([{"x": 1}])
 
 
 @pytest.mark.parametrize(

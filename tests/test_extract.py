@@ -11,11 +11,11 @@ from llmtasker.parser.extract import (
     MAX_DEPTH,
     MAX_PIECES,
     TooComplexError,
-    after_reasoning,
     fenced,
     open_brackets,
     pieces,
 )
+from llmtasker.parser.marks import after_reasoning
 from llmtasker.values.json_values import NotStrictError, parse_json
 
 json_values = st.recursive(

@@ -117,7 +117,6 @@ def test_two_different_answers_are_flagged() -> None:
         '{"team": "billing"} in the form {"team": label}',
         'Draft {"team": "billing"}, final {"team": "unknown"}',
         'Draft {"team": "billing"}, final {"team": }',
-        '{"team": "billing", "reason": "late",}',
         '{"color": "billing", "size": "M"}',
         '{"team": null}',
         '{"team": ["billing", "other"]}',
@@ -197,6 +196,7 @@ def test_brackets_in_prose_are_no_list() -> None:
         ('"Billing"', Route, BILLING),
         ('["billing"]', Route, BILLING),
         ('{"label": "Billing"}', Route, BILLING),
+        ('{"team": "billing", "reason": "late",}', Route, BILLING),
         ("The right team is **billing** [see above].", Route, BILLING),
         ("chat, chien", Tags, {"tags": ["chat", "chien"]}),
         ('["CHAT"]', Tags, {"tags": ["chat"]}),
@@ -281,7 +281,7 @@ def test_whatever_a_validator_raises_is_an_error_of_the_answer(text: str) -> Non
 
 
 def test_the_message_says_which_field_is_wrong_and_shows_a_snippet_only() -> None:
-    text = json.dumps({"quote": 5, "team": "x" * 500, "urgent": "perhaps"})
+    text = json.dumps({"quote": None, "team": "x" * 500, "urgent": "perhaps"})
     with pytest.raises(InvalidOutputError) as caught:
         reading(text, Permit)
     message = str(caught.value)

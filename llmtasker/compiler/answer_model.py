@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
-from llmtasker.errors import InvalidOutputError, snippet
 from llmtasker.fields import wire_name
 from llmtasker.values.json_schema import offered_labels
 from llmtasker.values.json_values import canonical_json, is_array, is_object
@@ -160,33 +159,6 @@ def answer_turn(mode: Mode, name: str, answer: str, number: int) -> list[Message
             {"role": "tool", "tool_call_id": id_, "content": "ok"},
         ]
     return [{"role": "assistant", "content": f"```json\n{answer}\n```" if mode == "text" else answer}]
-
-
-def answer_text(mode: Mode, name: str, completion: Completion) -> tuple[str, tuple[str, ...]]:
-    """Return the text to read the answer from, and the liberties taken to find it.
-
-    Raises:
-        InvalidOutputError: another function was called, or calls differ, or there is no answer at all.
-    """
-    text = completion.text or ""
-    if len(completion.tool_calls) == 1 and completion.tool_calls[0].name == name and mode == "tools":
-        return completion.tool_calls[0].arguments or "{}", ()
-    calls = list(completion.tool_calls)
-    if not calls:
-        if not text.strip():
-            raise InvalidOutputError("the answer is empty")
-        return text, ("answered in text, not by a function call",) if mode == "tools" else ()
-    wrong = next((call.name for call in calls if call.name not in {name, ""}), None)
-    if wrong is not None:
-        raise InvalidOutputError(f"the function {snippet(wrong, 60)!r} was called, which was not offered; {name!r} was")
-    repairs: tuple[str, ...] = () if mode == "tools" else ("answered by a function call, not in text",)
-    if not calls[0].name:
-        repairs += ("the call names no function",)
-    if len(calls) > 1:
-        if len({call.arguments for call in calls}) > 1:
-            raise InvalidOutputError(f"{len(calls)} calls that differ were made where one was asked for")
-        repairs += (f"{len(calls)} equal calls taken as one",)
-    return calls[0].arguments or "{}", repairs
 
 
 def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Message]:

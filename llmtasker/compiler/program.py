@@ -5,43 +5,34 @@ from __future__ import annotations
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, NamedTuple, get_origin
+from typing import Any, Generic, Literal
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel
 
 from llmtasker.compiler.answer_model import (
     REASONING,
     Prepared,
-    answer_text,
     answer_turn,
     labels_of,
     prepare,
     reask_messages,
     wire_model,
 )
+from llmtasker.compiler.answer_parser import Answer, AnswerParser
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.examples import read_example
 from llmtasker.compiler.label_set import LabelSet, fits_labels, label_set, labelled_field, with_labels
 from llmtasker.compiler.prompt import Prompt, PromptLayout, variable_text
 from llmtasker.errors import (
     ConfigurationError,
-    FilteredError,
     InputError,
-    InvalidOutputError,
     OutputError,
-    RefusedError,
-    TruncatedError,
     snippet,
 )
-from llmtasker.fields import label_descriptions, wire_name
-from llmtasker.misfit import describe
-from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.extract import after_reasoning
-from llmtasker.parser.read import Reading, read
+from llmtasker.fields import label_descriptions
 from llmtasker.signature import Inputs, S, Signature
-from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Mode, Request, Settings
 
@@ -52,20 +43,10 @@ AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
 MAX_VARIANTS = 256
 """Sets of variables and labels whose programs are kept, so that rows which share them are compiled once."""
 
-_WHOLE = (None, "stop", "tool_calls")  # endings of a text of which nothing else says that it is whole
-
 
 def first_mode(asked: AskMode) -> Mode:
     """Return the mode that is tried first."""
     return "tools" if asked == "auto" else "text" if asked == "plain" else asked
-
-
-class Answer(NamedTuple, Generic[S]):
-    """A completion that fits: the record, the reasoning if there was any, and the repairs made."""
-
-    record: S
-    reasoning: str | None
-    repairs: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,12 +95,14 @@ class Program(Generic[S]):
         self.asked: AskMode = source.mode
         self.first_mode: Mode = first_mode(source.mode)
         self.model = _wire(signature, self.layout, reasoning=source.reasoning)
-        self._reasons = source.reasoning
-        self._schema = AnswerSchema(signature.output_model.model_json_schema())
-        outputs = signature.output_fields.items()
-        self._output_names = {n for name, info in outputs for n in (name, wire_name(name, info))}
-        self._input_names = {n for name, info in signature.input_fields.items() for n in (name, wire_name(name, info))}
-        self._bare = _bare_object(signature)
+        self.parser: AnswerParser[S] = AnswerParser(
+            signature,
+            self.model.__name__,
+            self.first_mode,
+            reasoning=source.reasoning,
+            whole_text=self.asked == "plain",
+            any_form=self.asked == "auto",
+        )
         self._asking: dict[Mode, Prepared] = {}
         self.columns: Columns | None = None
         self._heads: dict[Mode, Head] = {}
@@ -256,62 +239,7 @@ class Program(Generic[S]):
         if inputs.variant is not None:
             answer: Answer[S] = inputs.variant.parse(completion, inputs._replace(variant=None))
             return answer
-        raise_for_ending(completion)
-        if self.asked == "plain":
-            return self._parse_plain(completion, inputs)
-        text, found = answer_text(self.first_mode, self.model.__name__, completion)
-        validate = self._validator(inputs)
-        try:
-            reading = read(text, self._schema, validate)
-        except InvalidOutputError:
-            if self._bare is None:
-                raise
-            reading = self._read_bare(text, validate, *self._bare)
-        record, reasoning = reading.value
-        if self.asked == "auto":
-            found = ()  # any form is welcome
-        return Answer(record=record, reasoning=reasoning, repairs=(*found, *reading.repairs))
-
-    def _read_bare(
-        self, text: str, validate: Callable[[Any], tuple[S, str | None]], name: str, schema: AnswerSchema
-    ) -> Reading[tuple[S, str | None]]:
-        """Read an answer that is the one object asked for, without the field that should hold it."""
-        reading = read(text, schema, lambda value: validate({name: value}))
-        return Reading(value=reading.value, repairs=(f"taken as {name!r}, which was not named", *reading.repairs))
-
-    def _validator(self, inputs: Inputs) -> Callable[[Any], tuple[S, str | None]]:
-        # A column of the row that has the name of an output must not stand in for a missing answer.
-        given = {name: value for name, value in inputs.given.items() if name in self._input_names}
-
-        def validate(value: Any) -> tuple[S, str | None]:
-            if not is_object(value):
-                raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}")
-            outputs = {name: part for name, part in value.items() if name in self._output_names}
-            reasoning = _text_or_none(value.get(REASONING)) if self._reasons else None
-            return self.signature.model_validate({**given, **outputs}), reasoning
-
-        return validate
-
-    def _parse_plain(self, completion: Completion, inputs: Inputs) -> Answer[S]:
-        (name,) = self.signature.output_fields
-        whole = (completion.text or "").strip()
-        text = after_reasoning(whole)
-        if text is None:
-            raise TruncatedError("the answer stops inside its reasoning")
-        if completion.finish_reason not in _WHOLE:
-            raise TruncatedError(f"the answer may not be whole: it ended with {completion.finish_reason!r}")
-        thought = whole[: len(whole) - len(text)].strip()
-        text = text.strip()
-        if not text:
-            raise InvalidOutputError("the answer is empty")
-        try:
-            record, _ = self._validator(inputs)({name: text})
-        except ValidationError as error:
-            raise InvalidOutputError(f"the answer does not fit {self.signature.__name__}: {describe(error)}") from None
-        except Exception as error:  # noqa: BLE001 - a validator may raise anything
-            raise InvalidOutputError(f"the answer does not fit: {type(error).__name__}: {snippet(error)}") from None
-        repairs = ("taken from behind the reasoning",) if thought else ()
-        return Answer(record=record, reasoning=thought or None, repairs=repairs)
+        return self.parser.parse(completion, inputs)
 
     def reask(self, request: Request, completion: Completion, error: OutputError, mode: Mode) -> Request:
         """Return the request that shows the LLM its last answer and why it does not fit.
@@ -356,34 +284,3 @@ def _wire(signature: type[Signature], layout: PromptLayout, *, reasoning: bool) 
             lines = [f"- {label}: {meaning}" for label, meaning in meanings.items()]
             told[name] = "\n".join([*([info.description] if info.description else []), *lines])
     return wire_model(signature.output_model, reasoning=reasoning, descriptions=told)
-
-
-def _bare_object(signature: type[Signature]) -> tuple[str, AnswerSchema] | None:
-    """Return name and schema of the only output field, if it is an object: an answer may come without its name."""
-    if len(signature.output_fields) > 1:
-        return None
-    ((name, info),) = signature.output_fields.items()
-    annotation: Any = info.annotation
-    kind = get_origin(annotation) or annotation
-    if not (isinstance(kind, type) and issubclass(kind, dict | BaseModel)):
-        return None
-    return name, AnswerSchema(TypeAdapter(annotation).json_schema())
-
-
-def raise_for_ending(completion: Completion) -> None:
-    """Raise if the completion says of itself that it is no whole answer."""
-    if completion.refusal:
-        raise RefusedError(
-            f"the LLM declined: {snippet(completion.refusal)}", provider_text=snippet(completion.refusal, 500)
-        )
-    if completion.finish_reason == "content_filter":
-        raise FilteredError("a content filter stopped the answer")
-    if completion.finish_reason == "length":
-        raise TruncatedError(
-            f"the answer was cut by the token limit after {len(completion.raw):,} characters; raise max_tokens",
-            finish_reason="length",
-        )
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) and value.strip() else None

@@ -3,46 +3,140 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Set
+from typing import Any, NamedTuple
 
-from llmtasker.parser.labels import Labels
-from llmtasker.values.json_schema import branches, closed_set, kind_of_node, kind_of_value, resolve
+from pydantic import AliasChoices, BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from llmtasker.parser.labels import Labels, fold_key
+from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_numeric, says_null
+from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object
 
 _QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
+_MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"
+
+Check = Callable[[Any], bool]
+
+
+class _Generator(GenerateJsonSchema):
+    """A JSON schema that also holds what JSON Schema has no words for: names of members and fields, decimals."""
+
+    def enum_schema(self, schema: Any) -> JsonSchemaValue:
+        """Add the names of the members."""
+        return super().enum_schema(schema) | {_MEMBER_NAMES: [member.name for member in schema["members"]]}
+
+    def decimal_schema(self, schema: Any) -> JsonSchemaValue:
+        """Tell a decimal from a union of number and text."""
+        return {"type": "number", "format": "decimal"}
+
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
+        """Add the other names under which Pydantic takes a field."""
+        return super().model_schema(schema) | {_OTHER_NAMES: dict(_other_names(schema["cls"]))}
+
+
+def _other_names(model: type[BaseModel]) -> list[tuple[str, str]]:
+    config = model.model_config
+    found: list[tuple[str, str]] = []
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
+    for name, info in model.model_fields.items():
+        alias = info.validation_alias
+        choices = [one for one in alias.choices if isinstance(one, str)] if isinstance(alias, AliasChoices) else [alias]
+        texts = [choice for choice in (*choices, name) if isinstance(choice, str)]
+        found += [(other, texts[0]) for other in texts[1 : None if by_name else -1]]
+    return found
+
+
+class Names(NamedTuple):
+    """How the keys of an object may be written: as Pydantic takes them, and by their letters and digits only."""
+
+    exact: Mapping[str, str]
+    folded: Mapping[str, str | None]
+
+    def find(self, key: str) -> str | None:
+        """Return the property that a key names, or None."""
+        return self.exact.get(key) or self.folded.get(fold_key(key))
 
 
 class AnswerSchema:
     """A JSON schema, prepared once per task for reading answers.
 
-    `properties` are the root object's, empty where the root is no object; `required` those that have no default.
-    `kind` is "object", "array", "string" and so on, or "any".
+    `properties` are the root object's, empty where the root is not an object; `required` those without a default.
+    `kind` is "object", "array", "string" and so on, or "any". `function` is the name of the function that is offered,
+    `also` are keys of the root that are not fields.
     """
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: JsonSchema, *, function: str = "", also: Set[str] = frozenset()) -> None:
         self.schema = schema
+        self.function = function
+        self.also = also
         self._labels: dict[int, Labels | None] = {}
+        self._names: dict[int, Names] = {}
+        self._checks: dict[int, Check] = {}
         self.root = self.resolve(schema)
         self.kind = kind_of_node(self.root)
         self.properties: Mapping[str, Any] = self.root.get("properties") or {} if self.kind == "object" else {}
         self.required = frozenset(self.root.get("required", ()))
+        self.is_plain = self._check(schema)
 
-    def resolve(self, node: Any) -> Mapping[str, Any]:
+    @classmethod
+    def of(cls, type_: Any, *, function: str = "", also: Set[str] = frozenset()) -> AnswerSchema:
+        """Return the schema of a Pydantic model or of any other type."""
+        return cls(TypeAdapter(type_).json_schema(schema_generator=_Generator), function=function, also=also)
+
+    # ── nodes ──
+
+    def resolve(self, node: Any) -> JsonSchema:
         """Return the node that a `$ref` stands for; a union of one type and null counts as that type."""
         found = resolve(node, self.schema)
         while len(members := branches(found)) == 1:
             found = resolve(members[0], self.schema)
         return found
 
+    def is_nullable(self, node: Any) -> bool:
+        """Return whether a node allows null."""
+        found = resolve(node, self.schema)
+        if (kind := found.get("type")) == "null" or (is_array(kind) and "null" in kind) or not found:
+            return True
+        members = found.get("anyOf") or found.get("oneOf") or ()
+        return None in found.get("enum", ()) or any(self.is_nullable(member) for member in members)
+
     def labels(self, node: Any) -> Labels | None:
         """Return the labels of a field that has a closed set of values (enum, const, boolean, unions of these)."""
         node = self.resolve(node)
         key = id(node)
         if key not in self._labels:
-            values = closed_set(node, self.schema)
-            self._labels[key] = Labels(values) if values else None
+            values, names = closed_set(node, self.schema), dict[str, Any]()
+            for part in (node, *map(self.resolve, branches(node))):
+                names |= dict(zip(part.get(_MEMBER_NAMES, ()), part.get("enum", ()), strict=False))
+            self._labels[key] = Labels(values, names) if values else None
         return self._labels[key]
+
+    def names(self, node: JsonSchema) -> Names:
+        """Return how the keys of an object may be written."""
+        found = self._names.get(id(node))
+        if found is None:
+            exact = {**node.get(_OTHER_NAMES, {}), **{name: name for name in node.get("properties") or ()}}
+            folded: dict[str, str | None] = {}
+            for key, name in exact.items():
+                folded[fold_key(key)] = name if folded.get(fold_key(key), name) == name else None
+            found = self._names[id(node)] = Names(exact, folded)
+        return found
+
+    def may_be(self, value: Any, node: JsonSchema) -> bool:
+        """Return whether a value may be meant for one branch of a union: by kind, required keys and constants."""
+        kind, given = kind_of_node(node), kind_of_value(value)
+        if not is_object(value) or kind != "object":
+            return kind in (given, "any") or (kind, given) == ("number", "integer") or kind == "label"
+        names = self.names(node)
+        found = {name: part for key, part in value.items() if (name := names.find(key))}
+        if not found.keys() >= set(node.get("required", ())):
+            return False
+        consts = {name: self.resolve(part) for name, part in (node.get("properties") or {}).items() if name in found}
+        return all(_matches(found[name], part["const"]) for name, part in consts.items() if "const" in part)
+
+    # ── the root ──
 
     @property
     def label_field(self) -> str | None:
@@ -58,7 +152,7 @@ class AnswerSchema:
 
     @property
     def expectation(self) -> str:
-        """What to say of an answer that is nothing of this kind."""
+        """What to report of an answer that is not of this kind."""
         if self.properties:
             names = ", ".join(list(self.properties)[:8])
             return f"there is no JSON object with the fields asked for ({names})"
@@ -74,49 +168,29 @@ class AnswerSchema:
         """The field that a bare JSON value can fill: the only one there is, or else the label field."""
         return next(iter(self.properties)) if len(self.properties) == 1 else self.label_field
 
-    def is_exact(self, value: Any) -> bool:
-        """Tell whether nothing can get lost by validating the value as it is: no key may be a misspelt one.
-
-        A model whose fields have defaults would take any object, and leave out what is misspelt.
-        """
-        if self.kind != "object" or not is_object(value):
-            return self.kind != "object"
-        known = self.properties.keys()
-        if not known:
-            return True
-        return value.keys() <= known
-
     def mentions_key(self, text: str) -> bool:
-        """Tell whether a quoted name of a property stands before a colon."""
+        """Return whether a quoted name of a property stands before a colon."""
         return self.kind in ("any", "union") or any(key in self.properties for key in _QUOTED_KEY.findall(text))
 
-    def is_answer(self, value: Any) -> bool:
-        """Tell whether the value is an answer at all: of the right kind, an object with at least one known key."""
-        if self.kind in ("any", "union"):
-            return isinstance(value, dict | list)
-        if self.kind == "object":
-            if not is_object(value):
-                return False
-            if not self.properties:
-                return True
-            return not self.required if not value else not self.properties.keys().isdisjoint(value)
-        return kind_of_value(value) == self.kind
-
-    def knows_all(self, value: Any, node: Any = None) -> bool:
-        """Tell whether the value has only keys that the schema names, at every depth."""
+    def is_answer(self, value: Any, node: Any = None) -> bool:
+        """Return whether the value is an answer at all: of the right kind, an object with at least one known key."""
         node = self.root if node is None else self.resolve(node)
-        if members := branches(node):
-            return any(self.knows_all(value, branch) for branch in members)
-        if is_array(value):
-            items = node.get("items")
-            return items is None or all(self.knows_all(item, items) for item in value)
-        properties = node.get("properties")
-        if not is_object(value) or not properties or node.get("additionalProperties"):
+        kind = kind_of_node(node)
+        if kind in ("any", "union"):
+            return isinstance(value, dict | list)
+        if kind == "array":
+            return is_array(value) or (is_object(value) and self.is_answer(value, node.get("items")))
+        if kind != "object":
+            return not isinstance(value, dict | list)
+        if not is_object(value):
+            return False
+        if not node.get("properties"):
             return True
-        return all(key in properties and self.knows_all(item, properties[key]) for key, item in value.items())
+        names = self.names(node)
+        return any(names.find(key) for key in value) if value else not node.get("required")
 
     def nothing_can_follow(self, value: Any, open_brackets: str) -> bool:
-        """Tell whether a text lacks just its last `open_brackets`: each object that is open has all its keys."""
+        """Return whether a text lacks just its last `open_brackets`: each object that is open has all its keys."""
         node = self.root
         for bracket in reversed(open_brackets):
             properties = node.get("properties")
@@ -127,3 +201,85 @@ class AnswerSchema:
             last = next(reversed(value))
             value, node = value[last], self.resolve(properties.get(last))
         return True
+
+    # ── what needs no coercion ──
+
+    def _check(self, raw: Any) -> Check:
+        """Return the test whether Pydantic would read a value as it is meant, so that nothing need be coerced.
+
+        Lax Pydantic leaves out keys that it does not know, and makes days of numbers, numbers of booleans and so on.
+        """
+        key = id(raw)
+        if key not in self._checks:
+            self._checks[key] = lambda value, at=key: self._checks[at](value)  # type: ignore[misc]  # it may contain itself
+            node, nullable = self.resolve(raw), self.is_nullable(raw)
+            check = self._check_of(node, nullable=nullable)
+            plain = check is _anything or not nullable
+            self._checks[key] = check if plain else (lambda value: value is None or check(value))
+        return self._checks[key]
+
+    def _check_of(self, node: JsonSchema, *, nullable: bool) -> Check:
+        if (labels := self.labels(node)) is not None:
+            return _anything if all(isinstance(value, str) for value in labels.values) else labels.__contains__
+        if members := branches(node):
+            tests = [(self.resolve(branch), self._check(branch)) for branch in members]
+            return lambda value: any(self.may_be(value, branch) and test(value) for branch, test in tests)
+        kind, format_ = kind_of_node(node), node.get("format")
+        if kind in ("number", "integer"):
+            return _is_short_number if format_ == "decimal" else _is_number
+        if kind == "string" and format_ in MOMENTS:
+            return lambda value: type(value) is str and not is_numeric(value)
+        if kind == "string" and nullable:
+            return lambda value: type(value) is not str or not says_null(value, in_text_field=True)
+        if kind == "array":
+            return self._check_of_array(node)
+        return self._check_of_object(node) if kind == "object" else _anything
+
+    def _check_of_array(self, node: JsonSchema) -> Check:
+        if is_array(prefix := node.get("prefixItems")):
+            tests = [self._check(part) for part in prefix]
+            return lambda value: type(value) is list and all(map(_apply, tests, value))
+        if (check := self._check(node.get("items"))) is _anything:
+            return _anything
+        return lambda value: type(value) is list and all(map(check, value))
+
+    def _check_of_object(self, node: JsonSchema) -> Check:
+        properties: Mapping[str, Any] = node.get("properties") or {}
+        checks = {name: test for name, part in properties.items() if (test := self._check(part)) is not _anything}
+        known = {*self.names(node).exact, *(self.also if node is self.root else ())}
+        more = node.get("additionalProperties")
+        other = self._check(more) if is_node(more) else _anything
+        closed = bool(properties) and not more
+        keys = self.labels(node.get("propertyNames"))
+
+        def check(value: Any) -> bool:
+            if type(value) is not dict or (closed and not value.keys() <= known):
+                return False
+            for name, test in checks.items():
+                if name in value and not test(value[name]):
+                    return False
+            if keys is not None and not all(key in keys for key in value):
+                return False
+            return other is _anything or all(other(part) for name, part in value.items() if name not in properties)
+
+        return check if closed or checks or keys is not None or other is not _anything else _anything
+
+
+def _anything(_: Any) -> bool:
+    return True
+
+
+def _matches(value: Any, const: Any) -> bool:
+    return fold_key(str(value)) == fold_key(str(const))
+
+
+def _apply(test: Check, value: Any) -> bool:
+    return test(value)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) is int or type(value) is float
+
+
+def _is_short_number(value: Any) -> bool:
+    return type(value) is int or (type(value) is float and len(repr(value)) <= LONGEST_FLOAT)

@@ -1,165 +1,266 @@
-"""How a JSON value is coerced towards a type where only one reading exists; anything else stays as it is."""
+"""How a JSON value is coerced towards a type where only one reading exists.
+
+Each change is a repair with its path. What Pydantic would take for something else is refused, with path and value.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.errors import snippet
+from llmtasker.parser import scalars
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.labels import LabelError, Labels
-from llmtasker.values.folding import letters, without_accents
-from llmtasker.values.json_schema import branches, is_node, kind_of_node, kind_of_value
+from llmtasker.parser.labels import LabelError, Labels, scalar_text
+from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
 _SEVERAL = re.compile(r"[,;|\n]|\s(?:and|et)\s")
-_CURRENCY = "$€£¥ \u00a0\u202f"
-_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f_'’]\d{3})+(?:\.\d+)?")
-_COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?:,\d{3})+\.\d+")
-_DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
+_MOST_KEYS = 8  # that an error names
+
+
+class CoercionError(ValueError):
+    """Parts of a value can't be what is asked for; the message names each with its path."""
 
 
 def coerce(value: Any, schema: AnswerSchema) -> tuple[Any, list[str]]:
     """Return the value coerced towards the type, and each change made.
 
-    Labels by case, accents and punctuation or a clear mention, keys by case and separators, JSON inside strings,
-    a single object or label where a list is asked for, numbers with a currency or grouped in thousands.
+    Keys and labels by case, accents and separators, labels also by a clear mention, JSON inside strings, one value
+    where a list is asked for and a list of one where a value is, numbers as people write them, the word "null".
+    Keys that were not asked for are left out.
+
+    Raises:
+        CoercionError: a value would be read as something else: a number as a day, a boolean as a number.
 
     >>> coerce({"Team": "Billing."}, AnswerSchema({"properties": {"team": {"enum": ["billing", "other"]}}}))
     ({'team': 'billing'}, ["team: the key was written 'Team'", "team: 'Billing.' read as 'billing'"])
     """
     coercion = _Coercion(schema)
-    return coercion.value(value, schema.root), coercion.notes
-
-
-def _folded(key: str) -> str:
-    return letters(without_accents(key))
+    coerced = coercion.value(value, schema.schema)
+    if coercion.refusals:
+        raise CoercionError("; ".join([*coercion.refusals, *coercion.renamed]))
+    return coerced, coercion.repairs
 
 
 class _Coercion:
-    """One value on its way to a type; `notes` says what was changed."""
+    """One value on its way to a type; `repairs` names what was changed, `refusals` what can't be read."""
 
     def __init__(self, schema: AnswerSchema) -> None:
         self.schema = schema
-        self.notes: list[str] = []
+        self.repairs: list[str] = []
+        self.renamed: list[str] = []
+        self.refusals: list[str] = []
 
-    def value(self, value: Any, node: Any, path: str = "") -> Any:
+    def repaired(self, path: str, what: str) -> None:
+        """Note a change."""
+        self.repairs.append(f"{path.rstrip('.') or 'answer'}: {what}")
+
+    def refuse(self, path: str, why: str, value: Any) -> Any:
+        """Note that a value can't be read, and return it."""
+        self.refusals.append(f"{path.rstrip('.') or 'answer'}: {why} (got {shown(value)})")
+        return value
+
+    def value(self, value: Any, raw: Any, path: str = "") -> Any:
         """Return the value coerced towards the type of a schema node."""
-        node = self.schema.resolve(node)
+        node = self.schema.resolve(raw)
         labels = self.schema.labels(node)
-        if labels is not None:
-            return _to_label(value, labels, self.notes, path)
-        if members := branches(node):
-            branch = self._branch(value, members)
-            return value if branch is None else self.value(value, branch, path)
         kind = kind_of_node(node)
+        if value is None and self.schema.is_nullable(raw):
+            return None
+        if is_scalar_in_list(value) and (labels is not None or kind in ("number", "integer") or "format" in node):
+            self.repaired(path, "taken out of a list of one")
+            value = value[0]
+        if labels is not None:
+            return self._label(value, labels, raw, path)
+        if isinstance(value, str) and self._says_null(value, raw, path, in_text_field=kind == "string"):
+            return None
+        if branches(node):
+            return self._union(value, branches(node), path)
         if kind in ("object", "array") and isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
-            value = _parsed(value, self.notes, path)
+            value = self._parsed(value, path)
         if kind == "object" and is_object(value):
             return self._object(value, node, path)
         if kind == "array":
             return self._array(value, node, path)
-        if kind in ("number", "integer") and isinstance(value, str):
-            return _to_number(value, self.notes, path)
-        if kind == "string" and isinstance(value, int) and not isinstance(value, bool):
-            self.notes.append(f"{_named(path)}: the number {snippet(value, 40)} taken as text")
+        if kind in ("number", "integer"):
+            return self._number(value, node, path)
+        return self._text(value, node, path) if kind == "string" else value
+
+    def _says_null(self, value: str, raw: Any, path: str, *, in_text_field: bool) -> bool:
+        format_ = self.schema.resolve(raw).get("format")
+        if not self.schema.is_nullable(raw) or raw is self.schema.schema or not is_node(raw):
+            return False
+        if kind_of_node(self.schema.resolve(raw)) == "any":
+            return False
+        if not scalars.says_null(value, in_text_field=in_text_field and format_ is None):
+            return False
+        self.repaired(path, f"{value!r} read as null")
+        return True
+
+    # ── scalars ──
+
+    def _label(self, value: Any, labels: Labels, raw: Any, path: str) -> Any:
+        if value in labels:
+            return value
+        text = scalar_text(value)
+        if text is None:
+            return value
+        try:
+            label = labels.find(text)
+        except LabelError as error:
+            if isinstance(value, str) and self._says_null(value, raw, path, in_text_field=False):
+                return None
+            if isinstance(value, bool) and any(type(label) in (int, float) for label in labels.values):
+                return self.refuse(path, "a boolean is not a number", value)
+            return self.refuse(path, str(error), value) if error.ambiguous else value
+        self.repaired(path, f"{shown(value)} read as {label!r}")
+        return label
+
+    def _number(self, value: Any, node: JsonSchema, path: str) -> Any:
+        decimal = node.get("format") == "decimal"
+        if isinstance(value, bool):
+            return self.refuse(path, "a boolean is not a number", value)
+        if isinstance(value, float) and decimal and len(repr(value)) > scalars.LONGEST_FLOAT:
+            return self.refuse(path, "a number with so many digits is exact only as a text, in quotes", value)
+        if not isinstance(value, str):
+            return value
+        if not scalars.is_finite(value):
+            return self.refuse(path, "the number is not finite", value)
+        plain = scalars.plain_number(value)
+        if plain is None:
+            return value
+        self.repaired(path, f"{shown(value)} read as {plain}")
+        if decimal:
+            return plain
+        return float(plain) if "." in plain else int(plain)
+
+    def _text(self, value: Any, node: JsonSchema, path: str) -> Any:
+        kind = node.get("format")
+        if kind in scalars.MOMENTS:
+            if isinstance(value, bool | int | float):
+                return self.refuse(path, f"a number is not a {kind}; write it as text in ISO 8601", value)
+            if not isinstance(value, str) or not scalars.is_numeric(value):
+                return value
+            day = scalars.compact_day(value) if kind in ("date", "date-time") else None
+            if day is None:
+                return self.refuse(path, f"a number is not a {kind}; write it in ISO 8601", value)
+            self.repaired(path, f"{shown(value)} read as {day}")
+            return day
+        if isinstance(value, int) and not isinstance(value, bool):
+            self.repaired(path, f"the number {shown(value)} taken as text")
             return str(value)
         return value
 
-    def _branch(self, value: Any, members: list[Any]) -> Mapping[str, Any] | None:
-        """Return the one branch of a union that the value must be meant for, if that is clear."""
-        nodes = [self.schema.resolve(branch) for branch in members]
-        if is_object(value):
-            keys = {_folded(key) for key in value}
-            nodes = [
-                node
-                for node in nodes
-                if kind_of_node(node) == "object" and keys >= {_folded(key) for key in node.get("required", ())}
-            ]
-        else:
-            nodes = [node for node in nodes if kind_of_node(node) == kind_of_value(value)]
-        return nodes[0] if len(nodes) == 1 else None
+    # ── containers ──
 
-    def _object(self, value: dict[str, Any], node: Mapping[str, Any], path: str) -> dict[str, Any]:
+    def _union(self, value: Any, members: list[Any], path: str) -> Any:
+        nodes = [self.schema.resolve(branch) for branch in members]
+        meant = [node for node in nodes if self.schema.may_be(value, node)]
+        if len(meant) > 1 and is_object(value):
+            exact = [node for node in meant if all(self.schema.names(node).find(key) for key in value)]
+            meant = exact or meant
+        if len(meant) == 1:
+            return self.value(value, meant[0], path)
+        kinds = [kind_of_node(node) for node in nodes]
+        if not meant and isinstance(value, bool) and not {"boolean", "any", "label"} & set(kinds):
+            return self.refuse(path, "a boolean is not asked for", value)
+        if not meant and kind_of_value(value) in ("integer", "number") and not {"any", "label"} & set(kinds):
+            return self.refuse(path, "a number is not asked for", value)
+        if meant and is_object(value):
+            known = {key for node in meant for key in value if self.schema.names(node).find(key)}
+            open_ = any(node.get("additionalProperties") or not node.get("properties") for node in meant)
+            if not open_ and value.keys() - known:
+                return self.refuse(path, f"the keys {_listed(value.keys() - known)} were not asked for", value)
+        return value
+
+    def _object(self, value: dict[str, Any], node: JsonSchema, path: str) -> dict[str, Any]:
+        names, more = self.schema.names(node), node.get("additionalProperties")
         properties: Mapping[str, Any] = node.get("properties") or {}
-        open_names: dict[str, list[str]] = {}
-        for name in properties:
-            if name not in value:
-                open_names.setdefault(_folded(name), []).append(name)
-        unknown: dict[str, list[str]] = {}
-        for key in value:
-            if key not in properties:
-                unknown.setdefault(_folded(key), []).append(key)
+        also = self.schema.also if node is self.schema.root else frozenset[str]()
+        written: dict[str, list[str]] = {}
         coerced: dict[str, Any] = {}
-        for key, item in value.items():
-            name = key
-            if key not in properties:
-                meant = open_names.get(_folded(key), ())
-                if len(meant) == 1 and len(unknown[_folded(key)]) == 1:
-                    name = meant[0]
-                    self.notes.append(f"{path}{name}: the key was written {snippet(key, 40)!r}")
-            inner = properties.get(name, node.get("additionalProperties"))
-            coerced[name] = self.value(item, inner, f"{path}{name}.") if is_node(inner) else item
+        for key, part in value.items():
+            name = None if key in also else names.find(key)
+            if name is not None:
+                written.setdefault(name, []).append(key)
+            elif key in also or more is not None or not properties:
+                as_asked = self._key(key, node, path)
+                coerced[as_asked] = self.value(part, more, f"{path}{as_asked}.") if is_node(more) else part
+            else:
+                self.repaired(f"{path}{snippet(key, 40)}", "was not asked for, left out")
+        if value and properties and not written and not coerced:
+            self.refuse(path, f"none of the keys {_listed(properties)} is there", value)
+        for name, keys in written.items():
+            if any(json.dumps(value[key]) != json.dumps(value[keys[0]]) for key in keys):
+                self.refuse(f"{path}{name}", f"the keys {_listed(keys)} have different values", value)
+            key = name if name in keys else keys[0]
+            if key not in names.exact:
+                self.repaired(f"{path}{name}", f"the key was written {snippet(key, 40)!r}")
+                self.renamed.append(self.repairs[-1])
+            coerced[name] = self.value(value[key], properties[name], f"{path}{name}.")
         return coerced
 
-    def _array(self, value: Any, node: Mapping[str, Any], path: str) -> Any:
+    def _key(self, key: str, node: JsonSchema, path: str) -> str:
+        """Return a key of a dict, coerced towards the labels that its keys may be."""
+        labels = self.schema.labels(node.get("propertyNames")) if "propertyNames" in node else None
+        if labels is None or key in labels:
+            return key
+        try:
+            found = str(labels.find_exact(key))
+        except LabelError:
+            return key
+        self.repaired(f"{path}{found}", f"the key was written {snippet(key, 40)!r}")
+        self.renamed.append(self.repairs[-1])
+        return found
+
+    def _array(self, value: Any, node: JsonSchema, path: str) -> Any:
         items = node.get("items")
+        if is_array(value):
+            parts = [*(node.get("prefixItems") or ())]
+            nodes = [*parts, *[items] * (len(value) - len(parts))]
+            return [
+                self.value(part, nodes[n], f"{path}{n}.") if is_node(nodes[n]) else part for n, part in enumerate(value)
+            ]
         if not is_node(items):
             return value
-        where = _named(path)
-        if is_array(value):
-            return [self.value(item, items, f"{path}{index}.") for index, item in enumerate(value)]
-        labels = self.schema.labels(items)
+        labels, kind = self.schema.labels(items), kind_of_node(self.schema.resolve(items))
         if labels is not None and isinstance(value, str):
             try:
                 found = [labels.find_exact(part) for part in _SEVERAL.split(value)]
             except LabelError:
                 return value
-            self.notes.append(f"{where}: {snippet(value, 60)!r} read as {found!r}")
+            self.repaired(path, f"{shown(value)} read as {found!r}")
             return found
-        if is_object(value) and kind_of_node(self.schema.resolve(items)) == "object":
-            self.notes.append(f"{where}: one object taken as a list of one")
+        of_one = labels is not None and value in labels
+        of_one = of_one or (kind in ("number", "integer") and kind_of_value(value) in ("number", "integer"))
+        if of_one or (kind == "object" and is_object(value) and self.schema.is_answer(value, items)):
+            self.repaired(path, f"one {kind_of_value(value)} taken as a list of one")
             return [self.value(value, items, f"{path}0.")]
         return value
 
-
-def _named(path: str) -> str:
-    return path.rstrip(".") or "answer"
-
-
-def _parsed(value: str, notes: list[str], path: str) -> Any:
-    try:
-        inner = parse_json(value)
-    except (ValueError, RecursionError):
-        return value
-    notes.append(f"{_named(path)}: JSON inside a JSON string")
-    return inner
+    def _parsed(self, value: str, path: str) -> Any:
+        try:
+            inner = parse_json(value)
+        except (ValueError, RecursionError):
+            return value
+        self.repaired(path, "JSON inside a JSON string")
+        return inner
 
 
-def _to_label(value: Any, labels: Labels, notes: list[str], path: str) -> Any:
-    if not isinstance(value, str) or any(value == label for label in labels.values):
-        return value
-    try:
-        label = labels.find(value)
-    except LabelError:
-        return value
-    notes.append(f"{_named(path)}: {snippet(value, 60)!r} read as {label!r}")
-    return label
+def is_scalar_in_list(value: Any) -> bool:
+    """Return whether a value is an array of one scalar."""
+    return is_array(value) and len(value) == 1 and kind_of_value(value[0]) not in ("object", "array")
 
 
-def _to_number(value: str, notes: list[str], path: str) -> Any:
-    """A number as people write it, where no other reading exists: '1 234,5' has two, '€ 1,234.50' has one."""
-    text = value.strip(_CURRENCY)
-    if _GROUPED.fullmatch(text):
-        plain = re.sub(r"[ \u00a0\u202f_'’]", "", text)
-    elif _COMMA_GROUPS.fullmatch(text):
-        plain = text.replace(",", "")
-    elif _DOT_GROUPS.fullmatch(text):
-        plain = text.replace(".", "").replace(",", ".")
-    elif text != value and re.fullmatch(r"[+-]?\d+(?:\.\d+)?", text):
-        plain = text
-    else:
-        return value
-    notes.append(f"{_named(path)}: {snippet(value, 40)!r} read as {plain}")
-    return float(plain) if "." in plain else int(plain)
+def shown(value: Any) -> str:
+    """Return a short text of a value, for messages."""
+    text = json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else repr(value)
+    return snippet(text, 60)
+
+
+def _listed(names: Any) -> str:
+    several = list(names)
+    return ", ".join(map(str, several[:_MOST_KEYS])) + (", …" if len(several) > _MOST_KEYS else "")

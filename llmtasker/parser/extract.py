@@ -25,14 +25,10 @@ MAX_PIECES = 200
 MAX_MARKS = 200_000
 """Brackets and quotes of one text that are looked at, each time that they are."""
 
-_REASONING = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis"
-_REASONING_OPENS = re.compile(rf"\s*<({_REASONING})>", re.IGNORECASE)
-_REASONING_CLOSES = re.compile(rf"</(?:{_REASONING})>", re.IGNORECASE)
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _MARK = re.compile(r'[{}\[\]"]')
 _LOOSE_MARK = re.compile(r"[{}\[\]\"']")
 _OPENING = re.compile(r"[{\[]")
-_ENDING = re.compile(r"[}\]]")
 _LOOSE_END = {quote: re.compile(rf"(?<!\\)(?:\\\\)*{quote}(?=\s*(?:[,:}}\]]|$))") for quote in "\"'"}
 _BEFORE_SINGLE = ("{", "[", ",", ":")
 _JSON_OPENING = re.compile(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
@@ -60,21 +56,6 @@ class Piece:
     fenced: bool = False
     value: Any = None
     flaw: str = ""
-
-
-def after_reasoning(text: str) -> str | None:
-    """Return what stands behind the reasoning block (`<think>` and its like), or None where that never ends."""
-    start = 0
-    while opening := _REASONING_OPENS.match(text, start):
-        closing = _REASONING_CLOSES.search(text, opening.end())
-        if closing is None:
-            return None
-        start = closing.end()
-    # Some chat templates swallow the opening tag. Where brackets close behind it that open before, it is in a string.
-    *_, last = [None, *_REASONING_CLOSES.finditer(text, start)]
-    if last is not None and (_OPENING.search(text, last.end()) or not _ENDING.search(text, last.end())):
-        start = last.end()
-    return text[start:]
 
 
 def fenced(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from llmtasker.parser.prose import Frame, denies, frame, objection
-from llmtasker.values.folding import caseless, without_accents
+from llmtasker.values.folding import caseless, letters, without_accents
 
 MAX_PROSE = 1_000
 """Characters; mentions in a longer text do not count."""
@@ -59,6 +59,11 @@ def _plain(text: str) -> str:
 
 def _unaccented(text: str) -> str:
     return " ".join(without_accents(text).split())
+
+
+def fold_key(text: str) -> str:
+    """Return the letters and digits of a key in one case, without accents: how two keys are compared."""
+    return letters(without_accents(text))
 
 
 def _words(text: str) -> str:

@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
 from llmtasker.errors import snippet
+from llmtasker.parser.loose_json import parse_loose_json
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
-MAX_MENDED = 20_000
-"""Characters of one answer, over all its pieces; what is longer is not mended."""
+MAX_MENDED = 50_000
+"""Characters of one answer, over all its pieces; what is longer is not mended. 25,000 take 5 ms."""
 
-MAX_STEPS = 40_000
-"""Characters of one answer that json-repair may look at, each time that it does. It is quadratic on many a text."""
+MAX_STEPS = 12_000
+"""Characters of one answer that json-repair may look at, each time that it does; they take 5 ms."""
 
 MAX_NOTES = 5
 MAX_OPEN_COMMENTS = 20  # each is looked for up to the end of the text
@@ -29,7 +30,7 @@ _MISSING_COMMA = re.compile(
 )
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _SINGLE_KEY = re.compile(r"[{,]\s*'[^'\n]*'\s*:")
-_OTHER_QUOTES = "`´‘’“”"
+_QUOTES = "\"'`´‘’“”"
 _JOINED = re.compile(r"[\"']\s*\+\s*[\"']")
 _EMPTY = re.compile(r"\{\s*\}|\[\s*\]")
 _NO_VALUE = re.compile(r":\s*(?:[,}\]]|$)|:\s*-\s*[,}\]]")
@@ -64,22 +65,26 @@ class Effort:
             raise NotMendableError("it is too tangled")
 
 
-def mend_json(text: str, effort: Effort | None = None) -> tuple[Any, tuple[str, ...]]:
+def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tuple[Any, tuple[str, ...]]:
     """Return the JSON value that a broken JSON text says, and what was wrong with it.
 
     The text must be whole: a cut one is not for mending. A mended value is given only if it has the same letters and
     digits in the same order as the text (comments aside), so nothing is left out and nothing is made up. The pieces
-    of one answer share one `effort`.
+    of one answer share one `effort`; a `flaw` that is known beforehand can't be mended.
 
     Raises:
         NotMendableError: there is no such value.
     """
+    if flaw:
+        raise NotMendableError(flaw)
     if (plain := _with_raw_breaks(text)) is not None:
         return plain, ("mended JSON: raw line breaks in a string",)
     effort = effort or Effort()
     effort.begin(text)
     if text.count("/*", text.rfind("*/") + 1) > MAX_OPEN_COMMENTS:
         raise NotMendableError("its comments never end")
+    if (loose := parse_loose_json(text)) is not None:
+        return loose[0], tuple(f"mended JSON: {slip}" for slip in loose[1])
     # json-repair reads {"a": true"b": 1} as a string 'true' and a stray quote.
     text = _MISSING_COMMA.sub(lambda match: match[1] or f"{match[2]},", text)
     bare = _QUOTED.sub('""', _COMMENT.sub(lambda match: match[1] or "", text))
@@ -122,9 +127,7 @@ def _is_doubtful(string: str, text: str) -> bool:
     if json.dumps(string, ensure_ascii=False) in text or json.dumps(string) in text:
         return False
     ends = string[:1] + string[-1:]
-    if any(quote in ends for quote in _OTHER_QUOTES) or _JOINED.search(string):
-        return True
-    if string.count('"') % 2 == 1 or ("'" in ends and string.count("'") % 2 == 1):
+    if any(quote in ends for quote in _QUOTES) or _JOINED.search(string) or string.count('"') % 2 == 1:
         return True
     start = string[:20].partition("\n")[0]
     return "\n" in string and not any(quote + start in text for quote in "\"'")

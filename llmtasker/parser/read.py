@@ -1,14 +1,14 @@
-"""A broken answer becomes the value that it says, with the list of repairs; or an error, never a guess.
+"""A text becomes the value that it states, with the list of repairs; or an error, never a guess.
 
-As it is → pieces of the text, strictly → json-repair where none parses → coercion towards the type. The type
-decides between extract. What was cut is never completed into a value.
+As it is → without reasoning and marks → calls → bracketed pieces, strictly → mended where none parses. Each value is
+unwrapped and coerced towards the type, then validated. What was cut is never completed into a value.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -17,30 +17,41 @@ from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
 from llmtasker.misfit import describe
 from llmtasker.parser import extract
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.coerce import coerce
+from llmtasker.parser.calls import one_call, written_calls
+from llmtasker.parser.coerce import CoercionError, coerce
 from llmtasker.parser.extract import Piece
+from llmtasker.parser.marks import without_marks
 from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json
-from llmtasker.parser.unwrap import is_single, unwrap
-from llmtasker.values.json_values import is_object, parse_json
+from llmtasker.parser.plain_fields import keys_stand_once, plain_fields
+from llmtasker.parser.unwrap import unwrap
+from llmtasker.values.json_values import is_array, is_object, parse_json
 
 T = TypeVar("T")
-
 
 MAX_MENDED_PIECES = 5
 """Broken pieces of one text that are looked at, from its end."""
 
 _NOT_WORDS = re.compile(r"`{3,}\w*|[\W_]+")
+_CORRECTION = re.compile(
+    r"\b(?:no|wait|actually|rather|instead|correct\w*|sorry|oops|final\w*|revis\w*|mistake\w*|better|but|however"
+    r"|amend\w*|second thought|the (?:\w+ )?(?:answer|result|output)"
+    r"|l[ae] (?:\w+ )?(?:r[ée]ponse|r[ée]sultat)|mais|plut[oô]t|en fait|non|corrig\w*|pardon|erreur|r[ée]vis\w*"
+    r"|mieux)\b",
+    re.IGNORECASE,
+)
+_DRAFT = re.compile(r"\b(?:first|draft|initially|attempt|guess|d'abord|premi[eè]re?|brouillon|essai)$", re.IGNORECASE)
 
 
 class Reading(NamedTuple, Generic[T]):
-    """What an answer says: the validated value, and each repair made to get there, in plain words."""
+    """What an answer states: the validated value, each repair made to get there, and the reasoning before it."""
 
     value: T
     repairs: tuple[str, ...] = ()
+    reasoning: str | None = None
 
 
 class _NotValidError(Exception):
-    """A value does not fit; `related` tells whether it was meant for this type at all."""
+    """A value is not what was asked for; `related` is whether it was meant for this type at all."""
 
     def __init__(self, message: str, *, related: bool) -> None:
         super().__init__(message)
@@ -49,21 +60,29 @@ class _NotValidError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate(Generic[T]):
-    """A piece of the text that is meant as the answer, and what came of it."""
+    """A piece of the text that is meant as the answer, and its reading, or why it has none."""
 
     piece: Piece
     json: Any = None
     reading: Reading[T] | None = None
-    invalid: Exception | None = None
+    error: Exception | None = None
 
 
-def read(text: str, schema: AnswerSchema, validate: Callable[[Any], T]) -> Reading[T]:
-    """Return what the text says, as the type that `validate` makes of a JSON value.
+def read(
+    text: str,
+    schema: AnswerSchema,
+    validate: Callable[[Any], T],
+    *,
+    stopped: bool = False,
+    given: Callable[[], str] = str,
+) -> Reading[T]:
+    """Return what the text states, as the type that `validate` makes of a JSON value.
 
-    `validate` may raise anything for a value that does not fit.
+    `validate` may raise anything for a value that is not valid. `stopped` is whether the endpoint reported that the LLM
+    ended by itself; `given` returns the text of the input, whose marks are not control marks.
 
     Raises:
-        InvalidOutputError: no value that fits is there, or which one is meant is not clear.
+        InvalidOutputError: there is no valid value, or which one is meant is not clear.
         TruncatedError: the text was cut.
 
     >>> team = {"enum": ["billing", "other"]}
@@ -71,89 +90,89 @@ def read(text: str, schema: AnswerSchema, validate: Callable[[Any], T]) -> Readi
     >>> def validate(value):
     ...     return {"billing": "B", "other": "O"}[value["team"]]
     >>> read('{"team": "billing"}', schema, validate)
-    Reading(value='B', repairs=())
+    Reading(value='B', repairs=(), reasoning=None)
     >>> read('Sure: {"team": "Billing."}', schema, validate).repairs
     ('taken out of the text around it', "team: 'Billing.' read as 'billing'")
     """
+    reader = _Reader(schema, validate, stopped=stopped)
     try:
         value = parse_json(text)
     except (ValueError, RecursionError):
-        return _Reader(schema, validate).text(text)
-    if schema.is_exact(value):
+        return reader.text(text, given)
+    if schema.is_plain(value):
         try:
             return Reading(value=validate(value))
         except Exception:  # noqa: BLE001, S110 - a validator is the user's code; what it raises is reported below
             pass
-    return _Reader(schema, validate).whole(value, text)
+    return reader.whole(value, text)
 
 
 class _Reader(Generic[T]):
     """Reads one text that is not plainly right."""
 
-    def __init__(self, schema: AnswerSchema, validate: Callable[[Any], T]) -> None:
+    def __init__(self, schema: AnswerSchema, validate: Callable[[Any], T], *, stopped: bool) -> None:
         self.schema = schema
         self.validate = validate
+        self.stopped = stopped
         self.effort = Effort()
 
     def whole(self, value: Any, text: str) -> Reading[T]:
-        """The text is JSON, but does not fit as it stands."""
+        """Read a text that is JSON, but not right as it is."""
         if self.schema.is_text:
             return Reading(value=self._validated(text, text), repairs=("taken as it stands",))
         try:
             return self._accept(value)[1]
-        except _NotValidError as invalid:
-            raise _invalid(invalid, text) from invalid.__cause__
+        except _NotValidError as error:
+            raise _invalid(error, text) from error.__cause__
 
-    def text(self, text: str) -> Reading[T]:
-        """The text as a whole is no JSON."""
+    def text(self, text: str, given: Callable[[], str]) -> Reading[T]:
+        """Read a text that is not JSON as a whole."""
         if not text.strip():
             raise InvalidOutputError("the answer is empty")
         if len(text) > extract.MAX_SCANNED:
-            raise InvalidOutputError(f"the answer has {len(text)} characters and is no JSON: {snippet(text)!r}")
-        start = text.lstrip("\ufeff")
-        answer = extract.after_reasoning(start)
-        if answer is None:
-            raise TruncatedError(f"the answer stops inside its reasoning: {snippet(text[-60:])!r}")
+            raise InvalidOutputError(f"the answer has {len(text)} characters and is not JSON: {snippet(text)!r}")
+        front = without_marks(text, given)
+        reading = self._unmarked(front.text)
+        return Reading(reading.value, (*front.repairs, *reading.repairs), front.reasoning)
+
+    def _unmarked(self, answer: str) -> Reading[T]:
+        if not self.schema.is_text and (calls := written_calls(answer, self.schema.function)):
+            arguments, repairs = one_call(calls, self.schema.function)
+            reading = read(arguments, self.schema, self.validate, stopped=self.stopped)
+            return Reading(reading.value, ("taken out of a written call", *repairs, *reading.repairs))
         try:
             pieces = list(extract.pieces(answer))
         except extract.TooComplexError as error:
-            raise InvalidOutputError(f"the answer can't be read, {error}: {snippet(text)!r}") from error
+            raise InvalidOutputError(f"the answer can't be read, {error}: {snippet(answer)!r}") from error
         if self.schema.is_text:
-            return Reading(value=self._validated(answer, text), repairs=("taken as it stands",))
-        reading = self._pieces(answer, pieces) if pieces else self._without_brackets(answer)
-        if len(answer) < len(start):
-            return Reading(value=reading.value, repairs=("taken from behind the reasoning", *reading.repairs))
-        return reading
+            return Reading(value=self._validated(answer, answer), repairs=("taken as it stands",))
+        return self._pieces(answer, pieces) if pieces else self._without_brackets(answer)
 
     def _accept(self, value: Any, notes: tuple[str, ...] = ()) -> tuple[Any, Reading[T]]:
-        """Return the JSON value that fits, as it is or unwrapped and coerced, and its reading."""
+        """Return the JSON value that is valid, unwrapped and coerced, and its reading."""
         failure: Exception | None = None
         for variant, unwrapped in unwrap(value, self.schema):
-            for form, changes in self._forms(variant):
-                if not self.schema.is_answer(form):
-                    continue
-                try:
-                    return form, Reading(value=self.validate(form), repairs=(*notes, *unwrapped, *changes))
-                except Exception as error:  # noqa: BLE001 - a validator is the user's code; any error is a invalid
-                    failure = failure or error
-        if failure is not None:
-            # A list in prose, '[1]', is hardly meant as the object asked for.
-            related = self.schema.kind != "object" or is_object(value[0] if is_single(value) else value)
-            raise _NotValidError(describe(failure), related=related) from failure
-        raise _NotValidError(self.schema.expectation, related=False)
-
-    def _forms(self, value: Any) -> Iterator[tuple[Any, tuple[str, ...]]]:
-        exactly = self.schema.is_exact(value)
-        if exactly:
-            yield value, ()
-        coerced, changes = coerce(value, self.schema)
-        if changes:
-            yield coerced, tuple(changes)
-        if not exactly:
-            yield value, ()
+            if not self.schema.is_answer(variant):
+                continue
+            try:
+                if self.schema.is_plain(variant):
+                    return variant, Reading(self.validate(variant), (*notes, *unwrapped))
+            except Exception as error:  # noqa: BLE001 - a validator is the user's code and may raise anything
+                failure = failure or error
+            try:
+                coerced, changes = coerce(variant, self.schema)
+                return coerced, Reading(self.validate(coerced), (*notes, *unwrapped, *changes))
+            except Exception as error:  # noqa: BLE001 - a validator is the user's code and may raise anything
+                failure = failure or error
+        if failure is None:
+            raise _NotValidError(self.schema.expectation, related=False)
+        # A list in prose, '[1]', is hardly meant as the object asked for.
+        single = value[0] if is_array(value) and len(value) == 1 else value
+        reason = str(failure) if isinstance(failure, CoercionError) else describe(failure)
+        raise _NotValidError(reason, related=self.schema.kind != "object" or is_object(single)) from failure
 
     def _without_brackets(self, answer: str) -> Reading[T]:
-        """A number, a quoted string, or a bare label."""
+        """Read a number, a quoted string, or a bare label."""
         contents = extract.fenced(answer)
         bare = contents[0].strip() if len(contents) == 1 else answer.strip()
         try:
@@ -163,13 +182,16 @@ class _Reader(Generic[T]):
         return self.whole(value, answer)
 
     def _bare(self, text: str) -> Reading[T]:
-        """A label without JSON around it. A free text field is never filled with prose."""
+        """Read a label without JSON around it. A free text field is never filled with prose."""
         if text.startswith('"') and text.count('"') == 1:
             raise TruncatedError(f"the answer is cut inside a string: {snippet(text[-60:])!r}")
         field = self.schema.label_field
         if field is None and self.schema.labels(self.schema.root) is None:
             raise _invalid(self.schema.expectation, text)
-        value, notes = coerce(text if field is None else {field: text}, self.schema)
+        try:
+            value, notes = coerce(text if field is None else {field: text}, self.schema)
+        except CoercionError as error:
+            raise _invalid(error, text) from None
         return Reading(value=self._validated(value, text), repairs=(*notes,) or ("taken without JSON around it",))
 
     def _validated(self, value: Any, text: str) -> T:
@@ -177,6 +199,8 @@ class _Reader(Generic[T]):
             return self.validate(value)
         except Exception as error:  # a validator is the user's code
             raise _invalid(describe(error), text) from error
+
+    # ── pieces in brackets ──
 
     def _pieces(self, answer: str, pieces: list[Piece]) -> Reading[T]:
         if self.schema.kind == "array" and (rows := _rows(answer, pieces)):
@@ -186,7 +210,7 @@ class _Reader(Generic[T]):
         last_start = found[-1].piece.start if found else -1
         broken = [p for p in pieces if not p.parsed and p.start > last_start]
         if found:
-            # Behind an answer that fits, only a piece that plainly is another answer counts.
+            # Behind an answer that is right, only a piece that plainly is another answer counts.
             broken = [piece for piece in broken if self.schema.mentions_key(piece.text)]
         for piece in broken[-MAX_MENDED_PIECES:]:
             if mended := self._broken(answer, piece, alone=not found):
@@ -198,8 +222,8 @@ class _Reader(Generic[T]):
     def _strict(self, answer: str, piece: Piece) -> _Candidate[T] | None:
         try:
             json, reading = self._accept(piece.value, _place(answer, piece))
-        except _NotValidError as invalid:
-            return _Candidate(piece=piece, invalid=invalid) if invalid.related else None
+        except _NotValidError as error:
+            return _Candidate(piece=piece, error=error) if error.related else None
         return _Candidate(piece=piece, json=json, reading=reading)
 
     def _broken(self, answer: str, piece: Piece, *, alone: bool) -> _Candidate[T] | None:
@@ -207,35 +231,40 @@ class _Reader(Generic[T]):
             value, notes = self._mended(piece)
         except NotMendableError as error:
             related = self.schema.mentions_key(piece.text) or (self.schema.kind == "any" and alone)
-            return _Candidate(piece=piece, invalid=error) if related else None
+            return _Candidate(piece=piece, error=error) if related else None
         try:
             json, reading = self._accept(value, (*_place(answer, piece), *notes))
-        except _NotValidError as invalid:
-            return _Candidate(piece=piece, invalid=invalid) if invalid.related else None
-        if not self.schema.knows_all(json):
-            unknown = _NotValidError("mended, it has keys that were not asked for", related=True)
-            return _Candidate(piece=piece, invalid=unknown)
+        except _NotValidError as error:
+            return _Candidate(piece=piece, error=error) if error.related else None
         return _Candidate(piece=piece, json=json, reading=reading)
 
     def _mended(self, piece: Piece) -> tuple[Any, tuple[str, ...]]:
-        if piece.flaw:
-            raise NotMendableError(piece.flaw)
-        if piece.closed:
-            return mend_json(piece.text, self.effort)
-        lacking = extract.open_brackets(piece.text)
-        if lacking:
-            with contextlib.suppress(ValueError, RecursionError):  # more is wrong than brackets
-                value = parse_json(piece.text + lacking)
-                if piece.fenced or (_ended(piece.text) and self.schema.nothing_can_follow(value, lacking)):
-                    return value, (f"mended JSON: added the missing {lacking!r}",)
-        if piece.fenced:
-            return mend_json(piece.text, self.effort)
-        raise TruncatedError(f"the answer is cut after {snippet(piece.text[-60:])!r}")
+        if not piece.closed and not piece.flaw:
+            lacking = extract.open_brackets(piece.text)
+            if lacking:
+                with contextlib.suppress(ValueError, RecursionError):  # more is wrong than brackets
+                    value = parse_json(piece.text + lacking)
+                    ended = self.stopped or _ended(piece.text)
+                    if piece.fenced or (ended and self.schema.nothing_can_follow(value, lacking)):
+                        return value, (f"mended JSON: added the missing {lacking!r}",)
+            if not piece.fenced:
+                raise TruncatedError(f"the answer is cut after {snippet(piece.text[-60:])!r}")
+        try:
+            value, notes = mend_json(piece.text, self.effort, flaw=piece.flaw)
+        except NotMendableError:
+            if not piece.closed or not (fields := plain_fields(piece.text, self.schema)):
+                raise
+            return fields, ("mended JSON: only the fields asked for were read",)
+        if not keys_stand_once(value, piece.text, self.schema):
+            raise NotMendableError("a key that was asked for may stand inside a string")
+        return value, notes
 
     def _choose(self, answer: str, found: Sequence[_Candidate[T]]) -> Reading[T]:
+        if len(found) > 1:
+            found = [one for one in found if one.json not in ({}, [])] or found  # they state nothing
         last = found[-1]
         if last.reading is None:
-            raise _invalid(last.invalid, last.piece.text) from last.invalid
+            raise _invalid(last.error, last.piece.text) from last.error
         others = [other for other in found[:-1] if other.reading is not None and other.json != last.json]
         if not others:
             return last.reading
@@ -243,29 +272,35 @@ class _Reader(Generic[T]):
             raise InvalidOutputError(f"there are two different answers, the last one broken: {snippet(answer)!r}")
         if self.schema.kind == "array" and is_object(last.piece.value):
             raise InvalidOutputError(f"there are several objects, but no array around them: {snippet(answer)!r}")
-        if not _has_words_between(answer, others[-1].piece, last.piece):
+        if not _is_corrected(answer, others[-1].piece, last.piece):
             raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
         note = "several different answers: the last one taken"
         return Reading(value=last.reading.value, repairs=(note, *last.reading.repairs))
 
     def _unrelated(self, answer: str, pieces: list[Piece]) -> Reading[T]:
-        """There are brackets, but no answer in them."""
+        """Read a text with brackets, but no answer in them."""
         if any(piece.parsed and is_object(piece.value) for piece in pieces):
             raise _invalid(self.schema.expectation, answer)
         return self._bare(answer.strip())
 
 
 def _rows(answer: str, pieces: list[Piece]) -> list[Any]:
-    """The objects of a list that was written as JSON lines, without the array around them."""
+    """Return the objects of a list that was written as JSON lines, without the array around them."""
     if len(pieces) < 2 or not all(piece.parsed and is_object(piece.value) for piece in pieces):
         return []
-    if any(_has_words_between(answer, one, other) for one, other in pairwise(pieces)):
+    if any(_words_between(answer, one, other) for one, other in pairwise(pieces)):
         return []
     return [piece.value for piece in pieces]
 
 
-def _has_words_between(answer: str, one: Piece, other: Piece) -> bool:
-    return bool(_NOT_WORDS.sub("", answer[one.start + len(one.text) : other.start]))
+def _words_between(answer: str, one: Piece, other: Piece) -> str:
+    return _NOT_WORDS.sub(" ", answer[one.start + len(one.text) : other.start]).strip()
+
+
+def _is_corrected(answer: str, one: Piece, other: Piece) -> bool:
+    """Return whether the words between two answers correct the first one, or those before it announce a draft."""
+    before = _NOT_WORDS.sub(" ", answer[max(0, one.start - 40) : one.start]).rstrip()
+    return bool(_CORRECTION.search(_words_between(answer, one, other)) or _DRAFT.search(before))
 
 
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:
@@ -275,7 +310,7 @@ def _place(answer: str, piece: Piece) -> tuple[str, ...]:
 
 
 def _ended(text: str) -> bool:
-    """Tell whether the last value of a cut text is whole; digits might go on."""
+    """Return whether the last value of a cut text is whole; digits might go on."""
     return text[-1] in '"}]' or text.endswith(("true", "false", "null"))
 
 

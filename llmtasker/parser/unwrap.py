@@ -7,26 +7,48 @@ from typing import Any
 
 from llmtasker.errors import snippet
 from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.parser.calls import check_offered, differing
+from llmtasker.values.json_schema import kind_of_node
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
-_ARGUMENTS = ("arguments", "parameters", "args", "input", "properties", "function")
-_CALL = frozenset(("name", "type", "id", "tool", "title", "description"))
-_UNWRAP_DEPTH = 3
+_ARGUMENTS = (
+    "arguments", "parameters", "args", "kwargs", "params", "input", "properties", "function", "tool_input",
+    "action_input",
+)  # fmt: skip
+_NAMES = ("name", "function", "tool", "tool_name", "function_name", "action", "recipient_name")
+_BESIDE = frozenset(
+    (*_NAMES, "type", "id", "index", "title", "description", "required", "additionalProperties", "$schema", "$defs")
+)
+_UNWRAP_DEPTH = 4
 
 
 def unwrap(value: Any, schema: AnswerSchema, depth: int = 0) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield the value as it is and out of the wrappings that LLMs put around an answer."""
+    """Yield the value as it is and out of the wrappings that LLMs put around an answer.
+
+    Raises:
+        InvalidOutputError: it is the call of a function that was not offered.
+    """
     # JSON in a string comes before the string itself: a text field would take the JSON as its text.
     # A call comes before its own keys: 'name' may also be a field.
     inner_first = isinstance(value, str) or (is_object(value) and _called(value, schema) is not None)
     if inner_first:
         yield from _inner(value, schema, depth)
     yield value, ()
-    field = schema.only_field if depth == 0 else schema.label_field
+    field = schema.only_field if depth == 0 or is_object(value) else schema.label_field
     if field is not None and not is_object(value):
         yield {field: value}, (f"put into the only field, {field}",)
+    elif field is not None and _is_value_of(value, field, schema):
+        yield {field: value}, (f"taken as {field!r}, which was not named",)
     if not inner_first:
         yield from _inner(value, schema, depth)
+
+
+def _is_value_of(value: dict[str, Any], field: str, schema: AnswerSchema) -> bool:
+    """Return whether an object that does not have the only field is what the field asks for."""
+    node = schema.resolve(schema.properties[field])
+    if len(schema.properties) > 1 or kind_of_node(node) not in ("object", "union") or schema.is_answer(value):
+        return False
+    return bool(value) and schema.is_answer(value, node)
 
 
 def _inner(value: Any, schema: AnswerSchema, depth: int) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -42,12 +64,12 @@ def _unwrapped(value: Any, schema: AnswerSchema) -> tuple[Any, str]:
             return parse_json(value), "JSON inside a JSON string"
         except (ValueError, RecursionError):
             return None, ""
-    if is_single(value) and schema.kind != "array":
-        return value[0], "taken out of a list of one"
+    if is_array(value) and schema.kind != "array" and len(told := differing(value)) == 1:
+        return told[0], "taken out of a list of one" if len(value) == 1 else f"{len(value)} equal answers taken as one"
     if is_object(value):
         if (key := _called(value, schema)) is not None:
             return value[key], f"taken out of {key!r}"
-        if len(value) == 1 and schema.properties.keys().isdisjoint(value):
+        if len(value) == 1 and not schema.is_answer(value):
             key, inner = next(iter(value.items()))
             return inner, f"taken out of {snippet(key, 40)!r}"
     return None, ""
@@ -55,10 +77,16 @@ def _unwrapped(value: Any, schema: AnswerSchema) -> tuple[Any, str]:
 
 def _called(value: dict[str, Any], schema: AnswerSchema) -> str | None:
     """Return the key of the arguments, if the object is a function call as JSON."""
-    names = [name for name in _ARGUMENTS if name in value and name not in schema.properties]
-    return names[0] if len(names) == 1 and value.keys() <= _CALL | {names[0]} and len(value) > 1 else None
+    if schema.kind == "any" and not schema.function:
+        return None
+    names = [key for key in _ARGUMENTS if key not in schema.properties and _holds_arguments(value.get(key))]
+    if len(names) != 1 or len(value) < 2 or not value.keys() <= _BESIDE | {names[0]}:
+        return None
+    for key in _NAMES:
+        if key != names[0] and isinstance(name := value.get(key), str):
+            check_offered(name, schema.function)
+    return names[0]
 
 
-def is_single(value: Any) -> bool:
-    """Tell whether a JSON value is an array of one."""
-    return is_array(value) and len(value) == 1
+def _holds_arguments(value: Any) -> bool:
+    return is_object(value) or (isinstance(value, str) and value.lstrip().startswith("{"))

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from llmtasker.compiler.program import Answer, AskMode, Program, first_mode
+from llmtasker.compiler.answer_parser import Answer
+from llmtasker.compiler.program import AskMode, Program, first_mode
 from llmtasker.errors import (
     CallTimeoutError,
     InvalidOutputError,

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from llmtasker.compiler.answer_model import answer_text
-from llmtasker.compiler.program import raise_for_ending
+from llmtasker.compiler.answer_parser import raise_for_ending
 from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.extract import after_reasoning
+from llmtasker.parser.calls import answer_text
+from llmtasker.parser.marks import after_reasoning
 from llmtasker.parser.read import read
 from llmtasker.runner.grouping.members import Group, Member
 from llmtasker.values.json_values import is_array, is_object, parse_json_at

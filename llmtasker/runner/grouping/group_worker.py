@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from llmtasker.compiler.program import Answer
+from llmtasker.compiler.answer_parser import Answer
 from llmtasker.errors import (
     BadRequestError,
     BadResponseError,

@@ -1,0 +1,186 @@
+"""Completion → record: what an endpoint returned, read as an answer to one input of a signature."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, Generic, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from llmtasker.compiler.answer_model import REASONING
+from llmtasker.errors import (
+    FilteredError,
+    InvalidOutputError,
+    OutputError,
+    RefusedError,
+    TruncatedError,
+    snippet,
+)
+from llmtasker.fields import wire_name
+from llmtasker.misfit import describe
+from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.parser.calls import FORMS, answer_text
+from llmtasker.parser.marks import without_marks
+from llmtasker.parser.read import read
+from llmtasker.signature import Inputs, S, as_text
+from llmtasker.values.json_values import is_object
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Mode
+
+_WHOLE = (None, "stop", "tool_calls")  # endings of a text of which nothing else says that it is whole
+_BROKEN_OFF = frozenset({
+    "error", "abort", "aborted", "cancelled", "canceled", "interrupted", "network_error", "timeout", "engine_error",
+    "insufficient_system_resource", "malformed_function_call",
+})  # fmt: skip
+_LOOP_LOOKED_AT, _LONGEST_PERIOD = 600, 120  # characters
+
+
+class Answer(NamedTuple, Generic[S]):
+    """A valid answer: the record, the reasoning if there was any, and the repairs made."""
+
+    record: S
+    reasoning: str | None
+    repairs: tuple[str, ...]
+
+
+class AnswerParser(Generic[S]):
+    """Reads completions as records of a signature; `function` is the name of the function that is offered.
+
+    `whole_text` is whether the text as it is, without JSON, is the one output; `any_form` whether calls and texts are
+    equally welcome.
+    """
+
+    def __init__(
+        self, signature: type[S], function: str, mode: Mode, *, reasoning: bool, whole_text: bool, any_form: bool
+    ) -> None:
+        self.signature = signature
+        self.mode = mode
+        self.reasons = reasoning
+        self.whole_text = whole_text
+        self.any_form = any_form
+        self.schema = AnswerSchema.of(
+            signature.output_model, function=function, also={REASONING} if reasoning else frozenset()
+        )
+        outputs, inputs = signature.output_fields.items(), signature.input_fields.items()
+        self._output_names = {n for name, info in outputs for n in (name, wire_name(name, info))}
+        self._input_names = {n for name, info in inputs for n in (name, wire_name(name, info))}
+
+    def parse(self, completion: Completion, inputs: Inputs) -> Answer[S]:
+        """Return the answer that a completion holds, mended where that is safe.
+
+        Raises:
+            OutputError: it was refused, filtered or cut, or it does not fit the signature.
+        """
+        raise_for_ending(completion)
+        if self.whole_text:
+            return self._parse_text(completion, inputs)
+        text, found = answer_text(self.mode, self.schema.function, completion)
+        if text == "{}" and completion.tool_calls and (completion.text or "").strip():
+            # A call without arguments, beside a text that may be the answer.
+            with contextlib.suppress(OutputError):
+                return self.parse(replace(completion, tool_calls=()), inputs)
+        stopped = completion.finish_reason in ("stop", "tool_calls")
+        reading = read(text, self.schema, self._validator(inputs), stopped=stopped, given=lambda: _given(inputs))
+        record, reasoning = reading.value
+        if self.any_form:
+            found = tuple(note for note in found if note not in FORMS)
+        return Answer(record=record, reasoning=reasoning or reading.reasoning, repairs=(*found, *reading.repairs))
+
+    def _parse_text(self, completion: Completion, inputs: Inputs) -> Answer[S]:
+        (name,) = self.signature.output_fields
+        if completion.finish_reason not in _WHOLE:
+            raise TruncatedError(f"the answer may not be whole: it ended with {completion.finish_reason!r}")
+        front = without_marks((completion.text or "").strip(), lambda: _given(inputs))
+        text = front.text.strip()
+        if not text:
+            raise InvalidOutputError("the answer is empty")
+        try:
+            record, _ = self._validator(inputs)({name: text})
+        except ValidationError as error:
+            raise InvalidOutputError(f"the answer does not fit {self.signature.__name__}: {describe(error)}") from None
+        except Exception as error:  # noqa: BLE001 - a validator may raise anything
+            raise InvalidOutputError(f"the answer does not fit: {type(error).__name__}: {snippet(error)}") from None
+        return Answer(record=record, reasoning=front.reasoning, repairs=front.repairs)
+
+    def _validator(self, inputs: Inputs) -> Callable[[Any], tuple[S, str | None]]:
+        # A column of the row that has the name of an output must not stand in for a missing answer.
+        given = {name: value for name, value in inputs.given.items() if name in self._input_names}
+
+        def validate(value: Any) -> tuple[S, str | None]:
+            if not is_object(value):
+                raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}")
+            outputs = {name: part for name, part in value.items() if name in self._output_names}
+            reasoning = _text_or_none(value.get(REASONING)) if self.reasons else None
+            try:
+                return self.signature.model_validate({**given, **outputs}), reasoning
+            except ValidationError:
+                if not self._is_strict:
+                    raise
+                return self.signature.model_validate({**given, **self._from_json(outputs)}), reasoning
+
+        return validate
+
+    @cached_property
+    def _is_strict(self) -> bool:
+        return _is_strict(self.signature.output_model.__pydantic_core_schema__)
+
+    def _from_json(self, outputs: dict[str, Any]) -> dict[str, Any]:
+        """Return the outputs as values of Python: a strict model takes the text of a date from JSON only."""
+        half = self.signature.output_model.model_validate_json(to_json(outputs))
+        return {name: getattr(half, name) for name in half.model_fields_set}
+
+
+def raise_for_ending(completion: Completion) -> None:
+    """Raise if the completion reports of itself that it is not a whole answer."""
+    if completion.refusal:
+        raise RefusedError(
+            f"the LLM declined: {snippet(completion.refusal)}", provider_text=snippet(completion.refusal, 500)
+        )
+    if completion.finish_reason == "content_filter":
+        raise FilteredError("a content filter stopped the answer")
+    if completion.finish_reason == "length":
+        length = f"{len(completion.raw):,}"
+        if (repeated := repeated_end(completion.raw)) is not None:
+            raise TruncatedError(
+                f"the LLM repeated {snippet(repeated, 40)!r} until the token limit cut the answer after {length} "
+                "characters; more max_tokens would not help, a frequency_penalty or another LLM may",
+                finish_reason="length",
+            )
+        raise TruncatedError(
+            f"the answer was cut by the token limit after {length} characters; raise max_tokens",
+            finish_reason="length",
+        )
+    if (completion.finish_reason or "").lower() in _BROKEN_OFF:
+        raise TruncatedError(f"the endpoint broke off the answer: it ended with {completion.finish_reason!r}")
+
+
+def repeated_end(text: str) -> str | None:
+    """Return what a text repeats at its end, over hundreds of characters, or None.
+
+    >>> repeated_end("It is late. " + "So late. " * 100)
+    'So late. '
+    """
+    end = text[-_LOOP_LOOKED_AT:]
+    if len(end) < _LOOP_LOOKED_AT:
+        return None
+    period = next((size for size in range(1, _LONGEST_PERIOD + 1) if end[size:] == end[:-size]), None)
+    return None if period is None else end[-period:]
+
+
+def _is_strict(schema: Any) -> bool:
+    if isinstance(schema, dict):
+        return schema.get("strict") is True or any(map(_is_strict, schema.values()))
+    return isinstance(schema, list | tuple) and any(map(_is_strict, schema))
+
+
+def _given(inputs: Inputs) -> str:
+    """Return the text of an input, to look for marks in it."""
+    return "\n".join(as_text(value) for value in inputs.values.values())
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) and value.strip() else None

@@ -1,0 +1,92 @@
+"""JSON with the usual slips, rewritten as JSON; what has another slip is left to json-repair, which is slow.
+
+Slips: single quotes, keys without quotes, commas too many or too few, comments, Python's constants, raw line breaks
+and unescaped quotes in strings. A quote ends a string only where JSON could go on behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from llmtasker.values.json_values import parse_json
+
+_END = r"(?=\s*(?:[:,}\]]|\Z))"
+_NO_END = r"(?!\s*(?:[:,}\]]|\Z))"
+_STRICT_STRING = rf'"[^"\\]*+(?:\\.[^"\\]*+)*+"{_END}'
+_STRING = re.compile(
+    rf'({_STRICT_STRING}|"(?:[^"\\]++|\\.|"{_NO_END}){{0,200}}+"{_END}'
+    rf"|(?<![^\s{{\[,:(])'(?:[^'\\]++|\\.|'{_NO_END}){{0,200}}+'{_END})",
+    re.DOTALL,
+)
+_COMMENT = re.compile(rf"({_STRICT_STRING})|//[^\n]*|/\*.*?\*/|(?<![^\s,{{\[])#[^\n]*", re.DOTALL)
+_PLACE = "\x00"  # where a string stands, while the text between the strings is rewritten
+_SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("a trailing comma", re.compile(r",(?=\s*[}\]])"), ""),
+    ("a missing comma", re.compile(r"(?<=[\x00\w}\]])\s*\x00(?=\s*:)"), f", {_PLACE}"),
+    ("keys without quotes", re.compile(r"(?<=[{,\s])([^\W\d][\w$-]*)(?=\s*:)"), r'"\1"'),
+    ("a constant of Python", re.compile(r"\bTrue\b"), "true"),
+    ("a constant of Python", re.compile(r"\bFalse\b"), "false"),
+    ("a constant of Python", re.compile(r"\bNone\b"), "null"),
+)
+_INNER_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
+_JUNCTION = re.compile(r"""["']\s*\+?\s*["']""")
+_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
+
+
+class _CannotRewriteError(Exception):
+    """A string has two readings."""
+
+
+def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
+    """Return the value of a text with the usual slips and the names of these, or None if there is another one.
+
+    >>> parse_loose_json("{'a': 'l'été', b: True,}")
+    ({'a': "l'été", 'b': True}, ('a trailing comma', 'keys without quotes', 'a constant of Python', 'single quotes'))
+    """
+    if _PLACE in text:
+        return None
+    slips: dict[str, None] = {}
+    if "//" in text or "/*" in text or "#" in text:
+        text, count = _COMMENT.subn(lambda match: match[1] or " ", text)
+        if count and "/*" in text:
+            return None
+    parts = _STRING.split(text)
+    between = _PLACE.join(parts[::2])
+    for name, pattern, good in _SLIPS:
+        between, count = pattern.subn(good, between)
+        if count:
+            slips[name] = None
+    try:
+        parts[1::2] = [string if _is_strict(string) else _rewritten(string, slips) for string in parts[1::2]]
+        parts[::2] = between.split(_PLACE)
+        return parse_json("".join(parts)), tuple(slips) or ("comments",)
+    except (_CannotRewriteError, ValueError, RecursionError):
+        return None
+
+
+def _is_strict(string: str) -> bool:
+    return string[0] == '"' and string.count('"') == 2 and "\n" not in string
+
+
+def _rewritten(string: str, slips: dict[str, None]) -> str:
+    """Return a string as JSON, with its inner quotes and line breaks escaped."""
+    content = string[1:-1]
+    if _JUNCTION.search(content):
+        raise _CannotRewriteError  # two strings, with something between them
+    if "\n" in content:
+        slips["raw line breaks in a string"] = None
+        content = content.rstrip("\r\n").translate(_BREAKS)  # a break before the closing quote is layout
+    if string[0] == "'":
+        slips["single quotes"] = None
+        content = content.replace("\\'", "'")
+    inner = sum(match[1] is None for match in _INNER_QUOTE.finditer(content)) if '"' in content else 0
+    if inner and string[0] == '"':
+        if inner % 2:
+            raise _CannotRewriteError  # a quote too many
+        slips["quotes inside a string"] = None
+    return f'"{_INNER_QUOTE.sub(_escaped, content)}"' if inner else f'"{content}"'
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return str(match[1] or '\\"')

@@ -1,0 +1,165 @@
+"""Reasoning and control marks around an answer: the one front end of plain texts and of JSON.
+
+| family               | reasoning                                      | marks at the ends                         |
+|----------------------|------------------------------------------------|-------------------------------------------|
+| tags (R1, Qwen, …)   | `<think>…</think>` and its like                | `<answer>…</answer>`                      |
+| Magistral, Kimi, Seed| `[THINK]…[/THINK]`, `◁think▷…`, `<seed:think>` | `</s>`                                    |
+| Harmony (gpt-oss)    | `<|channel|>analysis<|message|>…<|end|>`       | `<|channel|>final<|message|>…<|return|>`  |
+| Cohere, Sky          | `<|START_THINKING|>…`, `<|begin_of_thought|>…` | `<|START_RESPONSE|>…<|END_RESPONSE|>`     |
+| chat templates       |                                                | `<|im_end|>`, `<|eot_id|>`, `<end_of_turn>` |
+
+Marks that stand in the input are text. A mark at an end that is not known is an error: it may be reasoning.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
+
+_TAGS = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|inner_monologue|seed:think"
+_PAIRS = (
+    (re.compile(rf"\s*<({_TAGS})>", re.IGNORECASE), re.compile(rf"</(?:{_TAGS})>", re.IGNORECASE)),
+    (re.compile(r"\s*\[(?:THINK|THINKING|REASONING)\]"), re.compile(r"\[/(?:THINK|THINKING|REASONING)\]")),
+    (re.compile(r"\s*◁think▷"), re.compile(r"◁/think▷")),
+    (re.compile(r"\s*<\|START_THINKING\|>"), re.compile(r"<\|END_THINKING\|>")),
+    (re.compile(r"\s*<\|begin_of_thought\|>"), re.compile(r"<\|end_of_thought\|>")),
+)
+_CLOSES = re.compile("|".join(closing.pattern for _, closing in _PAIRS), re.IGNORECASE)
+_OPENING_BRACKET, _CLOSING_BRACKET = re.compile(r"[{\[]"), re.compile(r"[}\]]")
+
+_ROLE = r"(?:[ \t]*(?:assistant|model)\b)?"
+_STARTS = re.compile(
+    rf"\s*(?:<\|im_start\|>{_ROLE}|<\|start\|>{_ROLE}|<start_of_turn>{_ROLE}|<\|start_header_id\|>{_ROLE}<\|end_header_id\|>"
+    r"|<\|assistant\|>|<\|begin_of_text\|>|<\|python_tag\|>|<\|START_(?:RESPONSE|TEXT|ACTION|OF_TURN_TOKEN)\|>"
+    r"|<\|CHATBOT_TOKEN\|>|<\|begin_of_solution\|>|<s>|<bos>|<(?:final_)?answer>)\s*"
+)
+_END = (
+    r"(?:<\|(?:im_end|eot_id|eom_id|end|return|call|endoftext|end_of_text|end_of_turn|endofturn|eos|end_of_solution"
+    r"|END_RESPONSE|END_TEXT|END_ACTION|END_OF_TURN_TOKEN)\|>|<end_of_turn>|</s>|<eos>|\[EOS\]|</(?:final_)?answer>"
+    r"|<｜end▁of▁sentence｜>|\[/TOOL_CALLS\])"
+)
+_ENDS = re.compile(rf"\s*(?:{_END}\s*)+$")
+_NEXT_TURN = re.compile(
+    rf"\s*{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>|<\|user\|>|\[INST\])"
+)
+_MARK = r"<[|｜][^|｜<>\n]{1,40}[|｜]>"
+_LIKE = r"\w*(?:think|thought|reason|reflect|ponder|scratch|monolog|deliberat|analys)\w*"
+_UNKNOWN_START = re.compile(rf"\s*({_MARK}|<{_LIKE}[^<>\n]{{0,40}}>|\[([A-Z][A-Z_]{{2,}})\](?=.*\[/\2\]))", re.DOTALL)
+_UNKNOWN_END = re.compile(rf"({_MARK}|</{_LIKE}>|\[/[A-Z][A-Z_]{{2,}}\])\s*$")
+_CALLS = re.compile(r"\s*(?:\[TOOL_CALLS\]|<[|｜]tool[_▁]calls?)")
+
+_MESSAGE = re.compile(
+    r"<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).)*)<\|message\|>"
+    r"(?P<body>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
+    re.DOTALL,
+)
+_TO_FUNCTION = re.compile(r"\bto=([\w.\-]+)")
+_BARE_CHANNELS = re.compile(r"\s*analysis(?P<reasoning>.+?)assistant\s*final(?P<text>.+)", re.DOTALL)
+
+BEHIND_REASONING = "taken from behind the reasoning"
+
+
+class Front(NamedTuple):
+    """An answer without the marks around it, the reasoning that stood before it, and what was done."""
+
+    text: str
+    reasoning: str | None = None
+    repairs: tuple[str, ...] = ()
+
+
+def after_reasoning(text: str) -> str | None:
+    """Return what stands behind the reasoning (`<think>` and its like), or None where that never ends."""
+    start = 0
+    while pair := next(((found, closes) for opens, closes in _PAIRS if (found := opens.match(text, start))), None):
+        closing = pair[1].search(text, pair[0].end())
+        if closing is None:
+            return None
+        start = closing.end()
+    # Some chat templates swallow the opening tag. Where brackets close behind it that open before, it is in a string.
+    *_, last = [None, *_CLOSES.finditer(text, start)]
+    if last is not None and (
+        _OPENING_BRACKET.search(text, last.end()) or not _CLOSING_BRACKET.search(text, last.end())
+    ):
+        start = last.end()
+    return text[start:]
+
+
+def without_marks(text: str, given: Callable[[], str] = str) -> Front:
+    """Return an answer without reasoning and control marks; `given` returns the text of the input.
+
+    Raises:
+        TruncatedError: the reasoning never ends.
+        InvalidOutputError: there is a mark at an end that is not known.
+
+    >>> without_marks("<think>hm</think>Bonjour<|im_end|>").text
+    'Bonjour'
+    """
+    text = text.removeprefix("\ufeff")
+    if not any(char in text for char in "<[◁") and not text.lstrip().startswith("analysis"):
+        return Front(text)
+    said = given()
+    if "<|channel|>" in text and "<|channel|>" not in said:
+        front = _channels(text)
+    else:
+        bare = _BARE_CHANNELS.fullmatch(text)
+        front = Front(bare["text"], bare["reasoning"], (BEHIND_REASONING,)) if bare else _reasoned(text, said)
+    text, repairs = _stripped(front.text, said)
+    _check_ends(text, said)
+    return Front(text, front.reasoning, (*front.repairs, *repairs))
+
+
+def _reasoned(text: str, said: str) -> Front:
+    start = _STARTS.match(text)
+    if start is not None and start[0].strip() not in said:
+        text = text[start.end() :]
+    opening = next((found for opens, _ in _PAIRS if (found := opens.match(text))), None)
+    if opening is not None and opening[0].strip() in said:
+        raise InvalidOutputError(f"the answer begins with {opening[0].strip()!r}, which also stands in the input")
+    closing = _CLOSES.search(text)
+    if closing is not None and closing[0] in said:
+        return Front(text)
+    rest = after_reasoning(text)
+    if rest is None:
+        raise TruncatedError(f"the answer stops inside its reasoning: {snippet(text[-60:])!r}")
+    if len(rest) == len(text):
+        return Front(text)
+    return Front(rest, text[: len(text) - len(rest)].strip(), (BEHIND_REASONING,))
+
+
+def _channels(text: str) -> Front:
+    messages = list(_MESSAGE.finditer(text))
+    reasoning = "\n".join(one["body"].strip() for one in messages if one["channel"] == "analysis") or None
+    repairs = (BEHIND_REASONING,) if reasoning else ("taken out of its channel",)
+    calls = [(to[1], one["body"]) for one in messages if (to := _TO_FUNCTION.search(one["head"]))]
+    if calls:
+        return Front("".join(f"<function={name}>{body}</function>" for name, body in calls), reasoning, repairs)
+    finals = {one["body"].strip() for one in messages if one["channel"] == "final"}
+    if len(finals) > 1:
+        raise InvalidOutputError(f"there are several different answers: {snippet(text)!r}")
+    if not finals:
+        raise TruncatedError(f"the answer stops inside its reasoning: {snippet(text[-60:])!r}")
+    return Front(finals.pop(), reasoning, repairs)
+
+
+def _stripped(text: str, said: str) -> tuple[str, tuple[str, ...]]:
+    """Return the text without the known marks at its ends, and without a further turn that was made up behind it."""
+    repairs: list[str] = []
+    if (turn := _NEXT_TURN.search(text)) and turn[0].strip() not in said:
+        text = text[: turn.start()]
+        repairs.append(f"cut before a further turn ({turn[0].strip()!r})")
+    while (start := _STARTS.match(text)) and start[0] and (mark := start[0].strip()) not in said:
+        text = text[start.end() :]
+        repairs.append(f"without the mark {mark!r}")
+    if (end := _ENDS.search(text)) and (mark := end[0].strip()) not in said:
+        text = text[: end.start()]
+        repairs.append(f"without the mark {snippet(mark, 40)!r}")
+    return text, tuple(repairs)
+
+
+def _check_ends(text: str, said: str) -> None:
+    for place, found in (("begins", _UNKNOWN_START.match(text)), ("ends", _UNKNOWN_END.search(text))):
+        if found is not None and found[1] not in said and not _CALLS.match(text):
+            raise InvalidOutputError(f"the answer {place} with the mark {snippet(found[1], 40)!r}, which is not known")

@@ -1,0 +1,98 @@
+"""The fields that stand plainly in a JSON text which can't be mended as a whole: each is judged by itself."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.values.json_values import as_list, is_array, is_object, parse_json_at
+
+_KEY = re.compile(r"""(["'])((?:(?!\1)[^\\\n]){1,80})\1\s*:\s*""")
+_STRING = re.compile(r"'((?:[^'\\\n\"]|\\['nt])*)'")
+_CONSTANT = re.compile(r"(True|False|None)\b")
+_NEXT = re.compile(r"""\s*(?:,?\s*\}|,\s*(?:["'][^"'\n]{1,80}["']|[^\W\d]\w*)\s*:)""")
+
+
+def plain_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
+    """Return the fields of an object whose neighbours are broken, or None where one that is needed is not plain.
+
+    A field is plain if its key stands once in the text, right in the outermost object, with a sound value, and the
+    object ends or another key begins right behind that.
+
+    >>> schema = AnswerSchema({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
+    >>> plain_fields('{"why": "one " too many", "n": 3}', schema)
+    {'n': 3}
+    """
+    if not schema.properties or not text.startswith("{"):
+        return None
+    names = schema.names(schema.root)
+    found: dict[str, Any] = {}
+    seen: set[str] = set()
+    for match in _KEY.finditer(text):
+        name = names.find(match[2])
+        if name is None:
+            continue
+        if name in seen:
+            return None  # twice: one of them may stand inside a string
+        seen.add(name)
+        value, end = _value(text, match.end())
+        if not _is_outermost(text, match.start()) or end is None or not _NEXT.match(text, end):
+            return None
+        found[match[2]] = value
+    unquoted = re.compile(rf"(?<![\w\"'])(?:{'|'.join(map(re.escape, schema.properties.keys() - seen))})\s*:")
+    if not found or not schema.required <= seen or (schema.properties.keys() - seen and unquoted.search(text)):
+        return None
+    return found
+
+
+def _is_outermost(text: str, start: int) -> bool:
+    before = text[:start].rstrip()
+    return (
+        before[-1:] in ("{", ",")
+        and before.count("{") - before.count("}") == 1
+        and before.count("[") == before.count("]")
+    )
+
+
+def _value(text: str, start: int) -> tuple[Any, int | None]:
+    if single := _STRING.match(text, start):
+        return re.sub(
+            r"\\(.)", lambda escape: {"n": "\n", "t": "\t"}.get(escape[1], escape[1]), single[1]
+        ), single.end()
+    if constant := _CONSTANT.match(text, start):
+        return {"True": True, "False": False, "None": None}[constant[1]], constant.end()
+    try:
+        return parse_json_at(text, start)
+    except (ValueError, RecursionError):
+        return None, None
+
+
+def keys_stand_once(value: Any, text: str, schema: AnswerSchema) -> bool:
+    """Return whether each key that was asked for stands as often in a mended value as in its text, if others do too.
+
+    Beside keys that were not asked for, mending may have taken one out of a string.
+    """
+    counts: dict[str, int] = {}
+    _count(value, counts)
+    names = schema.names(schema.root)
+    roots = [part for part in as_list(value) if is_object(part)]
+    if not schema.properties or all(names.find(key) for root in roots for key in root):
+        return True
+    for key, count in counts.items():
+        if names.find(key) is None:
+            continue
+        quoted = len(re.findall(rf"[\"']{re.escape(key)}[\"']\s*:", text))
+        if count != (quoted or len(re.findall(rf"(?<!\w){re.escape(key)}\s*:", text))):
+            return False
+    return True
+
+
+def _count(value: Any, counts: dict[str, int]) -> None:
+    if is_object(value):
+        for key, part in value.items():
+            counts[key] = counts.get(key, 0) + 1
+            _count(part, counts)
+    elif is_array(value):
+        for part in value:
+            _count(part, counts)

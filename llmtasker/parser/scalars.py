@@ -1,0 +1,79 @@
+"""How numbers, days and "nothing" are written by people and LLMs; only what has one reading is read."""
+
+from __future__ import annotations
+
+import datetime
+import re
+
+MOMENTS = frozenset({"date", "date-time", "time", "duration"})
+"""Formats of texts that Pydantic would also make from a number, as a count of seconds."""
+
+LONGEST_FLOAT = 16
+"""Characters of a number that a float surely holds exactly; what is longer may have lost digits for a Decimal."""
+
+_NUMERIC = re.compile(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
+_NOT_FINITE = re.compile(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
+_EXPONENT = re.compile(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
+_COMPACT_DAY = re.compile(r"((?:19|20)\d\d)([01]\d)([0-3]\d)")
+_CURRENCY = re.compile(
+    r"(?:[$€£¥]|EUR|USD|GBP|CHF)?[ \u00a0\u202f]*([+-]?\d(?:.*\d)?)[ \u00a0\u202f]*(?:[$€£¥]|EUR|USD|GBP|CHF)?"
+)
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f_'’]\d{3})+(?:\.\d+)?")
+_COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?:,\d{3})+\.\d+")
+_DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
+_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
+_NULLS = _NULL_TEXTS | {"", "na", "-"}
+
+
+def says_null(text: str, *, in_text_field: bool) -> bool:
+    """Return whether a text says that there is no value; a field of free text may be empty, or 'NA' (Namibia).
+
+    >>> says_null("None", in_text_field=True), says_null("", in_text_field=True), says_null("", in_text_field=False)
+    (True, False, True)
+    """
+    return len(text) <= 6 and text.strip().casefold() in (_NULL_TEXTS if in_text_field else _NULLS)
+
+
+def is_numeric(text: str) -> bool:
+    """Return whether a text is a number, which Pydantic would take for a count of seconds."""
+    return _NUMERIC.fullmatch(text) is not None
+
+
+def is_finite(text: str) -> bool:
+    """Return whether a text that Pydantic might read as a number is a finite one."""
+    return _NOT_FINITE.fullmatch(text) is None and _EXPONENT.fullmatch(text) is None
+
+
+def compact_day(text: str) -> str | None:
+    """Return a day that is written as eight digits in ISO format, or None if it is not a day.
+
+    >>> compact_day("20260302"), compact_day("20261302")
+    ('2026-03-02', None)
+    """
+    match = _COMPACT_DAY.fullmatch(text.strip())
+    if match is None:
+        return None
+    try:
+        return datetime.date(int(match[1]), int(match[2]), int(match[3])).isoformat()
+    except ValueError:
+        return None
+
+
+def plain_number(text: str) -> str | None:
+    """Return a number as people write it in plain digits, or None if it has no or more than one reading.
+
+    >>> plain_number("€ 1,234.50"), plain_number("1.234,50"), plain_number("1 234,5"), plain_number("12")
+    ('1234.50', '1234.50', None, None)
+    """
+    match = _CURRENCY.fullmatch(text.strip())
+    if match is None:
+        return None
+    number = match[1]
+    if _GROUPED.fullmatch(number):
+        return re.sub(r"[ \u00a0\u202f_'’]", "", number)
+    if _COMMA_GROUPS.fullmatch(number):
+        return number.replace(",", "")
+    if _DOT_GROUPS.fullmatch(number):
+        return number.replace(".", "").replace(",", ".")
+    return number if number != text and _PLAIN.fullmatch(number) else None
