@@ -36,8 +36,7 @@ from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.members import Group, Member, next_group
 from llmtasker.runner.row import Row
 from llmtasker.testing import GROUP_FAULTS, FakeTransport, last_user_text
-from llmtasker.testing.generate import INPUT_BLOCK
-from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, folded, ids_of, opening_of
+from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, folded, ids_of, opening_of, read_blocks
 from llmtasker.wire.request import Request, Settings
 
 TEAMS = ("billing", "delivery", "other")
@@ -76,7 +75,7 @@ class Reader:
         if "The message holds several inputs" not in request.messages[0]["content"]:
             self.alone += 1
             return truth(text)
-        inputs = INPUT_BLOCK.findall(text)
+        inputs = list(read_blocks(text).items())
         self.groups.append(len(inputs))
         entries = [{"id": id_, "anchor": " ".join(one.split()[:ANCHOR_WORDS]), **truth(one)} for id_, one in inputs]
         if self.spoil is not None:
@@ -510,7 +509,7 @@ def test_plain_text_that_is_no_text_is_asked_again_alone() -> None:
         note: str = OutputField()
 
     def handler(request: Request) -> Any:
-        inputs = INPUT_BLOCK.findall(last_user_text(request))
+        inputs = list(read_blocks(last_user_text(request)).items())
         return {"answers": [{"id": i, "anchor": t, "note": ["a"]} for i, t in inputs]} if inputs else "alone"
 
     task = Task(Summary, llm=LLM.of(FakeTransport(handler), cache=False), group_size=2, mode="plain")
@@ -625,7 +624,7 @@ def test_examples_are_shown_in_the_form_of_a_group(role: Any) -> None:
     shown = json.dumps(request.messages)
     assert "an example message" in shown
     assert shown.count("<input id=") == 5 + 1 + (role == "turns")  # the note names the tag too
-    assert INPUT_BLOCK.findall(last_user_text(request))[0][1] == messages(5)[0]
+    assert next(iter(read_blocks(last_user_text(request)).values())) == messages(5)[0]
 
 
 def test_a_task_that_can_not_be_grouped_says_so() -> None:

@@ -17,7 +17,7 @@ from llmtasker.errors import AuthenticationError, BadRequestError, Configuration
 from llmtasker.runner.grouping import AutoGroup, Choice, Measured
 from llmtasker.runner.grouping.auto_size import Watch, choose, same_output, upper_bound
 from llmtasker.testing import FakeTransport
-from llmtasker.testing.generate import INPUT_BLOCK
+from llmtasker.wire.group_format import read_blocks
 from llmtasker.wire.request import Request
 
 
@@ -44,7 +44,7 @@ class Model:
 
     def __call__(self, request: Request) -> Any:
         text = str(request.tail[0]["content"])
-        inputs = INPUT_BLOCK.findall(text)
+        inputs = list(read_blocks(text).items())
         if not inputs:
             self.alone.append(text)
             again = self.alone.count(text) > 1

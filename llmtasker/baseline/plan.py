@@ -13,8 +13,9 @@ from llmtasker.errors import BadRequestError
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_schema import JsonSchema, expand
 from llmtasker.values.json_values import canonical_json
+from llmtasker.wire.group_format import anchor_of, grouped_answers, read_blocks
 from llmtasker.wire.request import Message, Request
-from llmtasker.wire.request_reader import BULLET, Example, Json, asked, blocks, conversation
+from llmtasker.wire.request_reader import BULLET, ExampleTurn, conversation, declared_schema, offered_tools, schema_in
 
 _LINE = 2_000  # characters that are looked at in a line about a label
 _DEPTH = 16  # of nested objects in a schema; a recursive schema ends here
@@ -78,21 +79,16 @@ class Plan:
     function: str | None
     group: str | None
 
-    def answer(self, text: str) -> Json:
+    def answer(self, text: str) -> dict[str, Any]:
         if self.group is None:
-            return cast("Json", self.fill(words(text)))
-        answers: list[Json] = []
-        for id_, given in blocks(text).items():
+            return cast("dict[str, Any]", self.fill(words(text)))
+        answers: list[dict[str, Any]] = []
+        for id_, given in read_blocks(text).items():
             filled = {"id": id_, **self.fill(words(given))}
             if "anchor" in filled:
-                filled["anchor"] = _first_words(given)
+                filled["anchor"] = anchor_of(given)
             answers.append(filled)
         return {self.group: answers}
-
-
-def _first_words(text: str, count: int = 5) -> str:
-    found = [match.end() for match, _ in zip(re.finditer(r"\S+", text), range(count), strict=False)]
-    return text[: found[-1]].lstrip() if found else ""
 
 
 def _object_of(fields: Mapping[str, Fill]) -> Fill:
@@ -107,11 +103,11 @@ def prepare(request: Request, before: Sequence[Message]) -> Plan | BadRequestErr
     """Return the plan for a task, or why there is none: that is remembered as well."""
     examples, texts = conversation([*request.head.messages, *before])
     try:
-        schema, function = asked(request, texts)
+        schema = declared_schema(request.head.schema) or schema_in(texts) or {}
         if not schema.get("properties"):
             raise _refusal("this request has no schema with fields")
         reader = _SchemaReader(schema, examples, [*texts, str(schema.get("description", ""))])
-        return Plan(fill=reader.fill, function=function, group=reader.group)
+        return Plan(fill=reader.fill, function=next(iter(offered_tools(request.head.schema)), None), group=reader.group)
     except BadRequestError as refusal:
         return refusal
 
@@ -119,7 +115,7 @@ def prepare(request: Request, before: Sequence[Message]) -> Plan | BadRequestErr
 class _SchemaReader:
     """Turns the schema of an answer into what fills its fields."""
 
-    def __init__(self, schema: Json, examples: Sequence[Example], texts: Iterable[str]) -> None:
+    def __init__(self, schema: dict[str, Any], examples: Sequence[ExampleTurn], texts: Iterable[str]) -> None:
         self._root = schema
         self._lines = [line for text in texts for line in text.splitlines()]
         self.group, item = self._grouped(schema)
@@ -136,21 +132,18 @@ class _SchemaReader:
 
     def _grouped(self, schema: JsonSchema) -> tuple[str | None, JsonSchema]:
         """Return the list that a grouped request asks for and the schema of one answer, or the schema as it is."""
-        properties = schema.get("properties", {})
-        if len(properties) == 1:
-            [(name, node)] = properties.items()
-            item = self._expanded(self._expanded(node).get("items") or {})
-            if "id" in item.get("properties", {}):
-                answer = {name: node for name, node in item["properties"].items() if name != "id"}
-                return name, {**item, "properties": answer}
-        return None, schema
+        grouped = grouped_answers(schema)
+        if grouped is None or len(schema.get("properties", {})) > 1:
+            return None, schema
+        name, item = grouped
+        return name, {**item, "properties": {name: node for name, node in item["properties"].items() if name != "id"}}
 
-    def _one_by_one(self, examples: Iterable[Example]) -> Iterator[Example]:
+    def _one_by_one(self, examples: Iterable[ExampleTurn]) -> Iterator[ExampleTurn]:
         for text, outputs in examples:
             answers = outputs.get(self.group) if self.group else None
             if isinstance(answers, list):
-                inputs = blocks(text)
-                for answer in cast("list[Json]", answers):
+                inputs = read_blocks(text)
+                for answer in cast("list[dict[str, Any]]", answers):
                     yield inputs.get(str(answer.get("id")), ""), answer
             else:
                 yield text, outputs
@@ -232,7 +225,7 @@ def _at(outputs: Any, path: tuple[str, ...]) -> Any:
     for name in path:
         if not isinstance(outputs, dict) or name not in outputs:
             return _ABSENT
-        outputs = cast("Json", outputs)[name]
+        outputs = cast("dict[str, Any]", outputs)[name]
     return outputs
 
 

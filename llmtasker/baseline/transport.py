@@ -16,7 +16,7 @@ from llmtasker.errors import BadRequestError
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Message, Request
-from llmtasker.wire.request_reader import INSTRUCTS, input_at, text_of, without_instructions
+from llmtasker.wire.request_reader import INSTRUCTS, input_at, message_text, without_instructions
 
 MODEL = "built-in baseline, no language model"
 
@@ -45,7 +45,7 @@ class OfflineTransport:
         # Instructions that hold the input come with each request; mostly nothing stands before the input.
         lone = not any(message.get("role") in INSTRUCTS for message in (*request.head.messages, *request.tail[:at]))
         plan = self._plan(request, request.tail[: at + lone])
-        text = text_of(request.tail[at])
+        text = message_text(request.tail[at])
         answer = json.dumps(plan.answer(without_instructions(text) if lone else text), ensure_ascii=False)
         if plan.function is None:
             return Completion(text=answer, finish_reason="stop", model=MODEL)

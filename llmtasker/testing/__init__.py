@@ -1,6 +1,5 @@
 """Public test doubles: an LLM without a network, recorded answers, and a server that fails on request."""
 
-from llmtasker.testing.answers import last_user_text, request_schema
 from llmtasker.testing.bad_answers import (
     GROUP_FAULTS,
     MALFORMATIONS,
@@ -30,6 +29,7 @@ from llmtasker.testing.faults import (
 )
 from llmtasker.testing.faulty_server import Counters, FaultyServer
 from llmtasker.testing.generate import answer_for, answer_from_schema
+from llmtasker.wire.request_reader import last_user_text, request_schema
 
 __all__ = [
     "GROUP_FAULTS",

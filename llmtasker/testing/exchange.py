@@ -10,7 +10,7 @@ from functools import cached_property
 from random import Random
 from typing import Any, Literal, cast
 
-from llmtasker.testing.answers import last_user_text, offered_tools
+from llmtasker.wire.request_reader import last_user_text, offered_tools
 
 JSON_TYPE = "application/json"
 

@@ -13,10 +13,10 @@ from typing import Any, TypeAlias, cast
 import anyio
 
 from llmtasker.errors import ConfigurationError, UnexpectedCallError, snippet
-from llmtasker.testing.answers import last_user_text, offered_tools
 from llmtasker.testing.generate import answer_for
 from llmtasker.wire.completion import Completion, ToolCall, Usage
 from llmtasker.wire.request import Request
+from llmtasker.wire.request_reader import last_user_text, offered_tools
 
 Answer: TypeAlias = str | Mapping[str, Any] | list[Any] | Completion | BaseException
 """What a fake LLM says: text verbatim, JSON arguments, a whole Completion, or an error that is raised."""

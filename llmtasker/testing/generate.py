@@ -9,18 +9,12 @@ from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
-from llmtasker.testing.answers import last_user_text, request_schema
-from llmtasker.testing.pattern import text_for_pattern
 from llmtasker.values.json_schema import JsonSchema, expand, resolve
+from llmtasker.wire.group_format import anchor_of, grouped_answers, read_blocks
+from llmtasker.wire.request_reader import last_user_text, request_schema
 
 if TYPE_CHECKING:
     from llmtasker.wire.request import Request
-
-INPUT_BLOCK = re.compile(r'<input id="([^"]*)">\n(.*?)\n</input>', re.DOTALL)
-"""One input of a grouped request in the last user message."""
-
-ANCHOR_WORDS = 5
-"""An anchor is this many first words of its input."""
 
 _DEEPEST = 6
 _WORD = re.compile(r"\w+")
@@ -34,6 +28,12 @@ _FORMATS = {
     "ipv4": "10.{:d}.{:d}.{:d}",
     "uuid": "000000{:02d}-00{:02d}-4000-8000-0000000000{:02d}",
 }
+
+_ATOM = re.compile(
+    r"(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<escape>\\.)|(?P<anchor>[\^$])|(?P<group>[()|])|(?P<plain>.)", re.DOTALL
+)
+_TIMES = re.compile(r"(?P<sign>[*+?])|\{(?P<low>\d+)(?P<comma>,(?P<high>\d*))?\}")
+_CANDIDATES = "a0A_- .,:/@#é" + "".join(map(chr, range(33, 127)))
 
 
 def answer_for(request: Request | Mapping[str, Any], *, seed: int = 0) -> Any:
@@ -54,17 +54,17 @@ def answer_from_schema(schema: JsonSchema, text: str, *, seed: int = 0) -> Any:
 
     Strings are words of the text, so that a quote is verbatim. Where the text holds grouped inputs
     (`<input id="a1">` … `</input>`) and the schema has an array of objects with an `id`, there is
-    one object per input, with its id and, as `anchor`, its first five words; the other values are those
+    one object per input, with its id and, as `anchor`, its first words; the other values are those
     that the input alone would get. `pattern` is followed where it has no groups, alternatives or look-arounds.
 
     >>> answer_from_schema({"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}}, "My parcel")
     {'team': 'delivery'}
     """
     maker = _Maker(schema, seed)
-    inputs = INPUT_BLOCK.findall(text)
-    if inputs and (place := maker.grouped()):
+    inputs = read_blocks(text)
+    if inputs and (place := grouped_answers(schema)):
         name, item = place
-        rows = [maker.grouped_answer(item, id_, input_) for id_, input_ in inputs]
+        rows = [maker.grouped_answer(item, id_, input_) for id_, input_ in inputs.items()]
         return {**maker.value({**maker.resolve(schema), "required": []}, text, skip=name), name: rows}
     return maker.value(schema, text)
 
@@ -82,19 +82,11 @@ class _Maker:
     def resolve(self, schema: JsonSchema) -> JsonSchema:
         return expand(schema, self.root)
 
-    def grouped(self) -> tuple[str, JsonSchema] | None:
-        """Return name and item schema of the first property that is an array of objects with an id."""
-        for name, schema in self.resolve(self.root).get("properties", {}).items():
-            item = self.resolve(self.resolve(schema).get("items") or {})
-            if "id" in item.get("properties", {}):
-                return name, item
-        return None
-
     def grouped_answer(self, item: JsonSchema, id_: str, text: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.value(item, text)
         answer["id"] = id_
         if "anchor" in answer:
-            answer["anchor"] = " ".join(text.split()[:ANCHOR_WORDS])
+            answer["anchor"] = anchor_of(text)
         return answer
 
     def value(self, schema: JsonSchema, text: str, name: object = "", depth: int = 0, skip: str | None = None) -> Any:
@@ -202,3 +194,55 @@ class _Maker:
             made = "word"
         made += " word" * math.ceil(max(0, low - len(made)) / 5)
         return made[:high]
+
+
+def text_for_pattern(pattern: str, min_length: int = 0) -> str | None:
+    """Return a text that the pattern matches, or None where the pattern is too rich to say.
+
+    Sets, escapes and counts are followed; groups, alternatives and look-arounds are not.
+
+    >>> text_for_pattern("^[A-Z]{2}-[0-9]+$")
+    'AA-0'
+    """
+    try:
+        re.compile(pattern)
+    except re.error:
+        # JSON schemas speak another dialect, where other things are allowed.
+        return None
+    for repeats in (1, max(1, min_length)):
+        text = _expand(pattern, repeats)
+        if text is not None and len(text) >= min_length and re.search(pattern, text):
+            return text
+    return None
+
+
+def _expand(pattern: str, repeats: int) -> str | None:
+    """Write each atom out as often as it must stand; open-ended ones `repeats` times."""
+    parts: list[str] = []
+    position = 0
+    while position < len(pattern):
+        atom = _ATOM.match(pattern, position)
+        if atom is None or atom["group"]:
+            return None
+        position = atom.end()
+        if atom["anchor"]:
+            continue
+        times = _TIMES.match(pattern, position)
+        count = 1
+        if times:
+            position = times.end()
+            count = _count(times, repeats)
+        character = next((c for c in _CANDIDATES if re.fullmatch(atom[0], c)), None)
+        if character is None:
+            return None
+        parts.append(character * count)
+    return "".join(parts)
+
+
+def _count(times: re.Match[str], repeats: int) -> int:
+    if times["sign"]:
+        return repeats if times["sign"] in "*+" else 1
+    low = int(times["low"])
+    if times["comma"] is None:
+        return low
+    return max(low, min(repeats, int(times["high"]))) if times["high"] else max(low, repeats)

@@ -1,4 +1,8 @@
-"""What an answer in a group must name, so that it can be told whose it is: an id, and the first words of its input."""
+"""How several inputs stand in one message: each between tags with an id; its answer repeats id and anchor.
+
+The anchor is the first words of the input. Who writes such a message, who answers it and who reads the answers
+take the format from here.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from base64 import b32encode
 from collections.abc import Sequence
 
 from llmtasker.values.folding import caseless, letters
+from llmtasker.values.json_schema import JsonSchema, expand
 
 ANCHOR_WORDS = 6
 
@@ -19,6 +24,45 @@ _WORD = re.compile(rf"[{_UNSPACED}]{{1,2}}|[^\s{_UNSPACED}]+")
 _LONGEST_WORD = 40
 _OPENING = 600  # characters of an input in which an anchor is looked for
 _TAG = re.compile(r"</?\w+>")
+_BLOCK = re.compile(r'<input id="([^"\n]*)">\n')
+_BLOCK_END = "\n</input>"
+_LIKE_A_BLOCK = re.compile(r"<\s*/\s*input|<\s*input\s+id\s*=", re.IGNORECASE)
+
+
+def write_blocks(ids: Sequence[str], shown: Sequence[str]) -> str:
+    """Return inputs as one text, each between tags with its id."""
+    return "\n".join(f'<input id="{id_}">\n{text}{_BLOCK_END}' for id_, text in zip(ids, shown, strict=True))
+
+
+def read_blocks(text: str) -> dict[str, str]:
+    """Return the inputs of a message by id; the first of two with the same id.
+
+    >>> read_blocks(write_blocks(["i6na", "2uxx"], ["Bonjour", "Bonsoir"]))
+    {'i6na': 'Bonjour', '2uxx': 'Bonsoir'}
+    """
+    found = list(_BLOCK.finditer(text))
+    ends = [*(match.start() for match in found[1:]), len(text)]
+    inputs: dict[str, str] = {}
+    for match, end in zip(found, ends, strict=False):
+        inside = text[match.end() : end]
+        # The last closing tag is ours: an earlier one is part of the input.
+        before, closed, _ = inside.rpartition(_BLOCK_END)
+        inputs.setdefault(match[1], before if closed else inside)
+    return inputs
+
+
+def looks_like_blocks(text: str) -> bool:
+    """Return whether a text holds the tags that divide the inputs of a group, or what could be taken for them."""
+    return "<" in text and _LIKE_A_BLOCK.search(text) is not None
+
+
+def grouped_answers(schema: JsonSchema) -> tuple[str, JsonSchema] | None:
+    """Return the field that holds the answers of a group, and the schema of one answer; None where there is none."""
+    for name, node in expand(schema, schema).get("properties", {}).items():
+        answer = expand(expand(node, schema).get("items"), schema)
+        if "id" in answer.get("properties", {}):
+            return name, answer
+    return None
 
 
 def ids_of(shown: Sequence[str]) -> list[str]:

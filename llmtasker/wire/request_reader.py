@@ -1,16 +1,16 @@
-"""What a request says, read as an LLM would: the input, the instructions, the examples, the schema of the answer."""
+"""What a request holds, read as an LLM would: the input, the instructions, the examples, the schema of the answer."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any
 
+from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json_at
 from llmtasker.wire.request import Message, Request
 
-Json = dict[str, Any]
-Example = tuple[str, Json]
+ExampleTurn = tuple[str, dict[str, Any]]
 """The text of an input and its outputs by name."""
 
 BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
@@ -20,8 +20,38 @@ INSTRUCTS = frozenset({"system", "developer"})
 """The roles of instructions."""
 
 _TRIES = 1_000  # braces in a text that may open a JSON object
-_DECODER = json.JSONDecoder()
-_BLOCK = re.compile(r'<input id="([^"\n]*)">\n')
+# instructor's Markdown mode ends each conversation with this user message: it is not an input to answer.
+_NOT_AN_INPUT = "Return the correct JSON response within a ```json codeblock"
+
+
+def body_of(request: Request | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the wire body of a request, or the body itself."""
+    return request.body if isinstance(request, Request) else request
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """Return the text of one chat message; its text parts joined where the content is a list of parts."""
+    content = message.get("content")
+    if is_array(content):
+        return "\n".join(str(part.get("text") or "") for part in content if is_mapping(part))
+    return content if isinstance(content, str) else ""
+
+
+# ── the input ──
+
+
+def last_user_text(request: Request | Mapping[str, Any]) -> str:
+    """Return the text of the last user message of a request or of a wire body; "" where there is none.
+
+    >>> last_user_text({"messages": [{"role": "user", "content": "Bonjour"}]})
+    'Bonjour'
+    """
+    for message in reversed(body_of(request).get("messages", ())):
+        if message.get("role") == "user":
+            text = message_text(message)
+            if not text.startswith(_NOT_AN_INPUT):
+                return text
+    return ""
 
 
 def input_at(request: Request) -> int:
@@ -39,49 +69,20 @@ def without_instructions(text: str) -> str:
     return "\n".join(line for line in kept.splitlines() if not BULLET.match(line))
 
 
-def text_of(message: Message) -> str:
-    content = message.get("content")
-    if isinstance(content, list):
-        parts = [cast("Json", part) for part in cast("list[object]", content) if isinstance(part, dict)]
-        return "\n".join(str(part.get("text") or "") for part in parts)
-    return content if isinstance(content, str) else ""
+# ── the instructions and examples ──
 
 
-def _objects(text: str) -> Iterator[Json]:
-    """Yield the JSON objects that stand in a text, in order; an outer one only."""
-    start = text.find("{")
-    for _ in range(_TRIES):
-        if start < 0:
-            return
-        try:
-            value, end = cast("tuple[object, int]", _DECODER.raw_decode(text, start))
-        except (ValueError, RecursionError):
-            end = start + 1
-        else:
-            if isinstance(value, dict):
-                yield cast("Json", value)
-        start = text.find("{", end)
-
-
-def _answered(message: Message) -> Json | None:
-    """Return what an assistant message answers: its function's arguments, or the JSON in its text."""
-    for call in message.get("tool_calls") or ():
-        arguments = call.get("function", {}).get("arguments")
-        return cast("Json", arguments) if isinstance(arguments, dict) else next(_objects(str(arguments)), None)
-    return next(_objects(text_of(message)), None)
-
-
-def conversation(messages: Sequence[Message]) -> tuple[list[Example], list[str]]:
+def conversation(messages: Sequence[Message]) -> tuple[list[ExampleTurn], list[str]]:
     """Return the examples and, from what is not a turn of an example, the texts of the instructions."""
-    examples: list[Example] = []
+    examples: list[ExampleTurn] = []
     texts: list[str] = []
     for at, message in enumerate(messages):
         following = messages[at + 1] if at + 1 < len(messages) else {}
         if message.get("role") == "user" and following.get("role") == "assistant":
             if (answer := _answered(following)) is not None:
-                examples.append((text_of(message), answer))
+                examples.append((message_text(message), answer))
         elif message.get("role") not in {"assistant", "tool"}:
-            texts.append(text_of(message))
+            texts.append(message_text(message))
     for text in texts:
         for block in text.split("<example>")[1:]:
             shown, _, rest = block.partition("</example>")[0].partition("<output>")
@@ -91,30 +92,67 @@ def conversation(messages: Sequence[Message]) -> tuple[list[Example], list[str]]
     return examples, texts
 
 
-def asked(request: Request, texts: Iterable[str]) -> tuple[Json, str | None]:
-    """Return the JSON schema of the answer, empty where none was sent, and the function to call where there is one.
+def _answered(message: Message) -> dict[str, Any] | None:
+    """Return what an assistant message answers: its function's arguments, or the JSON in its text."""
+    for call in message.get("tool_calls") or ():
+        arguments = call.get("function", {}).get("arguments")
+        return arguments if is_object(arguments) else next(_objects(str(arguments)), None)
+    return next(_objects(message_text(message)), None)
 
-    Looked for in the tools, in the response format, and in the texts, where the last one counts.
+
+def _objects(text: str) -> Iterator[dict[str, Any]]:
+    """Yield the JSON objects that stand in a text, in order; an outer one only."""
+    start = text.find("{")
+    for _ in range(_TRIES):
+        if start < 0:
+            return
+        try:
+            value, end = parse_json_at(text, start)
+        except (ValueError, RecursionError):
+            end = start + 1
+        else:
+            yield value
+        start = text.find("{", end)
+
+
+# ── the answer that is asked for ──
+
+
+def offered_tools(request: Request | Mapping[str, Any]) -> list[str]:
+    """Return the names of the functions that a request offers."""
+    return [tool.get("function", {}).get("name", "") for tool in body_of(request).get("tools") or ()]
+
+
+def request_schema(request: Request | Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the JSON schema that the answer shall fit, or None where the request asks for plain text.
+
+    Looked for in this order: the first tool's parameters, the response format, the last schema
+    that is written out as JSON in the system messages (in JSON mode: in any message).
+
+    >>> request_schema({"messages": [], "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}})
+    {}
     """
-    schema: Mapping[str, Any] = request.head.schema
-    tools: list[Json] = schema.get("tools") or []
-    if tools:
-        return tools[0]["function"].get("parameters") or {}, tools[0]["function"]["name"]
-    form: Json = schema.get("response_format") or {}
-    if "json_schema" in form:
-        return form["json_schema"]["schema"], None
-    found = [value for text in texts for value in _objects(text) if isinstance(value.get("properties"), dict)]
-    return (found[-1] if found else {}), None
+    body = body_of(request)
+    declared = declared_schema(body)
+    if declared is not None:
+        return declared
+    roles = {*INSTRUCTS, "user"} if body.get("response_format") else INSTRUCTS
+    return schema_in(message_text(message) for message in body.get("messages", ()) if message.get("role") in roles)
 
 
-def blocks(text: str) -> dict[str, str]:
-    """Return the inputs of a grouped request by id; the first of two with the same id."""
-    found = list(_BLOCK.finditer(text))
-    ends = [*(match.start() for match in found[1:]), len(text)]
-    blocks: dict[str, str] = {}
-    for match, end in zip(found, ends, strict=False):
-        inside = text[match.end() : end]
-        # The last closing tag is ours: an earlier one is part of the input.
-        before, closed, _ = inside.rpartition("\n</input>")
-        blocks.setdefault(match[1], before if closed else inside)
-    return blocks
+def declared_schema(fields: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the schema in the tools or the response format of a request's fields, None where none is there."""
+    if tools := fields.get("tools"):
+        return tools[0].get("function", {}).get("parameters") or {}
+    form: dict[str, Any] = fields.get("response_format") or {}
+    return (form["json_schema"].get("schema") or {}) if form.get("json_schema") else None
+
+
+def schema_in(texts: Iterable[str]) -> dict[str, Any] | None:
+    """Return the last JSON schema of an object that is written out in the texts."""
+    return next(filter(None, map(_last_schema, reversed([*texts]))), None)
+
+
+@lru_cache(maxsize=64)
+def _last_schema(text: str) -> dict[str, Any] | None:
+    return next((value for value in reversed([*_objects(text)]) if is_object(value.get("properties"))), None)

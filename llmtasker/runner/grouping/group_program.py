@@ -13,11 +13,11 @@ from llmtasker.compiler.program import AskMode, Program, first_mode
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
 from llmtasker.runner.grouping.group_limits import answer_length
-from llmtasker.runner.grouping.members import Group, blocks
+from llmtasker.runner.grouping.members import Group
 from llmtasker.runner.row import Row
 from llmtasker.signature import S
 from llmtasker.wire.completion import Completion, ToolCall
-from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of
+from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of, write_blocks
 from llmtasker.wire.request import Head, Message, Mode, Request
 
 _NOTE = (
@@ -77,7 +77,7 @@ class GroupProgram(Generic[S]):
             shown = [layout.signature.format_input(one.values) for one in layout.examples]
             ids = ids_of(shown)
             answers = [self._answered(*named) for named in zip(ids, shown, layout.examples, strict=True)]
-            messages.append({"role": layout.input_role, "content": blocks(ids, shown)})
+            messages.append({"role": layout.input_role, "content": write_blocks(ids, shown)})
             messages += answer_turn(mode, self.model.__name__, f'{{"answers":[{",".join(answers)}]}}', 1)
         return Head(prepared.fields, messages)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +9,7 @@ from functools import cached_property
 from llmtasker.runner.grouping.group_limits import GroupLimits
 from llmtasker.runner.row import Row
 from llmtasker.values.json_values import canonical_json
-from llmtasker.wire.group_format import anchor_of, folded, ids_of, opening_of
-
-_BLOCK = re.compile(r"<\s*/\s*input|<\s*input\s+id\s*=", re.IGNORECASE)
+from llmtasker.wire.group_format import anchor_of, folded, ids_of, looks_like_blocks, opening_of, write_blocks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +33,7 @@ class Member:
         tags that divide the inputs of a group.
         """
         anchor = folded(anchor_of(shown))
-        if not anchor or ("<" in shown and _BLOCK.search(shown)):
+        if not anchor or looks_like_blocks(shown):
             return None
         length = len(shown) if shown.isascii() else len(canonical_json(shown))
         return cls(row=row, shown=shown, anchor=anchor, opening=opening_of(shown), length=length)
@@ -64,12 +61,7 @@ class Group:
 
     def blocks(self) -> str:
         """Return the inputs as one text."""
-        return blocks(self.ids, [member.shown for member in self.members])
-
-
-def blocks(ids: Sequence[str], shown: Sequence[str]) -> str:
-    """Return inputs as one text, each between tags with its id."""
-    return "\n".join(f'<input id="{id_}">\n{text}\n</input>' for id_, text in zip(ids, shown, strict=True))
+        return write_blocks(self.ids, [member.shown for member in self.members])
 
 
 def next_group(waiting: Mapping[int, Member], size: int, limits: GroupLimits) -> list[int]:
