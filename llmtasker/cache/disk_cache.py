@@ -171,7 +171,7 @@ class DiskCache:
         """
 
         def take(cache: TextCache) -> list[bool]:
-            taken = cache.lease_many(sound, seconds, _is_held)
+            taken = cache.lease_many(sound, seconds, self._is_held)
             mine = {key for key, is_mine in zip(sound, taken, strict=True) if is_mine}
             self._leased |= mine
             self._ended -= mine
@@ -266,6 +266,12 @@ class DiskCache:
             self._handle.after_fork()
         self._start()
 
+    @staticmethod
+    def _is_held(key: str) -> bool:
+        """Return whether some cache of this process, perhaps on the same folder, uses its lease on a key."""
+        # A list, because another thread may add one meanwhile.
+        return any((cache := ref()) is not None and key in cache._leased for ref in list(_caches))  # noqa: SLF001
+
     def _is_key(self, key: object) -> bool:
         if isinstance(key, str) and _is_sound_key(key):
             return True
@@ -282,12 +288,6 @@ class DiskCache:
 
 
 _caches: set[weakref.ref[DiskCache]] = set()
-
-
-def _is_held(key: str) -> bool:
-    """Return whether some cache of this process, perhaps on the same folder, uses its lease on a key."""
-    # A list, because another thread may add one meanwhile.
-    return any((cache := ref()) is not None and key in cache._leased for ref in list(_caches))  # noqa: SLF001  own file
 
 
 def _moment(seconds: float | None) -> datetime | None:

@@ -15,15 +15,35 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable, Generator, Iterable
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
-
-import diskcache  # type: ignore[import-untyped]
-from diskcache import core
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from llmtasker.cache.process import ProcessId, this_process
 
 T = TypeVar("T")
+
+_core: Any = import_module("diskcache.core")  # it has no types
+
+if TYPE_CHECKING:
+
+    class _Disk:
+        def __init__(self, directory: str, min_file_size: int = 0, pickle_protocol: int = 0) -> None: ...
+
+    class _DiskCache:
+        """What is used of `diskcache.Cache`."""
+
+        def __init__(self, directory: str, timeout: float, disk: type[_Disk], **settings: Any) -> None: ...
+        def get(self, key: str, default: None = None, *, tag: Literal[True]) -> tuple[str | None, str | None]: ...
+        def set(self, key: str, value: str, expire: float | None = None, *, tag: str) -> bool: ...
+        def add(self, key: str, value: str, expire: float | None = None, *, tag: str) -> bool: ...
+        def transact(self) -> contextlib.AbstractContextManager[None]: ...
+        def expire(self) -> int: ...
+        def _row_insert(self, key: str, raw: bool, now: float, columns: tuple[Any, ...]) -> None: ...
+        def _row_update(self, rowid: int, now: float, columns: tuple[Any, ...]) -> None: ...
+
+else:
+    _Disk, _DiskCache = _core.Disk, _core.Cache
 
 LONGEST_LEASE = 3600.0
 """Seconds that a lease may last: a clock that jumped, or a forged row, must not stop anybody for longer."""
@@ -32,7 +52,7 @@ _LEASE = "lease:"  # before the key of an answer that is being asked for
 _STEP = 5_000  # rows deleted in one transaction: other processes get their turn in between
 _RAW = 1  # diskcache's mode of a value that stands in its row as it is
 _SETTINGS: dict[str, Any] = {
-    **core.DEFAULT_SETTINGS,
+    **_core.DEFAULT_SETTINGS,
     "eviction_policy": "none",
     "cull_limit": 0,
     "size_limit": 2**62,
@@ -40,10 +60,10 @@ _SETTINGS: dict[str, Any] = {
     # A mapped page of a file that somebody truncates would crash this process.
     "sqlite_mmap_size": 0,
 }
-KNOWN_SETTINGS = frozenset({*core.DEFAULT_SETTINGS, *core.METADATA})
+KNOWN_SETTINGS: frozenset[str] = frozenset({*_core.DEFAULT_SETTINGS, *_core.METADATA})
 
 
-class TextDisk(diskcache.Disk):  # type: ignore[misc]
+class TextDisk(_Disk):
     """What diskcache asks how keys and values become rows: text inside the row, or refused."""
 
     def put(self, key: object) -> tuple[str, bool]:
@@ -78,7 +98,7 @@ class TextDisk(diskcache.Disk):  # type: ignore[misc]
         """Leave the file alone that a row names: no row of ours names one."""
 
 
-class TextCache(diskcache.Cache):  # type: ignore[misc]
+class TextCache(_DiskCache):
     """A cache over an open connection, whose settings nothing in the file can change.
 
     diskcache alone expands `~` and `$VAR` in the folder, takes attributes from the Settings rows, and waits for a
@@ -118,10 +138,10 @@ class TextCache(diskcache.Cache):  # type: ignore[misc]
         finally:
             self._directory, self._txn_id = directory, transaction
 
-    def _row_insert(self, key: str, raw: bool, now: float, columns: Any) -> None:
+    def _row_insert(self, key: str, raw: bool, now: float, columns: tuple[Any, ...]) -> None:
         super()._row_insert(key, raw, self._clock(), columns)
 
-    def _row_update(self, rowid: int, now: float, columns: Any) -> None:
+    def _row_update(self, rowid: int, now: float, columns: tuple[Any, ...]) -> None:
         super()._row_update(rowid, self._clock(), columns)
 
     @contextlib.contextmanager
@@ -135,7 +155,7 @@ class TextCache(diskcache.Cache):  # type: ignore[misc]
     def _begin(self, stack: contextlib.ExitStack) -> None:
         try:
             stack.enter_context(self.transact())
-        except diskcache.Timeout as timeout:
+        except _core.Timeout as timeout:
             # diskcache calls every error here a timeout, that of a full or read-only disk as well.
             raise timeout.__context__ or timeout from None
 
@@ -152,7 +172,7 @@ class TextCache(diskcache.Cache):  # type: ignore[misc]
         """
         text, tag = self.get(key, tag=True)
         if text is None or tag == checksum(key, text):
-            return text  # type: ignore[no-any-return]
+            return text
         raise ValueError("the checksum is wrong")
 
     def read_many(self, keys: Iterable[str]) -> tuple[list[str | None], list[str]]:
@@ -204,8 +224,8 @@ class TextCache(diskcache.Cache):  # type: ignore[misc]
         try:
             owner, until = self.get(name, tag=True)
             # diskcache's own time of expiry is not looked at here: it follows another clock.
-            return owner if now < float(until) <= now + LONGEST_LEASE else None
-        except (ValueError, TypeError):
+            return owner if now < float(until or "") <= now + LONGEST_LEASE else None
+        except ValueError:
             return None
 
     def release_many(self, keys: Iterable[str]) -> None:
@@ -221,10 +241,11 @@ class TextCache(diskcache.Cache):  # type: ignore[misc]
 
     def span(self) -> tuple[int, float | None, float | None]:
         """Return how many answers there are, and when the oldest and the newest were written."""
-        return self._sql(  # type: ignore[no-any-return]
+        found: tuple[int, float | None, float | None] = self._sql(
             "SELECT COUNT(*), MIN(CAST(store_time AS REAL)), MAX(CAST(store_time AS REAL)) FROM Cache"
             " WHERE expire_time IS NULL"
         ).fetchone()
+        return found
 
     def bytes_used(self) -> int:
         """Return the bytes that the rows take in the file."""
