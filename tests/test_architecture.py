@@ -55,7 +55,7 @@ VENDORS: dict[str, set[str]] = {
     "pyarrow": {"files.parquet_file", "results"},
     "rich": {"cli.demo"},
     "tqdm": {"runner.progress"},
-    "typer": {"cli.app", "cli.batch", "cli.options"},
+    "typer": {"cli.app", "cli.batch_commands", "cli.cache_commands", "cli.file_commands", "cli.options"},
     "yarl": {"llm.transports.http_client"},
 }
 

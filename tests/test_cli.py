@@ -19,6 +19,7 @@ import programs
 import pytest
 
 from llmtasker.cli.app import main
+from llmtasker.files import Journal
 from llmtasker.testing import FaultyServer, Status
 
 TRIAGE = '''
@@ -120,7 +121,10 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_run(shell: Shell) -> None:
     said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.csv")
     assert (said.code, said.out) == (0, "")
-    assert said.err == "20 rows: 20 ok, 0 failed, 0 from the cache, 20 calls. out.csv\n"
+    assert said.err.splitlines() == [
+        "in.csv: CSV, utf-8, delimiter ',', 20 rows",
+        "20 rows: 20 ok, 0 failed, 0 from the cache, 20 calls. out.csv",
+    ]
     rows = cells(shell.folder / "out.csv")
     assert [row["id"] for row in rows] == [f"{number:02}" for number in range(20)]
     assert {(row["message"].split()[1], row["team"]) for row in rows} == {
@@ -128,7 +132,7 @@ def test_run(shell: Shell) -> None:
         ("parcel", "delivery"),
     }
     again = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.csv")
-    assert "20 from the cache, 0 calls" in again.err
+    assert "0 calls, 20 done before" in again.err
 
 
 def test_run_goes_on_in_its_own_output(shell: Shell) -> None:
@@ -139,12 +143,15 @@ def test_run_goes_on_in_its_own_output(shell: Shell) -> None:
     assert len(lines(shell.folder / "out.jsonl")) == 20
 
 
-def test_a_changed_task_is_said(shell: Shell) -> None:
+def test_a_changed_task_does_not_replace_the_output_of_another(shell: Shell) -> None:
     shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
     text = TRIAGE.replace("which team takes", "who takes")
     (shell.folder / "triage.py").write_text(text, "utf-8")
     said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
-    assert "20 calls, 20 earlier ones not used, for the task was changed" in said.err
+    assert (said.code, len(said.err.splitlines())) == (2, 1)
+    assert "begun with other instructions or examples" in said.err
+    said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl", "--overwrite")
+    assert "20 calls. out.jsonl" in said.err
 
 
 def test_the_output_has_a_name_by_itself(shell: Shell) -> None:
@@ -210,7 +217,9 @@ def test_failed_rows_are_said_and_asked_again(shell: Shell) -> None:
         first = shell(*command)
         assert first.code == 1
         assert "20 rows: 10 ok, 10 failed, 0 from the cache, 20 calls. out.csv" in first.err
-        assert "failed: 10 bad_request; the column 'error' says why. The same command asks them again." in first.err
+        assert (
+            "failed: 10 bad_request; the column 'error' has the reasons. The same command asks them again." in first.err
+        )
         assert server.counters.requests == 20
         kept = shell(*command, "--no-retry-errors")
         assert (kept.code, server.counters.requests) == (0, 20)
@@ -258,7 +267,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no such file": (["run", "nowhere.py:triage", "in.csv"], "there is no file nowhere.py"),
     "no such task": (["run", "fixed.py:fixe", "in.csv"], "it has fixed"),
     "no task": (["run", "fixed.py:nothing", "in.csv"], "has no task 'nothing'"),
-    "not Python": (["run", "in.csv:x", "in.csv"], "no Python file"),
+    "not Python": (["run", "in.csv:x", "in.csv"], "not a Python file"),
     "no tasks": (["run", "empty.py:x", "in.csv"], "it has none"),
     "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
     "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),
@@ -287,7 +296,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a demo with no LLM": (["demo", "--llm", "gpt"], "give base_url"),
     "a demo into nowhere": (["demo", "-o", "no/such/out.csv"], "no/such"),
     "nothing to prune": (["cache", "prune"], "--older-than"),
-    "no age": (["cache", "prune", "--older-than", "soon"], "'soon' is no amount"),
+    "no age": (["cache", "prune", "--older-than", "soon"], "'soon' is not an amount"),
     "an age of no unit": (["cache", "prune", "--older-than", "30"], "one of h, d, w"),
     "no size": (["cache", "prune", "--max-size", "3 parsecs"], "one of kb, mb, gb"),
 }
@@ -369,7 +378,7 @@ def test_the_cache_can_be_looked_into_pruned_and_cleared(shell: Shell) -> None:
     assert "state" not in info.out
     assert "0 entries removed" in shell("cache", "prune", "--older-than", "1h", "--max-size", "1GB").out
     assert "20 entries removed" in shell("cache", "prune", "--max-size", "0kb").out
-    shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
+    shell("run", "fixed.py:fixed", "in.csv", "-o", "again.csv")
     assert "20 entries removed" in shell("cache", "clear", "--yes").out
     assert "entries  0" in shell("cache", "info").out
     other = shell("cache", "info", "--directory", str(shell.folder / "elsewhere"))
@@ -505,10 +514,10 @@ def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
     assert err.count("\n") == 1, err
     assert err.startswith("llmtasker: stopped; ")
     assert "The same command goes on from there." in err
-    journal = shell.folder / (target if target.endswith("jsonl") else f"{target}.journal.jsonl")
-    kept = lines(journal)
-    assert f"stopped; {len(kept)} rows are in {journal.name}." in err
-    assert len(kept) >= ROWS // 2 - 4 * AT_ONCE
+    with Journal(shell.folder / f"{target}.journal") as journal:
+        kept = len(journal)
+    assert f"stopped; {kept} rows are in {target}.journal." in err
+    assert kept >= ROWS // 2 - 4 * AT_ONCE
     finish(shell.folder, server, target)
     assert server.counters.requests <= ROWS + AT_ONCE
 

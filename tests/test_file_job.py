@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import random
+import sqlite3
 import threading
 from collections.abc import Sequence
+from contextlib import closing
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -25,7 +28,7 @@ from llmtasker import (
     Signature,
     Task,
 )
-from llmtasker.cli.file_job import Job, Tally, choose_columns
+from llmtasker.cli.file_job import FileJob, JobCounts, choose_columns
 from llmtasker.files import detect, write_rows
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
@@ -59,11 +62,11 @@ def make_task(transport: Any = None, signature: type[Signature] = Route, **setti
     return Task(signature, llm=llm)
 
 
-def job(task: Task[Any], source: Path, target: Path, **settings: Any) -> Job:
-    return Job(task=task, source=source, target=target, source_format=detect(source), **settings)
+def job(task: Task[Any], source: Path, target: Path, **settings: Any) -> FileJob:
+    return FileJob(task=task, source=source, target=target, source_format=detect(source), **settings)
 
 
-def do(task: Task[Any], source: Path, target: Path, **settings: Any) -> Tally:
+def do(task: Task[Any], source: Path, target: Path, **settings: Any) -> JobCounts:
     return job(task, source, target, **settings).run(concurrency=8)
 
 
@@ -120,16 +123,15 @@ def test_every_row_comes_out_with_its_columns_and_its_answer(tmp_path: Path, sou
     assert [row["message"] for row in rows] == MESSAGES
     assert [row["team"] for row in rows] == ["billing" if "invoice" in text else "delivery" for text in MESSAGES]
     assert {row["error"] for row in rows} <= {None, ""}
-    names = list(rows[0])
-    assert [name for name in names if not name.startswith("_")] == ["id", "message", "team", "score", "error"]
-    assert ("_row" in names) == (ending == "jsonl"), "the output is the journal itself"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", f"out.{ending}"]
+    assert list(rows[0]) == ["id", "message", "team", "score", "error"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.csv", f"out.{ending}", f"out.{ending}.journal"]
+    assert (tmp_path / f"out.{ending}.journal").stat().st_mode & 0o077 == 0, "texts and answers are private"
 
 
 def test_jsonl_rows_are_in_order_and_each_once(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "out.jsonl"
     do(make_task(), source, target)
-    assert [row["_row"] for row in lines(target)] == list(range(1, 31))
+    assert [row["id"] for row in lines(target)] == [f"{number:03}" for number in range(30)]
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
@@ -216,7 +218,8 @@ class Pair(Signature):
         (["left", "right"], [], {"left": "left", "right": "right"}),
         (["left", "right", "note"], [], {"left": "left", "right": "right", "note": "note"}),
         (["a", "right"], ["left=a"], {"left": "a", "right": "right"}),
-        (["a=b", "right"], ["left=a=b"], None),
+        (["a=b", "right"], ["left=a=b"], {"left": "a=b", "right": "right"}),
+        (["re\u0301sume\u0301", "right"], ["left=résumé"], {"left": "re\u0301sume\u0301", "right": "right"}),
         (["left", "right", "x"], ["left=x", "right=x"], {"left": "x", "right": "x"}),
         (["left"], [], None),
         (["left", "right"], ["middle=left"], None),
@@ -251,11 +254,11 @@ def test_columns_of_the_input_are_never_overwritten(tmp_path: Path, ending: str)
 
 
 def test_a_column_that_only_a_later_row_has_is_not_overwritten(tmp_path: Path) -> None:
-    rows = [{"message": "invoice 1"}, {"message": "invoice 2", "team": "by hand", "_row": 1}]
+    rows = [{"message": "invoice 1"}, {"message": "invoice 2", "team": "by hand"}]
     source = write(tmp_path / "in.jsonl", rows)
     do(make_task(), source, tmp_path / "out.jsonl")
     first, second = lines(tmp_path / "out.jsonl")
-    assert (second["team"], second["llm_team"], second["_row"], second["llm__row"]) == ("by hand", "billing", 1, 2)
+    assert (second["team"], second["llm_team"]) == ("by hand", "billing")
     assert first["llm_team"] == "billing"
 
 
@@ -271,7 +274,7 @@ def test_the_output_of_a_job_is_the_input_of_the_next(tmp_path: Path, source: Pa
         do(task, first, second)
         came = lines(second)
         assert [row["message"] for row in came] == [row["message"] for row in rows]
-        assert [row["_row"] for row in came] == [row["_row"] for row in rows]
+        assert [row["id"] for row in came] == [row["id"] for row in rows]
         assert {row["llm_team"] for row in came} == {"billing"}
     assert calls(task) == 20
 
@@ -358,7 +361,7 @@ def test_a_changed_row_is_asked_and_the_others_not(tmp_path: Path, source: Path)
     write(source, rows)
     task = make_task(cache=False)
     tally = do(task, source, target)
-    assert (tally.earlier, calls(task)) == (28, 2)
+    assert (tally.earlier, calls(task)) == (29, 1), "a column that the LLM does not see changes no answer"
     assert lines(target)[9]["id"] == "another id"
 
 
@@ -379,19 +382,6 @@ def test_failed_rows_are_asked_again_or_not(tmp_path: Path, source: Path, again:
     rows = lines(target) if ending == "jsonl" else cells(target)
     assert len(rows) == 32
     assert {row["error"] for row in rows} <= {None, ""}
-    assert not list(tmp_path.glob("*.journal.*"))
-
-
-def test_a_job_of_another_kind_that_is_not_finished_keeps_its_journal(tmp_path: Path, source: Path) -> None:
-    write(source, table([*MESSAGES, "unreachable"]))
-    one = job(make_task(), source, tmp_path / "out.csv")
-    one.run(concurrency=4)
-    assert one.journal_path == tmp_path / "out.csv.journal.jsonl"
-    assert one.journal_path.exists()
-    assert len(cells(tmp_path / "out.csv")) == 31
-    task = make_task(cache=False)
-    tally = do(task, source, tmp_path / "out.csv")
-    assert (tally.earlier, calls(task)) == (30, 1)
 
 
 def test_nothing_that_was_asked_by_a_changed_task_is_taken_for_an_answer(tmp_path: Path, source: Path) -> None:
@@ -399,20 +389,104 @@ def test_nothing_that_was_asked_by_a_changed_task_is_taken_for_an_answer(tmp_pat
     store = MemoryCache()
     do(make_task(cache=store), source, target)
 
-    changed: dict[str, tuple[Task[Any], int]] = {
-        "instructions": (make_task(signature=Route.with_instructions("Route by mood."), cache=store), 30),
-        "temperature": (make_task(cache=store, temperature=0.5), 30),
-        "examples": (Task(Route, llm=make_task(cache=store).llm, examples=[Route(message="x", team="billing")]), 30),
-        "token limit": (make_task(cache=store, temperature=0.5, max_tokens=99), 0),
+    same = make_task(signature=Route.with_instructions("Route by mood."), cache=store)
+    changed: dict[str, Task[Any]] = {
+        "instructions or examples": same,
+        "LLM or settings": make_task(cache=store, temperature=0.5),
+        "output fields": make_task(signature=Urgent, cache=store),
     }
-    for what, (task, expected) in changed.items():
-        tally = do(task, source, target)
-        assert calls(task) == expected, what
-        assert (tally.outdated, tally.earlier) == (30, 0)
-        assert len(lines(target)) == 30
-    more = make_task(cache=False, temperature=0.5, max_tokens=200)
-    tally = do(more, source, target)
-    assert (tally.outdated, tally.earlier, calls(more)) == (0, 30, 0), "a higher limit changes no whole answer"
+    whole = target.read_bytes()
+    for what, task in changed.items():
+        with pytest.raises(ConfigurationError, match=f"begun with other {what}: choose another name, or give --overw"):
+            do(task, source, target)
+        assert (calls(task), target.read_bytes()) == (0, whole)
+    tally = do(same, source, target, overwrite=True)
+    assert (tally.earlier, calls(same), len(lines(target))) == (0, 30, 30)
+    more = make_task(signature=same.signature, cache=False, max_tokens=200)
+    assert (do(more, source, target).earlier, calls(more)) == (30, 0), "a higher limit changes no whole answer"
+
+
+class Urgent(Signature):
+    """Say which team takes the message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+    urgent: bool = OutputField(default=False)
+
+
+def test_rows_of_another_column_or_file_never_come_out(tmp_path: Path) -> None:
+    source = write(tmp_path / "in.csv", [{"text": f"invoice {n}", "note": f"parcel {n}"} for n in range(6)])
+    target = tmp_path / "out.csv"
+    do(make_task(), source, target, columns=["text"])
+    before = target.read_bytes()
+    with pytest.raises(ConfigurationError, match="begun with other columns"):
+        do(make_task(), source, target, columns=["note"])
+    assert target.read_bytes() == before
+    other = write(tmp_path / "other.csv", [{"text": "parcel 7", "note": ""}, {"text": "invoice 1", "note": "x"}])
+    with pytest.raises(ConfigurationError, match="begun with other input"):
+        do(make_task(), other, target, columns=["text"])
+    assert target.read_bytes() == before
+    assert do(make_task(), other, target, columns=["text"], overwrite=True).earlier == 1, "this very text was answered"
+    assert [row["text"] for row in cells(target)] == ["parcel 7", "invoice 1"]
+
+
+DAMAGE = {
+    "item": "UPDATE rows SET item = replace(item, 'delivery', 'billing') WHERE number = 4",
+    "checksum": "UPDATE rows SET checksum = x'00' WHERE number = 4",
+    "text": "UPDATE rows SET item = CAST(x'fffe' AS TEXT) WHERE number = 4",
+}
+
+
+@pytest.mark.parametrize("column", DAMAGE)
+def test_a_damaged_entry_of_the_journal_costs_its_row_only(tmp_path: Path, source: Path, column: str) -> None:
+    target = tmp_path / "out.csv"
+    do(make_task(), source, target)
+    with closing(sqlite3.connect(tmp_path / "out.csv.journal")) as database, database:
+        database.execute(DAMAGE[column])
+    task = make_task(cache=False)
+    assert (do(task, source, target).earlier, calls(task)) == (29, 1)
+    assert cells(target)[3]["team"] == "delivery"
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_an_output_that_was_changed_by_hand_is_kept(tmp_path: Path, source: Path, overwrite: bool) -> None:
+    target = tmp_path / "out.csv"
+    do(make_task(), source, target)
+    whole = target.read_bytes()
+    target.write_bytes(whole + b"my own line\n")
+    if not overwrite:
+        with pytest.raises(ConfigurationError, match="was changed since it was written"):
+            do(make_task(), source, target)
+        assert target.read_bytes() == whole + b"my own line\n"
+        return
+    task = make_task(cache=False)
+    do(task, source, target, overwrite=True)
+    assert (target.read_bytes(), calls(task)) == (whole, 0)
+
+
+def test_dates_and_numbers_come_out_as_they_went_in(tmp_path: Path) -> None:
+    from llmtasker.files import read_rows
+
+    row = {"message": "invoice", "day": date(2026, 3, 1), "n": 7, "ratio": 0.5, "paid": True}
+    for ending in ("xlsx", "parquet"):
+        source = write(tmp_path / f"in.{ending}", [row])
+        do(make_task(), source, tmp_path / f"out.{ending}")
+        (came,) = read_rows(tmp_path / f"out.{ending}")
+        assert {name: came[name] for name in row} == row
+        assert came["score"] == 7
+
+
+def test_a_json_lines_output_grows_while_the_run_goes_on(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    seen: list[int] = []
+
+    def watched(request: Request) -> Any:
+        seen.append(len(lines(target)))
+        return answer(request)
+
+    job(make_task(FakeTransport(watched)), source, target).run(concurrency=1)
+    assert seen[-1] >= 30 - 2 * 8, "a stream reads 8 rows ahead of what was taken"
+    assert all("_row" not in row for row in lines(target))
 
 
 def test_a_changed_validator_judges_anew_what_is_paid(tmp_path: Path, source: Path) -> None:
@@ -442,47 +516,6 @@ def test_a_changed_validator_judges_anew_what_is_paid(tmp_path: Path, source: Pa
     odd = [len(text) % 2 == 1 for text in MESSAGES]
     assert tally.errors == {"invalid": sum(odd)}
     assert [row["error"] is not None for row in lines(target)] == odd
-
-
-def test_a_torn_last_line_costs_one_row(tmp_path: Path, source: Path) -> None:
-    target = tmp_path / "out.jsonl"
-    do(make_task(), source, target)
-    whole = target.read_bytes()
-    target.write_bytes(whole[:-20])
-    task = make_task(cache=False)
-    tally = do(task, source, target)
-    assert (tally.earlier, calls(task)) == (29, 1)
-    assert target.read_bytes() == whole
-
-
-@pytest.mark.parametrize(
-    "damage", [b"\0" * 40 + b"\n", b"not JSON\n", b"[1, 2]\n", b"\xff\xfe\n", b"\n", b'{"id": 1}\n']
-)
-def test_damaged_lines_cost_their_rows_only(tmp_path: Path, source: Path, damage: bytes) -> None:
-    target = tmp_path / "out.jsonl"
-    do(make_task(), source, target)
-    whole = target.read_bytes()
-    parts = whole.splitlines(keepends=True)
-    target.write_bytes(b"".join([*parts[:10], damage, *parts[11:]]))
-    task = make_task(cache=False)
-    if damage == b'{"id": 1}\n':
-        with pytest.raises(ConfigurationError, match="not written by this command"):
-            do(task, source, target)
-        return
-    tally = do(task, source, target)
-    assert (tally.earlier, calls(task)) == (29, 1)
-    assert target.read_bytes() == whole
-
-
-def test_a_file_with_a_byte_order_mark_loses_no_row(tmp_path: Path, source: Path) -> None:
-    target = tmp_path / "out.jsonl"
-    do(make_task(), source, target)
-    whole = target.read_bytes()
-    target.write_bytes(b"\xef\xbb\xbf" + b"".join(reversed(whole.splitlines(keepends=True))))
-    task = make_task(cache=False)
-    do(task, source, target)
-    assert calls(task) == 0
-    assert target.read_bytes() == whole
 
 
 def test_dates_and_other_values_of_a_file_are_known_again(tmp_path: Path) -> None:
@@ -531,14 +564,15 @@ def test_a_lone_surrogate_goes_through(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_something_else_stays_as_it_is(tmp_path: Path, source: Path) -> None:
-    for content in ("my notes\n", '{"id": 1}\n', '{"_row": "1"}\n', '{"_row": true}\n', '{"_row": 99999999999999}\n'):
-        target = tmp_path / "out.jsonl"
+    for name, content in (("out.jsonl", '{"id": 1}\n'), ("out.csv", "my;own\n"), ("out.xlsx", "")):
+        target = tmp_path / name
         target.write_text(content)
         task = make_task()
         with pytest.raises(ConfigurationError, match="choose another name"):
             do(task, source, target)
         assert target.read_text() == content
         assert calls(task) == 0
+        assert not target.with_name(f"{name}.journal").exists()
 
 
 @pytest.mark.parametrize("name", ["in.csv", "./in.csv", "link.csv"])
@@ -551,9 +585,11 @@ def test_the_input_is_never_the_output(tmp_path: Path, source: Path, name: str) 
 
 
 def test_the_journal_of_an_output_is_not_its_input(tmp_path: Path) -> None:
-    source = write(tmp_path / "out.csv.journal.jsonl", [{"message": "invoice"}])
+    source = tmp_path / "out.csv.journal"
+    source.write_text("message\ninvoice\n")
+    form = detect(source, kind="csv")
     with pytest.raises(ConfigurationError, match="is the input itself"):
-        do(make_task(), source, tmp_path / "out.csv")
+        FileJob(task=make_task(), source=source, target=tmp_path / "out.csv", source_format=form).run()
 
 
 def test_two_runs_of_one_job_at_once_are_refused(tmp_path: Path, source: Path) -> None:
@@ -579,10 +615,10 @@ def test_a_source_that_breaks_in_the_middle_keeps_what_is_done(tmp_path: Path) -
     source = tmp_path / "in.csv"
     source.write_text("id,message\n" + "".join(f"{number},parcel {number}\n" for number in range(2000)), "utf-8")
 
-    class Breaks(Job):
+    class Breaks(FileJob):
         def _rows(self) -> Any:
             for number, row in enumerate(super()._rows()):
-                if number == 500:
+                if number == 500 and self.counts.rows == 2000:
                     raise OSError(5, "Input/output error")
                 yield row
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files import BrokenRow, Format, detect, output_format, read_rows
+from llmtasker.files import BrokenRow, Format, detect, output_format, read_header, read_rows
 
 OFFICE = (
     "id;ville;montant;message\r\n"
@@ -135,11 +140,11 @@ def test_long_cells_and_odd_characters_are_kept(tmp_path: Path) -> None:
     ("text", "broken", "others"),
     [
         ("id;t\n1;a\n2;b;c\n3;d\n", "line 3 has 3 cells, the header has 2", ["1", "3"]),
-        ("id;t\n1;a\n2\n3;d\n", "line 3 has 1 cells, the header has 2", ["1", "3"]),
-        ('id;t\n1;a\n2;"b" c\n3;d\n', "line 3 can't be read as CSV", ["1", "3"]),
-        ('id;t\n1;a\n2;"b\n3;d\n4;e\n', "line 3 can't be read as CSV", ["1", "3", "4"]),
+        ("id;t\n1;a\n2\n3;d\n", "line 3 has 1 cell, the header has 2", ["1", "3"]),
+        ('id;t\n1;"a"\n2;"b" c\n3;d\n', "line 3 can't be read as CSV", ["1", "3"]),
+        ('id;t\n1;"a"\n2;"b\n3;d\n4;e\n', "line 3 can't be read as CSV", ["1", "3", "4"]),
         ('id;t\n1;a\n2;"b\n3;d\n4;"e"\n5;"f"\n', "line 3 can't be read as CSV", ["1", "3", "4", "5"]),
-        ('id;t\n1;a\n2;"b\n3;"c" d\n4;e\n', "line 3 can't be read as CSV", ["1", "4"]),
+        ('id;t\n1;"a"\n2;"b\n3;"c" d\n4;e\n', "line 3 can't be read as CSV", ["1", "4"]),
         ('id;t\n1;a\n2;"b', "line 3 can't be read as CSV", ["1"]),
         ('id;t\n1;"a\n;x"\n2;"b\nc" d\n3;e\n', "line 4 can't be read as CSV", ["1", "3"]),
     ],
@@ -154,11 +159,116 @@ def test_a_bad_row_does_not_lose_the_others(tmp_path: Path, text: str, broken: s
 
 def test_a_quote_that_is_never_closed_is_given_up_within_bounds(tmp_path: Path) -> None:
     line = "7;" + "x" * 100_000 + "\n"
-    path = put(tmp_path, 'id;t\n1;"open\n' + line * 300)
+    path = put(tmp_path, 'id;t\n0;"closed"\n1;"open\n' + line * 300)
     rows = rows_of(path, delimiter=";")
-    assert len(rows) == 301
-    assert [isinstance(row, BrokenRow) for row in rows[:3]] == [True, False, False]
-    assert rows[300]["id"] == "7"
+    assert len(rows) == 302
+    assert [isinstance(row, BrokenRow) for row in rows[:4]] == [False, True, False, False]
+    assert rows[301]["id"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ('id\tmessage\n1\tfine\n2\t"Nice" she said\n3\tok\n', ["fine", '"Nice" she said', "ok"]),
+        ('id\tmessage\n1\t"Nice she\n2\tfine\n3\tthen"\n', ['"Nice she', "fine", 'then"']),
+        (
+            'id,message,mood\n1,"Nice she,glad\n2,fine,glad\n3,then",sad\n4,no,sad\n',
+            ['"Nice she', "fine", 'then"', "no"],
+        ),
+        ('id;message\n1;5" long\n2;6"\n', ['5" long', '6"']),
+    ],
+)
+def test_quotes_of_texts_swallow_no_row(tmp_path: Path, text: str, messages: list[str]) -> None:
+    path = put(tmp_path, text)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        rows = rows_of(path)
+    assert [row["message"] for row in rows] == messages
+    assert not any(isinstance(row, BrokenRow) for row in rows)
+    assert [str(one.message).partition(": ")[2] for one in said] in (
+        ["quotes are read as characters: each line is a row without them"],
+        [],  # quotes inside a cell are characters in any case
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "messages"),
+    [
+        ('id;message\n1;"Bonjour\nMerci; au revoir"\n2;ok\n', ["Bonjour\nMerci; au revoir", "ok"]),
+        ('id;message\n1;"a\nb"\n2;ok\n', ["a\nb", "ok"]),
+        ('id,message\n1,"a, b"\n2,ok\n', ["a, b", "ok"]),
+        ('id,message\n1,"a ""b"" c"\n2,ok\n', ['a "b" c', "ok"]),
+    ],
+)
+def test_quotes_around_cells_are_not_part_of_the_text(tmp_path: Path, text: str, messages: list[str]) -> None:
+    assert [row["message"] for row in rows_of(put(tmp_path, text))] == messages
+
+
+def test_a_refused_row_keeps_all_its_cells(tmp_path: Path) -> None:
+    rows = rows_of(put(tmp_path, 'id,message,more\n1,a,{"x": 1, "y": 2}\n2,b,c\n3,"d" e,f\n4,"g",h\n'))
+    assert [isinstance(row, BrokenRow) for row in rows] == [True, False, True, False]
+    assert rows[0] == {"id": "1", "message": "a", "more": '{"x": 1, "y": 2}'}
+    assert rows[2] == {"id": "3", "message": '"d" e', "more": "f"}
+
+
+def test_odd_bytes_among_utf_8_garble_only_what_they_are(tmp_path: Path) -> None:
+    lines = [f"{n};reçu et payé" for n in range(9)]
+    content = "\n".join(["id;message", *lines]).encode() + "\n9;déjà payé 5 € ".encode("cp1252") + b"\x81\n"
+    path = put(tmp_path, content)
+    with pytest.warns(UserWarning, match=r"is utf-8, but 1 line \(line 11\) have other bytes") as said:
+        rows = rows_of(path)
+    assert [row["message"] for row in rows] == ["reçu et payé"] * 9 + ["déjà payé 5 € \x81"]
+    assert len(said) == 1
+
+
+def test_empty_lines_of_one_column_are_rows_but_for_the_last_ones(tmp_path: Path) -> None:
+    assert [row["m"] for row in rows_of(put(tmp_path, "m\na\n\n\nb\n\n\n"))] == ["a", "", "", "b"]
+    assert [row["m"] for row in rows_of(put(tmp_path, "m;n\na;b\n\nc;d\n"))] == ["a", "c"]
+
+
+@pytest.mark.parametrize(("end", "inside"), [("\n", "\r"), ("\r\n", "\r"), ("\n", "\r\r")])
+def test_a_carriage_return_inside_a_cell_is_kept(tmp_path: Path, end: str, inside: str) -> None:
+    path = put(tmp_path, f"id,m,x{end}1,a{inside}b,c{end}2,d,e{end}")
+    assert rows_of(path) == [{"id": "1", "m": f"a{inside}b", "x": "c"}, {"id": "2", "m": "d", "x": "e"}]
+
+
+@pytest.mark.parametrize(
+    ("cells", "names"),
+    [
+        (["", "m"], ("column_1", "m")),
+        (["a", "a", "a"], ("a", "a_2", "a_3")),
+        (["a", "a_2", "a"], ("a", "a_2", "a_2_")),
+        (["column_2", " "], ("column_2", "column_2_")),
+    ],
+)
+def test_each_column_has_a_name_of_its_own(tmp_path: Path, cells: list[str], names: tuple[str, ...]) -> None:
+    path = put(tmp_path, ";".join(cells) + "\n" + ";".join("1" * len(cells)) + "\n")
+    assert tuple(rows_of(path, delimiter=";")[0]) == names
+    header = read_header(path, detect(path, delimiter=";"))
+    assert header.names == names
+    assert len(header.notes) == sum(cell != name for cell, name in zip(cells, names, strict=True))
+
+
+def test_the_header_may_stand_below_other_lines(tmp_path: Path) -> None:
+    path = put(tmp_path, "Export du 3 mars;;\n;;\nid;message;n\n1;a;2\n")
+    assert rows_of(path, header=3) == [{"id": "1", "message": "a", "n": "2"}]
+    with pytest.raises(ConfigurationError, match="counted from 1"):
+        detect(path, header=0)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zip"])
+def test_packed_files_are_read_as_they_are(tmp_path: Path, ending: str) -> None:
+    content = b"id;message\n1;a\n2;b\n"
+    path = tmp_path / f"in.csv{ending}"
+    if ending == ".zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("in.csv", content)
+    else:
+        path.write_bytes({".gz": gzip, ".bz2": bz2, ".xz": lzma}[ending].compress(content))
+    assert [row["message"] for row in read_rows(path)] == ["a", "b"]
+    path.write_bytes(path.read_bytes()[:-6])
+    with pytest.raises(ConfigurationError, match="can't unpack"):
+        read_rows(path)
 
 
 @pytest.mark.parametrize(
@@ -176,8 +286,6 @@ def test_bytes_outside_the_given_encoding_cost_their_row_only(
 @pytest.mark.parametrize(
     ("content", "given", "says"),
     [
-        (b"a;b;a\n1;2;3\n", {}, "two columns"),
-        (b";b\n1;2\n", {}, "column 1 of"),
         (b"a\0;\0b\0\n\0", {"encoding": "utf-8", "delimiter": ";"}, "UTF-16"),
         (b'"a;b\n1;2\n', {}, "header"),
         (b"PK\x03\x04rest", {}, "Excel or zip"),
@@ -187,7 +295,7 @@ def test_bytes_outside_the_given_encoding_cost_their_row_only(
         (b"a;b\n", {"delimiter": ";;"}, "one character"),
         (b"a;b\n", {"decimal": "·"}, "decimal mark"),
         (b"a;b\n", {"kind": "xml"}, "unknown kind of file 'xml'"),
-        (b"a;b\n", {"kind": "excel"}, "no excel file"),
+        (b"a;b\n", {"kind": "excel"}, "not an Excel file"),
     ],
 )
 def test_a_mistake_in_the_set_up_is_told_clearly(

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files import BrokenRow, detect, read_rows, write_rows
+from llmtasker.files import BrokenRow, detect, read_header, read_rows, write_rows
 from llmtasker.files.excel_file import MAX_CELL
 
 TEXT = st.text() | st.sampled_from(
@@ -57,7 +57,7 @@ def test_excel_gives_back_every_text(tmp_path_factory: pytest.TempPathFactory, t
 def test_excel_cells_keep_what_excel_can_hold(tmp_path: Path, value: Any, back: Any) -> None:
     path = tmp_path / "o.xlsx"
     assert write_rows(path, [{"id": "x", "v": value}, {"id": "y"}]) == 2
-    assert list(read_rows(path)) == [{"id": "x", "v": back}, {"id": "y", "v": None}]
+    assert list(read_rows(path)) == [{"id": "x", "v": back}, {"id": "y", "v": ""}]
 
 
 def test_excel_stores_text_never_formulas(tmp_path: Path) -> None:
@@ -77,10 +77,11 @@ def test_a_workbook_of_an_office_is_read_as_it_is_shown(tmp_path: Path) -> None:
     sheet.append([None, None, None, None, None])
     sheet.append([75001, None, "=1+1", "a_x000D_b", "stray"])
     book.save(tmp_path / "i.xlsx")
-    rows = list(read_rows(tmp_path / "i.xlsx"))
+    with pytest.warns(UserWarning, match="formulas without a stored value"):
+        rows = list(read_rows(tmp_path / "i.xlsx"))
     assert rows[0] == {"code postal": "01234", "jour": date(2025, 3, 1), "n": 12, "erreur": "#N/A"}
     # A formula that nobody has calculated yet has no value; it is not calculated here.
-    assert rows[1] == {"code postal": 75001, "jour": None, "n": None, "erreur": "a\rb"}
+    assert rows[1] == {"code postal": 75001, "jour": "", "n": "=1+1", "erreur": "a\rb", "column_5": "stray"}
     assert isinstance(rows[1], BrokenRow)
     assert rows[1].error.message == "row 4 has a value in a column without a name"
     assert len(rows) == 2
@@ -94,15 +95,51 @@ def test_a_text_too_long_for_excel_is_cut_with_a_warning(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("header", "says"), [(["a", "a"], "two columns"), (["a", None, "b"], "column 2 of"), ([" "], "column 1 of")]
+    ("header", "names"),
+    [(["a", "a"], ["a", "a_2"]), (["a", None, "b"], ["a", "column_2", "b"]), ([" "], ["column_1"])],
 )
-def test_excel_columns_need_names(tmp_path: Path, header: list[str | None], says: str) -> None:
+def test_excel_columns_without_a_name_are_named(tmp_path: Path, header: list[str | None], names: list[str]) -> None:
     book = openpyxl.Workbook()
     book.worksheets[0].append(header)
     book.worksheets[0].append(["1"] * len(header))
     book.save(tmp_path / "i.xlsx")
-    with pytest.raises(ConfigurationError, match=says):
-        list(read_rows(tmp_path / "i.xlsx"))
+    assert [list(row) for row in read_rows(tmp_path / "i.xlsx")] == [names]
+
+
+def workbook(path: Path, **sheets: list[list[Any]]) -> Path:
+    book = openpyxl.Workbook()
+    book.remove(book.worksheets[0])
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save(path)
+    return path
+
+
+def test_a_sheet_and_a_header_can_be_chosen(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "i.xlsx", cover=[["Rapport"]], data=[["Mars"], [], ["id", "m"], [1, "a"]])
+    for sheet in ("data", "2"):
+        assert list(read_rows(path, sheet=sheet, header=3)) == [{"id": 1, "m": "a"}]
+    form = detect(path)
+    assert read_header(path, form).notes == ("the sheet 'cover' is read; there are others: 'data'",)
+    with pytest.raises(ConfigurationError, match="no sheet '3'; it has 'cover', 'data'"):
+        list(read_rows(path, sheet="3"))
+
+
+def test_formulas_without_a_value_are_read_as_text(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "i.xlsx", data=[["id", "m"], [1, "=1+1"], [2, "a"]])
+    with pytest.warns(UserWarning, match="formulas without a stored value"):
+        assert [row["m"] for row in read_rows(path)] == ["=1+1", "a"]
+
+
+def test_a_workbook_is_easy_to_read(tmp_path: Path) -> None:
+    path = tmp_path / "o.xlsx"
+    write_rows(path, [{"id": 1, "message": "x" * 500}, {"id": 2, "message": ""}])
+    sheet = openpyxl.load_workbook(path).worksheets[0]
+    assert sheet.freeze_panes == "A2"
+    assert [sheet.column_dimensions[column].width for column in "AB"] == [8, 60]
+    assert sheet["B3"].value is None
 
 
 def test_an_empty_workbook_has_no_rows(tmp_path: Path) -> None:
@@ -142,10 +179,9 @@ def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
     assert [row["n"] for row in read_rows(tmp_path / "i.parquet")] == list(range(5_000))
 
 
-def test_parquet_columns_need_different_names(tmp_path: Path) -> None:
+def test_parquet_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"]), tmp_path / "i.parquet")
-    with pytest.raises(ConfigurationError, match="same name"):
-        list(read_rows(tmp_path / "i.parquet"))
+    assert list(read_rows(tmp_path / "i.parquet")) == [{"a": 1, "a_2": 2}]
 
 
 @pytest.mark.parametrize(

@@ -1,60 +1,56 @@
-"""Job: the rows of a file through a task into another file; a job that was stopped is taken up again."""
+"""FileJob: the rows of a file through a task into another file; a job that was stopped is resumed."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import threading
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b, file_digest
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, TypeAlias
 
-from llmtasker.compiler.examples import show_examples
-from llmtasker.errors import ConfigurationError
-from llmtasker.files import BrokenRow, Format, Journal, output_format, read_rows, write_rows
+from llmtasker.errors import ConfigurationError, ItemError, NotRunError
+from llmtasker.files import BrokenRow, Format, Journal, output_format, read_header, read_rows, write_rows
+from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
 from llmtasker.results import free_name
-from llmtasker.runner.progress import OnProgress
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 from llmtasker.values.json_values import parse_json
 
-ROW = "_row"  # the number of its row, in each line of a journal
-TASK = "_task"  # what it was asked by: an answer to a task that was changed since is no answer to this one
 ERROR = "error"
-_MOST_ROWS = 1 << 31
+_TITLE_LINES = 20
 
 
-class Given(dict[str, Any]):
-    """The input of a row, which knows the row that it comes from."""
+class RowInput(dict[str, Any]):
+    """The input of a row, which knows the row that it comes from, and the identity of the work on it."""
 
-    def __init__(self, inputs: Mapping[str, Any], number: int, row: Mapping[str, Any]) -> None:
+    def __init__(self, inputs: Mapping[str, Any], number: int, row: Mapping[str, Any], identity: bytes) -> None:
         super().__init__(inputs)
         self.number = number
         self.row = row
+        self.identity = identity
 
 
 @dataclass(slots=True, kw_only=True)
-class Tally:
-    """What came of a job: rows in all, those done by an earlier run, and how the others ended.
-
-    `outdated` rows were done by an earlier run too, but by a task that was changed since: they are done again.
-    """
+class JobCounts:
+    """The rows of a job: all, those that an earlier run finished, and how the others ended."""
 
     rows: int = 0
     earlier: int = 0
-    outdated: int = 0
     ok: int = 0
     failed: int = 0
     cached: int = 0
     calls: int = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
 
-    def saw(self, item: Item[Any]) -> None:
+    def add(self, item: Item[Any]) -> None:
         """Count an item."""
         self.ok += item.ok
         self.cached += item.cached
@@ -68,37 +64,51 @@ def choose_columns(signature: type[Signature], header: Iterable[str], chosen: Se
     """Return the column of each input field.
 
     `chosen` has `field=column`, or just the column where there is one input field. What is not chosen is taken
-    from the column of the same name.
+    from the column of the same name; the Unicode form of a name does not matter.
 
     Raises:
         ConfigurationError: a field has no column, or a column is not there.
     """
-    columns, fields = list(header), list(signature.input_fields)
-    found = {name: name for name in fields if name in columns}
+    columns, fields = {_composed(name): name for name in header}, list(signature.input_fields)
+    found = {name: columns[_composed(name)] for name in fields if _composed(name) in columns}
+    there = ", ".join(columns.values())
     for one in chosen:
-        name, equals, column = one.rpartition("=")
-        if not equals and len(fields) == 1:
-            name = fields[0]
+        name, equals, column = one.partition("=")
+        if _composed(one) in columns or not equals:
+            name, column = fields[0] if len(fields) == 1 else "", one
         if name not in fields:
             raise ConfigurationError(f"--column {one}: give field=column, where field is one of {', '.join(fields)}.")
-        if column not in columns:
-            raise ConfigurationError(f"--column {one}: there is no column {column!r}; there are {', '.join(columns)}.")
-        found[name] = column
+        if _composed(column) not in columns:
+            raise ConfigurationError(f"--column {one}: there is no column {column!r}; there are {there}.")
+        found[name] = columns[_composed(column)]
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
     if missing:
         raise ConfigurationError(
-            f"which column holds {missing[0]!r}? Give --column {missing[0]}=…; there are {', '.join(columns)}."
+            f"which column holds {missing[0]!r}? Give --column {missing[0]}=…; there are {there}. "
+            "If the names of the columns stand further down, give --header with the number of their line."
         )
     return found
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip()
+
+
 @dataclass(kw_only=True)
-class Job:
+class FileJob:
     """A run of `task` over the rows of `source`, written to `target`.
 
-    A JSON lines target grows while the job runs: each row is appended when it is done. Other kinds are written at
-    the end, from such a journal beside the target. What an earlier run has done is not asked again; its failed
-    rows are, unless `retry_errors` is False.
+    Each finished row is kept at once in a journal beside the target. What is finished is known by its identity: the
+    values of its inputs, the request that is sent for it, and the task; its answer is judged again by the signature as
+    it is now. Cells are read from the source again when the target is written, so they come out as they went in. A
+    JSON lines target grows while the job runs.
+
+    Args:
+        columns: as for `choose_columns`.
+        limit: only the first rows.
+        retry_errors: ask again for rows that failed in an earlier run.
+        overwrite: replace what is at `target` even if it is not of this job.
+        stream: where the items come from; None: from the task.
     """
 
     task: Task[Any]
@@ -109,176 +119,252 @@ class Job:
     columns: Sequence[str] = ()
     limit: int | None = None
     retry_errors: bool = True
+    overwrite: bool = False
+    stream: Callable[..., Iterator[Item[Any]]] | None = None
 
     def __post_init__(self) -> None:
         self.form = self.target_format or output_format(self.target, like=self.source_format)
-        self.tally = Tally()
-        self._outputs: dict[str, str] = {}
-        self.version = _version(self.task)
-        self._lock = threading.Lock()  # broken rows are counted where they are read, in another thread
+        self.counts = JobCounts()
         self.error_column = ERROR
-        self.row_column, self.task_column = ROW, TASK
+        self.notes: tuple[str, ...] = ()
+        self._lock = threading.Lock()  # broken rows are counted where they are read, in another thread
+        self._chosen: dict[str, str] = {}
+        self._outputs: dict[str, str] = {}
+        self._columns: list[str] = []
 
     @property
     def journal_path(self) -> Path:
-        """Where finished rows are kept while the job runs."""
-        return self.target if self.form.kind == "jsonl" else self.target.with_name(f"{self.target.name}.journal.jsonl")
+        """Where finished rows are kept; what is written to a pipe can't be resumed."""
+        if self._is_pipe:
+            return Path(self._scratch.name) / "journal"
+        return self.target.with_name(f"{self.target.name}.journal")
 
-    def run(self, *, concurrency: int, progress: bool | OnProgress | None = None) -> Tally:
-        """Do what is left to do and return what came of it.
+    @property
+    def _is_pipe(self) -> bool:
+        return self.target.exists() and not self.target.is_file() and not self.target.is_dir()
+
+    @cached_property
+    def _scratch(self) -> TemporaryDirectory[str]:
+        return TemporaryDirectory(prefix="llmtasker-")
+
+    def inputs(self) -> Iterator[dict[str, Any]]:
+        """Yield the input of each row that could be read.
 
         Raises:
-            ConfigurationError: a file can't be read or written, or a column is missing.
+            ConfigurationError: the source can't be read or has no rows, or a column is missing.
+        """
+        self._survey()
+        for row in self._rows():
+            if not isinstance(row, BrokenRow):
+                yield {name: row[column] for name, column in self._chosen.items() if column in row}
+
+    def run(self, **options: Any) -> JobCounts:
+        """Do what is left to do and return the counts; `options` are those of `Task.stream`.
+
+        Raises:
+            ConfigurationError: a file can't be read or written, a column is missing, or what is at the target is not
+                the output of this job.
             KeyboardInterrupt: finished rows are in the journal.
         """
+        self._check_places()
+        self._survey()
+        with Journal(self.journal_path) as journal:
+            self._check_journal(journal)
+            with self._growing() as show:
+                inputs = _Sized(self._unfinished(journal, show), max(self.counts.rows - len(journal), 0))
+                for item in (self.stream or self.task.stream)(inputs, **options):
+                    if not isinstance(item.input, RowInput):
+                        raise ConfigurationError(str(item.error))  # the source broke, and the error names the reason
+                    self._keep(item, journal, show)
+            self._write(journal)
+        return self.counts
+
+    def _check_places(self) -> None:
         if self.source.resolve() in {self.target.resolve(), self.journal_path.resolve()}:
             raise ConfigurationError(f"{self.target} is the input itself: choose another name for the output.")
-        header = self._header()
-        if not header:
-            raise ConfigurationError(f"{self.source} has no rows.")
-        columns = choose_columns(self.task.signature, header, self.columns)
-        self._outputs = {name: free_name(name, header) for name in self.task.signature.output_fields}
-        self.error_column = free_name(ERROR, [*header, *self._outputs.values()])
-        # The output of another job may be the input of this one.
-        self.row_column, self.task_column = free_name(ROW, header), free_name(TASK, header)
-        with Journal(self.journal_path) as journal:
-            done = _Done(self, journal, {*self._outputs.values(), self.error_column})
-            self.tally.outdated = done.outdated
-            given = self._given(columns, done, journal)
-            for item in self.task.stream(given, concurrency=concurrency, progress=progress):
-                self._write(item, journal)
-            added_rows = self.tally.ok + self.tally.failed
-        self._finish(rewrite=bool(added_rows) or not done.in_order)
-        return self.tally
+        if self.target.is_dir():
+            raise ConfigurationError(f"{self.target} is a folder; give the name of a file.")
+        if self.target.is_file() and not self.journal_path.exists():
+            self._refuse(f"{self.target} is there already and was not begun by this command")
 
-    def _header(self) -> list[str]:
-        """Return the names of all columns: in JSON each row may have its own, else the first whole row has all."""
-        names: dict[str, None] = {}
+    def _refuse(self, reason: str) -> None:
+        if not self.overwrite:
+            raise ConfigurationError(f"{reason}: choose another name, or give --overwrite.")
+
+    def _survey(self) -> None:
+        """Read the source once: its columns, its rows, and whether the task's inputs are among them."""
+        header = read_header(self.source, self.source_format)
+        self.notes = header.notes
+        names = dict.fromkeys(header.names)
         for row in self._rows():
-            names.update(dict.fromkeys(row))
-            if self.source_format.kind not in {"jsonl", "json"} and not isinstance(row, BrokenRow):
-                break
-        return list(names)
+            self.counts.rows += 1
+            if isinstance(row, BrokenRow):
+                names.update(dict.fromkeys(row))
+        if not self.counts.rows:
+            raise ConfigurationError(f"{self.source} has no rows.")
+        self._chosen = choose_columns(self.task.signature, header.names, self.columns)
+        self._outputs = {name: free_name(name, names) for name in self.task.signature.output_fields}
+        self.error_column = free_name(ERROR, [*names, *self._outputs.values()])
+        self._columns = [*names, *self._outputs.values(), self.error_column]
 
     def _rows(self) -> Iterator[dict[str, Any]]:
         return islice(read_rows(self.source, self.source_format), self.limit)
 
-    def _given(self, columns: Mapping[str, str], done: _Done, journal: Journal) -> Iterator[Given]:
+    def _identity(self, given: Mapping[str, Any]) -> bytes:
+        """Return what makes the work on a row: the values of its inputs, and the request that is sent for it."""
+        try:
+            inputs = self.task.program.validate(dict(given))
+            key = self.task.program.render(inputs, self.task.llm.settings).key
+        except ItemError:
+            key = ""  # nothing is sent
+        return blake2b(f"{key} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    def _input(self, number: int, row: Mapping[str, Any]) -> RowInput:
+        given = {name: row[column] for name, column in self._chosen.items() if column in row}
+        return RowInput(given, number, row, self._identity(given))
+
+    def _unfinished(self, journal: Journal, show: Show) -> Generator[RowInput]:
+        """Yield the inputs of the rows that are not finished."""
         for number, row in enumerate(self._rows(), start=1):
-            self.tally.rows += 1
-            if done.has(number, row):
-                self.tally.earlier += 1
-            elif isinstance(row, BrokenRow):
-                self._write(Item(input=Given({}, number, row), error=row.error), journal)
+            given = self._input(number, row)
+            item = self._finished(journal, given)
+            if isinstance(row, BrokenRow):
+                self._keep(Item(input=given, error=row.error), journal, show)
+            elif item is None or (item.error is not None and self.retry_errors):
+                yield given
             else:
-                yield Given({name: row[column] for name, column in columns.items() if column in row}, number, row)
+                self.counts.earlier += 1
+                show(item)
 
-    def _write(self, item: Item[Any], journal: Journal) -> None:
-        with self._lock:
-            self.tally.saw(item)
-        given = item.input
-        if not isinstance(given, Given):
-            raise ConfigurationError(str(item.error))  # the source broke, and said why
-        values = dict.fromkeys(self._outputs.values())
+    def _keep(self, item: Item[Any], journal: Journal, show: Show) -> None:
+        data = item.to_dict()
+        del data["input"]  # it is read from the source again
         if item.ok:
-            output = item.to_dict()["output"]
-            # A task may show its one output field without the record around it.
-            bare = len(self._outputs) == 1 and not isinstance(item.output, Signature)
-            answer: dict[str, Any] = dict.fromkeys(self._outputs, output) if bare else output
-            values = {column: answer.get(name) for name, column in self._outputs.items()}
-        error = None if item.error is None else f"{item.error.code}: {item.error.message}"
-        place = {self.row_column: given.number, self.task_column: self.version}
-        journal.append({**place, **given.row, **values, self.error_column: error})
+            data["output"] = self._answer(item)
+        journal.put(item.input.number, item.input.identity, cell_json(data))
+        with self._lock:
+            self.counts.add(item)
+        show(item)
 
-    def _finish(self, *, rewrite: bool) -> None:
-        """Put the journal's rows in order of the input, each once; other kinds are made from it."""
-        ordered = _in_order(self.journal_path, self.row_column, self.tally.rows if self.limit is None else None)
-        if self.form.kind == "jsonl":
-            if rewrite:
-                write_rows(self.target, ordered, format=self.form)
+    def _answer(self, item: Item[Any]) -> dict[str, Any]:
+        """Return the output of an item by field, as JSON; a task may show its one field without the record."""
+        output = item.to_dict()["output"]
+        if len(self._outputs) == 1 and not isinstance(item.output, Signature):
+            return dict.fromkeys(self._outputs, output)
+        return {name: output[name] for name in self._outputs}
+
+    def _finished(self, journal: Journal, given: RowInput) -> Item[Any] | None:
+        """Return the item of a row that is finished, its output as a record; None if it no longer fits."""
+        text = journal.find(given.number, given.identity)
+        if text is None:
+            return None
+        data = parse_json(text)
+        if data["error"] is not None:
+            return Item.from_dict({**data, "input": given})
+        try:
+            inputs = self.task.program.validate(dict(given)).given
+            record = _record(self.task.signature, {**inputs, **data["output"]})
+        except (ItemError, ValueError):
+            return None
+        return Item(input=given, output=record)
+
+    def _check_journal(self, journal: Journal) -> None:
+        """Make sure that the journal and the target belong to this job, unless they may be overwritten."""
+        about, before = self._about(), journal.about
+        differing = [name for name, value in about.items() if before.get(name, value) != value]
+        written = before.get("written", "")
+        grows = self.form.kind == "jsonl" and before and not written
+        if differing and len(journal):
+            self._refuse(f"{self.target} was begun with other {', '.join(differing)}")
+        elif self.target.is_file() and not grows and written != _digest(self.target):
+            self._refuse(f"{self.target} was changed since it was written, or is of somebody else")
+        journal.describe({**about, "written": ""} if self.form.kind == "jsonl" else about)
+
+    def _about(self) -> dict[str, str]:
+        program, settings = self.task.program, self.task.llm.settings
+        head = program.head(program.first_mode)
+        parts = {
+            "input": str(self.source.resolve()),
+            "columns": self._chosen,
+            "instructions or examples": [head.messages, program.layout.template],
+            "output fields": head.schema,
+            "LLM or settings": [settings.endpoint, dict(settings.body)],
+        }
+        return {name: blake2b(cell_json(part).encode(), digest_size=8).hexdigest() for name, part in parts.items()}
+
+    @contextmanager
+    def _growing(self) -> Generator[Show]:
+        """Give what shows an item in the target while the job runs: only JSON lines can grow."""
+        if self.form.kind != "jsonl" or self._is_pipe:
+            yield lambda _: None
             return
-        own = {self.row_column, self.task_column}
-        failed = 0
+        with self.target.open("wb", buffering=0) as file:
+
+            def show(item: Item[Any]) -> None:
+                line = json_line(self._with_answer(item.input.row, item))
+                with self._lock:
+                    file.write(line)
+
+            yield show
+
+    def _with_answer(self, row: Mapping[str, Any], item: Item[Any]) -> dict[str, Any]:
+        answer: dict[str, Any] = {}
+        if item.ok:
+            answer = item.output.outputs() if isinstance(item.output, Signature) else self._answer(item)
+        cells = {column: answer.get(name) for name, column in self._outputs.items()}
+        error = None if item.error is None else f"{item.error.code}: {item.error.message}"
+        return {**row, **cells, self.error_column: error}
+
+    def _write(self, journal: Journal) -> None:
+        """Write the target: each row of the source as it is, with its answer."""
 
         def rows() -> Iterator[dict[str, Any]]:
-            nonlocal failed
-            for row in ordered:
-                failed += row.get(self.error_column) is not None
-                yield {name: value for name, value in row.items() if name not in own}
+            for number, row in enumerate(read_rows(self.source, self.source_format), start=1):
+                given = self._input(number, row)
+                item = self._finished(journal, given)
+                if item is not None:  # also past the limit, where an earlier run had none
+                    yield self._with_answer(row, item)
+                elif self.limit is None or number <= self.limit:
+                    yield self._with_answer(row, Item(input=given, error=_CHANGED))
 
-        write_rows(self.target, rows(), format=self.form)
-        if not failed:
-            self.journal_path.unlink()
-
-
-class _Done:
-    """The rows that an earlier run has finished, known by number and content; eight bytes each."""
-
-    def __init__(self, job: Job, journal: Journal, added: Collection[str]) -> None:
-        self._marks = array("Q")
-        self.in_order = True
-        self.outdated = last = 0
-        for record in journal.earlier():
-            number, version = record.pop(job.row_column, None), record.pop(job.task_column, None)
-            if type(number) is not int or not 1 <= number < _MOST_ROWS:
-                raise ConfigurationError(
-                    f"{journal.path} is there already and was not written by this command: choose another name."
-                )
-            again = job.retry_errors and record.get(job.error_column) is not None
-            row = {name: value for name, value in record.items() if name not in added}
-            self._marks.extend([0] * (number + 1 - len(self._marks)))
-            self.outdated += version != job.version
-            self._marks[number] = 0 if again or version != job.version else _mark(row)
-            self.in_order = self.in_order and number == last + 1
-            last = number
-        self.in_order = self.in_order and not journal.damaged
-
-    def has(self, number: int, row: Mapping[str, Any]) -> bool:
-        """Return whether this very row is finished."""
-        return number < len(self._marks) and self._marks[number] != 0 and self._marks[number] == _mark(row)
-
-
-def _mark(row: Mapping[str, Any]) -> int:
-    # As it is written, so that a date of the input and its text in the journal are the same.
-    return int.from_bytes(hashlib.blake2b(json_line(row), digest_size=8).digest()) | 1
-
-
-def _version(task: Task[Any]) -> str:
-    """Return a short hash of all that makes an answer of a task: prompt, schema, examples, model, validators."""
-    program = task.program
-    _, started = program.head(program.first_mode).start(task.llm.settings)
-    hashed = started.copy()
-    layout = program.layout
-    parts: list[object] = [layout.template, layout.examples_role, show_examples(layout.signature, layout.examples)]
-    for kind in task.signature.__mro__[: task.signature.__mro__.index(Signature)]:
+        columns = None if self.form.kind in {"jsonl", "json"} else self._columns
         try:
-            parts.append(inspect.getsource(kind))
-        except (OSError, TypeError):
-            continue  # made by a function: what it asks for is in the schema
-    hashed.update(repr(parts).encode("utf-8", "surrogatepass"))
-    return str(hashed.hexdigest()[:12])
+            write_rows(self.target, rows(), format=self.form, columns=columns)
+        except OSError as error:
+            raise ConfigurationError(
+                f"can't write {self.target}: {error.strerror or error}. Nothing is lost: the rows are in "
+                f"{self.journal_path}, and the same command writes them."
+            ) from error
+        if self.target.is_file():
+            journal.describe({"written": _digest(self.target)})
 
 
-def _in_order(journal: Path, row_column: str, rows: int | None) -> Iterator[dict[str, Any]]:
-    """Yield the last record of each row by number; only their places are held in memory."""
-    places = array("q")
-    with journal.open("rb") as file:
-        at = 0
-        for line in file:
-            number = _number(line, row_column)
-            if number is not None:
-                places.extend([-1] * (number + 1 - len(places)))
-                places[number] = at
-            at += len(line)
-        for place in islice(places, None if rows is None else rows + 1):
-            if place >= 0:
-                file.seek(place)
-                yield parse_json(file.readline().decode("utf-8-sig"))
+Show: TypeAlias = Callable[[Item[Any]], object]
+_CHANGED = NotRunError("the input was changed while the job ran; the same command goes on")
 
 
-def _number(line: bytes, row_column: str) -> int | None:
-    """Return the number of the row in a line; None where a crash of the machine left no JSON."""
+class _Sized(Iterable[RowInput]):
+    """Inputs whose number is known, so that progress can show what is left."""
+
+    def __init__(self, inputs: Generator[RowInput], count: int) -> None:
+        self._inputs = inputs
+        self._count = count
+
+    def __iter__(self) -> Iterator[RowInput]:
+        return self._inputs
+
+    def __len__(self) -> int:
+        return self._count
+
+
+def _record(signature: type[Signature], values: Mapping[str, Any]) -> Signature:
+    """Return the record of inputs and of outputs as JSON; a text that JSON can't hold is validated as it is."""
     try:
-        return int(parse_json(line.decode("utf-8-sig"))[row_column])
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None
+        return signature.model_validate_json(cell_json(values))
+    except ValueError:
+        return signature.model_validate(dict(values))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "blake2b").hexdigest()[:32]

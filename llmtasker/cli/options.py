@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 SOME_FAILED = 1
 """Exit code: rows failed; the others are done."""
+WRONG = 2
+"""Exit code: the set-up is wrong, nothing was done."""
+INTERRUPTED = 130
+"""Exit code: stopped; what is finished is kept."""
 
-TaskName = Annotated[str, typer.Argument(metavar="FILE.py:TASK", help="A Python file and the name of a task in it.")]
+TaskName = Annotated[
+    str, typer.Argument(metavar="TASK", help="FILE.py:TASK or package.module:TASK, such as triage.py:triage.")
+]
+Source = Annotated[
+    Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines, JSON, Parquet or Excel; also packed; - for stdin.")
+]
+Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where the rows go, with their answers; - for stdout.")]
 Columns = Annotated[
     list[str] | None,
     typer.Option(
         "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several."
     ),
 ]
-Delimiter = Annotated[str | None, typer.Option(help="Between the cells of the CSV input; seen if not given.")]
-Encoding = Annotated[str | None, typer.Option(help="Of the input; seen if not given.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Only the first rows.")]
+Kind = Annotated[str | None, typer.Option(help="Of the input: csv, jsonl, json, parquet or excel; else by its name.")]
+Delimiter = Annotated[str | None, typer.Option(help="Between the cells of a CSV file; detected if not given.")]
+Encoding = Annotated[str | None, typer.Option(help="Of the input; detected if not given.")]
+HeaderLine = Annotated[int, typer.Option("--header", min=1, help="The line that names the columns.")]
+Sheet = Annotated[str | None, typer.Option(help="The name or number of the sheet of an Excel file; else the first.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is not of this very run.")]
 Model = Annotated[str | None, typer.Option("--llm", help='Such as "openai/gpt-4.1-mini"; else LLMTASKER_LLM.')]
+Directory = Annotated[
+    Path | None, typer.Option(help="The folder of the cache; else LLMTASKER_CACHE_DIR or the user's.")
+]
+
+
+def say(text: str) -> None:
+    """Print a line for the person at the terminal, apart from the output."""
+    typer.echo(text, err=True)

@@ -1,29 +1,49 @@
 """Rows in and out of files: CSV as offices write it, JSON lines, JSON, Parquet, Excel; and the journal of a run.
 
-read_rows    a file → its rows, lazily
-write_rows   rows → a file, whole or not at all
-detect       what a file looks like; output_format: what the next one should look like
-Journal      rows appended as they are done, for a run that can be taken up again
+read_rows      a file → its rows, lazily
+read_header    a file → the names of its columns
+write_rows     rows → a file, whole or not at all
+detect         what a file looks like; output_format: what the next one should look like
+Journal        the finished rows of a run that can be resumed
+
+csv_file, json_file, parquet_file, excel_file   one kind each
+detect, encoding, dialect, format, header       how a file is written
+cells, broken_row, packed, atomic               values of cells; damaged rows; compressed files; whole or not at all
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from llmtasker.files.atomic import replacing
-from llmtasker.files.csv_file import read_csv, write_csv
-from llmtasker.files.excel_file import read_excel, write_excel
-from llmtasker.files.format import Format, Kind, check_readable, detect, output_format
+from llmtasker.files.broken_row import BrokenRow
+from llmtasker.files.csv_file import csv_header, read_csv, write_csv
+from llmtasker.files.detect import FormatOptions, check_readable, detect
+from llmtasker.files.excel_file import excel_header, read_excel, write_excel
+from llmtasker.files.format import Format, Kind, output_format
+from llmtasker.files.header import Header
 from llmtasker.files.journal import Journal
-from llmtasker.files.json_file import read_json, read_jsonl, write_json, write_jsonl
-from llmtasker.files.parquet_file import read_parquet, write_parquet
-from llmtasker.files.row import BrokenRow
+from llmtasker.files.json_file import json_header, read_json, read_jsonl, write_json, write_jsonl
+from llmtasker.files.packed import unpacked
+from llmtasker.files.parquet_file import parquet_header, read_parquet, write_parquet
 
-__all__ = ["BrokenRow", "Format", "Journal", "Kind", "detect", "output_format", "read_rows", "write_rows"]
+__all__ = [
+    "BrokenRow",
+    "Format",
+    "FormatOptions",
+    "Header",
+    "Journal",
+    "Kind",
+    "detect",
+    "output_format",
+    "read_header",
+    "read_rows",
+    "write_rows",
+]
 
 _READERS = {
     "csv": read_csv,
@@ -31,6 +51,13 @@ _READERS = {
     "json": read_json,
     "parquet": read_parquet,
     "excel": read_excel,
+}
+_HEADERS = {
+    "csv": csv_header,
+    "jsonl": json_header,
+    "json": json_header,
+    "parquet": parquet_header,
+    "excel": excel_header,
 }
 _WRITERS = {
     "csv": write_csv,
@@ -44,33 +71,48 @@ _WRITERS = {
 def read_rows(
     path: str | os.PathLike[str],
     format: Format | None = None,  # noqa: A002 - the word that users of `open`, pandas and polars look for
-    *,
-    kind: Kind | None = None,
-    delimiter: str | None = None,
-    encoding: str | None = None,
-    decimal: str | None = None,
-    neutralised: bool = False,
+    **given: Unpack[FormatOptions],
 ) -> Iterator[dict[str, Any]]:
     """Return the rows of a file, one dict each, read as they are asked for.
 
-    What is not given, by `format` or by a word that overrules it, is seen: see `detect`.
+    What is not given, by `format` or by a keyword of `detect` that overrules it, is seen in the file.
     CSV, JSON lines and Parquet take the same memory however long they are; a JSON array is read as a whole.
     The values of CSV are the texts as they stand there: `01234`, `NA`, `NULL` and the empty text are kept. JSON,
     Parquet and Excel have the types of the file. A row that can't be read whole is a `BrokenRow` in its place.
+    A column without a name, or with that of another, is named; see `read_header`.
 
-    Raises ConfigurationError when the file can't be read, is not of its kind, has a column name twice or none,
-    or needs the extra `[data]`.
+    Raises:
+        ConfigurationError: the file can't be read, is not of its kind, or needs the extra `[data]`.
     """
+    file = Path(path)
     if format is None:
-        format = detect(  # noqa: A001 - as above
-            path, kind=kind, delimiter=delimiter, encoding=encoding, decimal=decimal, neutralised=neutralised
-        )
+        form = detect(path, **given)
     else:
-        check_readable(Path(path))
-        given: dict[str, Any] = {"kind": kind, "delimiter": delimiter, "encoding": encoding, "decimal": decimal}
-        given["neutralised"] = neutralised
-        format = replace(format, **{name: value for name, value in given.items() if value})  # noqa: A001 - as above
-    return _READERS[format.kind](Path(path), format)
+        check_readable(file)
+        form = _overruled(format, given)
+    return _rows(file, form)
+
+
+def _overruled(form: Format, given: FormatOptions) -> Format:
+    options: dict[str, Any] = {name: value for name, value in given.items() if value}
+    return replace(form, **options)
+
+
+def _rows(file: Path, form: Format) -> Generator[dict[str, Any]]:
+    with unpacked(file) as place:
+        yield from _READERS[form.kind](place, form)
+
+
+def read_header(path: str | os.PathLike[str], format: Format) -> Header:  # noqa: A002 - as above
+    """Return the columns of a file, in its order, each with a name of its own; `notes` name those that had none.
+
+    JSON is read to its end: each row may have columns of its own.
+
+    Raises:
+        ConfigurationError: the header can't be read.
+    """
+    with unpacked(Path(path)) as place:
+        return _HEADERS[format.kind](place, format)
 
 
 def write_rows(
@@ -83,16 +125,18 @@ def write_rows(
 ) -> int:
     """Write rows to a file and return their number; the file is there when it is whole, else as it was before.
 
-    `format` is what `output_format` says for the name when it is not given. `columns` chooses and orders the
-    columns; without it there is one for each name that any row has. In CSV and Excel, None is an empty cell, what
-    is nested is JSON text.
+    Without `format`, it is that of `output_format` for the name. `columns` chooses and orders the columns; without
+    it there is one for each name that any row has. In CSV and Excel, None is an empty cell, what is nested is JSON
+    text.
     `neutralise_formulas` writes an apostrophe before text that a spreadsheet would run (`=`, `+`, `-`, `@`, tab,
-    line ends); `read_rows(..., neutralised=True)` takes it away. It is of CSV only: in Excel files text is always
+    line ends); `read_rows(..., neutralised=True)` removes it. It is of CSV only: in Excel files text is always
     stored as text.
 
     Warns when characters made another encoding necessary or a text had to be cut for Excel.
-    Raises ConfigurationError when the folder can't be written or the extra `[data]` is missing, OSError when the
-    disk is full.
+
+    Raises:
+        ConfigurationError: the folder can't be written, or the extra `[data]` is missing.
+        OSError: the disk is full.
     """
     form = format or output_format(path)
     if neutralise_formulas:

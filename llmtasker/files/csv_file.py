@@ -9,40 +9,52 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
-from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.errors import ConfigurationError, InputError
+from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import cell_text, neutralise, restore
-from llmtasker.files.dialect import parse, separator_line
+from llmtasker.files.dialect import RETURN, masked, parse, separator_line
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
-from llmtasker.files.row import BrokenRow
+from llmtasker.files.header import Header, header_of
 
 MAX_RECORD = 1 << 24
 """Characters of one record, line ends in quotes included. Past it, a quote was opened and never closed."""
 
-_NOTHING: list[str] = []
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def csv_header(path: Path, form: Format) -> Header:
+    """Return the columns of a CSV file; see `header_of`."""
+    with _open(path, form) as file:
+        return _header(path, _Lines(file), form)
 
 
 def read_csv(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the rows of a CSV file as dicts of the texts that stand there; none for an empty file.
 
-    Empty lines are passed over. Raises ConfigurationError where the header has a name twice or none.
+    Empty lines are passed over, but for those between the rows of a file of one column: these are empty texts.
     """
-    damaged = not decodes(path, form.encoding)
-    with open_text(path, form.encoding, newline="") as file:
+    damaged = not form.odd_bytes and not decodes(path, form.encoding)
+    with _open(path, form) as file:
         lines = _Lines(file)
-        header = _header(path, lines, form)
-        for row in _records(lines, header, form):
+        names = _header(path, lines, form).names
+        for row in _records(lines, names, form):
             if damaged and any("\ufffd" in cell for cell in row.values()):
                 yield BrokenRow(row, error=InputError(f"line {lines.number} is not {form.encoding}"))
             elif form.neutralised:
                 yield _restored(row)
             else:
                 yield row
+
+
+def _open(path: Path, form: Format) -> Any:
+    # With newline="", Python also ends a line at each carriage return that stands alone in a text.
+    return open_text(path, form.encoding, newline="" if form.newline == "\r" else "\n", odd_bytes=form.odd_bytes)
 
 
 def _restored(row: dict[str, Any]) -> dict[str, Any]:
@@ -64,13 +76,24 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._again.pop() if self._again else next(self._file)
+        line = self._again.pop() if self._again else masked(next(self._file))
         self.number += 1
         self.record.append(line)
         self._size += len(line)
         if self._size > MAX_RECORD and len(self.record) > 1:
             raise csv.Error("a quote is not closed")
         return line
+
+    def shown(self, cells: list[str]) -> list[str]:
+        """Return cells with their carriage returns."""
+        if any(RETURN in line for line in self.record):
+            return [cell.replace(RETURN, "\r") for cell in cells]
+        return cells
+
+    def skip(self, count: int) -> None:
+        """Pass over lines."""
+        for _ in islice(self, count):
+            self.begin()
 
     def begin(self) -> None:
         """Forget the lines of the record that is done."""
@@ -84,68 +107,83 @@ class _Lines:
         self.number -= len(again)
 
 
-def _header(path: Path, lines: _Lines, form: Format) -> list[str]:
+def _header(path: Path, lines: _Lines, form: Format) -> Header:
+    lines.skip(form.header - 1)
     try:
-        header = next((cells for cells in parse(lines, form.delimiter, strict=True) if cells), _NOTHING)
+        cells = _first(lines, form)
         if len(lines.record) == 1 and separator_line(lines.record[0]):
             lines.begin()
-            header = next((cells for cells in parse(lines, form.delimiter, strict=True) if cells), _NOTHING)
+            cells = _first(lines, form)
     except csv.Error as error:
         raise ConfigurationError(f"can't read the header of {path}: {error}") from error
     lines.begin()
-    names = [restore(name) for name in header] if form.neutralised else header
-    for place, name in enumerate(names, start=1):
-        if not name.strip():
-            raise ConfigurationError(f"column {place} of {path} has no name; give it one in the first line")
-        if "\0" in name:
-            raise ConfigurationError(f"{path} looks like UTF-16; try encoding='utf-16-le'")
-        if names.index(name) < place - 1:
-            raise ConfigurationError(
-                f"two columns of {path} are called {snippet(name, 40)!r}; rename one in the first line"
-            )
-    return names
+    names = [restore(name) for name in cells] if form.neutralised else cells
+    if any("\0" in name for name in names):
+        raise ConfigurationError(f"{path} looks like UTF-16; try encoding='utf-16-le'")
+    return header_of(names)
 
 
-def _records(lines: _Lines, header: list[str], form: Format) -> Iterator[dict[str, Any]]:
-    reader = parse(lines, form.delimiter, strict=True)
-    width = len(header)
+def _first(lines: _Lines, form: Format) -> list[str]:
+    none: list[str] = []
+    return next((cells for cells in parse(lines, form.delimiter, strict=True, quoted=form.quoted) if cells), none)
+
+
+def _records(lines: _Lines, names: Sequence[str], form: Format) -> Iterator[dict[str, Any]]:
+    reader = parse(lines, form.delimiter, strict=True, quoted=form.quoted)
+    width, empty = len(names), 0
     while True:
         try:
             for cells in reader:
+                if not cells:
+                    empty += width == 1
+                    lines.begin()
+                    continue
+                # What is empty at the end of a file is not a row: editors add such lines.
+                yield from [dict.fromkeys(names, "") for _ in range(empty)]
+                empty = 0
                 if len(cells) == width:
-                    yield dict(zip(header, cells, strict=True))
-                elif cells:
-                    yield _ragged(header, cells, lines)
+                    yield dict(zip(names, lines.shown(cells), strict=True))
+                else:
+                    yield _ragged(names, lines.shown(cells), lines.number, form)
                 lines.begin()
         except csv.Error as error:
-            yield _unreadable(header, lines, form, error)
+            yield _unreadable(names, lines, form, error)
             lines.begin()
         else:
             return
 
 
-def _ragged(header: list[str], cells: list[str], lines: _Lines) -> BrokenRow:
-    cause = "a delimiter in a text without quotes?" if len(cells) > len(header) else "cut?"
-    message = f"line {lines.number} has {len(cells)} cells, the header has {len(header)} ({cause})"
-    return BrokenRow(dict(zip(header, cells, strict=False)), error=InputError(message))
+def _ragged(names: Sequence[str], cells: list[str], line: int, form: Format) -> BrokenRow:
+    cause = "a delimiter in a text without quotes?" if len(cells) > len(names) else "cut?"
+    count = f"{len(cells)} cell{'' if len(cells) == 1 else 's'}"
+    message = f"line {line} has {count}, the header has {len(names)} ({cause})"
+    return BrokenRow(_kept(names, cells, form), error=InputError(message))
 
 
-def _unreadable(header: list[str], lines: _Lines, form: Format, error: csv.Error) -> BrokenRow:
+def _kept(names: Sequence[str], cells: list[str], form: Format) -> dict[str, str]:
+    """Return the cells of a row that is refused; those past the header are kept in the last column."""
+    last = len(names) - 1
+    return dict(
+        zip(names, [*cells[:last], form.delimiter.join(cells[last:])] if last < len(cells) else cells, strict=False)
+    )
+
+
+def _unreadable(names: Sequence[str], lines: _Lines, form: Format, error: csv.Error) -> BrokenRow:
     """Give up the lines of a record up to the next that is a row by itself: a stray quote takes no more with it."""
 
     def whole(line: str) -> bool:
         try:
-            return any(len(cells) == len(header) for cells in parse([line], form.delimiter, strict=True))
+            return any(len(cells) == len(names) for cells in parse([line], form.delimiter, strict=True))
         except csv.Error:
             return False
 
     record = lines.record
     broken = next((place for place, line in enumerate(record) if place and whole(line)), len(record))
     first = lines.number - len(record) + 1
-    cells = next(iter(parse(record[:1], form.delimiter, strict=False)), _NOTHING)
+    text = "".join(record[:broken]).rstrip("\r\n")
     lines.give_back(broken)
     message = f"line {first} can't be read as CSV: {error}; double the quotes inside a quoted text"
-    return BrokenRow(dict(zip(header, cells, strict=False)), error=InputError(message))
+    return BrokenRow(_kept(names, lines.shown(text.split(form.delimiter)), form), error=InputError(message))
 
 
 def write_csv(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
@@ -201,13 +239,13 @@ def _wide_enough(encoding: str, text: str, row: int) -> str:
 
 
 def _write_records(file: BinaryIO, records: Iterable[list[str]], names: list[str], form: Format) -> None:
-    # What csv.reader would not read back as it is; spaces at the ends, for other readers strip them.
+    # What csv.reader would not read back as it is; spaces at the ends, which other readers strip.
     special = re.compile(rf"[{re.escape(form.delimiter)}\"\r\n]|^[\s\ufeff]|\s$")
 
     def line(cells: list[str]) -> str:
         texts = [neutralise(cell) for cell in cells] if form.neutralised else cells
         if texts == [""]:
-            return '""' + form.newline  # An empty line is no record.
+            return '""' + form.newline  # An empty line is not a record.
         quoted = ['"' + text.replace('"', '""') + '"' if special.search(text) else text for text in texts]
         return form.delimiter.join(quoted) + form.newline
 

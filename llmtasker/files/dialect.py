@@ -1,24 +1,42 @@
-"""Which delimiter, decimal mark and line end a CSV text has."""
+"""Which delimiter, quotes, decimal mark and line end a CSV text has."""
 
 from __future__ import annotations
 
 import csv
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 DELIMITERS = (";", ",", "\t", "|")
 _MAX_CELL = 2**31 - 1  # The most that a C long holds on Windows.
 _DECIMAL = re.compile(r"[+-]?\d+([.,])\d+")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
+_NUMBER_OR_DATE = re.compile(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
+RETURN = "\ufdd0"
+"""Stands for a carriage return inside a line; no text has this character, which Unicode keeps out of texts."""
+_MANY = 1_000  # different values of a column that are worth counting
 
 
-def parse(lines: Iterable[str], delimiter: str, *, strict: bool) -> Iterator[list[str]]:
-    """Return the cells of each record; strict raises csv.Error for a quote that is not closed or closed too early."""
+def parse(lines: Iterable[str], delimiter: str, *, strict: bool, quoted: bool = True) -> Iterator[list[str]]:
+    """Return the cells of each record.
+
+    Strict raises csv.Error for a quote that is not closed or closed too early; where the file is not `quoted`, a quote
+    is a character like any other.
+    """
     # The limit of 128 KB a cell is one for the whole process: raised here, never lowered.
     if csv.field_size_limit() < _MAX_CELL:
         csv.field_size_limit(_MAX_CELL)
-    return csv.reader(lines, delimiter=delimiter, strict=strict)
+    return csv.reader(
+        lines, delimiter=delimiter, strict=strict, quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    )
+
+
+def masked(line: str) -> str:
+    """Return a line with `RETURN` for each carriage return inside it, which the csv module takes for its end."""
+    text = line.rstrip("\r\n")
+    if "\r" not in text or RETURN in text:
+        return line
+    return text.replace("\r", RETURN) + line[len(text) :]
 
 
 def separator_line(line: str) -> str | None:
@@ -51,6 +69,77 @@ def _score(lines: list[str], delimiter: str) -> tuple[int, float]:
     if not widths:
         return 0, 0.0
     return widths[0], Counter(widths)[widths[0]] / len(widths)
+
+
+def seen_quotes(lines: Callable[[], Iterable[str]], delimiter: str) -> bool:
+    """Return whether quotes enclose cells, as in most files, or are characters of the texts; `lines` gives all lines.
+
+    They are characters where every line is a whole row without them, while taken as enclosing they can't be read, or
+    join lines that look like the other rows.
+
+    >>> seen_quotes(lambda: ["id\ttext\n", '1\t"Fine" they said\n', "2\tok\n"], "\t")
+    False
+    >>> seen_quotes(lambda: ["id;text\n", '1;"Bonjour\n', 'Merci; au revoir"\n', "2;ok\n"], ";")
+    True
+    """
+    bare, last = _BareLines(), ""
+
+    def each() -> Iterator[str]:
+        nonlocal last
+        for last in lines():
+            yield masked(last)
+
+    try:
+        if not bare.are_rows(parse(each(), delimiter, strict=True, quoted=False)):
+            return True
+    except csv.Error:  # a carriage return that is not masked
+        return True
+    try:
+        records = sum(1 for cells in parse(each(), delimiter, strict=True) if cells)
+    except csv.Error:
+        cut = not last.endswith(("\r", "\n")) and last.count('"') % 2 == 1
+        return bare.enclosed or cut
+    # Fewer records than lines: texts of several lines, or rows between two stray quotes?
+    return records == bare.count or not (delimiter == "\t" or bare.has_a_column_of_one_kind())
+
+
+class _BareLines:
+    """What the lines of a file are when quotes are ordinary characters."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.enclosed = False
+        self._quotes = False
+        self._numeric: list[bool] = []
+        self._values: list[set[str]] = []
+
+    def are_rows(self, lines: Iterable[list[str]]) -> bool:
+        """Read them, and return whether each has as many cells as the first, and any has a quote."""
+        for cells in lines:
+            if not cells:
+                continue
+            if self.count == 0:
+                self._numeric, self._values = [True] * len(cells), [set() for _ in cells]
+            elif len(cells) != len(self._values):
+                return False
+            else:
+                self._note(cells)
+            self.count += 1
+        return self._quotes and len(self._values) > 1
+
+    def _note(self, cells: list[str]) -> None:
+        for place, cell in enumerate(cells):
+            if '"' in cell:
+                self._quotes = True
+                self.enclosed = self.enclosed or (len(cell) > 1 and cell[0] == cell[-1] == '"')
+            self._numeric[place] = self._numeric[place] and _NUMBER_OR_DATE.fullmatch(cell) is not None
+            if len(self._values[place]) < _MANY:
+                self._values[place].add(cell)
+
+    def has_a_column_of_one_kind(self) -> bool:
+        """Return whether some column holds numbers or dates only, or few values that recur."""
+        rows = self.count - 1
+        return any(self._numeric) or any(len(values) <= rows / 2 for values in self._values)
 
 
 def seen_decimal(lines: list[str], delimiter: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -17,24 +18,58 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_ODD_BYTES = "llmtasker.windows-1252"
 
 
-def seen_encoding(path: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class SeenEncoding:
+    """The encoding of a file, and the lines that are not in it: their odd bytes are read as Windows-1252."""
+
+    name: str
+    odd_lines: int = 0
+    first_odd_line: int = 0
+
+
+def seen_encoding(path: Path) -> SeenEncoding:
     """Return the encoding of a file: as its byte order mark says, else UTF-8, Windows-1252 or Latin-1.
 
-    The whole file is checked (0.1 s for 100 MB), for a file that is ASCII on its first thousand pages
-    may hold its first é on the next. Latin-1 takes any byte, so there is always an answer.
+    The whole file is checked (0.1 s for 100 MB): a file that is ASCII on its first thousand pages may hold its first
+    é on the next. Where some lines are UTF-8 and fewer are not, as after a copy from another program, the file is
+    UTF-8 with odd bytes. Latin-1 takes any byte, so there is always an answer.
     """
     with path.open("rb") as file:
         head = file.read(4)
     for mark, encoding in _BOMS:
         if head.startswith(mark):
-            return encoding
-    return next(encoding for encoding in ("utf-8", "cp1252", "latin-1") if decodes(path, encoding))
+            return SeenEncoding(encoding)
+    accented, odd, first = _lines_outside_ascii(path)
+    if odd == 0 or accented > odd:
+        return SeenEncoding("utf-8", odd, first)
+    return SeenEncoding("cp1252" if decodes(path, "cp1252") else "latin-1")
+
+
+def _lines_outside_ascii(path: Path) -> tuple[int, int, int]:
+    """Count the lines with UTF-8 characters outside ASCII and those that are not UTF-8; with the first of these."""
+    accented = odd = first = number = 0
+    with path.open("rb") as file:
+        while lines := file.readlines(_BLOCK):
+            block = b"".join(lines)
+            if not block.isascii():
+                for place, line in enumerate(lines, start=number + 1):
+                    if line.isascii():
+                        continue
+                    try:
+                        line.decode()
+                        accented += 1
+                    except UnicodeDecodeError:
+                        odd += 1
+                        first = first or place
+            number += len(lines)
+    return accented, odd, first
 
 
 def decodes(path: Path, encoding: str) -> bool:
-    """Tell whether every byte of a file is valid in an encoding."""
+    """Return whether every byte of a file is valid in an encoding."""
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     with path.open("rb") as file:
         try:
@@ -46,16 +81,31 @@ def decodes(path: Path, encoding: str) -> bool:
     return True
 
 
-def open_text(path: Path, encoding: str, newline: str) -> TextIO:
-    """Open a file after its byte order mark, which not every name of an encoding skips; odd bytes become U+FFFD."""
-    text = path.open(encoding=encoding, errors="replace", newline=newline)
+def open_text(path: Path, encoding: str, newline: str, *, odd_bytes: bool = False) -> TextIO:
+    """Open a file after its byte order mark, which not every name of an encoding skips.
+
+    Bytes that are not in the encoding become U+FFFD; with `odd_bytes`, they are read as Windows-1252.
+    """
+    text = path.open(encoding=encoding, errors=_ODD_BYTES if odd_bytes else "replace", newline=newline)
     if text.read(1) != "\ufeff":
         text.seek(0)
     return text
 
 
+def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    odd = error.object[error.start : error.end]
+    # The five bytes that Windows-1252 leaves out stand for the control characters of Latin-1.
+    text = "".join(bytes([byte]).decode("cp1252", "replace").replace("\ufffd", chr(byte)) for byte in odd)
+    return text, error.end
+
+
+codecs.register_error(_ODD_BYTES, _as_windows_1252)
+
+
 def check_encoding(encoding: str) -> None:
-    """Raise ConfigurationError for a name that is no encoding of text."""
+    """Raise ConfigurationError for a name that is not an encoding of text."""
     try:
         # Not codecs.lookup: `zip` and `rot13` are codecs too.
         "".encode(encoding)

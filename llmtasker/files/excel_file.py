@@ -5,16 +5,20 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import zipfile
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, time
 from importlib import import_module
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import cell_text
 from llmtasker.files.format import Format
-from llmtasker.files.row import BrokenRow
+from llmtasker.files.header import Header, header_of
 
 MAX_ROWS = 1_048_575
 """Rows that a sheet holds, the header not counted."""
@@ -22,56 +26,114 @@ MAX_CELL = 32_767
 """Characters that a cell holds."""
 EXACT = 2**53
 """Integers up to this are exact in a cell, which holds a double."""
+_SAMPLE = 200  # rows by which the widths of the columns are chosen
 
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 # What XML does not hold (a lone \r becomes \n), and the underscore of a text that looks like such an escape.
 _TO_ESCAPE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\ud800-\\udfff\\ufffe\\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 
 
+def excel_header(path: Path, form: Format) -> Header:
+    """Return the columns of the sheet, with a note where there are other sheets."""
+    with _sheet(path, form) as (sheet, others):
+        header = _header(sheet, form)[0]
+        names = ", ".join(repr(name) for name in others)
+        notes = (f"the sheet {sheet.title!r} is read; there are others: {names}",) if others else ()
+        return Header(header.names, (*notes, *header.notes))
+
+
 def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the rows of the first sheet: texts, numbers, booleans, dates; of a formula its value.
+    """Yield the rows of a sheet: texts, numbers, booleans, dates; of a formula its value; "" for an empty cell.
 
-    Empty rows are left out. A number shown with leading zeros (a postal code) is the text that is shown.
+    Empty rows are left out. A number shown with leading zeros (a postal code) is the text that is shown. A formula
+    whose value is not stored, because no spreadsheet has computed it yet, is read as its text, with a warning.
 
-    Raises ConfigurationError when it is no workbook, or a column has a name twice or none.
+    Raises:
+        ConfigurationError: it is not a workbook, or the sheet is not there.
     """
+    with _sheet(path, form) as (sheet, _):
+        header, rows = _header(sheet, form)
+        with _formulas(path, form) as formulas:
+            for number, cells in enumerate(rows, start=form.header + 1):
+                values = [_value(cell) for cell in cells]
+                if formulas is not None:
+                    values = _with_formulas(path, values, next(formulas, []))
+                if any(value is not None for value in values):
+                    yield _row(header, values, number)
+
+
+def _with_formulas(path: Path, values: list[Any], written: list[Any]) -> list[Any]:
+    """Return the values of a row, with the formula itself where its value is not stored."""
+    known = [
+        formula if value is None and isinstance(formula, str) and formula.startswith("=") else value
+        for value, formula in zip_longest(values, written)
+    ]
+    if known != values:
+        warnings.warn(f"{path} has formulas without a stored value: they are read as text", stacklevel=2)
+    return known
+
+
+@contextmanager
+def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[Any, list[str]]]:
+    """Open the sheet that is meant, and name the others."""
     openpyxl = _openpyxl()
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        book = openpyxl.load_workbook(path, read_only=True, data_only=values)
     except Exception as error:  # openpyxl lets anything through that zip and XML raise
         raise ConfigurationError(f"can't read {path} as an Excel file: {snippet(error)}") from error
     try:
-        sheet = book.worksheets[0]
+        names = [sheet.title for sheet in book.worksheets]
+        name = form.sheet or names[0]
+        if name not in names and name.isdecimal() and 0 < int(name) <= len(names):
+            name = names[int(name) - 1]
+        if name not in names:
+            raise ConfigurationError(f"{path} has no sheet {name[:40]!r}; it has {', '.join(map(repr, names))}")
+        sheet = book.worksheets[names.index(name)]
         sheet.reset_dimensions()  # Some programs write a wrong size: what is there counts.
-        rows = sheet.iter_rows()
-        header = _header(path, next(rows, ()))
-        for number, cells in enumerate(rows, start=2):
-            values = [_value(cell) for cell in cells]
-            if any(value is not None for value in values):
-                yield _row(header, values, number)
+        yield sheet, [other for other in names if other != name]
     finally:
         book.close()
 
 
-def _header(path: Path, cells: Sequence[Any]) -> list[str]:
-    values = [_value(cell) for cell in cells]
+@contextmanager
+def _formulas(path: Path, form: Format) -> Generator[Iterator[list[Any]] | None]:
+    """Give the rows with their formulas instead of values; None where the workbook has no formula."""
+    with zipfile.ZipFile(path) as archive:
+        sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
+        if not any(_has_formula(archive, name) for name in sheets):
+            yield None
+            return
+    with _sheet(path, form, values=False) as (written, _):
+        yield ([cell.value for cell in cells] for cells in written.iter_rows(min_row=form.header + 1))
+
+
+def _has_formula(archive: zipfile.ZipFile, name: str) -> bool:
+    tail = b""
+    with archive.open(name) as file:
+        while block := file.read(1 << 20):
+            if re.search(rb"<(\w+:)?f[ >/]", tail + block):
+                return True
+            tail = block[-16:]
+    return False
+
+
+def _header(sheet: Any, form: Format) -> tuple[Header, Iterator[Any]]:
+    rows = sheet.iter_rows(min_row=form.header)
+    values = [_value(cell) for cell in next(rows, ())]
     while values and values[-1] is None:
         values.pop()  # Formatted but empty columns at the right.
-    names = [cell_text(value) for value in values]
-    for place, name in enumerate(names, start=1):
-        if not name.strip():
-            raise ConfigurationError(f"column {place} of {path} has no name; give it one in the first row")
-        if names.index(name) < place - 1:
-            raise ConfigurationError(
-                f"two columns of {path} are called {snippet(name, 40)!r}; rename one in the first row"
-            )
-    return names
+    return header_of([cell_text(value) for value in values]), rows
 
 
-def _row(header: list[str], values: list[Any], number: int) -> dict[str, Any]:
-    row = dict.fromkeys(header) | dict(zip(header, values, strict=False))
-    if any(value is not None for value in values[len(header) :]):
-        return BrokenRow(row, error=InputError(f"row {number} has a value in a column without a name"))
+def _row(header: Header, values: list[Any], number: int) -> dict[str, Any]:
+    names = header.names
+    texts = ["" if value is None else value for value in values]
+    row: dict[str, Any] = dict.fromkeys(names, "") | dict(zip(names, texts, strict=False))
+    past = {
+        f"column_{place}": value for place, value in enumerate(texts, start=1) if place > len(names) and value != ""
+    }
+    if past:
+        return BrokenRow(row | past, error=InputError(f"row {number} has a value in a column without a name"))
     return row
 
 
@@ -100,10 +162,16 @@ def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format,
     names = list(columns) if columns is not None else list(dict.fromkeys(name for row in held for name in row))
     book = openpyxl.Workbook(write_only=True)
     sheet = book.create_sheet("rows")
+    sheet.freeze_panes = "A2"
+    rest = iter(held)
+    first = list(islice(rest, _SAMPLE))  # widths are written before the rows
+    for place, name in enumerate(names, start=1):
+        widest = max(len(cell_text(value)) for value in [name, *(row.get(name) for row in first)])
+        sheet.column_dimensions[openpyxl.utils.get_column_letter(place)].width = min(max(widest + 2, 8), 60)
     count = 0
     try:
         sheet.append([_cell(openpyxl, sheet, name) for name in names])
-        for count, row in enumerate(held, start=1):
+        for count, row in enumerate(chain(first, rest), start=1):
             if count > MAX_ROWS:
                 raise ConfigurationError(f"an Excel sheet holds {MAX_ROWS:,} rows; write .csv, .jsonl or .parquet")
             sheet.append([_cell(openpyxl, sheet, row.get(name)) for name in names])
@@ -117,6 +185,8 @@ def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format,
 def _cell(openpyxl: Any, sheet: Any, value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, str) and not value:
+        return None
     if isinstance(value, int) and abs(value) <= EXACT:
         return int(value)
     if isinstance(value, float) and math.isfinite(value):

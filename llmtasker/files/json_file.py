@@ -2,28 +2,44 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import cell_json
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
-from llmtasker.files.row import BrokenRow
-from llmtasker.values.json_values import parse_json
+from llmtasker.files.header import Header
+from llmtasker.values.json_values import is_array, is_object, parse_json
+
+LINE = "line"
+"""The column that holds a line which is not JSON, so that nothing of it is lost."""
+
+
+def json_header(path: Path, form: Format) -> Header:
+    """Return each name that any row has, in the order in which they appear."""
+    names: dict[str, None] = {}
+    for row in (read_jsonl if form.kind == "jsonl" else read_json)(path, form):
+        names.update(dict.fromkeys(row))
+    return Header(tuple(names))
 
 
 def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the object of each line; a line that holds no JSON object is a BrokenRow, an empty line is passed over."""
-    damaged = not decodes(path, form.encoding)
+    """Yield the object of each line; an empty line is passed over, a comma after an object as well.
+
+    A line that does not hold one JSON object is a BrokenRow with what can be read of it, else with the line itself.
+    """
+    damaged = not form.odd_bytes and not decodes(path, form.encoding)
     # Only \n ends a line: inside a text, JSON lets U+2028 and its like stand as they are.
-    with open_text(path, form.encoding, newline="\n") as file:
+    with open_text(path, form.encoding, newline="\n", odd_bytes=form.odd_bytes) as file:
         for number, line in enumerate(file, start=1):
             if damaged and "\ufffd" in line:
-                yield BrokenRow({}, error=InputError(f"line {number} is not {form.encoding}"))
+                yield BrokenRow(_kept(line), error=InputError(f"line {number} is not {form.encoding}"))
             elif not line.isspace():
-                yield _row(line, f"line {number}")
+                yield _row(line.strip().removesuffix(","), f"line {number}")
 
 
 def read_json(path: Path, form: Format) -> Iterator[dict[str, Any]]:
@@ -32,7 +48,7 @@ def read_json(path: Path, form: Format) -> Iterator[dict[str, Any]]:
         content = parse_json(path.read_text(encoding=form.encoding).lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
         raise ConfigurationError(f"{path} is not valid JSON: {_reason(error)}") from error
-    rows = cast(list[object], content) if isinstance(content, list) else [content]
+    rows = content if is_array(content) else [content]
     for number, row in enumerate(rows, start=1):
         yield _object(row, f"element {number}")
 
@@ -41,14 +57,24 @@ def _row(line: str, place: str) -> dict[str, Any]:
     try:
         return _object(parse_json(line), place)
     except (ValueError, RecursionError) as error:
-        return BrokenRow({}, error=InputError(f"{place} is not valid JSON: {_reason(error)}"))
+        return BrokenRow(_kept(line), error=InputError(f"{place} is not valid JSON: {_reason(error)}"))
+
+
+def _kept(line: str) -> dict[str, Any]:
+    """Return what a line holds that is almost JSON, such as NaN, which is kept as a text; else the line itself."""
+    try:
+        value = json.loads(line, parse_constant=str)
+    except (ValueError, RecursionError):
+        value = None
+    return value if is_object(value) else {LINE: line.rstrip("\r\n")}
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:
-    if isinstance(value, dict):
-        return cast(dict[str, Any], value)
+    if is_object(value):
+        return value
     kind = type(value).__name__
-    return BrokenRow({}, error=InputError(f'{place} holds a {kind}, not an object as {{"message": …}}'))
+    error = InputError(f'{place} holds a {kind}, not an object as {{"message": …}}')
+    return BrokenRow({LINE: cell_json(value)}, error=error)
 
 
 def _reason(error: Exception) -> str:

@@ -10,8 +10,19 @@ from typing import Any, BinaryIO
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.files.cells import cell_text
 from llmtasker.files.format import Format
+from llmtasker.files.header import Header, header_of
 
 _BATCH = 1_000
+
+
+def parquet_header(path: Path, form: Format) -> Header:
+    """Return the columns of a Parquet file."""
+    arrow, parquet = _pyarrow()
+    try:
+        with parquet.ParquetFile(path) as file:
+            return header_of(file.schema_arrow.names)
+    except (arrow.ArrowException, OSError) as error:
+        raise ConfigurationError(f"can't read {path} as Parquet: {snippet(error)}") from error
 
 
 def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
@@ -19,11 +30,9 @@ def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     arrow, parquet = _pyarrow()
     try:
         with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if len(set(names)) < len(names):
-                raise ConfigurationError(f"two columns of {path} have the same name; rename one")
+            names = list(header_of(file.schema_arrow.names).names)
             for batch in file.iter_batches(batch_size=_BATCH):
-                yield from batch.to_pylist()
+                yield from batch.rename_columns(names).to_pylist()
     except (arrow.ArrowException, OSError) as error:
         raise ConfigurationError(f"can't read {path} as Parquet: {snippet(error)}") from error
 

@@ -12,7 +12,7 @@ class BrokenRow(dict[str, Any]):
     """A row of a file that is not what the file promises; `error` says where and why.
 
     It stands in its place among the other rows and holds what could be read: cells that are
-    missing are missing here too, cells past the header are left out. Give `error` to the
+    missing are missing here too, cells past the header are kept in the last column. Give `error` to the
     row's Item instead of asking.
 
     >>> row = BrokenRow({"id": "7"}, error=InputError("line 8 has 1 cell, the header has 2"))

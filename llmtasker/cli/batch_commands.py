@@ -1,0 +1,156 @@
+"""llmtasker batch submit | status | fetch | cancel | list: the provider's batch API from the shell."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmtasker.cli.options import (
+    SOME_FAILED,
+    Columns,
+    Delimiter,
+    Directory,
+    Encoding,
+    Limit,
+    Model,
+    Out,
+    Overwrite,
+    Source,
+    TaskName,
+    say,
+)
+
+if TYPE_CHECKING:
+    from llmtasker.runner.batch import BatchStatus
+
+batch_app = typer.Typer(
+    no_args_is_help=True, help="Have rows answered by the provider's batch API: cheaper, within a day."
+)
+
+JobId = Annotated[str | None, typer.Option("--job", help="The id of the job; else the latest of this task.")]
+Poll = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks while waiting.")]
+
+
+@batch_app.command()
+def submit(
+    task_name: TaskName,
+    source: Source,
+    column: Columns = None,
+    limit: Limit = None,
+    trial: Annotated[int, typer.Option(min=0, help="So many rows are asked at once, before the others are sent.")] = 0,
+    llm: Model = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+) -> None:
+    """Send the rows of a file that are neither cached nor sent already, and print the id of the job."""
+    from itertools import islice
+
+    from llmtasker.cli.file_job import FileJob
+    from llmtasker.cli.load_task import load_task
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.files import detect
+
+    task = load_task(task_name, llm)
+    form = detect(source, delimiter=delimiter, encoding=encoding)
+    rows = FileJob(task=task, source=source, target=source, source_format=form, columns=column or (), limit=limit)
+    if trial:
+        tried = task.run(islice(rows.inputs(), trial), progress=False)
+        if len(tried.errors) == len(tried):
+            raise ConfigurationError(f"nothing was sent: no row could be answered: {tried.errors[0]}")
+    job = task.submit(rows.inputs())
+    typer.echo(job.id)
+    say(f"{job!r}. Fetch the answers with: llmtasker batch fetch {task_name} {source}")
+
+
+@batch_app.command()
+def status(task_name: TaskName, job: JobId = None, llm: Model = None) -> None:
+    """Ask the provider where a job stands."""
+    from llmtasker.cli.load_task import load_task
+
+    found = load_task(task_name, llm).batch(job)
+    typer.echo(f"{found.id}  {found.status()}")
+
+
+@batch_app.command()
+def fetch(
+    task_name: TaskName,
+    source: Source,
+    out: Out = None,
+    column: Columns = None,
+    job: JobId = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended.")] = False,
+    poll: Poll = 60.0,
+    overwrite: Overwrite = False,
+    reask: Annotated[bool, typer.Option("--reask", help="Ask one by one for answers that do not fit.")] = False,
+    llm: Model = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+) -> None:
+    """Write the rows with their answers; what is not answered yet is fetched when the command is run again."""
+    from llmtasker.cli.file_job import FileJob
+    from llmtasker.cli.load_task import load_task
+    from llmtasker.files import detect
+
+    task = load_task(task_name, llm)
+    batch = task.batch(job)
+    if wait:
+        batch.wait(poll=poll, on_status=_StatusPrinter().show)
+    target = out or source.with_name(f"{source.stem}.answers{source.suffix}")
+    writing = FileJob(
+        task=task,
+        source=source,
+        target=target,
+        source_format=detect(source, delimiter=delimiter, encoding=encoding),
+        columns=column or (),
+        overwrite=overwrite,
+        stream=lambda inputs: batch.stream(inputs, reask=reask),
+    )
+    counts = writing.run()
+    kinds = "".join(f", {count:,} {code}" for code, count in counts.errors.items())
+    earlier = f", {counts.earlier:,} done before" if counts.earlier else ""
+    say(f"{counts.rows:,} rows: {counts.ok:,} ok{kinds}{earlier}. {target}")
+    if counts.failed:
+        say(f"the column {writing.error_column!r} says why; the same command looks again, `batch submit` asks again.")
+        sys.exit(SOME_FAILED)
+
+
+@batch_app.command()
+def cancel(task_name: TaskName, job: JobId = None, llm: Model = None) -> None:
+    """Stop a job; what is answered by then can be fetched."""
+    from llmtasker.cli.load_task import load_task
+
+    found = load_task(task_name, llm).batch(job)
+    typer.echo(f"{found.id}  {found.cancel()}")
+
+
+@batch_app.command("list")
+def list_jobs(
+    directory: Directory = None,
+) -> None:
+    """List the jobs that are known here; the provider is not asked."""
+    from llmtasker.cache import default_directory
+    from llmtasker.runner.batch.job_store import Ledger
+
+    records = Ledger((directory or default_directory()) / "batches").all()
+    for record in records:
+        made = datetime.fromtimestamp(record.created, UTC)
+        open_parts = sum(not part.fetched for part in record.parts)
+        state = f"{open_parts} to fetch" if open_parts else "fetched"
+        typer.echo(f"{record.id}  {made:%Y-%m-%d %H:%M} UTC  {record.task}  {record.model}  {record.size}, {state}")
+    if not records:
+        say("no batch jobs")
+
+
+class _StatusPrinter:
+    """Prints where a job stands when that has changed."""
+
+    def __init__(self) -> None:
+        self._last = ""
+
+    def show(self, status: BatchStatus) -> None:
+        if str(status) != self._last:
+            self._last = str(status)
+            say(self._last)

@@ -1,0 +1,69 @@
+"""llmtasker cache info | prune | clear: what is in the cache, and removing it."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from llmtasker.cli.options import Directory
+
+cache_app = typer.Typer(no_args_is_help=True, help="Look into the cache, or clear it.")
+
+
+@cache_app.command("info")
+def cache_info(directory: Directory = None) -> None:
+    """Show where the cache is and what is in it."""
+    from llmtasker.cache import DiskCache
+
+    info = DiskCache(directory).info()
+    typer.echo(f"folder   {info.directory}")
+    typer.echo(f"entries  {info.entries:,}")
+    typer.echo(f"size     {info.bytes / 1e6:,.1f} MB")
+    if info.oldest and info.newest:
+        typer.echo(f"from     {info.oldest:%Y-%m-%d %H:%M} to {info.newest:%Y-%m-%d %H:%M} UTC")
+    if not info.readable:
+        typer.echo("state    not readable")
+    elif not info.writable:
+        typer.echo("state    not writable")
+
+
+@cache_app.command("prune")
+def cache_prune(
+    older_than: Annotated[str | None, typer.Option(help="Remove what is older: 12h, 30d, 8w.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Remove the oldest until it is no larger: 500MB, 2GB.")] = None,
+    directory: Directory = None,
+) -> None:
+    """Remove old answers; they would have to be asked and paid again."""
+    from llmtasker.cache import DiskCache
+    from llmtasker.errors import ConfigurationError
+
+    if older_than is None and max_size is None:
+        raise ConfigurationError("nothing is named to remove: give --older-than 30d, --max-size 1GB, or both.")
+    seconds = None if older_than is None else _amount(older_than, {"h": 3600, "d": 86400, "w": 604800})
+    size = None if max_size is None else int(_amount(max_size, {"kb": 1e3, "mb": 1e6, "gb": 1e9}))
+    removed = DiskCache(directory).prune(older_than=seconds, max_bytes=size)
+    typer.echo(f"{removed:,} entries removed")
+
+
+@cache_app.command("clear")
+def cache_clear(
+    directory: Directory = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+) -> None:
+    """Remove all answers; they would have to be asked and paid again."""
+    from llmtasker.cache import DiskCache
+
+    cache = DiskCache(directory)
+    if not yes:
+        typer.confirm(f"Remove all {cache.info().entries:,} answers from {cache.directory}?", abort=True)
+    typer.echo(f"{cache.clear():,} entries removed")
+
+
+def _amount(text: str, units: dict[str, float]) -> float:
+    from llmtasker.errors import ConfigurationError
+
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", text.strip().lower())
+    if found is None or found.group(2) not in units:
+        raise ConfigurationError(f"{text!r} is not an amount: give a number and one of {', '.join(units)}.")
+    return float(found.group(1)) * units[found.group(2)]

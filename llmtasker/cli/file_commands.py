@@ -1,0 +1,245 @@
+"""llmtasker run | classify | preview: the rows of a file through a task."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmtasker.cli.options import (
+    INTERRUPTED,
+    SOME_FAILED,
+    Columns,
+    Delimiter,
+    Encoding,
+    HeaderLine,
+    Kind,
+    Limit,
+    Model,
+    Out,
+    Overwrite,
+    Sheet,
+    Source,
+    TaskName,
+    say,
+)
+
+if TYPE_CHECKING:
+    from llmtasker.cli.file_job import FileJob
+    from llmtasker.files import Format
+    from llmtasker.runner.budget import Budget
+    from llmtasker.task import Task
+
+Concurrency = Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", help="The most that may be spent: a cost such as 5.00, or calls=…, tokens=…")
+]
+EstimateOnly = Annotated[bool, typer.Option("--estimate", help="Show what it would take, and send nothing.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what is cached.")]
+RetryErrors = Annotated[bool, typer.Option(help="Ask again for rows that failed in an earlier run.")]
+
+
+def run(
+    task_name: TaskName,
+    source: Source,
+    out: Out = None,
+    column: Columns = None,
+    concurrency: Concurrency = 32,
+    limit: Limit = None,
+    llm: Model = None,
+    budget: BudgetOption = None,
+    estimate: EstimateOnly = False,
+    fresh: Fresh = False,
+    retry_errors: RetryErrors = True,
+    overwrite: Overwrite = False,
+    kind: Kind = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    header: HeaderLine = 1,
+    sheet: Sheet = None,
+) -> None:
+    """Ask a task for each row of a file; a run that was stopped goes on when the same command is given again."""
+    from llmtasker.cli.load_task import load_task
+
+    task = load_task(task_name, llm)
+    with _opened(source, out, kind) as (place, target):
+        found = _format(place, kind, delimiter, encoding, header, sheet)
+        settings = {"columns": column or (), "limit": limit, "retry_errors": retry_errors, "overwrite": overwrite}
+        _run_job(task, place, target, found, settings, estimate, _options(concurrency, budget, fresh))
+
+
+def classify(
+    source: Source,
+    label: Annotated[list[str], typer.Option("--label", "-l", help="A label, or LABEL=what it means; repeat it.")],
+    out: Out = None,
+    column: Columns = None,
+    instructions: Annotated[str | None, typer.Option(help="What to do; else a generic prompt.")] = None,
+    multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may fit.")] = False,
+    concurrency: Concurrency = 32,
+    limit: Limit = None,
+    llm: Model = None,
+    budget: BudgetOption = None,
+    estimate: EstimateOnly = False,
+    fresh: Fresh = False,
+    overwrite: Overwrite = False,
+    kind: Kind = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    header: HeaderLine = 1,
+    sheet: Sheet = None,
+) -> None:
+    """Choose a label for each row of a file, without a Python file: llmtasker classify -l billing -l delivery FILE."""
+    from llmtasker.tasks.classification import Classification
+
+    meanings = {name: meaning for name, _, meaning in (one.partition("=") for one in label)}
+    task = Classification(llm=llm, labels=meanings, instructions=instructions, multi_label=multi_label)
+    with _opened(source, out, kind) as (place, target):
+        found = _format(place, kind, delimiter, encoding, header, sheet)
+        settings = {"columns": column or (), "limit": limit, "overwrite": overwrite}
+        _run_job(task, place, target, found, settings, estimate, _options(concurrency, budget, fresh))
+
+
+def preview(
+    task_name: TaskName,
+    source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A file; its first row is shown.")] = None,
+    text: Annotated[str | None, typer.Option(help="The input, instead of a file.")] = None,
+    column: Columns = None,
+    llm: Model = None,
+    kind: Kind = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    header: HeaderLine = 1,
+    sheet: Sheet = None,
+) -> None:
+    """Show what would be sent for an input, and send nothing."""
+    from llmtasker.cli.file_job import choose_columns
+    from llmtasker.cli.load_task import load_task
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.files import read_header, read_rows
+
+    if (source is None) == (text is None):
+        raise ConfigurationError("give either a file or --text.")
+    task = load_task(task_name, llm)
+    if source is None:
+        typer.echo(str(task.preview(text)))
+        return
+    form = _format(source, kind, delimiter, encoding, header, sheet)
+    row = next(read_rows(source, form), None)
+    if row is None:
+        raise ConfigurationError(f"{source} has no rows.")
+    columns = choose_columns(task.signature, read_header(source, form).names, column or ())
+    typer.echo(str(task.preview({name: row[found] for name, found in columns.items() if found in row})))
+
+
+def _options(concurrency: int, budget: str | None, fresh: bool) -> dict[str, Any]:
+    return {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
+
+
+def _budget(text: str | None) -> Budget | None:
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.runner.budget import Budget
+
+    if text is None:
+        return None
+    name, equals, amount = text.partition("=")
+    given = {name: amount} if equals else {"cost": text}
+    try:
+        limits: dict[str, Any] = {name: float(value) if name == "cost" else int(value) for name, value in given.items()}
+        return Budget(**limits)
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"--budget {text}: give a cost such as 5.00, or calls=1000 or tokens=1000000"
+        ) from None
+
+
+def _format(
+    source: Path, kind: Any, delimiter: str | None, encoding: str | None, header: int, sheet: str | None
+) -> Format:
+    from llmtasker.files import detect
+
+    return detect(source, kind=kind, delimiter=delimiter, encoding=encoding, header=header, sheet=sheet)
+
+
+@contextmanager
+def _opened(source: Path, out: Path | None, kind: str | None) -> Generator[tuple[Path, Path]]:
+    """Give the file that is read, and the place of the output: standard input can be read only once."""
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.files.packed import spooled
+
+    if str(source) == "-":
+        if kind is None or out is None:
+            raise ConfigurationError("for standard input, give its --kind, and --out.")
+        ending = "xlsx" if kind == "excel" else kind
+        with spooled(sys.stdin.buffer, f"stdin.{ending}") as place:
+            yield place, _target(out)
+        return
+    stem = source.with_suffix("") if source.suffix in {".gz", ".bz2", ".xz", ".zip"} else source
+    yield source, _target(out) if out else stem.with_name(f"{stem.stem}.answers{stem.suffix}")
+
+
+def _target(out: Path) -> Path:
+    return Path("/dev/stdout") if str(out) == "-" else out
+
+
+def _run_job(
+    task: Task[Any],
+    source: Path,
+    target: Path,
+    form: Format,
+    settings: dict[str, Any],
+    estimate: bool,
+    options: dict[str, Any],
+) -> None:
+    from llmtasker.cli.file_job import FileJob
+
+    job = FileJob(task=task, source=source, target=target, source_format=form, **settings)
+    if estimate:
+        typer.echo(str(task.estimate(job.inputs())))
+        return
+    try:
+        with _terminated_as_interrupt():
+            counts = job.run(**options)
+    except KeyboardInterrupt:
+        done = job.counts.earlier + job.counts.ok + job.counts.failed
+        say(f"llmtasker: stopped; {done:,} rows are in {job.journal_path}. The same command goes on from there.")
+        sys.exit(INTERRUPTED)
+    for note in job.notes:
+        say(f"llmtasker: {source}: {note}")
+    say(f"{source}: {form}, {counts.rows:,} rows")
+    show_counts(job)
+
+
+def show_counts(job: FileJob) -> None:
+    """Print how the rows of a job ended; exits with SOME_FAILED where rows failed."""
+    counts = job.counts
+    parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed", f"{counts.cached:,} from the cache"]
+    parts.append(f"{counts.calls:,} calls")
+    if counts.earlier:
+        parts.append(f"{counts.earlier:,} done before")
+    say(f"{counts.rows:,} rows: {', '.join(parts)}. {job.target}")
+    if counts.failed:
+        kinds = ", ".join(f"{count:,} {code}" for code, count in counts.errors.items())
+        say(f"failed: {kinds}; the column {job.error_column!r} has the reasons. The same command asks them again.")
+        sys.exit(SOME_FAILED)
+
+
+@contextmanager
+def _terminated_as_interrupt() -> Generator[None]:
+    """Let SIGTERM, and a terminal that closes, end a run as Ctrl-C does: what is finished is kept."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    signals = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = [(number, signal.signal(number, interrupt)) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in before:
+            signal.signal(number, handler)

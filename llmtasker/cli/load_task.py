@@ -1,0 +1,104 @@
+"""load_task: the task that FILE.py:TASK or package.module:TASK names."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
+
+if TYPE_CHECKING:
+    from llmtasker.task import Task
+
+_LLM = "LLMTASKER_LLM"
+
+
+def load_task(name: str, llm: str | None) -> Task[Any]:
+    """Run the file or module and return its task, asked with another LLM if one is named.
+
+    Raises:
+        ConfigurationError: there is no such file, module or task, or the code raises.
+    """
+    from llmtasker.task import Task
+
+    place, _, attribute = name.rpartition(":")
+    if not place or not attribute.isidentifier():
+        raise ConfigurationError(
+            f"{name!r} does not name a task: write FILE.py:TASK or package.module:TASK, such as triage.py:triage."
+        )
+    with _llm_of_the_environment(llm):
+        is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
+        module = _module_of_file(Path(place)) if is_file else _module(place)
+    tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
+    if attribute not in tasks:
+        raise ConfigurationError(f"{place} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
+    task = tasks[attribute]
+    if llm is not None:
+        task.llm = task.llm.at(llm)  # also where the file names another one; its settings hold
+    return task
+
+
+@contextmanager
+def _llm_of_the_environment(llm: str | None) -> Generator[None]:
+    """Let the code that makes a task without an LLM find the one that is named; only while it runs."""
+    before = os.environ.get(_LLM)
+    if llm is not None:
+        os.environ[_LLM] = llm
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[_LLM] = before
+        elif llm is not None:
+            del os.environ[_LLM]
+
+
+def _module(name: str) -> ModuleType:
+    sys.path.insert(0, str(Path.cwd()))
+    with _errors_at(name, name):
+        try:
+            return cast(ModuleType, pkgutil.resolve_name(name))
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+                raise
+            raise ConfigurationError(f"there is no module {name}; a file is named with its ending, .py.") from None
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """Run a file of the user's and return its module."""
+    if not path.is_file():
+        raise ConfigurationError(f"there is no file {path}.")
+    full = path.resolve()
+    # A file may have the name of a module that is loaded already.
+    name = path.stem if path.stem not in sys.modules else f"{path.stem} of {full.parent}"
+    spec = importlib.util.spec_from_file_location(name, full)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    sys.path.insert(0, str(full.parent))
+    with _errors_at(str(path), str(full)):
+        spec.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def _errors_at(name: str, file: str) -> Generator[None]:
+    """Turn an error in the user's code into one line that names the place."""
+    try:
+        yield
+    except LLMTaskerError:
+        raise
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
+        where = f"{name}, line {line}" if line else name
+        raise ConfigurationError(f"{where}: {type(error).__name__}: {snippet(error)}") from error

@@ -1,0 +1,145 @@
+"""detect: what a file looks like, checked against the whole file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.files import dialect
+from llmtasker.files.encoding import SeenEncoding, open_text, seen_encoding
+from llmtasker.files.format import Format, Kind, kind_of, typed
+from llmtasker.files.packed import unpacked
+from llmtasker.values.json_values import is_object, parse_json
+
+_SAMPLE = 1 << 18
+_SAMPLE_LINES = 1_000
+
+
+class FormatOptions(TypedDict, total=False):
+    """What may be given of a format; the rest is seen in the file. The words are those of `Format`."""
+
+    kind: Kind | None
+    delimiter: str | None
+    encoding: str | None
+    decimal: str | None
+    neutralised: bool
+    header: int
+    sheet: str | None
+
+
+def detect(path: str | os.PathLike[str], **given: Unpack[FormatOptions]) -> Format:
+    """Return the format of a file that is there: what is given, and for the rest what is seen in it.
+
+    The kind is seen from the ending of the name; the encoding, and whether quotes enclose cells, from the whole file;
+    delimiter (`;` `,` tab `|`), decimal mark and line end from its first 256 KB. Warns of what is unusual: bytes of
+    another encoding, quotes that are characters.
+
+    Raises:
+        ConfigurationError: the file can't be read, or is not of its kind.
+    """
+    file = Path(path)
+    kind, encoding = given.get("kind"), given.get("encoding")
+    seen = Format(
+        kind=kind or kind_of(file),
+        neutralised=given.get("neutralised", False),
+        header=given.get("header", 1),
+        sheet=given.get("sheet"),
+    )
+    check_readable(file)
+    with unpacked(file) as place:
+        _check_kind(file, seen.kind, check_readable(place))
+        if seen.kind in {"parquet", "excel"}:
+            return seen
+        found = SeenEncoding(encoding) if encoding else seen_encoding(place)
+        seen = replace(seen, encoding=found.name, odd_bytes=found.odd_lines > 0)
+        if found.odd_lines:
+            _warn_of_odd_bytes(file, found)
+        lines = _sample(place, seen)
+        if seen.kind != "csv":
+            return replace(seen, kind=kind or _json_kind(lines, seen.kind))
+        seen = replace(seen, delimiter=typed(given.get("delimiter")) or dialect.seen_delimiter(lines))
+        seen = replace(seen, newline=dialect.seen_newline(lines), quoted=_quoted(place, seen))
+        if not seen.quoted:
+            warnings.warn(f"{file}: quotes are read as characters: each line is a row without them", stacklevel=2)
+        return replace(seen, decimal=given.get("decimal") or dialect.seen_decimal(lines, seen.delimiter))
+
+
+def check_readable(file: Path) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises:
+        ConfigurationError: there is none, or it is a pipe, which can't be read twice.
+    """
+    try:
+        if file.exists() and not file.is_file():
+            raise ConfigurationError(f"{file} is a folder or a pipe; give a file")
+        with file.open("rb") as opened:
+            return opened.read(16)
+    except OSError as error:
+        raise ConfigurationError(f"can't read {file}: {error.strerror or error}") from error
+
+
+def _warn_of_odd_bytes(file: Path, found: SeenEncoding) -> None:
+    lines = "line" if found.odd_lines == 1 else "lines"
+    first = f"line {found.first_odd_line}" if found.odd_lines == 1 else f"the first is line {found.first_odd_line}"
+    warnings.warn(
+        f"{file} is {found.name}, but {found.odd_lines:,} {lines} ({first}) have other bytes, "
+        "which are read as Windows-1252; give the encoding if that is wrong",
+        stacklevel=3,
+    )
+
+
+def _check_kind(file: Path, kind: Kind, head: bytes) -> None:
+    """Recognise a packed file, or another kind, now, and not as a thousand strange rows."""
+    name, expected = {"excel": ("an Excel", b"PK\x03\x04"), "parquet": ("a Parquet", b"PAR1")}.get(kind, ("", b""))
+    if not head.startswith(expected):
+        raise ConfigurationError(f"{file} is not {name} file, whatever its name says (or has a password)")
+    names = {
+        b"PK\x03\x04": "an Excel or zip file",
+        b"PAR1": "a Parquet file",
+        b"\x1f\x8b": "a gzip file",
+        b"%PDF": "a PDF",
+    }
+    for start, name in names.items():
+        if start != expected and head.startswith(start):
+            raise ConfigurationError(f"{file} is {name}, not {kind}; unpack it, or give the right kind")
+
+
+def _sample(file: Path, seen: Format) -> list[str]:
+    """Return the first lines from the header on, without one that the sample cuts."""
+    lines: list[str] = []
+    left = _SAMPLE
+    with open_text(file, seen.encoding, newline="", odd_bytes=seen.odd_bytes) as text:
+        while left > 0 and len(lines) < _SAMPLE_LINES and (line := text.readline(left)):
+            lines.append(line)
+            left -= len(line)
+    whole = lines[:-1] if left <= 0 and len(lines) > 1 else lines
+    return whole[seen.header - 1 :]
+
+
+def _quoted(file: Path, seen: Format) -> bool:
+    newline = "" if seen.newline == "\r" else "\n"
+
+    def lines() -> Iterable[str]:
+        with open_text(file, seen.encoding, newline=newline, odd_bytes=seen.odd_bytes) as text:
+            for number, line in enumerate(text, start=1):
+                if number >= seen.header and not (number == seen.header and dialect.separator_line(line)):
+                    yield line
+
+    return dialect.seen_quotes(lines, seen.delimiter)
+
+
+def _json_kind(lines: list[str], named: Kind) -> Kind:
+    """Return what a JSON file really is: many a `.json` holds JSON lines, and the other way round."""
+    full = [line.strip() for line in lines if line.strip()]
+    if named == "jsonl" and full:
+        return "json" if full[0] in {"[", "[{"} else "jsonl"
+    try:
+        return "jsonl" if len(full) > 1 and is_object(parse_json(full[0])) else named
+    except (ValueError, RecursionError):
+        return named

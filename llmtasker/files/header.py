@@ -1,0 +1,44 @@
+"""The columns of a table: each with a name of its own, whatever stands in the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmtasker.errors import snippet
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The names of the columns, and notes on those that had none or the name of another."""
+
+    names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def header_of(cells: Sequence[str]) -> Header:
+    """Return a header in which each column has a name of its own.
+
+    >>> header_of(["", "message", "date", "date"]).names
+    ('column_1', 'message', 'date', 'date_2')
+    """
+    names: list[str] = []
+    notes: list[str] = []
+    taken = set(cells)
+    for place, cell in enumerate(cells, start=1):
+        name = cell
+        if not cell.strip():
+            name = _free(f"column_{place}", taken)
+            notes.append(f"column {place} has no name and is called {name!r}")
+        elif cell in names:
+            name = _free(f"{cell}_{list(cells[:place]).count(cell)}", taken)
+            notes.append(f"column {place} has the name of another, {snippet(cell, 40)!r}, and is called {name!r}")
+        names.append(name)
+        taken.add(name)
+    return Header(tuple(names), tuple(notes))
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    return name

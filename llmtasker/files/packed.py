@@ -1,0 +1,69 @@
+"""Packed files: a compressed file is unpacked beside the temporary files, and read as any other."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from llmtasker.errors import ConfigurationError, snippet
+
+PACKED = {".gz", ".bz2", ".xz", ".zip"}
+MAX_UNPACKED = 1 << 36
+"""Bytes that are unpacked at most: a small file can hold more than any disk."""
+
+
+@contextmanager
+def unpacked(path: Path) -> Generator[Path]:
+    """Give the place of a file's content: the file itself, or an unpacked copy that is there as long as the block.
+
+    Raises:
+        ConfigurationError: the file can't be unpacked, or an archive holds more than one file.
+    """
+    if path.suffix.lower() not in PACKED or not path.is_file():
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+        copy = Path(folder) / path.stem
+        try:
+            with _opened(path) as packed, copy.open("wb") as file:
+                while block := packed.read(1 << 20):
+                    file.write(block)
+                    if file.tell() > MAX_UNPACKED:
+                        raise ConfigurationError(f"{path} holds more than {MAX_UNPACKED >> 30} GB")
+        except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
+            raise ConfigurationError(f"can't unpack {path}: {snippet(error)}") from error
+        yield copy
+
+
+@contextmanager
+def spooled(stream: IO[bytes], name: str) -> Generator[Path]:
+    """Give a file with all that a stream holds, there as long as the block: a stream can't be read twice."""
+    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+        copy = Path(folder) / name
+        with copy.open("wb") as file:
+            shutil.copyfileobj(stream, file)
+        yield copy
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[IO[bytes]]:
+    ending = path.suffix.lower()
+    if ending != ".zip":
+        packed: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+        with packed[ending](path) as file:
+            yield file
+        return
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if not name.endswith("/")]
+        if len(names) != 1:
+            raise ConfigurationError(f"{path} holds {len(names)} files; unpack it and give one of them")
+        with archive.open(names[0]) as file:
+            yield file
