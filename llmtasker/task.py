@@ -233,11 +233,14 @@ class Task(Planned[T]):
         Raises:
             InputError: the input does not fit the signature.
         """
-        program, dialect = self.program, self.llm.capabilities
+        program, capabilities = self.program, self.llm.capabilities
         inputs = program.validate(self._one(given, fields))
-        mode = dialect.mode(program.first_mode) if program.asked == "auto" else program.first_mode
-        request = dialect.adapt(program.render(inputs, self.llm.settings, mode))
-        return Preview(request=request, notes=tuple(dialect.notes))
+        request = capabilities.request(
+            lambda mode: program.render(inputs, self.llm.settings, mode),
+            program.first_mode,
+            fixed=program.asked != "auto",
+        )
+        return Preview(request=request, notes=tuple(capabilities.notes))
 
 
 def _streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:

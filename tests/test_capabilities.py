@@ -16,7 +16,7 @@ from llmtasker.errors import (
     ServerError,
 )
 from llmtasker.llm.capabilities import Capabilities
-from llmtasker.llm.refusals import MODES, Lesson, mode_of
+from llmtasker.llm.refusals import MODES, REFUSALS, UnsupportedFeature, mode_of
 from llmtasker.wire.request import Head, Request, Settings
 
 SYSTEM = {"role": "system", "content": "Sort the mail."}
@@ -66,35 +66,38 @@ def refusal(text, *, kind=BadRequestError, status=400, param=None, code=None):
     )
 
 
+no = UnsupportedFeature
+
+
 def drop(name):
-    return Lesson("drop", name)
+    return no("drop", name)
 
 
-LESSONS = [
+LEARNED = [
     # token limits
     (
         ask(),
         "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.",
         "max_tokens",
-        Lesson("rename", "max_tokens"),
+        no("rename", "max_tokens"),
     ),
     (
         ask(),
         "Unsupported parameter: 'max_tokens' is not supported with this model.",
         None,
-        Lesson("rename", "max_tokens"),
+        no("rename", "max_tokens"),
     ),
     (
         ask(limits={"max_completion_tokens": 9}),
         "Unrecognized request argument supplied: max_completion_tokens",
         None,
-        Lesson("rename", "max_completion_tokens"),
+        no("rename", "max_completion_tokens"),
     ),
     (
         ask(limits={"max_completion_tokens": 9}),
         "max_completion_tokens: Extra inputs are not permitted",
         "max_completion_tokens",
-        Lesson("rename", "max_completion_tokens"),
+        no("rename", "max_completion_tokens"),
     ),
     # sampling
     (
@@ -140,144 +143,239 @@ LESSONS = [
         drop("parallel_tool_calls"),
     ),
     (ask(), "parallel tool calls are not supported by this model", None, drop("parallel_tool_calls")),
-    (ask(), "tools.0.function.strict: Extra inputs are not permitted", "tools.0.function.strict", Lesson("strict")),
-    (ask(), "Unknown name \"strict\" at 'tools[0].function': Cannot find field.", None, Lesson("strict")),
+    (
+        ask(),
+        "tools.0.function.strict: Extra inputs are not permitted",
+        "tools.0.function.strict",
+        no("strict"),
+    ),
+    (ask(), "Unknown name \"strict\" at 'tools[0].function': Cannot find field.", None, no("strict")),
     (
         ask(),
         "Invalid schema for function 'Sort': In context=(), 'additionalProperties' is required",
         "tools[0].function.parameters",
-        Lesson("strict"),
+        no("schema", "strict"),
     ),
-    (ask(), "Thinking mode does not support this tool_choice", None, Lesson("tool_choice", "required")),
+    (ask(), "Thinking mode does not support this tool_choice", None, no("tool_choice", "required")),
     (
         ask(),
         "No endpoints found that support the provided 'tool_choice' value",
         None,
-        Lesson("tool_choice", "required"),
+        no("tool_choice", "required"),
     ),
-    (ask(), "tool_choice 'required' is not supported by this server", None, Lesson("tool_choice", "required")),
+    (
+        ask(),
+        "tool_choice 'required' is not supported by this server",
+        None,
+        no("tool_choice", "required"),
+    ),
     (
         ask(),
         "Failed to deserialize: tool_choice: expected one of `none`, `auto` at line 1",
         None,
-        Lesson("tool_choice", "required"),
+        no("tool_choice", "required"),
     ),
     (
         ask(schema={**SCHEMAS["tools"], "tool_choice": "auto"}),
         "Thinking mode does not support this tool_choice",
         None,
-        Lesson("tool_choice", "auto"),
+        no("tool_choice", "auto"),
     ),
-    (ask(), "registry.example/library/tiny:1b does not support tools", None, Lesson("mode", "tools")),
+    (ask(), "registry.example/library/tiny:1b does not support tools", None, no("mode", "tools")),
     (
         ask(),
         '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
         None,
-        Lesson("mode", "tools"),
+        no("mode", "tools"),
     ),
-    (ask(), "tools param requires --jinja flag", None, Lesson("mode", "tools")),
-    (ask(), "`tool calling` is not supported with this model", None, Lesson("mode", "tools")),
-    (ask(), "Function calling is not enabled for models/tiny", None, Lesson("mode", "tools")),
-    (ask(), 'No endpoints found that support tool use. Try disabling "Sort".', None, Lesson("mode", "tools")),
-    (ask(), "tools: Extra inputs are not permitted", "tools", Lesson("mode", "tools")),
-    (ask(tail=[*TURNS, USER]), "Unexpected role 'user' after role 'tool'", None, Lesson("mode", "tools")),
+    (ask(), "tools param requires --jinja flag", None, no("mode", "tools")),
+    (ask(), "`tool calling` is not supported with this model", None, no("mode", "tools")),
+    (ask(), "Function calling is not enabled for models/tiny", None, no("mode", "tools")),
+    (
+        ask(),
+        'No endpoints found that support tool use. Try disabling "Sort".',
+        None,
+        no("mode", "tools"),
+    ),
+    (ask(), "tools: Extra inputs are not permitted", "tools", no("mode", "tools")),
+    (ask(tail=[*TURNS, USER]), "Unexpected role 'user' after role 'tool'", None, no("mode", "tools")),
     (
         ask(tail=[*TURNS, USER]),
         "Conversation roles must alternate user/assistant/user/assistant/...",
         None,
-        Lesson("mode", "tools"),
+        no("mode", "tools"),
     ),
-    (ask(), "Invalid tool_choice: required", None, Lesson("tool_choice", "required")),
+    (ask(), "Invalid tool_choice: required", None, no("tool_choice", "required")),
     (
         ask(tail=[*TURNS, USER]),
         f"{NO_PARSER} …raise_exception('Unexpected role: ' + message.role)…\nJinja Exception: Unexpected role: tool",
         None,
-        Lesson("mode", "tools"),
+        no("mode", "tools"),
     ),
     (
         ask(),
         f"{NO_PARSER} Error: Jinja Exception: this model calls nothing",
         None,
-        Lesson("mode", "tools"),
+        no("mode", "tools"),
     ),
     (
         ask(schema=sized(minLength=1_001)),
         "Failed to initialize samplers: failed to parse grammar",
         None,
-        Lesson("large sizes"),
+        no("schema", "keywords"),
     ),
     (
         ask(schema=sized(maxLength=9_000)),
         "number of repetitions exceeds sane defaults, please reduce the number of repetitions",
         None,
-        Lesson("large sizes"),
+        no("schema", "keywords"),
     ),
+    (
+        ask("tools", schema={**SCHEMAS["tools"], "tools": [{"type": "function", "function": FUNCTION}]}),
+        "Invalid schema for function 'Sort': array schema missing items",
+        "tools[0].function.parameters",
+        no("schema", "json"),
+    ),
+    (ask(), "Failed to initialize samplers: failed to parse grammar", None, no("schema", "strict")),
+    (ask(schema=sized()), "JSON schema conversion failed", None, no("schema", "keywords")),
+    (ask(), f"{NO_PARSER} JSON schema error at #: unrecognized type bogus", None, no("schema", "strict")),
     # response formats
-    (ask("json_schema"), "This response_format type is unavailable now", None, Lesson("mode", "json_schema")),
+    (
+        ask("json_schema"),
+        "This response_format type is unavailable now",
+        None,
+        no("mode", "json_schema"),
+    ),
     (
         ask("json_schema"),
         "response_format: response_format.type `json_schema` is unavailable now at line 1",
         None,
-        Lesson("mode", "json_schema"),
+        no("mode", "json_schema"),
     ),
     (
         ask("json_schema"),
         "This model does not support response format `json_schema`.",
         "response_format",
-        Lesson("mode", "json_schema"),
+        no("mode", "json_schema"),
     ),
     (
         ask("json_schema"),
         "Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model.",
         "response_format",
-        Lesson("mode", "json_schema"),
+        no("mode", "json_schema"),
     ),
     (
         ask("json_schema"),
         "response_format value as json_schema is enabled only for api versions of 2024-08 and later",
         None,
-        Lesson("mode", "json_schema"),
+        no("mode", "json_schema"),
     ),
-    (ask("json_schema"), "Structured outputs are not supported by this provider", None, Lesson("mode", "json_schema")),
+    (
+        ask("json_schema"),
+        "Structured outputs are not supported by this provider",
+        None,
+        no("mode", "json_schema"),
+    ),
     (
         ask("json_schema"),
         "Invalid schema for response_format 'Sort': In context=(), 'additionalProperties' is required",
         "response_format",
-        Lesson("strict"),
+        no("schema", "strict"),
     ),
-    (ask("json"), "'response_format.type' must be 'json_schema' or 'text'", None, Lesson("mode", "json")),
-    (ask("json"), "Json mode is not supported for this model.", None, Lesson("mode", "json")),
-    (ask("json"), "json_object response format is not supported for model: m", None, Lesson("mode", "json")),
+    (ask("json"), "'response_format.type' must be 'json_schema' or 'text'", None, no("mode", "json")),
+    (ask("json"), "Json mode is not supported for this model.", None, no("mode", "json")),
+    (
+        ask("json"),
+        "json_object response format is not supported for model: m",
+        None,
+        no("mode", "json"),
+    ),
     # roles
-    (ask("json"), "System role not supported", None, Lesson("system")),
-    (ask("json"), "Conversation roles must alternate user/assistant/user/assistant/...", None, Lesson("system")),
-    (ask("json"), "Developer instruction is not enabled for models/tiny", None, Lesson("system")),
+    (ask("json"), "System role not supported", None, no("system")),
+    (
+        ask("json"),
+        "Conversation roles must alternate user/assistant/user/assistant/...",
+        None,
+        no("system"),
+    ),
+    (ask("json"), "Developer instruction is not enabled for models/tiny", None, no("system")),
     (
         ask("json"),
         "Unsupported value: 'messages[0].role' does not support 'system' with this model.",
         "messages[0].role",
-        Lesson("system"),
+        no("system"),
     ),
 ]
 
 
-@pytest.mark.parametrize(("request_", "text", "param", "lesson"), LESSONS, ids=[row[1][:60] for row in LESSONS])
-def test_a_refusal_teaches_one_lesson_that_the_adapted_request_heeds(request_, text, param, lesson):
-    dialect = Capabilities()
+@pytest.mark.parametrize(("request_", "text", "param", "feature"), LEARNED, ids=[row[1][:60] for row in LEARNED])
+def test_a_refusal_teaches_one_lesson_that_the_adapted_request_heeds(request_, text, param, feature):
+    capabilities = Capabilities()
     code = "unsupported_parameter" if param and text.startswith("Unsupported parameter") else None
     error = refusal(text, param=param, code=code)
-    assert dialect.learn(request_, error)
-    assert dialect.facts == (str(lesson),)
-    assert dialect.learn(request_, error), "another call that was sent before must be told to ask again"
-    assert len(dialect.facts) == 1
-    if lesson.kind == "mode":
-        assert dialect.mode(mode_of(request_)) != mode_of(request_)
+    assert capabilities.record_error(request_, error)
+    assert capabilities.facts == (str(feature),)
+    assert capabilities.record_error(request_, error), "another call that was sent before must be told to ask again"
+    assert len(capabilities.facts) == 1
+    if feature.kind == "mode":
+        assert capabilities.mode(mode_of(request_)) != mode_of(request_)
+    elif feature.name in MODES:
+        asked = capabilities.request(lambda mode: request_ if mode == "tools" else ask(mode), "tools", fixed=False)
+        assert mode_of(asked) == feature.name
     else:
-        adapted = dialect.adapt(request_)
+        adapted = capabilities.adapt(request_)
         assert adapted is not request_
-        learnt_again = dialect.learn(adapted, error)
-        # "required" gives way to "auto" first, and of two fields that exclude each other one is left.
-        assert learnt_again == (lesson == Lesson("tool_choice", "required") or "cannot both be" in text)
+        learnt_again = capabilities.record_error(adapted, error)
+        # "required" gives way to "auto" first, of two fields that exclude each other one is left, and the ladder of
+        # schemas has more rungs.
+        assert learnt_again == (
+            feature == no("tool_choice", "required") or "cannot both be" in text or feature.kind == "schema"
+        )
+
+
+def request_with(feature, example):
+    """Return a request that has what a row of the table is about."""
+    fields = ("max_tokens", "logprobs", "temperature", "seed", "top_k")
+    match feature:
+        case "names":
+            return ask(schema=named("équipe"))
+        case "turns":
+            return ask(tail=[*TURNS, USER])
+        case "response_format":
+            return ask("json")
+        case "field":
+            name = next(name for name in fields if name in example)
+            return ask("text", body={"model": "m"}, limits={name: 1})
+        case "system":
+            return ask("text")
+        case _:
+            return ask()
+
+
+@pytest.mark.parametrize("row", REFUSALS, ids=[f"{row.provider}: {row.example[:50]}" for row in REFUSALS])
+def test_the_example_of_each_row_of_the_table_teaches_its_feature(row):
+    asked = request_with(row.feature, row.example)
+    kinds = {
+        "names": ("schema", "names"),
+        "schema": ("schema", "strict"),
+        "tools": ("mode", "tools"),
+        "turns": ("mode", "tools"),
+        "response_format": ("mode", "json"),
+        "tool_choice": ("tool_choice", "required"),
+    }
+    capabilities = Capabilities()
+    assert capabilities.record_error(asked, refusal(row.example))
+    (feature,) = capabilities._known.features
+    if row.feature == "field":
+        assert feature.kind in {"drop", "rename"}
+        assert feature.name in row.example
+    else:
+        assert feature == no(*kinds.get(row.feature, (row.feature,)))
+
+
+def named(*names):
+    parameters = {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": [*names]}
+    return {"tools": [{"type": "function", "function": {"name": "Sort", "parameters": parameters}}]}
 
 
 NOTHING = [
@@ -291,15 +389,6 @@ NOTHING = [
     (ask("text"), "This response_format type is unavailable now", None, None),
     (ask("text", head=()), "System role not supported", None, None),
     (ask("json"), "Conversation of 2 messages is not valid", None, None),
-    (
-        ask("tools", schema={**SCHEMAS["tools"], "tools": [{"type": "function", "function": FUNCTION}]}),
-        "Invalid schema for function 'Sort': array schema missing items",
-        "tools[0].function.parameters",
-        "invalid_function_parameters",
-    ),
-    (ask(), "Failed to initialize samplers: failed to parse grammar", None, None),
-    (ask(schema=sized(maxLength=1_000)), "Failed to initialize samplers: failed to parse grammar", None, None),
-    (ask(), f"{NO_PARSER} JSON schema error at #: unrecognized type bogus", None, None),
     # another place is at fault
     (ask(), "Invalid type for 'messages[1].content': unknown value", "messages[1].content", "invalid_type"),
     (
@@ -316,10 +405,10 @@ NOTHING = [
 
 @pytest.mark.parametrize(("request_", "text", "param", "code"), NOTHING, ids=[row[1][:60] for row in NOTHING])
 def test_other_errors_teach_nothing(request_, text, param, code):
-    dialect = Capabilities()
-    assert not dialect.learn(request_, refusal(text, param=param, code=code))
-    assert dialect.facts == ()
-    assert dialect.adapt(request_) is request_
+    capabilities = Capabilities()
+    assert not capabilities.record_error(request_, refusal(text, param=param, code=code))
+    assert capabilities.facts == ()
+    assert capabilities.adapt(request_) is request_
 
 
 @pytest.mark.parametrize(
@@ -327,8 +416,8 @@ def test_other_errors_teach_nothing(request_, text, param, code):
 )
 def test_words_of_the_user_that_the_endpoint_repeats_teach_nothing(words):
     asked = ask(tail=[{"role": "user", "content": f"My stove says:\n{words}, what now?"}])
-    assert not Capabilities().learn(asked, refusal(f"could not parse input 'My stove says: {words}, what now?'"))
-    assert Capabilities().learn(ask(), refusal(words)), "the same words of its own must teach"
+    assert not Capabilities().record_error(asked, refusal(f"could not parse input 'My stove says: {words}, what now?'"))
+    assert Capabilities().record_error(ask(), refusal(words)), "the same words of its own must teach"
 
 
 @pytest.mark.parametrize(
@@ -342,38 +431,38 @@ def test_words_of_the_user_that_the_endpoint_repeats_teach_nothing(words):
     ],
 )
 def test_only_refusals_teach(error):
-    assert not Capabilities().learn(ask(), error)
+    assert not Capabilities().record_error(ask(), error)
 
 
 @pytest.mark.parametrize(
     ("kind", "status"), [(NotFoundError, 404), (ServerError, 500), (ServerError, 200), (BadRequestError, 422)]
 )
 def test_refusals_come_under_many_statuses(kind, status):
-    assert Capabilities().learn(ask(), refusal("System role not supported", kind=kind, status=status))
+    assert Capabilities().record_error(ask(), refusal("System role not supported", kind=kind, status=status))
 
 
 def taught(*lessons):
-    dialect = Capabilities()
+    capabilities = Capabilities()
     for request, text in lessons:
-        assert dialect.learn(request, refusal(text))
-    return dialect
+        assert capabilities.record_error(request, refusal(text))
+    return capabilities
 
 
-def test_of_the_sizes_only_the_large_ones_are_left_out():
+def test_of_a_schema_that_is_refused_only_the_structure_is_left():
     asked = ask(schema=sized(maxLength=9_000))
-    dialect = taught((asked, "failed to parse grammar"))
-    (tool,) = dialect.adapt(asked).body["tools"]
+    capabilities = taught((asked, "failed to parse grammar"))
+    (tool,) = capabilities.adapt(asked).body["tools"]
     assert tool["function"]["parameters"] == {
         "type": "object",
-        "properties": {"maxLength": {"type": "string", "minLength": 2}},
+        "properties": {"maxLength": {"type": "string"}},
         "required": ["maxLength"],
     }
-    small = ask(schema=sized(maxLength=9))
-    assert dialect.adapt(small) is small
+    other = ask(schema=sized(maxLength=9))
+    assert capabilities.adapt(other) is other, "what one schema taught holds for that schema"
 
 
 def test_the_adapted_body_has_what_is_left():
-    dialect = taught(
+    capabilities = taught(
         (ask(), "'temperature' is not supported"),
         (ask(), "'logprobs' is not supported"),
         (ask(), "'parallel_tool_calls' is not supported"),
@@ -382,7 +471,7 @@ def test_the_adapted_body_has_what_is_left():
         (ask(), "Use max_completion_tokens: 'max_tokens' is not supported"),
         (ask(), "System role not supported"),
     )
-    assert dialect.adapt(ask()).body == {
+    assert capabilities.adapt(ask()).body == {
         "model": "m",
         "top_p": 0.9,
         "seed": 1,
@@ -392,29 +481,29 @@ def test_the_adapted_body_has_what_is_left():
         "messages": [{"role": "user", "content": "Sort the mail.\n\nWhere is my parcel?"}],
         "max_completion_tokens": 9,
     }
-    assert [note.split(" is ")[0] for note in dialect.notes] == ["temperature", "logprobs"]
-    assert "'no temperature'" in repr(dialect)
+    assert [note.split(" is ")[0] for note in capabilities.notes] == ["temperature", "logprobs"]
+    assert "'no temperature'" in repr(capabilities)
 
 
 def test_strict_leaves_response_formats_too():
-    dialect = taught((ask("json_schema"), "Invalid schema for response_format 'Sort'"))
-    adapted = dialect.adapt(ask("json_schema"))
+    capabilities = taught((ask("json_schema"), "Unknown parameter: 'strict'"))
+    adapted = capabilities.adapt(ask("json_schema"))
     assert adapted.body["response_format"] == {"type": "json_schema", "json_schema": {"name": "Sort", "schema": {}}}
-    assert dialect.adapt(ask("json")).body["response_format"] == {"type": "json_object"}
+    assert capabilities.adapt(ask("json")).body["response_format"] == {"type": "json_object"}
 
 
 def test_a_token_limit_that_is_refused_under_both_names_is_left_out():
-    dialect = taught((ask(), "'max_tokens' is not supported"))
-    assert dialect.learn(dialect.adapt(ask()), refusal("'max_completion_tokens' is not supported"))
-    assert dialect.adapt(ask()).settings.limits == {}
+    capabilities = taught((ask(), "'max_tokens' is not supported"))
+    assert capabilities.record_error(capabilities.adapt(ask()), refusal("'max_completion_tokens' is not supported"))
+    assert capabilities.adapt(ask()).settings.limits == {}
 
 
 def test_a_tool_choice_that_is_refused_altogether_is_left_out():
-    dialect = taught((ask(), "Thinking mode does not support this tool_choice"))
-    once = dialect.adapt(ask())
+    capabilities = taught((ask(), "Thinking mode does not support this tool_choice"))
+    once = capabilities.adapt(ask())
     assert once.body["tool_choice"] == "auto"
-    assert dialect.learn(once, refusal("Thinking mode does not support this tool_choice"))
-    assert "tool_choice" not in dialect.adapt(ask()).body
+    assert capabilities.record_error(once, refusal("Thinking mode does not support this tool_choice"))
+    assert "tool_choice" not in capabilities.adapt(ask()).body
 
 
 @pytest.mark.parametrize(
@@ -437,57 +526,57 @@ def test_a_tool_choice_that_is_refused_altogether_is_left_out():
     ],
 )
 def test_the_system_text_opens_the_first_user_message(head, tail, messages):
-    dialect = taught((ask("text"), "System role not supported"))
-    adapted = dialect.adapt(ask("text", head=head, tail=tail))
+    capabilities = taught((ask("text"), "System role not supported"))
+    adapted = capabilities.adapt(ask("text", head=head, tail=tail))
     assert [(message["role"], message["content"]) for message in adapted.messages] == messages
 
 
 def test_equal_parts_are_adapted_once_and_left_alone_where_nothing_changes():
-    dialect = taught((ask(), "'temperature' is not supported"), (ask(), "Unknown parameter: 'strict'"))
+    capabilities = taught((ask(), "'temperature' is not supported"), (ask(), "Unknown parameter: 'strict'"))
     settings, head = ask().settings, ask().head
-    first, second = (dialect.adapt(Request(head, [USER], settings)) for _ in range(2))
+    first, second = (capabilities.adapt(Request(head, [USER], settings)) for _ in range(2))
     assert first.head is second.head
     assert first.settings is second.settings
     plain = Request(Head({}), [USER], Settings(endpoint="e", body={"model": "m"}))
-    assert dialect.adapt(plain) is plain
+    assert capabilities.adapt(plain) is plain
     assert first.settings.endpoint == settings.endpoint
     assert first.settings.timeout == settings.timeout
 
 
 def test_memory_for_adapted_parts_is_bounded():
-    dialect = taught((ask(), "'temperature' is not supported"))
+    capabilities = taught((ask(), "'temperature' is not supported"))
     for _ in range(600):
-        assert "temperature" not in dialect.adapt(ask()).body
-    assert len(dialect._known.settings) <= 257
-    assert len(dialect._known.heads) <= 257
+        assert "temperature" not in capabilities.adapt(ask()).body
+    assert len(capabilities._known.settings) <= 257
+    assert len(capabilities._known.heads) <= 257
 
 
 def test_modes_fall_back_in_order_and_text_always_works():
-    dialect = Capabilities()
-    assert [dialect.mode(mode) for mode in MODES] == list(MODES)
+    capabilities = Capabilities()
+    assert [capabilities.mode(mode) for mode in MODES] == list(MODES)
     for mode, text, then in [
         ("tools", "m does not support tools", "json_schema"),
         ("json_schema", "This response_format type is unavailable now", "json"),
         ("json", "json_object response format is not supported", "text"),
     ]:
-        assert dialect.mode() == mode
-        assert dialect.learn(ask(mode), refusal(text))
-        assert dialect.mode() == then
-    assert dialect.mode("text") == "text"
-    assert dialect.notes[0] == "no tools mode: m does not support tools"
-    assert [note.partition(":")[0] for note in dialect.notes] == [f"no {mode} mode" for mode in MODES[:3]]
+        assert capabilities.mode() == mode
+        assert capabilities.record_error(ask(mode), refusal(text))
+        assert capabilities.mode() == then
+    assert capabilities.mode("text") == "text"
+    assert capabilities.notes[0] == "no tools mode: m does not support tools"
+    assert [note.partition(":")[0] for note in capabilities.notes] == [f"no {mode} mode" for mode in MODES[:3]]
 
 
 def test_a_caller_who_keeps_to_a_refused_mode_is_not_told_to_ask_again():
-    dialect = Capabilities()
+    capabilities = Capabilities()
     error = refusal("m does not support tools")
     asked, other = ask(), ask()
-    assert dialect.learn(dialect.adapt(asked), error)
-    assert dialect.learn(other, error), "this one was on its way before the lesson"
-    assert not dialect.learn(dialect.adapt(asked), error)
-    assert dialect.learn(asked, refusal("'temperature' is not supported"))
+    assert capabilities.record_error(capabilities.adapt(asked), error)
+    assert capabilities.record_error(other, error), "this one was on its way before the lesson"
+    assert not capabilities.record_error(capabilities.adapt(asked), error)
+    assert capabilities.record_error(asked, refusal("'temperature' is not supported"))
     tries = 0
-    while dialect.learn(dialect.adapt(asked), error):
+    while capabilities.record_error(capabilities.adapt(asked), error):
         tries += 1
     assert tries == 0
 
@@ -498,34 +587,37 @@ def test_the_mode_of_a_request_is_told_from_its_schema(mode):
 
 
 def test_threads_lose_no_lesson():
-    dialect = Capabilities()
+    capabilities = Capabilities()
     names = [f"field_{n}" for n in range(16)]
     asked = ask("text", body={"model": "m", **dict.fromkeys(names, 1)})
     threads = [
-        threading.Thread(target=dialect.learn, args=(asked, refusal(f"Unknown parameter: '{name}'"))) for name in names
+        threading.Thread(target=capabilities.record_error, args=(asked, refusal(f"Unknown parameter: '{name}'")))
+        for name in names
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(dialect.facts) == sorted(f"no {name}" for name in names)
-    assert dialect.adapt(asked).body.keys() == {"model", "messages", "max_tokens"}
+    assert sorted(capabilities.facts) == sorted(f"no {name}" for name in names)
+    assert capabilities.adapt(asked).body.keys() == {"model", "messages", "max_tokens"}
 
 
 @given(text=st.text(max_size=300), param=st.none() | st.text(max_size=30), mode=st.sampled_from(MODES))
 def test_any_text_leaves_a_request_that_can_be_sent(text, param, mode):
-    dialect = Capabilities()
+    capabilities = Capabilities()
     asked = ask(mode)
-    learnt = dialect.learn(asked, refusal(text, param=param))
-    assert learnt == bool(dialect.facts)
-    assert dialect.adapt(asked).content.startswith(b'{"model":"m"')
+    learnt = capabilities.record_error(asked, refusal(text, param=param))
+    assert learnt == bool(capabilities.facts)
+    assert capabilities.adapt(asked).content.startswith(b'{"model":"m"')
 
 
-@given(st.lists(st.sampled_from(LESSONS), max_size=12))
+@given(st.lists(st.sampled_from(LEARNED), max_size=12))
 def test_asking_again_ends(rows):
-    dialect = Capabilities()
+    capabilities = Capabilities()
     for request, text, param, _ in rows:
-        sent, tries = dialect.adapt(request), 0
-        while dialect.learn(sent, refusal(text, param=param)) and dialect.mode(mode_of(sent)) == mode_of(sent):
-            sent, tries = dialect.adapt(request), tries + 1
+        sent, tries = capabilities.adapt(request), 0
+        while capabilities.record_error(sent, refusal(text, param=param)) and capabilities.mode(
+            mode_of(sent)
+        ) == mode_of(sent):
+            sent, tries = capabilities.adapt(request), tries + 1
             assert tries < 4

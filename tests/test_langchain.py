@@ -304,7 +304,7 @@ def test_what_a_chat_model_lacks_is_learned_without_a_call(chat: type[Chat], sch
     asked = request(schema, {"role": "user", "content": "tools not supported by this chat model"})
     error = failure(made, asked)
     dialect = Capabilities()
-    assert dialect.learn(asked, error)
+    assert dialect.record_error(asked, error)
     assert dialect.facts == (fact,)
     assert made.asked == []
 
@@ -362,7 +362,7 @@ def test_an_argument_that_the_client_does_not_know_is_learned(name: str, schema:
     said = TypeError(f"Client.chat() got an unexpected keyword argument '{name}'")
     asked = request(schema, temperature=0.5, limits={"max_tokens": 9})
     dialect = Capabilities()
-    assert dialect.learn(asked, failure(Both(says=said), asked))
+    assert dialect.record_error(asked, failure(Both(says=said), asked))
     assert dialect.facts == (fact,)
 
 
@@ -663,7 +663,7 @@ def test_what_is_not_implemented_is_learned(schema: Any, fact: str) -> None:
         pass
 
     asked, dialect = request(schema), Capabilities()
-    assert dialect.learn(asked, failure(Partly(says=NotImplementedError()), asked))
+    assert dialect.record_error(asked, failure(Partly(says=NotImplementedError()), asked))
     assert dialect.facts == (fact,)
 
 

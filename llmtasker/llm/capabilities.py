@@ -1,66 +1,101 @@
-"""What one endpoint and model cannot do, learned from the errors that it answers with."""
+"""What one endpoint and model do not accept, learned from the errors that it answers with."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from llmtasker.errors import ItemError, snippet
-from llmtasker.llm.refusals import MODES, SYSTEM_ROLES, TOKEN_LIMITS, Lesson, bounded, has_system, lesson_of
+from llmtasker.llm.refusals import (
+    MODES,
+    SYSTEM_ROLES,
+    TOKEN_LIMITS,
+    UnsupportedFeature,
+    has_system,
+    unsupported_feature,
+)
+from llmtasker.llm.schema_rungs import ascii_names, descend, fingerprint, rename_calls, restore, schema_of
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Message, Mode, Request, Settings
 
 _HARMLESS = frozenset({"parallel_tool_calls"})
 _MEMO_SIZE = 256
+_EMPTY_ANSWERS = 3  # without any call, after which they are no accident
+_TOOLS = UnsupportedFeature("mode", "tools")
 
 
 class _Known:
-    """The lessons so far, with what was adapted to them; replaced as a whole, so that readers need no lock."""
+    """What was learned so far, with what was adapted to it; replaced as a whole, so that readers need no lock."""
 
-    __slots__ = ("heads", "lessons", "settings")
+    __slots__ = ("features", "heads", "rungs", "settings")
 
-    def __init__(self, lessons: Mapping[Lesson, str]) -> None:
-        self.lessons = lessons
+    def __init__(self, features: Mapping[UnsupportedFeature, str], rungs: Mapping[str, tuple[str, ...]]) -> None:
+        self.features = features
+        self.rungs = rungs  # of the ladder of schemas, by the fingerprint of the schema
         # By identity, with the original kept alive beside it so that its id stays its own.
         self.settings: dict[int, tuple[Settings, Settings]] = {}
-        self.heads: dict[int, tuple[Head, Head, str]] = {}
+        self.heads: dict[int, _AdaptedHead] = {}
+
+    def with_feature(self, feature: UnsupportedFeature, words: str) -> _Known:
+        return _Known({**self.features, feature: words}, self.rungs)
+
+    def with_rung(self, schema: str, rung: str, words: str) -> _Known:
+        rungs = {**self.rungs, schema: (*self.rungs.get(schema, ()), rung)}
+        return _Known({**self.features, UnsupportedFeature("schema", rung): words}, rungs)
+
+
+class _AdaptedHead:
+    __slots__ = ("adapted", "head", "names", "rungs", "system")
+
+    def __init__(self, known: _Known, head: Head) -> None:
+        self.head = head
+        self.rungs = known.rungs.get(fingerprint(head.schema), ()) if known.rungs else ()
+        schema = _schema(descend(head.schema, self.rungs), known.features)
+        self.names = ascii_names(schema_of(head.schema)) if "names" in self.rungs else {}
+        messages, self.system = rename_calls(head.messages, self.names), ""
+        if UnsupportedFeature("system") in known.features and has_system(messages):
+            self.system, messages = _merge_system(messages, "")
+        same = schema is head.schema and messages is head.messages
+        self.adapted = head if same else Head(schema, messages)
 
 
 class Capabilities:
-    """What an endpoint does not accept of one model; everything is taken to work until it says no.
+    """What an endpoint does not accept of one model; everything is taken to work until an error shows otherwise.
 
-    One for each pair of endpoint and model, shared by all calls and threads. Nothing is told from model names.
+    One for each pair of endpoint and model, shared by all calls and threads. Names of models are no evidence.
 
     >>> from llmtasker.errors import BadRequestError
     >>> settings = Settings(endpoint="e", limits={"max_tokens": 9})
     >>> sent = Request(Head({}), [{"role": "user", "content": "Hi"}], settings)
-    >>> dialect = Capabilities()
-    >>> dialect.learn(sent, BadRequestError("…", provider_text="Unsupported parameter: 'max_tokens'"))
+    >>> capabilities = Capabilities()
+    >>> capabilities.record_error(sent, BadRequestError("…", provider_text="Unsupported parameter: 'max_tokens'"))
     True
-    >>> dialect.adapt(sent).body["max_completion_tokens"], dialect
+    >>> capabilities.adapt(sent).body["max_completion_tokens"], capabilities
     (9, Capabilities('no max_tokens, max_completion_tokens instead'))
     """
 
     def __init__(self) -> None:
-        self._known = _Known({})
+        self._known = _Known({}, {})
         self._lock = threading.Lock()
+        self._sent: dict[int, _AdaptedHead] = {}  # by the id of the adapted head, however old
         self._calls = False
+        self._empty = 0
 
     @property
     def facts(self) -> tuple[str, ...]:
         """What was learned, in short words and in order."""
-        return tuple(map(str, self._known.lessons))
+        return tuple(map(str, self._known.features))
 
     @property
     def notes(self) -> list[str]:
         """What was left out of the requests, or is asked in another mode, and can change an answer; with the reason."""
         return [
-            f"{lesson}: {words}"
-            if lesson.kind == "mode"
-            else f"{lesson.name} is not sent, for the endpoint does not accept it: {words}"
-            for lesson, words in self._known.lessons.items()
-            if lesson.kind == "mode" or (lesson.kind == "drop" and lesson.name not in _HARMLESS)
+            f"{feature.name} is not sent, because the endpoint does not accept it: {words}"
+            if feature.kind == "drop"
+            else f"{feature}: {words}"
+            for feature, words in self._known.features.items()
+            if feature.kind in {"mode", "schema"} or (feature.kind == "drop" and feature.name not in _HARMLESS)
         ]
 
     def after_fork(self) -> None:
@@ -72,89 +107,120 @@ class Capabilities:
 
     def mode(self, asked: Mode = "tools") -> Mode:
         """Return `asked`, or the next best mode that is still believed to work."""
-        lessons = self._known.lessons
-        works: Iterator[Mode] = (mode for mode in MODES[MODES.index(asked) :] if Lesson("mode", mode) not in lessons)
+        features = self._known.features
+        works: Iterator[Mode] = (
+            mode for mode in MODES[MODES.index(asked) :] if UnsupportedFeature("mode", mode) not in features
+        )
         return next(works)  # No error can teach that text does not work.
+
+    def request(self, render: Callable[[Mode], Request], first: Mode, *, fixed: bool) -> Request:
+        """Return what is sent: a request in the mode and form that the endpoint takes, as far as is known.
+
+        `first` is the mode to ask in if it works; `fixed` if no other is wanted.
+        """
+        mode = first if fixed else self.mode(first)
+        request = render(mode)
+        if self._known.rungs and not fixed:
+            rungs = self._known.rungs.get(fingerprint(request.head.schema), ())
+            modes = [mode for mode in MODES if mode in rungs]
+            if modes:
+                request = render(self.mode(modes[-1]))
+        return self.adapt(request)
 
     def adapt(self, request: Request) -> Request:
         """Return the request without what is known not to be accepted; the same object where nothing is to change.
 
         Equal parts are adapted once: all inputs of a task share one adapted Head and its prepared bytes.
-        The mode is not changed here: that takes other messages, which `mode()` is for.
+        The mode is not changed here: that takes other messages, as `request` gets them.
         """
         known = self._known
-        if not known.lessons:
+        if not known.features:
             return request
-        settings = self._settings(known, request.settings)
-        head, system = self._head(known, request.head)
-        tail = request.tail
-        if system or (Lesson("system") in known.lessons and has_system(tail)):
-            left, merged = _merge_system(tail, system)
+        settings, head = self._settings(known, request.settings), self._head(known, request.head)
+        tail: Sequence[Message] = rename_calls(request.tail, head.names) if head.names else request.tail
+        if head.system or (UnsupportedFeature("system") in known.features and has_system(tail)):
+            left, merged = _merge_system(tail, head.system)
             tail = [*merged, {"role": "user", "content": left}] if left else merged
-        if settings is request.settings and head is request.head and tail is request.tail:
+        if settings is request.settings and head.adapted is request.head and tail is request.tail:
             return request
-        return Request(head, tail, settings)
+        return Request(head.adapted, tail, settings)
 
-    def learn(self, request: Request, error: ItemError) -> bool:
-        """Take from an error what `request`, as it was sent, must not have; return whether there was such a thing.
+    def restore(self, request: Request, completion: Completion) -> Completion:
+        """Return an answer to `request`, as it was sent, with the names that the task has."""
+        sent = self._sent.get(id(request.head)) if self._known.rungs else None
+        return restore(completion, sent.names) if sent and sent.names else completion
 
-        True means that asking again makes sense: with the adapted request, or in `mode()` where `mode_of(request)`
-        is no longer it. Also true when another call learned it meanwhile. A lesson is only taken from something
-        that the request has, so that an adapted request can't teach it twice. Of a caller who goes on in a refused
-        mode, for no other is wanted, the error stands.
+    def record_error(self, request: Request, error: ItemError) -> bool:
+        """Learn from an error what `request`, as it was sent, must not have; return whether to ask again.
+
+        That is with the adapted request, or in another mode. It is also true when another call learned the same
+        meanwhile. Something is only learned about what the request has, so an adapted request can't teach it twice.
+        Of a caller who goes on in a refused mode, because no other is wanted, the error stands.
         """
-        lesson = lesson_of(request, error)
-        if lesson is None:
+        feature = unsupported_feature(request, error)
+        if feature is None:
             return False
+        words = snippet(error.details.get("provider_text", ""), 120)
         with self._lock:
             known = self._known
-            if lesson not in known.lessons:
-                self._known = _Known({**known.lessons, lesson: snippet(error.details.get("provider_text", ""), 120)})
+            if feature.kind == "schema":
+                return self._record_schema(request, feature.name, words)
+            if feature not in known.features:
+                self._known = known.with_feature(feature, words)
                 return True
             # Adapted since the mode was refused, and in that mode all the same.
-            return lesson.kind != "mode" or all(request.head is not head for _, head, _ in known.heads.values())
+            sent = known.heads.values()
+            return feature.kind != "mode" or all(request.head is not head.adapted for head in sent)
 
-    def heard_call(self, completion: Completion) -> None:
-        """Take note that function calls are made here: then an answer in text is a slip of the LLM, no more."""
+    def _record_schema(self, request: Request, rung: str, words: str) -> bool:
+        known = self._known
+        sent = self._sent.get(id(request.head))
+        schema = fingerprint((sent.head if sent else request.head).schema)
+        taken = known.rungs.get(schema, ())
+        if rung not in taken:
+            self._known = known.with_rung(schema, rung, words)
+            return True
+        # It was learned by another call while this one was under way; or this call had it already.
+        return sent is None or rung not in sent.rungs
+
+    def record_answer(self, completion: Completion) -> None:
+        """Record that function calls are made here: then an answer in text is only a slip of the LLM."""
         if completion.tool_calls:
             self._calls = True
 
-    def heard_text(self, completion: Completion) -> None:
-        """Take note of an answer that did not fit, and came as whole text although a call was required.
+    def record_text(self, completion: Completion) -> None:
+        """Record an answer that did not fit, and came as text although a call was required.
 
-        An endpoint that does so, and has never made a call, may leave the tools out of the prompt: then the LLM
-        can't know what is asked for.
+        An endpoint that answers so, and has never made a call, may leave the tools out of the prompt: then the LLM
+        can't know what is asked. One empty answer is no sign of that.
         """
-        tools = Lesson("mode", "tools")
-        if self._calls or completion.tool_calls or completion.finish_reason != "stop":
+        if self._calls or completion.tool_calls or completion.finish_reason in {"length", "content_filter"}:
             return
         with self._lock:
-            if tools not in self._known.lessons:
-                self._known = _Known({**self._known.lessons, tools: "answered in text where a call was required"})
+            whole = bool(completion.text and completion.text.strip())
+            self._empty += not whole
+            if (whole or self._empty >= _EMPTY_ANSWERS) and _TOOLS not in self._known.features:
+                self._known = self._known.with_feature(_TOOLS, "answered in text where a call was required")
 
     def _settings(self, known: _Known, settings: Settings) -> Settings:
         memo = known.settings.get(id(settings))
         if memo is None:
-            body, limits = (_accepted(fields, known.lessons) for fields in (settings.body, settings.limits))
+            body, limits = (_accepted(fields, known.features) for fields in (settings.body, settings.limits))
             adapted = settings
             if body is not settings.body or limits is not settings.limits:
                 adapted = Settings(endpoint=settings.endpoint, body=body, limits=limits, timeout=settings.timeout)
-            memo = known.settings[id(settings)] = (settings, adapted)
             _trim(known.settings)
+            memo = known.settings[id(settings)] = (settings, adapted)
         return memo[1]
 
-    def _head(self, known: _Known, head: Head) -> tuple[Head, str]:
-        """Return the adapted head, and the system text that belongs into the first user message of the tail."""
+    def _head(self, known: _Known, head: Head) -> _AdaptedHead:
         memo = known.heads.get(id(head))
         if memo is None:
-            schema, messages, system = _schema(head.schema, known.lessons), head.messages, ""
-            if Lesson("system") in known.lessons and has_system(messages):
-                system, merged = _merge_system(messages, "")
-                messages = tuple(merged)
-            adapted = head if schema is head.schema and messages is head.messages else Head(schema, messages)
-            memo = known.heads[id(head)] = (head, adapted, system)
             _trim(known.heads)
-        return memo[1], memo[2]
+            memo = known.heads[id(head)] = _AdaptedHead(known, head)
+            _trim(self._sent)
+            self._sent[id(memo.adapted)] = memo
+        return memo
 
 
 def _trim(memo: dict[int, Any]) -> None:
@@ -162,41 +228,31 @@ def _trim(memo: dict[int, Any]) -> None:
         memo.clear()  # Many tasks or settings on one LLM: rare, and only costs adapting them once more.
 
 
-def _accepted(fields: Mapping[str, Any], lessons: Mapping[Lesson, str]) -> Mapping[str, Any]:
-    """Return the fields of a body without those that were refused; the same object where there is none."""
+def _accepted(fields: Mapping[str, Any], features: Mapping[UnsupportedFeature, str]) -> Mapping[str, Any]:
+    """Return the fields of a body without those that were refused; the same object where none was."""
     adapted = dict[str, Any]()
-    dropped = {lesson.name for lesson in lessons if lesson.kind == "drop"}
+    dropped = {feature.name for feature in features if feature.kind == "drop"}
     if "logprobs" in dropped:
         dropped.add("top_logprobs")  # It is not allowed alone.
     for name, value in fields.items():
-        if Lesson("rename", name) in lessons:
+        if UnsupportedFeature("rename", name) in features:
             other = TOKEN_LIMITS[name]
-            if other not in fields and Lesson("rename", other) not in lessons:
+            if other not in fields and UnsupportedFeature("rename", other) not in features:
                 adapted[other] = value
         elif name not in dropped:
             adapted[name] = value
     return fields if adapted == fields else adapted
 
 
-def _schema(schema: Mapping[str, Any], lessons: Mapping[Lesson, str]) -> Mapping[str, Any]:
-    adapted = dict(_accepted(schema, lessons))
-    if Lesson("tool_choice", "auto") in lessons:
+def _schema(schema: Mapping[str, Any], features: Mapping[UnsupportedFeature, str]) -> Mapping[str, Any]:
+    adapted = dict(_accepted(schema, features))
+    if UnsupportedFeature("tool_choice", "auto") in features:
         adapted.pop("tool_choice", None)
-    elif Lesson("tool_choice", "required") in lessons and "tool_choice" in adapted:
+    elif UnsupportedFeature("tool_choice", "required") in features and "tool_choice" in adapted:
         adapted["tool_choice"] = "auto"
-    if Lesson("strict") in lessons:
-        if "tools" in adapted:
-            adapted["tools"] = [{**tool, "function": _loose(tool.get("function"))} for tool in adapted["tools"]]
-        elif "json_schema" in adapted.get("response_format", ()):
-            form = adapted["response_format"]
-            adapted["response_format"] = {**form, "json_schema": _loose(form["json_schema"])}
-    if Lesson("large sizes") in lessons:
-        adapted = bounded(adapted)
+    if UnsupportedFeature("strict") in features:
+        adapted = dict(descend(adapted, ["strict"]))
     return schema if adapted == schema else adapted
-
-
-def _loose(definition: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in definition.items() if name != "strict"}
 
 
 def _text_part(text: str) -> dict[str, str]:

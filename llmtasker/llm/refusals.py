@@ -1,21 +1,29 @@
-"""Lessons: what a request must not have, read off the error that an endpoint answered it with."""
+"""The table of refusals: how endpoints write that they do not accept something, and what is learned from it.
+
+Endpoints have no common form for this, so their words are read. Each row of `REFUSALS` has the provider that writes so,
+an example, the feature that it refuses, and the pattern by which it is found. To teach a new wording, add a row: the
+example is its test. `{field}` stands for a field of the request
+body, such as temperature.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
 
 from llmtasker.errors import BadRequestError, ItemError, NotFoundError, ServerError
-from llmtasker.values.json_values import is_array, is_object
+from llmtasker.llm.schema_rungs import ascii_names, is_strict, next_rung, schema_of
+from llmtasker.wire.echo import without_echo
 from llmtasker.wire.request import Message, Mode, Request
 
 MODES: tuple[Mode, ...] = ("tools", "json_schema", "json", "text")
 """All modes, the best first: the one that holds the LLM closest to the schema. `text` works everywhere."""
 
 TOKEN_LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
-_NOT_DROPPED = frozenset({"model", "messages", "tools", "tool_choice", "response_format", "stream"})
 SYSTEM_ROLES = ("system", "developer")
+
 _CAN_NOT = r"(?:(?:does|do|can) ?not|(?:does|do|ca)n't) (?:currently |yet )?(?:support|accept|permit|allow)"
 _REFUSED = (
     r"(?:not (?:yet |currently )?(?:supported|permitted|allowed|available|implemented|enabled|accepted|compatible)"
@@ -24,52 +32,32 @@ _REFUSED = (
     r"|must be (?:set to )?(?:the default|1\b)|enabled only for|extra inputs|" + _CAN_NOT + ")"
 )
 _NOUN = r"(?:parameter|argument|field|property|key|name|option|input|value|setting|keyword)s?"
-_QUOTE = "['\"`]"
+_MARK = "['\"`]"
+_FIELD, _QUOTED = "{field}", "{quoted}"
 _GAP = r"(?:[^.,:;]|\.(?=\d)){0,50}?"
+_NOT_DROPPED = frozenset({"model", "messages", "tools", "tool_choice", "response_format", "stream"})
+# Such names are ordinary words too: they count only in quotes or after "parameter".
+_PLAIN_WORDS = frozenset({"n", "stop", "user", "store", "seed", "metadata", "tools", "strict"})
 # The value is at fault, not the field: that is for the user to mend.
 _VALUE_FAULT = (
     r"\b(?:between|range|maximum|minimum|(?:greater|less) than|at (?:least|most)|above|below)\b|[<>]=|\s[<>]\s"
 )
 _SURE_CODES = r"unsupported|unknown_?param|unrecogni[sz]ed|not_supported|extra_forbidden"
-# Such names stand in ordinary sentences too: they count only in quotes or after "parameter".
-_PLAIN_WORDS = frozenset({"n", "stop", "user", "store", "seed", "metadata", "tools", "strict"})
-_NO_TOOL_CHOICE = (
-    r"support (?:this|the provided) '?tool_choice|tool_choice: (?:expected|unknown|invalid|input should)"
-    r"|invalid (?:value for )?'?tool_choice"
-)
-_NO_TOOLS = (
-    rf"{_CAN_NOT} (?:the use of )?(?:tools?|functions?)\b"
-    r"|(?<!parallel )\b(?:tools|functions|tool use|(?:tool|function)[ -]?call(?:s|ing)?)\b"
-    rf"{_QUOTE}?(?: \w+){{0,4}}? {_REFUSED}"
-    r"|requires? --(?:enable-auto-tool-choice|jinja)|support tool use"
-)
-_NO_TOOL_TURNS = (
-    r"unexpected role\W.{0,12}tool|after role .{0,12}tool|roles? must alternate|same number of function calls"
-    r"|must be followed by tool messages|in the thinking mode must be passed back"
-)
-_NO_FORMAT = (
-    rf"response_format\W{{0,3}}type\b.{{0,40}}?(?:must be|expected|should be|{_REFUSED})"
-    r"|response_format.{0,60}input should"
-    rf"|\b(?:json mode|structured outputs?|guided decoding|grammars?)\b(?: \w+){{0,4}}? {_REFUSED}"
-    rf"|{_CAN_NOT} (?:json mode|structured outputs?|guided decoding|grammars?)"
-)
-# llama.cpp can't write the tools, or the turns of a call, with the model's own chat template; a schema that it can't
-# read comes under the same heading.
-_NO_TEMPLATE = r"unable to generate parser for this template(?!.*json schema error)"
-# llama.cpp turns a schema into a grammar, and refuses one that repeats a thing more than 2,000 times.
-_NO_GRAMMAR = r"failed to parse grammar|number of repetitions"
-_SIZES = frozenset({"minLength", "maxLength", "minItems", "maxItems"})
-_LARGE = 1_000
-_NO_STRICT = r"invalid schema for (?:function|response_format)|additionalproperties"
-_NO_SYSTEM = (
-    rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b(?: \w+){{0,3}}? {_REFUSED}"
-    rf"|{_CAN_NOT} (?:the )?(?:{_QUOTE}?(?:system|developer){_QUOTE}? role|{_QUOTE}(?:system|developer)|system\b)"
-    r"|unexpected role\W.{0,12}system|roles? must alternate|only user and assistant roles"
-)
+_SCHEMA_PLACES = frozenset({"parameters", "schema", "jsonschema", "inputschema"})
 
 
-class Lesson(NamedTuple):
-    """One thing that the endpoint does not accept: a mode, a field to drop or rename, `strict` …"""
+class UnsupportedFeature(NamedTuple):
+    """One thing that an endpoint does not accept.
+
+    kind          name
+    "mode"        the mode, one of MODES
+    "drop"        the field of the body that is left out
+    "rename"      the field of the body that is sent under its other name, as in TOKEN_LIMITS
+    "tool_choice" "required", or "auto" where even that is refused
+    "strict"      empty: strict schemas
+    "system"      empty: the system role
+    "schema"      the rung of the ladder in schema_rungs; it holds for one schema only
+    """
 
     kind: str
     name: str = ""
@@ -84,8 +72,200 @@ class Lesson(NamedTuple):
                 return f"no {self.name}, {TOKEN_LIMITS[self.name]} instead"
             case "tool_choice":
                 return f"no tool_choice {self.name}"
+            case "schema":
+                return f"a schema without {self.name}" if self.name not in MODES else f"a schema only as {self.name}"
             case _:
                 return f"no {self.kind}"
+
+
+class Refusal(NamedTuple):
+    """One row of the table."""
+
+    provider: str
+    example: str
+    feature: str
+    pattern: str
+
+
+# The order counts: the first row that fits decides.
+REFUSALS = (
+    # A schema that can't be used. The next rung of the ladder in schema_rungs is tried, for this schema alone.
+    Refusal(
+        "Anthropic",
+        "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'",
+        "names",
+        r"(?:property keys|names?)\W*(?:should|must) match|names? (?:may|can|must|should) only contain|ascii",
+    ),
+    Refusal(
+        "OpenAI",
+        "Invalid property name 'équipe': string does not match pattern '^[a-zA-Z0-9_-]+$'.",
+        "names",
+        r"(?:property|field|key|name)s?\b.{0,80}(?:does not|doesn't|do not|must|should) match|invalid property names?",
+    ),
+    Refusal(
+        "OpenAI",
+        "Invalid schema for function 'Sort': In context=('properties', 'sum'), 'pattern' is not permitted.",
+        "schema",
+        r"(?:invalid|unsupported|bad|malformed|incorrect)(?: \w+){0,2} (?:json[ _-]?)?schema"
+        r"|schema(?: \w+){0,6} (?:is |are )?(?:invalid|malformed|not valid|too (?:complex|large|deep))",
+    ),
+    Refusal(
+        "OpenAI", "'additionalProperties' is required to be supplied and to be false", "schema", r"additionalproperties"
+    ),
+    Refusal(
+        "vLLM",
+        "The provided JSON schema contains features not supported by xgrammar.",
+        "schema",
+        r"schema (?:contains|has|uses)|schema\W{0,3}(?:feature|keyword|field|key|propert)(?:s|y|ies)?\b",
+    ),
+    Refusal(
+        "llguidance", 'Grammar error: Unimplemented keys: ["pattern"]', "schema", r"unimplemented keys|grammar error"
+    ),
+    Refusal(
+        "vLLM",
+        "regex look-around, including look-ahead and look-behind, is not supported",
+        "schema",
+        r"\bregex|look-?(?:around|ahead|behind)|regular expression",
+    ),
+    Refusal(
+        "llama.cpp",
+        "Failed to initialize samplers: failed to parse grammar",
+        "schema",
+        r"(?:fail\w*|unable|error|could not|can ?not|can't)(?: to)? (?:\w+ ){0,3}?(?:json[ _-]?)?(?:grammar|schema)"
+        r"|(?:schema|grammar) (?:conversion|compilation|parsing) (?:failed|error)|json schema error"
+        r"|number of repetitions",
+    ),
+    Refusal(
+        "Gemini",
+        "The specified schema produces a constraint that has too many states for serving.",
+        "schema",
+        r"too many states|schema produces|schema did ?n[o']t specify|schema type field|only allowed for string type",
+    ),
+    Refusal(
+        "Gemini",
+        "Unknown name \"const\" at 'tools[0].function_declarations[0].parameters.properties[0].value'",
+        "schema",
+        r"unknown name \W?\$?\w+\W? at \W?\S*(?:parameters|schema)",
+    ),
+    Refusal(
+        "Bedrock",
+        "The value at toolConfig.tools.0.toolSpec.inputSchema.json is invalid",
+        "schema",
+        r"input_?schema\S* (?:is|are|has|have|must|did|does)|parameters\S* (?:is|are) (?:invalid|malformed)",
+    ),
+    # The choice of the tool.
+    Refusal(
+        "DeepSeek",
+        "Thinking mode does not support this tool_choice",
+        "tool_choice",
+        r"support (?:this|the provided) '?tool_choice",
+    ),
+    Refusal(
+        "DeepSeek",
+        "tool_choice: expected one of `none`, `auto` at line 1",
+        "tool_choice",
+        r"tool_choice: (?:expected|unknown|invalid|input should)",
+    ),
+    Refusal("Mistral", "Invalid tool_choice: required", "tool_choice", r"invalid (?:value for )?'?tool_choice"),
+    # Fields of the body; {quoted} is the name of one, in quotes if it is also an ordinary word.
+    Refusal(
+        "OpenAI",
+        "Unsupported parameter: 'max_tokens' is not supported with this model.",
+        "field",
+        rf"(?:{_REFUSED}|invalid|extraneous|extra) (?:\w+ ){{0,3}}?{_NOUN}(?: \w+){{0,2}}[ :\[('\"`]+{_FIELD}",
+    ),
+    Refusal("Groq", "property 'logprobs' is unsupported", "field", rf"{_NOUN} {_QUOTED} is (?:invalid|unsupported)"),
+    Refusal("vLLM", "temperature=0.2 is not supported by this deployment", "field", rf"{_QUOTED}{_GAP}{_REFUSED}"),
+    Refusal("Azure", "This model does not support the 'seed' parameter", "field", rf"{_CAN_NOT}{_GAP}{_QUOTED}"),
+    Refusal("Anthropic", "body -> top_k: Extra inputs are not permitted", "field", rf"(?:^|[\s;]){_FIELD}: {_REFUSED}"),
+    # Function calls.
+    Refusal(
+        "Ollama",
+        "tiny:1b does not support tools",
+        "tools",
+        rf"{_CAN_NOT} (?:the use of )?(?:tools?|functions?)\b",
+    ),
+    Refusal(
+        "Gemini",
+        "Function calling is not enabled for models/tiny",
+        "tools",
+        r"(?<!parallel )\b(?:tools|functions|tool use|(?:tool|function)[ -]?call(?:s|ing)?)\b"
+        rf"{_MARK}?(?: \w+){{0,4}}? {_REFUSED}",
+    ),
+    Refusal(
+        "vLLM",
+        '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
+        "tools",
+        r"requires? --enable-auto-tool-choice",
+    ),
+    Refusal("llama.cpp", "tools param requires --jinja flag", "tools", r"requires? --jinja"),
+    Refusal("OpenRouter", "No endpoints found that support tool use.", "tools", r"support tool use"),
+    Refusal(
+        "Mistral",
+        "Unexpected role 'user' after role 'tool'",
+        "turns",
+        r"unexpected role\W.{0,12}tool|after role .{0,12}tool",
+    ),
+    Refusal("llama.cpp", "Conversation roles must alternate user/assistant/…", "turns", r"roles? must alternate"),
+    Refusal("Gemini", "ensure the same number of function calls", "turns", r"same number of function calls"),
+    Refusal(
+        "OpenAI",
+        "An assistant message with 'tool_calls' must be followed by tool messages",
+        "turns",
+        r"must be followed by tool messages",
+    ),
+    Refusal(
+        "DeepSeek",
+        "reasoning_content in the thinking mode must be passed back",
+        "turns",
+        r"in the thinking mode must be passed back",
+    ),
+    # Response formats.
+    Refusal(
+        "Anyscale",
+        "'response_format.type' must be 'json_schema' or 'text'",
+        "response_format",
+        rf"response_format\W{{0,3}}type\b.{{0,40}}?(?:must be|expected|should be|{_REFUSED})"
+        r"|response_format.{0,60}input should",
+    ),
+    Refusal(
+        "Gemini",
+        "Json mode is not supported for this model.",
+        "response_format",
+        rf"\b(?:json mode|structured outputs?|guided decoding|grammars?)\b(?: \w+){{0,4}}? {_REFUSED}"
+        rf"|{_CAN_NOT} (?:json mode|structured outputs?|guided decoding|grammars?)",
+    ),
+    # The system role.
+    Refusal(
+        "Gemma",
+        "System role not supported",
+        "system",
+        rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b(?: \w+){{0,3}}? {_REFUSED}",
+    ),
+    Refusal(
+        "OpenAI",
+        "'messages[0].role' does not support 'system' with this model.",
+        "system",
+        rf"{_CAN_NOT} (?:the )?(?:{_MARK}?(?:system|developer){_MARK}? role|{_MARK}(?:system|developer)|system\b)",
+    ),
+    Refusal("Mistral", "Unexpected role 'system' after role 'user'", "system", r"unexpected role\W.{0,12}system"),
+    Refusal("llama.cpp", "Conversation roles must alternate user/assistant/…", "system", r"roles? must alternate"),
+    Refusal("Gemma", "Only user and assistant roles are supported!", "system", r"only user and assistant roles"),
+    # llama.cpp can't write the tools, or the turns of a call, with the model's own chat template.
+    Refusal(
+        "llama.cpp",
+        "Unable to generate parser for this template. Automatic parser generation failed",
+        "tools",
+        r"unable to generate parser for this template",
+    ),
+    # What is left of words about schemas.
+    Refusal(
+        "Mistral",
+        "Schema keyword 'pattern' cannot be compiled",
+        "schema",
+        rf"(?<!json_)schema{_GAP}(?:{_REFUSED}|cannot|error)|(?:{_REFUSED}|cannot){_GAP}(?<!json_)schema\b",
+    ),
+)
 
 
 def mode_of(request: Request) -> Mode:
@@ -97,106 +277,106 @@ def mode_of(request: Request) -> Mode:
     return "json_schema" if kind == "json_schema" else "json" if kind == "json_object" else "text"
 
 
-def lesson_of(request: Request, error: ItemError) -> Lesson | None:
-    """Return what the request must not have, going by an error; None where the error is about something else."""
+def has_system(messages: Iterable[Message]) -> bool:
+    """Return whether a message has the system role."""
+    return any(message.get("role") in SYSTEM_ROLES for message in messages)
+
+
+def unsupported_feature(request: Request, error: ItemError) -> UnsupportedFeature | None:
+    """Return what the request must not have, judged by an error; None where the error is about something else."""
     if not isinstance(error, BadRequestError | NotFoundError | ServerError):
         return None
     # Template errors come as 500; 502 and the like come from machines that never read the request.
     if isinstance(error, ServerError) and error.status not in (200, 500):
         return None
-    said = _Said.of(request, error)
-    schema = request.head.schema
-    if _is_strict(schema) and ("strict" in said.places or said.says(_NO_STRICT) or said.refuses("strict")):
-        return Lesson("strict")
-    if "tool_choice" in schema and (said.says(_NO_TOOL_CHOICE) or said.refuses("tool_choice")):
-        return Lesson("tool_choice", "auto" if schema["tool_choice"] == "auto" else "required")
-    # Temperature last: where two fields exclude each other, it is the one to keep.
-    for name in sorted(request.body, key="temperature".__eq__):
-        if name not in _NOT_DROPPED and said.refuses(name):
-            return Lesson("rename" if name in TOKEN_LIMITS else "drop", name)
-    if _mode_refused(request, said):
-        return Lesson("mode", mode_of(request))
-    if said.says(_NO_GRAMMAR) and bounded(schema) != schema:
-        return Lesson("large sizes")
-    if has_system(request.messages) and said.says(_NO_SYSTEM):
-        return Lesson("system")
-    if mode_of(request) == "tools" and said.says(_NO_TEMPLATE):
-        return Lesson("mode", "tools")
+    words = _Words.of(request, error)
+    fields_done = False
+    for refusal in REFUSALS:
+        if refusal.feature != "field":
+            found = _found(refusal, request, words)
+        elif not fields_done:
+            fields_done, found = True, _refused_field(request, words)
+        if found is not None:
+            return found
     return None
 
 
-def _mode_refused(request: Request, said: _Said) -> bool:
-    mode = mode_of(request)
-    if mode == "text":
-        return False
-    if mode == "tools":
-        turns = any(message.get("role") == "tool" or "tool_calls" in message for message in request.messages)
-        return said.refuses("tools") or said.says(_NO_TOOLS) or (turns and said.says(_NO_TOOL_TURNS))
-    kind = "json_schema" if mode == "json_schema" else "json_object"
-    return said.refuses("response_format") or said.refuses(kind) or said.says(_NO_FORMAT)
+def _found(refusal: Refusal, request: Request, words: _Words) -> UnsupportedFeature | None:
+    """Return what a row of the table teaches about a request; None where the row does not fit."""
+    schema, mode = request.head.schema, mode_of(request)
+    match refusal.feature:
+        case "names" | "schema" as kind:
+            rung = "names" if kind == "names" and ascii_names(schema_of(schema)) else next_rung(schema)
+            named = any(place.replace("_", "") in _SCHEMA_PLACES for place in words.places[1:])
+            if rung and (words.has(refusal.pattern) or (kind == "schema" and named)):
+                return UnsupportedFeature("schema", rung)
+        case "tool_choice" if "tool_choice" in schema and words.has(refusal.pattern):
+            return UnsupportedFeature("tool_choice", "auto" if schema["tool_choice"] == "auto" else "required")
+        case "tools" if mode == "tools" and words.has(refusal.pattern):
+            return UnsupportedFeature("mode", "tools")
+        case "turns" if mode == "tools" and _has_turns(request) and words.has(refusal.pattern):
+            return UnsupportedFeature("mode", "tools")
+        case "response_format" if mode in {"json_schema", "json"} and words.has(refusal.pattern):
+            return UnsupportedFeature("mode", mode)
+        case "system" if has_system(request.messages) and words.has(refusal.pattern):
+            return UnsupportedFeature("system")
+        case _:
+            pass
+    return None
 
 
-def _is_strict(schema: Mapping[str, Any]) -> bool:
-    definitions = [tool.get("function") for tool in schema.get("tools", ())]
-    definitions.append(schema.get("response_format", {}).get("json_schema"))
-    return any("strict" in definition for definition in definitions if definition)
+def _has_turns(request: Request) -> bool:
+    return any(message.get("role") == "tool" or "tool_calls" in message for message in request.messages)
 
 
-def bounded(schema: Any) -> Any:
-    """Return a schema without the large sizes, which the signature checks all the same."""
-    if is_array(schema):
-        return [bounded(part) for part in schema]
-    if not is_object(schema):
-        return schema
-    return {
-        name: bounded(value)
-        for name, value in schema.items()
-        # A property may have such a name; then its value is a schema.
-        if not (name in _SIZES and isinstance(value, int) and value > _LARGE)
-    }
+def _refused_field(request: Request, words: _Words) -> UnsupportedFeature | None:
+    schema, mode = request.head.schema, mode_of(request)
+    if is_strict(schema) and ("strict" in words.places or words.refuses("strict")):
+        return UnsupportedFeature("strict")
+    if "tool_choice" in schema and words.refuses("tool_choice"):
+        return UnsupportedFeature("tool_choice", "auto" if schema["tool_choice"] == "auto" else "required")
+    # Temperature last: where two fields exclude each other, it is the one to keep.
+    for name in sorted(request.body, key="temperature".__eq__):
+        if name not in _NOT_DROPPED and words.refuses(name):
+            return UnsupportedFeature("rename" if name in TOKEN_LIMITS else "drop", name)
+    kind = {"tools": "tools", "json_schema": "json_schema", "json": "json_object"}.get(mode)
+    if kind and (words.refuses(kind) or (mode != "tools" and words.refuses("response_format"))):
+        return UnsupportedFeature("mode", mode)
+    return None
 
 
-def has_system(messages: Iterable[Message]) -> bool:
-    return any(message.get("role") in SYSTEM_ROLES for message in messages)
-
-
-class _Said(NamedTuple):
-    """The words of the endpoint, and those of the request that it may only be repeating."""
+class _Words(NamedTuple):
+    """The words of the endpoint, without those of the request that it repeats."""
 
     text: str
     code: str
     places: list[str]
-    echo: str
 
     @classmethod
-    def of(cls, request: Request, error: ItemError) -> _Said:
+    def of(cls, request: Request, error: ItemError) -> _Words:
         text, code, param = (str(error.details.get(name, "")) for name in ("provider_text", "provider_code", "param"))
-        contents = " ".join(str(message.get("content")) for message in request.messages)
         places = [place for place in re.findall(r"\w+", param.lower()) if not place.isdigit()]
-        return cls(_line(text), code.lower(), places, _line(contents))
+        return cls(" ".join(without_echo(text, request).lower().split()), code.lower(), places)
 
-    def says(self, pattern: str) -> bool:
-        """Whether the endpoint says so in words of its own: what also stands in our messages is no statement."""
-        return any(match.group() not in self.echo for match in re.finditer(pattern, self.text))
+    def has(self, pattern: str) -> bool:
+        """Return whether a pattern is found in the words."""
+        return re.search(pattern, self.text) is not None
 
     def refuses(self, name: str) -> bool:
-        """Whether the endpoint says that it does not accept this field, and not only the value of it."""
+        """Return whether the endpoint does not accept this field, and not only the value of it."""
         if self.places and (name != self.places[-1] or self.places[0] == "messages"):
             return False
         if self.places and re.search(_SURE_CODES, self.code):
             return True
         if re.search(_VALUE_FAULT, self.text):
             return False
-        if self.places:
-            return self.says(_REFUSED)
-        word = rf"\b{re.escape(name).replace('_', '[_ ]')}\b"
-        named = f"{_QUOTE}{word}{_QUOTE}" if name in _PLAIN_WORDS else f"{_QUOTE}?{word}{_QUOTE}?"
-        return self.says(
-            rf"(?:{_REFUSED}|invalid|extraneous|extra) (?:\w+ ){{0,3}}?{_NOUN}(?: \w+){{0,2}}[ :\[('\"`]+{word}"
-            rf"|{_NOUN} {named} is (?:invalid|unsupported)|{named}{_GAP}{_REFUSED}|{_CAN_NOT}{_GAP}{named}"
-            rf"|(?:^|[\s;]){word}: {_REFUSED}"
-        )
+        return self.has(_REFUSED) if self.places else self.has(_field_pattern(name))
 
 
-def _line(text: str) -> str:
-    return " ".join(text.lower().split())
+@lru_cache(maxsize=256)
+def _field_pattern(name: str) -> str:
+    """Return the pattern of the table's rows about fields, for the field with this name."""
+    word = rf"\b{re.escape(name).replace('_', '[_ ]')}\b"
+    quoted = f"{_MARK}{word}{_MARK}" if name in _PLAIN_WORDS else f"{_MARK}?{word}{_MARK}?"
+    rows = (refusal.pattern for refusal in REFUSALS if refusal.feature == "field")
+    return "|".join(rows).replace(_QUOTED, quoted).replace(_FIELD, word)

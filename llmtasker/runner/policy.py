@@ -215,7 +215,7 @@ class Policy(Generic[S, T]):
                 except OutputError as error:
                     failed = completion, error
                     if program.asked == "auto" and isinstance(error, InvalidOutputError):
-                        self.llm.capabilities.heard_text(completion)
+                        self.llm.capabilities.record_text(completion)
                     if row.spent.answers >= self.attempts or not worth_another(error):
                         raise
             yield Keep([(row.key, completion)])
@@ -230,8 +230,7 @@ class Policy(Generic[S, T]):
         llm = self.llm
         refusals = failures = 0
         while True:
-            mode = llm.capabilities.mode() if asked == "auto" else first_mode(asked)
-            request = llm.capabilities.adapt(render(mode))
+            request = llm.capabilities.request(render, first_mode(asked), fixed=asked != "auto")
             permit = yield from self._permit(len(request.content))
             try:
                 spent.started = self.clock() if spent.started is None else spent.started
@@ -245,11 +244,11 @@ class Policy(Generic[S, T]):
                 if isinstance(error, RateLimitError):
                     refusals += 1
                     delay = llm.retry.delay(error, refusals, self.random, stalled=llm.rate_limiter.stalled)
-                elif isinstance(error, TransientError):
+                elif not llm.capabilities.record_error(request, error):
+                    if not isinstance(error, TransientError):
+                        raise
                     failures += 1
                     delay = llm.retry.delay(error, failures, self.random)
-                elif not llm.capabilities.learn(request, error):
-                    delay = None
                 if delay is None:
                     raise
             except BaseException:
@@ -257,8 +256,9 @@ class Policy(Generic[S, T]):
                 raise
             else:
                 permit.done(completion)
+                completion = llm.capabilities.restore(request, completion)
                 spent.answered(completion)
-                llm.capabilities.heard_call(completion)
+                llm.capabilities.record_answer(completion)
                 return completion
             if delay:
                 yield Wait(delay)

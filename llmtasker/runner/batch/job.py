@@ -250,7 +250,7 @@ class _Reading(Generic[T]):
         if isinstance(came, ItemError):
             row.spent.calls = int(first and not isinstance(came, NotRunError))
             # What the endpoint can't do is left out when the rows are submitted again.
-            policy.llm.capabilities.learn(self.dispatch.wire(row), came)
+            policy.llm.capabilities.record_error(self.dispatch.wire(row), came)
             return policy.item(row, error=came)
         if not first:
             return policy.from_completion(row, Outcome(came))

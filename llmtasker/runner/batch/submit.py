@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar, cast
 
 from llmtasker.cache import DiskCache, default_directory
 from llmtasker.cache.store import CompleteStore
-from llmtasker.compiler.program import first_mode
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
 from llmtasker.runner.batch.job_store import Ledger, Part, Record, head_of
@@ -24,7 +23,7 @@ from llmtasker.runner.steps import read_stored
 from llmtasker.signature import S
 from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion
-from llmtasker.wire.request import Request
+from llmtasker.wire.request import Mode, Request
 
 if TYPE_CHECKING:
     from llmtasker.llm.transports.openai_batches import Batches
@@ -149,9 +148,11 @@ class Dispatch(Generic[S, T]):
     def wire(self, row: Row) -> Request:
         """Return the request of a row in the mode and form that the endpoint takes, as far as is known."""
         program, llm = self.policy.program, self.policy.llm
-        mode = llm.capabilities.mode() if program.asked == "auto" else first_mode(program.asked)
-        first = row.request if mode == program.first_mode else program.render(row.inputs, llm.settings, mode)
-        return llm.capabilities.adapt(first)
+
+        def render(mode: Mode) -> Request:
+            return row.request if mode == program.first_mode else program.render(row.inputs, llm.settings, mode)
+
+        return llm.capabilities.request(render, program.first_mode, fixed=program.asked != "auto")
 
     def _send(self, parcel: _Parcel, record: Record) -> None:
         """Upload a parcel and have it asked; noted before and after, so that no batch that costs money is lost."""

@@ -215,7 +215,7 @@ class GroupWorker(Generic[S, T]):
         elif answers:
             self.limits.answered(reading.length, reading.entries)
         elif program.asked == "auto":
-            self.alone.llm.capabilities.heard_text(completion)
+            self.alone.llm.capabilities.record_text(completion)
         if completion.usage is not None:
             self.tally.answered(completion.usage, length, reading.length)
         return answers
