@@ -9,6 +9,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,13 @@ IMPORTED = set[str]().union(*map(outside, MODULES))
 
 
 def test_what_the_package_imports_is_declared() -> None:
-    assert not IMPORTED - REQUIRED - OPTIONAL, "add these to pyproject.toml: dependencies, or the extra of the feature"
+    undeclared = IMPORTED - REQUIRED - OPTIONAL
+    assert not undeclared, "add these to pyproject.toml: dependencies, or the extra of the feature"
 
 
 def test_what_is_declared_is_imported() -> None:
-    assert not (REQUIRED | OPTIONAL) - IMPORTED, "nothing imports these: remove them from pyproject.toml"
+    unused = (REQUIRED | OPTIONAL) - IMPORTED
+    assert not unused, "nothing imports these: remove them from pyproject.toml"
 
 
 def test_a_package_is_either_required_or_optional() -> None:
@@ -63,6 +66,7 @@ def test_importing_the_package_needs_no_extra() -> None:
     assert not wrong, "import it inside the function that needs it"
 
 
+@cache
 def of_tests() -> set[str]:
     """The packages that the tests import, `import_module` included."""
     files = sorted((TOP / "tests").rglob("*.py"))
@@ -75,5 +79,7 @@ def of_tests() -> set[str]:
 
 def test_what_the_tests_import_is_declared() -> None:
     declared = REQUIRED | OPTIONAL | names(GROUPS["test"]) | names(GROUPS["large"])
-    assert not of_tests() - declared, "add these to a group in pyproject.toml"
-    assert not names(GROUPS["test"]) - of_tests() - TOOLS, "no test imports these"
+    undeclared = of_tests() - declared
+    assert not undeclared, "add these to a group in pyproject.toml"
+    unused = names(GROUPS["test"]) - of_tests() - TOOLS
+    assert not unused, "no test imports these"
