@@ -7,8 +7,8 @@ becomes `item.error`; `item.raise_for_error()` raises it.
     ├── SignatureError              a task is declared wrongly                   raised
     ├── ConfigurationError          the set-up is wrong or incomplete            raised
     ├── UnexpectedCallError         a test double has no answer to a call        raised
-    └── ItemError                   what came of one input                       item.error
-        ├── InputError              the input does not fit the signature         mend the row
+    └── ItemError                   one input has no valid output                item.error
+        ├── InputError              the input does not fit the signature         correct the row
         ├── BudgetError             the budget is used up                        raise it, run again
         ├── NotRunError             the run was stopped before this row          run again
         ├── CallError               the call failed
@@ -17,7 +17,7 @@ becomes `item.error`; `item.raise_for_error()` raises it.
         │   │   ├── CallTimeoutError
         │   │   ├── NetworkError
         │   │   ├── ServerError
-        │   │   └── BadResponseError   a 200 that is no chat completion
+        │   │   └── BadResponseError   a 200 that is not a chat completion
         │   └── RejectedError       it will not work as it is; never retried
         │       ├── AuthenticationError
         │       ├── NotFoundError
@@ -37,7 +37,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
+from pydantic import BaseModel, ValidationError
+
 SNIPPET_LENGTH = 160
+_MOST = 5  # problems that one message names
 
 
 def snippet(text: object, length: int = SNIPPET_LENGTH) -> str:
@@ -49,6 +52,27 @@ def snippet(text: object, length: int = SNIPPET_LENGTH) -> str:
     # Only the head is ever looked at: the text may be megabytes long.
     line = " ".join(str(text)[: length * 4].split())
     return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def describe(error: BaseException) -> str:
+    """Return why a value does not fit, a field at a time, with a short piece of each value and never a whole record."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {snippet(error)}"
+    parts: list[str] = []
+    for found in error.errors(include_url=False, include_context=False)[:_MOST]:
+        where = f"{'.'.join(map(str, found['loc']))}: " if found["loc"] else ""
+        # The value of a failing model validator is the whole record: too long and too private to show.
+        value = "" if isinstance(found["input"], Mapping | BaseModel) else f" (got {_short_form(found['input'])})"
+        parts.append(f"{where}{snippet(found['msg'].removeprefix('Value error, '))}{value}")
+    more = error.error_count() - len(parts)
+    return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")
+
+
+def _short_form(value: object) -> str:
+    try:
+        return snippet(repr(value), 60)
+    except Exception:  # noqa: BLE001 - __repr__ of a foreign object may raise anything
+        return f"a {type(value).__name__}"
 
 
 class LLMTaskerError(Exception):
@@ -191,12 +215,12 @@ class TransientError(CallError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the endpoint asked to wait, where it said so."""
+        """Seconds that the endpoint asked to wait, where it named any."""
         return self.details.get("retry_after")
 
 
 class RateLimitError(TransientError):
-    """The endpoint said that there are too many requests or tokens (429)."""
+    """The endpoint reports too many requests or tokens (429)."""
 
     code = "rate_limit"
 
@@ -220,7 +244,7 @@ class ServerError(TransientError):
 
 
 class BadResponseError(TransientError):
-    """The endpoint said 200, but what it sent is no chat completion."""
+    """The endpoint answered 200, but the body is not a chat completion."""
 
     code = "bad_response"
 

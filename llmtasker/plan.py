@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self, TypedDict, get_args
 
 from llmtasker.cache.store import Store, check_cache
-from llmtasker.compiler.program import AskMode, Program, compile_program
+from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
 from llmtasker.runner.events import Observer
 from llmtasker.runner.grouping.group_plan import GroupSize
 from llmtasker.signature import Signature
 from llmtasker.values.json_values import is_mapping
+from llmtasker.wire.request import AskMode
 
 
 class TaskOptions(TypedDict, total=False):

@@ -29,10 +29,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import to_json, to_jsonable_python
 
-from llmtasker.errors import InputError, SignatureError, snippet
+from llmtasker.errors import InputError, SignatureError, describe, snippet
 from llmtasker.fields import RESERVED, InputField, OutputField, Side, marker_of, wire_name
 from llmtasker.made_class import Made, MadeClass, made_how, pickle_by_making
-from llmtasker.misfit import describe
 from llmtasker.values.json_values import is_mapping
 
 

@@ -21,7 +21,7 @@ PACKAGE = Path(llmtasker.__file__).parent
 # A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
-    {"cache", "fields", "files", "made_class", "misfit", "wire"},
+    {"cache", "fields", "files", "made_class", "wire"},
     {"baseline", "call_settings", "history", "item", "parser", "signature", "testing"},
     {"compiler", "llm", "results"},
     {"runner"},

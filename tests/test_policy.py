@@ -40,11 +40,11 @@ from llmtasker import (
     Usage,
     compile_program,
 )
-from llmtasker.compiler.program import AskMode
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport
+from llmtasker.wire.request import AskMode
 
 QUESTION = "Where is my parcel?"
 USAGE = Usage(input=10, output=5)

@@ -25,9 +25,8 @@ from llmtasker import (
     Signature,
     Task,
 )
-from llmtasker.compiler.program import AskMode
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
-from llmtasker.wire.request import Request
+from llmtasker.wire.request import AskMode, Request
 
 
 # The example of the design, word for word.

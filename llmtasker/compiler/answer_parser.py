@@ -18,10 +18,10 @@ from llmtasker.errors import (
     OutputError,
     RefusedError,
     TruncatedError,
+    describe,
     snippet,
 )
 from llmtasker.fields import wire_name
-from llmtasker.misfit import describe
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import FORMS, answer_text
 from llmtasker.parser.marks import without_marks

@@ -10,9 +10,8 @@ from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
 from llmtasker.compiler.answer_model import REASONING
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.history import History
-from llmtasker.misfit import describe
 from llmtasker.signature import S, Signature, as_text
 
 

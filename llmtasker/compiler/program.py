@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal
+from typing import Any, Generic
 
 from pydantic import BaseModel
 
@@ -34,19 +34,10 @@ from llmtasker.errors import (
 from llmtasker.fields import label_descriptions
 from llmtasker.signature import Inputs, S, Signature
 from llmtasker.wire.completion import Completion
-from llmtasker.wire.request import Head, Mode, Request, Settings
-
-AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
-"""How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
-
+from llmtasker.wire.request import AskMode, Head, Mode, Request, Settings, first_mode
 
 MAX_VARIANTS = 256
 """Sets of variables and labels whose programs are kept, so that rows which share them are compiled once."""
-
-
-def first_mode(asked: AskMode) -> Mode:
-    """Return the mode that is tried first."""
-    return "tools" if asked == "auto" else "text" if asked == "plain" else asked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
-from llmtasker.misfit import describe
+from llmtasker.errors import InvalidOutputError, TruncatedError, describe, snippet
 from llmtasker.parser import extract
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import one_call, written_calls

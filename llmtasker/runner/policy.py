@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from llmtasker.compiler.answer_parser import Answer
-from llmtasker.compiler.program import AskMode, Program, first_mode
+from llmtasker.compiler.program import Program
 from llmtasker.errors import (
     CallTimeoutError,
     InvalidOutputError,
@@ -32,7 +32,7 @@ from llmtasker.runner.row import Outcome, Row, Spent, may_be_paid, usage_of
 from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion
-from llmtasker.wire.request import Mode, Request
+from llmtasker.wire.request import AskMode, Mode, Request, first_mode
 
 T = TypeVar("T")
 

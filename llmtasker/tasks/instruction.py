@@ -8,7 +8,6 @@ from typing import Any, Self, Unpack, cast
 
 from pydantic import BaseModel
 
-from llmtasker.compiler.program import AskMode
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.fields import InputField, OutputField
 from llmtasker.llm.llm import LLM
@@ -16,6 +15,7 @@ from llmtasker.plan import Plan, TaskChanges, TaskOptions
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Examples, pairs
+from llmtasker.wire.request import AskMode
 
 __all__ = ["Instruction"]
 

@@ -17,8 +17,16 @@ Message = dict[str, Any]
 Mode = Literal["tools", "json_schema", "json", "text"]
 """How the answer is asked for: a function call, a response format with or without schema, or Markdown JSON."""
 
+AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
+"""How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
+
 KEY_VERSION = 1
 """Part of every cache key; raised when a change here gives the same key another meaning."""
+
+
+def first_mode(asked: AskMode) -> Mode:
+    """Return the mode that is tried first."""
+    return "tools" if asked == "auto" else "text" if asked == "plain" else asked
 
 
 def _members(fields: Mapping[str, Any]) -> str:

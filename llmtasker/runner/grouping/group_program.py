@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 from llmtasker.compiler.answer_model import answer_turn, group_model, prepare
 from llmtasker.compiler.examples import Example, show_examples
-from llmtasker.compiler.program import AskMode, Program, first_mode
+from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
 from llmtasker.runner.grouping.group_limits import answer_length
@@ -18,7 +18,7 @@ from llmtasker.runner.row import Row
 from llmtasker.signature import S
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of, write_blocks
-from llmtasker.wire.request import Head, Message, Mode, Request
+from llmtasker.wire.request import AskMode, Head, Message, Mode, Request, first_mode
 
 _NOTE = (
     'The message holds several inputs, each between <input id="…"> and </input>. Treat each one by itself, as if it '
