@@ -23,7 +23,7 @@ from llmtasker.plan import SignaturePlan, TaskOptions
 from llmtasker.planned import Planned
 from llmtasker.results import Results
 from llmtasker.runner.batch.job import BatchJob
-from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, Dispatch
+from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, BatchSubmitter
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.grouping.report import GroupReport
@@ -210,8 +210,8 @@ class Task(Planned[T]):
             ConfigurationError: the LLM has no batch API, or there is no cache.
             CallError: the provider refuses.
         """
-        dispatch = self._dispatch()
-        return BatchJob(dispatch, dispatch.submit(inputs, max_rows=max_rows, max_bytes=max_bytes))
+        submitter = self._submitter()
+        return BatchJob(submitter, submitter.submit(inputs, max_rows=max_rows, max_bytes=max_bytes))
 
     def batch(self, job_id: str | None = None) -> BatchJob[T]:
         """Return the batch job with an id, in any later process; None: the latest of this task and LLM.
@@ -219,13 +219,13 @@ class Task(Planned[T]):
         Raises:
             ConfigurationError: there is none.
         """
-        dispatch = self._dispatch()
-        return BatchJob(dispatch, dispatch.find(job_id))
+        submitter = self._submitter()
+        return BatchJob(submitter, submitter.find(job_id))
 
-    def _dispatch(self) -> Dispatch[Any, T]:
+    def _submitter(self) -> BatchSubmitter[Any, T]:
         if self.store is None:
             raise ConfigurationError("a batch needs a cache to keep its answers: give cache=True, a folder or a store.")
-        return Dispatch(policy=self._policy(fresh=False), store=self.store)
+        return BatchSubmitter(policy=self._policy(fresh=False), store=self.store)
 
     def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
         """Return what would be sent for an input: messages, schema and settings, exactly so.

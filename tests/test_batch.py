@@ -44,7 +44,7 @@ from llmtasker import (
 )
 from llmtasker.cache import CacheWarning
 from llmtasker.runner.batch import BatchStatus
-from llmtasker.runner.batch.job_store import Ledger, Record
+from llmtasker.runner.batch.job_store import JobStore, StoredJob
 from llmtasker.testing import Body, FakeTransport, FaultyServer, Rejects, Status, last_user_text
 from llmtasker.wire.batch_file import key_of, read_batch, read_line, request_line
 
@@ -90,7 +90,7 @@ def task_at(server: FaultyServer, *, cache: Any = True, **settings: Any) -> Task
 
 
 def rows(count: int) -> list[str]:
-    return [f"row{number} bill" if number % 2 else f"row{number} parcel" for number in range(count)]
+    return [f"row{number} bill" if number % 2 else f"row{number} input_file" for number in range(count)]
 
 
 def seen(items: Any) -> list[tuple[Any, str | None]]:
@@ -764,7 +764,7 @@ def test_a_job_that_can_not_be_noted_is_not_started(server: FaultyServer, tmp_pa
     task = task_at(server, cache=tmp_path / "cache")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "batches").write_text("in the way")
-    with pytest.raises(ConfigurationError, match="can't be noted"):
+    with pytest.raises(ConfigurationError, match="can't be recorded"):
         task.submit(rows(1))
     assert server.batches.batches == 0
 
@@ -776,7 +776,7 @@ def test_damaged_records_are_told_and_left_alone(server: FaultyServer) -> None:
         (records(task) / f"20200101-000000-0000000{name}.json").write_text(text)
     (records(task) / "notes.json").write_text("{}")
     with pytest.warns(CacheWarning, match="can't be read") as told:
-        assert len(Ledger(records(task)).all()) == 1
+        assert len(JobStore(records(task)).all()) == 1
     assert len(told) == 4
     with pytest.raises(ConfigurationError, match="another version"):
         task.batch("20200101-000000-00000002")
@@ -784,7 +784,7 @@ def test_damaged_records_are_told_and_left_alone(server: FaultyServer) -> None:
 
 @pytest.mark.parametrize("job", ["../../etc/passwd", "x" * 500, "20200101-000000-0000000g"])
 def test_only_ids_are_looked_up(server: FaultyServer, job: str) -> None:
-    with pytest.raises(ConfigurationError, match="is no id of a batch job"):
+    with pytest.raises(ConfigurationError, match="is not the id of a batch job"):
         task_at(server).batch(job)
 
 
@@ -798,11 +798,11 @@ def test_an_unknown_id_tells_the_last_ones(server: FaultyServer) -> None:
 
 
 def test_records_come_in_order_of_time(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
+    jobs = JobStore(tmp_path)
     times = [1e9 + number / 100 for number in range(20)]
     for now in reversed(times):
-        ledger.save(Record(id=ledger.new_id(now), created=now, task="T", endpoint="e", model="m"))
-    found = ledger.all()
+        jobs.save(StoredJob(id=jobs.new_id(now), created=now, task="T", endpoint="e", model="m"))
+    found = jobs.all()
     assert [record.created for record in found] == times
     assert {record.id[:15] for record in found} == {"20010909-014640"}
 
@@ -992,7 +992,7 @@ def test_the_shell_sends_and_fetches(server: FaultyServer, shell: Callable[..., 
     assert "5 rows: 4 ok, 1 invalid. out.csv" in done.output
     written = Path("out.csv").read_text(encoding="utf-8").splitlines()
     assert written[0] == "nr,message,quote,team,error"
-    assert written[1:3] == ["0,row0 parcel,row0,delivery,", "1,row1 bill,row1,billing,"]
+    assert written[1:3] == ["0,row0 input_file,row0,delivery,", "1,row1 bill,row1,billing,"]
     assert "invalid: " in written[5]
     assert f"{job}  " in shell("list").output
     assert "5 rows in 1 batch, fetched" in shell("list").output

@@ -32,9 +32,9 @@ def reporting(total=None, **options):
 def test_items_are_counted():
     reporter, told, clock = reporting(total=4)
     for item in (OK, CACHED, WRONG):
-        reporter.saw(item)
+        reporter.count(item)
     clock.now += 2
-    reporter.tell()
+    reporter.report()
     assert told == [
         Progress(total=4, rows=3, ok=2, failed=1, cached=1, usage=Usage(input=5, output=1), cost=0.5, seconds=2.0)
     ]
@@ -43,8 +43,8 @@ def test_items_are_counted():
 def test_a_cost_that_is_unknown_stays_unknown():
     reporter, told, _ = reporting()
     for item in (OK, UNPRICED, OK):
-        reporter.saw(item)
-    reporter.tell()
+        reporter.count(item)
+    reporter.report()
     assert told[-1].cost is None
     assert told[-1].usage == Usage(input=15, output=2)
 
@@ -53,7 +53,7 @@ def test_it_is_told_once_an_interval():
     reporter, told, clock = reporting(interval=1.0)
     for _ in range(40):
         clock.now += 0.125
-        reporter.saw(OK)
+        reporter.count(OK)
     assert [progress.rows for progress in told] == [8, 16, 24, 32, 40]
     assert [progress.seconds for progress in told] == [1, 2, 3, 4, 5]
 
@@ -64,11 +64,11 @@ def test_calls_in_flight_and_waiting_are_those_of_the_pace():
     assert first.poll() is None
     assert second.poll() is not None
     reporter = Reporter(told.append, pace, None)
-    reporter.tell()
+    reporter.report()
     assert (told[0].in_flight, told[0].waiting) == (1, 1)
     second.cancel()
     first.done(0, None)
-    reporter.tell()
+    reporter.report()
     assert (told[1].in_flight, told[1].waiting) == (0, 0)
 
 

@@ -132,9 +132,9 @@ def list_jobs(
 ) -> None:
     """List the jobs that are known here; the provider is not asked."""
     from llmtasker.cache import default_directory
-    from llmtasker.runner.batch.job_store import Ledger
+    from llmtasker.runner.batch.job_store import JobStore
 
-    records = Ledger((directory or default_directory()) / "batches").all()
+    records = JobStore((directory or default_directory()) / "batches").all()
     for record in records:
         made = datetime.fromtimestamp(record.created, UTC)
         open_parts = sum(not part.fetched for part in record.parts)

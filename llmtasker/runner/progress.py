@@ -51,28 +51,28 @@ OnProgress = Callable[[Progress], object]
 
 
 class Reporter:
-    """Counts the items of a run and tells of them, at most every `interval` seconds and at the end."""
+    """Counts the items of a run and reports them, at most every `interval` seconds and at the end."""
 
     def __init__(
         self,
-        tell: OnProgress,
-        pace: RateLimiter,
+        callback: OnProgress,
+        limiter: RateLimiter,
         total: int | None,
         *,
         interval: float = 0.1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._tell = tell
-        self._pace = pace
+        self._callback = callback
+        self._limiter = limiter
         self._clock = clock
         self._interval = interval
-        self._started = self._told = clock()
+        self._started = self._reported = clock()
         self._now = Progress(total=total)
         self._rows = self._ok = self._cached = 0
         self._usage = NO_USAGE
         self._cost: float | None = 0.0
 
-    def saw(self, item: Item[Any]) -> None:
+    def count(self, item: Item[Any]) -> None:
         """Count an item."""
         self._rows += 1
         self._ok += item.ok
@@ -80,34 +80,34 @@ class Reporter:
         if item.attempts:
             self._usage += item.usage
             self._cost = None if self._cost is None or item.cost is None else self._cost + item.cost
-        if self._clock() - self._told >= self._interval:
-            self.tell()
+        if self._clock() - self._reported >= self._interval:
+            self.report()
 
-    def tell(self) -> None:
-        """Tell how far the run is now."""
-        self._told = self._clock()
+    def report(self) -> None:
+        """Report how far the run is now."""
+        self._reported = self._clock()
         self._now = replace(
             self._now,
             rows=self._rows,
             ok=self._ok,
             failed=self._rows - self._ok,
             cached=self._cached,
-            in_flight=self._pace.in_flight,
-            waiting=self._pace.waiting,
+            in_flight=self._limiter.in_flight,
+            waiting=self._limiter.waiting,
             usage=self._usage,
             cost=self._cost,
-            seconds=self._told - self._started,
+            seconds=self._reported - self._started,
         )
         try:
-            self._tell(self._now)
+            self._callback(self._now)
         except Exception as error:  # noqa: BLE001 - the callback is the caller's, and must not cost the rows
-            self._tell = _say_nothing
+            self._callback = _do_nothing
             warnings.warn(
-                f"on_progress failed, and is not told any more: {type(error).__name__}: {snippet(error)}", stacklevel=2
+                f"on_progress failed, and is not called again: {type(error).__name__}: {snippet(error)}", stacklevel=2
             )
 
 
-def _say_nothing(_: Progress) -> None:
+def _do_nothing(_: Progress) -> None:
     """Take the place of a callback that failed."""
 
 
@@ -120,19 +120,19 @@ class Bar:
 
     def __call__(self, progress: Progress) -> None:
         """Show how far a run is."""
-        told: dict[str, object] = {
+        shown: dict[str, object] = {
             "ok": progress.ok,
             "failed": progress.failed,
             "cached": progress.cached,
             "in flight": progress.in_flight,
         }
         if progress.waiting:
-            told["waiting"] = progress.waiting
+            shown["waiting"] = progress.waiting
         if progress.usage.total:
-            told["tokens"] = progress.usage.total
+            shown["tokens"] = progress.usage.total
         if progress.cost:
-            told["$"] = f"{progress.cost:.4f}"
-        self._bar.set_postfix(told, refresh=False)
+            shown["$"] = f"{progress.cost:.4f}"
+        self._bar.set_postfix(shown, refresh=False)
         self._bar.update(progress.rows - self._bar.n)
 
     def close(self) -> None:
@@ -149,7 +149,7 @@ def _tqdm() -> Any:
 
 
 def wants_bar(progress: bool | None) -> bool:
-    """Return whether to show a bar: True always, None where somebody watches and tqdm is installed."""
+    """Return whether to show a bar: True always, None in a terminal or notebook and tqdm is installed."""
     if progress is None:
         from importlib.util import find_spec
 
@@ -159,19 +159,21 @@ def wants_bar(progress: bool | None) -> bool:
 
 
 @contextmanager
-def telling(progress: bool | OnProgress | None, pace: RateLimiter, total: int | None) -> Generator[Reporter | None]:
-    """Give the reporter for what a run was told of progress: a bar, a callback, or None for silence."""
+def reporting(
+    progress: bool | OnProgress | None, limiter: RateLimiter, total: int | None
+) -> Generator[Reporter | None]:
+    """Give the reporter that `progress` asks for: one with a bar or a callback; None: no progress is reported."""
     if callable(progress):
-        bar, tell = None, progress
+        bar, callback = None, progress
     elif wants_bar(progress):
-        bar = tell = Bar(total)
+        bar = callback = Bar(total)
     else:
         yield None
         return
-    reporter = Reporter(tell, pace, total)
+    reporter = Reporter(callback, limiter, total)
     try:
         yield reporter
     finally:
-        reporter.tell()
+        reporter.report()
         if bar is not None:
             bar.close()

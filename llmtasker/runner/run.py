@@ -72,7 +72,7 @@ class Run(Generic[T]):
             over = False
             while not over:
                 over = buffer.failed or not buffer.workers
-                if batch := buffer.take(ordered=self.ordered):
+                if buffer.done and (batch := buffer.take(ordered=self.ordered)):
                     over = False
                     yield batch
                 elif not over:

@@ -69,7 +69,8 @@ def run_blocking(
     steps: Steps[R], transport: Transport, store: CompleteStore | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
     """Drive a generator of steps in this thread and return its result; without a store, every key is a miss."""
-    leases = _Leases()
+    held: set[str] = set()  # leases
+    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, to the lease as well
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
@@ -86,53 +87,29 @@ def run_blocking(
             elif store is None:
                 came = _without_store(step)
             elif isinstance(step, Look):
-                found = store.get_many(step.keys)
-                came = [
-                    text if text is None else leases.read(key, text) for key, text in zip(step.keys, found, strict=True)
-                ]
+                texts = store.get_many(step.keys)
+                came = [None if text is None else read_stored(text) for text in texts]
+                found = zip(step.keys, texts, came, strict=True)
+                unreadable.update(key for key, text, one in found if text is not None and one is None)
             elif isinstance(step, Lease):
-                wanted = leases.want(step.keys)
-                came = leases.taken(step.keys, wanted, store.lease_many(wanted, seconds=LEASE))
+                wanted = [key for key in step.keys if key not in unreadable]
+                held.update(wanted)  # from here on: who is interrupted may have got them
+                taken = dict(zip(wanted, store.lease_many(wanted, seconds=LEASE), strict=True))
+                held.difference_update(key for key in wanted if not taken[key])
+                came = [taken.get(key, True) for key in step.keys]
             elif isinstance(step, Keep):
                 store.put_many([(key, completion.to_json()) for key, completion in step.entries])
-                leases.held.difference_update(key for key, _ in step.entries)
-            elif held := leases.held.intersection(step.keys):
-                store.release_many(list(held))
-                leases.held -= held
+                held.difference_update(key for key, _ in step.entries)
+            elif given_back := held.intersection(step.keys):
+                store.release_many(list(given_back))
+                held -= given_back
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        if store is not None and leases.held:
-            store.release_many(list(leases.held))
-
-
-class _Leases:
-    """The leases of one generator: those that it holds, and what needs none."""
-
-    def __init__(self) -> None:
-        self.held: set[str] = set()
-        self._unreadable: set[str] = set()
-
-    def read(self, key: str, text: str) -> Completion | None:
-        """Return the completion of a stored text; what another version wrote is a miss, to the lease as well."""
-        completion = read_stored(text)
-        if completion is None:
-            self._unreadable.add(key)
-        return completion
-
-    def want(self, keys: Sequence[str]) -> list[str]:
-        """Return the keys to take leases on; they count as held at once, because who is cancelled may have got them."""
-        wanted = [key for key in keys if key not in self._unreadable]
-        self.held.update(wanted)
-        return wanted
-
-    def taken(self, keys: Sequence[str], wanted: Sequence[str], answers: Sequence[bool]) -> list[bool]:
-        """Record which leases were given, and return for each key whether the caller may ask."""
-        others = {key for key, taken in zip(wanted, answers, strict=True) if not taken}
-        self.held -= others
-        return [key not in others for key in keys]
+        if store is not None and held:
+            store.release_many(list(held))
 
 
 def _without_store(step: Step) -> Any:
@@ -170,7 +147,8 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
     """Drive a generator of steps in the running event loop and return its result."""
-    leases = _Leases()
+    held: set[str] = set()  # leases
+    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, to the lease as well
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     loop = asyncio.get_running_loop()
@@ -190,26 +168,29 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
             elif store is None:
                 came = _without_store(step)
             elif isinstance(step, Look):
-                found = await store.get_many(step.keys)
-                came = [
-                    text if text is None else leases.read(key, text) for key, text in zip(step.keys, found, strict=True)
-                ]
+                texts = await store.get_many(step.keys)
+                came = [None if text is None else read_stored(text) for text in texts]
+                found = zip(step.keys, texts, came, strict=True)
+                unreadable.update(key for key, text, one in found if text is not None and one is None)
             elif isinstance(step, Lease):
-                wanted = leases.want(step.keys)
-                came = leases.taken(step.keys, wanted, await store.lease_many(wanted, seconds=LEASE))
+                wanted = [key for key in step.keys if key not in unreadable]
+                held.update(wanted)  # from here on: who is interrupted may have got them
+                taken = dict(zip(wanted, await store.lease_many(wanted, seconds=LEASE), strict=True))
+                held.difference_update(key for key in wanted if not taken[key])
+                came = [taken.get(key, True) for key in step.keys]
             elif isinstance(step, Keep):
-                leases.held.difference_update(key for key, _ in step.entries)
                 await store.put_many([(key, completion.to_json()) for key, completion in step.entries])
-            elif held := leases.held.intersection(step.keys):
-                leases.held -= held
-                await store.release_many(list(held))
+                held.difference_update(key for key, _ in step.entries)
+            elif given_back := held.intersection(step.keys):
+                await store.release_many(list(given_back))
+                held -= given_back
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        if store is not None and leases.held:
-            store.release_later(list(leases.held))
+        if store is not None and held:
+            store.release_later(list(held))
         _leave(loop)
 
 

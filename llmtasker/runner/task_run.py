@@ -22,7 +22,7 @@ from llmtasker.runner.grouping.sample_run import SampleRun
 from llmtasker.runner.inputs import Inputs, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.progress import OnProgress, telling
+from llmtasker.runner.progress import OnProgress, reporting
 from llmtasker.runner.run import Run
 
 T = TypeVar("T")
@@ -113,7 +113,7 @@ async def run_task(
         tags=policy.tags,
     )
     total = len(inputs) if isinstance(inputs, Sized) else None
-    with telling(settings.progress, llm.rate_limiter, total) as reporter:
+    with reporting(settings.progress, llm.rate_limiter, total) as reporter:
         rows = rows_of(inputs, policy.program.columns)
         check_rows(rows, policy.program.signature, policy.program.columns)
         feed = Feed(rows)
@@ -128,7 +128,7 @@ async def run_task(
                 async for batch in batches:
                     if reporter is not None:
                         for item in batch:
-                            reporter.saw(item)
+                            reporter.count(item)
                     yield batch
         finally:
             await feed.close()

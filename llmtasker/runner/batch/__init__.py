@@ -1,9 +1,9 @@
 """The provider's batch API: many rows in a file, answered within a day at a lower price.
 
-job       BatchJob: where it stands; its answers as Items
-dispatch  rows → batches at the provider, each distinct row once
-harvest   the provider's files → what came of each row
-ledger    which batches there are, so that a job is found again
+job            BatchJob: its state, and its answers as Items
+submit         rows → batches at the provider, each distinct row once
+output_files   the provider's files → the answer or the error of each row
+job_store      the jobs that were submitted, so that they are found again
 """
 
 from llmtasker.runner.batch.job import BatchJob, BatchStatus

@@ -24,9 +24,9 @@ from llmtasker.errors import (
 from llmtasker.item import Item
 from llmtasker.llm.costs import Prices
 from llmtasker.results import Results
-from llmtasker.runner.batch.job_store import Record
-from llmtasker.runner.batch.output_files import Harvest
-from llmtasker.runner.batch.submit import Dispatch
+from llmtasker.runner.batch.job_store import StoredJob
+from llmtasker.runner.batch.output_files import OutputFiles
+from llmtasker.runner.batch.submit import BatchSubmitter
 from llmtasker.runner.policy import worth_another
 from llmtasker.runner.row import Outcome, Row, Spent
 from llmtasker.runner.steps import run_awaiting
@@ -56,22 +56,22 @@ class BatchStatus:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come."""
+        """Whether all batches have ended."""
         return self.batches.keys() <= {*ENDED, _NOT_STARTED}
 
     def __str__(self) -> str:
         states = ", ".join(f"{count} {status}" for status, count in self.batches.items()) or "none needed"
-        said = f"{self.rows:,} rows: {self.done:,} done, {self.failed:,} failed; batches: {states}"
-        return "; ".join([said, *self.reasons])
+        text = f"{self.rows:,} rows: {self.done:,} done, {self.failed:,} failed; batches: {states}"
+        return "; ".join([text, *self.reasons])
 
 
 class BatchJob(Generic[T]):
     """Rows that a provider's batch API answers; made by `task.submit(inputs)`, found again by `task.batch(id)`."""
 
-    def __init__(self, dispatch: Dispatch[Any, T], record: Record) -> None:
-        self._dispatch = dispatch
+    def __init__(self, submitter: BatchSubmitter[Any, T], record: StoredJob) -> None:
+        self._submitter = submitter
         # One that was deleted since is not missed: what it had is in the cache.
-        beside = [one for one in dispatch.ledger.all() if one.id in record.beside] if record.beside else []
+        beside = [one for one in submitter.jobs.all() if one.id in record.beside] if record.beside else []
         self._records = [record, *beside]
 
     @property
@@ -92,7 +92,7 @@ class BatchJob(Generic[T]):
         states, reasons, counts = Counter[str](), dict[str, None](), Counter[str]()
         for record in self._records:
             for part in record.parts:
-                info = self._dispatch.look(record, part)
+                info = self._submitter.look(record, part)
                 states[info.status if info else _NOT_STARTED] += 1
                 counts += Counter(done=info.completed, failed=info.failed) if info else Counter()
                 reasons |= dict.fromkeys(info.reasons if info else ())
@@ -112,7 +112,7 @@ class BatchJob(Generic[T]):
     ) -> BatchStatus:
         """Ask every `poll` seconds until the job has ended or `timeout` seconds are over; return where it stands.
 
-        It may be interrupted: the job goes on at the provider. `on_status` is given each status.
+        It may be interrupted: the job goes on at the provider. `on_status` receives each status.
 
         Raises:
             CallError: the provider could not be asked ten times in a row, or refuses.
@@ -134,14 +134,14 @@ class BatchJob(Generic[T]):
             sleep(poll)
 
     def cancel(self) -> BatchStatus:
-        """Have the job's batches stopped; what is answered by then can be fetched. Those of other jobs go on.
+        """Stop the batches of the job; what was answered by then can be fetched. The batches of other jobs go on.
 
         Raises:
             CallError: the provider can't be asked.
         """
         record = self._records[0]
         for part in record.parts:
-            info = self._dispatch.look(record, part)
+            info = self._submitter.look(record, part)
             if info is not None and not info.ended:
                 self._stop(info.id)
         return self.status()
@@ -149,7 +149,7 @@ class BatchJob(Generic[T]):
     def _stop(self, batch: str) -> None:
         # It may have ended between the look and this.
         with suppress(BadRequestError, ServerError):
-            self._dispatch.patiently(partial(self._dispatch.provider.cancel, batch))
+            self._submitter.patiently(partial(self._submitter.provider.cancel, batch))
 
     def results(self, inputs: Any, *, reask: bool = False, prices: Prices | None = None) -> Results[T]:
         """Return an item for each input, in order; see `stream`."""
@@ -168,23 +168,23 @@ class BatchJob(Generic[T]):
             CallError: the provider can't be asked.
             ConfigurationError: the set-up is wrong.
         """
-        dispatch = self._dispatch
+        submitter = self._submitter
         homes = {id(part): record for record in self._records for part in record.parts}
-        harvest = Harvest(
+        files = OutputFiles(
             [part for record in reversed(self._records) for part in record.parts],  # the job's own are the latest
-            provider=lambda: dispatch.provider,
-            look=lambda part: dispatch.look(homes[id(part)], part),
-            patiently=dispatch.patiently,
-            folder=dispatch.ledger.folder,
+            provider=lambda: submitter.provider,
+            look=lambda part: submitter.look(homes[id(part)], part),
+            patiently=submitter.patiently,
+            folder=submitter.jobs.folder,
         )
-        with harvest:
-            reading = _Reading(dispatch=dispatch, harvest=harvest, reask=reask, prices=prices)
-            for chunk in dispatch.looked_up(inputs):
+        with files:
+            reading = _Reading(submitter=submitter, files=files, reask=reask, prices=prices)
+            for chunk in submitter.looked_up(inputs):
                 yield from reading.items(chunk)
-            for part in harvest.finished():
+            for part in files.finished():
                 if not part.fetched:
                     part.fetched = True
-                    dispatch.ledger.save(homes[id(part)])
+                    submitter.jobs.save(homes[id(part)])
 
     def delete(self) -> None:
         """Delete the job's files at the provider, questions and answers, and forget the job.
@@ -196,18 +196,18 @@ class BatchJob(Generic[T]):
             CallError: the provider can't be asked.
         """
         record = self._records[0]
-        infos = [self._dispatch.look(record, part) for part in record.parts]
+        infos = [self._submitter.look(record, part) for part in record.parts]
         if running := [info.id for info in infos if info and not info.ended]:
             raise ConfigurationError(f"the batch {running[0]} has not ended: cancel the job first, or wait for it")
         for part, info in zip(record.parts, infos, strict=True):
             names = (part.file, info.output, info.errors) if info else (part.file,)
             for name in filter(None, names):
-                self._dispatch.patiently(partial(self._dispatch.provider.delete, name))
-        self._dispatch.ledger.remove(record.id)
+                self._submitter.patiently(partial(self._submitter.provider.delete, name))
+        self._submitter.jobs.remove(record.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Misfit:
+class _Unfit:
     """A row whose answer does not fit; `place` is that in its chunk."""
 
     place: int
@@ -218,10 +218,10 @@ class _Misfit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reading(Generic[T]):
-    """What came of rows → their items, judged as in any other run."""
+    """Answers → items, read and validated as in any other run."""
 
-    dispatch: Dispatch[Any, T]
-    harvest: Harvest
+    submitter: BatchSubmitter[Any, T]
+    files: OutputFiles
     reask: bool
     prices: Prices | None
 
@@ -229,28 +229,28 @@ class _Reading(Generic[T]):
         """Return the items of some rows; answers that fit are kept in the cache."""
         items: list[Item[T]] = []
         kept: list[tuple[str, str]] = []
-        misfits: list[_Misfit] = []
+        unfit: list[_Unfit] = []
         for place, (row, cached) in enumerate(chunk):
-            items.append(row if isinstance(row, Item) else self._item(place, row, cached, kept, misfits))
+            items.append(row if isinstance(row, Item) else self._item(place, row, cached, kept, unfit))
         if kept:
-            self.dispatch.store.put_many(kept)
-        if misfits:
-            for misfit, item in zip(misfits, portal().call(self._ask_again(misfits)), strict=True):
-                items[misfit.place] = item
+            self.submitter.store.put_many(kept)
+        if unfit:
+            for row_unfit, item in zip(unfit, portal().call(self._ask_again(unfit)), strict=True):
+                items[row_unfit.place] = item
         return items
 
     def _item(
-        self, place: int, row: Row, cached: Completion | None, kept: list[tuple[str, str]], misfits: list[_Misfit]
+        self, place: int, row: Row, cached: Completion | None, kept: list[tuple[str, str]], unfit: list[_Unfit]
     ) -> Item[T]:
-        policy, key = self.dispatch.policy, row.key
-        first = self.harvest.saw(key)
+        policy, key = self.submitter.policy, row.key
+        first = self.files.saw(key)
         if cached is not None:
             return policy.from_completion(row, Outcome(cached))
-        came = self.harvest.take(key)
+        came = self.files.take(key)
         if isinstance(came, ItemError):
             row.spent.calls = int(first and not isinstance(came, NotRunError))
             # What the endpoint can't do is left out when the rows are submitted again.
-            policy.llm.capabilities.record_error(self.dispatch.wire(row), came)
+            policy.llm.capabilities.record_error(self.submitter.wire(row), came)
             return policy.item(row, error=came)
         if not first:
             return policy.from_completion(row, Outcome(came))
@@ -260,7 +260,7 @@ class _Reading(Generic[T]):
             answer = policy.program.parse(came, row.inputs)
         except OutputError as error:
             if self.reask and policy.attempts > 1 and worth_another(error):
-                misfits.append(_Misfit(place=place, row=row, completion=came, error=error))
+                unfit.append(_Unfit(place=place, row=row, completion=came, error=error))
             return replace(policy.item(row, error=error), cost=self._cost(came))
         kept.append((key, came.to_json()))
         return replace(policy.item(row, answer=answer), cost=self._cost(came))
@@ -268,20 +268,20 @@ class _Reading(Generic[T]):
     def _cost(self, completion: Completion) -> float | None:
         return self.prices.cost(completion.usage) if self.prices and completion.usage else None
 
-    async def _ask_again(self, misfits: list[_Misfit]) -> list[Item[T]]:
-        # The pace of the LLM says how many calls leave at once.
-        return await asyncio.gather(*map(self._asked_again, misfits))
+    async def _ask_again(self, unfit: list[_Unfit]) -> list[Item[T]]:
+        # The rate limiter of the LLM decides how many calls leave at once.
+        return await asyncio.gather(*map(self._asked_again, unfit))
 
-    async def _asked_again(self, misfit: _Misfit) -> Item[T]:
-        policy, first = self.dispatch.policy, misfit.row
+    async def _asked_again(self, row_unfit: _Unfit) -> Item[T]:
+        policy, first = self.submitter.policy, row_unfit.row
         row = Row(given=first.given, inputs=first.inputs, request=first.request, key=first.key, spent=Spent(answers=1))
-        steps = policy.ask_until_valid(row, (misfit.completion, misfit.error))
-        item = await run_awaiting(steps, policy.llm.transport, async_store(self.dispatch.store))
-        cost = self._cost(misfit.completion)
+        steps = policy.ask_until_valid(row, (row_unfit.completion, row_unfit.error))
+        item = await run_awaiting(steps, policy.llm.transport, async_store(self.submitter.store))
+        cost = self._cost(row_unfit.completion)
         return replace(
             item,
-            raw=misfit.completion.raw if item.raw is None else item.raw,
-            usage=item.usage + (misfit.completion.usage or NO_USAGE),
+            raw=row_unfit.completion.raw if item.raw is None else item.raw,
+            usage=item.usage + (row_unfit.completion.usage or NO_USAGE),
             cost=None if item.cost is None or cost is None else item.cost + cost,
             attempts=item.attempts + 1,
         )

@@ -1,4 +1,4 @@
-"""Ledger: what is known of the batches at a provider, so that they are found again after a restart."""
+"""JobStore: the batch jobs at a provider, so that they are found again after a restart."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 class Part:
     """One batch of a job: its input file and its id at the provider, and the rows in it, by the heads of their keys.
 
-    `batch` is None from the upload of the file until the provider has said that the batch is there. `end` is the last
-    word of the provider. `fetched` is whether all its rows were looked at since.
+    `batch` is None from the upload of the file until the provider has confirmed the batch. `end` is the last state
+    that the provider reported. `fetched` tells whether all its rows have been looked at since.
     """
 
     file: str
@@ -53,7 +53,7 @@ def head_of(key: str) -> str:
 
 
 @dataclass(slots=True, kw_only=True)
-class Record:
+class StoredJob:
     """A job: when and for which task it was made, where it runs, its batches.
 
     `beside` names the jobs that had some of its rows under way already. No text of a row is in it, and no credential.
@@ -78,8 +78,8 @@ class Record:
         return f"{self.rows:,} rows in {len(self.parts)} batch{'' if len(self.parts) == 1 else 'es'}"
 
 
-class Ledger:
-    """The records of jobs in a folder: a JSON file each, for this user only."""
+class JobStore:
+    """The jobs in a folder: a JSON file each, readable by this user only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -88,7 +88,7 @@ class Ledger:
         """Return the id of a new job; ids begin with the time (UTC)."""
         return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
 
-    def save(self, record: Record) -> None:
+    def save(self, record: StoredJob) -> None:
         """Write a record, whole or not at all.
 
         Raises:
@@ -108,11 +108,11 @@ class Ledger:
             with contextlib.suppress(OSError):
                 draft.unlink()
             raise ConfigurationError(
-                f"the batch can't be noted in {self.folder} ({error.strerror or error}), and would be lost: make the "
-                "folder writable, or choose another with cache= or LLMTASKER_CACHE_DIR"
+                f"the batch can't be recorded in {self.folder} ({error.strerror or error}), and would be lost: "
+                "make the folder writable, or choose another with cache= or LLMTASKER_CACHE_DIR"
             ) from error
 
-    def load(self, job_id: str) -> Record:
+    def load(self, job_id: str) -> StoredJob:
         """Return the record of a job.
 
         Raises:
@@ -120,7 +120,7 @@ class Ledger:
         """
         path = self._path(job_id)
         try:
-            return _record(json.loads(path.read_bytes()))
+            return _stored_job(json.loads(path.read_bytes()))
         except FileNotFoundError:
             known = ", ".join(self._ids()[-3:]) or "none"
             raise ConfigurationError(
@@ -133,9 +133,9 @@ class Ledger:
         """Forget a job."""
         self._path(job_id).unlink(missing_ok=True)
 
-    def all(self) -> list[Record]:
-        """Return all records that can be read, the oldest first; the others are told as a CacheWarning."""
-        found: list[Record] = []
+    def all(self) -> list[StoredJob]:
+        """Return all jobs that can be read, the oldest first; the others are reported as a CacheWarning."""
+        found: list[StoredJob] = []
         for job_id in self._ids():
             try:
                 found.append(self.load(job_id))
@@ -149,16 +149,16 @@ class Ledger:
     def _path(self, job_id: str) -> Path:
         if not _ID.fullmatch(job_id):
             raise ConfigurationError(
-                f"{snippet(job_id, 40)!r} is no id of a batch job: `llmtasker batch list` has them"
+                f"{snippet(job_id, 40)!r} is not the id of a batch job: `llmtasker batch list` shows them"
             )
         return self.folder / f"{job_id}.json"
 
 
-def _record(data: dict[str, Any]) -> Record:
+def _stored_job(data: dict[str, Any]) -> StoredJob:
     if data.pop("version") != VERSION:
         raise ValueError("written by another version of llmtasker")
     parts = [Part(end=_info(part.pop("end")), **part) for part in data.pop("parts")]
-    return Record(parts=parts, **data)
+    return StoredJob(parts=parts, **data)
 
 
 def _info(data: dict[str, Any] | None) -> BatchInfo | None:

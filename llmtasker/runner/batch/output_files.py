@@ -1,4 +1,4 @@
-"""Harvest: what came of the rows of a batch job, from the files of the provider."""
+"""OutputFiles: the answers to the rows of a batch job, from the files of the provider."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from llmtasker.llm.transports.openai_batches import Batches
 
 
-class Harvest:
+class OutputFiles:
     """The answers of some batches, by key.
 
     A batch is downloaded when the first of its rows is taken, into a nameless file in `folder`: only the places of its
-    lines are held in memory. `look` says where a batch stands, `patiently` makes a call again when it failed for now.
+    lines are held in memory. `look` returns the state of a batch, `patiently` repeats a call that failed for now.
     """
 
     def __init__(
@@ -42,18 +42,18 @@ class Harvest:
             home = (number,)  # one for all its rows: there may be a million
             for head in part.heads():
                 self._homes[head] = self._homes[head] + home if head in self._homes else home
-        self._sheaves: dict[int, _Sheaf] = {}
+        self._files: dict[int, _OutputFile] = {}
         self._seen: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for sheaf in self._sheaves.values():
-            sheaf.close()
+        for output in self._files.values():
+            output.close()
 
     def saw(self, key: str) -> bool:
-        """Take note of a row; return whether it is the first with its key."""
+        """Record a row; return whether it is the first with its key."""
         head = head_of(key)
         first = head not in self._seen
         self._seen.add(head)
@@ -70,7 +70,7 @@ class Harvest:
         found: Completion | ItemError | None = None
         # The latest first: of a row that was submitted again, the answer counts, and else the latest error.
         for number in reversed(homes):
-            came = self._sheaf(number).take(key)
+            came = self._file_of(number).take(key)
             if isinstance(came, Completion):
                 return came
             found = found or came
@@ -81,26 +81,26 @@ class Harvest:
         """Return the batches that have ended and of which every row was seen."""
         return [part for part in self._parts if part.end is not None and self._seen.issuperset(part.heads())]
 
-    def _sheaf(self, number: int) -> _Sheaf:
-        sheaf = self._sheaves.get(number)
-        if sheaf is None:
+    def _file_of(self, number: int) -> _OutputFile:
+        output = self._files.get(number)
+        if output is None:
             info = self._look(self._parts[number])
-            sheaf = self._sheaves[number] = _sheaf_of(info)
+            output = self._files[number] = _output_file(info)
             if info is not None and info.ended:
-                self._fill(sheaf, info, number)
-        return self._sheaves[number]
+                self._fill(output, info, number)
+        return self._files[number]
 
-    def _fill(self, sheaf: _Sheaf, info: BatchInfo, number: int) -> None:
+    def _fill(self, output: _OutputFile, info: BatchInfo, number: int) -> None:
         try:
             for name in filter(None, (info.output, info.errors)):
-                self._fetch(name, sheaf)
+                self._fetch(name, output)
         except NotFoundError:
-            sheaf.close()
+            output.close()
             gone = f"the provider no longer has the answers of the batch {info.id}"
-            self._sheaves[number] = _Sheaf(NotRunError, gone)
+            self._files[number] = _OutputFile(NotRunError, gone)
 
-    def _fetch(self, name: str, sheaf: _Sheaf) -> None:
-        file = sheaf.open(self._folder)
+    def _fetch(self, name: str, output: _OutputFile) -> None:
+        file = output.open(self._folder)
         start = file.tell()
 
         def download() -> None:
@@ -109,24 +109,24 @@ class Harvest:
             self._provider().download(name, file)
 
         self._patiently(download)
-        sheaf.index(start)
+        output.index(start)
 
 
-def _sheaf_of(info: BatchInfo | None) -> _Sheaf:
-    """Return the lines of a batch, none yet, with what is said of a row that has none."""
+def _output_file(info: BatchInfo | None) -> _OutputFile:
+    """Return the lines of a batch, none yet, with the error of a row that has none."""
     if info is None:
-        return _Sheaf(NotRunError, "the batch of this row was never started. Submit the rows again, or run them")
+        return _OutputFile(NotRunError, "the batch of this row was never started. Submit the rows again, or run them")
     if not info.ended:
-        return _Sheaf(NotRunError, f"not answered yet: the batch {info.id} is {info.status}. Fetch it later")
+        return _OutputFile(NotRunError, f"not answered yet: the batch {info.id} is {info.status}. Fetch it later")
     if info.status == "completed":
-        return _Sheaf(BadResponseError, f"the files of the batch {info.id} have no readable line for this row")
+        return _OutputFile(BadResponseError, f"the files of the batch {info.id} have no readable line for this row")
     why = f" ({'; '.join(info.reasons)})" if info.reasons else ""
-    said = f"the batch {info.id} is {info.status}{why}; this row was not asked. Submit it again, or run it"
-    return _Sheaf(NotRunError, said)
+    message = f"the batch {info.id} is {info.status}{why}; this row was not asked. Submit it again, or run it"
+    return _OutputFile(NotRunError, message)
 
 
-class _Sheaf:
-    """The lines of one batch, by key; a row that has none gives the error that is said here."""
+class _OutputFile:
+    """The lines of one batch, by key; a row without a line gets the error that is given here."""
 
     def __init__(self, kind: type[ItemError], message: str) -> None:
         self._missing = kind, message
@@ -137,11 +137,11 @@ class _Sheaf:
     def open(self, folder: Path) -> Any:
         """Return the file for the lines, at its end."""
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with the sheaf
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this object
         return self._file
 
     def index(self, start: int) -> None:
-        """Note the places of the lines from `start` on; of several with one key, the first counts."""
+        """Record where the lines from `start` on are; of several with one key, the first counts."""
         assert self._file is not None  # noqa: S101 - it was just written
         self._file.seek(start)
         place, line = start, b"\n"
@@ -156,7 +156,7 @@ class _Sheaf:
             self._file.write(b"\n")  # the next file begins on a line of its own
 
     def take(self, key: str) -> Completion | ItemError:
-        """Return what the line of a row says."""
+        """Return the answer or the error in the line of a row."""
         place = self._places.get(key)
         if place is None or self._file is None:
             kind, message = self._missing

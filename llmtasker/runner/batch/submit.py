@@ -1,4 +1,4 @@
-"""Dispatch: rows → batches at the provider, each noted before anything can be lost."""
+"""BatchSubmitter: rows → batches at the provider, each recorded before anything can be lost."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmtasker.cache import DiskCache, default_directory
 from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
-from llmtasker.runner.batch.job_store import Ledger, Part, Record, head_of
+from llmtasker.runner.batch.job_store import JobStore, Part, StoredJob, head_of
 from llmtasker.runner.inputs import rows_of
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row
@@ -40,10 +40,10 @@ _RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dispatch(Generic[S, T]):
-    """The way of a task's rows into batches.
+class BatchSubmitter(Generic[S, T]):
+    """Puts the rows of a task into batches.
 
-    `store` keeps the answers; beside it, or in the user's cache folder, is noted which batches there are.
+    `store` keeps the answers; the batches are recorded beside it, or in the user's cache folder.
     """
 
     policy: Policy[S, T]
@@ -63,23 +63,23 @@ class Dispatch(Generic[S, T]):
         return batches_of(self.policy.llm.transport)
 
     @cached_property
-    def ledger(self) -> Ledger:
-        """What is known of batches."""
+    def jobs(self) -> JobStore:
+        """The jobs that were submitted."""
         folder = self.store.directory if isinstance(self.store, DiskCache) else default_directory()
-        return Ledger(folder / "batches")
+        return JobStore(folder / "batches")
 
-    def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> Record:
-        """Have the rows asked that are neither cached nor under way in another job; each distinct row once.
+    def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> StoredJob:
+        """Submit the rows that are neither cached nor under way in another job; each distinct row once.
 
-        Where all that is left is under way in one job, its record is returned.
+        If everything else is under way in one job, that job is returned.
 
         Raises:
-            ConfigurationError: the LLM has no batch API, or the ledger can't be written.
-            CallError: the provider refuses; batches that were started before are noted, another submit does the rest.
+            ConfigurationError: the LLM has no batch API, or the job store can't be written.
+            CallError: the provider refuses; the batches started before are recorded; submit again for the rest.
         """
         provider, settings = self.provider, self.policy.llm.settings
-        record = Record(
-            id=self.ledger.new_id(self.clock()),
+        record = StoredJob(
+            id=self.jobs.new_id(self.clock()),
             created=self.clock(),
             task=self.policy.program.signature.__name__,
             endpoint=settings.endpoint,
@@ -87,7 +87,7 @@ class Dispatch(Generic[S, T]):
         )
         under_way, beside, seen = _UnderWay(self), dict[str, None](), set[str]()
         with tempfile.TemporaryFile() as temporary:
-            parcel = _Parcel(cast("BinaryIO", temporary), max_rows, max_bytes)
+            input_file = _InputFile(cast("BinaryIO", temporary), max_rows, max_bytes)
             for row in self._uncached(inputs):
                 key = row.key
                 if key in seen:
@@ -97,18 +97,18 @@ class Dispatch(Generic[S, T]):
                     beside[other] = None
                     continue
                 line = request_line(key, provider.url, self.wire(row).content)
-                if not parcel.has_room(line):
-                    self._send(parcel, record)
-                parcel.add(key, line)
-            if parcel.keys:
-                self._send(parcel, record)
+                if not input_file.has_room(line):
+                    self._send(input_file, record)
+                input_file.add(key, line)
+            if input_file.keys:
+                self._send(input_file, record)
         if not record.parts and len(beside) == 1:
-            return self.ledger.load(next(iter(beside)))
+            return self.jobs.load(next(iter(beside)))
         record.beside = list(beside)
-        self.ledger.save(record)
+        self.jobs.save(record)
         return record
 
-    def find(self, job: str | None = None) -> Record:
+    def find(self, job: str | None = None) -> StoredJob:
         """Return the record of a job by its id; None: the latest of the task with this LLM.
 
         Raises:
@@ -116,15 +116,15 @@ class Dispatch(Generic[S, T]):
         """
         llm = self.policy.llm
         if job is not None:
-            record = self.ledger.load(job)
+            record = self.jobs.load(job)
             if record.endpoint != llm.settings.endpoint:
                 raise ConfigurationError(f"the batch job {job} is at {record.endpoint}, not {llm.settings.endpoint}")
             return record
         wanted = (self.policy.program.signature.__name__, llm.settings.endpoint, llm.model)
-        for record in reversed(self.ledger.all()):
+        for record in reversed(self.jobs.all()):
             if (record.task, record.endpoint, record.model) == wanted:
                 return record
-        raise ConfigurationError(f"there is no batch job of {wanted[0]} with {llm!r} in {self.ledger.folder}")
+        raise ConfigurationError(f"there is no batch job of {wanted[0]} with {llm!r} in {self.jobs.folder}")
 
     def _uncached(self, inputs: Any) -> Iterator[Row]:
         for chunk in self.looked_up(inputs):
@@ -154,19 +154,19 @@ class Dispatch(Generic[S, T]):
 
         return llm.capabilities.request(render, program.first_mode, fixed=program.asked != "auto")
 
-    def _send(self, parcel: _Parcel, record: Record) -> None:
-        """Upload a parcel and have it asked; noted before and after, so that no batch that costs money is lost."""
+    def _send(self, input_file: _InputFile, record: StoredJob) -> None:
+        """Upload a file and start its batch; recorded before and after, so that no paid batch is lost."""
         name = f"llmtasker-{record.id}-{len(record.parts) + 1}.jsonl"
-        file = self.patiently(partial(self.provider.upload, name, parcel.file))
-        part = Part(file=file, keys="".join(map(head_of, parcel.keys)))
-        parcel.empty()
+        file = self.patiently(partial(self.provider.upload, name, input_file.file))
+        part = Part(file=file, keys="".join(map(head_of, input_file.keys)))
+        input_file.empty()
         record.parts.append(part)
-        self.ledger.save(record)
+        self.jobs.save(record)
         # When an answer was lost on the way, the batch may be there: a second one would be paid as well.
         part.batch = self.patiently(lambda: self.provider.find_by_file(file) or self.provider.start(file, record.id)).id
-        self.ledger.save(record)
+        self.jobs.save(record)
 
-    def look(self, record: Record, part: Part) -> BatchInfo | None:
+    def look(self, record: StoredJob, part: Part) -> BatchInfo | None:
         """Return where a batch stands; None: it was never started. One that has ended is not asked for again."""
         if part.end is not None:
             return part.end
@@ -176,7 +176,7 @@ class Dispatch(Generic[S, T]):
         )
         if info is not None and (info.ended or batch is None):
             part.batch, part.end = info.id, info if info.ended else None
-            self.ledger.save(record)
+            self.jobs.save(record)
         return info
 
     def patiently(self, call: Callable[[], R]) -> R:
@@ -194,7 +194,7 @@ class Dispatch(Generic[S, T]):
 
 
 @dataclass
-class _Parcel:
+class _InputFile:
     """Lines that become the file of one batch."""
 
     file: BinaryIO
@@ -219,12 +219,12 @@ class _Parcel:
 class _UnderWay:
     """The rows in batches that are not fetched yet: to ask them again would be paid twice."""
 
-    def __init__(self, dispatch: Dispatch[Any, Any]) -> None:
-        self._dispatch = dispatch
-        self._homes: dict[str, tuple[Record, Part]] = {}
+    def __init__(self, submitter: BatchSubmitter[Any, Any]) -> None:
+        self._submitter = submitter
+        self._homes: dict[str, tuple[StoredJob, Part]] = {}
         self._alive: dict[int, bool] = {}
-        for record in dispatch.ledger.all():
-            if record.endpoint == dispatch.policy.llm.settings.endpoint:
+        for record in submitter.jobs.all():
+            if record.endpoint == submitter.policy.llm.settings.endpoint:
                 for part in record.parts:
                     if not part.fetched:
                         self._homes |= dict.fromkeys(part.heads(), (record, part))
@@ -239,9 +239,9 @@ class _UnderWay:
             self._alive[id(part)] = self._is_alive(record, part)
         return record.id if self._alive[id(part)] else None
 
-    def _is_alive(self, record: Record, part: Part) -> bool:
+    def _is_alive(self, record: StoredJob, part: Part) -> bool:
         try:
-            info = self._dispatch.look(record, part)
+            info = self._submitter.look(record, part)
         except NotFoundError:
             return False  # of another account, or deleted
         return info is not None and not info.barren

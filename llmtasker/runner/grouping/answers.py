@@ -29,14 +29,14 @@ _SCHEMA = AnswerSchema(
 )
 _LIST = re.compile(r'"answers"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
-_LONGEST_SAID = 500  # characters of an anchor that are looked at
+_LONGEST_ANCHOR = 500  # characters of an anchor that are looked at
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a group's answer says: the answer of each member that has one beyond doubt, by its number in the group.
+    """The content of a group's answer: the answer of each member that has one beyond doubt, by number in the group.
 
-    `entries` counts all parts, `length` is that of the text; `cut` tells that the token limit stopped it.
+    `entries` counts all parts, `length` is that of the text; `cut`: the token limit stopped it.
     """
 
     answers: dict[int, Answer]
@@ -65,8 +65,8 @@ def attribute(entries: Sequence[Answer], group: Group) -> dict[int, Answer]:
     """Return the answers that are beyond doubt, by number of the member, without their id and anchor.
 
     An entry claims the input whose id it gives, and the one whose first words it gives. An input is answered if some
-    entry claims it by both, and all that claim it say the same: so what is doubled with a difference, swapped or
-    shifted is no answer.
+    entry claims it by both, and all that claim it agree: so what is doubled with a difference, swapped or
+    shifted is not an answer.
     """
     numbers = {id_: number for number, id_ in enumerate(group.ids)}
     claims: dict[int, list[tuple[Answer, bool]]] = {}
@@ -79,17 +79,17 @@ def attribute(entries: Sequence[Answer], group: Group) -> dict[int, Answer]:
             if number is not None:
                 claims.setdefault(number, []).append((answer, by_id == by_anchor))
     return {
-        number: said[0][0]
-        for number, said in claims.items()
-        if any(both for _, both in said) and all(answer == said[0][0] for answer, _ in said)
+        number: claimed[0][0]
+        for number, claimed in claims.items()
+        if any(both for _, both in claimed) and all(answer == claimed[0][0] for answer, _ in claimed)
     }
 
 
 def _named(anchor: str, members: Sequence[Member]) -> int | None:
     """Return the number of the one member that begins so, with a third of its anchor at least."""
-    said = folded(anchor[:_LONGEST_SAID])
-    found = [number for number, one in enumerate(members) if one.opening.startswith(said)]
-    return found[0] if len(found) == 1 and said and 3 * len(said) >= len(members[found[0]].anchor) else None
+    given = folded(anchor[:_LONGEST_ANCHOR])
+    found = [number for number, one in enumerate(members) if one.opening.startswith(given)]
+    return found[0] if len(found) == 1 and given and 3 * len(given) >= len(members[found[0]].anchor) else None
 
 
 def _entries(text: str, *, whole: bool) -> list[Answer]:

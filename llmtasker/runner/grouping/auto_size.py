@@ -22,7 +22,7 @@ class AutoGroup:
 
     The first `sample` rows are asked alone, and in groups of each of `sizes`, the largest first. The largest size is
     taken for which the share of rows that a group answers differently is below `epsilon`, at a confidence of 95 %
-    (upper Wilson bound). What the LLM answers differently when it is asked twice alone is no fault of groups: unless
+    (upper Wilson bound). What the LLM answers differently when it is asked twice alone is not a fault of groups: unless
     its temperature is 0, that share is measured where the largest size does not pass, and added to `epsilon`.
     Afterwards, one row of every `check_every` groups is asked alone too; when the bound no longer holds, the size is
     halved. `same` compares two outputs; None: all fields but free texts must be equal (texts too, without case and
@@ -172,10 +172,10 @@ async def choose(
             noise = again.differing / max(1, again.rows)
         if found.bound < auto.epsilon + (noise or 0) and found.calls < (1 if best is None else best.calls):
             best = found
-    said = "; ".join(map(str, tried))
+    measured = "; ".join(map(str, tried))
     allowed = f"{auto.epsilon:.1%} allowed" + (f", and {noise:.1%} for the LLM's own changes of mind" if noise else "")
     return Choice(
-        size=best.size if best else 1, reason=f"{said} ({allowed})", measured=tuple(tried), noise=noise or 0.0
+        size=best.size if best else 1, reason=f"{measured} ({allowed})", measured=tuple(tried), noise=noise or 0.0
     )
 
 

@@ -117,8 +117,8 @@ class GroupProgram(Generic[S]):
         program = self.program
         if program.asked == "plain":
             (name,) = program.signature.output_fields
-            said = answer.get(name)
-            return _stopped(said if isinstance(said, str) else "", completion)
+            text = answer.get(name)
+            return _stopped(text if isinstance(text, str) else "", completion)
         text = json.dumps(answer, ensure_ascii=False)
         if program.first_mode != "tools":
             return _stopped(text, completion)

@@ -29,8 +29,8 @@ class Member:
     def of(cls, row: Row, shown: str) -> Member | None:
         """Return the member for a row; None if it must be asked alone.
 
-        That is a row without any words, for its answers could not be told from others', and one that holds the
-        tags that divide the inputs of a group.
+        That is a row without any words, because its answer could not be distinguished from others, and one that
+        holds the tags that divide the inputs of a group.
         """
         anchor = folded(anchor_of(shown))
         if not anchor or looks_like_blocks(shown):

@@ -18,7 +18,7 @@ class GroupReport:
     `rows` were asked for, cached ones not counted; `grouped` of them were answered in groups. `calls` are all that
     were made: groups, rows asked again alone, the sample of "auto", checks. `tokens_saved` is an estimate: what the
     grouped rows would have taken alone, by the tokens a character that the endpoint counted, less what all groups and
-    checks took; None where the endpoint does not count. `size` is the one at the end of the run; `choice` says why.
+    checks took; None where the endpoint does not count. `size` is the one at the end of the run; `choice` explains it.
     Of `checked` rows, asked alone too, `differing` ones were answered differently.
     """
 
@@ -58,7 +58,7 @@ class Tally:
         self._extra = 0  # tokens that would not have been used without grouping
         self._counted = True
         self._answered = NO_USAGE
-        self._asked = self._said = self._alone_asked = self._alone_said = 0  # characters
+        self._asked = self._answer = self._alone_asked = self._alone_answer = 0  # characters
 
     def made(self, calls: int, usage: Usage, before: Usage = NO_USAGE, *, counted: bool, extra: bool = False) -> None:
         """Count calls and what they took above `before`; `extra` ones would not have been made without grouping."""
@@ -68,17 +68,17 @@ class Tally:
         self._extra += usage.total - before.total if extra else 0
         self._counted = self._counted and counted
 
-    def answered(self, usage: Usage, asked: int, said: int) -> None:
+    def answered(self, usage: Usage, asked: int, answer: int) -> None:
         """Count the characters that went with the tokens of a group's call."""
         self._answered += usage
         self._asked += asked
-        self._said += said
+        self._answer += answer
 
-    def took(self, rows: int, asked: int, said: int) -> None:
+    def took(self, rows: int, asked: int, answer: int) -> None:
         """Count rows that were answered in a group, with the characters that they would have had alone."""
         self.grouped += rows
         self._alone_asked += asked
-        self._alone_said += said
+        self._alone_answer += answer
 
     @property
     def tokens_saved(self) -> int | None:
@@ -86,7 +86,7 @@ class Tally:
         if not self._counted:
             return None
         alone = self._answered.input * self._alone_asked / max(1, self._asked)
-        alone += self._answered.output * self._alone_said / max(1, self._said)
+        alone += self._answered.output * self._alone_answer / max(1, self._answer)
         return round(alone) - self._extra
 
     def report(self) -> GroupReport:
