@@ -146,7 +146,7 @@ class Task(Planned[T]):
     async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
         """Return what comes of one input, without blocking the event loop; see `__call__`."""
         steps = self._steps(self._one(given, fields), fresh)
-        await prepare(self.llm)
+        await prepare(self.llm, self.program)
         return await run_awaiting(steps, self.llm.transport, self._async_store)
 
     def run(self, inputs: Inputs, **options: Unpack[RunOptions]) -> Results[T]:

@@ -381,6 +381,23 @@ def test_the_reason_is_passed_on_as_it_is(mode):
     json.dumps(messages)
 
 
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("content", ["<<reason>> <<id>>", "\\1 \\g<0> {x}", "é\n\U0001d11e"])
+def test_the_kept_wording_is_that_of_instructor(mode, content):
+    from types import SimpleNamespace as Some
+
+    reason = f"<<content>> {content}"
+    function = {"name": "Sort", "arguments": json.dumps({"team": content})}
+    calls = [Some(id="c1", function=Some(**function))] if mode == "tools" else None
+    body = {"tool_calls": [{"id": "c1", "type": "function", "function": function}]}
+    message = Some(role="assistant", content=content, tool_calls=calls, model_dump=lambda: body)
+    response = Some(choices=[Some(message=message, finish_reason="stop")])
+    modes = {"tools": "TOOLS", "json_schema": "JSON_SCHEMA", "json": "JSON", "text": "MD_JSON"}
+    expected = handlers(modes[mode]).reask_handler({"messages": []}, response, reason)["messages"]
+    called_ = (ToolCall(id="c1", **function),) if calls else ()
+    assert reask_messages(mode, Completion(text=content, tool_calls=called_), reason) == expected
+
+
 # ── facts about instructor that we rely on ──
 
 

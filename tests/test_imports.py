@@ -23,7 +23,7 @@ VENDORS = {
     "pyarrow",
     "tqdm",
 }
-REPORT = "\nimport json, sys; print('\\n' + json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+REPORT = "\nimport json, sys; print('\\n' + json.dumps(sorted(sys.modules)))"
 
 DECLARE = """
 from typing import Literal
@@ -37,9 +37,53 @@ class Triage(Signature):
 """
 
 
+ANSWERED = (
+    DECLARE
+    + """
+from llmtasker import LLM, Completion
+from llmtasker.testing import FakeTransport
+
+class Cacheable(FakeTransport):
+    cacheable = True
+
+llm = LLM(transport=Cacheable([{"team": "billing"}]))
+task = Task(Triage, llm=llm, examples=[Triage(message="a", team="delivery")])
+item = task("I was charged twice")
+print(item.output.team, item.cached)
+"""
+)
+OFFLINE = (
+    DECLARE
+    + """
+task = Task(Triage, llm="offline", examples=[Triage(message="Where is my parcel?", team="delivery")])
+assert task("my parcel").output.team == "delivery"
+"""
+)
+
+
 def loaded_by(program: str) -> set[str]:
+    return {name.partition(".")[0] for name in modules_of(program)}
+
+
+def modules_of(program: str) -> set[str]:
     done = programs.run("-c", program + REPORT, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("program", [OFFLINE, ANSWERED], ids=["offline", "answered from the cache"])
+def test_a_process_that_needs_no_call_loads_little(program: str) -> None:
+    """What was compiled is kept: the first process loads instructor and openai, the next ones do not."""
+    assert {"instructor", "openai"} <= {name.partition(".")[0] for name in modules_of(program)}
+    modules = modules_of(program)
+    assert not {name.partition(".")[0] for name in modules} & {"instructor", "openai", "aiohttp", "httpx2", "jinja2"}
+    assert len(modules) <= 450
+
+
+def test_to_declare_a_task_loads_little_even_the_first_time() -> None:
+    program = DECLARE + "\nTask(Triage, llm='offline', examples=[Triage(message='a', team='billing')])"
+    modules = modules_of(program)
+    assert not {name.partition(".")[0] for name in modules} & {"instructor", "openai"}
+    assert len(modules) <= 450
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import Literal
 from llmtasker.cache.text_cache import KNOWN_SETTINGS, TextCache, patiently
 
 FILE = "cache.db"
+_FOLDERS = {"batches", "compiled"}  # what else llmtasker keeps in the user's cache folder
 Kind = Literal["locked", "full", "read-only", "damaged", "foreign", "unavailable"]
 
 # Primary result codes (sqlite.org/rescode.html); an I/O error is how SQLite reports most limits on files.
@@ -223,7 +224,7 @@ def _make_private(folder: Path) -> None:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     # A folder with other things in it (`cache="."`) keeps its mode; the files of the cache do not.
     with os.scandir(folder) as entries:
-        alone = all(entry.name.startswith(FILE) for entry in entries)
+        alone = all(entry.name.startswith(FILE) or entry.name in _FOLDERS for entry in entries)
     if alone:
         _tighten(folder, 0o700)
     for name in ("", "-wal", "-shm"):

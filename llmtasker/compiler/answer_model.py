@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -17,10 +16,11 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
+from llmtasker.compiler.prepared import Prepared, kept
 from llmtasker.fields import wire_name
 from llmtasker.values.json_schema import offered_labels
 from llmtasker.values.json_values import canonical_json, is_array, is_object
-from llmtasker.wire.completion import Completion, ToolCall
+from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message, Mode
 
 REASONING = "reasoning"
@@ -96,16 +96,20 @@ def group_model(model: type[BaseModel], anchor: str) -> type[BaseModel]:
     return create_model(f"{model.__name__}Group"[:64], __base__=(_Lean,), __module__=model.__module__, **answers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """How one mode asks for a type: the fields of the request, and what must be said in the system message."""
+def prepare(model: type[BaseModel], mode: Mode, *, keep: bool = True) -> Prepared:
+    """Return the request fields that ask for `model` in a mode, prepared by instructor's handler.
 
-    fields: Mapping[str, Any]
-    note: str = ""
+    That is loaded only if no process has prepared the same before; `keep=False` leaves the disk alone.
+    """
+    if not keep:
+        return _prepared(model, mode)
+    _wording(mode, False)  # so that the first answer that does not fit loads nothing in an event loop
+    _wording(mode, mode == "tools")
+    source = {"schema": model.model_json_schema(), "name": model.__name__, "doc": model.__doc__, "mode": mode}
+    return kept(source, __file__, lambda: _prepared(model, mode))
 
 
-def prepare(model: type[BaseModel], mode: Mode) -> Prepared:
-    """Return the request fields that ask for `model` in a mode, prepared by instructor's handler."""
+def _prepared(model: type[BaseModel], mode: Mode) -> Prepared:
     _, kwargs = _handlers(mode).request_handler(model, {"messages": []})
     note = "\n\n".join(_without_indent(message["content"]) for message in kwargs.pop("messages"))
     if mode == "tools":
@@ -166,33 +170,49 @@ def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Mess
     # Arguments that are no JSON go back as text: several servers parse the calls in a conversation, and fail.
     # So do calls in other modes: nothing would answer them, and most endpoints insist on that.
     called = completion.tool_calls[:1] if mode == "tools" else ()
-    calls = [call for call in called if call.name and _is_json(call.arguments)]
-    content = completion.raw[:_RECALLED_ANSWER] if not calls else completion.text or ""
-    message = SimpleNamespace(
-        role="assistant",
-        content=content or ("" if calls else "(no answer)"),
-        tool_calls=[_call(call) for call in calls] or None,
-        model_dump=lambda: {"tool_calls": [_call_body(call) for call in calls]},
-    )
-    response = SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason=completion.finish_reason)])
-    kwargs = _handlers(mode).reask_handler({"messages": []}, response, reason)
+    call = next((call for call in called if call.name and _is_json(call.arguments)), None)
+    values = {_REASON: reason}
+    if call is None:
+        values[_CONTENT] = completion.raw[:_RECALLED_ANSWER] or "(no answer)"
+    else:
+        values |= {_CONTENT: completion.text or "", _NAME: call.name, _ARGUMENTS: call.arguments}
+        values[_ID] = call.id or _CALL_ID
+    messages: list[Message] = _filled(_wording(mode, call is not None)["messages"], values)
     # Beside a call, no content is said by null: some endpoints refuse an empty text.
-    return [{**message, "content": message["content"] or None} for message in kwargs["messages"]]
+    return [{**message, "content": message["content"] or None} for message in messages]
 
 
 _CALL_ID = "reask0001"
+_CONTENT, _REASON, _ID, _NAME, _ARGUMENTS = (f"<<{word}>>" for word in ("content", "reason", "id", "name", "arguments"))
+_BLANKS = re.compile("|".join((_CONTENT, _REASON, _ID, _NAME, _ARGUMENTS)))
 
 
-def _call(call: ToolCall) -> Any:
-    return SimpleNamespace(id=call.id or _CALL_ID, function=SimpleNamespace(name=call.name, arguments=call.arguments))
+@cache
+def _wording(mode: Mode, called: bool) -> Mapping[str, Any]:
+    """Return the messages of a re-ask with blanks; kept on disk, as what `prepare` returns."""
+    return kept({"reask": mode, "called": called}, __file__, lambda: _reask(mode, called)).fields
 
 
-def _call_body(call: ToolCall) -> dict[str, Any]:
-    return {
-        "id": call.id or _CALL_ID,
-        "type": "function",
-        "function": {"name": call.name, "arguments": call.arguments},
-    }
+def _reask(mode: Mode, called: bool) -> Prepared:
+    function = {"name": _NAME, "arguments": _ARGUMENTS}
+    body = {"tool_calls": [{"id": _ID, "type": "function", "function": function}]}
+    message = SimpleNamespace(
+        role="assistant",
+        content=_CONTENT,
+        tool_calls=[SimpleNamespace(id=_ID, function=SimpleNamespace(**function))] if called else None,
+        model_dump=lambda: body,
+    )
+    response = SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason="stop")])
+    return Prepared(fields=_handlers(mode).reask_handler({"messages": []}, response, _REASON))
+
+
+def _filled(value: Any, values: Mapping[str, str]) -> Any:
+    """Return a JSON value whose texts have their blanks filled in."""
+    if isinstance(value, str):
+        return _BLANKS.sub(lambda blank: values[blank[0]], value)
+    if is_array(value):
+        return [_filled(part, values) for part in value]
+    return {key: _filled(part, values) for key, part in value.items()} if is_object(value) else value
 
 
 def _is_json(text: str) -> bool:

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from llmtasker.compiler.answer_model import (
     REASONING,
-    Prepared,
     answer_turn,
     labels_of,
     prepare,
@@ -24,6 +23,7 @@ from llmtasker.compiler.answer_parser import Answer, AnswerParser
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.examples import read_example
 from llmtasker.compiler.label_set import LabelSet, fits_labels, label_set, labelled_field, with_labels
+from llmtasker.compiler.prepared import Prepared
 from llmtasker.compiler.prompt import Prompt, PromptLayout, variable_text
 from llmtasker.errors import (
     ConfigurationError,
@@ -42,13 +42,14 @@ MAX_VARIANTS = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source(Generic[S]):
-    """What a program is compiled from."""
+    """What a program is compiled from; `keep` says whether what is prepared may be kept on disk."""
 
     signature: type[S]
     prompt: Prompt = field(default_factory=Prompt)
     examples: Sequence[Any] = ()
     mode: AskMode = "auto"
     reasoning: bool = False
+    keep: bool = True
 
     def check(self) -> None:
         """Raise a ConfigurationError if the mode can't serve the signature."""
@@ -99,7 +100,11 @@ class Program(Generic[S]):
         self._heads: dict[Mode, Head] = {}
         self._variants: OrderedDict[Any, Program[S]] = OrderedDict()
         self._lock = threading.RLock()
-        self.head(self.first_mode)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first request can be rendered at once; what prepares it may have to be loaded."""
+        return self.first_mode in self._heads
 
     def head(self, mode: Mode) -> Head:
         """Return what all requests in a mode share."""
@@ -114,7 +119,7 @@ class Program(Generic[S]):
             return Head({}, self.layout.head("", lambda answer, _: [{"role": "assistant", "content": answer}]))
         prepared = self._asking.get(mode)
         if prepared is None:
-            prepared = self._asking[mode] = prepare(self.model, mode)
+            prepared = self._asking[mode] = prepare(self.model, mode, keep=self.source.keep)
         name = self.model.__name__
         messages = self.layout.head(prepared.note, lambda answer, number: answer_turn(mode, name, answer, number))
         return Head(prepared.fields, messages)
@@ -158,7 +163,8 @@ class Program(Generic[S]):
         if sets:
             signature = with_labels(self.signature, sets)
             fitting = [example for example in source.examples if fits_labels(example, sets)]
-            return Program(replace(source, signature=signature, examples=fitting))
+            # Labels of a row may be private, and there may be many sets of them.
+            return Program(replace(source, signature=signature, examples=fitting, keep=False))
         known = labels_of(self.signature.output_model)
         return self._reworded(source, source.prompt.write(self.signature, self.layout.examples, known))
 
@@ -167,7 +173,6 @@ class Program(Generic[S]):
         program = copy.copy(self)
         own = {"source": source, "layout": layout, "_heads": {}, "_variants": OrderedDict(), "_lock": threading.RLock()}
         vars(program).update(own)
-        program.head(self.first_mode)
         return program
 
     def bind(self, columns: Columns) -> Program[S]:

@@ -291,6 +291,7 @@ class Policy(Generic[S, T]):
     ) -> Item[T]:
         """Return the item of a row, with what it has cost."""
         spent, completion = row.spent, row.spent.completion
+        cost = self.llm.cost(spent.usage) if spent.calls and spent.counted else None
         return Item(
             input=row.given,
             output=None if answer is None else self.present(answer.record),
@@ -299,7 +300,7 @@ class Policy(Generic[S, T]):
             reasoning=(answer.reasoning if answer else None) or (completion.reasoning if completion else None),
             repairs=answer.repairs if answer else (),
             usage=spent.usage,
-            cost=self.llm.cost(spent.usage) if spent.counted else None,
+            cost=cost if spent.calls else 0.0,  # without the list of prices, which takes long to load
             latency=0.0 if spent.started is None else self.clock() - spent.started,
             attempts=spent.calls,
             cached=cached,

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self, TypedDict, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
+from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
@@ -99,7 +100,7 @@ async def run_task(
 ) -> AsyncGenerator[list[Item[T]]]:
     """Yield the items of a run as they are done; `policy` asks for one input, `plan` for several in one message."""
     llm = policy.llm
-    await prepare(llm)
+    await prepare(llm, policy.program)
     breaker = CircuitBreaker()
     policy = replace(policy, breaker=breaker)
     run: Run[T] = Run(
@@ -154,7 +155,12 @@ async def _grouped(
             yield batch
 
 
-async def prepare(llm: LLM) -> None:
-    """Find out the settings of an LLM: where no model was named, its endpoint is asked, which would block the loop."""
+async def prepare(llm: LLM, program: Program[Any]) -> None:
+    """Do what is done once and would block the event loop, in a thread.
+
+    Where no model was named, the endpoint is asked for it; and what prepares requests may have to be loaded.
+    """
     if "settings" not in vars(llm):
         await asyncio.to_thread(getattr, llm, "settings")
+    if not program.ready:
+        await asyncio.to_thread(program.head, program.first_mode)
