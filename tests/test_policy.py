@@ -293,6 +293,16 @@ def test_only_the_last_failure_stays_in_the_conversation() -> None:
     assert len(stage.sent[1].messages) == len(stage.sent[2].messages)
 
 
+@pytest.mark.parametrize(("temperature", "calls"), [(0, 2), (0.7, 3), (None, 3)])
+def test_an_answer_that_repeats_itself_at_temperature_0_is_not_asked_a_third_time(
+    temperature: float | None, calls: int
+) -> None:
+    clock = Clock()
+    llm = make_llm(clock) if temperature is None else make_llm(clock, temperature=temperature)
+    _, stage = run(*[BAD] * 9, llm=llm, clock=clock, attempts=3)
+    assert len(stage.sent) == calls
+
+
 @pytest.mark.parametrize("attempts", [1, 2, 5])
 def test_attempts_bound_the_answers(attempts: int) -> None:
     item, stage = run(*[BAD] * 9, attempts=attempts)

@@ -24,7 +24,7 @@ from llmtasker.errors import (
 from llmtasker.fields import wire_name
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import FORMS, answer_text
-from llmtasker.parser.marks import without_marks
+from llmtasker.parser.marks import begins_with_call, without_marks
 from llmtasker.parser.read import read
 from llmtasker.signature import Inputs, S, as_text
 from llmtasker.values.json_values import is_object
@@ -98,6 +98,10 @@ class AnswerParser(Generic[S]):
         text = front.text.strip()
         if not text:
             raise InvalidOutputError("the answer is empty")
+        if begins_with_call(text) and text[:10] not in _given(inputs):
+            raise InvalidOutputError(
+                f"the answer is a function call, where a text was asked for: {snippet(text, 60)!r}"
+            )
         try:
             record, _ = self._validator(inputs)({name: text})
         except ValidationError as error:

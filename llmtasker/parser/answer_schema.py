@@ -10,7 +10,7 @@ from pydantic import AliasChoices, BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from llmtasker.parser.labels import Labels, fold_key
-from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_numeric, says_null
+from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_numeric, means_null
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object
 
@@ -230,7 +230,7 @@ class AnswerSchema:
         if kind == "string" and format_ in MOMENTS:
             return lambda value: type(value) is str and not is_numeric(value)
         if kind == "string" and nullable:
-            return lambda value: type(value) is not str or not says_null(value, in_text_field=True)
+            return lambda value: type(value) is not str or not means_null(value, in_text_field=True)
         if kind == "array":
             return self._check_of_array(node)
         return self._check_of_object(node) if kind == "object" else _anything

@@ -65,7 +65,7 @@ def check_offered(name: str, function: str) -> None:
         )
 
 
-def says_nothing(call: ToolCall) -> bool:
+def is_empty(call: ToolCall) -> bool:
     """Return whether a call has no arguments."""
     return call.arguments.strip() in ("", "{}", "null", '""')
 
@@ -78,7 +78,7 @@ def one_call(calls: Sequence[ToolCall], function: str) -> tuple[str, tuple[str, 
     """
     for call in calls:
         check_offered(call.name, function)
-    told = [call for call in calls if not says_nothing(call)] or list(calls)
+    told = [call for call in calls if not is_empty(call)] or list(calls)
     first = _value(told[0].arguments)
     if any(_value(call.arguments) != first for call in told[1:]):
         raise InvalidOutputError(f"{len(told)} calls that differ were made where one was asked for")

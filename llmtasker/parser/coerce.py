@@ -17,6 +17,8 @@ from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
+RENAMED = "the key was written"
+
 _SEVERAL = re.compile(r"[,;|\n]|\s(?:and|et)\s")
 _MOST_KEYS = 8  # that an error names
 
@@ -75,7 +77,7 @@ class _Coercion:
             value = value[0]
         if labels is not None:
             return self._label(value, labels, raw, path)
-        if isinstance(value, str) and self._says_null(value, raw, path, in_text_field=kind == "string"):
+        if isinstance(value, str) and self._means_null(value, raw, path, in_text_field=kind == "string"):
             return None
         if branches(node):
             return self._union(value, branches(node), path)
@@ -89,13 +91,11 @@ class _Coercion:
             return self._number(value, node, path)
         return self._text(value, node, path) if kind == "string" else value
 
-    def _says_null(self, value: str, raw: Any, path: str, *, in_text_field: bool) -> bool:
+    def _means_null(self, value: str, raw: Any, path: str, *, in_text_field: bool) -> bool:
         format_ = self.schema.resolve(raw).get("format")
-        if not self.schema.is_nullable(raw) or raw is self.schema.schema or not is_node(raw):
+        if raw is self.schema.schema or not self._may_lack(raw):
             return False
-        if kind_of_node(self.schema.resolve(raw)) == "any":
-            return False
-        if not scalars.says_null(value, in_text_field=in_text_field and format_ is None):
+        if not scalars.means_null(value, in_text_field=in_text_field and format_ is None):
             return False
         self.repaired(path, f"{value!r} read as null")
         return True
@@ -111,7 +111,7 @@ class _Coercion:
         try:
             label = labels.find(text)
         except LabelError as error:
-            if isinstance(value, str) and self._says_null(value, raw, path, in_text_field=False):
+            if isinstance(value, str) and self._means_null(value, raw, path, in_text_field=False):
                 return None
             if isinstance(value, bool) and any(type(label) in (int, float) for label in labels.values):
                 return self.refuse(path, "a boolean is not a number", value)
@@ -165,6 +165,8 @@ class _Coercion:
         if len(meant) == 1:
             return self.value(value, meant[0], path)
         kinds = [kind_of_node(node) for node in nodes]
+        if not meant and isinstance(value, str) and "number" in kinds:
+            return self._number(value, nodes[kinds.index("number")], path)
         if not meant and isinstance(value, bool) and not {"boolean", "any", "label"} & set(kinds):
             return self.refuse(path, "a boolean is not asked for", value)
         if not meant and kind_of_value(value) in ("integer", "number") and not {"any", "label"} & set(kinds):
@@ -182,6 +184,7 @@ class _Coercion:
         also = self.schema.also if node is self.schema.root else frozenset[str]()
         written: dict[str, list[str]] = {}
         coerced: dict[str, Any] = {}
+        left_out = False
         for key, part in value.items():
             name = None if key in also else names.find(key)
             if name is not None:
@@ -191,6 +194,7 @@ class _Coercion:
                 coerced[as_asked] = self.value(part, more, f"{path}{as_asked}.") if is_node(more) else part
             else:
                 self.repaired(f"{path}{snippet(key, 40)}", "was not asked for, left out")
+                left_out = True
         if value and properties and not written and not coerced:
             self.refuse(path, f"none of the keys {_listed(properties)} is there", value)
         for name, keys in written.items():
@@ -198,10 +202,18 @@ class _Coercion:
                 self.refuse(f"{path}{name}", f"the keys {_listed(keys)} have different values", value)
             key = name if name in keys else keys[0]
             if key not in names.exact:
-                self.repaired(f"{path}{name}", f"the key was written {snippet(key, 40)!r}")
+                self.repaired(f"{path}{name}", f"{RENAMED} {snippet(key, 40)!r}")
                 self.renamed.append(self.repairs[-1])
             coerced[name] = self.value(value[key], properties[name], f"{path}{name}.")
+        # Where a key is left out, the one that lacks may be the same under another name.
+        for name in () if left_out or not written else node.get("required", ()):
+            if name not in coerced and self._may_lack(properties.get(name)):
+                self.repaired(f"{path}{name}", "was not given, read as null")
+                coerced[name] = None
         return coerced
+
+    def _may_lack(self, raw: Any) -> bool:
+        return kind_of_node(self.schema.resolve(raw)) != "any" and self.schema.is_nullable(raw)
 
     def _key(self, key: str, node: JsonSchema, path: str) -> str:
         """Return a key of a dict, coerced towards the labels that its keys may be."""
@@ -212,7 +224,7 @@ class _Coercion:
             found = str(labels.find_exact(key))
         except LabelError:
             return key
-        self.repaired(f"{path}{found}", f"the key was written {snippet(key, 40)!r}")
+        self.repaired(f"{path}{found}", f"{RENAMED} {snippet(key, 40)!r}")
         self.renamed.append(self.repairs[-1])
         return found
 

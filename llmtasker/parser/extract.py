@@ -45,8 +45,8 @@ class TooComplexError(ValueError):
 class Piece:
     """A part of the text in brackets: `text[start:end]`.
 
-    `value` is what it says where it is strict JSON (`parsed`). `fenced` tells whether it stands in a closed code
-    fence, `closed` whether its first bracket is closed; if not, it reaches to the end of the fence or text.
+    `value` is its value where it is strict JSON (`parsed`). `fenced` is whether it stands in a closed code fence,
+    `closed` whether its first bracket is closed; if not, it reaches to the end of the fence or text.
     """
 
     start: int
@@ -64,7 +64,7 @@ def fenced(text: str) -> list[str]:
 
 
 def open_brackets(text: str) -> str | None:
-    """Return the brackets that would close a cut JSON text, or None where it is cut inside a string or is no JSON."""
+    """Return the brackets that would close a cut JSON text, or None where it is cut inside a string or is not JSON."""
     expected: list[str] = []
     index = 0
     while mark := _MARK.search(text, index):
@@ -130,7 +130,7 @@ class _Scan:
             flaw = ""
         region = self.text if fence_end is None else self.text[:fence_end]
         closing = self.closing(region, start, loose=True) or self.closing(region, start)
-        # In prose, '[see above]' is no list of strings.
+        # In prose, '[see above]' is not a list of strings.
         if not _JSON_OPENING.match(region, start) and (closing is None or region[:start].strip()):
             return None
         if closing is not None and not _MORE_MEMBERS.match(region, closing):

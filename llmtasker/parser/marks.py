@@ -4,6 +4,7 @@
 |----------------------|------------------------------------------------|-------------------------------------------|
 | tags (R1, Qwen, …)   | `<think>…</think>` and its like                | `<answer>…</answer>`                      |
 | Magistral, Kimi, Seed| `[THINK]…[/THINK]`, `◁think▷…`, `<seed:think>` | `</s>`                                    |
+| Gemma                | `<|channel>thought…<channel|>`                 | `<start_of_turn>model…<end_of_turn>`      |
 | Harmony (gpt-oss)    | `<|channel|>analysis<|message|>…<|end|>`       | `<|channel|>final<|message|>…<|return|>`  |
 | Cohere, Sky          | `<|START_THINKING|>…`, `<|begin_of_thought|>…` | `<|START_RESPONSE|>…<|END_RESPONSE|>`     |
 | chat templates       |                                                | `<|im_end|>`, `<|eot_id|>`, `<end_of_turn>` |
@@ -26,6 +27,7 @@ _PAIRS = (
     (re.compile(r"\s*◁think▷"), re.compile(r"◁/think▷")),
     (re.compile(r"\s*<\|START_THINKING\|>"), re.compile(r"<\|END_THINKING\|>")),
     (re.compile(r"\s*<\|begin_of_thought\|>"), re.compile(r"<\|end_of_thought\|>")),
+    (re.compile(r"\s*<\|channel>(?:thought|analysis)?"), re.compile(r"<channel\|>")),
 )
 _CLOSES = re.compile("|".join(closing.pattern for _, closing in _PAIRS), re.IGNORECASE)
 _OPENING_BRACKET, _CLOSING_BRACKET = re.compile(r"[{\[]"), re.compile(r"[}\]]")
@@ -45,11 +47,11 @@ _ENDS = re.compile(rf"\s*(?:{_END}\s*)+$")
 _NEXT_TURN = re.compile(
     rf"\s*{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>|<\|user\|>|\[INST\])"
 )
-_MARK = r"<[|｜][^|｜<>\n]{1,40}[|｜]>"
+_MARK = r"<[|｜][^|｜<>\n]{1,40}[|｜]?>|<[^|｜<>\n]{1,40}[|｜]>"
 _LIKE = r"\w*(?:think|thought|reason|reflect|ponder|scratch|monolog|deliberat|analys)\w*"
 _UNKNOWN_START = re.compile(rf"\s*({_MARK}|<{_LIKE}[^<>\n]{{0,40}}>|\[([A-Z][A-Z_]{{2,}})\](?=.*\[/\2\]))", re.DOTALL)
 _UNKNOWN_END = re.compile(rf"({_MARK}|</{_LIKE}>|\[/[A-Z][A-Z_]{{2,}}\])\s*$")
-_CALLS = re.compile(r"\s*(?:\[TOOL_CALLS\]|<[|｜]tool[_▁]calls?)")
+_CALL = re.compile(r"\s*(?:\[TOOL_CALLS\]|<[|｜]?tool[_▁]?calls?|<function(?:=|_calls?>))")
 
 _MESSAGE = re.compile(
     r"<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).)*)<\|message\|>"
@@ -87,6 +89,11 @@ def after_reasoning(text: str) -> str | None:
     return text[start:]
 
 
+def begins_with_call(text: str) -> bool:
+    """Return whether a text begins with the mark of a function call."""
+    return _CALL.match(text) is not None
+
+
 def without_marks(text: str, given: Callable[[], str] = str) -> Front:
     """Return an answer without reasoning and control marks; `given` returns the text of the input.
 
@@ -114,7 +121,8 @@ def without_marks(text: str, given: Callable[[], str] = str) -> Front:
 def _reasoned(text: str, said: str) -> Front:
     start = _STARTS.match(text)
     if start is not None and start[0].strip() not in said:
-        text = text[start.end() :]
+        front = _reasoned(text[start.end() :], said)
+        return front._replace(repairs=(f"without the mark {start[0].strip()!r}", *front.repairs))
     opening = next((found for opens, _ in _PAIRS if (found := opens.match(text))), None)
     if opening is not None and opening[0].strip() in said:
         raise InvalidOutputError(f"the answer begins with {opening[0].strip()!r}, which also stands in the input")
@@ -161,5 +169,5 @@ def _stripped(text: str, said: str) -> tuple[str, tuple[str, ...]]:
 
 def _check_ends(text: str, said: str) -> None:
     for place, found in (("begins", _UNKNOWN_START.match(text)), ("ends", _UNKNOWN_END.search(text))):
-        if found is not None and found[1] not in said and not _CALLS.match(text):
+        if found is not None and found[1] not in said and not begins_with_call(text):
             raise InvalidOutputError(f"the answer {place} with the mark {snippet(found[1], 40)!r}, which is not known")

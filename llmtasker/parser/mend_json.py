@@ -1,4 +1,4 @@
-"""The only file that imports json_repair: broken JSON is mended, if what comes out says what went in, all and only."""
+"""The only file that imports json_repair: broken JSON is mended if the value has all that the text has, and no more."""
 
 from __future__ import annotations
 
@@ -31,11 +31,16 @@ _MISSING_COMMA = re.compile(
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _SINGLE_KEY = re.compile(r"[{,]\s*'[^'\n]*'\s*:")
 _QUOTES = "\"'`´‘’“”"
-_JOINED = re.compile(r"[\"']\s*\+\s*[\"']")
+_JOINED = re.compile(r"[\"']\s*(?:\+\s*[\"']|[,:]\s*[\"'])")
 _EMPTY = re.compile(r"\{\s*\}|\[\s*\]")
 _NO_VALUE = re.compile(r":\s*(?:[,}\]]|$)|:\s*-\s*[,}\]]")
 _ELIDED = re.compile(r"(?:^|[\[{,:])\s*(?:\.\.\.|…)")
 _NO_JSON_VALUE = re.compile(r"[:\[,]\s*[+-]?(?:nan|inf|infinity|undefined)\s*[,}\]]", re.IGNORECASE)
+_BEYOND_MENDING = (
+    (_NO_VALUE, "a value is missing"),
+    (_ELIDED, "something is left out ('...')"),
+    (_NO_JSON_VALUE, "NaN, Infinity and undefined are not JSON values"),
+)
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _WORD = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")
 _CONSTANTS = {"none": "null"}
@@ -66,7 +71,7 @@ class Effort:
 
 
 def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tuple[Any, tuple[str, ...]]:
-    """Return the JSON value that a broken JSON text says, and what was wrong with it.
+    """Return the JSON value of a broken JSON text, and what was wrong with it.
 
     The text must be whole: a cut one is not for mending. A mended value is given only if it has the same letters and
     digits in the same order as the text (comments aside), so nothing is left out and nothing is made up. The pieces
@@ -85,30 +90,41 @@ def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tup
         raise NotMendableError("its comments never end")
     if (loose := parse_loose_json(text)) is not None:
         return loose[0], tuple(f"mended JSON: {slip}" for slip in loose[1])
+    return _by_json_repair(text, effort)
+
+
+def _by_json_repair(text: str, effort: Effort) -> tuple[Any, tuple[str, ...]]:
     # json-repair reads {"a": true"b": 1} as a string 'true' and a stray quote.
     text = _MISSING_COMMA.sub(lambda match: match[1] or f"{match[2]},", text)
-    bare = _QUOTED.sub('""', _COMMENT.sub(lambda match: match[1] or "", text))
-    for pattern, reason in ((_NO_VALUE, "a value is missing"), (_ELIDED, "something is left out ('...')")):
+    without_comments = _COMMENT.sub(lambda match: match[1] or "", text)
+    bare = _QUOTED.sub('""', without_comments)
+    for pattern, reason in _BEYOND_MENDING:
         if pattern.search(bare):
             raise NotMendableError(reason)
-    if _NO_JSON_VALUE.search(bare):
-        raise NotMendableError("NaN, Infinity and undefined are no JSON values")
     value, log = _repair(text, effort)
-    if _has_infinity(value):
-        raise NotMendableError("a number is out of range")
-    without_comments = _COMMENT.sub(lambda match: match[1] or "", text)
-    if _words_of(value) not in (_words(text), _words(without_comments)):
-        raise NotMendableError("mending it would change what it says")
-    strings = list(_strings(value))
-    if _has_odd_quotes(text) or any(_is_doubtful(string, text) for string in strings):
-        raise NotMendableError("where its strings begin and end is not clear")
-    if len(_EMPTY.findall(bare)) > _empties(value) or _lost_brackets(without_comments, value, strings):
-        raise NotMendableError("mending it would lose brackets")
+    if (difference := _difference(value, text, without_comments, bare)) is not None:
+        raise NotMendableError(difference)
     return value, tuple(_notes(log))
 
 
+def _difference(value: Any, text: str, without_comments: str, bare: str) -> str | None:
+    """Return what a mended value has more or less than its text, or None."""
+    if _has_infinity(value):
+        return "a number is out of range"
+    if _words_of(value) not in (_words(text), _words(without_comments)):
+        return "mending it would change its words"
+    strings = list(_strings(value))
+    if _has_odd_quotes(text, strings) or any(_is_doubtful(string, text) for string in strings):
+        return "where its strings begin and end is not clear"
+    if "\\" not in text and any(_is_made_up(key, text) for key in _keys(value)):
+        return "a key would be made up"
+    if len(_EMPTY.findall(bare)) > _empties(value) or _lost_brackets(without_comments, value, strings):
+        return "mending it would lose brackets"
+    return None
+
+
 def _with_raw_breaks(text: str) -> Any:
-    """The value, if line breaks within strings are all that is wrong; None if not."""
+    """Return the value if line breaks within strings are all that is wrong, else None."""
     if any(match[0][:-1] != match[0][:-1].rstrip("\r\n") for match in re.finditer(_STRING, text, re.DOTALL)):
         return None  # a break before the closing quote is layout: json-repair drops it
     try:
@@ -117,13 +133,16 @@ def _with_raw_breaks(text: str) -> Any:
         return None  # something else is wrong as well
 
 
-def _has_odd_quotes(text: str) -> bool:
-    """Tell whether a quote is missing or one too many: then there are two readings."""
-    return _SINGLE_KEY.search(text) is None and len(_QUOTE.findall(text)) % 2 == 1
+def _has_odd_quotes(text: str, strings: list[str]) -> bool:
+    """Return whether a quote is missing or one too many: then there are two readings."""
+    if _SINGLE_KEY.search(text) is None:
+        return len(_QUOTE.findall(text)) % 2 == 1
+    around = sum(f"'{string}'" in text or repr(string) in text for string in strings)
+    return text.count("'") - sum(string.count("'") for string in strings) != 2 * around
 
 
 def _is_doubtful(string: str, text: str) -> bool:
-    """Tell whether a string that was made by mending may be another one, or two, or no string."""
+    """Return whether a string that was made by mending may be another one, or two, or no string."""
     if json.dumps(string, ensure_ascii=False) in text or json.dumps(string) in text:
         return False
     ends = string[:1] + string[-1:]
@@ -134,7 +153,7 @@ def _is_doubtful(string: str, text: str) -> bool:
 
 
 def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
-    """Tell whether brackets of the text are neither structure nor in a string; one too many is no loss."""
+    """Return whether brackets of the text are neither structure nor in a string; one too many is no loss."""
     said = "".join(strings)
     for pair, made in zip(("{}", "[]"), _containers(value), strict=True):
         for char, other in zip(pair, reversed(pair), strict=True):
@@ -145,7 +164,7 @@ def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
 
 
 def _containers(value: Any) -> tuple[int, int]:
-    """The numbers of objects and of arrays."""
+    """Return the numbers of objects and of arrays."""
     if is_object(value):
         inner, own = list(value.values()), (1, 0)
     elif is_array(value):
@@ -166,6 +185,18 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(item)
     elif isinstance(value, str):
         yield value
+
+
+def _keys(value: Any) -> Iterator[str]:
+    if is_object(value):
+        yield from map(str, value)
+    for part in value.values() if is_object(value) else value if is_array(value) else ():
+        yield from _keys(part)
+
+
+def _is_made_up(key: str, text: str) -> bool:
+    """Return whether nowhere in the text a colon follows a key."""
+    return re.search(rf"{re.escape(key)}[{_QUOTES}]*\s*:", text) is None
 
 
 def _has_infinity(value: Any) -> bool:
@@ -219,7 +250,7 @@ def _notes(log: list[dict[str, str]]) -> Iterator[str]:
 
 
 def _words(text: str) -> str:
-    """The letters and digits of a text, in one case, with numbers in one notation."""
+    """Return the letters and digits of a text, in one case, with numbers in one notation."""
     plain = _ESCAPE.sub(lambda match: chr(int(match[1], 16)) if match[1] else _unescaped(match[0][1]), text)
     return "".join(_word(match[0]) for match in _WORD.finditer(plain))
 

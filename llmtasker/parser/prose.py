@@ -114,9 +114,9 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
 
 
 def objection(text: str) -> str | None:
-    """Return why no mention in the text counts, or None: it is not sure, or says that no label fits."""
+    """Return why no mention in the text counts, or None: it is not sure, or no label fits."""
     if (none := _NONE_FITS.search(text)) and not _FITS_AFTER_ALL.search(text, none.end()):
-        return "it says that no label fits"
+        return "no label fits, by its own words"
     return "it is not sure, or takes it back" if _NOT_SURE.search(text) else None
 
 

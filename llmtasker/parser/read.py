@@ -17,7 +17,7 @@ from llmtasker.errors import InvalidOutputError, TruncatedError, describe, snipp
 from llmtasker.parser import extract
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import one_call, written_calls
-from llmtasker.parser.coerce import CoercionError, coerce
+from llmtasker.parser.coerce import RENAMED, CoercionError, coerce
 from llmtasker.parser.extract import Piece
 from llmtasker.parser.marks import without_marks
 from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json
@@ -150,6 +150,7 @@ class _Reader(Generic[T]):
     def _accept(self, value: Any, notes: tuple[str, ...] = ()) -> tuple[Any, Reading[T]]:
         """Return the JSON value that is valid, unwrapped and coerced, and its reading."""
         failure: Exception | None = None
+        renamed: list[str] = []
         for variant, unwrapped in unwrap(value, self.schema):
             if not self.schema.is_answer(variant):
                 continue
@@ -158,16 +159,17 @@ class _Reader(Generic[T]):
                     return variant, Reading(self.validate(variant), (*notes, *unwrapped))
             except Exception as error:  # noqa: BLE001 - a validator is the user's code and may raise anything
                 failure = failure or error
+            changes: list[str] = []
             try:
                 coerced, changes = coerce(variant, self.schema)
                 return coerced, Reading(self.validate(coerced), (*notes, *unwrapped, *changes))
             except Exception as error:  # noqa: BLE001 - a validator is the user's code and may raise anything
-                failure = failure or error
+                failure, renamed = failure or error, renamed or [note for note in changes if RENAMED in note]
         if failure is None:
             raise _NotValidError(self.schema.expectation, related=False)
         # A list in prose, '[1]', is hardly meant as the object asked for.
         single = value[0] if is_array(value) and len(value) == 1 else value
-        reason = str(failure) if isinstance(failure, CoercionError) else describe(failure)
+        reason = str(failure) if isinstance(failure, CoercionError) else "; ".join([describe(failure), *renamed])
         raise _NotValidError(reason, related=self.schema.kind != "object" or is_object(single)) from failure
 
     def _without_brackets(self, answer: str) -> Reading[T]:

@@ -26,10 +26,10 @@ _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
 _NULLS = _NULL_TEXTS | {"", "na", "-"}
 
 
-def says_null(text: str, *, in_text_field: bool) -> bool:
-    """Return whether a text says that there is no value; a field of free text may be empty, or 'NA' (Namibia).
+def means_null(text: str, *, in_text_field: bool) -> bool:
+    """Return whether a text means that there is no value; a field of free text may be empty, or 'NA' (Namibia).
 
-    >>> says_null("None", in_text_field=True), says_null("", in_text_field=True), says_null("", in_text_field=False)
+    >>> means_null("None", in_text_field=True), means_null("", in_text_field=True), means_null("", in_text_field=False)
     (True, False, True)
     """
     return len(text) <= 6 and text.strip().casefold() in (_NULL_TEXTS if in_text_field else _NULLS)

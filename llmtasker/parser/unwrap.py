@@ -19,7 +19,7 @@ _NAMES = ("name", "function", "tool", "tool_name", "function_name", "action", "r
 _BESIDE = frozenset(
     (*_NAMES, "type", "id", "index", "title", "description", "required", "additionalProperties", "$schema", "$defs")
 )
-_UNWRAP_DEPTH = 4
+_UNWRAP_DEPTH = 6
 
 
 def unwrap(value: Any, schema: AnswerSchema, depth: int = 0) -> Iterator[tuple[Any, tuple[str, ...]]]:
@@ -65,7 +65,7 @@ def _unwrapped(value: Any, schema: AnswerSchema) -> tuple[Any, str]:
         except (ValueError, RecursionError):
             return None, ""
     if is_array(value) and schema.kind != "array" and len(told := differing(value)) == 1:
-        return told[0], "taken out of a list of one" if len(value) == 1 else f"{len(value)} equal answers taken as one"
+        return told[0], f"taken out of a list of {'one' if len(value) == 1 else len(value)}"
     if is_object(value):
         if (key := _called(value, schema)) is not None:
             return value[key], f"taken out of {key!r}"

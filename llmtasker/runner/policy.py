@@ -213,10 +213,12 @@ class Policy(Generic[S, T]):
                     answer = program.parse(completion, row.inputs)
                     break
                 except OutputError as error:
+                    repeats = failed is not None and failed[0].raw == completion.raw
+                    certain = row.request.settings.body.get("temperature") == 0
                     failed = completion, error
                     if program.asked == "auto" and isinstance(error, InvalidOutputError):
                         self.llm.capabilities.record_text(completion)
-                    if row.spent.answers >= self.attempts or not worth_another(error):
+                    if row.spent.answers >= self.attempts or (repeats and certain) or not worth_another(error):
                         raise
             yield Keep([(row.key, completion)])
             return self.item(row, answer=answer)

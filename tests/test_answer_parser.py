@@ -1,0 +1,134 @@
+"""From a completion to a record: endings, strict models, answers in odd places."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import json
+from typing import Any, Literal
+
+import pytest
+from pydantic import ConfigDict
+
+from llmtasker import InputField, OutputField, Signature
+from llmtasker.compiler.answer_parser import Answer, repeated_end
+from llmtasker.compiler.program import compile_program
+from llmtasker.errors import InvalidOutputError, OutputError, TruncatedError
+from llmtasker.wire.completion import Completion, ToolCall
+
+
+class Ward(enum.Enum):
+    NORTH = "north"
+    SOUTH = "south"
+
+
+class Visit(Signature):
+    """Take down the visit."""
+
+    note: str = InputField()
+    ward: Ward = OutputField()
+    day: dt.date = OutputField()
+
+
+class StrictVisit(Visit):
+    """Take down the visit."""
+
+    model_config = ConfigDict(strict=True)
+
+
+GOOD = {"ward": "north", "day": "2026-03-02"}
+TEXT = json.dumps(GOOD)
+
+
+def answered(signature: Any, given: Any = "a note", mode: Any = "auto", **completion: Any) -> Answer[Any]:
+    program = compile_program(signature, mode=mode)
+    if isinstance(completion.get("text"), dict):
+        completion["text"] = json.dumps(completion["text"])
+    return program.parse(Completion(**completion), program.validate(given))
+
+
+@pytest.mark.parametrize("signature", [Visit, StrictVisit])
+def test_a_strict_signature_reads_what_json_can_hold(signature: Any) -> None:
+    record = answered(signature, text=GOOD).record
+    assert (record.ward, record.day) == (Ward.NORTH, dt.date(2026, 3, 2))
+    with pytest.raises(InvalidOutputError, match="day: "):
+        answered(signature, text={**GOOD, "day": 20260302})
+
+
+@pytest.mark.parametrize("reason", ["error", "abort", "ERROR", "network_error", "cancelled", "malformed_function_call"])
+def test_an_answer_that_the_endpoint_broke_off_is_not_accepted(reason: str) -> None:
+    with pytest.raises(TruncatedError, match="broke off"):
+        answered(Visit, text=TEXT, finish_reason=reason)
+
+
+def test_a_loop_is_not_a_text_that_is_too_long() -> None:
+    with pytest.raises(TruncatedError, match=r"repeated 'so late.' .*max_tokens would not help"):
+        answered(Visit, text='{"ward": "It is so late. ' + "so late. " * 200, finish_reason="length")
+    with pytest.raises(TruncatedError, match="raise max_tokens"):
+        answered(Visit, text=" ".join(map(str, range(500))), finish_reason="length")
+    assert repeated_end("0" * 1000) == "0"
+    assert repeated_end("so late. " * 5) is None
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        Completion(text="", reasoning=f"\n{TEXT}"),
+        Completion(reasoning=f"```json\n{TEXT}\n```", finish_reason="stop"),
+        Completion(text=TEXT, tool_calls=(ToolCall(name="Visit", arguments="{}"),)),
+        Completion(text=f"Here: {TEXT}", tool_calls=(ToolCall(name="Visit", arguments=""),)),
+        Completion(tool_calls=(ToolCall(name="functions.Visit", arguments=TEXT),)),
+        Completion(tool_calls=(ToolCall(name="Visit", arguments=TEXT), ToolCall(name="Visit", arguments="{}"))),
+        Completion(text=TEXT[:-1] + "<|im_end|>", finish_reason="stop"),
+        Completion(text=f"<function=Visit>{TEXT}</function>"),
+    ],
+)
+def test_the_answer_in_an_odd_place(completion: Completion) -> None:
+    program = compile_program(Visit)
+    assert program.parse(completion, program.validate("a note")).record.ward is Ward.NORTH
+
+
+def test_reasoning_before_json_is_kept() -> None:
+    assert "easy" in (answered(Visit, text=f"<think>easy</think>{TEXT}").reasoning or "")
+
+
+class Translation(Signature):
+    """Translate."""
+
+    source: str = InputField()
+    target: str = OutputField()
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("[THINK]a greeting[/THINK]Good evening", "Good evening"),
+        ("Good evening<|im_end|>", "Good evening"),
+        ('{"a": 1}', '{"a": 1}'),
+    ],
+)
+def test_plain_texts_go_through_the_same_front_end(text: str, target: str) -> None:
+    assert answered(Translation, mode="plain", text=text).record.target == target
+
+
+@pytest.mark.parametrize("text", ["[TOOL_CALLS][]", '<tool_call>{"name": "x"}</tool_call>', "<|mystery|>Good", ""])
+def test_a_call_or_an_unknown_mark_is_not_a_text(text: str) -> None:
+    with pytest.raises(OutputError):
+        answered(Translation, mode="plain", text=text)
+
+
+def test_marks_of_the_input_are_text() -> None:
+    said = "The mark <|im_end|>"
+    assert answered(Translation, given="What is <|im_end|>?", mode="plain", text=said).record.target == said
+
+
+class Verdict(Signature):
+    """Judge."""
+
+    claim: str = InputField()
+    verdict: Literal["true", "false"] = OutputField()
+
+
+@pytest.mark.parametrize("text", ["true", "True", '{"verdict": true}', "Answer: true", "**True**", '"true"', "[true]"])
+def test_labels_that_are_json(text: str) -> None:
+    assert answered(Verdict, text=text).record.verdict == "true"
