@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 from uuid import uuid4
 
+import pydantic
 from pydantic._internal._model_construction import ModelMetaclass  # it has no public name
 
 
@@ -70,3 +71,15 @@ def pickle_by_making(metaclass: type[MadeClass]) -> None:
 
 
 pickle_by_making(MadeClass)
+
+
+def _reduced_constraint(part: object) -> tuple[Any, ...]:
+    return _constraint, (vars(part),)
+
+
+def _constraint(arguments: dict[str, Any]) -> Any:
+    return pydantic.Field(**arguments).metadata[0]
+
+
+# Pydantic's class of constraints such as `pattern` has no name by which pickle finds it.
+copyreg.pickle(type(_constraint({"pattern": ""})), _reduced_constraint)

@@ -7,17 +7,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self, TypedDict, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_jsonable_python
 
 from llmtasker.cache.store import Store, check_cache
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
-from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
+from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
 from llmtasker.runner.events import Observer
+from llmtasker.runner.grouping.auto_size import AutoGroup
 from llmtasker.runner.grouping.group_plan import GroupSize
 from llmtasker.signature import Signature
-from llmtasker.values.json_values import is_mapping
+from llmtasker.signature_schema import (
+    differences,
+    fields_of,
+    labels_of,
+    make_signature,
+    signature_hash,
+    why_not_made_again,
+)
+from llmtasker.task_file import VERSION, Document
+from llmtasker.values.json_values import canonical_json, is_mapping
 from llmtasker.wire.request import AskMode
 
 
@@ -124,12 +137,122 @@ class Plan:
         prompt = Prompt(variables=self.variables or {}, examples_role=self.examples_role, input_role=self.input_role)
         return compile_program(self.signature, prompt, self.records, self.asked, reasoning=self.reasoning)
 
+    # ── the plan as a document: see task_file ──
+
+    def document(self, kind: str) -> dict[str, Any]:
+        """Return the plan as JSON values.
+
+        Raises:
+            ConfigurationError: an example, a variable or an option can't be held as JSON.
+        """
+        fields, labels = fields_of(self.signature), labels_of(self.signature)
+        return {
+            "kind": kind,
+            "version": VERSION,
+            "signature": self.signature.__name__,
+            "hash": signature_hash(fields, labels),
+            "needs": self.needs(),
+            "instructions": self.signature.instructions,
+            "fields": fields,
+            "labels": labels,
+            "examples": [
+                _as_json(f"example {number}", example) for number, example in enumerate(self.shown_examples(), start=1)
+            ],
+            "variables": {name: _as_json(f"the variable {name!r}", value) for name, value in self._variables.items()},
+            "settings": {**self._options(), **self.own_settings()},
+        }
+
+    @property
+    def _variables(self) -> Mapping[str, object]:
+        return self.variables or {}
+
+    def _options(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in _OPTIONS} | {"group_size": _group_size(self.group_size)}
+
+    def needs(self) -> dict[str, str]:
+        """Return the arguments that are handed in where a file is loaded, each with the reason."""
+        return {}
+
+    def own_settings(self) -> dict[str, Any]:
+        """Return the settings of this kind of task."""
+        return {}
+
+    def shown_examples(self) -> Sequence[Any]:
+        """Return the examples in the form that this kind of task takes."""
+        return self.records
+
+    @classmethod
+    def from_document(cls, kind: str, document: Document, given: Mapping[str, Any]) -> Self:
+        """Return the plan that a document describes; `given` are the arguments that it can't hold.
+
+        Raises:
+            ConfigurationError: the document does not describe such a plan, or what was given is not what it needs.
+        """
+        if document["kind"] != kind:
+            raise ConfigurationError(
+                f"its kind is {document['kind']}, not {kind}: load it with {document['kind']}.load."
+            )
+        for name, reason in document["needs"].items():
+            if given.get(name) is None:
+                raise ConfigurationError(f"give {name}=…, because {reason}.")
+        settings = {name: value for name, value in document["settings"].items() if name in (*_OPTIONS, "group_size")}
+        settings["group_size"] = _auto_group(settings.get("group_size", 1))
+        known = {"examples": document["examples"], "variables": document["variables"], **settings}
+        plan = cls.of(kind, {**known, **cls.own_arguments(document, given)})
+        _check_signature(document, plan.signature)
+        return plan
+
+    @classmethod
+    def own_arguments(cls, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of this kind of task."""
+        raise NotImplementedError
+
     def __reduce__(self) -> tuple[Any, ...]:
         return _made_again, (type(self), {name: getattr(self, name) for name in self.names()})
 
 
 def _made_again(kind: type[Plan], arguments: dict[str, Any]) -> Plan:
     return kind(**arguments)
+
+
+_OPTIONS = ("examples_role", "input_role", "mode", "reasoning", "attempts")
+
+
+def _group_size(size: GroupSize) -> Any:
+    if not isinstance(size, AutoGroup):
+        return size
+    if size.same is not None:
+        raise ConfigurationError("a file can't hold AutoGroup(same=…), which is a function: use with_(group_size=…).")
+    return {name: value for name, value in asdict(size).items() if name != "same"}
+
+
+def _auto_group(size: Any) -> Any:
+    try:
+        return AutoGroup(**size) if is_mapping(size) else size
+    except TypeError:
+        raise ConfigurationError(f"group_size is not {_shown(size)}.") from None
+
+
+def _as_json(what: str, value: object) -> Any:
+    try:
+        # Of a record only what was given, so that the file is as short as the code that made the task.
+        record = value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
+        plain = to_jsonable_python(record)
+        text = canonical_json(plain)
+        same = not isinstance(value, BaseModel) or type(value).model_validate_json(text) == value
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigurationError(f"{what} can't be held in a file: {snippet(error)}") from None
+    if not same:
+        raise ConfigurationError(f"{what} can't be held in a file: a value in it has no JSON form that is read back.")
+    return plain
+
+
+def _check_signature(document: Document, signature: type[Signature]) -> None:
+    found = differences(document["fields"], document["labels"], signature)
+    if found:
+        raise ConfigurationError(f"it was saved with another signature: {'; '.join(found[:5])}.")
+    if document["hash"] != signature_hash(document["fields"], document["labels"]):
+        raise ConfigurationError("its hash does not belong to its fields: the file was changed after it was saved.")
 
 
 def compiles_alike(changes: Mapping[str, Any]) -> bool:
@@ -148,12 +271,38 @@ class SignaturePlan(Plan):
             raise ConfigurationError(f"a Task takes a Signature class first, not {_shown(self.signature)}.")
         super().__post_init__()
 
+    def needs(self) -> dict[str, str]:
+        """Return the signature, unless it can be made from the file."""
+        reason = why_not_made_again(self.signature)
+        return {} if reason is None else {"signature": reason}
+
+    @classmethod
+    def own_arguments(cls, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return signature and examples, with the instructions of the document."""
+        instructions, signature = document["instructions"], given.get("signature")
+        if signature is None:
+            signature = make_signature(document["signature"], instructions, document["fields"], document["labels"])
+        elif getattr(signature, "instructions", None) != instructions and hasattr(signature, "with_instructions"):
+            signature = signature.with_instructions(instructions)
+        return {"signature": signature, "examples": _records(signature, document["examples"])}
+
     def changed(self, kind: str, changes: Mapping[str, Any]) -> Self:
         """Return the plan with other arguments; other instructions make another signature."""
         changes = dict(changes)
         if (instructions := changes.pop("instructions", None)) is not None:
             changes["signature"] = changes.get("signature", self.signature).with_instructions(instructions)
         return super().changed(kind, changes)
+
+
+def _records(signature: type[Signature], examples: Sequence[Any]) -> list[Any]:
+    found: list[Any] = []
+    for number, example in enumerate(examples, start=1):
+        try:
+            more = is_mapping(example) and example.keys() - signature.model_fields.keys()
+            found.append(example if more else signature.model_validate_json(canonical_json(example)))
+        except ValidationError as error:
+            raise ConfigurationError(f"example {number} does not fit {signature.__name__}: {describe(error)}") from None
+    return found
 
 
 def copied(name: str, given: Any) -> Any:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import Any, Generic, Self, TypeVar, Unpack
+from difflib import unified_diff
+from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack
 
 from llmtasker.compiler.program import Program
+from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, compiles_alike
 from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Policy
 from llmtasker.signature import Signature
+from llmtasker.task_file import Document, document_text, write_document
 
 T = TypeVar("T")
 
@@ -23,6 +27,7 @@ _BUILT = frozenset({"_plan", "llm", "program", "store", "_async_store", "_groups
 class Planned(Generic[T]):
     """What a task is made from, and what follows from that."""
 
+    _plan_class: ClassVar[type[Plan]]
     _plan: Plan
     llm: LLM
     program: Program[Any]
@@ -67,6 +72,51 @@ class Planned(Generic[T]):
         plan = self.plan.changed(type(self).__name__, given)
         program = self.program if compiles_alike(given) else None
         return self._twin({**self._added(), "_plan": plan, "llm": llm, "program": program})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the task to a readable JSON file, which `load` reads.
+
+        It holds instructions, fields, labels, examples, variables and settings, but no LLM, cache or observers: these
+        are given where it is loaded. A class that was written, such as the signature, is handed in there too.
+
+        Raises:
+            ConfigurationError: something can't be held in a file, or the file can't be written.
+        """
+        write_document(path, self.plan.document(type(self).__name__))
+
+    @classmethod
+    def _load(cls, path: str | os.PathLike[str], document: Document, llm: Any, given: Mapping[str, Any]) -> Self:
+        task = object.__new__(cls)
+        try:
+            plan = cls._plan_class.from_document(cls.__name__, document, given)
+            task.__setstate__({"_plan": plan, "llm": LLM.of(llm)})
+        except LLMTaskerError as error:
+            raise ConfigurationError(f"{path}: {error}") from None
+        except Exception as error:  # noqa: BLE001 - a forged file may make anything fail
+            raise ConfigurationError(f"{path} can't be loaded: {type(error).__name__}: {snippet(error)}") from None
+        return task
+
+    def diff(self, other: Planned[Any]) -> str:
+        """Return what differs from another task, as the lines of a unified diff; empty: nothing does.
+
+        >>> from llmtasker.tasks.instruction import Instruction
+        >>> short = Instruction(llm="offline", instructions="Summarise.")
+        >>> print(short.diff(short.with_(attempts=1)))
+        --- this
+        +++ other
+        @@ -32,5 +32,5 @@
+             "mode": null,
+             "reasoning": false,
+        -    "attempts": 3,
+        +    "attempts": 1,
+             "group_size": 1,
+             "output": "text"
+        """
+        mine, its = self._text().splitlines(), other._text().splitlines()
+        return "\n".join(unified_diff(mine, its, "this", "other", lineterm="", n=2))
+
+    def _text(self) -> str:
+        return document_text(self.plan.document(type(self).__name__) | {"llm": repr(self.llm)})
 
     def _added(self) -> dict[str, Any]:
         """Return the attributes that a subclass has added."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -11,7 +12,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from functools import cached_property
-from typing import Any, TypeVar, Unpack
+from typing import Any, ClassVar, Self, TypeVar, Unpack
 
 from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import AsyncStore, async_store
@@ -19,7 +20,7 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, nearest
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
-from llmtasker.plan import SignaturePlan, TaskOptions
+from llmtasker.plan import Plan, SignaturePlan, TaskOptions
 from llmtasker.planned import Planned
 from llmtasker.results import Results
 from llmtasker.runner.batch.job import BatchJob
@@ -31,7 +32,8 @@ from llmtasker.runner.inputs import Inputs, rows_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
-from llmtasker.signature import S
+from llmtasker.signature import S, Signature
+from llmtasker.task_file import read_document
 from llmtasker.threads import portal
 from llmtasker.wire.request import Preview
 
@@ -74,6 +76,8 @@ class Task(Planned[T]):
     'glad'
     """
 
+    _plan_class: ClassVar[type[Plan]] = SignaturePlan
+
     def __init__(
         self: Task[S],
         signature: type[S],
@@ -84,6 +88,19 @@ class Task(Planned[T]):
     ) -> None:
         plan = SignaturePlan.of(type(self).__name__, {"signature": signature, "examples": examples, **options})
         self._build(plan, LLM.of(llm))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, signature: type[Signature] | None = None, llm: Any = None) -> Self:
+        """Return the task that `save` wrote. Nothing of the file is run or imported.
+
+        `signature` is the class that the task was declared with; it is checked. One that was made from plain types, by
+        `Signature.make`, is made again and need not be given.
+
+        Raises:
+            ConfigurationError: the file is not a whole task file, holds another kind of task, was saved with another
+                signature, or has a later format.
+        """
+        return cls._load(path, read_document(path), llm, {"signature": signature})
 
     @cached_property
     def store(self) -> CompleteStore | None:

@@ -22,8 +22,8 @@ PACKAGE = Path(llmtasker.__file__).parent
 FLOORS: list[set[str]] = [
     {"errors", "threads", "values"},
     {"cache", "fields", "files", "made_class", "wire"},
-    {"baseline", "call_settings", "history", "item", "parser", "signature", "testing"},
-    {"compiler", "llm", "results"},
+    {"baseline", "call_settings", "history", "item", "parser", "signature", "task_file", "testing", "type_schema"},
+    {"compiler", "llm", "results", "signature_schema"},
     {"runner"},
     {"plan"},
     {"planned"},

@@ -44,6 +44,9 @@ SIGNATURES: dict[str, type[Signature]] = {
     "make": Signature.make("Sort", instructions="Sort.", inputs={"message": str}, outputs={"team": Literal["a", "b"]}),
     "with_fields": Triage.with_fields(team=(Literal["billing", "delivery", "sales"], OutputField())),
     "with_instructions": Triage.with_instructions("Oriente le message."),
+    "constraints": Triage.with_fields(
+        code=(str, OutputField(default="A", pattern="^[A-Z]$", max_length=3, strict=True))
+    ),
     "several": Triage.with_fields(more=(int, OutputField(default=1))).with_instructions("Again."),
 }
 

@@ -1,1 +1,36 @@
 """Ready-made tasks: each builds a signature and is a Task."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+__all__ = ["load_task"]
+
+
+def load_task(path: str | os.PathLike[str], *, llm: Any = None, **handed_in: Any) -> Any:
+    """Return the task that `save` wrote: a Task, a Classification or an Instruction, whichever the file holds.
+
+    `handed_in` are the classes that a file can't hold: `signature` of a Task, `labels` of a Classification, `output`
+    of an Instruction.
+
+    Raises:
+        ConfigurationError: the file is not a whole task file, or holds a task of another class, which loads it itself.
+    """
+    from llmtasker.errors import ConfigurationError, check_names
+    from llmtasker.task import Task
+    from llmtasker.task_file import read_document
+    from llmtasker.tasks.classification import Classification
+    from llmtasker.tasks.instruction import Instruction
+
+    kinds: dict[str, tuple[type[Task[Any]], str]] = {
+        "Task": (Task, "signature"),
+        "Classification": (Classification, "labels"),
+        "Instruction": (Instruction, "output"),
+    }
+    kind = read_document(path)["kind"]
+    if kind not in kinds:
+        raise ConfigurationError(f"{path}: its kind is {kind}, which is a class of your own: load it with {kind}.load.")
+    owner, name = kinds[kind]
+    check_names(f"load_task of a {kind}", handed_in, (name,))
+    return owner.load(path, llm=llm, **handed_in)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -16,6 +17,7 @@ from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
 from llmtasker.signature import Signature
 from llmtasker.task import Task
+from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.prompts import Language, prompt_text
 from llmtasker.values.folding import without_accents
 
@@ -23,6 +25,9 @@ __all__ = ["Classification"]
 
 Labels = Sequence[str] | Mapping[str, str] | type[Enum]
 Examples = Mapping[str, Any] | Iterable[Any]
+
+
+_SETTINGS = ("multi_label", "open_set", "allow_none", "language")
 
 
 class ClassificationChanges(TaskChanges, total=False):
@@ -67,6 +72,27 @@ class ClassificationPlan(Plan):
     def records(self) -> Sequence[Any]:
         """The examples as mappings with all fields of the signature."""
         return [{"text": text, self.answer: label} for text, label in pairs(self.examples, self.answer)]
+
+    def needs(self) -> dict[str, str]:
+        """Return the labels, if they are an Enum."""
+        if isinstance(self.labels, type):
+            return {"labels": f"the labels are the Enum {self.labels.__name__}, whose members are the outputs"}
+        return {}
+
+    def own_settings(self) -> dict[str, Any]:
+        """Return the settings of a classification, with its labels: as pairs, so that numbers stay numbers."""
+        pairs = [[label, meaning] for label, meaning in self.described.items()]
+        return {**{name: getattr(self, name) for name in _SETTINGS}, "labels": pairs}
+
+    @classmethod
+    def own_arguments(cls, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return labels, instructions, examples and settings."""
+        settings = document["settings"]
+        labels = given.get("labels")
+        if labels is None:
+            labels = dict(settings["labels"])
+        own = {name: settings[name] for name in _SETTINGS}
+        return {**own, "labels": labels, "instructions": document["instructions"], "examples": document["examples"]}
 
     def _signature(self) -> type[Signature]:
         instructions = self.instructions
@@ -116,6 +142,8 @@ class Classification(Task[Any]):
     'chien'
     """
 
+    _plan_class = ClassificationPlan
+
     def __init__(
         self,
         *,
@@ -139,6 +167,17 @@ class Classification(Task[Any]):
             "language": language,
         }
         self._build(ClassificationPlan.of(type(self).__name__, {**own, **options}), LLM.of(llm))
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls, path: str | os.PathLike[str], *, labels: type[Enum] | None = None, llm: Any = None
+    ) -> Self:
+        """Return the classification that `save` wrote; `labels` is the Enum that it was made with, if it was one.
+
+        Raises:
+            ConfigurationError: see `Task.load`.
+        """
+        return cls._load(path, read_document(path), llm, {"labels": labels})
 
     @property
     def plan(self) -> ClassificationPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, Unpack, cast
@@ -13,7 +14,9 @@ from llmtasker.fields import InputField, OutputField
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions
 from llmtasker.signature import Signature
+from llmtasker.signature_schema import field_type, why_not_made_again
 from llmtasker.task import Task
+from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.classification import Examples, pairs
 from llmtasker.wire.request import AskMode
 
@@ -61,6 +64,30 @@ class InstructionPlan(Plan):
         answered = enumerate(pairs(self.examples, _FIELD), start=1)
         return [{"text": text, **self._answer(answer, number)} for number, (text, answer) in answered]
 
+    def shown_examples(self) -> Sequence[Any]:
+        """Return the examples with the keys "text" and "result"."""
+        return [{"text": text, _FIELD: answer} for text, answer in pairs(self.examples, _FIELD)]
+
+    def needs(self) -> dict[str, str]:
+        """Return the output, unless it can be made from the file."""
+        reason = None if self.output is str or self.output is dict else why_not_made_again(self.signature)
+        return {} if reason is None else {"output": reason}
+
+    def own_settings(self) -> dict[str, Any]:
+        """Return the form of the output."""
+        form = (
+            "fields" if self.as_dict else "text" if self.output is str else "object" if self.output is dict else "value"
+        )
+        return {"output": form}
+
+    @classmethod
+    def own_arguments(cls, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return instructions, output and examples."""
+        output = given.get("output")
+        if output is None:
+            output = _output(document)
+        return {"instructions": document["instructions"], "output": output, "examples": document["examples"]}
+
     def _answer(self, answer: Any, number: int) -> Mapping[str, Any]:
         if not self.as_dict:
             return {_FIELD: answer}
@@ -91,6 +118,8 @@ class Instruction(Task[Any]):
     'A parcel is late.'
     """
 
+    _plan_class = InstructionPlan
+
     def __init__(
         self,
         *,
@@ -103,6 +132,15 @@ class Instruction(Task[Any]):
         own = {"instructions": instructions, "output": output, "examples": examples}
         self._build(InstructionPlan.of(type(self).__name__, {**own, **options}), LLM.of(llm))
 
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, output: Any = None, llm: Any = None) -> Self:  # type: ignore[override]
+        """Return the instruction that `save` wrote; `output` is the class that it was made with, if it was one.
+
+        Raises:
+            ConfigurationError: see `Task.load`.
+        """
+        return cls._load(path, read_document(path), llm, {"output": output})
+
     @property
     def plan(self) -> InstructionPlan:
         """What the task was made from, apart from its LLM."""
@@ -114,6 +152,22 @@ class Instruction(Task[Any]):
 
     def _present(self, record: Any) -> Any:
         return record.outputs() if self.plan.as_dict else getattr(record, _FIELD)
+
+
+def _output(document: Document) -> Any:
+    """Return the output that a document describes."""
+    fields = {name: field_type(node) for name, node in document["fields"].items() if node.get("side") == "output"}
+    match document["settings"].get("output"):
+        case "text":
+            return str
+        case "object":
+            return dict
+        case "fields":
+            return {name: (kind, OutputField(**arguments)) for name, (kind, arguments) in fields.items()}
+        case "value" if _FIELD in fields:
+            return fields[_FIELD][0]
+        case other:
+            raise ConfigurationError(f"the output has the form {other!r}, which is not known.")
 
 
 def _outputs(output: Any) -> dict[str, Any]:
