@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import contextvars
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import Future, wait
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -113,3 +114,73 @@ def portal() -> Portal:
             if _portal is None or _portal.pid != os.getpid():
                 _portal = Portal()
     return _portal
+
+
+def call_in_thread(call: Callable[[], T], name: str) -> Future[T]:
+    """Begin a call that can't be broken off in a daemon thread of its own, with the context of the caller.
+
+    In a pool, calls that were given up would take the places of others, and the process would wait for them to end.
+    """
+    future: Future[T] = Future()
+    future.set_running_or_notify_cancel()  # from here on whoever waits may leave, and nothing else changes
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            result = context.run(call)
+        except BaseException as error:  # noqa: BLE001 - for whoever waits, as a pool does it
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return future
+
+
+class Closable(Protocol):
+    """What has an async `close`."""
+
+    async def close(self) -> None:
+        """Close it."""
+        ...
+
+
+C = TypeVar("C", bound=Closable)
+
+
+class PerLoop(Generic[C]):
+    """One of a kind for each event loop, closed in its loop when that shuts down or nobody needs it any more."""
+
+    def __init__(self) -> None:
+        self._open: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[None]]] = {}
+
+    def get(self, loop: asyncio.AbstractEventLoop) -> C | None:
+        """Return what belongs to a loop, None where nothing was added."""
+        found = self._open.get(loop)
+        return found[0] if found else None
+
+    async def add(self, loop: asyncio.AbstractEventLoop, opened: C) -> C:
+        """Keep something for the running loop, and return it."""
+        keeper = self._keep(loop, opened)
+        self._open[loop] = opened, keeper
+        await anext(keeper)
+        return opened
+
+    async def _keep(self, loop: asyncio.AbstractEventLoop, opened: C) -> AsyncGenerator[None]:
+        # asyncio ends every open async generator before it closes a loop, so this one can close in time.
+        try:
+            yield
+        finally:
+            self._open.pop(loop, None)
+            await opened.close()
+
+    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close what belongs to the running loop."""
+        if loop in self._open:
+            await self._open[loop][1].aclose()
+
+    def drop(self) -> None:
+        """Have everything closed, each in its loop."""
+        for loop, (_, keeper) in list(self._open.items()):
+            if not loop.is_closed():
+                asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)

@@ -39,11 +39,10 @@ EDGE: list[set[str]] = [
 
 ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
 VENDORS: dict[str, set[str]] = {
-    "aiohttp": {"llm.transports.http_client"},
     "anyio": {"testing.fake"},
     "diskcache": {"cache.text_cache"},
     "genai_prices": {"llm.costs"},
-    "httpx2": {"llm.transports.openai", "llm.transports.openai_batches"},
+    "httpx2": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
     "langchain_core": {"llm.transports.langchain"},
@@ -56,7 +55,6 @@ VENDORS: dict[str, set[str]] = {
     "rich": {"cli.demo"},
     "tqdm": {"runner.progress"},
     "typer": {"cli.app", "cli.batch_commands", "cli.cache_commands", "cli.file_commands", "cli.options"},
-    "yarl": {"llm.transports.http_client"},
 }
 
 LINES_OF_A_FILE = 400

@@ -105,7 +105,8 @@ def test_a_name_says_model_and_place(monkeypatch, name, options, variables, mode
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     llm = LLM.of(name, cache=False, **options)
-    assert (llm.model, llm.settings.endpoint) == (model, endpoint)
+    # What else is sent and may choose the answer, such as the version of Azure, follows as a hash.
+    assert (llm.model, llm.settings.endpoint.partition(" ")[0]) == (model, endpoint)
     assert llm.settings.body == {"model": model}
     assert KEY not in repr(llm) + repr(llm.settings) + repr(llm.transport)
 
@@ -122,7 +123,7 @@ def test_the_version_of_azure_is_in_the_url_only(monkeypatch):
         for variable, value in variables.items():
             monkeypatch.setenv(variable, value)
         llm = LLM("azure/my-gpt", cache=False, **options)
-        assert llm.transport._client._api_version == version
+        assert llm.transport.client._api_version == version
         assert version not in llm.settings.endpoint
 
 
@@ -155,7 +156,7 @@ def test_offline_is_the_built_in_baseline():
                 {},
                 f"timeout is a number of seconds above 0, not {wrong!r}",
             )
-            for wrong in (None, "60", -1, float("inf"), True, 1j)
+            for wrong in ("60", -1, float("inf"), True, 1j)
         ],
         *[
             ("m", {"base_url": "http://h/v1", "extra_body": {name: []}}, {}, f"{name!r} is set by the task")
@@ -330,8 +331,8 @@ def test_other_endpoints_have_a_variable_of_their_own(monkeypatch, server):
 )
 def test_a_host_that_looks_like_openai_gets_no_key(monkeypatch, host):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert LLM("m", base_url=host, cache=False).transport._client.api_key == "none"
-    assert LLM("m", base_url="https://eu.api.openai.com/v1", cache=False).transport._client.api_key == KEY
+    assert LLM("m", base_url=host, cache=False).transport.client.api_key == "none"
+    assert LLM("m", base_url="https://eu.api.openai.com/v1", cache=False).transport.client.api_key == KEY
 
 
 def test_a_gateway_that_was_named_for_openai_gets_the_key(monkeypatch, server):
@@ -346,7 +347,7 @@ def test_a_password_in_the_url_goes_as_a_header_and_nowhere_else(server):
     expected = b64encode("us@er:pé:".encode()).decode()
     assert headers_of(server, llm)["authorization"] == f"Basic {expected}"
     assert llm.settings.endpoint == server.base_url
-    assert str(llm.transport._client.base_url) == f"{server.base_url}/"
+    assert str(llm.transport.client.base_url) == f"{server.base_url}/"
 
 
 # ── settings ──

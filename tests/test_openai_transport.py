@@ -29,7 +29,8 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.llm.transports.openai import OpenAITransport, connect, connect_azure, endpoint_of
+from llmtasker.llm.transports.openai import OpenAITransport, connect, connect_azure
+from llmtasker.llm.transports.openai_clients import endpoint_of
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Request, Settings
 

@@ -116,7 +116,7 @@ def test_no_credential_shows(caplog, tmp_path, make, fault):
         shown = [text for item in items[:3] for text in shown_by(llm, task, item)]
         shown += [items[3].to_json(), repr(items[3])]
         llm.close()
-        if isinstance(client := llm.transport._client, openai.OpenAI):
+        if isinstance(client := llm.transport.client, openai.OpenAI):
             client.close()  # whoever brings a client closes it
     # The SDK writes the whole URL to its own log: a token in the query of a client that was given does show there.
     assert QUERY not in "".join(shown)

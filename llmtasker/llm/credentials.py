@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable
+
+from llmtasker.errors import ItemError
 
 _NAMES = re.compile(
     r"(?:proxy-|x-|cf-aig-)?authorization|(?:set-)?cookie"
@@ -41,6 +43,36 @@ def may_be_credential(name: str, value: str) -> bool:
     return is_credential(name) or bool(_SOUNDS_LIKE_ONE.search(name)) or (long and bool(_MAY_BE_ONE.search(name)))
 
 
-def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers that belong into a cache key."""
-    return {name: value for name, value in headers.items() if not is_credential(name)}
+_PARAMETERS = re.compile(
+    r"(?:x-|x_)?(?:api[-_]?)?key|(?:access[-_]|auth[-_])?token|sig|signature|code|secret|password|subscription-key",
+    re.IGNORECASE,
+)
+
+
+def is_credential_parameter(name: str) -> bool:
+    """Return whether a parameter of a URL is a credential, by its exact name.
+
+    >>> is_credential_parameter("access_token"), is_credential_parameter("api-version")
+    (True, False)
+    """
+    return _PARAMETERS.fullmatch(name) is not None
+
+
+_SHORTEST = 6  # characters; a shorter value is a placeholder, and may stand in any word
+
+
+def hide_values(error: ItemError, secrets: Iterable[str]) -> ItemError:
+    """Return an error in whose message and details these values are blacked out.
+
+    >>> hide_values(ItemError("bad key zq7-4711!", text="zq7-4711!"), ["zq7-4711!"])
+    ItemError('bad key ***')
+    """
+    for secret in secrets:
+        if len(secret) >= _SHORTEST:
+            error.message = error.message.replace(secret, "***")
+            error.details = {
+                name: value.replace(secret, "***") if isinstance(value, str) else value
+                for name, value in error.details.items()
+            }
+    error.args = (error.message,)
+    return error

@@ -6,9 +6,8 @@ import inspect
 import os
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
-from hashlib import sha256
 from typing import Any, NoReturn, Self, Unpack
 
 from llmtasker.cache import open_cache
@@ -17,12 +16,10 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.costs import TokenMeter, listed_cost
-from llmtasker.llm.credentials import without_credentials
 from llmtasker.llm.limits import Retry
 from llmtasker.llm.names import parse_name, without_password
-from llmtasker.llm.options import LLMOptions, Portable, check, portable, sent_fields
+from llmtasker.llm.options import DEFAULT_TIMEOUT, LLMOptions, Portable, check, portable, sent_fields
 from llmtasker.llm.rate_limiter import RateLimiter
-from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Usage
 from llmtasker.wire.request import Settings, Transport
 
@@ -43,7 +40,8 @@ class LLM:
         transport: any other Transport.
         temperature, top_p, seed, stop: sent as they are; None: not sent.
         max_tokens: the most tokens of an answer; None: the endpoint's own limit.
-        timeout: seconds for a whole call, from the first byte out to the last byte in; 60 by default.
+        timeout: seconds for a whole call, from the first byte out to the last byte in; None: those of the client,
+            else 60.
         headers: HTTP headers of every call. At a gateway they may choose the model, so all but credentials
             (Authorization, Cookie, X-Api-Key …) are part of the cache key, as a hash.
         extra_body: more fields of the request body.
@@ -74,7 +72,6 @@ class LLM:
         self._needs_key, self._missing = bool(options.get("api_key")), list[str]()
         self._fields = sent_fields(options)
         self.max_tokens = options.get("max_tokens")
-        self._timeout = options.get("timeout", 60.0)
         self._lock = threading.Lock()
         self._transport: Transport | None = None
         self.rate_limiter = RateLimiter(options.get("rate_limit"), max_concurrency=options.get("max_concurrency"))
@@ -160,10 +157,10 @@ class LLM:
     def settings(self) -> Settings:
         """What every request of this LLM has."""
         return Settings(
-            endpoint=self.transport.endpoint + _mark(without_credentials(self._options.get("headers") or {})),
+            endpoint=self.transport.endpoint,
             body={"model": self.model, **self._fields},
             limits={} if self.max_tokens is None else {"max_tokens": self.max_tokens},
-            timeout=self._timeout,
+            timeout=self._options.get("timeout") or getattr(self.transport, "timeout", None) or DEFAULT_TIMEOUT,
         )
 
     @cached_property
@@ -266,12 +263,6 @@ def _find(
     return parse_name(model or "", *(options.get(name) for name in names), needs_key=needs_key)  # type: ignore[arg-type]
 
 
-def _mark(headers: Mapping[str, str]) -> str:
-    """Return what headers add to the endpoint in the cache key; nothing where there are none."""
-    pairs = sorted([name.lower(), str(value)] for name, value in headers.items())
-    return f" headers:{sha256(canonical_json(pairs).encode()).hexdigest()[:16]}" if pairs else ""
-
-
 def _descends(thing: object, package: str, *names: str) -> bool:
     """Return whether an object is of one of these classes, without importing their package."""
     return any(kind.__name__ in names and kind.__module__.split(".")[0] == package for kind in type(thing).__mro__)
@@ -283,9 +274,9 @@ def _openai_client(client: Any) -> Any:
 
 
 def _of_client(model: str | None, given: Any) -> tuple[str | None, Callable[[], Transport]]:
-    client = _openai_client(given)
+    client, hooks = _openai_client(given), None
     if client is not given:
-        model = model or _model_of_instructor(given)
+        model, hooks = model or _model_of_instructor(given), getattr(given, "hooks", None)
     if not _descends(client, "openai", "OpenAI", "AsyncOpenAI"):
         raise ConfigurationError(
             f"a {type(client).__module__}.{type(client).__name__} is not an LLM: give a name such as "
@@ -297,7 +288,7 @@ def _of_client(model: str | None, given: Any) -> tuple[str | None, Callable[[], 
     def connect() -> Transport:
         from llmtasker.llm.transports.openai import OpenAITransport
 
-        return OpenAITransport(client)
+        return OpenAITransport(client, hooks=hooks)
 
     return model, connect
 

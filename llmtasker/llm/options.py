@@ -33,6 +33,10 @@ class Portable(Protocol):
         ...
 
 
+DEFAULT_TIMEOUT = 60.0
+"""Seconds for a whole call where neither the LLM nor its client has a timeout."""
+
+
 class LLMOptions(TypedDict, total=False):
     """The keyword arguments of `LLM`, which explains them."""
 
@@ -46,7 +50,7 @@ class LLMOptions(TypedDict, total=False):
     top_p: float | None
     seed: int | None
     stop: str | list[str] | None
-    timeout: float
+    timeout: float | None
     headers: Mapping[str, str] | None
     extra_body: Mapping[str, Any] | None
     cache: bool | str | os.PathLike[str] | Store | None
@@ -111,9 +115,14 @@ def check(options: Mapping[str, Any]) -> None:
         if value is not None and name in _CHECKS and not _CHECKS[name][0](value):
             shown = f"a {type(value).__name__}" if name in _SECRET else snippet(repr(value), 60)
             raise ConfigurationError(f"{name} must be {_CHECKS[name][1]}, not {shown}.")
-    timeout = options.get("timeout", 60.0)
-    if not _is_real(timeout) or not timeout > 0:
+    timeout = options.get("timeout")
+    if timeout is not None and not (_is_real(timeout) and timeout > 0):
         raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
+    for made in ("client", "transport"):
+        if options.get(made) is not None:
+            for name in ("base_url", "api_key", "api_version", "headers"):
+                if options.get(name) is not None:
+                    raise ConfigurationError(f"{name} belongs to the {made} that is given: set it where that is made.")
 
 
 def sent_fields(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -29,6 +29,8 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.values.json_values import as_list, is_array, is_object, json_text
+from llmtasker.wire.echo import without_echo
+from llmtasker.wire.request import Request
 
 _SAYS: dict[type[ItemError], tuple[str, str]] = {
     AuthenticationError: ("the endpoint refuses the key or the account", "Check the key, its rights and the credit"),
@@ -79,18 +81,20 @@ _BY_GUESS: dict[int, str] = {
 }
 
 
-def read_error(status: int, payload: bytes | str, headers: Mapping[str, str]) -> ItemError:
+def read_error(
+    status: int, payload: bytes | str, headers: Mapping[str, str], request: Request | None = None
+) -> ItemError:
     """Return the error that a response other than 200 stands for; nothing is raised.
 
     Its `details` have `status`, `retry_after` (seconds; only where trying again can help), and as far as the
     provider says them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500
-    characters, keys blacked out).
+    characters, keys blacked out). What the response repeats of the `request` is no evidence, and is left out.
     """
     try:
         body = json.loads(payload)
     except (ValueError, RecursionError):
         body = payload if isinstance(payload, str) else payload[:5000].decode("utf-8", "replace")
-    return _error(status, status, body, headers)
+    return _error(status, status, body, headers, request)
 
 
 def error_in_200(body: Any) -> ItemError:
@@ -102,16 +106,19 @@ def error_in_200(body: Any) -> ItemError:
     return _error(200, status or next(guesses, 500), body, {})
 
 
-def _error(status: int, meaning: int, body: Any, headers: Mapping[str, str]) -> ItemError:
+def _error(
+    status: int, meaning: int, body: Any, headers: Mapping[str, str], request: Request | None = None
+) -> ItemError:
     """Return the error for a body that came with `status` and means what `meaning` would."""
     reason = reason_in(body)
+    reason = reason._replace(text=without_echo(reason.text, request))
     filters = filters_in(body)
     text = hide_keys(reason.text)
     kind = FilteredError if filters else _kind(meaning, reason)
     what, hint = _SAYS[kind]
     wait = None
     if issubclass(kind, TransientError):
-        wait = retry_after(headers, time.time())
+        wait = retry_after(headers, _now(headers))
         wait = _wait_in_text(text) if wait is None else wait
     # A code such as "400" says nothing that the status doesn't; the type is better.
     codes = (reason.code if not reason.code.isdigit() else "", reason.kind, reason.code)
@@ -254,6 +261,15 @@ def rate_limits(headers: Mapping[str, str]) -> dict[str, str] | None:
         if name[:12].lower() == "x-ratelimit-" or name[:9].lower() == "ratelimit"
     }
     return found or None
+
+
+def _now(headers: Mapping[str, str]) -> float:
+    """Return the time by the clock of the server, where it sends it: a date means what it means there."""
+    date = next((value for name, value in headers.items() if name.lower() == "date"), "")
+    try:
+        return parsedate_to_datetime(date).timestamp()
+    except (ValueError, TypeError, OverflowError, OSError):
+        return time.time()
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

@@ -1,33 +1,33 @@
-"""Line: prepared POSTs from one event loop to one endpoint, straight over aiohttp.
+"""HTTPClient: prepared POSTs from one event loop to one endpoint, over HTTP/1.1 connections of its own.
 
-Most of what the SDK does for a call is the same for every call: URL, headers, credentials, checks. It is let do
-this once, and what it would have sent is taken as the template of all calls that follow.
+Most of what an SDK does for a call is the same for every call: URL, headers, credentials, checks. The SDK does this
+once, and what it would have sent is the template of all calls that follow. A connection is used again only when every
+byte on it was read, so no call can take the answer to another one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import io
+import select
+import socket
 import ssl
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
 
-import aiohttp
-from yarl import URL
+from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError, ItemError, NetworkError, snippet
+from llmtasker.llm.transports.http_response import LARGEST, Response, ResponseError, ResponseReader, TooLargeError
 
-from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
-from llmtasker.wire.completion import Completion
-from llmtasker.wire.error_response import read_error
-from llmtasker.wire.response import read_completion
-
-_LARGE = 1 << 20  # bytes of a body above which aiohttp warns of writing them in one piece
-_FORMS = 64  # kept at most; there are several only where timeouts or deployments differ
+_TEMPLATES = 64  # kept at most; there are several only where timeouts or deployments differ
 _CONNECTIONS = 1000
 _KEEP_ALIVE = 5.0  # seconds: many servers close after so long, and a call must not meet a connection that closes
+_ADDRESSES = 30.0  # seconds for which the addresses of a host are kept
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class RequestTemplate:
     """What all calls of a kind have: URL, headers, the server's name in TLS if not that of the URL, seconds of silence.
 
     The representation shows neither URL nor headers: credentials are in them.
@@ -39,87 +39,235 @@ class Form:
     timeout: float
 
     def __repr__(self) -> str:
-        return f"Form(timeout={self.timeout:g})"
+        return "RequestTemplate()"
+
+    def head(self) -> bytes:
+        """Return the first bytes of each request, up to the length of its body."""
+        parts = urlsplit(self.url)
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        lines = [f"POST {target} HTTP/1.1", *(f"{name}: {value}" for name, value in self.headers)]
+        if not any(name.lower() == "host" for name, _ in self.headers):
+            lines.insert(1, f"host: {parts.netloc.rpartition('@')[2]}")
+        if not any(name.lower() == "accept-encoding" for name, _ in self.headers):
+            lines.append("accept-encoding: gzip, deflate")
+        if any("\r" in line or "\n" in line for line in lines):
+            raise ConfigurationError("a header of the LLM contains a line break, which can't be sent.")
+        return "\r\n".join([*lines, "content-length: "]).encode("latin-1")
 
 
-class Line:
+class HTTPClient:
     """Connections of one event loop to one endpoint. Redirects are not followed: they would take the text elsewhere."""
 
-    def __init__(self, context: ssl.SSLContext | None) -> None:
-        self._connector = aiohttp.TCPConnector(
-            limit=_CONNECTIONS, keepalive_timeout=_KEEP_ALIVE, ssl=True if context is None else context
-        )
-        self._sessions: dict[Hashable, tuple[aiohttp.ClientSession, URL, str | None]] = {}
+    def __init__(self, context: ssl.SSLContext | None, largest: int = LARGEST) -> None:
+        self._context = context
+        self._largest = largest
+        self._idle: deque[tuple[_Connection, float]] = deque()
+        self._open: set[_Connection] = set()
+        self._places = asyncio.Semaphore(_CONNECTIONS)
+        self._heads: dict[Hashable, tuple[bytes, RequestTemplate]] = {}
+        self._addresses: tuple[float, list[str]] = (0.0, [])
         self._lock = asyncio.Lock()
 
-    async def post(self, key: Hashable, form: Callable[[], Awaitable[Form]], content: bytes) -> Completion:
-        """Send a body in the form that belongs to `key`; `form` is called when it is not known yet.
+    async def post(self, key: Hashable, template: Callable[[], Awaitable[RequestTemplate]], content: bytes) -> Response:
+        """Send a body with the template that belongs to `key`; `template` is called when it is not known yet.
 
         Raises:
-            CallError, FilteredError: what came of it.
+            NetworkError: the connection could not be made, or broke.
+            CallTimeoutError: the server was silent for too long. The caller sets the deadline for the whole call.
+            BadResponseError: the response is too large.
         """
-        session, url, server_name = self._sessions.get(key) or await self._open(key, form)
-        try:
-            async with session.post(
-                url,
-                data=content if len(content) < _LARGE else io.BytesIO(content),
-                allow_redirects=False,
-                server_hostname=server_name,
-            ) as response:
-                payload = await response.read()
-        except TimeoutError:
-            raise CallTimeoutError("no whole answer came in time") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise broken(error) from None
-        headers = response.headers
-        if not 200 <= response.status < 300:
-            raise read_error(response.status, payload, headers)
-        return read_completion(payload, content_type=headers.get("content-type"), headers=headers)
+        head, made = self._heads.get(key) or await self._prepare(key, template)
+        async with self._places:
+            connection = self._take() or await self._connect(made)
+            try:
+                response = await connection.ask(b"%b%d\r\n\r\n%b" % (head, len(content), content), made.timeout)
+            except TimeoutError:
+                connection.abort()
+                raise CallTimeoutError("no whole answer came in time") from None
+            except TooLargeError as error:
+                connection.abort()
+                raise BadResponseError(f"{error}, which is not read further") from None
+            except (OSError, EOFError, ResponseError) as error:
+                connection.abort()
+                raise broken(error) from None
+            except BaseException:
+                connection.abort()
+                raise
+            if connection.reusable:
+                self._idle.append((connection, asyncio.get_running_loop().time()))
+            else:
+                connection.abort()
+        return response
 
-    async def _open(
-        self, key: Hashable, form: Callable[[], Awaitable[Form]]
-    ) -> tuple[aiohttp.ClientSession, URL, str | None]:
+    async def _prepare(
+        self, key: Hashable, template: Callable[[], Awaitable[RequestTemplate]]
+    ) -> tuple[bytes, RequestTemplate]:
         async with self._lock:  # many calls may begin at once
-            if key not in self._sessions:
-                if len(self._sessions) >= _FORMS:
-                    # Whoever uses it has its connection already: a session only hands them out.
-                    self._sessions.pop(next(iter(self._sessions)))[0].detach()
-                made = await form()
-                self._sessions[key] = self._session(made), URL(made.url, encoded=True), made.server_name
-            return self._sessions[key]
+            if key not in self._heads:
+                if len(self._heads) >= _TEMPLATES:
+                    self._heads.pop(next(iter(self._heads)))
+                made = await template()
+                self._heads[key] = made.head(), made
+            return self._heads[key]
 
-    def _session(self, form: Form) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=self._connector,
-            connector_owner=False,
-            headers=form.headers,
-            # The caller's deadline is for the whole; this frees the connection of a server that is silent.
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=form.timeout, sock_read=form.timeout),
-            # The protocol has no state, and a cookie of a load balancer would tie all calls to one server.
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
+    def _take(self) -> _Connection | None:
+        """Return a connection that is free and has nothing unread, the latest used first."""
+        oldest = asyncio.get_running_loop().time() - _KEEP_ALIVE
+        while self._idle and self._idle[0][1] < oldest:
+            self._idle.popleft()[0].abort()
+        while self._idle:
+            connection, _ = self._idle.pop()
+            if connection.reusable and not connection.has_unread():
+                return connection
+            connection.abort()
+        return None
+
+    async def _connect(self, template: RequestTemplate) -> _Connection:
+        parts = urlsplit(template.url)
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        loop = asyncio.get_running_loop()
+        failed: OSError | None = None
+        try:
+            for address in await self._resolve(host, port):
+                try:
+                    _, connection = await loop.create_connection(
+                        lambda: _Connection(self._open, self._largest),
+                        address,
+                        port,
+                        ssl=self._context,
+                        server_hostname=(template.server_name or host) if self._context else None,
+                    )
+                except ssl.SSLError:
+                    raise
+                except OSError as error:
+                    failed = error
+                else:
+                    return connection
+        except OSError as error:
+            failed = error
+        raise broken(failed or OSError(f"no address of {host}")) from None
+
+    async def _resolve(self, host: str, port: int) -> list[str]:
+        loop = asyncio.get_running_loop()
+        until, addresses = self._addresses
+        if loop.time() >= until:
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            addresses = list(dict.fromkeys(str(info[4][0]) for info in found))
+            self._addresses = loop.time() + _ADDRESSES, addresses
+        return addresses
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._connector.close()
+        self._idle.clear()
+        closing = [connection.closed for connection in self._open]
+        for connection in list(self._open):
+            connection.abort()
+        if closing:
+            await asyncio.wait(closing, timeout=1.0)
+
+
+class _Connection(asyncio.Protocol):
+    """One connection, which carries one call at a time."""
+
+    def __init__(self, opened: set[_Connection], largest: int) -> None:
+        self._opened = opened
+        self._largest = largest
+        self._transport: asyncio.Transport | None = None
+        self._reader: ResponseReader | None = None
+        self._answer: asyncio.Future[Response] | None = None
+        self._poll: Any = None
+        self._loop = asyncio.get_running_loop()
+        self._heard_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.reusable = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of create_connection
+        self._transport = transport
+        self._opened.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.reusable = False
+        self._opened.discard(self)
+        if not self.closed.done():
+            self.closed.set_result(None)
+        self._end(exc or EOFError("the server closed the connection"))
+
+    def _end(self, error: BaseException | None) -> None:
+        answer, reader = self._answer, self._reader
+        if answer is None or reader is None or answer.done():
+            return
+        try:
+            if error is None or reader.end():
+                answer.set_result(reader.response())
+            else:
+                answer.set_exception(error)
+        except ResponseError as wrong:
+            answer.set_exception(wrong)
+
+    def data_received(self, data: bytes) -> None:
+        if self._answer is None or self._answer.done() or self._reader is None:
+            self.abort()  # nobody asked for this: what follows could be taken for the answer to another call
+            return
+        self._heard_at = self._loop.time()
+        try:
+            whole = self._reader.feed(data)
+        except ResponseError as error:
+            self.reusable = False
+            self._answer.set_exception(error)
+            return
+        if whole:
+            self.reusable = self.reusable and self._reader.keeps_alive
+            self._end(None)
+
+    async def ask(self, request: bytes, silence: float) -> Response:
+        """Send a request and return the response to it; `silence` is how many seconds may pass without a byte."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            raise EOFError("the server closed the connection")
+        loop = asyncio.get_running_loop()
+        self._reader, self._answer, self._timer = ResponseReader(self._largest), loop.create_future(), None
+        transport.write(request)
+        self._heard_at = loop.time()
+        timer = loop.call_later(silence, self._listen, loop, silence)
+        try:
+            return await self._answer
+        finally:
+            (self._timer or timer).cancel()
+
+    def _listen(self, loop: asyncio.AbstractEventLoop, silence: float) -> None:
+        """End the call if nothing was heard for so long; else listen on."""
+        left = self._heard_at + silence - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._listen, loop, silence)
+        elif self._answer is not None and not self._answer.done():
+            self._answer.set_exception(TimeoutError())
+
+    def has_unread(self) -> bool:
+        """Return whether bytes have arrived, or the end of the connection, that the event loop has not read yet."""
+        if self._transport is None or self._transport.is_closing():
+            return True
+        descriptor = self._transport.get_extra_info("socket").fileno()
+        if not hasattr(select, "poll"):  # Windows
+            return bool(select.select([descriptor], [], [], 0)[0])
+        if self._poll is None:
+            self._poll = select.poll()
+            self._poll.register(descriptor, select.POLLIN)
+        return bool(self._poll.poll(0))
+
+    def abort(self) -> None:
+        """Close at once."""
+        self.reusable = False
+        if self._transport is not None:
+            self._transport.abort()
 
 
 def broken(error: BaseException) -> ItemError:
     """Return the error for a connection that failed; an exception's text may hold a URL, so little of it is taken."""
-    root = _root(error)
-    words = " ".join("<url>" if "://" in word else word for word in str(root).split())
-    return NetworkError(
-        f"the connection failed: {type(root).__name__}: {snippet(words)}. Check base_url, and that the server is up"
-    )
-
-
-def timed_out(error: BaseException) -> bool:
-    """Return whether a timeout is what it is called: the SDK's client over aiohttp calls a lost connection one, too."""
-    root = _root(error)
-    return isinstance(root, TimeoutError) or not isinstance(root, aiohttp.ClientError | OSError)
-
-
-def _root(error: BaseException) -> BaseException:
     while error.__cause__ is not None:
         error = error.__cause__
-    return error
+    words = " ".join("<url>" if "://" in word else word for word in str(error).split())
+    return NetworkError(
+        f"the connection failed: {type(error).__name__}: {snippet(words)}. Check base_url, and that the server is up"
+    )

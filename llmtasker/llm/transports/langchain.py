@@ -7,19 +7,19 @@ they are known here by what they look like.
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 import json
-import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError
 from llmtasker.llm.credentials import may_be_credential
 from llmtasker.llm.transports.langchain_errors import recovered, unsupported
 from llmtasker.llm.transports.langchain_identity import endpoint_of, mapping, model_of
+from llmtasker.threads import call_in_thread
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Message, Request
@@ -98,20 +98,7 @@ class LangChainTransport:
         return read_message(message)
 
     def _in_thread(self, request: Request) -> Future[Completion]:
-        """Start a call in a thread of its own: it may hang, and must not keep others or the process waiting."""
-        future: Future[Completion] = Future()
-        context = contextvars.copy_context()  # where LangChain keeps callbacks and tracing
-
-        def work() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(context.run(self._ask, request))
-            except BaseException as error:  # noqa: BLE001 - it is raised where the result is waited for
-                future.set_exception(error)
-
-        threading.Thread(target=work, name="llmtasker-langchain", daemon=True).start()
-        return future
+        return call_in_thread(partial(self._ask, request), "llmtasker-langchain")
 
     def _ask(self, request: Request) -> Completion:
         prepared = self._prepare(request.head)

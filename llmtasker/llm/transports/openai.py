@@ -1,64 +1,90 @@
-"""The only file that imports openai: requests travel through its clients, with its auth, Azure and proxy handling."""
-
-# pyright: reportPrivateUsage=false
-# What the SDK has no public name for is read in a few places; tests pin each.
+"""OpenAITransport: requests travel as an openai client would send them, with its auth, Azure and proxy handling."""
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
+import json
 import os
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from ssl import SSLContext
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import httpx2
 import openai
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
-from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
-from llmtasker.llm.transports.http_client import Form, Line, broken, timed_out
-from llmtasker.llm.transports.openai_clients import AnyClient, PortableClient, is_plain
-from llmtasker.threads import portal
+from llmtasker.errors import BadResponseError, CallTimeoutError, ItemError, NetworkError, snippet
+from llmtasker.llm.credentials import hide_values
+from llmtasker.llm.transports.http_client import HTTPClient, broken
+from llmtasker.llm.transports.network import check_certificates, proxy_for
+from llmtasker.llm.transports.openai_clients import (
+    AnyClient,
+    CapturingTransport,
+    PortableClient,
+    capture,
+    constant_keys_of,
+    creates_itself,
+    identity_of,
+    is_untouched,
+    keys_of,
+    secrets_of,
+    twin,
+)
+from llmtasker.threads import PerLoop, call_in_thread, portal
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import read_error
 from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
 _LISTING = 5.0  # seconds to wait for an endpoint's list of models
+_STALE = 200  # connections of an event loop that has ended, which an http client of the user may still hold
+_THREAD = "llmtasker-send"
 
 
 class OpenAITransport:
-    """Sends requests as an openai client would, with prepared bytes and without its response models.
+    """Sends requests as an openai client would, to an endpoint that was named or through a client that was given.
 
-    The usual client is asked once what it sends; from then on a `Line` sends the same, straight over aiohttp.
-    With credentials that change (a key provider, Azure AD tokens) or a proxy, each call goes through the SDK's
-    `post`, over its own aiohttp client. A client that was given with an http client of its own (proxy,
-    certificates) is used as it is. Connections are kept for each event loop; blocking calls go through the
-    process's portal.
+    way       for                                           how
+    direct    a name; a client as the SDK makes it          HTTPClient, with what the client would send
+    proxied   the same, where the environment has a proxy   the SDK's `post`, over an http client with that proxy
+    own       a client with an http client or hooks         the client's own `post`
+    created   a client whose `create` is wrapped            the client's own `chat.completions.create`
 
-    A blocking client with an http client of its own can't be broken off. Each of its calls has a thread, which is left
-    behind at the deadline: it and its connection are held until the server ends its answer or falls silent for the
-    length of the timeout. What comes then is thrown away, and the process may end before.
+    Connections are kept for each event loop; blocking calls go through the process's portal. A blocking client that is
+    used itself can't be broken off: each of its calls has a thread, which is left behind at the deadline, and held
+    until the server ends its answer or is silent for the length of the timeout. What comes then is thrown away.
     """
 
-    def __init__(self, client: AnyClient) -> None:
-        self.endpoint = endpoint_of(client)
-        self._client = client
-        self._deployment_in_path = _wants_deployment(client)
-        self._own_http = not is_plain(client)
-        self._direct = not self._own_http and _is_constant(client) and not _is_proxied(client.base_url)
-        self._lines: _PerLoop[Line] = _PerLoop()
-        self._clients: _PerLoop[openai.AsyncOpenAI] = _PerLoop()
+    def __init__(self, client: AnyClient, *, named: bool = False, hooks: Any = None) -> None:
+        self.endpoint = identity_of(client)
+        self.client = client
+        self._hooks_given = hooks
+        azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
+        self._deployment_in_path = azure and "/deployments/" not in str(client.base_url)
+        self._named = named
+        self._proxy = proxy_for(str(client.base_url)) if named or is_untouched(client) else None
+        if named:
+            check_certificates(str(client.base_url))
+        self._secrets = secrets_of(client)
+        self._direct: PerLoop[HTTPClient] = PerLoop()
+        self._proxied: PerLoop[openai.AsyncOpenAI] = PerLoop()
         # What is open outlives the transport for as long as it takes to close it in its own loop.
-        for opened in (self._lines, self._clients):
+        for opened in (self._direct, self._proxied):
             weakref.finalize(self, opened.drop).atexit = False
+
+    @property
+    def timeout(self) -> float | None:
+        """The seconds that a client was given for a call; None: it has those of the SDK."""
+        given = self.client.timeout
+        if self._named or given == openai.DEFAULT_TIMEOUT:
+            return None
+        seconds = given.read if isinstance(given, openai.Timeout) else given
+        return float(seconds) if isinstance(seconds, int | float) else None
 
     def portable(self) -> _Portable:
         """Return the transport as data, without its key.
@@ -66,14 +92,23 @@ class OpenAITransport:
         Raises:
             ConfigurationError: the client has parts that can't be made again.
         """
-        return _Portable(PortableClient.of(self._client))
+        return _Portable(PortableClient.of(self.client))
+
+    @property
+    def _hooks(self) -> Any:
+        """The hooks of an instructor client, None where nothing listens."""
+        return self._hooks_given if any(getattr(self._hooks_given, "_handlers", {}).values()) else None
+
+    def _is_own(self) -> bool:
+        """Return whether calls go through the client that was given: it may be wrapped at any time."""
+        return not self._named and (bool(self._hooks) or not is_untouched(self.client))
 
     def send(self, request: Request) -> Completion:
         """Send one request and wait for its answer."""
-        if self._own_http and isinstance(self._client, openai.OpenAI):
-            timeout = request.settings.timeout
+        timeout = request.settings.timeout
+        if isinstance(self.client, openai.OpenAI) and self._is_own():
             try:
-                sent = _in_own_thread(lambda: self._send_blocking(request))
+                sent = call_in_thread(partial(self._send_blocking, self.client, request), _THREAD)
                 return sent.result(min(timeout, threading.TIMEOUT_MAX))
             except TimeoutError:
                 raise CallTimeoutError(f"no whole answer came within {timeout:g} s") from None
@@ -89,47 +124,90 @@ class OpenAITransport:
 
     async def asend(self, request: Request) -> Completion:
         """Send one request and await its answer; the caller sets the deadline."""
-        if self._direct:
+        client = self.client
+        if self._is_own():
+            if isinstance(client, openai.OpenAI):
+                return await asyncio.wrap_future(call_in_thread(partial(self._send_blocking, client, request), _THREAD))
+            return await self._send_own(client, request)
+        if self._proxy is None:
             return await self._send_directly(request)
-        if self._own_http and isinstance(self._client, openai.OpenAI):
-            return await asyncio.wrap_future(_in_own_thread(lambda: self._send_blocking(request)))
-        client = await self._async_client()
         try:
-            response = await client.post(
-                self._path(request),
-                cast_to=httpx2.Response,
-                content=request.content,
-                options={"timeout": request.settings.timeout, "max_retries": 0},
-            )
+            response = await (await self.sdk_client()).post(self._path(request), **_prepared(request))
         except openai.OpenAIError as error:
-            raise _mapped(error) from None
-        return _read(response)
+            raise self.mapped(error, request) from None
+        return self._read(response.status_code, response.content, response.headers, request)
 
     async def _send_directly(self, request: Request) -> Completion:
-        path, timeout, key = self._path(request), request.settings.timeout, self._client.api_key
-
-        loop = asyncio.get_running_loop()
-        line = self._lines.get(loop) or await self._lines.add(loop, Line(self._tls))
-        return await line.post((path, timeout, key), lambda: _form(self._client, path, timeout), request.content)
+        path, timeout, loop = self._path(request), request.settings.timeout, asyncio.get_running_loop()
+        keys = constant_keys_of(self.client) or await keys_of(self.client)
+        direct = self._direct.get(loop) or await self._direct.add(loop, HTTPClient(self._tls))
+        try:
+            response = await direct.post(
+                (path, timeout, keys), partial(capture, self.client, keys, path, timeout), request.content
+            )
+        except openai.OpenAIError as error:
+            raise self.mapped(error, request) from None
+        return self._read(response.status, response.body, response.headers, request)
 
     @cached_property
     def _tls(self) -> SSLContext | None:
         # As the SDK makes it: SSL_CERT_FILE and SSL_CERT_DIR count.
-        return httpx2.create_ssl_context() if self._client.base_url.scheme == "https" else None
+        return httpx2.create_ssl_context() if self.client.base_url.scheme == "https" else None
 
-    def _send_blocking(self, request: Request) -> Completion:
-        client = self._client
-        assert isinstance(client, openai.OpenAI)  # noqa: S101 - both callers have looked
+    # ── through the client that was given ──
+
+    def _send_blocking(self, client: openai.OpenAI, request: Request) -> Completion:
         try:
-            response = client.post(
-                self._path(request),
-                cast_to=httpx2.Response,
-                content=request.content,
-                options={"timeout": request.settings.timeout, "max_retries": 0},
-            )
+            if creates_itself(client) and not self._hooks:
+                response = client.post(self._path(request), **_prepared(request))
+                return self._read(response.status_code, response.content, response.headers, request)
+            arguments = self._arguments(request)
+            self._emit("emit_completion_arguments", **arguments)
+            created = client.chat.completions.create(**arguments)
         except openai.OpenAIError as error:
-            raise _mapped(error) from None
-        return _read(response)
+            self._emit("emit_completion_error", error)
+            raise self.mapped(error, request) from None
+        return self._created(created)
+
+    async def _send_own(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
+        for _ in range(_STALE):
+            try:
+                if creates_itself(client) and not self._hooks:
+                    response = await client.post(self._path(request), **_prepared(request))
+                    return self._read(response.status_code, response.content, response.headers, request)
+                arguments = self._arguments(request)
+                self._emit("emit_completion_arguments", **arguments)
+                return self._created(await client.chat.completions.create(**arguments))
+            except openai.OpenAIError as error:
+                if not _is_of_ended_loop(error):
+                    self._emit("emit_completion_error", error)
+                    raise self.mapped(error, request) from None
+            except RuntimeError as error:
+                if not _is_of_ended_loop(error):
+                    raise
+        raise NetworkError("the client only has connections of an event loop that has ended. Make it in this loop")
+
+    def _arguments(self, request: Request) -> dict[str, Any]:
+        """Return a request as arguments of `create`; what the SDK does not know goes into `extra_body`."""
+        body = request.body
+        known = {name: value for name, value in body.items() if name in _PARAMETERS}
+        others = {name: value for name, value in body.items() if name not in _PARAMETERS}
+        return {**known, "timeout": request.settings.timeout, **({"extra_body": others} if others else {})}
+
+    def _emit(self, name: str, *args: Any, **kwargs: Any) -> None:
+        if self._hooks:
+            getattr(self._hooks, name)(*args, **kwargs)
+
+    def _created(self, created: Any) -> Completion:
+        self._emit("emit_completion_response", created)
+        if hasattr(created, "model_dump"):
+            created = created.model_dump(mode="json", warnings=False)
+        try:
+            return read_completion(created if isinstance(created, str | bytes) else json.dumps(created))
+        except (TypeError, ValueError) as error:
+            raise BadResponseError(f"the client answered with a {type(created).__name__}: {snippet(error)}") from None
+
+    # ── for all ways ──
 
     def _path(self, request: Request) -> str:
         # The SDK takes Azure's deployment from a JSON body; with prepared bytes it must stand in the path.
@@ -137,12 +215,47 @@ class OpenAITransport:
             return f"/deployments/{quote(str(request.settings.body['model']), safe='')}/chat/completions"
         return "/chat/completions"
 
-    async def _async_client(self) -> openai.AsyncOpenAI:
-        client = self._client
-        if self._own_http and isinstance(client, openai.AsyncOpenAI):
+    def _read(self, status: int, body: bytes, headers: Mapping[str, str], request: Request) -> Completion:
+        try:
+            if not 200 <= status < 300:
+                raise read_error(status, body, headers, request)
+            return read_completion(body, content_type=headers.get("content-type"), headers=headers)
+        except ItemError as error:
+            raise hide_values(error, self._secrets) from None
+
+    def mapped(self, error: openai.OpenAIError, request: Request | None = None) -> ItemError:
+        """Return our error for one of the SDK's; its own text may hold a URL, so little of that is taken."""
+        if isinstance(error, openai.APIStatusError):
+            found = read_error(error.status_code, error.response.content, error.response.headers, request)
+            return hide_values(found, self._secrets)
+        if isinstance(error, openai.APITimeoutError):
+            return CallTimeoutError("no whole answer came in time")
+        if self._proxy is not None:
+            return NetworkError(f"{broken(error).message}. The environment names a proxy, which may be the reason")
+        return hide_values(broken(error), self._secrets)
+
+    async def sdk_client(self) -> openai.AsyncOpenAI:
+        """Return an async client of the SDK for the running loop: the one that was given, or an equal one."""
+        client = self.client
+        if isinstance(client, openai.AsyncOpenAI) and self._is_own():
             return client  # the caller's own: never closed here
         loop = asyncio.get_running_loop()
-        return self._clients.get(loop) or await self._clients.add(loop, _async_twin(client, _aiohttp_client()))
+        made = self._proxied.get(loop)
+        if made is None:
+            # A redirect would take the text elsewhere, and the key of Azure with it.
+            http_client = openai.DefaultAsyncHttpxClient(
+                proxy=self._proxy, trust_env=False, verify=self._tls or True, follow_redirects=False
+            )
+            made = await self._proxied.add(loop, twin(client, await keys_of(client), http_client))
+        keys = await keys_of(client)
+        made.api_key = keys.api_key
+        return made
+
+    def blocking_client(self) -> openai.OpenAI | None:
+        """Return the blocking client that was given where it is used itself, without retries of its own; else None."""
+        if isinstance(self.client, openai.OpenAI) and self._is_own():
+            return self.client.with_options(max_retries=0)
+        return None
 
     def models(self) -> list[str]:
         """Return the names of the models that the endpoint lists.
@@ -153,16 +266,15 @@ class OpenAITransport:
         return portal().call(self._models())
 
     async def _models(self) -> list[str]:
-        client = self._client
         try:
-            if self._own_http and isinstance(client, openai.OpenAI):
-                listing = _in_own_thread(client.with_options(timeout=_LISTING, max_retries=0).models.list)
+            if (client := self.blocking_client()) is not None:
+                listing = call_in_thread(client.with_options(timeout=_LISTING).models.list, _THREAD)
                 page = await asyncio.wait_for(asyncio.wrap_future(listing), _LISTING)
                 return [model.id for model in page.data]
-            ours = (await self._async_client()).with_options(timeout=_LISTING, max_retries=0)
+            ours = (await self.sdk_client()).with_options(timeout=_LISTING, max_retries=0)
             return [model.id for model in (await ours.models.list()).data]
         except openai.OpenAIError as error:
-            raise _mapped(error) from None
+            raise self.mapped(error) from None
         except TimeoutError:
             raise CallTimeoutError(f"no list of models came within {_LISTING:g} s") from None
         except (TypeError, AttributeError) as error:
@@ -175,8 +287,11 @@ class OpenAITransport:
     async def aclose(self) -> None:
         """Close the connections that were opened in the running event loop."""
         loop = asyncio.get_running_loop()
-        await self._lines.close(loop)
-        await self._clients.close(loop)
+        await self._direct.close(loop)
+        await self._proxied.close(loop)
+
+
+_PARAMETERS = frozenset(CompletionCreateParamsNonStreaming.__annotations__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,84 +302,21 @@ class _Portable:
         return OpenAITransport(self.client.client())
 
 
-R = TypeVar("R")
+def _prepared(request: Request) -> dict[str, Any]:
+    """Return the arguments of the SDK's `post` for a request that is written already."""
+    return {
+        "cast_to": httpx2.Response,
+        "content": request.content,
+        "options": {"timeout": request.settings.timeout, "max_retries": 0},
+    }
 
 
-def _in_own_thread(call: Callable[[], R]) -> Future[R]:
-    """Begin a call that can't be broken off in a thread of its own.
-
-    In a pool, those that were given up would take the places of others, and the process would wait for them to end.
-    """
-    future: Future[R] = Future()
-    future.set_running_or_notify_cancel()  # from here on whoever waits may leave, and nothing else changes
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            result = context.run(call)
-        except BaseException as error:  # noqa: BLE001 - for whoever waits, as a pool does it
-            future.set_exception(error)
-        else:
-            future.set_result(result)
-
-    threading.Thread(target=work, name="llmtasker-send", daemon=True).start()
-    return future
-
-
-class _Closable(Protocol):
-    async def close(self) -> None: ...
-
-
-C = TypeVar("C", bound=_Closable)
-
-
-class _PerLoop(Generic[C]):
-    """One of a kind for each event loop, closed in its loop when that shuts down or nobody needs it any more."""
-
-    def __init__(self) -> None:
-        self._open: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[None]]] = {}
-
-    def get(self, loop: asyncio.AbstractEventLoop) -> C | None:
-        found = self._open.get(loop)
-        return found[0] if found else None
-
-    async def add(self, loop: asyncio.AbstractEventLoop, opened: C) -> C:
-        keeper = self._keep(loop, opened)
-        self._open[loop] = opened, keeper
-        await anext(keeper)
-        return opened
-
-    async def _keep(self, loop: asyncio.AbstractEventLoop, opened: C) -> AsyncGenerator[None]:
-        # asyncio ends every open async generator before it closes a loop: so this one hears of it in time.
-        try:
-            yield
-        finally:
-            self._open.pop(loop, None)
-            await opened.close()
-
-    async def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop in self._open:
-            await self._open[loop][1].aclose()
-
-    def drop(self) -> None:
-        for loop, (_, keeper) in list(self._open.items()):
-            if not loop.is_closed():
-                asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)
-
-
-def _read(response: httpx2.Response) -> Completion:
-    return read_completion(
-        response.content, content_type=response.headers.get("content-type"), headers=response.headers
-    )
-
-
-def _mapped(error: openai.OpenAIError) -> ItemError:
-    """Return our error for one of the SDK's; the text of an exception may hold a URL, so little of it is taken."""
-    if isinstance(error, openai.APIStatusError):
-        return read_error(error.status_code, error.response.content, error.response.headers)
-    if isinstance(error, openai.APITimeoutError) and timed_out(error):
-        return CallTimeoutError("no whole answer came in time")
-    return broken(error)
+def _is_of_ended_loop(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, RuntimeError) and ("loop is closed" in str(error) or "different loop" in str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def connect(
@@ -273,115 +325,28 @@ def connect(
     """Return the transport to an endpoint that speaks the OpenAI protocol; `is_openai` if it was named as OpenAI."""
     sent: dict[str, Any] = dict(headers or {})
     if not is_openai:
-        # The SDK takes these from OPENAI_* variables: they are meant for OpenAI, and told to nobody else.
+        # The SDK takes these from OPENAI_* variables: they are meant for OpenAI, and sent to nobody else.
         lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
         names = {"OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in lines)}
         sent = {**dict.fromkeys(names - {""}, openai.Omit()), **sent}
-    return OpenAITransport(openai.AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=sent))
+    client = openai.AsyncOpenAI(base_url=base_url, api_key=api_key, default_headers=sent, http_client=_unconnected())
+    return OpenAITransport(client, named=True)
 
 
 def connect_azure(
     endpoint: str, api_key: str | None, api_version: str, headers: Mapping[str, str] | None
 ) -> OpenAITransport:
     """Return the transport to an Azure resource; without a key, the SDK looks in the environment."""
-    return OpenAITransport(
-        openai.AsyncAzureOpenAI(
-            azure_endpoint=endpoint, api_key=api_key, api_version=api_version, default_headers=headers
-        )
+    client = openai.AsyncAzureOpenAI(
+        azure_endpoint=endpoint,
+        api_key=api_key,
+        api_version=api_version,
+        default_headers=headers,
+        http_client=_unconnected(),
     )
+    return OpenAITransport(client, named=True)
 
 
-def _is_constant(client: AnyClient) -> bool:
-    """Return whether all calls have the same credentials."""
-    return client._api_key_provider is None and getattr(client, "_azure_ad_token_provider", None) is None
-
-
-def _is_proxied(url: httpx2.URL) -> bool:
-    """Return whether the environment names a proxy for this URL."""
-    proxies = getproxies()
-    if not (proxies.get(url.scheme) or proxies.get("all")):
-        return False
-    return not proxy_bypass(url.host if url.port is None else f"{url.host}:{url.port}")
-
-
-def _wants_deployment(client: AnyClient) -> bool:
-    azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
-    return azure and "/deployments/" not in str(client.base_url)
-
-
-def _aiohttp_client() -> httpx2.AsyncClient:
-    # A redirect would take the text elsewhere, and the key of Azure with it.
-    return openai.DefaultAioHttpClient(follow_redirects=False)
-
-
-def _async_twin(client: AnyClient, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-    """Return an async client with the same endpoint and credentials, over another http client."""
-    if isinstance(client, openai.AsyncOpenAI):
-        return client.copy(http_client=http_client)
-    shared: dict[str, Any] = {
-        "base_url": client.base_url,
-        "organization": client.organization,
-        "project": client.project,
-        "default_headers": client._custom_headers,
-        "default_query": client._custom_query,
-        "http_client": http_client,
-    }
-    key = client.api_key if client._api_key_provider is None else _in_a_thread(client._api_key_provider)
-    if not isinstance(client, openai.AzureOpenAI):
-        return openai.AsyncOpenAI(api_key=key, **shared)
-    return openai.AsyncAzureOpenAI(
-        api_key=key,
-        api_version=client._api_version,
-        azure_ad_token=client._azure_ad_token,
-        azure_ad_token_provider=_in_a_thread(tokens) if (tokens := client._azure_ad_token_provider) else None,
-        **shared,
-    )
-
-
-class _Witness(httpx2.AsyncBaseTransport):
-    """Sends nothing and keeps the request, as the SDK has built it."""
-
-    request: httpx2.Request
-
-    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        self.request = request
-        return httpx2.Response(200, json={})
-
-
-async def _form(client: AnyClient, path: str, timeout: float) -> Form:  # noqa: ASYNC109 - nothing is waited for
-    """Return what a client sends with each call to a path: its twin makes one, and nothing leaves."""
-    witness = _Witness()
-    async with httpx2.AsyncClient(transport=witness) as http_client:
-        try:
-            await _async_twin(client, http_client).post(
-                path, cast_to=httpx2.Response, content=b"", options={"timeout": timeout, "max_retries": 0}
-            )
-        except openai.OpenAIError as error:
-            raise _mapped(error) from None
-        # What httpx2 says of itself, unless the caller says it: aiohttp has its own to say.
-        said = {("content-length", "0")} | {
-            (name, http_client.headers[name]) for name in ("accept-encoding", "connection")
-        }
-    return Form(
-        # aiohttp takes no user name in a URL besides the header that came of it.
-        url=str(witness.request.url.copy_with(userinfo=b"")),
-        headers=[(name, value) for name, value in witness.request.headers.multi_items() if (name, value) not in said],
-        server_name=witness.request.extensions.get("sni_hostname"),
-        timeout=timeout,
-    )
-
-
-def _in_a_thread(provider: Callable[[], str]) -> Callable[[], Awaitable[str]]:
-    """Return the async form of a function that may take its time to fetch a key."""
-
-    async def fetch() -> str:
-        return await asyncio.to_thread(provider)
-
-    return fetch
-
-
-def endpoint_of(client: AnyClient) -> str:
-    """Return scheme, host and path of a client's base URL: no user name, password or query."""
-    url = client.base_url
-    port = f":{url.port}" if url.port else ""
-    return f"{url.scheme}://{url.host}{port}{url.path.rstrip('/')}"
+def _unconnected() -> httpx2.AsyncClient:
+    """Return an http client that never connects: the one that the SDK makes would read proxies that don't apply."""
+    return httpx2.AsyncClient(transport=CapturingTransport(), trust_env=False)

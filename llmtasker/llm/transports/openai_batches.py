@@ -1,8 +1,5 @@
 """Batches: the files and batches of a provider, through the SDK's client of a transport, with its auth and proxies."""
 
-# pyright: reportPrivateUsage=false
-# The client and how it is used belong to the transport; here they serve other paths of the same endpoint.
-
 from __future__ import annotations
 
 import json
@@ -14,7 +11,7 @@ import openai
 
 from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError, RejectedError, snippet
 from llmtasker.llm.transports.http_client import broken
-from llmtasker.llm.transports.openai import OpenAITransport, _mapped
+from llmtasker.llm.transports.openai import OpenAITransport
 from llmtasker.threads import portal
 from llmtasker.values.json_values import as_list, is_object
 from llmtasker.wire.batch_file import BatchInfo, read_batch
@@ -49,7 +46,7 @@ class Batches:
 
     def __init__(self, transport: OpenAITransport) -> None:
         self._transport = transport
-        client = transport._client
+        client = transport.client
         azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
         azure = azure or client.base_url.host.endswith(".azure.com")
         self.url = "/chat/completions" if azure else "/v1/chat/completions"
@@ -104,7 +101,7 @@ class Batches:
 
     def download(self, file: str, into: BinaryIO) -> None:
         """Write the content of a file, piece by piece as it comes."""
-        client = self._blocking()
+        client = self._transport.blocking_client()
         try:
             if client is None:
                 portal().call(self._adownload(file, into))
@@ -112,23 +109,23 @@ class Batches:
             with client.files.with_streaming_response.content(file) as response:
                 into.writelines(response.iter_bytes(_CHUNK))
         except openai.OpenAIError as error:
-            raise _mapped(error) from None
+            raise self._transport.mapped(error) from None
         except httpx2.HTTPError as error:  # while the body is read, the SDK maps nothing
             raise broken(error) from None
 
     async def _adownload(self, file: str, into: BinaryIO) -> None:
-        client = await self._awaiting()
+        client = (await self._transport.sdk_client()).with_options(max_retries=0)
         async with client.files.with_streaming_response.content(file) as response:
             async for piece in response.iter_bytes(_CHUNK):
                 into.write(piece)
 
     def _json(self, call: Callable[[Any], Any], wanted: str = "id") -> dict[str, Any]:
         """Return the JSON object that a call answers with; it has the field `wanted`."""
-        client = self._blocking()
+        client = self._transport.blocking_client()
         try:
             content = (call(client) if client is not None else portal().call(self._acall(call))).content
         except openai.OpenAIError as error:
-            raise _mapped(error) from None
+            raise self._transport.mapped(error) from None
         try:
             data = json.loads(content)
         except ValueError:
@@ -141,13 +138,4 @@ class Batches:
         return data
 
     async def _acall(self, call: Callable[[Any], Any]) -> Any:
-        return await call(await self._awaiting())
-
-    def _blocking(self) -> openai.OpenAI | None:
-        """Return the caller's own blocking client where it has an http client of its own; else None."""
-        client = self._transport._client
-        own = self._transport._own_http and isinstance(client, openai.OpenAI)
-        return client.with_options(max_retries=0) if own and isinstance(client, openai.OpenAI) else None
-
-    async def _awaiting(self) -> openai.AsyncOpenAI:
-        return (await self._transport._async_client()).with_options(max_retries=0)
+        return await call((await self._transport.sdk_client()).with_options(max_retries=0))

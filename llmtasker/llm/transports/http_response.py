@@ -1,0 +1,231 @@
+"""ResponseReader: one HTTP/1.1 response out of the bytes of a connection (RFC 9112); no I/O."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+LARGEST = 64 << 20
+"""Bytes of a body that are read at most, counted after decompression."""
+_LARGEST_HEAD = 1 << 18
+_NO_BODY = frozenset({204, 304})
+
+
+class ResponseError(Exception):
+    """What came is not an HTTP response."""
+
+
+class TooLargeError(ResponseError):
+    """The response is larger than what is read."""
+
+    def __init__(self, largest: int) -> None:
+        super().__init__(f"the endpoint sent more than {largest >> 20:,} MB")
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """A whole response; names of headers are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class ResponseReader:
+    """Reads one response from the bytes that it is fed.
+
+    >>> reader = ResponseReader()
+    >>> reader.feed(b"HTTP/1.1 200 OK\\r\\nContent-Length: 2\\r\\n\\r\\n{"), reader.feed(b"}")
+    (False, True)
+    >>> reader.response().body, reader.keeps_alive
+    (b'{}', True)
+    """
+
+    def __init__(self, largest: int = LARGEST) -> None:
+        self._largest = largest
+        self._data = bytearray()
+        self._status = 0
+        self._headers: dict[str, str] = {}
+        self._body = bytearray()
+        self._left: int | None = None  # bytes of the body or chunk to come; None: until the connection ends
+        self._chunked = False
+        self._decoder: _Inflater | None = None
+        self._whole = False
+        self.keeps_alive = False
+
+    def feed(self, data: bytes) -> bool:
+        """Take bytes; return whether the response is whole.
+
+        Raises:
+            ResponseError: they are not a response, or it is too large.
+        """
+        self._data += data
+        if not self._status and not self._read_head():
+            return False
+        self._whole = self._whole or (self._read_chunks() if self._chunked else self._read_body())
+        if self._whole and self._data:
+            self.keeps_alive = False  # more than was asked for
+        return self._whole
+
+    def end(self) -> bool:
+        """The connection has ended: return whether the response is whole."""
+        if self._status and self._left is None and not self._chunked:
+            self._whole = True
+        return self._whole
+
+    def response(self) -> Response:
+        """Return the whole response.
+
+        Raises:
+            ResponseError: its compression is broken.
+        """
+        if self._decoder is not None and not self._decoder.finished:
+            raise ResponseError("the compressed body is cut")
+        return Response(self._status, self._headers, bytes(self._body))
+
+    def _read_head(self) -> bool:
+        while True:
+            end = self._data.find(b"\r\n\r\n")
+            if end < 0:
+                if len(self._data) > _LARGEST_HEAD or (len(self._data) >= 5 and self._data[:5] != b"HTTP/"):
+                    raise ResponseError(f"not an HTTP response: {bytes(self._data[:40])!r}")
+                return False
+            lines = self._data[:end].decode("latin-1").split("\r\n")
+            del self._data[: end + 4]
+            version, _, rest = lines[0].partition(" ")
+            if not version.startswith("HTTP/1.") or not (rest[:3].isascii() and rest[:3].isdigit()):
+                raise ResponseError(f"not an HTTP response: {lines[0][:40]!r}")
+            status = int(rest[:3])
+            if status >= 200:
+                break
+            if status == 101:
+                raise ResponseError("the server switches to another protocol")
+        for line in lines[1:]:
+            name, colon, value = line.partition(":")
+            if not colon or not name or name != name.strip():
+                raise ResponseError(f"not an HTTP header: {line[:40]!r}")
+            name, value = name.lower(), value.strip()
+            self._headers[name] = f"{self._headers[name]}, {value}" if name in self._headers else value
+        self._status = status
+        self._plan(version)
+        return True
+
+    def _plan(self, version: str) -> None:
+        """Decide how the body ends, and whether the connection can be used again."""
+        headers = self._headers
+        connection = headers.get("connection", "").lower()
+        self.keeps_alive = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
+        coding = headers.get("content-encoding", "").lower().strip()
+        if coding in {"gzip", "x-gzip", "deflate"}:
+            self._decoder = _Inflater(self._largest)
+        elif coding not in {"", "identity"}:
+            raise ResponseError(f"the body is encoded as {coding[:20]!r}, which was not asked for")
+        transfer = headers.get("transfer-encoding", "").lower()
+        if self._status in _NO_BODY:
+            self._left, self._decoder = 0, None
+        elif transfer:
+            if transfer != "chunked":
+                raise ResponseError(f"unknown transfer-encoding {transfer[:20]!r}")
+            # A response with both may be meant to be read in two ways (RFC 9112 section 6.3).
+            self.keeps_alive = self.keeps_alive and "content-length" not in headers
+            self._chunked = True
+        elif "content-length" in headers:
+            lengths = {part.strip() for part in headers["content-length"].split(",")}
+            length = lengths.pop()
+            if lengths or not (length.isascii() and length.isdigit()):
+                raise ResponseError("a content-length that is not one number")
+            self._left = int(length)
+            if self._left == 0:
+                self._decoder = None
+            if self._left > self._largest:
+                raise TooLargeError(self._largest)
+        else:
+            self.keeps_alive = False
+
+    def _read_body(self) -> bool:
+        size = len(self._data) if self._left is None else min(self._left, len(self._data))
+        self._add(bytes(self._data[:size]))
+        del self._data[:size]
+        if self._left is None:
+            return False
+        self._left -= size
+        return self._left == 0
+
+    def _read_chunks(self) -> bool:
+        while True:
+            if self._left:
+                size = min(self._left, len(self._data))
+                self._add(bytes(self._data[:size]))
+                del self._data[:size]
+                self._left -= size
+                if self._left:
+                    return False
+                self._left = -2  # its line end
+            if self._left == -2:
+                if len(self._data) < 2:
+                    return False
+                if self._data[:2] != b"\r\n":
+                    raise ResponseError("a chunk that is longer than its size")
+                del self._data[:2]
+                self._left = None
+            if self._left == 0:
+                return self._read_trailers()
+            end = self._data.find(b"\r\n")
+            if end < 0:
+                if len(self._data) > _LARGEST_HEAD:
+                    raise ResponseError("a chunk without a size")
+                return False
+            size_text = bytes(self._data[:end]).partition(b";")[0].strip()
+            try:
+                self._left = int(size_text, 16)
+            except ValueError:
+                raise ResponseError(f"a chunk of the size {size_text[:20]!r}") from None
+            if self._left < 0 or self._left > self._largest:
+                raise TooLargeError(self._largest)
+            del self._data[: end + 2]
+
+    def _read_trailers(self) -> bool:
+        while (end := self._data.find(b"\r\n")) > 0:
+            del self._data[: end + 2]
+        if end < 0:
+            if len(self._data) > _LARGEST_HEAD:
+                raise ResponseError("trailers without an end")
+            return False
+        del self._data[:2]
+        return True
+
+    def _add(self, data: bytes) -> None:
+        self._body += data if self._decoder is None else self._decoder.feed(data, len(self._body))
+        if len(self._body) > self._largest:
+            raise TooLargeError(self._largest)
+
+
+class _Inflater:
+    """Decompresses gzip and deflate, no further than a limit."""
+
+    def __init__(self, largest: int) -> None:
+        self._largest = largest
+        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip, by its header
+        self._begun = False
+
+    @property
+    def finished(self) -> bool:
+        return self._inflate.eof or not self._begun
+
+    def feed(self, data: bytes, so_far: int) -> bytes:
+        if not data:
+            return b""
+        room = self._largest - so_far + 1
+        try:
+            made = self._inflate.decompress(data, room)
+        except zlib.error as error:
+            if self._begun:
+                raise ResponseError(f"the compressed body is broken: {error}") from None
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers mean deflate without its header
+            try:
+                made = self._inflate.decompress(data, room)
+            except zlib.error:
+                raise ResponseError(f"the compressed body is broken: {error}") from None
+        self._begun = True
+        return made

@@ -1,0 +1,90 @@
+"""What this machine requires of connections: proxies and certificates, read from the environment in one place."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import ssl
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from llmtasker.errors import ConfigurationError, snippet
+
+_PROXY_SCHEMES = frozenset({"http", "https", "socks5", "socks5h"})
+
+
+def proxy_for(url: str) -> str | None:
+    """Return the URL of the proxy that the environment names for a URL; None: connections are direct.
+
+    Raises:
+        ConfigurationError: the variable does not hold the URL of a proxy.
+    """
+    parts = urlsplit(url)
+    proxies = getproxies()
+    scheme = parts.scheme if proxies.get(parts.scheme) else "all"
+    proxy = proxies.get(scheme)
+    if not proxy or _is_excepted(parts.hostname or "", parts.port):
+        return None
+    variables = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+    named = next((name for name in variables if os.environ.get(name)), "the system")
+    proxy = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        kind, host, _ = urlsplit(proxy).scheme.lower(), urlsplit(proxy).hostname, urlsplit(proxy).port
+    except ValueError:
+        kind, host = "", None
+    if kind == "socks":
+        kind, proxy = "socks5", proxy.replace("socks://", "socks5://", 1)
+    if kind not in _PROXY_SCHEMES or not host:
+        raise ConfigurationError(
+            f"{named} is not the URL of a proxy that can be used for {parts.hostname}: give one such as "
+            '"http://proxy.intern:3128", or name the host in NO_PROXY.'
+        )
+    if kind.startswith("socks"):
+        _check_socks(named)
+    return proxy
+
+
+def _check_socks(variable: str) -> None:
+    if find_spec("socksio") is None:
+        raise ConfigurationError(
+            f"{variable} names a SOCKS proxy, which needs socksio: pip install socksio. Or name the host in NO_PROXY."
+        )
+
+
+def _is_excepted(host: str, port: int | None) -> bool:
+    """Return whether NO_PROXY names a host: as a name, a domain, an address or a network."""
+    if proxy_bypass(host if port is None else f"{host}:{port}") or proxy_bypass(host):
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    for name in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
+        try:
+            if address in ipaddress.ip_network(name.strip().strip("[]"), strict=False):
+                return True
+        except ValueError:
+            continue
+    return False
+
+
+def check_certificates(url: str) -> None:
+    """Check that the certificates can be read that the environment names for a URL.
+
+    Raises:
+        ConfigurationError: a variable names a file without certificates, or a folder that does not exist.
+    """
+    if urlsplit(url).scheme != "https":
+        return
+    if (folder := os.environ.get("SSL_CERT_DIR")) and not Path(folder).is_dir():
+        raise ConfigurationError(f"SSL_CERT_DIR names {snippet(folder, 100)!r}, which is not a folder.")
+    if file := os.environ.get("SSL_CERT_FILE"):
+        try:
+            ssl.create_default_context(cafile=file)
+        except OSError as error:
+            what = "there is no such file" if isinstance(error, FileNotFoundError) else "it has no certificates"
+            raise ConfigurationError(
+                f"SSL_CERT_FILE names {snippet(file, 100)!r}, and {what}. Name a file of PEM certificates, or unset it."
+            ) from None
