@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         TruncatedError,
     )
     from llmtasker.fields import InputField, OutputField
+    from llmtasker.history import History
     from llmtasker.item import Item
     from llmtasker.llm.costs import Prices
     from llmtasker.llm.limits import RateLimit, Retry
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from llmtasker.results import Results
     from llmtasker.runner.batch import BatchJob
     from llmtasker.runner.budget import Budget
+    from llmtasker.runner.call_settings import CallSettings
     from llmtasker.runner.estimate import Estimate
     from llmtasker.runner.grouping import AutoGroup, GroupReport
     from llmtasker.runner.progress import Progress
@@ -64,6 +66,7 @@ __all__ = [
     "BudgetError",
     "CacheWarning",
     "CallError",
+    "CallSettings",
     "CallTimeoutError",
     "Completion",
     "ConfigurationError",
@@ -72,6 +75,7 @@ __all__ = [
     "Estimate",
     "FilteredError",
     "GroupReport",
+    "History",
     "InputError",
     "InputField",
     "InvalidOutputError",
@@ -110,6 +114,7 @@ __all__ = [
 _HOMES = {
     "runner.batch": ("BatchJob",),
     "runner.budget": ("Budget",),
+    "runner.call_settings": ("CallSettings",),
     "runner.grouping": ("AutoGroup", "GroupReport"),
     "cache": (
         "CacheWarning",
@@ -149,6 +154,7 @@ _HOMES = {
         "TruncatedError",
     ),
     "runner.estimate": ("Estimate",),
+    "history": ("History",),
     "item": ("Item",),
     "llm.llm": ("LLM",),
     "llm.limits": ("RateLimit", "Retry"),

@@ -95,10 +95,9 @@ class Plan:
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
 
-    @property
-    def records(self) -> Sequence[Any]:
-        """The examples as records of the signature, or as mappings with all its fields."""
-        return list(self.examples)
+    def records_of(self, examples: Any) -> Sequence[Any]:
+        """Return examples as records of the signature, or as mappings with all its fields."""
+        return list(examples)
 
     @property
     def asked(self) -> AskMode:
@@ -135,7 +134,9 @@ class Plan:
             ConfigurationError: an example does not fit, a variable is unknown, or the mode can't serve the signature.
         """
         prompt = Prompt(variables=self.variables or {}, examples_role=self.examples_role, input_role=self.input_role)
-        return compile_program(self.signature, prompt, self.records, self.asked, reasoning=self.reasoning)
+        return compile_program(
+            self.signature, prompt, self.records_of(self.examples), self.asked, reasoning=self.reasoning
+        )
 
     # ── the plan as a document: see task_file ──
 
@@ -179,7 +180,7 @@ class Plan:
 
     def shown_examples(self) -> Sequence[Any]:
         """Return the examples in the form that this kind of task takes."""
-        return self.records
+        return self.records_of(self.examples)
 
     @classmethod
     def from_document(cls, kind: str, document: Document, given: Mapping[str, Any]) -> Self:

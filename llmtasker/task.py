@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Self, TypeVar, Unpack
 from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import AsyncStore, async_store
 from llmtasker.cache.store import CompleteStore
-from llmtasker.errors import ConfigurationError, nearest
+from llmtasker.compiler.columns import Columns
+from llmtasker.errors import ConfigurationError, InputError, check_names, nearest
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, SignaturePlan, TaskOptions
@@ -26,9 +27,10 @@ from llmtasker.results import Results
 from llmtasker.runner.batch.job import BatchJob
 from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, BatchSubmitter
 from llmtasker.runner.budget import Budget
+from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptions, columns_of, settings_of
 from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.grouping.report import GroupReport
-from llmtasker.runner.inputs import Inputs, rows_of
+from llmtasker.runner.inputs import Inputs, check_rows, rows_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
@@ -129,42 +131,70 @@ class Task(Planned[T]):
             raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
         return given
 
-    def _policy(self, fresh: Fresh, budget: Budget | None = None) -> Policy[Any, T]:
-        if fresh is False and budget is None:
-            if self._usual is None or self._usual.llm is not self.llm:
-                self._usual = self._made(fresh, budget)
-            return self._usual
-        return self._made(fresh, budget)
+    def _policy(
+        self, fresh: Fresh = False, budget: Budget | None = None, **options: Unpack[InputOptions]
+    ) -> Policy[Any, T]:
+        settings = settings_of(options.get("settings"))
+        columns = columns_of(options.get("columns"), options.get("row_variables"))
+        if fresh is not False or budget is not None or settings is not NO_SETTINGS or columns is not None:
+            return self._made(fresh, budget, settings, columns)
+        if self._usual is None or self._usual.llm is not self.llm:
+            self._usual = self._made(fresh, budget, settings, columns)
+        return self._usual
 
-    def _made(self, fresh: Fresh, budget: Budget | None) -> Policy[Any, T]:
+    def _made(
+        self, fresh: Fresh, budget: Budget | None, settings: CallSettings, columns: Columns | None
+    ) -> Policy[Any, T]:
+        program = self.program
+        if settings.variables or settings.examples is not None:
+            examples = None if settings.examples is None else self.plan.records_of(settings.examples)
+            program = program.with_settings(settings.variables, examples)
         return Policy(
-            program=self.program,
-            llm=self.llm,
+            program=program if columns is None else program.bind(columns),
+            llm=settings.llm or self.llm,
             present=self._present,
             attempts=self.plan.attempts,
             fresh=fresh,
             budget=budget,
+            tags=settings.tags,
         )
 
-    def _steps(self, given: Any, fresh: Fresh) -> Steps[Item[T]]:
-        steps, events = self._policy(fresh).ask(given), self._observers.begin()
+    def _store_of(self, llm: LLM) -> CompleteStore | None:
+        return self.store if llm is self.llm or self.plan.cache is not None else llm.store
+
+    def _steps(self, given: Any, policy: Policy[Any, T]) -> Steps[Item[T]]:
+        steps, events = policy.ask(given), self._observers.begin(policy.tags)
         return steps if events is None else events.single(steps)
 
-    def __call__(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
-        """Return what comes of one input: a value, a mapping, a record, or the input fields as keywords.
+    def __call__(
+        self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, settings: CallSettings | None = None, **fields: Any
+    ) -> Item[T]:
+        """Return the item of one input: a value, a mapping, a record, or the input fields as keywords.
 
-        `fresh=True` asks even if the answer is cached; "invalid" only if the cached one no longer fits.
+        `fresh=True` asks even if the answer is cached; "invalid" only if the cached one no longer fits. `settings`
+        hold for this call only; an input field that is called `settings` or `fresh` is given in a mapping.
 
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
-        return run_blocking(self._steps(self._one(given, fields), fresh), self.llm.transport, self.store)
+        policy = self._policy(fresh, settings=settings)
+        steps = self._steps(self._one(given, fields), policy)
+        return run_blocking(steps, policy.llm.transport, self._store_of(policy.llm))
 
-    async def acall(self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, **fields: Any) -> Item[T]:
-        """Return what comes of one input, without blocking the event loop; see `__call__`."""
-        steps = self._steps(self._one(given, fields), fresh)
-        await prepare(self.llm, self.program)
-        return await run_awaiting(steps, self.llm.transport, self._async_store)
+    async def acall(
+        self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, settings: CallSettings | None = None, **fields: Any
+    ) -> Item[T]:
+        """Return the item of one input, without blocking the event loop; see `__call__`."""
+        policy = self._policy(fresh, settings=settings)
+        steps = self._steps(self._one(given, fields), policy)
+        await prepare(policy.llm, policy.program)
+        return await run_awaiting(steps, policy.llm.transport, self._async_store_of(policy.llm))
+
+    def _async_store_of(self, llm: LLM) -> AsyncStore | None:
+        if llm is self.llm:
+            return self._async_store
+        store = self._store_of(llm)
+        return None if store is None else async_store(store)
 
     def run(self, inputs: Inputs, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, whatever happens to single ones.
@@ -173,8 +203,12 @@ class Task(Planned[T]):
         None (a bar where somebody watches), or a function that is given a `Progress` now and then. Rows that the
         `budget` has nothing left for get a BudgetError. Works in a notebook and inside a running event loop as well.
 
+        `columns` names the column of an input field, where that has another name; `row_variables` the column of a
+        variable, or of the labels of an output field (or of "classes"), which then take the place of the task's in
+        that row. `settings` hold for all rows.
+
         Raises:
-            ConfigurationError: the set-up is wrong.
+            ConfigurationError: the set-up is wrong, or all rows lack the same column.
         """
         return portal().call(self.arun(inputs, **options))
 
@@ -184,6 +218,10 @@ class Task(Planned[T]):
         settings = RunSettings.of_run(options)
         async for batch in self._batches(inputs, settings):
             items += batch
+        if items and all(isinstance(item.error, InputError) for item in items):
+            # Of rows that can be read only once, it is known now.
+            columns = columns_of(settings.columns, settings.row_variables)
+            check_rows([item.input for item in items], self.signature, columns)
         return Results(items)
 
     def stream(self, inputs: Inputs, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
@@ -195,69 +233,94 @@ class Task(Planned[T]):
         return _astreamed(self._batches(inputs, RunSettings.of_stream(options)))
 
     def _batches(self, inputs: Inputs, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
-        policy = self._policy(settings.fresh, settings.budget)
-        return run_task(inputs, settings, policy, self._groups, self._async_store, self._observers)
+        policy = self._policy(
+            settings.fresh,
+            settings.budget,
+            settings=settings.settings,
+            columns=settings.columns,
+            row_variables=settings.row_variables,
+        )
+        same_words = policy.program.source is self.program.source
+        groups = self._groups if same_words else self._groups.of(policy.program)
+        return run_task(inputs, settings, policy, groups, self._async_store_of(policy.llm), self._observers)
 
     @property
     def group_report(self) -> GroupReport | None:
         """What grouping did in the latest run (calls, tokens saved, the size and why); None: nothing was grouped."""
         return self._groups.report
 
-    def estimate(self, inputs: Any) -> Estimate:
-        """Return what a run over these inputs would take: rows, calls, tokens and cost. Nothing is sent.
+    def estimate(self, inputs: Any, **options: Unpack[InputOptions]) -> Estimate:
+        """Return what a run over these inputs would take: rows, calls, tokens and cost. Nothing is sent; see `run`.
 
         Raises:
-            ConfigurationError: the inputs are an async iterable, or no iterable.
+            ConfigurationError: the inputs are an async iterable, or not an iterable, or all lack the same column.
         """
-        rows = rows_of(inputs)
+        policy = self._checked_policy("estimate", options)
+        program = policy.program
+        rows = rows_of(inputs, program.columns)
+        check_rows(rows, program.signature, program.columns)
         if not isinstance(rows, Iterable):
             raise ConfigurationError(
                 "estimate reads the inputs before the run does: give them as a list or an iterable."
             )
-        return estimate(self.program, self.llm, self.store, rows, self._groups.size)
+        return estimate(program, policy.llm, self._store_of(policy.llm), rows, self._groups.size)
 
-    def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> BatchJob[T]:
+    def submit(
+        self,
+        inputs: Any,
+        *,
+        max_rows: int = MOST_ROWS,
+        max_bytes: int = MOST_BYTES,
+        **options: Unpack[InputOptions],
+    ) -> BatchJob[T]:
         """Have many inputs answered by the provider's batch API, within a day and at its lower price.
 
         Only rows that are neither cached nor under way in an earlier job are sent, each distinct one once; where
         nothing else is left, that job is returned. A file of the provider takes at most `max_rows` and `max_bytes`;
-        more become several batches of the job.
+        more become several batches of the job. For `columns`, `row_variables` and `settings` see `run`.
 
         Raises:
-            ConfigurationError: the LLM has no batch API, or there is no cache.
+            ConfigurationError: the LLM has no batch API, there is no cache, or all rows lack the same column.
             CallError: the provider refuses.
         """
-        submitter = self._submitter()
+        submitter = self._submitter("submit", options)
         return BatchJob(submitter, submitter.submit(inputs, max_rows=max_rows, max_bytes=max_bytes))
 
-    def batch(self, job_id: str | None = None) -> BatchJob[T]:
+    def batch(self, job_id: str | None = None, **options: Unpack[InputOptions]) -> BatchJob[T]:
         """Return the batch job with an id, in any later process; None: the latest of this task and LLM.
+
+        Its rows are read as they were submitted: give the same `columns`, `row_variables` and `settings`.
 
         Raises:
             ConfigurationError: there is none.
         """
-        submitter = self._submitter()
+        submitter = self._submitter("batch", options)
         return BatchJob(submitter, submitter.find(job_id))
 
-    def _submitter(self) -> BatchSubmitter[Any, T]:
-        if self.store is None:
+    def _submitter(self, call: str, options: InputOptions) -> BatchSubmitter[Any, T]:
+        policy = self._checked_policy(call, options)
+        store = self._store_of(policy.llm)
+        if store is None:
             raise ConfigurationError("a batch needs a cache to keep its answers: give cache=True, a folder or a store.")
-        return BatchSubmitter(policy=self._policy(fresh=False), store=self.store)
+        return BatchSubmitter(policy=policy, store=store)
 
-    def preview(self, given: Any = NOT_GIVEN, /, **fields: Any) -> Preview:
+    def _checked_policy(self, call: str, options: InputOptions) -> Policy[Any, T]:
+        check_names(call, options, tuple(InputOptions.__annotations__))
+        return self._policy(**options)
+
+    def preview(self, given: Any = NOT_GIVEN, /, *, settings: CallSettings | None = None, **fields: Any) -> Preview:
         """Return what would be sent for an input: messages, schema and settings, exactly so.
 
         Raises:
             InputError: the input does not fit the signature.
         """
-        program, capabilities = self.program, self.llm.capabilities
+        policy = self._policy(settings=settings)
+        program, llm = policy.program, policy.llm
         inputs = program.validate(self._one(given, fields))
-        request = capabilities.request(
-            lambda mode: program.render(inputs, self.llm.settings, mode),
-            program.first_mode,
-            fixed=program.asked != "auto",
+        request = llm.capabilities.request(
+            lambda mode: program.render(inputs, llm.settings, mode), program.first_mode, fixed=program.asked != "auto"
         )
-        return Preview(request=request, notes=tuple(capabilities.notes))
+        return Preview(request=request, notes=tuple(llm.capabilities.notes))
 
 
 def _streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:

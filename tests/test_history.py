@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from llmtasker import LLM, InputError, InputField, OutputField, Signature, Task, compile_program
+from llmtasker import LLM, History, InputError, InputField, OutputField, Signature, Task, compile_program
 from llmtasker.compiler.prompt import Prompt
-from llmtasker.history import History
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Settings
 

@@ -121,7 +121,8 @@ def test_so_it_is_in_a_run(form: str) -> None:
 @pytest.mark.parametrize("given", [None, 7, ["x"], {}, {"massage": "x"}, {"message": 7}, b"\xff", float("nan")])
 def test_an_input_that_does_not_fit_is_an_item(given: Any) -> None:
     task, transport = make_task(PARCEL)
-    items = [task(given), asyncio.run(task.acall(given)), *task.run([given]), *task.stream([given])]
+    rows = [given, {"message": None}]  # where all rows lack the column, the run is refused instead
+    items = [task(given), asyncio.run(task.acall(given)), *task.run(rows), *task.stream(rows)]
     assert {type(item.error) for item in items} == {InputError}
     assert transport.calls == 0
     with pytest.raises(InputError):

@@ -125,4 +125,4 @@ def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[s
             return names, []
         if len(names) < _NAMES:
             names |= row.keys()
-    return names, list(missing) if rows else []
+    return names, list(missing) if names else []  # of rows without any columns, each is at fault itself

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypedDict, TypeVar
+from typing import Any, Self, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
 from llmtasker.compiler.program import Program
@@ -14,6 +14,7 @@ from llmtasker.errors import ConfigurationError, check_choice, check_count, chec
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.runner.budget import Budget
+from llmtasker.runner.call_settings import CallSettings, InputOptions
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.grouping.group_plan import GroupPlan
@@ -32,7 +33,7 @@ DEFAULT_CONCURRENCY = 32
 _WINDOW = 8  # rows that a stream reads ahead, for each that is worked on at once
 
 
-class RunOptions(TypedDict, total=False):
+class RunOptions(InputOptions, total=False):
     """The keyword arguments of `run` and `arun`; `Task.run` describes them."""
 
     concurrency: int
@@ -59,6 +60,9 @@ class RunSettings:
     progress: bool | OnProgress | None = None
     fresh: Fresh = False
     budget: Budget | None = None
+    columns: Mapping[str, str] | None = None
+    row_variables: Mapping[str, str] | None = None
+    settings: CallSettings | None = None
     ordered: bool = True
     stream: bool = False
 

@@ -68,10 +68,9 @@ class ClassificationPlan(Plan):
         """The name of the output field."""
         return "labels" if self.multi_label else "label"
 
-    @property
-    def records(self) -> Sequence[Any]:
-        """The examples as mappings with all fields of the signature."""
-        return [{"text": text, self.answer: label} for text, label in pairs(self.examples, self.answer)]
+    def records_of(self, examples: Any) -> Sequence[Any]:
+        """Return examples as mappings with all fields of the signature."""
+        return [{"text": text, self.answer: label} for text, label in pairs(examples, self.answer)]
 
     def needs(self) -> dict[str, str]:
         """Return the labels, if they are an Enum."""

@@ -58,10 +58,9 @@ class InstructionPlan(Plan):
         """The mode; where none was given, "plain" if the output is a text."""
         return self.mode or ("plain" if self.output is str and not self.reasoning else "auto")
 
-    @property
-    def records(self) -> Sequence[Any]:
-        """The examples as mappings with all fields of the signature."""
-        answered = enumerate(pairs(self.examples, _FIELD), start=1)
+    def records_of(self, examples: Any) -> Sequence[Any]:
+        """Return examples as mappings with all fields of the signature."""
+        answered = enumerate(pairs(examples, _FIELD), start=1)
         return [{"text": text, **self._answer(answer, number)} for number, (text, answer) in answered]
 
     def shown_examples(self) -> Sequence[Any]:

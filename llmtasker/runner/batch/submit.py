@@ -16,7 +16,7 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
 from llmtasker.runner.batch.job_store import JobStore, Part, StoredJob, head_of
-from llmtasker.runner.inputs import rows_of
+from llmtasker.runner.inputs import check_rows, rows_of
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row
 from llmtasker.runner.steps import read_stored
@@ -135,7 +135,9 @@ class BatchSubmitter(Generic[S, T]):
 
     def looked_up(self, inputs: Any) -> Iterator[list[tuple[Row | Item[T], Completion | None]]]:
         """Yield rows with their cached answers, some at a time; an input that does not fit is an item already."""
-        given = rows_of(inputs)
+        program = self.policy.program
+        given = rows_of(inputs, program.columns)
+        check_rows(given, program.signature, program.columns)
         if not isinstance(given, Iterable):
             raise ConfigurationError("a batch takes a list or an iterable of inputs, not an async one.")
         source = iter(given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Program
@@ -22,7 +23,7 @@ GroupSize = int | Literal["auto"] | AutoGroup
 class GroupPlan(Generic[S]):
     """How a task asks in groups. The `choice` of "auto" holds for all its runs, and is kept in the cache for others.
 
-    `program` is None where there is nothing to group; `tally` is that of the latest run.
+    `program` is None where there is nothing to group.
 
     Raises:
         ConfigurationError: the size is not a number of inputs, or the task can't be grouped.
@@ -37,7 +38,7 @@ class GroupPlan(Generic[S]):
         self.largest = self.auto.largest if self.auto else size if isinstance(size, int) else 1
         self.program = GroupProgram(program) if self.largest > 1 else None
         self.choice: Choice | None = None
-        self.tally: Tally | None = None
+        self._tallies: list[Tally] = []
 
     @property
     def size(self) -> int:
@@ -45,6 +46,23 @@ class GroupPlan(Generic[S]):
         if self.auto is None:
             return self.largest
         return self.choice.size if self.choice else 1
+
+    @property
+    def tally(self) -> Tally | None:
+        """What is counted in the latest run, also where that had other words; None: there was none."""
+        return self._tallies[-1] if self._tallies else None
+
+    @tally.setter
+    def tally(self, tally: Tally) -> None:
+        self._tallies[:] = [tally]
+
+    def of(self, program: Program[S]) -> GroupPlan[S]:
+        """Return the plan for runs of the task in other words."""
+        if self.program is None:
+            return self
+        plan = copy.copy(self)
+        plan.program, plan.choice = GroupProgram(program), None
+        return plan
 
     @property
     def report(self) -> GroupReport | None:

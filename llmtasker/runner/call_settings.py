@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
+from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.llm.llm import LLM
+from llmtasker.values.json_values import is_mapping
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +20,8 @@ class CallSettings:
         variables: values of the task's own variables. The name of an output field, or "classes" where only one has
             labels, stands for its labels: a list, or a mapping from label to meaning, takes the place of the task's.
         examples: in place of the task's; in the same form.
-        llm: in place of the task's; an LLM, or what `LLM.of` takes.
+        llm: in place of the task's; an LLM, or what `LLM.of` takes. Settings that are used again keep it, with its
+            connections and limits.
         tags: what the item is to carry, as `item.tags`; nothing of it is sent.
 
     Raises:
@@ -43,9 +47,38 @@ class CallSettings:
             raise ConfigurationError(f"examples is a list or a mapping, not {_shown(examples)}.")
         if not (examples is None or isinstance(examples, Mapping)):
             object.__setattr__(self, "examples", tuple(examples))
+        if self.llm is not None:
+            object.__setattr__(self, "llm", LLM.of(self.llm))
 
 
 NO_SETTINGS = CallSettings()
+
+
+class InputOptions(TypedDict, total=False):
+    """The keyword arguments of a run that concern its rows; `Task.run` describes them."""
+
+    columns: Mapping[str, str] | None
+    row_variables: Mapping[str, str] | None
+    settings: CallSettings | None
+
+
+def columns_of(columns: object, row_variables: object) -> Columns | None:
+    """Return the columns that a run names; None: it names none.
+
+    Raises:
+        ConfigurationError: an argument is not a mapping from names to names of columns.
+    """
+    named: list[dict[str, str]] = []
+    for argument, given in (("columns", columns), ("row_variables", row_variables)):
+        found = {} if given is None else given
+        if not (is_mapping(found) and all(isinstance(name, str) for pair in found.items() for name in pair)):
+            what = "an input field" if argument == "columns" else "a variable"
+            raise ConfigurationError(
+                f"{argument} is a mapping from {what} to the name of its column, not {_shown(given)}."
+            )
+        named.append(dict(found))
+    fields, variables = named
+    return Columns(fields=fields, variables=variables) if fields or variables else None
 
 
 def settings_of(given: object) -> CallSettings:
