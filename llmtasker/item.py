@@ -23,7 +23,8 @@ class Item(Generic[T]):
     """What came of one input: either an `output` or an `error`.
 
     `raw` is the text of the last answer, `repairs` the liberties taken to read it. `usage` counts the tokens of
-    all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown.
+    all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown. `calls` is the
+    item's share of calls that were made for several items at once; None: all were for this one.
     `latency` is the time in seconds from the first call to the end. A `cached` item cost no call.
     """
 
@@ -37,6 +38,7 @@ class Item(Generic[T]):
     cost: float | None = None
     latency: float = 0.0
     attempts: int = 0
+    calls: float | None = None
     cached: bool = False
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     request: Request | None = field(default=None, compare=False)
@@ -45,6 +47,11 @@ class Item(Generic[T]):
     def ok(self) -> bool:
         """Whether there is an output."""
         return self.error is None
+
+    @property
+    def requests(self) -> float:
+        """The calls for this item, of those for several items its share: these add up to the calls of a run."""
+        return self.attempts if self.calls is None else self.calls
 
     @property
     def repaired(self) -> bool:
@@ -79,6 +86,7 @@ class Item(Generic[T]):
             "cost": self.cost,
             "latency": self.latency,
             "attempts": self.attempts,
+            **({} if self.calls is None else {"calls": self.calls}),
             "cached": self.cached,
             **({"tags": jsonable(self.tags)} if self.tags else {}),
         }
@@ -125,7 +133,7 @@ class Item(Generic[T]):
         return f"Item({', '.join([f'input={_short(self.input)}', came, *notes])})"
 
 
-_PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "cached", "tags")
+_PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "cached", "tags")
 
 
 def jsonable(value: Any) -> Any:

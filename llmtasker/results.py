@@ -80,7 +80,7 @@ class Results(Sequence[Item[T]], Generic[T]):
     @property
     def attempts(self) -> int:
         """The calls of this run."""
-        return sum(item.attempts for item in self._items)
+        return round(sum(item.requests for item in self._items))
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each item: the columns of its input, those of its output, and "error" (None if fine).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import Future
 from typing import Any, Literal
 
@@ -146,3 +147,39 @@ def test_a_budget_in_money_without_prices_stops_the_run() -> None:
     task = Task(Triage, llm=LLM(transport=FakeTransport()))
     with pytest.raises(ConfigurationError, match="Prices"):
         task.run(["a"], budget=Budget(cost=1.0))
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "not counted"])
+@pytest.mark.parametrize("size", [1, 5])
+def test_answers_that_are_longer_than_thought_do_not_overshoot(counted: bool, size: int) -> None:
+    """The longest answer so far is what each further call may take."""
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        message = {"role": "assistant", "content": json.dumps({"team": "billing", "why": "because " * 1500})}
+        usage = {"usage": {"prompt_tokens": 100, "completion_tokens": 4000}} if counted else {}
+        return {"choices": [{"message": message, "finish_reason": "stop"}], **usage}
+
+    with FaultyServer(answer, latency=0.01) as server:
+        llm = LLM("m", base_url=server.base_url, api_key="x", cache=False)
+        budget = Budget(tokens=40_000)
+        texts = [f"message {number}" for number in range(100)]
+        Task(Triage, llm=llm, group_size=size, attempts=2).run(texts, budget=budget)
+        assert server.counters.requests >= 4
+        assert server.counters.requests * (4100 if counted else 3000) <= 40_000
+        assert budget.spent["tokens"] <= 40_000
+        llm.close()
+
+
+def test_without_a_token_limit_one_call_is_made_first_then_twice_as_many_as_were_answered() -> None:
+    budget = Budget(tokens=1_000_000)
+    most = Usage(input=100, output=100)
+    waves: list[int] = []
+    for _ in range(5):
+        shares: list[Reservation] = []
+        while isinstance(share := budget.reserve(most, free, sure=False), Reservation):
+            shares.append(share)
+        waves.append(len(shares))
+        for one in shares:
+            one.settle(most)
+    assert waves == [1, 2, 6, 18, 54]
+    assert isinstance(budget.reserve(most, free), Reservation), "where the limit is sent, nobody waits"

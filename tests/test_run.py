@@ -33,6 +33,15 @@ from llmtasker import (
     Signature,
     Task,
 )
+from llmtasker.errors import (
+    BadRequestError,
+    BadResponseError,
+    CallError,
+    ContextLengthError,
+    NetworkError,
+    RejectedError,
+    ServerError,
+)
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.run import Run
@@ -349,6 +358,22 @@ def test_a_run_that_can_not_succeed_is_stopped(status: int, kind: type[ItemError
     assert results.attempts == server.counters.requests
 
 
+@pytest.mark.parametrize("status", [400, 402, 405, 407, 410, 415, 418, 422, 451])
+@pytest.mark.parametrize("size", [1, 10])
+@pytest.mark.parametrize("after", [0, 40])
+def test_what_waiting_can_not_cure_stops_a_run(status: int, size: int, after: int) -> None:
+    calls = itertools.count()
+    faults = [Status(status, "No such request here", when=lambda call: next(calls) >= after)]
+    with FaultyServer(faults=faults, keep=False) as server:
+        llm = LLM(f"{server.base_url}#m", cache=False)
+        texts = [f"{number} is the number of the row" for number in range(2000)]
+        results = Task(Echo, llm=llm, group_size=size).run(texts, concurrency=8)
+        # A group that is rejected is asked again in smaller ones first: its rows may be the reason.
+        most = after + 8 + 20 if size == 1 else after + 8 * 14 + 20
+        assert server.counters.requests <= most
+    assert results.counts["not_run"] >= 2000 - size * most
+
+
 @pytest.mark.parametrize("concurrency", [1, 32, 512])
 @pytest.mark.parametrize("size", [1, 10])
 def test_however_many_are_at_it(concurrency: int, size: int) -> None:
@@ -427,23 +452,58 @@ def test_what_was_not_run_is_run_the_next_time() -> None:
     assert echoes(task.run(texts)) == texts
 
 
-def test_a_circuit_breaker_looks_at_what_was_asked_only() -> None:
+def refusal(kind: type[CallError], message: str = "no", **details: Any) -> CallError:
+    return kind(message, **details)
+
+
+@pytest.mark.parametrize(
+    ("error", "after", "most"),
+    [
+        pytest.param(refusal(AuthenticationError, status=401), False, 5, id="key"),
+        pytest.param(refusal(NotFoundError, status=404), True, 5, id="the model is gone in the middle of a run"),
+        pytest.param(refusal(BadRequestError, status=400), False, 16, id="no request is accepted"),
+        pytest.param(refusal(BadRequestError, status=407), True, 16, id="proxy"),
+        pytest.param(refusal(RejectedError, status=418), False, 16, id="any other rejection"),
+        pytest.param(refusal(NetworkError), False, 5, id="nobody is there"),
+        pytest.param(refusal(NetworkError), True, None, id="a connection breaks now and then"),
+        pytest.param(refusal(BadResponseError), False, 5, id="it is something else"),
+        pytest.param(refusal(ContextLengthError, status=413), False, None, id="rows that are too long"),
+        pytest.param(refusal(ServerError, status=500), False, None, id="errors that may pass"),
+    ],
+)
+def test_which_failures_open_the_circuit_breaker(error: CallError, after: bool, most: int | None) -> None:
     breaker = CircuitBreaker()
-    refused: Item[Any] = Item(input="", attempts=1, error=AuthenticationError("no"))
-    unasked: Item[Any] = Item(input="", error=InputError("odd"))
-    for _ in range(4):
-        breaker.record([refused])
-        breaker.record([unasked])
-        breaker.record([])
+    if after:
+        breaker.answered()
+    for _ in range((most or 100) - 1):
+        breaker.failed(error)
     assert not breaker.open
-    breaker.record([Item(input="", attempts=1, output="fine")])
-    for _ in range(4):
-        breaker.record([refused, refused])
+    breaker.failed(error)
+    assert breaker.open == (most is not None)
+    assert (breaker.error is not None) == breaker.open
+
+
+def test_an_answer_or_another_failure_starts_the_count_again() -> None:
+    breaker = CircuitBreaker()
+    refused, other = refusal(AuthenticationError), refusal(AuthenticationError, "something else")
+    for between in (breaker.answered, lambda: breaker.failed(other), breaker.answered):
+        for _ in range(4):
+            breaker.failed(refused)
+        between()
     assert not breaker.open
-    breaker.record([refused])
+    for _ in range(5):
+        breaker.failed(refused)
     assert breaker.open
-    breaker.record([Item(input="", attempts=1, output="came late")])
-    assert breaker.open
+    breaker.answered()
+    assert breaker.open, "what comes late does not close it"
+
+
+def test_a_failure_that_lasted_opens_the_circuit_breaker_at_once() -> None:
+    breaker = CircuitBreaker()
+    breaker.answered()
+    breaker.failed(refusal(ServerError, "overloaded"), lasted=True)
+    assert breaker.error is not None
+    assert "did not recover: overloaded" in breaker.error.message
 
 
 # ── runs that are given up ──

@@ -219,7 +219,7 @@ def show_counts(job: FileJob) -> None:
     """Print how the rows of a job ended; exits with SOME_FAILED where rows failed."""
     counts = job.counts
     parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed", f"{counts.cached:,} from the cache"]
-    parts.append(f"{counts.calls:,} calls")
+    parts.append(f"{round(counts.calls):,} calls")
     if counts.earlier:
         parts.append(f"{counts.earlier:,} done before")
     say(f"{counts.rows:,} rows: {', '.join(parts)}. {job.target}")

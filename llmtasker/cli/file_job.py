@@ -47,14 +47,14 @@ class JobCounts:
     ok: int = 0
     failed: int = 0
     cached: int = 0
-    calls: int = 0
+    calls: float = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
 
     def add(self, item: Item[Any]) -> None:
         """Count an item."""
         self.ok += item.ok
         self.cached += item.cached
-        self.calls += item.attempts
+        self.calls += item.requests
         if item.error is not None:
             self.failed += 1
             self.errors[item.error.code] = self.errors.get(item.error.code, 0) + 1

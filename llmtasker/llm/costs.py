@@ -120,7 +120,7 @@ class TokenMeter:
     def at_most(self, characters: int, max_output: int | None) -> Usage:
         """Return the most that a request of this length may take; `max_output` is the token limit that it sends."""
         per_character = self._most_per_character * _MARGIN or _MOST_PER_CHARACTER
-        output = self._most_output * _MARGIN * 2 if self.calls else _MOST_OUTPUT
+        output = self._most_output * _MARGIN * (1 + 1 / self.calls) if self.calls else _MOST_OUTPUT
         return Usage(input=round(characters * per_character) + 1, output=max_output or round(output) + 1)
 
     def __str__(self) -> str:

@@ -3,54 +3,71 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any
 
 from llmtasker.errors import (
     AuthenticationError,
     BadResponseError,
+    CallError,
+    ContextLengthError,
     NetworkError,
     NotFoundError,
     NotRunError,
-    OutputError,
+    RejectedError,
 )
-from llmtasker.item import Item
 
-_REJECTIONS = 5  # equal refusals in a row, with nothing answered between, that open it
+_SURE = 5  # equal failures in a row, with nothing answered between, that open it where no row can be the reason
+_LIKELY = 16  # … and where the rows might be
 
 
 class CircuitBreaker:
-    """Stops a run that can't succeed: the key is wrong, the model does not exist, or nothing answers at that address.
+    """Stops a run that can't succeed: the key is wrong, the model does not exist, no request of this kind is accepted.
 
-    It opens after several equal rejections in a row, and stays open; `error` is then the error of each row that is
-    no longer asked.
+    It opens after several calls in a row that failed in the same way, and stays open; `error` is then the error of
+    each row that is no longer asked.
+
+    | failure | failures in a row that open it |
+    |---|---|
+    | of the key, the account, the model (401, 402, 403, 404) | 5 |
+    | no connection, or answers of something else; only while nothing was answered | 5 |
+    | any other rejection (4xx), but for inputs that are too long | 16 |
+    | one that lasted as long as `Retry` allows | 1 |
     """
 
     def __init__(self) -> None:
         self.open = False
         self.error: NotRunError | None = None
-        self._last = ""
+        self._last: tuple[type[CallError], str] | None = None
         self._count = 0
         self._answered = False
 
-    def record(self, items: Sequence[Item[Any]]) -> None:
-        """Count the items of rows that were asked together."""
-        asked = [item.error for item in items if item.attempts]
-        if not asked or self.open:
+    def answered(self) -> None:
+        """Count an answer: the failures before it were those of single rows."""
+        self._answered, self._count = True, 0
+
+    def failed(self, error: CallError, *, rows: int = 1, lasted: bool = False) -> None:
+        """Count a call for so many rows that failed for good; `lasted`: after as long as the endpoint is waited for.
+
+        A call for several rows that the rows may be the reason for does not count: they are asked again alone.
+        """
+        most = 1 if lasted else self._most(error)
+        if most is None or self.open or (rows > 1 and most == _LIKELY):
             return
-        self._answered = self._answered or None in asked or any(isinstance(error, OutputError) for error in asked)
-        # These are retried before they count as failed: once anything was answered, they don't show a wrong set-up.
-        fatal = (AuthenticationError, NotFoundError, *(() if self._answered else (BadResponseError, NetworkError)))
-        rejections = [error for error in asked if isinstance(error, fatal)]
-        if len(rejections) < len(asked):
-            self._count = 0
-            return
-        message = rejections[0].message
-        self._count = self._count + 1 if _gist(message) == _gist(self._last) else 1
-        self._last = message
-        if self._count >= _REJECTIONS:
-            self.error = NotRunError(f"not asked: {self._count} calls in a row failed in the same way: {message}")
+        alike = type(error), _gist(error.message)
+        self._count = self._count + 1 if alike == self._last else 1
+        self._last = alike
+        if self._count >= most:
+            calls = "the endpoint did not recover" if lasted else f"{self._count} calls in a row failed in the same way"
+            self.error = NotRunError(f"not asked: {calls}: {error.message}")
             self.open = True
+
+    def _most(self, error: CallError) -> int | None:
+        """Return how many such failures in a row open it; None: they are of single rows."""
+        if isinstance(error, AuthenticationError | NotFoundError):
+            return _SURE
+        if isinstance(error, BadResponseError | NetworkError):
+            # These were retried: once anything was answered, they don't show a wrong set-up.
+            return None if self._answered else _SURE
+        return _LIKELY if isinstance(error, RejectedError) and not isinstance(error, ContextLengthError) else None
 
 
 def _gist(message: str) -> str:

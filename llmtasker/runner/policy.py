@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, Generic, Literal, TypeVar
 from llmtasker.compiler.answer_parser import Answer
 from llmtasker.compiler.program import Program
 from llmtasker.errors import (
+    CallError,
     CallTimeoutError,
     InvalidOutputError,
     ItemError,
@@ -58,7 +60,7 @@ class _CallPermit:
         if usage is not None:
             self.tokens.record(self.length, usage)
         if self.share is not None:
-            self.share.settle(usage)
+            self.share.settle(usage, len(completion.raw))
         self.permit.done(None if usage is None else usage.input + usage.output, completion.limits)
 
     def failed(self, error: ItemError) -> None:
@@ -227,30 +229,23 @@ class Policy(Generic[S, T]):
                 yield Release([row.key])
             return self.item(row, error=error)
 
-    def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode) -> Steps[Completion]:
-        """Make one call in a mode and form that the endpoint takes; repeat it while it fails for now."""
+    def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode, rows: int = 1) -> Steps[Completion]:
+        """Make one call for some rows, in a mode and form that the endpoint takes; repeat it while it fails for now."""
         llm = self.llm
-        refusals = failures = 0
+        failed: Counter[str] = Counter()
         while True:
             request = llm.capabilities.request(render, first_mode(asked), fixed=asked != "auto")
             permit = yield from self._permit(len(request.content))
             try:
                 spent.started = self.clock() if spent.started is None else spent.started
                 spent.calls += 1
+                spent.share += 1
                 permit.sent = True
                 completion: Completion = yield Send(request)
             except ItemError as error:
                 permit.failed(error)
                 spent.failed(error)
-                delay: float | None = 0.0
-                if isinstance(error, RateLimitError):
-                    refusals += 1
-                    delay = llm.retry.delay(error, refusals, self.random, stalled=llm.rate_limiter.stalled)
-                elif not llm.capabilities.record_error(request, error):
-                    if not isinstance(error, TransientError):
-                        raise
-                    failures += 1
-                    delay = llm.retry.delay(error, failures, self.random)
+                delay = self._delay(error, request, failed, rows)
                 if delay is None:
                     raise
             except BaseException:
@@ -261,9 +256,30 @@ class Policy(Generic[S, T]):
                 completion = llm.capabilities.restore(request, completion)
                 spent.answered(completion)
                 llm.capabilities.record_answer(completion)
+                if self.breaker is not None:
+                    self.breaker.answered()
                 return completion
             if delay:
                 yield Wait(delay)
+
+    def _delay(self, error: ItemError, request: Request, failed: Counter[str], rows: int) -> float | None:
+        """Return the seconds after which a call is repeated, None if it is not; `failed` counts its failures so far."""
+        llm = self.llm
+        delay: float | None = None
+        if isinstance(error, RateLimitError):
+            failed["refused"] += 1
+            delay = llm.retry.delay(error, failed["refused"], self.random, stalled=llm.rate_limiter.stalled)
+        elif llm.capabilities.record_error(request, error):
+            return 0.0
+        elif isinstance(error, TransientError):
+            failed["failed"] += 1
+            delay = llm.retry.delay(error, failed["failed"], self.random)
+        if self.breaker is not None and delay is None:
+            if isinstance(error, CallError):
+                self.breaker.failed(error, rows=rows)
+            else:
+                self.breaker.answered()  # by a content filter
+        return delay
 
     def _permit(self, length: int) -> Steps[_CallPermit]:
         """Wait for a share of the budget, then for the rate limit; a future is done when another call ends."""
@@ -283,10 +299,14 @@ class Policy(Generic[S, T]):
         return permit
 
     def _share(self, budget: Budget, length: int) -> Steps[Reservation]:
-        most = self.llm.tokens.at_most(length, self.llm.max_tokens)
-        while isinstance(share := budget.reserve(most, self.llm.cost), Future):
+        llm = self.llm
+        while True:
+            # Again after each wait: meanwhile longer answers may have come.
+            most = llm.tokens.at_most(length, llm.max_tokens)
+            share = budget.reserve(most, llm.cost, sure=llm.max_tokens is not None)
+            if not isinstance(share, Future):
+                return share
             yield Wait(share)
-        return share
 
     def item(
         self, row: Row, *, answer: Answer[S] | None = None, error: ItemError | None = None, cached: bool = False
@@ -305,6 +325,7 @@ class Policy(Generic[S, T]):
             cost=cost if spent.calls else 0.0,  # without the list of prices, which takes long to load
             latency=0.0 if spent.started is None else self.clock() - spent.started,
             attempts=spent.calls,
+            calls=None if spent.share == spent.calls else spent.share,
             cached=cached,
             tags=self.tags,
             request=row.request,

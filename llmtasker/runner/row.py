@@ -24,9 +24,13 @@ def may_be_paid(error: ItemError) -> bool:
 
 @dataclass(slots=True, kw_only=True)
 class Spent:
-    """What one item has cost so far, and the last answer to it."""
+    """What one item has cost so far, and the last answer to it.
+
+    `calls` counts all calls that the item took part in; `share` counts of those for a group only the item's part.
+    """
 
     calls: int = 0
+    share: float = 0.0
     answers: int = 0
     usage: Usage = NO_USAGE
     counted: bool = True

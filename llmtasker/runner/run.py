@@ -97,7 +97,6 @@ class Run(Generic[T]):
                     items = [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
                 else:
                     items = await self._items(worker, rows)
-                    self.breaker.record(items)
                 for (number, _, _), item in zip(rows, items, strict=True):
                     self._finish(buffer, number, item)
             failed = False

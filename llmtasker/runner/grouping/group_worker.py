@@ -207,7 +207,7 @@ class GroupWorker(Generic[S, T]):
             length = len(request.content)
             return request
 
-        completion = yield from self.alone.call(render, spent, program.asked)
+        completion = yield from self.alone.call(render, spent, program.asked, len(group.members))
         reading = program.read(completion, group)
         answers = {number: program.own(answer, completion) for number, answer in reading.answers.items()}
         if reading.cut:
@@ -268,6 +268,7 @@ def share(spent: Spent, among: Sequence[Spent]) -> None:
     uneven = max((total % count for total in totals.values()), default=0)
     for number, one in enumerate(among):
         one.calls += spent.calls
+        one.share += spent.share / count
         one.counted = one.counted and spent.counted
         one.started = spent.started if one.started is None else one.started
         part = least

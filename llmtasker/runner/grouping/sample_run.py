@@ -70,7 +70,9 @@ class Sample(Generic[S, T]):
             return item
         spent, usage = sampled.spent, item.usage + sampled.spent.usage
         cost = self.alone.llm.cost(usage) if spent.counted and item.cost is not None else None
-        return replace(item, usage=usage, cost=cost, attempts=item.attempts + spent.calls)
+        return replace(
+            item, usage=usage, cost=cost, attempts=item.attempts + spent.calls, calls=item.requests + spent.share
+        )
 
     async def measure(self, size: int) -> Measured:
         """Return how groups of a size answer the sample."""
@@ -198,7 +200,7 @@ class SampleRun(Generic[S, T]):
         sample: Sample[S, T] = Sample(
             auto=auto,
             program=self.program,
-            alone=self.alone,
+            alone=replace(self.alone, breaker=None),  # its rows were answered: what fails now costs nobody an answer
             tally=self.tally,
             run=run,
         )
