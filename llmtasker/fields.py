@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from enum import Enum
+from functools import cache
+from typing import Any, Literal, get_args, get_origin
 
 import pydantic
 from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+
+from llmtasker.errors import SignatureError, nearest, snippet
+from llmtasker.values.json_values import is_mapping
 
 Side = Literal["input", "output"]
 
@@ -31,7 +37,11 @@ def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # 
 
     A required text must not be empty, unless `min_length=0` allows it. Type checkers see a default only where it is
     named: `InputField(default="mail")`.
+
+    Raises:
+        SignatureError: there is no such argument.
     """
+    _check_arguments("InputField", constraints)
     may_be_empty = constraints.get("min_length") == 0
     if may_be_empty:
         del constraints["min_length"]  # Pydantic counts the characters even so, and refuses a lone surrogate
@@ -43,10 +53,45 @@ def OutputField(  # noqa: N802 - named like pydantic.Field
 ) -> Any:
     """Mark a field that the LLM fills; takes what `pydantic.Field` takes (description, default, ge, pattern …).
 
-    `labels` says what each value of a Literal or Enum means; the LLM is told. Type checkers see a default only
+    `labels` gives the meaning of values of a Literal or Enum, which the LLM is shown. Type checkers see a default only
     where it is named: `OutputField(default=None)`.
+
+    Raises:
+        SignatureError: there is no such argument, or labels is not a mapping from value to meaning.
     """
+    _check_arguments("OutputField", constraints)
+    given: object = {} if labels is None else labels
+    if not is_mapping(given) or not all(isinstance(meaning, str) for meaning in given.values()):
+        raise SignatureError(f"labels is a mapping from value to meaning, not {snippet(repr(given), 60)}.")
     return _marked(FieldMarker("output", dict(labels or {})), default, constraints)
+
+
+# Arguments of DSPy's fields, and what takes their place.
+_OF_DSPY = {
+    "desc": "write description=…",
+    "prefix": "the name of the field is shown; describe the field with description=…",
+    "format": "override Signature.format_input to show an input in another form",
+    "parser": "give the field a type, or write a validator",
+}
+
+
+@cache
+def _arguments() -> tuple[str, ...]:
+    return tuple(name for name in inspect.signature(pydantic.Field).parameters if name not in {"default", "extra"})
+
+
+def _check_arguments(owner: str, given: Iterable[str]) -> None:
+    # Pydantic puts arguments that it does not know into the schema, and only warns.
+    for name in given:
+        if name == "labels":
+            raise SignatureError(f"{owner} has no argument 'labels': labels belong to an OutputField.")
+        if name in _OF_DSPY:
+            raise SignatureError(f"{owner} has no argument {name!r}: {_OF_DSPY[name]}.")
+        if name not in _arguments():
+            raise SignatureError(
+                f"{owner} has no argument {name!r}.{nearest(name, ['labels', *_arguments()])} It takes what "
+                "pydantic.Field takes; other keywords of the JSON schema go into json_schema_extra={…}."
+            )
 
 
 def _marked(marker: FieldMarker, default: Any, constraints: dict[str, Any]) -> Any:
@@ -70,6 +115,44 @@ def label_descriptions(info: FieldInfo) -> Mapping[str, str]:
     """Return what `OutputField(labels=…)` says of each label of a field."""
     marker = marker_of(info)
     return marker.labels if marker else {}
+
+
+def check_labels(owner: str, name: str, info: FieldInfo) -> None:
+    """Check that each label that a field describes is a value of its type.
+
+    Raises:
+        SignatureError: one is not.
+    """
+    described = label_descriptions(info)
+    values = [str(value) for value in _values(info.annotation)] if described else []
+    if described and not values and not _holds_text(info.annotation):
+        raise SignatureError(
+            f"{owner}.{name}: labels=… needs a type that has labels: Literal[…], an Enum, str, or a list of these."
+        )
+    if not values:
+        return  # a text, which may be any label
+    for label in described:
+        if str(label) not in values:
+            raise SignatureError(
+                f"{owner}.{name}: labels describes {label!r}, which is not a value of the field."
+                f"{nearest(str(label), values)} The values are {snippet(', '.join(values), 200)}."
+            )
+
+
+def _values(annotation: Any) -> Iterator[Any]:
+    """Yield the values of each Literal and Enum in a type."""
+    if get_origin(annotation) is Literal:
+        for value in get_args(annotation):
+            yield value.value if isinstance(value, Enum) else value
+    elif isinstance(annotation, type) and issubclass(annotation, Enum):
+        yield from (member.value for member in annotation)
+    else:
+        for part in get_args(annotation):
+            yield from _values(part)
+
+
+def _holds_text(annotation: Any) -> bool:
+    return annotation is str or any(map(_holds_text, get_args(annotation)))
 
 
 def wire_name(name: str, info: FieldInfo) -> str:

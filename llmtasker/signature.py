@@ -30,7 +30,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, describe, snippet
-from llmtasker.fields import RESERVED, InputField, OutputField, Side, marker_of, wire_name
+from llmtasker.fields import RESERVED, InputField, OutputField, Side, check_labels, marker_of, wire_name
 from llmtasker.made_class import Made, MadeClass, made_how, pickle_by_making
 from llmtasker.values.json_values import is_mapping
 
@@ -83,7 +83,12 @@ class Signature(BaseModel, metaclass=SignatureClass):
         SignatureError: when the class is created: no output field, an unmarked field, a reserved name, no instructions.
     """
 
-    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=False)
+    model_config = ConfigDict(
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=False,
+        ignored_types=(FieldInfo,),  # Pydantic ignores a field without a type; `_check_sides` reports it
+    )
 
     instructions: ClassVar[str] = ""
     input_fields: ClassVar[dict[str, FieldInfo]] = {}
@@ -278,12 +283,18 @@ def _check_names(cls: type[BaseModel], names: Iterable[str]) -> None:
 
 
 def _check_sides(cls: type[Signature], sides: Mapping[str, Side]) -> None:
+    for name in [name for name, value in vars(cls).items() if isinstance(value, FieldInfo)]:
+        # Pydantic has made a field of each one that has a type, and has taken it out of the class.
+        raise SignatureError(f"{cls.__name__}.{name} has no type: write {name}: str = InputField() or OutputField().")
     for name in cls.model_fields:
         if name not in sides:
             raise SignatureError(
                 f"{cls.__name__}.{name} is neither input nor output: write {name}: … = InputField() or OutputField()."
             )
     _check_names(cls, cls.model_fields)
+    if cls.__pydantic_fields_complete__:
+        for name, info in cls.output_fields.items():
+            check_labels(cls.__name__, name, info)
 
 
 def _check_whole(cls: type[Signature]) -> None:

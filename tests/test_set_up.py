@@ -1,0 +1,154 @@
+"""Mistakes in code and set-up are a ConfigurationError or SignatureError, where the thing is made."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Literal
+
+import pytest
+
+from llmtasker import (
+    LLM,
+    Budget,
+    ConfigurationError,
+    InputField,
+    OutputField,
+    Prices,
+    RateLimit,
+    Retry,
+    Signature,
+    SignatureError,
+    Task,
+)
+
+
+class Mood(Enum):
+    GLAD = "glad"
+    ANGRY = "angry"
+
+
+class Triage(Signature):
+    """Route a message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+
+
+def output(kind: Any, **arguments: Any) -> Any:
+    return Signature.make("Sort", instructions="Sort.", outputs={"label": (kind, OutputField(**arguments))})
+
+
+def without_type() -> None:
+    class Wrong(Signature):
+        """Do."""
+
+        text = InputField()
+        label: str = OutputField()
+
+
+def with_underscore() -> None:
+    class Wrong(Signature):
+        """Do."""
+
+        text: str = InputField()
+        _label: str = OutputField()
+
+
+FIELDS: dict[str, tuple[Any, str]] = {
+    "desc=": (lambda: OutputField(desc="who"), "OutputField has no argument 'desc': write description=…"),
+    "desc= of an input": (lambda: InputField(desc="who"), "InputField has no argument 'desc': write description=…"),
+    "prefix=": (lambda: InputField(prefix="Text:"), "describe the field with description=…"),
+    "format=": (lambda: InputField(format=str), "override Signature.format_input"),
+    "parser=": (lambda: OutputField(parser=int), "give the field a type"),
+    "misspelt": (lambda: OutputField(descripton="who"), "Did you mean 'description'?"),
+    "misspelt labels": (lambda: OutputField(lables={}), "Did you mean 'labels'?"),
+    "misspelt constraint": (lambda: InputField(max_lenght=3), "Did you mean 'max_length'?"),
+    "not like any": (lambda: InputField(xyzzy=3), "has no argument 'xyzzy'. It takes what pydantic.Field takes"),
+    "labels of an input": (lambda: InputField(labels={"a": ""}), "labels belong to an OutputField"),
+    "labels are a list": (lambda: OutputField(labels=["a"]), "labels is a mapping from value to meaning"),
+    "a meaning is a number": (lambda: OutputField(labels={"a": 1}), "labels is a mapping"),
+    "a label that is not there": (
+        lambda: output(Literal["billing", "sales"], labels={"biling": "money"}),
+        "Sort.label: labels describes 'biling', which is not a value of the field. Did you mean 'billing'?",
+    ),
+    "labels of an Enum": (lambda: output(Mood, labels={"GLAD": "happy"}), "'GLAD', which is not a value"),
+    "labels of a number": (lambda: output(int, labels={"1": "first"}), "needs a type that has labels"),
+    "labels of numbers": (lambda: output(list[float] | None, labels={"1": "first"}), "needs a type that has labels"),
+    "no type": (without_type, "Wrong.text has no type: write text: str = InputField()"),
+    "an underscore": (with_underscore, "Wrong._label: a field can't begin with an underscore"),
+}
+
+
+@pytest.mark.parametrize("case", FIELDS)
+def test_a_wrong_declaration_is_a_signature_error(case: str) -> None:
+    make, words = FIELDS[case]
+    with pytest.raises(SignatureError) as raised:
+        make()
+    assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [
+        (Literal["a", "b"] | None, {"a": "first"}),
+        (list[Literal["a", "b"]], {"b": "second"}),
+        (Mood, {"glad": "happy"}),
+        (list[Mood] | None, {"angry": ""}),
+        (Literal[0, 1], {"1": "yes"}),
+        (Literal["a"] | str, {"a": "first"}),
+        (str, {"a": "first"}),
+        (list[str], {"a": "first"}),
+        (dict[str, list[Literal["a"]]], {"a": "first"}),
+    ],
+)
+def test_labels_of_nested_types_are_known(kind: Any, labels: dict[str, str]) -> None:
+    assert output(kind, labels=labels).output_fields["label"].metadata[-1].labels == labels
+
+
+class Described(Triage):
+    team = OutputField(description="who takes it")
+
+
+def test_a_subclass_may_leave_out_the_type_of_an_inherited_field() -> None:
+    assert Described.output_fields["team"].description == "who takes it"
+    assert Described(message="a", team="billing").outputs() == {"team": "billing"}
+
+
+def llm(**options: Any) -> Any:
+    return lambda: LLM("offline", **options)
+
+
+SETTINGS: dict[str, tuple[Any, str]] = {
+    "LLM(max_concurrency=0)": (llm(max_concurrency=0), "max_concurrency"),
+    "LLM(max_concurrency='4')": (llm(max_concurrency="4"), "max_concurrency"),
+    "LLM(timeout=-1)": (llm(timeout=-1), "timeout"),
+    "LLM(temprature=)": (llm(temprature=1), "temperature"),
+    "LLM(cache=5)": (llm(cache=5), "cache"),
+    "LLM(retry=3)": (llm(retry=3), "retry"),
+    "LLM(rate_limit=60)": (llm(rate_limit=60), "rate_limit"),
+    "LLM(prices=2)": (llm(prices=2), "prices"),
+    "LLM(max_tokens=0)": (llm(max_tokens=0), "max_tokens"),
+    "extra_body={'n': 3}": (llm(extra_body={"n": 3}), "n=3"),
+    "extra_body={'messages': []}": (llm(extra_body={"messages": []}), "'messages'"),
+    "extra_body={'stream': True}": (llm(extra_body={"stream": True}), "'stream'"),
+    "RateLimit(requests=-1)": (lambda: RateLimit(requests=-1), "requests"),
+    "RateLimit(tokens=0)": (lambda: RateLimit(tokens=0), "tokens"),
+    "RateLimit(requests='60')": (lambda: RateLimit(requests="60"), "requests"),  # type: ignore[arg-type]
+    "Retry(attempts=0)": (lambda: Retry(attempts=0), "attempts"),
+    "Retry(jitter=2)": (lambda: Retry(jitter=2), "jitter"),
+    "Retry(backoff=-1)": (lambda: Retry(backoff=-1), "backoff"),
+    "Prices(input=-1)": (lambda: Prices(input=-1, output=1), "input"),
+    "Prices(output='1')": (lambda: Prices(input=1, output="1"), "output"),  # type: ignore[arg-type]
+    "Budget()": (Budget, "cost=…, tokens=… or calls=…"),
+    "Budget(calls=0)": (lambda: Budget(calls=0), "numbers above 0"),
+    "Task(str)": (lambda: Task(str, llm="offline"), "a Task takes a Signature class first"),  # type: ignore[type-var]
+    "Task(cache=5)": (lambda: Task(Triage, llm="offline", cache=5), "cache=5 is not a cache"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_a_wrong_setting_is_a_configuration_error(case: str) -> None:
+    make, words = SETTINGS[case]
+    with pytest.raises(ConfigurationError) as raised:
+        make()
+    assert words in str(raised.value)
