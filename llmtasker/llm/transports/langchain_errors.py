@@ -27,6 +27,7 @@ from llmtasker.llm.transports.langchain_identity import is_secret, mapping
 from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import hide_keys, read_error
+from llmtasker.wire.failed_generation import failed_generation
 from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
@@ -112,7 +113,7 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
     if response is not None:
         status, payload, headers = response
         if status != 200:
-            return read_error(status, hide(payload), headers)
+            return failed_generation(status, payload) or read_error(status, hide(payload), headers)
         return _read(payload, headers)
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
     what = f"{type(error).__name__}: {_words(error, hide)}"

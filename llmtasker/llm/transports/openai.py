@@ -38,6 +38,7 @@ from llmtasker.llm.transports.openai_clients import (
 from llmtasker.threads import PerLoop, call_in_thread, portal
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import read_error
+from llmtasker.wire.failed_generation import failed_generation
 from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
@@ -134,7 +135,7 @@ class OpenAITransport:
         try:
             response = await (await self.sdk_client()).post(self._path(request), **_prepared(request))
         except openai.OpenAIError as error:
-            raise self.mapped(error, request) from None
+            return self._refused(error, request)
         return self._read(response.status_code, response.content, response.headers, request)
 
     async def _send_directly(self, request: Request) -> Completion:
@@ -146,7 +147,7 @@ class OpenAITransport:
                 (path, timeout, keys), partial(capture, self.client, keys, path, timeout), request.content
             )
         except openai.OpenAIError as error:
-            raise self.mapped(error, request) from None
+            return self._refused(error, request)
         return self._read(response.status, response.body, response.headers, request)
 
     @cached_property
@@ -166,7 +167,7 @@ class OpenAITransport:
             created = client.chat.completions.create(**arguments)
         except openai.OpenAIError as error:
             self._emit("emit_completion_error", error)
-            raise self.mapped(error, request) from None
+            return self._refused(error, request)
         return self._created(created)
 
     async def _send_own(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
@@ -181,7 +182,7 @@ class OpenAITransport:
             except openai.OpenAIError as error:
                 if not _is_of_ended_loop(error):
                     self._emit("emit_completion_error", error)
-                    raise self.mapped(error, request) from None
+                    return self._refused(error, request)
             except RuntimeError as error:
                 if not _is_of_ended_loop(error):
                     raise
@@ -218,10 +219,20 @@ class OpenAITransport:
     def _read(self, status: int, body: bytes, headers: Mapping[str, str], request: Request) -> Completion:
         try:
             if not 200 <= status < 300:
+                if (answer := failed_generation(status, body)) is not None:
+                    return answer
                 raise read_error(status, body, headers, request)
             return read_completion(body, content_type=headers.get("content-type"), headers=headers)
         except ItemError as error:
             raise hide_values(error, self._secrets) from None
+
+    def _refused(self, error: openai.OpenAIError, request: Request) -> Completion:
+        """Return the answer that a refusal holds; raise our error if there is none."""
+        if isinstance(error, openai.APIStatusError):
+            answer = failed_generation(error.status_code, error.response.content)
+            if answer is not None:
+                return answer
+        raise self.mapped(error, request) from None
 
     def mapped(self, error: openai.OpenAIError, request: Request | None = None) -> ItemError:
         """Return our error for one of the SDK's; its own text may hold a URL, so little of that is taken."""
