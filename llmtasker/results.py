@@ -5,38 +5,39 @@ from __future__ import annotations
 import html
 import os
 from collections import Counter
-from collections.abc import Container, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import date, time
-from enum import Enum
-from importlib import import_module
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
-from pydantic import BaseModel
-
-from llmtasker.errors import ConfigurationError, ItemError
-from llmtasker.item import Item, jsonable, shown
-from llmtasker.signature import Signature
+from llmtasker.errors import ItemError
+from llmtasker.item import Item, shown
+from llmtasker.result_table import ResultTable
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 T = TypeVar("T")
 
 _SHOWN = 10
-_CELLS = (str, int, float, bool, date, time)
 
 
 class Results(Sequence[Item[T]], Generic[T]):
-    """The items of a run, one for each input, in order of the inputs."""
+    """The items of a run, one for each input, in order of the inputs.
 
-    def __init__(self, items: Iterable[Item[T]] = ()) -> None:
+    `fields` are the names of the output fields, which are columns in tables; `given` is the table that was run.
+    """
+
+    def __init__(self, items: Iterable[Item[T]] = (), *, fields: Sequence[str] = (), given: Any = None) -> None:
         self._items: list[Item[T]] = list(items)
+        self._fields = tuple(fields)
+        self._given = given
 
     @overload
     def __getitem__(self, index: int) -> Item[T]: ...
     @overload
     def __getitem__(self, index: slice) -> Results[T]: ...
     def __getitem__(self, index: int | slice) -> Item[T] | Results[T]:
-        return Results(self._items[index]) if isinstance(index, slice) else self._items[index]
+        if not isinstance(index, slice):
+            return self._items[index]
+        given = self._given.iloc[index] if hasattr(self._given, "iloc") else None
+        return Results(self._items[index], fields=self._fields, given=given)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -85,22 +86,18 @@ class Results(Sequence[Item[T]], Generic[T]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each item: the columns of its input, those of its output, and "error" (None if fine).
 
-        A bare input has the column "input", a bare output the column "output". A column of the output that the
-        input has too gets the prefix "llm_". Rows without an output have its columns as well, with None.
+        A bare input has the column "input", a bare output that of its field. A column of the output that an input has
+        too gets the prefix "llm_". Rows without an output have its columns as well, with None.
         """
-        answered = next((item for item in self._items if item.ok), None)
-        names = [] if answered is None else list(_columns(answered.output))
-        return [_flat(item, names) for item in self._items]
+        return self._table.rows
 
     def to_pandas(self) -> Any:
-        """Return the rows of `to_dicts` as a pandas DataFrame.
+        """Return the rows of `to_dicts` as a pandas DataFrame; the index and types of a frame that was run survive.
 
         Raises:
             ConfigurationError: pandas is not installed.
         """
-        with _needed("pandas"):
-            pandas = import_module("pandas")
-        return pandas.DataFrame(self.to_dicts())
+        return self._table.to_pandas(self._given)
 
     def to_polars(self) -> Any:
         """Return the rows of `to_dicts` as a polars DataFrame.
@@ -108,9 +105,7 @@ class Results(Sequence[Item[T]], Generic[T]):
         Raises:
             ConfigurationError: polars is not installed.
         """
-        with _needed("polars"):
-            polars = import_module("polars")
-        return polars.DataFrame(self.to_dicts(), infer_schema_length=None)
+        return self._table.to_polars()
 
     def to_arrow(self) -> Any:
         """Return the rows of `to_dicts` as a pyarrow Table.
@@ -118,21 +113,35 @@ class Results(Sequence[Item[T]], Generic[T]):
         Raises:
             ConfigurationError: pyarrow is not installed.
         """
-        with _needed("pyarrow"):
-            pyarrow = import_module("pyarrow")
-        return pyarrow.Table.from_pylist(self.to_dicts())
+        return self._table.to_arrow()
 
-    def write(self, path: str | os.PathLike[str], *, neutralise_formulas: bool = False) -> int:
-        """Write the rows of `to_dicts` to a CSV, JSON lines, Parquet or Excel file, as its name says.
+    def write(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        delimiter: str | None = None,
+        encoding: str | None = None,
+        like: str | os.PathLike[str] | None = None,
+        neutralise_formulas: bool = False,
+    ) -> int:
+        """Write the rows of `to_dicts` to a CSV, JSON lines, Parquet or Excel file, by its name; return their number.
 
-        Returns the number of rows. `neutralise_formulas` keeps spreadsheets from running texts that are like formulas.
+        A CSV file has the `delimiter` and `encoding` that are given, else those of the file `like`, else commas in
+        UTF-8. `neutralise_formulas` keeps spreadsheets from running texts that look like formulas.
 
         Raises:
             ConfigurationError: the file can't be written, or its kind needs the extra `[data]`.
         """
-        from llmtasker.files import write_rows
+        from llmtasker.files import detect, output_format, write_rows
 
-        return write_rows(path, self.to_dicts(), neutralise_formulas=neutralise_formulas)
+        form = output_format(path, None if like is None else detect(like), delimiter=delimiter, encoding=encoding)
+        table = self._table
+        columns = None if form.kind in {"jsonl", "json"} else table.columns
+        return write_rows(path, table.rows, format=form, neutralise_formulas=neutralise_formulas, columns=columns)
+
+    @property
+    def _table(self) -> ResultTable:
+        return ResultTable(self._items, self._fields)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
@@ -141,59 +150,18 @@ class Results(Sequence[Item[T]], Generic[T]):
         return "\n".join([*lines, f"  … {len(self) - _SHOWN} more"] if len(self) > _SHOWN else lines)
 
     def _repr_html_(self) -> str:
+        head = ResultTable(self._items[:_SHOWN], self._fields)
+        names = "".join(f"<th>{html.escape(shown(name, 40))}</th>" for name in head.columns)
         rows = "".join(
-            f"<tr><td>{index}</td><td>{html.escape(shown(item.input, 120))}</td>"
-            f"<td>{html.escape(shown(item.error or item.output, 120))}</td></tr>"
-            for index, item in enumerate(self._items[:_SHOWN])
+            f"<tr><td>{index}</td>"
+            + "".join(f"<td>{html.escape(_cell(row.get(name)))}</td>" for name in head.columns)
+            + "</tr>"
+            for index, row in enumerate(head.rows)
         )
-        summary = html.escape(repr(Results(self._items[:0]) if not self._items else self).splitlines()[0])
-        return f"<p>{summary}</p><table><tr><th></th><th>input</th><th>output or error</th></tr>{rows}</table>"
+        summary = html.escape(repr(self).splitlines()[0])
+        more = f"<p>… {len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""
+        return f"<p>{summary}</p><table><tr><th></th>{names}</tr>{rows}</table>{more}"
 
 
-def _flat(item: Item[Any], names: Sequence[str]) -> dict[str, Any]:
-    given: Any = item.input
-    row: dict[str, Any] = {"input": _bare(given)}
-    if isinstance(given, Signature):
-        row = given.inputs()
-    elif isinstance(given, Mapping):
-        row = dict(cast("Mapping[str, Any]", given))
-    output = _columns(item.output) if item.ok else dict.fromkeys(names)
-    for name, value in {**output, "error": None if item.error is None else str(item.error)}.items():
-        row[free_name(name, row)] = value
-    return row
-
-
-def _columns(output: Any) -> dict[str, Any]:
-    if isinstance(output, Signature):
-        return {name: _bare(value) for name, value in output.outputs().items()}
-    if isinstance(output, BaseModel):
-        return output.model_dump(mode="json")
-    if isinstance(output, dict):
-        return cast("dict[str, Any]", output)
-    return {"output": _bare(output)}
-
-
-def _bare(value: Any) -> Any:
-    """Return what a table can hold: numbers, texts and dates as they are, the rest as JSON values."""
-    if isinstance(value, Enum):
-        return value.value
-    return value if isinstance(value, _CELLS) or value is None else jsonable(value)
-
-
-def free_name(name: str, taken: Container[str]) -> str:
-    """Return a name for a column of the output that hides none of the input.
-
-    >>> free_name("team", {"id", "team"})
-    'llm_team'
-    """
-    while name in taken:
-        name = f"llm_{name}"
-    return name
-
-
-@contextmanager
-def _needed(name: str) -> Generator[None]:
-    try:
-        yield
-    except ImportError:
-        raise ConfigurationError(f"this needs {name}: pip install {name}") from None
+def _cell(value: Any) -> str:
+    return "" if value is None else shown(value, 120)

@@ -30,7 +30,7 @@ from llmtasker.runner.budget import Budget
 from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptions, columns_of, settings_of
 from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.grouping.report import GroupReport
-from llmtasker.runner.inputs import Inputs, check_rows, rows_of
+from llmtasker.runner.inputs import Inputs, check_rows, rows_of, table_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
@@ -222,7 +222,7 @@ class Task(Planned[T]):
             # Of rows that can be read only once, it is known now.
             columns = columns_of(settings.columns, settings.row_variables)
             check_rows([item.input for item in items], self.signature, columns)
-        return Results(items)
+        return Results(items, fields=tuple(self.signature.output_fields), given=table_of(inputs))
 
     def stream(self, inputs: Inputs, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""

@@ -1,0 +1,167 @@
+"""ResultTable: the one column layout of results, for files, dicts, pandas, polars, pyarrow and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, time
+from decimal import Decimal
+from enum import Enum
+from functools import cached_property
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.files.cells import cell_text
+from llmtasker.item import Item, jsonable
+from llmtasker.signature import Signature
+from llmtasker.values.json_values import is_mapping
+
+ERROR = "error"
+_CELLS = (str, int, float, bool, date, time, Decimal)
+
+
+class ResultTable:
+    """Items as a table: the columns of the inputs, then one for each output field, then "error" (None if fine).
+
+    A column of the output whose name an input has gets the prefix "llm_". Items without an output have its columns as
+    well, with None. A bare input has the column "input", a bare output that of the one field.
+
+    Args:
+        fields: the names of the output fields; none: those of the items that have an output.
+    """
+
+    def __init__(self, items: Sequence[Item[Any]], fields: Sequence[str] = ()) -> None:
+        self._items = items
+        name = fields[0] if len(fields) == 1 else "output"
+        self._outputs = [_output(item.output, name) if item.ok else None for item in items]
+        self.fields = list(fields) or list(dict.fromkeys(name for output in self._outputs if output for name in output))
+
+    @cached_property
+    def _inputs(self) -> list[dict[str, Any]]:
+        return [_input(item.input) for item in self._items]
+
+    def answers(self, taken: Container[str]) -> list[dict[str, Any]]:
+        """Return the columns of the outputs and the error of each item, under names that are not `taken`."""
+        names = {name: free_name(name, taken) for name in self.fields}
+        error = free_name(ERROR, {*names.values(), *(name for name in [ERROR] if name in taken)})
+        return [
+            {column: None if output is None else output.get(name) for name, column in names.items()}
+            | {error: None if item.error is None else str(item.error)}
+            for item, output in zip(self._items, self._outputs, strict=True)
+        ]
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """A flat row for each item."""
+        answers = self.answers({name for row in self._inputs for name in row})
+        return [row | answer for row, answer in zip(self._inputs, answers, strict=True)]
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of all columns, in order."""
+        inputs = dict.fromkeys(name for row in self._inputs for name in row)
+        names = dict.fromkeys(name for row in self.rows for name in row if name not in inputs)
+        return [*inputs, *(names or [*self.fields, ERROR])]
+
+    def to_pandas(self, given: Any = None) -> Any:
+        """Return a DataFrame; the index, columns and types of the frame or series that was `given` survive.
+
+        Raises:
+            ConfigurationError: pandas is not installed.
+        """
+        with _needed("pandas"):
+            pandas = import_module("pandas")
+        frame = given.to_frame(given.name or "input") if isinstance(given, pandas.Series) else given
+        if not isinstance(frame, pandas.DataFrame) or len(frame) != len(self._items):
+            return pandas.DataFrame(self.rows, columns=self.columns)
+        answers = pandas.DataFrame(self.answers({str(name) for name in frame.columns}), index=frame.index)
+        return pandas.concat([frame, answers], axis=1)
+
+    def to_polars(self) -> Any:
+        """Return a polars DataFrame; a column that holds values of several types becomes one of texts.
+
+        Raises:
+            ConfigurationError: polars is not installed.
+        """
+        with _needed("polars"):
+            polars = import_module("polars")
+
+        def column(name: str) -> Any:
+            values = [row.get(name) for row in self.rows]
+            try:
+                return polars.Series(name, values, strict=True)
+            except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):
+                return polars.Series(name, _texts(values), polars.String)
+
+        return polars.DataFrame([column(name) for name in self.columns])
+
+    def to_arrow(self) -> Any:
+        """Return a pyarrow Table; a column that holds values of several types becomes one of texts.
+
+        Raises:
+            ConfigurationError: pyarrow is not installed.
+        """
+        with _needed("pyarrow"):
+            pyarrow = import_module("pyarrow")
+
+        def column(name: str) -> Any:
+            values = [row.get(name) for row in self.rows]
+            try:
+                return pyarrow.array(values)
+            except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
+                return pyarrow.array(_texts(values), pyarrow.string())
+
+        return pyarrow.table({name: column(name) for name in self.columns})
+
+
+def free_name(name: str, taken: Container[str]) -> str:
+    """Return a name for a column of the output that hides none of the input.
+
+    >>> free_name("team", {"id", "team"})
+    'llm_team'
+    """
+    while name in taken:
+        name = f"llm_{name}"
+    return name
+
+
+def _input(given: Any) -> dict[str, Any]:
+    if isinstance(given, Signature):
+        return given.inputs()
+    if is_mapping(given):
+        return {str(name): value for name, value in given.items()}
+    return {"input": _cell(given)}
+
+
+def _output(output: Any, name: str) -> Mapping[str, Any]:
+    if isinstance(output, Signature):
+        return {field: _cell(value) for field, value in output.outputs().items()}
+    if isinstance(output, BaseModel):
+        return output.model_dump(mode="json")
+    if is_mapping(output):
+        return output
+    return {name: _cell(output)}
+
+
+def _cell(value: Any) -> Any:
+    """Return what a table can hold: numbers, texts and dates as they are, the rest as JSON values."""
+    if isinstance(value, Enum):
+        return value.value
+    return value if isinstance(value, _CELLS) or value is None else jsonable(value)
+
+
+def _texts(values: list[Any]) -> list[str | None]:
+    """Return values as texts that a table of UTF-8 can hold."""
+    texts = [None if value is None else cell_text(value) for value in values]
+    return [None if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
+
+
+@contextmanager
+def _needed(name: str) -> Generator[None]:
+    try:
+        yield
+    except ImportError:
+        raise ConfigurationError(f"this needs {name}: pip install {name}") from None
