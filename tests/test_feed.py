@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -79,3 +80,46 @@ def test_what_can_t_be_iterated_is_refused() -> None:
 
 def test_other_things_of_a_table_library_are_iterated() -> None:
     assert list(rows_of(pd.Index(["a", "b"]))) == ["a", "b"]  # type: ignore[arg-type]
+
+
+FRAME = pd.DataFrame(ROWS)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        FRAME.iterrows,
+        FRAME.itertuples,
+        lambda: list(FRAME.itertuples()),
+        lambda: [row for _, row in FRAME.iterrows()],
+        lambda: iter([FRAME[:1], FRAME[1:]]),
+        lambda: [FRAME[:1], FRAME[1:]],
+        lambda: FRAME.groupby("id"),
+        lambda: (row for row in FRAME.to_dict("records")),
+        pytest.param(lambda: polars().iter_slices(1), marks=needs_polars),
+        lambda: pa.Table.from_pylist(ROWS).to_batches(max_chunksize=1),
+    ],
+)
+def test_rows_and_chunks_of_tables_are_rows(source: Callable[[], Any]) -> None:
+    results = Task(Triage, llm=LLM(transport=FakeTransport())).run(source())
+    assert [item.input["message"] for item in results] == [row["message"] for row in ROWS]
+    assert results.counts == {"ok": 2}
+
+
+def test_chunks_of_a_file_are_read_one_by_one(tmp_path: Path) -> None:
+    FRAME.to_csv(tmp_path / "in.csv")
+    with pd.read_csv(tmp_path / "in.csv", chunksize=1) as chunks:
+        results = Task(Triage, llm=LLM(transport=FakeTransport())).run(chunks)
+    assert [item.input["message"] for item in results] == [row["message"] for row in ROWS]
+
+
+def test_a_dict_that_is_filled_again_and_again_is_copied() -> None:
+    def rows() -> Any:
+        row: dict[str, Any] = {}
+        for message in ("one", "two", "three"):
+            row["message"] = message
+            yield row
+
+    task = Task(Triage, llm=LLM(transport=FakeTransport()))
+    items = list(task.stream(rows(), concurrency=1, ordered=True))
+    assert [item.input["message"] for item in items] == ["one", "two", "three"]

@@ -3,10 +3,13 @@
 import csv
 import datetime as dt
 import sys
+from decimal import Decimal
 from enum import Enum
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import pandas
 import pytest
 from pydantic import BaseModel
 
@@ -94,8 +97,8 @@ def test_results_show_their_beginning():
 def test_a_notebook_shows_a_table_and_no_tags_from_the_data():
     page = Results([Item(input="<b>", output="&"), LIMITED])._repr_html_()
     assert page.startswith("<p>Results(2 items: 1 ok, 1 rate_limit)</p><table>")
-    assert "<td>0</td><td>&lt;b&gt;</td><td>&amp;</td>" in page
-    assert "<td>1</td><td>d</td><td>too many</td>" in page
+    assert "<td>0</td><td>&lt;b&gt;</td><td>&amp;</td><td></td>" in page
+    assert "<td>1</td><td>d</td><td></td><td>too many</td>" in page
     assert "<b>" not in page
     assert Results()._repr_html_().startswith("<p>Results(0 items)</p>")
 
@@ -204,3 +207,59 @@ def test_a_row_without_an_output_has_its_columns_too() -> None:
     rows = Results([OK, Item(input="c", error=FAILED)]).to_dicts()
     assert rows[0].keys() == rows[1].keys()
     assert rows[1]["error"] == "no text"
+
+
+def test_columns_have_the_names_of_the_fields_even_where_nothing_succeeded() -> None:
+    assert Results([OK], fields=["label"]).to_dicts() == [{"input": "a", "label": "x", "error": None}]
+    failed = Results([Item(input={"id": 1}, error=FAILED)], fields=["team", "score"])
+    assert failed.to_dicts() == [{"id": 1, "team": None, "score": None, "error": "no text"}]
+    assert failed.to_arrow().column_names == ["id", "team", "score", "error"]
+    assert list(Results(fields=["team"]).to_pandas().columns) == ["team", "error"]
+
+
+def test_a_column_of_the_output_has_one_name_in_all_rows() -> None:
+    rows = Results(
+        [Item(input={"id": 1}, output={"team": "a"}), Item(input={"team": "x"}, output={"team": "b"})]
+    ).to_dicts()
+    assert [row["llm_team"] for row in rows] == ["a", "b"]
+    assert "team" not in rows[0]
+
+
+def test_a_frame_that_was_run_keeps_its_index_and_types() -> None:
+    frame = pandas.DataFrame(
+        {
+            "n": pandas.array([1, None, 3], dtype="Int64"),
+            "kind": pandas.Categorical(["x", "y", "x"]),
+            "when": pandas.to_datetime(["2026-01-01", None, "2026-01-03"]),
+            "team": ["by hand"] * 3,
+        },
+        index=[7, 7, 3],
+    )
+    items = [Item(input=row, output={"team": "a"}) for row in frame.to_dict("records")]
+    results = Results(items, fields=["team"], given=frame)
+    made = results.to_pandas()
+    assert made[list(frame.columns)].equals(frame)
+    assert list(made["llm_team"]) == ["a"] * 3
+    assert list(results[1:].to_pandas().index) == [7, 3]
+    series = pandas.Series(["a", "b"], index=["p", "q"], name="text")
+    made = Results([OK, MENDED], fields=["label"], given=series).to_pandas()
+    assert (list(made.columns), list(made.index)) == (["text", "label", "error"], ["p", "q"])
+
+
+MIXED = [1, "a", None, 2**70, ["x"], {"a": dt.date(2026, 1, 2)}, "\ud800", b"\xff", Decimal("1.50"), object()]
+
+
+@pytest.mark.parametrize("library", ["pandas", pytest.param("polars", marks=pytest.mark.needs("polars")), "arrow"])
+def test_a_table_can_be_made_whatever_a_column_holds(library: str) -> None:
+    results = Results([Item(input={"value": value}, output=value) for value in MIXED])
+    table = getattr(results, f"to_{library}")()
+    assert len(table) == len(MIXED)
+
+
+def test_a_file_is_written_as_an_office_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "like.csv").write_bytes("nom;prix\r\né;1,5\r\n".encode("cp1252"))
+    results = Results([Item(input={"nom": "é"}, output={"prix": 2.5})])
+    results.write(tmp_path / "a.csv", like=tmp_path / "like.csv")
+    assert (tmp_path / "a.csv").read_bytes() == "nom;prix;error\r\né;2,5;\r\n".encode("cp1252")
+    results.write(tmp_path / "b.csv", delimiter=";", encoding="utf-8-sig")
+    assert (tmp_path / "b.csv").read_bytes() == b"\xef\xbb\xbfnom;prix;error\n\xc3\xa9;2.5;\n"

@@ -19,7 +19,7 @@ from llmtasker.files import BrokenRow, Format, Journal, output_format, read_head
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
-from llmtasker.results import free_name
+from llmtasker.result_table import free_name
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 from llmtasker.values.json_values import parse_json

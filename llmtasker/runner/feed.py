@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from llmtasker.runner.inputs import Inputs
+from llmtasker.runner.inputs import Inputs, rows_in
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class Feed:
             await _aside(self._pull, self._source)
             return
         try:
-            self._rows.append(await anext(self._source))
+            self._rows.extend(rows_in(await anext(self._source)))
         except StopAsyncIteration:
             self._ended = True
         except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
@@ -77,7 +77,7 @@ class Feed:
         with self._reading:
             try:
                 for _ in range(_PULL_ROWS):
-                    self._rows.append(next(source))
+                    self._rows.extend(rows_in(next(source)))
                     if self._closed or time.monotonic() > until:
                         break
             except StopIteration:

@@ -29,12 +29,44 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> Inputs:
             f"run takes many inputs, and was given one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
             "Call the task for one input, or give a list."
         )
-    if type(inputs).__module__.partition(".")[0] in _TABLES:
+    if _is_table(inputs):
         return _table_rows(inputs, bare=columns is None)
     if not _is(inputs, Iterable, AsyncIterable):
         raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
+    if _is(inputs, list, tuple) and any(_is_table(part) or _is(part, tuple) for part in inputs[:1]):
+        return [row for part in inputs for row in rows_in(part)]
     many: Inputs = inputs
     return many
+
+
+def table_of(inputs: Any) -> Any:
+    """Return the inputs if they are a table, else None."""
+    return inputs if _is_table(inputs) else None
+
+
+def rows_in(part: Any) -> Sequence[Any]:
+    """Return the inputs in one element of an iterable: itself, or the rows of a chunk of a table.
+
+    A plain dict is copied, because some sources fill one dict again and again. A row of pandas (from `iterrows`,
+    `itertuples`) becomes a mapping.
+    """
+    if type(part) is dict:
+        return (dict(part),)
+    if _is(part, tuple):
+        if hasattr(part, "_asdict"):
+            return (part._asdict(),)
+        if len(part) == 2 and _is_table(part[1]):  # index and row, or key and group
+            return rows_in(part[1])
+    elif _is_table(part):
+        if hasattr(part, "index") and hasattr(part, "to_dict") and all(_is(name, str) for name in part.index):
+            return (part.to_dict(),) if part.ndim == 1 else part.to_dict("records")
+        rows = _table_rows(part, bare=True)
+        return list(rows) if isinstance(rows, Iterable) else (rows,)
+    return (part,)
+
+
+def _is_table(thing: object) -> bool:
+    return type(thing).__module__.partition(".")[0] in _TABLES
 
 
 def _is(thing: object, *kinds: type) -> bool:
@@ -54,8 +86,7 @@ def _table_rows(table: Any, *, bare: bool) -> Inputs:
         values = native.to_list()
         return values
     if not isinstance(native, narwhals.DataFrame):
-        values = list(table)
-        return values
+        return table.to_pylist() if hasattr(table, "to_pylist") else table if _is(table, Iterable) else [table]
     if bare and len(native.columns) == 1:
         values = native[native.columns[0]].to_list()
         return values
