@@ -237,6 +237,16 @@ def test_choose_columns(header: list[str], chosen: list[str], found: dict[str, s
     assert "\n" not in str(said.value)
 
 
+def test_a_title_above_the_names_is_recognised(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("Export of March;;\n;;\nid;message;n\n1;invoice;2\n", "utf-8")
+    with pytest.raises(ConfigurationError, match="give --header with the number of the line"):
+        do(make_task(), source, tmp_path / "out.csv")
+    form = detect(source, header=3)
+    FileJob(task=make_task(), source=source, target=tmp_path / "out.csv", source_format=form).run()
+    assert (tmp_path / "out.csv").read_text("utf-8").splitlines()[1] == "1;invoice;2;billing;9;"
+
+
 TAKEN = {"message": "invoice 1", "team": "by hand", "error": "none", "llm_error": "x", "score": "9"}
 
 

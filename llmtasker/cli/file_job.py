@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -83,9 +84,11 @@ def choose_columns(signature: type[Signature], header: Iterable[str], chosen: Se
         found[name] = columns[_composed(column)]
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
     if missing:
+        # Columns without a name: perhaps a title stands above the names.
+        titled = any(re.fullmatch(r"column_\d+_*", name) for name in columns.values())
+        hint = " If their names stand further down, give --header with the number of the line." if titled else ""
         raise ConfigurationError(
-            f"which column holds {missing[0]!r}? Give --column {missing[0]}=…; there are {there}. "
-            "If the names of the columns stand further down, give --header with the number of their line."
+            f"which column holds {missing[0]!r}? Give --column {missing[0]}=…; there are {there}.{hint}"
         )
     return found
 
