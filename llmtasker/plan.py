@@ -31,6 +31,7 @@ from llmtasker.signature_schema import (
 )
 from llmtasker.task_file import VERSION, Document
 from llmtasker.values.json_values import canonical_json, is_mapping
+from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.request import AskMode
 
 
@@ -312,7 +313,7 @@ def copied(name: str, given: Any) -> Any:
         return dict(given)
     if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
         raise ConfigurationError(f"{name} is a list, not {_shown(given)}.")
-    return tuple(given)
+    return tuple(in_order_of_text(given) if isinstance(given, set | frozenset) else given)
 
 
 def _shown(value: object) -> str:

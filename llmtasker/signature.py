@@ -33,6 +33,7 @@ from llmtasker.errors import InputError, SignatureError, describe, snippet
 from llmtasker.fields import RESERVED, InputField, OutputField, Side, check_labels, marker_of, wire_name
 from llmtasker.made_class import Made, MadeClass, made_how, pickle_by_making
 from llmtasker.values.json_values import is_mapping
+from llmtasker.values.set_order import in_order
 
 
 class Inputs(NamedTuple):
@@ -252,7 +253,7 @@ def as_text(value: object) -> str:
     """Return a value as the LLM sees it: text as it is, so too dates, enums and the like; anything else as JSON."""
     plain = value.value if isinstance(value, Enum) else value
     if not isinstance(plain, str):
-        plain = to_jsonable_python(plain)
+        plain = to_jsonable_python(in_order(plain))
     return plain if isinstance(plain, str) else to_json(plain).decode()
 
 

@@ -20,6 +20,7 @@ from llmtasker.compiler.prepared import Prepared, kept
 from llmtasker.fields import wire_name
 from llmtasker.values.json_schema import offered_labels
 from llmtasker.values.json_values import canonical_json, is_array, is_object
+from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message, Mode
 
@@ -248,11 +249,17 @@ def _without_titles(schema: Any) -> Any:
     for name, value in schema.items():
         if name in {"properties", "$defs"}:
             lean[name] = {key: _without_titles(part) for key, part in value.items()}
+        elif name == "default" and is_array(value) and _is_set(schema):
+            lean[name] = in_order_of_text(value)
         elif name in {"enum", "const", "default", "examples"}:
             lean[name] = value
         elif name != "title":
             lean[name] = _without_titles(value)
     return lean
+
+
+def _is_set(schema: Mapping[str, Any]) -> bool:
+    return "uniqueItems" in schema or any("uniqueItems" in part for part in schema.get("anyOf", ()))
 
 
 def _is_free(schema: Any) -> bool:

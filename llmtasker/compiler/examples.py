@@ -13,6 +13,7 @@ from llmtasker.compiler.answer_model import REASONING
 from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.history import History
 from llmtasker.signature import S, Signature, as_text
+from llmtasker.values.set_order import in_order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def read_example(
             raise ConfigurationError(f"example {number} does not fit {signature.__name__}: {describe(error)}") from None
     if plain:
         return Example(values=example.inputs(), answer=str(next(iter(example.outputs().values()))))
-    answer = signature.output_model.model_construct(**example.outputs())
+    answer = signature.output_model.model_construct(**in_order(example.outputs()))
     try:
         text = answer.model_dump_json(by_alias=True, warnings=False)
     except PydanticSerializationError as error:
