@@ -77,7 +77,7 @@ def _reduced_constraint(part: object) -> tuple[Any, ...]:
     return _constraint, (vars(part),)
 
 
-def _constraint(arguments: dict[str, Any]) -> Any:
+def _constraint(arguments: dict[str, Any]) -> object:
     return pydantic.Field(**arguments).metadata[0]
 
 

@@ -123,7 +123,7 @@ class FileJob:
     limit: int | None = None
     retry_errors: bool = True
     overwrite: bool = False
-    stream: Callable[..., Iterator[Item[Any]]] | None = None
+    stream: Callable[[Iterable[Any]], Iterator[Item[Any]]] | None = None
 
     def __post_init__(self) -> None:
         self.form = self.target_format or output_format(self.target, like=self.source_format)
@@ -263,7 +263,7 @@ class FileJob:
             return None
         data = parse_json(text)
         if data["error"] is not None:
-            return Item.from_dict({**data, "input": given})
+            return Item[Any].from_dict({**data, "input": given})
         try:
             inputs = self.task.program.validate(dict(given)).given
             record = _record(self.task.signature, {**inputs, **data["output"]})

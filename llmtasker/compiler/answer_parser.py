@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, Generic, NamedTuple
+from typing import Any, Generic, NamedTuple, cast
 
 from pydantic import ValidationError
 from pydantic_core import to_json
@@ -58,7 +58,7 @@ class AnswerParser(Generic[S]):
         self, signature: type[S], function: str, mode: Mode, *, reasoning: bool, whole_text: bool, any_form: bool
     ) -> None:
         self.signature = signature
-        self.mode = mode
+        self.mode: Mode = mode
         self.reasons = reasoning
         self.whole_text = whole_text
         self.any_form = any_form
@@ -176,9 +176,9 @@ def repeated_end(text: str) -> str | None:
 
 
 def _is_strict(schema: Any) -> bool:
-    if isinstance(schema, dict):
+    if is_object(schema):
         return schema.get("strict") is True or any(map(_is_strict, schema.values()))
-    return isinstance(schema, list | tuple) and any(map(_is_strict, schema))
+    return isinstance(schema, list | tuple) and any(map(_is_strict, cast("Sequence[Any]", schema)))
 
 
 def _given(inputs: Inputs) -> str:

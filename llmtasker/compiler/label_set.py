@@ -6,7 +6,7 @@ import collections.abc
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Protocol, Union, get_args, get_origin, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, Union, cast, get_args, get_origin, runtime_checkable
 
 from pydantic import AfterValidator, BeforeValidator, PlainValidator, WrapValidator
 from pydantic.fields import FieldInfo
@@ -19,7 +19,7 @@ from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_
 LabelSet = tuple[tuple[Any, str], ...]
 """Labels in order, each with its meaning, which may be empty."""
 
-_LISTS = (list, set, frozenset, tuple, collections.abc.Sequence, collections.abc.Set)
+_LISTS: tuple[Any, ...] = (list, set, frozenset, tuple, collections.abc.Sequence, collections.abc.Set)
 _VALIDATORS = (AfterValidator, BeforeValidator, PlainValidator, WrapValidator)
 _KEPT = ("alias", "validation_alias", "serialization_alias", "title", "description", "examples")
 
@@ -46,10 +46,10 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
     """
     given = _parsed(value) if isinstance(value, str) else value
     pairs: list[tuple[Any, Any]]
-    if isinstance(given, Mapping):
+    if is_mapping(given):
         pairs = list(given.items())
     elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
-        pairs = [(label, known.get(str(label), "")) for label in given]
+        pairs = [(label, known.get(str(label), "")) for label in cast("Iterable[object]", given)]
     else:
         raise ConfigurationError(f"labels are a list, or a mapping from label to its meaning, not {_shown(value)}.")
     found: dict[Any, str] = {}
@@ -118,7 +118,9 @@ def fits_labels(example: object, sets: Mapping[str, LabelSet]) -> bool:
     """Return whether an example has no other labels than these."""
     for name, labels in sets.items():
         value = example.get(name) if is_mapping(example) else getattr(example, name, None)
-        given = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+        given: list[Any] = (
+            list(cast("Iterable[Any]", value)) if isinstance(value, list | tuple | set | frozenset) else [value]
+        )
         if not {_value_of(one) for one in given if one is not None} <= {label for label, _ in labels}:
             return False
     return True

@@ -57,7 +57,7 @@ def kept(source: Mapping[str, Any], code: str, make: Callable[[], Prepared]) -> 
 
 @cache
 def _versions(code: str) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)

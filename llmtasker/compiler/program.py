@@ -171,7 +171,13 @@ class Program(Generic[S]):
     def _reworded(self, source: Source[S], layout: PromptLayout) -> Program[S]:
         """Return the program with the same schema in other words."""
         program = copy.copy(self)
-        own = {"source": source, "layout": layout, "_heads": {}, "_variants": OrderedDict(), "_lock": threading.RLock()}
+        own: dict[str, Any] = {
+            "source": source,
+            "layout": layout,
+            "_heads": {},
+            "_variants": OrderedDict(),
+            "_lock": threading.RLock(),
+        }
         vars(program).update(own)
         return program
 
@@ -267,7 +273,7 @@ def compile_program(
     return Program(source)
 
 
-def _told_apart(label: tuple[Any, str]) -> tuple[type, Any, str]:
+def _told_apart(label: tuple[object, str]) -> tuple[type, object, str]:
     return type(label[0]), *label  # 1 and True are equal, but not the same label
 
 

@@ -57,7 +57,7 @@ def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
             for number, cells in enumerate(rows, start=form.header + 1):
                 values = [_value(cell) for cell in cells]
                 if formulas is not None:
-                    values = _with_formulas(path, values, next(formulas, []))
+                    values = _with_formulas(path, values, next(formulas, list[Any]()))
                 if any(value is not None for value in values):
                     yield _row(header, values, number)
 

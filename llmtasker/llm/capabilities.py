@@ -122,7 +122,7 @@ class Capabilities:
         request = render(mode)
         if self._known.rungs and not fixed:
             rungs = self._known.rungs.get(fingerprint(request.head.schema), ())
-            modes = [mode for mode in MODES if mode in rungs]
+            modes: list[Mode] = [mode for mode in MODES if mode in rungs]
             if modes:
                 request = render(self.mode(modes[-1]))
         return self.adapt(request)

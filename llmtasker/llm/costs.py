@@ -33,7 +33,7 @@ class Prices:
     def __post_init__(self) -> None:
         for name in ("input", "output", "input_cached"):
             value = getattr(self, name)
-            if not (value is None and name == "input_cached") and not (is_number(value) and 0 <= value < math.inf):
+            if not (is_number(value) and 0 <= value < math.inf) and not (value is None and name == "input_cached"):
                 raise ConfigurationError(f"Prices: {name} must be a number from 0, not {value!r}.")
 
     def cost(self, usage: Usage) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import Any
 
 from llmtasker.errors import ItemError
 
@@ -67,12 +68,13 @@ def hide_values(error: ItemError, secrets: Iterable[str]) -> ItemError:
     >>> hide_values(ItemError("bad key zq7-4711!", text="zq7-4711!"), ["zq7-4711!"])
     ItemError('bad key ***')
     """
+    details: dict[str, Any] = error.details
     for secret in secrets:
         if len(secret) >= _SHORTEST:
             error.message = error.message.replace(secret, "***")
-            error.details = {
+            details = {
                 name: value.replace(secret, "***") if isinstance(value, str) else value
-                for name, value in error.details.items()
+                for name, value in details.items()
             }
-    error.args = (error.message,)
+    error.details, error.args = details, (error.message,)
     return error

@@ -224,19 +224,18 @@ def _revive(
     kind: type[LLM], named: str | None, model: str | None, options: LLMOptions, needs_key: bool, missing: list[str]
 ) -> LLM:
     """Return the LLM of a pickle. What it lacks here is an error when it is first used, not while it is loaded."""
-    # pyright: reportPrivateUsage=false
     llm = kind.__new__(kind)
-    llm._set_up(named, options)  # noqa: SLF001
-    llm._needs_key, llm._missing = needs_key, missing  # noqa: SLF001
+    llm._set_up(named, options)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    llm._needs_key, llm._missing = needs_key, missing  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     if missing:
         what = ", ".join(missing)
         error = ConfigurationError(f"this LLM was made in another process, and {what} stayed there: make the LLM here.")
-        llm._model, llm._connect = model, _refuse(error)  # noqa: SLF001
+        llm._model, llm._connect = model, _refuse(error)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     else:
         try:
-            llm._model, llm._connect = _find(llm._named, options, needs_key=needs_key)  # noqa: SLF001
+            llm._model, llm._connect = _find(llm._named, options, needs_key=needs_key)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         except ConfigurationError as error:
-            llm._model, llm._connect = model, _refuse(error)  # noqa: SLF001
+            llm._model, llm._connect = model, _refuse(error)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     _llms.add(llm)
     return llm
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
 from llmtasker.cache import Store
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.costs import Prices
 from llmtasker.llm.credentials import may_be_credential
 from llmtasker.llm.limits import RateLimit, Retry
-from llmtasker.values.json_values import canonical_json
+from llmtasker.values.json_values import canonical_json, is_mapping
 from llmtasker.wire.request import Transport
 
 _FROM_TASK = frozenset({"messages", "model", "stream", "stream_options", "tools", "tool_choice", "response_format"})
@@ -75,11 +75,13 @@ def _is_cache(value: object) -> bool:
 
 
 def _is_stop(value: object) -> bool:
-    return isinstance(value, str) or (isinstance(value, list | tuple) and all(isinstance(one, str) for one in value))
+    return isinstance(value, str) or (
+        isinstance(value, list | tuple) and all(isinstance(one, str) for one in cast("Sequence[Any]", value))
+    )
 
 
 def _is_headers(value: object) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(part, str) for pair in value.items() for part in pair)
+    return is_mapping(value) and all(isinstance(part, str) for pair in value.items() for part in pair)
 
 
 _SECRET = frozenset({"api_key", "base_url", "headers"})  # their values are not shown
@@ -133,7 +135,8 @@ def sent_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     names = ("temperature", "top_p", "seed", "stop")
     fields = {name: options[name] for name in names if options.get(name) is not None}
-    fields |= dict(sorted((options.get("extra_body") or {}).items()))
+    more: Mapping[str, Any] = options.get("extra_body") or {}
+    fields |= dict(sorted(more.items()))
     for name, value in fields.items():
         if name in _FROM_TASK:
             raise ConfigurationError(f"extra_body: {name!r} is set by the task or the LLM, not here.")

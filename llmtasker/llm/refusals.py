@@ -294,7 +294,9 @@ def unsupported_feature(request: Request, error: ItemError) -> UnsupportedFeatur
     for refusal in REFUSALS:
         if refusal.feature != "field":
             found = _found(refusal, request, words)
-        elif not fields_done:
+        elif fields_done:
+            continue
+        else:
             fields_done, found = True, _refused_field(request, words)
         if found is not None:
             return found

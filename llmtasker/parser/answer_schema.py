@@ -133,7 +133,8 @@ class AnswerSchema:
         found = {name: part for key, part in value.items() if (name := names.find(key))}
         if not found.keys() >= set(node.get("required", ())):
             return False
-        consts = {name: self.resolve(part) for name, part in (node.get("properties") or {}).items() if name in found}
+        properties: Mapping[str, Any] = node.get("properties") or {}
+        consts = {name: self.resolve(part) for name, part in properties.items() if name in found}
         return all(_matches(found[name], part["const"]) for name, part in consts.items() if "const" in part)
 
     # ── the root ──
@@ -238,10 +239,10 @@ class AnswerSchema:
     def _check_of_array(self, node: JsonSchema) -> Check:
         if is_array(prefix := node.get("prefixItems")):
             tests = [self._check(part) for part in prefix]
-            return lambda value: type(value) is list and all(map(_apply, tests, value))
+            return lambda value: is_array(value) and all(map(_apply, tests, value))
         if (check := self._check(node.get("items"))) is _anything:
             return _anything
-        return lambda value: type(value) is list and all(map(check, value))
+        return lambda value: is_array(value) and all(map(check, value))
 
     def _check_of_object(self, node: JsonSchema) -> Check:
         properties: Mapping[str, Any] = node.get("properties") or {}
@@ -253,7 +254,7 @@ class AnswerSchema:
         keys = self.labels(node.get("propertyNames"))
 
         def check(value: Any) -> bool:
-            if type(value) is not dict or (closed and not value.keys() <= known):
+            if not is_object(value) or (closed and not value.keys() <= known):
                 return False
             for name, test in checks.items():
                 if name in value and not test(value[name]):

@@ -83,7 +83,8 @@ class Labels:
     """
 
     def __init__(self, values: Sequence[Any], names: Mapping[str, Any] | None = None) -> None:
-        self.values = tuple({(type(value), value): value for value in values if value is not None}.values())
+        distinct: dict[tuple[type, Any], Any] = {(type(value), value): value for value in values if value is not None}
+        self.values = tuple(distinct.values())
         self._exact: dict[str, Any] = {}
         for value in self.values:
             text = scalar_text(value)

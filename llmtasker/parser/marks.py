@@ -72,10 +72,18 @@ class Front(NamedTuple):
     repairs: tuple[str, ...] = ()
 
 
+def _opened(text: str, start: int = 0) -> tuple[re.Match[str], re.Pattern[str]] | None:
+    """Return the opening tag that stands at `start`, and the pattern of its closing tag."""
+    for opens, closes in _PAIRS:
+        if opening := opens.match(text, start):
+            return opening, closes
+    return None
+
+
 def after_reasoning(text: str) -> str | None:
     """Return what stands behind the reasoning (`<think>` and its like), or None where that never ends."""
     start = 0
-    while pair := next(((found, closes) for opens, closes in _PAIRS if (found := opens.match(text, start))), None):
+    while pair := _opened(text, start):
         closing = pair[1].search(text, pair[0].end())
         if closing is None:
             return None
@@ -123,9 +131,9 @@ def _reasoned(text: str, said: str) -> Front:
     if start is not None and start[0].strip() not in said:
         front = _reasoned(text[start.end() :], said)
         return front._replace(repairs=(f"without the mark {start[0].strip()!r}", *front.repairs))
-    opening = next((found for opens, _ in _PAIRS if (found := opens.match(text))), None)
-    if opening is not None and opening[0].strip() in said:
-        raise InvalidOutputError(f"the answer begins with {opening[0].strip()!r}, which also stands in the input")
+    opened = _opened(text)
+    if opened is not None and (tag := opened[0][0].strip()) in said:
+        raise InvalidOutputError(f"the answer begins with {tag!r}, which also stands in the input")
     closing = _CLOSES.search(text)
     if closing is not None and closing[0] in said:
         return Front(text)

@@ -43,7 +43,7 @@ def unwrap(value: Any, schema: AnswerSchema, depth: int = 0) -> Iterator[tuple[A
         yield from _inner(value, schema, depth)
 
 
-def _is_value_of(value: dict[str, Any], field: str, schema: AnswerSchema) -> bool:
+def _is_value_of(value: Any, field: str, schema: AnswerSchema) -> bool:
     """Return whether an object that does not have the only field is what the field asks for."""
     node = schema.resolve(schema.properties[field])
     if len(schema.properties) > 1 or kind_of_node(node) not in ("object", "union") or schema.is_answer(value):

@@ -42,11 +42,11 @@ class CallSettings:
             if not isinstance(given, Mapping):
                 raise ConfigurationError(f"{name} is a mapping from names to values, not {_shown(given)}.")
             object.__setattr__(self, name, dict(cast("Mapping[str, Any]", given)))
-        examples = self.examples
+        examples: object = cast("object", self.examples)  # a mistake is anything
         if isinstance(examples, str) or not (examples is None or isinstance(examples, Iterable)):
             raise ConfigurationError(f"examples is a list or a mapping, not {_shown(examples)}.")
-        if not (examples is None or isinstance(examples, Mapping)):
-            object.__setattr__(self, "examples", tuple(examples))
+        if not (examples is None or is_mapping(examples)):
+            object.__setattr__(self, "examples", tuple(cast("Iterable[object]", examples)))
         if self.llm is not None:
             object.__setattr__(self, "llm", LLM.of(self.llm))
 
@@ -70,7 +70,7 @@ def columns_of(columns: object, row_variables: object) -> Columns | None:
     """
     named: list[dict[str, str]] = []
     for argument, given in (("columns", columns), ("row_variables", row_variables)):
-        found = {} if given is None else given
+        found: Any = {} if given is None else given
         if not (is_mapping(found) and all(isinstance(name, str) for pair in found.items() for name in pair)):
             what = "an input field" if argument == "columns" else "a variable"
             raise ConfigurationError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
@@ -132,16 +132,15 @@ def check_rows(rows: Inputs, signature: type[Signature], columns: Columns | None
 
 def _wanted(signature: type[Signature], columns: Columns | None) -> dict[str, set[str]]:
     """Return the names of columns that are accepted for each thing that a row must have."""
-    named = columns.fields if columns else {}
+    named: Mapping[str, str] = columns.fields if columns else {}
+    variables: Mapping[str, str] = columns.variables if columns else {}
     wanted = {
         f"the input {name!r}": {named[name]} if name in named else {name, wire_name(name, info)}
         for name, info in signature.input_fields.items()
         if name in named
         or (info.is_required() and not (name == signature.bare_input and takes_mapping(info.annotation)))
     }
-    return wanted | {
-        f"the variable {name!r}": {column} for name, column in (columns.variables if columns else {}).items()
-    }
+    return wanted | {f"the variable {name!r}": {column} for name, column in variables.items()}
 
 
 def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[str], list[str]]:
@@ -151,7 +150,9 @@ def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[s
     for row in rows:
         if type(row) is not dict:
             return names, []
-        missing = {what: accepted for what, accepted in missing.items() if accepted.isdisjoint(row)}
+        missing = {
+            what: accepted for what, accepted in missing.items() if accepted.isdisjoint(cast("Iterable[object]", row))
+        }
         if not missing:
             return names, []
         if len(names) < _NAMES:

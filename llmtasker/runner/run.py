@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from llmtasker.cache.async_store import AsyncStore
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
@@ -138,7 +138,7 @@ class Run(Generic[T]):
             known = givens if size == 1 or self.breaker.open else await self.drive(worker.look(givens))
             for (number, given), found in zip(taken, known, strict=True):
                 if isinstance(found, Item):
-                    self._finish(buffer, number, found)
+                    self._finish(buffer, number, cast("Item[T]", found))
                 else:
                     rows.append((number, given, found))
         return rows

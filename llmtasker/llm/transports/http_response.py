@@ -88,7 +88,7 @@ class ResponseReader:
         while True:
             end = self._data.find(b"\r\n\r\n")
             if end < 0:
-                if len(self._data) > _LARGEST_HEAD or (len(self._data) >= 5 and self._data[:5] != b"HTTP/"):
+                if len(self._data) > _LARGEST_HEAD or (len(self._data) >= 5 and not self._data.startswith(b"HTTP/")):
                     raise ResponseError(f"not an HTTP response: {bytes(self._data[:40])!r}")
                 return False
             lines = self._data[:end].decode("latin-1").split("\r\n")
@@ -165,7 +165,7 @@ class ResponseReader:
             if self._left == -2:
                 if len(self._data) < 2:
                     return False
-                if self._data[:2] != b"\r\n":
+                if not self._data.startswith(b"\r\n"):
                     raise ResponseError("a chunk that is longer than its size")
                 del self._data[:2]
                 self._left = None

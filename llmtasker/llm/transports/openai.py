@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from ssl import SSLContext
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import httpx2
@@ -164,7 +164,7 @@ class OpenAITransport:
                 return self._read(response.status_code, response.content, response.headers, request)
             arguments = self._arguments(request)
             self._emit("emit_completion_arguments", **arguments)
-            created = client.chat.completions.create(**arguments)
+            created = cast("Any", client.chat.completions).create(**arguments)
         except openai.OpenAIError as error:
             self._emit("emit_completion_error", error)
             return self._refused(error, request)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from types import FunctionType, MethodType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import httpx2
 import openai
@@ -101,7 +101,8 @@ def identity_of(client: AnyClient) -> str:
 
 def secrets_of(client: AnyClient) -> list[str]:
     """Return the values that must not be shown: keys, headers and parameters that are credentials, the password."""
-    headers = {name: value for name, value in client._custom_headers.items() if isinstance(value, str)}
+    given = cast("Mapping[str, object]", client._custom_headers)  # one that is left out is a marker of the SDK
+    headers = {name: value for name, value in given.items() if isinstance(value, str)}
     found = [client.api_key, getattr(client, "_azure_ad_token", None), client.base_url.password]
     found += [value for name, value in headers.items() if may_be_credential(name, value)]
     found += [str(value) for name, value in client._custom_query.items() if is_credential_parameter(name)]
