@@ -11,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import to_jsonable_python
 
 from llmtasker.errors import ItemError, snippet
+from llmtasker.values.html_table import html_table
 from llmtasker.values.json_values import is_array, is_object, json_number
 from llmtasker.wire.completion import NO_USAGE, Usage
 from llmtasker.wire.request import Message, Request
@@ -131,6 +132,20 @@ class Item(Generic[T]):
         came = f"error={self.error.code}: {snippet(self.error)}" if self.error else f"output={shown(self.output, 80)}"
         notes = [name for name in ("cached", "repaired") if getattr(self, name)]
         return f"Item({', '.join([f'input={_short(self.input)}', came, *notes])})"
+
+    def _repr_html_(self) -> str:
+        parts = {
+            "input": shown(self.input, 400),
+            "output": None if self.error else shown(self.output, 400),
+            "error": self.error and f"{self.error.code}: {self.error}",
+            "raw": self.raw,
+            "reasoning": self.reasoning,
+            "repairs": "\n".join(self.repairs) or None,
+            "tokens": f"{self.usage.input:,} in, {self.usage.output:,} out" if self.usage.total else None,
+            "cost": self.cost or None,
+            "tags": self.tags or None,
+        }
+        return html_table([(name, value) for name, value in parts.items() if value is not None])
 
 
 _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "cached", "tags")

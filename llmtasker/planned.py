@@ -8,6 +8,8 @@ from copy import deepcopy
 from difflib import unified_diff
 from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack
 
+from pydantic.fields import FieldInfo
+
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 from llmtasker.llm.llm import LLM
@@ -17,6 +19,7 @@ from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Policy
 from llmtasker.signature import Signature
 from llmtasker.task_file import Document, document_text, write_document
+from llmtasker.values.html_table import html_table
 
 T = TypeVar("T")
 
@@ -144,3 +147,19 @@ class Planned(Generic[T]):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.signature.__name__}, llm={self.llm!r})"
+
+    def _repr_html_(self) -> str:
+        fields = {**self.signature.input_fields, **self.signature.output_fields}
+        parts = [
+            ("task", f"{type(self).__name__} of {self.signature.__name__}"),
+            ("LLM", self.llm),
+            ("instructions", self.signature.instructions),
+            *((name, _described(info)) for name, info in fields.items()),
+            ("examples", len(self.plan.examples)),
+        ]
+        return html_table(parts, longest=4_000)
+
+
+def _described(info: FieldInfo) -> str:
+    kind = getattr(info.annotation, "__name__", None) if isinstance(info.annotation, type) else None
+    return " · ".join(filter(None, [kind or str(info.annotation).replace("typing.", ""), info.description]))

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
 from llmtasker.errors import ItemError
-from llmtasker.item import Item, shown
+from llmtasker.item import Item
 from llmtasker.result_table import ResultTable
+from llmtasker.values.html_table import html_table
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 T = TypeVar("T")
@@ -151,17 +152,7 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     def _repr_html_(self) -> str:
         head = ResultTable(self._items[:_SHOWN], self._fields)
-        names = "".join(f"<th>{html.escape(shown(name, 40))}</th>" for name in head.columns)
-        rows = "".join(
-            f"<tr><td>{index}</td>"
-            + "".join(f"<td>{html.escape(_cell(row.get(name)))}</td>" for name in head.columns)
-            + "</tr>"
-            for index, row in enumerate(head.rows)
-        )
+        rows = [[number, *(row.get(name) for name in head.columns)] for number, row in enumerate(head.rows)]
         summary = html.escape(repr(self).splitlines()[0])
         more = f"<p>… {len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""
-        return f"<p>{summary}</p><table><tr><th></th>{names}</tr>{rows}</table>{more}"
-
-
-def _cell(value: Any) -> str:
-    return "" if value is None else shown(value, 120)
+        return f"<p>{summary}</p>{html_table(rows, ['', *head.columns], longest=120)}{more}"

@@ -32,6 +32,7 @@ from pydantic_core import to_json, to_jsonable_python
 from llmtasker.errors import InputError, SignatureError, describe, snippet
 from llmtasker.fields import RESERVED, InputField, OutputField, Side, check_labels, marker_of, wire_name
 from llmtasker.made_class import Made, MadeClass, made_how, pickle_by_making
+from llmtasker.values.html_table import html_table
 from llmtasker.values.json_values import is_mapping
 from llmtasker.values.set_order import in_order
 
@@ -223,6 +224,9 @@ class Signature(BaseModel, metaclass=SignatureClass):
     def inputs(self) -> dict[str, Any]:
         """Return the input values by field name."""
         return {name: getattr(self, name) for name in type(self).input_fields}
+
+    def _repr_html_(self) -> str:
+        return html_table([*self.inputs().items(), *self.outputs().items()])
 
     def outputs(self) -> dict[str, Any]:
         """Return the output values by field name."""

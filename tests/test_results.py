@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 
 from llmtasker import (
+    LLM,
     ConfigurationError,
     InputError,
     InputField,
@@ -22,6 +23,7 @@ from llmtasker import (
     RateLimitError,
     Results,
     Signature,
+    Task,
     Usage,
 )
 
@@ -97,6 +99,7 @@ def test_results_show_their_beginning():
 def test_a_notebook_shows_a_table_and_no_tags_from_the_data():
     page = Results([Item(input="<b>", output="&"), LIMITED])._repr_html_()
     assert page.startswith("<p>Results(2 items: 1 ok, 1 rate_limit)</p><table>")
+    page = page.replace(' style="text-align:left"', "")
     assert "<td>0</td><td>&lt;b&gt;</td><td>&amp;</td><td></td>" in page
     assert "<td>1</td><td>d</td><td></td><td>too many</td>" in page
     assert "<b>" not in page
@@ -106,7 +109,7 @@ def test_a_notebook_shows_a_table_and_no_tags_from_the_data():
 def test_nothing_that_is_in_the_data_keeps_results_from_being_shown():
     results = Results([Item(input=Rude(), output=Rude())])
     assert "input=a Rude, output=a Rude" in repr(results)
-    assert "<td>a Rude</td><td>a Rude</td>" in results._repr_html_()
+    assert results._repr_html_().count(">a Rude</td>") == 2
     assert repr(Results([Item(input="x" * 10**6, output="y" * 10**6)])).count("x") < 100
 
 
@@ -263,3 +266,24 @@ def test_a_file_is_written_as_an_office_reads_it(tmp_path: Path) -> None:
     assert (tmp_path / "a.csv").read_bytes() == "nom;prix;error\r\né;2,5;\r\n".encode("cp1252")
     results.write(tmp_path / "b.csv", delimiter=";", encoding="utf-8-sig")
     assert (tmp_path / "b.csv").read_bytes() == b"\xef\xbb\xbfnom;prix;error\n\xc3\xa9;2.5;\n"
+
+
+def test_a_notebook_shows_what_print_shows() -> None:
+    task = Task(Sort, llm=LLM("offline", cache=False))
+    shown = {
+        "preview": task.preview(text="<b>")._repr_html_(),
+        "estimate": task.estimate(["a"])._repr_html_(),
+        "item": Item(input="<b>", error=FAILED, raw="x", repairs=("one", "two"))._repr_html_(),
+        "task": task._repr_html_(),
+        "record": RECORD._repr_html_(),
+    }
+    for name, wanted in {
+        "preview": ["system", "&lt;b&gt;", "schema"],
+        "estimate": ["1, 1 distinct", "unknown"],
+        "item": ["&lt;b&gt;", "input: no text", "one<br>two"],
+        "task": ["LLM", "built-in baseline", "team"],
+        "record": ["BILLING"],
+    }.items():
+        assert all(text in shown[name] for text in wanted), shown[name]
+        assert shown[name].startswith("<table>")
+        assert "<b>" not in shown[name]

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from llmtasker.task import Task
 
 Concurrency = Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")]
+GroupSizeOption = Annotated[
+    str | None, typer.Option("--group-size", help='Rows in one message: a number, or "auto"; else as the task has it.')
+]
 BudgetOption = Annotated[
     str | None, typer.Option("--budget", help="The most that may be spent: a cost such as 5.00, or calls=…, tokens=…")
 ]
@@ -53,6 +56,7 @@ def run(
     concurrency: Concurrency = 32,
     limit: Limit = None,
     llm: Model = None,
+    group_size: GroupSizeOption = None,
     budget: BudgetOption = None,
     estimate: EstimateOnly = False,
     fresh: Fresh = False,
@@ -68,6 +72,8 @@ def run(
     from llmtasker.cli.load_task import load_task
 
     task = load_task(task_name, llm)
+    if group_size is not None:
+        task = task.with_(group_size=_group_size(group_size))
     with _opened(source, out, kind) as (place, target):
         found = _format(place, kind, delimiter, encoding, header, sheet)
         settings = {"columns": column or (), "limit": limit, "retry_errors": retry_errors, "overwrite": overwrite}
@@ -135,6 +141,16 @@ def preview(
         raise ConfigurationError(f"{source} has no rows.")
     columns = choose_columns(task.signature, read_header(source, form).names, column or ())
     typer.echo(str(task.preview({name: row[found] for name, found in columns.items() if found in row})))
+
+
+def _group_size(text: str) -> int | Literal["auto"]:
+    from llmtasker.errors import ConfigurationError
+
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigurationError(f"--group-size {text}: give a number of rows, or auto.")
+    return int(text)
 
 
 def _options(concurrency: int, budget: str | None, fresh: bool) -> dict[str, Any]:

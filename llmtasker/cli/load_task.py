@@ -41,9 +41,8 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
     if attribute not in tasks:
         raise ConfigurationError(f"{place} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
     task = tasks[attribute]
-    if llm is not None:
-        task.llm = task.llm.at(llm)  # also where the file names another one; its settings hold
-    return task
+    # Also where the file names another LLM, whose settings hold.
+    return task if llm is None else task.with_(llm=task.llm.at(llm))
 
 
 @contextmanager

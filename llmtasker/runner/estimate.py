@@ -12,6 +12,7 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ItemError
 from llmtasker.llm.llm import LLM
+from llmtasker.values.html_table import html_table
 from llmtasker.wire.completion import Usage
 
 _BATCH = 500
@@ -34,15 +35,20 @@ class Estimate:
     cost: float | None
     method: str
 
-    def __str__(self) -> str:
-        cost = "unknown" if self.cost is None else f"${self.cost:,.4f}"
+    def _parts(self) -> dict[str, str]:
         unfit = f", {self.unfit:,} do not fit the signature" if self.unfit else ""
-        return (
-            f"rows    {self.rows:,}, {self.distinct:,} distinct, {self.cached:,} cached{unfit}\n"
-            f"calls   {self.calls:,}\n"
-            f"tokens  {self.usage.input:,} in, {self.usage.output:,} out ({self.method})\n"
-            f"cost    {cost}"
-        )
+        return {
+            "rows": f"{self.rows:,}, {self.distinct:,} distinct, {self.cached:,} cached{unfit}",
+            "calls": f"{self.calls:,}",
+            "tokens": f"{self.usage.input:,} in, {self.usage.output:,} out ({self.method})",
+            "cost": "unknown" if self.cost is None else f"${self.cost:,.4f}",
+        }
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<8}{value}" for name, value in self._parts().items())
+
+    def _repr_html_(self) -> str:
+        return html_table(self._parts().items())
 
 
 def estimate(

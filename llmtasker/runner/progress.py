@@ -154,8 +154,14 @@ def wants_bar(progress: bool | None) -> bool:
         from importlib.util import find_spec
 
         # Without a console there is no stderr.
-        return sys.stderr is not None and sys.stderr.isatty() and find_spec("tqdm") is not None
+        watched = (sys.stderr is not None and sys.stderr.isatty()) or _in_notebook()
+        return watched and find_spec("tqdm") is not None
     return progress
+
+
+def _in_notebook() -> bool:
+    python = sys.modules.get("IPython")
+    return python is not None and hasattr(python.get_ipython(), "kernel")
 
 
 @contextmanager

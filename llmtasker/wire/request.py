@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
+from llmtasker.values.html_table import html_table
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Completion
 
@@ -175,17 +176,24 @@ class Preview:
         """The whole body of the request, as JSON values."""
         return self.request.body
 
-    def __str__(self) -> str:
-        parts = [f"to {self.request.settings.endpoint}"]
+    def _parts(self) -> list[tuple[str, str]]:
+        """Return what is shown: the messages by role, then schema and settings."""
+        parts: list[tuple[str, str]] = []
         for message in self.messages:
-            said = message["content"] or ""
+            text = message["content"] or ""
             for call in message.get("tool_calls", ()):
-                said += f"{call['function']['name']}({call['function']['arguments']})"
-            parts.append(f"── {message['role']} ──\n{said}")
-        parts.append(f"── schema ──\n{_indented(self.schema)}")
-        parts.append(f"── settings ──\n{_indented(self.settings)}")
-        parts += [f"note: {note}" for note in self.notes]
-        return "\n".join(parts)
+                text += f"{call['function']['name']}({call['function']['arguments']})"
+            parts.append((message["role"], text))
+        return [*parts, ("schema", _indented(self.schema)), ("settings", _indented(self.settings))]
+
+    def __str__(self) -> str:
+        parts = [f"── {name} ──\n{text}" for name, text in self._parts()]
+        notes = [f"note: {note}" for note in self.notes]
+        return "\n".join([f"to {self.request.settings.endpoint}", *parts, *notes])
+
+    def _repr_html_(self) -> str:
+        parts = [("to", self.request.settings.endpoint), *self._parts(), *(("note", note) for note in self.notes)]
+        return html_table(parts, longest=20_000)
 
 
 def _indented(value: Any) -> str:
