@@ -1,14 +1,17 @@
 """How far a run is: counted, told now and then, and shown as a bar."""
 
+from __future__ import annotations
+
 import io
 import sys
+from collections.abc import Callable
 
 import programs
 import pytest
 
 from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
 from llmtasker.llm.rate_limiter import RateLimiter
-from llmtasker.runner.progress import Bar, Reporter, wants_bar
+from llmtasker.runner.progress import Bar, Heartbeat, Reporter, wants_bar
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
 UNPRICED = Item(input="a", output="x", usage=Usage(input=5), cost=None, attempts=1)
@@ -139,3 +142,52 @@ except Exception as error:
     result = programs.run("-c", program, check=True)
     assert result.stdout.startswith(ConfigurationError.__name__)
     assert 'pip install "llmtasker[progress]"' in result.stdout
+
+
+# ── runs that stand still ──
+
+
+class Timer:
+    """An event loop's `call_later`, with the time of a clock."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.due: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, action: Callable[[], None]) -> Timer:
+        self.due.append((self.now + seconds, action))
+        return self
+
+    def cancel(self) -> None:
+        self.due.clear()
+
+    def pass_until(self, when: float) -> None:
+        while self.due and self.due[0][0] <= when:
+            self.now, action = self.due.pop(0)
+            action()
+        self.now = when
+
+
+@pytest.mark.parametrize("down", [True, False], ids=["outage", "rate limit"])
+def test_a_run_that_stands_still_is_reported_and_logged(down: bool, caplog: pytest.LogCaptureFixture) -> None:
+    timer = Timer()
+    limiter = RateLimiter(clock=lambda: timer.now)
+    told: list[Progress] = []
+    reporter = Reporter(told.append, limiter, 10, clock=lambda: timer.now)
+    heartbeat = Heartbeat(limiter, reporter, timer)  # type: ignore[arg-type]
+    timer.pass_until(3.0)
+    assert len(told) == 3
+    assert told[-1].held == 0
+    for _ in range(2 if down else 1):
+        permit = limiter.permit()
+        assert permit.poll() is None
+        permit.failed(overload=True, sure=True) if down else permit.refused(500.0)
+    timer.pass_until(200.0)
+    assert len(told) == 200
+    assert told[3].held > 0 or down
+    lines = [record.getMessage() for record in caplog.records]
+    assert 3 <= len(lines) <= 5
+    assert ("fails every call" if down else "refuses every call") in lines[0]
+    heartbeat.stop()
+    timer.pass_until(300.0)
+    assert len(told) == 200

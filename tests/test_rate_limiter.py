@@ -70,13 +70,13 @@ def test_slow_answers_do_not_keep_the_window_small() -> None:
 @pytest.mark.parametrize("retry_after", [True, False])
 def test_refused_for_ever_ends(retry_after: bool) -> None:
     server = Storm(Server(retry_after=retry_after), 0, 1e9)
-    run = Crowd(server=server, retry=Retry(refusals=4, patience=60)).run(3, 3)
+    run = Crowd(server=server, retry=Retry(refusals=4, give_up_after=60)).run(3, 3)
     assert (run.finished, run.lost) == (0, 3)
     assert 3 <= len(run.sent) == run.refused <= 12
 
 
 def test_out_of_patience_a_row_is_given_up_at_its_next_refusal() -> None:
-    run = Crowd(server=Storm(Server(), 0, 1e9), retry=Retry(refusals=10**9, patience=600)).run(5, 5)
+    run = Crowd(server=Storm(Server(), 0, 1e9), retry=Retry(refusals=10**9, give_up_after=600)).run(5, 5)
     assert run.lost == 5
     assert 600 <= run.wall <= 1200
     # A storm is probed by one call at a time, ever more rarely.
@@ -440,8 +440,8 @@ def test_backoff_is_capped(failures: int) -> None:
         {"refusals": 0},
         {"backoff": -1},
         {"backoff": 9, "cap": 3},
-        {"patience": -1},
-        {"patience": float("nan")},
+        {"give_up_after": -1},
+        {"give_up_after": float("nan")},
         {"jitter": 1.5},
         {"jitter": "0.5"},
     ],
@@ -449,3 +449,88 @@ def test_backoff_is_capped(failures: int) -> None:
 def test_nonsense_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=list(settings)[-1]):
         Retry(**settings)
+
+
+# ── outages ──
+
+
+def failing(pace: RateLimiter, calls: int, **failure: Any) -> None:
+    for _ in range(calls):
+        permit = pace.permit()
+        assert permit.poll() is None
+        permit.failed(overload=True, **failure)
+
+
+@pytest.mark.parametrize(
+    ("failure", "calls"),
+    [
+        pytest.param({"new_row": True}, 4, id="of different rows"),
+        pytest.param({"sure": True}, 2, id="where no row is the reason"),
+        pytest.param({"new_row": True, "sure": True}, 2, id="both"),
+        pytest.param({}, None, id="of one row, again and again"),
+    ],
+)
+def test_how_many_failures_make_an_outage(failure: dict[str, bool], calls: int | None) -> None:
+    pace = RateLimiter(clock=lambda: 0.0)
+    failing(pace, (calls or 50) - 1, **failure)
+    assert not pace.down
+    failing(pace, 1, **failure)
+    assert pace.down == (calls is not None)
+
+
+@pytest.mark.parametrize("ending", ["done", "refused", "failed"])
+def test_whatever_the_endpoint_answers_ends_an_outage(ending: str) -> None:
+    clock = Clock()
+    pace = RateLimiter(clock=clock)
+    for _ in range(3):
+        failing(pace, 1, sure=True)
+        answered = pace.permit()
+        assert answered.poll() is None
+        answered.done()
+    assert not pace.down, "what is answered between shows that it is not one"
+    failing(pace, 2, sure=True)
+    assert (pace.down, pace.held) == (True, 1.0)
+    clock.now += 1.0
+    probe, other = pace.permit(), pace.permit()
+    assert probe.poll() is None
+    assert isinstance(other.poll(), Future), "one at a time"
+    getattr(probe, ending)()
+    assert not pace.down
+    assert pace.stalled == 0.0 or ending == "refused"
+
+
+def test_an_outage_of_ten_minutes_takes_no_more_than_twenty_calls() -> None:
+    clock = Clock()
+    pace = RateLimiter(clock=clock)
+    failing(pace, 2, sure=True)
+    calls = 0
+    while pace.stalled < 600:
+        permit = pace.permit()
+        while (hold := permit.poll()) is not None:
+            assert isinstance(hold, float)
+            clock.now += hold
+        calls += 1
+        permit.failed(overload=True, sure=True)
+    assert 10 < calls <= 20
+
+
+def test_what_was_sent_before_the_endpoint_came_back_starts_no_outage() -> None:
+    clock = Clock()
+    pace = RateLimiter(clock=clock)
+    early = [pace.permit() for _ in range(5)]
+    assert all(permit.poll() is None for permit in early)
+    failing(pace, 2, sure=True)
+    clock.now += 1.0
+    probe = pace.permit()
+    assert probe.poll() is None
+    probe.done()
+    for permit in early:
+        permit.failed(overload=True, sure=True, new_row=True)
+    assert not pace.down
+
+
+def test_a_wait_that_is_longer_than_a_run_is_given_is_not_taken() -> None:
+    retry = Retry(give_up_after=60.0, jitter=0.0)
+    assert retry.delay(RateLimitError("slow down", retry_after=99_999_999.0), 1, Random(0)) == 0.5
+    assert retry.delay(RateLimitError("slow down", retry_after=59.0), 1, Random(0)) == 59.0
+    assert retry.wait_asked_by(RateLimitError("slow down", retry_after=61.0)) is None

@@ -39,6 +39,7 @@ from llmtasker.errors import (
     CallError,
     ContextLengthError,
     NetworkError,
+    RateLimitError,
     RejectedError,
     ServerError,
 )
@@ -504,6 +505,65 @@ def test_a_failure_that_lasted_opens_the_circuit_breaker_at_once() -> None:
     breaker.failed(refusal(ServerError, "overloaded"), lasted=True)
     assert breaker.error is not None
     assert "did not recover: overloaded" in breaker.error.message
+
+
+# ── endpoints that are down for a while ──
+
+
+class Down(FakeTransport):
+    """Fails for some seconds after its first answers."""
+
+    def __init__(self, error: Exception, seconds: float, answers: int = 20) -> None:
+        super().__init__(echo, latency=0.002)
+        self._error, self._seconds, self._left = error, seconds, answers
+        self._until = 0.0
+        self.failed = 0
+
+    async def asend(self, request: Request) -> Completion:
+        self._left -= 1
+        if self._left == 0:
+            self._until = time.monotonic() + self._seconds
+        if self._left <= 0 and time.monotonic() < self._until:
+            self.failed += 1
+            raise self._error
+        return await super().asend(request)
+
+
+@pytest.mark.parametrize("answers", [1, 20], ids=["from the start", "after some answers"])
+@pytest.mark.parametrize(
+    "error",
+    [NetworkError("refused"), ServerError("overloaded", status=503), ServerError("oops", status=500)],
+    ids=["refused", "503", "500"],
+)
+def test_an_outage_loses_no_row(error: Exception, answers: int) -> None:
+    transport = Down(error, seconds=1.5, answers=answers)
+    retry = Retry(attempts=4, backoff=0.01, cap=0.1)  # each row alone would be given up after half a second
+    task = Task(Echo, llm=LLM(transport=transport, cache=False, retry=retry))
+    texts = [f"row {number}" for number in range(200)]
+    results = task.run(texts, concurrency=16)
+    assert results.counts == {"ok": 200}
+    assert transport.failed <= 2 * 16 + 8, "while it lasts, one call at a time"
+
+
+def test_an_outage_that_lasts_ends_the_run() -> None:
+    transport = Down(NetworkError("refused"), seconds=60)
+    retry = Retry(give_up_after=1.2)
+    results = Task(Echo, llm=LLM(transport=transport, cache=False, retry=retry)).run(
+        [f"row {number}" for number in range(200)], concurrency=16
+    )
+    assert results.counts["not_run"] >= 140
+    assert results.counts["ok"] == 19
+    assert "did not recover: refused" in results.errors[-1].message
+    assert transport.failed <= 2 * 16 + 4
+
+
+def test_a_wait_that_is_too_long_ends_the_run() -> None:
+    error = RateLimitError("come back in 1157 days", retry_after=99_999_999.0, status=429)
+    transport = FakeTransport(error, latency=0.002)
+    results = Task(Echo, llm=LLM(transport=transport, cache=False)).run([f"row {number}" for number in range(100)])
+    assert transport.calls <= 20
+    assert results.counts["not_run"] >= 80
+    assert "come back in 1157 days" in results.errors[-1].message
 
 
 # ── runs that are given up ──

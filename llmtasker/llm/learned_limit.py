@@ -7,6 +7,13 @@ little slower. While nothing is refused the rate rises with a power of the time,
 
 The window (calls in flight). It starts small, so that a small allowance costs few refused calls, and
 opens within a few round trips once more calls were answered than a small allowance holds.
+
+Outages. Where nothing is answered between failures of several rows, the endpoint is down: everybody waits, and one
+call at a time finds out when it is back.
+
+    open ──failures of several rows──▶ down ──pause──▶ one call ──an answer──▶ open
+                                        ▲                  │
+                                        └──── failed ──────┘  (longer pause)
 """
 
 from __future__ import annotations
@@ -31,6 +38,10 @@ PAUSE = 1.0
 """Seconds without a call after a first refusal that names no time."""
 PROBE_LEAST, PROBE_SHARE, PROBE_MOST = 0.5, 0.125, 30.0
 """Seconds between single calls to an endpoint that refuses all: a share of the time that it has lasted."""
+DOWN_ROWS, DOWN_SURE = 4, 2
+"""Failures in a row that make an outage: of so many different rows; or of any, where no row can be the reason."""
+DOWN_LEAST, DOWN_SHARE = 1.0, 0.5
+"""Seconds between single calls to an endpoint that is down: a share of the time that it has lasted."""
 LONG_WAIT = 3.0
 """Seconds of waiting after which what was saved up is used: after less, a counting period may not be over."""
 MEASURED = 0.985
@@ -61,6 +72,12 @@ class LearnedLimit:
         self._shrunk_at = 0
         self._heard_at = now
         self._probing = False
+        self.down_since: float | None = None
+        self.answered = False
+        self._failed_rows = self._failed_surely = 0
+        self._probe_at = now
+        self._probe: int | None = None
+        self._back_at = 0
         # A stretch ends with a refusal; from the second on it begins with one, too: from empty to empty.
         self._begin = 0, now
         self._end: float | None = None
@@ -86,6 +103,8 @@ class LearnedLimit:
 
     def wait(self, now: float, in_flight: int) -> float | None:
         """Return the seconds until a call may leave; None: not before another one is finished."""
+        if self.down_since is not None:
+            return None if self._probe is not None else max(0.0, self._probe_at - now)
         if now < self.hold_until:
             return self.hold_until - now
         if self._end is not None:
@@ -100,6 +119,10 @@ class LearnedLimit:
         # A rate that is not used is not confirmed either.
         self._since += self._bucket.refill(now)
         return self._bucket.wait(now)
+
+    def pause(self, now: float) -> float:
+        """Return the seconds for which everybody waits, after a refusal or while the endpoint is down."""
+        return max(0.0, (self.hold_until if self.down_since is None else self._probe_at) - now)
 
     def _quiet(self, now: float) -> float | None:
         """Open a full window when neither an answer nor a refusal came for long; return the seconds until then.
@@ -127,16 +150,23 @@ class LearnedLimit:
             self._bucket.take(1.0)
         self._sent += 1
         self._open_in_epoch += 1
+        if self.down_since is not None:
+            self._probe = self._sent
         return self._sent
 
-    def ended(self, epoch: int) -> None:
-        """A call sent in `epoch` is finished, however."""
+    def ended(self, now: float, epoch: int, number: int) -> None:
+        """The call with a `number`, sent in `epoch`, is finished, however."""
+        if number == self._probe and self.down_since is not None:
+            self._probe = None
+            self._probe_at = now + max(DOWN_LEAST, DOWN_SHARE * (now - self.down_since))
         if epoch == self.epoch:
             self._open_in_epoch -= 1
 
     def succeeded(self, now: float, *, epoch: int, sent_at: float, in_flight: int) -> None:
         """A call was answered; `in_flight` counts it too."""
         self._heard_at = now
+        self.answered = True
+        self.alive()
         self._latency += (now - sent_at - self._latency) * (0.1 if self._latency else 1.0)
         if epoch != self.epoch:
             return
@@ -154,10 +184,27 @@ class LearnedLimit:
                 step *= 2.5 * step
         self.window = min(self._most, self.window + step)
 
-    def overloaded(self, now: float, number: int) -> None:
-        """A call timed out, or the endpoint failed: fewer at a time, once for all that were under way."""
+    def alive(self) -> None:
+        """The endpoint reacted to a call: it is not down, or not any more."""
+        self._failed_rows = self._failed_surely = 0
+        if self.down_since is not None:
+            self.down_since = self._probe = None
+            self._back_at = self._sent
+            self.window = min(self._most, max(START, self.window / 2))
+
+    def overloaded(self, now: float, number: int, *, new_row: bool, sure: bool) -> None:
+        """A call timed out, or the endpoint failed: fewer at a time, once for all that were under way.
+
+        `new_row`: it was the first call for its row; `sure`: the row can't be the reason. Both are false where the
+        caller does not want to wait.
+        """
         self._heard_at = now
-        if number > self._shrunk_at:
+        if number > self._back_at:  # else it was sent before the last outage ended
+            self._failed_rows += new_row
+            self._failed_surely += sure
+        if self.down_since is None and (self._failed_rows >= DOWN_ROWS or self._failed_surely >= DOWN_SURE):
+            self.down_since, self._probe_at = now, now + DOWN_LEAST
+        elif number > self._shrunk_at:
             self._shrink(0.8)
 
     def _shrink(self, share: float) -> None:
@@ -168,6 +215,7 @@ class LearnedLimit:
         """A call was refused: everybody waits."""
         self._refused += 1
         self._heard_at = now
+        self.alive()
         if epoch != self.epoch:
             self.hold_until = max(self.hold_until, now + (retry_after or 0.0))
             return

@@ -46,11 +46,14 @@ class RateLimit:
 class Retry:
     """How a call that failed with a `TransientError` is repeated; times in seconds.
 
-    `attempts` counts the calls in all for timeouts, broken connections and errors of the endpoint.
-    Rate limits have limits of their own, because on a busy endpoint a refusal is not a failure:
-    `refusals` calls in all, and `patience` seconds in which the endpoint admitted nothing at all.
-    The waits are `backoff`, then twice as long each time up to `cap`, each less a random share of
-    up to `jitter` of it, and never shorter than what the endpoint asks for (`Retry-After`).
+    `attempts` counts the calls in all for timeouts, broken connections and errors of the endpoint, and `refusals` the
+    calls in all for rate limits, because on a busy endpoint a refusal is not a failure. The waits are `backoff`, then
+    twice as long each time up to `cap`, each less a random share of up to `jitter` of it, and never shorter than what
+    the endpoint asks for (`Retry-After`).
+
+    While an endpoint fails for all rows of a run, or refuses all of them, the run is paused, and one call at a time
+    finds out when that ends; these calls are not counted. After `give_up_after` seconds the run is given up. No wait is
+    longer: an endpoint that asks for more is asked again sooner.
 
     Raises:
         ConfigurationError: a value is out of its range.
@@ -67,14 +70,14 @@ class Retry:
     cap: float = 30.0
     jitter: float = 0.5
     refusals: int = 12
-    patience: float = 600.0
+    give_up_after: float = 600.0
 
     def __post_init__(self) -> None:
         for name in ("attempts", "refusals"):
             value = getattr(self, name)
             if not is_count(value):
                 raise ConfigurationError(f"Retry: {name} counts calls, so it is a whole number from 1, not {value!r}.")
-        for name in ("backoff", "cap", "jitter", "patience"):
+        for name in ("backoff", "cap", "jitter", "give_up_after"):
             value = getattr(self, name)
             if not is_number(value) or not value >= 0:
                 raise ConfigurationError(f"Retry: {name} must be a number from 0, not {value!r}.")
@@ -92,12 +95,17 @@ class Retry:
         refused = isinstance(error, RateLimitError)
         if failures >= (self.refusals if refused else self.attempts):
             return None
-        asked = error.retry_after or 0.0
-        # Only the time already lost counts against patience, not the wait that the endpoint asks for now.
-        if refused and stalled >= self.patience:
+        # Only the time that is already lost counts, not the wait that the endpoint asks for now.
+        if refused and stalled >= self.give_up_after:
             return None
+        asked = self.wait_asked_by(error) or 0.0
         wait = min(self.cap, self.backoff * 2.0 ** min(failures - 1, 60))
         return max(asked, wait * (1.0 - self.jitter * random.random()))
+
+    def wait_asked_by(self, error: TransientError) -> float | None:
+        """Return the seconds that the endpoint asks to wait; None where it does not, or for longer than is waited."""
+        asked = error.retry_after
+        return None if asked is None or asked > self.give_up_after else asked
 
 
 def is_number(value: object) -> bool:

@@ -84,14 +84,25 @@ class RateLimiter:
 
     @property
     def held(self) -> float:
-        """Seconds until the endpoint may be asked again after a refusal; 0: now."""
-        return max(0.0, self._learned.hold_until - self._clock())
+        """Seconds until the endpoint may be asked again after a refusal or a failure; 0: now."""
+        return self._learned.pause(self._clock())
 
     @property
     def stalled(self) -> float:
-        """Seconds since the endpoint began to refuse everything; 0: the last it did was to answer."""
-        since = self._learned.refusing_since
+        """Seconds since the endpoint began to refuse everything, or to fail; 0: the last it did was to answer."""
+        learned = self._learned
+        since = learned.refusing_since if learned.down_since is None else learned.down_since
         return 0.0 if since is None else self._clock() - since
+
+    @property
+    def down(self) -> bool:
+        """Whether the endpoint fails for all rows, so that one call at a time finds out when that ends."""
+        return self._learned.down_since is not None
+
+    @property
+    def answered(self) -> bool:
+        """Whether the endpoint has answered any call so far."""
+        return self._learned.answered
 
     def permit(self, tokens: int = 0) -> Permit:
         """Return the ticket of one call that will use about `tokens`, input and output together."""
@@ -178,13 +189,13 @@ class RateLimiter:
         _wake(woken)
         return answer
 
-    def _end(self, ticket: Permit) -> bool:
+    def _end(self, ticket: Permit, now: float) -> bool:
         """Take a ticket out of wherever it is; return whether its call had left."""
         state, ticket.state = ticket.state, _ENDED
         if state == _LEFT:
             self._in_flight -= 1
             self._tokens_reserved -= ticket.reserved
-            self._learned.ended(ticket.epoch)
+            self._learned.ended(now, ticket.epoch, ticket.number)
             return True
         if state == _QUEUED:
             self._waiting -= 1
@@ -196,7 +207,7 @@ class RateLimiter:
         """Take note that a call was answered (`Permit.done`)."""
         with self._lock:
             now = self._clock()
-            if self._end(ticket):
+            if self._end(ticket, now):
                 self._learned.succeeded(now, epoch=ticket.epoch, sent_at=ticket.sent_at, in_flight=self._in_flight + 1)
                 if used is not None:
                     self._settle(ticket, used)
@@ -209,19 +220,22 @@ class RateLimiter:
         """Take note that the endpoint refused a call (`Permit.refused`)."""
         with self._lock:
             now = self._clock()
-            if self._end(ticket):
+            if self._end(ticket, now):
                 if self._tokens is not None:
                     self._tokens.take(-ticket.reserved)
                 self._learned.refused(now, epoch=ticket.epoch, sent_at=ticket.sent_at, retry_after=retry_after)
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def failed(self, ticket: Permit, *, overload: bool) -> None:
-        """Take note that a call failed or was given up (`Permit.failed`, `Permit.cancel`)."""
+    def failed(self, ticket: Permit, *, overload: bool | None, new_row: bool = False, sure: bool = False) -> None:
+        """Record that a call failed, or was given up (`overload` is None); see `Permit.failed`, `Permit.cancel`."""
         with self._lock:
             now = self._clock()
-            if self._end(ticket) and overload:
-                self._learned.overloaded(now, ticket.number)
+            if self._end(ticket, now) and overload is not None:
+                if overload:
+                    self._learned.overloaded(now, ticket.number, new_row=new_row, sure=sure)
+                else:
+                    self._learned.alive()
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
@@ -278,13 +292,17 @@ class Permit:
         """The endpoint said 429, and perhaps for how many seconds: everybody waits."""
         self._pace.refused(self, retry_after)
 
-    def failed(self, *, overload: bool = False) -> None:
-        """The call failed otherwise; `overload`: by a timeout or an error of the endpoint (5xx)."""
-        self._pace.failed(self, overload=overload)
+    def failed(self, *, overload: bool = False, new_row: bool = False, sure: bool = False) -> None:
+        """The call failed otherwise; `overload`: by a timeout, a connection, or an error of the endpoint (5xx).
+
+        Then `new_row` tells that it was the first call for its row, and `sure` that the row can't be the reason: after
+        several such failures without an answer, everybody waits for the endpoint.
+        """
+        self._pace.failed(self, overload=overload, new_row=new_row, sure=sure)
 
     def cancel(self) -> None:
         """The call was given up, before or after it left."""
-        self._pace.failed(self, overload=False)
+        self._pace.failed(self, overload=None)
 
 
 def _wake(futures: list[Future[None]]) -> None:

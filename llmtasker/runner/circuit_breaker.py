@@ -12,6 +12,7 @@ from llmtasker.errors import (
     NetworkError,
     NotFoundError,
     NotRunError,
+    RateLimitError,
     RejectedError,
 )
 
@@ -29,6 +30,7 @@ class CircuitBreaker:
     |---|---|
     | of the key, the account, the model (401, 402, 403, 404) | 5 |
     | no connection, or answers of something else; only while nothing was answered | 5 |
+    | a rate limit that asks to wait for longer than `Retry` allows | 5 |
     | any other rejection (4xx), but for inputs that are too long | 16 |
     | one that lasted as long as `Retry` allows | 1 |
     """
@@ -62,7 +64,7 @@ class CircuitBreaker:
 
     def _most(self, error: CallError) -> int | None:
         """Return how many such failures in a row open it; None: they are of single rows."""
-        if isinstance(error, AuthenticationError | NotFoundError):
+        if isinstance(error, AuthenticationError | NotFoundError | RateLimitError):
             return _SURE
         if isinstance(error, BadResponseError | NetworkError):
             # These were retried: once anything was answered, they don't show a wrong set-up.

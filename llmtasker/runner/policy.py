@@ -14,10 +14,12 @@ from typing import Any, Generic, Literal, TypeVar
 from llmtasker.compiler.answer_parser import Answer
 from llmtasker.compiler.program import Program
 from llmtasker.errors import (
+    BadResponseError,
     CallError,
     CallTimeoutError,
     InvalidOutputError,
     ItemError,
+    NetworkError,
     OutputError,
     RateLimitError,
     ServerError,
@@ -63,11 +65,17 @@ class _CallPermit:
             self.share.settle(usage, len(completion.raw))
         self.permit.done(None if usage is None else usage.input + usage.output, completion.limits)
 
-    def failed(self, error: ItemError) -> None:
+    def failed(self, error: ItemError, *, wait: float | None, pause: bool, new_row: bool) -> None:
+        """End a call that failed: after a refusal everybody waits, and if `pause`, in an outage as well."""
         if isinstance(error, RateLimitError):
-            self.permit.refused(error.retry_after)
+            self.permit.refused(wait)
+        elif isinstance(error, CallTimeoutError | ServerError | NetworkError):
+            sure = isinstance(error, NetworkError) or error.status in _UNAVAILABLE
+            self.permit.failed(overload=True, new_row=pause and new_row, sure=pause and sure)
+        elif isinstance(error, BadResponseError):
+            self.permit.cancel()
         else:
-            self.permit.failed(overload=isinstance(error, CallTimeoutError | ServerError))
+            self.permit.failed()
         if self.share is not None:
             self.share.settle(None if may_be_paid(error) else usage_of(error) or NO_USAGE)
 
@@ -243,7 +251,8 @@ class Policy(Generic[S, T]):
                 permit.sent = True
                 completion: Completion = yield Send(request)
             except ItemError as error:
-                permit.failed(error)
+                wait = llm.retry.wait_asked_by(error) if isinstance(error, RateLimitError) else None
+                permit.failed(error, wait=wait, pause=self._pauses, new_row=not failed["failed"])
                 spent.failed(error)
                 delay = self._delay(error, request, failed, rows)
                 if delay is None:
@@ -264,22 +273,42 @@ class Policy(Generic[S, T]):
 
     def _delay(self, error: ItemError, request: Request, failed: Counter[str], rows: int) -> float | None:
         """Return the seconds after which a call is repeated, None if it is not; `failed` counts its failures so far."""
-        llm = self.llm
+        llm, breaker = self.llm, self.breaker
         delay: float | None = None
         if isinstance(error, RateLimitError):
             failed["refused"] += 1
             delay = llm.retry.delay(error, failed["refused"], self.random, stalled=llm.rate_limiter.stalled)
-        elif llm.capabilities.record_error(request, error):
+            if breaker is not None and (error.retry_after or 0.0) > llm.retry.give_up_after:
+                breaker.failed(error, rows=rows)
+            return delay
+        if llm.capabilities.record_error(request, error):
             return 0.0
-        elif isinstance(error, TransientError):
+        lasted = False
+        if isinstance(error, TransientError):
             failed["failed"] += 1
-            delay = llm.retry.delay(error, failed["failed"], self.random)
-        if self.breaker is not None and delay is None:
-            if isinstance(error, CallError):
-                self.breaker.failed(error, rows=rows)
+            if self._pauses and llm.rate_limiter.down:
+                lasted = llm.rate_limiter.stalled >= self._patience
+                delay = None if lasted else 0.0  # the rate limiter makes it wait
             else:
-                self.breaker.answered()  # by a content filter
+                delay = llm.retry.delay(error, failed["failed"], self.random)
+        if breaker is not None and delay is None:
+            if isinstance(error, CallError):
+                breaker.failed(error, rows=rows, lasted=lasted)
+            else:
+                breaker.answered()  # by a content filter
         return delay
+
+    @property
+    def _pauses(self) -> bool:
+        """Whether an endpoint that fails for all rows is waited for: in a run, unless `Retry` has no waits."""
+        retry = self.llm.retry
+        return self.breaker is not None and retry.attempts > 1 and retry.cap > 0
+
+    @property
+    def _patience(self) -> float:
+        """Seconds after which an endpoint that is down is given up; sooner where it never answered."""
+        most = self.llm.retry.give_up_after
+        return most if self.llm.rate_limiter.answered else min(most, _NEVER_ANSWERED)
 
     def _permit(self, length: int) -> Steps[_CallPermit]:
         """Wait for a share of the budget, then for the rate limit; a future is done when another call ends."""
@@ -290,13 +319,16 @@ class Policy(Generic[S, T]):
         try:
             while (hold := permit.permit.poll()) is not None:
                 yield Wait(hold)
+                self._raise_if_stopped()
+            self._raise_if_stopped()
         except BaseException:
             permit.cancel()
             raise
-        if self.breaker is not None and self.breaker.error is not None:
-            permit.cancel()
-            raise self.breaker.error.with_traceback(None)  # one error for all rows
         return permit
+
+    def _raise_if_stopped(self) -> None:
+        if self.breaker is not None and self.breaker.error is not None:
+            raise self.breaker.error.with_traceback(None)  # one error for all rows
 
     def _share(self, budget: Budget, length: int) -> Steps[Reservation]:
         llm = self.llm
@@ -332,6 +364,8 @@ class Policy(Generic[S, T]):
         )
 
 
+_UNAVAILABLE = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})  # of a gateway, whatever the row is
+_NEVER_ANSWERED = 60.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for an answer that another process asks for
 _PATIENCE = 30.0  # seconds of that until it is logged
 

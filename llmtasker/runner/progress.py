@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import sys
 import time
 import warnings
@@ -21,7 +23,8 @@ class Progress:
     """How far a run is.
 
     `rows` are done, of `total` (None: not known): `ok`, `failed`, and `cached` among both. `in_flight` calls are
-    under way and `waiting` ones wait for the limit of the endpoint. `cost` is in US dollars, None when unknown;
+    under way and `waiting` ones wait for the limit of the endpoint; while it refuses or fails everything, it is asked
+    again in `held` seconds. `cost` is in US dollars, None when unknown;
     `seconds` is the time since the start.
     """
 
@@ -32,6 +35,7 @@ class Progress:
     cached: int = 0
     in_flight: int = 0
     waiting: int = 0
+    held: float = 0.0
     usage: Usage = NO_USAGE
     cost: float | None = 0.0
     seconds: float = 0.0
@@ -46,6 +50,10 @@ class Progress:
         """Seconds until the end at this rate; None: not known."""
         return None if self.total is None or not self.rate else (self.total - self.rows) / self.rate
 
+
+_BEAT = 1.0  # seconds between the reports of a run that stands still
+_FIRST_LOG, _NEXT_LOG = 5.0, 60.0  # seconds of that until it is logged, and logged again
+_LOG = logging.getLogger("llmtasker")
 
 OnProgress = Callable[[Progress], object]
 
@@ -94,6 +102,7 @@ class Reporter:
             cached=self._cached,
             in_flight=self._limiter.in_flight,
             waiting=self._limiter.waiting,
+            held=self._limiter.held,
             usage=self._usage,
             cost=self._cost,
             seconds=self._reported - self._started,
@@ -109,6 +118,36 @@ class Reporter:
 
 def _do_nothing(_: Progress) -> None:
     """Take the place of a callback that failed."""
+
+
+class Heartbeat:
+    """Reports a run that stands still: progress every second, and the reason in the log now and then."""
+
+    def __init__(self, limiter: RateLimiter, reporter: Reporter | None, loop: asyncio.AbstractEventLoop) -> None:
+        self._limiter = limiter
+        self._reporter = reporter
+        self._loop = loop
+        self._log_at = _FIRST_LOG
+        self._timer = loop.call_later(_BEAT, self._beat)
+
+    def _beat(self) -> None:
+        self._timer = self._loop.call_later(_BEAT, self._beat)
+        stalled, held = self._limiter.stalled, self._limiter.held
+        if self._reporter is not None:
+            self._reporter.report()
+        if max(stalled, held) < _FIRST_LOG:
+            self._log_at = _FIRST_LOG
+        elif stalled >= self._log_at or self._log_at == _FIRST_LOG:
+            self._log_at = stalled + _NEXT_LOG
+            what = "fails" if self._limiter.down else "refuses"
+            _LOG.warning(
+                "the endpoint %s every call, for %.0f s now: it is asked again in %.0f s; %d calls wait",
+                what, stalled, held, self._limiter.waiting,
+            )  # fmt: skip
+
+    def stop(self) -> None:
+        """End the reports."""
+        self._timer.cancel()
 
 
 class Bar:
@@ -128,6 +167,8 @@ class Bar:
         }
         if progress.waiting:
             shown["waiting"] = progress.waiting
+        if progress.held >= 1:
+            shown["paused"] = f"{progress.held:.0f} s"
         if progress.usage.total:
             shown["tokens"] = progress.usage.total
         if progress.cost:

@@ -24,7 +24,7 @@ from llmtasker.runner.grouping.sample_run import SampleRun
 from llmtasker.runner.inputs import Inputs, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.progress import OnProgress, reporting
+from llmtasker.runner.progress import Heartbeat, OnProgress, reporting
 from llmtasker.runner.run import Run
 
 T = TypeVar("T")
@@ -124,6 +124,7 @@ async def run_task(
         feed = Feed(rows)
         if run.events is not None:
             run.events.started()
+        heartbeat = Heartbeat(llm.rate_limiter, reporter, asyncio.get_running_loop())
         try:
             if plan.program is None:
                 batches = run.batches(policy, feed)
@@ -136,6 +137,7 @@ async def run_task(
                             reporter.count(item)
                     yield batch
         finally:
+            heartbeat.stop()
             await feed.close()
             if run.events is not None and observers is not None:
                 run.events.ended()

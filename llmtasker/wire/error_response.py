@@ -282,6 +282,9 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     360.0
     """
     names = {name.lower(): str(value).strip() for name, value in headers.items()}
+    with contextlib.suppress(ValueError, OverflowError, OSError):
+        # A point in time is one on the clock of the server, which may differ from ours.
+        now = parsedate_to_datetime(names["date"]).timestamp() if "date" in names else now
     if re.fullmatch(_NUMBER, milliseconds := names.get("retry-after-ms", "")):
         return max(float(milliseconds) / 1000, 0.0)
     if (wait := seconds_until(names.get("retry-after", ""), now)) is not None:
