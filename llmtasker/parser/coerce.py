@@ -206,10 +206,10 @@ class _Coercion:
                 self.renamed.append(self.repairs[-1])
             coerced[name] = self.value(value[key], properties[name], f"{path}{name}.")
         # Where a key is left out, the one that lacks may be the same under another name.
-        for name in () if left_out or not written else node.get("required", ()):
-            if name not in coerced and self._may_lack(properties.get(name)):
-                self.repaired(f"{path}{name}", "was not given, read as null")
-                coerced[name] = None
+        absent = [name for name in node.get("required", ()) if name not in coerced]
+        if len(absent) == 1 and written and not left_out and self._may_lack(properties.get(absent[0])):
+            self.repaired(f"{path}{absent[0]}", "was not given, read as null")
+            coerced[absent[0]] = None
         return coerced
 
     def _may_lack(self, raw: Any) -> bool:

@@ -13,6 +13,7 @@ from llmtasker.values.json_values import parse_json
 
 _END = r"(?=\s*(?:[:,}\]]|\Z))"
 _NO_END = r"(?!\s*(?:[:,}\]]|\Z))"
+_STRICT_PART = r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
 _STRICT_STRING = rf'"[^"\\]*+(?:\\.[^"\\]*+)*+"{_END}'
 _STRING = re.compile(
     rf'({_STRICT_STRING}|"(?:[^"\\]++|\\.|"{_NO_END}){{0,200}}+"{_END}'
@@ -31,6 +32,8 @@ _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
 )
 _INNER_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
 _JUNCTION = re.compile(r"""["']\s*\+?\s*["']""")
+_CONCATENATED = re.compile(rf"({_STRICT_PART})\s*\+\s*(?={_STRICT_PART})")
+_NO_ESCAPE = re.compile(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a pattern
 _BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
 
 
@@ -51,6 +54,7 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
         text, count = _COMMENT.subn(lambda match: match[1] or " ", text)
         if count and "/*" in text:
             return None
+    text = _concatenated(text, slips) if "+" in text else text
     parts = _STRING.split(text)
     between = _PLACE.join(parts[::2])
     for name, pattern, good in _SLIPS:
@@ -65,27 +69,43 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
         return None
 
 
+def _concatenated(text: str, slips: dict[str, None]) -> str:
+    """Return a text with its sums of strings as one string each, where it has no other odd quotes."""
+    joined, count = _CONCATENATED.subn(lambda match: match[1][:-1] + "\x00", text)
+    if count:
+        slips["strings put together with +"] = None
+    return joined.replace('\x00"', "")
+
+
 def _is_strict(string: str) -> bool:
-    return string[0] == '"' and string.count('"') == 2 and "\n" not in string
+    return string[0] == '"' and string.count('"') == 2 and "\n" not in string and "\\" not in string
 
 
 def _rewritten(string: str, slips: dict[str, None]) -> str:
     """Return a string as JSON, with its inner quotes and line breaks escaped."""
-    content = string[1:-1]
-    if _JUNCTION.search(content):
-        raise _CannotRewriteError  # two strings, with something between them
+    content = string[1:-1].replace("\\'", "'")
+    if _JUNCTION.search(content) or "\\\n" in content:
+        raise _CannotRewriteError  # two strings, with something between them, or a line that is continued
+    if "\\" in content and _NO_ESCAPE.search(content):
+        escaped = _NO_ESCAPE.sub(_doubled, content)
+        if escaped != content:
+            slips["a backslash that escapes nothing"] = None
+            content = escaped
     if "\n" in content:
         slips["raw line breaks in a string"] = None
         content = content.rstrip("\r\n").translate(_BREAKS)  # a break before the closing quote is layout
     if string[0] == "'":
         slips["single quotes"] = None
-        content = content.replace("\\'", "'")
     inner = sum(match[1] is None for match in _INNER_QUOTE.finditer(content)) if '"' in content else 0
     if inner and string[0] == '"':
-        if inner % 2:
-            raise _CannotRewriteError  # a quote too many
+        if inner % 2 or '\\\\"' in content:
+            raise _CannotRewriteError  # a quote too many, or escaped twice
         slips["quotes inside a string"] = None
     return f'"{_INNER_QUOTE.sub(_escaped, content)}"' if inner else f'"{content}"'
+
+
+def _doubled(match: re.Match[str]) -> str:
+    return str(match[1] or "\\\\")
 
 
 def _escaped(match: re.Match[str]) -> str:

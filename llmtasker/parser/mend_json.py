@@ -9,6 +9,7 @@ from typing import Any, SupportsIndex
 
 from llmtasker.errors import snippet
 from llmtasker.parser.loose_json import parse_loose_json
+from llmtasker.parser.missing_quote import with_missing_quote
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
@@ -29,6 +30,7 @@ _MISSING_COMMA = re.compile(
     rf"({_STRING})|([:\[,]\s*(?:true|false|null|-?\d[\d.eE+-]*))(?=\"[^\"\n]*\"\s*:)", re.DOTALL | re.IGNORECASE
 )
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
+_ESCAPED_KEY = re.compile(r'[\[\s]*\{(?:\s|\\n)*\\"')
 _SINGLE_KEY = re.compile(r"[{,]\s*'[^'\n]*'\s*:")
 _QUOTES = "\"'`´‘’“”"
 _JOINED = re.compile(r"[\"']\s*(?:\+\s*[\"']|[,:]\s*[\"'])")
@@ -38,6 +40,7 @@ _ELIDED = re.compile(r"(?:^|[\[{,:])\s*(?:\.\.\.|…)")
 _NO_JSON_VALUE = re.compile(r"[:\[,]\s*[+-]?(?:nan|inf|infinity|undefined)\s*[,}\]]", re.IGNORECASE)
 _BEYOND_MENDING = (
     (_NO_VALUE, "a value is missing"),
+    (re.compile("```"), "a code fence stands inside it"),
     (_ELIDED, "something is left out ('...')"),
     (_NO_JSON_VALUE, "NaN, Infinity and undefined are not JSON values"),
 )
@@ -90,6 +93,10 @@ def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tup
         raise NotMendableError("its comments never end")
     if (loose := parse_loose_json(text)) is not None:
         return loose[0], tuple(f"mended JSON: {slip}" for slip in loose[1])
+    if (unescaped := _unescaped_once(text)) is not None:
+        return unescaped, ("mended JSON: quotes escaped as in a string",)
+    if (quoted := with_missing_quote(text)) is not None:
+        return quoted, ("mended JSON: a missing quote",)
     return _by_json_repair(text, effort)
 
 
@@ -133,6 +140,16 @@ def _with_raw_breaks(text: str) -> Any:
         return None  # something else is wrong as well
 
 
+def _unescaped_once(text: str) -> Any:
+    """Return the value of JSON that is written as inside a JSON string, or None."""
+    if _ESCAPED_KEY.match(text) is None:
+        return None
+    try:
+        return parse_json(parse_json(f'"{text}"', raw_controls=True), raw_controls=True)
+    except (ValueError, RecursionError, TypeError):
+        return None
+
+
 def _has_odd_quotes(text: str, strings: list[str]) -> bool:
     """Return whether a quote is missing or one too many: then there are two readings."""
     if _SINGLE_KEY.search(text) is None:
@@ -149,7 +166,7 @@ def _is_doubtful(string: str, text: str) -> bool:
     if any(quote in ends for quote in _QUOTES) or _JOINED.search(string) or string.count('"') % 2 == 1:
         return True
     start = string[:20].partition("\n")[0]
-    return "\n" in string and not any(quote + start in text for quote in "\"'")
+    return "\n" in string and not any(f"{quote}{start}\n" in text for quote in "\"'")
 
 
 def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:

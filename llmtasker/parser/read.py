@@ -19,9 +19,11 @@ from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import one_call, written_calls
 from llmtasker.parser.coerce import RENAMED, CoercionError, coerce
 from llmtasker.parser.extract import Piece
-from llmtasker.parser.marks import without_marks
+from llmtasker.parser.loose_json import parse_loose_json
+from llmtasker.parser.marks import after_reasoning, without_marks
 from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json
 from llmtasker.parser.plain_fields import keys_stand_once, plain_fields
+from llmtasker.parser.tagged import tagged_fields
 from llmtasker.parser.unwrap import unwrap
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
@@ -38,6 +40,8 @@ _CORRECTION = re.compile(
     r"|mieux)\b",
     re.IGNORECASE,
 )
+_CALLED = re.compile(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
+_LONGEST_SCALAR = 1_000  # characters of a number or string that is mended
 _DRAFT = re.compile(r"\b(?:first|draft|initially|attempt|guess|d'abord|premi[eè]re?|brouillon|essai)$", re.IGNORECASE)
 
 
@@ -130,6 +134,9 @@ class _Reader(Generic[T]):
             raise InvalidOutputError("the answer is empty")
         if len(text) > extract.MAX_SCANNED:
             raise InvalidOutputError(f"the answer has {len(text)} characters and is not JSON: {snippet(text)!r}")
+        if fields := tagged_fields(after_reasoning(text) or "", self.schema):
+            reading = self.whole(fields, text)
+            return Reading(reading.value, ("taken out of tags", *reading.repairs))
         front = without_marks(text, given)
         reading = self._unmarked(front.text)
         return Reading(reading.value, (*front.repairs, *reading.repairs), front.reasoning)
@@ -179,7 +186,13 @@ class _Reader(Generic[T]):
         try:
             value = parse_json(bare)
         except (ValueError, RecursionError):
-            return self._bare(bare)
+            short = len(bare) <= _LONGEST_SCALAR
+            loose = parse_loose_json(_CALLED.sub(r"\1", bare).rstrip(", ;")) if short else None
+            if loose is None:
+                return self._bare(bare)
+            value = loose[0]
+            if self.schema.kind == "any":
+                return Reading(self._validated(value, answer), ("mended JSON: wrong punctuation",))
         return self.whole(value, answer)
 
     def _bare(self, text: str) -> Reading[T]:

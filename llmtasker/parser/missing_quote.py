@@ -1,0 +1,41 @@
+"""JSON in which one double quote is absent: read where just one place for it makes JSON of the text."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from llmtasker.parser.loose_json import parse_loose_json
+
+MAX_LENGTH = 1_000
+"""Characters; a longer text is not looked at."""
+
+MAX_PLACES = 40
+"""Places for a quote that are tried."""
+
+_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
+_OPENS = re.compile(r'[{,:]\s*(?=[^\s"{\[\]},:\d-][^",{}\[\]]*"\s*[:,}])')
+_CLOSES = re.compile(r'(?<=")([^",{}\[\]]+)(?=\s*(?::|,\s*"[^",]*"\s*:|\}\s*$))')
+_INSIDE = re.compile(r'(?<=[^\s{\[,:\\"])"(?=[^\s,:}\]"])')
+
+
+def with_missing_quote(text: str) -> Any:
+    """Return the value of an object that lacks one quote, or None if there is no or more than one reading.
+
+    Only a quote beside a key counts, around text without a comma; a quote that may stand inside a string is a reading
+    too.
+
+    >>> with_missing_quote('{"a":"b,"c":1}'), with_missing_quote('{"a":"b"c"}'), with_missing_quote('["a, "b"]')
+    ({'a': 'b', 'c': 1}, None, None)
+    """
+    if len(text) > MAX_LENGTH or not text.startswith("{") or len(_QUOTE.findall(text)) % 2 == 0:
+        return None
+    places = [*(match.end() for match in _OPENS.finditer(text)), *(match.end() for match in _CLOSES.finditer(text))]
+    if not places or len(places) > MAX_PLACES or _INSIDE.search(text):
+        return None
+    readings: list[Any] = []
+    for at in places:
+        found = parse_loose_json(f'{text[:at]}"{text[at:]}')
+        if found is not None and found[0] not in readings:
+            readings.append(found[0])
+    return readings[0] if len(readings) == 1 else None

@@ -1,0 +1,66 @@
+"""Answers in tags instead of JSON: `<team>billing</team>`, one element for each field that was asked for."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any
+
+from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.values.json_schema import JsonSchema, kind_of_node
+
+MAX_TAGGED = 20_000
+"""Characters; a longer text is not looked at."""
+
+_ELEMENT = re.compile(r"\s*<([A-Za-z_][\w.\-]*)\s*(?:/>|>(.*?)</\1\s*>)\s*", re.DOTALL)
+_DEEPEST = 10
+
+
+def tagged_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
+    """Return the fields of a text that is nothing but elements named after them, else None; values are texts.
+
+    >>> schema = AnswerSchema({"type": "object", "properties": {"team": {"type": "string"}}})
+    >>> tagged_fields("<team>billing</team>", schema)
+    {'team': 'billing'}
+    """
+    if not schema.properties or not text.lstrip().startswith("<") or len(text) > MAX_TAGGED:
+        return None
+    elements = _elements(text)
+    if not elements or any(schema.names(schema.root).find(name) is None for name, _ in elements):
+        return None
+    return _object(elements, schema.root, schema, _DEEPEST)
+
+
+def _elements(text: str) -> list[tuple[str, str]]:
+    """Return names and contents of a text that is nothing but elements, else an empty list."""
+    found: list[tuple[str, str]] = []
+    at = 0
+    while match := _ELEMENT.match(text, at):
+        found.append((match[1], match[2] or ""))
+        at = match.end()
+    return found if at == len(text) else []
+
+
+def _object(elements: list[tuple[str, str]], node: JsonSchema, schema: AnswerSchema, depth: int) -> dict[str, Any]:
+    names, properties = schema.names(node), node.get("properties") or {}
+    values: dict[str, Any] = {}
+    for name, content in elements:
+        part = schema.resolve(properties.get(names.find(name) or ""))
+        if kind_of_node(part) != "array":
+            # A field that comes twice is no field: its list of values does not fit.
+            value = _value(content, part, schema, depth)
+            values[name] = [values[name], value] if name in values else value
+        elif content.strip().startswith("["):
+            values[name] = content.strip()  # the list as JSON
+        elif isinstance(listed := values.setdefault(name, []), list) and content.strip():
+            listed.append(_value(content, schema.resolve(part.get("items")), schema, depth))
+    return values
+
+
+def _value(content: str, node: JsonSchema, schema: AnswerSchema, depth: int) -> Any:
+    kind = kind_of_node(node)
+    if kind in ("object", "union", "any") and depth and (elements := _elements(content)):
+        return _object(elements, node, schema, depth - 1)
+    if not content.strip() and kind == "object":
+        return {}
+    return html.unescape(content.removeprefix("\n").removesuffix("\n"))
