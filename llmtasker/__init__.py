@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from llmtasker.llm.limits import RateLimit, Retry
     from llmtasker.llm.llm import LLM
     from llmtasker.results import Results
-    from llmtasker.runner.batch import BatchJob
+    from llmtasker.runner.batch.job import BatchJob
     from llmtasker.runner.budget import Budget
     from llmtasker.runner.call_settings import CallSettings
     from llmtasker.runner.estimate import Estimate
@@ -112,7 +112,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "runner.batch": ("BatchJob",),
+    "runner.batch.job": ("BatchJob",),
     "runner.budget": ("Budget",),
     "runner.call_settings": ("CallSettings",),
     "runner.grouping": ("AutoGroup", "GroupReport"),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, RootModel
 class Turn(BaseModel):
     """One message of a conversation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     role: Literal["user", "assistant"]
     content: str
@@ -35,7 +35,7 @@ class History(RootModel[tuple[Turn, ...]]):
     user: Bonjour
     """
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
     def __iter__(self) -> Iterator[Turn]:  # type: ignore[override]
         return iter(self.root)

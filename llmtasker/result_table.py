@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files.cells import cell_text
 from llmtasker.item import Item, jsonable
 from llmtasker.signature import Signature
 from llmtasker.values.json_values import is_mapping
@@ -155,6 +154,8 @@ def _cell(value: Any) -> Any:
 
 def _texts(values: list[Any]) -> list[str | None]:
     """Return values as texts that a table of UTF-8 can hold."""
+    from llmtasker.files.cells import cell_text
+
     texts = [None if value is None else cell_text(value) for value in values]
     return [None if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
 

@@ -90,6 +90,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         validate_by_alias=True,
         serialize_by_alias=False,
         ignored_types=(FieldInfo,),  # Pydantic ignores a field without a type; `_check_sides` reports it
+        defer_build=True,  # of this class alone: to import it then loads no plugins of Pydantic
     )
 
     instructions: ClassVar[str] = ""
@@ -248,6 +249,9 @@ class Signature(BaseModel, metaclass=SignatureClass):
     def format_example(cls, shown: str, answer: str) -> str:
         """Return how an example stands in a text (`{examples}`): its input as shown, and its answer as JSON."""
         return f"<example>\n<input>\n{shown}\n</input>\n<output>\n{answer}\n</output>\n</example>"
+
+
+del Signature.model_config["defer_build"]
 
 
 S = TypeVar("S", bound=Signature)

@@ -12,7 +12,7 @@ from collections.abc import (
 )
 from contextlib import aclosing
 from functools import cached_property
-from typing import Any, ClassVar, Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import AsyncStore, async_store
@@ -24,8 +24,7 @@ from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, SignaturePlan, TaskOptions
 from llmtasker.planned import Planned
 from llmtasker.results import Results
-from llmtasker.runner.batch.job import BatchJob
-from llmtasker.runner.batch.submit import MOST_BYTES, MOST_ROWS, BatchSubmitter
+from llmtasker.runner.batch.file_limits import MOST_BYTES, MOST_ROWS
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptions, columns_of, settings_of
 from llmtasker.runner.estimate import Estimate, estimate
@@ -38,6 +37,10 @@ from llmtasker.signature import S, Signature
 from llmtasker.task_file import read_document
 from llmtasker.threads import portal
 from llmtasker.wire.request import Preview
+
+if TYPE_CHECKING:  # loaded for batches only
+    from llmtasker.runner.batch.job import BatchJob
+    from llmtasker.runner.batch.submit import BatchSubmitter
 
 T = TypeVar("T")
 
@@ -283,6 +286,8 @@ class Task(Planned[T]):
             ConfigurationError: the LLM has no batch API, there is no cache, or all rows lack the same column.
             CallError: the provider refuses.
         """
+        from llmtasker.runner.batch.job import BatchJob
+
         submitter = self._submitter("submit", options)
         return BatchJob(submitter, submitter.submit(inputs, max_rows=max_rows, max_bytes=max_bytes))
 
@@ -294,10 +299,14 @@ class Task(Planned[T]):
         Raises:
             ConfigurationError: there is none.
         """
+        from llmtasker.runner.batch.job import BatchJob
+
         submitter = self._submitter("batch", options)
         return BatchJob(submitter, submitter.find(job_id))
 
     def _submitter(self, call: str, options: InputOptions) -> BatchSubmitter[Any, T]:
+        from llmtasker.runner.batch.submit import BatchSubmitter
+
         policy = self._checked_policy(call, options)
         store = self._store_of(policy.llm)
         if store is None:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.files.atomic import replacing
 from llmtasker.values.json_values import is_object, parse_json
 
 VERSION = 1
@@ -45,6 +44,8 @@ def write_document(path: str | os.PathLike[str], document: Document) -> None:
     Raises:
         ConfigurationError: it is too large, is not JSON, or the file can't be written.
     """
+    from llmtasker.files.atomic import replacing
+
     try:
         text = document_text(document).encode()
     except (ValueError, TypeError, RecursionError) as error:

@@ -43,7 +43,7 @@ from llmtasker import (
     Usage,
 )
 from llmtasker.cache import CacheWarning
-from llmtasker.runner.batch import BatchStatus
+from llmtasker.runner.batch.job import BatchStatus
 from llmtasker.runner.batch.job_store import JobStore, StoredJob
 from llmtasker.testing import Body, FakeTransport, FaultyServer, Rejects, Status, last_user_text
 from llmtasker.wire.batch_file import key_of, read_batch, read_line, request_line

@@ -181,6 +181,8 @@ def test_a_program_from_the_disk_sends_the_same(monkeypatch: pytest.MonkeyPatch)
         for mode in ("tools", "json_schema", "json", "text"):
             program = compile_program(Sort, mode=mode)
             assert not program.ready
+            program.warm_up()
+            assert program.ready
             request = program.render(program.validate("hello"), settings)
             keys.append((request.key, json.dumps(request.body)))
     assert keys[:4] == keys[4:]

@@ -24,7 +24,7 @@ from llmtasker.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from llmtasker.runner.batch import BatchStatus
+    from llmtasker.runner.batch.job import BatchStatus
 
 batch_app = typer.Typer(
     no_args_is_help=True, help="Have rows answered by the provider's batch API: cheaper, within a day."

@@ -13,7 +13,7 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, Field, GetJsonSchemaHandler, create_model
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
 from llmtasker.compiler.prepared import Prepared, kept
@@ -39,6 +39,8 @@ class _Lean(BaseModel):
 
     `told` are descriptions of fields, by their names on the wire, in place of their own.
     """
+
+    model_config = ConfigDict(defer_build=True)
 
     __told__: ClassVar[Mapping[str, str]] = {}
 

@@ -11,7 +11,6 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +56,8 @@ def kept(source: Mapping[str, Any], code: str, make: Callable[[], Prepared]) -> 
 
 @cache
 def _versions(code: str) -> dict[str, str]:
+    from importlib import metadata
+
     found: dict[str, str] = {}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -7,7 +7,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic
 
 from pydantic import BaseModel
 
@@ -19,7 +20,6 @@ from llmtasker.compiler.answer_model import (
     reask_messages,
     wire_model,
 )
-from llmtasker.compiler.answer_parser import Answer, AnswerParser
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.examples import read_example
 from llmtasker.compiler.label_set import LabelSet, fits_labels, label_set, labelled_field, with_labels
@@ -38,6 +38,10 @@ from llmtasker.wire.request import AskMode, Head, Mode, Request, Settings, first
 
 MAX_VARIANTS = 256
 """Sets of variables and labels whose programs are kept, so that rows which share them are compiled once."""
+
+
+if TYPE_CHECKING:
+    from llmtasker.compiler.answer_parser import Answer, AnswerParser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,24 +91,35 @@ class Program(Generic[S]):
         self.asked: AskMode = source.mode
         self.first_mode: Mode = first_mode(source.mode)
         self.model = _wire(signature, self.layout, reasoning=source.reasoning)
-        self.parser: AnswerParser[S] = AnswerParser(
-            signature,
-            self.model.__name__,
-            self.first_mode,
-            reasoning=source.reasoning,
-            whole_text=self.asked == "plain",
-            any_form=self.asked == "auto",
-        )
         self._asking: dict[Mode, Prepared] = {}
         self.columns: Columns | None = None
         self._heads: dict[Mode, Head] = {}
         self._variants: OrderedDict[Any, Program[S]] = OrderedDict()
         self._lock = threading.RLock()
 
+    @cached_property
+    def parser(self) -> AnswerParser[S]:
+        """What reads the answers; its modules are loaded for the first one."""
+        from llmtasker.compiler.answer_parser import AnswerParser
+
+        return AnswerParser(
+            self.signature,
+            self.model.__name__,
+            self.first_mode,
+            reasoning=self.source.reasoning,
+            whole_text=self.asked == "plain",
+            any_form=self.asked == "auto",
+        )
+
     @property
     def ready(self) -> bool:
-        """Whether the first request can be rendered at once; what prepares it may have to be loaded."""
-        return self.first_mode in self._heads
+        """Whether requests can be rendered and answers read at once; see `warm_up`."""
+        return self.first_mode in self._heads and "parser" in vars(self)
+
+    def warm_up(self) -> None:
+        """Load what the first request and the first answer need, which can take a second."""
+        self.head(self.first_mode)
+        _ = self.parser
 
     def head(self, mode: Mode) -> Head:
         """Return what all requests in a mode share."""

@@ -9,9 +9,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from llmtasker.compiler.answer_parser import Answer
 from llmtasker.compiler.program import Program
 from llmtasker.errors import (
     BadResponseError,
@@ -37,6 +36,9 @@ from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Step
 from llmtasker.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion
 from llmtasker.wire.request import AskMode, Mode, Request, first_mode
+
+if TYPE_CHECKING:
+    from llmtasker.compiler.answer_parser import Answer
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
 from llmtasker.compiler.program import Program
@@ -18,14 +18,15 @@ from llmtasker.runner.call_settings import CallSettings, InputOptions
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.grouping.group_plan import GroupPlan
-from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.report import Tally
-from llmtasker.runner.grouping.sample_run import SampleRun
 from llmtasker.runner.inputs import Inputs, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import Heartbeat, OnProgress, reporting
 from llmtasker.runner.run import Run
+
+if TYPE_CHECKING:
+    from llmtasker.runner.grouping.group_program import GroupProgram
 
 T = TypeVar("T")
 
@@ -149,6 +150,8 @@ async def _grouped(
 ) -> AsyncGenerator[list[Item[T]]]:
     tally = plan.tally = Tally()
     if plan.auto is not None:
+        from llmtasker.runner.grouping.sample_run import SampleRun
+
         first = SampleRun(auto=plan.auto, program=program, alone=alone, tally=tally, run=run, known=plan.choice)
         async with aclosing(first.batches(feed)) as batches:
             async for batch in batches:
@@ -169,4 +172,4 @@ async def prepare(llm: LLM, program: Program[Any]) -> None:
     if "settings" not in vars(llm):
         await asyncio.to_thread(getattr, llm, "settings")
     if not program.ready:
-        await asyncio.to_thread(program.head, program.first_mode)
+        await asyncio.to_thread(program.warm_up)

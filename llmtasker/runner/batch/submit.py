@@ -15,6 +15,7 @@ from llmtasker.cache import DiskCache, default_directory
 from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, NotFoundError, TransientError
 from llmtasker.item import Item
+from llmtasker.runner.batch.file_limits import MOST_BYTES, MOST_ROWS
 from llmtasker.runner.batch.job_store import JobStore, Part, StoredJob, head_of
 from llmtasker.runner.inputs import check_rows, rows_of
 from llmtasker.runner.policy import Policy
@@ -30,10 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-MOST_ROWS = 50_000
-MOST_BYTES = 200_000_000
-"""What OpenAI takes in one file; more rows become several batches of one job."""
 
 _CHUNK = 256  # rows that are looked up in the cache at once
 _RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries

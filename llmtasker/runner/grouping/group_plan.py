@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import copy
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.grouping.auto_size import AutoGroup, Choice, Watch
 from llmtasker.runner.grouping.group_limits import GroupLimits
-from llmtasker.runner.grouping.group_program import GroupProgram
-from llmtasker.runner.grouping.group_worker import GroupWorker
 from llmtasker.runner.grouping.report import GroupReport, Tally
 from llmtasker.runner.policy import Policy
 from llmtasker.signature import S
+
+if TYPE_CHECKING:  # loaded for tasks that group only
+    from llmtasker.runner.grouping.group_program import GroupProgram
+    from llmtasker.runner.grouping.group_worker import GroupWorker
 
 T = TypeVar("T")
 
@@ -36,7 +38,7 @@ class GroupPlan(Generic[S]):
             raise ConfigurationError(f"group_size counts the inputs in one message, so at least 1, not {size}")
         self.auto = AutoGroup() if isinstance(size, str) else size if isinstance(size, AutoGroup) else None
         self.largest = self.auto.largest if self.auto else size if isinstance(size, int) else 1
-        self.program = GroupProgram(program) if self.largest > 1 else None
+        self.program = _grouped(program) if self.largest > 1 else None
         self.choice: Choice | None = None
         self._tallies: list[Tally] = []
 
@@ -61,7 +63,7 @@ class GroupPlan(Generic[S]):
         if self.program is None:
             return self
         plan = copy.copy(self)
-        plan.program, plan.choice = GroupProgram(program), None
+        plan.program, plan.choice = _grouped(program), None
         return plan
 
     @property
@@ -71,6 +73,8 @@ class GroupPlan(Generic[S]):
 
     def worker(self, program: GroupProgram[S], alone: Policy[S, T], tally: Tally, *, cached: bool) -> GroupWorker[S, T]:
         """Return the worker for a run (of "auto", for its rest), in which rows may be `cached`."""
+        from llmtasker.runner.grouping.group_worker import GroupWorker
+
         choice = tally.choice
         size = choice.size if choice else self.largest
         tally.limits = limits = GroupLimits(size, program.answer_length, alone.llm.settings)
@@ -84,3 +88,9 @@ class GroupPlan(Generic[S]):
             watch=tally.watch,
             cached=cached and alone.fresh is not True,
         )
+
+
+def _grouped(program: Program[S]) -> GroupProgram[S]:
+    from llmtasker.runner.grouping.group_program import GroupProgram
+
+    return GroupProgram(program)
