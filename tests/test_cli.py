@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -428,6 +429,10 @@ def test_demo_twice(shell: Shell) -> None:
     second = shell("demo", "-o", "demo.csv")
     assert "cache      120 of 120 answered from the cache, 0 calls" in second.out
     assert cells(shell.folder / "demo.csv") == rows
+    assert re.search(r"by team    \w+ \d+/20", first.out)
+    # The same answers over a server that fails: nothing lost, nothing altered.
+    assert "answered   120 of 120, 120 as above" in first.out
+    assert re.search(r"healed     \d+ refused calls repeated, \d+ answers mended, such as: ", first.out)
     fresh = shell("demo", "-o", "demo.csv", "--fresh")
     assert "cache      0 of 120 answered from the cache, 120 calls" in fresh.out
 
@@ -437,7 +442,7 @@ def test_demo_with_an_llm_that_fails_now_and_then(shell: Shell) -> None:
         said = shell("demo", "-o", "demo.csv", "--llm", f"{server.base_url}#m")
     assert said.code == 0
     assert "failed" in said.out
-    assert "This was the built-in baseline" not in said.out
+    assert "answers of the built-in baseline" not in said.out
     errors = [row["error"] for row in cells(shell.folder / "demo.csv") if row["error"]]
     assert errors
     assert all(error.startswith("bad_request: ") for error in errors)

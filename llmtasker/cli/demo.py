@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib.resources import as_file, files
 from pathlib import Path
 from time import perf_counter
@@ -10,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from llmtasker.cli.demo_faults import BROKEN, REFUSED, run_over_faults
 from llmtasker.cli.demo_task import EXAMPLES, Triage
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import read_rows, write_rows
@@ -42,16 +44,47 @@ def show(*, llm: str, out: Path, fresh: bool) -> None:
     write_rows(out, answered)
     counts = results.counts
     console.print(f"accuracy   {right / len(rows):.1%} ({right} of {len(rows)} as a person labelled them)")
+    console.print(f"by team    {_by_team(rows, results)}")
     console.print(f"answered   {counts.get('ok', 0)} ok, {len(results.errors)} failed, in {seconds:.1f} s")
     console.print(
         f"cache      {counts.get('cached', 0)} of {len(rows)} answered from the cache, {results.attempts} calls"
     )
     console.print(f"results    {out}")
     if llm == BASELINE:
+        _show_healing(console, rows, results)
         console.print(
-            "\nThis was the built-in baseline: it compares letters and is no language model.\n"
+            "\nThese were answers of the built-in baseline: it compares letters and is not a language model.\n"
             'For a real one: llmtasker demo --llm "openai/gpt-4.1-mini" (or "ollama/…", "http://host:8000/v1#model").'
         )
+
+
+def _by_team(rows: list[dict[str, Any]], results: Results[Triage]) -> str:
+    total: Counter[str] = Counter(row["team"] for row in rows)
+    right = Counter(
+        row["team"]
+        for row, item in zip(rows, results, strict=True)
+        if item.output is not None and item.output.team == row["team"]
+    )
+    return ", ".join(f"{team} {right[team]}/{count}" for team, count in total.items())
+
+
+def _show_healing(console: Console, rows: list[dict[str, Any]], results: Results[Triage]) -> None:
+    """Run the messages again over a server that fails, and show what it cost."""
+    answers = {row["message"]: item.output.team for row, item in zip(rows, results, strict=True) if item.output}
+    healed = run_over_faults(rows, answers)
+    same = sum(
+        item.output is not None and item.output.team == answers[row["message"]]
+        for row, item in zip(rows, healed.results, strict=True)
+    )
+    mended = next(item.repairs[0] for item in healed.results if item.repairs)
+    console.print(
+        f"\nThe same over a server that refuses {REFUSED:.0%} of the calls and breaks {BROKEN:.0%} of the answers, "
+        f"stopped after {healed.stopped_after} rows and started again:"
+    )
+    repaired = healed.results.counts["repaired"]
+    console.print(f"answered   {len(healed.results) - len(healed.results.errors)} of {len(rows)}, {same} as above")
+    console.print(f"healed     {healed.refused} refused calls repeated, {repaired} answers mended, such as: {mended}")
+    console.print(f"resumed    {healed.asked_again} asked again: broken beyond mending, or in flight when it stopped")
 
 
 def _table(rows: list[dict[str, Any]], results: Results[Triage]) -> Table:
