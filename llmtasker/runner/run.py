@@ -15,6 +15,7 @@ from llmtasker.runner.events import RunEvents
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.output_buffer import OutputBuffer
 from llmtasker.runner.steps import Steps, run_awaiting
+from llmtasker.runner.work_queue import WorkQueue
 from llmtasker.wire.request import Transport
 
 R = TypeVar("R")
@@ -67,7 +68,8 @@ class Run(Generic[T]):
         """
         count = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
         buffer: OutputBuffer[T] = OutputBuffer(self.window, feed.given_out, count)
-        tasks = [asyncio.create_task(self._work(worker, feed, buffer)) for _ in range(count)]
+        queue = WorkQueue()
+        tasks = [asyncio.create_task(self._work(worker, feed, queue, buffer)) for _ in range(count)]
         try:
             over = False
             while not over:
@@ -88,10 +90,10 @@ class Run(Generic[T]):
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _work(self, worker: Worker[T], feed: Feed, buffer: OutputBuffer[T]) -> None:
+    async def _work(self, worker: Worker[T], feed: Feed, queue: WorkQueue, buffer: OutputBuffer[T]) -> None:
         failed = True
         try:
-            while rows := await self._take(worker, feed, buffer):
+            while rows := await self._take(worker, feed, queue, buffer):
                 items: list[Item[T]]
                 if self.breaker.open:
                     items = [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
@@ -122,26 +124,38 @@ class Run(Generic[T]):
             return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
         return items
 
-    async def _take(self, worker: Worker[T], feed: Feed, buffer: OutputBuffer[T]) -> list[tuple[int, Any, Any]]:
-        """Return the rows to work on: number, input, and what the worker takes for it."""
-        rows: list[tuple[int, Any, Any]] = []
+    async def _take(
+        self, worker: Worker[T], feed: Feed, queue: WorkQueue, buffer: OutputBuffer[T]
+    ) -> list[tuple[int, Any, Any]]:
+        """Return the rows to work on: number, input, and what the worker takes for it; none at the end."""
         size = worker.size
-        while len(rows) < size and not (rows and buffer.full):
+        while len(queue.rows) < size and not (queue.rows and buffer.full):
             if buffer.window is not None:
                 await buffer.wait_for_space()
-            taken = await feed.take(size - len(rows))
+            queue.enter()
+            try:
+                taken = await feed.take(size)
+                if taken:
+                    buffer.read += len(taken)
+                    await self._look(worker, taken, queue, buffer)
+            finally:
+                queue.leave()
             if not taken:
+                await queue.wait_for_readers()
                 break
-            buffer.read += len(taken)
-            givens = [given for _, given in taken]
-            # One that needs no call takes no place in a group.
-            known = givens if size == 1 or self.breaker.open else await self.drive(worker.look(givens))
-            for (number, given), found in zip(taken, known, strict=True):
-                if isinstance(found, Item):
-                    self._finish(buffer, number, cast("Item[T]", found))
-                else:
-                    rows.append((number, given, found))
-        return rows
+        return queue.take(size)
+
+    async def _look(
+        self, worker: Worker[T], taken: list[tuple[int, Any]], queue: WorkQueue, buffer: OutputBuffer[T]
+    ) -> None:
+        """Finish the rows that need no call, which take no place in a group, and leave the others in the queue."""
+        givens = [given for _, given in taken]
+        known = givens if worker.size == 1 or self.breaker.open else await self.drive(worker.look(givens))
+        for (number, given), found in zip(taken, known, strict=True):
+            if isinstance(found, Item):
+                self._finish(buffer, number, cast("Item[T]", found))
+            else:
+                queue.rows.append((number, given, found))
 
 
 def _broken(failure: Exception, rows: int, tags: Mapping[str, Any]) -> Item[Any]:

@@ -169,7 +169,7 @@ def test_a_size_that_makes_no_grammar_is_left_out_and_still_checked(server: Llam
     kind = Annotated[str, Field(min_length=2_500)]
     signature = Signature.make("Essay", instructions="Write.", outputs={"essay": (kind, OutputField())})
     item = Task(signature, llm=llm, attempts=1)("x")
-    assert llm.capabilities.facts == ("no large sizes",)
+    assert llm.capabilities.facts == ("a schema without strict", "a schema without keywords")
     assert isinstance(item.error, InvalidOutputError)
     assert "at least 2500 characters" in item.error.message
 
