@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmtasker.errors import SignatureError, nearest, snippet
-from llmtasker.values.json_values import is_mapping
+from llmtasker.values.json_values import canonical_json, is_mapping
 
 Side = Literal["input", "output"]
 
@@ -49,7 +49,7 @@ def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # 
 
 
 def OutputField(  # noqa: N802 - named like pydantic.Field
-    default: Any = PydanticUndefined, *, labels: Mapping[str, str] | None = None, **constraints: Any
+    default: Any = PydanticUndefined, *, labels: Mapping[Any, str] | None = None, **constraints: Any
 ) -> Any:
     """Mark a field that the LLM fills; takes what `pydantic.Field` takes (description, default, ge, pattern …).
 
@@ -63,7 +63,8 @@ def OutputField(  # noqa: N802 - named like pydantic.Field
     given: object = {} if labels is None else labels
     if not is_mapping(given) or not all(isinstance(meaning, str) for meaning in given.values()):
         raise SignatureError(f"labels is a mapping from value to meaning, not {snippet(repr(given), 60)}.")
-    return _marked(FieldMarker("output", dict(labels or {})), default, constraints)
+    described = {label_text(label): meaning for label, meaning in (labels or {}).items()}
+    return _marked(FieldMarker("output", described), default, constraints)
 
 
 # Arguments of DSPy's fields, and what takes their place.
@@ -117,6 +118,16 @@ def label_descriptions(info: FieldInfo) -> Mapping[str, str]:
     return marker.labels if marker else {}
 
 
+def label_text(label: object) -> str:
+    """Return a label as it is shown: a text as it is, a number or a boolean as in JSON.
+
+    >>> label_text(True), label_text("a")
+    ('true', 'a')
+    """
+    plain = label.value if isinstance(label, Enum) else label
+    return plain if isinstance(plain, str) else canonical_json(plain)
+
+
 def check_labels(owner: str, name: str, info: FieldInfo) -> None:
     """Check that each label that a field describes is a value of its type.
 
@@ -124,7 +135,7 @@ def check_labels(owner: str, name: str, info: FieldInfo) -> None:
         SignatureError: one is not.
     """
     described = label_descriptions(info)
-    values = [str(value) for value in _values(info.annotation)] if described else []
+    values = [label_text(value) for value in _values(info.annotation)] if described else []
     if described and not values and not _holds_text(info.annotation):
         raise SignatureError(
             f"{owner}.{name}: labels=… needs a type that has labels: Literal[…], an Enum, str, or a list of these."
@@ -132,10 +143,10 @@ def check_labels(owner: str, name: str, info: FieldInfo) -> None:
     if not values:
         return  # a text, which may be any label
     for label in described:
-        if str(label) not in values:
+        if label not in values:
             raise SignatureError(
                 f"{owner}.{name}: labels describes {label!r}, which is not a value of the field."
-                f"{nearest(str(label), values)} The values are {snippet(', '.join(values), 200)}."
+                f"{nearest(label, values)} The values are {snippet(', '.join(values), 200)}."
             )
 
 

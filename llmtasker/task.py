@@ -18,6 +18,7 @@ from llmtasker.cache import open_cache
 from llmtasker.cache.async_store import AsyncStore, async_store
 from llmtasker.cache.store import CompleteStore
 from llmtasker.compiler.columns import Columns
+from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, InputError, check_names, nearest
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
@@ -121,6 +122,10 @@ class Task(Planned[T]):
         output: T = record
         return output
 
+    def _words(self) -> Program[Any]:
+        """Return the program of a call or run that begins now."""
+        return self.program
+
     def _one(self, given: Any, fields: Mapping[str, Any]) -> Any:
         if given is NOT_GIVEN:
             known = self.signature.input_fields
@@ -141,14 +146,15 @@ class Task(Planned[T]):
         columns = columns_of(options.get("columns"), options.get("row_variables"))
         if fresh is not False or budget is not None or settings is not NO_SETTINGS or columns is not None:
             return self._made(fresh, budget, settings, columns)
-        if self._usual is None or self._usual.llm is not self.llm:
-            self._usual = self._made(fresh, budget, settings, columns)
-        return self._usual
+        usual = self._usual
+        if usual is None or usual.llm is not self.llm or usual.program is not self._words():
+            usual = self._usual = self._made(fresh, budget, settings, columns)
+        return usual
 
     def _made(
         self, fresh: Fresh, budget: Budget | None, settings: CallSettings, columns: Columns | None
     ) -> Policy[Any, T]:
-        program = self.program
+        program = self._words()
         if settings.variables or settings.examples is not None:
             examples = None if settings.examples is None else self.plan.records_of(settings.examples)
             program = program.with_settings(settings.variables, examples)

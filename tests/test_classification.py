@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from enum import Enum, IntEnum, StrEnum
 from typing import Any
 
+import numpy as np
 import openai
+import pandas as pd
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputError, InvalidOutputError, MemoryCache, Task
@@ -171,6 +173,17 @@ class Level(IntEnum):
             ["chat", "chien"],
         ),
         (Classification.build_labels_from_enum(Animal), "chat", "chat", ["chat", "chien"]),
+        ([0, 1], 1, 1, [0, 1]),
+        ([True, False], False, False, [True, False]),
+        ([0.5, 1.0], 0.5, 0.5, [0.5, 1.0]),
+        (np.array([0, 1]), 1, np.int64(1), [np.int64(0), np.int64(1)]),
+        (np.array(["a", "b"]), "b", np.str_("b"), [np.str_("a"), np.str_("b")]),
+        (np.array([True, False]), True, np.True_, [np.True_, np.False_]),
+        (pd.Series([3, 4]).unique(), "4", np.int64(4), [np.int64(3), np.int64(4)]),
+        ({0: "bad", 1: "good"}, 0, 0, [0, 1]),
+        ([Animal.CAT, Animal.DOG], "chien", Animal.DOG, [Animal.CAT, Animal.DOG]),
+        ([Level.LOW, Level.HIGH], 2, Level.HIGH, [Level.LOW, Level.HIGH]),
+        (Classification.build_labels_from_list([0, 1]), 1, 1, [0, 1]),
         (["NA", "null", "true", "1"], "null", "null", ["NA", "null", "true", "1"]),
         (["only"], "only", "only", ["only"]),
     ],
@@ -181,6 +194,83 @@ def test_labels_are_given_in_several_ways(labels: Any, answer: Any, output: Any,
     assert (item.output, item.error) == (output, None)
     assert type(item.output) is type(output)
     assert task.labels == known
+
+
+def test_numbers_are_labels_everywhere() -> None:
+    zero, one = np.array([0, 1])
+    labels = {zero: "a complaint", one: "praise"}
+    task = Classification(llm=saying(1), labels=labels, examples={"merci": one, "honte": zero})
+    shown = task.preview("x")
+    assert "- 0: a complaint\n- 1: praise" in str(shown)
+    assert [
+        message["tool_calls"][0]["function"]["arguments"] for message in shown.messages if "tool_calls" in message
+    ] == [
+        '{"label":1}',
+        '{"label":0}',
+    ]
+    assert shown.schema["tools"][0]["function"]["parameters"]["properties"]["label"]["enum"] == [0, 1]
+    several = Classification(llm=saying([1, 0], field="labels"), labels=labels, multi_label=True)
+    assert [type(label) for label in several("x").output] == [np.int64, np.int64]
+    nothing = Classification(llm=saying(None), labels=labels, allow_none=True)("x")
+    assert (nothing.ok, nothing.output) == (True, None)
+
+
+# ── a set without a list ──
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_an_open_set_without_a_list_offers_what_was_found(language: Any, multi_label: bool) -> None:
+    field = "labels" if multi_label else "label"
+    answers: list[Any] = ["delivery", "price", "Delivery"]
+    llm = saying(*([answer] if multi_label else answer for answer in answers), field=field)
+    task = Classification(llm=llm, open_set=True, multi_label=multi_label, language=language)
+    assert task.labels == []
+    assert prompt_text(f"classification.{'multi' if multi_label else 'single'}.new", language) in str(task.preview("x"))
+    assert task("a").output in ("delivery", ["delivery"])
+    assert task.labels == ["delivery"]
+    assert "- delivery" in str(task.preview("x"))
+    task("b")
+    assert "- delivery\n- price" in str(task.preview("x"))
+    assert task("c").output in ("delivery", ["delivery"]), "a label that was found is known but for its case"
+    assert task.labels == ["delivery", "price"]
+
+
+def test_a_run_offers_what_was_found_before_it() -> None:
+    llm = saying(*(f"label {number}" for number in range(200)))
+    task = Classification(llm=llm, open_set=True)
+    first = task.run([f"text {number}" for number in range(5)])
+    assert len({item.request.head for item in first if item.request}) == 1
+    assert len(task.labels) == 5
+    second = task.run([f"more {number}" for number in range(150)])
+    assert {item.messages[0]["content"].count("- label") for item in second} == {5}
+    assert str(task.preview("x")).count("- label") == 100, "no more than a hundred"
+
+
+def test_an_open_set_without_a_list_in_own_words() -> None:
+    task = Classification(
+        llm=saying("price"), open_set=True, instructions="Found: {classes} {{classes}}", allow_none=True
+    )
+    assert task.preview("x").messages[0]["content"] == "Found: (none so far) {classes}"
+    task("a")
+    assert task.preview("x").messages[0]["content"] == "Found: - price {classes}"
+
+
+def test_an_open_set_with_a_list_stays_as_it_is() -> None:
+    task = Classification(llm=saying("tortue"), labels=["chat"], open_set=True)
+    before = task.preview("x").body
+    assert task("x").output == "tortue"
+    assert (task.preview("x").body, task.labels) == (before, ["chat"])
+
+
+def test_labels_of_one_row() -> None:
+    rows = [{"text": "a", "set": ["x", "y"]}, {"text": "b", "set": None}]
+    task = Classification(llm=saying("x", "chat"), labels=["chat", "chien"])
+    first, second = task.run(rows, row_variables={"classes": "set"}, concurrency=1)
+    assert (first.output, second.output) == ("x", "chat")
+    wide = Classification(llm=saying("X", "NEW"), labels=["chat"], open_set=True)
+    first, second = wide.run(rows[:1] * 2, row_variables={"label": "set"}, concurrency=1, fresh=True)
+    assert (first.output, second.output) == ("x", "NEW")
 
 
 def test_what_labels_mean_is_told() -> None:
@@ -203,6 +293,12 @@ def test_what_labels_mean_is_told() -> None:
         (["chat", "  "], "not '  '"),
         (["chat", 3], "not 3"),
         (["chat", None], "not None"),
+        ([3, "chat"], "not 'chat'"),
+        ([1, True], "True stands twice"),
+        ([0, 0], "0 stands twice"),
+        ([float("nan")], "not nan"),
+        ([["chat"]], "chat"),
+        ([b"chat"], "chat"),
     ],
 )
 def test_labels_that_are_none(labels: Any, words: str) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
-from typing import Any, Literal
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, Literal
 
 import openai
 import pytest
 from pydantic import BaseModel, Field
+from typing_extensions import TypedDict  # that of typing knows too little before Python 3.12
 
 from llmtasker import LLM, ConfigurationError, FilteredError, InvalidOutputError, OutputField, TruncatedError
 from llmtasker.tasks.instruction import Instruction
@@ -19,6 +23,19 @@ from llmtasker.wire.completion import Completion
 class Person(BaseModel):
     name: str
     age: int | None = None
+
+
+class Mood(Enum):
+    GLAD = "glad"
+
+
+@dataclass
+class Sized:
+    width: int
+
+
+class Named(TypedDict):
+    name: str
 
 
 def saying(*answers: Any) -> LLM:
@@ -191,7 +208,32 @@ def test_reasoning() -> None:
 # ── mistakes ──
 
 
-@pytest.mark.parametrize("output", [int, list, list[str], {}, None, "str", Person(name="Ann"), dict[str, int]])
+@pytest.mark.parametrize(
+    ("output", "answer", "value"),
+    [
+        (int, 3, 3),
+        (bool, True, True),
+        (list, [1, "a"], [1, "a"]),
+        (list[str], ["a"], ["a"]),
+        (dict[str, int], {"a": 1}, {"a": 1}),
+        (str | None, None, None),
+        (Literal["a", "b"], "b", "b"),
+        (Mood, "glad", Mood.GLAD),
+        (dt.date, "2026-03-02", dt.date(2026, 3, 2)),
+        (Annotated[list[Person], Field(min_length=1)], [{"name": "Ann"}], [Person(name="Ann")]),
+        (Sized, {"width": 2}, Sized(width=2)),
+        (Named, {"name": "Ann"}, {"name": "Ann"}),
+    ],
+    ids=str,
+)
+def test_an_output_of_any_type(output: Any, answer: Any, value: Any) -> None:
+    task = Instruction(llm=saying({"result": answer}), instructions="Do it.", output=output, examples={"x": value})
+    item = task("a")
+    assert (item.output, item.error) == (value, None)
+    assert type(item.output) is type(value)
+
+
+@pytest.mark.parametrize("output", [{}, None, "str", 3, Person(name="Ann"), print, lambda: 1, ["a"]])
 def test_an_output_that_is_none(output: Any) -> None:
     with pytest.raises(ConfigurationError, match="output"):
         Instruction(llm=saying(), instructions="Do it.", output=output)

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_
 from pydantic_core import CoreSchema
 
 from llmtasker.compiler.prepared import Prepared, kept
-from llmtasker.fields import wire_name
+from llmtasker.fields import label_text, wire_name
 from llmtasker.values.json_schema import offered_labels
-from llmtasker.values.json_values import canonical_json, is_array, is_object
+from llmtasker.values.json_values import is_array, is_object
 from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message, Mode
@@ -231,14 +231,10 @@ def labels_of(model: type[BaseModel]) -> dict[str, list[str]]:
     properties = schema.get("properties", {})
     fields = {name: properties[wire_name(name, info)] for name, info in model.model_fields.items()}
     found = {
-        name: [_label(value) for value in offered_labels(node, schema) if value is not None]
+        name: [label_text(value) for value in offered_labels(node, schema) if value is not None]
         for name, node in fields.items()
     }
     return {name: labels for name, labels in found.items() if labels}
-
-
-def _label(value: Any) -> str:
-    return value if isinstance(value, str) else canonical_json(value)
 
 
 def _without_titles(schema: Any) -> Any:

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, WrapValida
 from pydantic.fields import FieldInfo
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.fields import OutputField, constraints_of
+from llmtasker.fields import OutputField, constraints_of, label_text
 from llmtasker.signature import S, Signature
 from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json
 
@@ -49,7 +49,7 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
     if is_mapping(given):
         pairs = list(given.items())
     elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
-        pairs = [(label, known.get(str(label), "")) for label in cast("Iterable[object]", given)]
+        pairs = [(plain, known.get(label_text(plain), "")) for plain in map(_plain, cast("Iterable[object]", given))]
     else:
         raise ConfigurationError(f"labels are a list, or a mapping from label to its meaning, not {_shown(value)}.")
     found: dict[Any, str] = {}
@@ -134,7 +134,7 @@ def _relabelled(signature: type[Signature], name: str, labels: LabelSet) -> tupl
             f"{signature.__name__}.{name} can't take labels: its type is {info.annotation}, not a text, a Literal, an "
             "Enum, or a list of these."
         )
-    described = {str(label): meaning for label, meaning in labels if meaning}
+    described = {label_text(label): meaning for label, meaning in labels if meaning}
     annotation = _annotated(annotation, _kept(info.annotation, constraints_of(info)), [label for label, _ in labels])
     return annotation, OutputField(**_arguments(info), labels=described)
 

@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self, Unpack, cast, get_args
+from typing import Any, Self, Unpack, cast, get_args
 
-from pydantic import AfterValidator, Field, StringConstraints
-
+from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, check_choice, snippet
-from llmtasker.fields import InputField, OutputField
+from llmtasker.fields import InputField, OutputField, label_text
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 from llmtasker.task_file import Document, read_document
+from llmtasker.tasks.label_type import Labels, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import Language, prompt_text
-from llmtasker.values.folding import without_accents
 
 __all__ = ["Classification"]
 
-Labels = Sequence[str] | Mapping[str, str] | type[Enum]
 Examples = Mapping[str, Any] | Iterable[Any]
 
 
+_CLASSES = re.compile(r"(?<!\{)\{classes\}(?!\})")
+_MOST_OFFERED = 100  # labels that were found so far; each of them is paid for in every call
 _SETTINGS = ("multi_label", "open_set", "allow_none", "language")
 
 
@@ -44,7 +45,7 @@ class ClassificationChanges(TaskChanges, total=False):
 class ClassificationPlan(Plan):
     """What a `Classification` is made from."""
 
-    labels: Labels
+    labels: Labels | None = None
     instructions: str | None = None
     multi_label: bool = False
     open_set: bool = False
@@ -53,15 +54,20 @@ class ClassificationPlan(Plan):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.labels, type | str):
+        if not (self.labels is None or isinstance(self.labels, type | str)):
             self._set("labels", copied("labels", self.labels))
         check_choice("language", self.language, get_args(Language))
         self._set("signature", self._signature())
 
     @cached_property
+    def sent(self) -> dict[Any, Any]:
+        """The labels as they are sent, in order, each with the label as it was given."""
+        return labels_in_order(self.labels, open_set=self.open_set)
+
+    @cached_property
     def described(self) -> dict[str, str]:
         """What each label means, in order."""
-        return _described(self.labels)
+        return meanings_of(self.labels, self.sent)
 
     @property
     def answer(self) -> str:
@@ -70,17 +76,24 @@ class ClassificationPlan(Plan):
 
     def records_of(self, examples: Any) -> Sequence[Any]:
         """Return examples as mappings with all fields of the signature."""
-        return [{"text": text, self.answer: label} for text, label in pairs(examples, self.answer)]
+        return [{"text": text, self.answer: self._sent(label)} for text, label in pairs(examples, self.answer)]
+
+    def _sent(self, label: Any) -> Any:
+        if isinstance(self.labels, type):
+            return label
+        return [plain_label(one) for one in label] if isinstance(label, list | tuple) else plain_label(label)
 
     def needs(self) -> dict[str, str]:
         """Return the labels, if they are an Enum."""
         if isinstance(self.labels, type):
             return {"labels": f"the labels are the Enum {self.labels.__name__}, whose members are the outputs"}
+        if any(isinstance(label, Enum) for label in self.sent.values()):
+            return {"labels": "the labels are members of an Enum, which are the outputs"}
         return {}
 
     def own_settings(self) -> dict[str, Any]:
         """Return the settings of a classification, with its labels: as pairs, so that numbers stay numbers."""
-        pairs = [[label, meaning] for label, meaning in self.described.items()]
+        pairs = [[label, self.described[label_text(label)]] for label in self.sent]
         return {**{name: getattr(self, name) for name in _SETTINGS}, "labels": pairs}
 
     @classmethod
@@ -97,11 +110,18 @@ class ClassificationPlan(Plan):
         instructions = self.instructions
         if instructions is None:
             parts = ["classification.multi" if self.multi_label else "classification.single"]
-            parts += ["classification.open"] * self.open_set + ["classification.none"] * self.allow_none
+            if not self.sent:
+                parts = [f"{parts[0]}.new"]
+            elif self.open_set:
+                parts.append("classification.open")
+            parts += ["classification.none"] * self.allow_none
             instructions = "\n\n".join(prompt_text(part, self.language) for part in parts)
-        kind = _kind(
+        if not self.sent:
+            none = "(aucune pour l'instant)" if self.language == "fr" else "(none so far)"
+            instructions = _CLASSES.sub(none, instructions)
+        kind = label_type(
             self.labels,
-            self.described,
+            list(self.sent),
             multi_label=self.multi_label,
             open_set=self.open_set,
             allow_none=self.allow_none,
@@ -118,7 +138,9 @@ class Classification(Task[Any]):
     """Gives each text a label; `item.output` is the label, or the list of labels.
 
     Args:
-        labels: a list, a mapping from label to what it means, or an Enum (then outputs are its members).
+        labels: a list, a mapping from label to what it means, or an Enum (then outputs are its members). A label is a
+            text, a number (also of numpy) or a boolean, and comes back as it was given. None with `open_set=True`: the
+            labels that this task found in earlier calls and runs are offered, 100 at most.
         instructions: with {classes}, {examples}, {text} and own variables; None: generic ones in `language`.
         examples: a mapping from text to label(s), or (text, label) pairs.
         multi_label: a text may have several labels.
@@ -147,7 +169,7 @@ class Classification(Task[Any]):
         self,
         *,
         llm: Any = None,
-        labels: Labels,
+        labels: Labels | None = None,
         instructions: str | None = None,
         examples: Examples = (),
         multi_label: bool = False,
@@ -188,31 +210,56 @@ class Classification(Task[Any]):
         return super().with_(**changes)  # type: ignore[misc]
 
     @property
-    def labels(self) -> list[str]:
-        """The labels, in order."""
-        return list(self.plan.described)
+    def labels(self) -> list[Any]:
+        """The labels, in order, as they were given; of an open set without a list, those that were found so far."""
+        return list(self.plan.sent.values() or self._found)
+
+    def _added(self) -> dict[str, Any]:
+        # A copy finds its labels itself.
+        return {name: value for name, value in super()._added().items() if name not in {"_found_labels", "_offering"}}
+
+    @property
+    def _found(self) -> dict[str, None]:
+        found: dict[str, None] = vars(self).setdefault("_found_labels", {})
+        return found
+
+    def _words(self) -> Program[Any]:
+        """Return the program, which offers the labels that were found so far where there is no list."""
+        offered = tuple(self._found)[:_MOST_OFFERED]
+        if self.plan.sent or not offered:
+            return self.program
+        last: tuple[tuple[str, ...], Program[Any]] | None = vars(self).get("_offering")
+        if last is None or last[0] != offered:
+            last = offered, self.plan.changed(type(self).__name__, {"labels": offered}).compile()
+            vars(self)["_offering"] = last
+        return last[1]
 
     def _present(self, record: Any) -> Any:
-        return getattr(record, self.plan.answer)
+        answer, given = getattr(record, self.plan.answer), self.plan.sent
+        if self.plan.open_set and not given:
+            self._found.update(dict.fromkeys(answer if isinstance(answer, list) else filter(None, [answer])))
+        if isinstance(answer, list):
+            return [given.get(label, label) for label in answer]
+        return answer if isinstance(answer, Enum) else given.get(answer, answer)
 
     @staticmethod
-    def build_labels_from_list(labels: Iterable[str]) -> dict[str, str]:
+    def build_labels_from_list(labels: Iterable[Any]) -> dict[Any, str]:
         """Return labels without descriptions, in order.
 
         >>> Classification.build_labels_from_list(["chat", "chien"])
         {'chat': '', 'chien': ''}
         """
-        return _described(list(labels))
+        return dict.fromkeys(labels_in_order(list(labels), open_set=False).values(), "")
 
     @staticmethod
-    def build_labels_from_dict(labels: Mapping[str, str]) -> dict[str, str]:
+    def build_labels_from_dict(labels: Mapping[Any, str]) -> dict[Any, str]:
         """Return labels with what each means, in order."""
-        return _described(labels)
+        return {label: labels[label] or "" for label in labels_in_order(labels, open_set=False).values()}
 
     @staticmethod
     def build_labels_from_enum(labels: type[Enum]) -> dict[str, str]:
         """Return the values of an Enum as labels; give the Enum itself to get its members as outputs."""
-        return _described(labels)
+        return dict.fromkeys(labels_in_order(labels, open_set=False).values(), "")
 
 
 def pairs(examples: Examples, answer: str) -> list[tuple[str, Any]]:
@@ -230,62 +277,7 @@ def pairs(examples: Examples, answer: str) -> list[tuple[str, Any]]:
             found.append((one[0], one[1]))
         else:
             raise ConfigurationError(
-                f"example {number} is no (text, {answer}) pair: {snippet(repr(one), 60)}. "
+                f"example {number} is not a (text, {answer}) pair: {snippet(repr(one), 60)}. "
                 f"Give a mapping from text to {answer}, or a list of pairs."
             )
     return found
-
-
-def _described(labels: Labels) -> dict[str, str]:
-    named: list[tuple[Any, str]]
-    if isinstance(labels, type):
-        named = [(str(member.value), "") for member in labels]
-    elif isinstance(labels, Mapping):
-        named = [(label, meaning or "") for label, meaning in labels.items()]
-    elif isinstance(labels, str):
-        raise ConfigurationError(f"labels is one text, {snippet(labels, 40)!r}: give a list of labels.")
-    else:
-        named = [(label, "") for label in labels]
-    if not named:
-        raise ConfigurationError("there are no labels: give at least one.")
-    for label, _ in named:
-        if not isinstance(label, str) or not label.strip():
-            raise ConfigurationError(f"a label is a text that is not empty, not {label!r}.")
-    described = dict(named)
-    if len(described) < len(named):
-        twice = next(label for label, _ in named if [other for other, _ in named].count(label) > 1)
-        raise ConfigurationError(f"the label {twice!r} stands twice.")
-    return described
-
-
-def _kind(labels: Labels, described: Mapping[str, str], *, multi_label: bool, open_set: bool, allow_none: bool) -> Any:
-    """Return the type of the output field."""
-    one: Any = labels if isinstance(labels, type) else Literal[tuple(described)]
-    if open_set:
-        if isinstance(labels, type):
-            raise ConfigurationError("an Enum is a closed set: give its labels as a list for open_set=True.")
-        text = StringConstraints(strip_whitespace=True, min_length=1)
-        one = one | Annotated[str, text, AfterValidator(_Known(described))]
-    if not multi_label:
-        return one | None if allow_none else one
-    return Annotated[list[one], Field(min_length=0 if allow_none else 1), AfterValidator(_once)]
-
-
-class _Known:
-    """Reads a label of an open set as the existing one that it is but for case, accents and spaces."""
-
-    def __init__(self, labels: Iterable[str]) -> None:
-        self._labels: dict[str, str] = {}
-        for label in labels:
-            self._labels.setdefault(self._folded(label), label)
-
-    def __call__(self, label: str) -> str:
-        return self._labels.get(self._folded(label), label)
-
-    @staticmethod
-    def _folded(label: str) -> str:
-        return " ".join(without_accents(label).split())
-
-
-def _once(labels: list[Any]) -> list[Any]:
-    return list(dict.fromkeys(labels))

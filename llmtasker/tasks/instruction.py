@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, Unpack, cast
 
-from pydantic import BaseModel
+from pydantic import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.fields import InputField, OutputField
@@ -101,7 +102,8 @@ class Instruction(Task[Any]):
     Args:
         instructions: with {examples}, {text} and own variables.
         output: `str` (the answer's text, as it is), `dict` (any JSON object), a mapping from names to types
-            (a dict with these keys), or a Pydantic model (an instance of it).
+            (a dict with these keys), or any type that a field of a signature takes: a Pydantic model, `list[str]`, an
+            Enum, `bool` …
         examples: a mapping from text to output, or (text, output) pairs.
         mode: "auto" (function calling, or what the endpoint can), "tools", "json_schema", "json" or "text".
 
@@ -178,8 +180,17 @@ def _outputs(output: Any) -> dict[str, Any]:
         return {_FIELD: (str, OutputField())}
     if output is dict:
         return {_FIELD: (dict[str, Any], OutputField(description="a JSON object with the keys that are asked for"))}
-    if isinstance(output, type) and issubclass(output, BaseModel):
-        return {_FIELD: (output, OutputField())}
-    raise ConfigurationError(
-        f"output is str, dict, a mapping from names to types, or a Pydantic model, not {output!r}."
-    )
+    if output is None or isinstance(output, str) or inspect.isroutine(output) or not _has_schema(output):
+        raise ConfigurationError(
+            f"output is a type, such as str, dict, list[str], an Enum or a Pydantic model, or a mapping from names to "
+            f"types, not {snippet(repr(output), 60)}."
+        )
+    return {_FIELD: (output, OutputField())}
+
+
+def _has_schema(output: Any) -> bool:
+    try:
+        TypeAdapter(output).json_schema()
+    except (PydanticUserError, PydanticSchemaGenerationError, PydanticInvalidForJsonSchema):
+        return False
+    return True
