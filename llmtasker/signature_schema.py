@@ -16,7 +16,7 @@ from llmtasker.type_schema import NotHeldError, Schema, field_arguments, field_s
 from llmtasker.values.json_values import canonical_json, is_object
 
 Fields = Mapping[str, Any]
-Labels = Mapping[str, Any]
+Meanings = Mapping[str, Any]
 
 
 def fields_of(signature: type[Signature]) -> dict[str, Schema]:
@@ -57,7 +57,7 @@ def labels_of(signature: type[Signature]) -> dict[str, dict[str, str]]:
     return {name: meanings for name, meanings in found.items() if meanings}
 
 
-def signature_hash(fields: Fields, labels: Labels) -> str:
+def signature_hash(fields: Fields, labels: Meanings) -> str:
     """Return the hash of what `fields_of` and `labels_of` give."""
     return sha256(canonical_json([fields, labels]).encode()).hexdigest()
 
@@ -77,7 +77,7 @@ def why_not_made_again(signature: type[Signature]) -> str | None:
     return None
 
 
-def make_signature(name: str, instructions: str, fields: Fields, labels: Labels) -> type[Signature]:
+def make_signature(name: str, instructions: str, fields: Fields, labels: Meanings) -> type[Signature]:
     """Return a signature made from what `fields_of` and `labels_of` gave.
 
     Raises:
@@ -109,7 +109,7 @@ def field_type(node: Any) -> tuple[Any, dict[str, Any]]:
     return schema_type(schema), arguments
 
 
-def differences(fields: Fields, labels: Labels, signature: type[Signature]) -> list[str]:
+def differences(fields: Fields, labels: Meanings, signature: type[Signature]) -> list[str]:
     """Return what differs between a signature and what is known of another one, a phrase for each field."""
     own, found = fields_of(signature), list[str]()
     found += [f"{name!r} is not a field of {signature.__name__}" for name in fields if name not in own]

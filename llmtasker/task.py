@@ -30,7 +30,7 @@ from llmtasker.runner.budget import Budget
 from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptions, columns_of, settings_of
 from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.grouping.report import GroupReport
-from llmtasker.runner.inputs import Inputs, check_rows, rows_of, table_of
+from llmtasker.runner.inputs import InputRows, check_rows, rows_of, table_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
@@ -205,7 +205,7 @@ class Task(Planned[T]):
         store = self._store_of(llm)
         return None if store is None else async_store(store)
 
-    def run(self, inputs: Inputs, **options: Unpack[RunOptions]) -> Results[T]:
+    def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, whatever happens to single ones.
 
         At most `concurrency` inputs are worked on at once. `progress` is True (a bar, needs `[progress]`), False,
@@ -221,7 +221,7 @@ class Task(Planned[T]):
         """
         return portal().call(self.arun(inputs, **options))
 
-    async def arun(self, inputs: Inputs, **options: Unpack[RunOptions]) -> Results[T]:
+    async def arun(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, without blocking the event loop; see `run`."""
         items: list[Item[T]] = []
         settings = RunSettings.of_run(options)
@@ -233,15 +233,15 @@ class Task(Planned[T]):
             check_rows([item.input for item in items], self.signature, columns)
         return Results(items, fields=tuple(self.signature.output_fields), given=table_of(inputs))
 
-    def stream(self, inputs: Inputs, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
+    def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
         return _streamed(self._batches(inputs, RunSettings.of_stream(options)))
 
-    def astream(self, inputs: Inputs, **options: Unpack[StreamOptions]) -> AsyncIterator[Item[T]]:
+    def astream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
         return _astreamed(self._batches(inputs, RunSettings.of_stream(options)))
 
-    def _batches(self, inputs: Inputs, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
+    def _batches(self, inputs: InputRows, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
         policy = self._policy(
             settings.fresh,
             settings.budget,

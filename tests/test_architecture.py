@@ -1,13 +1,16 @@
-"""The shape of the package: floors, no circles, vendor imports in one file each, an edge that nobody imports.
+"""The shape of the package: floors, no circles, one home for each fact, an edge that nobody imports.
 
-Imports are read from the source with `ast`, so those inside functions, under TYPE_CHECKING and by
+Everything is read from the source with `ast`. Imports inside functions, under TYPE_CHECKING and by
 `import_module("…")` count like any other.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 import sys
+from collections import defaultdict
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -17,11 +20,17 @@ import llmtasker
 
 PACKAGE = Path(llmtasker.__file__).parent
 
-# The floors, lowest first. A module imports from lower floors only; those on one floor don't know each other.
-# A folder is one floor: its modules may import each other, without circles, and what lies below the folder.
+# The floors, lowest first. What stands on a floor imports from lower floors only, and nothing on its own floor.
+# A folder stands on one floor as a whole, and its files import each other without circles. The files of `values`
+# and `wire` are what everybody needs, so they have floors of their own.
 FLOORS: list[set[str]] = [
-    {"errors", "threads", "values"},
-    {"cache", "fields", "files", "made_class", "wire"},
+    {"errors", "threads", "values.folding", "values.html_table", "values.json_values", "values.set_order"},
+    {"values.json_schema", "wire.completion"},
+    {"cache", "fields", "files", "made_class", "wire.failed_generation", "wire.group_format", "wire.request"},
+    {"wire.echo", "wire.request_reader"},
+    {"wire.error_response"},
+    {"wire.response"},
+    {"wire.batch_file"},
     {"baseline", "call_settings", "history", "item", "parser", "signature", "task_file", "testing", "type_schema"},
     {"compiler", "llm", "result_table", "signature_schema"},
     {"results"},
@@ -37,6 +46,8 @@ EDGE: list[set[str]] = [
     {"api", "integrations", "ui"},
     {"__main__"},
 ]
+ARROWS = 130
+"""Imports between folders, and files at the top of the package: more would mean that nobody sees the flow."""
 
 ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
 VENDORS: dict[str, set[str]] = {
@@ -55,16 +66,36 @@ VENDORS: dict[str, set[str]] = {
     "pyarrow": {"files.parquet_file", "result_table"},
     "rich": {"cli.demo"},
     "tqdm": {"runner.progress"},
-    "typer": {"cli.app", "cli.batch_commands", "cli.cache_commands", "cli.file_commands", "cli.options"},
+    "typer": {"cli.app", "cli.batch_commands", "cli.cache_commands", "cli.file_commands", "cli.parameters"},
 }
 
 LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 60
+# A test double is named after what it imitates, so `testing` is compared with itself only.
+SAME_NAME = {
+    "llm": "the file of the class LLM, in the folder of all that belongs to it",
+}
+# These patterns stand in one file each.
+HOMES = {
+    "following $ref": "values.json_schema",
+    "strict JSON": "values.json_values",
+    "type guard": "values.json_values",
+    "text folding": "values.folding",
+    "duration": "wire.error_response",
+}
+# These look behind a private name of another file.
+LOOKS_BEHIND = {
+    "cache.text_cache": "diskcache has no public name for its rows",
+    "llm.transports.openai": "the SDK has no public name for a client's options",
+    "llm.transports.openai_clients": "the SDK has no public name for a client's options",
+    "llm.transports.openai_batches": "the batch half of OpenAITransport: it uses the same client",
+}
+NAMED_TUPLE = {"_asdict", "_fields", "_make", "_replace"}
 VAGUE = {"base", "common", "core", "helper", "helpers", "misc", "types", "util", "utils"}
 
 
 def module_name(path: Path) -> str:
-    """`llmtasker/transports/wire.py` is `transports.wire`, `llmtasker/records/__init__.py` is `records`."""
+    """`llmtasker/wire/request.py` is `wire.request`, `llmtasker/files/__init__.py` is `files`."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
@@ -111,7 +142,7 @@ def imports(module: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module} line {node.lineno}: a relative import"
             source = node.module or ""
-            # `from llmtasker.parser import candidates` imports the module, not the root.
+            # `from llmtasker.parser import extract` imports the module, not the root.
             found |= {
                 f"{source}.{alias.name}" if is_module(f"{source}.{alias.name}") else source for alias in node.names
             }
@@ -128,10 +159,16 @@ def inside(module: str) -> set[str]:
 
 
 def part(module: str) -> str:
-    """What stands on a floor: a file at the top of the package, or a whole folder."""
+    """What an arrow begins and ends at: a file at the top of the package, or a whole folder."""
     return module.partition(".")[0]
 
 
+def room(module: str) -> str:
+    """What stands on a floor: a part of the package, or a file of `values` and `wire`."""
+    return module if part(module) in BY_FILE else part(module)
+
+
+BY_FILE = {"values", "wire"}
 HEIGHT = {name: floor for floor, names in enumerate([*FLOORS, *EDGE]) for name in names}
 
 
@@ -140,7 +177,7 @@ def test_the_package_is_found() -> None:
 
 
 def test_every_module_has_a_floor() -> None:
-    homeless = {part(module) for module in MODULES} - HEIGHT.keys()
+    homeless = {room(module) for module in MODULES} - HEIGHT.keys() - BY_FILE
     assert not homeless, f"give these a place in FLOORS or EDGE: {sorted(homeless)}"
 
 
@@ -149,7 +186,7 @@ def test_modules_import_from_lower_floors_only() -> None:
         f"{module} imports {name}"
         for module in MODULES
         for name in inside(module)
-        if part(name) != part(module) and HEIGHT.get(part(name), -1) >= HEIGHT.get(part(module), 0)
+        if room(name) != room(module) and HEIGHT.get(room(name), -1) >= HEIGHT.get(room(module), 0)
     }
     assert not wrong, "from its own floor or a higher one"
 
@@ -167,6 +204,13 @@ def test_there_are_no_circles() -> None:
 
     for module in MODULES:
         visit(module, ())
+
+
+def test_the_flow_can_be_drawn() -> None:
+    arrows = {(part(module), part(name)) for module in MODULES for name in inside(module)}
+    arrows = {(start, end) for start, end in arrows if start != end}
+    rooms = {end for arrow in arrows for end in arrow}
+    assert len(arrows) <= ARROWS, f"{len(arrows)} arrows between {len(rooms)} rooms"
 
 
 def test_nobody_imports_the_root() -> None:
@@ -198,9 +242,109 @@ def test_vendors_are_imported_in_their_one_file() -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_every_vendor_in_the_table_is_used(vendor: str) -> None:
-    """The table is no wish list; and this shows that dynamic imports are seen."""
+    """The table lists what is there; and dynamic imports are seen."""
     users = {module for module in MODULES if any(name.partition(".")[0] == vendor for name in imports(module))}
     assert users == VENDORS[vendor]
+
+
+# ── names ──
+
+
+def defined(module: str) -> Iterator[str]:
+    """The names that a file adds to the package's vocabulary: its own, its classes, its type aliases."""
+    yield module.rpartition(".")[2]
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.ClassDef):
+            yield node.name.lstrip("_")
+    for node in tree(module).body:
+        target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
+        name = target.id.lstrip("_") if isinstance(target, ast.Name) else ""
+        if name[:1].isupper() and name != name.upper():
+            yield name
+
+
+def test_no_name_stands_twice() -> None:
+    homes: defaultdict[str, set[str]] = defaultdict(set)
+    for module in MODULES:
+        for name in defined(module):
+            homes[f"testing: {name}" if part(module) == "testing" else name].add(module)
+    twice = {name: sorted(where) for name, where in homes.items() if len(where) > 1 and name not in SAME_NAME}
+    assert not twice, "one word for one thing: rename all but one"
+
+
+def own_names(module: str) -> set[str]:
+    """The private names that a file defines: functions, methods, attributes, fields."""
+    names = set[str]()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            names.add(node.attr)
+    return names
+
+
+def private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__") and name not in NAMED_TUPLE
+
+
+def test_private_names_stay_in_their_file() -> None:
+    wrong = {
+        f"{module} line {node.lineno}: {ast.unparse(node)}"
+        for module in set(MODULES) - LOOKS_BEHIND.keys()
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Attribute)
+        and private(node.attr)
+        and ast.unparse(node.value) not in {"self", "cls"}
+        and node.attr not in own_names(module)
+    }
+    wrong |= {
+        f"{module} line {node.lineno}: imports {alias.name}"
+        for module in set(MODULES) - LOOKS_BEHIND.keys()
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llmtasker")
+        for alias in node.names
+        if private(alias.name)
+    }
+    assert not wrong, "give what others need a public name"
+
+
+# ── one home for each fact ──
+
+
+def facts(module: str) -> Iterator[str]:
+    """Which of the patterns in HOMES a file holds."""
+    for node in ast.walk(tree(module)):
+        match node:
+            case ast.Subscript(slice=ast.Constant("$ref"), ctx=ast.Load()):
+                yield "following $ref"
+            case ast.Call(func=ast.Attribute(attr="get"), args=[ast.Constant("$ref"), *_]):
+                yield "following $ref"
+            case ast.Subscript(value=ast.Name("TypeGuard" | "TypeIs")) if re.search(
+                "dict|list|Mapping", ast.unparse(node)
+            ):
+                yield "type guard"
+            case ast.Name("JSONDecoder") | ast.Attribute(attr="JSONDecoder" | "raw_decode"):
+                yield "strict JSON"
+            case ast.keyword("object_pairs_hook" | "parse_constant" | "parse_float"):
+                yield "strict JSON"
+            case ast.Name("unicodedata") | ast.Attribute(attr="casefold"):
+                yield "text folding"
+            case ast.Name("parsedate_to_datetime"):
+                yield "duration"
+            case ast.FunctionDef(name=name) if "duration" in name:
+                yield "duration"
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("fact", HOMES)
+def test_a_fact_has_one_home(fact: str) -> None:
+    assert [module for module in MODULES if fact in set(facts(module))] == [HOMES[fact]], "use the one that is there"
+
+
+# ── sizes ──
 
 
 def test_a_file_has_one_subject() -> None:

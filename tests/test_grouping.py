@@ -30,7 +30,7 @@ from llmtasker.errors import (
     RefusedError,
     ServerError,
 )
-from llmtasker.runner.grouping.answers import Reading, attribute, complete_objects, read_answers
+from llmtasker.runner.grouping.answers import GroupReading, attribute, complete_objects, read_answers
 from llmtasker.runner.grouping.group_limits import LONGEST_INPUT, GroupLimits, answer_length
 from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.members import Group, Member, next_group
@@ -729,12 +729,12 @@ def completion_of(
     return Completion(tool_calls=(ToolCall(name="TriageGroup", arguments=text),), finish_reason=finish)
 
 
-def readable(completion: Completion, group: Group) -> Reading:
+def readable(completion: Completion, group: Group) -> GroupReading:
     """What is read, or nothing where there is nothing to read."""
     try:
         return read_answers(completion, "TriageGroup", group)
     except InvalidOutputError:
-        return Reading({}, 0, 0, completion.finish_reason == "length")
+        return GroupReading({}, 0, 0, completion.finish_reason == "length")
 
 
 def test_the_function_of_a_group_has_the_name_that_these_tests_give_it() -> None:

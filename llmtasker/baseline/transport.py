@@ -11,7 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
-from llmtasker.baseline.plan import Plan, prepare
+from llmtasker.baseline.fill_plan import FillPlan, prepare
 from llmtasker.errors import BadRequestError
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Completion, ToolCall
@@ -36,7 +36,7 @@ class OfflineTransport:
 
     def __init__(self) -> None:
         self.endpoint = "offline"
-        self._plans: OrderedDict[tuple[bytes, str], Plan | BadRequestError] = OrderedDict()
+        self._plans: OrderedDict[tuple[bytes, str], FillPlan | BadRequestError] = OrderedDict()
         self._lock = threading.Lock()
 
     def send(self, request: Request) -> Completion:
@@ -62,7 +62,7 @@ class OfflineTransport:
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
 
-    def _plan(self, request: Request, before: Sequence[Message]) -> Plan:
+    def _plan(self, request: Request, before: Sequence[Message]) -> FillPlan:
         _, head = request.head.start(request.settings)
         key = (head.digest(), canonical_json([*before]) if before else "")
         # Locked while building as well: threads that start together would all build the same plan.

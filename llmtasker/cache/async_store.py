@@ -14,16 +14,16 @@ from typing import Any, Literal, NamedTuple
 
 from llmtasker.cache.process import reset_in_child
 from llmtasker.cache.store import LEASE, CompleteStore, MemoryCache
-from llmtasker.cache.worker import Worker
+from llmtasker.cache.store_thread import StoreThread
 
-_Kind = Literal["get", "put", "lease", "release"]
-_KINDS: tuple[_Kind, ...] = ("get", "put", "lease", "release")
+_Operation = Literal["get", "put", "lease", "release"]
+_OPERATIONS: tuple[_Operation, ...] = ("get", "put", "lease", "release")
 _MOST = 1000  # requests in a batch: a transaction must not hold the lock for long
 _IN_A_ROW = 32  # look-ups in the event loop itself before others get their turn: some milliseconds
 
 
 class _Call(NamedTuple):
-    kind: _Kind
+    kind: _Operation
     keys: Sequence[str]
     value: Any
     loop: asyncio.AbstractEventLoop
@@ -48,7 +48,7 @@ class AsyncStore:
 
     def after_fork(self) -> None:
         """Begin again in a forked child: the thread, and those who wait for it, stay with its parent."""
-        self._worker = Worker("llmtasker-cache", idle=self.idle)
+        self._worker = StoreThread("llmtasker-cache", idle=self.idle)
         self._calls: deque[_Call] = deque()
         self._lock = threading.Lock()
         self._busy = False
@@ -100,7 +100,7 @@ class AsyncStore:
         """Let the thread end when it has done what was asked; the store stays open. The next use starts another."""
         self._worker.end()
 
-    def _ask(self, kind: _Kind, keys: Sequence[str], value: Any = None) -> asyncio.Future[Any]:
+    def _ask(self, kind: _Operation, keys: Sequence[str], value: Any = None) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         call = _Call(kind, keys, value, loop, future)
@@ -125,7 +125,7 @@ class AsyncStore:
 
     def _do(self, batch: list[_Call]) -> None:
         done: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
-        for kind in _KINDS:
+        for kind in _OPERATIONS:
             calls = [call for call in batch if call.kind == kind]
             if not calls:
                 continue
@@ -135,14 +135,14 @@ class AsyncStore:
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
                 loop.call_soon_threadsafe(_resolve, answered)
 
-    def _safely(self, kind: _Kind, calls: Sequence[_Call]) -> Sequence[Any]:
+    def _safely(self, kind: _Operation, calls: Sequence[_Call]) -> Sequence[Any]:
         try:
             return self._answers(kind, calls)
         except BaseException as error:  # noqa: BLE001  without this thread, all who wait would wait for ever
             # A warning that a filter made an error, mostly; they get what a call without the thread would raise.
             return [_Raised(error)] * len(calls)
 
-    def _answers(self, kind: _Kind, calls: Sequence[_Call]) -> Sequence[Any]:
+    def _answers(self, kind: _Operation, calls: Sequence[_Call]) -> Sequence[Any]:
         keys = [key for call in calls for key in call.keys]
         answers: Sequence[Any]
         if kind == "get":

@@ -21,10 +21,10 @@ from llmtasker.cache.text_cache import KNOWN_SETTINGS, TextCache, patiently
 
 FILE = "cache.db"
 _FOLDERS = {"batches", "compiled"}  # what else llmtasker keeps in the user's cache folder
-Kind = Literal["locked", "full", "read-only", "damaged", "foreign", "unavailable"]
+FaultKind = Literal["locked", "full", "read-only", "damaged", "foreign", "unavailable"]
 
 # Primary result codes (sqlite.org/rescode.html); an I/O error is how SQLite reports most limits on files.
-_SQLITE: dict[int, Kind] = {
+_SQLITE: dict[int, FaultKind] = {
     sqlite3.SQLITE_ERROR: "foreign",
     sqlite3.SQLITE_PERM: "read-only",
     sqlite3.SQLITE_BUSY: "locked",
@@ -35,7 +35,7 @@ _SQLITE: dict[int, Kind] = {
     sqlite3.SQLITE_FULL: "full",
     sqlite3.SQLITE_NOTADB: "damaged",
 }
-_SYSTEM: dict[int, Kind] = {
+_SYSTEM: dict[int, FaultKind] = {
     errno.ENOSPC: "full",
     errno.EDQUOT: "full",
     errno.EFBIG: "full",
@@ -72,9 +72,9 @@ _NAMES = {
 class Fault(Exception):  # noqa: N818  it becomes a warning, not an error
     """The database can't be used as it should; `kind` decides what is done about it."""
 
-    def __init__(self, kind: Kind, reason: str) -> None:
+    def __init__(self, kind: FaultKind, reason: str) -> None:
         super().__init__(reason)
-        self.kind: Kind = kind
+        self.kind: FaultKind = kind
 
     @classmethod
     def of(cls, error: BaseException) -> Fault:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, NoReturn, TypeVar
 from llmtasker.cache.outage import Outage
 from llmtasker.cache.process import reset_in_child
 from llmtasker.cache.store import LEASE, Store
-from llmtasker.cache.worker import Worker
+from llmtasker.cache.store_thread import StoreThread
 from llmtasker.errors import snippet
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ class SafeStore:
 
     def after_fork(self) -> None:
         """Begin again in a forked child: the threads stay with its parent."""
-        self._idle: list[Worker] = []
+        self._idle: list[StoreThread] = []
 
     def get(self, key: str) -> str | None:
         """Return the text, or None where there is none."""
@@ -132,7 +132,7 @@ class SafeStore:
         try:
             worker = workers.pop()
         except IndexError:
-            worker = Worker("llmtasker-store")
+            worker = StoreThread("llmtasker-store")
         worker.submit(job)
         try:
             done = outcome.result(self.patience)

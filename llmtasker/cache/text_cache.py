@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     class _Disk:
         def __init__(self, directory: str, min_file_size: int = 0, pickle_protocol: int = 0) -> None: ...
 
-    class _DiskCache:
+    class _DatabaseCache:
         """What is used of `diskcache.Cache`."""
 
         def __init__(self, directory: str, timeout: float, disk: type[_Disk], **settings: Any) -> None: ...
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         def _row_update(self, rowid: int, now: float, columns: tuple[Any, ...]) -> None: ...
 
 else:
-    _Disk, _DiskCache = _core.Disk, _core.Cache
+    _Disk, _DatabaseCache = _core.Disk, _core.Cache
 
 LONGEST_LEASE = 3600.0
 """Seconds that a lease may last: a clock that jumped, or a forged row, must not stop anybody for longer."""
@@ -98,7 +98,7 @@ class TextDisk(_Disk):
         """Leave the file alone that a row names: no row of ours names one."""
 
 
-class TextCache(_DiskCache):
+class TextCache(_DatabaseCache):
     """A cache over an open connection, whose settings nothing in the file can change.
 
     diskcache alone expands `~` and `$VAR` in the folder, takes attributes from the Settings rows, and waits for a

@@ -20,7 +20,7 @@ import typer
 from llmtasker.cli.batch_commands import batch_app
 from llmtasker.cli.cache_commands import cache_app
 from llmtasker.cli.file_commands import classify, preview, run
-from llmtasker.cli.options import WRONG, Model, say
+from llmtasker.cli.parameters import WRONG, Model, say
 
 app = typer.Typer(
     no_args_is_help=True,

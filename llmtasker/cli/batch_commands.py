@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmtasker.cli.options import (
+from llmtasker.cli.parameters import (
     SOME_FAILED,
-    Columns,
+    ColumnOption,
     Delimiter,
     Directory,
     Encoding,
-    Limit,
+    InputArgument,
+    LimitOption,
     Model,
     Out,
     Overwrite,
-    Source,
     TaskName,
     say,
 )
@@ -37,9 +37,9 @@ Poll = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks wh
 @batch_app.command()
 def submit(
     task_name: TaskName,
-    source: Source,
-    column: Columns = None,
-    limit: Limit = None,
+    source: InputArgument,
+    column: ColumnOption = None,
+    limit: LimitOption = None,
     trial: Annotated[int, typer.Option(min=0, help="So many rows are asked at once, before the others are sent.")] = 0,
     llm: Model = None,
     delimiter: Delimiter = None,
@@ -77,9 +77,9 @@ def status(task_name: TaskName, job: JobId = None, llm: Model = None) -> None:
 @batch_app.command()
 def fetch(
     task_name: TaskName,
-    source: Source,
+    source: InputArgument,
     out: Out = None,
-    column: Columns = None,
+    column: ColumnOption = None,
     job: JobId = None,
     wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended.")] = False,
     poll: Poll = 60.0,

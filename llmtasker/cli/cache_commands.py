@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llmtasker.cli.options import Directory
+from llmtasker.cli.parameters import Directory
 
 cache_app = typer.Typer(no_args_is_help=True, help="Look into the cache, or clear it.")
 

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from llmtasker.cli.options import (
+from llmtasker.cli.parameters import (
     INTERRUPTED,
     SOME_FAILED,
-    Columns,
+    ColumnOption,
     Delimiter,
     Encoding,
     HeaderLine,
-    Kind,
-    Limit,
+    InputArgument,
+    KindOption,
+    LimitOption,
     Model,
     Out,
     Overwrite,
     Sheet,
-    Source,
     TaskName,
     say,
 )
@@ -44,25 +44,25 @@ BudgetOption = Annotated[
     str | None, typer.Option("--budget", help="The most that may be spent: a cost such as 5.00, or calls=…, tokens=…")
 ]
 EstimateOnly = Annotated[bool, typer.Option("--estimate", help="Show what it would take, and send nothing.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again what is cached.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Ask again what is cached.")]
 RetryErrors = Annotated[bool, typer.Option(help="Ask again for rows that failed in an earlier run.")]
 
 
 def run(
     task_name: TaskName,
-    source: Source,
+    source: InputArgument,
     out: Out = None,
-    column: Columns = None,
+    column: ColumnOption = None,
     concurrency: Concurrency = 32,
-    limit: Limit = None,
+    limit: LimitOption = None,
     llm: Model = None,
     group_size: GroupSizeOption = None,
     budget: BudgetOption = None,
     estimate: EstimateOnly = False,
-    fresh: Fresh = False,
+    fresh: FreshOption = False,
     retry_errors: RetryErrors = True,
     overwrite: Overwrite = False,
-    kind: Kind = None,
+    kind: KindOption = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     header: HeaderLine = 1,
@@ -81,20 +81,20 @@ def run(
 
 
 def classify(
-    source: Source,
+    source: InputArgument,
     label: Annotated[list[str], typer.Option("--label", "-l", help="A label, or LABEL=what it means; repeat it.")],
     out: Out = None,
-    column: Columns = None,
+    column: ColumnOption = None,
     instructions: Annotated[str | None, typer.Option(help="What to do; else a generic prompt.")] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may fit.")] = False,
     concurrency: Concurrency = 32,
-    limit: Limit = None,
+    limit: LimitOption = None,
     llm: Model = None,
     budget: BudgetOption = None,
     estimate: EstimateOnly = False,
-    fresh: Fresh = False,
+    fresh: FreshOption = False,
     overwrite: Overwrite = False,
-    kind: Kind = None,
+    kind: KindOption = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     header: HeaderLine = 1,
@@ -115,9 +115,9 @@ def preview(
     task_name: TaskName,
     source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A file; its first row is shown.")] = None,
     text: Annotated[str | None, typer.Option(help="The input, instead of a file.")] = None,
-    column: Columns = None,
+    column: ColumnOption = None,
     llm: Model = None,
-    kind: Kind = None,
+    kind: KindOption = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
     header: HeaderLine = 1,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import threading
-import unicodedata
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from llmtasker.item import Item
 from llmtasker.result_table import free_name
 from llmtasker.signature import Signature
 from llmtasker.task import Task
+from llmtasker.values.folding import composed
 from llmtasker.values.json_values import parse_json
 
 ERROR = "error"
@@ -94,7 +94,7 @@ def choose_columns(signature: type[Signature], header: Iterable[str], chosen: Se
 
 
 def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name).strip()
+    return composed(name).strip()
 
 
 @dataclass(kw_only=True)

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source(Generic[S]):
+class ProgramSource(Generic[S]):
     """What a program is compiled from; `keep` says whether what is prepared may be kept on disk."""
 
     signature: type[S]
@@ -82,7 +82,7 @@ class Program(Generic[S]):
     One head a mode is kept: with "auto", an endpoint that has no function calls is asked in another mode.
     """
 
-    def __init__(self, source: Source[S]) -> None:
+    def __init__(self, source: ProgramSource[S]) -> None:
         source.check()
         signature = source.signature
         self.source = source
@@ -183,7 +183,7 @@ class Program(Generic[S]):
         known = labels_of(self.signature.output_model)
         return self._reworded(source, source.prompt.write(self.signature, self.layout.examples, known))
 
-    def _reworded(self, source: Source[S], layout: PromptLayout) -> Program[S]:
+    def _reworded(self, source: ProgramSource[S], layout: PromptLayout) -> Program[S]:
         """Return the program with the same schema in other words."""
         program = copy.copy(self)
         own: dict[str, Any] = {
@@ -282,7 +282,7 @@ def compile_program(
     Raises:
         ConfigurationError: an example does not fit, a variable is unknown, or the mode can't serve the signature.
     """
-    source = Source(
+    source = ProgramSource(
         signature=signature, prompt=prompt or Prompt(), examples=tuple(examples), mode=mode, reasoning=reasoning
     )
     return Program(source)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +12,7 @@ from llmtasker.files.cells import cell_json
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header
-from llmtasker.values.json_values import is_array, is_object, parse_json
+from llmtasker.values.json_values import is_array, is_object, parse_json, parse_json_loosely
 
 LINE = "line"
 """The column that holds a line which is not JSON, so that nothing of it is lost."""
@@ -63,7 +62,7 @@ def _row(line: str, place: str) -> dict[str, Any]:
 def _kept(line: str) -> dict[str, Any]:
     """Return what a line holds that is almost JSON, such as NaN, which is kept as a text; else the line itself."""
     try:
-        value = json.loads(line, parse_constant=str)
+        value = parse_json_loosely(line)
     except (ValueError, RecursionError):
         value = None
     return value if is_object(value) else {LINE: line.rstrip("\r\n")}

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from llmtasker.values.folding import ascii_letters
 from llmtasker.values.json_values import canonical_json, is_array, is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message
@@ -129,7 +129,7 @@ def ascii_names(schema: Any) -> dict[str, str]:
     taken, names = {name for name in found if _is_plain(name)}, dict[str, str]()
     for name in found:
         if not _is_plain(name):
-            letters = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+            letters = ascii_letters(name)
             plain = re.sub(r"[^A-Za-z0-9_-]+", "_", letters).strip("_")[:60] or "field"
             number, made = 1, plain
             while made in taken:

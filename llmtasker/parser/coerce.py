@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import Any
 
 from llmtasker.errors import snippet
 from llmtasker.parser import scalars
@@ -262,7 +262,7 @@ class _Coercion:
         return inner
 
 
-def is_scalar_in_list(value: Any) -> TypeGuard[list[Any]]:
+def is_scalar_in_list(value: Any) -> bool:
     """Return whether a value is an array of one scalar."""
     return is_array(value) and len(value) == 1 and kind_of_value(value[0]) not in ("object", "array")
 

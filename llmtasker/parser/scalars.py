@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 import re
 
+from llmtasker.values.folding import caseless
+
 MOMENTS = frozenset({"date", "date-time", "time", "duration"})
 """Formats of texts that Pydantic would also make from a number, as a count of seconds."""
 
@@ -32,7 +34,7 @@ def means_null(text: str, *, in_text_field: bool) -> bool:
     >>> means_null("None", in_text_field=True), means_null("", in_text_field=True), means_null("", in_text_field=False)
     (True, False, True)
     """
-    return len(text) <= 6 and text.strip().casefold() in (_NULL_TEXTS if in_text_field else _NULLS)
+    return len(text) <= 6 and caseless(text.strip()) in (_NULL_TEXTS if in_text_field else _NULLS)
 
 
 def is_numeric(text: str) -> bool:

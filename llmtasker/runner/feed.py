@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from llmtasker.runner.inputs import Inputs, rows_in
+from llmtasker.runner.inputs import InputRows, rows_in
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _PULL_SECONDS = 0.005  # … or as many as arrive in this time, so that rows do 
 class Feed:
     """Gives the inputs one by one, numbered; a blocking iterator is read in a thread, a few rows at a time."""
 
-    def __init__(self, inputs: Inputs) -> None:
+    def __init__(self, inputs: InputRows) -> None:
         self.total = len(inputs) if isinstance(inputs, Sequence) else None
         self.failure: Exception | None = None
         self.given_out = 0

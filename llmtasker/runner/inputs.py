@@ -10,13 +10,13 @@ from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.fields import wire_name
 from llmtasker.signature import Signature, takes_mapping
 
-Inputs = Iterable[Any] | AsyncIterable[Any]
+InputRows = Iterable[Any] | AsyncIterable[Any]
 
 _NAMES = 100  # of columns that are collected for an error message
 _TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
 
 
-def rows_of(inputs: Any, columns: Columns | None = None) -> Inputs:
+def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
     """Return inputs as an iterable of values or mappings; a table gives a mapping for each of its rows.
 
     A table of one column gives its bare values, unless `columns` names columns; so does a series.
@@ -35,7 +35,7 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> Inputs:
         raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
     if _is(inputs, list, tuple) and any(_is_table(part) or _is(part, tuple) for part in inputs[:1]):
         return [row for part in inputs for row in rows_in(part)]
-    many: Inputs = inputs
+    many: InputRows = inputs
     return many
 
 
@@ -73,7 +73,7 @@ def _is(thing: object, *kinds: type) -> bool:
     return isinstance(thing, kinds)
 
 
-def _table_rows(table: Any, *, bare: bool) -> Inputs:
+def _table_rows(table: Any, *, bare: bool) -> InputRows:
     try:
         import narwhals
     except ImportError:
@@ -107,7 +107,7 @@ class _Table:
         return iter(self._frame.iter_rows(named=True))
 
 
-def check_rows(rows: Inputs, signature: type[Signature], columns: Columns | None) -> None:
+def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | None) -> None:
     """Raise if all rows lack the same column, so that none of them could be answered.
 
     Rows that can be read only once, or are not plain dicts, are not looked at.

@@ -19,7 +19,7 @@ from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.grouping.report import Tally
-from llmtasker.runner.inputs import Inputs, check_rows, rows_of
+from llmtasker.runner.inputs import InputRows, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import Heartbeat, OnProgress, reporting
@@ -96,7 +96,7 @@ class RunSettings:
 
 
 async def run_task(
-    inputs: Inputs,
+    inputs: InputRows,
     settings: RunSettings,
     policy: Policy[Any, T],
     plan: GroupPlan[Any],

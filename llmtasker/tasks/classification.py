@@ -18,7 +18,7 @@ from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
 from llmtasker.signature import Signature
 from llmtasker.task import Task
 from llmtasker.task_file import Document, read_document
-from llmtasker.tasks.label_type import Labels, label_type, labels_in_order, meanings_of, plain_label
+from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import Language, prompt_text
 
 __all__ = ["Classification"]
@@ -34,7 +34,7 @@ _SETTINGS = ("multi_label", "open_set", "allow_none", "language")
 class ClassificationChanges(TaskChanges, total=False):
     """The keyword arguments of `Classification.with_`."""
 
-    labels: Labels
+    labels: LabelSpec
     multi_label: bool
     open_set: bool
     allow_none: bool
@@ -45,7 +45,7 @@ class ClassificationChanges(TaskChanges, total=False):
 class ClassificationPlan(Plan):
     """What a `Classification` is made from."""
 
-    labels: Labels | None = None
+    labels: LabelSpec | None = None
     instructions: str | None = None
     multi_label: bool = False
     open_set: bool = False
@@ -169,7 +169,7 @@ class Classification(Task[Any]):
         self,
         *,
         llm: Any = None,
-        labels: Labels | None = None,
+        labels: LabelSpec | None = None,
         instructions: str | None = None,
         examples: Examples = (),
         multi_label: bool = False,

@@ -12,7 +12,7 @@ from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.fields import label_text
 from llmtasker.values.folding import without_accents
 
-Labels = Sequence[Any] | Mapping[Any, str] | type[Enum]
+LabelSpec = Sequence[Any] | Mapping[Any, str] | type[Enum]
 
 
 def plain_label(label: Any) -> Any:
@@ -21,7 +21,7 @@ def plain_label(label: Any) -> Any:
     return plain.item() if type(plain) not in (str, bool, int, float) and hasattr(plain, "item") else plain
 
 
-def labels_in_order(labels: Labels | None, *, open_set: bool) -> dict[Any, Any]:
+def labels_in_order(labels: LabelSpec | None, *, open_set: bool) -> dict[Any, Any]:
     """Return the labels as they are sent, each with the label as it was given.
 
     Raises:
@@ -59,14 +59,14 @@ def _check_label(label: Any, plain: Any, before: list[Any], *, open_set: bool) -
         raise ConfigurationError(f"the label {label!r} stands twice.")
 
 
-def meanings_of(labels: Labels | None, sent: Mapping[Any, Any]) -> dict[str, str]:
+def meanings_of(labels: LabelSpec | None, sent: Mapping[Any, Any]) -> dict[str, str]:
     """Return what each label means, by its text."""
     given: Mapping[Any, str] = labels if isinstance(labels, Mapping) else {}
     return {label_text(plain): given.get(label) or "" for plain, label in sent.items()}
 
 
 def label_type(
-    labels: Labels | None, sent: Sequence[Any], *, multi_label: bool, open_set: bool, allow_none: bool
+    labels: LabelSpec | None, sent: Sequence[Any], *, multi_label: bool, open_set: bool, allow_none: bool
 ) -> Any:
     """Return the type of the output field."""
     one: Any = labels if isinstance(labels, type) else Literal[tuple(sent)] if sent else None

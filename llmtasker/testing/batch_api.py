@@ -19,7 +19,7 @@ _LEFT = {"expired": "batch_expired", "cancelled": "batch_cancelled"}
 
 
 @dataclass
-class _Batch:
+class _SubmittedBatch:
     """A batch, and how many times its client has asked for it."""
 
     id: str
@@ -81,7 +81,7 @@ class BatchDesk:
         self.files: dict[str, bytes] = {}
         self.uploads = 0
         self.asked_lines = 0
-        self._batches: dict[str, _Batch] = {}
+        self._batches: dict[str, _SubmittedBatch] = {}
 
     @property
     def batches(self) -> int:
@@ -138,7 +138,7 @@ class BatchDesk:
             return _refused(400, "no such input file", "invalid_file")
         if asked.get("completion_window") != "24h" or asked.get("endpoint") != self.url:
             return _refused(400, f"the endpoint must be {self.url} and the window 24h", "invalid_request")
-        batch = _Batch(
+        batch = _SubmittedBatch(
             id=f"batch_{len(self._batches) + 1}",
             endpoint=self.url,
             file=asked["input_file_id"],
@@ -147,7 +147,7 @@ class BatchDesk:
         self._batches[batch.id] = batch
         return _json(batch.to_dict())
 
-    def _look(self, batch: _Batch, request: HttpRequest) -> HttpResponse:
+    def _look(self, batch: _SubmittedBatch, request: HttpRequest) -> HttpResponse:
         batch.asked += 1
         if batch.status in ("validating", "in_progress"):
             lines = self._checked(batch)
@@ -158,13 +158,13 @@ class BatchDesk:
                 self._end(batch, self.ending, lines, request)
         return _json(batch.to_dict())
 
-    def _cancel(self, batch: _Batch, request: HttpRequest) -> HttpResponse:
+    def _cancel(self, batch: _SubmittedBatch, request: HttpRequest) -> HttpResponse:
         if batch.status not in ("validating", "in_progress"):
             return _refused(409, f"a batch that is {batch.status} can't be cancelled", "invalid_request")
         self._end(batch, "cancelled", self._checked(batch), request)
         return _json(batch.to_dict())
 
-    def _checked(self, batch: _Batch) -> list[dict[str, Any]]:
+    def _checked(self, batch: _SubmittedBatch) -> list[dict[str, Any]]:
         """Return the lines of a batch; what is wrong with them becomes its problems."""
         lines = [json.loads(line) for line in self.files[batch.file].splitlines()]
         names = [line.get("custom_id") for line in lines]
@@ -183,7 +183,7 @@ class BatchDesk:
         batch.counts["total"] = len(lines)
         return lines
 
-    def _end(self, batch: _Batch, ending: Ending, lines: list[dict[str, Any]], request: HttpRequest) -> None:
+    def _end(self, batch: _SubmittedBatch, ending: Ending, lines: list[dict[str, Any]], request: HttpRequest) -> None:
         batch.status = ending
         if ending == "failed":
             batch.problems = [{"code": "token_limit_exceeded", "message": "too many tokens are enqueued"}]

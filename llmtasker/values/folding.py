@@ -31,6 +31,20 @@ def without_accents(text: str) -> str:
     return text.translate(marks).casefold()
 
 
+def composed(text: str) -> str:
+    """Return a text whose accented letters are one character each, however they were typed; case stays."""
+    return unicodedata.normalize("NFC", text)
+
+
+def ascii_letters(text: str) -> str:
+    """Return what ASCII can hold of a text, accents taken off; case stays.
+
+    >>> ascii_letters("Équipe № 1")
+    'Equipe No 1'
+    """
+    return unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+
+
 def letters(text: str) -> str:
     """Return only the letters and digits of a text.
 

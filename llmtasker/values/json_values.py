@@ -85,6 +85,15 @@ def parse_json_at(text: str, start: int) -> tuple[Any, int]:
     return _STRICT.raw_decode(text, start)
 
 
+def parse_json_loosely(text: str) -> Any:
+    """Return the JSON value of a text, with NaN and Infinity as texts, and the last of several equal keys.
+
+    Raises:
+        ValueError, RecursionError: as `parse_json`.
+    """
+    return json.loads(text, parse_constant=str)
+
+
 # ── writing ──
 
 _CANONICAL = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # `json.dumps` would make one for each call

@@ -41,7 +41,7 @@ _COMMON = frozenset({"temperature", "top_p", "seed", "stop", "max_tokens", "max_
 
 
 @dataclass(frozen=True, slots=True)
-class _Prepared:
+class _PreparedHead:
     """What all requests with one head share."""
 
     head: Head  # keeps the id that this is found by its own
@@ -64,7 +64,7 @@ class LangChainTransport:
         self._chat = chat
         maker = next(kind for kind in type(chat).__mro__ if "_agenerate" in vars(kind))
         self._awaits = maker.__module__ != BaseChatModel.__module__
-        self._prepared: dict[int, _Prepared] = {}
+        self._prepared: dict[int, _PreparedHead] = {}
 
     def portable(self) -> PortableChatModel:
         """Return the transport as data, without the credentials of the chat model."""
@@ -108,10 +108,10 @@ class LangChainTransport:
             return recovered(error, request, self._chat)
         return read_message(message)
 
-    def _prepare(self, head: Head) -> _Prepared:
+    def _prepare(self, head: Head) -> _PreparedHead:
         known = self._prepared.get(id(head))
         if known is None:
-            known = _Prepared(head, self._bound(head.schema), to_messages(head.messages))
+            known = _PreparedHead(head, self._bound(head.schema), to_messages(head.messages))
             if len(self._prepared) >= _KEPT:
                 self._prepared.clear()
             self._prepared[id(head)] = known
@@ -215,7 +215,7 @@ def _takes_format(chat: BaseChatModel, kind: object) -> bool:
 # ── messages out ──
 
 
-def _whole(prepared: _Prepared, request: Request) -> list[BaseMessage]:
+def _whole(prepared: _PreparedHead, request: Request) -> list[BaseMessage]:
     return [*prepared.messages, *to_messages(request.tail)]
 
 

@@ -87,13 +87,13 @@ class OpenAITransport:
         seconds = given.read if isinstance(given, openai.Timeout) else given
         return float(seconds) if isinstance(seconds, int | float) else None
 
-    def portable(self) -> _Portable:
+    def portable(self) -> _PortableTransport:
         """Return the transport as data, without its key.
 
         Raises:
             ConfigurationError: the client has parts that can't be made again.
         """
-        return _Portable(PortableClient.of(self.client))
+        return _PortableTransport(PortableClient.of(self.client))
 
     @property
     def _hooks(self) -> Any:
@@ -306,7 +306,7 @@ _PARAMETERS = frozenset(CompletionCreateParamsNonStreaming.__annotations__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Portable:
+class _PortableTransport:
     client: PortableClient
 
     def make(self) -> OpenAITransport:

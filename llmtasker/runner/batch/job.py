@@ -178,7 +178,7 @@ class BatchJob(Generic[T]):
             folder=submitter.jobs.folder,
         )
         with files:
-            reading = _Reading(submitter=submitter, files=files, reask=reask, prices=prices)
+            reading = _JobReading(submitter=submitter, files=files, reask=reask, prices=prices)
             for chunk in submitter.looked_up(inputs):
                 yield from reading.items(chunk)
             for part in files.finished():
@@ -217,7 +217,7 @@ class _Unfit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Reading(Generic[T]):
+class _JobReading(Generic[T]):
     """Answers → items, read and validated as in any other run."""
 
     submitter: BatchSubmitter[Any, T]

@@ -18,7 +18,7 @@ from llmtasker.values.json_values import is_array, is_object, parse_json_at
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.group_format import folded
 
-Answer: TypeAlias = dict[str, Any]
+Entry: TypeAlias = dict[str, Any]
 
 _SCHEMA = AnswerSchema(
     {
@@ -33,19 +33,19 @@ _LONGEST_ANCHOR = 500  # characters of an anchor that are looked at
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class GroupReading:
     """The content of a group's answer: the answer of each member that has one beyond doubt, by number in the group.
 
     `entries` counts all parts, `length` is that of the text; `cut`: the token limit stopped it.
     """
 
-    answers: dict[int, Answer]
+    answers: dict[int, Entry]
     entries: int
     length: int
     cut: bool
 
 
-def read_answers(completion: Completion, name: str, group: Group) -> Reading:
+def read_answers(completion: Completion, name: str, group: Group) -> GroupReading:
     """Return the answers that are beyond doubt; `name` is that of the function to be called.
 
     Raises:
@@ -58,10 +58,10 @@ def read_answers(completion: Completion, name: str, group: Group) -> Reading:
         cut = True
     text, _ = answer_text("tools", name, completion)
     entries = _entries(text, whole=not cut)
-    return Reading(attribute(entries, group), len(entries), len(text), cut)
+    return GroupReading(attribute(entries, group), len(entries), len(text), cut)
 
 
-def attribute(entries: Sequence[Answer], group: Group) -> dict[int, Answer]:
+def attribute(entries: Sequence[Entry], group: Group) -> dict[int, Entry]:
     """Return the answers that are beyond doubt, by number of the member, without their id and anchor.
 
     An entry claims the input whose id it gives, and the one whose first words it gives. An input is answered if some
@@ -69,7 +69,7 @@ def attribute(entries: Sequence[Answer], group: Group) -> dict[int, Answer]:
     shifted is not an answer.
     """
     numbers = {id_: number for number, id_ in enumerate(group.ids)}
-    claims: dict[int, list[tuple[Answer, bool]]] = {}
+    claims: dict[int, list[tuple[Entry, bool]]] = {}
     for entry in entries:
         id_, anchor = entry.get("id"), entry.get("anchor")
         answer = {name: value for name, value in entry.items() if name not in {"id", "anchor"}}
@@ -92,7 +92,7 @@ def _named(anchor: str, members: Sequence[Member]) -> int | None:
     return found[0] if len(found) == 1 and given and 3 * len(given) >= len(members[found[0]].anchor) else None
 
 
-def _entries(text: str, *, whole: bool) -> list[Answer]:
+def _entries(text: str, *, whole: bool) -> list[Entry]:
     if whole:
         try:
             return read(text, _SCHEMA, _listed).value
@@ -101,7 +101,7 @@ def _entries(text: str, *, whole: bool) -> list[Answer]:
     return list(complete_objects(after_reasoning(text) or ""))
 
 
-def complete_objects(text: str) -> Iterator[Answer]:
+def complete_objects(text: str) -> Iterator[Entry]:
     """Yield the complete objects of each list "answers" in a text that is cut or broken somewhere."""
     at = 0
     while start := _LIST.search(text, at):
@@ -115,7 +115,7 @@ def complete_objects(text: str) -> Iterator[Answer]:
                 yield value
 
 
-def _listed(value: Any) -> list[Answer]:
+def _listed(value: Any) -> list[Entry]:
     answers = value.get("answers") if is_object(value) else value
     if not is_array(answers):
         raise InvalidOutputError("there is no list of answers")

@@ -11,7 +11,7 @@ from llmtasker.compiler.answer_model import answer_turn, group_model, prepare
 from llmtasker.compiler.examples import Example, show_examples
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError
-from llmtasker.runner.grouping.answers import Answer, Reading, read_answers
+from llmtasker.runner.grouping.answers import Entry, GroupReading, read_answers
 from llmtasker.runner.grouping.group_limits import answer_length
 from llmtasker.runner.grouping.members import Group
 from llmtasker.runner.row import Row
@@ -104,7 +104,7 @@ class GroupProgram(Generic[S]):
         settings = group.members[0].row.request.settings
         return Request(self.head(mode), [{"role": layout.input_role, "content": content}], settings)
 
-    def read(self, completion: Completion, group: Group) -> Reading:
+    def read(self, completion: Completion, group: Group) -> GroupReading:
         """Return the answers that are beyond doubt.
 
         Raises:
@@ -112,7 +112,7 @@ class GroupProgram(Generic[S]):
         """
         return read_answers(completion, self.model.__name__, group)
 
-    def own(self, answer: Answer, completion: Completion) -> Completion:
+    def own(self, answer: Entry, completion: Completion) -> Completion:
         """Return a member's part of an answer as if it had been asked alone: that is what the cache keeps."""
         program = self.program
         if program.asked == "plain":

@@ -17,18 +17,20 @@ INTERRUPTED = 130
 TaskName = Annotated[
     str, typer.Argument(metavar="TASK", help="FILE.py:TASK or package.module:TASK, such as triage.py:triage.")
 ]
-Source = Annotated[
+InputArgument = Annotated[
     Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines, JSON, Parquet or Excel; also packed; - for stdin.")
 ]
 Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where the rows go, with their answers; - for stdout.")]
-Columns = Annotated[
+ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
         "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several."
     ),
 ]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only the first rows.")]
-Kind = Annotated[str | None, typer.Option(help="Of the input: csv, jsonl, json, parquet or excel; else by its name.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first rows.")]
+KindOption = Annotated[
+    str | None, typer.Option(help="Of the input: csv, jsonl, json, parquet or excel; else by its name.")
+]
 Delimiter = Annotated[str | None, typer.Option(help="Between the cells of a CSV file; detected if not given.")]
 Encoding = Annotated[str | None, typer.Option(help="Of the input; detected if not given.")]
 HeaderLine = Annotated[int, typer.Option("--header", min=1, help="The line that names the columns.")]

@@ -41,7 +41,7 @@ def _refusal(why: str) -> BadRequestError:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Choice:
+class _LabelFill:
     """A field that gets one label, or several of them. None among the labels stands for nothing."""
 
     labels: tuple[Any, ...]
@@ -72,7 +72,7 @@ Fill = Callable[[Sequence[str]], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class FillPlan:
     """How the requests of one task are answered. `group` names the list of a grouped request."""
 
     fill: Fill
@@ -99,7 +99,7 @@ def _always(value: Any) -> Fill:
     return lambda _: value
 
 
-def prepare(request: Request, before: Sequence[Message]) -> Plan | BadRequestError:
+def prepare(request: Request, before: Sequence[Message]) -> FillPlan | BadRequestError:
     """Return the plan for a task, or why there is none: that is remembered as well."""
     examples, texts = conversation([*request.head.messages, *before])
     try:
@@ -107,7 +107,9 @@ def prepare(request: Request, before: Sequence[Message]) -> Plan | BadRequestErr
         if not schema.get("properties"):
             raise _refusal("this request has no schema with fields")
         reader = _SchemaReader(schema, examples, [*texts, str(schema.get("description", ""))])
-        return Plan(fill=reader.fill, function=next(iter(offered_tools(request.head.schema)), None), group=reader.group)
+        return FillPlan(
+            fill=reader.fill, function=next(iter(offered_tools(request.head.schema)), None), group=reader.group
+        )
     except BadRequestError as refusal:
         return refusal
 
@@ -229,19 +231,19 @@ def _at(outputs: Any, path: tuple[str, ...]) -> Any:
     return outputs
 
 
-def _one(labels: Mapping[Any, str], shown: Sequence[tuple[str, Any]], *, nullable: bool) -> _Choice:
+def _one(labels: Mapping[Any, str], shown: Sequence[tuple[str, Any]], *, nullable: bool) -> _LabelFill:
     examples = [(text, [value]) for text, value in shown]
     names, nearest, often = _compared(labels, examples)
     otherwise = None if nullable else next((name for name in names if caseless(str(name)) in _CATCH_ALL), often[0])
-    return _Choice(labels=names, nearest=nearest, otherwise=otherwise)
+    return _LabelFill(labels=names, nearest=nearest, otherwise=otherwise)
 
 
-def _several(labels: Mapping[Any, str], shown: Sequence[tuple[str, list[Any]]], node: JsonSchema) -> _Choice:
+def _several(labels: Mapping[Any, str], shown: Sequence[tuple[str, list[Any]]], node: JsonSchema) -> _LabelFill:
     names, nearest, often = _compared(labels, [(text, values or [None]) for text, values in shown])
     at_least = min(node.get("minItems", 0), len(labels))
     most = max((len(values) for _, values in shown if values), default=len(labels))
     at_most = max(at_least, min(node.get("maxItems", len(labels)), most))
-    return _Choice(labels=names, nearest=nearest, otherwise=often[:at_least], at_least=at_least, at_most=at_most)
+    return _LabelFill(labels=names, nearest=nearest, otherwise=often[:at_least], at_least=at_least, at_most=at_most)
 
 
 def _compared(

@@ -1,4 +1,4 @@
-"""Worker: a daemon thread that does jobs in order; it starts with the first one and ends when it has been idle."""
+"""StoreThread: a daemon thread that does jobs in order; it starts with the first one and ends when it has been idle."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 
 
-class Worker:
+class StoreThread:
     """A thread for jobs that may block; a job must not raise. `idle` is how many seconds it waits for another one."""
 
     def __init__(self, name: str, *, idle: float = 5.0) -> None:
