@@ -19,7 +19,9 @@ from collections.abc import Iterator
 
 from contenders import EXAMPLES, Triage
 
-from llmtasker import LLM, Completion, Request, Task, ToolCall, Usage
+from llmtasker import LLM, Task
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.request import Request
 
 CACHED_ROWS = 100_000
 MOST_CPU, MOST_GROWTH, LEAST_CACHED, FLAT = 150.0, 50.0, 5000, 1.10

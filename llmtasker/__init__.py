@@ -1,6 +1,7 @@
 """llmtasker: declare LLM text tasks as Pydantic signatures and run them in bulk on private data.
 
-The public names are loaded when they are first used: importing the package loads no vendor SDK.
+These are the names that most programs need; a single error is in `llmtasker.errors`, a test double in
+`llmtasker.testing`. A name is loaded when it is first used: importing the package loads no vendor SDK.
 """
 
 from __future__ import annotations
@@ -8,164 +9,58 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from llmtasker.cache import CacheWarning, DiskCache, MemoryCache
-    from llmtasker.compiler.program import Program, compile_program
-    from llmtasker.errors import (
-        AuthenticationError,
-        BadRequestError,
-        BadResponseError,
-        BudgetError,
-        CallError,
-        CallTimeoutError,
-        ConfigurationError,
-        ContextLengthError,
-        FilteredError,
-        InputError,
-        InvalidOutputError,
-        ItemError,
-        LLMTaskerError,
-        NetworkError,
-        NotFoundError,
-        NotRunError,
-        OutputError,
-        RateLimitError,
-        RefusedError,
-        RejectedError,
-        ServerError,
-        SignatureError,
-        TransientError,
-        TruncatedError,
-    )
-    from llmtasker.fields import InputField, OutputField
-    from llmtasker.history import History
-    from llmtasker.item import Item
-    from llmtasker.llm.costs import Prices
-    from llmtasker.llm.limits import RateLimit, Retry
-    from llmtasker.llm.llm import LLM
-    from llmtasker.results import Results
-    from llmtasker.runner.batch.job import BatchJob
-    from llmtasker.runner.budget import Budget
-    from llmtasker.runner.call_settings import CallSettings
-    from llmtasker.runner.estimate import Estimate
-    from llmtasker.runner.grouping import AutoGroup, GroupReport
-    from llmtasker.runner.progress import Progress
-    from llmtasker.signature import Signature
-    from llmtasker.task import Task
-    from llmtasker.wire.completion import Completion, ToolCall, Usage
-    from llmtasker.wire.request import Preview, Request, Transport
-
-__all__ = [
-    "LLM",
-    "AuthenticationError",
-    "AutoGroup",
-    "BadRequestError",
-    "BadResponseError",
-    "BatchJob",
-    "Budget",
-    "BudgetError",
-    "CacheWarning",
-    "CallError",
-    "CallSettings",
-    "CallTimeoutError",
-    "Completion",
-    "ConfigurationError",
-    "ContextLengthError",
-    "DiskCache",
-    "Estimate",
-    "FilteredError",
-    "GroupReport",
-    "History",
-    "InputError",
-    "InputField",
-    "InvalidOutputError",
-    "Item",
-    "ItemError",
-    "LLMTaskerError",
-    "MemoryCache",
-    "NetworkError",
-    "NotFoundError",
-    "NotRunError",
-    "OutputError",
-    "OutputField",
-    "Preview",
-    "Prices",
-    "Program",
-    "Progress",
-    "RateLimit",
-    "RateLimitError",
-    "RefusedError",
-    "RejectedError",
-    "Request",
-    "Results",
-    "Retry",
-    "ServerError",
-    "Signature",
-    "SignatureError",
-    "Task",
-    "ToolCall",
-    "TransientError",
-    "Transport",
-    "TruncatedError",
-    "Usage",
-    "compile_program",
-]
-
+# The table of names, and the same for type checkers; a test holds them equal.
 _HOMES = {
-    "runner.batch.job": ("BatchJob",),
-    "runner.budget": ("Budget",),
-    "runner.call_settings": ("CallSettings",),
-    "runner.grouping": ("AutoGroup", "GroupReport"),
-    "cache": (
-        "CacheWarning",
-        "DiskCache",
-        "MemoryCache",
-    ),
-    "compiler.program": (
-        "Program",
-        "compile_program",
-    ),
-    "wire.completion": ("Completion", "ToolCall", "Usage"),
-    "wire.request": ("Preview", "Request", "Transport"),
-    "errors": (
-        "AuthenticationError",
-        "BadRequestError",
-        "BadResponseError",
-        "BudgetError",
-        "CallError",
-        "CallTimeoutError",
-        "ConfigurationError",
-        "ContextLengthError",
-        "FilteredError",
-        "InputError",
-        "InvalidOutputError",
-        "ItemError",
-        "LLMTaskerError",
-        "NetworkError",
-        "NotFoundError",
-        "NotRunError",
-        "OutputError",
-        "RateLimitError",
-        "RefusedError",
-        "RejectedError",
-        "ServerError",
-        "SignatureError",
-        "TransientError",
-        "TruncatedError",
-    ),
-    "runner.estimate": ("Estimate",),
-    "history": ("History",),
-    "item": ("Item",),
-    "llm.llm": ("LLM",),
-    "llm.limits": ("RateLimit", "Retry"),
-    "llm.costs": ("Prices",),
-    "runner.progress": ("Progress",),
-    "results": ("Results",),
-    "fields": ("InputField", "OutputField"),
-    "signature": ("Signature",),
-    "task": ("Task",),
+    "LLM": "llm.llm",
+    "AutoGroup": "runner.grouping",
+    "BatchJob": "runner.batch.job",
+    "Budget": "runner.budget",
+    "CallSettings": "runner.call_settings",
+    "Classification": "tasks.classification",
+    "ConfigurationError": "errors",
+    "DiskCache": "cache",
+    "Estimate": "runner.estimate",
+    "History": "history",
+    "InputField": "fields",
+    "Instruction": "tasks.instruction",
+    "Item": "item",
+    "LLMTaskerError": "errors",
+    "OutputField": "fields",
+    "Preview": "wire.request",
+    "Prices": "llm.costs",
+    "Progress": "runner.progress",
+    "RateLimit": "llm.limits",
+    "Results": "results",
+    "Retry": "llm.limits",
+    "Signature": "signature",
+    "Task": "task",
 }
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+if TYPE_CHECKING:
+    from llmtasker.cache import DiskCache as DiskCache
+    from llmtasker.errors import ConfigurationError as ConfigurationError
+    from llmtasker.errors import LLMTaskerError as LLMTaskerError
+    from llmtasker.fields import InputField as InputField
+    from llmtasker.fields import OutputField as OutputField
+    from llmtasker.history import History as History
+    from llmtasker.item import Item as Item
+    from llmtasker.llm.costs import Prices as Prices
+    from llmtasker.llm.limits import RateLimit as RateLimit
+    from llmtasker.llm.limits import Retry as Retry
+    from llmtasker.llm.llm import LLM as LLM
+    from llmtasker.results import Results as Results
+    from llmtasker.runner.batch.job import BatchJob as BatchJob
+    from llmtasker.runner.budget import Budget as Budget
+    from llmtasker.runner.call_settings import CallSettings as CallSettings
+    from llmtasker.runner.estimate import Estimate as Estimate
+    from llmtasker.runner.grouping import AutoGroup as AutoGroup
+    from llmtasker.runner.progress import Progress as Progress
+    from llmtasker.signature import Signature as Signature
+    from llmtasker.task import Task as Task
+    from llmtasker.tasks.classification import Classification as Classification
+    from llmtasker.tasks.instruction import Instruction as Instruction
+    from llmtasker.wire.request import Preview as Preview
+
+__all__ = list(_HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
@@ -173,10 +68,9 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version(__name__)
-    home = _HOME_OF.get(name)
-    if home is None:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -18,35 +18,25 @@ from hypothesis import strategies as st
 from peer import http, peer
 from pydantic import model_validator
 
-from llmtasker import (
-    LLM,
+from llmtasker import LLM, ConfigurationError, DiskCache, InputField, OutputField, Prices, Retry, Signature, Task
+from llmtasker.cache import CacheWarning, MemoryCache
+from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,
     BadResponseError,
-    Completion,
-    ConfigurationError,
-    DiskCache,
     FilteredError,
     InputError,
-    InputField,
     InvalidOutputError,
-    MemoryCache,
     NetworkError,
     NotFoundError,
     NotRunError,
-    OutputField,
-    Prices,
-    Retry,
     ServerError,
-    Signature,
-    Task,
-    Usage,
 )
-from llmtasker.cache import CacheWarning
 from llmtasker.runner.batch.job import BatchStatus
 from llmtasker.runner.batch.job_store import JobStore, StoredJob
 from llmtasker.testing import Body, FakeTransport, FaultyServer, Rejects, Status, last_user_text
 from llmtasker.wire.batch_file import key_of, read_batch, read_line, request_line
+from llmtasker.wire.completion import Completion, Usage
 
 KEY = "sk-sentinel-0123456789"
 SECRET = "Zanzibar"

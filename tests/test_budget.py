@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker import LLM, Budget, BudgetError, ConfigurationError, InputField, OutputField, Prices, Signature, Task
+from llmtasker import LLM, Budget, ConfigurationError, InputField, OutputField, Prices, Signature, Task
+from llmtasker.errors import BudgetError
 from llmtasker.runner.budget import Reservation
 from llmtasker.testing import FakeTransport, FaultyServer, Status
 from llmtasker.wire.completion import NO_USAGE, Usage

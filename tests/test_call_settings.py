@@ -9,17 +9,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from llmtasker import (
-    LLM,
-    CallSettings,
-    ConfigurationError,
-    InputError,
-    InputField,
-    MemoryCache,
-    OutputField,
-    Signature,
-    Task,
-)
+from llmtasker import LLM, CallSettings, ConfigurationError, InputField, OutputField, Signature, Task
+from llmtasker.cache import MemoryCache
+from llmtasker.errors import InputError
 from llmtasker.item import Item
 from llmtasker.runner.events import Event
 from llmtasker.tasks.classification import Classification

@@ -13,7 +13,9 @@ import openai
 import pandas as pd
 import pytest
 
-from llmtasker import LLM, ConfigurationError, InputError, InvalidOutputError, MemoryCache, Task
+from llmtasker import LLM, ConfigurationError, Task
+from llmtasker.cache import MemoryCache
+from llmtasker.errors import InputError, InvalidOutputError
 from llmtasker.tasks.classification import Classification, pairs
 from llmtasker.tasks.prompts import prompt_text
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text

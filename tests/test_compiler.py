@@ -10,19 +10,10 @@ import pytest
 from pydantic import BaseModel, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from llmtasker import (
-    ConfigurationError,
-    FilteredError,
-    InputError,
-    InputField,
-    InvalidOutputError,
-    OutputField,
-    RefusedError,
-    Signature,
-    TruncatedError,
-    compile_program,
-)
+from llmtasker import ConfigurationError, InputField, OutputField, Signature
+from llmtasker.compiler.program import compile_program
 from llmtasker.compiler.prompt import Prompt
+from llmtasker.errors import FilteredError, InputError, InvalidOutputError, RefusedError, TruncatedError
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Settings
 

@@ -3,8 +3,9 @@
 import programs
 import pytest
 
-from llmtasker import Prices, Usage
+from llmtasker import Prices
 from llmtasker.llm.costs import listed_cost
+from llmtasker.wire.completion import Usage
 
 USAGE = Usage(input=1_000_000, output=100_000, input_cached=400_000, output_reasoning=50_000)
 
@@ -71,7 +72,7 @@ sys.meta_path.insert(0, Without())
 import importlib.util
 spec = importlib.util.find_spec
 importlib.util.find_spec = lambda name, package=None: None if name == "genai_prices" else spec(name, package)
-from llmtasker import Usage
+from llmtasker.wire.completion import Usage
 from llmtasker.llm.costs import listed_cost
 print(listed_cost("https://api.openai.com/v1", "gpt-4.1-mini")(Usage(input=5)))
 """

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from llmtasker import LLM, ConfigurationError, InputField, OutputField, RateLimitError, Retry, Signature, Task
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Retry, Signature, Task
+from llmtasker.errors import RateLimitError
 from llmtasker.runner.events import Event, LogObserver
 from llmtasker.runner.observers import Observers  # pyright: ignore[reportPrivateUsage]
 from llmtasker.testing import FakeTransport, last_user_text

@@ -33,31 +33,21 @@ from typing import Any, Literal
 import pytest
 from pydantic import BaseModel, field_validator
 
-from llmtasker import (
-    LLM,
+from llmtasker import LLM, InputField, Item, OutputField, Results, Retry, Signature, Task
+from llmtasker.cache import CacheWarning, MemoryCache
+from llmtasker.errors import (
     BadRequestError,
     BadResponseError,
-    CacheWarning,
     CallTimeoutError,
-    Completion,
     ContextLengthError,
     FilteredError,
     InputError,
-    InputField,
     InvalidOutputError,
-    Item,
     ItemError,
-    MemoryCache,
     NetworkError,
-    OutputField,
     RateLimitError,
     RefusedError,
-    Results,
-    Retry,
     ServerError,
-    Signature,
-    Task,
-    ToolCall,
     TruncatedError,
 )
 from llmtasker.testing import (
@@ -78,6 +68,7 @@ from llmtasker.testing import (
     WrongTool,
     last_user_text,
 )
+from llmtasker.wire.completion import Completion, ToolCall
 
 
 class Mood(Signature):

@@ -16,19 +16,10 @@ from typing import Any, Literal, Self
 import pytest
 from pydantic import model_validator
 
-from llmtasker import (
-    LLM,
-    AuthenticationError,
-    ConfigurationError,
-    InputField,
-    MemoryCache,
-    NetworkError,
-    OutputField,
-    Retry,
-    Signature,
-    Task,
-)
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Retry, Signature, Task
+from llmtasker.cache import MemoryCache
 from llmtasker.cli.file_job import FileJob, JobCounts, choose_columns
+from llmtasker.errors import AuthenticationError, NetworkError
 from llmtasker.files import detect, write_rows
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from llmtasker import LLM, Completion, InputField, OutputField, Retry, Signature, Task, ToolCall, Usage
+from llmtasker import LLM, InputField, OutputField, Retry, Signature, Task
 from llmtasker.cache import MemoryCache
 from llmtasker.compiler.program import compile_program
 from llmtasker.errors import (
@@ -36,6 +36,7 @@ from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.members import Group, Member, next_group
 from llmtasker.runner.row import Row
 from llmtasker.testing import GROUP_FAULTS, FakeTransport, last_user_text
+from llmtasker.wire.completion import Completion, ToolCall, Usage
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, folded, ids_of, opening_of, read_blocks
 from llmtasker.wire.request import Request, Settings
 

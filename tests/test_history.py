@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from llmtasker import LLM, History, InputError, InputField, OutputField, Signature, Task, compile_program
+from llmtasker import LLM, History, InputField, OutputField, Signature, Task
+from llmtasker.compiler.program import compile_program
 from llmtasker.compiler.prompt import Prompt
+from llmtasker.errors import InputError
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Settings
 

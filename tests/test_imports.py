@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import programs
 import pytest
@@ -40,7 +41,8 @@ class Triage(Signature):
 ANSWERED = (
     DECLARE
     + """
-from llmtasker import LLM, Completion
+from llmtasker import LLM
+from llmtasker.wire.completion import Completion
 from llmtasker.testing import FakeTransport
 
 class Cacheable(FakeTransport):
@@ -138,3 +140,21 @@ else:
     raise AssertionError("an unknown name was found")
 """
     assert "llmtasker" in loaded_by(program)
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    """The table of names is written for Python and for type checkers; they must not drift apart."""
+    import ast
+
+    import llmtasker
+
+    source = ast.parse(Path(llmtasker.__file__).read_text(encoding="utf-8"))
+    seen = {
+        alias.name: (node.module or "").removeprefix("llmtasker.")
+        for node in ast.walk(source)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("llmtasker.")
+        for alias in node.names
+        if alias.asname == alias.name
+    }
+    assert seen == llmtasker._HOMES
+    assert 20 <= len(llmtasker.__all__) <= 24

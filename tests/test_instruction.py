@@ -13,7 +13,8 @@ import pytest
 from pydantic import BaseModel, Field
 from typing_extensions import TypedDict  # that of typing knows too little before Python 3.12
 
-from llmtasker import LLM, ConfigurationError, FilteredError, InvalidOutputError, OutputField, TruncatedError
+from llmtasker import LLM, ConfigurationError, OutputField
+from llmtasker.errors import FilteredError, InvalidOutputError, TruncatedError
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 from llmtasker.threads import portal

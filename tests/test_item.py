@@ -13,17 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from llmtasker import (
-    AuthenticationError,
-    InputField,
-    Item,
-    ItemError,
-    OutputField,
-    RateLimitError,
-    Signature,
-    TruncatedError,
-    Usage,
-)
+from llmtasker import InputField, Item, OutputField, Signature
+from llmtasker.errors import AuthenticationError, ItemError, RateLimitError, TruncatedError
+from llmtasker.wire.completion import Usage
 from llmtasker.wire.request import Head, Request, Settings
 
 

@@ -14,20 +14,10 @@ import programs
 import pytest
 from langchain_core.language_models import FakeListChatModel
 
-from llmtasker import (
-    LLM,
-    ConfigurationError,
-    InputField,
-    MemoryCache,
-    OutputField,
-    Prices,
-    RateLimit,
-    Retry,
-    Signature,
-    Task,
-    Usage,
-)
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Prices, RateLimit, Retry, Signature, Task
+from llmtasker.cache import MemoryCache
 from llmtasker.testing import FakeTransport, FaultyServer
+from llmtasker.wire.completion import Usage
 
 KEY = "sk-test-0123456789"
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 
 import pytest
 
-from llmtasker import LLM, ConfigurationError, InputField, MemoryCache, OutputField, Signature, Task, planned
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task, planned
+from llmtasker.cache import MemoryCache
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport

@@ -12,39 +12,29 @@ from typing import Any, Literal, Self
 import pytest
 from pydantic import model_validator
 
-from llmtasker import (
-    LLM,
+from llmtasker import LLM, InputField, Item, OutputField, Prices, RateLimit, Retry, Signature
+from llmtasker.compiler.program import compile_program
+from llmtasker.errors import (
     AuthenticationError,
     BadRequestError,
     BadResponseError,
     CallTimeoutError,
-    Completion,
     FilteredError,
     InputError,
-    InputField,
     InvalidOutputError,
-    Item,
     ItemError,
     NetworkError,
-    OutputField,
-    Prices,
-    RateLimit,
     RateLimitError,
     RefusedError,
-    Request,
-    Retry,
     ServerError,
-    Signature,
-    ToolCall,
     TruncatedError,
-    Usage,
-    compile_program,
 )
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Step, Steps, Wait
 from llmtasker.testing import FakeTransport
-from llmtasker.wire.request import AskMode
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.request import AskMode, Request
 
 QUESTION = "Where is my parcel?"
 USAGE = Usage(input=10, output=5)

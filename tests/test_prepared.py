@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from llmtasker import InputField, OutputField, Signature, compile_program
+from llmtasker import InputField, OutputField, Signature
 from llmtasker.cache import DiskCache, default_directory
 from llmtasker.compiler import prepared
 from llmtasker.compiler.prepared import Prepared, kept
+from llmtasker.compiler.program import compile_program
 
 MADE = Prepared(fields={"b": [1, None, "é"], "a": {"x": True}}, note="Réponds.\n")
 

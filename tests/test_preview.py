@@ -5,7 +5,8 @@ from typing import Literal
 
 import pytest
 
-from llmtasker import LLM, BadRequestError, InputError, InputField, OutputField, Signature, Task
+from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.errors import BadRequestError, InputError
 from llmtasker.testing import FakeTransport
 
 

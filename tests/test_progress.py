@@ -9,9 +9,11 @@ from collections.abc import Callable
 import programs
 import pytest
 
-from llmtasker import ConfigurationError, InputError, Item, Progress, Usage
+from llmtasker import ConfigurationError, Item, Progress
+from llmtasker.errors import InputError
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.runner.progress import Bar, Heartbeat, Reporter, wants_bar
+from llmtasker.wire.completion import Usage
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
 UNPRICED = Item(input="a", output="x", usage=Usage(input=5), cost=None, attempts=1)

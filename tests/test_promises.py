@@ -7,25 +7,11 @@ from typing import Any, Literal
 
 import pytest
 
-from llmtasker import (
-    LLM,
-    Budget,
-    Completion,
-    InputField,
-    Item,
-    OutputField,
-    Prices,
-    Progress,
-    RateLimitError,
-    Request,
-    Retry,
-    ServerError,
-    Signature,
-    Task,
-    TruncatedError,
-    Usage,
-)
+from llmtasker import LLM, Budget, InputField, Item, OutputField, Prices, Progress, Retry, Signature, Task
+from llmtasker.errors import RateLimitError, ServerError, TruncatedError
 from llmtasker.testing import Body, FakeTransport, FaultyServer, Status
+from llmtasker.wire.completion import Completion, Usage
+from llmtasker.wire.request import Request
 
 
 class Triage(Signature):

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmtasker import ConfigurationError, InputField, OutputField, Signature, compile_program
+from llmtasker import ConfigurationError, InputField, OutputField, Signature
+from llmtasker.compiler.program import compile_program
 from llmtasker.compiler.prompt import Prompt
 from llmtasker.wire.request import Settings
 

@@ -29,7 +29,10 @@ def public_modules() -> list[str]:
     tasks = [module.name for module in pkgutil.iter_modules(importlib.import_module("llmtasker.tasks").__path__)]
     return [
         "llmtasker",
+        "llmtasker.cache",
+        "llmtasker.errors",
         "llmtasker.files",
+        "llmtasker.tasks",
         *(f"llmtasker.tasks.{name}" for name in sorted(tasks)),
         "llmtasker.testing",
     ]
@@ -38,6 +41,8 @@ def public_modules() -> list[str]:
 def public_names(module: types.ModuleType) -> list[str]:
     """Its `__all__`, else what is defined in it without an underscore."""
     own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", None) == module.__name__]
+    if module.__name__ == "llmtasker.errors":  # its functions serve the package alone
+        own = [name for name in own if inspect.isclass(getattr(module, name))]
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 

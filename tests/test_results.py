@@ -13,19 +13,9 @@ import pandas
 import pytest
 from pydantic import BaseModel
 
-from llmtasker import (
-    LLM,
-    ConfigurationError,
-    InputError,
-    InputField,
-    Item,
-    OutputField,
-    RateLimitError,
-    Results,
-    Signature,
-    Task,
-    Usage,
-)
+from llmtasker import LLM, ConfigurationError, InputField, Item, OutputField, Results, Signature, Task
+from llmtasker.errors import InputError, RateLimitError
+from llmtasker.wire.completion import Usage
 
 OK = Item(input="a", output="x", usage=Usage(input=5, output=1), cost=0.5, attempts=1)
 MENDED = Item(input="b", output="y", usage=Usage(input=7), cost=0.25, attempts=2, repairs=("case",))

@@ -15,30 +15,18 @@ from typing import Any
 import programs
 import pytest
 
-from llmtasker import (
-    LLM,
-    AuthenticationError,
-    Completion,
-    ConfigurationError,
-    InputError,
-    InputField,
-    Item,
-    ItemError,
-    NotFoundError,
-    NotRunError,
-    OutputField,
-    Request,
-    Results,
-    Retry,
-    Signature,
-    Task,
-)
+from llmtasker import LLM, ConfigurationError, InputField, Item, OutputField, Results, Retry, Signature, Task
 from llmtasker.errors import (
+    AuthenticationError,
     BadRequestError,
     BadResponseError,
     CallError,
     ContextLengthError,
+    InputError,
+    ItemError,
     NetworkError,
+    NotFoundError,
+    NotRunError,
     RateLimitError,
     RejectedError,
     ServerError,
@@ -49,6 +37,8 @@ from llmtasker.runner.run import Run
 from llmtasker.runner.steps import Steps, Wait
 from llmtasker.testing import FakeTransport, FaultyServer, Status, last_user_text
 from llmtasker.threads import portal
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Request
 
 
 class Echo(Signature):

@@ -11,7 +11,8 @@ from base64 import b64encode
 import openai
 import pytest
 
-from llmtasker import LLM, InputField, ItemError, OutputField, Retry, Signature, Task
+from llmtasker import LLM, InputField, OutputField, Retry, Signature, Task
+from llmtasker.errors import ItemError
 from llmtasker.testing import Body, FaultyServer, Reset, Status
 
 KEY = "sk-SENTINEL-0123456789"

@@ -20,7 +20,8 @@ from collections import namedtuple
 from dataclasses import dataclass
 from typing import Any
 from pydantic import BaseModel
-from llmtasker import InputField, OutputField, Signature, compile_program
+from llmtasker import InputField, OutputField, Signature
+from llmtasker.compiler.program import compile_program
 from llmtasker.tasks.classification import Classification
 from llmtasker.wire.request import Settings
 

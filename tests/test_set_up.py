@@ -17,9 +17,9 @@ from llmtasker import (
     RateLimit,
     Retry,
     Signature,
-    SignatureError,
     Task,
 )
+from llmtasker.errors import SignatureError
 
 
 class Mood(Enum):

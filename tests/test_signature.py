@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self
 import pytest
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from llmtasker import InputError, InputField, OutputField, Signature, SignatureError
+from llmtasker import InputField, OutputField, Signature
+from llmtasker.errors import InputError, SignatureError
 from llmtasker.fields import label_descriptions, wire_name
 from llmtasker.signature import as_text, describe
 

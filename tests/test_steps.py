@@ -14,35 +14,25 @@ from typing import Any, Literal
 
 import pytest
 
-from llmtasker import (
-    LLM,
+from llmtasker import LLM, InputField, Item, OutputField, Retry, Signature
+from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, open_cache
+from llmtasker.cache.async_store import AsyncStore, async_store
+from llmtasker.compiler.program import compile_program
+from llmtasker.errors import (
     AuthenticationError,
-    CacheWarning,
     CallError,
     CallTimeoutError,
-    Completion,
-    InputField,
     InvalidOutputError,
-    Item,
     ItemError,
-    MemoryCache,
     NetworkError,
-    OutputField,
     RefusedError,
-    Request,
-    Retry,
-    Signature,
-    ToolCall,
     TruncatedError,
-    Usage,
-    compile_program,
 )
-from llmtasker.cache import DiskCache, Store, open_cache
-from llmtasker.cache.async_store import AsyncStore, async_store
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
 from llmtasker.testing import Answer, FakeTransport
-from llmtasker.wire.request import Head, Settings
+from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.request import Head, Request, Settings
 
 
 class Mood(Signature):

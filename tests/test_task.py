@@ -13,18 +13,9 @@ import programs
 import pytest
 from pydantic import model_validator
 
-from llmtasker import (
-    LLM,
-    ConfigurationError,
-    InputError,
-    InputField,
-    InvalidOutputError,
-    Item,
-    MemoryCache,
-    OutputField,
-    Signature,
-    Task,
-)
+from llmtasker import LLM, ConfigurationError, InputField, Item, OutputField, Signature, Task
+from llmtasker.cache import MemoryCache
+from llmtasker.errors import InputError, InvalidOutputError
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
 from llmtasker.wire.request import AskMode, Request
 

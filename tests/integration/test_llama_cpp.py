@@ -14,7 +14,8 @@ from llama_server import LlamaServer
 from pydantic import BaseModel, Field, model_validator
 from triage import EXAMPLES, HELD, ODD, Counted, Triage, asking, counting
 
-from llmtasker import LLM, InvalidOutputError, OutputError, OutputField, Signature, Task
+from llmtasker import LLM, OutputField, Signature, Task
+from llmtasker.errors import InvalidOutputError, OutputError
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 

@@ -15,20 +15,16 @@ from llama_server import CONTEXT, SLOTS, LlamaServer
 from pydantic import model_validator
 from triage import HELD, Counted, Triage, asking, check_order, counting, spent
 
-from llmtasker import (
-    LLM,
+from llmtasker import LLM, Item, Results, Retry, Task
+from llmtasker.errors import (
     AuthenticationError,
     ContextLengthError,
-    Item,
     NetworkError,
     NotFoundError,
     NotRunError,
-    Results,
-    Retry,
-    Task,
     TruncatedError,
-    Usage,
 )
+from llmtasker.wire.completion import Usage
 
 
 def in_time(work: Callable[[], Any], seconds: float = 20.0) -> Any:

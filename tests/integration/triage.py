@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from llama_server import LlamaServer
 
-from llmtasker import Completion, InputField, Item, OutputField, Request, Results, Signature, Transport
+from llmtasker import InputField, Item, OutputField, Results, Signature
+from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Request, Transport
 
 HELD = ("tools", "json_schema")
 """The modes in which a grammar holds the model to the schema."""

@@ -7,17 +7,9 @@ from typing import Any, Literal, assert_type
 
 from pydantic import BaseModel
 
-from llmtasker import (
-    InputField,
-    Item,
-    ItemError,
-    OutputField,
-    Program,
-    Results,
-    Signature,
-    Task,
-    compile_program,
-)
+from llmtasker import InputField, Item, OutputField, Results, Signature, Task
+from llmtasker.compiler.program import Program, compile_program
+from llmtasker.errors import ItemError
 from llmtasker.testing import FakeTransport
 
 
