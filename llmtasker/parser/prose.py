@@ -41,6 +41,7 @@ _NOT_SURE = re.compile(
     r"|incorrect|une erreur)"
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
     r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
+    r"|[.!;\n]\s*(?:no|non|nope|wait|actually|correction|sorry|attends|en fait)\b[,:.!]"
 )
 _NONE_FITS = re.compile(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
