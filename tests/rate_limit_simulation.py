@@ -161,7 +161,7 @@ class Crowd:
         """Return what came of `rows` calls by `workers`."""
         self._clock = Clock()
         self._random = Random(self.seed)
-        self._pace = RateLimiter(self.limit, max_concurrency=workers, clock=self._clock)
+        self._pace = RateLimiter(self.limit, clock=self._clock)
         self._outcome = Outcome()
         self._queue = iter(range(rows))
         self._core_free_at = 0.0

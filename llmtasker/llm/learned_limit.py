@@ -38,6 +38,9 @@ PAUSE = 1.0
 """Seconds without a call after a first refusal that names no time."""
 PROBE_LEAST, PROBE_SHARE, PROBE_MOST = 0.5, 0.125, 30.0
 """Seconds between single calls to an endpoint that refuses all: a share of the time that it has lasted."""
+SCATTERED, SCATTERED_SHARE, SCATTERED_SPAN = 5, 0.15, 200
+"""Refusals that hold nobody back, while no rate is known: fewer than so many, or than this share of what was answered
+since the first; after so many answers the count starts again."""
 DOWN_ROWS, DOWN_SURE = 4, 2
 """Failures in a row that make an outage: of so many different rows; or of any, where no row can be the reason."""
 DOWN_LEAST, DOWN_SHARE = 1.0, 0.5
@@ -63,7 +66,8 @@ class LearnedLimit:
         self.epoch: int = 0
         self.hold_until = now
         self.refusing_since: float | None = None
-        self.window = min(float(START), most)
+        # A limit that somebody gave is believed.
+        self.window = float(START) if math.isinf(most) else most
         self._most = most
         self._latency = 0.0
         self._clean = 0
@@ -78,6 +82,8 @@ class LearnedLimit:
         self._probe_at = now
         self._probe: int | None = None
         self._back_at = 0
+        # Refusals and answers since the first refusal, while no rate is known.
+        self._suspected = self._admitted = 0
         # A stretch ends with a refusal; from the second on it begins with one, too: from empty to empty.
         self._begin = 0, now
         self._end: float | None = None
@@ -173,6 +179,7 @@ class LearnedLimit:
         if self.refusing_since is not None:
             self._resume(now, self.refusing_since)
         self._clean += 1
+        self._admitted += 1
         # A window that is not used is not tried out.
         sure = self._clean >= SURE or self._bucket is not None
         if not sure or in_flight * 2 < self.window or self.window >= self._most:
@@ -216,6 +223,8 @@ class LearnedLimit:
         self._refused += 1
         self._heard_at = now
         self.alive()
+        if self._is_scattered(epoch):
+            return
         if epoch != self.epoch:
             self.hold_until = max(self.hold_until, now + (retry_after or 0.0))
             return
@@ -238,6 +247,17 @@ class LearnedLimit:
         self.hold_until = now + retry_after
         # What comes of the calls in flight is known after the wait: only then there is something to learn.
         self._end = sent_at
+
+    def _is_scattered(self, epoch: int) -> bool:
+        """Count a refusal; return whether it is one among many answers, as of a busy server, and not of a limit."""
+        if self._bucket is not None or self.refusing_since is not None or epoch != self.epoch:
+            return False
+        if not self.answered and self._sent < START:
+            return False  # nothing speaks for it
+        if not self._suspected or self._admitted > SCATTERED_SPAN:
+            self._suspected = self._admitted = 0
+        self._suspected += 1
+        return self._suspected < max(SCATTERED, SCATTERED_SHARE * (self._suspected + self._admitted))
 
     def _untold_pause(self) -> float:
         if self._bucket is None:

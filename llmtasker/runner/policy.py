@@ -280,6 +280,8 @@ class Policy(Generic[S, T]):
         if isinstance(error, RateLimitError):
             failed["refused"] += 1
             delay = llm.retry.delay(error, failed["refused"], self.random, stalled=llm.rate_limiter.stalled)
+            if delay and failed["refused"] == 1 and error.retry_after is None and not llm.rate_limiter.held:
+                delay = min(delay, _ONE_OF_MANY)
             if breaker is not None and (error.retry_after or 0.0) > llm.retry.give_up_after:
                 breaker.failed(error, rows=rows)
             return delay
@@ -367,6 +369,7 @@ class Policy(Generic[S, T]):
 
 
 _UNAVAILABLE = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})  # of a gateway, whatever the row is
+_ONE_OF_MANY = 0.05  # seconds until a call is repeated that was refused while others were not
 _NEVER_ANSWERED = 60.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for an answer that another process asks for
 _PATIENCE = 30.0  # seconds of that until it is logged
