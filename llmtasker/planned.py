@@ -107,7 +107,7 @@ class Planned(Generic[T]):
         >>> print(short.diff(short.with_(attempts=1)))
         --- this
         +++ other
-        @@ -32,5 +32,5 @@
+        @@ ... @@
              "mode": null,
              "reasoning": false,
         -    "attempts": 3,

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import threading
 from contextlib import closing
 from pathlib import Path
 
+import programs
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -120,15 +119,13 @@ for number in range(100_000):
 
 def test_a_killed_process_loses_no_row_and_leaves_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "j"
-    child = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE, text=True)
-    assert child.stdout is not None
-    for line in child.stdout:
-        if int(line) >= 200:
-            break
-    os.kill(child.pid, signal.SIGKILL)
-    acknowledged = max([200, *map(int, child.stdout.read().split()[:-1])])
-    child.wait(30)
-    child.stdout.close()
+    with programs.started("-c", KILLED, path) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if int(line) >= 200:
+                break
+        os.kill(child.pid, signal.SIGKILL)
+        acknowledged = max([200, *map(int, child.stdout.read().split()[:-1])])
     with Journal(path) as journal:
         assert all(journal.find(number, b"%d" % number) == "x" * 500 for number in range(acknowledged + 1))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import cloudpickle
+import programs
 import pytest
 from pydantic import BaseModel, model_validator
 
@@ -212,17 +212,8 @@ for wrong in ({"message": "where"}, {"message": "-"}):
 
 
 def python(program: str, *arguments: str) -> str:
-    import subprocess
-
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("LLMTASKER", "OPENAI"))}
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", program, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=60,
-        check=False,
-    )
+    done = programs.run("-W", "error", "-c", program, *arguments, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -72,7 +72,7 @@ def _score(lines: list[str], delimiter: str) -> tuple[int, float]:
 
 
 def seen_quotes(lines: Callable[[], Iterable[str]], delimiter: str) -> bool:
-    """Return whether quotes enclose cells, as in most files, or are characters of the texts; `lines` gives all lines.
+    r"""Return whether quotes enclose cells, as in most files, or are characters of the texts; `lines` gives all lines.
 
     They are characters where every line is a whole row without them, while taken as enclosing they can't be read, or
     join lines that look like the other rows.

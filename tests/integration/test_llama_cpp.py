@@ -124,7 +124,7 @@ def test_a_fenced_answer_is_read_in_text_mode(server: LlamaServer, make_llm: Mak
         assert item.repaired
     else:
         assert isinstance(item.error, InvalidOutputError)
-        assert item.attempts == 3
+        assert item.attempts == 2  # the same answer twice at temperature 0
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,8 @@ def picky(counted: Counted, rejected: int, mode: Any, attempts: int = 3) -> Task
                 raise ValueError("the team is wrong for « é😀{x} »")
             return self
 
-    llm = LLM("tiny-random", transport=counted, temperature=0, seed=1, max_tokens=400, cache=False)
+    # Above 0: an answer that repeats itself at temperature 0 is not asked a third time.
+    llm = LLM("tiny-random", transport=counted, temperature=0.1, seed=1, max_tokens=400, cache=False)
     return Task(Picky, llm=llm, mode=mode, attempts=attempts)
 
 
@@ -252,7 +253,7 @@ def test_an_answer_that_is_none_is_asked_again(server: LlamaServer, make_llm: Ma
     # A quotation mark as stop word ends the answer before it is one.
     item = Task(Triage, llm=make_llm(server, stop=['"', "]"]), mode=mode, examples=EXAMPLES, attempts=3)("Où ?")
     assert isinstance(item.error, OutputError)
-    assert item.attempts == 3
+    assert item.attempts == 2  # the same answer twice at temperature 0
     assert since() == (item.usage.input, item.usage.output)
 
 
