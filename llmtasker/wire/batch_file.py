@@ -10,6 +10,7 @@ from llmtasker.errors import BadResponseError, ItemError, NotRunError, snippet
 from llmtasker.values.json_values import as_list, is_object, json_text
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import error_in_200, hide_keys, read_error
+from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
 ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
@@ -86,7 +87,7 @@ def key_of(line: bytes) -> str | None:
     return key if isinstance(key, str) else None
 
 
-def read_line(line: bytes) -> Completion | ItemError:
+def read_line(line: bytes, request: Request | None = None) -> Completion | ItemError:
     """Return what a line says: the answer, or why there is none. Nothing is raised.
 
     A line of a request that was never asked gives a NotRunError.
@@ -96,28 +97,28 @@ def read_line(line: bytes) -> Completion | ItemError:
         return BadResponseError(f"a line of the batch's files can't be read ({len(line):,} bytes)")
     response, error = data.get("response"), data.get("error")
     if is_object(response) and response.get("body") is not None:
-        return _read_response(response)
+        return _read_response(response, request)
     code = error.get("code") if is_object(error) else None
     if code in ("batch_expired", "batch_cancelled"):
         return NotRunError(
             f"the batch ended before this row was asked ({code}). Submit it again, or run it", provider_code=code
         )
     if error:
-        return error_in_200({"error": error})
+        return error_in_200({"error": error}, request)
     return BadResponseError(
         f"the batch has neither an answer nor an error for this row: {snippet(hide_keys(_text(data)))}"
     )
 
 
-def _read_response(response: dict[str, Any]) -> Completion | ItemError:
+def _read_response(response: dict[str, Any], request: Request | None) -> Completion | ItemError:
     status, body = response.get("status_code", 200), response["body"]
     payload = body if isinstance(body, str) else json_text(body)
     if not (type(status) is int and status != 200):
         try:
-            return read_completion(payload)
+            return read_completion(payload, request=request)
         except ItemError as error:
             return error
-    return read_error(status, payload, {})
+    return read_error(status, payload, {}, request)
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

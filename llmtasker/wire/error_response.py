@@ -53,7 +53,7 @@ _BY_STATUS: dict[int, type[ItemError]] = {
     501: BadRequestError,  # What is not implemented won't be a minute later.
 }
 
-# These say more than the status. An empty purse (insufficient_quota, 429) is no rate limit: waiting does not help
+# These say more than the status. An empty purse (insufficient_quota, 429) is not a rate limit: waiting does not help
 # and no other row will fare better, so the decision is the one about a bad key. Groq sends a 400 when the LLM wrote
 # a bad call (tool_use_failed): the request was right, and another try may do better.
 _BY_CODE: dict[type[ItemError], str] = {
@@ -70,7 +70,7 @@ _BY_TEXT: dict[type[ItemError], str] = {
     r"|inputs? tokens.{0,40}must be|range of input length",
     AuthenticationError: r"insufficient (balance|credit|quota)|credit balance is too low",
 }
-# A 500 that says this is no fault that passes: llama.cpp and template engines refuse a request so.
+# A 500 with these words does not pass: llama.cpp and template engines refuse a request so.
 _LASTING = r"not supported|unsupported|n[o']t support|roles? must alternate|unexpected role|template|jinja"
 # Only for an error inside a 200, which has no status of its own.
 _BY_GUESS: dict[int, str] = {
@@ -88,7 +88,7 @@ def read_error(
 
     Its `details` have `status`, `retry_after` (seconds; only where trying again can help), and as far as the
     provider says them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500
-    characters, keys blacked out). What the response repeats of the `request` is no evidence, and is left out.
+    characters, keys blacked out). What the response repeats of the `request` is not evidence, and is left out.
     """
     try:
         body = json.loads(payload)
@@ -97,13 +97,13 @@ def read_error(
     return _error(status, status, body, headers, request)
 
 
-def error_in_200(body: Any) -> ItemError:
-    """Return the error that the body of a 200 tells of; the kind depends on what it says."""
+def error_in_200(body: Any, request: Request | None = None) -> ItemError:
+    """Return the error in the body of a 200; the kind depends on its words, without what they repeat of the request."""
     reason = reason_in(body)
     status = int(reason.code) if re.fullmatch(r"[45][0-9][0-9]", reason.code) else 0
-    said = f"{reason.code} {reason.kind} {reason.text}"
+    said = f"{reason.code} {reason.kind} {without_echo(reason.text, request)}"
     guesses = (status for status, pattern in _BY_GUESS.items() if re.search(pattern, said, re.IGNORECASE))
-    return _error(200, status or next(guesses, 500), body, {})
+    return _error(200, status or next(guesses, 500), body, {}, request)
 
 
 def _error(

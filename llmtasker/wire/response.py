@@ -10,10 +10,12 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from llmtasker.errors import FilteredError
+from llmtasker.errors import BadResponseError, FilteredError
 from llmtasker.values.json_values import as_list, is_array, is_object, json_text
 from llmtasker.wire.completion import Completion, ToolCall, Usage
+from llmtasker.wire.echo import without_echo
 from llmtasker.wire.error_response import error_in_200, filters_in, listed, no_completion, rate_limits, reason_in
+from llmtasker.wire.request import Request
 
 _FINISH_REASONS = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"), "stop"),
@@ -27,16 +29,21 @@ _FINISH_REASONS = {
 
 
 def read_completion(
-    payload: bytes | str, *, content_type: str | None = None, headers: Mapping[str, str] | None = None
+    payload: bytes | str,
+    *,
+    content_type: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    request: Request | None = None,
 ) -> Completion:
     r"""Return the completion in the body of a 200, whichever dialect it is written in.
 
     Texts and tool arguments are kept character for character. Of several choices the first counts.
     An event stream that was not asked for is put together. Finish reasons whose meaning is sure are given
-    in OpenAI's words (stop, length, tool_calls, content_filter), any other as it came.
+    in OpenAI's words (stop, length, tool_calls, content_filter), any other as it came. What an error repeats of the
+    `request` is not evidence, and is left out.
 
     Raises:
-        BadResponseError: the body is no chat completion (HTML, empty, cut, no choices …).
+        BadResponseError: the body is not a chat completion (HTML, empty, cut, no choices …).
         FilteredError: a content filter left nothing of the answer.
         CallError: the body is an error in spite of the 200; the kind depends on what it says.
 
@@ -48,22 +55,24 @@ def read_completion(
             data = json.loads(payload)
         except ValueError:
             data = _join_stream(payload, content_type)
-        return _completion(data, rate_limits(headers) if headers else None)
+        return _completion(data, rate_limits(headers) if headers else None, request)
     except RecursionError:
         raise no_completion("JSON that is nested too deeply to be read", payload[:200]) from None
+    except BadResponseError as error:
+        raise BadResponseError(without_echo(error.message, request), **error.details) from None
 
 
-def _completion(data: Any, limits: Mapping[str, str] | None) -> Completion:
+def _completion(data: Any, limits: Mapping[str, str] | None, request: Request | None) -> Completion:
     if is_array(data) and data:
         data = data[0]  # Some proxies answer with a list of one.
     if not is_object(data):
-        raise no_completion("JSON that is no object", data)
+        raise no_completion("JSON that is not an object", data)
     choices = data.get("choices")
     choice = choices[0] if is_array(choices) and choices else None
     if not is_object(choice):
         choice = data  # Ollama's own format is a choice without the list around it.
     if data.get("error") or choice.get("error"):
-        raise error_in_200(data if data.get("error") else choice)
+        raise error_in_200(data if data.get("error") else choice, request)
     finish_reason = _finish_reason(choice.get("finish_reason") or choice.get("done_reason"))
     usage = _usage(data)
     message = choice.get("message")
@@ -74,7 +83,7 @@ def _completion(data: Any, limits: Mapping[str, str] | None) -> Completion:
     if not text and not tool_calls:
         _check_filter(choice, finish_reason, usage)
         if not is_object(message) and (choice is data or text is None):
-            raise error_in_200(data) if reason_in(data).text else no_completion("JSON without a message", data)
+            raise error_in_200(data, request) if reason_in(data).text else no_completion("JSON without a message", data)
     model = data.get("model")
     return Completion(
         text=text if isinstance(text, str) else None,
@@ -209,10 +218,10 @@ def _join_stream(payload: bytes | str, content_type: str | None) -> dict[str, An
     try:
         text = payload if isinstance(payload, str) else payload.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise no_completion("bytes that are no UTF-8", payload[:200]) from None
+        raise no_completion("bytes that are not UTF-8", payload[:200]) from None
     chunks = list(_chunks(text))
     if not chunks:
-        kind = "an empty body" if not text.strip() else f"{content_type or 'a body'} that is no JSON"
+        kind = "an empty body" if not text.strip() else f"{content_type or 'a body'} that is not JSON"
         raise no_completion(kind, text)
     whole: dict[str, Any] = {"choices": [{"message": {}}]}
     ended = False
@@ -234,7 +243,7 @@ def _chunks(text: str) -> Iterator[dict[str, Any]]:
             try:
                 yield json.loads(data)
             except ValueError:
-                raise no_completion("a body that is no JSON", data) from None
+                raise no_completion("a body that is not JSON", data) from None
 
 
 def _join_chunk(whole: dict[str, Any], chunk: dict[str, Any]) -> bool:

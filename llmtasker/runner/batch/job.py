@@ -246,7 +246,7 @@ class _JobReading(Generic[T]):
         first = self.files.saw(key)
         if cached is not None:
             return policy.from_completion(row, Outcome(cached))
-        came = self.files.take(key)
+        came = self.files.take(key, row.request)
         if isinstance(came, ItemError):
             row.spent.calls = int(first and not isinstance(came, NotRunError))
             # What the endpoint can't do is left out when the rows are submitted again.

@@ -11,6 +11,7 @@ from llmtasker.errors import BadResponseError, ItemError, NotFoundError, NotRunE
 from llmtasker.runner.batch.job_store import Part, head_of
 from llmtasker.wire.batch_file import BatchInfo, key_of, read_line
 from llmtasker.wire.completion import Completion
+from llmtasker.wire.request import Request
 
 if TYPE_CHECKING:
     from llmtasker.llm.transports.openai_batches import Batches
@@ -59,7 +60,7 @@ class OutputFiles:
         self._seen.add(head)
         return first
 
-    def take(self, key: str) -> Completion | ItemError:
+    def take(self, key: str, request: Request | None = None) -> Completion | ItemError:
         """Return the answer of a row, or why there is none."""
         homes = self._homes.get(head_of(key))
         if homes is None:
@@ -70,7 +71,7 @@ class OutputFiles:
         found: Completion | ItemError | None = None
         # The latest first: of a row that was submitted again, the answer counts, and else the latest error.
         for number in reversed(homes):
-            came = self._file_of(number).take(key)
+            came = self._file_of(number).take(key, request)
             if isinstance(came, Completion):
                 return came
             found = found or came
@@ -155,14 +156,14 @@ class _OutputFile:
         if not line.endswith(b"\n"):
             self._file.write(b"\n")  # the next file begins on a line of its own
 
-    def take(self, key: str) -> Completion | ItemError:
+    def take(self, key: str, request: Request | None = None) -> Completion | ItemError:
         """Return the answer or the error in the line of a row."""
         place = self._places.get(key)
         if place is None or self._file is None:
             kind, message = self._missing
             return kind(f"{message} ({self._unreadable:,} lines can't be read)" if self._unreadable else message)
         self._file.seek(place)
-        return read_line(self._file.readline())
+        return read_line(self._file.readline(), request)
 
     def close(self) -> None:
         """Drop the file."""
