@@ -148,6 +148,8 @@ def _sort_part(part: Any, parts: dict[str, list[str]]) -> None:
 
 def _words(value: Any) -> str:
     """Return the words in a value that holds them in one of the known places."""
+    if value is None:
+        return ""
     if is_array(value):
         return "".join(map(_words, value))
     if is_object(value):
@@ -186,27 +188,31 @@ def _usage(data: dict[str, Any]) -> Usage | None:
     total = _count(counts, "total_tokens")
     if not read + written + total:
         return None  # No call takes no tokens: the endpoint doesn't count.
-    details = counts.get("completion_tokens_details") or counts.get("output_tokens_details")
+    details = _part(counts, "completion_tokens_details", "output_tokens_details")
     thought = _count(details, "reasoning_tokens") or _count(counts, "reasoning_tokens")
     # A missing count is what the total leaves. So is the thinking that xAI and Gemini leave out of the output.
     read = read or max(total - written, 0)
     written = max(written, total - read)
-    details = counts.get("prompt_tokens_details") or counts.get("input_tokens_details")
+    details = _part(counts, "prompt_tokens_details", "input_tokens_details")
     cached = _count(details, "cached_tokens") or _count(
         counts, "cached_tokens", "prompt_cache_hit_tokens", "num_cached_tokens"
     )
     return Usage(input=read, output=written, input_cached=min(cached, read), output_reasoning=min(thought, written))
 
 
-def _count(counts: Any, *names: str) -> int:
+def _part(counts: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Return the first object under these names; an empty one where there is none."""
+    return next((part for name in names if (part := counts.get(name)) and is_object(part)), {})
+
+
+def _count(counts: dict[str, Any], *names: str) -> int:
     """Return the first count that is not 0 under these names."""
-    if is_object(counts):
-        for name in names:
-            value = counts.get(name)
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            if type(value) is int and value > 0:
-                return value
+    for name in names:
+        value = counts.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if type(value) is int and value > 0:
+            return value
     return 0
 
 
