@@ -98,7 +98,7 @@ class LLM:
             if llm and model:
                 raise ConfigurationError(f"two names are given: {llm!r} and model={model!r}. Give the one to use.")
             return cls(llm or model, **options)
-        if _descends(llm, "langchain_core", "BaseChatModel"):
+        if _descends(llm, "langchain_core", "BaseChatModel", "RunnableBindingBase", "RunnableWithFallbacks"):
             from llmtasker.llm.transports.langchain import LangChainTransport
 
             llm = LangChainTransport(llm)

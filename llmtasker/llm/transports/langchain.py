@@ -19,7 +19,8 @@ from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationEr
 from llmtasker.llm.credentials import may_be_credential
 from llmtasker.llm.transports.langchain_errors import recovered, unsupported
 from llmtasker.llm.transports.langchain_identity import endpoint_of, mapping, model_of
-from llmtasker.threads import call_in_thread
+from llmtasker.llm.transports.langchain_wrappers import arguments_in, chats_in, rewrapped
+from llmtasker.threads import call_in_thread, portal
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Message, Request
@@ -58,18 +59,19 @@ class LangChainTransport:
     policy. Its own timeout should not be longer than the LLM's: a blocking call can be left, but not ended.
     """
 
-    def __init__(self, chat: BaseChatModel) -> None:
-        self.model = model_of(chat)
-        self.endpoint = endpoint_of(chat)
-        self._chat = chat
-        maker = next(kind for kind in type(chat).__mro__ if "_agenerate" in vars(kind))
-        self._awaits = maker.__module__ != BaseChatModel.__module__
+    def __init__(self, runnable: Any) -> None:
+        chats = list(chats_in(runnable))
+        self._chat: BaseChatModel = chats[0]
+        self._runnable = runnable
+        self.model = model_of(self._chat)
+        self.endpoint = endpoint_of(chats, arguments_in(runnable))
+        self._awaits = all(map(_awaits, chats))
         self._prepared: dict[int, _PreparedHead] = {}
 
     def portable(self) -> PortableChatModel:
         """Return the transport as data, without the credentials of the chat model."""
-        if not self._chat.is_lc_serializable():
-            return PortableChatModel(type(self._chat), self._chat)
+        if self._runnable is not self._chat or not self._chat.is_lc_serializable():
+            return PortableChatModel(type(self._chat), self._runnable)
         # LangChain marks the values of secrets, and finds them again in the environment.
         options = {name: value for name, value in dumpd(self._chat)["kwargs"].items() if not _is_marked(value)}
         for name, value in options.items():
@@ -90,6 +92,13 @@ class LangChainTransport:
         if not self._awaits:
             # Not LangChain's way, which shares the loop's few threads: calls would wait there, and time out.
             return await asyncio.wrap_future(self._in_thread(request))
+        # In one loop, whoever calls: the connections of a chat model belong to the loop that opened them.
+        home = portal().loop
+        if asyncio.get_running_loop() is home:
+            return await self._aask(request)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._aask(request), home))
+
+    async def _aask(self, request: Request) -> Completion:
         prepared = self._prepare(request.head)
         try:
             message = await prepared.bound.ainvoke(_whole(prepared, request), **self._options(request))
@@ -122,32 +131,10 @@ class LangChainTransport:
         form = fields.get("response_format")
         if form is not None and not _takes_format(self._chat, form.get("type")):
             raise unsupported("response_format")
-        bound: Any = self._bind_tools(schema) if "tools" in schema else self._chat
+        bound: Any = self._runnable
+        if "tools" in schema:
+            bound = rewrapped(bound, lambda chat: _bind_tools(chat, schema))
         return bound.bind(**fields) if fields else bound
-
-    def _bind_tools(self, schema: Mapping[str, Any]) -> Any:
-        """Bind the tools, with as much of what is asked for as this chat model takes."""
-        known = inspect.signature(self._chat.bind_tools).parameters
-        ways: list[dict[str, Any]] = [{}]
-        if schema.get("tool_choice") == "required":
-            # LangChain's word for it is "any". Some only take the name of a function. Where it is no argument
-            # of bind_tools, it goes to the endpoint as it is.
-            words = ("any" if "tool_choice" in known else "required", schema["tools"][0]["function"]["name"])
-            ways = [*({"tool_choice": word} for word in words), {}]
-        # Only where it is named: as one of any other arguments it would reach endpoints that don't know it.
-        if "parallel_tool_calls" in schema and "parallel_tool_calls" in known:
-            value = schema["parallel_tool_calls"]
-            disabled = mapping(getattr(self._chat, "disabled_params", None))
-            if "parallel_tool_calls" not in disabled or value not in (disabled["parallel_tool_calls"] or [value]):
-                ways = [*({**way, "parallel_tool_calls": value} for way in ways), {}]
-        for way in ways:
-            try:
-                return self._chat.bind_tools(schema["tools"], **way)
-            except NotImplementedError:
-                break
-            except (TypeError, ValueError):
-                continue
-        raise unsupported("tools")
 
     def _options(self, request: Request) -> dict[str, Any]:
         """Return the settings as arguments of the call."""
@@ -176,7 +163,7 @@ class PortableChatModel:
     """A chat model as data: its class, and its arguments or, where it has no form as data, itself."""
 
     kind: type[BaseChatModel]
-    given: Mapping[str, Any] | BaseChatModel
+    given: Any
 
     def make(self) -> LangChainTransport:
         """Return a transport to such a chat model.
@@ -184,7 +171,7 @@ class PortableChatModel:
         Raises:
             ConfigurationError: it can't be made in this process, which may lack its key.
         """
-        if isinstance(self.given, BaseChatModel):
+        if not isinstance(self.given, dict):
             return LangChainTransport(self.given)
         try:
             return LangChainTransport(self.kind(**self.given))
@@ -197,6 +184,37 @@ class PortableChatModel:
 
 def _is_marked(value: object) -> bool:
     return is_object(value) and "lc" in value
+
+
+def _awaits(chat: BaseChatModel) -> bool:
+    """Return whether a chat model can be awaited, not only called."""
+    maker = next(kind for kind in type(chat).__mro__ if "_agenerate" in vars(kind))
+    return maker.__module__ != BaseChatModel.__module__
+
+
+def _bind_tools(chat: BaseChatModel, schema: Mapping[str, Any]) -> Any:
+    """Bind the tools, with as much of what is asked for as this chat model takes."""
+    known = inspect.signature(chat.bind_tools).parameters
+    ways: list[dict[str, Any]] = [{}]
+    if schema.get("tool_choice") == "required":
+        # LangChain's word for it is "any". Some only take the name of a function. Where it is no argument
+        # of bind_tools, it goes to the endpoint as it is.
+        words = ("any" if "tool_choice" in known else "required", schema["tools"][0]["function"]["name"])
+        ways = [*({"tool_choice": word} for word in words), {}]
+    # Only where it is named: as one of any other arguments it would reach endpoints that don't know it.
+    if "parallel_tool_calls" in schema and "parallel_tool_calls" in known:
+        value = schema["parallel_tool_calls"]
+        disabled = mapping(getattr(chat, "disabled_params", None))
+        if "parallel_tool_calls" not in disabled or value not in (disabled["parallel_tool_calls"] or [value]):
+            ways = [*({**way, "parallel_tool_calls": value} for way in ways), {}]
+    for way in ways:
+        try:
+            return chat.bind_tools(schema["tools"], **way)
+        except NotImplementedError:
+            break
+        except (TypeError, ValueError):
+            continue
+    raise unsupported("tools")
 
 
 def _takes_format(chat: BaseChatModel, kind: object) -> bool:

@@ -1,4 +1,4 @@
-"""Which endpoint a LangChain chat model stands for: told from its fields, never from its credentials."""
+"""Which endpoint a LangChain chat model stands for, by its fields, never by its credentials."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from llmtasker.llm.credentials import is_credential
 from llmtasker.values.json_values import canonical_json
 
 _SECRET = re.compile(
@@ -24,22 +25,31 @@ _ASIDE = re.compile(
 )
 
 
-def endpoint_of(chat: BaseModel) -> str:
-    """Return where the answers of a chat model come from: base URL, class, and a hash of its parameters.
+def endpoint_of(chats: Sequence[BaseModel], arguments: Sequence[Any] = ()) -> str:
+    """Return where answers come from: base URL and class of the first chat model, and a hash of all parameters.
 
-    Two chat models with another temperature, deployment or model have two endpoints, and share no answers.
-    Credentials are no part of it, nor what changes no complete answer: token limit, timeout, retries.
+    Two chat models with another temperature, deployment, model or header have two endpoints, and share no answers.
+    Credentials are not part of it, nor what changes no complete answer: token limit, timeout, retries. `arguments` are
+    those that wrappers add to each call; further chat models are fallbacks, which may answer too.
     """
-    kind = type(chat)
-    identity = [kind.__module__, kind.__qualname__, _url(chat), _plain(_fields(chat)), _plain(_named(chat))]
+    chat, kind = chats[0], type(chats[0])
+    identity = [[*map(_identity, chats)], _plain(list(arguments))]
     digest = hashlib.sha256(canonical_json(identity).encode("ascii")).hexdigest()[:16]
     # The URL first: prices are looked up by it.
     return f"{_url(chat)} langchain:{kind.__name__}#{digest}".lstrip()
 
 
+def _identity(chat: BaseModel) -> list[Any]:
+    kind = type(chat)
+    return [kind.__module__, kind.__qualname__, _url(chat), _plain(_fields(chat)), _plain(_named(chat))]
+
+
 def _fields(chat: BaseModel) -> dict[str, Any]:
     # Not by getattr: a deprecated field would warn.
     declared = {name: value for name, value in vars(chat).items() if name in type(chat).model_fields}
+    # A chat model around another one may keep it in a private attribute.
+    private: Mapping[str, Any] = getattr(chat, "__pydantic_private__", None) or {}
+    declared |= {name: value for name, value in private.items() if isinstance(value, BaseModel)}
     return {name: value for name, value in (declared | (chat.model_extra or {})).items() if not _ASIDE.search(name)}
 
 
@@ -83,7 +93,8 @@ def _plain(value: Any) -> Any:
         members = sorted(
             ((str(name), inner) for name, inner in cast("Mapping[object, Any]", value).items()), key=lambda m: m[0]
         )
-        return {name: _plain(inner) for name, inner in members if not (inner is None or is_secret(name))}
+        kept = {name: _plain(inner) for name, inner in members if not (inner is None or _is_credential(name))}
+        return {name: inner for name, inner in kept.items() if inner != {}}
     if isinstance(value, list | tuple):
         return [*map(_plain, cast("Sequence[object]", value))]
     if isinstance(value, set | frozenset):
@@ -101,6 +112,16 @@ def model_of(chat: BaseModel) -> str:
 def mapping(value: object) -> Mapping[str, Any]:
     """Return a mapping as it is, and an empty one for anything else."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+_CREDENTIAL = re.compile(
+    r"(?i)(?:\w+_)?(?:(?:api|access|secret|subscription)_?key(?:_id)?|(?:\w+_)?token|secret|passw(?:or)?d|credentials?)"
+)
+
+
+def _is_credential(name: str) -> bool:
+    """Return whether a field or header is a credential, by its exact name."""
+    return is_credential(name) or _CREDENTIAL.fullmatch(name.replace("-", "_")) is not None
 
 
 def is_secret(name: str) -> bool:

@@ -1,0 +1,206 @@
+"""HTTPClient and ResponseReader: no call takes the answer to another one, whatever comes over a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import zlib
+from collections.abc import Awaitable, Callable, Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from peer import Reply, Seen, http, peer
+
+from llmtasker.errors import BadResponseError, ConfigurationError, NetworkError
+from llmtasker.llm.transports.http_client import HTTPClient, RequestTemplate
+from llmtasker.llm.transports.http_response import ResponseError, ResponseReader, TooLargeError
+from llmtasker.llm.transports.openai import connect
+from llmtasker.wire.request import Head, Request, Settings
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+# ── another row's answer ──
+
+
+def answer(text: str) -> bytes:
+    return json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}).encode()
+
+
+def own(seen: Seen) -> bytes:
+    return http(answer(seen.json["messages"][0]["content"]))
+
+
+def chunked(body: bytes) -> bytes:
+    return OK + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+
+
+def twice_later(seen: Seen) -> Iterable[bytes]:
+    yield own(seen)
+    yield own(seen)
+
+
+TWICE: dict[str, Callable[[Seen], Reply]] = {
+    "twice at once": lambda seen: own(seen) * 2,
+    "twice, one after the other": twice_later,
+    "a line too much": lambda seen: own(seen) + b"\r\n",
+    "a body that is longer than its length": lambda seen: own(seen) + b'{"more": 1}',
+    "an error behind the answer": lambda seen: own(seen) + http(b"{}", 408),
+    "chunked, twice": lambda seen: chunked(answer(seen.json["messages"][0]["content"])) * 2,
+    "a length and chunks": lambda seen: chunked(answer(seen.json["messages"][0]["content"])).replace(
+        b"\r\n\r\n", b"\r\ncontent-length: 5\r\n\r\n", 1
+    ),
+}
+
+
+@pytest.mark.parametrize("reply", TWICE.values(), ids=TWICE)
+def test_each_call_takes_its_own_answer(reply: Callable[[Seen], Reply]) -> None:
+    def ask(text: str) -> Request:
+        return Request(Head({}), [{"role": "user", "content": text}], Settings(endpoint="e", body={"model": "m"}))
+
+    with peer(reply) as server:
+        transport = connect(server.url, "k", None)
+        assert [transport.send(ask(str(n))).text for n in range(8)] == [str(n) for n in range(8)]
+
+        async def crowd() -> list[str | None]:
+            found = [await asyncio.gather(*(transport.asend(ask(f"{k}.{n}")) for n in range(8))) for k in range(3)]
+            await transport.aclose()
+            return [completion.text for wave in found for completion in wave]
+
+        assert asyncio.run(crowd()) == [f"{k}.{n}" for k in range(3) for n in range(8)]
+        transport.close()
+
+
+def test_a_connection_whose_bytes_are_all_read_is_used_again() -> None:
+    async def ask(url: str) -> None:
+        client = HTTPClient(None)
+        for _ in range(5):
+            assert (await client.post("k", template(url), b"{}")).status == 200
+        await client.close()
+
+    with peer() as server:
+        asyncio.run(ask(server.url))
+    assert (server.connections, len(server.seen)) == (1, 5)
+
+
+def template(url: str, **headers: str) -> Callable[[], Awaitable[RequestTemplate]]:
+    async def made() -> RequestTemplate:
+        return RequestTemplate(url=url, headers=list(headers.items()), server_name=None, timeout=5.0)
+
+    return made
+
+
+def test_a_header_with_a_line_break_is_not_sent() -> None:
+    async def ask() -> None:
+        await HTTPClient(None).post("k", template("http://127.0.0.1:1/v1", x="a\r\ny: b"), b"")
+
+    with pytest.raises(ConfigurationError, match="line break"):
+        asyncio.run(ask())
+
+
+# ── sizes ──
+
+
+def post(reply: Reply, largest: int = 1000) -> object:
+    async def ask(url: str) -> object:
+        client = HTTPClient(None, largest)
+        try:
+            return await client.post("k", template(url), b"{}")
+        finally:
+            await client.close()
+
+    with peer(lambda _: reply) as server:
+        return asyncio.run(ask(server.url))
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        http(b"x" * 1001),
+        chunked(b"x" * 1001),
+        OK + b"\r\n" + b"x" * 1001,
+        http(gzip.compress(b"x" * 1001), content_encoding="gzip"),
+        http(zlib.compress(b"x" * 100_000), content_encoding="deflate"),
+        OK + b"content-length: 99999999999\r\n\r\n",
+    ],
+)
+def test_a_response_that_is_too_large_is_not_read_further(reply: bytes) -> None:
+    with pytest.raises(BadResponseError, match="sent more than"):
+        post(reply)
+
+
+def test_the_usual_limit_is_64_mb_inflated() -> None:
+    bomb = gzip.compress(b"x" * (65 << 20), 1)
+    reader = ResponseReader()
+    with pytest.raises(TooLargeError, match="more than 64 MB"):
+        reader.feed(OK + b"content-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(bomb) + bomb)
+    assert len(bomb) < 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("reply", "body"),
+    [
+        (http(b"x" * 1000), b"x" * 1000),
+        (http(gzip.compress(b"y" * 1000), content_encoding="gzip"), b"y" * 1000),
+        (http(zlib.compress(b"z"), content_encoding="deflate"), b"z"),
+        (http(zlib.compress(b"z")[2:-4], content_encoding="deflate"), b"z"),
+        (b"HTTP/1.1 100 Continue\r\n\r\n" + http(b"a"), b"a"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+        (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end"),
+    ],
+)
+def test_bodies_are_read_whole(reply: bytes, body: bytes) -> None:
+    reader = ResponseReader(1000)
+    whole = reader.feed(reply) or reader.end()
+    assert whole
+    assert reader.response().body == body
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/2 200\r\n\r\n",
+        b"HTTP/1.1 OK\r\n\r\n",
+        b"HTTP/1.1 101 Switching\r\n\r\n",
+        OK + b"no colon\r\n\r\n",
+        OK + b"content-length: 1, 2\r\n\r\n{}",
+        OK + b"content-length: -1\r\n\r\n",
+        OK + b"transfer-encoding: gzip\r\n\r\n",
+        OK + b"content-encoding: br\r\ncontent-length: 1\r\n\r\nx",
+        OK + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n1\r\nabc",
+        OK + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
+    ],
+)
+def test_what_is_not_a_response_is_an_error(reply: bytes) -> None:
+    with pytest.raises(ResponseError):
+        ResponseReader().feed(reply)
+    with pytest.raises(NetworkError, match="the connection failed"):
+        post(reply)
+
+
+@given(
+    body=st.binary(max_size=300),
+    form=st.sampled_from(["length", "chunked", "gzip"]),
+    cuts=st.lists(st.integers(0, 600), max_size=8),
+    more=st.binary(max_size=3),
+)
+def test_however_the_bytes_arrive_the_response_is_the_same(
+    body: bytes, form: str, cuts: list[int], more: bytes
+) -> None:
+    sent = {
+        "length": http(body),
+        "chunked": chunked(body) if body else OK + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "gzip": http(gzip.compress(body), content_encoding="gzip"),
+    }[form] + more
+    reader, at, whole = ResponseReader(), 0, False
+    for cut in [*sorted(min(cut, len(sent)) for cut in cuts), len(sent)]:
+        if cut > at and not whole:
+            whole = reader.feed(sent[at:cut])
+            at = cut
+    assert whole
+    assert reader.response().body == body
+    assert reader.keeps_alive == (at == len(sent) - len(more))
