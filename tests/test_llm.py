@@ -620,6 +620,32 @@ def test_copies_share_what_the_llm_has(server):
     assert copy.copy(llm) is copy.deepcopy(llm) is llm
 
 
+def test_what_was_learned_of_an_endpoint_is_kept_for_the_next_process(server, tmp_path):
+    def llm(**settings):
+        return LLM("m", base_url=server.base_url, cache=tmp_path, **settings)
+
+    first = llm()
+    assert first.settings.body == {"model": "m"}
+    first.keep_limits()
+    assert not list(tmp_path.rglob("*.json"))  # nothing was learned
+    first.rate_limiter.restore({"base": 7.0, "refill": 7.0, "burst": 20.0, "span": 3.0, "window": 40.0})
+    first.keep_limits()
+    (file,) = tmp_path.rglob("*.json")
+    second = llm(temperature=0)
+    assert second.rate_limiter.rate is None  # nothing is read before the endpoint is used
+    assert second.settings.body["temperature"] == 0
+    assert second.rate_limiter.rate == pytest.approx(7.0)
+    assert (there := llm(rate_limit=RateLimit(requests=600))).settings
+    assert there.rate_limiter.rate == pytest.approx(9.7)  # what is given is believed
+    other = LLM("other", base_url=server.base_url, cache=tmp_path)
+    assert other.settings
+    assert other.rate_limiter.rate is None
+    for wrong in ("{", "[]", json.dumps({**json.loads(file.read_text()), "saved": 0})):
+        file.write_text(wrong)
+        assert (third := llm()).settings
+        assert third.rate_limiter.rate is None
+
+
 # ── connections ──
 
 

@@ -61,6 +61,24 @@ def test_an_unlimited_endpoint_is_not_slowed_down(workers: int, latency: float) 
     assert paced.most_in_flight <= workers
 
 
+def test_what_was_learned_is_kept_for_another_process() -> None:
+    assert pace_at(Clock()).learned() == {}
+    crowd = Crowd(server=Bucket(20, 20))
+    crowd.run(200, 32)
+    learned = crowd._pace.learned()
+    assert learned["base"] > 0
+    other = pace_at(Clock())
+    other.restore(learned)
+    assert other.rate == pytest.approx(learned["base"])
+    for wrong in ({}, {**learned, "base": -1}, {**learned, "span": "x"}, {**learned, "refill": float("inf")}):
+        fresh = pace_at(Clock())
+        fresh.restore(wrong)
+        assert fresh.rate is None
+    given = pace_at(Clock(), RateLimit(requests=60))
+    given.restore(learned)
+    assert (given.rate, given.learned()) == (pytest.approx(0.97), {})
+
+
 def test_slow_answers_do_not_keep_the_window_small() -> None:
     paced = Crowd(server=Server(), latency=5.0, jitter=0.0).run(512, 128)
     # Four rounds of 5 s, and less than one more for opening.
@@ -149,7 +167,7 @@ def test_an_ending_counts_once_and_frees_the_place(ending: str) -> None:
         getattr(ticket, ending)()
         other.cancel()
     assert pace.in_flight == pace.waiting == 0
-    with pytest.raises(RuntimeError, match="take a new ticket"):
+    with pytest.raises(RuntimeError, match="take a new permit"):
         ticket.poll()
     clock.now = 10.0
     leave(pace)

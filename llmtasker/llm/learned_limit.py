@@ -1,4 +1,16 @@
-"""Throttle: what is learned about an endpoint that does not say what it allows.
+"""LearnedLimit: what is learned about an endpoint that does not say what it allows.
+
+    ┌───────────┐  refusals    ┌──────────┐  the wait is over,  ┌─────────┐  a refusal    ┌──────────┐
+    │   OPEN    ├─────────────▶│ HOLDING  ├────────────────────▶│  PACED  ├──────────────▶│ HOLDING  │
+    │ no rate   │              │ nobody   │  a rate is guessed  │ a rate, │  the rate is  │ and so   │
+    │ is known  │              │ leaves   │                     │ rising  │  measured     │ on       │
+    └───────────┘              └────┬─────┘                     └─────────┘               └──────────┘
+                                    │ refused again, with nothing admitted between
+                                    ▼
+                               ┌──────────┐  an answer: back to OPEN or PACED
+                               │ PROBING  ├──────────────────────────────────▶
+                               │ one call │  a refusal: a longer wait
+                               └──────────┘
 
 The rate. From one refusal to the next an allowance goes from empty to empty: the calls admitted in between
 over that time are the rate at which it is refilled, whatever burst it saves up. Calls then leave evenly, a
@@ -19,6 +31,7 @@ call at a time finds out when it is back.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from llmtasker.llm.limits import TokenBucket
 
@@ -362,3 +375,25 @@ class LearnedLimit:
             saved = 0.8 * min(self._refill * waited, self._burst) if waited >= LONG_WAIT else 0.0
             # One call may leave at level 0 already.
             self._bucket.set(max(0.0, saved - 1.0), self._base, now)
+
+    def to_dict(self) -> dict[str, float]:
+        """Return what was learned, for another process; nothing where no rate is known."""
+        if self._bucket is None:
+            return {}
+        known = {"base": self._base, "refill": self._refill, "burst": self._burst, "span": self._span}
+        return {**known, "window": min(self.window, 1e6)}
+
+    def restore(self, data: dict[str, Any], now: float) -> None:
+        """Begin with what another process has learned.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not what `to_dict` returned.
+        """
+        known = {name: float(data[name]) for name in ("base", "refill", "burst", "span", "window")}
+        if not all(0 < value < math.inf for name, value in known.items() if name != "burst"):
+            raise ValueError("not a learned limit")
+        self._base, self._refill, self._burst = known["base"], known["refill"], int(known["burst"])
+        self._span = min(known["span"], SPAN_MOST)
+        self._bucket = TokenBucket(self._base, now)
+        self.window = max(self.window, min(self._most, known["window"]))
+        self._resumed = self._since = now

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn, Self, Unpack
 
 from llmtasker.cache import open_cache
@@ -16,6 +18,7 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.costs import TokenMeter, listed_cost
+from llmtasker.llm.kept_limits import load_limits, save_limits
 from llmtasker.llm.limits import Retry
 from llmtasker.llm.names import parse_name, without_password
 from llmtasker.llm.options import DEFAULT_TIMEOUT, LLMOptions, Portable, check, portable, sent_fields
@@ -74,11 +77,17 @@ class LLM:
         self.max_tokens = options.get("max_tokens")
         self._lock = threading.Lock()
         self._transport: Transport | None = None
-        self.rate_limiter = RateLimiter(options.get("rate_limit"), max_concurrency=options.get("max_concurrency"))
         self.retry = options.get("retry") or Retry()
+        self.rate_limiter = self._new_rate_limiter()
         self.capabilities = Capabilities()
         self.tokens = TokenMeter()
         self.single_flight: SingleFlight[Any] = SingleFlight()
+
+    def _new_rate_limiter(self) -> RateLimiter:
+        return RateLimiter(
+            self._options.get("rate_limit"),
+            max_concurrency=self._options.get("max_concurrency"),
+        )
 
     @classmethod
     def of(cls, llm: Any = None, *, model: str | None = None, **options: Unpack[LLMOptions]) -> LLM:
@@ -156,6 +165,8 @@ class LLM:
     @cached_property
     def settings(self) -> Settings:
         """What every request of this LLM has."""
+        if (folder := self._folder) is not None:
+            self.rate_limiter.restore(load_limits(folder, self.transport.endpoint, self.model))
         return Settings(
             endpoint=self.transport.endpoint,
             body={"model": self.model, **self._fields},
@@ -168,6 +179,17 @@ class LLM:
         """The cache; None: answers are not kept."""
         given = self._options.get("cache")
         return open_cache(getattr(self._options.get("transport"), "cacheable", True) if given is None else given)
+
+    @property
+    def _folder(self) -> Path | None:
+        """The folder of the cache, where there is one."""
+        folder = getattr(self.store, "directory", None)
+        return folder if isinstance(folder, Path) else None
+
+    def keep_limits(self) -> None:
+        """Save what was learned about the limits of the endpoint; this is done when the process ends, too."""
+        if "settings" in vars(self) and (learned := self.rate_limiter.learned()) and self._folder is not None:
+            save_limits(self._folder, self.transport.endpoint, self.model, learned)
 
     @cached_property
     def _price(self) -> Callable[[Usage], float | None]:
@@ -209,11 +231,17 @@ _llms: weakref.WeakSet[LLM] = weakref.WeakSet()
 def _after_fork() -> None:
     """Give the LLMs of a forked child fresh locks and no calls in flight: those of the parent stay with the parent."""
     for llm in list(_llms):
-        llm.rate_limiter = RateLimiter(llm.rate_limiter.limit, max_concurrency=llm.rate_limiter.max_concurrency)
+        llm.rate_limiter = llm._new_rate_limiter()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         llm.tokens = TokenMeter()
         llm.single_flight = SingleFlight()
         llm.capabilities.after_fork()
         llm._lock = threading.Lock()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - of a class of this file
+
+
+@atexit.register
+def _at_exit() -> None:
+    for llm in list(_llms):
+        llm.keep_limits()
 
 
 if hasattr(os, "register_at_fork"):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
 from collections import deque
 from concurrent.futures import Future
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.llm.learned_limit import LearnedLimit
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 LONGEST_TIMER = 0.5
 """Seconds after which the first in the queue looks again: the rate may have changed while it slept."""
 
-# The states of a ticket, in the order in which it goes through them.
+# The states of a permit, in the order in which it goes through them.
 _NEW, _QUEUED, _LEFT, _ENDED = range(4)
 
 
@@ -29,8 +30,8 @@ class RateLimiter:
     Without a `limit` it is learned: from `x-ratelimit-*` headers, else from refusals (429). Nothing here
     waits or does I/O: a `Permit` says how long to wait. `clock` returns seconds and never goes back.
 
-    >>> pace = RateLimiter(RateLimit(requests=60), clock=lambda: 0.0)
-    >>> first, second = pace.permit(), pace.permit()
+    >>> limiter = RateLimiter(RateLimit(requests=60), clock=lambda: 0.0)
+    >>> first, second = limiter.permit(), limiter.permit()
     >>> first.poll() is None        # it may leave
     True
     >>> second.poll()               # 0.5 s at most, then ask again
@@ -104,8 +105,19 @@ class RateLimiter:
         """Whether the endpoint has answered any call so far."""
         return self._learned.answered
 
+    def learned(self) -> dict[str, float]:
+        """Return what was learned about the limits of the endpoint, for another process; nothing if they were given."""
+        with self._lock:
+            return self._learned.to_dict() if self._learns else {}
+
+    def restore(self, learned: dict[str, Any]) -> None:
+        """Begin with what `learned` returned in another process; anything else is passed over."""
+        with self._lock, contextlib.suppress(KeyError, TypeError, ValueError):
+            if self._learns and not self._in_flight:
+                self._learned.restore(learned, self._clock())
+
     def permit(self, tokens: int = 0) -> Permit:
-        """Return the ticket of one call that will use about `tokens`, input and output together."""
+        """Return the permit of one call that will use about `tokens`, input and output together."""
         return Permit(self, tokens)
 
     # Everything below runs under the lock. Futures are set after it is released: their callbacks are others' code.
@@ -120,18 +132,18 @@ class RateLimiter:
                 wait = max(wait, self._tokens.wait(now))
         return wait
 
-    def _leave(self, ticket: Permit, now: float) -> None:
-        ticket.state = _LEFT
-        ticket.sent_at = now
-        ticket.epoch = self._learned.epoch
-        ticket.number = self._learned.sent(now)
+    def _leave(self, permit: Permit, now: float) -> None:
+        permit.state = _LEFT
+        permit.sent_at = now
+        permit.epoch = self._learned.epoch
+        permit.number = self._learned.sent(now)
         self._in_flight += 1
         if self._requests is not None:
             self._requests.take(1.0)
         if self._tokens is not None:
-            ticket.reserved = ticket.tokens * self._token_ratio
-            self._tokens.take(ticket.reserved)
-            self._tokens_reserved += ticket.reserved
+            permit.reserved = permit.tokens * self._token_ratio
+            self._tokens.take(permit.reserved)
+            self._tokens_reserved += permit.reserved
 
     def _pump(self, now: float, asking: Permit | None = None) -> tuple[list[Future[None]], float | None]:
         """Let all leave that may; return whom to wake, and the wait of the first one that may not."""
@@ -163,88 +175,88 @@ class RateLimiter:
                 head.future = None
         return woken, wait
 
-    def poll(self, ticket: Permit) -> float | Future[None] | None:
+    def poll(self, permit: Permit) -> float | Future[None] | None:
         woken: list[Future[None]] = []
         answer: float | Future[None] | None = None
         with self._lock:
             now = self._clock()
-            if ticket.state == _NEW:
+            if permit.state == _NEW:
                 if not self._waiting and self._wait(now) == 0.0:
-                    self._leave(ticket, now)
+                    self._leave(permit, now)
                 else:
-                    ticket.state = _QUEUED
-                    self._queue.append(ticket)
+                    permit.state = _QUEUED
+                    self._queue.append(permit)
                     self._waiting += 1
-            if ticket.state == _QUEUED:
-                woken, wait = self._pump(now, ticket)
-                if ticket.state == _QUEUED:
-                    if self._timed and self._queue[0] is ticket and wait is not None:
+            if permit.state == _QUEUED:
+                woken, wait = self._pump(now, permit)
+                if permit.state == _QUEUED:
+                    if self._timed and self._queue[0] is permit and wait is not None:
                         answer = min(wait, LONGEST_TIMER)
                     else:
-                        if ticket.future is None or ticket.future.cancelled():
-                            ticket.future = Future()
-                        answer = ticket.future
-            elif ticket.state == _ENDED:
-                raise RuntimeError("this call is finished: take a new ticket for the next one")
+                        if permit.future is None or permit.future.cancelled():
+                            permit.future = Future()
+                        answer = permit.future
+            elif permit.state == _ENDED:
+                raise RuntimeError("this call is finished: take a new permit for the next one")
         _wake(woken)
         return answer
 
-    def _end(self, ticket: Permit, now: float) -> bool:
-        """Take a ticket out of wherever it is; return whether its call had left."""
-        state, ticket.state = ticket.state, _ENDED
+    def _end(self, permit: Permit, now: float) -> bool:
+        """Take a permit out of wherever it is; return whether its call had left."""
+        state, permit.state = permit.state, _ENDED
         if state == _LEFT:
             self._in_flight -= 1
-            self._tokens_reserved -= ticket.reserved
-            self._learned.ended(now, ticket.epoch, ticket.number)
+            self._tokens_reserved -= permit.reserved
+            self._learned.ended(now, permit.epoch, permit.number)
             return True
         if state == _QUEUED:
             self._waiting -= 1
-            if self._queue[0] is ticket:
+            if self._queue[0] is permit:
                 self._timed = False
         return False
 
-    def done(self, ticket: Permit, used: int | None, limits: Mapping[str, str] | None) -> None:
-        """Take note that a call was answered (`Permit.done`)."""
+    def done(self, permit: Permit, used: int | None, limits: Mapping[str, str] | None) -> None:
+        """Record that a call was answered (`Permit.done`)."""
         with self._lock:
             now = self._clock()
-            if self._end(ticket, now):
-                self._learned.succeeded(now, epoch=ticket.epoch, sent_at=ticket.sent_at, in_flight=self._in_flight + 1)
+            if self._end(permit, now):
+                self._learned.succeeded(now, epoch=permit.epoch, sent_at=permit.sent_at, in_flight=self._in_flight + 1)
                 if used is not None:
-                    self._settle(ticket, used)
+                    self._settle(permit, used)
                 if limits and self._learns:
                     self._learn(limits, now)
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def refused(self, ticket: Permit, retry_after: float | None) -> None:
-        """Take note that the endpoint refused a call (`Permit.refused`)."""
+    def refused(self, permit: Permit, retry_after: float | None) -> None:
+        """Record that the endpoint refused a call (`Permit.refused`)."""
         with self._lock:
             now = self._clock()
-            if self._end(ticket, now):
+            if self._end(permit, now):
                 if self._tokens is not None:
-                    self._tokens.take(-ticket.reserved)
-                self._learned.refused(now, epoch=ticket.epoch, sent_at=ticket.sent_at, retry_after=retry_after)
+                    self._tokens.take(-permit.reserved)
+                self._learned.refused(now, epoch=permit.epoch, sent_at=permit.sent_at, retry_after=retry_after)
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def failed(self, ticket: Permit, *, overload: bool | None, new_row: bool = False, sure: bool = False) -> None:
+    def failed(self, permit: Permit, *, overload: bool | None, new_row: bool = False, sure: bool = False) -> None:
         """Record that a call failed, or was given up (`overload` is None); see `Permit.failed`, `Permit.cancel`."""
         with self._lock:
             now = self._clock()
-            if self._end(ticket, now) and overload is not None:
+            if self._end(permit, now) and overload is not None:
                 if overload:
-                    self._learned.overloaded(now, ticket.number, new_row=new_row, sure=sure)
+                    self._learned.overloaded(now, permit.number, new_row=new_row, sure=sure)
                 else:
                     self._learned.alive()
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def _settle(self, ticket: Permit, used: int) -> None:
+    def _settle(self, permit: Permit, used: int) -> None:
         """Give back what was reserved too much, and learn how far off the estimates are."""
         if self._tokens is not None:
-            self._tokens.take(used - ticket.reserved)
-        if ticket.tokens > 0:
-            self._token_ratio += 0.1 * (used / ticket.tokens - self._token_ratio)
+            self._tokens.take(used - permit.reserved)
+        if permit.tokens > 0:
+            self._token_ratio += 0.1 * (used / permit.tokens - self._token_ratio)
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
         """Believe what a response says is left; the calls in flight may be counted already or not."""
@@ -259,13 +271,13 @@ class RateLimiter:
 class Permit:
     """One call's permission to leave; every ending frees its place, and only the first ending counts.
 
-    Drive it with `while (hold := ticket.poll()) is not None:` and wait for what it returned.
+    Drive it with `while (hold := permit.poll()) is not None:` and wait for what it returned.
     """
 
-    __slots__ = ("_pace", "epoch", "future", "number", "reserved", "sent_at", "state", "tokens")
+    __slots__ = ("_limiter", "epoch", "future", "number", "reserved", "sent_at", "state", "tokens")
 
-    def __init__(self, pace: RateLimiter, tokens: int) -> None:
-        self._pace = pace
+    def __init__(self, limiter: RateLimiter, tokens: int) -> None:
+        self._limiter = limiter
         self.tokens = tokens
         self.reserved = 0.0
         self.state = _NEW
@@ -280,17 +292,17 @@ class Permit:
         After the wait, poll again. A future may be cancelled: another poll gives another one.
 
         Raises:
-            RuntimeError: the ticket was used up by `done`, `refused`, `failed` or `cancel`.
+            RuntimeError: the permit was used up by `done`, `refused`, `failed` or `cancel`.
         """
-        return self._pace.poll(self)
+        return self._limiter.poll(self)
 
     def done(self, usage_tokens: int | None = None, limits: Mapping[str, str] | None = None) -> None:
         """The call was answered: settle its tokens, and learn from its `x-ratelimit-*` headers."""
-        self._pace.done(self, usage_tokens, limits)
+        self._limiter.done(self, usage_tokens, limits)
 
     def refused(self, retry_after: float | None = None) -> None:
         """The endpoint said 429, and perhaps for how many seconds: everybody waits."""
-        self._pace.refused(self, retry_after)
+        self._limiter.refused(self, retry_after)
 
     def failed(self, *, overload: bool = False, new_row: bool = False, sure: bool = False) -> None:
         """The call failed otherwise; `overload`: by a timeout, a connection, or an error of the endpoint (5xx).
@@ -298,11 +310,11 @@ class Permit:
         Then `new_row` tells that it was the first call for its row, and `sure` that the row can't be the reason: after
         several such failures without an answer, everybody waits for the endpoint.
         """
-        self._pace.failed(self, overload=overload, new_row=new_row, sure=sure)
+        self._limiter.failed(self, overload=overload, new_row=new_row, sure=sure)
 
     def cancel(self) -> None:
         """The call was given up, before or after it left."""
-        self._pace.failed(self, overload=None)
+        self._limiter.failed(self, overload=None)
 
 
 def _wake(futures: list[Future[None]]) -> None:
