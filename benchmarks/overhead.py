@@ -17,7 +17,6 @@ import importlib.util
 import itertools
 import json
 import os
-import resource
 import statistics
 import struct
 import subprocess
@@ -30,6 +29,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import diskcache
+from processes import PROGRAMS, process_costs, process_table
 from pydantic import BaseModel, create_model
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
@@ -56,6 +56,9 @@ TARGETS = (  # name, against what, at most
     ("llmtasker cached task(text)", "diskcache get", 5.0),
     ("llmtasker 1000 labels", "llmtasker task(text)", 2.0),
     ("import llmtasker", "import dspy", 0.1),
+    ("import Task, Signature", "import pydantic", 1.6),
+    ("process: offline task declared", "process: dspy declared", 1.0),
+    ("process: answered from cache", "process: dspy from cache", 1.0),
 )
 
 
@@ -304,21 +307,6 @@ def measure(contenders: list[Contender], meter: Meter, rounds: int, calls: int) 
             contender.counts.append((meter.read() - before) / calls)
 
 
-def import_cost(module: str, python: str, rounds: int = 5) -> float | None:
-    """Return the CPU of an import beyond that of an empty interpreter, in µs; None: it is not installed."""
-    counts = []
-    for _ in range(rounds + 1):  # the first one may write bytecode
-        seconds = []
-        for code in (f"import {module}", "pass"):
-            before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
-            done = subprocess.run([python, "-c", code], capture_output=True, check=False)
-            if done.returncode:
-                return None
-            seconds.append(resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before)
-        counts.append((seconds[0] - seconds[1]) * 1e6)
-    return max(statistics.median(counts[1:]), 1.0)
-
-
 def ratio(counts: dict[str, list[float]], name: str, reference: str) -> float | None:
     """Return the median over the rounds of one contender's count by another's."""
     if name not in counts or reference not in counts:
@@ -330,8 +318,7 @@ def table(counts: dict[str, list[float]], unit: str) -> str:
     """Return what each took per call, with the ratio to the plain `create` of its kind."""
     lines = [f"{'':32}{unit:>15}{'to create':>12}"]
     for name, values in counts.items():
-        if name.startswith("import "):
-            lines.append(f"{name:32}{statistics.median(values) / 1e3:12,.0f} ms{'':>12}")
+        if name in PROGRAMS:
             continue
         is_async = "async" in name or "arun" in name
         of = ratio(counts, name, REFERENCE["async" if is_async else "sync"])
@@ -370,17 +357,16 @@ def main() -> None:
         ]
         measure(chosen, meter, options.rounds, options.calls)
         bench.close()
-    counts = {contender.name: contender.counts for contender in chosen}
-    if not options.only:
-        for module, python in (("llmtasker", sys.executable), ("dspy", options.dspy_python)):
-            if (cost := import_cost(module, python)) is not None:
-                counts[f"import {module}"] = [cost]
+        counts = {contender.name: contender.counts for contender in chosen}
+        processes = {} if options.only else process_costs(base_url, folder, options.dspy_python)
+        counts |= processes
     found = verdicts(counts)
     if options.json:
         medians = {name: statistics.median(values) for name, values in counts.items()}
         print(json.dumps({"unit": meter.unit, "per_call": medians, "targets": found}))
     else:
         print(table(counts, f"{meter.unit} a call"))
+        print(process_table(processes))
         for verdict in found:
             said = "ok    " if verdict["met"] else "MISSED"
             print(f"{said} {verdict['what']}: {verdict['is']:.2f} of {verdict['most']}")

@@ -8,6 +8,9 @@ from pathlib import Path
 import programs
 import pytest
 
+from llmtasker.cache import default_directory
+from llmtasker.testing import FaultyServer
+
 VENDORS = {
     "aiohttp",
     "diskcache",
@@ -158,3 +161,66 @@ def test_type_checkers_see_the_same_names() -> None:
     }
     assert seen == llmtasker._HOMES
     assert 20 <= len(llmtasker.__all__) <= 24
+
+
+NAMED = (
+    DECLARE
+    + """
+import os
+from llmtasker import LLM
+
+llm = LLM("some-model", base_url=os.environ["BASE_URL"], api_key="sk-secret", headers={"X-Team": "a"})
+item = Task(Triage, llm=llm, mode="tools")(os.environ["MESSAGE"]).raise_for_error()
+print(item.output.team, item.cached)
+"""
+)
+
+
+def test_a_process_whose_answers_are_cached_does_not_load_the_sdk_of_its_endpoint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MESSAGE", "Where is my parcel?")
+    with FaultyServer(lambda _: {"team": "delivery"}) as server:
+        monkeypatch.setenv("BASE_URL", server.base_url)
+        assert "openai" in loaded_by(NAMED)
+        assert server.counters.requests == 1
+    modules = modules_of(NAMED)  # the endpoint is gone
+    assert not {name.partition(".")[0] for name in modules} & {"instructor", "openai", "aiohttp", "httpx2"}
+    assert len(modules) <= 450
+    kept = "".join(path.read_text() for path in (default_directory() / "compiled").iterdir())
+    assert "sk-secret" not in kept
+
+
+def test_a_process_that_finds_a_new_row_loads_the_sdk_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyServer(lambda _: {"team": "delivery"}) as server:
+        monkeypatch.setenv("BASE_URL", server.base_url)
+        for number, program in enumerate(
+            (
+                NAMED,
+                NAMED,
+                NAMED.replace("= Task(", "= __import__('asyncio').run(Task(").replace(
+                    ')(os.environ["MESSAGE"])', ').acall(os.environ["MESSAGE"]))'
+                ),
+            )
+        ):
+            monkeypatch.setenv("MESSAGE", f"Where is parcel {number}?")
+            assert "openai" in loaded_by(program)
+            assert server.counters.requests == number + 1
+
+
+@pytest.mark.parametrize("other", ["header", "organisation"])
+def test_another_header_is_another_endpoint_also_without_the_sdk(other: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MESSAGE", "Where is my parcel?")
+    program = NAMED.replace('LLM("some-model", base_url=os.environ["BASE_URL"]', 'LLM("openai/some-model"')
+    keys = []
+    for number in range(3):
+        show = program.replace('(os.environ["MESSAGE"]).raise_for_error()', '.preview("x").request').replace(
+            "print(item.output.team, item.cached)", "print('KEY', item.key)"
+        )
+        if number == 2 and other == "header":
+            show = show.replace('"X-Team": "a"', '"X-Team": "b"')
+        elif number == 2:
+            monkeypatch.setenv("OPENAI_ORG_ID", "org-2")
+        out = programs.run("-c", show, check=True).stdout
+        keys += [line for line in out.splitlines() if line.startswith("KEY")]
+    assert keys[0] == keys[1] != keys[2]

@@ -11,22 +11,22 @@ from typing import Any
 import pytest
 
 from llmtasker import InputField, OutputField, Signature
-from llmtasker.cache import DiskCache, default_directory
-from llmtasker.compiler import prepared
-from llmtasker.compiler.prepared import Prepared, kept
+from llmtasker.cache import DiskCache, default_directory, kept_json
+from llmtasker.cache.kept_json import kept
+from llmtasker.compiler.prepared import Prepared, prepared_once
 from llmtasker.compiler.program import compile_program
 
-MADE = Prepared(fields={"b": [1, None, "é"], "a": {"x": True}}, note="Réponds.\n")
+MADE: dict[str, Any] = {"b": [1, None, "é"], "a": {"x": True}}
 
 
 class Maker:
     """Prepares something, and counts how often."""
 
-    def __init__(self, made: Prepared = MADE) -> None:
+    def __init__(self, made: dict[str, Any] = MADE) -> None:
         self.made = made
         self.calls = 0
 
-    def __call__(self) -> Prepared:
+    def __call__(self) -> dict[str, Any]:
         self.calls += 1
         return self.made
 
@@ -45,7 +45,7 @@ def test_it_is_prepared_once_and_comes_back_as_it_was() -> None:
     found = [kept({"schema": {"é": 1}}, __file__, make) for _ in range(3)]
     assert make.calls == 1
     assert found == [MADE] * 3
-    assert [list(each.fields) for each in found] == [["b", "a"]] * 3, "the LLM sees the order"
+    assert [list(each) for each in found] == [["b", "a"]] * 3, "the LLM sees the order"
 
 
 @pytest.mark.parametrize("other", ["source", "code", "version"])
@@ -54,12 +54,12 @@ def test_it_holds_for_what_it_was_prepared_from(other: str, tmp_path: Path, monk
     kept({"mode": "tools"}, __file__, make)
     (tmp_path / "code.py").write_text("pass")
     if other == "version":
-        monkeypatch.setattr(prepared, "_PACKAGES", ("pytest",))
-        prepared._versions.cache_clear()
+        monkeypatch.setattr(kept_json, "_PACKAGES", ("pytest",))
+        kept_json._versions.cache_clear()
     source = {"mode": "json" if other == "source" else "tools"}
     kept(source, str(tmp_path / "code.py") if other == "code" else __file__, make)
     assert make.calls == 2
-    prepared._versions.cache_clear()
+    kept_json._versions.cache_clear()
 
 
 def test_folder_and_files_are_private() -> None:
@@ -82,10 +82,9 @@ def test_folder_and_files_are_private() -> None:
     [
         "",
         "\n",
-        "{}",
+        "{",
         "x\n{}",
-        '{"fields":{},"note":1}',
-        '{"fields":[],"note":""}',
+        "[{}]",
         "[" * 100_000,
         "\udcff",
         "null",
@@ -98,7 +97,7 @@ def test_a_damaged_or_forged_file_is_prepared_again(text: str, sound: bool) -> N
     kept({}, __file__, make)
     path = only_file()
     if sound and text.isascii():
-        text = f"{prepared._checksum(path.stem, text)}\n{text}"
+        text = f"{kept_json._checksum(path.stem, text)}\n{text}"
     path.write_text(text, "utf-8", "surrogateescape")
     assert kept({}, __file__, make) == MADE
     assert make.calls == 2
@@ -154,13 +153,13 @@ def test_where_nothing_can_be_kept_it_is_prepared_each_time(
         def homeless() -> Path:
             raise RuntimeError("Could not determine home directory.")
 
-        monkeypatch.setattr(prepared, "default_directory", homeless)
+        monkeypatch.setattr(kept_json, "default_directory", homeless)
     assert [kept(source, __file__, make) for _ in range(2)] == [MADE] * 2
     assert make.calls == 2
 
 
 def test_old_files_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepared, "_MOST_FILES", 5)
+    monkeypatch.setattr(kept_json, "_MOST_FILES", 5)
     for number in range(12):
         kept({"number": number}, __file__, Maker())
     assert len(list(folder().iterdir())) == 5
@@ -199,3 +198,12 @@ def test_labels_of_rows_are_not_kept() -> None:
     variant = program.variant({"team": ["private label", "other label"]})
     variant.head(variant.first_mode)
     assert set(folder().iterdir()) == before
+
+
+@pytest.mark.parametrize("found", [{}, {"fields": [], "note": ""}, {"fields": {}, "note": 1}])
+def test_what_is_not_prepared_is_prepared_again(found: dict[str, Any]) -> None:
+    made = Prepared(fields={"tools": [1]}, note="note")
+    kept({"x": 1}, __file__, lambda: found)
+    assert prepared_once({"x": 1}, __file__, lambda: made) == made
+    assert prepared_once({"x": 2}, __file__, lambda: made) == made
+    assert prepared_once({"x": 2}, __file__, lambda: pytest.fail("it is kept")) == made

@@ -13,6 +13,7 @@ text_cache     TextCache: diskcache with texts only, checksums and leases; the o
 worker         a daemon thread for what may block
 outage         what failed is left alone for a while that grows
 process        which process holds a lease, and whether it is still running
+kept_json      what is slow to make and the same in every process
 single_flight  equal calls of one process are made once
 """
 

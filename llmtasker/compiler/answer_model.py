@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_model
 from pydantic_core import CoreSchema
 
-from llmtasker.compiler.prepared import Prepared, kept
+from llmtasker.compiler.prepared import Prepared, prepared_once
 from llmtasker.fields import label_text, wire_name
 from llmtasker.values.json_schema import offered_labels
 from llmtasker.values.json_values import is_array, is_object
@@ -109,7 +109,7 @@ def prepare(model: type[BaseModel], mode: Mode, *, keep: bool = True) -> Prepare
     _wording(mode, False)  # so that the first answer that does not fit loads nothing in an event loop
     _wording(mode, mode == "tools")
     source = {"schema": model.model_json_schema(), "name": model.__name__, "doc": model.__doc__, "mode": mode}
-    return kept(source, __file__, lambda: _prepared(model, mode))
+    return prepared_once(source, __file__, lambda: _prepared(model, mode))
 
 
 def _prepared(model: type[BaseModel], mode: Mode) -> Prepared:
@@ -193,7 +193,7 @@ _BLANKS = re.compile("|".join((_CONTENT, _REASON, _ID, _NAME, _ARGUMENTS)))
 @cache
 def _wording(mode: Mode, called: bool) -> Mapping[str, Any]:
     """Return the messages of a re-ask with blanks; kept on disk, as what `prepare` returns."""
-    return kept({"reask": mode, "called": called}, __file__, lambda: _reask(mode, called)).fields
+    return prepared_once({"reask": mode, "called": called}, __file__, lambda: _reask(mode, called)).fields
 
 
 def _reask(mode: Mode, called: bool) -> Prepared:

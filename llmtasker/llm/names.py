@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.llm.credentials import is_credential
 from llmtasker.wire.request import Transport
 
 _WAYS = """Three ways to go on:
@@ -123,7 +124,15 @@ def _at_url(
 
         return connect(base_url, key, headers, is_openai=is_openai)
 
-    return connect
+    def defer() -> Transport:
+        from llmtasker.llm.transports.deferred import deferred
+
+        sent = {name: value for name, value in (headers or {}).items() if not is_credential(name)}
+        own = {name: os.environ.get(name) for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")} if is_openai else {}
+        return deferred(base_url, {"headers": sent, "own": own}, connect)
+
+    # The SDK reads headers there, any of which may be a credential.
+    return connect if os.environ.get("OPENAI_CUSTOM_HEADERS") else defer
 
 
 def _at_azure(

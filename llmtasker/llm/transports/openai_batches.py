@@ -10,6 +10,7 @@ import httpx2
 import openai
 
 from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError, RejectedError, snippet
+from llmtasker.llm.transports.deferred import DeferredTransport
 from llmtasker.llm.transports.http_client import broken
 from llmtasker.llm.transports.openai import OpenAITransport
 from llmtasker.threads import portal
@@ -29,6 +30,7 @@ def batches_of(transport: Transport) -> Batches:
     Raises:
         ConfigurationError: it is no transport of an OpenAI or Azure client.
     """
+    transport = transport.connected if isinstance(transport, DeferredTransport) else transport
     if isinstance(transport, OpenAITransport):
         return Batches(transport)
     raise ConfigurationError(
