@@ -24,8 +24,10 @@ from llmtasker.testing import (
     Hang,
     Limit,
     Malformed,
+    Outage,
     Refusal,
     Rejects,
+    RepeatsInput,
     Reply,
     Reset,
     Status,
@@ -330,3 +332,19 @@ def test_faults_of_tool_calls() -> None:
     for fault in (WrongTool(), TwoCalls()):
         assert "tool_calls" not in reply_to(call(), fault).message
         assert fault.hits == 0
+
+
+def test_an_outage_comes_once() -> None:
+    outage = Outage(starts=5.0, lasts=10.0)
+    assert [reply_to(call(now=now), outage).status for now in (100.0, 104.9, 105.0, 114.9, 115.0, 500.0)] == [
+        200, 200, 503, 503, 200, 200,
+    ]  # fmt: skip
+    outage.reset()
+    assert reply_to(call(now=500.0), outage).status == 200
+    assert reply_to(call(), Outage(lasts=1.0, status=None)).breaks == "before_headers"
+
+
+def test_an_error_repeats_the_input() -> None:
+    reply = reply_to(call("insufficient credit"), RepeatsInput("can't read {input} {here}", status=422))
+    assert reply.status == 422
+    assert "can't read insufficient credit {here}" in reply.content().decode()

@@ -1,5 +1,6 @@
 """FaultyServer over real loopback connections, in a thread and as a process."""
 
+import gzip
 import http.client
 import io
 import json
@@ -16,7 +17,23 @@ from urllib.parse import urlsplit
 import programs
 import pytest
 
-from llmtasker.testing import Body, Call, Cut, Drip, FaultyServer, Hang, Limit, Malformed, Reply, Reset, Status
+from llmtasker import LLM
+from llmtasker.tasks.instruction import Instruction
+from llmtasker.testing import (
+    Body,
+    Call,
+    Cut,
+    Drip,
+    FaultyServer,
+    Hang,
+    Limit,
+    Malformed,
+    Reply,
+    Reset,
+    SentTwice,
+    Status,
+    last_user_text,
+)
 from llmtasker.testing.server import build_parser, faults_of, main
 
 SCHEMA = {"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}}
@@ -124,6 +141,28 @@ def test_html_and_nothing() -> None:
         assert (status, headers["content-type"]) == (200, "text/html")
         assert b"<html>" in content
         assert client.ask()[2] == b""
+
+
+def test_a_response_that_is_sent_twice_and_a_packed_body() -> None:
+    asked = json.dumps(body()).encode()
+    request = b"POST /v1/chat/completions HTTP/1.1\r\ncontent-length: %d\r\n\r\n%b" % (len(asked), asked)
+    with FaultyServer(lambda _: "fine", faults=[SentTwice()]) as server:
+        assert raw(server, request, answers=2).count(b"HTTP/1.1 200 OK") == 2
+        assert server.counters.ok == 1
+    packed = gzip.compress(b" " * 1_000_000)
+    faults = [Body(packed, "application/json", headers={"content-encoding": "gzip"})]
+    with FaultyServer(faults=faults) as server, client_of(server) as client:
+        status, headers, content = client.ask()
+        assert (status, headers["content-encoding"], content) == (200, "gzip", packed)
+
+
+def test_rows_keep_their_own_answers_where_responses_are_sent_twice() -> None:
+    with FaultyServer(last_user_text, faults=[SentTwice()]) as server:
+        task = Instruction(
+            instructions="Repeat it.", llm=LLM("m", base_url=server.base_url, api_key="none", cache=False)
+        )
+        rows = [f"row {number}" for number in range(8)]
+        assert [item.output for item in task.run(rows, concurrency=1)] == rows
 
 
 @pytest.mark.parametrize(

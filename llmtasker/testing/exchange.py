@@ -41,6 +41,7 @@ class Reply:
 
     `delay` is in seconds, `bytes_per_second` slows the sending down, `breaks` says how the connection
     fails: reset before the headers, reset after them, or nothing is ever sent. `raw` replaces the JSON body.
+    The response is sent so many `times` on its connection.
     The completion is made when it is first looked at, so a refused call costs no answer.
     """
 
@@ -54,6 +55,7 @@ class Reply:
         "headers",
         "raw",
         "status",
+        "times",
     )
 
     def __init__(self, make: Callable[[], dict[str, Any]]) -> None:
@@ -66,6 +68,7 @@ class Reply:
         self.delay = 0.0
         self.bytes_per_second: float | None = None
         self.breaks: Literal["before_headers", "after_headers", "hang"] | None = None
+        self.times = 1
 
     @property
     def is_answer(self) -> bool:

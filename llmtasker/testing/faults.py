@@ -185,6 +185,55 @@ class Storm(Fault):
 
 
 @dataclass
+class Outage(Fault):
+    """The endpoint is down once, for `lasts` seconds, from `starts` seconds after the first call on.
+
+    Each call gets `status`, or with `status=None` a connection that is reset.
+    """
+
+    lasts: float
+    starts: float = 0.0
+    status: int | None = 503
+    _first: float | None = field(default=None, init=False, repr=False)
+
+    def apply(self, call: Call, reply: Reply) -> bool:
+        if self._first is None:
+            self._first = call.now
+        if not self.starts <= call.now - self._first < self.starts + self.lasts:
+            return False
+        if self.status is None:
+            reply.breaks = "before_headers"
+        else:
+            reply.fail(self.status, "The service is down for maintenance.", kind="server_error")
+        return True
+
+    def reset(self) -> None:
+        super().reset()
+        self._first = None
+
+
+@dataclass
+class RepeatsInput(Fault):
+    """An error whose message repeats the input, in the place of `{input}`."""
+
+    message: str = "invalid request: {input}"
+    status: int = 400
+
+    def apply(self, call: Call, reply: Reply) -> bool:
+        reply.fail(self.status, self.message.replace("{input}", call.text))
+        return True
+
+
+@dataclass
+class SentTwice(Fault):
+    """The response is sent twice, so that a second one waits, unread, on a connection that is kept."""
+
+    def apply(self, call: Call, reply: Reply) -> bool:
+        reply.times = 2
+        return True
+
+
+@dataclass
 class Reset(Fault):
     """The connection is reset, before the response's headers or after them."""
 
@@ -228,14 +277,16 @@ class Drip(Fault):
 
 @dataclass
 class Body(Fault):
-    """Another body with status 200: HTML of a proxy, nothing at all, an error inside a 200."""
+    """Another body with status 200: HTML of a proxy, nothing at all, an error inside a 200, packed megabytes."""
 
-    body: str = "<html><body><h1>Please log in</h1></body></html>"
+    body: str | bytes = "<html><body><h1>Please log in</h1></body></html>"
     content_type: str = "text/html"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def apply(self, call: Call, reply: Reply) -> bool:
-        reply.raw = self.body.encode("utf-8", "surrogatepass")
+        reply.raw = self.body if isinstance(self.body, bytes) else self.body.encode("utf-8", "surrogatepass")
         reply.content_type = self.content_type
+        reply.headers.update(self.headers)
         return True
 
 

@@ -218,6 +218,7 @@ class FaultyServer:
             delay=reply.delay,
             bytes_per_second=reply.bytes_per_second,
             breaks=reply.breaks,
+            times=reply.times,
         )
 
     def _reply(self, request: HttpRequest) -> Reply:

@@ -28,7 +28,7 @@ class HttpRequest:
 
 @dataclass(slots=True, kw_only=True)
 class HttpResponse:
-    """One response and how it is sent: after `delay` seconds, slowly, or not as it should."""
+    """One response and how it is sent: after `delay` seconds, slowly, several `times`, or not as it should."""
 
     status: int = 200
     body: bytes = b""
@@ -37,6 +37,7 @@ class HttpResponse:
     delay: float = 0.0
     bytes_per_second: float | None = None
     breaks: Literal["before_headers", "after_headers", "hang"] | None = None
+    times: int = 1
 
     def head(self) -> bytes:
         """Return status line and headers."""
@@ -141,7 +142,7 @@ class Connection(asyncio.Protocol):
             self._drip(memoryview(response.body), response.bytes_per_second)
         else:
             self._done()
-            self._transport.write(response.head() + response.body)
+            self._transport.write((response.head() + response.body) * response.times)
 
     def _drip(self, left: memoryview, bytes_per_second: float) -> None:
         tick = max(_DRIP_TICK, 1 / bytes_per_second)
