@@ -817,3 +817,11 @@ def test_a_row_may_be_none() -> None:
     results = task_of(FakeTransport(echo)).run([None, "a", None, "b"])
     assert echoes(results) == [None, "a", None, "b"]
     assert results.counts == {"ok": 2, "input": 2}
+
+
+def test_without_an_event_loop_of_asyncio_the_awaitable_forms_say_so() -> None:
+    task = task_of(FakeTransport(echo))
+    for coroutine in (task.acall("a"), task.arun(["a"])):  # neither is awaited: there is no loop
+        with pytest.raises(ConfigurationError, match="asyncio event loop"):
+            coroutine.send(None)
+        coroutine.close()

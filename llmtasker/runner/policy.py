@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -242,7 +241,7 @@ class Policy(Generic[S, T]):
     def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode, rows: int = 1) -> Steps[Completion]:
         """Make one call for some rows, in a mode and form that the endpoint takes; repeat it while it fails for now."""
         llm = self.llm
-        failed: Counter[str] = Counter()
+        failed = {"refused": 0, "failed": 0}
         while True:
             request = llm.capabilities.request(render, first_mode(asked), fixed=asked != "auto")
             permit = yield from self._permit(len(request.content))
@@ -273,7 +272,7 @@ class Policy(Generic[S, T]):
             if delay:
                 yield Wait(delay)
 
-    def _delay(self, error: ItemError, request: Request, failed: Counter[str], rows: int) -> float | None:
+    def _delay(self, error: ItemError, request: Request, failed: dict[str, int], rows: int) -> float | None:
         """Return the seconds after which a call is repeated, None if it is not; `failed` counts its failures so far."""
         llm, breaker = self.llm, self.breaker
         delay: float | None = None

@@ -168,7 +168,17 @@ async def prepare(llm: LLM, program: Program[Any]) -> None:
     """Do what is done once and would block the event loop, in a thread.
 
     Where no model was named, the endpoint is asked for it; and what prepares requests may have to be loaded.
+
+    Raises:
+        ConfigurationError: there is no asyncio event loop.
     """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        raise ConfigurationError(
+            "acall, arun and astream need a running asyncio event loop, and there is none: other async libraries, such "
+            "as trio, can use the blocking forms in a thread"
+        ) from None
     if "settings" not in vars(llm):
         await asyncio.to_thread(getattr, llm, "settings")
     if not program.ready:

@@ -87,6 +87,10 @@ class GroupWorker(Generic[S, T]):
 
     def steps(self, rows: Sequence[object]) -> Steps[list[Item[T]]]:
         """Yield the steps to an item for each input (or row of one), in order."""
+        if self.limits.size == 1 and len(rows) == 1 and not isinstance(rows[0], Row):
+            item = yield from self.alone.ask(rows[0])
+            self.tally.asked_alone(item)
+            return [item]
         items: dict[int, Item[T]] = {}
         open_rows: dict[int, Row] = {}
         looked_up = self.alone.fresh != "invalid" and all(isinstance(row, Row) for row in rows)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
+from llmtasker.item import Item
 from llmtasker.runner.grouping.auto_size import Choice, Watch
 from llmtasker.runner.grouping.group_limits import GroupLimits
 from llmtasker.wire.completion import NO_USAGE, Usage
@@ -67,6 +69,11 @@ class Tally:
         self.usage += Usage(**took)
         self._extra += usage.total - before.total if extra else 0
         self._counted = self._counted and counted
+
+    def asked_alone(self, item: Item[Any]) -> None:
+        """Count a row that was asked alone from the start."""
+        self.rows += not item.cached
+        self.made(item.attempts, item.usage, counted=bool(item.usage.total) or not item.ok)
 
     def answered(self, usage: Usage, asked: int, answer: int) -> None:
         """Count the characters that went with the tokens of a group's call."""

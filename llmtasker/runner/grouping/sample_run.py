@@ -212,7 +212,8 @@ class SampleRun(Generic[S, T]):
             async with aclosing(run.batches(self.alone, Feed([given for _, given in taken]))) as batches:
                 async for batch in batches:
                     items += batch
-            self._count(items)
+            for item in items:
+                self.tally.asked_alone(item)
             held += items
             new = sum([sample.add(item) for item in items])
             if not sample.rows:
@@ -225,11 +226,6 @@ class SampleRun(Generic[S, T]):
         if choice.measured and auto.same is None:  # what another function calls the same is not known by its name
             await run.drive(_remember(key, choice))
         yield [sample.charged(item) for item in held]
-
-    def _count(self, items: Sequence[Item[T]]) -> None:
-        for item in items:
-            self.tally.rows += not item.cached
-            self.tally.made(item.attempts, item.usage, counted=bool(item.usage.total) or not item.ok)
 
     async def _choose(self, sample: Sample[S, T]) -> Choice:
         if upper_bound(0, len(sample.rows)) >= self.auto.epsilon:
