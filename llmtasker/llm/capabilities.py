@@ -79,6 +79,7 @@ class Capabilities:
         self._known = _Known({}, {})
         self._lock = threading.Lock()
         self._sent: dict[int, _AdaptedHead] = {}  # by the id of the adapted head, however old
+        self._texts: dict[int, Completion] = {}  # answers in text to requests for a call, by id
         self._calls = False
         self._empty = 0
 
@@ -146,9 +147,13 @@ class Capabilities:
         return Request(head.adapted, tail, settings)
 
     def restore(self, request: Request, completion: Completion) -> Completion:
-        """Return an answer to `request`, as it was sent, with the names that the task has."""
+        """Return an answer to `request`, as it was sent, with the names that the task has; `record_text` knows it."""
         sent = self._sent.get(id(request.head)) if self._known.rungs else None
-        return restore(completion, sent.names) if sent and sent.names else completion
+        made = restore(completion, sent.names) if sent and sent.names else completion
+        if not made.tool_calls and "tools" in request.head.schema:
+            _trim(self._texts)
+            self._texts[id(made)] = made
+        return made
 
     def record_error(self, request: Request, error: ItemError) -> bool:
         """Learn from an error what `request`, as it was sent, must not have; return whether to ask again.
@@ -194,7 +199,7 @@ class Capabilities:
         An endpoint that answers so, and has never made a call, may leave the tools out of the prompt: then the LLM
         can't know what is asked. One empty answer is no sign of that.
         """
-        if self._calls or completion.tool_calls or completion.finish_reason in {"length", "content_filter"}:
+        if self._calls or id(completion) not in self._texts or completion.finish_reason in {"length", "content_filter"}:
             return
         with self._lock:
             whole = bool(completion.text and completion.text.strip())

@@ -113,7 +113,7 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
     if response is not None:
         status, payload, headers = response
         if status != 200:
-            return failed_generation(status, payload) or read_error(status, hide(payload), headers)
+            return failed_generation(status, payload) or read_error(status, hide(payload), headers, request)
         return _read(payload, headers)
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
     what = f"{type(error).__name__}: {_words(error, hide)}"

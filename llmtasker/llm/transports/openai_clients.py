@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from hashlib import sha256
 from types import FunctionType, MethodType
@@ -73,7 +75,8 @@ def endpoint_of(client: AnyClient) -> str:
     """Return scheme, host and path of a client's base URL: no user name, password or query."""
     url = client.base_url
     port = f":{url.port}" if url.port else ""
-    return f"{url.scheme}://{url.host}{port}{url.path.rstrip('/')}"
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
 
 
 def identity_of(client: AnyClient) -> str:
@@ -164,6 +167,18 @@ def twin(client: AnyClient, keys: Keys, http_client: httpx2.AsyncClient) -> open
     )
 
 
+_is_capturing: ContextVar[bool] = ContextVar("_is_capturing", default=False)
+
+
+def _was_sent(record: logging.LogRecord) -> bool:
+    """Return whether a request that is logged was one: what is captured has a URL whose query may be a credential."""
+    return not _is_capturing.get()
+
+
+for _name in ("httpx2", "openai._base_client"):
+    logging.getLogger(_name).addFilter(_was_sent)
+
+
 class CapturingTransport(httpx2.AsyncBaseTransport):
     """Sends nothing and keeps the request, as the SDK has built it."""
 
@@ -183,9 +198,13 @@ async def capture(client: AnyClient, keys: Keys, path: str, timeout: float) -> R
     """
     capturing = CapturingTransport()
     async with httpx2.AsyncClient(transport=capturing, trust_env=False) as http_client:
-        await twin(client, keys, http_client).post(
-            path, cast_to=httpx2.Response, content=b"", options={"timeout": timeout, "max_retries": 0}
-        )
+        _is_capturing.set(True)
+        try:
+            await twin(client, keys, http_client).post(
+                path, cast_to=httpx2.Response, content=b"", options={"timeout": timeout, "max_retries": 0}
+            )
+        finally:
+            _is_capturing.set(False)
         # What httpx2 adds about itself, unless the caller sets it.
         own = {(name, http_client.headers[name]) for name in ("accept-encoding", "connection")}
         added = {("content-length", "0"), *own}

@@ -1,0 +1,181 @@
+"""What endpoints and machines do to an LLM: schemas that are refused, tools that are dropped, proxies, certificates."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Literal
+
+import pytest
+
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
+from llmtasker.llm.transports.network import proxy_for
+from llmtasker.testing import FaultyServer, Status
+
+
+class Bill(Signature):
+    """Read the bill."""
+
+    text: str = InputField()
+    total: Decimal = OutputField()
+
+
+class Equipe(Signature):
+    """Trouve l'équipe."""
+
+    texte: str = InputField()
+    équipe: Literal["facture", "colis"] = OutputField()  # noqa: PLC2401
+
+
+class Route(Signature):
+    """Route the message."""
+
+    text: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+
+
+def refuse(what: str, words: str) -> Any:
+    def fault(call: Any, reply: Any) -> None:
+        sent = str({name: call.body.get(name) for name in ("tools", "response_format")})
+        if what in sent:
+            reply.fail(400, words)
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("strict", "Invalid schema for function 'Bill': 'additionalProperties' is required"),
+        (
+            "'pattern'",
+            "Invalid schema for function 'Bill': In context=('properties', 'total'), 'pattern' is not permitted.",
+        ),
+        ("'pattern'", "The provided JSON schema contains features not supported by xgrammar."),
+        ("'pattern'", "regex look-around, including look-ahead and look-behind, is not supported"),
+        ("anyOf", "Failed to convert JSON schema to grammar"),
+        ("total", "The specified schema produces a constraint that has too many states for serving."),
+    ],
+)
+def test_a_schema_that_is_refused_is_asked_for_in_another_form(what: str, words: str) -> None:
+    with FaultyServer(faults=[refuse(what, words)]) as server:
+        llm = LLM("m", base_url=server.base_url, cache=False)
+        task, other = Task(Bill, llm=llm, attempts=1), Task(Route, llm=llm)
+        task("a")
+        assert server.counters.ok == 1, "it was answered; the server's own answer may be no number"
+        before = server.counters.requests
+        task("b")
+        assert server.counters.requests == before + 1, "learned once"
+        assert "tools" in other.preview("a").request.head.schema, "what one schema taught holds for that schema"
+
+
+def test_names_with_accents_are_sent_in_ascii_where_they_are_refused() -> None:
+    words = "Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'"
+    with FaultyServer(faults=[refuse("équipe", words)]) as server:
+        task = Task(
+            Equipe, llm=LLM("m", base_url=server.base_url, cache=False), examples=[Equipe(texte="x", équipe="colis")]
+        )
+        item = task("Où est mon colis ?")
+        assert item.raise_for_error().output.équipe in {"facture", "colis"}
+        assert "équipe" in str(item.raw)
+
+
+@pytest.mark.parametrize("ending", ["stop", "tool_calls", None])
+def test_tools_that_are_dropped_without_a_word_are_noticed(ending: str | None) -> None:
+    def drop(call: Any, reply: Any) -> None:
+        if "tools" in call.body:
+            reply.message.pop("tool_calls", None)
+            reply.message["content"] = "This customer is unhappy."
+            reply.choice["finish_reason"] = ending
+
+    with FaultyServer(faults=[drop]) as server:
+        results = Task(Route, llm=LLM("m", base_url=server.base_url, cache=False)).run([str(n) for n in range(40)])
+        assert results.counts == {"ok": 40}
+        assert server.counters.requests <= 80
+
+
+def test_one_empty_answer_teaches_nothing() -> None:
+    def empty(call: Any, reply: Any) -> None:
+        if call.number == 1:
+            reply.message.pop("tool_calls", None)
+            reply.message["content"] = ""
+
+    with FaultyServer(faults=[empty]) as server:
+        task = Task(Route, llm=LLM("m", base_url=server.base_url, cache=False))
+        assert task("a").ok
+        assert task.llm.capabilities.facts == ()
+
+
+@pytest.mark.parametrize(
+    "row", ["insufficient credit", "my card: insufficient credit, what now?", "temperature is not supported"]
+)
+def test_a_row_that_is_repeated_in_an_error_is_no_evidence(row: str) -> None:
+    fault = Status(400, f"could not read the message: {row}", when=lambda call: row in call.text)
+    with FaultyServer(faults=[fault]) as server:
+        task = Task(Route, llm=LLM("m", base_url=server.base_url, cache=False, temperature=0.5))
+        results = task.run([row, *[str(n) for n in range(30)]])
+        assert results.counts == {"bad_request": 1, "ok": 30}
+        assert task.llm.capabilities.facts == ()
+        assert "insufficient" not in str(results[0].error)
+
+
+# ── a company's machine ──
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({}, "http://llm.intern/v1", None),
+        ({"http_proxy": "http://p:3128"}, "http://llm.intern/v1", "http://p:3128"),
+        ({"http_proxy": "p:3128"}, "http://llm.intern/v1", "http://p:3128"),
+        ({"https_proxy": "http://p:3128"}, "http://llm.intern/v1", None),
+        ({"all_proxy": "http://p:3128"}, "https://llm.intern/v1", "http://p:3128"),
+        ({"http_proxy": "http://p:3128", "no_proxy": ".intern"}, "http://llm.intern/v1", None),
+        ({"http_proxy": "http://p", "no_proxy": "10.0.0.0/8"}, "http://10.1.2.3:8000/v1", None),
+        ({"http_proxy": "http://p", "no_proxy": "fd07:b51a:cc66:f0::/64"}, "http://[fd07:b51a:cc66:f0::1]/v1", None),
+        ({"all_proxy": "socks5://p:9", "no_proxy": "llm.intern"}, "http://llm.intern/v1", None),
+    ],
+)
+def test_proxies_are_read_in_one_place(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert proxy_for(url) == proxy
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "words"),
+    [
+        ({"http_proxy": "ftp://p"}, "http://llm.intern/v1", "http_proxy"),
+        ({"SSL_CERT_FILE": "/nonexistent.pem"}, "https://llm.intern/v1", "SSL_CERT_FILE names '/nonexistent.pem'"),
+        ({"SSL_CERT_FILE": "/dev/null"}, "https://llm.intern/v1", "SSL_CERT_FILE"),
+        ({"SSL_CERT_DIR": "/nonexistent"}, "https://llm.intern/v1", "SSL_CERT_DIR"),
+    ],
+)
+def test_a_variable_that_can_not_be_used_is_named(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, words: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError, match=words):
+        _ = LLM("m", base_url=url, cache=False).transport
+    other = {"http": "https", "https": "http"}[url.partition(":")[0]]
+    assert LLM("m", base_url=url.replace(url.partition(":")[0], other, 1), cache=False).transport
+
+
+@pytest.mark.parametrize(
+    ("host", "endpoint"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:11434/v1"),
+        ("gpu", "http://gpu:11434/v1"),
+        ("0.0.0.0", "http://127.0.0.1:11434/v1"),  # noqa: S104
+        ("0.0.0.0:8080", "http://127.0.0.1:8080/v1"),
+        ("[::1]", "http://[::1]:11434/v1"),
+        ("http://gpu", "http://gpu/v1"),
+        ("https://gpu/ollama/", "https://gpu/ollama/v1"),
+        ('"gpu:1"', "http://gpu:1/v1"),
+    ],
+)
+def test_the_host_of_ollama(monkeypatch: pytest.MonkeyPatch, host: str, endpoint: str) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    assert LLM("ollama/qwen3", cache=False).transport.endpoint == endpoint
