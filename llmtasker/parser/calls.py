@@ -18,6 +18,9 @@ from llmtasker.values.json_values import is_object, parse_json
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Mode
 
+MAX_WRITTEN = 20_000
+"""Characters; calls in a longer text are not looked for, because their ends are searched for from each beginning."""
+
 MAX_PYTHON = 5_000
 """Characters of a call in the notation of Python; a longer one is not looked at."""
 
@@ -122,6 +125,8 @@ def written_calls(text: str, function: str) -> list[ToolCall]:
     >>> written_calls("<function=Route><parameter=team>billing</parameter></function>", "Route")[0].arguments
     '{"team": "billing"}'
     """
+    if len(text) > MAX_WRITTEN:
+        return []
     calls = [_xml_call(found[1] or found[3], found[2] if found[1] else found[4]) for found in _XML_CALL.finditer(text)]
     for found in _KEYED_CALL.finditer(text):
         parameters = {key.strip(): value for key, value in _KEYED_PARAMETER.findall(found[2])}

@@ -54,13 +54,14 @@ _UNKNOWN_END = re.compile(rf"({_MARK}|</{_LIKE}>|\[/[A-Z][A-Z_]{{2,}}\])\s*$")
 _CALL = re.compile(r"\s*(?:\[TOOL_CALLS\]|<[|｜]?tool[_▁]?calls?|<function(?:=|_calls?>))")
 
 _MESSAGE = re.compile(
-    r"<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).)*)<\|message\|>"
+    r"<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).){0,200})<\|message\|>"
     r"(?P<body>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
     re.DOTALL,
 )
 _TO_FUNCTION = re.compile(r"\bto=([\w.\-]+)")
 _BARE_CHANNELS = re.compile(r"\s*analysis(?P<reasoning>.+?)assistant\s*final(?P<text>.+)", re.DOTALL)
 
+_MOST_STARTS = 5
 BEHIND_REASONING = "taken from behind the reasoning"
 
 
@@ -129,8 +130,12 @@ def without_marks(text: str, given: Callable[[], str] = str) -> Front:
 def _reasoned(text: str, said: str) -> Front:
     start = _STARTS.match(text)
     if start is not None and start[0].strip() not in said:
-        front = _reasoned(text[start.end() :], said)
+        front = _behind_marks(text[start.end() :], said)
         return front._replace(repairs=(f"without the mark {start[0].strip()!r}", *front.repairs))
+    return _behind_marks(text, said)
+
+
+def _behind_marks(text: str, said: str) -> Front:
     opened = _opened(text)
     if opened is not None and (tag := opened[0][0].strip()) in said:
         raise InvalidOutputError(f"the answer begins with {tag!r}, which also stands in the input")
@@ -166,7 +171,10 @@ def _stripped(text: str, said: str) -> tuple[str, tuple[str, ...]]:
     if (turn := _NEXT_TURN.search(text)) and turn[0].strip() not in said:
         text = text[: turn.start()]
         repairs.append(f"cut before a further turn ({turn[0].strip()!r})")
-    while (start := _STARTS.match(text)) and start[0] and (mark := start[0].strip()) not in said:
+    for _ in range(_MOST_STARTS):
+        start = _STARTS.match(text)
+        if start is None or (mark := start[0].strip()) in said:
+            break
         text = text[start.end() :]
         repairs.append(f"without the mark {mark!r}")
     if (end := _ENDS.search(text)) and (mark := end[0].strip()) not in said:

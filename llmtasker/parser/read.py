@@ -144,8 +144,11 @@ class _Reader(Generic[T]):
     def _unmarked(self, answer: str) -> Reading[T]:
         if not self.schema.is_text and (calls := written_calls(answer, self.schema.function)):
             arguments, repairs = one_call(calls, self.schema.function)
-            reading = read(arguments, self.schema, self.validate, stopped=self.stopped)
+            reading = self._arguments(arguments)
             return Reading(reading.value, ("taken out of a written call", *repairs, *reading.repairs))
+        return self._bracketed(answer)
+
+    def _bracketed(self, answer: str) -> Reading[T]:
         try:
             pieces = list(extract.pieces(answer))
         except extract.TooComplexError as error:
@@ -153,6 +156,14 @@ class _Reader(Generic[T]):
         if self.schema.is_text:
             return Reading(value=self._validated(answer, answer), repairs=("taken as it stands",))
         return self._pieces(answer, pieces) if pieces else self._without_brackets(answer)
+
+    def _arguments(self, text: str) -> Reading[T]:
+        """Read the arguments of a written call; a further call inside them is not looked for."""
+        try:
+            value = parse_json(text)
+        except (ValueError, RecursionError):
+            return self._bracketed(text)
+        return self.whole(value, text)
 
     def _accept(self, value: Any, notes: tuple[str, ...] = ()) -> tuple[Any, Reading[T]]:
         """Return the JSON value that is valid, unwrapped and coerced, and its reading."""
