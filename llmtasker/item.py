@@ -1,4 +1,4 @@
-"""Item: what came of an input."""
+"""Item: the outcome for one input."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Item(Generic[T]):
-    """What came of one input: either an `output` or an `error`.
+    """The outcome for one input: either an `output` or an `error`.
 
-    `raw` is the text of the last answer, `repairs` the liberties taken to read it. `usage` counts the tokens of
+    `raw` is the text of the last answer, `repairs` what was done to read it. `usage` counts the tokens of
     all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown. `calls` is the
     item's share of calls that were made for several items at once; None: all were for this one.
     `latency` is the time in seconds from the first call to the end. A `cached` item cost no call.
@@ -56,7 +56,7 @@ class Item(Generic[T]):
 
     @property
     def repaired(self) -> bool:
-        """Whether liberties were taken to read the answer; `repairs` lists them."""
+        """Whether the answer was mended to be read; `repairs` lists them."""
         return bool(self.repairs)
 
     @property
@@ -167,7 +167,7 @@ def _plain(value: Any) -> Any:
         if isinstance(value, BaseModel):
             return _finite(value.model_dump(mode="json", fallback=_short))
         return _finite(to_jsonable_python(value, fallback=_short))
-    except Exception:  # noqa: BLE001 - bytes that are no UTF-8, circles, foreign serializers: an export must not fail
+    except Exception:  # noqa: BLE001 - bytes that are not UTF-8, circles, foreign serializers: an export must not fail
         return _short(value)
 
 
@@ -187,7 +187,7 @@ def _short(value: Any) -> str:
 
 
 def shown(value: object, length: int, form: Callable[[object], str] = str) -> str:
-    """Return the head of a value's text, whatever it is; of one that can't say, its type."""
+    """Return the head of a value's text, whatever it is; of one that has none, its type."""
     try:
         return snippet(form(value), length)
     except Exception:  # noqa: BLE001 - __str__ and __repr__ of a foreign object may raise anything

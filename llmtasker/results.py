@@ -1,4 +1,4 @@
-"""Results: what came of many inputs."""
+"""Results: the items of a run."""
 
 from __future__ import annotations
 

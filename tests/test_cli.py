@@ -518,7 +518,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
     assert process.returncode == 130
     assert err.count("\n") == 1, err
     assert err.startswith("llmtasker: stopped; ")
-    assert "The same command goes on from there." in err
+    assert "The same command resumes from there." in err
     with Journal(shell.folder / f"{target}.journal") as journal:
         kept = len(journal)
     assert f"stopped; {kept} rows are in {target}.journal." in err

@@ -113,7 +113,9 @@ def fetch(
     earlier = f", {counts.earlier:,} done before" if counts.earlier else ""
     say(f"{counts.rows:,} rows: {counts.ok:,} ok{kinds}{earlier}. {target}")
     if counts.failed:
-        say(f"the column {writing.error_column!r} says why; the same command looks again, `batch submit` asks again.")
+        say(
+            f"the column {writing.error_column!r} has the reasons; repeat the command to look again, `batch submit` to ask again."
+        )
         sys.exit(SOME_FAILED)
 
 

@@ -1,4 +1,4 @@
-"""What `llmtasker demo` does: classify the bundled messages, show what came of them, measure the accuracy."""
+"""What `llmtasker demo` does: classify the bundled messages, show the answers, measure the accuracy."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def run(
     header: HeaderLine = 1,
     sheet: Sheet = None,
 ) -> None:
-    """Ask a task for each row of a file; a run that was stopped goes on when the same command is given again."""
+    """Ask a task for each row of a file; a run that was stopped is resumed by the same command."""
     from llmtasker.cli.load_task import load_task
 
     task = load_task(task_name, llm)
@@ -223,7 +223,7 @@ def _run_job(
             counts = job.run(**options)
     except KeyboardInterrupt:
         done = job.counts.earlier + job.counts.ok + job.counts.failed
-        say(f"llmtasker: stopped; {done:,} rows are in {job.journal_path}. The same command goes on from there.")
+        say(f"llmtasker: stopped; {done:,} rows are in {job.journal_path}. The same command resumes from there.")
         sys.exit(INTERRUPTED)
     for note in job.notes:
         say(f"llmtasker: {source}: {note}")

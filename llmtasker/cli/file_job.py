@@ -343,7 +343,7 @@ class FileJob:
 
 
 Show: TypeAlias = Callable[[Item[Any]], object]
-_CHANGED = NotRunError("the input was changed while the job ran; the same command goes on")
+_CHANGED = NotRunError("the input was changed while the job ran; the same command resumes it")
 
 
 class _Sized(Iterable[RowInput]):

@@ -31,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
         with target.open("wb") as device:
             yield device
         return
-    # In the same folder, for a rename is one step only within a file system.
+    # In the same folder: a rename is one step only within a file system.
     draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
     file = _create(draft, target)
     try:

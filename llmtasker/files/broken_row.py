@@ -9,7 +9,7 @@ from llmtasker.errors import InputError
 
 
 class BrokenRow(dict[str, Any]):
-    """A row of a file that is not what the file promises; `error` says where and why.
+    """A row of a file that does not have the form of the others; `error` names the place and the reason.
 
     It stands in its place among the other rows and holds what could be read: cells that are
     missing are missing here too, cells past the header are kept in the last column. Give `error` to the

@@ -72,7 +72,7 @@ def cell_json(value: Any) -> str:
     try:
         text = _ENCODER.encode(value)
     except (ValueError, TypeError, RecursionError):
-        # NaN, a key that is no text, a loop, too deep: walk through it, which is slower and never fails.
+        # NaN, a key that is not a text, a loop, too deep: walk through it, which is slower and never fails.
         text = _ENCODER.encode(_plain(value, ()))
     try:
         text.encode()

@@ -98,7 +98,7 @@ def _check_kind(file: Path, kind: Kind, head: bytes) -> None:
     """Recognise a packed file, or another kind, now, and not as a thousand strange rows."""
     name, expected = {"excel": ("an Excel", b"PK\x03\x04"), "parquet": ("a Parquet", b"PAR1")}.get(kind, ("", b""))
     if not head.startswith(expected):
-        raise ConfigurationError(f"{file} is not {name} file, whatever its name says (or has a password)")
+        raise ConfigurationError(f"{file} is not {name} file, in spite of its name, or it has a password")
     names = {
         b"PK\x03\x04": "an Excel or zip file",
         b"PAR1": "a Parquet file",

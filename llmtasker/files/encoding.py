@@ -31,7 +31,7 @@ class SeenEncoding:
 
 
 def seen_encoding(path: Path) -> SeenEncoding:
-    """Return the encoding of a file: as its byte order mark says, else UTF-8, Windows-1252 or Latin-1.
+    """Return the encoding of a file: by its byte order mark, else UTF-8, Windows-1252 or Latin-1.
 
     The whole file is checked (0.1 s for 100 MB): a file that is ASCII on its first thousand pages may hold its first
     é on the next. Where some lines are UTF-8 and fewer are not, as after a copy from another program, the file is

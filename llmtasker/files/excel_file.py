@@ -193,7 +193,7 @@ def _cell(openpyxl: Any, sheet: Any, value: Any) -> Any:
         return float(value)
     if isinstance(value, date | time) and _excel_knows(value):
         return value
-    # A cell that is told to be text: by itself, openpyxl makes a formula of what begins with "=".
+    # The type is set: by default, openpyxl makes a formula of what begins with "=".
     cell = openpyxl.cell.WriteOnlyCell(sheet)
     cell.value = _text(cell_text(value))
     cell.data_type = "s"

@@ -27,7 +27,7 @@ class Journal:
     """A file to which the item of each finished row is written at once, by the number and identity of the row.
 
     A killed process loses none of them. An entry whose checksum is wrong is not there. `about` describes the run, so
-    that another one can be told apart. The file is private (mode 0600): it holds texts and answers.
+    that it is not mistaken for another. The file is private (mode 0600): it holds texts and answers.
 
     Raises:
         ConfigurationError: another Journal has the file open, it is another kind of file (and stays untouched), or it
@@ -63,7 +63,7 @@ class Journal:
         try:
             # Exclusive: a second run is refused, and a killed one leaves no lock behind.
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            # Before the log is switched on: the head of the file is what tells it from others.
+            # Before the log is switched on: by the head of the file it is recognised.
             database.execute(f"PRAGMA application_id = {_APPLICATION}")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
