@@ -113,9 +113,7 @@ def fetch(
     earlier = f", {counts.earlier:,} done before" if counts.earlier else ""
     say(f"{counts.rows:,} rows: {counts.ok:,} ok{kinds}{earlier}. {target}")
     if counts.failed:
-        say(
-            f"the column {writing.error_column!r} has the reasons; repeat the command to look again, `batch submit` to ask again."
-        )
+        say(f"the reasons are in the column {writing.error_column!r}; `batch submit` asks for these rows again.")
         sys.exit(SOME_FAILED)
 
 
