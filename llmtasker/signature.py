@@ -35,6 +35,7 @@ from llmtasker.made_class import Made, MadeClass, made_how, pickle_by_making
 from llmtasker.values.html_table import html_table
 from llmtasker.values.json_values import is_mapping
 from llmtasker.values.set_order import in_order
+from llmtasker.values.validation_json import holds_secret, validation_json
 
 
 class Inputs(NamedTuple):
@@ -247,8 +248,14 @@ class Signature(BaseModel, metaclass=SignatureClass):
 
     @classmethod
     def format_example(cls, shown: str, answer: str) -> str:
-        """Return how an example stands in a text (`{examples}`): its input as shown, and its answer as JSON."""
-        return f"<example>\n<input>\n{shown}\n</input>\n<output>\n{answer}\n</output>\n</example>"
+        """Return how an example stands in a text (`{examples}`): its input as shown, then its answer.
+
+        Tags stand only where they are needed to tell input and answer apart: around an input of several lines, and
+        around an answer that is not JSON.
+        """
+        if not answer.startswith("{"):
+            return f"<example>\n<input>\n{shown}\n</input>\n<output>\n{answer}\n</output>\n</example>"
+        return f"<example>\n{shown}\n{answer}\n</example>" if "\n" in shown else f"{shown}\n{answer}\n"
 
 
 del Signature.model_config["defer_build"]
@@ -258,10 +265,13 @@ S = TypeVar("S", bound=Signature)
 
 
 def as_text(value: object) -> str:
-    """Return a value as the LLM sees it: text as it is, so too dates, enums and the like; anything else as JSON."""
+    """Return a value as the LLM sees it: text as it is, so too dates, enums and the like; anything else as JSON.
+
+    A secret is shown: what the caller hides from logs, the LLM is to read.
+    """
     plain = value.value if isinstance(value, Enum) else value
     if not isinstance(plain, str):
-        plain = to_jsonable_python(in_order(plain))
+        plain = validation_json(plain, wire_name) if holds_secret(plain) else to_jsonable_python(in_order(plain))
     return plain if isinstance(plain, str) else to_json(plain).decode()
 
 

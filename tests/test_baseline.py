@@ -100,6 +100,8 @@ BLOCKS = "\n".join(
     f"<example>\n<input>\n{text}\n</input>\n<output>\n{json.dumps({'label': label})}\n</output>\n</example>"
     for text, label in SHOWN
 )
+LINES = "\n\n".join(f"{text}\n{json.dumps({'label': label})}" for text, label in SHOWN)
+SEVERAL = "\n".join(f"<example>\n{text}\nagain\n{json.dumps({'label': label})}\n</example>" for text, label in SHOWN)
 FENCED = [
     message
     for text, label in SHOWN
@@ -125,6 +127,10 @@ PARTS: Message = {
     [
         pytest.param(JSON_SCHEMA, [system(), *FENCED], [user("who barks?")], id="json_schema, turns as text"),
         pytest.param(JSON_SCHEMA, [system(f"Choose.\n{BLOCKS}")], [user("who barks?")], id="examples in system"),
+        pytest.param(JSON_SCHEMA, [system(f"Choose.\n\n{LINES}")], [user("who barks?")], id="examples without tags"),
+        pytest.param(
+            JSON_SCHEMA, [system(f"Choose.\n{SEVERAL}")], [user("who barks?")], id="examples of several lines"
+        ),
         pytest.param(JSON_SCHEMA, [system(), user(BLOCKS)], [user("who barks?")], id="examples in a user message"),
         pytest.param(JSON_SCHEMA, [system(), *OBJECTS], [user("who barks?")], id="arguments as an object"),
         pytest.param(JSON_SCHEMA, [system(), *FENCED], [PARTS], id="text in parts"),

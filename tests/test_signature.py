@@ -592,9 +592,16 @@ def test_an_optional_input_that_stands_in_the_instructions_is_empty_where_it_is_
     assert Blank.format_input({"body": None}) == ""
 
 
-def test_an_example_stands_between_tags():
-    expected = '<example>\n<input>\na\n</input>\n<output>\n{"label":"b"}\n</output>\n</example>'
-    assert One.format_example("a", '{"label":"b"}') == expected
+@pytest.mark.parametrize(
+    ("shown", "answer", "expected"),
+    [
+        ("a", '{"label":"b"}', 'a\n{"label":"b"}\n'),
+        ("a\nb", '{"label":"b"}', '<example>\na\nb\n{"label":"b"}\n</example>'),
+        ("a", "b", "<example>\n<input>\na\n</input>\n<output>\nb\n</output>\n</example>"),
+    ],
+)
+def test_an_example_has_tags_only_where_they_are_needed(shown, answer, expected):
+    assert One.format_example(shown, answer) == expected
 
 
 def test_a_misfit_is_described_shortly_and_without_the_whole_record():

@@ -117,6 +117,8 @@ def _prepared(model: type[BaseModel], mode: Mode) -> Prepared:
     note = "\n\n".join(_without_indent(message["content"]) for message in kwargs.pop("messages"))
     if mode == "tools":
         function = kwargs["tools"][0]["function"]
+        if not model.__doc__:
+            function.pop("description", None)  # instructor's own says nothing, and is paid for in each call
         if not _is_free(function["parameters"]):
             function = {**function, "strict": True}
         # One tool is offered, so "required" says all; a forced function object is ignored by llama.cpp.

@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import PydanticSerializationError
+from pydantic_core import PydanticSerializationError, to_json
 
 from llmtasker.compiler.answer_model import REASONING
 from llmtasker.errors import ConfigurationError, describe, snippet
+from llmtasker.fields import wire_name
 from llmtasker.history import History
 from llmtasker.signature import S, Signature, as_text
+from llmtasker.values.schema_check import contradiction
 from llmtasker.values.set_order import in_order
+from llmtasker.values.validation_json import validation_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +50,53 @@ def read_example(
             raise ConfigurationError(f"example {number} does not fit {signature.__name__}: {describe(error)}") from None
     if plain:
         return Example(values=example.inputs(), answer=str(next(iter(example.outputs().values()))))
-    answer = signature.output_model.model_construct(**in_order(example.outputs()))
-    try:
-        text = answer.model_dump_json(by_alias=True, warnings=False)
-    except PydanticSerializationError as error:
-        raise ConfigurationError(f"example {number} can't be written as JSON: {snippet(error)}") from None
+    text = to_json(_answer(signature, example.outputs(), number)).decode()
     if extra:
         text = f"{as_text(extra)[:-1]},{text[1:]}"
     return Example(values=example.inputs(), answer=text)
+
+
+def _answer(signature: type[Signature], outputs: Mapping[str, Any], number: int) -> Any:
+    """Return the answer of an example as JSON values, as the schema that is sent describes them.
+
+    Raises:
+        ConfigurationError: the example has no JSON form, or contradicts the schema.
+    """
+    model = signature.output_model
+    reasons: list[str] = []
+    for form in (_as_read, _as_written):
+        try:
+            answer = form(signature, outputs)
+            text = to_json(answer)
+        except PydanticSerializationError as error:
+            reasons.append(f"example {number} can't be written as JSON: {snippet(error)}")
+            continue
+        try:
+            model.model_validate_json(text)
+        except ValidationError as error:
+            reason: str | None = describe(error)
+        else:
+            schema = model.model_json_schema()
+            reason = contradiction(answer, schema, schema)
+        if reason is None:
+            return answer
+        reasons.append(
+            f"example {number} contradicts the schema that the LLM is shown: {reason}. It is shown the values that a "
+            "field reads; what a field writes otherwise (a serializer, a computed field) has no place in an answer."
+        )
+    raise ConfigurationError(reasons[0])
+
+
+def _as_read(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
+    """Return the outputs in the form in which they are read."""
+    fields = signature.output_fields
+    return {wire_name(name, info): validation_json(outputs[name], wire_name) for name, info in fields.items()}
+
+
+def _as_written(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
+    """Return the outputs in the form in which Pydantic writes them: some types are read in no other."""
+    answer = signature.output_model.model_construct(**in_order(dict(outputs)))
+    return answer.model_dump(mode="json", by_alias=True, warnings=False)
 
 
 def as_input(value: object) -> object:
@@ -65,7 +107,8 @@ def as_input(value: object) -> object:
 def show_examples(signature: type[Signature], examples: Sequence[Example]) -> str:
     """Return examples as text, each in the form that the signature gives it."""
     shown = [{name: as_input(value) for name, value in one.values.items()} for one in examples]
-    return "\n".join(
+    blocks = (
         signature.format_example(signature.format_input(values), one.answer)
         for values, one in zip(shown, examples, strict=True)
     )
+    return "\n".join(blocks).rstrip("\n")

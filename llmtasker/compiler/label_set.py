@@ -15,6 +15,7 @@ from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.fields import OutputField, constraints_of, label_text
 from llmtasker.signature import S, Signature
 from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json
+from llmtasker.values.set_order import in_order_of_text
 
 LabelSet = tuple[tuple[Any, str], ...]
 """Labels in order, each with its meaning, which may be empty."""
@@ -49,7 +50,7 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
     if is_mapping(given):
         pairs = list(given.items())
     elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
-        pairs = [(plain, known.get(label_text(plain), "")) for plain in map(_plain, cast("Iterable[object]", given))]
+        pairs = [(plain, known.get(label_text(plain), "")) for plain in map(_plain, _in_order(given))]
     else:
         raise ConfigurationError(f"labels are a list, or a mapping from label to its meaning, not {_shown(value)}.")
     found: dict[Any, str] = {}
@@ -60,6 +61,10 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
     if not found:
         raise ConfigurationError("the list of labels is empty: give at least one.")
     return tuple(found.items())
+
+
+def _in_order(labels: Iterable[Any]) -> Iterable[Any]:
+    return in_order_of_text(labels) if isinstance(labels, set | frozenset) else labels
 
 
 def _parsed(text: str) -> object:

@@ -16,6 +16,9 @@ ExampleTurn = tuple[str, dict[str, Any]]
 BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
 """How a line of a list begins."""
 
+# An example without tags: an input of one line, then its answer.
+_EXAMPLE_LINES = re.compile(r"^(?P<given>[^\n]+)\n(?P<answer>\{[^\n]*\})(?=\n[ \t]*\n|\s*\Z)", re.MULTILINE)
+
 INSTRUCTS = frozenset({"system", "developer"})
 """The roles of instructions."""
 
@@ -64,8 +67,7 @@ def input_at(request: Request) -> int:
 
 def without_instructions(text: str) -> str:
     """Return what may be the input in a message that holds instructions as well: no examples, no list of labels."""
-    parts = text.split("<example>")
-    kept = "".join([parts[0], *(part.rpartition("</example>")[2] for part in parts[1:])])
+    kept = _EXAMPLE_LINES.sub("", _without_tags(text))
     return "\n".join(line for line in kept.splitlines() if not BULLET.match(line))
 
 
@@ -84,12 +86,27 @@ def conversation(messages: Sequence[Message]) -> tuple[list[ExampleTurn], list[s
         elif message.get("role") not in {"assistant", "tool"}:
             texts.append(message_text(message))
     for text in texts:
-        for block in text.split("<example>")[1:]:
-            shown, _, rest = block.partition("</example>")[0].partition("<output>")
-            given = shown.partition("<input>")[2].rpartition("</input>")[0]
-            if (answer := next(_objects(rest), None)) is not None:
-                examples.append((given, answer))
+        examples += _shown_examples(text)
     return examples, texts
+
+
+def _shown_examples(text: str) -> Iterator[ExampleTurn]:
+    """Yield the examples that are shown in a text, in each form that `Signature.format_example` gives them."""
+    for block in text.split("<example>")[1:]:
+        shown, _, rest = block.partition("</example>")[0].partition("<output>")
+        given, answer = shown.partition("<input>")[2].rpartition("</input>")[0], rest
+        if not rest:
+            given, _, answer = shown.strip("\n").rpartition("\n")
+        if (values := next(_objects(answer), None)) is not None:
+            yield given, values
+    for match in _EXAMPLE_LINES.finditer(_without_tags(text)):
+        if (values := next(_objects(match["answer"]), None)) is not None:
+            yield match["given"], values
+
+
+def _without_tags(text: str) -> str:
+    first, *parts = text.split("<example>")
+    return "".join([first, *(part.rpartition("</example>")[2] for part in parts)])
 
 
 def _answered(message: Message) -> dict[str, Any] | None:

@@ -1,0 +1,73 @@
+"""validation_json: a value in the form in which Pydantic reads it, not in the form in which it would write it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import to_jsonable_python
+
+from llmtasker.values.set_order import in_order_of_text
+
+NameOf = Callable[[str, FieldInfo], str]
+
+
+def validation_json(value: Any, name_of: NameOf) -> Any:
+    """Return a value as JSON values, such as the JSON schema of its type describes.
+
+    So there are no computed fields, no aliases and forms for writing, and secrets are shown; `name_of` gives the name
+    of a field of a model.
+
+    Raises:
+        pydantic_core.PydanticSerializationError: it has no such form.
+    """
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    if isinstance(value, Enum):
+        return validation_json(value.value, name_of)
+    if isinstance(value, SecretStr | SecretBytes):
+        return to_jsonable_python(value.get_secret_value())
+    if isinstance(value, RootModel):
+        return validation_json(value.root, name_of)
+    if isinstance(value, BaseModel):
+        fields = {name_of(name, info): getattr(value, name) for name, info in type(value).model_fields.items()}
+        return _object({**fields, **(value.model_extra or {})}, name_of)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        known: Mapping[str, FieldInfo] = getattr(value, "__pydantic_fields__", {})
+        names = [field.name for field in dataclasses.fields(value) if field.init]
+        return _object(
+            {name_of(name, known[name]) if name in known else name: getattr(value, name) for name in names}, name_of
+        )
+    if isinstance(value, Mapping):
+        return _object(value, name_of)
+    if isinstance(value, set | frozenset):
+        return [validation_json(part, name_of) for part in in_order_of_text(value)]
+    if isinstance(value, list | tuple):
+        return [validation_json(part, name_of) for part in value]
+    return to_jsonable_python(value)
+
+
+def _object(value: Mapping[Any, Any], name_of: NameOf) -> dict[str, Any]:
+    return {
+        name if isinstance(name, str) else next(iter(to_jsonable_python({name: None}))): validation_json(part, name_of)
+        for name, part in value.items()
+    }
+
+
+def holds_secret(value: Any) -> bool:
+    """Return whether there is a secret in a value, at any depth."""
+    if value is None or isinstance(value, str | int | float | Enum):
+        return False
+    if isinstance(value, SecretStr | SecretBytes):
+        return True
+    if isinstance(value, Mapping):
+        return any(map(holds_secret, value.values()))
+    if isinstance(value, list | tuple | set | frozenset):
+        return any(map(holds_secret, value))
+    if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
+        return any(map(holds_secret, getattr(value, "__dict__", {}).values()))
+    return False
