@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from llmtasker.errors import snippet
 from llmtasker.values.json_schema import JsonSchema, branches, expand, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import is_array, is_object
 
@@ -27,10 +26,10 @@ def contradiction(value: Any, node: Any, root: JsonSchema, path: str = "") -> st
         return None if None in found else found[0]
     allowed: Any = [node["const"]] if "const" in node else node.get("enum")
     if is_array(allowed) and not any(type(one) is type(value) and one == value for one in allowed):
-        return f"{_named(path)}: {snippet(repr(value), 40)} is not one of {snippet(repr(allowed), 80)}"
+        return f"{_named(path)}: {value!r:.40} is not one of {allowed!r:.80}"
     kind = kind_of_node(node)
     if kind in _KINDS and not _is_of(value, kind):
-        return f"{_named(path)}: {snippet(repr(value), 40)} is not of the type {kind}"
+        return f"{_named(path)}: {value!r:.40} is not of the type {kind}"
     if is_object(value):
         return _in_object(value, node, root, path)
     if is_array(value) and is_node(node.get("items")):
