@@ -51,19 +51,22 @@ def in_order(value: Any) -> Any:
         return value
     if isinstance(value, set | frozenset):
         ordered = _OrderedSet if isinstance(value, set) else _OrderedFrozenSet
-        return value if isinstance(value, ordered) else ordered(value)
+        elements: set[Any] | frozenset[Any] = value
+        return value if isinstance(value, ordered) else ordered(elements)
     if isinstance(value, dict):
-        parts = _changed(value.items())
-        return {**value, **parts} if parts else value
+        pairs: dict[Any, Any] = value
+        parts = _changed(pairs.items())
+        return {**pairs, **parts} if parts else pairs
     if isinstance(value, list | tuple):
-        parts = _changed(enumerate(value))
+        sequence: list[Any] | tuple[Any, ...] = value
+        parts = _changed(enumerate(sequence))
         if not parts:
-            return value
-        elements = [parts.get(place, part) for place, part in enumerate(value)]
-        if isinstance(value, list):
-            return elements
+            return sequence
+        made = [parts.get(place, part) for place, part in enumerate(sequence)]
+        if isinstance(sequence, list):
+            return made
         # A named tuple takes its elements one by one.
-        return type(value)(*elements) if hasattr(value, "_fields") else tuple(elements)
+        return type(sequence)(*made) if hasattr(sequence, "_fields") else tuple(made)
     if isinstance(value, BaseModel):
         parts = _changed([*vars(value).items(), *(value.__pydantic_extra__ or {}).items()])
         return value.model_copy(update=parts) if parts else value
@@ -78,7 +81,7 @@ def in_order(value: Any) -> Any:
 
 
 def _changed(parts: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    found = {}
+    found: dict[Any, Any] = {}
     for name, part in parts:
         if not isinstance(part, _PLAIN) and (ordered := in_order(part)) is not part:
             found[name] = ordered

@@ -36,7 +36,8 @@ class DeferredTransport:
 
     def models(self) -> list[str]:
         """Return the models of the endpoint."""
-        found: list[str] = self.connected.models()  # type: ignore[attr-defined]
+        connected: Any = self.connected
+        found: list[str] = connected.models()
         return found
 
     def send(self, request: Request) -> Completion:
