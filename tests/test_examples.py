@@ -18,16 +18,27 @@ import pytest
 import typer
 from test_docs import PAGES, TOP, Page, check, commands
 
+import llmtasker.errors
 import llmtasker.files
+import llmtasker.tasks
 import llmtasker.testing
 from llmtasker.cli.app import app
+
+
+def is_error(thing: Any) -> bool:
+    return inspect.isclass(thing) and issubclass(thing, llmtasker.LLMTaskerError)
+
 
 EXAMPLES = sorted((TOP / "examples").glob("*.py"))
 REFERENCE = TOP / "docs" / "reference.md"
 HOMES: dict[str, list[str]] = {
     "llmtasker": llmtasker.__all__,
-    "llmtasker.tasks.classification": ["Classification"],
-    "llmtasker.tasks.instruction": ["Instruction"],
+    "llmtasker.tasks": llmtasker.tasks.__all__,
+    "llmtasker.errors": [name for name, thing in vars(llmtasker.errors).items() if is_error(thing)],
+    "llmtasker.cache": ["CacheWarning", "MemoryCache", "Store"],
+    "llmtasker.runner.grouping": ["GroupReport"],
+    "llmtasker.wire.completion": ["Completion", "ToolCall", "Usage"],
+    "llmtasker.wire.request": ["Request", "Transport"],
     "llmtasker.files": llmtasker.files.__all__,
     "llmtasker.testing": llmtasker.testing.__all__,
 }

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task, planned
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
 from llmtasker.cache import MemoryCache
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
@@ -165,7 +165,7 @@ def test_all_that_a_task_holds_is_data_or_made_again(kind: str) -> None:
     task("a")
     task.run(["a", "b"])
     list(task.stream(["a"]))
-    assert vars(task).keys() - {"log"} <= planned._BUILT
+    assert task._added().keys() <= {"log"}
 
 
 def test_the_callers_lists_are_its_own() -> None:
