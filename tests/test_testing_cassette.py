@@ -126,9 +126,9 @@ def test_credentials_are_never_recorded(tmp_path: Path) -> None:
     [
         (None, "no cassette at .*No such file"),
         ("", "is empty"),
-        ("{", "is no cassette"),
-        ("[]", "is no cassette"),
-        (json.dumps({"key": "k"}), "is no cassette"),
+        ("{", "is not a cassette"),
+        ("[]", "is not a cassette"),
+        (json.dumps({"key": "k"}), "is not a cassette"),
     ],
 )
 def test_a_file_that_is_no_cassette_is_refused(tmp_path: Path, text: str | None, message: str) -> None:

@@ -35,7 +35,7 @@ _KINDS = {
 
 def _refusal(why: str) -> BadRequestError:
     return BadRequestError(
-        "the built-in baseline, which is no language model, can fill label fields only; "
+        "the built-in baseline, which is not a language model, can fill label fields only; "
         f'{why}: choose a real LLM, e.g. llm="openai/…" or "ollama/…"'
     )
 
@@ -60,7 +60,7 @@ class _LabelFill:
             return label
         if label is None and not self.at_least:
             return []
-        # What words all labels share says nothing: only what is above the mean counts.
+        # Words that all labels share decide nothing: only what is above the mean counts.
         mean = sum(scores) / len(scores)
         order = sorted((at for at in range(len(scores)) if self.labels[at] is not None), key=lambda at: -scores[at])
         near = [at for at in order[: self.at_most] if scores[at] - mean >= 0.6 * (best - mean)]
@@ -100,7 +100,7 @@ def _always(value: Any) -> Fill:
 
 
 def prepare(request: Request, before: Sequence[Message]) -> FillPlan | BadRequestError:
-    """Return the plan for a task, or why there is none: that is remembered as well."""
+    """Return the plan for a task, or the refusal, which is remembered as well."""
     examples, texts = conversation([*request.head.messages, *before])
     try:
         schema = declared_schema(request.head.schema) or schema_in(texts) or {}
@@ -188,7 +188,7 @@ class _SchemaReader:
         return _one(labels, shown, nullable=nullable).pick if labels else None
 
     def _labels(self, kinds: Iterable[JsonSchema]) -> dict[Any, str]:
-        """Return the labels that a field offers, each with its name and what is said about it."""
+        """Return the labels that a field offers, each with its name and description."""
         labels: dict[Any, str] = {}
         for kind in kinds:
             for value in kind.get("enum", [kind["const"]] if "const" in kind else []):
@@ -198,7 +198,7 @@ class _SchemaReader:
         name: Any = None
         for line in [*self._lines, *said] if labels else ():
             if name is not None and line[:1].isspace() and not BULLET.match(line):
-                labels[name] += f" {line}"  # what is said about a label goes on in the next line
+                labels[name] += f" {line}"  # the description of a label continues in the next line
                 continue
             name, words = _described(line, labels)
             if name is not None:
@@ -212,7 +212,7 @@ def _types(kind: JsonSchema) -> list[str]:
 
 
 def _described(line: str, labels: Mapping[Any, str]) -> tuple[str | None, str]:
-    """Return the label that a line names, and what it says about it: `- billing: invoices and refunds`."""
+    """Return the label that a line names, and its description: `- billing: invoices and refunds`."""
     line = line.strip()[:_LINE]
     if bullet := BULLET.match(line):
         line = line[bullet.end() :]

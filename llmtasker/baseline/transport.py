@@ -1,7 +1,7 @@
-"""OfflineTransport: the built-in baseline, which fills label fields by nearest words and is no language model.
+"""OfflineTransport: the built-in baseline, which fills label fields by nearest words and is not a language model.
 
 It reads a request as any endpoint does (schema, instructions, label descriptions, examples, input) and
-takes the label whose examples, name and description are nearest to the input. What is no label it refuses.
+takes the label whose examples, name and description are nearest to the input. It refuses fields that are not labels.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class OfflineTransport:
     always gets the same answer. It counts no tokens, so `usage` is None.
 
     Raises (from `send` and `asend`):
-        BadRequestError: a required output is no label, or no schema was sent.
+        BadRequestError: a required output is not a label, or no schema was sent.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ Rows: TypeAlias = list[dict[str, Any]]
 
 @dataclass
 class Cut(Fault):
-    """Only the first `keep` (a share) of the answer's characters, said with `length`, or not said with `stop`."""
+    """Only the first `keep` (a share) of the answer's characters, reported as `length`, or unreported as `stop`."""
 
     finish_reason: Literal["length", "stop"] = "length"
     keep: float = 0.5
@@ -210,7 +210,7 @@ class WrongTool(Fault):
 
 @dataclass
 class TwoCalls(Fault):
-    """A second call of the same function that says something else (empty arguments by default)."""
+    """A second call of the same function with other arguments (empty by default)."""
 
     arguments: str = "{}"
 

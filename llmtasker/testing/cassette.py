@@ -21,10 +21,10 @@ _HIDDEN = "[hidden]"
 
 
 class Recorder:
-    """A Transport that hands requests on to another one and writes what came of each to a file.
+    """A Transport that hands requests on to another one and writes the answer or error of each to a file.
 
     One JSON line per request: `key`, `endpoint`, the request's `body`, and `completion` or `error`.
-    The file starts anew, can be read by its owner only, and holds whole texts: record public ones.
+    The file is overwritten, can be read by its owner only, and holds whole texts: record public ones.
     Credentials are not written: the body has none, and what looks like one in it or in an error is hidden.
     Only CallError and FilteredError are recorded; whatever else is raised passes through.
     """
@@ -37,7 +37,7 @@ class Recorder:
         self._file: IO[str] | None = None
 
     def send(self, request: Request) -> Completion:
-        """Send the request on, and record what came of it."""
+        """Send the request on, and record the answer or error."""
         try:
             completion = self._transport.send(request)
         except (CallError, FilteredError) as error:
@@ -47,7 +47,7 @@ class Recorder:
         return completion
 
     async def asend(self, request: Request) -> Completion:
-        """Send the request on, and record what came of it."""
+        """Send the request on, and record the answer or error."""
         try:
             completion = await self._transport.asend(request)
         except (CallError, FilteredError) as error:
@@ -76,13 +76,13 @@ class Recorder:
         text = json.dumps(_without_secrets(line)) + "\n"
         with self._lock:
             if self._file is None or self._file.closed:
-                self._file = self._open(anew=self._file is None)
+                self._file = self._open(overwrite=self._file is None)
             self._file.write(text)
             # A run that is killed keeps what it has paid for.
             self._file.flush()
 
-    def _open(self, *, anew: bool) -> IO[str]:
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if anew else os.O_APPEND)
+    def _open(self, *, overwrite: bool) -> IO[str]:
+        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_APPEND)
         return os.fdopen(os.open(self.path, flags, 0o600), "w", encoding="ascii")
 
 
@@ -117,9 +117,11 @@ class Cassette:
         except OSError as error:
             raise ConfigurationError(f"no cassette at {self.path}: {error.strerror}; make it with Recorder") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ConfigurationError(f"{self.path} is no cassette ({error}); record it anew with Recorder") from error
+            raise ConfigurationError(
+                f"{self.path} is not a cassette ({error}); record it again with Recorder"
+            ) from error
         if not self._answers:
-            raise ConfigurationError(f"the cassette {self.path} is empty; record it anew with Recorder")
+            raise ConfigurationError(f"the cassette {self.path} is empty; record it again with Recorder")
 
     def send(self, request: Request) -> Completion:
         """Give the recorded answer, or raise the recorded error."""
@@ -153,7 +155,9 @@ class Cassette:
         body = _without_secrets(request.body)
         names = {name for name in {*body, *similar} if body.get(name) != similar.get(name)}
         changed = ", ".join(sorted(names)) or "endpoint"
-        return f"{asked} is in {self.path.name} with another {changed}; undo the change or record it anew with Recorder"
+        return (
+            f"{asked} is in {self.path.name} with another {changed}; undo the change or record it again with Recorder"
+        )
 
 
 def _text_of(body: dict[str, Any]) -> str:

@@ -39,7 +39,7 @@ class Call:
 class Reply:
     """What is about to go back; faults change it in place.
 
-    `delay` is in seconds, `bytes_per_second` slows the sending down, `breaks` says how the connection
+    `delay` is in seconds, `bytes_per_second` slows the sending down, `breaks` is how the connection
     fails: reset before the headers, reset after them, or nothing is ever sent. `raw` replaces the JSON body.
     The response is sent so many `times` on its connection.
     The completion is made when it is first looked at, so a refused call costs no answer.
@@ -94,7 +94,7 @@ class Reply:
 
     @property
     def tokens(self) -> int:
-        """Tokens of question and answer together, as the usage says."""
+        """Tokens of question and answer together, as in the usage."""
         return int(self.completion.get("usage", {}).get("total_tokens", 0))
 
     @property

@@ -1,4 +1,4 @@
-"""FakeTransport: an LLM that answers in-process what a test tells it to."""
+"""FakeTransport: an LLM in the process, with the answers that a test gives it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text, offered_tools
 
 Answer: TypeAlias = str | Mapping[str, Any] | list[Any] | Completion | BaseException
-"""What a fake LLM says: text verbatim, JSON arguments, a whole Completion, or an error that is raised."""
+"""What a fake LLM answers: text verbatim, JSON arguments, a whole Completion, or an error that is raised."""
 
 Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
 """Makes the answer of a request; a coroutine function serves `asend` only."""
 
 
 class FakeTransport:
-    """A Transport without a network: it answers as it is told, keeps what it was asked, and counts.
+    """A Transport without a network: it gives the answers of a test, keeps its requests, and counts them.
 
     `answers` is a handler that is called with each request, one answer for all requests, or a list or
     tuple of answers, used up in order. Without it, a value that fits the request's schema is made.
@@ -49,7 +49,7 @@ class FakeTransport:
     ('WHERE IS IT?', 1)
     """
 
-    cacheable = False  # else one fake would answer for another that says something else
+    cacheable = False  # else one fake would answer for another with other answers
 
     def __init__(
         self,

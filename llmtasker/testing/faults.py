@@ -13,7 +13,7 @@ from typing import Any, Literal, cast
 from llmtasker.testing.exchange import Call, Reply
 
 RetryAfter = Literal["seconds", "date", "ms"]
-"""How a wait is told: whole seconds, an HTTP date, or milliseconds in `retry-after-ms`."""
+"""How a wait is sent: whole seconds, an HTTP date, or milliseconds in `retry-after-ms`."""
 
 
 class Bucket:
@@ -91,7 +91,7 @@ class Fault:
 
 @dataclass
 class Status(Fault):
-    """An HTTP error with a message; `wait` seconds are told as `retry_after` says."""
+    """An HTTP error with a message; `wait` seconds are sent in the form `retry_after`."""
 
     status: int
     message: str = "injected error"
@@ -113,7 +113,7 @@ class Limit(Fault):
     """At most so many requests and tokens per second; what is over gets a 429 and is not counted.
 
     A bucket of `burst` (default: one second's worth, at least 1) that fills evenly; with `window`
-    seconds a fixed window that holds `window` seconds' worth and starts anew. `retry_after=None` sends no wait.
+    seconds a fixed window that holds `window` seconds' worth and then starts again. `retry_after=None` sends no wait.
     `tell=True` adds `x-ratelimit-*` headers (limits per minute) to answers and refusals.
     Tokens are those of question and answer.
     """
@@ -255,7 +255,7 @@ class Hang(Fault):
 
 @dataclass
 class Delay(Fault):
-    """The answer comes `seconds` later than the server's latency says."""
+    """The answer comes `seconds` later than the server's latency."""
 
     seconds: float
 

@@ -1,4 +1,4 @@
-"""FaultyServer: an OpenAI-compatible server on the loopback device that fails as it is told."""
+"""FaultyServer: an OpenAI-compatible server on the loopback device that fails on request."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llmtasker.testing.generate import answer_for
 from llmtasker.testing.http_server import Connection, HttpRequest, HttpResponse
 
 Latency: TypeAlias = float | tuple[float, float] | Callable[[Call], float]
-"""Seconds before each answer: always the same, evenly between two bounds, or what a function says."""
+"""Seconds before each answer: always the same, evenly between two bounds, or what a function returns."""
 
 AnyFault: TypeAlias = Callable[[Call, Reply], None]
 """What may change a reply: a Fault, or a function that changes it in place."""
@@ -56,7 +56,7 @@ class FaultyServer:
     `seed` makes answers, latency and the choice of faults repeatable.
 
     `bodies` and `headers` keep what was received (`keep=False`: nothing, for long runs);
-    `batches` says how batches end, and counts them.
+    `batches` decides how batches end, and counts them.
     `errors` keeps what `answer` or a fault raised: the client gets a 500 for it.
 
     >>> with FaultyServer() as server:

@@ -197,7 +197,7 @@ class _Maker:
 
 
 def text_for_pattern(pattern: str, min_length: int = 0) -> str | None:
-    """Return a text that the pattern matches, or None where the pattern is too rich to say.
+    """Return a text that the pattern matches, or None where the pattern is too rich to follow.
 
     Sets, escapes and counts are followed; groups, alternatives and look-arounds are not.
 

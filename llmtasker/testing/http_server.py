@@ -53,7 +53,7 @@ class HttpResponse:
 class Connection(asyncio.Protocol):
     """One kept-alive connection: reads a request, has it answered, sends the response, reads the next.
 
-    `respond` makes the response, `finished` is told for each request when its response is sent (True)
+    `respond` makes the response, `finished` is called for each request when its response is sent (True)
     or the client has gone before (False). `connections` holds the open connections.
     """
 

@@ -20,8 +20,8 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m llmtasker.testing.server",
-        description="An OpenAI-compatible server on the loopback device that fails as it is told. It prints "
-        '{"base_url": …} as its first line, tells its counters at GET /counters, resets them at POST /reset.',
+        description="An OpenAI-compatible server on the loopback device that fails on request. It prints "
+        '{"base_url": …} as its first line, sends its counters at GET /counters, resets them at POST /reset.',
     )
     parser.add_argument("--port", type=int, default=0, help="0 (the default) takes a free one")
     parser.add_argument("--latency", default="0", metavar="S|LOW:HIGH", help="seconds before each answer")

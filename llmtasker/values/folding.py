@@ -1,4 +1,4 @@
-"""Texts compared by what they say: without case, without accents, letters only."""
+"""Texts made comparable: without case, without accents, letters only."""
 
 from __future__ import annotations
 

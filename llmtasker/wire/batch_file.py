@@ -14,14 +14,14 @@ from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
 ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
-"""The statuses of a batch that nothing more will come of."""
+"""The statuses of a batch that will get no more answers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchInfo:
-    """What a provider says of one batch: its status, how many requests it counts, and the ids of its files.
+    """What a provider reports of one batch: its status, how many requests it counts, and the ids of its files.
 
-    `reasons` says why a batch was refused as a whole.
+    `reasons` holds why a batch was refused as a whole.
     """
 
     id: str
@@ -36,7 +36,7 @@ class BatchInfo:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come of it."""
+        """Whether it will get no more answers."""
         return self.status in ENDED
 
     @property
@@ -46,7 +46,7 @@ class BatchInfo:
 
 
 def read_batch(data: dict[str, Any]) -> BatchInfo:
-    """Return what the provider says of a batch; `data` has its id."""
+    """Return what the provider reports of a batch; `data` has its id."""
     counts, problems = data.get("request_counts"), data.get("errors")
     counted: dict[str, Any] = counts if is_object(counts) else {}
     found = problems.get("data") if is_object(problems) else None
@@ -88,7 +88,7 @@ def key_of(line: bytes) -> str | None:
 
 
 def read_line(line: bytes, request: Request | None = None) -> Completion | ItemError:
-    """Return what a line says: the answer, or why there is none. Nothing is raised.
+    """Return the answer in a line, or the error that stands for it. Nothing is raised.
 
     A line of a request that was never asked gives a NotRunError.
     """

@@ -1,4 +1,4 @@
-"""What an error message repeats of the request: the words of a row are no evidence about the endpoint."""
+"""What an error message repeats of the request: the words of a row are not evidence about the endpoint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What endpoints say instead of an answer → one of our errors, and how long to wait; pure functions, no I/O.
+"""What endpoints send instead of an answer → one of our errors, and how long to wait; pure functions, no I/O.
 
 Providers nest and name their errors in a dozen ways, and send them with any status, 200 among them.
 """
@@ -53,7 +53,7 @@ _BY_STATUS: dict[int, type[ItemError]] = {
     501: BadRequestError,  # What is not implemented won't be a minute later.
 }
 
-# These say more than the status. An empty purse (insufficient_quota, 429) is not a rate limit: waiting does not help
+# These mean more than the status. An empty purse (insufficient_quota, 429) is not a rate limit: waiting does not help
 # and no other row will fare better, so the decision is the one about a bad key. Groq sends a 400 when the LLM wrote
 # a bad call (tool_use_failed): the request was right, and another try may do better.
 _BY_CODE: dict[type[ItemError], str] = {
@@ -87,7 +87,7 @@ def read_error(
     """Return the error that a response other than 200 stands for; nothing is raised.
 
     Its `details` have `status`, `retry_after` (seconds; only where trying again can help), and as far as the
-    provider says them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500
+    provider sends them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500
     characters, keys blacked out). What the response repeats of the `request` is not evidence, and is left out.
     """
     try:
@@ -120,7 +120,7 @@ def _error(
     if issubclass(kind, TransientError):
         wait = retry_after(headers, _now(headers))
         wait = _wait_in_text(text) if wait is None else wait
-    # A code such as "400" says nothing that the status doesn't; the type is better.
+    # A code such as "400" adds nothing to the status; the type is better.
     codes = (reason.code if not reason.code.isdigit() else "", reason.kind, reason.code)
     return kind(
         f"{what}{listed(filters)} (HTTP {status}): {snippet(text).rstrip('.') or 'it does not say why'}. {hint}",
@@ -147,7 +147,7 @@ def _kind(status: int, reason: Reason) -> type[ItemError]:
 
 
 class Reason(NamedTuple):
-    """Why the endpoint refused, as far as it says so; each may be empty."""
+    """Why the endpoint refused, as far as it gives reasons; each may be empty."""
 
     text: str = ""
     code: str = ""
@@ -168,7 +168,7 @@ def reason_in(value: Any, depth: int = 6) -> Reason:
     if not is_object(value):
         return Reason()
     code, kind, param = (_scalar(value.get(name)) for name in ("code", "type", "param"))
-    if "loc" in value and "msg" in value:  # what Pydantic says; the rejected value beside it may be private
+    if "loc" in value and "msg" in value:  # the form of Pydantic; the rejected value beside it may be private
         places = [str(place) for place in as_list(value["loc"]) if place != "body"]
         return Reason(f"{'.'.join(places)}: {value['msg']}", kind, kind, ".".join(places))
     metadata = value.get("metadata")
@@ -195,7 +195,7 @@ def _scalar(value: Any) -> str:
 
 
 def filters_in(body: Any) -> list[str]:
-    """Return the names of the content filters that stepped in, with what they say about it."""
+    """Return the names of the content filters that stepped in, with the severity."""
     places = [body]
     for name in ("error", "innererror", "metadata"):  # Azure nests them, OpenRouter has them in the metadata.
         places += [place[name] for place in places if is_object(place) and is_object(place.get(name))]
@@ -273,7 +273,7 @@ def _now(headers: Mapping[str, str]) -> float:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return how many seconds the endpoint asks to wait; None where it doesn't say or can't be understood.
+    """Return how many seconds the endpoint asks to wait; None where it names no time that can be understood.
 
     `retry-after-ms` goes before `Retry-After` (seconds or an HTTP date, RFC 9110 section 10.2.3), that before the
     `x-ratelimit-reset-*` headers. `now` is the time in seconds since the epoch.
@@ -291,7 +291,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
         return wait
     resets = {name: seconds_until(value, now) for name, value in names.items() if "ratelimit-reset" in name}
     waits = {name: wait for name, wait in resets.items() if wait is not None}
-    # Those that are used up must all be free again; where none says so, the first to be free may be the one.
+    # Those that are used up must all be free again; where none is named, the first to be free may be the one.
     empty = [wait for name, wait in waits.items() if names.get(name.replace("-reset", "-remaining")) == "0"]
     return max(empty) if empty else min(waits.values(), default=None)
 

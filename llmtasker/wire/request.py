@@ -38,7 +38,7 @@ def _members(fields: Mapping[str, Any]) -> str:
 class Settings:
     """What an LLM adds to each of its requests, prepared once.
 
-    `endpoint` says where the answers come from and never holds a credential. `body` has the fields that
+    `endpoint` names where the answers come from and never holds a credential. `body` has the fields that
     can change an answer (model, temperature …); a task's schema does not overwrite them. `limits` has the
     token limit, which can't change a complete answer: it is sent, but stays out of the key.
     """
@@ -89,7 +89,7 @@ class Request:
     """One call: what is the same for all inputs (`head`), the messages of this input (`tail`), the LLM's settings.
 
     `key` is the SHA-256 of the canonical JSON of the wire body and the endpoint: whatever can change
-    the answer changes the key. The credential and the token limit are no part of it.
+    the answer changes the key. The credential and the token limit are not part of it.
 
     >>> settings = Settings(endpoint="http://localhost/v1", body={"model": "m"})
     >>> request = Request(Head({}), [{"role": "user", "content": "Bonjour"}], settings)

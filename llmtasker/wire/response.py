@@ -45,7 +45,7 @@ def read_completion(
     Raises:
         BadResponseError: the body is not a chat completion (HTML, empty, cut, no choices …).
         FilteredError: a content filter left nothing of the answer.
-        CallError: the body is an error in spite of the 200; the kind depends on what it says.
+        CallError: the body is an error in spite of the 200; the kind depends on its words.
 
     >>> read_completion('{"choices": [{"message": {"content": "Bonjour"}, "finish_reason": "eos"}]}').finish_reason
     'stop'
@@ -162,7 +162,7 @@ def _tool_calls(message: dict[str, Any]) -> tuple[ToolCall, ...]:
     calls = message.get("tool_calls")
     if not calls:
         legacy = message.get("function_call")
-        # Some gateways fill in every field of OpenAI's format: a call without a name is none.
+        # Some gateways fill in every field of OpenAI's format: a call without a name is not a call.
         calls = [legacy] if is_object(legacy) and legacy.get("name") else []
     return tuple(_tool_call(call) for call in as_list(calls) if is_object(call))
 
