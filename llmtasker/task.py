@@ -142,13 +142,13 @@ class Task(Planned[T]):
     def _policy(
         self, fresh: Fresh = False, budget: Budget | None = None, **options: Unpack[InputOptions]
     ) -> Policy[Any, T]:
-        settings = settings_of(options.get("settings"))
-        columns = columns_of(options.get("columns"), options.get("row_variables"))
-        if fresh is not False or budget is not None or settings is not NO_SETTINGS or columns is not None:
+        if fresh is not False or budget is not None or any(option is not None for option in options.values()):
+            settings = settings_of(options.get("settings"))
+            columns = columns_of(options.get("columns"), options.get("row_variables"))
             return self._made(fresh, budget, settings, columns)
-        usual = self._usual
+        usual = self._usual  # most calls have nothing of their own
         if usual is None or usual.llm is not self.llm or usual.program is not self._words():
-            usual = self._usual = self._made(fresh, budget, settings, columns)
+            usual = self._usual = self._made(fresh, budget, NO_SETTINGS, None)
         return usual
 
     def _made(
