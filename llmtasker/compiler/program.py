@@ -98,6 +98,10 @@ class Program(Generic[S]):
         self._lock = threading.RLock()
 
     @cached_property
+    def _labels(self) -> dict[str, list[str]]:
+        return labels_of(self.signature.output_model)
+
+    @cached_property
     def parser(self) -> AnswerParser[S]:
         """What reads the answers; its modules are loaded for the first one."""
         from llmtasker.compiler.answer_parser import AnswerParser
@@ -157,7 +161,7 @@ class Program(Generic[S]):
         Raises:
             ConfigurationError: there is no such variable or output field, or a value can't be shown.
         """
-        known = labels_of(self.signature.output_model)
+        known = self._labels
         own, sets = dict[str, str](), dict[str, LabelSet]()
         for name, value in variables.items():
             output = None if name in self.source.prompt.variables else labelled_field(self.signature, name, known)
@@ -180,7 +184,7 @@ class Program(Generic[S]):
             fitting = [example for example in source.examples if fits_labels(example, sets)]
             # Labels of a row may be private, and there may be many sets of them.
             return Program(replace(source, signature=signature, examples=fitting, keep=False))
-        known = labels_of(self.signature.output_model)
+        known = self._labels
         return self._reworded(source, source.prompt.write(self.signature, self.layout.examples, known))
 
     def _reworded(self, source: ProgramSource[S], layout: PromptLayout) -> Program[S]:
@@ -202,7 +206,7 @@ class Program(Generic[S]):
         Raises:
             ConfigurationError: there is no such input field, variable or output field.
         """
-        known = labels_of(self.signature.output_model)
+        known = self._labels
         for name in columns.fields:
             if name not in self.signature.input_fields:
                 raise ConfigurationError(
