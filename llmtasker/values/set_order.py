@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-_PLAIN = (str, int, float, bytes, type(None))
+_PLAIN = str | int | float | bytes | None
 
 
 class _OrderedSet(set[Any]):
@@ -47,26 +47,23 @@ def in_order(value: Any) -> Any:
 
     Sets inside of classes other than models and dataclasses are not found.
     """
-    if isinstance(value, _PLAIN):
-        return value
+    given: Any = value  # what a type checker does not narrow to a list of nobody knows what
+    if isinstance(value, _PLAIN | _OrderedSet | _OrderedFrozenSet):
+        return given
     if isinstance(value, set | frozenset):
-        ordered = _OrderedSet if isinstance(value, set) else _OrderedFrozenSet
-        elements: set[Any] | frozenset[Any] = value
-        return value if isinstance(value, ordered) else ordered(elements)
+        return _OrderedSet(given) if isinstance(value, set) else _OrderedFrozenSet(given)
     if isinstance(value, dict):
-        pairs: dict[Any, Any] = value
-        parts = _changed(pairs.items())
-        return {**pairs, **parts} if parts else pairs
+        parts = _changed(given.items())
+        return {**given, **parts} if parts else given
     if isinstance(value, list | tuple):
-        sequence: list[Any] | tuple[Any, ...] = value
-        parts = _changed(enumerate(sequence))
+        parts = _changed(enumerate(given))
         if not parts:
-            return sequence
-        made = [parts.get(place, part) for place, part in enumerate(sequence)]
-        if isinstance(sequence, list):
-            return made
+            return given
+        elements = [parts.get(place, part) for place, part in enumerate(given)]
+        if isinstance(value, list):
+            return elements
         # A named tuple takes its elements one by one.
-        return type(sequence)(*made) if hasattr(sequence, "_fields") else tuple(made)
+        return type(given)(*elements) if hasattr(given, "_fields") else tuple(elements)
     if isinstance(value, BaseModel):
         parts = _changed([*vars(value).items(), *(value.__pydantic_extra__ or {}).items()])
         return value.model_copy(update=parts) if parts else value
