@@ -311,7 +311,8 @@ def copied(name: str, given: Any) -> Any:
     """Return a copy of a list or mapping, so that what the caller does to its own does not change the task."""
     if is_mapping(given):
         return dict(given)
-    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+    is_text = isinstance(given, str | bytes)
+    if is_text or not hasattr(given, "__iter__"):
         raise ConfigurationError(f"{name} is a list, not {_shown(given)}.")
     return tuple(in_order_of_text(given) if isinstance(given, set | frozenset) else given)
 
