@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Self, TypedDict, get_args
+from typing import Any, Self, TypedDict, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
@@ -314,7 +314,7 @@ def copied(name: str, given: Any) -> Any:
     is_text = isinstance(given, str | bytes)
     if is_text or not hasattr(given, "__iter__"):
         raise ConfigurationError(f"{name} is a list, not {_shown(given)}.")
-    return tuple(in_order_of_text(given) if isinstance(given, set | frozenset) else given)
+    return tuple(in_order_of_text(cast("Iterable[object]", given)) if isinstance(given, set | frozenset) else given)
 
 
 def _shown(value: object) -> str:

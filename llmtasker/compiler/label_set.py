@@ -50,7 +50,10 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
     if is_mapping(given):
         pairs = list(given.items())
     elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
-        pairs = [(plain, known.get(label_text(plain), "")) for plain in map(_plain, _in_order(given))]
+        pairs = [
+            (plain, known.get(label_text(plain), ""))
+            for plain in map(_plain, _in_order(cast("Iterable[object]", given)))
+        ]
     else:
         raise ConfigurationError(f"labels are a list, or a mapping from label to its meaning, not {_shown(value)}.")
     found: dict[Any, str] = {}

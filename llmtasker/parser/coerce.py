@@ -15,7 +15,7 @@ from llmtasker.parser import scalars
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
-from llmtasker.values.json_values import is_array, is_object, parse_json
+from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 
 RENAMED = "the key was written"
 
@@ -74,7 +74,7 @@ class _Coercion:
             return None
         if is_scalar_in_list(value) and (labels is not None or kind in ("number", "integer") or "format" in node):
             self.repaired(path, "taken out of a list of one")
-            value = value[0]
+            value = as_list(value)[0]
         if labels is not None:
             return self._label(value, labels, raw, path)
         if isinstance(value, str) and self._means_null(value, raw, path, in_text_field=kind == "string"):

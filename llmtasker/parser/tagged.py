@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.values.json_schema import JsonSchema, kind_of_node
+from llmtasker.values.json_values import is_array
 
 MAX_TAGGED = 20_000
 """Characters; a longer text is not looked at."""
@@ -42,7 +44,8 @@ def _elements(text: str) -> list[tuple[str, str]]:
 
 
 def _object(elements: list[tuple[str, str]], node: JsonSchema, schema: AnswerSchema, depth: int) -> dict[str, Any]:
-    names, properties = schema.names(node), node.get("properties") or {}
+    names = schema.names(node)
+    properties: Mapping[str, Any] = node.get("properties") or {}
     values: dict[str, Any] = {}
     for name, content in elements:
         part = schema.resolve(properties.get(names.find(name) or ""))
@@ -52,7 +55,7 @@ def _object(elements: list[tuple[str, str]], node: JsonSchema, schema: AnswerSch
             values[name] = [values[name], value] if name in values else value
         elif content.strip().startswith("["):
             values[name] = content.strip()  # the list as JSON
-        elif isinstance(listed := values.setdefault(name, []), list) and content.strip():
+        elif is_array(listed := values.setdefault(name, [])) and content.strip():
             listed.append(_value(content, schema.resolve(part.get("items")), schema, depth))
     return values
 

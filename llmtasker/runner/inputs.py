@@ -51,7 +51,7 @@ def rows_in(part: Any) -> Sequence[Any]:
     `itertuples`) becomes a mapping.
     """
     if type(part) is dict:
-        return (dict(part),)
+        return (cast("Any", part).copy(),)
     if _is(part, tuple):
         if hasattr(part, "_asdict"):
             return (part._asdict(),)

@@ -20,6 +20,7 @@ from llmtasker.task import Task
 from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import Language, prompt_text
+from llmtasker.values.json_values import is_array
 
 __all__ = ["Classification"]
 
@@ -81,7 +82,11 @@ class ClassificationPlan(Plan):
     def _sent(self, label: Any) -> Any:
         if isinstance(self.labels, type):
             return label
-        return [plain_label(one) for one in label] if isinstance(label, list | tuple) else plain_label(label)
+        return (
+            [plain_label(one) for one in cast("Iterable[object]", label)]
+            if isinstance(label, list | tuple)
+            else plain_label(label)
+        )
 
     def needs(self) -> dict[str, str]:
         """Return the labels, if they are an Enum."""
@@ -237,8 +242,8 @@ class Classification(Task[Any]):
     def _present(self, record: Any) -> Any:
         answer, given = getattr(record, self.plan.answer), self.plan.sent
         if self.plan.open_set and not given:
-            self._found.update(dict.fromkeys(answer if isinstance(answer, list) else filter(None, [answer])))
-        if isinstance(answer, list):
+            self._found.update(dict.fromkeys(answer if is_array(answer) else filter(None, [answer])))
+        if is_array(answer):
             return [given.get(label, label) for label in answer]
         return answer if isinstance(answer, Enum) else given.get(answer, answer)
 

@@ -56,7 +56,8 @@ def in_order(value: Any) -> Any:
         parts = _changed(given.items())
         return {**given, **parts} if parts else given
     if isinstance(value, list | tuple):
-        parts = _changed(enumerate(given))
+        numbered: enumerate[Any] = enumerate(given)
+        parts = _changed(numbered)
         if not parts:
             return given
         elements = [parts.get(place, part) for place, part in enumerate(given)]

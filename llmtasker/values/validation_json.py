@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
@@ -32,7 +32,7 @@ def validation_json(value: Any, name_of: NameOf) -> Any:
     if isinstance(value, SecretStr | SecretBytes):
         return to_jsonable_python(value.get_secret_value())
     if isinstance(value, RootModel):
-        return validation_json(value.root, name_of)
+        return validation_json(cast("Any", value).root, name_of)
     if isinstance(value, BaseModel):
         fields = {name_of(name, info): getattr(value, name) for name, info in type(value).model_fields.items()}
         return _object({**fields, **(value.model_extra or {})}, name_of)
@@ -43,11 +43,11 @@ def validation_json(value: Any, name_of: NameOf) -> Any:
             {name_of(name, known[name]) if name in known else name: getattr(value, name) for name in names}, name_of
         )
     if isinstance(value, Mapping):
-        return _object(value, name_of)
+        return _object(cast("Mapping[object, Any]", value), name_of)
     if isinstance(value, set | frozenset):
-        return [validation_json(part, name_of) for part in in_order_of_text(value)]
+        return [validation_json(part, name_of) for part in in_order_of_text(cast("Iterable[object]", value))]
     if isinstance(value, list | tuple):
-        return [validation_json(part, name_of) for part in value]
+        return [validation_json(part, name_of) for part in cast("Iterable[object]", value)]
     return to_jsonable_python(value)
 
 
@@ -65,9 +65,9 @@ def holds_secret(value: Any) -> bool:
     if isinstance(value, SecretStr | SecretBytes):
         return True
     if isinstance(value, Mapping):
-        return any(map(holds_secret, value.values()))
+        return any(map(holds_secret, cast("Mapping[object, object]", value).values()))
     if isinstance(value, list | tuple | set | frozenset):
-        return any(map(holds_secret, value))
+        return any(map(holds_secret, cast("Iterable[object]", value)))
     if isinstance(value, BaseModel) or (dataclasses.is_dataclass(value) and not isinstance(value, type)):
         return any(map(holds_secret, getattr(value, "__dict__", {}).values()))
     return False

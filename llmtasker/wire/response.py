@@ -202,7 +202,11 @@ def _usage(data: dict[str, Any]) -> Usage | None:
 
 def _part(counts: dict[str, Any], *names: str) -> dict[str, Any]:
     """Return the first object under these names; an empty one where there is none."""
-    return next((part for name in names if (part := counts.get(name)) and is_object(part)), {})
+    for name in names:
+        part = counts.get(name)
+        if part and is_object(part):
+            return part
+    return {}
 
 
 def _count(counts: dict[str, Any], *names: str) -> int:

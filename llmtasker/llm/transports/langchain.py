@@ -171,7 +171,7 @@ class PortableChatModel:
         Raises:
             ConfigurationError: it can't be made in this process, which may lack its key.
         """
-        if not isinstance(self.given, dict):
+        if not is_object(self.given):
             return LangChainTransport(self.given)
         try:
             return LangChainTransport(self.kind(**self.given))

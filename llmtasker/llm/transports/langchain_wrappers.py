@@ -55,9 +55,9 @@ def arguments_in(runnable: Any) -> list[Any]:
     return []
 
 
-def _is_binding(runnable: Any) -> bool:
+def _is_binding(runnable: object) -> bool:
     return {"bound", "kwargs"} <= getattr(type(runnable), "model_fields", {}).keys()
 
 
-def _is_fallback(runnable: Any) -> bool:
+def _is_fallback(runnable: object) -> bool:
     return {"runnable", "fallbacks"} <= getattr(type(runnable), "model_fields", {}).keys()
