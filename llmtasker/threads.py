@@ -1,7 +1,7 @@
-"""One event loop in a thread of its own, for callers that can't await.
+"""An event loop in its own thread, for callers that can't await.
 
-It lives as long as the process, so connections are kept between calls, and a notebook or a web server
-that has a running loop already is not disturbed.
+It lives as long as the process, so connections are reused between calls, and it does not interfere with the running
+loop of a notebook or a web server.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
-_CLEANING_UP = 5.0  # seconds that a call which was interrupted has to end in an orderly way
+_CLEANING_UP = 5.0  # seconds that an interrupted call has to clean up
 
 _lock = threading.Lock()
 _portal: Portal | None = None
 
 
 class Portal:
-    """A running event loop behind a thread; `portal()` gives the one of this process."""
+    """An event loop running in a thread; `portal()` returns the one of this process."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
@@ -38,12 +38,12 @@ class Portal:
 
     def _run(self) -> None:
         while not self._stopped:
-            # A task that exits (its validator calls sys.exit, say) stops the loop; its caller receives the exception.
+            # A task that exits (say, its validator calls sys.exit) stops the loop; its caller receives the exception.
             with contextlib.suppress(SystemExit, KeyboardInterrupt):
                 self.loop.run_forever()
 
     def _stop(self) -> None:
-        """Close what is still open in the loop, then end it; a forked child leaves its parent's alone."""
+        """Close whatever is still open in the loop, then end it; a forked child does not touch its parent's loop."""
         if self.pid == os.getpid() and self._thread.is_alive():
             with contextlib.suppress(TimeoutError):
                 asyncio.run_coroutine_threadsafe(self._wind_up(), self.loop).result(timeout=2)
@@ -53,7 +53,7 @@ class Portal:
             self.loop.close()
 
     async def _wind_up(self) -> None:
-        # What is being closed may finish: closing an async generator twice at once is an error.
+        # Let running closes finish: closing an async generator twice at once is an error.
         busy = asyncio.all_tasks() - {asyncio.current_task()}
         if busy:
             await asyncio.wait(busy, timeout=1)
@@ -76,15 +76,15 @@ class Portal:
         try:
             return outcome.result()
         except BaseException:
-            if not outcome.done():  # an interrupt of the caller; else the coroutine raised this, and has ended
+            if not outcome.done():  # the caller was interrupted; otherwise the coroutine raised this, and has ended
                 self.loop.call_soon_threadsafe(lambda: started[0].cancel())  # noqa: PLW0108 - empty until then
                 wait([outcome], _CLEANING_UP)
             raise
 
     def clean_up(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine that ends something, and wait for it where that is possible.
+        """Run a coroutine that closes something, and wait for it if possible.
 
-        It is not in the loop's own thread, which the garbage collector may use, nor in a forked child.
+        It is not possible in the loop's own thread, where the garbage collector may run, nor in a forked child.
         """
         if self.pid != os.getpid():
             coroutine.close()
@@ -107,8 +107,8 @@ def _pass_on(task: asyncio.Task[T], outcome: Future[T]) -> None:
 
 
 def portal() -> Portal:
-    """Return the portal of this process; a forked child gets one of its own."""
-    global _portal  # noqa: PLW0603 - one thread a process is the point
+    """Return the portal of this process; a forked child gets its own."""
+    global _portal  # noqa: PLW0603 - one thread per process is the point
     if _portal is None or _portal.pid != os.getpid():
         with _lock:
             if _portal is None or _portal.pid != os.getpid():
@@ -117,18 +117,18 @@ def portal() -> Portal:
 
 
 def call_in_thread(call: Callable[[], T], name: str) -> Future[T]:
-    """Begin a call that can't be broken off in a daemon thread of its own, with the context of the caller.
+    """Start a call that can't be interrupted in its own daemon thread, with the context of the caller.
 
-    In a pool, calls that were given up would take the places of others, and the process would wait for them to end.
+    In a pool, abandoned calls would take the place of others, and the process would wait for them at exit.
     """
     future: Future[T] = Future()
-    future.set_running_or_notify_cancel()  # from here on whoever waits may leave, and nothing else changes
+    future.set_running_or_notify_cancel()  # from now on it can't be cancelled: a waiter may only stop waiting
     context = contextvars.copy_context()
 
     def work() -> None:
         try:
             result = context.run(call)
-        except BaseException as error:  # noqa: BLE001 - for whoever waits, as a pool does it
+        except BaseException as error:  # noqa: BLE001 - raised for the waiter, as a pool does
             future.set_exception(error)
         else:
             future.set_result(result)
@@ -138,7 +138,7 @@ def call_in_thread(call: Callable[[], T], name: str) -> Future[T]:
 
 
 class Closable(Protocol):
-    """What has an async `close`."""
+    """An object with an async `close`."""
 
     async def close(self) -> None:
         """Close it."""
@@ -149,18 +149,18 @@ C = TypeVar("C", bound=Closable)
 
 
 class PerLoop(Generic[C]):
-    """One of a kind for each event loop, closed in its loop when that shuts down or nobody needs it any more."""
+    """One object per event loop, closed in its loop when the loop shuts down or the object is no longer needed."""
 
     def __init__(self) -> None:
         self._open: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[None]]] = {}
 
     def get(self, loop: asyncio.AbstractEventLoop) -> C | None:
-        """Return what belongs to a loop, None where nothing was added."""
+        """Return the object of a loop, None if none was added."""
         found = self._open.get(loop)
         return found[0] if found else None
 
     async def add(self, loop: asyncio.AbstractEventLoop, opened: C) -> C:
-        """Keep something for the running loop, and return it."""
+        """Keep an object for the running loop, and return it."""
         keeper = self._keep(loop, opened)
         self._open[loop] = opened, keeper
         await anext(keeper)
@@ -175,12 +175,12 @@ class PerLoop(Generic[C]):
             await opened.close()
 
     async def close(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Close what belongs to the running loop."""
+        """Close the object of the running loop."""
         if loop in self._open:
             await self._open[loop][1].aclose()
 
     def drop(self) -> None:
-        """Have everything closed, each in its loop."""
+        """Close all objects, each in its own loop."""
         for loop, (_, keeper) in list(self._open.items()):
             if not loop.is_closed():
                 asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)

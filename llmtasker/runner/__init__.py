@@ -1,1 +1,1 @@
-"""From inputs to Items: one input, a group of inputs, a run over many, a batch job."""
+"""From inputs to Items: one input, a group of inputs, a run over many inputs, a batch job."""

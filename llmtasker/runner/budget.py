@@ -1,4 +1,4 @@
-"""Budget: what runs may cost at most; a share is reserved before each call, so that the limit holds."""
+"""Budget: the most that runs may cost; each call reserves its share first, so that the limit holds."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from llmtasker.errors import BudgetError, ConfigurationError
 from llmtasker.wire.completion import Usage
 
-_CHARACTERS_PER_TOKEN = 3  # of an answer that was not counted; prose has more
+_CHARACTERS_PER_TOKEN = 3  # of an answer whose tokens were not counted; prose has more
 _WORDS = {"cost": "US dollars", "tokens": "tokens", "calls": "calls"}
 
 
 class Budget:
-    """What all runs that are given it may cost together: `cost` in US dollars, `tokens`, `calls`.
+    """The most that all runs with this budget may cost together: `cost` in US dollars, `tokens`, `calls`.
 
-    Before each call the most that it may take is reserved; afterwards, what it did not take is given back. Rows for
-    which nothing is left get a BudgetError, and are asked when the run is repeated with a new budget. With
-    `max_tokens` set on the LLM, the most is known. Without it, it is estimated from the longest answer so far: one call
-    is made first, then twice as many at once as have been answered.
+    Each call first reserves the most that it may use, and returns the unused part afterwards. Rows for which the
+    budget is not enough get a BudgetError; a run repeated with a new budget asks for them. If the LLM has
+    `max_tokens`, the most is known. Otherwise it is estimated from the longest answer so far: one call is made
+    first, then twice as many at once as have been answered.
 
     >>> Budget(tokens=1_000_000)
     Budget(tokens=1,000,000; 0 spent)
@@ -41,13 +41,13 @@ class Budget:
     def reserve(
         self, most: Usage, price: Callable[[Usage], float | None], *, sure: bool = True
     ) -> Reservation | Future[None]:
-        """Return the reservation for one call, or a future to wait for: another call may give something back.
+        """Return the reservation for one call, or a future to wait for, because another call may return a share.
 
-        `sure` tells that the call can't take more than `most`; else `most` is an estimate from the calls so far.
+        `sure`: the call can't use more than `most`; otherwise `most` is an estimate from the calls so far.
 
         Raises:
-            BudgetError: this call does not fit any more.
-            ConfigurationError: the budget is in money, and the price of the LLM is unknown.
+            BudgetError: the budget is not enough for this call.
+            ConfigurationError: the budget limits the cost, and the price of the LLM is unknown.
         """
         if not sure and most.output < self._longest:
             most = replace(most, output=self._longest)
@@ -85,7 +85,7 @@ class Budget:
         return self.spent[name] + self._reserved[name]
 
     def settle(self, need: dict[str, float], spent: dict[str, float], output: int = 0) -> None:
-        """Turn what was reserved into what was spent, by an answer of `output` tokens if there was one."""
+        """Replace a reservation with what was spent, by an answer of `output` tokens if there was one."""
         with self._lock:
             self._answered += output > 0
             self._longest = max(self._longest, output)
@@ -106,7 +106,7 @@ class Budget:
 
 @dataclass(slots=True)
 class Reservation:
-    """The share of a budget that one call may take; `settle` or `cancel` ends it, once."""
+    """The share of a budget that one call may use; end it once, with `settle` or `cancel`."""
 
     budget: Budget
     need: dict[str, float]
@@ -115,10 +115,10 @@ class Reservation:
     settled: bool = False
 
     def settle(self, usage: Usage | None, length: int = 0) -> None:
-        """Give back what the call did not take.
+        """Return the part that the call did not use.
 
-        None: nobody counted, so all that was reserved counts as spent, and more for an answer of a `length` in
-        characters that must have taken more.
+        None: the usage is unknown, so the whole reservation counts as spent, or more where the `length` of the
+        answer, in characters, must have used more.
         """
         if self.settled:
             return
@@ -129,7 +129,7 @@ class Reservation:
         self.budget.settle(self.need, spent, taken.output if length or usage else 0)
 
     def cancel(self) -> None:
-        """Give everything back: the call was never made."""
+        """Return the whole reservation: the call was never made."""
         if not self.settled:
             self.settled = True
             self.budget.settle(self.need, dict.fromkeys(self.need, 0))

@@ -1,4 +1,4 @@
-"""CallSettings: what holds for one call, or for one run, and not for the whole task."""
+"""CallSettings: the settings of one call or one run that override the task's."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from llmtasker.values.json_values import is_mapping
 
 @dataclass(frozen=True, kw_only=True)
 class CallSettings:
-    """What one call has of its own; as the settings of a run, what all its rows have.
+    """The settings of one call; as the settings of a run, they apply to all its rows.
 
     Args:
-        variables: values of the task's own variables. The name of an output field, or "classes" where only one has
-            labels, stands for its labels: a list, or a mapping from label to meaning, takes the place of the task's.
-        examples: in place of the task's; in the same form.
-        llm: in place of the task's; an LLM, or what `LLM.of` takes. Settings that are used again keep it, with its
+        variables: values of the task's own variables. The name of an output field, or "classes" if only one field
+            has labels, sets its labels: a list, or a mapping from label to meaning, replaces the task's.
+        examples: replace the task's; in the same form.
+        llm: replaces the task's; an LLM, or what `LLM.of` accepts. Settings that are reused keep it, with its
             connections and limits.
-        tags: what the item is to carry, as `item.tags`; nothing of it is sent.
+        tags: data that the item carries as `item.tags`; it is never sent.
 
     Raises:
-        ConfigurationError: an argument is of another type.
+        ConfigurationError: an argument has the wrong type.
 
     >>> CallSettings(variables={"customer": "gold"}, tags={"id": 17}).tags["id"]
     17
@@ -42,7 +42,7 @@ class CallSettings:
             if not isinstance(given, Mapping):
                 raise ConfigurationError(f"{name} is a mapping from names to values, not {_shown(given)}.")
             object.__setattr__(self, name, dict(cast("Mapping[str, Any]", given)))
-        examples: object = cast("object", self.examples)  # a mistake is anything
+        examples: object = cast("object", self.examples)  # at run time it may be anything
         if isinstance(examples, str) or not (examples is None or isinstance(examples, Iterable)):
             raise ConfigurationError(f"examples is a list or a mapping, not {_shown(examples)}.")
         if not (examples is None or is_mapping(examples)):
@@ -63,7 +63,7 @@ class InputOptions(TypedDict, total=False):
 
 
 def columns_of(columns: object, row_variables: object) -> Columns | None:
-    """Return the columns that a run names; None: it names none.
+    """Return the columns that a run names; None: it does not name any.
 
     Raises:
         ConfigurationError: an argument is not a mapping from names to names of columns.
@@ -82,7 +82,7 @@ def columns_of(columns: object, row_variables: object) -> Columns | None:
 
 
 def settings_of(given: object) -> CallSettings:
-    """Return the settings that were given for a call; None: nothing of its own.
+    """Return the settings that were given for a call; None: there are none.
 
     Raises:
         ConfigurationError: it is something else, such as the value of an input field of this name.

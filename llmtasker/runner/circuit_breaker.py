@@ -16,23 +16,23 @@ from llmtasker.errors import (
     RejectedError,
 )
 
-_SURE = 5  # equal failures in a row, with nothing answered between, that open it where no row can be the reason
-_LIKELY = 16  # … and where the rows might be
+_SURE = 5  # equal failures in a row, without an answer between, that open it if the rows can't be the reason
+_LIKELY = 16  # … and if they might be
 
 
 class CircuitBreaker:
-    """Stops a run that can't succeed: the key is wrong, the model does not exist, no request of this kind is accepted.
+    """Stops a run that can't succeed: wrong key, unknown model, or no request of this kind is accepted.
 
-    It opens after several calls in a row that failed in the same way, and stays open; `error` is then the error of
-    each row that is no longer asked.
+    It opens after several calls in a row that failed in the same way, and stays open; rows that are not asked for
+    because of that get its `error`.
 
     | failure | failures in a row that open it |
     |---|---|
     | of the key, the account, the model (401, 402, 403, 404) | 5 |
-    | no connection, or answers of something else; only while nothing was answered | 5 |
-    | a rate limit that asks to wait for longer than `Retry` allows | 5 |
-    | any other rejection (4xx), but for inputs that are too long | 16 |
-    | one that lasted as long as `Retry` allows | 1 |
+    | no connection, or responses that are not an LLM's; only before the first answer | 5 |
+    | a rate limit with a longer wait than `Retry` allows | 5 |
+    | any other rejection (4xx), except for inputs that are too long | 16 |
+    | any that lasted as long as `Retry` allows | 1 |
     """
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class CircuitBreaker:
         self._answered = False
 
     def answered(self) -> None:
-        """Count an answer: the failures before it were those of single rows."""
+        """Count an answer: the failures before it concerned single rows."""
         self._answered, self._count = True, 0
 
     def failed(self, error: CallError, *, rows: int = 1, lasted: bool = False) -> None:
-        """Count a call for so many rows that failed for good; `lasted`: after as long as the endpoint is waited for.
+        """Count a call for `rows` rows that failed for good; `lasted`: after the longest wait for the endpoint.
 
-        A call for several rows that the rows may be the reason for does not count: they are asked again alone.
+        A call for several rows does not count if the rows may be the reason: each of them is asked again alone.
         """
         most = 1 if lasted else self._most(error)
         if most is None or self.open or (rows > 1 and most == _LIKELY):
@@ -63,15 +63,15 @@ class CircuitBreaker:
             self.open = True
 
     def _most(self, error: CallError) -> int | None:
-        """Return how many such failures in a row open it; None: they are of single rows."""
+        """Return how many such failures in a row open it; None: they concern single rows."""
         if isinstance(error, AuthenticationError | NotFoundError | RateLimitError):
             return _SURE
         if isinstance(error, BadResponseError | NetworkError):
-            # These were retried: once anything was answered, they don't show a wrong set-up.
+            # These were retried: after a first answer, they don't indicate a wrong configuration.
             return None if self._answered else _SURE
         return _LIKELY if isinstance(error, RejectedError) and not isinstance(error, ContextLengthError) else None
 
 
 def _gist(message: str) -> str:
-    """Return the part that equal refusals share: many endpoints include a time or the number of the request."""
+    """Return the part that equal refusals share: many endpoints include a time or a request id."""
     return re.sub(r"\S*\d\S*", "", message)

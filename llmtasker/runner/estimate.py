@@ -1,4 +1,4 @@
-"""Estimate: what a run would take, before anything is spent."""
+"""Estimate: the calls, tokens and cost of a run, before anything is spent."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _BATCH = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """What a run would take: rows as given, those that do not fit the signature, distinct ones, those cached already.
+    """The size and cost of a run: all rows, those that are invalid, distinct ones, those already cached.
 
-    `calls`, `usage` and `cost` (US dollars, None when the price is unknown) are for the rest, without re-asks and
-    retries. `method` says where the number of tokens comes from.
+    `calls`, `usage` and `cost` (US dollars, None if the price is unknown) are for the rest, without re-asks and
+    retries. `method` describes how the tokens were estimated.
     """
 
     rows: int
@@ -54,7 +54,7 @@ class Estimate:
 def estimate(
     program: Program[Any], llm: LLM, store: CompleteStore | None, inputs: Iterable[Any], group_size: int
 ) -> Estimate:
-    """Return what a run over these inputs would take; nothing is sent."""
+    """Return the estimate of a run over these inputs; nothing is sent."""
     seen: set[bytes] = set()
     rows = unfit = cached = characters = missing = 0
     source = iter(inputs)
@@ -71,7 +71,7 @@ def estimate(
                 characters += length
             else:
                 cached += 1
-    # The head is sent once a call: with groups that is once for several rows.
+    # The head is sent once per call: with groups, once for several rows.
     calls = math.ceil(missing / group_size)
     head = len(program.head(program.first_mode).start(llm.settings)[0])
     one = llm.tokens.expected(0)

@@ -1,4 +1,4 @@
-"""Events: what a run does, for observers: calls, waits and finished items, as they happen."""
+"""Events: the calls, waits and finished items of a run, reported to observers as they happen."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ T = TypeVar("T")
 
 EventKind = Literal["run_started", "call_started", "call_ended", "waiting", "item_done", "run_ended"]
 
-_LONG = 1.0  # seconds from which on a wait is reported
+_LONG = 1.0  # seconds; shorter waits are not reported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened in a run, or in a single call, which is a run of one row.
+    """An event of a run, or of a single call, which is a run of one row.
 
     `what` is "run_started", "call_started" (with its `request`), "call_ended" (with its `completion` or `error`),
     "waiting" (before a call, for about `seconds`: a rate limit, or a retry), "item_done" (with its `item`) or
-    "run_ended". `when` is in seconds since 1970; `seconds` is also the time that a call or a run took. `run` names the
-    run, `rows` are the numbers of the rows concerned, from 0, and `call` is the number of the call in the run. `tags`
+    "run_ended". `when` is in seconds since 1970; `seconds` is also the duration of a call or a run. `run` is the id of
+    the run, `rows` are the numbers of its rows, from 0, and `call` is the number of the call in the run. `tags`
     are those of the call or run.
 
-    The representation shows no text of a row.
+    The representation does not show the text of a row.
     """
 
     what: EventKind
@@ -51,12 +51,12 @@ class Event:
 
     @property
     def row(self) -> int | None:
-        """The number of the row, where there is only one."""
+        """The number of the row, if there is only one."""
         return self.rows[0] if len(self.rows) == 1 else None
 
 
 Observer: TypeAlias = Callable[[Event], object]
-"""A function that receives each event, in order, in a thread of its own."""
+"""A function that receives each event, in order, in its own thread."""
 
 
 class Publisher(Protocol):
@@ -68,7 +68,7 @@ class Publisher(Protocol):
 
 
 class RunEvents:
-    """The events of one run: `watch` reports the calls of a generator of steps, the other methods the rest."""
+    """Reports the events of one run: `watch` those of a generator of steps, the other methods the rest."""
 
     def __init__(
         self, publisher: Publisher, clock: Callable[[], float] = time.time, tags: Mapping[str, Any] | None = None
@@ -81,11 +81,11 @@ class RunEvents:
         self._started = clock()
 
     def started(self) -> None:
-        """Report that the run begins."""
+        """Report the start of the run."""
         self._publish(Event(what="run_started", when=self._started, run=self.run, tags=self.tags))
 
     def ended(self) -> None:
-        """Report that the run is over."""
+        """Report the end of the run."""
         now = self._clock()
         self._publish(Event(what="run_ended", when=now, run=self.run, tags=self.tags, seconds=now - self._started))
 
@@ -97,7 +97,7 @@ class RunEvents:
         self._publish(event)
 
     def single(self, steps: Steps[Item[T]]) -> Steps[Item[T]]:
-        """Yield the steps of a single call, and report it with its item."""
+        """Yield the steps of a single call, and report the call and its item."""
         item = yield from self.watch(steps, (0,))
         self.done(0, item)
         return item

@@ -15,12 +15,12 @@ from llmtasker.runner.inputs import InputRows, rows_in
 
 T = TypeVar("T")
 
-_PULL_ROWS = 256  # rows that one hop to a thread brings from an iterator
-_PULL_SECONDS = 0.005  # … or as many as arrive in this time, so that rows do not wait for a slow source
+_PULL_ROWS = 256  # rows that one hop to a thread reads from an iterator
+_PULL_SECONDS = 0.005  # … or those that arrive in this time, so that rows do not wait for a slow source
 
 
 class Feed:
-    """Gives the inputs one by one, numbered; a blocking iterator is read in a thread, a few rows at a time."""
+    """Returns the inputs one by one, numbered; a blocking iterator is read in a thread, a few rows at a time."""
 
     def __init__(self, inputs: InputRows) -> None:
         self.total = len(inputs) if isinstance(inputs, Sequence) else None
@@ -41,7 +41,7 @@ class Feed:
                 self._ready = self._source
 
     async def take(self, most: int) -> list[tuple[int, Any]]:
-        """Return up to `most` numbered inputs; none at the end, when `failure` says if the source broke."""
+        """Return up to `most` numbered inputs; none at the end, when `failure` holds the source's error, if any."""
         rows: list[tuple[int, Any]] = []
         while len(rows) < most and (row := await self._next()) is not None:
             rows.append(row)
@@ -88,7 +88,7 @@ class Feed:
             self._shut(source)
 
     async def close(self) -> None:
-        """Let a generator that was not read to its end clean up; one that is slow to give its next row does so then."""
+        """Let a generator that was not read to its end clean up; if it is busy with a row, it does so afterwards."""
         self._closed = True
         source: Any = self._source
         if inspect.isasyncgen(source):
@@ -108,13 +108,13 @@ _END = object()
 
 
 async def _aside(action: Callable[[T], None], argument: T) -> None:
-    """Await an action in a thread; one that never ends does not keep the process from ending, nor others waiting."""
+    """Await an action in a thread; one that never ends delays neither the end of the process nor other actions."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
 
     def end(error: BaseException | None) -> None:
         if ended.done():
-            return  # whoever waited was cancelled
+            return  # the waiter was cancelled
         if error is None:
             ended.set_result(None)
         else:
@@ -126,7 +126,7 @@ async def _aside(action: Callable[[T], None], argument: T) -> None:
             action(argument)
         except BaseException as error:  # noqa: BLE001 - raised again where it is awaited
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+        with contextlib.suppress(RuntimeError):  # the loop is closed: there is no waiter
             loop.call_soon_threadsafe(end, failure)
 
     threading.Thread(target=act, name="llmtasker-inputs", daemon=True).start()

@@ -1,4 +1,4 @@
-"""What a run takes as inputs: any iterable, and tables of pandas, polars, pyarrow and the like as they are."""
+"""The inputs that a run accepts: any iterable, and tables of pandas, polars, pyarrow and similar libraries."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from llmtasker.signature import Signature, takes_mapping
 
 InputRows = Iterable[Any] | AsyncIterable[Any]
 
-_NAMES = 100  # of columns that are collected for an error message
+_NAMES = 100  # column names that are collected for an error message
 _TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
 
 
 def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
-    """Return inputs as an iterable of values or mappings; a table gives a mapping for each of its rows.
+    """Return inputs as an iterable of values or mappings; a table yields one mapping per row.
 
-    A table of one column gives its bare values, unless `columns` names columns; so does a series.
+    A table of one column yields its bare values, unless `columns` names columns; so does a series.
 
     Raises:
-        ConfigurationError: it is one text or mapping, not many; or not an iterable.
+        ConfigurationError: the inputs are a single text or mapping, or not an iterable.
     """
     if _is(inputs, str, bytes, Mapping):
         raise ConfigurationError(
@@ -45,10 +45,10 @@ def table_of(inputs: Any) -> Any:
 
 
 def rows_in(part: Any) -> Sequence[Any]:
-    """Return the inputs in one element of an iterable: itself, or the rows of a chunk of a table.
+    """Return the inputs in one element of an iterable: the element itself, or the rows of a chunk of a table.
 
-    A plain dict is copied, because some sources fill one dict again and again. A row of pandas (from `iterrows`,
-    `itertuples`) becomes a mapping.
+    A plain dict is copied, because some sources reuse one dict. A row of pandas (from `iterrows`, `itertuples`)
+    becomes a mapping.
     """
     if type(part) is dict:
         return (cast("Any", part).copy(),)
@@ -94,7 +94,7 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
 
 
 class _Table:
-    """The rows of a table as mappings, made one by one."""
+    """The rows of a table as mappings, created one by one."""
 
     def __init__(self, frame: Any) -> None:
         self._frame = frame
@@ -110,10 +110,10 @@ class _Table:
 def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | None) -> None:
     """Raise if all rows lack the same column, so that none of them could be answered.
 
-    Rows that can be read only once, or are not plain dicts, are not looked at.
+    Rows that can be read only once, or are not plain dicts, are not checked.
 
     Raises:
-        ConfigurationError: with what is missing, and the names of the columns that are there.
+        ConfigurationError: all rows lack a column; the message names the missing and the existing columns.
     """
     if isinstance(rows, _Table):
         names = set(rows.columns)
@@ -131,7 +131,7 @@ def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | N
 
 
 def _wanted(signature: type[Signature], columns: Columns | None) -> dict[str, set[str]]:
-    """Return the names of columns that are accepted for each thing that a row must have."""
+    """Return the accepted column names for each value that a row must have."""
     named: Mapping[str, str] = columns.fields if columns else {}
     variables: Mapping[str, str] = columns.variables if columns else {}
     wanted = {
@@ -144,7 +144,7 @@ def _wanted(signature: type[Signature], columns: Columns | None) -> dict[str, se
 
 
 def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[str], list[str]]:
-    """Return the names of all columns, and what all rows lack."""
+    """Return the names of all columns, and those that all rows lack."""
     names: set[str] = set()
     missing = dict(wanted)
     for row in rows:
@@ -157,4 +157,4 @@ def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[s
             return names, []
         if len(names) < _NAMES:
             names |= row.keys()
-    return names, list(missing) if names else []  # of rows without any columns, each is at fault itself
+    return names, list(missing) if names else []  # rows without any columns each get their own error

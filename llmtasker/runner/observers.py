@@ -1,4 +1,4 @@
-"""Observers: events on their way to observers, each with a bounded queue and a thread of its own."""
+"""Observers: delivers events to observers, each with its own bounded queue and thread."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import Any
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.runner.events import Event, LogObserver, Observer, RunEvents
 
-_MOST = 10_000  # events that wait for one observer; further ones are dropped, and counted
+_MOST = 10_000  # events queued for one observer; further ones are dropped and counted
 _IDLE = 5.0  # seconds without an event after which a thread ends
 _PATIENCE = 2.0  # seconds that the end of a run waits for its last events to be delivered
 
 
 class Observers:
-    """The observers of a task. Whatever one of them does, no row is lost and no other observer waits.
+    """The observers of a task. An observer can neither cost a row nor delay another observer.
 
     Raises:
         ConfigurationError: an observer is not a plain function.
@@ -37,7 +37,7 @@ class Observers:
         return Observers, ([outlet.observer for outlet in self._outlets],)
 
     def begin(self, tags: Mapping[str, Any] | None = None) -> RunEvents | None:
-        """Return the events of a new run with these tags; None where nobody listens."""
+        """Return the events of a new run with these tags; None if there is no observer."""
         if not self._outlets and not _log.observer.logger.isEnabledFor(logging.DEBUG):
             return None
         return RunEvents(self, tags=tags)
@@ -48,7 +48,7 @@ class Observers:
             outlet.put(event)
 
     def flush(self, seconds: float = _PATIENCE) -> None:
-        """Wait until the events are delivered, `seconds` at most, and warn of observers that failed or block, once."""
+        """Wait up to `seconds` for the events to be delivered, and warn once about observers that failed or block."""
         until = time.monotonic() + seconds
         for outlet in self._all():
             outlet.flush(max(0.0, until - time.monotonic()))
@@ -60,7 +60,7 @@ class Observers:
 
 
 class _Outlet:
-    """Delivers events to one observer, in order, in a thread that starts when it is needed."""
+    """Delivers events to one observer, in order, in a thread that starts on demand."""
 
     def __init__(self, observer: Observer) -> None:
         if not callable(observer) or inspect.iscoroutinefunction(observer):
@@ -101,19 +101,19 @@ class _Outlet:
                 event, self._busy = self._queue.popleft(), True
             try:
                 self.observer(event)
-            except BaseException as error:  # noqa: BLE001 - the observer is the user's, and may even exit
+            except BaseException as error:  # noqa: BLE001 - the observer is user code, and may even exit
                 self._failure = self._failure or f"failed: {type(error).__name__}: {snippet(error)}"
             self._stuck = False
 
     def flush(self, seconds: float) -> None:
-        """Wait until everything is delivered; not for one that was waited for in vain and has done nothing since."""
+        """Wait until everything is delivered, unless the observer timed out before and has not progressed since."""
         if self._stuck or self._process != os.getpid():
             return
         with self._changed:
             self._stuck = not self._changed.wait_for(lambda: not (self._queue or self._busy), seconds)
 
     def report(self) -> str | None:
-        """Return what is wrong with the observer, the first time that something is."""
+        """Return what is wrong with the observer, once; None otherwise."""
         if self._reported:
             return None
         problems = [self._failure] if self._failure else []
@@ -146,5 +146,5 @@ def _warn(report: str) -> None:
     try:
         warnings.warn(report, stacklevel=3)
     except UserWarning:
-        # Where warnings are errors, this one must not cost the rows of the run.
+        # If warnings are errors, this one must not cost the rows of the run.
         logging.getLogger("llmtasker").warning(report)

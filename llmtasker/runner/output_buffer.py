@@ -1,4 +1,4 @@
-"""OutputBuffer: where the workers of a run leave finished items, and the caller picks them up."""
+"""OutputBuffer: finished items, from the workers of a run to its caller."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class OutputBuffer(Generic[T]):
-    """Finished items by the number of their row; `first` is the number of the first one.
+    """Finished items by row number; `first` is the number of the first row.
 
-    With a `window`, the buffer is full while so many rows have been read whose items the caller has not taken.
+    With a `window`, the buffer is full while the caller has not taken the items of that many rows already read.
     """
 
     def __init__(self, window: int | None, first: int, workers: int) -> None:
@@ -28,23 +28,23 @@ class OutputBuffer(Generic[T]):
 
     @property
     def full(self) -> bool:
-        """Whether no further row is to be read now."""
+        """Whether reading must pause."""
         return self.window is not None and self.read - self._taken >= self.window
 
     async def wait_for_space(self) -> None:
-        """Wait until the caller has taken items, while the buffer is full."""
+        """Wait while the buffer is full, until the caller takes items."""
         while self.full:
             self.space.clear()
             await self.space.wait()
 
     def worker_ended(self, *, failed: bool) -> None:
-        """Count a worker that has ended; one that failed ends the run, because its row has no item."""
+        """Count a worker that has ended; a failed one ends the run, because its row has no item."""
         self.workers -= 1
         self.failed = self.failed or failed
         self.ready.set()
 
     def take(self, *, ordered: bool) -> list[Item[T]]:
-        """Return the items that are finished; if `ordered`, only those without a gap before them."""
+        """Return the finished items; if `ordered`, only those without a gap before them."""
         if ordered:
             batch: list[Item[T]] = []
             while self._taken + len(batch) in self.done:

@@ -1,4 +1,4 @@
-"""One input's way to an Item: cache → rate limit → send → parse → repair → re-ask, as a generator without I/O."""
+"""Policy, from one input to an Item: cache → rate limit → send → parse → repair → re-ask; a generator without I/O."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
-_RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries; shared, because seeding takes its time
+_RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries; shared, because seeding is slow
 
 Fresh = bool | Literal["invalid"]
-"""Whether to ask again what is cached: everything (True), or only answers that no longer fit ("invalid")."""
+"""Which cached answers to ask for again: all (True), or only those that are no longer valid ("invalid")."""
 
 
 @dataclass(slots=True)
 class _CallPermit:
-    """What a call needs to leave: a permit of the rate limiter and, with a budget, a reservation."""
+    """What a call needs before it starts: a permit of the rate limiter and, with a budget, a reservation."""
 
     tokens: TokenMeter
     length: int
@@ -67,7 +67,7 @@ class _CallPermit:
         self.permit.done(None if usage is None else usage.input + usage.output, completion.limits)
 
     def failed(self, error: ItemError, *, wait: float | None, pause: bool, new_row: bool) -> None:
-        """End a call that failed: after a refusal everybody waits, and if `pause`, in an outage as well."""
+        """End a call that failed: after a refusal all calls wait, and if `pause`, in an outage too."""
         if isinstance(error, RateLimitError):
             self.permit.refused(wait)
         elif isinstance(error, CallTimeoutError | ServerError | NetworkError):
@@ -83,7 +83,7 @@ class _CallPermit:
     def cancel(self) -> None:
         self.permit.cancel()
         if self.share is not None:
-            # A call that was cancelled on its way may be paid for all the same.
+            # A call that was cancelled in flight may still be paid for.
             if self.sent:
                 self.share.settle(None)
             else:
@@ -94,9 +94,9 @@ class _CallPermit:
 class Policy(Generic[S, T]):
     """How one input of a task becomes an Item, and the worker of a run that asks for one input at a time.
 
-    `present` makes the output that users see from a record. `attempts` limits the answers that are asked for, first
-    and again; calls that failed for now are repeated besides, as the LLM's `Retry` allows. Every item gets the `tags`.
-    When the `breaker` opens, no further call is made.
+    `present` converts a record to the output that users see. `attempts` limits the answers asked for, including
+    re-asks; retries of transient failures are not counted, and limited by the LLM's `Retry`. Every item gets the
+    `tags`. When the `breaker` opens, no further call is made.
     """
 
     program: Program[S]
@@ -112,7 +112,7 @@ class Policy(Generic[S, T]):
     size: int = field(default=1, init=False)
 
     def look(self, rows: Sequence[object]) -> Steps[list[Item[T] | Row]]:
-        """Yield the steps to the item of each input that does not fit or is cached, and to the row of each other."""
+        """Yield the steps to the item of each invalid or cached input, and to the row of each other input."""
         prepared = [self.prepare(given) for given in rows]
         cached = iter((yield from self.from_cache([row for row in prepared if isinstance(row, Row)])))
         return [row if isinstance(row, Item) else next(cached) or row for row in prepared]
@@ -123,7 +123,7 @@ class Policy(Generic[S, T]):
         return [(yield from self.ask(given))]
 
     def ask(self, given: object) -> Steps[Item[T]]:
-        """Yield the steps to the item of one input; nothing that the endpoint or the input does is raised."""
+        """Yield the steps to the item of one input; errors of the endpoint or the input are not raised."""
         row = self.prepare(given)
         if isinstance(row, Item):
             return row
@@ -137,19 +137,19 @@ class Policy(Generic[S, T]):
             (item,) = yield from self.from_cache([row])
             if item is None:
                 item = yield from self.wait_or_ask(row)
-            # Each of those who wait validates a cached answer itself.
+            # Each waiter validates a cached answer itself.
             outcome = Outcome(row.spent.completion, None if item.cached else item.error)
             return item
         finally:
-            # Also when this generator is closed in the middle: then one of those who wait takes over.
+            # Also when this generator is closed early: then one of the waiters takes over.
             flights.land(key, outcome)
 
     def flight_key(self, row: Row) -> str:
-        """Return what equal rows that are under way share; asking again on purpose is not the same as asking."""
+        """Return the key that equal rows in flight share; a deliberate re-ask has another key."""
         return f"{row.key} fresh" if self.fresh is True else row.key
 
     def prepare(self, given: object) -> Row | Item[T]:
-        """Return the row of an input, or its item if it does not fit the signature."""
+        """Return the row of an input, or its item if it is invalid."""
         program = self.program
         try:
             inputs = program.validate(given)
@@ -159,7 +159,7 @@ class Policy(Generic[S, T]):
             return Item(input=given, error=error, tags=self.tags)
 
     def from_cache(self, rows: Sequence[Row]) -> Steps[list[Item[T] | None]]:
-        """Return for each row the item of its cached answer, or None if it must be asked for."""
+        """Return the item of each row's cached answer, or None if it must be asked for."""
         if self.fresh is True or not rows:
             return [None] * len(rows)
         found: Sequence[Completion | None] = yield Look([row.key for row in rows])
@@ -173,7 +173,7 @@ class Policy(Generic[S, T]):
         return None
 
     def from_completion(self, row: Row, outcome: Outcome) -> Item[T]:
-        """Return the item of what is paid for already; an answer is validated by the signature as it is now."""
+        """Return the item of an outcome already paid for; an answer is validated by the current signature."""
         completion, error = outcome.completion, outcome.error
         row.spent.completion = completion
         if error is None:
@@ -187,13 +187,13 @@ class Policy(Generic[S, T]):
         return self.item(row, error=error, cached=True)
 
     def lease(self, rows: Sequence[Row]) -> Steps[Sequence[bool]]:
-        """Take the right to ask for rows before other processes; what is asked again on purpose needs none."""
+        """Lease the rows, so that other processes do not ask for them; deliberate re-asks need no lease."""
         return [True] * len(rows) if self.fresh else (yield Lease([row.key for row in rows]))
 
     def wait_or_ask(self, row: Row) -> Steps[Item[T]]:
-        """Return the item of a row that is not cached: by asking, or from another process that is asking.
+        """Return the item of a row that is not cached: ask, or wait for another process that is asking.
 
-        No lease lasts longer than LEASE seconds: a store that still refuses one after that time is not believed.
+        No lease lasts longer than LEASE seconds: after that time, a store's refusal is ignored.
         """
         waited, pause = 0.0, _FIRST_PAUSE
         while waited < LEASE and (yield from self.lease([row])) != [True]:
@@ -207,9 +207,9 @@ class Policy(Generic[S, T]):
         return (yield from self.ask_until_valid(row))
 
     def ask_until_valid(self, row: Row, failed: tuple[Completion, OutputError] | None = None) -> Steps[Item[T]]:
-        """Ask until an answer fits, and keep it; each time the LLM is shown why the last one did not.
+        """Ask until an answer is valid, and cache it; each re-ask shows the LLM why the last answer was not.
 
-        `failed` is an answer that did not fit already.
+        `failed` is an earlier invalid answer.
         """
         program = self.program
 
@@ -239,7 +239,7 @@ class Policy(Generic[S, T]):
             return self.item(row, error=error)
 
     def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode, rows: int = 1) -> Steps[Completion]:
-        """Make one call for some rows, in a mode and form that the endpoint takes; repeat it while it fails for now."""
+        """Make one call for some rows, in a mode and form that the endpoint accepts; retry transient failures."""
         llm = self.llm
         failed = {"refused": 0, "failed": 0}
         while True:
@@ -273,7 +273,7 @@ class Policy(Generic[S, T]):
                 yield Wait(delay)
 
     def _delay(self, error: ItemError, request: Request, failed: dict[str, int], rows: int) -> float | None:
-        """Return the seconds after which a call is repeated, None if it is not; `failed` counts its failures so far."""
+        """Return the seconds until a call is retried, None if it is not; `failed` counts its failures so far."""
         llm, breaker = self.llm, self.breaker
         delay: float | None = None
         if isinstance(error, RateLimitError):
@@ -298,18 +298,18 @@ class Policy(Generic[S, T]):
             if isinstance(error, CallError):
                 breaker.failed(error, rows=rows, lasted=lasted)
             else:
-                breaker.answered()  # by a content filter
+                breaker.answered()  # it was: by a content filter
         return delay
 
     @property
     def _pauses(self) -> bool:
-        """Whether an endpoint that fails for all rows is waited for: in a run, unless `Retry` has no waits."""
+        """Whether to wait for an endpoint that fails for all rows: in a run, unless `Retry` has no waits."""
         retry = self.llm.retry
         return self.breaker is not None and retry.attempts > 1 and retry.cap > 0
 
     @property
     def _patience(self) -> float:
-        """Seconds after which an endpoint that is down is given up; sooner where it never answered."""
+        """Seconds after which to give up on an endpoint that is down; fewer if it never answered."""
         most = self.llm.retry.give_up_after
         return most if self.llm.rate_limiter.answered else min(most, _NEVER_ANSWERED)
 
@@ -336,7 +336,7 @@ class Policy(Generic[S, T]):
     def _share(self, budget: Budget, length: int) -> Steps[Reservation]:
         llm = self.llm
         while True:
-            # Again after each wait: meanwhile longer answers may have come.
+            # Again after each wait: longer answers may have arrived since.
             most = llm.tokens.at_most(length, llm.max_tokens)
             share = budget.reserve(most, llm.cost, sure=llm.max_tokens is not None)
             if not isinstance(share, Future):
@@ -346,7 +346,7 @@ class Policy(Generic[S, T]):
     def item(
         self, row: Row, *, answer: Answer[S] | None = None, error: ItemError | None = None, cached: bool = False
     ) -> Item[T]:
-        """Return the item of a row, with what it has cost."""
+        """Return the item of a row, with its cost."""
         spent, completion = row.spent, row.spent.completion
         cost = self.llm.cost(spent.usage) if spent.calls and spent.counted else None
         return Item(
@@ -357,7 +357,7 @@ class Policy(Generic[S, T]):
             reasoning=(answer.reasoning if answer else None) or (completion.reasoning if completion else None),
             repairs=answer.repairs if answer else (),
             usage=spent.usage,
-            cost=cost if spent.calls else 0.0,  # without the list of prices, which takes long to load
+            cost=cost if spent.calls else 0.0,  # without loading the price list, which is slow
             latency=0.0 if spent.started is None else self.clock() - spent.started,
             attempts=spent.calls,
             calls=None if spent.share == spent.calls else spent.share,
@@ -367,16 +367,16 @@ class Policy(Generic[S, T]):
         )
 
 
-_UNAVAILABLE = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})  # of a gateway, whatever the row is
-_ONE_OF_MANY = 0.05  # seconds until a call is repeated that was refused while others were not
+_UNAVAILABLE = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})  # of a gateway, regardless of the row
+_ONE_OF_MANY = 0.05  # seconds until the retry of a call that was refused while others were not
 _NEVER_ANSWERED = 60.0  # seconds
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between two looks for an answer that another process asks for
-_PATIENCE = 30.0  # seconds of that until it is logged
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between look-ups of an answer that another process asks for
+_PATIENCE = 30.0  # seconds of such waiting until it is logged
 
 
 def worth_another(error: OutputError) -> bool:
-    """Return whether another answer may be better than this one."""
-    # An answer cut by the token limit would be cut again; a refusal or a filter is not argued with.
+    """Return whether a re-ask may give a better answer."""
+    # An answer cut by the token limit would be cut again; refusals and filters are final.
     if isinstance(error, TruncatedError):
         return error.details.get("finish_reason") != "length"
     return isinstance(error, InvalidOutputError)

@@ -1,4 +1,4 @@
-"""Progress: how far a run is, as a bar (tqdm) or for a callback."""
+"""Progress: the progress of a run, as a bar (tqdm) or for a callback."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from llmtasker.wire.completion import NO_USAGE, Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
-    `rows` are done, of `total` (None: not known): `ok`, `failed`, and `cached` among both. `in_flight` calls are
-    under way and `waiting` ones wait for the limit of the endpoint; while it refuses or fails everything, it is asked
-    again in `held` seconds. `cost` is in US dollars, None when unknown;
-    `seconds` is the time since the start.
+    `rows` are done, of `total` (None: unknown): `ok`, `failed`, and `cached` among both. `in_flight` calls have been
+    sent and `waiting` calls wait for the rate limit; while the endpoint refuses or fails everything, the next call is
+    made in `held` seconds. `cost` is in US dollars, None if unknown; `seconds` is the time since the start.
     """
 
     total: int | None = None
@@ -47,12 +46,12 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end at this rate; None: not known."""
+        """Seconds until the end at this rate; None: unknown."""
         return None if self.total is None or not self.rate else (self.total - self.rows) / self.rate
 
 
-_BEAT = 1.0  # seconds between the reports of a run that stands still
-_FIRST_LOG, _NEXT_LOG = 5.0, 60.0  # seconds of that until it is logged, and logged again
+_BEAT = 1.0  # seconds between the reports of a stalled run
+_FIRST_LOG, _NEXT_LOG = 5.0, 60.0  # seconds of stalling until it is logged, and logged again
 _LOG = logging.getLogger("llmtasker")
 
 OnProgress = Callable[[Progress], object]
@@ -92,7 +91,7 @@ class Reporter:
             self.report()
 
     def report(self) -> None:
-        """Report how far the run is now."""
+        """Report the current progress."""
         self._reported = self._clock()
         self._now = replace(
             self._now,
@@ -109,7 +108,7 @@ class Reporter:
         )
         try:
             self._callback(self._now)
-        except Exception as error:  # noqa: BLE001 - the callback is the caller's, and must not cost the rows
+        except Exception as error:  # noqa: BLE001 - the callback is user code, and must not cost the rows
             self._callback = _do_nothing
             warnings.warn(
                 f"on_progress failed, and is not called again: {type(error).__name__}: {snippet(error)}", stacklevel=2
@@ -117,11 +116,11 @@ class Reporter:
 
 
 def _do_nothing(_: Progress) -> None:
-    """Take the place of a callback that failed."""
+    """Replace a callback that failed."""
 
 
 class Heartbeat:
-    """Reports a run that stands still: progress every second, and the reason in the log now and then."""
+    """Reports a stalled run: progress every second, and the reason in the log from time to time."""
 
     def __init__(self, limiter: RateLimiter, reporter: Reporter | None, loop: asyncio.AbstractEventLoop) -> None:
         self._limiter = limiter
@@ -146,19 +145,19 @@ class Heartbeat:
             )  # fmt: skip
 
     def stop(self) -> None:
-        """End the reports."""
+        """Stop the reports."""
         self._timer.cancel()
 
 
 class Bar:
-    """A bar of tqdm on stderr, in a terminal or a notebook."""
+    """A tqdm bar on stderr, in a terminal or a notebook."""
 
     def __init__(self, total: int | None) -> None:
         tqdm = _tqdm()
         self._bar = tqdm(total=total, unit="row", file=sys.stderr, dynamic_ncols=True, leave=True)
 
     def __call__(self, progress: Progress) -> None:
-        """Show how far a run is."""
+        """Show the progress of a run."""
         shown: dict[str, object] = {
             "ok": progress.ok,
             "failed": progress.failed,
@@ -177,7 +176,7 @@ class Bar:
         self._bar.update(progress.rows - self._bar.n)
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar and leave it on the screen."""
         self._bar.close()
 
 
@@ -190,11 +189,11 @@ def _tqdm() -> Any:
 
 
 def wants_bar(progress: bool | None) -> bool:
-    """Return whether to show a bar: True always, None in a terminal or notebook and tqdm is installed."""
+    """Return whether to show a bar: always for True; for None, in a terminal or notebook, if tqdm is installed."""
     if progress is None:
         from importlib.util import find_spec
 
-        # Without a console there is no stderr.
+        # A process without a console has no stderr.
         watched = (sys.stderr is not None and sys.stderr.isatty()) or _in_notebook()
         return watched and find_spec("tqdm") is not None
     return progress
@@ -209,7 +208,7 @@ def _in_notebook() -> bool:
 def reporting(
     progress: bool | OnProgress | None, limiter: RateLimiter, total: int | None
 ) -> Generator[Reporter | None]:
-    """Give the reporter that `progress` asks for: one with a bar or a callback; None: no progress is reported."""
+    """Yield the reporter for `progress`, with a bar or a callback; None: progress is not reported."""
     if callable(progress):
         bar, callback = None, progress
     elif wants_bar(progress):

@@ -1,4 +1,4 @@
-"""Row: one input on its way to an Item, with what it has cost so far."""
+"""Row: one input in progress, with its cost so far."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from llmtasker.wire.request import Request
 
 
 def usage_of(error: ItemError) -> Usage | None:
-    """Return the tokens of a call that failed, where the endpoint counted them."""
+    """Return the tokens of a call that failed, if the endpoint reported them."""
     counts: dict[str, int] | None = error.details.get("usage")
     return None if counts is None else Usage(**counts)
 
 
 def may_be_paid(error: ItemError) -> bool:
-    """Return whether a call that failed may have been answered, and paid for, all the same."""
+    """Return whether a call that failed may still have been answered, and paid for."""
     return isinstance(error, TransientError) and not isinstance(error, RateLimitError)
 
 
 @dataclass(slots=True, kw_only=True)
 class Spent:
-    """What one item has cost so far, and the last answer to it.
+    """The cost of one item so far, and its last answer.
 
-    `calls` counts all calls that the item took part in; `share` counts of those for a group only the item's part.
+    `calls` counts all calls that included the item; `share` counts only the item's part of calls for a group.
     """
 
     calls: int = 0
@@ -48,7 +48,7 @@ class Spent:
             self.usage = usage if self.usage is NO_USAGE else self.usage + usage
 
     def failed(self, error: ItemError) -> None:
-        """Count what a failed call has cost, as far as it is known."""
+        """Count the cost of a failed call, as far as it is known."""
         if (usage := usage_of(error)) is not None:
             self.usage += usage
         elif may_be_paid(error):
@@ -57,7 +57,7 @@ class Spent:
 
 @dataclass(slots=True, kw_only=True)
 class Row:
-    """One input on its way: what was given, the request that is sent first and its key, and the cost so far."""
+    """One input in progress: the value given, its first request and the key of that, and the cost so far."""
 
     given: object
     inputs: Inputs
@@ -67,7 +67,7 @@ class Row:
 
 
 class Outcome(NamedTuple):
-    """The result for a key: an answer that was accepted, or an error and perhaps the answer that caused it."""
+    """The result for a key: a valid answer, or an error and possibly the answer that caused it."""
 
     completion: Completion | None
     error: ItemError | None = None

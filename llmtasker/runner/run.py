@@ -1,4 +1,4 @@
-"""Run: a worker asks for many inputs, a bounded number at a time; each becomes an Item."""
+"""Run: workers ask for many inputs, a bounded number at a time; each input becomes an Item."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ class Worker(Protocol[T]):
 
     @property
     def size(self) -> int:
-        """The most inputs that `steps` takes now."""
+        """The most inputs that `steps` accepts now."""
         ...
 
     def look(self, rows: Sequence[Any]) -> Steps[list[Any]]:
-        """Yield the steps to the item of each input that needs no call, and to what `steps` takes for each other."""
+        """Yield the steps to the item of each input that needs no call, and to the argument of `steps` for others."""
         ...
 
     def steps(self, rows: Sequence[Any]) -> Steps[list[Item[T]]]:
-        """Yield the steps to an item for each input, in order; what the input or the endpoint does is not raised."""
+        """Yield the steps to an item for each input, in order; errors of the input or the endpoint are not raised."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Generic[T]):
-    """How a run works: the steps of a worker go to the transport and the store, at most `concurrency` calls at once.
+    """Passes the steps of a worker to the transport and the store, with at most `concurrency` calls at once.
 
-    When the `breaker` opens, nothing more is asked. With a `window`, at most so many rows are read ahead of what the
-    caller has taken, so that memory stays constant however many inputs there are. `events` report what happens, where
-    somebody listens.
+    When the `breaker` opens, no further call is made. With a `window`, at most that many rows are read ahead of those
+    that the caller has taken, so that memory is constant for any number of inputs. `events` report to observers, if
+    there are any.
     """
 
     transport: Transport
@@ -58,13 +58,13 @@ class Run(Generic[T]):
     events: RunEvents | None = None
 
     def drive(self, steps: Steps[R]) -> Coroutine[Any, Any, R]:
-        """Do the steps of a generator in the running event loop, and return its result."""
+        """Run the steps of a generator in the running event loop, and return its result."""
         return run_awaiting(steps, self.transport, self.store)
 
     async def batches(self, worker: Worker[T], feed: Feed) -> AsyncGenerator[list[Item[T]]]:
-        """Yield the items that were finished since the last batch; in order of the inputs if `ordered`.
+        """Yield the items finished since the last batch; in the order of the inputs if `ordered`.
 
-        The feed stays open: another worker may go on with it.
+        The feed stays open: another worker may continue with it.
         """
         count = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
         buffer: OutputBuffer[T] = OutputBuffer(self.window, feed.given_out, count)
@@ -118,8 +118,8 @@ class Run(Generic[T]):
         try:
             items: list[Item[T]] = await self.drive(steps)
         except LLMTaskerError:
-            raise  # the set-up is wrong, or a test double reports a wrong test: that concerns all rows
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not cost the other rows
+            raise  # wrong configuration, or a test double reports a wrong test: that concerns all rows
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the other rows
             fault = ItemError(f"an error inside llmtasker, please report it: {type(error).__name__}: {snippet(error)}")
             return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
         return items
@@ -127,7 +127,7 @@ class Run(Generic[T]):
     async def _take(
         self, worker: Worker[T], feed: Feed, queue: WorkQueue, buffer: OutputBuffer[T]
     ) -> list[tuple[int, Any, Any]]:
-        """Return the rows to work on: number, input, and what the worker takes for it; none at the end."""
+        """Return the next rows: number, input, and the worker's argument for it; none at the end."""
         size = worker.size
         while len(queue.rows) < size and not (queue.rows and buffer.full):
             if buffer.window is not None:
@@ -148,7 +148,7 @@ class Run(Generic[T]):
     async def _look(
         self, worker: Worker[T], taken: list[tuple[int, Any]], queue: WorkQueue, buffer: OutputBuffer[T]
     ) -> None:
-        """Finish the rows that need no call, which take no place in a group, and leave the others in the queue."""
+        """Finish the rows that need no call, so that they take no place in a group, and queue the others."""
         givens = [given for _, given in taken]
         known = givens if worker.size == 1 or self.breaker.open else await self.drive(worker.look(givens))
         for (number, given), found in zip(taken, known, strict=True):

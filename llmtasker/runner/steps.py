@@ -1,8 +1,8 @@
-"""Steps: what a generator without I/O asks for, and the two drivers that do it.
+"""Steps: the I/O that a generator requests, and the two drivers that perform it.
 
-The generator yields steps (look up, keep, wait, send), receives the result of each, or an error, and returns its own
-result. Only the drivers wait or use disk and network, so a policy is written once, and blocking and awaiting callers
-cannot drift apart.
+A generator yields steps (look up, keep, wait, send), receives the result of each, or an error, and returns its own
+result. Only the drivers wait or use disk and network, so a policy is written once, for blocking and for awaiting
+callers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from llmtasker.wire.request import Request, Transport
 
 R = TypeVar("R")
 
-LEASE = 600.0  # seconds; of a process that is gone, a lease ends at once
+LEASE = 600.0  # seconds; the lease of a process that has ended ends at once
 
 
 class Look(NamedTuple):
-    """Ask the cache for keys; sent back: a Completion or None for each."""
+    """Look up keys in the cache; sent back: a Completion or None for each."""
 
     keys: Sequence[str]
 
@@ -38,13 +38,13 @@ class Keep(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """Take the right to ask for keys, before other processes; sent back for each: False if another has it."""
+    """Take the right to ask for keys, before other processes; sent back for each: False if another process has it."""
 
     keys: Sequence[str]
 
 
 class Release(NamedTuple):
-    """Give the right to ask for keys back; Keep does so as well."""
+    """Return the right to ask for keys; Keep does so too."""
 
     keys: Sequence[str]
 
@@ -68,7 +68,7 @@ Steps = Generator[Step, Any, R]
 def run_blocking(
     steps: Steps[R], transport: Transport, store: CompleteStore | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
-    """Drive a generator of steps in this thread and return its result; without a store, every key is a miss."""
+    """Run a generator of steps in this thread and return its result; without a store, every key is a miss."""
     held: set[str] = set()  # leases
     unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, to the lease as well
     advance: Callable[[Any], Step] = steps.send
@@ -119,7 +119,7 @@ def _without_store(step: Step) -> Any:
 
 
 _at_work: dict[asyncio.AbstractEventLoop, int] = {}
-"""How many drivers are under way in each event loop."""
+"""The number of active drivers in each event loop."""
 
 
 def _leave(loop: asyncio.AbstractEventLoop) -> None:
@@ -129,7 +129,7 @@ def _leave(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _result(future: Future[Any]) -> Any:
-    """Wait for what another call gives, unless that one may be standing still because of this wait."""
+    """Wait for the result of another call, unless this wait may block that call."""
     if not future.done() and _at_work and _running_loop() in _at_work:
         raise RuntimeError(
             "a blocking call has to wait for others that are under way in the event loop of this thread, and would "
@@ -146,7 +146,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
-    """Drive a generator of steps in the running event loop and return its result."""
+    """Run a generator of steps in the running event loop and return its result."""
     held: set[str] = set()  # leases
     unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, to the lease as well
     advance: Callable[[Any], Step] = steps.send
@@ -201,7 +201,7 @@ async def _send(transport: Transport, request: Request) -> Completion:
     except asyncio.CancelledError as error:
         if (task := asyncio.current_task()) is None or task.cancelling():
             raise
-        # Nobody cancelled this task: it is how the transport failed.
+        # This task was not cancelled: the transport failed in this way.
         raise _as_item_error(error, request) from error
     except Exception as error:  # noqa: BLE001 - a transport may be anybody's
         raise _as_item_error(error, request) from None
@@ -211,15 +211,15 @@ def _read(text: str) -> Completion | None:
     try:
         return Completion.from_json(text)
     except ValueError:
-        return None  # another version wrote it: a miss, and soon written again
+        return None  # another version wrote it: a miss, soon overwritten
 
 
-_SHORT = 4_000  # characters of what is remembered: long answers would stay in memory for little
+_SHORT = 4_000  # characters; longer answers are not memoized, because they would fill the memory
 _read_again = lru_cache(maxsize=512)(_read)  # equal rows have equal answers
 
 
 def read_stored(text: str) -> Completion | None:
-    """Return the completion that a store has kept as text; None where it can't be read."""
+    """Return the completion that a store holds as text; None if it can't be read."""
     return _read_again(text) if len(text) <= _SHORT else _read(text)
 
 
@@ -227,7 +227,7 @@ def _as_item_error(error: BaseException, request: Request) -> ItemError:
     if isinstance(error, ItemError):
         return error
     if isinstance(error, LLMTaskerError):
-        raise error  # the set-up is wrong, or a test: that is no matter of this row
+        raise error  # wrong configuration, or a wrong test: that does not concern this row alone
     if isinstance(error, TimeoutError):
         return CallTimeoutError(f"no whole answer came within {request.settings.timeout:g} s")
     return CallError(f"the transport failed: {type(error).__name__}: {snippet(error)}")

@@ -1,4 +1,4 @@
-"""run_task: a task's run over many inputs, from what was given to batches of Items."""
+"""run_task: a task's run over many inputs, from the arguments to batches of Items."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_CONCURRENCY = 32
-_WINDOW = 8  # rows that a stream reads ahead, for each that is worked on at once
+_WINDOW = 8  # rows that a stream reads ahead, per concurrent row
 
 
 class RunOptions(InputOptions, total=False):
@@ -51,7 +51,7 @@ class StreamOptions(RunOptions, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """How a run goes; a `stream` reads a bounded number of rows ahead.
+    """The settings of a run; a `stream` reads a bounded number of rows ahead.
 
     Raises:
         ConfigurationError: a setting is out of range.
@@ -82,7 +82,7 @@ class RunSettings:
         """Return the settings of `run(**options)`.
 
         Raises:
-            ConfigurationError: `run` has no such argument, or it has a value that it can't have.
+            ConfigurationError: `run` has no such argument, or its value is not allowed.
         """
         check_names("run", options, tuple(RunOptions.__annotations__))
         return cls(**options)
@@ -103,7 +103,7 @@ async def run_task(
     store: AsyncStore | None,
     observers: Observers | None = None,
 ) -> AsyncGenerator[list[Item[T]]]:
-    """Yield the items of a run as they are done; `policy` asks for one input, `plan` for several in one message."""
+    """Yield the items of a run as they finish; `policy` asks for one input, `plan` for several in one message."""
     llm = policy.llm
     await prepare(llm, policy.program)
     breaker = CircuitBreaker()
@@ -165,9 +165,9 @@ async def _grouped(
 
 
 async def prepare(llm: LLM, program: Program[Any]) -> None:
-    """Do what is done once and would block the event loop, in a thread.
+    """Do the one-time work that would block the event loop, in a thread.
 
-    Where no model was named, the endpoint is asked for it; and what prepares requests may have to be loaded.
+    If no model was named, the endpoint is asked for it; modules that prepare requests are loaded.
 
     Raises:
         ConfigurationError: there is no asyncio event loop.

@@ -1,4 +1,4 @@
-"""WorkQueue: the rows of a run that were read and need a call, which all its workers take from."""
+"""WorkQueue: the rows of a run that were read and need a call, shared by its workers."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 class WorkQueue:
-    """Rows as (number, input, what the worker takes for it).
+    """Rows as (number, input, the worker's argument for it).
 
-    A group is filled with whatever rows any worker has read, so that rows which need no call do not make groups small;
+    A group is filled with rows that any worker has read, so that rows which need no call do not make groups smaller;
     only the last group is not full.
     """
 
@@ -20,18 +20,18 @@ class WorkQueue:
         self._quiet = asyncio.Event()
 
     def enter(self) -> None:
-        """Count a worker that reads rows, and may add some."""
+        """Count a worker that reads rows and may add some."""
         self._readers += 1
         self._quiet.clear()
 
     def leave(self) -> None:
-        """Take back `enter`."""
+        """Undo `enter`."""
         self._readers -= 1
         if not self._readers:
             self._quiet.set()
 
     async def wait_for_readers(self) -> None:
-        """Wait until no worker reads: nothing is added any more, if the inputs have ended."""
+        """Wait until no worker reads: if the inputs have ended, no further row is added."""
         await self._quiet.wait()
 
     def take(self, most: int) -> list[tuple[int, Any, Any]]:

@@ -2,7 +2,7 @@
 
 job            BatchJob: its state, and its answers as Items
 submit         rows → batches at the provider, each distinct row once
-output_files   the provider's files → the answer or the error of each row
-file_limits    what the provider takes in one file
-job_store      the jobs that were submitted, so that they are found again
+output_files   the provider's files → the answer or the error for each row
+file_limits    the largest file that the provider accepts
+job_store      the records of submitted jobs, so that a later process finds them
 """

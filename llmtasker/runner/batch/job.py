@@ -1,4 +1,4 @@
-"""BatchJob: many inputs through the provider's batch API, cheaper and within a day; found again after a restart."""
+"""BatchJob: many inputs through the provider's batch API, cheaper and within a day; it survives a restart."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from llmtasker.wire.completion import NO_USAGE, Completion
 
 T = TypeVar("T")
 
-_MISSED = 10  # polls in a row that may fail before waiting is given up
+_MISSED = 10  # consecutive failed polls after which `wait` gives up
 _NOT_STARTED = "not started"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchStatus:
-    """Where a job stands, as the provider counts: of the `rows` in its batches, those `done` and `failed`.
+    """The state of a job, as counted by the provider: the `rows` in its batches, and how many are `done` and `failed`.
 
     `batches` counts them by status: validating, in_progress, finalizing, completed, expired, failed, cancelling,
-    cancelled, not started. `reasons` is why whole batches failed.
+    cancelled, not started. `reasons` names why whole batches failed.
     """
 
     rows: int
@@ -66,17 +66,17 @@ class BatchStatus:
 
 
 class BatchJob(Generic[T]):
-    """Rows that a provider's batch API answers; made by `task.submit(inputs)`, found again by `task.batch(id)`."""
+    """Rows that a provider's batch API answers; created by `task.submit(inputs)`, reopened by `task.batch(id)`."""
 
     def __init__(self, submitter: BatchSubmitter[Any, T], record: StoredJob) -> None:
         self._submitter = submitter
-        # One that was deleted since is not missed: what it had is in the cache.
+        # A job that was deleted since is not needed: its answers are in the cache.
         beside = [one for one in submitter.jobs.all() if one.id in record.beside] if record.beside else []
         self._records = [record, *beside]
 
     @property
     def id(self) -> str:
-        """The name by which the job is found again."""
+        """The id that `task.batch` takes to reopen the job."""
         return self._records[0].id
 
     def __repr__(self) -> str:
@@ -84,10 +84,10 @@ class BatchJob(Generic[T]):
         return f"BatchJob({self.id!r}, {record.size})"
 
     def status(self) -> BatchStatus:
-        """Ask the provider where the job stands, one short call for each batch that has not ended.
+        """Ask the provider for the state of the job, with one short call for each batch that has not ended.
 
         Raises:
-            CallError: it can't be asked.
+            CallError: the provider can't be reached, or refuses.
         """
         states, reasons, counts = Counter[str](), dict[str, None](), Counter[str]()
         for record in self._records:
@@ -110,12 +110,12 @@ class BatchJob(Generic[T]):
         sleep: Callable[[float], object] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> BatchStatus:
-        """Ask every `poll` seconds until the job has ended or `timeout` seconds are over; return where it stands.
+        """Poll every `poll` seconds until the job has ended or `timeout` seconds have passed; return its status.
 
-        It may be interrupted: the job goes on at the provider. `on_status` receives each status.
+        An interrupt does not stop the job at the provider. `on_status` receives each status.
 
         Raises:
-            CallError: the provider could not be asked ten times in a row, or refuses.
+            CallError: ten consecutive polls failed, or the provider refuses.
         """
         until = None if timeout is None else clock() + timeout
         missed = 0
@@ -134,10 +134,10 @@ class BatchJob(Generic[T]):
             sleep(poll)
 
     def cancel(self) -> BatchStatus:
-        """Stop the batches of the job; what was answered by then can be fetched. The batches of other jobs go on.
+        """Stop the batches of the job; answers received so far can be fetched. Batches of other jobs are not stopped.
 
         Raises:
-            CallError: the provider can't be asked.
+            CallError: the provider can't be reached, or refuses.
         """
         record = self._records[0]
         for part in record.parts:
@@ -147,7 +147,7 @@ class BatchJob(Generic[T]):
         return self.status()
 
     def _stop(self, batch: str) -> None:
-        # It may have ended between the look and this.
+        # The batch may have ended since its status was fetched.
         with suppress(BadRequestError, ServerError):
             self._submitter.patiently(partial(self._submitter.provider.cancel, batch))
 
@@ -156,17 +156,17 @@ class BatchJob(Generic[T]):
         return Results(self.stream(inputs, reask=reask, prices=prices))
 
     def stream(self, inputs: Any, *, reask: bool = False, prices: Prices | None = None) -> Iterator[Item[T]]:
-        """Yield an item for each input, in order: from the cache, else from the provider's files.
+        """Yield an item for each input, in order: from the cache, or else from the provider's files.
 
-        The inputs are those that were submitted, or others: the answers are found by content. Answers that fit are
-        kept in the cache, so that `run` finds them as well. A row that has no answer (yet) has a NotRunError.
+        The inputs may be those that were submitted, or others: answers are found by content. Valid answers are
+        stored in the cache, so that `run` finds them too. A row that has no answer (yet) has a NotRunError.
 
-        `reask=True` has answers that do not fit asked again one by one, at the usual price, each with the reason.
+        `reask=True` asks again for invalid answers one by one, at the usual price, each with the validation error.
         `prices` are those of the batch API; without them the cost of its answers is None.
 
         Raises:
-            CallError: the provider can't be asked.
-            ConfigurationError: the set-up is wrong.
+            CallError: the provider can't be reached, or refuses.
+            ConfigurationError: the configuration is wrong.
         """
         submitter = self._submitter
         homes = {id(part): record for record in self._records for part in record.parts}
@@ -187,13 +187,13 @@ class BatchJob(Generic[T]):
                     submitter.jobs.save(homes[id(part)])
 
     def delete(self) -> None:
-        """Delete the job's files at the provider, questions and answers, and forget the job.
+        """Delete the job's files at the provider, requests and answers, and the record of the job.
 
-        What was fetched stays in the cache.
+        Answers that were fetched stay in the cache.
 
         Raises:
             ConfigurationError: a batch has not ended.
-            CallError: the provider can't be asked.
+            CallError: the provider can't be reached, or refuses.
         """
         record = self._records[0]
         infos = [self._submitter.look(record, part) for part in record.parts]
@@ -208,7 +208,7 @@ class BatchJob(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unfit:
-    """A row whose answer does not fit; `place` is that in its chunk."""
+    """A row whose answer is invalid; `place` is its index in its chunk."""
 
     place: int
     row: Row
@@ -218,7 +218,7 @@ class _Unfit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _JobReading(Generic[T]):
-    """Answers → items, read and validated as in any other run."""
+    """Answers → items, parsed and validated as in any other run."""
 
     submitter: BatchSubmitter[Any, T]
     files: OutputFiles
@@ -226,7 +226,7 @@ class _JobReading(Generic[T]):
     prices: Prices | None
 
     def items(self, chunk: list[tuple[Row | Item[T], Completion | None]]) -> list[Item[T]]:
-        """Return the items of some rows; answers that fit are kept in the cache."""
+        """Return the items of some rows; store valid answers in the cache."""
         items: list[Item[T]] = []
         kept: list[tuple[str, str]] = []
         unfit: list[_Unfit] = []
@@ -249,7 +249,7 @@ class _JobReading(Generic[T]):
         came = self.files.take(key, row.request)
         if isinstance(came, ItemError):
             row.spent.calls = int(first and not isinstance(came, NotRunError))
-            # What the endpoint can't do is left out when the rows are submitted again.
+            # The next submission of the rows leaves out what the endpoint does not support.
             policy.llm.capabilities.record_error(self.submitter.wire(row), came)
             return policy.item(row, error=came)
         if not first:
@@ -269,7 +269,7 @@ class _JobReading(Generic[T]):
         return self.prices.cost(completion.usage) if self.prices and completion.usage else None
 
     async def _ask_again(self, unfit: list[_Unfit]) -> list[Item[T]]:
-        # The rate limiter of the LLM decides how many calls leave at once.
+        # The LLM's rate limiter bounds how many calls are made at once.
         return await asyncio.gather(*map(self._asked_again, unfit))
 
     async def _asked_again(self, row_unfit: _Unfit) -> Item[T]:

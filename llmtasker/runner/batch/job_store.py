@@ -1,4 +1,4 @@
-"""JobStore: the batch jobs at a provider, so that they are found again after a restart."""
+"""JobStore: the records of batch jobs at a provider, so that they survive a restart."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.wire.batch_file import BatchInfo
 
 VERSION = 1
-_PREFIX = 16  # digits of a key that are kept: 64 bits tell a row from others well enough
+_PREFIX = 16  # digits of a key that are stored: 64 bits are enough to distinguish rows
 _ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
 @dataclass(slots=True, kw_only=True)
 class Part:
-    """One batch of a job: its input file and its id at the provider, and the rows in it, by the heads of their keys.
+    """One batch of a job: its input file and its id at the provider, and its rows, by the heads of their keys.
 
     `batch` is None from the upload of the file until the provider has confirmed the batch. `end` is the last state
-    that the provider reported. `fetched` tells whether all its rows have been looked at since.
+    that the provider reported. `fetched` is True once all its rows have been read since.
     """
 
     file: str
@@ -39,7 +39,7 @@ class Part:
 
     @property
     def rows(self) -> int:
-        """How many requests are in it."""
+        """The number of requests in it."""
         return len(self.keys) // _PREFIX
 
     def heads(self) -> Iterator[str]:
@@ -48,15 +48,15 @@ class Part:
 
 
 def head_of(key: str) -> str:
-    """Return what a Part keeps of a key."""
+    """Return the head of a key, which a Part stores."""
     return key[:_PREFIX]
 
 
 @dataclass(slots=True, kw_only=True)
 class StoredJob:
-    """A job: when and for which task it was made, where it runs, its batches.
+    """A job: when and for which task it was created, where it runs, its batches.
 
-    `beside` names the jobs that had some of its rows under way already. No text of a row is in it, and no credential.
+    `beside` names the jobs that had already submitted some of its rows. It holds no text of a row and no credential.
     """
 
     id: str
@@ -69,27 +69,27 @@ class StoredJob:
 
     @property
     def rows(self) -> int:
-        """How many requests it has sent."""
+        """The number of requests that it has sent."""
         return sum(part.rows for part in self.parts)
 
     @property
     def size(self) -> str:
-        """How many rows and batches it has, in words."""
+        """Its numbers of rows and batches, as a phrase."""
         return f"{self.rows:,} rows in {len(self.parts)} batch{'' if len(self.parts) == 1 else 'es'}"
 
 
 class JobStore:
-    """The jobs in a folder: a JSON file each, readable by this user only."""
+    """The jobs in a folder: one JSON file per job, readable by this user only."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def new_id(self, now: float) -> str:
-        """Return the id of a new job; ids begin with the time (UTC)."""
+        """Return the id of a new job; ids start with the time (UTC)."""
         return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{secrets.token_hex(4)}"
 
     def save(self, record: StoredJob) -> None:
-        """Write a record, whole or not at all.
+        """Write a record atomically.
 
         Raises:
             ConfigurationError: the folder can't be written.
@@ -99,7 +99,7 @@ class JobStore:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, for its mode
+            with open(descriptor, "w", encoding="ascii") as file:  # noqa: PTH123 - a descriptor, to set its mode
                 json.dump({"version": VERSION, **asdict(record)}, file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -116,7 +116,7 @@ class JobStore:
         """Return the record of a job.
 
         Raises:
-            ConfigurationError: there is none, or it can't be read.
+            ConfigurationError: there is no such job, or its record can't be read.
         """
         path = self._path(job_id)
         try:
@@ -130,18 +130,18 @@ class JobStore:
             raise ConfigurationError(f"{path} can't be read: {type(error).__name__}: {snippet(error, 80)}") from error
 
     def remove(self, job_id: str) -> None:
-        """Forget a job."""
+        """Delete the record of a job."""
         self._path(job_id).unlink(missing_ok=True)
 
     def all(self) -> list[StoredJob]:
-        """Return all jobs that can be read, the oldest first; the others are reported as a CacheWarning."""
+        """Return all readable jobs, oldest first; report the others as a CacheWarning."""
         found: list[StoredJob] = []
         for job_id in self._ids():
             try:
                 found.append(self.load(job_id))
             except ConfigurationError as error:
                 warnings.warn(str(error), CacheWarning, stacklevel=2)
-        return sorted(found, key=lambda record: record.created)  # an id is exact to a second only
+        return sorted(found, key=lambda record: record.created)  # an id has a resolution of one second
 
     def _ids(self) -> list[str]:
         return sorted(path.stem for path in self.folder.glob("*.json") if _ID.fullmatch(path.stem))

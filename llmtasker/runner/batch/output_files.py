@@ -1,4 +1,4 @@
-"""OutputFiles: the answers to the rows of a batch job, from the files of the provider."""
+"""OutputFiles: the answers to the rows of a batch job, read from the provider's files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class OutputFiles:
     """The answers of some batches, by key.
 
-    A batch is downloaded when the first of its rows is taken, into a nameless file in `folder`: only the places of its
-    lines are held in memory. `look` returns the state of a batch, `patiently` repeats a call that failed for now.
+    A batch is downloaded when the first of its rows is taken, into an unnamed file in `folder`: only the offsets of its
+    lines are held in memory. `look` returns the state of a batch, `patiently` retries transient failures.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class OutputFiles:
         self._folder = folder
         self._homes: dict[str, tuple[int, ...]] = {}
         for number, part in enumerate(parts):
-            home = (number,)  # one for all its rows: there may be a million
+            home = (number,)  # one tuple shared by all its rows: there may be a million
             for head in part.heads():
                 self._homes[head] = self._homes[head] + home if head in self._homes else home
         self._files: dict[int, _OutputFile] = {}
@@ -61,7 +61,7 @@ class OutputFiles:
         return first
 
     def take(self, key: str, request: Request | None = None) -> Completion | ItemError:
-        """Return the answer of a row, or why there is none."""
+        """Return the answer to a row, or the error that explains why there is none."""
         homes = self._homes.get(head_of(key))
         if homes is None:
             return NotRunError(
@@ -69,17 +69,17 @@ class OutputFiles:
                 "Submit the rows again, or run them"
             )
         found: Completion | ItemError | None = None
-        # The latest first: of a row that was submitted again, the answer counts, and else the latest error.
+        # Latest first: for a row that was submitted again, an answer counts, or else the latest error.
         for number in reversed(homes):
             came = self._file_of(number).take(key, request)
             if isinstance(came, Completion):
                 return came
             found = found or came
-        assert found is not None  # noqa: S101 - a home is at least one batch
+        assert found is not None  # noqa: S101 - a home has at least one batch
         return found
 
     def finished(self) -> list[Part]:
-        """Return the batches that have ended and of which every row was seen."""
+        """Return the batches that have ended and whose rows were all seen."""
         return [part for part in self._parts if part.end is not None and self._seen.issuperset(part.heads())]
 
     def _file_of(self, number: int) -> _OutputFile:
@@ -114,7 +114,7 @@ class OutputFiles:
 
 
 def _output_file(info: BatchInfo | None) -> _OutputFile:
-    """Return the lines of a batch, none yet, with the error of a row that has none."""
+    """Return an empty file for a batch, with the error for a row that has no line."""
     if info is None:
         return _OutputFile(NotRunError, "the batch of this row was never started. Submit the rows again, or run them")
     if not info.ended:
@@ -127,7 +127,7 @@ def _output_file(info: BatchInfo | None) -> _OutputFile:
 
 
 class _OutputFile:
-    """The lines of one batch, by key; a row without a line gets the error that is given here."""
+    """The lines of one batch, by key; a row without a line gets the error given here."""
 
     def __init__(self, kind: type[ItemError], message: str) -> None:
         self._missing = kind, message
@@ -136,13 +136,13 @@ class _OutputFile:
         self._unreadable = 0
 
     def open(self, folder: Path) -> Any:
-        """Return the file for the lines, at its end."""
+        """Return the file for the lines, positioned at its end."""
         if self._file is None:
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed with this object
         return self._file
 
     def index(self, start: int) -> None:
-        """Record where the lines from `start` on are; of several with one key, the first counts."""
+        """Record the offsets of the lines from `start` on; of several lines with one key, the first counts."""
         assert self._file is not None  # noqa: S101 - it was just written
         self._file.seek(start)
         place, line = start, b"\n"
@@ -154,7 +154,7 @@ class _OutputFile:
                 self._unreadable += 1
             place += len(line)
         if not line.endswith(b"\n"):
-            self._file.write(b"\n")  # the next file begins on a line of its own
+            self._file.write(b"\n")  # the next file starts on a new line
 
     def take(self, key: str, request: Request | None = None) -> Completion | ItemError:
         """Return the answer or the error in the line of a row."""
@@ -166,6 +166,6 @@ class _OutputFile:
         return read_line(self._file.readline(), request)
 
     def close(self) -> None:
-        """Drop the file."""
+        """Close the file, which deletes it."""
         if self._file is not None:
             self._file.close()

@@ -1,4 +1,4 @@
-"""BatchSubmitter: rows → batches at the provider, each recorded before anything can be lost."""
+"""BatchSubmitter: rows → batches at the provider, each recorded before it is started."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
-_CHUNK = 256  # rows that are looked up in the cache at once
+_CHUNK = 256  # rows per cache look-up
 _RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries
 
 
@@ -40,7 +40,7 @@ _RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries
 class BatchSubmitter(Generic[S, T]):
     """Puts the rows of a task into batches.
 
-    `store` keeps the answers; the batches are recorded beside it, or in the user's cache folder.
+    `store` holds the answers; the batches are recorded beside it, or in the user's cache folder.
     """
 
     policy: Policy[S, T]
@@ -53,7 +53,7 @@ class BatchSubmitter(Generic[S, T]):
         """The batch API of the LLM.
 
         Raises:
-            ConfigurationError: it has none.
+            ConfigurationError: the LLM has no batch API.
         """
         from llmtasker.llm.transports.openai_batches import batches_of
 
@@ -61,18 +61,18 @@ class BatchSubmitter(Generic[S, T]):
 
     @cached_property
     def jobs(self) -> JobStore:
-        """The jobs that were submitted."""
+        """The records of submitted jobs."""
         folder = self.store.directory if isinstance(self.store, DiskCache) else default_directory()
         return JobStore(folder / "batches")
 
     def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> StoredJob:
-        """Submit the rows that are neither cached nor under way in another job; each distinct row once.
+        """Submit the rows that are neither cached nor pending in another job; each distinct row once.
 
-        If everything else is under way in one job, that job is returned.
+        If all remaining rows are pending in one job, that job is returned.
 
         Raises:
             ConfigurationError: the LLM has no batch API, or the job store can't be written.
-            CallError: the provider refuses; the batches started before are recorded; submit again for the rest.
+            CallError: the provider refuses. Batches already started are recorded; submit again for the rest.
         """
         provider, settings = self.provider, self.policy.llm.settings
         record = StoredJob(
@@ -106,10 +106,10 @@ class BatchSubmitter(Generic[S, T]):
         return record
 
     def find(self, job: str | None = None) -> StoredJob:
-        """Return the record of a job by its id; None: the latest of the task with this LLM.
+        """Return the record of a job by its id; None: the latest job of the task with this LLM.
 
         Raises:
-            ConfigurationError: there is none, or it is at another endpoint.
+            ConfigurationError: there is no such job, or it is at another endpoint.
         """
         llm = self.policy.llm
         if job is not None:
@@ -126,12 +126,12 @@ class BatchSubmitter(Generic[S, T]):
     def _uncached(self, inputs: Any) -> Iterator[Row]:
         for chunk in self.looked_up(inputs):
             for row, completion in chunk:
-                # An input that does not fit is not sent; the results say why.
+                # An invalid input is not sent; its result has the error.
                 if isinstance(row, Row) and completion is None:
                     yield row
 
     def looked_up(self, inputs: Any) -> Iterator[list[tuple[Row | Item[T], Completion | None]]]:
-        """Yield rows with their cached answers, some at a time; an input that does not fit is an item already."""
+        """Yield rows with their cached answers, in chunks; an invalid input is already an item."""
         program = self.policy.program
         given = rows_of(inputs, program.columns)
         check_rows(given, program.signature, program.columns)
@@ -145,7 +145,7 @@ class BatchSubmitter(Generic[S, T]):
             yield [(row, read_stored(cached[row.key] or "") if isinstance(row, Row) else None) for row in rows]
 
     def wire(self, row: Row) -> Request:
-        """Return the request of a row in the mode and form that the endpoint takes, as far as is known."""
+        """Return the request for a row in the mode and form that the endpoint accepts, as far as is known."""
         program, llm = self.policy.program, self.policy.llm
 
         def render(mode: Mode) -> Request:
@@ -161,12 +161,12 @@ class BatchSubmitter(Generic[S, T]):
         input_file.empty()
         record.parts.append(part)
         self.jobs.save(record)
-        # When an answer was lost on the way, the batch may be there: a second one would be paid as well.
+        # If a response was lost, the batch may exist: a second one would be paid for too.
         part.batch = self.patiently(lambda: self.provider.find_by_file(file) or self.provider.start(file, record.id)).id
         self.jobs.save(record)
 
     def look(self, record: StoredJob, part: Part) -> BatchInfo | None:
-        """Return where a batch stands; None: it was never started. One that has ended is not asked for again."""
+        """Return the state of a batch; None: it was never started. A batch that has ended is not fetched again."""
         if part.end is not None:
             return part.end
         batch = part.batch
@@ -179,7 +179,7 @@ class BatchSubmitter(Generic[S, T]):
         return info
 
     def patiently(self, call: Callable[[], R]) -> R:
-        """Return what a call returns; again, as the LLM's `Retry` allows, when it fails for now."""
+        """Return the result of a call; retry transient failures as the LLM's `Retry` allows."""
         failures = 0
         while True:
             try:
@@ -194,7 +194,7 @@ class BatchSubmitter(Generic[S, T]):
 
 @dataclass
 class _InputFile:
-    """Lines that become the file of one batch."""
+    """The lines of one batch's input file."""
 
     file: BinaryIO
     max_rows: int
@@ -216,7 +216,7 @@ class _InputFile:
 
 
 class _UnderWay:
-    """The rows in batches that are not fetched yet: to ask them again would be paid twice."""
+    """The rows in batches that are not fetched yet: asking for them again would be paid twice."""
 
     def __init__(self, submitter: BatchSubmitter[Any, Any]) -> None:
         self._submitter = submitter
@@ -229,7 +229,7 @@ class _UnderWay:
                         self._homes |= dict.fromkeys(part.heads(), (record, part))
 
     def job_of(self, key: str) -> str | None:
-        """Return the job that has an answer to a row, or will have one."""
+        """Return the job that has, or will have, an answer to a row."""
         home = self._homes.get(head_of(key))
         if home is None:
             return None
@@ -242,5 +242,5 @@ class _UnderWay:
         try:
             info = self._submitter.look(record, part)
         except NotFoundError:
-            return False  # of another account, or deleted
+            return False  # deleted, or in another account
         return info is not None and not info.barren

@@ -1,4 +1,4 @@
-"""A group's answer, taken apart: each part to the input that it is about, or to none."""
+"""Splits a group's answer: each part is assigned to the input that it is about, or to none."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _SCHEMA = AnswerSchema(
 )
 _LIST = re.compile(r'"answers"\s*:\s*\[')
 _BETWEEN = re.compile(r"[\s,]*")
-_LONGEST_ANCHOR = 500  # characters of an anchor that are looked at
+_LONGEST_ANCHOR = 500  # characters of an anchor that are compared
 
 
 @dataclass(frozen=True, slots=True)
 class GroupReading:
-    """The content of a group's answer: the answer of each member that has one beyond doubt, by number in the group.
+    """The content of a group's answer: the unambiguous answers, by the number of the member in the group.
 
-    `entries` counts all parts, `length` is that of the text; `cut`: the token limit stopped it.
+    `entries` is the number of all parts, `length` that of characters; `cut`: the token limit stopped it.
     """
 
     answers: dict[int, Entry]
@@ -46,10 +46,10 @@ class GroupReading:
 
 
 def read_answers(completion: Completion, name: str, group: Group) -> GroupReading:
-    """Return the answers that are beyond doubt; `name` is that of the function to be called.
+    """Return the unambiguous answers; `name` is the name of the function to be called.
 
     Raises:
-        OutputError: there is nothing of an answer: refused, filtered, empty.
+        OutputError: there is no answer at all: refused, filtered, empty.
     """
     cut = False
     try:
@@ -62,11 +62,11 @@ def read_answers(completion: Completion, name: str, group: Group) -> GroupReadin
 
 
 def attribute(entries: Sequence[Entry], group: Group) -> dict[int, Entry]:
-    """Return the answers that are beyond doubt, by number of the member, without their id and anchor.
+    """Return the unambiguous answers, by the number of the member, without their id and anchor.
 
-    An entry claims the input whose id it gives, and the one whose first words it gives. An input is answered if some
-    entry claims it by both, and all that claim it agree: so what is doubled with a difference, swapped or
-    shifted is not an answer.
+    An entry claims the input whose id it has, and the one whose first words it has. An input is answered if some
+    entry claims it by both, and all entries that claim it agree. Entries that contradict each other, or are swapped
+    or shifted, are therefore not answers.
     """
     numbers = {id_: number for number, id_ in enumerate(group.ids)}
     claims: dict[int, list[tuple[Entry, bool]]] = {}
@@ -86,7 +86,7 @@ def attribute(entries: Sequence[Entry], group: Group) -> dict[int, Entry]:
 
 
 def _named(anchor: str, members: Sequence[Member]) -> int | None:
-    """Return the number of the one member that begins so, with a third of its anchor at least."""
+    """Return the number of the only member that starts with `anchor`, if that is at least a third of its own anchor."""
     given = folded(anchor[:_LONGEST_ANCHOR])
     found = [number for number, one in enumerate(members) if one.opening.startswith(given)]
     return found[0] if len(found) == 1 and given and 3 * len(given) >= len(members[found[0]].anchor) else None
@@ -97,12 +97,12 @@ def _entries(text: str, *, whole: bool) -> list[Entry]:
         try:
             return read(text, _SCHEMA, _listed).value
         except OutputError:
-            pass  # cut or broken: what is complete in it is still good
+            pass  # cut or broken: its complete objects are still good
     return list(complete_objects(after_reasoning(text) or ""))
 
 
 def complete_objects(text: str) -> Iterator[Entry]:
-    """Yield the complete objects of each list "answers" in a text that is cut or broken somewhere."""
+    """Yield the complete objects of each list "answers" in a text that is cut or broken."""
     at = 0
     while start := _LIST.search(text, at):
         at = start.end()

@@ -1,4 +1,4 @@
-"""group_size="auto": the largest size whose answers are, within a bound, those of one call a row."""
+"""group_size="auto": the largest size whose answers equal, within a bound, those of one call per row."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _Z = 1.6449  # 95 %, one-sided
 class AutoGroup:
     """How `group_size="auto"` finds its size.
 
-    The first `sample` rows are asked alone, and in groups of each of `sizes`, the largest first. The largest size is
-    taken for which the share of rows that a group answers differently is below `epsilon`, at a confidence of 95 %
-    (upper Wilson bound). What the LLM answers differently when it is asked twice alone is not a fault of groups: unless
-    its temperature is 0, that share is measured where the largest size does not pass, and added to `epsilon`.
+    The first `sample` rows are asked alone, and in groups of each of `sizes`, largest first. The largest size is
+    chosen for which the share of rows that a group answers differently is below `epsilon`, at a confidence of 95 %
+    (upper Wilson bound). Differences between two answers to the same row asked alone are not caused by groups: unless
+    the temperature is 0, their share is measured if the largest size does not pass, and added to `epsilon`.
     Afterwards, one row of every `check_every` groups is asked alone too; when the bound no longer holds, the size is
-    halved. `same` compares two outputs; None: all fields but free texts must be equal (texts too, without case and
-    punctuation, where there is nothing else).
+    halved. `same` compares two outputs; None: all fields except free texts must be equal (or, if there are only
+    texts, these, ignoring case and punctuation).
 
     Raises:
-        ConfigurationError: a number is out of range, or the sample too small to show any size to be good.
+        ConfigurationError: a number is out of range, or the sample is too small for any size to pass.
     """
 
     epsilon: float = 0.05
@@ -49,20 +49,20 @@ class AutoGroup:
 
     @property
     def largest(self) -> int:
-        """The largest size that is tried."""
+        """The largest size to try."""
         return max(self.sizes)
 
     def key(self) -> str:
-        """Return a text that is the same for what chooses in the same way."""
+        """Return a text that is equal for objects that choose in the same way."""
         return f"{self.epsilon:g} {self.sample} {sorted(self.sizes)}"
 
     def agrees(self, one: Any, other: Any) -> bool:
-        """Return whether two outputs say the same."""
+        """Return whether two outputs count as equal."""
         return (self.same or same_output)(one, other)
 
 
 def upper_bound(differing: int, rows: int) -> float:
-    """Return the share that is not exceeded, at a confidence of 95 %: the upper bound of Wilson's score interval.
+    """Return the highest plausible share, at a confidence of 95 %: the upper bound of Wilson's score interval.
 
     E. B. Wilson (1927), "Probable inference, the law of succession, and statistical inference", JASA 22, one-sided.
 
@@ -78,7 +78,7 @@ def upper_bound(differing: int, rows: int) -> float:
 
 
 def same_output(one: Any, other: Any) -> bool:
-    """Return whether two outputs are equal where equality means something: everywhere but in free texts."""
+    """Return whether two outputs are equal, ignoring free texts."""
     if not (isinstance(one, BaseModel) and isinstance(other, BaseModel)):
         return _same(one, other)
     fields = getattr(type(one), "output_fields", None) or type(one).model_fields
@@ -94,7 +94,7 @@ def _same(one: Any, other: Any) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a sample has shown of one size: of `rows` compared, how many differ; `missed` got no answer in groups."""
+    """The measurement of one size: of `rows` compared, how many differ; `missed` rows got no answer in groups."""
 
     size: int
     rows: int
@@ -103,12 +103,12 @@ class Measured:
 
     @property
     def bound(self) -> float:
-        """The share of rows that differ, at most."""
+        """The upper bound of the share of rows that differ."""
         return upper_bound(self.differing, self.rows)
 
     @property
     def calls(self) -> float:
-        """Calls a row, with those for rows that are asked again alone."""
+        """Calls per row, including those for rows that are asked again alone."""
         return 1 / self.size + self.missed / max(1, self.rows + self.missed)
 
     def __str__(self) -> str:
@@ -120,7 +120,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The size that was chosen, and why. `noise`: the share of rows that the LLM itself answers differently twice."""
+    """The chosen size, and why. `noise`: the share of rows that the LLM answers differently when asked twice alone."""
 
     size: int
     reason: str
@@ -146,7 +146,7 @@ class Choice:
             raise ValueError(f"not a stored choice: {error}") from error
 
     def of(self, size: int) -> Measured:
-        """Return what was measured of a size, or that nothing was."""
+        """Return the measurement of a size, empty if there is none."""
         return next((one for one in self.measured if one.size == size), Measured(size=size, rows=0, differing=0))
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ async def choose(
     measure: Callable[[int], Awaitable[Measured]],
     repeat: Callable[[], Awaitable[Measured]] | None,
 ) -> Choice:
-    """Return the best size; `measure` asks the sample in groups of a size, `repeat` alone a second time."""
+    """Return the best size; `measure` asks the sample in groups of a size, `repeat` asks it alone again."""
     tried: list[Measured] = []
     best: Measured | None = None
     noise: float | None = None
@@ -180,7 +180,7 @@ async def choose(
 
 
 class Watch:
-    """Whether a size still holds: counts rows that were asked in a group and alone, on top of the sample's."""
+    """Whether a size is still good enough: adds rows asked both in a group and alone to those of the sample."""
 
     def __init__(self, auto: AutoGroup, choice: Choice) -> None:
         self.auto = auto
@@ -191,16 +191,16 @@ class Watch:
 
     def _start(self, size: int) -> None:
         known = self.choice.of(size)
-        # Of a size that was not tried, the best is taken for granted.
+        # A size that was not tried is assumed to be perfect.
         self._rows, self._differing = (known.rows, known.differing) if known.rows else (self.auto.sample, 0)
 
     def due(self) -> bool:
-        """Count a group; return whether one of its rows is to be asked alone."""
+        """Count a group; return whether one of its rows must be asked alone."""
         self._groups += 1
         return self._groups % self.auto.check_every == 0
 
     def saw(self, *, agrees: bool, size: int) -> bool:
-        """Take note of a row that was asked both ways; return whether the size is to be halved."""
+        """Record a row that was asked both ways; return whether the size must be halved."""
         self.checked += 1
         self.differing += not agrees
         self._rows += 1

@@ -1,4 +1,4 @@
-"""GroupPlan: how a task asks in groups, run after run."""
+"""GroupPlan: how a task asks in groups, over several runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llmtasker.runner.grouping.report import GroupReport, Tally
 from llmtasker.runner.policy import Policy
 from llmtasker.signature import S
 
-if TYPE_CHECKING:  # loaded for tasks that group only
+if TYPE_CHECKING:  # loaded only for tasks that group
     from llmtasker.runner.grouping.group_program import GroupProgram
     from llmtasker.runner.grouping.group_worker import GroupWorker
 
@@ -23,9 +23,9 @@ GroupSize = int | Literal["auto"] | AutoGroup
 
 
 class GroupPlan(Generic[S]):
-    """How a task asks in groups. The `choice` of "auto" holds for all its runs, and is kept in the cache for others.
+    """How a task asks in groups. The `choice` of "auto" applies to all its runs, and is cached for other processes.
 
-    `program` is None where there is nothing to group.
+    `program` is None if there is nothing to group.
 
     Raises:
         ConfigurationError: the size is not a number of inputs, or the task can't be grouped.
@@ -44,14 +44,14 @@ class GroupPlan(Generic[S]):
 
     @property
     def size(self) -> int:
-        """The inputs of a message; 1 where "auto" has not chosen yet."""
+        """The inputs per message; 1 if "auto" has not chosen yet."""
         if self.auto is None:
             return self.largest
         return self.choice.size if self.choice else 1
 
     @property
     def tally(self) -> Tally | None:
-        """What is counted in the latest run, also where that had other words; None: there was none."""
+        """The counts of the latest run, even if it had another prompt; None: there was none."""
         return self._tallies[-1] if self._tallies else None
 
     @tally.setter
@@ -59,7 +59,7 @@ class GroupPlan(Generic[S]):
         self._tallies[:] = [tally]
 
     def of(self, program: Program[S]) -> GroupPlan[S]:
-        """Return the plan for runs of the task in other words."""
+        """Return the plan for runs of the task with another prompt."""
         if self.program is None:
             return self
         plan = copy.copy(self)
@@ -68,11 +68,11 @@ class GroupPlan(Generic[S]):
 
     @property
     def report(self) -> GroupReport | None:
-        """What grouping did in the latest run, up to now; None: there was none."""
+        """Return what grouping did in the latest run, up to now; None: there was none."""
         return self.tally.report() if self.tally else None
 
     def worker(self, program: GroupProgram[S], alone: Policy[S, T], tally: Tally, *, cached: bool) -> GroupWorker[S, T]:
-        """Return the worker for a run (of "auto", for its rest), in which rows may be `cached`."""
+        """Return the worker for a run (with "auto", for the rest of it), in which rows may be `cached`."""
         from llmtasker.runner.grouping.group_worker import GroupWorker
 
         choice = tally.choice

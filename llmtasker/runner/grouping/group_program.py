@@ -55,7 +55,7 @@ class GroupProgram(Generic[S]):
         self.head(first_mode(self.asked))
 
     def of(self, row: Row) -> GroupProgram[S]:
-        """Return how rows are asked for that share a row's variables and labels."""
+        """Return the program for rows that share a row's variables and labels."""
         variant: Program[S] | None = row.inputs.variant
         if variant is None:
             return self
@@ -63,7 +63,7 @@ class GroupProgram(Generic[S]):
             return self._variants.get(variant) or self._variants.setdefault(variant, GroupProgram(variant))
 
     def head(self, mode: Mode) -> Head:
-        """Return what all groups share in a mode."""
+        """Return the head that all groups share in a mode."""
         with self._lock:
             if mode not in self._heads:
                 self._heads[mode] = self._prepare(mode)
@@ -92,7 +92,7 @@ class GroupProgram(Generic[S]):
         return json.dumps({name: answer}, ensure_ascii=False)
 
     def may_hold(self, row: Row) -> bool:
-        """Return whether a row may be in a group: a conversation has messages of its own."""
+        """Return whether a row may be in a group: a conversation can't, because it has its own messages."""
         return not self.program.layout.history(row.inputs.values)
 
     def render(self, group: Group, mode: Mode) -> Request:
@@ -105,15 +105,15 @@ class GroupProgram(Generic[S]):
         return Request(self.head(mode), [{"role": layout.input_role, "content": content}], settings)
 
     def read(self, completion: Completion, group: Group) -> GroupReading:
-        """Return the answers that are beyond doubt.
+        """Return the unambiguous answers.
 
         Raises:
-            OutputError: there is nothing of an answer: refused, filtered, empty.
+            OutputError: there is no answer at all: refused, filtered, empty.
         """
         return read_answers(completion, self.model.__name__, group)
 
     def own(self, answer: Entry, completion: Completion) -> Completion:
-        """Return a member's part of an answer as if it had been asked alone: that is what the cache keeps."""
+        """Return a member's part of an answer as if it had been asked alone, which is what the cache stores."""
         program = self.program
         if program.asked == "plain":
             (name,) = program.signature.output_fields
@@ -126,7 +126,7 @@ class GroupProgram(Generic[S]):
         return Completion(tool_calls=(call,), finish_reason="tool_calls", model=completion.model)
 
     def identity(self, settings: Any) -> str:
-        """Return a text that is the same as long as groups are asked in the same way, of the same LLM."""
+        """Return a text that is equal as long as groups are asked in the same way, by the same LLM."""
         head = self.head(first_mode(self.asked))
         return Request(head, [{"role": "user", "content": ""}], settings).key
 

@@ -1,6 +1,6 @@
-"""GroupWorker: the inputs of one group on their way to Items, as a generator without I/O.
+"""GroupWorker: from the inputs of one group to Items, as a generator without I/O.
 
-Good answers are kept; only the missing ones are asked for again, in smaller groups, then alone.
+Good answers are kept; only missing ones are asked for again, in smaller groups, then alone.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ T = TypeVar("T")
 _LOG = logging.getLogger("llmtasker")
 
 
-_FRUITLESS = 100  # look-ups in a row that found nothing cached, after which rows are not looked up ahead
+_FRUITLESS = 100  # look-ups in a row without a hit, after which rows are not looked up ahead
 
 
 @dataclass(slots=True, kw_only=True)
 class _Batch(Generic[T]):
-    """The rows that one generator asks for, and their items so far."""
+    """The rows of one generator, and their items so far."""
 
     rows: Mapping[int, Row]
     keys: Mapping[int, str]
@@ -54,14 +54,14 @@ class _Batch(Generic[T]):
 
 @dataclass(slots=True, kw_only=True)
 class GroupWorker(Generic[S, T]):
-    """The worker of a run that asks for several inputs in one message; `alone` asks for what groups leave over.
+    """The worker of a run that asks for several inputs in one message; `alone` asks for those that groups missed.
 
-    An input is in at most one group of each size: `limits.size`, a third of that, and so on down to 2. Those that are
-    still missing are asked alone, with `alone.attempts` answers at most; so is, at once, an input whose values in a
-    group's answer do not fit. So n inputs take no more than n // 2 groups of each size (in all about half of n, where
-    no two begin alike) and attempts x n calls alone; repeated calls after passing failures are not counted.
+    An input is in at most one group of each size: `limits.size`, a third of that, and so on down to 2. Inputs that
+    are still missing are asked alone, with at most `alone.attempts` answers; so is, immediately, an input whose answer
+    in a group is invalid. So n inputs need at most n // 2 groups of each size (about half of n in total, if no two
+    start alike) and attempts x n calls alone, not counting retries after transient failures.
 
-    `cached` tells whether rows may be cached: then groups are filled up with rows that are not.
+    `cached`: rows may be cached, so groups are filled with rows that are not.
     """
 
     program: GroupProgram[S]
@@ -74,13 +74,13 @@ class GroupWorker(Generic[S, T]):
 
     @property
     def size(self) -> int:
-        """The most inputs of a message now."""
+        """The most inputs that a message may have now."""
         return self.limits.size
 
     def look(self, rows: Sequence[object]) -> Steps[list[Any]]:
-        """Yield the steps to the item of each input that does not fit or is cached, and to the row of each other."""
+        """Yield the steps to the item of each invalid or cached input, and to the row of each other input."""
         if not self.cached or self._fruitless > _FRUITLESS:
-            return list(rows)  # where nothing is cached, groups are full anyway, and looking takes its time
+            return list(rows)  # if nothing is cached, groups are full anyway, and look-ups take time
         found = yield from self.alone.look(rows)
         self._fruitless = 0 if any(isinstance(one, Item) for one in found) else self._fruitless + 1
         return found
@@ -102,7 +102,7 @@ class GroupWorker(Generic[S, T]):
                 open_rows[place] = row
         flights = self.alone.llm.single_flight
         while open_rows:
-            # Who leads must land before waiting for anybody, or two groups could wait for each other.
+            # A leader must land before it waits, or two groups could wait for each other.
             keys = {place: self.alone.flight_key(row) for place, row in open_rows.items()}
             flying = {place: flights.board(key) for place, key in keys.items()}
             led = {place: row for place, row in open_rows.items() if flying[place] is None}
@@ -120,7 +120,7 @@ class GroupWorker(Generic[S, T]):
         """Put the item of each row into `batch.items`, and land its key."""
         alone = self.alone
         try:
-            # What was looked up is not looked up again: if somebody has asked since, there is no lease on it.
+            # Rows already looked up are not looked up again: if another process has asked since, the lease is denied.
             cached = [] if looked_up else (yield from alone.from_cache(list(batch.rows.values())))
             for place, item in zip(batch.rows, cached, strict=False):
                 if item is not None:
@@ -136,7 +136,7 @@ class GroupWorker(Generic[S, T]):
             for place, row in elsewhere.items():
                 self._finish(batch, place, (yield from self._counted(row, alone.wait_or_ask(row))))
         finally:
-            # Also when this generator is closed in the middle: then one of those who wait takes over.
+            # Also when this generator is closed early: then one of the waiters takes over.
             for place in batch.rows:
                 if place not in batch.items:
                     alone.llm.single_flight.land(batch.keys[place], None)
@@ -149,7 +149,7 @@ class GroupWorker(Generic[S, T]):
         self.alone.llm.single_flight.land(batch.keys[place], outcome)
 
     def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
-        """Ask in groups, smaller each time, until no more than one input is left of those that can be grouped."""
+        """Ask in groups, smaller each time, until at most one groupable input is left."""
         if self.limits.size == 1 or len(missing) == 1:
             return
         show = self.program.program.signature.format_input
@@ -167,7 +167,7 @@ class GroupWorker(Generic[S, T]):
             size //= 3
 
     def _ask(self, batch: _Batch[T], members: Mapping[int, Member]) -> Steps[None]:
-        """Ask for one group; those that are answered, or can't be in a group, leave `batch.waiting`."""
+        """Ask for one group; inputs that are answered, or can't be grouped, leave `batch.waiting`."""
         group, spent = Group(list(members.values())), Spent()
         answers: dict[int, Completion] = {}
         leave = False
@@ -175,11 +175,11 @@ class GroupWorker(Generic[S, T]):
         try:
             answers = yield from self.ask(group, spent)
         except (OutputError, BadRequestError):
-            pass  # perhaps one of them spoils it for the others: they are asked in smaller groups
+            pass  # one input may have spoiled it for the others: ask in smaller groups
         except ContextLengthError:
             self.limits.too_long(group.length)
         except (ServerError, BadResponseError, CallTimeoutError):
-            leave = True  # repeated often enough: now alone, for perhaps one of them makes the endpoint fail
+            leave = True  # retried often enough: now alone, because one input may make the endpoint fail
         except ItemError as failed:
             error = failed
         if not answers:
@@ -197,10 +197,10 @@ class GroupWorker(Generic[S, T]):
             del batch.waiting[place]
 
     def ask(self, group: Group, spent: Spent) -> Steps[dict[int, Completion]]:
-        """Ask for one group, and return the answers beyond doubt, by number, as if each had been asked alone.
+        """Ask for one group, and return the unambiguous answers, by number, as if each had been asked alone.
 
         Raises:
-            ItemError: there is no answer, or nothing of one.
+            ItemError: there is no answer at all.
         """
         length = 0
         program = self.program.of(group.members[0].row)
@@ -225,7 +225,7 @@ class GroupWorker(Generic[S, T]):
         return answers
 
     def _accept(self, batch: _Batch[T], answers: Mapping[int, Completion]) -> Steps[None]:
-        """Finish rows with a group's answers, where these fit, and keep them all at once."""
+        """Finish rows whose answers in a group are valid, and cache all of them at once."""
         fitting: dict[int, Answer[S]] = {}
         for place, completion in answers.items():
             with contextlib.suppress(OutputError):
@@ -246,7 +246,7 @@ class GroupWorker(Generic[S, T]):
             self._finish(batch, place, self.alone.item(row, answer=answer))
 
     def _checked(self, row: Row, answer: Answer[S]) -> Steps[Item[T] | None]:
-        """Ask for a row alone as well, and take that answer, if there is one."""
+        """Ask for a row alone as well, and use that answer, if there is one."""
         watch = self.watch
         item = yield from self._counted(row, self.alone.ask_until_valid(row), extra=True)
         if watch is None or item.output is None:
@@ -258,7 +258,7 @@ class GroupWorker(Generic[S, T]):
         return item
 
     def _counted(self, row: Row, steps: Steps[Item[T]], *, extra: bool = False) -> Steps[Item[T]]:
-        """Ask for a row alone, and count what that takes."""
+        """Ask for a row alone, and count its calls and tokens."""
         calls, usage = row.spent.calls, row.spent.usage
         item = yield from steps
         self.tally.made(row.spent.calls - calls, row.spent.usage, usage, counted=row.spent.counted, extra=extra)
@@ -266,7 +266,7 @@ class GroupWorker(Generic[S, T]):
 
 
 def share(spent: Spent, among: Sequence[Spent]) -> None:
-    """Divide what a group's calls have cost among its members, to the last token."""
+    """Divide the cost of a group's calls among its members, to the last token."""
     totals, count = spent.usage.to_dict(), len(among)
     least = Usage(**{name: total // count for name, total in totals.items()})
     uneven = max((total % count for total in totals.values()), default=0)

@@ -14,9 +14,9 @@ from llmtasker.wire.group_format import anchor_of, folded, ids_of, looks_like_bl
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One input that may be grouped: its row, how it is shown, and what its answer must say (folded).
+    """One input that may be grouped: its row, how it is shown, and the anchor that its answer must repeat (folded).
 
-    `length` is that of its part of a request, in characters of JSON text.
+    `length` is the length of its part of a request, in characters of JSON text.
     """
 
     row: Row
@@ -29,8 +29,8 @@ class Member:
     def of(cls, row: Row, shown: str) -> Member | None:
         """Return the member for a row; None if it must be asked alone.
 
-        That is a row without any words, because its answer could not be distinguished from others, and one that
-        holds the tags that divide the inputs of a group.
+        That is a row without words, because its answer could not be distinguished from others, or a row with
+        the tags that separate the inputs of a group.
         """
         anchor = folded(anchor_of(shown))
         if not anchor or looks_like_blocks(shown):
@@ -39,7 +39,7 @@ class Member:
         return cls(row=row, shown=shown, anchor=anchor, opening=opening_of(shown), length=length)
 
     def is_like(self, other: Member) -> bool:
-        """Return whether a mix-up of the two could not be seen: one begins as the other does."""
+        """Return whether the two could be mixed up unnoticed, because one starts like the other."""
         return self.opening.startswith(other.anchor) or other.opening.startswith(self.anchor)
 
 
@@ -51,12 +51,12 @@ class Group:
 
     @cached_property
     def ids(self) -> list[str]:
-        """The id of each member."""
+        """The ids of the members."""
         return ids_of([member.shown for member in self.members])
 
     @property
     def length(self) -> int:
-        """Characters of JSON text of all members."""
+        """Characters of all members, as JSON text."""
         return sum(member.length for member in self.members)
 
     def blocks(self) -> str:
@@ -65,10 +65,10 @@ class Group:
 
 
 def next_group(waiting: Mapping[int, Member], size: int, limits: GroupLimits) -> list[int]:
-    """Return the places of the members of the next group, of at most `size`; always that of the first.
+    """Return the places of the next group's members, at most `size`, always including the first one waiting.
 
-    All share their variables and labels, no two begin alike, and together they fit the limits. The last groups are of
-    about one size.
+    They share their variables and labels, no two start alike, and together they fit the limits. The last groups are
+    about equal in size.
     """
     most = max(1, min(size, limits.most))
     even = -(-len(waiting) // -(-len(waiting) // most))

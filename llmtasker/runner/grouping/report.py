@@ -1,4 +1,4 @@
-"""GroupReport: what grouping has saved in a run, and what it cost."""
+"""GroupReport: what grouping saved in a run, and what it cost."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _COUNTS = [field.name for field in fields(Usage)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupReport:
-    """What grouping did in a run, compared with one call a row.
+    """What grouping did in a run, compared with one call per row.
 
-    `rows` were asked for, cached ones not counted; `grouped` of them were answered in groups. `calls` are all that
-    were made: groups, rows asked again alone, the sample of "auto", checks. `tokens_saved` is an estimate: what the
-    grouped rows would have taken alone, by the tokens a character that the endpoint counted, less what all groups and
-    checks took; None where the endpoint does not count. `size` is the one at the end of the run; `choice` explains it.
-    Of `checked` rows, asked alone too, `differing` ones were answered differently.
+    `rows` were asked for, not counting cached ones; `grouped` of them were answered in groups. `calls` counts all
+    calls: groups, rows asked again alone, the sample of "auto", checks. `tokens_saved` is an estimate: the tokens that
+    the grouped rows would have used alone, from the tokens per character that the endpoint reported, minus those of all
+    groups and checks; None if the endpoint reports no usage. `size` is the size at the end of the run; `choice`
+    explains it. Of `checked` rows, asked alone too, `differing` were answered differently.
     """
 
     size: int
@@ -36,7 +36,7 @@ class GroupReport:
 
     @property
     def calls_saved(self) -> int:
-        """Calls that one call a row would have taken more; below 0: grouping took more."""
+        """How many more calls one call per row would have made; below 0: grouping made more."""
         return self.rows - self.calls
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class GroupReport:
 
 
 class Tally:
-    """Counts for the report, one for a run; `limits` and `watch` are those of its groups, once there are any."""
+    """The counts for the report of one run; `limits` and `watch` are those of its groups, if there are any."""
 
     def __init__(self) -> None:
         self.limits: GroupLimits | None = None
@@ -63,7 +63,7 @@ class Tally:
         self._asked = self._answer = self._alone_asked = self._alone_answer = 0  # characters
 
     def made(self, calls: int, usage: Usage, before: Usage = NO_USAGE, *, counted: bool, extra: bool = False) -> None:
-        """Count calls and what they took above `before`; `extra` ones would not have been made without grouping."""
+        """Count calls and their usage above `before`; `extra` calls would not have been made without grouping."""
         self.calls += calls
         took = {name: getattr(usage, name) - getattr(before, name) for name in _COUNTS}
         self.usage += Usage(**took)
@@ -76,20 +76,20 @@ class Tally:
         self.made(item.attempts, item.usage, counted=bool(item.usage.total) or not item.ok)
 
     def answered(self, usage: Usage, asked: int, answer: int) -> None:
-        """Count the characters that went with the tokens of a group's call."""
+        """Count the characters that correspond to the tokens of a group's call."""
         self._answered += usage
         self._asked += asked
         self._answer += answer
 
     def took(self, rows: int, asked: int, answer: int) -> None:
-        """Count rows that were answered in a group, with the characters that they would have had alone."""
+        """Count rows that were answered in a group, with the characters that they would have taken alone."""
         self.grouped += rows
         self._alone_asked += asked
         self._alone_answer += answer
 
     @property
     def tokens_saved(self) -> int | None:
-        """What the grouped rows would have taken alone, less what groups took; None: it was not counted."""
+        """Tokens that the grouped rows would have used alone, minus those that groups used; None: not counted."""
         if not self._counted:
             return None
         alone = self._answered.input * self._alone_asked / max(1, self._asked)
@@ -97,7 +97,7 @@ class Tally:
         return round(alone) - self._extra
 
     def report(self) -> GroupReport:
-        """Return the report as of now."""
+        """Return the current report."""
         return GroupReport(
             size=self.limits.size if self.limits else 1,
             rows=self.rows,

@@ -1,4 +1,4 @@
-"""SampleRun: the stage before a run that finds the size of its groups; and Sample, the rows that it asks alone."""
+"""SampleRun: the first stage of a run, which finds the group size; and Sample, the rows that it asks alone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from llmtasker.wire.request import Mode, Request
 T = TypeVar("T")
 R = TypeVar("R")
 
-_ROUNDS = 20  # in which a sample is looked for among rows that are cached, or alike
+_ROUNDS = 20  # of collecting a sample among rows that may be cached or alike
 _LOG = logging.getLogger("llmtasker")
 
 
@@ -45,7 +45,7 @@ class SampledRow(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample(Generic[S, T]):
-    """Rows that were asked alone; they are asked again in groups, or alone, as many at once as in the run."""
+    """Rows that were asked alone; they are asked again in groups, or alone, with the concurrency of the run."""
 
     auto: AutoGroup
     program: GroupProgram[S]
@@ -55,7 +55,7 @@ class Sample(Generic[S, T]):
     rows: dict[str, SampledRow[T]] = field(default_factory=dict[str, SampledRow[T]])
 
     def add(self, item: Item[T]) -> bool:
-        """Add a row to the sample if it was answered just now; return whether it was."""
+        """Add a row to the sample if it was answered in this run; return whether it was."""
         if item.cached or item.output is None or item.request is None or item.request.key in self.rows:
             return False
         row = self.alone.prepare(item.input)
@@ -75,7 +75,7 @@ class Sample(Generic[S, T]):
         )
 
     async def measure(self, size: int) -> Measured:
-        """Return how groups of a size answer the sample."""
+        """Return the measurement of groups of a size on the sample."""
         limits = GroupLimits(size, self.program.answer_length, self.alone.llm.settings)
         if limits.most < size:
             return Measured(size=size, rows=0, differing=0)
@@ -87,7 +87,7 @@ class Sample(Generic[S, T]):
         while len(waiting) > 1:
             group = {number: waiting.pop(number) for number in next_group(waiting, size, limits)}
             groups += [group] if len(group) > 1 else []
-        worker = GroupWorker(program=self.program, alone=self.alone, limits=limits)  # with a tally that is thrown away
+        worker = GroupWorker(program=self.program, alone=self.alone, limits=limits)  # with a discarded tally
         answered = await self._together(self._outputs(worker, group, sample) for group in groups)
         outputs = {number: output for outputs in answered for number, output in outputs.items()}
         return Measured(
@@ -105,7 +105,7 @@ class Sample(Generic[S, T]):
         try:
             answers = yield from worker.ask(Group(list(members.values())), spent)
         except ItemError:
-            pass  # then none of them is answered in a group of this size
+            pass  # then none of them has an answer in a group of this size
         finally:
             self._charge(spent, [sample[number] for number in numbers])
         outputs: dict[int, T] = {}
@@ -119,7 +119,7 @@ class Sample(Generic[S, T]):
         return outputs
 
     async def repeat(self) -> Measured:
-        """Return how the LLM answers the sample when it is asked alone again."""
+        """Return the measurement of asking the sample alone again."""
         sample = list(self.rows.values())
         agree: list[bool | None] = await self._together(map(self._again, sample))
         compared = [one for one in agree if one is not None]
@@ -162,9 +162,9 @@ class Sample(Generic[S, T]):
 
 @dataclass(slots=True, kw_only=True)
 class SampleRun(Generic[S, T]):
-    """The first rows of a run, asked alone; its result is `tally.choice`, with which the run goes on.
+    """The first rows of a run, asked alone; its result is `tally.choice`, with which the run continues.
 
-    A size that an earlier run chose (`known`, or in the cache) is taken as it is: then no row is asked here.
+    A size that an earlier run chose (`known`, or in the cache) is used as is: then no row is asked here.
     """
 
     auto: AutoGroup
@@ -175,7 +175,7 @@ class SampleRun(Generic[S, T]):
     known: Choice | None
 
     async def batches(self, feed: Feed) -> AsyncGenerator[list[Item[T]]]:
-        """Yield the items of the sample; they wait until its cost is known."""
+        """Yield the items of the sample, once its cost is known."""
         self.tally.choice = self.known
         if self.known is not None:
             return
@@ -200,7 +200,7 @@ class SampleRun(Generic[S, T]):
         sample: Sample[S, T] = Sample(
             auto=auto,
             program=self.program,
-            alone=replace(self.alone, breaker=None),  # its rows were answered: what fails now costs nobody an answer
+            alone=replace(self.alone, breaker=None),  # its rows are answered already: a failure costs no answer
             tally=self.tally,
             run=run,
         )
@@ -217,13 +217,13 @@ class SampleRun(Generic[S, T]):
             held += items
             new = sum([sample.add(item) for item in items])
             if not sample.rows:
-                yield held  # nothing but what is cached, so far
+                yield held  # only cached rows so far
                 held = []
             rounds += bool(sample.rows)
             if not taken or (not new and any(_failed(item) for item in items)):
                 break
         self.tally.choice = choice = await self._choose(sample)
-        if choice.measured and auto.same is None:  # what another function calls the same is not known by its name
+        if choice.measured and auto.same is None:  # a comparison function can't be identified by its name
             await run.drive(_remember(key, choice))
         yield [sample.charged(item) for item in held]
 
