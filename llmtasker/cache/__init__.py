@@ -1,19 +1,19 @@
-"""The cache: what was asked and answered, as text by key.
+"""The cache: answers as text, by the key of the request.
 
 policy step → AsyncStore, or the blocking driver → store → diskcache
 
-open_cache     the store that `cache=` stands for
-store          Store: what a store of the user has to do; CompleteStore: what the runner uses; MemoryCache
-safe_store     SafeStore: completes a store of the user; it neither raises an error nor hangs
+open_cache     the store for a value of `cache=`
+store          Store: the interface of a user's store; CompleteStore: what the runner uses; MemoryCache
+safe_store     SafeStore: completes a user's store; it neither raises errors nor hangs
 async_store    AsyncStore: from event loops to a store, in batches
 disk_cache     DiskCache: a folder that processes share
-recovery       DatabaseHandle: keeps its database open, and decides what happens when that fails
-open_file      the private folder and its file: checked, opened, put in quarantine
+recovery       DatabaseHandle: keeps its database open, and handles failures
+open_file      the private folder and its file: checked, opened, quarantined
 text_cache     TextCache: diskcache with texts only, checksums and leases; the only file that imports diskcache
-worker         a daemon thread for what may block
-outage         what failed is left alone for a while that grows
+store_thread   a daemon thread for jobs that may block
+outage         a store that failed is not used for a while, which grows
 process        which process holds a lease, and whether it is still running
-kept_json      what is slow to make and the same in every process
+kept_json      JSON that is slow to create and the same in every process
 single_flight  equal calls of one process are made once
 """
 

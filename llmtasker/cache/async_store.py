@@ -1,4 +1,4 @@
-"""AsyncStore: the way from event loops to a store; one thread does the disk work, in batches."""
+"""AsyncStore: gives event loops access to a store; one thread does the disk work, in batches."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from llmtasker.cache.store_thread import StoreThread
 
 _Operation = Literal["get", "put", "lease", "release"]
 _OPERATIONS: tuple[_Operation, ...] = ("get", "put", "lease", "release")
-_MOST = 1000  # requests in a batch: a transaction must not hold the lock for long
-_IN_A_ROW = 32  # look-ups in the event loop itself before others get their turn: some milliseconds
+_MOST = 1000  # requests per batch: a transaction must not hold the lock for long
+_IN_A_ROW = 32  # look-ups in the event loop itself before it yields to other tasks: some milliseconds
 
 
 class _Call(NamedTuple):
@@ -33,21 +33,21 @@ class _Call(NamedTuple):
 class AsyncStore:
     """Awaitable access to a store from any event loop, without blocking it and without a thread hop per row.
 
-    A look-up that takes no waiting is done in the event loop. Everything else is done by a thread: what is asked while
-    the thread is busy becomes its next batch: one look-up, one transaction, one wake-up of each loop. The thread starts
-    when it is needed and ends after `idle` seconds without work.
+    A look-up that does not block runs in the event loop. A thread does everything else: requests that arrive while it
+    is busy become its next batch, with one look-up, one transaction, and one wake-up of each loop. The thread starts
+    on demand and ends after `idle` seconds without work.
     """
 
     def __init__(self, store: CompleteStore, *, idle: float = 5.0) -> None:
         self.store = store
         self.idle = idle
         self._in_a_row = 0
-        self._instant = type(store) is MemoryCache  # for which a thread would be a detour
+        self._instant = type(store) is MemoryCache  # which does not need a thread
         self.after_fork()
         reset_in_child(self)
 
     def after_fork(self) -> None:
-        """Begin again in a forked child: the thread, and those who wait for it, stay with its parent."""
+        """Reset in a forked child: the thread and its waiters stay with the parent."""
         self._worker = StoreThread("llmtasker-cache", idle=self.idle)
         self._calls: deque[_Call] = deque()
         self._lock = threading.Lock()
@@ -65,11 +65,11 @@ class AsyncStore:
         return texts
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> asyncio.Future[Any]:
-        """Keep texts by key; they are written when the future is done."""
+        """Store texts by key; they are written when the future is done."""
         return self._ask("put", [key for key, _ in entries], entries)
 
     def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> asyncio.Future[Sequence[bool]]:
-        """Return for each key whether the caller may ask; True as well where the store has no leases."""
+        """Return for each key whether the caller may ask; also True if the store has no leases."""
         return self._ask("lease", keys, seconds)
 
     def release_many(self, keys: Sequence[str]) -> asyncio.Future[Any]:
@@ -77,7 +77,7 @@ class AsyncStore:
         return self._ask("release", keys)
 
     def release_later(self, keys: Sequence[str]) -> None:
-        """End leases without waiting for it, for a caller that is being cancelled."""
+        """End leases without waiting, for a caller that is being cancelled."""
         self._ask("release", keys)
 
     async def get(self, key: str) -> str | None:
@@ -85,11 +85,11 @@ class AsyncStore:
         return (await self.get_many([key]))[0]
 
     async def put(self, key: str, text: str) -> None:
-        """Keep a text; it is written when this returns."""
+        """Store a text; it is written when this returns."""
         await self.put_many([(key, text)])
 
     async def lease(self, key: str, *, seconds: float = LEASE) -> bool:
-        """Return whether the caller may ask; True as well where the store has no leases."""
+        """Return whether the caller may ask; also True if the store has no leases."""
         return (await self.lease_many([key], seconds=seconds))[0]
 
     async def release(self, key: str) -> None:
@@ -97,7 +97,7 @@ class AsyncStore:
         await self.release_many([key])
 
     def close(self) -> None:
-        """Let the thread end when it has done what was asked; the store stays open. The next use starts another."""
+        """End the thread after its pending work; the store stays open. The next use starts another thread."""
         self._worker.end()
 
     def _ask(self, kind: _Operation, keys: Sequence[str], value: Any = None) -> asyncio.Future[Any]:
@@ -132,14 +132,14 @@ class AsyncStore:
             for call, answer in zip(calls, self._safely(kind, calls), strict=True):
                 done.setdefault(call.loop, []).append((call.future, answer))
         for loop, answered in done.items():
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
+            with contextlib.suppress(RuntimeError):  # the loop is closed: there is no waiter
                 loop.call_soon_threadsafe(_resolve, answered)
 
     def _safely(self, kind: _Operation, calls: Sequence[_Call]) -> Sequence[Any]:
         try:
             return self._answers(kind, calls)
-        except BaseException as error:  # noqa: BLE001  without this thread, all who wait would wait for ever
-            # A warning that a filter made an error, mostly; they get what a call without the thread would raise.
+        except BaseException as error:  # noqa: BLE001  if this thread died, all callers would wait for ever
+            # Usually a warning that a filter turned into an error; callers get it as if they had no thread between.
             return [_Raised(error)] * len(calls)
 
     def _answers(self, kind: _Operation, calls: Sequence[_Call]) -> Sequence[Any]:
@@ -166,20 +166,20 @@ class _Raised(NamedTuple):
 def _resolve(answered: list[tuple[asyncio.Future[Any], Any]]) -> None:
     for future, answer in answered:
         if future.done():
-            continue  # whoever waited was cancelled
+            continue  # the waiter was cancelled
         if isinstance(answer, _Raised):
             future.set_exception(answer.error)
         else:
             future.set_result(answer)
 
 
-# By id, because a store need not be hashable. An AsyncStore keeps its store, so the id stays taken.
+# By id, because a store need not be hashable. An AsyncStore keeps its store alive, so the id is not reused.
 _by_store: weakref.WeakValueDictionary[int, AsyncStore] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
 def async_store(store: CompleteStore) -> AsyncStore:
-    """Return the one AsyncStore of a store; keep it as long as it is used."""
+    """Return the only AsyncStore of a store; keep a reference as long as it is used."""
     with _lock:
         found = _by_store.get(id(store))
         if found is None:
@@ -188,7 +188,7 @@ def async_store(store: CompleteStore) -> AsyncStore:
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603  a thread that does not exist in the child may hold the old one
+    global _lock  # noqa: PLW0603  a thread that does not exist in the child may hold the old lock
     _lock = threading.Lock()
 
 

@@ -1,7 +1,7 @@
-"""DiskCache: what was asked and answered, as text by key, in a folder that processes share.
+"""DiskCache: answers as text, by the key of the request, in a folder that processes share.
 
-A cache is never a reason for a run to stop. What goes wrong with the disk is reported once, as a CacheWarning, and the
-run goes on without the cache, or with what is left of it. No answer is ever removed unasked.
+A cache never stops a run. A disk failure is reported once, as a CacheWarning, and the run continues without the
+cache, or with the part that still works. Answers are removed only on request.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from llmtasker.cache.text_cache import TextCache
 
 PATIENCE = 5.0
-"""Seconds to wait for a lock that another process holds, by default."""
+"""The default seconds to wait for a lock that another process holds."""
 
 _is_sound_key = re.compile(r"[0-9a-f]{64}").fullmatch
 _logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheInfo:
-    """What is in a DiskCache: `bytes` are those of its files; oldest and newest are in UTC."""
+    """The content of a DiskCache: `bytes` is the size of its files; `oldest` and `newest` are in UTC."""
 
     directory: Path
     entries: int
@@ -51,15 +51,15 @@ class CacheInfo:
 
 
 class DiskCache:
-    """A cache in a folder of its own, shared by threads and processes; a process that is killed loses nothing.
+    """A cache in its own folder, shared by threads and processes; killing a process loses no stored answer.
 
-    It is opened at first use. At its `size_limit` (bytes of the file) new answers are not kept, with a warning; old
-    ones are removed by `prune` and `clear` only. `patience` is how many seconds to wait for a lock that another process
-    holds, before going on without. `clock` gives the seconds since 1970.
-    Copy `cache.db` only after `close`: until then the latest answers are in the file beside it.
+    It is opened at first use. At its `size_limit` (bytes of the file) new answers are not stored, with a warning; old
+    ones are removed only by `prune` and `clear`. `patience` is how many seconds to wait for a lock that another process
+    holds, before continuing without it. `clock` returns the seconds since 1970.
+    Copy `cache.db` only after `close`: until then the latest answers are in a file beside it.
 
     Raises:
-        ConfigurationError: the directory is not a name of a folder.
+        ConfigurationError: the directory is not the name of a folder.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class DiskCache:
         folder = os.fsdecode(default_directory() if directory is None else directory)
         if not folder or "\0" in folder:
             raise ConfigurationError(f"{snippet(repr(folder), 40)} is not a folder for a cache")
-        # Neither `~` nor `$VAR` means anything here: the folder is where its name says.
+        # Neither `~` nor `$VAR` is expanded here: the name is used literally.
         self.directory = Path(os.path.abspath(folder))  # noqa: PTH100  Path.absolute keeps ".."
         self.size_limit = size_limit
         self.patience = patience
@@ -87,7 +87,7 @@ class DiskCache:
         self._opening = threading.Lock()
         self._outage = Outage(f"The cache in {self.directory}")
         self._leased: set[str] = set()
-        self._ended: set[str] = set()  # leases that this process is done with, and that could not be deleted so far
+        self._ended: set[str] = set()  # leases that this process no longer needs, not yet deleted
 
     def __repr__(self) -> str:
         return f"DiskCache({str(self.directory)!r})"
@@ -107,11 +107,11 @@ class DiskCache:
         return self._handle
 
     def get(self, key: str) -> str | None:
-        """Return the text, or None where there is none or it is damaged."""
+        """Return the text, or None if there is none or it is damaged."""
         return self.get_many([key])[0]
 
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Return the text of each key, None where there is none, in one pass."""
+        """Return the text of each key, None if there is none, in one pass."""
         sound = [key for key in keys if self._is_key(key)]
         missing: list[str | None] = [None] * len(sound)
         nothing: list[str] = []
@@ -125,24 +125,24 @@ class DiskCache:
         return [found.get(key) for key in keys]
 
     def get_at_once(self, key: str) -> str | None:
-        """Return what `get` returns, where neither a lock nor a repair of the database is waited for.
+        """Return the result of `get` if it needs to wait neither for a lock nor for a repair of the database.
 
         Raises:
-            BlockingIOError: use `get`, in another thread than that of an event loop.
+            BlockingIOError: it has to wait; use `get`, outside the thread of an event loop.
         """
         if self._handle is None or not _is_sound_key(key):
             raise BlockingIOError
         try:
             return self._handle.read_at_once(lambda cache: cache.text(key))
         except ValueError:
-            raise BlockingIOError from None  # the row is damaged: to remove it may take some waiting
+            raise BlockingIOError from None  # the row is damaged: removing it may have to wait
 
     def put(self, key: str, text: str) -> None:
-        """Keep an ASCII text, and end this process's lease on its key."""
+        """Store an ASCII text, and end this process's lease on its key."""
         self.put_many([(key, text)])
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Keep texts by key in one transaction, and end this process's leases on those keys, kept or not."""
+        """Store texts by key in one transaction, and end this process's leases on those keys, even if that fails."""
 
         def keep(cache: TextCache) -> None:
             if self.size_limit is None or cache.bytes_used() < self.size_limit:
@@ -160,13 +160,13 @@ class DiskCache:
         self._database.write(lambda cache: cache.remove_many([key]), None)
 
     def lease(self, key: str, *, seconds: float = LEASE) -> bool:
-        """Return True where this process may ask, False where somebody does, or where `get` has the answer."""
+        """Return True if this process may ask; False if another caller is asking, or `get` has the answer."""
         return self.lease_many([key], seconds=seconds)[0]
 
     def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
-        """Return for each key whether this process may ask; True as well where leases can't be kept.
+        """Return for each key whether this process may ask; also True if leases can't be stored.
 
-        A key is leased until `release`, `put`, or `seconds` later; the lease of a process that has ended is taken
+        A key is leased until `release`, `put`, or `seconds` later; the lease of a process that has ended can be taken
         over at once.
         """
 
@@ -193,7 +193,7 @@ class DiskCache:
         self._finish(keys)
 
     def _finish(self, keys: Sequence[str], write: Callable[[TextCache], None] | None = None) -> None:
-        """Write something, and end the leases on these keys and those that could not be ended before."""
+        """Call `write`, and end the leases on these keys and those that could not be ended before."""
         held = self._leased.intersection(keys)
         if write is None and not held and not self._ended:
             return
@@ -209,12 +209,12 @@ class DiskCache:
         try:
             self._database.write(work, None)
         finally:
-            # Where the disk refused, this process takes them for free from now on; the next write ends them for others.
+            # If the disk failed, this process treats them as free from now on; the next write ends them for others.
             self._ended = (self._ended | held) - done
             self._leased -= held
 
     def info(self) -> CacheInfo:
-        """Return what is in the cache, as far as it can be read."""
+        """Return the content of the cache, as far as it can be read."""
         nothing: tuple[int, float | None, float | None] = (0, None, None)
         entries, oldest, newest = self._database.read(lambda cache: cache.span(), nothing)
         size = 0
@@ -234,7 +234,7 @@ class DiskCache:
     def prune(self, *, older_than: float | None = None, max_bytes: int | None = None, now: float | None = None) -> int:
         """Remove answers, the oldest first; return how many.
 
-        `older_than` is in seconds before `now` (seconds since 1970). `max_bytes` is what the file may take.
+        `older_than` is in seconds before `now` (seconds since 1970). `max_bytes` is the largest size of the file.
 
         Raises:
             ConfigurationError: the cache can't be changed.
@@ -248,7 +248,7 @@ class DiskCache:
         return removed
 
     def clear(self) -> int:
-        """Remove every answer, and damaged files in quarantine; return how many answers there were.
+        """Remove every answer, and quarantined files; return how many answers there were.
 
         Raises:
             ConfigurationError: the cache can't be changed.
@@ -256,19 +256,19 @@ class DiskCache:
         return self._database.demand(lambda cache: cache.empty(self.patience), clean_up=True)
 
     def close(self) -> None:
-        """Write everything into `cache.db` and close it; the next use opens it again."""
+        """Write everything to `cache.db` and close it; the next use opens it again."""
         if self._handle is not None:
             self._handle.close()
 
     def after_fork(self) -> None:
-        """Begin again in a forked child: what is open and leased belongs to its parent."""
+        """Reset in a forked child: open files and leases belong to the parent."""
         if self._handle is not None:
             self._handle.after_fork()
         self._start()
 
     @staticmethod
     def _is_held(key: str) -> bool:
-        """Return whether some cache of this process, perhaps on the same folder, uses its lease on a key."""
+        """Return whether a cache of this process, possibly another one on the same folder, uses the lease on a key."""
         # A list, because another thread may add one meanwhile.
         return any((cache := ref()) is not None and key in cache._leased for ref in list(_caches))  # noqa: SLF001
 
@@ -298,10 +298,10 @@ def _moment(seconds: float | None) -> datetime | None:
 
 
 def default_directory(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:
-    """Return the user's cache folder: LLMTASKER_CACHE_DIR, or the one of the platform's convention.
+    """Return the user's cache folder: LLMTASKER_CACHE_DIR, or the platform's default.
 
     Raises:
-        RuntimeError: the home folder of the user is not known.
+        RuntimeError: the home folder of the user is unknown.
 
     >>> default_directory({"HOME": "/home/ada"}, platform="linux").as_posix()
     '/home/ada/.cache/llmtasker'
@@ -314,7 +314,7 @@ def default_directory(environ: Mapping[str, str] = os.environ, platform: str = s
     if platform == "darwin":
         return _home(environ) / "Library" / "Caches" / "llmtasker"
     shared = environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification: a path that isn't absolute is to be ignored.
+    # The XDG specification: a path that isn't absolute must be ignored.
     return (Path(shared) if shared.startswith("/") else _home(environ) / ".cache") / "llmtasker"
 
 

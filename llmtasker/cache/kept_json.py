@@ -1,4 +1,4 @@
-"""kept: a JSON object that is slow to make, kept on disk, so that few processes load what makes it."""
+"""kept: a JSON object that is slow to create, stored on disk, so that few processes import its code."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _logger = logging.getLogger(__name__)
 
 
 def kept(source: Mapping[str, Any], code: str | tuple[str, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what was made from a source before, in whatever process, or else make and keep it.
+    """Return the stored object for a source, from any earlier process, or else create and store it.
 
-    `source` is JSON; `code` names the files of the code that makes it. What is kept holds for these, and for the
-    versions of all packages that take part. A folder that can't be used is not an error: everything is made each time.
+    `source` is JSON; `code` names the files of the code that creates the object. A stored object is valid for these
+    and for the versions of all packages involved. An unusable folder is not an error: the object is created each time.
     """
     try:
         text = canonical_json([source, _versions((code,) if isinstance(code, str) else code)])
         folder = default_directory() / _FOLDER
-    except (ValueError, RuntimeError):  # NaN in a schema; the user has no home
+    except (ValueError, RuntimeError):  # NaN in a schema; the user has no home folder
         return make()
     key = hashlib.sha256(text.encode("ascii")).hexdigest()
     found = _read(folder, key)
@@ -53,13 +53,13 @@ def _versions(code: tuple[str, ...]) -> dict[str, str]:
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-    with contextlib.suppress(OSError):  # a version that is being worked on changes without its number
+    with contextlib.suppress(OSError):  # a version in development changes without its number
         found["code"] = hashlib.sha256(b"".join(Path(file).read_bytes() for file in code)).hexdigest()
     return found
 
 
 def _read(folder: Path, key: str) -> dict[str, Any] | None:
-    """Return what a file holds; None where there is none, or it is damaged, or others than this user may write it."""
+    """Return the object in a file; None if it is missing, damaged, or writable by other users."""
     path = folder / f"{key}.json"
     try:
         if not (_is_private(folder.lstat()) and _is_private(found := path.lstat())) or found.st_size > _LARGEST:
@@ -69,7 +69,7 @@ def _read(folder: Path, key: str) -> dict[str, Any] | None:
             return None
         value = parse_json(text)
     except (OSError, ValueError, RecursionError):
-        return None  # it is made again, and written again
+        return None  # it is created and written again
     return value if is_object(value) else None
 
 

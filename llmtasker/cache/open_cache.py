@@ -1,4 +1,4 @@
-"""open_cache: the store that `cache=` stands for, complete and safe."""
+"""open_cache: the store for a value of `cache=`, complete and safe."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from llmtasker.errors import ConfigurationError, snippet
 
 
 def open_cache(value: bool | str | os.PathLike[str] | Store | None = None) -> CompleteStore | None:
-    """Return the cache that `cache=` stands for: True or None the default folder, False none, a path, or a store.
+    """Return the cache for a value of `cache=`: the default folder (True, None), none (False), a path, or a store.
 
-    The same folder gives the same DiskCache, however often and in whatever thread it is opened. A store with `get` and
-    `put` is completed to a SafeStore here, once.
+    The same folder gives the same DiskCache, no matter how often and in which thread it is opened. A store with `get`
+    and `put` is wrapped in a SafeStore, once.
 
     Raises:
         ConfigurationError: the value is none of these.
@@ -42,13 +42,13 @@ def open_cache(value: bool | str | os.PathLike[str] | Store | None = None) -> Co
 
 
 _by_folder: weakref.WeakValueDictionary[str, DiskCache] = weakref.WeakValueDictionary()
-# By id, because a store need not be hashable. A SafeStore keeps its store, so the id stays taken.
+# By id, because a store need not be hashable. A SafeStore keeps its store alive, so the id is not reused.
 _by_store: weakref.WeakValueDictionary[int, SafeStore] = weakref.WeakValueDictionary()
 _lock = threading.Lock()
 
 
 def _shared(cache: DiskCache) -> DiskCache:
-    """Return the cache that this process has for the folder already, or else this one."""
+    """Return the cache that this process already has for the folder, or else this one."""
     with _lock:
         return _by_folder.setdefault(os.path.realpath(cache.directory), cache)
 
@@ -62,7 +62,7 @@ def _safe(store: Store) -> SafeStore:
 
 
 def _after_fork() -> None:
-    global _lock  # noqa: PLW0603  a thread that does not exist in the child may hold the old one
+    global _lock  # noqa: PLW0603  a thread that does not exist in the child may hold the old lock
     _lock = threading.Lock()
 
 

@@ -1,6 +1,6 @@
-"""The private folder of a cache and the file in it: opened for this user only, checked, and put aside when damaged.
+"""The private folder of a cache and its file: opened for this user only, checked, and quarantined when damaged.
 
-Nothing but the database is read, written or deleted. What goes wrong is a `Fault`.
+Only the database is read, written or deleted. Failures are `Fault`s.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Literal
 from llmtasker.cache.text_cache import KNOWN_SETTINGS, TextCache, patiently
 
 FILE = "cache.db"
-_FOLDERS = {"batches", "compiled"}  # what else llmtasker keeps in the user's cache folder
+_FOLDERS = {"batches", "compiled"}  # other folders of llmtasker in the user's cache folder
 FaultKind = Literal["locked", "full", "read-only", "damaged", "foreign", "unavailable"]
 
 # Primary result codes (sqlite.org/rescode.html); an I/O error is how SQLite reports most limits on files.
@@ -70,7 +70,7 @@ _NAMES = {
 
 
 class Fault(Exception):  # noqa: N818  it becomes a warning, not an error
-    """The database can't be used as it should; `kind` decides what is done about it."""
+    """The database can't be used normally; `kind` decides how that is handled."""
 
     def __init__(self, kind: FaultKind, reason: str) -> None:
         super().__init__(reason)
@@ -78,10 +78,10 @@ class Fault(Exception):  # noqa: N818  it becomes a warning, not an error
 
     @classmethod
     def of(cls, error: BaseException) -> Fault:
-        """Return the fault that an error of SQLite or of the system means."""
+        """Return the fault for an error of SQLite or of the system."""
         if isinstance(error, OSError):
             return cls(_SYSTEM.get(error.errno or 0, "unavailable"), error.strerror or str(error))
-        # After a full disk SQLite has rolled back already, and the error of a second rollback hides the first one.
+        # After a full disk SQLite has already rolled back, and the error of a second rollback hides the first one.
         while isinstance(error.__context__, sqlite3.Error):
             error = error.__context__
         code = getattr(error, "sqlite_errorcode", None)
@@ -90,8 +90,8 @@ class Fault(Exception):  # noqa: N818  it becomes a warning, not an error
         return cls(_SQLITE.get((code or 0) & 0xFF, "unavailable"), str(error))
 
 
-class faults:  # noqa: N801 - used as a function; as a generator it would cost as much as the look-up that it guards
-    """Turn the errors of SQLite and of the system into Faults."""
+class faults:  # noqa: N801 - used as a function; a generator would cost as much as the look-up that it guards
+    """Turns the errors of SQLite and of the system into Faults."""
 
     __slots__ = ()
 
@@ -99,7 +99,7 @@ class faults:  # noqa: N801 - used as a function; as a generator it would cost a
         """Do nothing."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise the Fault that an error means."""
+        """Raise the Fault for an error."""
         if isinstance(error, sqlite3.Error | OSError):
             raise Fault.of(error) from error
         if isinstance(error, UnicodeDecodeError):
@@ -107,16 +107,16 @@ class faults:  # noqa: N801 - used as a function; as a generator it would cost a
 
 
 def open_file(folder: Path, patience: float, clock: Callable[[], float] = time.time) -> TextCache:
-    """Return the cache in a folder; folder, file and tables are made where they are missing.
+    """Return the cache in a folder; create folder, file and tables if they are missing.
 
     `patience` is how many seconds to wait for a lock that another process holds.
 
     Raises:
-        Fault: it can't be opened for writing; a file that is not a cache's is unchanged.
+        Fault: it can't be opened for writing; a file that is not a cache is not changed.
     """
     with faults():
         _make_private(folder)
-        # SQLite itself never waits: a look-up in an event loop must not stop it.
+        # SQLite itself never waits: a look-up must not block its event loop.
         connection = sqlite3.connect(folder / FILE, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             complete = patiently(lambda: _prepare(connection), patience)
@@ -132,7 +132,7 @@ def open_file(folder: Path, patience: float, clock: Callable[[], float] = time.t
 
 
 def _drop_expired(cache: TextCache) -> None:
-    """Delete leases that killed processes have left; this also shows whether the file can be written."""
+    """Delete leases that killed processes left behind; this also shows whether the file can be written."""
     try:
         with cache.transaction(patience=0.0):
             cache.expire()
@@ -150,7 +150,7 @@ def _make_tables(cache: TextCache) -> None:
 
 
 def _prepare(connection: sqlite3.Connection) -> bool:
-    """Set what holds for this connection, and return whether all tables are there already."""
+    """Configure this connection, and return whether all tables already exist."""
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA mmap_size = 0")
     connection.execute("PRAGMA synchronous = NORMAL")
@@ -162,7 +162,7 @@ def _prepare(connection: sqlite3.Connection) -> bool:
 
 
 def _check(connection: sqlite3.Connection) -> bool:
-    """Return whether all tables are there; raise Fault where there is something that diskcache does not make."""
+    """Return whether all tables exist; raise Fault if there is anything that diskcache does not create."""
     objects = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     for kind, name, sql in objects:
         if name not in _NAMES.get(kind, ()) or (kind == "table" and not str(sql).startswith("CREATE TABLE")):
@@ -170,7 +170,7 @@ def _check(connection: sqlite3.Connection) -> bool:
     names = {name for _, name, _ in objects}
     if "Settings" not in names:
         return False
-    # diskcache makes an attribute of every row here.
+    # diskcache turns every row here into an attribute.
     if any(key not in KNOWN_SETTINGS for (key,) in connection.execute("SELECT key FROM Settings")):
         raise Fault("foreign", "it holds settings that are not the cache's")
     columns = {column[1] for column in connection.execute("PRAGMA table_info(Cache)")}
@@ -183,7 +183,7 @@ def open_read_only(folder: Path) -> TextCache:
     """Return a cache that can only be read, because it can't be written.
 
     Raises:
-        Fault: it can't be read either, or it is not there.
+        Fault: it can't be read either, or does not exist.
     """
     uri = (folder / FILE).absolute().as_uri()
     log = folder / f"{FILE}-wal"
@@ -192,8 +192,8 @@ def open_read_only(folder: Path) -> TextCache:
         try:
             connection = _connect_read_only(f"{uri}?mode=ro")
         except sqlite3.OperationalError as error:
-            # Beside a file in WAL mode SQLite has to make two more. Where it may not, and nothing is
-            # waiting in the log, the file can be read as one that never changes.
+            # Beside a file in WAL mode SQLite has to create two more. If it may not, and the log is
+            # empty, the file can be read as immutable.
             if Fault.of(error).kind == "locked" or (log.exists() and log.stat().st_size):
                 raise
             connection = _connect_read_only(f"{uri}?immutable=1")
@@ -213,16 +213,16 @@ def _connect_read_only(uri: str) -> sqlite3.Connection:
 
 
 def _make_private(folder: Path) -> None:
-    """Make folder and file for this user only, and existing ones of this user private, whatever the umask is."""
+    """Create folder and file for this user only, and make existing ones private, whatever the umask."""
     if not folder.is_dir():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     _refuse_links(folder)
     path = folder / FILE
     if not path.exists():
         with contextlib.suppress(FileExistsError):
-            # SQLite gives its two other files the mode of this one.
+            # SQLite gives its two other files the same mode.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    # A folder with other things in it (`cache="."`) keeps its mode; the files of the cache do not.
+    # A folder with other files in it (`cache="."`) keeps its mode; the files of the cache do not.
     with os.scandir(folder) as entries:
         alone = all(entry.name.startswith(FILE) or entry.name in _FOLDERS for entry in entries)
     if alone:
@@ -239,7 +239,7 @@ def _tighten(path: Path, mode: int) -> None:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raise Fault where something else is in the place of one of the files: a link leads out of the folder."""
+    """Raise Fault if one of the files is not a regular file: a link leads out of the folder."""
     for name in (FILE, FILE + "-wal", FILE + "-shm", FILE + "-journal"):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG((folder / name).lstat().st_mode):
@@ -247,15 +247,15 @@ def _refuse_links(folder: Path) -> None:
 
 
 def quarantine(folder: Path, place: tuple[int, int] | None) -> Path | None:
-    """Rename a damaged database, so that a new one can be made; return its new path.
+    """Rename a damaged database, so that a new one can be created; return its new path.
 
-    `place` is where the damaged one was seen: where another process was faster, nothing is done.
+    `place` identifies the damaged file: if another process was faster, nothing is done.
     """
     with faults():
         if place is not None and place_of(folder) != place:
             return None
         number = next(n for n in itertools.count(1) if not os.path.lexists(folder / f"{FILE}.damaged-{n}"))
-        # The log goes first: beside a new database an old log would be taken for a part of it.
+        # The log goes first: SQLite would take an old log beside a new database for part of it.
         for suffix in ("-wal", "-shm", "-journal", ""):
             with contextlib.suppress(FileNotFoundError):
                 (folder / f"{FILE}{suffix}").rename(folder / f"{FILE}.damaged-{number}{suffix}")
@@ -263,25 +263,25 @@ def quarantine(folder: Path, place: tuple[int, int] | None) -> Path | None:
 
 
 def remove_quarantined(folder: Path) -> None:
-    """Delete the databases that were put in quarantine."""
+    """Delete the quarantined databases."""
     for path in folder.glob(FILE + ".damaged-*"):
         if path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
 
 
 def place_of(folder: Path) -> tuple[int, int] | None:
-    """Return device and inode of the database, or None where there is none."""
+    """Return device and inode of the database, or None if there is none."""
     try:
-        found = os.lstat(f"{folder}/{FILE}")  # faster than pathlib, and asked for before each look-up
+        found = os.lstat(f"{folder}/{FILE}")  # faster than pathlib, and needed before each look-up
     except OSError:
         return None
     return found.st_dev, found.st_ino
 
 
 def keep_open(connection: sqlite3.Connection) -> None:
-    """Leave a connection open for good, also when this process ends.
+    """Leave a connection open for good, even when this process ends.
 
-    Closing the last connection deletes `cache.db-wal` by its name. After the database was replaced that is the log
-    of the new one, and what other processes write would be lost. A forked child has its parent's connection.
+    Closing the last connection deletes `cache.db-wal` by its name. After the database was replaced, that is the log
+    of the new one, and writes of other processes would be lost. A forked child has its parent's connection.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

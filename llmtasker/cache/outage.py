@@ -1,4 +1,4 @@
-"""Outage: a store that failed is left alone for a while that doubles; each kind of failure is reported once."""
+"""Outage: a store that failed is not used for a while, which doubles; each kind of failure is reported once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FIRST, _LONGEST = 10.0, 600.0  # seconds
 
 
 class Outage:
-    """Whether a store is being left alone, and until when.
+    """Whether a store is out of use, and until when.
 
     `tolerated` failures in a row cause no outage: a store may fail for one key and work for the others.
     `clock` is monotonic, in seconds.
@@ -37,18 +37,18 @@ class Outage:
 
     @property
     def lasts(self) -> bool:
-        """Whether the store is to be left alone now."""
+        """Whether the store must not be used now."""
         return self._until > 0.0 and self._clock() < self._until
 
     def failed(self, *, tolerable: bool = True) -> None:
-        """Begin an outage, where this failure is not tolerated; it lasts twice as long as the one before."""
+        """Start an outage if this failure is not tolerated; it lasts twice as long as the previous one."""
         self._failures += 1
         if self._failures > self._tolerated or not tolerable:
             self._pause = min(max(2.0 * self._pause, _FIRST), _LONGEST)
             self._until = self._clock() + self._pause
 
     def worked(self) -> None:
-        """Note that the store works again."""
+        """Record that the store works again."""
         self._failures = 0
         self._pause = self._until = 0.0
 

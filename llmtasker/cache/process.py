@@ -1,7 +1,7 @@
 """ProcessId: which process holds a lease, and whether it is still running; what a forked child has to reset.
 
-A lease means "this process is asking; wait for its answer". It ends when it is released, when its time is over, or at
-once when its process has ended, because a killed process releases nothing.
+A lease means "this process is asking; wait for its answer". It ends when it is released, when it expires, or when its
+process ends, because a killed process does not release anything.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_ENDED = -1  # the start of a process that has ended and that its parent has not waited for yet
+_ENDED = -1  # the start of a process that has ended but was not waited for by its parent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessId:
-    """A process: the machine that its number belongs to, the number, and when it started.
+    """A process: its machine, its number, and when it started.
 
-    The system uses numbers again, so the start (clock ticks since the machine was booted; None where the system does
-    not show it) tells two processes with one number apart.
+    The system reuses numbers, so the start (clock ticks since the machine was booted; None if the system does not
+    show it) distinguishes two processes with the same number.
     """
 
     machine: str
@@ -50,13 +50,13 @@ class ProcessId:
 
     @property
     def gone(self) -> bool:
-        """Whether the process is known to have ended; False where that can't be seen from here."""
+        """Whether the process is known to have ended; False if that can't be determined from here."""
         if self.machine != _machine():
             return False
         if sys.platform == "win32":
-            # Signal 0 is Ctrl-C there: nothing harmless shows whether a process runs, so the lease has to expire.
+            # Signal 0 is Ctrl-C there: no harmless call shows whether a process runs, so the lease has to expire.
             return False
-        with contextlib.suppress(PermissionError):  # it runs as another user: perhaps it is not the one we mean
+        with contextlib.suppress(PermissionError):  # it runs as another user: it may be a different process
             try:
                 os.kill(self.pid, 0)
             except (ProcessLookupError, OverflowError):
@@ -68,19 +68,19 @@ class ProcessId:
 
 
 def this_process() -> ProcessId:
-    """Return the process that runs this."""
+    """Return the current process."""
     return _process(os.getpid())
 
 
 @functools.lru_cache(maxsize=8)
 def _process(pid: int) -> ProcessId:
-    # By number, so that a forked child does not take itself for its parent.
+    # By number, so that a forked child does not identify as its parent.
     return ProcessId(machine=_machine(), pid=pid, started=_started(pid))
 
 
 @functools.cache
 def _machine() -> str:
-    """Name the machine since it was booted, and the container: in another one the same number is another process."""
+    """Identify this boot of the machine, and the container: elsewhere, the same number is another process."""
     parts = [socket.gethostname()]
     boot, container = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     if boot.exists() and container.is_symlink():
@@ -89,12 +89,12 @@ def _machine() -> str:
 
 
 def _started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot, _ENDED, or None where /proc does not show it."""
+    """Return when a process started, in clock ticks since boot; or _ENDED; or None if /proc does not show it."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
         return None
-    # proc(5): the name of the program, field 2, is in brackets and may hold anything; state is field 3, start field 22.
+    # proc(5): field 2, the program's name, is in brackets and may contain anything; field 3 is the state, 22 the start.
     fields = stat.rpartition(b")")[2].split()
     return _ENDED if fields[0] in {b"Z", b"X"} else int(fields[19])
 
@@ -107,7 +107,7 @@ _to_reset: weakref.WeakSet[_Forked] = weakref.WeakSet()
 
 
 def reset_in_child(thing: _Forked) -> None:
-    """Have `after_fork` called in every forked child: threads, locks and connections stay with the parent."""
+    """Register an object whose `after_fork` is called in every forked child, without its parent's threads and locks."""
     _to_reset.add(thing)
 
 

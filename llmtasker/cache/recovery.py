@@ -1,7 +1,7 @@
-"""DatabaseHandle: keeps the database of a folder open, and decides what happens when it can't be used.
+"""DatabaseHandle: keeps the database of a folder open, and handles its failures.
 
-Each kind of failure is reported once, as a CacheWarning; the work goes on with what is left: a new database, an old
-one that can only be read, or none. A disk that failed is tried again after a while.
+Each kind of failure is reported once, as a CacheWarning; work continues with a new database, with a read-only one, or
+without any. A disk that failed is tried again after a while.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from llmtasker.errors import ConfigurationError
 
 T = TypeVar("T")
 
-_GLANCE = 0.05  # seconds for which a look at the file's place is good enough for reading
+_GLANCE = 0.05  # seconds for which reads need not check the file's place again
 _STATE = {
     "locked": "locked",
     "full": "not writable",
@@ -56,7 +56,7 @@ _WITHOUT = "The run goes on without it"
 class DatabaseHandle:
     """The database of a folder, opened at first use, shared by the threads of a process.
 
-    `patience` is how many seconds to wait for another process; `wall` gives the seconds since 1970, `clock` is
+    `patience` is how many seconds to wait for another process; `wall` returns the seconds since 1970, `clock` is
     monotonic.
     """
 
@@ -77,7 +77,7 @@ class DatabaseHandle:
     def _start(self) -> None:
         self._lock = threading.RLock()
         self._cache: TextCache | None = None
-        self._fault: Fault | None = None  # why the database can only be read, where it can
+        self._fault: Fault | None = None  # why the database is read-only, if it is
         self._place: tuple[int, int] | None = None
         self._looked = -math.inf
         self._quarantined = False
@@ -85,7 +85,7 @@ class DatabaseHandle:
         self._write_outage = Outage(f"The cache in {self.folder}", clock=self._clock)
 
     def after_fork(self) -> None:
-        """Begin again in a forked child: connection and locks belong to its parent."""
+        """Reset in a forked child: connection and locks belong to the parent."""
         if self._cache is not None:
             self._abandon(self._cache)
         self._start()
@@ -97,13 +97,13 @@ class DatabaseHandle:
 
     @property
     def writable(self) -> bool:
-        """Whether the database is open and, as far as is known, can be written."""
+        """Whether the database is open and, as far as is known, writable."""
         return self._cache is not None and self._fault is None and not self._write_outage.lasts
 
     def read(self, operation: Callable[[TextCache], T], otherwise: T) -> T:
-        """Read from the database; return `otherwise` when that can't be done."""
+        """Read from the database; return `otherwise` if that fails."""
         with self._lock:
-            # A second time when the file was damaged and a new one is there.
+            # A second time if the file was damaged and replaced by a new one.
             for _ in range(2):
                 cache = self._open(look=False)
                 if cache is None:
@@ -116,10 +116,10 @@ class DatabaseHandle:
             return otherwise
 
     def read_at_once(self, operation: Callable[[TextCache], T]) -> T:
-        """Read from the database where that takes no waiting, neither for a thread nor for a process.
+        """Read from the database without waiting for a thread or a process.
 
         Raises:
-            BlockingIOError: it would; or the database has to be opened, or repaired.
+            BlockingIOError: it has to wait; or the database has to be opened or repaired.
         """
         if not self._lock.acquire(blocking=False):
             raise BlockingIOError
@@ -134,7 +134,7 @@ class DatabaseHandle:
             self._lock.release()
 
     def write(self, operation: Callable[[TextCache], T], otherwise: T) -> T:
-        """Change the database in one transaction; return `otherwise` when that can't be done."""
+        """Change the database in one transaction; return `otherwise` if that fails."""
         with self._lock:
             for _ in range(2):
                 cache = self._open(look=True)
@@ -151,10 +151,10 @@ class DatabaseHandle:
             return otherwise
 
     def demand(self, operation: Callable[[TextCache], T], *, clean_up: bool = False) -> T:
-        """Do something with the database that the user asked for; `clean_up`: delete what is in quarantine too.
+        """Perform an operation that the user requested; `clean_up`: also delete quarantined databases.
 
         Raises:
-            ConfigurationError: it can't be done.
+            ConfigurationError: it failed.
         """
         with self._lock:
             cache = self._open(look=True)
@@ -173,9 +173,9 @@ class DatabaseHandle:
                 ) from fault
 
     def _open(self, *, look: bool, anew: bool = True) -> TextCache | None:
-        """Return the open database, opened now where it has to be (and may be); None where it can't be used.
+        """Return the open database, opening it if needed (and allowed); None if it can't be used.
 
-        `look`: look now whether it is still in its place. For reading, a moment ago will do.
+        `look`: check now whether it is still in its place. For reads, a recent check is enough.
         """
         cache, now = self._cache, self._clock()
         if cache is not None:
@@ -204,7 +204,7 @@ class DatabaseHandle:
             self._complain(fault, _WITHOUT)
             return None
         self._finalizer = weakref.finalize(self._cache, self._cache.connection.close)
-        # Not when the process ends: another thread may be using it just then, and SQLite would crash.
+        # Not when the process ends: another thread may be using it then, and SQLite would crash.
         self._finalizer.atexit = False
         self._place, self._looked = place_of(self.folder), self._clock()
         if self._fault is None:
@@ -215,7 +215,7 @@ class DatabaseHandle:
         return self._cache
 
     def _open_somehow(self) -> TextCache:
-        """Return the database, with `_fault` set where it can only be read."""
+        """Return the database, with `_fault` set if it is read-only."""
         self._fault = None
         try:
             return open_file(self.folder, self.patience, self._wall)
@@ -243,9 +243,9 @@ class DatabaseHandle:
             self._complain(fault, _WITHOUT)
 
     def _quarantine(self, fault: Fault, place: tuple[int, int] | None) -> bool:
-        """Put a damaged database out of the way, once; return whether a new one can be made."""
+        """Quarantine a damaged database, once; return whether a new one can be created."""
         if self._quarantined:
-            return False  # it happens again: the disk can't be trusted
+            return False  # it happened again: the disk can't be trusted
         self._quarantined = True
         try:
             aside = quarantine(self.folder, place)
@@ -254,7 +254,7 @@ class DatabaseHandle:
                 "damaged", f"is damaged ({fault}), and can't be renamed ({second}). {_WITHOUT}: delete it."
             )
             return False
-        if aside is not None:  # else another process has put it aside already
+        if aside is not None:  # else another process has already moved it
             self._outage.report(
                 "damaged",
                 f"is damaged ({fault}). It was renamed to {aside.name} and a new one is started: {_ADVICE['damaged']}",
@@ -269,13 +269,13 @@ class DatabaseHandle:
             self._abandon(cache)
             return
         self._cache = None
-        with contextlib.suppress(Fault), faults():  # it had failed already, and that was reported
+        with contextlib.suppress(Fault), faults():  # it had already failed, and that was reported
             if self._fault is None:
                 cache.settle()
         self._finalizer()
 
     def _abandon(self, cache: TextCache) -> None:
-        """Never touch the file again: it was replaced, is damaged, or belongs to the parent of this process."""
+        """Never touch the file again: it was replaced, is damaged, or belongs to the parent process."""
         self._cache = None
         self._finalizer.detach()
         keep_open(cache.connection)
@@ -288,6 +288,6 @@ class DatabaseHandle:
         )
 
     def close(self) -> None:
-        """Write everything into the file and close it; the next use opens it again."""
+        """Write everything to the file and close it; the next use opens it again."""
         with self._lock:
             self._forget()

@@ -1,4 +1,4 @@
-"""SafeStore: a store with `get` and `put`, completed with batches and leases; it neither raises errors nor hangs."""
+"""SafeStore: adds batches and leases to a store with `get` and `put`; it neither raises errors nor hangs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from llmtasker.errors import snippet
 
 T = TypeVar("T")
 
-_TOLERATED = 2  # failures in a row: one key may have a fault of its own
+_TOLERATED = 2  # failures in a row: the fault may lie in one key
 
 
 def _as_is(value: Any) -> Any:
@@ -23,13 +23,13 @@ def _as_is(value: Any) -> Any:
 
 
 class SafeStore:
-    """A store of the user, as the runner uses it.
+    """A user's store, as the runner uses it.
 
-    An error of the store counts as a miss, a text that is not kept, or a lease that is free, and is reported once as a
-    CacheWarning. A store that fails three times in a row, or that does not answer within `patience` seconds, is left
-    alone for a while that doubles.
+    An error of the store counts as a miss, a text that is not stored, or a free lease, and is reported once as a
+    CacheWarning. A store that fails three times in a row, or does not answer within `patience` seconds, is not used
+    for a while, which doubles.
 
-    The store is called in threads of this object, because only a caller that does not run the call can stop waiting.
+    The store is called in threads of this object, because only a caller in another thread can stop waiting.
     """
 
     def __init__(self, store: Store, *, patience: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
@@ -37,7 +37,7 @@ class SafeStore:
         self.patience = patience
         self._outage = Outage(f"The cache {type(store).__name__}", tolerated=_TOLERATED, clock=clock)
         self._methods: dict[str, bool] = {}
-        self._failing = ""  # the method that failed last: that others work does not mean that it does
+        self._failing = ""  # the method that failed last: a success of another method does not clear it
         self.after_fork()
         reset_in_child(self)
 
@@ -45,15 +45,15 @@ class SafeStore:
         return f"SafeStore({type(self.store).__name__})"
 
     def after_fork(self) -> None:
-        """Begin again in a forked child: the threads stay with its parent."""
+        """Reset in a forked child: the threads stay with the parent."""
         self._idle: list[StoreThread] = []
 
     def get(self, key: str) -> str | None:
-        """Return the text, or None where there is none."""
+        """Return the text, or None if there is none."""
         return self._text(self._try("get", None, key))
 
     def get_at_once(self, key: str) -> NoReturn:
-        """Refuse: nobody knows how long the store takes.
+        """Refuse, because the duration of the call is unknown.
 
         Raises:
             BlockingIOError: always.
@@ -61,18 +61,18 @@ class SafeStore:
         raise BlockingIOError
 
     def put(self, key: str, text: str) -> None:
-        """Keep a text."""
+        """Store a text."""
         self.put_many([(key, text)])
 
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Return the text of each key, None where there is none."""
+        """Return the text of each key, None if there is none."""
         if not self._has("get_many"):
             return [self.get(key) for key in keys]
         found = self._try("get_many", [None] * len(keys), keys, read=list)
         return [self._text(value) for value in self._counted("get_many", found, keys, None)]
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Keep texts by key."""
+        """Store texts by key."""
         if self._has("put_many"):
             self._try("put_many", None, entries)
         else:
@@ -99,7 +99,7 @@ class SafeStore:
 
     def _has(self, name: str) -> bool:
         if name not in self._methods:
-            # To look for a method may fail or hang like a call.
+            # Looking up a method may fail or hang like a call.
             found = self._run(name, lambda: callable(getattr(self.store, name, None)))
             if isinstance(found, _Failure):
                 return False
@@ -107,7 +107,7 @@ class SafeStore:
         return self._methods[name]
 
     def _try(self, name: str, otherwise: Any, *arguments: Any, read: Callable[[Any], Any] = _as_is, **more: Any) -> Any:
-        """Return what a method of the store returns, as `read` makes it of that, or else `otherwise`."""
+        """Return the result of a method of the store, converted by `read`, or else `otherwise`."""
         done = self._run(name, lambda: read(getattr(self.store, name)(*arguments, **more)))
         if isinstance(done, _Failure):
             return otherwise
@@ -119,14 +119,14 @@ class SafeStore:
         if self._outage.lasts:
             return _Failure("left alone")
         outcome: Future[T | _Failure] = Future()
-        workers = self._idle  # the list of this process: a forked child has another
+        workers = self._idle  # the list of this process: a forked child has its own
 
         def job() -> None:
             try:
                 done: T | _Failure = action()
-            except BaseException as error:  # noqa: BLE001  without a result, the caller would lose its patience
+            except BaseException as error:  # noqa: BLE001  without a result, the caller would wait until its timeout
                 done = _Failure.of(error)
-            workers.append(worker)  # before the result: who has that may come back at once
+            workers.append(worker)  # before the result: its receiver may call again at once
             outcome.set_result(done)
 
         try:
@@ -164,7 +164,7 @@ class SafeStore:
 
 
 class _Failure(NamedTuple):
-    """Why the store did not do what it was asked."""
+    """Why a call to the store failed."""
 
     reason: str
     hangs: bool = False
@@ -174,7 +174,7 @@ class _Failure(NamedTuple):
         name = type(error).__name__
         try:
             return cls(f"{name}: {error}")
-        except Exception:  # noqa: BLE001  an error is anybody's code too
+        except Exception:  # noqa: BLE001  the error class is foreign code too
             return cls(f"{name}: it can't be shown")
 
 

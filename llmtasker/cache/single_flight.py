@@ -1,4 +1,4 @@
-"""Single flight: equal calls that are under way at the same time are made once."""
+"""Single flight: concurrent equal calls are made once."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 class SingleFlight(Generic[T]):
-    """The keys that somebody is asking for now, shared by threads and event loops.
+    """The keys that are being asked for now, shared by threads and event loops.
 
-    The first to `board` a key leads and must `land` it; the others are given a future of its outcome.
+    The first caller to `board` a key leads and must `land` it; the others get a future of the outcome.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class SingleFlight(Generic[T]):
         self._lock = threading.Lock()
 
     def board(self, key: str) -> Future[T | None] | None:
-        """Return None to the one who leads, and to the others a future of what came of it."""
+        """Return None to the leader, and a future of the outcome to the others."""
         with self._lock:
             waiting = self._waiting.get(key)
             if waiting is None:
@@ -31,10 +31,10 @@ class SingleFlight(Generic[T]):
             return future
 
     def land(self, key: str, outcome: T | None) -> None:
-        """Give the outcome to all who wait; None: the leader gave up, and one of them must lead."""
+        """Give the outcome to all waiters; None: the leader gave up, and one of them must lead."""
         with self._lock:
             waiting = self._waiting.pop(key, [])
         for future in waiting:
-            # A waiter that was cancelled meanwhile wants no outcome.
+            # A waiter may have been cancelled since.
             if future.set_running_or_notify_cancel():
                 future.set_result(outcome)

@@ -1,6 +1,6 @@
-"""Store: what a cache has to do; MemoryCache does it in the process, DiskCache on disk.
+"""Store: the interface of a cache; MemoryCache implements it in the process, DiskCache on disk.
 
-A store of the user needs `get` and `put` only: SafeStore completes it, once, in `open_cache`.
+A user's store needs only `get` and `put`: SafeStore completes it, once, in `open_cache`.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Any, Protocol, runtime_checkable
 from llmtasker.errors import ConfigurationError, snippet
 
 LEASE = 120.0
-"""Seconds that a lease lasts by default: longer than most calls."""
+"""The default seconds of a lease: longer than most calls."""
 
 
 class CacheWarning(UserWarning):
-    """The cache can't be used as it should; the run goes on."""
+    """The cache can't be used normally; the run continues."""
 
 
 @runtime_checkable
 class Store(Protocol):
-    """What a cache has to do: keep a text by a key of 64 hexadecimal digits.
+    """The interface of a cache: store a text by a key of 64 hexadecimal digits.
 
-    A store of your own needs these two; any of `get_many`, `put_many`, `lease`, `release`, `lease_many` and
-    `release_many` (see CompleteStore) is used where it has them.
+    Your own store needs these two; any of `get_many`, `put_many`, `lease`, `release`, `lease_many` and
+    `release_many` (see CompleteStore) is used if the store has it.
     """
 
     def get(self, key: str) -> str | None:
@@ -39,9 +39,9 @@ class Store(Protocol):
 
 
 class CompleteStore(Store, Protocol):
-    """What the runner uses: a store with batches and leases, none of whose methods raises an error or hangs.
+    """The store that the runner uses, with batches and leases; its methods neither raise errors nor hang.
 
-    A lease is the right to ask for the answer of a key, so that of several processes one asks and the others wait.
+    A lease is the right to ask for the answer of a key, so that one of several processes asks and the others wait.
     """
 
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
@@ -49,11 +49,11 @@ class CompleteStore(Store, Protocol):
         ...
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Keep texts by key, all at once, and end the leases on those keys."""
+        """Store texts by key, all at once, and end the leases on those keys."""
         ...
 
     def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
-        """Return for each key whether the caller may ask; False: somebody else does, or `get` has the answer."""
+        """Return for each key whether the caller may ask; False: another caller does, or `get` has the answer."""
         ...
 
     def release_many(self, keys: Sequence[str]) -> None:
@@ -61,16 +61,16 @@ class CompleteStore(Store, Protocol):
         ...
 
     def get_at_once(self, key: str) -> str | None:
-        """Return what `get` returns.
+        """Return the result of `get`.
 
         Raises:
-            BlockingIOError: that would take some waiting.
+            BlockingIOError: it has to wait.
         """
         ...
 
 
 def check_cache(cache: object) -> None:
-    """Check what is given as `cache=`: True, False, None, a folder, or a store with `get` and `put`.
+    """Check the value of `cache=`: True, False, None, a folder, or a store with `get` and `put`.
 
     Raises:
         ConfigurationError: it is none of these.
@@ -101,7 +101,7 @@ class MemoryCache:
         return f"MemoryCache({len(self._texts)} entries)"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return MemoryCache, ()  # another process has a memory of its own
+        return MemoryCache, ()  # another process has its own memory
 
     def get(self, key: str) -> str | None:
         """Return the text, or None where there is none."""
@@ -110,7 +110,7 @@ class MemoryCache:
     get_at_once = get
 
     def put(self, key: str, text: str) -> None:
-        """Keep a text, and end the lease on its key."""
+        """Store a text, and end the lease on its key."""
         self.put_many([(key, text)])
 
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
@@ -118,19 +118,19 @@ class MemoryCache:
         return [self._texts.get(key) for key in keys]
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
-        """Keep texts by key, and end the leases on those keys."""
+        """Store texts by key, and end the leases on those keys."""
         with self._lock:
             for key, text in entries:
                 self._texts[key] = text
                 self._leases.pop(key, None)
 
     def discard(self, key: str) -> None:
-        """Forget the text of a key."""
+        """Remove the text of a key."""
         with self._lock:
             self._texts.pop(key, None)
 
     def clear(self) -> int:
-        """Forget everything; return how many texts there were."""
+        """Remove all texts; return how many there were."""
         with self._lock:
             count = len(self._texts)
             self._texts.clear()
@@ -138,7 +138,7 @@ class MemoryCache:
             return count
 
     def lease(self, key: str, *, seconds: float = LEASE) -> bool:
-        """Return True where the caller may ask, False where somebody else does or the answer is there."""
+        """Return True if the caller may ask, False if another caller does or the answer is stored."""
         with self._lock:
             now = self._clock()
             if key in self._texts or self._leases.get(key, now) > now:

@@ -1,4 +1,4 @@
-"""StoreThread: a daemon thread that does jobs in order; it starts with the first one and ends when it has been idle."""
+"""StoreThread: a daemon thread that does jobs in order; it starts with the first job and ends when idle."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 
 class StoreThread:
-    """A thread for jobs that may block; a job must not raise. `idle` is how many seconds it waits for another one."""
+    """A thread for jobs that may block; a job must not raise. `idle` is how many seconds it waits for the next job."""
 
     def __init__(self, name: str, *, idle: float = 5.0) -> None:
         self._name = name
@@ -19,16 +19,16 @@ class StoreThread:
         self._running = False
 
     def submit(self, job: Callable[[], object]) -> None:
-        """Have a job done after those that were submitted before."""
+        """Queue a job after those submitted before."""
         self._jobs.put(job)
-        # After the put: a thread that ends looks into the queue under this lock.
+        # After the put: a thread that ends checks the queue under this lock.
         with self._lock:
             if not self._running:
                 threading.Thread(target=self._work, name=self._name, daemon=True).start()
                 self._running = True
 
     def end(self) -> None:
-        """Let the thread end after the jobs that were submitted; the next job starts another."""
+        """End the thread after the submitted jobs; the next job starts another."""
         with self._lock:
             if self._running:
                 self._jobs.put(None)

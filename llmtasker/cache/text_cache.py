@@ -1,8 +1,8 @@
-"""TextCache: a `diskcache.Cache` for texts, each with a checksum, in which a forged row runs and opens nothing.
+"""TextCache: a `diskcache.Cache` for texts with checksums, in which a forged row can't run code or open files.
 
-diskcache's own Disk classes unpickle what a row calls pickled, the JSON one as well (CVE-2025-69872), and open and
-delete the file that a row names, wherever it is. Ours takes keys and values that are text inside the row, and refuses
-everything else. The only file that imports diskcache.
+diskcache's own Disk classes, including the JSON one, unpickle values that a row marks as pickled (CVE-2025-69872), and
+open and delete the file that a row names, wherever it is. Ours accepts only keys and values that are text inside the
+row. The only file that imports diskcache.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from llmtasker.cache.process import ProcessId, this_process
 
 T = TypeVar("T")
 
-_core: Any = import_module("diskcache.core")  # it has no types
+_core: Any = import_module("diskcache.core")  # it has no type hints
 
 if TYPE_CHECKING:
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
         def __init__(self, directory: str, min_file_size: int = 0, pickle_protocol: int = 0) -> None: ...
 
     class _DatabaseCache:
-        """What is used of `diskcache.Cache`."""
+        """The part of `diskcache.Cache` that is used."""
 
         def __init__(self, directory: str, timeout: float, disk: type[_Disk], **settings: Any) -> None: ...
         def get(self, key: str, default: None = None, *, tag: Literal[True]) -> tuple[str | None, str | None]: ...
@@ -46,28 +46,28 @@ else:
     _Disk, _DatabaseCache = _core.Disk, _core.Cache
 
 LONGEST_LEASE = 3600.0
-"""Seconds that a lease may last: a clock that jumped, or a forged row, must not stop anybody for longer."""
+"""The longest seconds of a lease: a clock that jumped, or a forged row, must not block a caller for longer."""
 
 _LEASE = "lease:"  # before the key of an answer that is being asked for
-_STEP = 5_000  # rows deleted in one transaction: other processes get their turn in between
-_RAW = 1  # diskcache's mode of a value that stands in its row as it is
+_STEP = 5_000  # rows deleted per transaction: other processes get their turn in between
+_RAW = 1  # diskcache's mode for a value that is stored unchanged in its row
 _SETTINGS: dict[str, Any] = {
     **_core.DEFAULT_SETTINGS,
     "eviction_policy": "none",
     "cull_limit": 0,
     "size_limit": 2**62,
     "disk_min_file_size": 2**62,
-    # A mapped page of a file that somebody truncates would crash this process.
+    # If a mapped file is truncated, this process would crash.
     "sqlite_mmap_size": 0,
 }
 KNOWN_SETTINGS: frozenset[str] = frozenset({*_core.DEFAULT_SETTINGS, *_core.METADATA})
 
 
 class TextDisk(_Disk):
-    """What diskcache asks how keys and values become rows: text inside the row, or refused."""
+    """Converts keys and values to rows for diskcache: text inside the row; everything else is refused."""
 
     def put(self, key: object) -> tuple[str, bool]:
-        """Return the key for the row, and that it is stored as it is."""
+        """Return the key for the row, and True: it is stored unchanged."""
         if type(key) is not str:
             raise TypeError(f"the cache takes text keys, not {type(key).__name__}")
         return key, True
@@ -95,21 +95,21 @@ class TextDisk(_Disk):
         raise TypeError("the cache keeps no value in a file of its own")
 
     def remove(self, file_path: object) -> None:
-        """Leave the file alone that a row names: no row of ours names one."""
+        """Ignore the file that a row names: none of our rows names one."""
 
 
 class TextCache(_DatabaseCache):
-    """A cache over an open connection, whose settings nothing in the file can change.
+    """A cache over an open connection, whose settings can't be changed by the file.
 
-    diskcache alone expands `~` and `$VAR` in the folder, takes attributes from the Settings rows, and waits for a
-    minute. `clock` gives the seconds since 1970. What it raises are the errors of `sqlite3`.
+    Plain diskcache expands `~` and `$VAR` in the folder, reads attributes from the Settings rows, and waits for a
+    minute. `clock` returns the seconds since 1970. The methods raise the errors of `sqlite3`.
     """
 
-    # Attributes of each instance; diskcache has properties in their places.
+    # Attributes of each instance; in diskcache they are properties.
     _con: Any = None
     _sql: Any = None
     _sql_retry: Any = None
-    # What the constructor would read from the file.
+    # Values that the constructor would read from the file.
     eviction_policy = "none"
     statistics = 0
     cull_limit = 0
@@ -118,7 +118,7 @@ class TextCache(_DatabaseCache):
         self.connection = self._con = connection
         self._sql = self._sql_retry = connection.execute
         self._clock = clock
-        # A byte that is not UTF-8 spoils the checksum of its own row, and must not raise an error.
+        # A byte that is not UTF-8 breaks the checksum of its own row, and must not raise an error.
         connection.text_factory = _lenient
         self._timeout = 0
         self._txn_id = None
@@ -126,10 +126,10 @@ class TextCache(_DatabaseCache):
         self._directory = str(folder)
 
     def make_tables(self) -> None:
-        """Make what is missing of diskcache's tables.
+        """Create the missing tables of diskcache.
 
         Raises:
-            ValueError, TypeError: the tables hold what diskcache can't read.
+            ValueError, TypeError: the tables hold values that diskcache can't read.
         """
         directory, transaction = self._directory, self._txn_id
         try:
@@ -146,7 +146,7 @@ class TextCache(_DatabaseCache):
 
     @contextlib.contextmanager
     def transaction(self, patience: float) -> Generator[None]:
-        """Hold the write lock; what is written inside is there as a whole or not at all."""
+        """Hold the write lock; everything written inside is committed, or nothing is."""
         with contextlib.ExitStack() as stack:
             stack.callback(self._roll_back)
             patiently(lambda: self._begin(stack), patience)
@@ -156,16 +156,16 @@ class TextCache(_DatabaseCache):
         try:
             stack.enter_context(self.transact())
         except _core.Timeout as timeout:
-            # diskcache calls every error here a timeout, that of a full or read-only disk as well.
+            # diskcache reports every error here as a timeout, including a full or read-only disk.
             raise timeout.__context__ or timeout from None
 
     def _roll_back(self) -> None:
-        # Where the commit failed, the transaction is still open.
+        # If the commit failed, the transaction is still open.
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
 
     def text(self, key: str) -> str | None:
-        """Return the text of a key, or None where there is none.
+        """Return the text of a key, or None if there is none.
 
         Raises:
             ValueError: the row is damaged or forged.
@@ -176,7 +176,7 @@ class TextCache(_DatabaseCache):
         raise ValueError("the checksum is wrong")
 
     def read_many(self, keys: Iterable[str]) -> tuple[list[str | None], list[str]]:
-        """Return the text of each key, None where there is none, and the keys whose rows are damaged or forged."""
+        """Return the text of each key, None if there is none, and the keys whose rows are damaged or forged."""
         texts: list[str | None] = []
         damaged: list[str] = []
         for key in keys:
@@ -193,9 +193,9 @@ class TextCache(_DatabaseCache):
             self.set(key, text, tag=checksum(key, text))
 
     def lease_many(self, keys: Iterable[str], seconds: float, is_held: Callable[[str], bool]) -> list[bool]:
-        """Take the leases that are free, of keys without a text, inside a transaction; return which were taken.
+        """Take the free leases of keys without a text, inside a transaction; return which were taken.
 
-        `is_held` decides whether this process still uses its lease on a key: another one in its name was left behind.
+        `is_held` returns whether this process still uses its lease on a key: otherwise the lease was left behind.
         """
         now, me = self._clock(), this_process().to_json()
         seconds = min(seconds, LONGEST_LEASE)
@@ -208,7 +208,7 @@ class TextCache(_DatabaseCache):
             try:
                 added = self.add(name, me, expire=seconds, tag=until)
             except TypeError:
-                added = False  # a forged time of expiry, which is not a number
+                added = False  # a forged expiry time that is not a number
             if not added:
                 owner = self._owner(name, now)
                 if owner is not None and (is_held(key) if owner == me else not _has_ended(owner, ended)):
@@ -220,10 +220,10 @@ class TextCache(_DatabaseCache):
         return [take(key) for key in keys]
 
     def _owner(self, name: str, now: float) -> str | None:
-        """Return which process holds a lease, or None where it has expired or says nothing."""
+        """Return which process holds a lease, or None if it has expired or names no process."""
         try:
             owner, until = self.get(name, tag=True)
-            # diskcache's own time of expiry is not looked at here: it follows another clock.
+            # diskcache's own expiry time is ignored: it follows another clock.
             return owner if now < float(until or "") <= now + LONGEST_LEASE else None
         except ValueError:
             return None
@@ -235,12 +235,12 @@ class TextCache(_DatabaseCache):
             self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = ?", (_LEASE + key, me))
 
     def remove_many(self, keys: Iterable[str]) -> None:
-        """Delete rows by key, inside a transaction, whatever is in them."""
+        """Delete rows by key, inside a transaction, whatever they contain."""
         for key in keys:
             self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1", (key,))
 
     def span(self) -> tuple[int, float | None, float | None]:
-        """Return how many answers there are, and when the oldest and the newest were written."""
+        """Return the number of answers, and when the oldest and the newest were written."""
         found: tuple[int, float | None, float | None] = self._sql(
             "SELECT COUNT(*), MIN(CAST(store_time AS REAL)), MAX(CAST(store_time AS REAL)) FROM Cache"
             " WHERE expire_time IS NULL"
@@ -261,7 +261,7 @@ class TextCache(_DatabaseCache):
         """Delete the oldest answers until the file takes at most `size` bytes; return how many."""
         removed = 0
         while (used := self.bytes_used()) > size and (entries := self.span()[0]):
-            # Rows differ in size: a part of the estimate each time, so that little more is deleted than has to be.
+            # Rows differ in size: delete a part of the estimate each time, so that few more than necessary are deleted.
             share = max(int(0.8 * entries * (used - size) / used), 1)
             removed += self._sweep("WHERE expire_time IS NULL ORDER BY store_time, rowid", (), patience, share)
         return removed
@@ -284,12 +284,12 @@ class TextCache(_DatabaseCache):
         return removed
 
     def settle(self) -> None:
-        """Bring the log into the file: deleted texts are gone from the disk, and the file alone is a whole copy."""
+        """Merge the log into the file: deleted texts are gone from the disk, and the file alone is a complete copy."""
         self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _has_ended(owner: str, known: dict[str, bool]) -> bool:
-    # Whoever waits for many leases waits for one process mostly.
+    # A process that waits for many leases usually waits for one other process.
     if owner not in known:
         process = ProcessId.from_json(owner)
         known[owner] = process is None or process.gone
@@ -306,8 +306,8 @@ def checksum(key: str, text: str) -> str:
 
 
 def patiently(action: Callable[[], T], seconds: float) -> T:
-    """Do something, again and again while another process holds the lock."""
-    # SQLite's own waiting grows to 100 ms a step and is not fair: among eight busy writers one can starve.
+    """Perform an action, retrying while another process holds the lock."""
+    # SQLite's own waits grow to 100 ms each and are not fair: among eight busy writers one can starve.
     end = time.monotonic() + seconds
     while True:
         try:
@@ -316,4 +316,4 @@ def patiently(action: Callable[[], T], seconds: float) -> T:
             code = getattr(error, "sqlite_errorcode", None) or 0
             if code & 0xFF not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED} or time.monotonic() > end:
                 raise
-        time.sleep(random.uniform(0.001, 0.01))  # noqa: S311  spreads the attempts; nothing secret
+        time.sleep(random.uniform(0.001, 0.01))  # noqa: S311  spreads the attempts; not for secrets
