@@ -1,6 +1,6 @@
-"""Run many rows against an endpoint that fails now and then: each row becomes an item, and none costs the others.
+"""Run many rows against an endpoint that sometimes fails: each row becomes an item, even if others fail.
 
-The endpoint is a local server that misbehaves on request: put `LLM("openai/gpt-4.1-mini")` in its place.
+The endpoint is a local server that misbehaves on request: replace it with `LLM("openai/gpt-4.1-mini")`.
 """
 
 from typing import Literal
@@ -17,10 +17,10 @@ class Mood(Signature):
 
 
 faults = [
-    Status(503, "overloaded", share=0.05),  # repeated until it works
-    Status(400, "we do not like this", when="poison"),  # never works: this row becomes an error
-    Refusal(when="forbidden"),  # the LLM declines: an error too
-    Malformed("trailing_comma", share=0.1),  # mended
+    Status(503, "overloaded", share=0.05),  # retried until it succeeds
+    Status(400, "we do not like this", when="poison"),  # always fails: this row becomes an error
+    Refusal(when="forbidden"),  # the LLM declines: also an error
+    Malformed("trailing_comma", share=0.1),  # repaired
 ]
 reviews = [f"review number {number}" for number in range(200)]
 reviews[17] = "a review with poison in it"

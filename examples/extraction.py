@@ -1,6 +1,6 @@
-"""Extract a nested record, with a rule that the answer must keep; a wrong answer is asked again with the reason.
+"""Extract a nested record, with a rule that the answer must follow; a wrong answer is asked again with the reason.
 
-A stand-in plays the LLM, so that this runs without one: put `llm="openai/gpt-4.1-mini"` in its place.
+A stand-in replaces the LLM, so that this runs without one: use `llm="openai/gpt-4.1-mini"` instead.
 """
 
 from datetime import date
@@ -33,9 +33,9 @@ class Repair(Signature):
         return self
 
 
-# The first answer says in its own words what the note says, and is asked again.
+# The first answer paraphrases the note, so the LLM is asked again.
 first: dict[str, object] = {"quote": "the boiler leaks", "urgency": "today", "visit": None, "parts": []}
-# The second one keeps to the note. Its JSON has a comma too many, and a label in capitals.
+# The second one quotes the note. Its JSON has an extra comma, and a label in capitals.
 second = """
 {"quote": "water under the boiler", "urgency": "TODAY", "visit": "2026-03-02",
  "parts": [{"name": "seal", "quantity": 2}],}

@@ -25,7 +25,7 @@ if __name__ == "__main__":
         print("one by one:", calls, "calls; in groups:", server.counters.requests - calls)
         print("the same answers:", [item.output and item.output.mood for item in grouped] == moods)
 
-    # The first group comes back with its answers at the wrong inputs: seen, and asked again.
+    # The answers of the first group are at the wrong inputs: this is detected, and they are asked again.
     with FaultyServer(faults=[BadGroup("shifted", first=1)]) as server:
         llm = LLM("some-model", base_url=server.base_url, cache=False)
         grouped = Task(Mood, llm=llm, group_size=10).run(reviews)

@@ -1,6 +1,6 @@
 """Use a LangChain chat model; needs `pip install "llmtasker[langchain]"`.
 
-Here it is LangChain's own fake, which can only say a text: put `AzureChatOpenAI(...)` or another one in its place.
+Here it is LangChain's own fake, which only returns texts: replace it with `AzureChatOpenAI(...)` or another chat model.
 """
 
 from langchain_core.language_models import FakeListChatModel
