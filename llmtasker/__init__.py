@@ -20,28 +20,25 @@ _HOMES = {
     "ConfigurationError": "errors",
     "DiskCache": "cache",
     "Estimate": "runner.estimate",
-    "History": "history",
-    "InputField": "fields",
+    "History": "signature.history",
+    "InputField": "signature.fields",
     "Instruction": "tasks.instruction",
     "Item": "item",
     "LLMTaskerError": "errors",
-    "OutputField": "fields",
+    "OutputField": "signature.fields",
     "Preview": "wire.request",
     "Prices": "llm.costs",
     "Progress": "runner.progress",
     "RateLimit": "llm.limits",
     "Results": "results",
     "Retry": "llm.limits",
-    "Signature": "signature",
+    "Signature": "signature.signature",
     "Task": "task",
 }
 if TYPE_CHECKING:
     from llmtasker.cache import DiskCache as DiskCache
     from llmtasker.errors import ConfigurationError as ConfigurationError
     from llmtasker.errors import LLMTaskerError as LLMTaskerError
-    from llmtasker.fields import InputField as InputField
-    from llmtasker.fields import OutputField as OutputField
-    from llmtasker.history import History as History
     from llmtasker.item import Item as Item
     from llmtasker.llm.costs import Prices as Prices
     from llmtasker.llm.limits import RateLimit as RateLimit
@@ -54,7 +51,10 @@ if TYPE_CHECKING:
     from llmtasker.runner.estimate import Estimate as Estimate
     from llmtasker.runner.grouping import AutoGroup as AutoGroup
     from llmtasker.runner.progress import Progress as Progress
-    from llmtasker.signature import Signature as Signature
+    from llmtasker.signature.fields import InputField as InputField
+    from llmtasker.signature.fields import OutputField as OutputField
+    from llmtasker.signature.history import History as History
+    from llmtasker.signature.signature import Signature as Signature
     from llmtasker.task import Task as Task
     from llmtasker.tasks.classification import Classification as Classification
     from llmtasker.tasks.instruction import Instruction as Instruction

@@ -20,8 +20,8 @@ from llmtasker.errors import ConfigurationError, check_choice, check_count, chec
 from llmtasker.runner.events import Observer
 from llmtasker.runner.grouping.auto_size import AutoGroup
 from llmtasker.runner.grouping.group_plan import GroupSize
-from llmtasker.signature import Signature
-from llmtasker.signature_schema import (
+from llmtasker.signature.signature import Signature
+from llmtasker.signature.signature_schema import (
     differences,
     fields_of,
     labels_of,

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item, jsonable
-from llmtasker.signature import Signature
+from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
 
 ERROR = "error"

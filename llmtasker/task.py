@@ -23,7 +23,6 @@ from llmtasker.errors import ConfigurationError, InputError, check_names, neares
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, SignaturePlan, TaskOptions
-from llmtasker.planned import Planned
 from llmtasker.results import Results
 from llmtasker.runner.batch.file_limits import MOST_BYTES, MOST_ROWS
 from llmtasker.runner.budget import Budget
@@ -34,7 +33,8 @@ from llmtasker.runner.inputs import InputRows, check_rows, rows_of, table_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
-from llmtasker.signature import S, Signature
+from llmtasker.signature.signature import S, Signature
+from llmtasker.task_data import TaskData
 from llmtasker.task_file import read_document
 from llmtasker.threads import portal
 from llmtasker.wire.request import Preview
@@ -48,7 +48,7 @@ T = TypeVar("T")
 NOT_GIVEN: Any = object()
 
 
-class Task(Planned[T]):
+class Task(TaskData[T]):
     """A signature that an LLM fills: call it for one input, `run` it over many.
 
     Args:

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationError
 
 from llmtasker import ConfigurationError, InputField, OutputField, Signature
 from llmtasker.compiler.label_set import fits_labels, label_set, labelled_field, with_labels
-from llmtasker.fields import label_descriptions
+from llmtasker.signature.fields import label_descriptions
 
 
 class Team(Enum):

@@ -160,7 +160,7 @@ def test_a_copy_shares_the_llm_and_what_was_compiled(kind: str, way: Any) -> Non
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_all_that_a_task_holds_is_data_or_made_again(kind: str) -> None:
-    """An attribute that a change leaves behind would belong to another task: name it in `planned._BUILT`."""
+    """An attribute that a change leaves behind would belong to another task: name it in `task_data._BUILT`."""
     task = KINDS[kind]()
     task("a")
     task.run(["a", "b"])

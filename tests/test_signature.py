@@ -14,8 +14,8 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from llmtasker import InputField, OutputField, Signature
 from llmtasker.errors import InputError, SignatureError
-from llmtasker.fields import label_descriptions, wire_name
-from llmtasker.signature import as_text, describe
+from llmtasker.signature.fields import label_descriptions, wire_name
+from llmtasker.signature.signature import as_text, describe
 
 
 class Triage(Signature):

@@ -18,11 +18,11 @@ from pydantic import AfterValidator, BaseModel, Field, SecretStr, StringConstrai
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
 from llmtasker.runner.grouping import AutoGroup
+from llmtasker.signature.type_schema import NotHeldError, schema_type, type_schema
 from llmtasker.tasks import load_task
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport
-from llmtasker.type_schema import NotHeldError, schema_type, type_schema
 
 
 class Line(BaseModel):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from llmtasker.fields import InputField, OutputField
-from llmtasker.signature import Signature
+from llmtasker.signature.fields import InputField, OutputField
+from llmtasker.signature.signature import Signature
 
 Team = Literal["billing", "delivery", "technical", "returns", "account", "other"]
 

@@ -20,7 +20,7 @@ from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
 from llmtasker.result_table import free_name
-from llmtasker.signature import Signature
+from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.values.folding import composed
 from llmtasker.values.json_values import parse_json

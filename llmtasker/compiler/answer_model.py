@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_
 from pydantic_core import CoreSchema
 
 from llmtasker.compiler.prepared import Prepared, prepared_once
-from llmtasker.fields import label_text, wire_name
+from llmtasker.signature.fields import label_text, wire_name
 from llmtasker.values.json_schema import offered_labels
 from llmtasker.values.json_values import is_array, is_object
 from llmtasker.values.set_order import in_order_of_text

@@ -21,12 +21,12 @@ from llmtasker.errors import (
     describe,
     snippet,
 )
-from llmtasker.fields import wire_name
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import FORMS, answer_text
 from llmtasker.parser.marks import begins_with_call, without_marks
 from llmtasker.parser.read import read
-from llmtasker.signature import Inputs, S, as_text
+from llmtasker.signature.fields import wire_name
+from llmtasker.signature.signature import Inputs, S, as_text
 from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Mode

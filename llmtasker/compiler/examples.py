@@ -11,9 +11,9 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from llmtasker.compiler.answer_model import REASONING
 from llmtasker.errors import ConfigurationError, describe, snippet
-from llmtasker.fields import wire_name
-from llmtasker.history import History
-from llmtasker.signature import S, Signature, as_text
+from llmtasker.signature.fields import wire_name
+from llmtasker.signature.history import History
+from llmtasker.signature.signature import S, Signature, as_text
 from llmtasker.values.schema_check import contradiction
 from llmtasker.values.set_order import in_order
 from llmtasker.values.validation_json import validation_json

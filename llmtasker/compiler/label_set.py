@@ -12,8 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, WrapValida
 from pydantic.fields import FieldInfo
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.fields import OutputField, constraints_of, label_text
-from llmtasker.signature import S, Signature
+from llmtasker.signature.fields import OutputField, constraints_of, label_text
+from llmtasker.signature.signature import S, Signature
 from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json
 from llmtasker.values.set_order import in_order_of_text
 

@@ -31,8 +31,8 @@ from llmtasker.errors import (
     OutputError,
     snippet,
 )
-from llmtasker.fields import label_descriptions
-from llmtasker.signature import Inputs, S, Signature
+from llmtasker.signature.fields import label_descriptions
+from llmtasker.signature.signature import Inputs, S, Signature
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import AskMode, Head, Mode, Request, Settings, first_mode
 

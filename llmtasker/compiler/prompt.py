@@ -16,9 +16,9 @@ from pydantic_core import PydanticSerializationError
 from llmtasker.compiler.examples import Example, as_input, show_examples
 from llmtasker.compiler.template import Template, Variable
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.fields import RESERVED, label_descriptions
-from llmtasker.history import History
-from llmtasker.signature import Signature, as_text
+from llmtasker.signature.fields import RESERVED, label_descriptions
+from llmtasker.signature.history import History
+from llmtasker.signature.signature import Signature, as_text
 from llmtasker.wire.request import Message
 
 ExamplesRole = Literal["turns", "system", "user"]

@@ -7,8 +7,8 @@ from typing import Any, cast
 
 from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.fields import wire_name
-from llmtasker.signature import Signature, takes_mapping
+from llmtasker.signature.fields import wire_name
+from llmtasker.signature.signature import Signature, takes_mapping
 
 InputRows = Iterable[Any] | AsyncIterable[Any]
 

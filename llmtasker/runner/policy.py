@@ -32,7 +32,7 @@ from llmtasker.runner.budget import Budget, Reservation
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.row import Outcome, Row, Spent, may_be_paid, usage_of
 from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Steps, Wait
-from llmtasker.signature import S
+from llmtasker.signature.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion
 from llmtasker.wire.request import AskMode, Mode, Request, first_mode
 

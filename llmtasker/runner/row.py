@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from llmtasker.errors import ItemError, RateLimitError, TransientError
-from llmtasker.signature import Inputs
+from llmtasker.signature.signature import Inputs
 from llmtasker.wire.completion import NO_USAGE, Completion, Usage
 from llmtasker.wire.request import Request
 

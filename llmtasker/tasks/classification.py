@@ -12,10 +12,10 @@ from typing import Any, Self, Unpack, cast, get_args
 
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, check_choice, snippet
-from llmtasker.fields import InputField, OutputField, label_text
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
-from llmtasker.signature import Signature
+from llmtasker.signature.fields import InputField, OutputField, label_text
+from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label

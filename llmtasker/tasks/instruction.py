@@ -11,11 +11,11 @@ from typing import Any, Self, Unpack, cast
 from pydantic import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.fields import InputField, OutputField
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions
-from llmtasker.signature import Signature
-from llmtasker.signature_schema import field_type, why_not_made_again
+from llmtasker.signature.fields import InputField, OutputField
+from llmtasker.signature.signature import Signature
+from llmtasker.signature.signature_schema import field_type, why_not_made_again
 from llmtasker.task import Task
 from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.classification import Examples, pairs

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, StringConstraints
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.fields import label_text
+from llmtasker.signature.fields import label_text
 from llmtasker.values.folding import without_accents
 
 LabelSpec = Sequence[Any] | Mapping[Any, str] | type[Enum]

@@ -21,7 +21,7 @@ from llmtasker.runner.inputs import check_rows, rows_of
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row
 from llmtasker.runner.steps import read_stored
-from llmtasker.signature import S
+from llmtasker.signature.signature import S
 from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Mode, Request

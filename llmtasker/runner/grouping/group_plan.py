@@ -11,7 +11,7 @@ from llmtasker.runner.grouping.auto_size import AutoGroup, Choice, Watch
 from llmtasker.runner.grouping.group_limits import GroupLimits
 from llmtasker.runner.grouping.report import GroupReport, Tally
 from llmtasker.runner.policy import Policy
-from llmtasker.signature import S
+from llmtasker.signature.signature import S
 
 if TYPE_CHECKING:  # loaded only for tasks that group
     from llmtasker.runner.grouping.group_program import GroupProgram

@@ -15,7 +15,7 @@ from llmtasker.runner.grouping.answers import Entry, GroupReading, read_answers
 from llmtasker.runner.grouping.group_limits import answer_length
 from llmtasker.runner.grouping.members import Group
 from llmtasker.runner.row import Row
-from llmtasker.signature import S
+from llmtasker.signature.signature import S
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of, write_blocks
 from llmtasker.wire.request import AskMode, Head, Message, Mode, Request, first_mode

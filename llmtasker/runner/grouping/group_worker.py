@@ -30,7 +30,7 @@ from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Outcome, Row, Spent
 from llmtasker.runner.steps import Keep, Steps, Wait
-from llmtasker.signature import S
+from llmtasker.signature.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion, Usage
 from llmtasker.wire.request import Mode, Request
 

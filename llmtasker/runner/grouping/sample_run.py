@@ -23,7 +23,7 @@ from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row, Spent
 from llmtasker.runner.run import Run
 from llmtasker.runner.steps import Keep, Look, Steps
-from llmtasker.signature import S
+from llmtasker.signature.signature import S
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Mode, Request
 

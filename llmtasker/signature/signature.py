@@ -30,8 +30,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, describe, snippet
-from llmtasker.fields import RESERVED, InputField, OutputField, Side, check_labels, marker_of, wire_name
-from llmtasker.made_class import Made, MadeClass, made_how, pickle_by_making
+from llmtasker.signature.fields import RESERVED, InputField, OutputField, Side, check_labels, marker_of, wire_name
+from llmtasker.signature.made_class import Made, MadeClass, made_how, pickle_by_making
 from llmtasker.values.html_table import html_table
 from llmtasker.values.json_values import is_mapping
 from llmtasker.values.set_order import in_order

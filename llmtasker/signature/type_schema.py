@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.made_class import Made, MadeClass
+from llmtasker.signature.made_class import Made, MadeClass
 from llmtasker.values.json_values import is_array, is_object
 
 Schema = dict[str, Any]

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic.fields import FieldInfo
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.fields import FieldMarker, InputField, OutputField, label_descriptions, marker_of
-from llmtasker.made_class import made_how
-from llmtasker.signature import Signature
-from llmtasker.type_schema import NotHeldError, Schema, field_arguments, field_schema, schema_type
+from llmtasker.signature.fields import FieldMarker, InputField, OutputField, label_descriptions, marker_of
+from llmtasker.signature.made_class import made_how
+from llmtasker.signature.signature import Signature
+from llmtasker.signature.type_schema import NotHeldError, Schema, field_arguments, field_schema, schema_type
 from llmtasker.values.json_values import canonical_json, is_object
 
 Fields = Mapping[str, Any]

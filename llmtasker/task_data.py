@@ -1,4 +1,4 @@
-"""Planned: a task as data: it is made from a plan and an LLM, and can be changed, copied and pickled as these."""
+"""TaskData: a task as data: it is made from a plan and an LLM, and can be changed, copied and pickled as these."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmtasker.plan import Plan, TaskChanges, compiles_alike
 from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Policy
-from llmtasker.signature import Signature
+from llmtasker.signature.signature import Signature
 from llmtasker.task_file import Document, document_text, write_document
 from llmtasker.values.html_table import html_table
 
@@ -27,7 +27,7 @@ _BUILT = frozenset({"_plan", "llm", "program", "store", "_async_store", "_groups
 """The attributes that `build` and the properties of Task set; whatever else a task holds, a subclass has added."""
 
 
-class Planned(Generic[T]):
+class TaskData(Generic[T]):
     """What a task is made from, and what follows from that."""
 
     _plan_class: ClassVar[type[Plan]]
@@ -99,7 +99,7 @@ class Planned(Generic[T]):
             raise ConfigurationError(f"{path} can't be loaded: {type(error).__name__}: {snippet(error)}") from None
         return task
 
-    def diff(self, other: Planned[Any]) -> str:
+    def diff(self, other: TaskData[Any]) -> str:
         """Return what differs from another task, as the lines of a unified diff; empty: nothing does.
 
         >>> from llmtasker.tasks.instruction import Instruction
