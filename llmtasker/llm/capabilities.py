@@ -1,4 +1,4 @@
-"""What one endpoint and model do not accept, learned from the errors that it answers with."""
+"""What one endpoint and model do not accept, learned from error responses."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from llmtasker.wire.request import Head, Message, Mode, Request, Settings
 
 _HARMLESS = frozenset({"parallel_tool_calls"})
 _MEMO_SIZE = 256
-_EMPTY_ANSWERS = 3  # without any call, after which they are no accident
+_EMPTY_ANSWERS = 3  # without any call; so many are not an accident
 _TOOLS = UnsupportedFeature("mode", "tools")
 
 
 class _Known:
-    """What was learned so far, with what was adapted to it; replaced as a whole, so that readers need no lock."""
+    """What was learned so far, with the requests adapted to it; replaced as a whole, so that readers need no lock."""
 
     __slots__ = ("features", "heads", "rungs", "settings")
 
     def __init__(self, features: Mapping[UnsupportedFeature, str], rungs: Mapping[str, tuple[str, ...]]) -> None:
         self.features = features
         self.rungs = rungs  # of the ladder of schemas, by the fingerprint of the schema
-        # By identity, with the original kept alive beside it so that its id stays its own.
+        # By identity; the original is kept alive so that its id is not reused.
         self.settings: dict[int, tuple[Settings, Settings]] = {}
         self.heads: dict[int, _AdaptedHead] = {}
 
@@ -61,9 +61,9 @@ class _AdaptedHead:
 
 
 class Capabilities:
-    """What an endpoint does not accept of one model; everything is taken to work until an error shows otherwise.
+    """What an endpoint does not accept for one model; everything is assumed to work until an error shows otherwise.
 
-    One for each pair of endpoint and model, shared by all calls and threads. Names of models are no evidence.
+    There is one per pair of endpoint and model, shared by all calls and threads. Nothing is inferred from model names.
 
     >>> from llmtasker.errors import BadRequestError
     >>> settings = Settings(endpoint="e", limits={"max_tokens": 9})
@@ -78,19 +78,19 @@ class Capabilities:
     def __init__(self) -> None:
         self._known = _Known({}, {})
         self._lock = threading.Lock()
-        self._sent: dict[int, _AdaptedHead] = {}  # by the id of the adapted head, however old
+        self._sent: dict[int, _AdaptedHead] = {}  # by the id of the adapted head, of any age
         self._texts: dict[int, Completion] = {}  # answers in text to requests for a call, by id
         self._calls = False
         self._empty = 0
 
     @property
     def facts(self) -> tuple[str, ...]:
-        """What was learned, in short words and in order."""
+        """What was learned, as short phrases in order."""
         return tuple(map(str, self._known.features))
 
     @property
     def notes(self) -> list[str]:
-        """What was left out of the requests, or is asked in another mode, and can change an answer; with the reason."""
+        """Changes to requests that can change an answer (parts left out, another mode), with the reasons."""
         return [
             f"{feature.name} is not sent, because the endpoint does not accept it: {words}"
             if feature.kind == "drop"
@@ -100,24 +100,24 @@ class Capabilities:
         ]
 
     def after_fork(self) -> None:
-        """Take a new lock: in a forked child, a thread that is not there may hold the old one."""
+        """Create a new lock: in a forked child, a thread that does not exist there may hold the old one."""
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"Capabilities({', '.join(map(repr, self.facts))})"
 
     def mode(self, asked: Mode = "tools") -> Mode:
-        """Return `asked`, or the next best mode that is still believed to work."""
+        """Return `asked`, or the next best mode that has not been refused."""
         features = self._known.features
         works: Iterator[Mode] = (
             mode for mode in MODES[MODES.index(asked) :] if UnsupportedFeature("mode", mode) not in features
         )
-        return next(works)  # No error can teach that text does not work.
+        return next(works)  # Text is never refused.
 
     def request(self, render: Callable[[Mode], Request], first: Mode, *, fixed: bool) -> Request:
-        """Return what is sent: a request in the mode and form that the endpoint takes, as far as is known.
+        """Return the request to send, in the mode and form that the endpoint accepts, as far as is known.
 
-        `first` is the mode to ask in if it works; `fixed` if no other is wanted.
+        `first` is the preferred mode; `fixed` allows no other mode.
         """
         mode = first if fixed else self.mode(first)
         request = render(mode)
@@ -129,10 +129,10 @@ class Capabilities:
         return self.adapt(request)
 
     def adapt(self, request: Request) -> Request:
-        """Return the request without what is known not to be accepted; the same object where nothing is to change.
+        """Return the request without the parts that are known to be refused; the same object if nothing changes.
 
         Equal parts are adapted once: all inputs of a task share one adapted Head and its prepared bytes.
-        The mode is not changed here: that takes other messages, as `request` gets them.
+        The mode is not changed here, because that needs other messages, which `request` renders.
         """
         known = self._known
         if not known.features:
@@ -147,7 +147,7 @@ class Capabilities:
         return Request(head.adapted, tail, settings)
 
     def restore(self, request: Request, completion: Completion) -> Completion:
-        """Return an answer to `request`, as it was sent, with the names that the task has; `record_text` knows it."""
+        """Return an answer to `request`, as sent, with the task's own names; `record_text` recognises it."""
         sent = self._sent.get(id(request.head)) if self._known.rungs else None
         made = restore(completion, sent.names) if sent and sent.names else completion
         if not made.tool_calls and "tools" in request.head.schema:
@@ -156,11 +156,11 @@ class Capabilities:
         return made
 
     def record_error(self, request: Request, error: ItemError) -> bool:
-        """Learn from an error what `request`, as it was sent, must not have; return whether to ask again.
+        """Learn from an error what `request`, as sent, must not contain; return whether to ask again.
 
-        That is with the adapted request, or in another mode. It is also true when another call learned the same
-        meanwhile. Something is only learned about what the request has, so an adapted request can't teach it twice.
-        Of a caller who goes on in a refused mode, because no other is wanted, the error stands.
+        To ask again means with the adapted request, or in another mode. The result is also True if another call has
+        learned the same since. Only parts of the request are learned about, so the same thing can't be learned twice.
+        If the caller stays in a refused mode, because it is fixed, the error is final.
         """
         feature = unsupported_feature(request, error)
         if feature is None:
@@ -173,7 +173,7 @@ class Capabilities:
             if feature not in known.features:
                 self._known = known.with_feature(feature, words)
                 return True
-            # Adapted since the mode was refused, and in that mode all the same.
+            # Adapted after the mode was refused, and still in that mode.
             sent = known.heads.values()
             return feature.kind != "mode" or all(request.head is not head.adapted for head in sent)
 
@@ -185,19 +185,19 @@ class Capabilities:
         if rung not in taken:
             self._known = known.with_rung(schema, rung, words)
             return True
-        # It was learned by another call while this one was under way; or this call had it already.
+        # Another call learned it while this one was in flight; or this call already had it.
         return sent is None or rung not in sent.rungs
 
     def record_answer(self, completion: Completion) -> None:
-        """Record that function calls are made here: then an answer in text is only a slip of the LLM."""
+        """Record that the endpoint makes function calls: then an answer in text is only a mistake of the LLM."""
         if completion.tool_calls:
             self._calls = True
 
     def record_text(self, completion: Completion) -> None:
-        """Record an answer that did not fit, and came as text although a call was required.
+        """Record an invalid answer in text, although a call was required.
 
-        An endpoint that answers so, and has never made a call, may leave the tools out of the prompt: then the LLM
-        can't know what is asked. One empty answer is no sign of that.
+        An endpoint that answers so, and has never made a call, may omit the tools from the prompt: then the LLM
+        can't know what is asked. One empty answer does not indicate that.
         """
         if self._calls or id(completion) not in self._texts or completion.finish_reason in {"length", "content_filter"}:
             return
@@ -230,15 +230,15 @@ class Capabilities:
 
 def _trim(memo: dict[int, Any]) -> None:
     if len(memo) > _MEMO_SIZE:
-        memo.clear()  # Many tasks or settings on one LLM: rare, and only costs adapting them once more.
+        memo.clear()  # Many tasks or settings on one LLM: rare, and costs only adapting them again.
 
 
 def _accepted(fields: Mapping[str, Any], features: Mapping[UnsupportedFeature, str]) -> Mapping[str, Any]:
-    """Return the fields of a body without those that were refused; the same object where none was."""
+    """Return the fields of a body without those that were refused; the same object if none was."""
     adapted = dict[str, Any]()
     dropped = {feature.name for feature in features if feature.kind == "drop"}
     if "logprobs" in dropped:
-        dropped.add("top_logprobs")  # It is not allowed alone.
+        dropped.add("top_logprobs")  # It is not allowed without logprobs.
     for name, value in fields.items():
         if UnsupportedFeature("rename", name) in features:
             other = TOKEN_LIMITS[name]
@@ -265,9 +265,9 @@ def _text_part(text: str) -> dict[str, str]:
 
 
 def _merge_system(messages: Sequence[Message], text: str) -> tuple[str, list[Message]]:
-    """Return messages whose system texts, `text` before them, open the first user message.
+    """Return messages whose system texts, after `text`, are moved to the start of the first user message.
 
-    Where there is no user message the text is returned for the next one.
+    If there is no user message, the text is returned for the next one.
     """
     texts = [text, *(str(message.get("content") or "") for message in messages if message.get("role") in SYSTEM_ROLES)]
     text = "\n\n".join(filter(None, texts))

@@ -1,4 +1,4 @@
-"""What a call costs: its tokens, and their price by own prices or by the list of genai-prices, read offline."""
+"""What a call costs: its tokens, and their price from the user or from the offline list of genai-prices."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llmtasker.wire.completion import Usage
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
-    """Own prices, in US dollars (or any one currency) per million tokens.
+    """The user's own prices, in US dollars (or any one currency) per million tokens.
 
-    `input_cached` is the price of input tokens that the endpoint had in its cache; None: as `input`.
+    `input_cached` is the price of input tokens that the endpoint had in its cache; None: same as `input`.
 
     Raises:
-        ConfigurationError: a price is not a number from 0.
+        ConfigurationError: a price is not a number of at least 0.
 
     >>> Prices(input=0.40, output=1.60).cost(Usage(input=1000, output=100))
     0.00056
@@ -37,7 +37,7 @@ class Prices:
                 raise ConfigurationError(f"Prices: {name} must be a number from 0, not {value!r}.")
 
     def cost(self, usage: Usage) -> float:
-        """Return what some tokens cost."""
+        """Return the cost of a usage."""
         cached = self.input if self.input_cached is None else self.input_cached
         read_from_cache = min(usage.input_cached, usage.input)
         fresh = usage.input - read_from_cache
@@ -45,10 +45,10 @@ class Prices:
 
 
 def listed_cost(endpoint: str, model: str) -> Callable[[Usage], float | None]:
-    """Return a function from tokens to US dollars by the list of genai-prices; it returns None for an unknown price.
+    """Return a function from tokens to US dollars, by the genai-prices list; it returns None if the price is unknown.
 
-    A model is looked up at the provider of this endpoint, never by its name alone: a model on a server
-    of your own has no listed price. Without the extra `[prices]` all prices are unknown.
+    A model is looked up at the provider of this endpoint, never by its name alone: a model on your own
+    server has no listed price. Without the extra `[prices]` all prices are unknown.
     """
     if find_spec("genai_prices") is None:
         return lambda usage: None
@@ -74,14 +74,14 @@ def listed_cost(endpoint: str, model: str) -> Callable[[Usage], float | None]:
     return cost
 
 
-_CHARACTERS_PER_TOKEN = 4.0  # the usual figure for English prose, until a call was counted
+_CHARACTERS_PER_TOKEN = 4.0  # the usual figure for English prose, until a call is counted
 _MOST_PER_CHARACTER = 0.5
-_OUTPUT, _MOST_OUTPUT = 60, 1024  # tokens, until a call was counted
+_OUTPUT, _MOST_OUTPUT = 60, 1024  # tokens, until a call is counted
 _MARGIN = 1.25  # above the highest count so far
 
 
 class TokenMeter:
-    """How many tokens a request of one LLM takes, by its length as JSON text, learned from the counts of the endpoint.
+    """Predicts the tokens of a request from its length as JSON text, learned from the usage that the endpoint reports.
 
     Threads may share it.
 
@@ -98,7 +98,7 @@ class TokenMeter:
         self._lock = threading.Lock()
 
     def record(self, characters: int, usage: Usage) -> None:
-        """Record what the endpoint counted for a request of this length."""
+        """Record the usage that the endpoint reported for a request of this length."""
         with self._lock:
             self.calls += 1
             self._characters += characters
@@ -109,16 +109,16 @@ class TokenMeter:
 
     @property
     def characters_per_token(self) -> float:
-        """Characters of the request for one input token, on average."""
+        """Characters of the request per input token, on average."""
         return self._characters / self._input if self._input else _CHARACTERS_PER_TOKEN
 
     def expected(self, characters: int) -> Usage:
-        """Return what a request of this length will probably take."""
+        """Return the expected usage of a request of this length."""
         output = self._output / self.calls if self.calls else _OUTPUT
         return Usage(input=round(characters / self.characters_per_token), output=round(output))
 
     def at_most(self, characters: int, max_output: int | None) -> Usage:
-        """Return the most that a request of this length may take; `max_output` is the token limit that it sends."""
+        """Return the highest usage of a request of this length; `max_output` is the token limit that it sends."""
         per_character = self._most_per_character * _MARGIN or _MOST_PER_CHARACTER
         output = self._most_output * _MARGIN * (1 + 1 / self.calls) if self.calls else _MOST_OUTPUT
         return Usage(input=round(characters * per_character) + 1, output=max_output or round(output) + 1)

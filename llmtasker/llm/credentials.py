@@ -1,4 +1,4 @@
-"""Which headers hold a credential: it is sent, and stays out of cache keys, pickles, messages and logs."""
+"""Which headers hold a credential, to be sent but kept out of cache keys, pickles, messages and logs."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _SOUNDS_LIKE_ONE = re.compile(
     r"(?:^|[-_])(?:auth\w*|credentials?|passw\w*|pass|secrets?|tokens?|cookies?)(?:[-_]|$)", re.IGNORECASE
 )
 _MAY_BE_ONE = re.compile(r"keys?(?:[-_]|$)", re.IGNORECASE)
-_LONG = 16  # characters of a word from which on it may be a key
+_LONG = 16  # characters; a shorter word is not a key
 
 
 def is_credential(name: str) -> bool:
     """Return whether a header of this name is a credential, by its exact name.
 
-    A header that only sounds like one may choose the model, so its value belongs into the cache key (as a hash).
+    A header that only resembles one may select the model, so its value is part of the cache key (as a hash).
 
     >>> is_credential("Authorization"), is_credential("X-Routing-Key"), is_credential("X-Author")
     (True, False, False)
@@ -35,7 +35,7 @@ def is_credential(name: str) -> bool:
 
 
 def may_be_credential(name: str, value: str) -> bool:
-    """Return whether a header must not be written down: its name is that of a credential or sounds like it.
+    """Return whether a header must not be stored or shown: its name is, or resembles, that of a credential.
 
     >>> may_be_credential("X-My-Token", "abc"), may_be_credential("X-Routing-Key", "large")
     (True, False)
@@ -59,11 +59,11 @@ def is_credential_parameter(name: str) -> bool:
     return _PARAMETERS.fullmatch(name) is not None
 
 
-_SHORTEST = 6  # characters; a shorter value is a placeholder, and may stand in any word
+_SHORTEST = 6  # characters; a shorter value is a placeholder, and may be part of any word
 
 
 def hide_values(error: ItemError, secrets: Iterable[str]) -> ItemError:
-    """Return an error in whose message and details these values are blacked out.
+    """Return an error whose message and details have these values redacted.
 
     >>> hide_values(ItemError("bad key zq7-4711!", text="zq7-4711!"), ["zq7-4711!"])
     ItemError('bad key ***')

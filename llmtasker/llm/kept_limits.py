@@ -1,4 +1,4 @@
-"""What was learned about the limits of an endpoint, kept beside the cache for the next process."""
+"""Learned limits of an endpoint, stored beside the cache for the next process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LASTS = 24 * 3600.0  # seconds: an endpoint may allow more or less tomorrow
 
 
 def load_limits(folder: Path, endpoint: str, model: str) -> dict[str, Any]:
-    """Return what was saved for an endpoint and model within the last day; nothing where there is nothing to read."""
+    """Return what was saved for an endpoint and model within the last day; empty if there is nothing to read."""
     try:
         data: Any = json.loads(_file(folder, endpoint, model).read_text(encoding="ascii"))
     except (OSError, ValueError):
@@ -29,7 +29,7 @@ def load_limits(folder: Path, endpoint: str, model: str) -> dict[str, Any]:
 
 
 def save_limits(folder: Path, endpoint: str, model: str, learned: dict[str, float]) -> None:
-    """Save what was learned. A folder that can't be written to is passed over: it is only a gain of time."""
+    """Save what was learned; ignore a folder that can't be written, because this only saves time."""
     file = _file(folder, endpoint, model)
     with contextlib.suppress(OSError, ConfigurationError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""LearnedLimit: what is learned about an endpoint that does not say what it allows.
+"""LearnedLimit: learns the rate limit of an endpoint that does not state it.
 
     ┌───────────┐  refusals    ┌──────────┐  the wait is over,  ┌─────────┐  a refusal    ┌──────────┐
     │   OPEN    ├─────────────▶│ HOLDING  ├────────────────────▶│  PACED  ├──────────────▶│ HOLDING  │
@@ -12,16 +12,16 @@
                                │ one call │  a refusal: a longer wait
                                └──────────┘
 
-The rate. From one refusal to the next an allowance goes from empty to empty: the calls admitted in between
-over that time are the rate at which it is refilled, whatever burst it saves up. Calls then leave evenly, a
-little slower. While nothing is refused the rate rises with a power of the time, as CUBIC's window does
-(RFC 9438): flat around what is known, and ever faster where that is wrong.
+The rate. From one refusal to the next an allowance goes from empty to empty: the calls admitted in between,
+divided by that time, are the rate at which it is refilled, whatever burst it allows. Calls then leave evenly,
+slightly slower. While nothing is refused the rate rises with a power of the time, as CUBIC's window does
+(RFC 9438): flat around the known rate, and ever faster if that is wrong.
 
 The window (calls in flight). It starts small, so that a small allowance costs few refused calls, and
-opens within a few round trips once more calls were answered than a small allowance holds.
+opens within a few round trips once more calls were answered than a small allowance permits.
 
-Outages. Where nothing is answered between failures of several rows, the endpoint is down: everybody waits, and one
-call at a time finds out when it is back.
+Outages. If nothing is answered between failures of several rows, the endpoint is down: all calls wait, and one
+call at a time probes whether it is back.
 
     open ──failures of several rows──▶ down ──pause──▶ one call ──an answer──▶ open
                                         ▲                  │
@@ -36,50 +36,50 @@ from typing import Any
 from llmtasker.llm.limits import TokenBucket
 
 START = 14
-"""Calls in flight at first: where the first allowance ends, all in flight may be refused."""
+"""Initial calls in flight: when the first allowance ends, all calls in flight may be refused."""
 SURE = 27
-"""Calls answered before the window opens: more than a small allowance (20) and what comes back meanwhile."""
+"""Calls answered before the window opens: more than a small allowance (20) and its refill in that time."""
 OPENING = 0.3
 """Seconds: the shorter a round trip is than this, the more the window opens with each answer."""
 FEW = 64
-"""Calls in flight up to which there is no hurry: the window at most doubles in a round trip."""
+"""Calls in flight up to which growth is limited: the window at most doubles in a round trip."""
 QUIET = 0.75
-"""Seconds without answer or refusal after which a full window is opened further."""
+"""Seconds without an answer or a refusal after which a full window is opened further."""
 FEW_ADMITTED = 8
-"""Calls that were admitted between two refusals, below which no rate is measured."""
+"""The fewest calls admitted between two refusals from which a rate is measured."""
 PAUSE = 1.0
-"""Seconds without a call after a first refusal that names no time."""
+"""Seconds without a call after a first refusal without a `Retry-After`."""
 PROBE_LEAST, PROBE_SHARE, PROBE_MOST = 0.5, 0.125, 30.0
-"""Seconds between single calls to an endpoint that refuses all: a share of the time that it has lasted."""
+"""Seconds between single calls to an endpoint that refuses all: a share of the time since it began."""
 SCATTERED, SCATTERED_SHARE, SCATTERED_SPAN = 5, 0.15, 200
-"""Refusals that hold nobody back, while no rate is known: fewer than so many, or than this share of what was answered
-since the first; after so many answers the count starts again."""
+"""Refusals that do not delay other calls while no rate is known: fewer than this number, or than this share of the
+answers since the first refusal; after this number of answers the count starts again."""
 DOWN_ROWS, DOWN_SURE = 4, 2
-"""Failures in a row that make an outage: of so many different rows; or of any, where no row can be the reason."""
+"""Failures in a row that make an outage: of this many different rows; or of any, if the rows can't be the reason."""
 DOWN_LEAST, DOWN_SHARE = 1.0, 0.5
-"""Seconds between single calls to an endpoint that is down: a share of the time that it has lasted."""
+"""Seconds between single calls to an endpoint that is down: a share of the length of the outage."""
 LONG_WAIT = 3.0
-"""Seconds of waiting after which what was saved up is used: after less, a counting period may not be over."""
+"""Seconds of waiting after which the saved allowance is used: after less, a counting period may not be over."""
 MEASURED = 0.985
-"""Share of a measured rate that is used."""
+"""The share of a measured rate that is used."""
 POWER = 4
-"""The power of the time with which the rate rises."""
+"""The exponent of the time with which the rate rises."""
 SPAN_GUESSED, SPAN_FACTOR, SPAN_MOST = 3.0, 16.0, 64.0
-"""Seconds in which a guessed rate doubles if nothing is refused; by how much slower a measured one does."""
+"""Seconds in which a guessed rate doubles if nothing is refused; and how many times slower a measured one rises."""
 
 
 class LearnedLimit:
-    """How fast an endpoint is asked, learned from what it answers; not thread-safe, and without a clock of its own.
+    """How fast an endpoint may be called, learned from its responses; not thread-safe, and without its own clock.
 
-    `most` is the number of calls in flight that is never exceeded. `epoch` counts the refusals
-    that said something new: those of calls sent before the last one was known say nothing more.
+    `most` limits the calls in flight. `epoch` counts the refusals that contained new information:
+    refusals of calls sent before the last one was known contain none.
     """
 
     def __init__(self, now: float, *, most: float = math.inf) -> None:
         self.epoch: int = 0
         self.hold_until = now
         self.refusing_since: float | None = None
-        # A limit that somebody gave is believed.
+        # A limit set by the user is trusted.
         self.window = float(START) if math.isinf(most) else most
         self._most = most
         self._latency = 0.0
@@ -97,13 +97,13 @@ class LearnedLimit:
         self._back_at = 0
         # Refusals and answers since the first refusal, while no rate is known.
         self._suspected = self._admitted = 0
-        # A stretch ends with a refusal; from the second on it begins with one, too: from empty to empty.
+        # A stretch ends with a refusal; from the second on it also starts with one: from empty to empty.
         self._begin = 0, now
         self._end: float | None = None
         self._refused = 0
         self._resumed = now
         self._pause = 0.0
-        # The first stretch only gives a guess: how many were admitted, and in what time.
+        # The first stretch gives only a guess: how many were admitted, and in what time.
         self._guess: tuple[int, float] | None = None
         self._burst = 0
         self._bucket: TokenBucket | None = None
@@ -114,14 +114,14 @@ class LearnedLimit:
         self._too_much = 1
 
     def rate(self, now: float) -> float | None:
-        """Return the calls per second that leave now; None: as many as the window lets."""
+        """Return the current rate in calls per second; None: limited only by the window."""
         return None if self._bucket is None else self._rate(now)
 
     def _rate(self, now: float) -> float:
         return float(self._base * (1.0 + (max(0.0, now - self._since) / self._span) ** POWER))
 
     def wait(self, now: float, in_flight: int) -> float | None:
-        """Return the seconds until a call may leave; None: not before another one is finished."""
+        """Return the seconds until a call may leave; None: not before another call ends."""
         if self.down_since is not None:
             return None if self._probe is not None else max(0.0, self._probe_at - now)
         if now < self.hold_until:
@@ -135,26 +135,26 @@ class LearnedLimit:
         if self._bucket is None:
             return 0.0
         self._bucket.rate = self._rate(now)
-        # A rate that is not used is not confirmed either.
+        # A rate that is not used is not confirmed.
         self._since += self._bucket.refill(now)
         return self._bucket.wait(now)
 
     def pause(self, now: float) -> float:
-        """Return the seconds for which everybody waits, after a refusal or while the endpoint is down."""
+        """Return the seconds for which all calls wait, after a refusal or while the endpoint is down."""
         return max(0.0, (self.hold_until if self.down_since is None else self._probe_at) - now)
 
     def _quiet(self, now: float) -> float | None:
-        """Open a full window when neither an answer nor a refusal came for long; return the seconds until then.
+        """Open a full window after a time without answers or refusals; return the seconds until then.
 
-        Refusals come at once, answers may take minutes: who waited for them would open the window too slowly.
-        Only where answers are known to be fast, or nothing more can be opened, a finished call is what to wait for.
+        Refusals arrive at once, but answers may take minutes: waiting for them would open the window too slowly.
+        Only if answers are known to be fast, or the window is fully open, is a finished call worth waiting for.
         """
         fast = 0.0 < self._latency < QUIET
         if fast or self.refusing_since is not None or self.window >= self._most:
             return None
         wait = self._heard_at + QUIET - now
         if wait > 1e-6:
-            # Somebody waits on a timer here, and nobody passes him: an answer must not find him asleep for long.
+            # The first in the queue sleeps on this timer and blocks the others: an answer must not wait long for it.
             return min(wait, 0.02 if self._latency else 0.005)
         self._heard_at = now
         self.window = min(self._most, self.window * 2)
@@ -174,7 +174,7 @@ class LearnedLimit:
         return self._sent
 
     def ended(self, now: float, epoch: int, number: int) -> None:
-        """The call with a `number`, sent in `epoch`, is finished, however."""
+        """The call with a `number`, sent in `epoch`, has ended, with any result."""
         if number == self._probe and self.down_since is not None:
             self._probe = None
             self._probe_at = now + max(DOWN_LEAST, DOWN_SHARE * (now - self.down_since))
@@ -193,7 +193,7 @@ class LearnedLimit:
             self._resume(now, self.refusing_since)
         self._clean += 1
         self._admitted += 1
-        # A window that is not used is not tried out.
+        # A window that is not used is not tested.
         sure = self._clean >= SURE or self._bucket is not None
         if not sure or in_flight * 2 < self.window or self.window >= self._most:
             return
@@ -205,7 +205,7 @@ class LearnedLimit:
         self.window = min(self._most, self.window + step)
 
     def alive(self) -> None:
-        """The endpoint reacted to a call: it is not down, or not any more."""
+        """The endpoint responded to a call: it is not down, or no longer."""
         self._failed_rows = self._failed_surely = 0
         if self.down_since is not None:
             self.down_since = self._probe = None
@@ -213,9 +213,9 @@ class LearnedLimit:
             self.window = min(self._most, max(START, self.window / 2))
 
     def overloaded(self, now: float, number: int, *, new_row: bool, sure: bool) -> None:
-        """A call timed out, or the endpoint failed: fewer at a time, once for all that were under way.
+        """A call timed out, or the endpoint failed: shrink the window, once for all calls then in flight.
 
-        `new_row`: it was the first call for its row; `sure`: the row can't be the reason. Both are false where the
+        `new_row`: it was the first call for its row; `sure`: the row can't be the reason. Both are False if the
         caller does not want to wait.
         """
         self._heard_at = now
@@ -232,7 +232,7 @@ class LearnedLimit:
         self.window = min(self._most, max(START / 2, self.window * share))
 
     def refused(self, now: float, *, epoch: int, sent_at: float, retry_after: float | None) -> None:
-        """A call was refused: everybody waits."""
+        """A call was refused: all calls wait."""
         self._refused += 1
         self._heard_at = now
         self.alive()
@@ -245,7 +245,7 @@ class LearnedLimit:
         self._open_in_epoch = 0
         self._clean = 0
         if self.refusing_since is not None:
-            # Nothing was admitted since the last refusal: one call at a time finds out when that ends.
+            # Nothing was admitted since the last refusal: one call at a time probes when that ends.
             self._probing = True
             self.window = min(self.window, START / 2)
             lasted = now - self.refusing_since
@@ -258,15 +258,15 @@ class LearnedLimit:
             retry_after = self._untold_pause()
         self._pause = retry_after
         self.hold_until = now + retry_after
-        # What comes of the calls in flight is known after the wait: only then there is something to learn.
+        # The outcome of the calls in flight is known only after the wait: learn from it then.
         self._end = sent_at
 
     def _is_scattered(self, epoch: int) -> bool:
-        """Count a refusal; return whether it is one among many answers, as of a busy server, and not of a limit."""
+        """Count a refusal; return whether it is one among many answers: due to a busy server, not to a limit."""
         if self._bucket is not None or self.refusing_since is not None or epoch != self.epoch:
             return False
         if not self.answered and self._sent < START:
-            return False  # nothing speaks for it
+            return False  # there is no evidence for it
         if not self._suspected or self._admitted > SCATTERED_SPAN:
             self._suspected = self._admitted = 0
         self._suspected += 1
@@ -275,7 +275,7 @@ class LearnedLimit:
     def _untold_pause(self) -> float:
         if self._bucket is None:
             return PAUSE
-        # Time for some calls to come back: no less than one where calls are rare, no more than a pause else.
+        # Time for the refill of some calls: at least one if calls are rare, otherwise at most a pause.
         return max(min(PAUSE, max(0.25, 4.0 / self._base)), min(PROBE_MOST, 1.0 / self._base))
 
     def _learn(self, now: float, end: float) -> None:
@@ -293,7 +293,7 @@ class LearnedLimit:
         self._restart(now, waited=now - end)
 
     def _guess_rate(self, now: float, admitted: int, took: float) -> None:
-        """Guess a rate after the first refusal: what was admitted until then, in that time and the wait."""
+        """Guess a rate after the first refusal: the calls admitted until then, over that time and the wait."""
         if admitted < 1 or took <= 0.0:
             return
         self._base = self._refill = admitted / took
@@ -303,7 +303,7 @@ class LearnedLimit:
 
     @property
     def _shortest_span(self) -> float:
-        # The longer a refusal takes to arrive, the more calls follow it; and some calls must have shown the rate.
+        # The longer a refusal takes to arrive, the more calls follow it; and the rate must show in several calls.
         return max(SPAN_GUESSED + 5 * self._latency, FEW_ADMITTED / self._base)
 
     def _measure(self, admitted: int, whole: float, end: float) -> None:
@@ -311,19 +311,19 @@ class LearnedLimit:
         self._guess = None
         rate, sending = self._rate(end), end - self._resumed
         if admitted < FEW_ADMITTED or sending <= 0.0 or whole <= 0.0:
-            # Too few to be measured: slower, but at most by half, and not slower than what was admitted.
+            # Too few to measure: slow down, but at most by half, and not below the admitted rate.
             average = admitted / sending if sending > 0.0 else 0.0
             slower = self._base * min(0.8, max(0.5, average / self._base))
             self._base = max(slower, 0.9 * max(1, admitted) / whole) if whole > 0.0 else slower
             self._span = self._shortest_span
             return
-        # What comes back during the wait counts where it is saved up; where calls are counted in
-        # periods, only the time of sending does.
+        # The refill during the wait counts if the allowance is saved up; if calls are counted in
+        # periods, only the time of sending counts.
         share = min(1.0, sending / whole / 0.85)
         average = admitted * ((1.0 - share) / whole + share / sending)
         measured = MEASURED * min(rate, max(average, self._sustained(end - self._since)))
         if rate < 1.05 * self._base:
-            # What was thought to be safe was too much.
+            # The rate assumed to be safe was too high.
             measured = min(measured, (1.0 - 0.03 * self._too_much) * self._base)
             self._too_much = min(8, self._too_much * 2)
         else:
@@ -333,10 +333,10 @@ class LearnedLimit:
         self._span = min(SPAN_MOST, self._span * SPAN_FACTOR) if confirmed else self._shortest_span
 
     def _sustained(self, end: float) -> float:
-        """Return the rate above which the calls of the last `end` seconds, ever faster, used up the burst.
+        """Return the rate above which the accelerating calls of the last `end` seconds used up the burst.
 
-        While calls leave more slowly than the allowance is refilled it stays full, and their average
-        says nothing. From the moment on when they leave faster it is drained by the difference.
+        While calls leave more slowly than the allowance is refilled, it stays full, and their average
+        contains no information. Once they leave faster, it is drained by the difference.
         """
         base, span, n = self._base, self._span, POWER + 1
 
@@ -355,7 +355,7 @@ class LearnedLimit:
         return low
 
     def _resume(self, now: float, since: float) -> None:
-        """The endpoint, which refused all since `since`, answers again."""
+        """The endpoint, which refused all calls since `since`, answers again."""
         self.refusing_since = None
         if not self._probing:
             return
@@ -364,27 +364,27 @@ class LearnedLimit:
             admitted, took = self._guess
             self._guess_rate(now, admitted, took + now - since)
         if self._bucket is None:
-            # Nothing was ever admitted before: as at the very beginning.
+            # Nothing was ever admitted before: start from the initial state.
             self._begin, self._refused = (self._sent - 1, now), 0
         self._restart(now, waited=now - since)
 
     def _restart(self, now: float, *, waited: float) -> None:
-        """Begin anew at the base rate, and after a long wait with what was saved up meanwhile."""
+        """Start again at the base rate, after a long wait with the allowance saved up in that time."""
         self._resumed = self._since = now
         if self._bucket is not None:
             saved = 0.8 * min(self._refill * waited, self._burst) if waited >= LONG_WAIT else 0.0
-            # One call may leave at level 0 already.
+            # One call may already leave at level 0.
             self._bucket.set(max(0.0, saved - 1.0), self._base, now)
 
     def to_dict(self) -> dict[str, float]:
-        """Return what was learned, for another process; nothing where no rate is known."""
+        """Return what was learned, for another process; empty if no rate is known."""
         if self._bucket is None:
             return {}
         known = {"base": self._base, "refill": self._refill, "burst": self._burst, "span": self._span}
         return {**known, "window": min(self.window, 1e6)}
 
     def restore(self, data: dict[str, Any], now: float) -> None:
-        """Begin with what another process has learned.
+        """Start with what another process has learned.
 
         Raises:
             KeyError, TypeError, ValueError: it is not what `to_dict` returned.

@@ -1,4 +1,4 @@
-"""What is known before a call is made: the limits of an endpoint, and how a call that failed is repeated."""
+"""Limits known before a call is made, and how a failed call is retried."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from llmtasker.errors import ConfigurationError, RateLimitError, TransientError
 from llmtasker.wire.error_response import seconds_until
 
 MARGIN = 0.97
-"""Share of a known rate that is used. With `SLACK`, no second gets more than the rate: 1.03 × 0.97 < 1."""
+"""The share of a known rate that is used. With `SLACK`, no second gets more than the rate: 1.03 × 0.97 < 1."""
 SLACK = 0.03
-"""Seconds of lateness of a timer that are made up."""
+"""Seconds of a late timer that are made up for."""
 
 Unit = Literal["requests", "tokens"]
 
@@ -24,7 +24,7 @@ class RateLimit:
     """What an endpoint allows per minute; None: not limited, or not known.
 
     Calls leave evenly spread, 3 % below the limit, so that an endpoint that counts per second
-    instead of per minute has nothing to refuse either.
+    instead of per minute does not refuse any either.
 
     Raises:
         ConfigurationError: a limit is not a number above 0.
@@ -44,19 +44,19 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """How a call that failed with a `TransientError` is repeated; times in seconds.
+    """How a call that failed with a `TransientError` is retried; times in seconds.
 
-    `attempts` counts the calls in all for timeouts, broken connections and errors of the endpoint, and `refusals` the
-    calls in all for rate limits, because on a busy endpoint a refusal is not a failure. The waits are `backoff`, then
-    twice as long each time up to `cap`, each less a random share of up to `jitter` of it, and never shorter than what
-    the endpoint asks for (`Retry-After`).
+    `attempts` limits the total calls for timeouts, broken connections and errors of the endpoint, and `refusals` the
+    total calls for rate limits, because on a busy endpoint a refusal is not a failure. The waits start at `backoff` and
+    double each time up to `cap`; each is reduced by a random share of up to `jitter`, and never shorter than the
+    endpoint requests (`Retry-After`).
 
     While an endpoint fails for all rows of a run, or refuses all of them, the run is paused, and one call at a time
-    finds out when that ends; these calls are not counted. After `give_up_after` seconds the run is given up. No wait is
-    longer: an endpoint that asks for more is asked again sooner.
+    probes when that ends; these calls are not counted. After `give_up_after` seconds the run is abandoned. No wait is
+    longer: an endpoint that requests a longer wait is called sooner.
 
     Raises:
-        ConfigurationError: a value is out of its range.
+        ConfigurationError: a value is out of range.
 
     >>> from llmtasker.errors import RateLimitError, ServerError
     >>> Retry(attempts=2).delay(RateLimitError("slow down", retry_after=180.0), 1, Random(0))
@@ -89,13 +89,13 @@ class Retry:
     def delay(self, error: TransientError, failures: int, random: Random, *, stalled: float = 0.0) -> float | None:
         """Return the seconds to wait before the next call; None: give up.
 
-        `failures` counts the failed calls so far, this one included, from 1. `stalled` is `RateLimiter.stalled`:
+        `failures` counts the failed calls so far, including this one, from 1. `stalled` is `RateLimiter.stalled`:
         the seconds in which the endpoint admitted nothing.
         """
         refused = isinstance(error, RateLimitError)
         if failures >= (self.refusals if refused else self.attempts):
             return None
-        # Only the time that is already lost counts, not the wait that the endpoint asks for now.
+        # Only the time already lost counts, not the wait that the endpoint requests now.
         if refused and stalled >= self.give_up_after:
             return None
         asked = self.wait_asked_by(error) or 0.0
@@ -103,26 +103,26 @@ class Retry:
         return max(asked, wait * (1.0 - self.jitter * random.random()))
 
     def wait_asked_by(self, error: TransientError) -> float | None:
-        """Return the seconds that the endpoint asks to wait; None where it does not, or for longer than is waited."""
+        """Return the wait in seconds that the endpoint requests; None: none, or longer than the longest wait."""
         asked = error.retry_after
         return None if asked is None or asked > self.give_up_after else asked
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is a number that can be compared; bool is not one."""
+    """Return whether a value is a comparable number; bool is not a number here."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_count(value: object) -> bool:
-    """Return whether a value is a whole number from 1; bool is not one."""
+    """Return whether a value is an integer of at least 1; bool is not a number here."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 class TokenBucket:
-    """A level that rises by `rate` a second and is taken from; calls may leave while it is not below 0.
+    """A level that rises by `rate` per second and from which calls take; they may leave while it is not below 0.
 
-    One call may take the level below 0, whatever it costs, and the next calls wait. That is GCRA (ITU-T I.371)
-    with a tolerance of `SLACK` seconds, and works for calls that cost more than is ever saved up.
+    One call may take the level below 0, by any amount, and the next calls wait. This is GCRA (ITU-T I.371)
+    with a tolerance of `SLACK` seconds, and works for calls that cost more than the bucket can hold.
     """
 
     __slots__ = ("at", "level", "rate")
@@ -133,7 +133,7 @@ class TokenBucket:
         self.at = now
 
     def refill(self, now: float) -> float:
-        """Bring the level up to now; return the seconds of refill that found no room."""
+        """Update the level to now; return the seconds of refill that did not fit."""
         passed = now - self.at
         if passed <= 0.0:
             return 0.0
@@ -151,7 +151,7 @@ class TokenBucket:
     def wait(self, now: float) -> float:
         """Return the seconds until a call may leave."""
         self.refill(now)
-        # Not 0 sharp: a wait too short to move the clock would be repeated without end.
+        # Not exactly 0: a wait too short to advance the clock would be repeated endlessly.
         return 0.0 if self.level >= -1e-6 else -self.level / self.rate
 
     def take(self, amount: float) -> None:
@@ -159,23 +159,23 @@ class TokenBucket:
         self.level -= amount
 
     def set(self, level: float, rate: float, now: float) -> None:
-        """Start again with this level and rate."""
+        """Restart with this level and rate."""
         self.level, self.rate, self.at = level, rate, now
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderLimit:
-    """A limit as the headers of a response state it: calls or tokens per second, and how many are left."""
+    """A limit stated in the headers of a response: calls or tokens per second, and how many are left."""
 
     rate: float
     remaining: float
 
 
 def limit_in_headers(unit: Unit, headers: Mapping[str, str]) -> HeaderLimit | None:
-    """Return the limit of a unit in `x-ratelimit-*` headers (names in lower case); None: they have none.
+    """Return the limit of a unit in `x-ratelimit-*` headers (names in lower case); None: there is none.
 
-    The limit counts per minute (OpenAI, Azure). Where it takes longer than that until all of it is
-    back, it is a limit per hour or day, which does not determine how fast calls may leave.
+    The limit counts per minute (OpenAI, Azure). If it takes longer than a minute to refill, it is a
+    limit per hour or day, which does not determine how fast calls may leave.
 
     >>> limit_in_headers("requests", {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"})
     HeaderLimit(rate=10.0, remaining=599.0)

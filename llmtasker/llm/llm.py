@@ -30,33 +30,33 @@ from llmtasker.wire.request import Settings, Transport
 class LLM:
     """A language model at an endpoint, with the settings that every call has.
 
-    Tasks that share an LLM share its cache, its limits and its connections. An LLM can be pickled: it is then made
-    again from its arguments, without key and password; the key comes from the environment of the other process.
+    Tasks that share an LLM share its cache, its limits and its connections. A pickled LLM is recreated from its
+    arguments, without key and password; the key comes from the environment of the other process.
 
     Args:
         model: "openai/…", "azure/<deployment>", "ollama/…", "vllm/…", "http://host:port/v1#model", "offline";
-            or the name of the model alone, where `base_url`, `client` or `transport` determines where it is.
+            or only the name of the model, if `base_url`, `client` or `transport` determines the endpoint.
         base_url: the endpoint, up to and including "/v1".
-        api_key: its key; else from OPENAI_API_KEY, AZURE_OPENAI_API_KEY or LLMTASKER_API_KEY (other endpoints).
-        api_version: the version of Azure's API; else from OPENAI_API_VERSION.
+        api_key: its key; default: OPENAI_API_KEY, AZURE_OPENAI_API_KEY or LLMTASKER_API_KEY (other endpoints).
+        api_version: the version of Azure's API; default: OPENAI_API_VERSION.
         client: an OpenAI, AsyncOpenAI, AzureOpenAI or instructor client to send with.
         transport: any other Transport.
-        temperature, top_p, seed, stop: sent as they are; None: not sent.
+        temperature, top_p, seed, stop: sent unchanged; None: not sent.
         max_tokens: the most tokens of an answer; None: the endpoint's own limit.
-        timeout: seconds for a whole call, from the first byte out to the last byte in; None: those of the client,
-            else 60.
-        headers: HTTP headers of every call. At a gateway they may choose the model, so all but credentials
+        timeout: seconds for a whole call, from the first byte sent to the last byte received; None: those of the
+            client, or else 60.
+        headers: HTTP headers of every call. They may select the model at a gateway, so all except credentials
             (Authorization, Cookie, X-Api-Key …) are part of the cache key, as a hash.
-        extra_body: more fields of the request body.
+        extra_body: additional fields of the request body.
         cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`; None: True, except
-            for a transport with `cacheable = False`, which the test doubles have.
+            for a transport with `cacheable = False`, such as the test doubles.
         rate_limit: what the endpoint allows per minute; None: learned from its answers.
-        max_concurrency: calls in flight at most, over all tasks and threads.
-        retry: how calls that failed and may work later are repeated.
-        prices: own prices; None: the list of genai-prices (extra `[prices]`).
+        max_concurrency: the most calls in flight, over all tasks and threads.
+        retry: how transient failures are retried.
+        prices: your own prices; None: the list of genai-prices (extra `[prices]`).
 
     Raises:
-        ConfigurationError: the model or its endpoint is not clear, a key is missing, or an option is not valid.
+        ConfigurationError: the model or its endpoint is ambiguous, a key is missing, or an option is invalid.
 
     >>> LLM("offline")
     LLM('built-in baseline, no language model')
@@ -65,7 +65,7 @@ class LLM:
     def __init__(self, model: str | None = None, **options: Unpack[LLMOptions]) -> None:
         self._set_up(model, options)
         self._model, self._connect = _find(self._named, options)
-        _llms.add(self)  # last: a fork must not meet an LLM that is half made
+        _llms.add(self)  # last: a fork must not find an incomplete LLM
 
     def _set_up(self, model: str | None, options: LLMOptions) -> None:
         check(options)
@@ -91,13 +91,13 @@ class LLM:
 
     @classmethod
     def of(cls, llm: Any = None, *, model: str | None = None, **options: Unpack[LLMOptions]) -> LLM:
-        """Return an LLM for whatever names or is one; `options` as in `LLM(...)`.
+        """Return an LLM for anything that names or is one; `options` as in `LLM(...)`.
 
         `llm` is an LLM, a name, an OpenAI, AsyncOpenAI, AzureOpenAI or instructor client, a LangChain chat model,
         a Transport, or None for what LLMTASKER_LLM names.
 
         Raises:
-            ConfigurationError: it is none of these, or does not determine an endpoint.
+            ConfigurationError: `llm` is none of these, or does not determine an endpoint.
         """
         if isinstance(llm, LLM):
             if options or model:
@@ -115,9 +115,9 @@ class LLM:
         return cls(model, **options)
 
     def at(self, name: str) -> LLM:
-        """Return an LLM with another model and place, named as in `LLM(name)`, and the settings of this one.
+        """Return an LLM with another model and endpoint, named as in `LLM(name)`, and the settings of this one.
 
-        Credentials stay behind: the key, and headers that are or seem to be credentials.
+        Credentials are not copied: neither the key nor headers that are, or may be, credentials.
 
         >>> LLM("ollama/qwen3", temperature=0.2, cache=False).at("vllm/org/model").settings.body
         {'model': 'org/model', 'temperature': 0.2}
@@ -142,14 +142,14 @@ class LLM:
         return self
 
     def __deepcopy__(self, memo: object) -> Self:
-        return self  # connections, limits and what was learned are to be shared
+        return self  # connections and limits, also learned ones, are shared
 
     @property
     def transport(self) -> Transport:
-        """The way to the endpoint; connected at first use."""
+        """The transport to the endpoint; connected at first use."""
         if self._transport is None:
             with self._lock:
-                if self._transport is None:  # another thread may have been first
+                if self._transport is None:  # another thread may have been faster
                     self._transport = self._connect()
         return self._transport
 
@@ -164,7 +164,7 @@ class LLM:
 
     @cached_property
     def settings(self) -> Settings:
-        """What every request of this LLM has."""
+        """The settings that every request of this LLM has."""
         if (folder := self._folder) is not None:
             self.rate_limiter.restore(load_limits(folder, self.transport.endpoint, self.model))
         return Settings(
@@ -176,18 +176,18 @@ class LLM:
 
     @cached_property
     def store(self) -> CompleteStore | None:
-        """The cache; None: answers are not kept."""
+        """The cache; None: answers are not stored."""
         given = self._options.get("cache")
         return open_cache(getattr(self._options.get("transport"), "cacheable", True) if given is None else given)
 
     @property
     def _folder(self) -> Path | None:
-        """The folder of the cache, where there is one."""
+        """The folder of the cache, if there is one."""
         folder = getattr(self.store, "directory", None)
         return folder if isinstance(folder, Path) else None
 
     def keep_limits(self) -> None:
-        """Save what was learned about the limits of the endpoint; this is done when the process ends, too."""
+        """Save what was learned about the limits of the endpoint; this also happens when the process ends."""
         if "settings" in vars(self) and (learned := self.rate_limiter.learned()) and self._folder is not None:
             save_limits(self._folder, self.transport.endpoint, self.model, learned)
 
@@ -197,7 +197,7 @@ class LLM:
         return prices.cost if prices else listed_cost(self.transport.endpoint, self.model)
 
     def cost(self, usage: Usage) -> float | None:
-        """Return the cost of some tokens in US dollars (or in the currency of own prices); None: unknown."""
+        """Return the cost of a usage in US dollars (or in the currency of your own prices); None: unknown."""
         return self._price(usage)
 
     def close(self) -> None:
@@ -221,7 +221,7 @@ class LLM:
         await self.aclose()
 
     def __repr__(self) -> str:
-        # Never the base URL as it was given: it may contain a password.
+        # Never the base URL as given: it may contain a password.
         return f"LLM({self._model!r})" if self._model else "LLM(client=…)"
 
 
@@ -229,7 +229,7 @@ _llms: weakref.WeakSet[LLM] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Give the LLMs of a forked child fresh locks and no calls in flight: those of the parent stay with the parent."""
+    """Give the LLMs of a forked child new locks and no calls in flight: the parent's calls stay with the parent."""
     for llm in list(_llms):
         llm.rate_limiter = llm._new_rate_limiter()  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
         llm.tokens = TokenMeter()
@@ -251,7 +251,7 @@ if hasattr(os, "register_at_fork"):
 def _revive(
     kind: type[LLM], named: str | None, model: str | None, options: LLMOptions, needs_key: bool, missing: list[str]
 ) -> LLM:
-    """Return the LLM of a pickle. What it lacks here is an error when it is first used, not while it is loaded."""
+    """Return the LLM of a pickle. Anything missing here raises at its first use, not while it is loaded."""
     llm = kind.__new__(kind)
     llm._set_up(named, options)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     llm._needs_key, llm._missing = needs_key, missing  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
@@ -278,7 +278,7 @@ def _refuse(error: ConfigurationError) -> Callable[[], NoReturn]:
 def _find(
     model: str | None, options: LLMOptions, *, needs_key: bool = False
 ) -> tuple[str | None, Callable[[], Transport]]:
-    """Return the name of the model, None where the endpoint must be asked for it, and a function that connects."""
+    """Return the name of the model (None: ask the endpoint for it), and a function that connects."""
     transport, client = options.get("transport"), options.get("client")
     if isinstance(transport, Portable):
         return model, transport.make
@@ -291,12 +291,12 @@ def _find(
 
 
 def _descends(thing: object, package: str, *names: str) -> bool:
-    """Return whether an object is of one of these classes, without importing their package."""
+    """Return whether an object is an instance of one of these classes, without importing their package."""
     return any(kind.__name__ in names and kind.__module__.split(".")[0] == package for kind in type(thing).__mro__)
 
 
 def _openai_client(client: Any) -> Any:
-    """Return the openai client inside an instructor client, and any other thing as it is."""
+    """Return the openai client inside an instructor client, and any other object unchanged."""
     return client.client if _descends(client, "instructor", "Instructor", "AsyncInstructor") else client
 
 
@@ -309,7 +309,7 @@ def _of_client(model: str | None, given: Any) -> tuple[str | None, Callable[[], 
             f"a {type(client).__module__}.{type(client).__name__} is not an LLM: give a name such as "
             '"openai/gpt-4.1-mini", an OpenAI or instructor client, a LangChain chat model, or a Transport.'
         )
-    # An Azure client that was made for one deployment has it in its URL.
+    # An Azure client for one deployment has the deployment in its URL.
     model = model or getattr(client, "_azure_deployment", None)
 
     def connect() -> Transport:
@@ -323,7 +323,7 @@ def _of_client(model: str | None, given: Any) -> tuple[str | None, Callable[[], 
 def _model_of_instructor(client: Any) -> str | None:
     model = client.kwargs.get("model")
     if model is None and inspect.isfunction(client.create_fn):
-        # Where the model was given to from_openai or from_provider, it is kept nowhere else.
+        # A model given to from_openai or from_provider is stored nowhere else.
         model = inspect.getclosurevars(client.create_fn).nonlocals.get("default_model")
     return model if isinstance(model, str) else None
 
@@ -333,7 +333,7 @@ def _only_model(transport: Transport) -> str:
     try:
         names: list[str] = listed() if listed else []
     except ItemError:
-        names = []  # many servers of one model have no list, and take any name
+        names = []  # many servers of one model have no list, and accept any name
     if len(names) > 1:
         raise ConfigurationError(
             f"which model? The endpoint has {len(names)}, such as {', '.join(names[:5])}: give "

@@ -17,7 +17,7 @@ _WAYS = """Three ways to go on:
   llm="openai/gpt-4.1-mini" or "azure/<deployment>"    with the key in the environment
 The variable LLMTASKER_LLM sets the default."""
 
-_AZURE_VERSION = "2024-10-21"  # the newest version that Microsoft calls stable
+_AZURE_VERSION = "2024-10-21"  # the newest stable version
 _OLLAMA_PORT = 11434
 _LOCAL = {"ollama": f"http://localhost:{_OLLAMA_PORT}/v1", "vllm": "http://localhost:8000/v1"}
 
@@ -34,8 +34,8 @@ def parse_name(
     """Return the model in a name (None: the name has only an endpoint), and a function that connects to the endpoint.
 
     Raises:
-        ConfigurationError: the endpoint is not clear, or a key is missing; with `needs_key`, also for an endpoint
-            that may work without.
+        ConfigurationError: the endpoint is ambiguous, or a key is missing; with `needs_key`, also for an endpoint
+            that may work without one.
     """
     if not name and base_url is None:
         raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}")
@@ -63,7 +63,7 @@ def parse_name(
 
 
 def without_password(name: str | None) -> tuple[str | None, bool]:
-    """Return a name or URL without the user and password in it, and whether it had them."""
+    """Return a name or URL without its user and password, and whether it had them."""
     url = urlsplit(name or "")
     user, _, place = url.netloc.rpartition("@")
     return (url._replace(netloc=place).geturl(), True) if user else (name, False)
@@ -82,7 +82,7 @@ def _local_url(provider: str) -> str:
         return _LOCAL[provider]
     try:
         url = urlsplit(host if "://" in host else f"http://{host}")
-        # As Ollama reads it: without a scheme, the port is Ollama's own unless it is named.
+        # As Ollama reads it: without a scheme, the port is Ollama's own unless given.
         port = url.port or ("" if "://" in host else _OLLAMA_PORT)
         name = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(url.hostname or "", url.hostname)  # noqa: S104
     except ValueError:
@@ -107,7 +107,7 @@ def _at_url(
         )
     if url.query:
         raise ConfigurationError("base_url can't have a query (?…): give client=OpenAI(…, default_query={…}).")
-    # The key of OpenAI goes to OpenAI only, never to another host.
+    # The OpenAI key is sent only to OpenAI, never to another host.
     is_openai = is_openai or (url.hostname or "").endswith(".openai.com")
     variable = "OPENAI_API_KEY" if is_openai else "LLMTASKER_API_KEY"
     key = api_key or os.environ.get(variable) or "none"
@@ -131,7 +131,7 @@ def _at_url(
         own = {name: os.environ.get(name) for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID")} if is_openai else {}
         return deferred(base_url, {"headers": sent, "own": own}, connect)
 
-    # The SDK reads headers there, any of which may be a credential.
+    # The SDK reads headers from it, any of which may be a credential.
     return connect if os.environ.get("OPENAI_CUSTOM_HEADERS") else defer
 
 

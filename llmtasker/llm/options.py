@@ -1,4 +1,4 @@
-"""LLMOptions: what an LLM is made with, and the checks of it."""
+"""LLMOptions: the arguments of an LLM, and their validation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FROM_TASK = frozenset({"messages", "model", "stream", "stream_options", "tools"
 
 @runtime_checkable
 class Portable(Protocol):
-    """A transport as data, to be made again in another process."""
+    """A transport as data, to be recreated in another process."""
 
     def make(self) -> Transport:
         """Return the transport.
@@ -34,11 +34,11 @@ class Portable(Protocol):
 
 
 DEFAULT_TIMEOUT = 60.0
-"""Seconds for a whole call where neither the LLM nor its client has a timeout."""
+"""Seconds for a whole call if neither the LLM nor its client has a timeout."""
 
 
 class LLMOptions(TypedDict, total=False):
-    """The keyword arguments of `LLM`, which explains them."""
+    """The keyword arguments of `LLM`, which describes them."""
 
     base_url: str | None
     api_key: str | None
@@ -61,7 +61,7 @@ class LLMOptions(TypedDict, total=False):
 
 
 def _is_real(value: Any) -> bool:
-    # Real: also the numbers of numpy.
+    # Real includes the numbers of numpy.
     return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(float(value))
 
 
@@ -107,7 +107,7 @@ def check(options: Mapping[str, Any]) -> None:
     """Check the keyword arguments of an LLM.
 
     Raises:
-        ConfigurationError: one is unknown, or its value can't be meant.
+        ConfigurationError: one is unknown, or its value is invalid.
     """
     for name, value in options.items():
         if name not in LLMOptions.__annotations__:
@@ -131,7 +131,7 @@ def sent_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of the request body that can change an answer, except for the model.
 
     Raises:
-        ConfigurationError: a field comes from the task, or its value is not JSON.
+        ConfigurationError: a field is set by the task, or its value is not JSON.
     """
     names = ("temperature", "top_p", "seed", "stop")
     fields = {name: options[name] for name in names if options.get(name) is not None}
@@ -150,7 +150,7 @@ def sent_fields(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def portable(options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the options without credentials, as they may be written down, and the names of what was left out."""
+    """Return the options without credentials, which may be stored, and the names of those left out."""
     kept = {name: value for name, value in options.items() if name != "api_key"}
     headers: Mapping[str, str] = options.get("headers") or {}
     hidden = [name for name, value in headers.items() if may_be_credential(name, value)]

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 LONGEST_TIMER = 0.5
-"""Seconds after which the first in the queue looks again: the rate may have changed while it slept."""
+"""Seconds after which the first in the queue checks again: the rate may have changed while it slept."""
 
-# The states of a permit, in the order in which it goes through them.
+# The states of a permit, in order.
 _NEW, _QUEUED, _LEFT, _ENDED = range(4)
 
 
 class RateLimiter:
-    """When the next call may leave: one queue, first come first served, for all threads and event loops.
+    """Decides when the next call may leave: one queue, first come first served, for all threads and event loops.
 
-    Without a `limit` it is learned: from `x-ratelimit-*` headers, else from refusals (429). Nothing here
-    waits or does I/O: a `Permit` says how long to wait. `clock` returns seconds and never goes back.
+    Without a `limit` it is learned: from `x-ratelimit-*` headers, or else from refusals (429). Nothing here
+    waits or does I/O: a `Permit` returns how long to wait. `clock` returns seconds and is monotonic.
 
     >>> limiter = RateLimiter(RateLimit(requests=60), clock=lambda: 0.0)
     >>> first, second = limiter.permit(), limiter.permit()
@@ -62,22 +62,22 @@ class RateLimiter:
         self._queue: deque[Permit] = deque()
         self._waiting = 0
         self._in_flight = 0
-        # Whether the first in the queue sleeps on a timer: it alone does, everybody else waits for a future.
+        # Whether the first in the queue sleeps on a timer: only the first does, the others wait for a future.
         self._timed = False
 
     @property
     def in_flight(self) -> int:
-        """Calls that have left and are not finished."""
+        """Calls that have left and have not ended."""
         return self._in_flight
 
     @property
     def waiting(self) -> int:
-        """Calls that wait for their turn: for the limit, or for a call in flight to finish."""
+        """Calls that wait for their turn: for the limit, or for a call in flight to end."""
         return self._waiting
 
     @property
     def rate(self) -> float | None:
-        """Calls per second that leave at most; None: no limit of requests is known."""
+        """The most calls per second that leave; None: no request limit is known."""
         with self._lock:
             now = self._clock()
             rates = [self._learned.rate(now), self._requests.rate if self._requests else None]
@@ -85,19 +85,19 @@ class RateLimiter:
 
     @property
     def held(self) -> float:
-        """Seconds until the endpoint may be asked again after a refusal or a failure; 0: now."""
+        """Seconds until the endpoint may be called again after a refusal or a failure; 0: now."""
         return self._learned.pause(self._clock())
 
     @property
     def stalled(self) -> float:
-        """Seconds since the endpoint began to refuse everything, or to fail; 0: the last it did was to answer."""
+        """Seconds since the endpoint began to refuse everything, or to fail; 0: it answered last."""
         learned = self._learned
         since = learned.refusing_since if learned.down_since is None else learned.down_since
         return 0.0 if since is None else self._clock() - since
 
     @property
     def down(self) -> bool:
-        """Whether the endpoint fails for all rows, so that one call at a time finds out when that ends."""
+        """Whether the endpoint fails for all rows, so that one call at a time probes when that ends."""
         return self._learned.down_since is not None
 
     @property
@@ -106,12 +106,12 @@ class RateLimiter:
         return self._learned.answered
 
     def learned(self) -> dict[str, float]:
-        """Return what was learned about the limits of the endpoint, for another process; nothing if they were given."""
+        """Return what was learned about the limits of the endpoint, for another process; empty if they were given."""
         with self._lock:
             return self._learned.to_dict() if self._learns else {}
 
     def restore(self, learned: dict[str, Any]) -> None:
-        """Begin with what `learned` returned in another process; anything else is passed over."""
+        """Start with what `learned` returned in another process; anything else is ignored."""
         with self._lock, contextlib.suppress(KeyError, TypeError, ValueError):
             if self._learns and not self._in_flight:
                 self._learned.restore(learned, self._clock())
@@ -120,10 +120,10 @@ class RateLimiter:
         """Return the permit of one call that will use about `tokens`, input and output together."""
         return Permit(self, tokens)
 
-    # Everything below runs under the lock. Futures are set after it is released: their callbacks are others' code.
+    # Everything below runs under the lock. Futures are set after it is released, because callbacks are foreign code.
 
     def _wait(self, now: float) -> float | None:
-        """Return the seconds until a call may leave; None: not before another one is finished."""
+        """Return the seconds until a call may leave; None: not before another call ends."""
         wait = self._learned.wait(now, self._in_flight)
         if wait is not None:
             if self._requests is not None:
@@ -146,7 +146,7 @@ class RateLimiter:
             self._tokens_reserved += permit.reserved
 
     def _pump(self, now: float, asking: Permit | None = None) -> tuple[list[Future[None]], float | None]:
-        """Let all leave that may; return whom to wake, and the wait of the first one that may not."""
+        """Let all calls leave that may; return the futures to wake, and the wait of the first that may not."""
         woken: list[Future[None]] = []
         wait: float | None = None
         while self._queue:
@@ -162,7 +162,7 @@ class RateLimiter:
                 break
             if wait > 0.0:
                 self._timed = True
-                # It waited for its turn; now it has to poll again to learn of the timer.
+                # It waited for its turn; now it has to poll again to get the timer.
                 if head.future is not None:
                     woken.append(head.future)
                     head.future = None
@@ -202,7 +202,7 @@ class RateLimiter:
         return answer
 
     def _end(self, permit: Permit, now: float) -> bool:
-        """Take a permit out of wherever it is; return whether its call had left."""
+        """Remove a permit from the queue or the calls in flight; return whether its call had left."""
         state, permit.state = permit.state, _ENDED
         if state == _LEFT:
             self._in_flight -= 1
@@ -240,7 +240,7 @@ class RateLimiter:
         _wake(woken)
 
     def failed(self, permit: Permit, *, overload: bool | None, new_row: bool = False, sure: bool = False) -> None:
-        """Record that a call failed, or was given up (`overload` is None); see `Permit.failed`, `Permit.cancel`."""
+        """Record that a call failed, or was cancelled (`overload` is None); see `Permit.failed`, `Permit.cancel`."""
         with self._lock:
             now = self._clock()
             if self._end(permit, now) and overload is not None:
@@ -252,14 +252,14 @@ class RateLimiter:
         _wake(woken)
 
     def _settle(self, permit: Permit, used: int) -> None:
-        """Give back what was reserved too much, and learn how far off the estimates are."""
+        """Return the tokens that were reserved but not used, and learn the error of the estimates."""
         if self._tokens is not None:
             self._tokens.take(used - permit.reserved)
         if permit.tokens > 0:
             self._token_ratio += 0.1 * (used / permit.tokens - self._token_ratio)
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
-        """Believe what a response says is left; the calls in flight may be counted already or not."""
+        """Use the remaining limit that a response states; it may or may not include the calls in flight."""
         if (told := limit_in_headers("requests", headers)) is not None:
             self._requests = self._requests or TokenBucket(told.rate, now)
             self._requests.set(told.remaining - self._in_flight, MARGIN * told.rate, now)
@@ -269,7 +269,7 @@ class RateLimiter:
 
 
 class Permit:
-    """One call's permission to leave; every ending frees its place, and only the first ending counts.
+    """One call's permission to leave; any method that ends it frees its place, and only the first one counts.
 
     Drive it with `while (hold := permit.poll()) is not None:` and wait for what it returned.
     """
@@ -289,7 +289,7 @@ class Permit:
     def poll(self) -> float | Future[None] | None:
         """Return None: leave now (the call counts as in flight); seconds to wait; or a future to wait for.
 
-        After the wait, poll again. A future may be cancelled: another poll gives another one.
+        After the wait, poll again. A future may be cancelled: the next poll returns another one.
 
         Raises:
             RuntimeError: the permit was used up by `done`, `refused`, `failed` or `cancel`.
@@ -301,24 +301,24 @@ class Permit:
         self._limiter.done(self, usage_tokens, limits)
 
     def refused(self, retry_after: float | None = None) -> None:
-        """The endpoint said 429, and perhaps for how many seconds: everybody waits."""
+        """The endpoint responded 429, perhaps with the seconds to wait: all calls wait."""
         self._limiter.refused(self, retry_after)
 
     def failed(self, *, overload: bool = False, new_row: bool = False, sure: bool = False) -> None:
-        """The call failed otherwise; `overload`: by a timeout, a connection, or an error of the endpoint (5xx).
+        """The call failed otherwise; `overload`: with a timeout, a broken connection, or an endpoint error (5xx).
 
-        Then `new_row` tells that it was the first call for its row, and `sure` that the row can't be the reason: after
-        several such failures without an answer, everybody waits for the endpoint.
+        Then `new_row` means that it was the first call for its row, and `sure` that the row can't be the reason: after
+        several such failures without an answer, all calls wait for the endpoint.
         """
         self._limiter.failed(self, overload=overload, new_row=new_row, sure=sure)
 
     def cancel(self) -> None:
-        """The call was given up, before or after it left."""
+        """The call was cancelled, before or after it left."""
         self._limiter.failed(self, overload=None)
 
 
 def _wake(futures: list[Future[None]]) -> None:
     for future in futures:
-        # False: its waiter was cancelled meanwhile.
+        # False: its waiter has been cancelled since.
         if future.set_running_or_notify_cancel():
             future.set_result(None)

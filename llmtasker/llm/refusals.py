@@ -1,9 +1,8 @@
-"""The table of refusals: how endpoints write that they do not accept something, and what is learned from it.
+"""The table of refusals: the error messages of endpoints that do not accept something, and what is learned from them.
 
-Endpoints have no common form for this, so their words are read. Each row of `REFUSALS` has the provider that writes so,
-an example, the feature that it refuses, and the pattern by which it is found. To teach a new wording, add a row: the
-example is its test. `{field}` stands for a field of the request
-body, such as temperature.
+Endpoints have no common form for this, so their messages are matched. Each row of `REFUSALS` has the provider, an
+example of its message, the feature that it refuses, and the pattern that matches it. To support a new wording, add a
+row: the example is its test. `{field}` stands for a field of the request body, such as temperature.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from llmtasker.wire.echo import without_echo
 from llmtasker.wire.request import Message, Mode, Request
 
 MODES: tuple[Mode, ...] = ("tools", "json_schema", "json", "text")
-"""All modes, the best first: the one that holds the LLM closest to the schema. `text` works everywhere."""
+"""All modes, best first: the first one binds the LLM most closely to the schema. `text` works everywhere."""
 
 TOKEN_LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 SYSTEM_ROLES = ("system", "developer")
@@ -36,9 +35,9 @@ _MARK = "['\"`]"
 _FIELD, _QUOTED = "{field}", "{quoted}"
 _GAP = r"(?:[^.,:;]|\.(?=\d)){0,50}?"
 _NOT_DROPPED = frozenset({"model", "messages", "tools", "tool_choice", "response_format", "stream"})
-# Such names are ordinary words too: they count only in quotes or after "parameter".
+# These names are also ordinary words: they count only in quotes or after "parameter".
 _PLAIN_WORDS = frozenset({"n", "stop", "user", "store", "seed", "metadata", "tools", "strict"})
-# The value is at fault, not the field: that is for the user to mend.
+# The value is at fault, not the field: the user has to fix it.
 _VALUE_FAULT = (
     r"\b(?:between|range|maximum|minimum|(?:greater|less) than|at (?:least|most)|above|below)\b|[<>]=|\s[<>]\s"
 )
@@ -53,10 +52,10 @@ class UnsupportedFeature(NamedTuple):
     "mode"        the mode, one of MODES
     "drop"        the field of the body that is left out
     "rename"      the field of the body that is sent under its other name, as in TOKEN_LIMITS
-    "tool_choice" "required", or "auto" where even that is refused
+    "tool_choice" "required", or "auto" if even that is refused
     "strict"      empty: strict schemas
     "system"      empty: the system role
-    "schema"      the rung of the ladder in schema_rungs; it holds for one schema only
+    "schema"      the rung of the ladder in schema_rungs; it applies to one schema only
     """
 
     kind: str
@@ -87,9 +86,9 @@ class Refusal(NamedTuple):
     pattern: str
 
 
-# The order counts: the first row that fits decides.
+# The order matters: the first row that matches decides.
 REFUSALS = (
-    # A schema that can't be used. The next rung of the ladder in schema_rungs is tried, for this schema alone.
+    # A schema that can't be used. The next rung of the ladder in schema_rungs is tried, for this schema only.
     Refusal(
         "Anthropic",
         "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'",
@@ -258,7 +257,7 @@ REFUSALS = (
         "tools",
         r"unable to generate parser for this template",
     ),
-    # What is left of words about schemas.
+    # Other messages about schemas.
     Refusal(
         "Mistral",
         "Schema keyword 'pattern' cannot be compiled",
@@ -283,10 +282,10 @@ def has_system(messages: Iterable[Message]) -> bool:
 
 
 def unsupported_feature(request: Request, error: ItemError) -> UnsupportedFeature | None:
-    """Return what the request must not have, judged by an error; None where the error is about something else."""
+    """Return what the request must not contain according to an error; None if the error is about something else."""
     if not isinstance(error, BadRequestError | NotFoundError | ServerError):
         return None
-    # Template errors come as 500; 502 and the like come from machines that never read the request.
+    # Template errors have status 500; 502 and the like come from gateways that never read the request.
     if isinstance(error, ServerError) and error.status not in (200, 500):
         return None
     words = _Words.of(request, error)
@@ -304,7 +303,7 @@ def unsupported_feature(request: Request, error: ItemError) -> UnsupportedFeatur
 
 
 def _found(refusal: Refusal, request: Request, words: _Words) -> UnsupportedFeature | None:
-    """Return what a row of the table teaches about a request; None where the row does not fit."""
+    """Return what a row of the table refuses in a request; None if the row does not match."""
     schema, mode = request.head.schema, mode_of(request)
     match refusal.feature:
         case "names" | "schema" as kind:
@@ -337,7 +336,7 @@ def _refused_field(request: Request, words: _Words) -> UnsupportedFeature | None
         return UnsupportedFeature("strict")
     if "tool_choice" in schema and words.refuses("tool_choice"):
         return UnsupportedFeature("tool_choice", "auto" if schema["tool_choice"] == "auto" else "required")
-    # Temperature last: where two fields exclude each other, it is the one to keep.
+    # Temperature last: if two fields exclude each other, it is the one to keep.
     for name in sorted(request.body, key="temperature".__eq__):
         if name not in _NOT_DROPPED and words.refuses(name):
             return UnsupportedFeature("rename" if name in TOKEN_LIMITS else "drop", name)
@@ -348,7 +347,7 @@ def _refused_field(request: Request, words: _Words) -> UnsupportedFeature | None
 
 
 class _Words(NamedTuple):
-    """The words of the endpoint, without those of the request that it repeats."""
+    """The endpoint's message, without the parts of the request that it repeats."""
 
     text: str
     code: str
@@ -361,11 +360,11 @@ class _Words(NamedTuple):
         return cls(" ".join(without_echo(text, request).lower().split()), code.lower(), places)
 
     def has(self, pattern: str) -> bool:
-        """Return whether a pattern is found in the words."""
+        """Return whether a pattern matches in the message."""
         return re.search(pattern, self.text) is not None
 
     def refuses(self, name: str) -> bool:
-        """Return whether the endpoint does not accept this field, and not only the value of it."""
+        """Return whether the endpoint refuses this field, not only its value."""
         if self.places and (name != self.places[-1] or self.places[0] == "messages"):
             return False
         if self.places and re.search(_SURE_CODES, self.code):
@@ -377,7 +376,7 @@ class _Words(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _field_pattern(name: str) -> str:
-    """Return the pattern of the table's rows about fields, for the field with this name."""
+    """Return the pattern of the table's rows about fields, for one field."""
     word = rf"\b{re.escape(name).replace('_', '[_ ]')}\b"
     quoted = f"{_MARK}{word}{_MARK}" if name in _PLAIN_WORDS else f"{_MARK}?{word}{_MARK}?"
     rows = (refusal.pattern for refusal in REFUSALS if refusal.feature == "field")

@@ -1,12 +1,12 @@
-"""The ladder of schemas: what is tried, in this order, where an endpoint refuses the schema of a task.
+"""The ladder of schemas: what is tried, in this order, if an endpoint refuses the schema of a task.
 
     strict     the schema is not declared strict
-    keywords   only its structure is left: no pattern, format, const, default, sizes; the signature checks these anyway
-    names      names of properties in ASCII, where the endpoint refuses others; restored in the answer
+    keywords   only its structure remains: no pattern, format, const, default, sizes; the signature checks these anyway
+    names      property names in ASCII, if the endpoint refuses others; restored in the answer
     json       the schema is not sent: the prompt describes it, and the answer is JSON
     text       neither
 
-What is learned from one schema holds for that schema: that an endpoint can't read one does not mean that it reads none.
+A refusal of one schema applies to that schema only: the endpoint may accept others.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ _CHECKED_ANYWAY = re.compile(
     r"pattern|format|default|examples|title|multipleOf|(?:exclusiveM|m)(?:in|ax)imum|(?:min|max)(?:Length|Items|Properties)"
     r"|uniqueItems|content\w+|propertyNames|patternProperties|readOnly|writeOnly|deprecated|discriminator"
 )
-_SCHEMA = frozenset({"parameters", "schema"})  # where a schema stands in its definition
+_SCHEMA = frozenset({"parameters", "schema"})  # the keys of a schema in its definition
 _NAMED = frozenset({"properties", "$defs", "definitions"})  # their members are named by the user
 
 
 def schema_of(fields: Mapping[str, Any]) -> Any:
-    """Return the JSON Schema that the fields of a request hold, None where they hold none."""
+    """Return the JSON Schema in the fields of a request, None if there is none."""
     for tool in fields.get("tools", ()):
         return tool.get("function", {}).get("parameters")
     return fields.get("response_format", {}).get("json_schema", {}).get("schema")
 
 
 def next_rung(fields: Mapping[str, Any]) -> str | None:
-    """Return the next rung for a schema as it was sent; None: there is no schema in these fields."""
+    """Return the next rung for a schema as sent; None: there is no schema in these fields."""
     schema = schema_of(fields)
     if schema is None:
         return None
@@ -57,13 +57,13 @@ def is_strict(fields: Mapping[str, Any]) -> bool:
 
 
 def fingerprint(fields: Mapping[str, Any]) -> str:
-    """Return what a schema is known by; nothing where there is none."""
+    """Return the fingerprint of a schema; empty if there is none."""
     schema = schema_of(fields)
     return "" if schema is None else canonical_json(schema)
 
 
 def descend(fields: Mapping[str, Any], rungs: Sequence[str]) -> Mapping[str, Any]:
-    """Return the fields of a request with the schema as these rungs have it; the same object where nothing changes."""
+    """Return the fields of a request with the schema changed by these rungs; the same object if nothing changes."""
     names = ascii_names(schema_of(fields)) if "names" in rungs else {}
     changes: dict[str, Callable[[str, Any], Any]] = {
         "keywords": lambda name, value: lean(value) if name in _SCHEMA else value,
@@ -120,7 +120,7 @@ def lean(schema: Any) -> Any:
 
 
 def ascii_names(schema: Any) -> dict[str, str]:
-    """Return an ASCII name for each name in a schema that is not ASCII; no two names become one.
+    """Return an ASCII name for each name in a schema that is not ASCII; distinct names remain distinct.
 
     >>> ascii_names({"type": "object", "properties": {"équipe": {}, "equipe": {}, "prénom": {}}})
     {'équipe': 'equipe_2', 'prénom': 'prenom'}
@@ -178,7 +178,7 @@ def _renamed_schema(schema: Any, names: Mapping[str, str]) -> Any:
 
 
 def rename_calls(messages: Sequence[Message], names: Mapping[str, str]) -> Sequence[Message]:
-    """Return messages whose calls have these names; the same object where no call has one."""
+    """Return messages with these names in their calls; the same object if no call has one."""
     made = [_rename_call(message, names) for message in messages]
     return messages if made == list(messages) else made
 
@@ -194,7 +194,7 @@ def _rename_call(message: Message, names: Mapping[str, str]) -> Message:
 
 
 def rename_keys(text: Any, names: Mapping[str, str]) -> Any:
-    """Return a JSON text, whole or broken, with other keys."""
+    """Return a JSON text, valid or broken, with renamed keys."""
     if not isinstance(text, str) or not names:
         return text
     escaped = {json.dumps(name)[1:-1]: new for name, new in names.items()}
@@ -204,7 +204,7 @@ def rename_keys(text: Any, names: Mapping[str, str]) -> Any:
 
 
 def restore(completion: Completion, names: Mapping[str, str]) -> Completion:
-    """Return an answer with the names that the task has, given those that were sent in their place."""
+    """Return an answer with the task's own names, given those that replaced them."""
     back = {new: name for name, new in names.items()}
     calls = tuple(replace(call, arguments=rename_keys(call.arguments, back)) for call in completion.tool_calls)
     return replace(completion, tool_calls=calls, text=rename_keys(completion.text, back))

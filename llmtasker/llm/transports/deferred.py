@@ -1,4 +1,4 @@
-"""DeferredTransport: a named endpoint that is connected when something is sent; answers of the cache need no SDK."""
+"""DeferredTransport: connects to a named endpoint at the first request; cached answers need no SDK."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class DeferredTransport:
 
     @property
     def connected(self) -> Transport:
-        """The transport itself; its SDK is loaded at first use, which takes a second."""
+        """The actual transport; its SDK is loaded at first use, which takes a second."""
         if self._transport is None:
             with self._lock:
                 self._transport = self._transport or self._connect()
@@ -62,9 +62,9 @@ class DeferredTransport:
 
 
 def deferred(base_url: str, source: Mapping[str, Any], connect: Callable[[], Transport]) -> Transport:
-    """Return the transport to an endpoint: deferred where an earlier process has kept its identity.
+    """Return the transport to an endpoint: deferred if an earlier process has stored its identity.
 
-    `source` is all that the identity depends on, without credentials.
+    `source` is everything that the identity depends on, without credentials.
 
     Raises:
         ConfigurationError: a proxy or the certificates of this machine can't be used.

@@ -1,8 +1,8 @@
-"""HTTPClient: prepared POSTs from one event loop to one endpoint, over HTTP/1.1 connections of its own.
+"""HTTPClient: prepared POSTs from one event loop to one endpoint, over its own HTTP/1.1 connections.
 
-Most of what an SDK does for a call is the same for every call: URL, headers, credentials, checks. The SDK does this
-once, and what it would have sent is the template of all calls that follow. A connection is used again only when every
-byte on it was read, so no call can take the answer to another one.
+Most of an SDK's work is the same for every call: URL, headers, credentials, checks. The SDK does it once, and the
+request that it would have sent becomes the template of all later calls. A connection is reused only if every byte on
+it was read, so a call can't receive the answer to another one.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from urllib.parse import urlsplit
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError, ItemError, NetworkError, snippet
 from llmtasker.llm.transports.http_response import LARGEST, Response, ResponseError, ResponseReader, TooLargeError
 
-_TEMPLATES = 64  # kept at most; there are several only where timeouts or deployments differ
+_TEMPLATES = 64  # the most kept; there are several only if timeouts or deployments differ
 _CONNECTIONS = 1000
-_KEEP_ALIVE = 5.0  # seconds: many servers close after so long, and a call must not meet a connection that closes
-_ADDRESSES = 30.0  # seconds for which the addresses of a host are kept
+_KEEP_ALIVE = 5.0  # seconds: many servers close after this time, and a call must not use a closing connection
+_ADDRESSES = 30.0  # seconds for which the addresses of a host are cached
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestTemplate:
-    """What all calls of a kind have: URL, headers, the server's name in TLS if not that of the URL, seconds of silence.
+    """The common part of all calls of a kind: URL, headers, TLS server name if not that of the URL, read timeout.
 
-    The representation shows neither URL nor headers: credentials are in them.
+    The representation shows neither URL nor headers, because they contain credentials.
     """
 
     url: str
@@ -69,7 +69,7 @@ class HTTPClient:
         self._lock = asyncio.Lock()
 
     async def post(self, key: Hashable, template: Callable[[], Awaitable[RequestTemplate]], content: bytes) -> Response:
-        """Send a body with the template that belongs to `key`; `template` is called when it is not known yet.
+        """Send a body with the template of `key`; `template` is called if it is not known yet.
 
         Raises:
             NetworkError: the connection could not be made, or broke.
@@ -102,7 +102,7 @@ class HTTPClient:
     async def _prepare(
         self, key: Hashable, template: Callable[[], Awaitable[RequestTemplate]]
     ) -> tuple[bytes, RequestTemplate]:
-        async with self._lock:  # many calls may begin at once
+        async with self._lock:  # many calls may start at once
             if key not in self._heads:
                 if len(self._heads) >= _TEMPLATES:
                     self._heads.pop(next(iter(self._heads)))
@@ -111,7 +111,7 @@ class HTTPClient:
             return self._heads[key]
 
     def _take(self) -> _Connection | None:
-        """Return a connection that is free and has nothing unread, the latest used first."""
+        """Return a free connection without unread bytes, most recently used first."""
         oldest = asyncio.get_running_loop().time() - _KEEP_ALIVE
         while self._idle and self._idle[0][1] < oldest:
             self._idle.popleft()[0].abort()
@@ -183,7 +183,7 @@ class _Connection(asyncio.Protocol):
         self.reusable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - of create_connection
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - from create_connection
         self._transport = transport
         self._opened.add(self)
 
@@ -208,7 +208,7 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._answer is None or self._answer.done() or self._reader is None:
-            self.abort()  # nobody asked for this: what follows could be taken for the answer to another call
+            self.abort()  # unrequested bytes could be mistaken for the answer to another call
             return
         self._heard_at = self._loop.time()
         try:
@@ -222,7 +222,7 @@ class _Connection(asyncio.Protocol):
             self._end(None)
 
     async def ask(self, request: bytes, silence: float) -> Response:
-        """Send a request and return the response to it; `silence` is how many seconds may pass without a byte."""
+        """Send a request and return its response; `silence` is how many seconds may pass without a byte."""
         transport = self._transport
         if transport is None or transport.is_closing():
             raise EOFError("the server closed the connection")
@@ -237,7 +237,7 @@ class _Connection(asyncio.Protocol):
             (self._timer or timer).cancel()
 
     def _listen(self, loop: asyncio.AbstractEventLoop, silence: float) -> None:
-        """End the call if nothing was heard for so long; else listen on."""
+        """End the call if no byte arrived for `silence` seconds; otherwise keep listening."""
         left = self._heard_at + silence - loop.time()
         if left > 0:
             self._timer = loop.call_later(left, self._listen, loop, silence)
@@ -245,7 +245,7 @@ class _Connection(asyncio.Protocol):
             self._answer.set_exception(TimeoutError())
 
     def has_unread(self) -> bool:
-        """Return whether bytes have arrived, or the end of the connection, that the event loop has not read yet."""
+        """Return whether bytes, or the end of the connection, have arrived that the event loop has not read yet."""
         if self._transport is None or self._transport.is_closing():
             return True
         descriptor = self._transport.get_extra_info("socket").fileno()
@@ -264,7 +264,7 @@ class _Connection(asyncio.Protocol):
 
 
 def broken(error: BaseException) -> ItemError:
-    """Return the error for a connection that failed; an exception's text may hold a URL, so little of it is taken."""
+    """Return the error for a failed connection, with little of the exception's text, because that may contain a URL."""
     while error.__cause__ is not None:
         error = error.__cause__
     words = " ".join("<url>" if "://" in word else word for word in str(error).split())

@@ -1,4 +1,4 @@
-"""ResponseReader: one HTTP/1.1 response out of the bytes of a connection (RFC 9112); no I/O."""
+"""ResponseReader: parses one HTTP/1.1 response from the bytes of a connection (RFC 9112); no I/O."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 LARGEST = 64 << 20
-"""Bytes of a body that are read at most, counted after decompression."""
+"""The most bytes of a body that are read, counted after decompression."""
 _LARGEST_HEAD = 1 << 18
 _NO_BODY = frozenset({204, 304})
 
 
 class ResponseError(Exception):
-    """What came is not an HTTP response."""
+    """The bytes are not an HTTP response."""
 
 
 class TooLargeError(ResponseError):
-    """The response is larger than what is read."""
+    """The response is larger than the limit."""
 
     def __init__(self, largest: int) -> None:
         super().__init__(f"the endpoint sent more than {largest >> 20:,} MB")
@@ -25,7 +25,7 @@ class TooLargeError(ResponseError):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """A whole response; names of headers are in lower case."""
+    """A complete response; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -55,7 +55,7 @@ class ResponseReader:
         self.keeps_alive = False
 
     def feed(self, data: bytes) -> bool:
-        """Take bytes; return whether the response is whole.
+        """Take bytes; return whether the response is complete.
 
         Raises:
             ResponseError: they are not a response, or it is too large.
@@ -65,17 +65,17 @@ class ResponseReader:
             return False
         self._whole = self._whole or (self._read_chunks() if self._chunked else self._read_body())
         if self._whole and self._data:
-            self.keeps_alive = False  # more than was asked for
+            self.keeps_alive = False  # more than one response
         return self._whole
 
     def end(self) -> bool:
-        """The connection has ended: return whether the response is whole."""
+        """The connection has ended: return whether the response is complete."""
         if self._status and self._left is None and not self._chunked:
             self._whole = True
         return self._whole
 
     def response(self) -> Response:
-        """Return the whole response.
+        """Return the complete response.
 
         Raises:
             ResponseError: its compression is broken.
@@ -112,7 +112,7 @@ class ResponseReader:
         return True
 
     def _plan(self, version: str) -> None:
-        """Decide how the body ends, and whether the connection can be used again."""
+        """Decide how the body ends, and whether the connection can be reused."""
         headers = self._headers
         connection = headers.get("connection", "").lower()
         self.keeps_alive = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
@@ -127,7 +127,7 @@ class ResponseReader:
         elif transfer:
             if transfer != "chunked":
                 raise ResponseError(f"unknown transfer-encoding {transfer[:20]!r}")
-            # A response with both may be meant to be read in two ways (RFC 9112 section 6.3).
+            # A response with both may be an attack that relies on two readings (RFC 9112 section 6.3).
             self.keeps_alive = self.keeps_alive and "content-length" not in headers
             self._chunked = True
         elif "content-length" in headers:
@@ -202,7 +202,7 @@ class ResponseReader:
 
 
 class _Inflater:
-    """Decompresses gzip and deflate, no further than a limit."""
+    """Decompresses gzip and deflate, up to a limit."""
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
@@ -222,7 +222,7 @@ class _Inflater:
         except zlib.error as error:
             if self._begun:
                 raise ResponseError(f"the compressed body is broken: {error}") from None
-            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers mean deflate without its header
+            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers send deflate without its header
             try:
                 made = self._inflate.decompress(data, room)
             except zlib.error:

@@ -1,7 +1,7 @@
 """The only file that imports langchain_core: requests travel through a LangChain chat model.
 
-First the transport, then messages out, then the answer in. Blocks and names differ from vendor to vendor:
-they are known here by what they look like.
+First the transport, then messages out, then the answer in. Blocks and names differ between vendors:
+they are recognised here by their form.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ except ImportError as error:
         'a LangChain chat model needs langchain-core: pip install "llmtasker[langchain]"'
     ) from error
 
-_KEPT = 64  # heads whose tools are bound and whose messages are made
+_KEPT = 64  # prepared heads, with bound tools and converted messages
 _OWN_FIELDS = frozenset({"tools", "tool_choice", "parallel_tool_calls"})  # arguments of bind_tools
-# What chat models take by these names; whatever else the settings hold goes into `extra_body` where there is one.
+# Arguments that chat models take by these names; other settings go into `extra_body` if there is one.
 _COMMON = frozenset({"temperature", "top_p", "seed", "stop", "max_tokens", "max_completion_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
 class _PreparedHead:
-    """What all requests with one head share."""
+    """The part that all requests with one head share."""
 
-    head: Head  # keeps the id that this is found by its own
+    head: Head  # kept alive, so that the id that serves as key is not reused
     bound: Any
     messages: list[BaseMessage]
 
 
 class LangChainTransport:
-    """Sends requests through a chat model, with the credentials, callbacks and caches that it has.
+    """Sends requests through a chat model, with its own credentials, callbacks and caches.
 
-    Structured calls go through its `bind_tools`. A chat model with none, or whose answers can't be given a
-    format, says so as an endpoint does (BadRequestError), and nothing is sent. Chat models that can't await run in
-    threads. Retries of the chat model itself (`max_retries`) come before ours: set them to 0 for one
-    policy. Its own timeout should not be longer than the LLM's: a blocking call can be left, but not ended.
+    Structured calls go through its `bind_tools`. If a chat model does not have it, or does not support response
+    formats, the error is that of an endpoint (BadRequestError), and nothing is sent. Chat models that can't await run
+    in threads. The chat model's own retries (`max_retries`) come before ours: set them to 0 for a single
+    policy. Its own timeout should not be longer than the LLM's: a blocking call can be abandoned, but not ended.
     """
 
     def __init__(self, runnable: Any) -> None:
@@ -72,7 +72,7 @@ class LangChainTransport:
         """Return the transport as data, without the credentials of the chat model."""
         if self._runnable is not self._chat or not self._chat.is_lc_serializable():
             return PortableChatModel(type(self._chat), self._runnable)
-        # LangChain marks the values of secrets, and finds them again in the environment.
+        # LangChain marks secret values, and reads them from the environment again.
         options = {name: value for name, value in dumpd(self._chat)["kwargs"].items() if not _is_marked(value)}
         for name, value in options.items():
             if is_object(value) and "headers" in name:
@@ -90,9 +90,9 @@ class LangChainTransport:
     async def asend(self, request: Request) -> Completion:
         """Send one request and await its answer; the caller sets the deadline."""
         if not self._awaits:
-            # Not LangChain's way, which shares the loop's few threads: calls would wait there, and time out.
+            # Not LangChain's own way, which shares the loop's few threads: calls would wait there, and time out.
             return await asyncio.wrap_future(self._in_thread(request))
-        # In one loop, whoever calls: the connections of a chat model belong to the loop that opened them.
+        # Always in the same loop: the connections of a chat model belong to the loop that opened them.
         home = portal().loop
         if asyncio.get_running_loop() is home:
             return await self._aask(request)
@@ -145,7 +145,7 @@ class LangChainTransport:
             given["stop"] = [given["stop"]]
         if "extra_body" not in type(self._chat).model_fields:
             return given
-        # OpenAI's SDK takes no argument that it doesn't know.
+        # OpenAI's SDK rejects unknown arguments.
         others = {name: given.pop(name) for name in list(given) if name not in _COMMON | {"model"}}
         if others:
             given["extra_body"] = {**mapping(getattr(self._chat, "extra_body", None)), **others}
@@ -160,7 +160,7 @@ class LangChainTransport:
 
 @dataclass(frozen=True, slots=True)
 class PortableChatModel:
-    """A chat model as data: its class, and its arguments or, where it has no form as data, itself."""
+    """A chat model as data: its class, and its arguments or, if it can't be serialised, itself."""
 
     kind: type[BaseChatModel]
     given: Any
@@ -169,7 +169,7 @@ class PortableChatModel:
         """Return a transport to such a chat model.
 
         Raises:
-            ConfigurationError: it can't be made in this process, which may lack its key.
+            ConfigurationError: it can't be created in this process, which may lack its key.
         """
         if not is_object(self.given):
             return LangChainTransport(self.given)
@@ -187,21 +187,21 @@ def _is_marked(value: object) -> bool:
 
 
 def _awaits(chat: BaseChatModel) -> bool:
-    """Return whether a chat model can be awaited, not only called."""
+    """Return whether a chat model can be awaited as well as called."""
     maker = next(kind for kind in type(chat).__mro__ if "_agenerate" in vars(kind))
     return maker.__module__ != BaseChatModel.__module__
 
 
 def _bind_tools(chat: BaseChatModel, schema: Mapping[str, Any]) -> Any:
-    """Bind the tools, with as much of what is asked for as this chat model takes."""
+    """Bind the tools, with those of the requested options that this chat model accepts."""
     known = inspect.signature(chat.bind_tools).parameters
     ways: list[dict[str, Any]] = [{}]
     if schema.get("tool_choice") == "required":
-        # LangChain's word for it is "any". Some only take the name of a function. Where it is no argument
-        # of bind_tools, it goes to the endpoint as it is.
+        # LangChain's term is "any". Some accept only the name of a function. If it is not an argument
+        # of bind_tools, it goes to the endpoint unchanged.
         words = ("any" if "tool_choice" in known else "required", schema["tools"][0]["function"]["name"])
         ways = [*({"tool_choice": word} for word in words), {}]
-    # Only where it is named: as one of any other arguments it would reach endpoints that don't know it.
+    # Only if it is a named argument: among arbitrary arguments it would reach endpoints that don't know it.
     if "parallel_tool_calls" in schema and "parallel_tool_calls" in known:
         value = schema["parallel_tool_calls"]
         disabled = mapping(getattr(chat, "disabled_params", None))
@@ -218,7 +218,7 @@ def _bind_tools(chat: BaseChatModel, schema: Mapping[str, Any]) -> Any:
 
 
 def _takes_format(chat: BaseChatModel, kind: object) -> bool:
-    """Return whether a chat model knows `response_format`; one that says nothing may drop it without a word."""
+    """Return whether a chat model knows `response_format`; one that does not declare it may drop it silently."""
     if "response_format" in type(chat).model_fields:
         return True
     for method in (chat.bind_tools, getattr(chat, "_generate", None)):
@@ -238,10 +238,10 @@ def _whole(prepared: _PreparedHead, request: Request) -> list[BaseMessage]:
 
 
 def to_messages(messages: Sequence[Message]) -> list[BaseMessage]:
-    """Return chat messages as LangChain's; texts are kept character for character.
+    """Return chat messages as LangChain's; texts are not changed.
 
-    Arguments of a call that are no JSON object have no place in LangChain's messages: they become text,
-    and what the tool said to that call a user message.
+    Arguments of a call that are not a JSON object have no place in LangChain's messages: the call becomes text,
+    and the tool's reply to it a user message.
     """
     made: list[BaseMessage] = []
     told: set[str] = set()  # ids of the calls that became text
@@ -279,7 +279,7 @@ def _assistant(message: Message, told: set[str]) -> AIMessage:
 
 
 def _arguments(text: str) -> dict[str, Any] | None:
-    """Return the arguments of a call, None where something of their text would be lost."""
+    """Return the arguments of a call, None if part of their text would be lost."""
     try:
         value = parse_json(text)
     except (ValueError, RecursionError):
@@ -295,10 +295,10 @@ _REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 
 
 def read_message(message: object) -> Completion:
-    """Return the completion in the message of a chat model; the blocks and names of all vendors are known.
+    """Return the completion in a chat model's message, with the blocks and names of any vendor.
 
     Raises:
-        BadResponseError: it is no message.
+        BadResponseError: it is not a message.
         FilteredError: a content filter left nothing of the answer.
     """
     if not isinstance(message, BaseMessage):
@@ -315,7 +315,7 @@ def read_message(message: object) -> Completion:
         "model": _first(told, _MODEL),
         "usage": _counts(message),
     }
-    # What is said for one wire format is said once, in wire.py: so the answer is put in that format.
+    # One wire format is parsed in one place: the answer is converted to that format.
     text = json.dumps(answer, default=lambda _: None)
     completion = read_completion(text, headers=mapping(told.get("headers")))
     if completion.finish_reason == "refusal" and not completion.refusal:
@@ -342,7 +342,7 @@ def _block(block: Any) -> Any:
 
 
 def _calls(message: BaseMessage) -> list[dict[str, Any]]:
-    """Return the calls; where the message has their raw texts as well, these go before LangChain's reading."""
+    """Return the calls; if the message also has their raw texts, these take precedence over LangChain's parsing."""
     parsed = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
     raw = message.additional_kwargs.get("tool_calls")
     if is_array(raw) and len(raw) == len(parsed) and all(map(is_object, raw)):
@@ -356,7 +356,7 @@ def _counts(message: BaseMessage) -> Any:
     usage = mapping(getattr(message, "usage_metadata", None))
     if not usage:
         return _first(message.response_metadata, ("token_usage", "usage"))
-    # Some tiers of OpenAI have names of their own, such as flex_cache_read.
+    # Some tiers of OpenAI have their own names, such as flex_cache_read.
     part: dict[str, int] = {}
     for where, name in (("input_token_details", "cache_read"), ("output_token_details", "reasoning")):
         part[name] = sum(n or 0 for known, n in mapping(usage.get(where)).items() if known.endswith(name))

@@ -1,7 +1,7 @@
-"""What the errors mean that come through a LangChain chat model.
+"""The meaning of errors raised by a LangChain chat model.
 
-Many packages implement chat models, over as many SDKs. Their errors are told by what they have (a status,
-a response, a name), never by their classes, for none of those packages is a dependency.
+Many packages implement chat models, each over its own SDK. Their errors are recognised by their attributes (a status,
+a response, a name), never by their classes, because none of those packages is a dependency.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _NO_ANSWER = re.compile(r"choices|response type|generations|candidates", re.IGNO
 
 
 def unsupported(name: str, what: str = "this chat model") -> BadRequestError:
-    """Return the error that endpoints give, so that a Capabilities learns from it."""
+    """Return the error that an endpoint would give, so that a Capabilities learns from it."""
     text = f"{name} not supported by {what}"
     return BadRequestError(text, provider_code="unsupported_parameter", param=name, provider_text=text)
 
 
 def recovered(error: Exception, request: Request, chat: BaseModel) -> Completion:
-    """Return what there is of an answer that the chat model could not read, or raise our error.
+    """Return the answer in an error of a chat model that could not parse it, or raise our error.
 
     Raises:
-        CallError: what the endpoint, or the chat model itself, says is wrong.
+        CallError: the endpoint, or the chat model itself, reported an error.
         FilteredError: a content filter stopped the request or the answer.
     """
     hide = _Hide(chat)
@@ -74,7 +74,7 @@ _URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>\\)]*")
 
 
 class _Hide:
-    """Takes the secrets of a chat model, and all URLs, out of a text; JSON stays JSON."""
+    """Removes the secrets of a chat model, and all URLs, from a text; JSON remains JSON."""
 
     def __init__(self, chat: BaseModel) -> None:
         found = [_revealed(name, value) for name, value in vars(chat).items()]
@@ -86,7 +86,7 @@ class _Hide:
         return _URL.sub("<url>", text)
 
 
-_SECRET_LENGTH = 8  # a shorter one is a placeholder, and may stand in any word
+_SECRET_LENGTH = 8  # a shorter one is a placeholder, and may be part of any word
 
 
 def _revealed(name: str, value: Any) -> str:
@@ -96,7 +96,7 @@ def _revealed(name: str, value: Any) -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and what it was raised from, the newest first: packages wrap what their SDK says."""
+    """Yield an error and those it was raised from, newest first: packages wrap the errors of their SDK."""
     seen: set[int] = set()
     each: BaseException | None = error
     while each is not None and id(each) not in seen:
@@ -106,7 +106,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | ItemError | None:
-    """Return what one error of a chain says; None where it says nothing of its own."""
+    """Return the meaning of one error of a chain; None if it adds no information."""
     if isinstance(error, ItemError):
         return error
     response = _response(error)
@@ -145,7 +145,7 @@ def _read(payload: str, headers: Mapping[str, str]) -> Completion | ItemError:
 
 
 def _words(error: BaseException, hide: _Hide) -> str:
-    """Return what an error says, never the text of an object: that may hold a key or a private text."""
+    """Return the message of an error, never the text of an object, which may contain a key or a private text."""
     if isinstance(error, ValidationError):
         found = error.errors(include_url=False, include_input=False, include_context=False)
         return snippet("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found))
@@ -154,7 +154,7 @@ def _words(error: BaseException, hide: _Hide) -> str:
 
 
 def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None:
-    """Return status, body and headers of the HTTP response that an error of some SDK tells of."""
+    """Return status, body and headers of the HTTP response in an SDK's error."""
     response: Any = getattr(error, "response", None)
     if is_object(response):  # botocore
         meta = mapping(response.get("ResponseMetadata"))
@@ -180,7 +180,7 @@ def _is_status(value: Any) -> bool:
 def _content(response: Any) -> str:
     try:
         content = getattr(response, "content", None)
-    except Exception:  # noqa: BLE001 - httpx raises where a stream was not read; other clients have errors of their own
+    except Exception:  # noqa: BLE001 - httpx raises if a stream was not read; other clients have their own errors
         return ""
     return content.decode("utf-8", "replace") if isinstance(content, bytes) else ""
 

@@ -1,4 +1,4 @@
-"""Which endpoint a LangChain chat model stands for, by its fields, never by its credentials."""
+"""The identity of a LangChain chat model's endpoint, by its fields, never by its credentials."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmtasker.values.json_values import canonical_json
 _SECRET = re.compile(
     r"(?i)(?:^|_)(?:(?:api)?keys?|token|secrets?|passw\w*|auth|authorization|credentials?|headers?|cookies?)(?:_|$)"
 )
-# These change no complete answer.
+# These do not change a complete answer.
 _ASIDE = re.compile(
     r"^(?:max_(?:completion_|output_|new_)?tokens|num_predict|max_retries|timeout|request_timeout|stream_chunk_timeout"
     r"|cache|verbose|callbacks|callback_manager|tags|metadata|name|rate_limiter|custom_get_token_ids|profile"
@@ -26,16 +26,16 @@ _ASIDE = re.compile(
 
 
 def endpoint_of(chats: Sequence[BaseModel], arguments: Sequence[Any] = ()) -> str:
-    """Return where answers come from: base URL and class of the first chat model, and a hash of all parameters.
+    """Return the identity of an endpoint: base URL and class of the first chat model, and a hash of all parameters.
 
-    Two chat models with another temperature, deployment, model or header have two endpoints, and share no answers.
-    Credentials are not part of it, nor what changes no complete answer: token limit, timeout, retries. `arguments` are
-    those that wrappers add to each call; further chat models are fallbacks, which may answer too.
+    Chat models with different temperatures, deployments, models or headers are different endpoints, and share no
+    answers. Credentials are excluded, as are fields that do not change a complete answer: token limit, timeout,
+    retries. `arguments` are those that wrappers add to each call; further chat models are fallbacks.
     """
     chat, kind = chats[0], type(chats[0])
     identity = [[*map(_identity, chats)], _plain(list(arguments))]
     digest = hashlib.sha256(canonical_json(identity).encode("ascii")).hexdigest()[:16]
-    # The URL first: prices are looked up by it.
+    # URL first: prices are looked up by it.
     return f"{_url(chat)} langchain:{kind.__name__}#{digest}".lstrip()
 
 
@@ -54,13 +54,13 @@ def _fields(chat: BaseModel) -> dict[str, Any]:
 
 
 def _named(chat: BaseModel) -> dict[str, Any]:
-    """Return what the chat model itself says that it is told by: it may know more than its fields."""
+    """Return the identifying parameters that the chat model itself declares, which may be more than its fields."""
     named = mapping(getattr(chat, "_identifying_params", None))
     return {name: value for name, value in named.items() if not _ASIDE.search(name)}
 
 
 def _url(chat: BaseModel) -> str:
-    """Return the base URL of a chat model as far as it shows one, without user, password and query."""
+    """Return the base URL of a chat model, if it has one, without user, password and query."""
     known = vars(chat)
     clients = [known.get(name) for name in ("root_client", "root_async_client", "client", "async_client")]
     places = [getattr(client, "base_url", None) for client in clients]
@@ -78,7 +78,7 @@ def _place(url: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON that is the same in every process, without secrets and addresses of objects."""
+    """Return a value as JSON that is the same in every process, without secrets and object addresses."""
     if isinstance(value, Enum):
         return value.name
     if isinstance(value, str):
@@ -103,14 +103,14 @@ def _plain(value: Any) -> Any:
 
 
 def model_of(chat: BaseModel) -> str:
-    """Return the name of the model or deployment, or else of the class."""
+    """Return the name of the model or deployment, or else that of the class."""
     names = ("model_name", "model", "model_id", "deployment_name", "azure_deployment", "repo_id")
     found = (getattr(chat, name, None) for name in names)
     return next((name for name in found if isinstance(name, str) and name), type(chat).__name__)
 
 
 def mapping(value: object) -> Mapping[str, Any]:
-    """Return a mapping as it is, and an empty one for anything else."""
+    """Return a mapping unchanged, and an empty one for anything else."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 

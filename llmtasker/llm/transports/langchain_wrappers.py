@@ -1,7 +1,7 @@
-"""What LangChain puts around a chat model: `bind`, `with_config`, `with_retry`, `with_fallbacks`, in any order.
+"""LangChain's wrappers around a chat model: `bind`, `with_config`, `with_retry`, `with_fallbacks`, in any order.
 
-The wrappers are known by their fields. What is asked of the chat model, such as tools, is bound inside of them, so
-they do around each call what they were made for.
+The wrappers are recognised by their fields. Options such as tools are bound to the chat model inside of them, so the
+wrappers still apply to each call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from llmtasker.errors import ConfigurationError
 
 
 def chats_in(runnable: Any) -> Iterator[Any]:
-    """Yield the chat models inside wrappers, the first one first.
+    """Yield the chat models inside wrappers, in order.
 
     Raises:
         ConfigurationError: there is something else inside, such as a prompt or a parser.
@@ -47,7 +47,7 @@ def rewrapped(runnable: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def arguments_in(runnable: Any) -> list[Any]:
-    """Return what the wrappers add to the arguments of each call."""
+    """Return the arguments that the wrappers add to each call."""
     if _is_binding(runnable):
         return [dict(runnable.kwargs), *arguments_in(runnable.bound)]
     if _is_fallback(runnable):

@@ -1,4 +1,4 @@
-"""What this machine requires of connections: proxies and certificates, read from the environment in one place."""
+"""This machine's requirements for connections: proxies and certificates, read from the environment in one place."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PROXY_SCHEMES = frozenset({"http", "https", "socks5", "socks5h"})
 
 
 def proxy_for(url: str) -> str | None:
-    """Return the URL of the proxy that the environment names for a URL; None: connections are direct.
+    """Return the URL of the environment's proxy for a URL; None: connections are direct.
 
     Raises:
-        ConfigurationError: the variable does not hold the URL of a proxy.
+        ConfigurationError: the variable does not contain the URL of a proxy.
     """
     parts = urlsplit(url)
     proxies = getproxies()
@@ -71,7 +71,7 @@ def _is_excepted(host: str, port: int | None) -> bool:
 
 
 def check_certificates(url: str) -> None:
-    """Check that the certificates can be read that the environment names for a URL.
+    """Check that the environment's certificates for a URL can be read.
 
     Raises:
         ConfigurationError: a variable names a file without certificates, or a folder that does not exist.

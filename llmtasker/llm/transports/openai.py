@@ -43,22 +43,22 @@ from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
 _LISTING = 5.0  # seconds to wait for an endpoint's list of models
-_STALE = 200  # connections of an event loop that has ended, which an http client of the user may still hold
+_STALE = 200  # connections of an event loop that has ended, which a user's http client may still hold
 _THREAD = "llmtasker-send"
 
 
 class OpenAITransport:
-    """Sends requests as an openai client would, to an endpoint that was named or through a client that was given.
+    """Sends requests as an openai client would, to a named endpoint or through a given client.
 
     way       for                                           how
-    direct    a name; a client as the SDK makes it          HTTPClient, with what the client would send
-    proxied   the same, where the environment has a proxy   the SDK's `post`, over an http client with that proxy
+    direct    a name; a client as the SDK makes it          HTTPClient, with the client's own headers and URL
+    proxied   the same, if the environment has a proxy      the SDK's `post`, over an http client with that proxy
     own       a client with an http client or hooks         the client's own `post`
     created   a client whose `create` is wrapped            the client's own `chat.completions.create`
 
-    Connections are kept for each event loop; blocking calls go through the process's portal. A blocking client that is
-    used itself can't be broken off: each of its calls has a thread, which is left behind at the deadline, and held
-    until the server ends its answer or is silent for the length of the timeout. What comes then is thrown away.
+    Connections are kept per event loop; blocking calls go through the process's portal. The calls of a given blocking
+    client can't be interrupted: each has a thread, which is abandoned at the deadline and lives until the server ends
+    its answer or is silent for the length of the timeout. Its late answer is discarded.
     """
 
     def __init__(self, client: AnyClient, *, named: bool = False, hooks: Any = None) -> None:
@@ -74,13 +74,13 @@ class OpenAITransport:
         self._secrets = secrets_of(client)
         self._direct: PerLoop[HTTPClient] = PerLoop()
         self._proxied: PerLoop[openai.AsyncOpenAI] = PerLoop()
-        # What is open outlives the transport for as long as it takes to close it in its own loop.
+        # Open connections outlive the transport until they are closed in their own loop.
         for opened in (self._direct, self._proxied):
             weakref.finalize(self, opened.drop).atexit = False
 
     @property
     def timeout(self) -> float | None:
-        """The seconds that a client was given for a call; None: it has those of the SDK."""
+        """The seconds that a client was given for a call; None: the SDK's default."""
         given = self.client.timeout
         if self._named or given == openai.DEFAULT_TIMEOUT:
             return None
@@ -91,17 +91,17 @@ class OpenAITransport:
         """Return the transport as data, without its key.
 
         Raises:
-            ConfigurationError: the client has parts that can't be made again.
+            ConfigurationError: the client has parts that can't be recreated.
         """
         return _PortableTransport(PortableClient.of(self.client))
 
     @property
     def _hooks(self) -> Any:
-        """The hooks of an instructor client, None where nothing listens."""
+        """The hooks of an instructor client, None if there are no listeners."""
         return self._hooks_given if any(getattr(self._hooks_given, "_handlers", {}).values()) else None
 
     def _is_own(self) -> bool:
-        """Return whether calls go through the client that was given: it may be wrapped at any time."""
+        """Return whether calls go through the given client: it may be wrapped at any time."""
         return not self._named and (bool(self._hooks) or not is_untouched(self.client))
 
     def send(self, request: Request) -> Completion:
@@ -152,10 +152,10 @@ class OpenAITransport:
 
     @cached_property
     def _tls(self) -> SSLContext | None:
-        # As the SDK makes it: SSL_CERT_FILE and SSL_CERT_DIR count.
+        # As the SDK makes it, with SSL_CERT_FILE and SSL_CERT_DIR.
         return httpx2.create_ssl_context() if self.client.base_url.scheme == "https" else None
 
-    # ── through the client that was given ──
+    # ── through the given client ──
 
     def _send_blocking(self, client: openai.OpenAI, request: Request) -> Completion:
         try:
@@ -189,7 +189,7 @@ class OpenAITransport:
         raise NetworkError("the client only has connections of an event loop that has ended. Make it in this loop")
 
     def _arguments(self, request: Request) -> dict[str, Any]:
-        """Return a request as arguments of `create`; what the SDK does not know goes into `extra_body`."""
+        """Return a request as arguments of `create`; fields that the SDK does not know go into `extra_body`."""
         body = request.body
         known = {name: value for name, value in body.items() if name in _PARAMETERS}
         others = {name: value for name, value in body.items() if name not in _PARAMETERS}
@@ -211,7 +211,7 @@ class OpenAITransport:
     # ── for all ways ──
 
     def _path(self, request: Request) -> str:
-        # The SDK takes Azure's deployment from a JSON body; with prepared bytes it must stand in the path.
+        # The SDK takes Azure's deployment from a JSON body; with prepared bytes it must be in the path.
         if self._deployment_in_path:
             return f"/deployments/{quote(str(request.settings.body['model']), safe='')}/chat/completions"
         return "/chat/completions"
@@ -227,7 +227,7 @@ class OpenAITransport:
             raise hide_values(error, self._secrets) from None
 
     def _refused(self, error: openai.OpenAIError, request: Request) -> Completion:
-        """Return the answer that a refusal holds; raise our error if there is none."""
+        """Return the answer in a refusal; raise our error if there is none."""
         if isinstance(error, openai.APIStatusError):
             answer = failed_generation(error.status_code, error.response.content)
             if answer is not None:
@@ -235,7 +235,7 @@ class OpenAITransport:
         raise self.mapped(error, request) from None
 
     def mapped(self, error: openai.OpenAIError, request: Request | None = None) -> ItemError:
-        """Return our error for one of the SDK's; its own text may hold a URL, so little of that is taken."""
+        """Return our error for one of the SDK's, with little of its text, because that may contain a URL."""
         if isinstance(error, openai.APIStatusError):
             found = read_error(error.status_code, error.response.content, error.response.headers, request)
             return hide_values(found, self._secrets)
@@ -246,14 +246,14 @@ class OpenAITransport:
         return hide_values(broken(error), self._secrets)
 
     async def sdk_client(self) -> openai.AsyncOpenAI:
-        """Return an async client of the SDK for the running loop: the one that was given, or an equal one."""
+        """Return an async client of the SDK for the running loop: the given one, or an equal one."""
         client = self.client
         if isinstance(client, openai.AsyncOpenAI) and self._is_own():
             return client  # the caller's own: never closed here
         loop = asyncio.get_running_loop()
         made = self._proxied.get(loop)
         if made is None:
-            # A redirect would take the text elsewhere, and the key of Azure with it.
+            # A redirect would send the text elsewhere, along with Azure's key.
             http_client = openai.DefaultAsyncHttpxClient(
                 proxy=self._proxy, trust_env=False, verify=self._tls or True, follow_redirects=False
             )
@@ -263,7 +263,7 @@ class OpenAITransport:
         return made
 
     def blocking_client(self) -> openai.OpenAI | None:
-        """Return the blocking client that was given where it is used itself, without retries of its own; else None."""
+        """Return the given blocking client, without its own retries, if it is used itself; otherwise None."""
         if isinstance(self.client, openai.OpenAI) and self._is_own():
             return self.client.with_options(max_retries=0)
         return None
@@ -272,7 +272,7 @@ class OpenAITransport:
         """Return the names of the models that the endpoint lists.
 
         Raises:
-            ItemError: it has no such list, or can't be reached.
+            ItemError: the endpoint has no such list, or can't be reached.
         """
         return portal().call(self._models())
 
@@ -314,7 +314,7 @@ class _PortableTransport:
 
 
 def _prepared(request: Request) -> dict[str, Any]:
-    """Return the arguments of the SDK's `post` for a request that is written already."""
+    """Return the arguments of the SDK's `post` for a prepared request."""
     return {
         "cast_to": httpx2.Response,
         "content": request.content,
@@ -336,7 +336,7 @@ def connect(
     """Return the transport to an endpoint that speaks the OpenAI protocol; `is_openai` if it was named as OpenAI."""
     sent: dict[str, Any] = dict(headers or {})
     if not is_openai:
-        # The SDK takes these from OPENAI_* variables: they are meant for OpenAI, and sent to nobody else.
+        # The SDK takes these from OPENAI_* variables: they are meant for OpenAI only.
         lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
         names = {"OpenAI-Organization", "OpenAI-Project", *(line.partition(":")[0].strip() for line in lines)}
         sent = {**dict.fromkeys(names - {""}, openai.Omit()), **sent}
@@ -347,7 +347,7 @@ def connect(
 def connect_azure(
     endpoint: str, api_key: str | None, api_version: str, headers: Mapping[str, str] | None
 ) -> OpenAITransport:
-    """Return the transport to an Azure resource; without a key, the SDK looks in the environment."""
+    """Return the transport to an Azure resource; without a key, the SDK reads the environment."""
     client = openai.AsyncAzureOpenAI(
         azure_endpoint=endpoint,
         api_key=api_key,
@@ -359,5 +359,5 @@ def connect_azure(
 
 
 def _unconnected() -> httpx2.AsyncClient:
-    """Return an http client that never connects: the one that the SDK makes would read proxies that don't apply."""
+    """Return an http client that never connects: the SDK's default would read proxies that don't apply."""
     return httpx2.AsyncClient(transport=CapturingTransport(), trust_env=False)

@@ -19,16 +19,16 @@ from llmtasker.wire.batch_file import BatchInfo, read_batch
 from llmtasker.wire.error_response import hide_keys
 from llmtasker.wire.request import Transport
 
-WINDOW = "24h"  # the one that providers offer
-_LISTED = 100  # the latest batches of an account among which one is looked for
+WINDOW = "24h"  # the only one that providers offer
+_LISTED = 100  # the latest batches of an account that are searched
 _CHUNK = 1 << 16
 
 
 def batches_of(transport: Transport) -> Batches:
-    """Return the batches of the provider that a transport leads to.
+    """Return the batch API of a transport's endpoint.
 
     Raises:
-        ConfigurationError: it is no transport of an OpenAI or Azure client.
+        ConfigurationError: it is not a transport of an OpenAI or Azure client.
     """
     transport = transport.connected if isinstance(transport, DeferredTransport) else transport
     if isinstance(transport, OpenAITransport):
@@ -40,9 +40,9 @@ def batches_of(transport: Transport) -> Batches:
 
 
 class Batches:
-    """The batch API of an endpoint. Every call blocks, and is made once.
+    """The batch API of an endpoint. Every call blocks, and is not retried.
 
-    `url` is what the lines of a file name as their path.
+    `url` is the path that the lines of a file name.
     Calls raise a CallError, those to an endpoint without a batch API a ConfigurationError.
     """
 
@@ -54,7 +54,7 @@ class Batches:
         self.url = "/chat/completions" if azure else "/v1/chat/completions"
 
     def upload(self, name: str, file: BinaryIO) -> str:
-        """Send a file of requests, from its beginning, and return its id at the provider."""
+        """Upload a file of requests, from its start, and return its id at the provider."""
 
         def call(client: Any) -> Any:
             file.seek(0)
@@ -68,7 +68,7 @@ class Batches:
             ) from None
 
     def start(self, file: str, job: str) -> BatchInfo:
-        """Have the requests of a file asked; `job` is noted with the batch, to be seen in the provider's console."""
+        """Start a batch of the requests in a file; `job` is its metadata, shown in the provider's console."""
         return read_batch(
             self._json(
                 lambda client: client.batches.with_raw_response.create(
@@ -78,11 +78,11 @@ class Batches:
         )
 
     def find(self, batch: str) -> BatchInfo:
-        """Return what the provider says of a batch."""
+        """Return the provider's state of a batch."""
         return read_batch(self._json(lambda client: client.batches.with_raw_response.retrieve(batch)))
 
     def find_by_file(self, file: str) -> BatchInfo | None:
-        """Return the batch that was made of a file; None where it is not among the latest."""
+        """Return the batch of a file; None if it is not among the latest."""
         try:
             listed = self._json(lambda client: client.batches.with_raw_response.list(limit=_LISTED), "data")["data"]
         except RejectedError:
@@ -91,18 +91,18 @@ class Batches:
         return next(made, None)
 
     def cancel(self, batch: str) -> BatchInfo:
-        """Have a batch stopped; what is answered by then is kept."""
+        """Cancel a batch; answers received so far are kept."""
         return read_batch(self._json(lambda client: client.batches.with_raw_response.cancel(batch)))
 
     def delete(self, file: str) -> None:
-        """Have a file deleted; one that is gone already is no error."""
+        """Delete a file; a missing file is not an error."""
         try:
             self._json(lambda client: client.files.with_raw_response.delete(file))
         except NotFoundError:
             return
 
     def download(self, file: str, into: BinaryIO) -> None:
-        """Write the content of a file, piece by piece as it comes."""
+        """Write the content of a file, in chunks as they arrive."""
         client = self._transport.blocking_client()
         try:
             if client is None:
@@ -122,7 +122,7 @@ class Batches:
                 into.write(piece)
 
     def _json(self, call: Callable[[Any], Any], wanted: str = "id") -> dict[str, Any]:
-        """Return the JSON object that a call answers with; it has the field `wanted`."""
+        """Return the JSON object in the response to a call; it has the field `wanted`."""
         client = self._transport.blocking_client()
         try:
             content = (call(client) if client is not None else portal().call(self._acall(call))).content

@@ -1,7 +1,7 @@
-"""openai clients as they were made: whether they are as the SDK makes them, what they send, how to make them again."""
+"""openai clients: whether they are as the SDK makes them, what they send, and how to recreate them."""
 
 # pyright: reportPrivateUsage=false
-# The SDK has no public names for what a client was made with; tests pin each.
+# The SDK has no public names for a client's arguments; tests pin each private one.
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from llmtasker.values.json_values import canonical_json
 
 AnyClient = openai.OpenAI | openai.AsyncOpenAI
 
-# The http clients that the SDK makes where none is given.
+# The http clients that the SDK creates by default.
 _DEFAULT_HTTP = frozenset({"SyncHttpxClientWrapper", "AsyncHttpxClientWrapper"})
 _KINDS = (openai.OpenAI, openai.AsyncOpenAI, openai.AzureOpenAI, openai.AsyncAzureOpenAI)
 _PLAIN: dict[str, type[AnyClient]] = {kind.__name__: kind for kind in _KINDS}
@@ -35,7 +35,7 @@ _INCIDENTAL = re.compile(r"accept(?:-encoding)?|connection|content-type|host|use
 
 
 def is_plain(client: AnyClient) -> bool:
-    """Return whether an equal client can be made: its class and http client are the SDK's own."""
+    """Return whether an equal client can be created: its class and http client are the SDK's own."""
     return (
         type(client) in _KINDS
         and type(client._client).__name__ in _DEFAULT_HTTP
@@ -64,7 +64,7 @@ def _replaced(client: AnyClient) -> Iterator[bool]:
 
 
 def _is_of(thing: object, name: str, package: str) -> bool:
-    """Return whether a method was written in a package; wrappers may copy all of a function but its type and code."""
+    """Return whether a method is defined in a package; wrappers may copy everything of a function but type and code."""
     method = getattr(thing, name, None)
     if not isinstance(method, MethodType) or type(method.__func__) is not FunctionType:
         return method is None
@@ -80,9 +80,9 @@ def endpoint_of(client: AnyClient) -> str:
 
 
 def identity_of(client: AnyClient) -> str:
-    """Return the endpoint with a mark for whatever else is sent with each call and can choose the answer.
+    """Return the endpoint with a hash of everything else that is sent with each call and can change the answer.
 
-    That is the headers and the query, of the client and of its http client, without credentials.
+    These are the headers and the query, of the client and of its http client, without credentials.
     """
     headers: dict[str, str] = {}
     query: dict[str, str] = {}
@@ -103,8 +103,8 @@ def identity_of(client: AnyClient) -> str:
 
 
 def secrets_of(client: AnyClient) -> list[str]:
-    """Return the values that must not be shown: keys, headers and parameters that are credentials, the password."""
-    given = cast("Mapping[str, object]", client._custom_headers)  # one that is left out is a marker of the SDK
+    """Return the values that must not be shown: keys, credential headers and parameters, and the password."""
+    given = cast("Mapping[str, object]", client._custom_headers)  # an omitted one is a marker object of the SDK
     headers = {name: value for name, value in given.items() if isinstance(value, str)}
     found = [client.api_key, getattr(client, "_azure_ad_token", None), client.base_url.password]
     found += [value for name, value in headers.items() if may_be_credential(name, value)]
@@ -117,7 +117,7 @@ def secrets_of(client: AnyClient) -> list[str]:
 
 
 class Keys(NamedTuple):
-    """The credentials of one call: the key and, at Azure, perhaps a token."""
+    """The credentials of one call: the key and, for Azure, possibly a token."""
 
     api_key: str
     ad_token: str | None
@@ -127,14 +127,14 @@ class Keys(NamedTuple):
 
 
 def constant_keys_of(client: AnyClient) -> Keys | None:
-    """Return the credentials of every call; None: the client has a function that gives them."""
+    """Return the credentials of every call; None: the client has a function that returns them."""
     if client._api_key_provider is not None or getattr(client, "_azure_ad_token_provider", None) is not None:
         return None
     return Keys(client.api_key, getattr(client, "_azure_ad_token", None))
 
 
 async def keys_of(client: AnyClient) -> Keys:
-    """Return the credentials of the next call; functions that a client was given for them are called."""
+    """Return the credentials of the next call, from the client's functions for them, if any."""
     key, token = client.api_key, getattr(client, "_azure_ad_token", None)
     if client._api_key_provider is not None:
         key = await _call(client._api_key_provider)
@@ -144,13 +144,13 @@ async def keys_of(client: AnyClient) -> Keys:
 
 
 async def _call(provider: Callable[[], Any]) -> str:
-    # It may take its time to fetch a key; one that can be awaited is called in the loop.
+    # Fetching a key may be slow, so it runs in a thread; an async function runs in the loop.
     value = provider() if inspect.iscoroutinefunction(provider) else await asyncio.to_thread(provider)
     return str(await value if inspect.isawaitable(value) else value)
 
 
 def twin(client: AnyClient, keys: Keys, http_client: httpx2.AsyncClient) -> openai.AsyncOpenAI:
-    """Return an async client with the same endpoint and these credentials, over another http client."""
+    """Return an async client for the same endpoint with these credentials, over another http client."""
     shared: dict[str, Any] = {
         "base_url": client.base_url,
         "organization": client.organization,
@@ -171,7 +171,7 @@ _is_capturing: ContextVar[bool] = ContextVar("_is_capturing", default=False)
 
 
 def _was_sent(record: logging.LogRecord) -> bool:
-    """Return whether a request that is logged was one: what is captured has a URL whose query may be a credential."""
+    """Return whether a logged request was sent: a captured one has a URL whose query may contain a credential."""
     return not _is_capturing.get()
 
 
@@ -180,18 +180,18 @@ for _name in ("httpx2", "openai._base_client"):
 
 
 class CapturingTransport(httpx2.AsyncBaseTransport):
-    """Sends nothing and keeps the request, as the SDK has built it."""
+    """Sends nothing and keeps the request as the SDK built it."""
 
     request: httpx2.Request
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Keep the request, and answer with an empty object."""
+        """Keep the request, and respond with an empty object."""
         self.request = request
         return httpx2.Response(200, json={})
 
 
 async def capture(client: AnyClient, keys: Keys, path: str, timeout: float) -> RequestTemplate:  # noqa: ASYNC109 - nothing is waited for
-    """Return what a client sends with each call to a path: its twin makes one, and nothing leaves.
+    """Return the template of a client's calls to a path: its twin makes one call, and nothing is sent.
 
     Raises:
         openai.OpenAIError: the client can't make a request.
@@ -205,7 +205,7 @@ async def capture(client: AnyClient, keys: Keys, path: str, timeout: float) -> R
             )
         finally:
             _is_capturing.set(False)
-        # What httpx2 adds about itself, unless the caller sets it.
+        # Headers that httpx2 adds about itself, unless the caller sets them.
         own = {(name, http_client.headers[name]) for name in ("accept-encoding", "connection")}
         added = {("content-length", "0"), *own}
     return RequestTemplate(
@@ -221,17 +221,17 @@ async def capture(client: AnyClient, keys: Keys, path: str, timeout: float) -> R
 
 @dataclass(frozen=True, slots=True)
 class PortableClient:
-    """What a client was made with, without its key, which the SDK finds in the environment of the other process."""
+    """The arguments of a client, without its key, which the SDK reads from the environment of the other process."""
 
     kind: str
     options: Mapping[str, Any]
 
     @classmethod
     def of(cls, client: AnyClient) -> PortableClient:
-        """Return what a client was made with.
+        """Return the arguments of a client.
 
         Raises:
-            ConfigurationError: it has parts that can't be made again, such as an http client of its own.
+            ConfigurationError: it has parts that can't be recreated, such as its own http client.
         """
         headers = {str(name): value for name, value in client._custom_headers.items()}
         hidden = [name for name, value in headers.items() if may_be_credential(name, str(value))]
