@@ -54,7 +54,7 @@ class AsyncStore:
         self._busy = False
 
     async def get_many(self, keys: Sequence[str]) -> Sequence[str | None]:
-        """Return the text of each key, or None where there is none."""
+        """Return the text of each key, or None if there is none."""
         if len(keys) == 1:
             self._in_a_row = (self._in_a_row + 1) % _IN_A_ROW
             if not self._in_a_row:
@@ -81,7 +81,7 @@ class AsyncStore:
         self._ask("release", keys)
 
     async def get(self, key: str) -> str | None:
-        """Return the text, or None where there is none."""
+        """Return the text, or None if there is none."""
         return (await self.get_many([key]))[0]
 
     async def put(self, key: str, text: str) -> None:

@@ -107,7 +107,7 @@ _to_reset: weakref.WeakSet[_Forked] = weakref.WeakSet()
 
 
 def reset_in_child(thing: _Forked) -> None:
-    """Register an object whose `after_fork` is called in every forked child, without its parent's threads and locks."""
+    """Call `after_fork` of an object in every forked child: threads, locks and connections stay with the parent."""
     _to_reset.add(thing)
 
 

@@ -30,7 +30,7 @@ class Store(Protocol):
     """
 
     def get(self, key: str) -> str | None:
-        """Return the text, or None where there is none."""
+        """Return the text, or None if there is none."""
         ...
 
     def put(self, key: str, text: str) -> None:
@@ -45,7 +45,7 @@ class CompleteStore(Store, Protocol):
     """
 
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Return the text of each key, None where there is none."""
+        """Return the text of each key, or None if there is none."""
         ...
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
@@ -104,7 +104,7 @@ class MemoryCache:
         return MemoryCache, ()  # another process has its own memory
 
     def get(self, key: str) -> str | None:
-        """Return the text, or None where there is none."""
+        """Return the text, or None if there is none."""
         return self._texts.get(key)
 
     get_at_once = get
@@ -114,7 +114,7 @@ class MemoryCache:
         self.put_many([(key, text)])
 
     def get_many(self, keys: Sequence[str]) -> list[str | None]:
-        """Return the text of each key, None where there is none."""
+        """Return the text of each key, or None if there is none."""
         return [self._texts.get(key) for key in keys]
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:

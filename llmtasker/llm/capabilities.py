@@ -21,7 +21,7 @@ from llmtasker.wire.request import Head, Message, Mode, Request, Settings
 
 _HARMLESS = frozenset({"parallel_tool_calls"})
 _MEMO_SIZE = 256
-_EMPTY_ANSWERS = 3  # without any call; so many are not an accident
+_EMPTY_ANSWERS = 3  # without any call, from which on they are not an accident
 _TOOLS = UnsupportedFeature("mode", "tools")
 
 

@@ -387,7 +387,7 @@ class LearnedLimit:
         """Start with what another process has learned.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not what `to_dict` returned.
+            KeyError, TypeError, ValueError: it is not a result of `to_dict`.
         """
         known = {name: float(data[name]) for name in ("base", "refill", "burst", "span", "window")}
         if not all(0 < value < math.inf for name, value in known.items() if name != "burst"):

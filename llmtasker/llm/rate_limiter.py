@@ -271,7 +271,7 @@ class RateLimiter:
 class Permit:
     """One call's permission to leave; any method that ends it frees its place, and only the first one counts.
 
-    Drive it with `while (hold := permit.poll()) is not None:` and wait for what it returned.
+    Drive it with `while (hold := permit.poll()) is not None:` and wait for its result.
     """
 
     __slots__ = ("_limiter", "epoch", "future", "number", "reserved", "sent_at", "state", "tokens")

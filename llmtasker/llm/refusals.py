@@ -268,7 +268,7 @@ REFUSALS = (
 
 
 def mode_of(request: Request) -> Mode:
-    """Return the mode that a request is asked in."""
+    """Return the mode of a request."""
     schema = request.head.schema
     if "tools" in schema:
         return "tools"

@@ -117,7 +117,7 @@ class Reservation:
     def settle(self, usage: Usage | None, length: int = 0) -> None:
         """Return the part that the call did not use.
 
-        None: the usage is unknown, so the whole reservation counts as spent, or more where the `length` of the
+        None: the usage is unknown, so the whole reservation counts as spent, or more if the `length` of the
         answer, in characters, must have used more.
         """
         if self.settled:

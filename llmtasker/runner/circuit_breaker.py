@@ -23,8 +23,8 @@ _LIKELY = 16  # … and if they might be
 class CircuitBreaker:
     """Stops a run that can't succeed: wrong key, unknown model, or no request of this kind is accepted.
 
-    It opens after several calls in a row that failed in the same way, and stays open; rows that are not asked for
-    because of that get its `error`.
+    It opens after several calls in a row that failed in the same way, and stays open; every row after that gets its
+    `error`, without a call.
 
     | failure | failures in a row that open it |
     |---|---|

@@ -70,7 +70,7 @@ def run_blocking(
 ) -> R:
     """Run a generator of steps in this thread and return its result; without a store, every key is a miss."""
     held: set[str] = set()  # leases
-    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, to the lease as well
+    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, for leases too
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
@@ -93,7 +93,7 @@ def run_blocking(
                 unreadable.update(key for key, text, one in found if text is not None and one is None)
             elif isinstance(step, Lease):
                 wanted = [key for key in step.keys if key not in unreadable]
-                held.update(wanted)  # from here on: who is interrupted may have got them
+                held.update(wanted)  # before the call: an interrupt may come after they were granted
                 taken = dict(zip(wanted, store.lease_many(wanted, seconds=LEASE), strict=True))
                 held.difference_update(key for key in wanted if not taken[key])
                 came = [taken.get(key, True) for key in step.keys]
@@ -148,7 +148,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
     """Run a generator of steps in the running event loop and return its result."""
     held: set[str] = set()  # leases
-    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, to the lease as well
+    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, for leases too
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     loop = asyncio.get_running_loop()
@@ -174,7 +174,7 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
                 unreadable.update(key for key, text, one in found if text is not None and one is None)
             elif isinstance(step, Lease):
                 wanted = [key for key in step.keys if key not in unreadable]
-                held.update(wanted)  # from here on: who is interrupted may have got them
+                held.update(wanted)  # before the call: an interrupt may come after they were granted
                 taken = dict(zip(wanted, await store.lease_many(wanted, seconds=LEASE), strict=True))
                 held.difference_update(key for key in wanted if not taken[key])
                 came = [taken.get(key, True) for key in step.keys]

@@ -342,7 +342,7 @@ def _block(block: Any) -> Any:
 
 
 def _calls(message: BaseMessage) -> list[dict[str, Any]]:
-    """Return the calls; if the message also has their raw texts, these take precedence over LangChain's parsing."""
+    """Return the calls; if the message also has their raw texts, those take precedence over LangChain's parsing."""
     parsed = [*getattr(message, "tool_calls", ()), *getattr(message, "invalid_tool_calls", ())]
     raw = message.additional_kwargs.get("tool_calls")
     if is_array(raw) and len(raw) == len(parsed) and all(map(is_object, raw)):

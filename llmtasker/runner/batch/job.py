@@ -208,7 +208,7 @@ class BatchJob(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unfit:
-    """A row whose answer is invalid; `place` is its index in its chunk."""
+    """A row with an invalid answer; `place` is its index in its chunk."""
 
     place: int
     row: Row
