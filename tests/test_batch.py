@@ -163,7 +163,7 @@ def test_nothing_is_sent_when_everything_is_cached(server: FaultyServer) -> None
 
 
 @pytest.mark.parametrize(
-    ("limits", "batches"), [({"max_rows": 3}, 3), ({"max_bytes": 2_500}, 3), ({"max_bytes": 10}, 7), ({}, 1)]
+    ("limits", "batches"), [({"max_rows": 3}, 3), ({"max_bytes": 2_100}, 3), ({"max_bytes": 10}, 7), ({}, 1)]
 )
 def test_large_jobs_become_several_batches(server: FaultyServer, limits: dict[str, int], batches: int) -> None:
     task, inputs = task_at(server), rows(7)
@@ -174,7 +174,7 @@ def test_large_jobs_become_several_batches(server: FaultyServer, limits: dict[st
     assert job.results(inputs).counts == {"ok": 7}
     assert server.batches.asked_lines == 7
     sizes = [len(file) for file in server.batches.files.values() if b'"method"' in file]
-    assert all(size <= 2_500 for size in sizes) is (limits != {})
+    assert all(size <= 2_100 for size in sizes) is (limits != {})
 
 
 def test_a_generator_is_read_once_and_not_held(server: FaultyServer) -> None:

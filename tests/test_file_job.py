@@ -235,7 +235,7 @@ def test_a_title_above_the_names_is_recognised(tmp_path: Path) -> None:
         do(make_task(), source, tmp_path / "out.csv")
     form = detect(source, header=3)
     FileJob(task=make_task(), source=source, target=tmp_path / "out.csv", source_format=form).run()
-    assert (tmp_path / "out.csv").read_text("utf-8").splitlines()[1] == "1;invoice;2;billing;9;"
+    assert (tmp_path / "out.csv").read_text("utf-8").splitlines()[1] == "1;invoice;2;billing;7;"
 
 
 TAKEN = {"message": "invoice 1", "team": "by hand", "error": "none", "llm_error": "x", "score": "9"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import programs
@@ -71,7 +72,9 @@ def loaded_by(program: str) -> set[str]:
 
 
 def modules_of(program: str) -> set[str]:
-    done = programs.run("-c", program + REPORT, check=True)
+    # Coverage, which measures programs that a test starts too, loads modules of its own.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
+    done = programs.run("-c", program + REPORT, env=environment, check=True)
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 

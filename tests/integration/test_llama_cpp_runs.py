@@ -198,7 +198,7 @@ def test_a_server_that_dies_costs_only_what_was_not_answered(model: Path, make_l
 
     def run(server: LlamaServer) -> Results[Triage]:
         servers.append(server)
-        retry = Retry(attempts=2, backoff=0.01, cap=0.01)
+        retry = Retry(attempts=2, backoff=0.01, cap=0.01, give_up_after=0.5)
         return Task(Deadly, llm=make_llm(server, cache=tmp_path, retry=retry)).run(rows, concurrency=2 * SLOTS)
 
     with LlamaServer(model) as server:
@@ -207,7 +207,7 @@ def test_a_server_that_dies_costs_only_what_was_not_answered(model: Path, make_l
     answered = sum(item.ok for item in items)
     assert 1 <= answered <= 5 + 2 * SLOTS
     for item in items:
-        assert item.ok or (isinstance(item.error, NetworkError) and item.attempts == 2)
+        assert item.ok or (isinstance(item.error, NetworkError | NotRunError) and item.attempts <= 2)
     with LlamaServer(model, port=server.port) as again:
         resumed = in_time(lambda: run(again))
     assert all(item.ok for item in resumed)

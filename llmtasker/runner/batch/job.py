@@ -248,13 +248,13 @@ class _JobReading(Generic[T]):
             return policy.from_completion(row, Outcome(cached))
         came = self.files.take(key, row.request)
         if isinstance(came, ItemError):
-            row.spent.calls = int(first and not isinstance(came, NotRunError))
+            row.spent.calls = row.spent.share = int(first and not isinstance(came, NotRunError))
             # The next submission of the rows leaves out what the endpoint does not support.
             policy.llm.capabilities.record_error(self.submitter.wire(row), came)
             return policy.item(row, error=came)
         if not first:
             return policy.from_completion(row, Outcome(came))
-        row.spent.calls = 1
+        row.spent.calls = row.spent.share = 1
         row.spent.answered(came)
         try:
             answer = policy.program.parse(came, row.inputs)
