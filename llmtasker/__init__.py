@@ -1,7 +1,7 @@
 """llmtasker: declare LLM text tasks as Pydantic signatures and run them in bulk on private data.
 
 These are the names that most programs need; a single error is in `llmtasker.errors`, a test double in
-`llmtasker.testing`. A name is loaded when it is first used: importing the package loads no vendor SDK.
+`llmtasker.testing`. A name is loaded when it is first used: importing the package does not load any vendor SDK.
 """
 
 from __future__ import annotations

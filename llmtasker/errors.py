@@ -23,11 +23,11 @@ becomes `item.error`; `item.raise_for_error()` raises it.
         │       ├── NotFoundError
         │       ├── ContextLengthError
         │       └── BadRequestError
-        └── OutputError             the LLM answered, but not usably
+        └── OutputError             the answer of the LLM is not usable
             ├── InvalidOutputError  it does not fit the signature
             ├── TruncatedError      it was cut
             ├── RefusedError        the LLM declined
-            └── FilteredError       a content filter stepped in
+            └── FilteredError       a content filter intervened
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def snippet(text: object, length: int = SNIPPET_LENGTH) -> str:
     >>> snippet("a long\\n  answer", length=8)
     'a long …'
     """
-    # Only the head is ever looked at: the text may be megabytes long.
+    # Only the beginning is examined, because the text may be megabytes long.
     line = " ".join(str(text)[: length * 4].split())
     return line if len(line) <= length else line[: length - 1] + "…"
 
@@ -88,11 +88,11 @@ class ConfigurationError(LLMTaskerError, ValueError):
 
 
 class UnexpectedCallError(LLMTaskerError, AssertionError):
-    """A test double was asked for what it has no answer for: the test is wrong, not the row."""
+    """A test double has no answer for a call: the test is wrong, not the row."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return the part of an error message that names the known name most like a wrong one, if there is one.
+    """Return the part of an error message that suggests the known name closest to a wrong one, if there is one.
 
     >>> nearest("temprature", ["temperature", "top_p"])
     " Did you mean 'temperature'?"
@@ -102,10 +102,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def check_names(owner: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Check that something takes all keyword arguments that it was given.
+    """Check that all given keyword arguments are known.
 
     Raises:
-        ConfigurationError: it has no argument of a name.
+        ConfigurationError: one is not.
     """
     for name in given:
         if name not in known:
@@ -156,7 +156,7 @@ class ItemError(LLMTaskerError):
         return _rebuild, (type(self), self.message, self.details)
 
     def __eq__(self, other: object) -> bool:
-        # By value: an item that was pickled equals the one that comes out.
+        # By value, so that a pickled and loaded item equals the original.
         if type(self) is not type(other) or not isinstance(other, ItemError):
             return NotImplemented
         return (self.message, self.details) == (other.message, other.details)
@@ -166,7 +166,7 @@ class ItemError(LLMTaskerError):
 
     @property
     def status(self) -> int | None:
-        """The HTTP status, where there was one."""
+        """The HTTP status, if there was one."""
         return self.details.get("status")
 
     def to_dict(self) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class ItemError(LLMTaskerError):
 
     @staticmethod
     def from_dict(data: Mapping[str, Any]) -> ItemError:
-        """Return the error that `to_dict` described; an unknown code gives a plain ItemError."""
+        """Return the error that `to_dict` described; a plain ItemError for an unknown code."""
         kind = ItemError._kinds.get(data.get("code", ""), ItemError)
         return kind(str(data.get("message", "")), **data.get("details", {}))
 
@@ -215,7 +215,7 @@ class TransientError(CallError):
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds that the endpoint asked to wait, where it named any."""
+        """The seconds that the endpoint asked to wait, if it named any."""
         return self.details.get("retry_after")
 
 
@@ -292,7 +292,7 @@ class InvalidOutputError(OutputError):
 
 
 class TruncatedError(OutputError):
-    """The answer was cut, by the token limit or without saying so."""
+    """The answer was cut, by the token limit or without a notice."""
 
     code = "truncated"
 

@@ -23,10 +23,10 @@ T = TypeVar("T")
 class Item(Generic[T]):
     """The outcome for one input: either an `output` or an `error`.
 
-    `raw` is the text of the last answer, `repairs` what was done to read it. `usage` counts the tokens of
+    `raw` is the text of the last answer, `repairs` what was changed to read it. `usage` counts the tokens of
     all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown. `calls` is the
     item's share of calls that were made for several items at once; None: all were for this one.
-    `latency` is the time in seconds from the first call to the end. A `cached` item cost no call.
+    `latency` is the time in seconds from the first call to the end. A `cached` item did not need a call.
     """
 
     input: Any
@@ -51,17 +51,17 @@ class Item(Generic[T]):
 
     @property
     def requests(self) -> float:
-        """The calls for this item, of those for several items its share: these add up to the calls of a run."""
+        """The calls for this item, with its share of calls for several items: these add up to the calls of a run."""
         return self.attempts if self.calls is None else self.calls
 
     @property
     def repaired(self) -> bool:
-        """Whether the answer was mended to be read; `repairs` lists them."""
+        """Whether the answer was repaired; `repairs` lists the changes."""
         return bool(self.repairs)
 
     @property
     def messages(self) -> list[Message]:
-        """The messages that were sent first for this item; empty where nothing was to be sent."""
+        """The messages that were sent first for this item; empty if nothing had to be sent."""
         return self.request.messages if self.request else []
 
     def raise_for_error(self) -> Item[T]:
@@ -106,7 +106,7 @@ class Item(Generic[T]):
     def from_dict(cls, data: Mapping[str, Any], output_type: Any = None) -> Item[T]:
         """Return the item that `to_dict` described.
 
-        With `output_type` (a signature, `str` …) the output is validated; without it stays JSON values.
+        With `output_type` (a signature, `str` …) the output is validated; without it, it stays JSON values.
 
         Raises:
             pydantic.ValidationError: the output does not fit `output_type`.
@@ -152,10 +152,10 @@ _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "
 
 
 def jsonable(value: Any) -> Any:
-    """Return any value as JSON values; what has no such form is shown as a short text."""
+    """Return any value as JSON values; a value without such a form becomes a short text."""
     if type(value) is dict:  # what a subclass does in items() is unknown
         columns = cast("Mapping[Any, Any]", value)
-        # Column by column, so that one without a JSON form leaves the others as they are.
+        # Column by column, so that one without a JSON form does not affect the others.
         return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in columns.items()}
     return _plain(value)
 
@@ -187,7 +187,7 @@ def _short(value: Any) -> str:
 
 
 def shown(value: object, length: int, form: Callable[[object], str] = str) -> str:
-    """Return the head of a value's text, whatever it is; of one that has none, its type."""
+    """Return the beginning of a value's text; if it has none, its type."""
     try:
         return snippet(form(value), length)
     except Exception:  # noqa: BLE001 - __str__ and __repr__ of a foreign object may raise anything

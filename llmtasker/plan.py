@@ -61,7 +61,7 @@ class TaskChanges(TaskOptions, total=False):
 class Plan:
     """What every kind of task is made from.
 
-    A subclass adds the arguments of its kind, and sets `signature` where that is made from them.
+    A subclass adds the arguments of its kind, and sets `signature` if that is made from them.
 
     Raises:
         ConfigurationError: an argument has a value that it can't have.
@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def asked(self) -> AskMode:
-        """The mode; where none was given, the one that suits the task."""
+        """The mode; by default the one that suits the task."""
         return self.mode or "auto"
 
     @classmethod
@@ -132,7 +132,7 @@ class Plan:
         """Return the program: schema, prompt and examples, prepared once.
 
         Raises:
-            ConfigurationError: an example does not fit, a variable is unknown, or the mode can't serve the signature.
+            ConfigurationError: an example does not fit, a variable is unknown, or the mode does not suit the signature.
         """
         prompt = Prompt(variables=self.variables or {}, examples_role=self.examples_role, input_role=self.input_role)
         return compile_program(
@@ -145,7 +145,7 @@ class Plan:
         """Return the plan as JSON values.
 
         Raises:
-            ConfigurationError: an example, a variable or an option can't be held as JSON.
+            ConfigurationError: an example, a variable or an option can't be represented as JSON.
         """
         fields, labels = fields_of(self.signature), labels_of(self.signature)
         return {
@@ -172,7 +172,7 @@ class Plan:
         return {name: getattr(self, name) for name in _OPTIONS} | {"group_size": _group_size(self.group_size)}
 
     def needs(self) -> dict[str, str]:
-        """Return the arguments that are handed in where a file is loaded, each with the reason."""
+        """Return the arguments that must be passed when a file is loaded, each with the reason."""
         return {}
 
     def own_settings(self) -> dict[str, Any]:
@@ -185,10 +185,10 @@ class Plan:
 
     @classmethod
     def from_document(cls, kind: str, document: Document, given: Mapping[str, Any]) -> Self:
-        """Return the plan that a document describes; `given` are the arguments that it can't hold.
+        """Return the plan that a document describes; `given` are the arguments that it can't contain.
 
         Raises:
-            ConfigurationError: the document does not describe such a plan, or what was given is not what it needs.
+            ConfigurationError: the document does not describe such a plan, or `given` does not fit it.
         """
         if document["kind"] != kind:
             raise ConfigurationError(
@@ -237,7 +237,7 @@ def _auto_group(size: Any) -> Any:
 
 def _as_json(what: str, value: object) -> Any:
     try:
-        # Of a record only what was given, so that the file is as short as the code that made the task.
+        # Only the given values of a record, so that the file is as short as the code that made the task.
         record = value.model_dump(mode="json", exclude_unset=True) if isinstance(value, BaseModel) else value
         plain = to_jsonable_python(record)
         text = canonical_json(plain)

@@ -117,7 +117,7 @@ class ResultTable:
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """Return a name for a column of the output that hides none of the input.
+    """Return a name for a column of the output that does not hide a column of the input.
 
     >>> free_name("team", {"id", "team"})
     'llm_team'
@@ -146,14 +146,14 @@ def _output(output: Any, name: str) -> Mapping[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Return what a table can hold: numbers, texts and dates as they are, the rest as JSON values."""
+    """Return a value that a table can store: numbers, texts and dates as they are, the rest as JSON values."""
     if isinstance(value, Enum):
         return value.value
     return value if isinstance(value, _CELLS) or value is None else jsonable(value)
 
 
 def _texts(values: list[Any]) -> list[str | None]:
-    """Return values as texts that a table of UTF-8 can hold."""
+    """Return values as texts that can be stored as UTF-8."""
     from llmtasker.files.cells import cell_text
 
     texts = [None if value is None else cell_text(value) for value in values]

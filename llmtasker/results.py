@@ -52,7 +52,7 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     @property
     def outputs(self) -> list[T | None]:
-        """The output of each item; None where there is an error."""
+        """The output of each item; None for an error."""
         return [item.output for item in self._items]
 
     @property
@@ -87,8 +87,8 @@ class Results(Sequence[Item[T]], Generic[T]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each item: the columns of its input, those of its output, and "error" (None if fine).
 
-        A bare input has the column "input", a bare output that of its field. A column of the output that an input has
-        too gets the prefix "llm_". Rows without an output have its columns as well, with None.
+        A bare input has the column "input", a bare output that of its field. A column of the output whose name an
+        input has gets the prefix "llm_". Rows without an output also have its columns, with None.
         """
         return self._table.rows
 

@@ -52,19 +52,19 @@ class Task(TaskData[T]):
     """A signature that an LLM fills: call it for one input, `run` it over many.
 
     Args:
-        signature: what goes in and what comes out; its docstring is the instructions.
-        llm: an LLM, or what `LLM.of` takes; None: what LLMTASKER_LLM names.
+        signature: the inputs and outputs; its docstring is the instructions.
+        llm: an LLM, or what `LLM.of` accepts; None: the one that LLMTASKER_LLM names.
         examples: records of the signature, or mappings with all its fields.
         variables: values for the task's own {variables} in the instructions.
         examples_role: "turns", "system" or "user"; None: where {examples} stands, else turns.
         input_role: the role of the message that holds the input.
-        mode: how the answer is asked for; "auto" takes function calls, or what the endpoint can.
-        reasoning: ask for a reasoning before the other outputs; it comes as `item.reasoning`.
-        attempts: answers that are asked for at most, when they do not fit; each time with the reason.
+        mode: how the answer is asked for; "auto" uses function calls, or what the endpoint supports.
+        reasoning: ask for a reasoning before the other outputs; it is in `item.reasoning`.
+        attempts: the most answers to ask for when they do not fit, each time with the reason.
         cache: instead of that of the LLM: False, a folder or a store.
         group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an
-            AutoGroup, with its bounds) finds the largest size that answers a sample as one call a row does.
-        observers: functions that receive an `Event` for each call, item and run; whatever they do, no row is lost.
+            AutoGroup, with its bounds) finds the largest size that answers a sample like one call per row.
+        observers: functions that receive an `Event` for each call, item and run; their failures do not affect rows.
 
     Raises:
         ConfigurationError: there is no LLM, an example does not fit, a variable is unknown.
@@ -97,13 +97,13 @@ class Task(TaskData[T]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, signature: type[Signature] | None = None, llm: Any = None) -> Self:
-        """Return the task that `save` wrote. Nothing of the file is run or imported.
+        """Return the task that `save` wrote. Nothing in the file is run or imported.
 
         `signature` is the class that the task was declared with; it is checked. One that was made from plain types, by
         `Signature.make`, is made again and need not be given.
 
         Raises:
-            ConfigurationError: the file is not a whole task file, holds another kind of task, was saved with another
+            ConfigurationError: the file is not a valid task file, contains another kind of task, was saved with another
                 signature, or has a later format.
         """
         return cls._load(path, read_document(path), llm, {"signature": signature})
@@ -146,7 +146,7 @@ class Task(TaskData[T]):
             settings = settings_of(options.get("settings"))
             columns = columns_of(options.get("columns"), options.get("row_variables"))
             return self._made(fresh, budget, settings, columns)
-        usual = self._usual  # most calls have nothing of their own
+        usual = self._usual  # most calls have no settings of their own
         if usual is None or usual.llm is not self.llm or usual.program is not self._words():
             usual = self._usual = self._made(fresh, budget, NO_SETTINGS, None)
         return usual
@@ -181,7 +181,7 @@ class Task(TaskData[T]):
         """Return the item of one input: a value, a mapping, a record, or the input fields as keywords.
 
         `fresh=True` asks even if the answer is cached; "invalid" only if the cached one no longer fits. `settings`
-        hold for this call only; an input field that is called `settings` or `fresh` is given in a mapping.
+        apply to this call only; pass an input field named `settings` or `fresh` in a mapping.
 
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
@@ -206,15 +206,15 @@ class Task(TaskData[T]):
         return None if store is None else async_store(store)
 
     def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
-        """Return an item for each input, in order, whatever happens to single ones.
+        """Return an item for each input, in order, even where some fail.
 
-        At most `concurrency` inputs are worked on at once. `progress` is True (a bar, needs `[progress]`), False,
-        None (a bar where somebody watches), or a function that is given a `Progress` now and then. Rows that the
-        `budget` has nothing left for get a BudgetError. Works in a notebook and inside a running event loop as well.
+        At most `concurrency` inputs are processed at once. `progress` is True (a bar, needs `[progress]`), False,
+        None (a bar in a terminal or notebook, if tqdm is installed), or a function that is called with a `Progress`.
+        Rows that the `budget` does not cover get a BudgetError. Also works in a notebook and a running event loop.
 
         `columns` names the column of an input field, where that has another name; `row_variables` the column of a
-        variable, or of the labels of an output field (or of "classes"), which then take the place of the task's in
-        that row. `settings` hold for all rows.
+        variable, or of the labels of an output field (or of "classes"), which then replace the task's in that
+        row. `settings` apply to all rows.
 
         Raises:
             ConfigurationError: the set-up is wrong, or all rows lack the same column.
@@ -255,11 +255,11 @@ class Task(TaskData[T]):
 
     @property
     def group_report(self) -> GroupReport | None:
-        """What grouping did in the latest run (calls, tokens saved, the size and why); None: nothing was grouped."""
+        """The result of grouping in the latest run (calls, tokens saved, size and reason); None: no groups."""
         return self._groups.report
 
     def estimate(self, inputs: Any, **options: Unpack[InputOptions]) -> Estimate:
-        """Return what a run over these inputs would take: rows, calls, tokens and cost. Nothing is sent; see `run`.
+        """Return an estimate of a run over these inputs: rows, calls, tokens and cost. Nothing is sent; see `run`.
 
         Raises:
             ConfigurationError: the inputs are an async iterable, or not an iterable, or all lack the same column.
@@ -282,11 +282,11 @@ class Task(TaskData[T]):
         max_bytes: int = MOST_BYTES,
         **options: Unpack[InputOptions],
     ) -> BatchJob[T]:
-        """Have many inputs answered by the provider's batch API, within a day and at its lower price.
+        """Submit many inputs to the provider's batch API, which answers within a day and at a lower price.
 
-        Only rows that are neither cached nor under way in an earlier job are sent, each distinct one once; where
-        nothing else is left, that job is returned. A file of the provider takes at most `max_rows` and `max_bytes`;
-        more become several batches of the job. For `columns`, `row_variables` and `settings` see `run`.
+        Only rows that are neither cached nor in progress in an earlier job are sent, each distinct one once; if none
+        are left, that job is returned. A file has at most `max_rows` and `max_bytes`; more rows become several
+        batches of the job. For `columns`, `row_variables` and `settings` see `run`.
 
         Raises:
             ConfigurationError: the LLM has no batch API, there is no cache, or all rows lack the same column.
@@ -324,7 +324,7 @@ class Task(TaskData[T]):
         return self._policy(**options)
 
     def preview(self, given: Any = NOT_GIVEN, /, *, settings: CallSettings | None = None, **fields: Any) -> Preview:
-        """Return what would be sent for an input: messages, schema and settings, exactly so.
+        """Return exactly what would be sent for an input: messages, schema and settings.
 
         Raises:
             InputError: the input does not fit the signature.

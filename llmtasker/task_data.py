@@ -44,7 +44,7 @@ class TaskData(Generic[T]):
         self.program = program or plan.compile()
         self._groups = GroupPlan(self.program, plan.group_size)
         self._observers = Observers(plan.observers)
-        self._usual = None  # made once: most calls have nothing of their own
+        self._usual = None  # made once, because most calls have no settings of their own
 
     @property
     def plan(self) -> Plan:
@@ -59,8 +59,8 @@ class TaskData(Generic[T]):
     def with_(self, **changes: Unpack[TaskChanges]) -> Self:
         """Return a new task with other arguments, such as `examples` or `llm`; nothing else changes.
 
-        The new task shares what the change leaves as it was: the LLM, with its cache, connections and limits, and what
-        was compiled.
+        The new task shares what does not change: the LLM, with its cache, connections and limits, and the compiled
+        program.
 
         >>> from llmtasker.tasks.instruction import Instruction
         >>> short = Instruction(llm="offline", instructions="Summarise.").with_(attempts=1)
@@ -79,11 +79,11 @@ class TaskData(Generic[T]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the task to a readable JSON file, which `load` reads.
 
-        It holds instructions, fields, labels, examples, variables and settings, but no LLM, cache or observers: these
-        are given where it is loaded. A class that was written, such as the signature, is handed in there too.
+        It holds instructions, fields, labels, examples, variables and settings, but no LLM, cache or observers: pass
+        these when you load it, and also classes that were written, such as the signature.
 
         Raises:
-            ConfigurationError: something can't be held in a file, or the file can't be written.
+            ConfigurationError: something can't be stored in a file, or the file can't be written.
         """
         write_document(path, self.plan.document(type(self).__name__))
 
@@ -138,7 +138,7 @@ class TaskData(Generic[T]):
         self._build(state["_plan"], state["llm"], state.get("program"))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        # Nothing changes a plan or a program: the copy shares them, and the LLM.
+        # A plan and a program never change, so the copy shares them, and the LLM.
         shared = {"_plan": self._plan, "llm": self.llm, "program": self.program}
         return self._twin({**deepcopy(self._added(), memo), **shared})
 

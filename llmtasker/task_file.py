@@ -39,7 +39,7 @@ def document_text(document: Document) -> str:
 
 
 def write_document(path: str | os.PathLike[str], document: Document) -> None:
-    """Write a document to a file, which appears when it is whole.
+    """Write a document to a file, which appears when it is complete.
 
     Raises:
         ConfigurationError: it is too large, is not JSON, or the file can't be written.
@@ -62,7 +62,7 @@ def write_document(path: str | os.PathLike[str], document: Document) -> None:
 
 
 def read_document(path: str | os.PathLike[str]) -> Document:
-    """Return the document of a file. Nothing of it is run or imported.
+    """Return the document of a file. Nothing in it is run or imported.
 
     Raises:
         ConfigurationError: there is no such file, or it is not a task file that this version can read.

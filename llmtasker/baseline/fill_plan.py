@@ -42,7 +42,7 @@ def _refusal(why: str) -> BadRequestError:
 
 @dataclass(frozen=True, kw_only=True)
 class _LabelFill:
-    """A field that gets one label, or several of them. None among the labels stands for nothing."""
+    """A field that gets one label, or several of them. None among the labels means "no label"."""
 
     labels: tuple[Any, ...]
     nearest: Nearest
@@ -60,7 +60,7 @@ class _LabelFill:
             return label
         if label is None and not self.at_least:
             return []
-        # Words that all labels share decide nothing: only what is above the mean counts.
+        # Words that all labels share don't distinguish them: only what is above the mean counts.
         mean = sum(scores) / len(scores)
         order = sorted((at for at in range(len(scores)) if self.labels[at] is not None), key=lambda at: -scores[at])
         near = [at for at in order[: self.at_most] if scores[at] - mean >= 0.6 * (best - mean)]
@@ -251,7 +251,7 @@ def _compared(
 ) -> tuple[tuple[Any, ...], Nearest, list[Any]]:
     """Return the labels, their index, and the labels by how often they were shown.
 
-    Where examples show that nothing applies, None is one of the labels.
+    If examples show that no label may apply, None is one of the labels.
     """
     nothing = [None] if any(None in values for _, values in examples) else []
     names = (*labels, *nothing)

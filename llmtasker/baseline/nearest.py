@@ -17,9 +17,9 @@ _HEAD, _TAIL = 1_500, 500  # characters that are looked at in a long text
 _WORD_LENGTH = 40
 _REMEMBERED_NUMBERS = 1_000_000  # of one task: about 4 MB
 _REMEMBERED_WORDS = 20_000
-_NAME_WEIGHT = 2.0  # the name and description of a label count as much as so many examples
-_COMMON = 0.1  # what is left of the weight of an n-gram that all texts have
-_DAMPING = 0.75  # so that the peculiar words of a single example do not decide
+_NAME_WEIGHT = 2.0  # the name and description of a label count as much as this many examples
+_COMMON = 0.1  # the remaining weight of an n-gram that all texts have
+_DAMPING = 0.75  # so that the unusual words of a single example do not dominate
 
 # Letters and digits, or a pictogram; "_" and a change of case separate the words of a name.
 _WORDS = re.compile(r"[^\W_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
@@ -59,7 +59,7 @@ class Nearest:
 
     Each label is one vector: the TF-IDF vectors of its texts (sub-linear counts, unit length), summed, damped and
     brought to unit length again (Rocchio's centroid). A text is a set of words, so its score is a sum over its
-    words: what each word gives to each label is worked out once and remembered.
+    words: what each word adds to each label is computed once and remembered.
 
     Args:
         names: a text for each label: its name and description; may be empty.
@@ -87,7 +87,7 @@ class Nearest:
         self._room = min(_REMEMBERED_WORDS, max(1_000, _REMEMBERED_NUMBERS // max(1, self._size)))
 
     def scores(self, words: Iterable[str]) -> list[float]:
-        """Return a score for each label, 0 where it has nothing in common with the words; higher is nearer."""
+        """Return a score for each label, 0 if it has nothing in common with the words; higher is nearer."""
         total = [0.0] * self._size
         for word in words:
             given = self._words[word] if word in self._words else self._learn(word)
@@ -96,7 +96,7 @@ class Nearest:
         return total
 
     def _learn(self, word: str) -> array[float] | None:
-        """Work out what a word gives to each label, None for nothing."""
+        """Compute the score that a word adds to each label, None for nothing."""
         given = array("f", bytes(4 * self._size))
         for gram in _grams(word):
             rarity = self._rarity.get(gram, 0.0)

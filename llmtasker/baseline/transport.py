@@ -24,11 +24,11 @@ _REMEMBERED = 32  # tasks whose plans are kept
 
 
 class OfflineTransport:
-    """Answers in the process, without any LLM: a baseline to try a task with and to compare an LLM to.
+    """Answers in the process, without any LLM: a baseline to try out a task and to compare an LLM with.
 
     Labels (also optional ones, lists of them, and yes/no where the examples show both) are filled with
     the nearest one; optional fields of other kinds keep their default or stay null. The same request
-    always gets the same answer. It counts no tokens, so `usage` is None.
+    always gets the same answer. It does not count tokens, so `usage` is None.
 
     Raises (from `send` and `asend`):
         BadRequestError: a required output is not a label, or no schema was sent.
@@ -53,7 +53,7 @@ class OfflineTransport:
         return Completion(tool_calls=(call,), finish_reason="tool_calls", model=MODEL)
 
     async def asend(self, request: Request) -> Completion:
-        """Answer one request; it takes no time worth a thread."""
+        """Answer one request; it is too fast to need a thread."""
         return self.send(request)
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class OfflineTransport:
     def _plan(self, request: Request, before: Sequence[Message]) -> FillPlan:
         _, head = request.head.start(request.settings)
         key = (head.digest(), canonical_json([*before]) if before else "")
-        # Locked while building as well: threads that start together would all build the same plan.
+        # Also locked while building, because threads that start together would all build the same plan.
         with self._lock:
             plan = self._plans.get(key)
             if plan is None:

@@ -27,7 +27,7 @@ from llmtasker.wire.request import Message, Mode
 REASONING = "reasoning"
 REASONING_DESCRIPTION = "Think step by step, in a few sentences, before you fill in the rest."
 
-# What strict function schemas can't say (platform.openai.com, "Structured Outputs", supported schemas).
+# What strict function schemas can't express (platform.openai.com, "Structured Outputs", supported schemas).
 _NOT_STRICT = frozenset(
     {"patternProperties", "prefixItems", "uniqueItems", "allOf", "not", "if", "oneOf", "propertyNames"}
 )
@@ -35,9 +35,9 @@ _RECALLED_ANSWER = 4_000  # characters of a failed answer that a re-ask shows to
 
 
 class _Lean(BaseModel):
-    """A model whose JSON schema has no titles: instructor shows it to the LLM, and titles are paid by the token.
+    """A model whose JSON schema has no titles: instructor shows it to the LLM, and titles cost tokens.
 
-    `told` are descriptions of fields, by their names on the wire, in place of their own.
+    `told` are descriptions of fields, by their names on the wire; they replace the fields' own.
     """
 
     model_config = ConfigDict(defer_build=True)
@@ -46,12 +46,12 @@ class _Lean(BaseModel):
 
     def __init_subclass__(cls, *, told: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if told is not None:  # a subclass, such as instructor makes, tells the same
+        if told is not None:  # a subclass, such as those of instructor, inherits them
             cls.__told__ = told
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        # Not by copies of the fields: versions of Pydantic differ in what of a copy they take.
+        # Not by copies of the fields, because versions of Pydantic differ in which parts of a copy they use.
         made = handler.resolve_ref_schema(handler(schema))
         for name, description in cls.__told__.items():
             made["properties"][name]["description"] = description
@@ -59,7 +59,7 @@ class _Lean(BaseModel):
 
     @classmethod
     def model_json_schema(cls, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the schema without titles, as strict mode wants it where it can be."""
+        """Return the schema without titles, and as strict mode requires it if possible."""
         schema = super().model_json_schema(*args, **kwargs)
         lean = {name: _without_titles(value) for name, value in schema.items()}
         return lean if _is_free(lean) else _strict(lean)
@@ -102,11 +102,11 @@ def group_model(model: type[BaseModel], anchor: str) -> type[BaseModel]:
 def prepare(model: type[BaseModel], mode: Mode, *, keep: bool = True) -> Prepared:
     """Return the request fields that ask for `model` in a mode, prepared by instructor's handler.
 
-    That is loaded only if no process has prepared the same before; `keep=False` leaves the disk alone.
+    instructor is loaded only if no process has prepared the same before; `keep=False` does not touch the disk.
     """
     if not keep:
         return _prepared(model, mode)
-    _wording(mode, False)  # so that the first answer that does not fit loads nothing in an event loop
+    _wording(mode, False)  # so that the first invalid answer does not load modules in an event loop
     _wording(mode, mode == "tools")
     source = {"schema": model.model_json_schema(), "name": model.__name__, "doc": model.__doc__, "mode": mode}
     return prepared_once(source, __file__, lambda: _prepared(model, mode))
@@ -118,10 +118,10 @@ def _prepared(model: type[BaseModel], mode: Mode) -> Prepared:
     if mode == "tools":
         function = kwargs["tools"][0]["function"]
         if not model.__doc__:
-            function.pop("description", None)  # instructor's own says nothing, and is paid for in each call
+            function.pop("description", None)  # instructor's own adds nothing, and costs tokens in each call
         if not _is_free(function["parameters"]):
             function = {**function, "strict": True}
-        # One tool is offered, so "required" says all; a forced function object is ignored by llama.cpp.
+        # One tool is offered, so "required" is enough; llama.cpp ignores a forced function object.
         kwargs = {
             "tools": [{"type": "function", "function": function}],
             "tool_choice": "required",
@@ -171,9 +171,9 @@ def answer_turn(mode: Mode, name: str, answer: str, number: int) -> list[Message
 
 
 def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Message]:
-    """Return the failed answer and the request to mend it, worded by instructor for this mode."""
-    # Arguments that are no JSON go back as text: several servers parse the calls in a conversation, and fail.
-    # So do calls in other modes: nothing would answer them, and most endpoints insist on that.
+    """Return the failed answer and the request to correct it, worded by instructor for this mode."""
+    # Arguments that are not JSON go back as text: several servers parse the calls in a conversation, and fail.
+    # So do calls in other modes, because no tool message would answer them, which most endpoints require.
     called = completion.tool_calls[:1] if mode == "tools" else ()
     call = next((call for call in called if call.name and _is_json(call.arguments)), None)
     values = {_REASON: reason}
@@ -183,7 +183,7 @@ def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Mess
         values |= {_CONTENT: completion.text or "", _NAME: call.name, _ARGUMENTS: call.arguments}
         values[_ID] = call.id or _CALL_ID
     messages: list[Message] = _filled(_wording(mode, call is not None)["messages"], values)
-    # Beside a call, no content is said by null: some endpoints refuse an empty text.
+    # Beside a call, null means that there is no content, because some endpoints refuse an empty text.
     return [{**message, "content": message["content"] or None} for message in messages]
 
 
@@ -240,7 +240,7 @@ def labels_of(model: type[BaseModel]) -> dict[str, list[str]]:
 
 
 def _without_titles(schema: Any) -> Any:
-    """Drop the titles that Pydantic makes of field names; a property that is called "title" stays."""
+    """Drop the titles that Pydantic derives from field names; a property named "title" stays."""
     if is_array(schema):
         return [_without_titles(part) for part in schema]
     if not is_object(schema):
@@ -263,7 +263,7 @@ def _is_set(schema: Mapping[str, Any]) -> bool:
 
 
 def _is_free(schema: Any) -> bool:
-    """Return whether a schema says what strict mode can't: free keys, tuples, unique items."""
+    """Return whether a schema has parts that strict mode does not support: free keys, tuples, unique items."""
     if not is_object(schema):
         return False
     if _NOT_STRICT & schema.keys() or schema.get("additionalProperties") not in (None, False):
@@ -283,7 +283,7 @@ def _parts(schema: Mapping[str, Any]) -> Sequence[Any]:
 
 
 def _strict(schema: Any) -> Any:
-    """Return the schema as strict mode wants it: every property required, no others allowed, no defaults."""
+    """Return the schema as strict mode requires it: every property required, no others allowed, no defaults."""
     if is_array(schema):
         return [_strict(part) for part in schema]
     if not is_object(schema):
@@ -297,7 +297,7 @@ def _strict(schema: Any) -> Any:
         elif name != "default":
             strict[name] = value
     if len(strict) > 1 and "$ref" in strict:
-        # Strict mode takes nothing beside a "$ref", such as the description of a field with an Enum.
+        # Strict mode does not accept anything beside a "$ref", such as the description of a field with an Enum.
         strict = {"anyOf": [{"$ref": strict.pop("$ref")}], **strict}
     if "properties" in strict:
         strict["required"] = list(strict["properties"])

@@ -31,7 +31,7 @@ from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Mode
 
-_WHOLE = (None, "stop", "tool_calls")  # endings of a text of which nothing else says that it is whole
+_WHOLE = (None, "stop", "tool_calls")  # finish reasons that do not prove that a text is complete
 _BROKEN_OFF = frozenset({
     "error", "abort", "aborted", "cancelled", "canceled", "interrupted", "network_error", "timeout", "engine_error",
     "insufficient_system_resource", "malformed_function_call",
@@ -50,8 +50,8 @@ class Answer(NamedTuple, Generic[S]):
 class AnswerParser(Generic[S]):
     """Reads completions as records of a signature; `function` is the name of the function that is offered.
 
-    `whole_text` is whether the text as it is, without JSON, is the one output; `any_form` whether calls and texts are
-    equally welcome.
+    `whole_text` is whether the text as it is, without JSON, is the only output; `any_form` whether both calls and texts
+    are accepted.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class AnswerParser(Generic[S]):
         self._input_names = {n for name, info in inputs for n in (name, wire_name(name, info))}
 
     def parse(self, completion: Completion, inputs: Inputs) -> Answer[S]:
-        """Return the answer that a completion holds, mended where that is safe.
+        """Return the answer in a completion, repaired where that is safe.
 
         Raises:
             OutputError: it was refused, filtered or cut, or it does not fit the signature.
@@ -133,13 +133,13 @@ class AnswerParser(Generic[S]):
         return _is_strict(self.signature.output_model.__pydantic_core_schema__)
 
     def _from_json(self, outputs: dict[str, Any]) -> dict[str, Any]:
-        """Return the outputs as values of Python: a strict model takes the text of a date from JSON only."""
+        """Return the outputs as Python values: a strict model accepts the text of a date only from JSON."""
         half = self.signature.output_model.model_validate_json(to_json(outputs))
         return {name: getattr(half, name) for name in half.model_fields_set}
 
 
 def raise_for_ending(completion: Completion) -> None:
-    """Raise if the completion reports of itself that it is not a whole answer."""
+    """Raise if the completion itself reports that it is not a complete answer."""
     if completion.refusal:
         raise RefusedError(
             f"the LLM declined: {snippet(completion.refusal)}", provider_text=snippet(completion.refusal, 500)

@@ -14,7 +14,7 @@ from llmtasker.values.json_values import is_mapping
 class Columns:
     """Which columns hold what: `fields` names one for an input field, `variables` one for a variable.
 
-    A field that is not named is looked for under its own name.
+    A field without a column is looked up by its own name.
     """
 
     fields: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -32,7 +32,7 @@ class Columns:
         return {**row, **{name: self._cell(row, column, "input", name) for name, column in self.fields.items()}}
 
     def values(self, row: object) -> dict[str, Any]:
-        """Return the row's values of the variables; an empty cell (None or NaN) leaves the task's own.
+        """Return the row's values of the variables; an empty cell (None or NaN) keeps the task's value.
 
         Raises:
             InputError: a column is missing.

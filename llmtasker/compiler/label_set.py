@@ -27,7 +27,7 @@ _KEPT = ("alias", "validation_alias", "serialization_alias", "title", "descripti
 
 @runtime_checkable
 class LabelReader(Protocol):
-    """A validator that reads labels, and has a twin for each set of labels."""
+    """A validator that reads labels, with a counterpart for each set of labels."""
 
     def for_labels(self, labels: Sequence[Any]) -> Any:
         """Return the same validator for other labels."""
@@ -93,9 +93,9 @@ def _shown(value: object) -> str:
 
 
 def labelled_field(signature: type[Signature], name: str, labels: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the output field that a name stands for: its own, or with "classes" the only one that has labels.
+    """Return the output field that a name stands for: the field itself, or for "classes" the only one that has labels.
 
-    `labels` are those of each output field that has some. None: the name stands for no output field.
+    `labels` are those of each output field that has some. None: the name does not stand for an output field.
 
     Raises:
         ConfigurationError: "classes" may stand for several.
@@ -116,7 +116,7 @@ def with_labels(signature: type[S], sets: Mapping[str, LabelSet]) -> type[S]:
     """Return the signature whose output fields take their values from these labels, in schema and check.
 
     Raises:
-        ConfigurationError: a field is of a type that has no place for labels, or an Enum has no such value.
+        ConfigurationError: the type of a field can't have labels, or an Enum does not have such a value.
     """
     fields = {name: _relabelled(signature, name, labels) for name, labels in sets.items()}
     return signature.with_fields(**fields)
@@ -155,7 +155,7 @@ def _arguments(info: FieldInfo) -> dict[str, Any]:
 
 
 def _with_set(annotation: Any, labels: tuple[Any, ...]) -> Any:
-    """Return a type with its labels replaced; None: it has no place for any."""
+    """Return a type with its labels replaced; None: it can't have any."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if annotation is str:
         return Literal[labels]

@@ -12,14 +12,14 @@ from llmtasker.values.json_values import is_object
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """How one mode asks for a type: the fields of the request, and what must be said in the system message."""
+    """How one mode asks for a type: the fields of the request, and what must be in the system message."""
 
     fields: Mapping[str, Any]
     note: str = ""
 
 
 def prepared_once(source: Mapping[str, Any], code: str, make: Callable[[], Prepared]) -> Prepared:
-    """Return what was prepared from a source before, in whatever process; see `kept`."""
+    """Return what any process has prepared from this source before; see `kept`."""
 
     def made() -> dict[str, Any]:
         prepared = make()

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramSource(Generic[S]):
-    """What a program is compiled from; `keep` says whether what is prepared may be kept on disk."""
+    """What a program is compiled from; `keep` is whether the prepared parts may be stored on disk."""
 
     signature: type[S]
     prompt: Prompt = field(default_factory=Prompt)
@@ -79,7 +79,7 @@ class ProgramSource(Generic[S]):
 class Program(Generic[S]):
     """A compiled task. It is immutable and has no I/O; what does not depend on the input is computed once.
 
-    One head a mode is kept: with "auto", an endpoint that has no function calls is asked in another mode.
+    One head per mode is kept: with "auto", an endpoint without function calls is asked in another mode.
     """
 
     def __init__(self, source: ProgramSource[S]) -> None:
@@ -252,10 +252,10 @@ class Program(Generic[S]):
         return Request(program.head(mode or self.first_mode), tail, settings)
 
     def parse(self, completion: Completion, inputs: Inputs) -> Answer[S]:
-        """Return the answer that a completion holds, mended where that is safe.
+        """Return the answer in a completion, repaired where that is safe.
 
         Raises:
-            OutputError: refused, filtered, cut, or or it does not fit the signature.
+            OutputError: it was refused, filtered or cut, or it does not fit the signature.
         """
         if inputs.variant is not None:
             answer: Answer[S] = inputs.variant.parse(completion, inputs._replace(variant=None))
@@ -297,7 +297,7 @@ def _told_apart(label: tuple[object, str]) -> tuple[type, object, str]:
 
 
 def _wire(signature: type[Signature], layout: PromptLayout, *, reasoning: bool) -> type[BaseModel]:
-    """Return the model to be filled; what labels mean is told by it, unless the instructions list them."""
+    """Return the model to be filled; it describes the labels, unless the instructions list them."""
     told: dict[str, str] = {}
     for name, info in signature.output_fields.items():
         meanings = label_descriptions(info)

@@ -1,7 +1,7 @@
 """Prompt and PromptLayout: which words go under which role.
 
-Where a variable stands in the instructions is where it goes. What stands nowhere has a place of its own:
-the examples are user and assistant turns, the input is the last user message.
+A variable goes where it stands in the instructions. Otherwise, the examples are user and assistant turns, and the
+input is the last user message.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ InputRole = Literal["user", "system"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """How a task wants its words set: its own variables, and the roles of examples and input.
+    """How the words of a task are arranged: its own variables, and the roles of examples and input.
 
     `examples_role`: "turns" (answered user messages), "system" or "user" (text in that message); None: where
     `{examples}` stands in the instructions, else turns. `input_role`: the role of a message that holds the
@@ -132,7 +132,7 @@ class PromptLayout:
     def head(self, note: str, answer_turn: Callable[[str, int], list[Message]]) -> list[Message]:
         """Return the messages before the input.
 
-        `note` is what a mode has to say in the system message, `answer_turn(answer, number)` its form of an answer.
+        `note` is what a mode adds to the system message, `answer_turn(answer, number)` its form of an answer.
         """
         instructions = "" if self._one_message else self.template.render({})
         system = "\n\n".join(filter(None, (instructions, self.aside, note)))

@@ -25,7 +25,7 @@ class Variable:
 class Template:
     """Instructions cut into text and variables.
 
-    What is put in is never looked at again, so values may hold braces, and a template can reach no attribute.
+    Inserted values are not parsed again, so they may contain braces, and a template can't reach attributes.
 
     >>> Template.parse('Sort {text} into {classes}; answer {"label": …}', {"text", "classes"}).names
     ('text', 'classes')

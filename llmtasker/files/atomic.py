@@ -1,4 +1,4 @@
-"""replacing: a file that appears under its name when it is whole, or not at all."""
+"""replacing: a file that appears under its name when it is complete, or not at all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from llmtasker.errors import ConfigurationError
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
-    """Give a binary file to write; at the end of the block it takes the place of `path` in one step.
+    """Yield a binary file to write; at the end of the block it replaces `path` in one step.
 
-    Until then, and for ever when the block raises, what was at `path` stays as it was. A link is
-    followed; an existing file keeps its mode, a new one gets what the umask allows. A pipe or a
+    Until then, and also if the block raises, an existing `path` does not change. A link is
+    followed; an existing file keeps its mode, a new one gets the mode that the umask allows. A pipe or a
     device (`/dev/stdout`) is written directly.
 
     Raises ConfigurationError when the folder does not exist or can't be written, OSError when the disk is full.
@@ -31,7 +31,7 @@ def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
         with target.open("wb") as device:
             yield device
         return
-    # In the same folder: a rename is one step only within a file system.
+    # In the same folder, because a rename is atomic only within a file system.
     draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
     file = _create(draft, target)
     try:
@@ -58,7 +58,7 @@ def _create(draft: Path, target: Path) -> BinaryIO:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the rename itself to the disk; Windows can't, and needs not."""
+    """Flush the rename itself to the disk; Windows can't, and does not need to."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)

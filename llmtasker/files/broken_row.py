@@ -1,4 +1,4 @@
-"""BrokenRow: a row that could not be read whole, kept so that the others are not lost."""
+"""BrokenRow: a row that could not be read completely; the other rows are not affected."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from llmtasker.errors import InputError
 
 
 class BrokenRow(dict[str, Any]):
-    """A row of a file that does not have the form of the others; `error` names the place and the reason.
+    """A row of a file that does not have the form of the others; `error` names the line and the reason.
 
-    It stands in its place among the other rows and holds what could be read: cells that are
-    missing are missing here too, cells past the header are kept in the last column. Give `error` to the
-    row's Item instead of asking.
+    It has its place among the other rows and contains what could be read: cells that are
+    missing are missing here too, cells past the header are kept in the last column. Use `error` as the
+    error of the row's Item, without a call.
 
     >>> row = BrokenRow({"id": "7"}, error=InputError("line 8 has 1 cell, the header has 2"))
     >>> row["id"], row.error.message

@@ -14,15 +14,15 @@ from typing import Any, cast
 from llmtasker.values.json_values import json_number
 
 MAX_DEPTH = 200
-"""Levels of nesting that are written; what lies deeper is named, not shown."""
+"""Levels of nesting that are written; deeper values are named, not shown."""
 
-# What a spreadsheet runs: OWASP's list for CSV injection, with the full-width forms that Excel takes for ASCII.
+# What a spreadsheet runs: OWASP's list for CSV injection, with the full-width forms that Excel reads as ASCII.
 _FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
 _NEUTRALISED = re.compile("'+[=+\\-@\t\r\n＝＋－＠]")
 
 
 def neutralise(text: str) -> str:
-    """Return a text that no spreadsheet takes for a formula; `restore` gives exactly the old text back.
+    """Return a text that spreadsheets don't read as a formula; `restore` returns exactly the original.
 
     >>> neutralise("=1+1"), restore(neutralise("=1+1")), neutralise("a=1")
     ("'=1+1", '=1+1', 'a=1')
@@ -39,7 +39,7 @@ def cell_text(value: Any, decimal: str = ".") -> str:
     """Return the text of a value in a CSV cell.
 
     None is empty, dates are ISO 8601, floats have the decimal mark given, booleans are `true` and `false`,
-    and what is nested is JSON.
+    and nested values are JSON.
 
     >>> [cell_text(value, decimal=",") for value in ("01234", None, 0.5, True, ["é"], 2**64)]
     ['01234', '', '0,5', 'true', '["é"]', '18446744073709551616']
@@ -60,7 +60,7 @@ def cell_text(value: Any, decimal: str = ".") -> str:
 
 
 def cell_json(value: Any) -> str:
-    """Return a value as one line of valid JSON, whatever it is: a row must never be lost for one odd value in it.
+    """Return a value as one line of valid JSON, whatever it is: a row must never be lost because of one odd value.
 
     NaN and infinity become the texts "NaN" and "Infinity", dates ISO 8601 text, bytes base64, Pydantic models objects,
     sets lists; integers of any size keep every digit (above 4,300 digits as text); lone surrogates are escaped
@@ -82,7 +82,7 @@ def cell_json(value: Any) -> str:
 
 
 def _simpler(value: Any) -> Any:
-    """Return something nearer to JSON for a value that JSON does not know; `json` calls it again where needed."""
+    """Return something closer to JSON for a value that JSON does not support; `json` calls it again where needed."""
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, date | time):
@@ -109,7 +109,7 @@ def _simplest(value: Any) -> Any:
 
 
 def _plain(value: Any, above: tuple[int, ...]) -> Any:
-    """Return a copy that holds only what JSON knows. `above` are the ids of what it stands in: a loop ends there."""
+    """Return a copy with JSON values only. `above` are the ids of its containers: a circular reference ends there."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

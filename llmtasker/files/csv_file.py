@@ -1,4 +1,4 @@
-"""CSV in and out: cells as they are written, a damaged row without the loss of its neighbours."""
+"""Read and write CSV: cells keep their text, and a damaged row does not affect its neighbours."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def csv_header(path: Path, form: Format) -> Header:
 
 
 def read_csv(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a CSV file as dicts of the texts that stand there; none for an empty file.
+    """Yield the rows of a CSV file as dicts of their texts; none for an empty file.
 
-    Empty lines are passed over, but for those between the rows of a file of one column: these are empty texts.
+    Empty lines are skipped, except between the rows of a file with one column, where they are empty texts.
     """
     damaged = not form.odd_bytes and not decodes(path, form.encoding)
     with _open(path, form) as file:
@@ -91,7 +91,7 @@ class _Lines:
         return cells
 
     def skip(self, count: int) -> None:
-        """Pass over lines."""
+        """Skip lines."""
         for _ in islice(self, count):
             self.begin()
 
@@ -138,7 +138,7 @@ def _records(lines: _Lines, names: Sequence[str], form: Format) -> Iterator[dict
                     empty += width == 1
                     lines.begin()
                     continue
-                # What is empty at the end of a file is not a row: editors add such lines.
+                # Empty lines at the end of a file are not rows: editors add them.
                 yield from [dict.fromkeys(names, "") for _ in range(empty)]
                 empty = 0
                 if len(cells) == width:
@@ -169,7 +169,7 @@ def _kept(names: Sequence[str], cells: list[str], form: Format) -> dict[str, str
 
 
 def _unreadable(names: Sequence[str], lines: _Lines, form: Format, error: csv.Error) -> BrokenRow:
-    """Give up the lines of a record up to the next that is a row by itself: a stray quote takes no more with it."""
+    """Give up the lines of a record up to the next that is a row by itself: a stray quote does not affect more rows."""
 
     def whole(line: str) -> bool:
         try:
@@ -189,13 +189,13 @@ def _unreadable(names: Sequence[str], lines: _Lines, form: Format, error: csv.Er
 def write_csv(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
     """Write rows as CSV and return their number.
 
-    Without `columns`, there is one for each name that any row has. Text that the encoding does not hold makes the
+    Without `columns`, there is one for each name in any row. Text that the encoding can't represent makes the
     whole file UTF-8 with a byte order mark; a lone surrogate, which is in no encoding, is written as `\\ud800`.
     Both warn, once.
     """
     names = dict.fromkeys(columns or ())
     encoding = form.encoding
-    # Columns and encoding are known after the last row only, and rows come once: so they wait as JSON lists.
+    # Columns and encoding are known only after the last row, and rows come once, so they are stored as JSON lists.
     with TemporaryFile("w+", encoding="ascii", dir=_beside(file)) as draft:
         count = 0
         for count, row in enumerate(rows, start=1):
@@ -218,7 +218,7 @@ def _beside(file: BinaryIO) -> Path | None:
 
 
 def _wide_enough(encoding: str, text: str, row: int) -> str:
-    """Return an encoding that holds a text: the given one where it does."""
+    """Return an encoding that can represent a text: the given one if it can."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
@@ -253,4 +253,4 @@ def _write_records(file: BinaryIO, records: Iterable[list[str]], names: list[str
     text.write(line(names))
     text.writelines(line(cells + [""] * (len(names) - len(cells))) for cells in records)
     text.flush()
-    text.detach()  # Else the file is closed with the wrapper.
+    text.detach()  # Otherwise the file is closed with the wrapper.

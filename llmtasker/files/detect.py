@@ -21,7 +21,7 @@ _SAMPLE_LINES = 1_000
 
 
 class FormatOptions(TypedDict, total=False):
-    """What may be given of a format; the rest is seen in the file. The words are those of `Format`."""
+    """The parts of a format that may be given; the rest is detected in the file. The words are those of `Format`."""
 
     kind: Kind | None
     delimiter: str | None
@@ -33,10 +33,10 @@ class FormatOptions(TypedDict, total=False):
 
 
 def detect(path: str | os.PathLike[str], **given: Unpack[FormatOptions]) -> Format:
-    """Return the format of a file that is there: what is given, and for the rest what is seen in it.
+    """Return the format of an existing file: what is given, and for the rest what is detected.
 
-    The kind is seen from the ending of the name; the encoding, and whether quotes enclose cells, from the whole file;
-    delimiter (`;` `,` tab `|`), decimal mark and line end from its first 256 KB. Warns of what is unusual: bytes of
+    The kind is detected by the extension; the encoding, and whether quotes enclose cells, from the whole file;
+    delimiter (`;` `,` tab `|`), decimal mark and line end from its first 256 KB. Warns about unusual content: bytes of
     another encoding, quotes that are characters.
 
     Raises:
@@ -95,7 +95,7 @@ def _warn_of_odd_bytes(file: Path, found: SeenEncoding) -> None:
 
 
 def _check_kind(file: Path, kind: Kind, head: bytes) -> None:
-    """Recognise a packed file, or another kind, now, and not as a thousand strange rows."""
+    """Recognise a compressed file, or another kind, now, and not as a thousand strange rows."""
     name, expected = {"excel": ("an Excel", b"PK\x03\x04"), "parquet": ("a Parquet", b"PAR1")}.get(kind, ("", b""))
     if not head.startswith(expected):
         raise ConfigurationError(f"{file} is not {name} file, in spite of its name, or it has a password")
@@ -135,7 +135,7 @@ def _quoted(file: Path, seen: Format) -> bool:
 
 
 def _json_kind(lines: list[str], named: Kind) -> Kind:
-    """Return what a JSON file really is: many a `.json` holds JSON lines, and the other way round."""
+    """Return what a JSON file really is: many `.json` files contain JSON lines, and vice versa."""
     full = [line.strip() for line in lines if line.strip()]
     if named == "jsonl" and full:
         return "json" if full[0] in {"[", "[{"} else "jsonl"

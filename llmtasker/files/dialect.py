@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 DELIMITERS = (";", ",", "\t", "|")
-_MAX_CELL = 2**31 - 1  # The most that a C long holds on Windows.
+_MAX_CELL = 2**31 - 1  # The largest C long on Windows.
 _DECIMAL = re.compile(r"[+-]?\d+([.,])\d+")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 _NUMBER_OR_DATE = re.compile(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
 RETURN = "\ufdd0"
-"""Stands for a carriage return inside a line; no text has this character, which Unicode keeps out of texts."""
+"""Stands for a carriage return inside a line; texts don't contain this character, a noncharacter of Unicode."""
 _MANY = 1_000  # different values of a column that are worth counting
 
 
@@ -23,7 +23,7 @@ def parse(lines: Iterable[str], delimiter: str, *, strict: bool, quoted: bool = 
     Strict raises csv.Error for a quote that is not closed or closed too early; where the file is not `quoted`, a quote
     is a character like any other.
     """
-    # The limit of 128 KB a cell is one for the whole process: raised here, never lowered.
+    # The limit of 128 KB per cell belongs to the whole process: raised here, never lowered.
     if csv.field_size_limit() < _MAX_CELL:
         csv.field_size_limit(_MAX_CELL)
     return csv.reader(
@@ -32,7 +32,7 @@ def parse(lines: Iterable[str], delimiter: str, *, strict: bool, quoted: bool = 
 
 
 def masked(line: str) -> str:
-    """Return a line with `RETURN` for each carriage return inside it, which the csv module takes for its end."""
+    """Return a line with `RETURN` for each carriage return inside it, which the csv module would read as its end."""
     text = line.rstrip("\r\n")
     if "\r" not in text or RETURN in text:
         return line
@@ -48,7 +48,7 @@ def separator_line(line: str) -> str | None:
 def seen_delimiter(lines: list[str]) -> str:
     """Return the delimiter with which the most records have as many cells as the header.
 
-    Where no delimiter splits the header, there is one column: the answer is then one that its texts don't hold.
+    If no delimiter splits the header, there is one column: the result is then a delimiter that its texts don't contain.
 
     >>> seen_delimiter(["id;message\\n", '1;"one, two; three"\\n', "2;four, five, six\\n"])
     ';'
@@ -74,7 +74,7 @@ def _score(lines: list[str], delimiter: str) -> tuple[int, float]:
 def seen_quotes(lines: Callable[[], Iterable[str]], delimiter: str) -> bool:
     r"""Return whether quotes enclose cells, as in most files, or are characters of the texts; `lines` gives all lines.
 
-    They are characters where every line is a whole row without them, while taken as enclosing they can't be read, or
+    They are characters if every line is a complete row without them, while as enclosing quotes they can't be read, or
     join lines that look like the other rows.
 
     >>> seen_quotes(lambda: ["id\ttext\n", '1\t"Fine" they said\n', "2\tok\n"], "\t")
@@ -143,7 +143,7 @@ class _BareLines:
 
 
 def seen_decimal(lines: list[str], delimiter: str) -> str:
-    """Return the decimal mark of the numbers: a comma where more cells have one, else a point."""
+    """Return the decimal mark of the numbers: a comma if more cells have one, else a point."""
     marks = Counter(
         match[1]
         for cells in parse(lines, delimiter, strict=False)

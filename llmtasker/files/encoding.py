@@ -23,7 +23,7 @@ _ODD_BYTES = "llmtasker.windows-1252"
 
 @dataclass(frozen=True, slots=True)
 class SeenEncoding:
-    """The encoding of a file, and the lines that are not in it: their odd bytes are read as Windows-1252."""
+    """The encoding of a file, and the lines that are not valid in it: their invalid bytes are read as Windows-1252."""
 
     name: str
     odd_lines: int = 0
@@ -35,7 +35,7 @@ def seen_encoding(path: Path) -> SeenEncoding:
 
     The whole file is checked (0.1 s for 100 MB): a file that is ASCII on its first thousand pages may hold its first
     é on the next. Where some lines are UTF-8 and fewer are not, as after a copy from another program, the file is
-    UTF-8 with odd bytes. Latin-1 takes any byte, so there is always an answer.
+    UTF-8 with odd bytes. Latin-1 accepts any byte, so there is always a result.
     """
     with path.open("rb") as file:
         head = file.read(4)
@@ -96,7 +96,7 @@ def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
     if not isinstance(error, UnicodeDecodeError):
         raise error
     odd = error.object[error.start : error.end]
-    # The five bytes that Windows-1252 leaves out stand for the control characters of Latin-1.
+    # The five bytes that Windows-1252 does not define are read as the control characters of Latin-1.
     text = "".join(bytes([byte]).decode("cp1252", "replace").replace("\ufffd", chr(byte)) for byte in odd)
     return text, error.end
 

@@ -1,4 +1,4 @@
-"""Excel workbooks in and out, through openpyxl."""
+"""Read and write Excel workbooks, through openpyxl."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
 
 MAX_ROWS = 1_048_575
-"""Rows that a sheet holds, the header not counted."""
+"""The most rows of a sheet, without the header."""
 MAX_CELL = 32_767
-"""Characters that a cell holds."""
+"""The most characters of a cell."""
 EXACT = 2**53
 """Integers up to this are exact in a cell, which holds a double."""
-_SAMPLE = 200  # rows by which the widths of the columns are chosen
+_SAMPLE = 200  # rows that determine the widths of the columns
 
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 # What XML does not hold (a lone \r becomes \n), and the underscore of a text that looks like such an escape.
@@ -43,13 +43,13 @@ def excel_header(path: Path, form: Format) -> Header:
 
 
 def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a sheet: texts, numbers, booleans, dates; of a formula its value; "" for an empty cell.
+    """Yield the rows of a sheet: texts, numbers, booleans, dates; the value of a formula; "" for an empty cell.
 
     Empty rows are left out. A number shown with leading zeros (a postal code) is the text that is shown. A formula
     whose value is not stored, because no spreadsheet has computed it yet, is read as its text, with a warning.
 
     Raises:
-        ConfigurationError: it is not a workbook, or the sheet is not there.
+        ConfigurationError: it is not a workbook, or it does not have the sheet.
     """
     with _sheet(path, form) as (sheet, _):
         header, rows = _header(sheet, form)
@@ -75,11 +75,11 @@ def _with_formulas(path: Path, values: list[Any], written: list[Any]) -> list[An
 
 @contextmanager
 def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[Any, list[str]]]:
-    """Open the sheet that is meant, and name the others."""
+    """Open the requested sheet, and name the others."""
     openpyxl = _openpyxl()
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=values)
-    except Exception as error:  # openpyxl lets anything through that zip and XML raise
+    except Exception as error:  # openpyxl passes on anything that zip and XML raise
         raise ConfigurationError(f"can't read {path} as an Excel file: {snippet(error)}") from error
     try:
         names = [sheet.title for sheet in book.worksheets]
@@ -89,7 +89,7 @@ def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[
         if name not in names:
             raise ConfigurationError(f"{path} has no sheet {name[:40]!r}; it has {', '.join(map(repr, names))}")
         sheet = book.worksheets[names.index(name)]
-        sheet.reset_dimensions()  # Some programs write a wrong size: what is there counts.
+        sheet.reset_dimensions()  # Some programs write a wrong size: the actual cells count.
         yield sheet, [other for other in names if other != name]
     finally:
         book.close()
@@ -143,7 +143,7 @@ def _value(cell: Any) -> Any:
         return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), value)
     if isinstance(value, datetime) and "h" not in cell.number_format.lower():
         return value.date()
-    # A postal code is often the number 1234 shown as 01234: the text that people see is meant.
+    # A postal code is often the number 1234 shown as 01234: use the text that people see.
     if isinstance(value, int) and not isinstance(value, bool) and re.fullmatch("00+", cell.number_format):
         return str(value).zfill(len(cell.number_format))
     return value

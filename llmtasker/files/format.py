@@ -1,4 +1,4 @@
-"""Format: how the rows of a file are written, as it was seen in the file or given."""
+"""Format: how the rows of a file are written, as detected in the file or given."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Format:
     Args:
         quoted: quotes enclose cells; False: they are characters of the texts.
         odd_bytes: bytes that are not in the encoding are read as Windows-1252.
-        decimal: the mark in the numbers that are written; what is read stays text as it stands.
-        neutralised: an apostrophe stands before what a spreadsheet would take for a formula: it is put there when
-            writing and removed when reading. No file shows this by itself: it is never seen, only given.
+        decimal: the mark in the numbers that are written; cells that are read stay texts.
+        neutralised: an apostrophe stands before what a spreadsheet would read as a formula: it is added when
+            writing and removed when reading. This can't be detected in a file, only given.
         header: the line (CSV) or row (Excel) that holds the names of the columns, counted from 1.
         sheet: the name or number of the sheet; None: the first.
     """
@@ -79,8 +79,7 @@ def output_format(
 ) -> Format:
     """Return the format for a file to be written: kind by its name, the rest as given, else as in `like` (the input).
 
-    So what came in as an office wrote it goes out as that office reads it. Cells are always enclosed in quotes where
-    they need it.
+    So the output can be opened by the program that wrote the input. Cells are enclosed in quotes where necessary.
 
     >>> office = Format(delimiter=";", encoding="cp1252", decimal=",", newline="\\r\\n")
     >>> output_format("out.csv", like=office) == office, output_format("out.jsonl", like=office).encoding
@@ -107,7 +106,7 @@ def output_format(
 
 
 def kind_of(file: Path) -> Kind:
-    """Return the kind that the ending of a name stands for; that of a packed file is before `.gz` and the like."""
+    """Return the kind that the extension of a name stands for; for a compressed file, the extension before `.gz`."""
     ending = file.suffix.lower()
     if ending in PACKED:
         ending = Path(file.stem).suffix.lower()

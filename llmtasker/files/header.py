@@ -1,4 +1,4 @@
-"""The columns of a table: each with a name of its own, whatever stands in the file."""
+"""The columns of a table: each with a unique name, whatever the header of the file is."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from llmtasker.errors import snippet
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The names of the columns, and notes on those that had none or the name of another."""
+    """The names of the columns, and notes on those that had none or a duplicate name."""
 
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
 
 
 def header_of(cells: Sequence[str]) -> Header:
-    """Return a header in which each column has a name of its own.
+    """Return a header in which each column has a unique name.
 
     >>> header_of(["", "message", "date", "date"]).names
     ('column_1', 'message', 'date', 'date_2')

@@ -26,7 +26,7 @@ CREATE INDEX IF NOT EXISTS identities ON rows (identity);
 class Journal:
     """A file to which the item of each finished row is written at once, by the number and identity of the row.
 
-    A killed process loses none of them. An entry whose checksum is wrong is not there. `about` describes the run, so
+    A killed process loses none of them. An entry with a wrong checksum is ignored. `about` describes the run, so
     that it is not mistaken for another. The file is private (mode 0600): it holds texts and answers.
 
     Raises:
@@ -75,17 +75,17 @@ class Journal:
 
     @property
     def about(self) -> dict[str, str]:
-        """What the run is; empty in a new file."""
+        """The description of the run; empty in a new file."""
         with self._lock:
             return dict(self._database.execute("SELECT name, value FROM about"))
 
     def describe(self, about: Mapping[str, str]) -> None:
-        """Keep what the run is, beside what is known of it already."""
+        """Store a description of the run, in addition to the existing one."""
         with self._lock:
             self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
 
     def put(self, number: int, identity: bytes, item: str) -> None:
-        """Keep the item of a row, from any thread; a later one takes the place of an earlier one.
+        """Store the item of a row, from any thread; a later one replaces an earlier one.
 
         Raises:
             OSError: the disk is full.
@@ -100,7 +100,7 @@ class Journal:
                 raise OSError(f"can't write {self.path}: {error}") from error
 
     def find(self, number: int, identity: bytes) -> str | None:
-        """Return the item of a row, by preference the one with this number; None where it is not finished."""
+        """Return the item of a row, preferably the one with this number; None if it is not finished."""
         with self._lock:
             try:
                 found = self._database.execute(
@@ -116,7 +116,7 @@ class Journal:
         return int(count)
 
     def close(self) -> None:
-        """Let others write; closing twice is closing once."""
+        """Let other processes write; a second call does nothing."""
         with self._lock:
             self._database.close()
 
@@ -141,7 +141,7 @@ def _create(path: Path) -> None:
 
 
 def _check_ours(path: Path) -> None:
-    """Leave alone a file that is something else."""
+    """Refuse a file of another kind, without changing it."""
     if not path.exists() or (path.is_file() and path.stat().st_size == 0):
         return
     try:

@@ -1,4 +1,4 @@
-"""JSON lines and JSON arrays in and out."""
+"""Read and write JSON lines and JSON arrays."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LINE = "line"
 
 
 def json_header(path: Path, form: Format) -> Header:
-    """Return each name that any row has, in the order in which they appear."""
+    """Return the names in all rows, in order of appearance."""
     names: dict[str, None] = {}
     for row in (read_jsonl if form.kind == "jsonl" else read_json)(path, form):
         names.update(dict.fromkeys(row))
@@ -27,12 +27,12 @@ def json_header(path: Path, form: Format) -> Header:
 
 
 def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the object of each line; an empty line is passed over, a comma after an object as well.
+    """Yield the object of each line; an empty line is skipped, and so is a comma after an object.
 
-    A line that does not hold one JSON object is a BrokenRow with what can be read of it, else with the line itself.
+    A line that does not hold one JSON object is a BrokenRow with the part that can be read, else with the line itself.
     """
     damaged = not form.odd_bytes and not decodes(path, form.encoding)
-    # Only \n ends a line: inside a text, JSON lets U+2028 and its like stand as they are.
+    # Only \n ends a line: inside a text, JSON allows U+2028 and similar characters.
     with open_text(path, form.encoding, newline="\n", odd_bytes=form.odd_bytes) as file:
         for number, line in enumerate(file, start=1):
             if damaged and "\ufffd" in line:
@@ -60,7 +60,7 @@ def _row(line: str, place: str) -> dict[str, Any]:
 
 
 def _kept(line: str) -> dict[str, Any]:
-    """Return what a line holds that is almost JSON, such as NaN, which is kept as a text; else the line itself."""
+    """Return the content of a line that is almost JSON, such as NaN, which is kept as a text; else the line itself."""
     try:
         value = parse_json_loosely(line)
     except (ValueError, RecursionError):
@@ -81,7 +81,7 @@ def _reason(error: Exception) -> str:
 
 
 def write_jsonl(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
-    """Write one JSON object a line and return their number."""
+    """Write one JSON object per line and return their number."""
     count = 0
     for row in rows:
         file.write(json_line(row, columns))

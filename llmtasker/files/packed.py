@@ -1,4 +1,4 @@
-"""Packed files: a compressed file is unpacked beside the temporary files, and read as any other."""
+"""Compressed files: the file is unpacked into a temporary file, and read like any other."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from llmtasker.errors import ConfigurationError, snippet
 
 PACKED = {".gz", ".bz2", ".xz", ".zip"}
 MAX_UNPACKED = 1 << 36
-"""Bytes that are unpacked at most: a small file can hold more than any disk."""
+"""The most bytes that are unpacked: a small file can hold more than any disk."""
 
 
 @contextmanager
 def unpacked(path: Path) -> Generator[Path]:
-    """Give the place of a file's content: the file itself, or an unpacked copy that is there as long as the block.
+    """Yield the path of a file's content: the file itself, or an unpacked copy that exists during the block.
 
     Raises:
         ConfigurationError: the file can't be unpacked, or an archive holds more than one file.
@@ -45,7 +45,7 @@ def unpacked(path: Path) -> Generator[Path]:
 
 @contextmanager
 def spooled(stream: IO[bytes], name: str) -> Generator[Path]:
-    """Give a file with all that a stream holds, there as long as the block: a stream can't be read twice."""
+    """Yield a file with the content of a stream, which can't be read twice; it exists during the block."""
     with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
         copy = Path(folder) / name
         with copy.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Parquet in and out, through pyarrow."""
+"""Read and write Parquet, through pyarrow."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
 def write_parquet(
     file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None
 ) -> int:
-    """Write rows as Parquet and return their number; all of them are in memory for it.
+    """Write rows as Parquet and return their number; all of them are in memory.
 
-    A column whose values have no one type (texts beside numbers, integers over 64 bits) is written as text.
+    A column whose values do not have a common type (texts and numbers, integers over 64 bits) is written as text.
     """
     arrow, parquet = _pyarrow()
     held = list(rows)
@@ -55,13 +55,13 @@ def write_parquet(
 def _column(arrow: Any, values: list[Any]) -> Any:
     try:
         array = arrow.array(values)
-        # Parquet has no place for an empty object.
+        # Parquet can't store an empty object.
         if "struct<>" not in str(array.type):
             return array
     except (arrow.ArrowException, TypeError, ValueError, OverflowError):
-        pass  # No one type: then text.
+        pass  # No common type: written as text.
     texts = [None if value is None else cell_text(value) for value in values]
-    # Parquet holds UTF-8: a lone surrogate stands there as \ud800.
+    # Parquet holds UTF-8: a lone surrogate is written as \ud800.
     return arrow.array([text and text.encode(errors="backslashreplace").decode() for text in texts], arrow.string())
 
 

@@ -1,4 +1,4 @@
-"""What is known of an answer's type beforehand: a JSON schema, prepared for reading answers."""
+"""What is known about an answer's type beforehand: a JSON schema, prepared for parsing answers."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ Check = Callable[[Any], bool]
 
 
 class _Generator(GenerateJsonSchema):
-    """A JSON schema that also holds what JSON Schema has no words for: names of members and fields, decimals."""
+    """A JSON schema with facts that JSON Schema can't express: names of Enum members and fields, decimals."""
 
     def enum_schema(self, schema: Any) -> JsonSchemaValue:
         """Add the names of the members."""
         return super().enum_schema(schema) | {_MEMBER_NAMES: [member.name for member in schema["members"]]}
 
     def decimal_schema(self, schema: Any) -> JsonSchemaValue:
-        """Tell a decimal from a union of number and text."""
+        """Distinguish a decimal from a union of number and text."""
         return {"type": "number", "format": "decimal"}
 
     def model_schema(self, schema: Any) -> JsonSchemaValue:
-        """Add the other names under which Pydantic takes a field."""
+        """Add the other names under which Pydantic accepts a field."""
         return super().model_schema(schema) | {_OTHER_NAMES: dict(_other_names(schema["cls"]))}
 
 
@@ -49,7 +49,7 @@ def _other_names(model: type[BaseModel]) -> list[tuple[str, str]]:
 
 
 class Names(NamedTuple):
-    """How the keys of an object may be written: as Pydantic takes them, and by their letters and digits only."""
+    """How the keys of an object may be written: as Pydantic accepts them, and by their letters and digits only."""
 
     exact: Mapping[str, str]
     folded: Mapping[str, str | None]
@@ -153,7 +153,7 @@ class AnswerSchema:
 
     @property
     def expectation(self) -> str:
-        """What to report of an answer that is not of this kind."""
+        """What to report about an answer that is not of this kind."""
         if self.properties:
             names = ", ".join(list(self.properties)[:8])
             return f"there is no JSON object with the fields asked for ({names})"

@@ -1,7 +1,7 @@
-"""Function calls: which answer the calls of a completion make, and calls that are written in a text.
+"""Function calls: the answer in the calls of a completion, and calls that are written in a text.
 
-One rule for several: a function that was not offered is an error, calls that differ are an error, equal ones are
-one, and a call without arguments beside a whole one does not count.
+The rule for several calls: a function that was not offered is an error, different calls are an error, equal calls
+count as one, and a call without arguments beside a complete one does not count.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_PYTHON = 5_000
 """Characters of a call in the notation of Python; a longer one is not looked at."""
 
 FORMS = ("answered by a function call, not in text", "answered in text, not by a function call")
-"""Repairs of the form alone, which are none where any form is welcome."""
+"""Repairs of the form alone, which are not reported if any form is accepted."""
 
 _DECORATION = re.compile(
     r"^(?:(?:functions?|tools?|default_api|assistant|multi_tool_use)[./])+|(?:[:#]\d+|\(\)|<\|.*)$"

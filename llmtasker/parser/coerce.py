@@ -1,6 +1,6 @@
 """How a JSON value is coerced towards a type where only one reading exists.
 
-Each change is a repair with its path. What Pydantic would take for something else is refused, with path and value.
+Each change is a repair with its path. A value that Pydantic would misread is refused, with path and value.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class CoercionError(ValueError):
 def coerce(value: Any, schema: AnswerSchema) -> tuple[Any, list[str]]:
     """Return the value coerced towards the type, and each change made.
 
-    Keys and labels by case, accents and separators, labels also by a clear mention, JSON inside strings, one value
-    where a list is asked for and a list of one where a value is, numbers as people write them, the word "null".
+    Coerced are keys and labels by case, accents and separators, labels also by a clear mention, JSON inside strings, a
+    single value if a list is asked for and a list of one if a value is, numbers as people write them, the word "null".
     Keys that were not asked for are left out.
 
     Raises:
@@ -57,11 +57,11 @@ class _Coercion:
         self.refusals: list[str] = []
 
     def repaired(self, path: str, what: str) -> None:
-        """Note a change."""
+        """Record a change."""
         self.repairs.append(f"{path.rstrip('.') or 'answer'}: {what}")
 
     def refuse(self, path: str, why: str, value: Any) -> Any:
-        """Note that a value can't be read, and return it."""
+        """Record that a value can't be read, and return it."""
         self.refusals.append(f"{path.rstrip('.') or 'answer'}: {why} (got {shown(value)})")
         return value
 
@@ -205,7 +205,7 @@ class _Coercion:
                 self.repaired(f"{path}{name}", f"{RENAMED} {snippet(key, 40)!r}")
                 self.renamed.append(self.repairs[-1])
             coerced[name] = self.value(value[key], properties[name], f"{path}{name}.")
-        # Where a key is left out, the one that lacks may be the same under another name.
+        # If a key is left out, the missing one may be the same under another name.
         absent = [name for name in node.get("required", ()) if name not in coerced]
         if len(absent) == 1 and written and not left_out and self._may_lack(properties.get(absent[0])):
             self.repaired(f"{path}{absent[0]}", "was not given, read as null")

@@ -1,6 +1,6 @@
-"""Where in a text an answer may stand: strict JSON, and the pieces of prose that look like JSON.
+"""Where in a text an answer may be: strict JSON, and the pieces of prose that look like JSON.
 
-Nothing is mended here and no type is known. All loops are bounded, for a text may be hostile.
+Nothing is repaired here, and the type is not known. All loops are bounded, because a text may be hostile.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ MAX_SCANNED = 200_000
 """Characters; a longer text is read only if it is JSON as a whole."""
 
 MAX_DEPTH = 100
-"""Nesting of brackets beyond which a text is not looked into."""
+"""Nesting of brackets beyond which a text is not searched."""
 
 MAX_PIECES = 200
-"""Bracketed pieces of one text that are looked at."""
+"""The most bracketed pieces of a text that are examined."""
 
 MAX_MARKS = 200_000
 """Brackets and quotes of one text that are looked at, each time that they are."""
@@ -38,14 +38,14 @@ _PAIRS = {"{": "}", "[": "]"}
 
 
 class TooComplexError(ValueError):
-    """The text is nested too deep, or has too many pieces, to be looked into."""
+    """The text is nested too deep, or has too many pieces, to be searched."""
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of the text in brackets: `text[start:end]`.
 
-    `value` is its value where it is strict JSON (`parsed`). `fenced` is whether it stands in a closed code fence,
+    `value` is its value if it is strict JSON (`parsed`). `fenced` is whether it is inside a closed code fence,
     `closed` whether its first bracket is closed; if not, it reaches to the end of the fence or text.
     """
 
@@ -135,17 +135,17 @@ class _Scan:
             return None
         if closing is not None and not _MORE_MEMBERS.match(region, closing):
             return Piece(start, region[start:closing], parsed=False, closed=True, fenced=in_fence, flaw=flaw)
-        # A bracket too many, or one too few: up to the end, for the mender.
+        # An extra or a missing bracket: up to the end, to be repaired.
         return Piece(
             start, region[start:].rstrip(), parsed=False, closed=closing is not None, fenced=in_fence, flaw=flaw
         )
 
     def closing(self, text: str, start: int, *, loose: bool = False) -> int | None:
-        """Return the index behind the bracket that closes the one at `start`, or None.
+        """Return the index after the bracket that closes the one at `start`, or None.
 
-        Brackets in strings don't count. `loose` also knows single quotes, takes a quote for the end of a string only
-        where JSON could go on behind it (so quotes inside a string are seen through), and lets a bracket close those
-        that were forgotten inside it.
+        Brackets in strings don't count. `loose` also knows single quotes, takes a quote as the end of a string only
+        if JSON could continue after it (so quotes inside a string are recognised), and lets a bracket close those
+        that were left open inside it.
         """
         expected: list[str] = []
         index = start

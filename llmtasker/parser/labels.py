@@ -1,4 +1,4 @@
-"""Which label of a closed set a text means: by case, accents, punctuation, or one plain mention. Never by likeness."""
+"""Which label of a closed set a text means: by case, accents, punctuation, or one plain mention. Never similarity."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„#|\\"
 _BULLET = re.compile(r"(?:[-•*–]\s+|\(?\w{1,2}[.):]\s+)")
 _SEPARATORS = re.compile(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
 _SHORT = re.compile(r"\w{1,2}|[\d.]+")
-# Words that stand in any sentence without meaning the label that has their name.
+# Words that occur in any sentence without meaning the label with the same name.
 _EVERYDAY = re.compile(
     r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true"
     r"|unknown|yes|autres?|aucune?|faux|non|oui|rien|sans|tout|une|vrai"
@@ -112,7 +112,7 @@ class Labels:
 
     @cached_property
     def _parts(self) -> dict[str, Any]:
-        """The parts of labels such as 'science/technology', each with its label; a part of two labels is none."""
+        """The parts of labels such as 'science/technology', each with its label; a part of two labels is left out."""
         wholes = {_words(name) for name in self._exact}
         found: dict[str, list[Any]] = {}
         for name, value in self._exact.items():
@@ -143,7 +143,7 @@ class Labels:
         return self._mentioned(text)
 
     def find_exact(self, text: str) -> Any:
-        """Return the label that the text is, but for case, accents, separators, punctuation around it or a bullet.
+        """Return the label that equals the text but for case, accents, separators, punctuation around it or a bullet.
 
         Raises:
             LabelError: it is none, or it may be two.

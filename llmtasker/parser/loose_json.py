@@ -1,7 +1,7 @@
-"""JSON with the usual slips, rewritten as JSON; what has another slip is left to json-repair, which is slow.
+"""JSON with common mistakes, rewritten as valid JSON; other mistakes are left to json-repair, which is slow.
 
-Slips: single quotes, keys without quotes, commas too many or too few, comments, Python's constants, raw line breaks
-and unescaped quotes in strings. A quote ends a string only where JSON could go on behind it.
+Common are single quotes, keys without quotes, extra or missing commas, comments, Python's constants, raw line breaks
+and unescaped quotes in strings. A quote ends a string only if JSON could continue after it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class _CannotRewriteError(Exception):
 
 
 def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
-    """Return the value of a text with the usual slips and the names of these, or None if there is another one.
+    """Return the value of a text with common mistakes and their names, or None if there is another mistake.
 
     >>> parse_loose_json("{'a': 'l'été', b: True,}")
     ({'a': "l'été", 'b': True}, ('a trailing comma', 'keys without quotes', 'a constant of Python', 'single quotes'))
@@ -99,7 +99,7 @@ def _rewritten(string: str, slips: dict[str, None]) -> str:
     inner = sum(match[1] is None for match in _INNER_QUOTE.finditer(content)) if '"' in content else 0
     if inner and string[0] == '"':
         if inner % 2 or '\\\\"' in content:
-            raise _CannotRewriteError  # a quote too many, or escaped twice
+            raise _CannotRewriteError  # an extra quote, or one escaped twice
         slips["quotes inside a string"] = None
     return f'"{_INNER_QUOTE.sub(_escaped, content)}"' if inner else f'"{content}"'
 

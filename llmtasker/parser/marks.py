@@ -1,15 +1,15 @@
-"""Reasoning and control marks around an answer: the one front end of plain texts and of JSON.
+"""Reasoning and control marks around an answer: removed first, from plain texts and JSON alike.
 
 | family               | reasoning                                      | marks at the ends                         |
 |----------------------|------------------------------------------------|-------------------------------------------|
-| tags (R1, Qwen, …)   | `<think>…</think>` and its like                | `<answer>…</answer>`                      |
+| tags (R1, Qwen, …)   | `<think>…</think>` and similar                 | `<answer>…</answer>`                      |
 | Magistral, Kimi, Seed| `[THINK]…[/THINK]`, `◁think▷…`, `<seed:think>` | `</s>`                                    |
 | Gemma                | `<|channel>thought…<channel|>`                 | `<start_of_turn>model…<end_of_turn>`      |
 | Harmony (gpt-oss)    | `<|channel|>analysis<|message|>…<|end|>`       | `<|channel|>final<|message|>…<|return|>`  |
 | Cohere, Sky          | `<|START_THINKING|>…`, `<|begin_of_thought|>…` | `<|START_RESPONSE|>…<|END_RESPONSE|>`     |
 | chat templates       |                                                | `<|im_end|>`, `<|eot_id|>`, `<end_of_turn>` |
 
-Marks that stand in the input are text. A mark at an end that is not known is an error: it may be reasoning.
+Marks that also occur in the input are text. An unknown mark at an end is an error, because it may be reasoning.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _opened(text: str, start: int = 0) -> tuple[re.Match[str], re.Pattern[str]] 
 
 
 def after_reasoning(text: str) -> str | None:
-    """Return what stands behind the reasoning (`<think>` and its like), or None where that never ends."""
+    """Return what follows the reasoning (`<think>` and similar), or None if the reasoning never ends."""
     start = 0
     while pair := _opened(text, start):
         closing = pair[1].search(text, pair[0].end())

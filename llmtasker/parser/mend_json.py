@@ -1,4 +1,4 @@
-"""The only file that imports json_repair: broken JSON is mended if the value has all that the text has, and no more."""
+"""The only file that imports json_repair: broken JSON, repaired if no letter or digit changes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
 MAX_MENDED = 50_000
-"""Characters of one answer, over all its pieces; what is longer is not mended. 25,000 take 5 ms."""
+"""Characters of one answer, over all its pieces; a longer one is not repaired. 25,000 take 5 ms."""
 
 MAX_STEPS = 12_000
 """Characters of one answer that json-repair may look at, each time that it does; they take 5 ms."""
@@ -50,18 +50,18 @@ _CONSTANTS = {"none": "null"}
 
 
 class NotMendableError(ValueError):
-    """The text can't be mended without leaving out or making up something."""
+    """The text can't be repaired without leaving out or inventing something."""
 
 
 class Effort:
-    """What may still be spent on one answer: mending is slow Python, and would hold up an event loop."""
+    """What may still be spent on one answer: repairing is slow Python, and would block an event loop."""
 
     def __init__(self) -> None:
         self.characters = MAX_MENDED
         self.steps = MAX_STEPS
 
     def begin(self, text: str) -> None:
-        """Take the characters of a text; they are not spent if there are too few."""
+        """Spend the characters of a text; nothing is spent if there are too few."""
         if len(text) > self.characters:
             raise NotMendableError(f"{len(text)} characters are too many to mend")
         self.characters -= len(text)
@@ -76,9 +76,9 @@ class Effort:
 def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tuple[Any, tuple[str, ...]]:
     """Return the JSON value of a broken JSON text, and what was wrong with it.
 
-    The text must be whole: a cut one is not for mending. A mended value is given only if it has the same letters and
-    digits in the same order as the text (comments aside), so nothing is left out and nothing is made up. The pieces
-    of one answer share one `effort`; a `flaw` that is known beforehand can't be mended.
+    The text must be complete, not cut. A value is returned only if it has the same letters and digits in the same order
+    as the text (apart from comments), so nothing is left out and nothing is invented. The pieces of one answer share
+    one `effort`; a `flaw` that is known beforehand can't be repaired.
 
     Raises:
         NotMendableError: there is no such value.
@@ -115,7 +115,7 @@ def _by_json_repair(text: str, effort: Effort) -> tuple[Any, tuple[str, ...]]:
 
 
 def _difference(value: Any, text: str, without_comments: str, bare: str) -> str | None:
-    """Return what a mended value has more or less than its text, or None."""
+    """Return what a repaired value has more or less than its text, or None."""
     if _has_infinity(value):
         return "a number is out of range"
     if _words_of(value) not in (_words(text), _words(without_comments)):
@@ -151,7 +151,7 @@ def _unescaped_once(text: str) -> Any:
 
 
 def _has_odd_quotes(text: str, strings: list[str]) -> bool:
-    """Return whether a quote is missing or one too many: then there are two readings."""
+    """Return whether a quote is missing or extra: then there are two readings."""
     if _SINGLE_KEY.search(text) is None:
         return len(_QUOTE.findall(text)) % 2 == 1
     around = sum(f"'{string}'" in text or repr(string) in text for string in strings)
@@ -159,7 +159,7 @@ def _has_odd_quotes(text: str, strings: list[str]) -> bool:
 
 
 def _is_doubtful(string: str, text: str) -> bool:
-    """Return whether a string that was made by mending may be another one, or two, or no string."""
+    """Return whether a repaired string may also be read as another one, as two, or not as a string."""
     if json.dumps(string, ensure_ascii=False) in text or json.dumps(string) in text:
         return False
     ends = string[:1] + string[-1:]
@@ -170,7 +170,7 @@ def _is_doubtful(string: str, text: str) -> bool:
 
 
 def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
-    """Return whether brackets of the text are neither structure nor in a string; one too many is no loss."""
+    """Return whether brackets of the text are neither structure nor in a string; an extra one is not a loss."""
     said = "".join(strings)
     for pair, made in zip(("{}", "[]"), _containers(value), strict=True):
         for char, other in zip(pair, reversed(pair), strict=True):

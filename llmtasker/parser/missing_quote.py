@@ -1,4 +1,4 @@
-"""JSON in which one double quote is absent: read where just one place for it makes JSON of the text."""
+"""JSON in which one double quote is missing: read if exactly one place for it makes the text valid."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INSIDE = re.compile(r'(?<=[^\s{\[,:\\"])"(?=[^\s,:}\]"])')
 
 
 def with_missing_quote(text: str) -> Any:
-    """Return the value of an object that lacks one quote, or None if there is no or more than one reading.
+    """Return the value of an object that lacks one quote, or None unless there is exactly one reading.
 
     Only a quote beside a key counts, around text without a comma; a quote that may stand inside a string is a reading
     too.

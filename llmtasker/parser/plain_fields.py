@@ -1,4 +1,4 @@
-"""The fields that stand plainly in a JSON text which can't be mended as a whole: each is judged by itself."""
+"""The intact fields of a JSON text that can't be repaired as a whole: each is judged by itself."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NEXT = re.compile(r"""\s*(?:,?\s*\}|,\s*(?:["'][^"'\n]{1,80}["']|[^\W\d]\w*)\s*
 
 
 def plain_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
-    """Return the fields of an object whose neighbours are broken, or None where one that is needed is not plain.
+    """Return the fields of an object whose neighbours are broken, or None if a required one is not plain.
 
-    A field is plain if its key stands once in the text, right in the outermost object, with a sound value, and the
-    object ends or another key begins right behind that.
+    A field is plain if its key occurs once in the text, directly in the outermost object, with a valid value, and the
+    object ends or another key begins directly after it.
 
     >>> schema = AnswerSchema({"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]})
     >>> plain_fields('{"why": "one " too many", "n": 3}', schema)
@@ -69,9 +69,9 @@ def _value(text: str, start: int) -> tuple[Any, int | None]:
 
 
 def keys_stand_once(value: Any, text: str, schema: AnswerSchema) -> bool:
-    """Return whether each key that was asked for stands as often in a mended value as in its text, if others do too.
+    """Return whether each requested key occurs as often in a repaired value as in its text, if there are other keys.
 
-    Beside keys that were not asked for, mending may have taken one out of a string.
+    Beside keys that were not asked for, the repair may have taken one out of a string.
     """
     counts: dict[str, int] = {}
     _count(value, counts)

@@ -1,4 +1,4 @@
-"""What a sentence does with the label that it mentions: frames it as the answer, or doubts or denies it.
+"""How a sentence uses the label that it mentions: states it as the answer, or doubts or negates it.
 
 All patterns are for text in lower case without accents, in English and French.
 """
@@ -29,11 +29,11 @@ _TURN = re.compile(
     r"\b(?:but|however|mais|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so|thus"
     r"|hence)\b|, (?:it|this|c'est|il s'agit|elle|cela)\b"
 )
-# A reason or something else follows these words, and may well have a negation in it.
+# A reason or something else follows these words, and may contain a negation.
 _GOES_ON = re.compile(
     r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont)\b"
 )
-# Wherever these stand, they hold for the whole answer.
+# These apply to the whole answer, wherever they occur.
 _NOT_SURE = re.compile(
     r"\b(?:not (?:\w+ )?(?:sure|certain)|unsure|no idea|don't know|do not know|(?:ne )?sais pas"
     r"|pas (?:\w+ )?(?:sure?|certaine?)\b)"
@@ -122,7 +122,7 @@ def objection(text: str) -> str | None:
 
 
 def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool:
-    """Return whether the sentence asks, doubts or denies its word `[start:end]`, or sets another one beside it.
+    """Return whether the sentence asks, doubts or negates its word `[start:end]`, or sets another one beside it.
 
     With `clause`, only what stands in the same clause counts of what comes before the word.
 

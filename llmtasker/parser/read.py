@@ -1,7 +1,7 @@
-"""A text becomes the value that it states, with the list of repairs; or an error, never a guess.
+"""From a text to the value that it states, with the list of repairs; or an error, never a guess.
 
-As it is → without reasoning and marks → calls → bracketed pieces, strictly → mended where none parses. Each value is
-unwrapped and coerced towards the type, then validated. What was cut is never completed into a value.
+As it is → without reasoning and marks → calls → bracketed pieces, strictly → repaired if none parses. Each value is
+unwrapped and coerced towards the type, then validated. A cut text is never completed into a value.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from llmtasker.values.json_values import is_array, is_object, parse_json
 T = TypeVar("T")
 
 MAX_MENDED_PIECES = 5
-"""Broken pieces of one text that are looked at, from its end."""
+"""The most broken pieces of a text that are examined, from its end."""
 
 _NOT_WORDS = re.compile(r"`{3,}\w*|[\W_]+")
 _CORRECTION = re.compile(
@@ -41,7 +41,7 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _CALLED = re.compile(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
-_LONGEST_SCALAR = 1_000  # characters of a number or string that is mended
+_LONGEST_SCALAR = 1_000  # characters of a number or string that is repaired
 _DRAFT = re.compile(r"\b(?:first|draft|initially|attempt|guess|d'abord|premi[eè]re?|brouillon|essai)$", re.IGNORECASE)
 
 
@@ -111,7 +111,7 @@ def read(
 
 
 class _Reader(Generic[T]):
-    """Reads one text that is not plainly right."""
+    """Reads one text that is not a valid answer as it is."""
 
     def __init__(self, schema: AnswerSchema, validate: Callable[[Any], T], *, stopped: bool) -> None:
         self.schema = schema
@@ -120,7 +120,7 @@ class _Reader(Generic[T]):
         self.effort = Effort()
 
     def whole(self, value: Any, text: str) -> Reading[T]:
-        """Read a text that is JSON, but not right as it is."""
+        """Read a text that is JSON, but not valid as it is."""
         if self.schema.is_text:
             return Reading(value=self._validated(text, text), repairs=("taken as it stands",))
         try:
@@ -235,7 +235,7 @@ class _Reader(Generic[T]):
         last_start = found[-1].piece.start if found else -1
         broken = [p for p in pieces if not p.parsed and p.start > last_start]
         if found:
-            # Behind an answer that is right, only a piece that plainly is another answer counts.
+            # After a valid answer, only a piece that is clearly another answer counts.
             broken = [piece for piece in broken if self.schema.mentions_key(piece.text)]
         for piece in broken[-MAX_MENDED_PIECES:]:
             if mended := self._broken(answer, piece, alone=not found):
@@ -267,7 +267,7 @@ class _Reader(Generic[T]):
         if not piece.closed and not piece.flaw:
             lacking = extract.open_brackets(piece.text)
             if lacking:
-                with contextlib.suppress(ValueError, RecursionError):  # more is wrong than brackets
+                with contextlib.suppress(ValueError, RecursionError):  # more than the brackets is wrong
                     value = parse_json(piece.text + lacking)
                     ended = self.stopped or _ended(piece.text)
                     if piece.fenced or (ended and self.schema.nothing_can_follow(value, lacking)):
@@ -286,7 +286,7 @@ class _Reader(Generic[T]):
 
     def _choose(self, answer: str, found: Sequence[_Candidate[T]]) -> Reading[T]:
         if len(found) > 1:
-            found = [one for one in found if one.json not in ({}, [])] or found  # they state nothing
+            found = [one for one in found if one.json not in ({}, [])] or found  # empty ones do not state anything
         last = found[-1]
         if last.reading is None:
             raise _invalid(last.error, last.piece.text) from last.error
@@ -335,7 +335,7 @@ def _place(answer: str, piece: Piece) -> tuple[str, ...]:
 
 
 def _ended(text: str) -> bool:
-    """Return whether the last value of a cut text is whole; digits might go on."""
+    """Return whether the last value of a cut text is whole; a number might have more digits."""
     return text[-1] in '"}]' or text.endswith(("true", "false", "null"))
 
 

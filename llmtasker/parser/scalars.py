@@ -1,4 +1,4 @@
-"""How numbers, days and "nothing" are written by people and LLMs; only what has one reading is read."""
+"""How people and LLMs write numbers, dates and "nothing"; only what has exactly one reading is accepted."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _NULLS = _NULL_TEXTS | {"", "na", "-"}
 
 
 def means_null(text: str, *, in_text_field: bool) -> bool:
-    """Return whether a text means that there is no value; a field of free text may be empty, or 'NA' (Namibia).
+    """Return whether a text means "no value"; a field of free text may be empty, or 'NA' (Namibia).
 
     >>> means_null("None", in_text_field=True), means_null("", in_text_field=True), means_null("", in_text_field=False)
     (True, False, True)
@@ -63,7 +63,7 @@ def compact_day(text: str) -> str | None:
 
 
 def plain_number(text: str) -> str | None:
-    """Return a number as people write it in plain digits, or None if it has no or more than one reading.
+    """Return a number as people write it in plain digits, or None unless it has exactly one reading.
 
     >>> plain_number("€ 1,234.50"), plain_number("1.234,50"), plain_number("1 234,5"), plain_number("12")
     ('1234.50', '1234.50', None, None)

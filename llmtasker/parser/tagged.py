@@ -50,7 +50,7 @@ def _object(elements: list[tuple[str, str]], node: JsonSchema, schema: AnswerSch
     for name, content in elements:
         part = schema.resolve(properties.get(names.find(name) or ""))
         if kind_of_node(part) != "array":
-            # A field that comes twice is no field: its list of values does not fit.
+            # A field that occurs twice does not count: its list of values does not fit.
             value = _value(content, part, schema, depth)
             values[name] = [values[name], value] if name in values else value
         elif content.strip().startswith("["):

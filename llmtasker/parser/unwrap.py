@@ -1,4 +1,4 @@
-"""The wrappings that LLMs put around an answer: a list of one, a function call, JSON as a string, a key around all."""
+"""The wrappings that LLMs put around an answer: a list of one, a function call, JSON as a string, an outer key."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ RESERVED = frozenset({"classes", "examples"})
 
 @dataclass(frozen=True, slots=True)
 class FieldMarker:
-    """Says on which side of the task a field stands; rides along in the metadata of the Pydantic field."""
+    """On which side of the task a field stands; stored in the metadata of the Pydantic field."""
 
     side: Side
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -33,7 +33,7 @@ class FieldMarker:
 
 
 def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # noqa: N802 - named like pydantic.Field
-    """Mark a field that the caller gives; takes what `pydantic.Field` takes (description, default, max_length …).
+    """Mark a field that the caller gives; accepts what `pydantic.Field` accepts (description, default, max_length …).
 
     A required text must not be empty, unless `min_length=0` allows it. Type checkers see a default only where it is
     named: `InputField(default="mail")`.
@@ -51,10 +51,10 @@ def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # 
 def OutputField(  # noqa: N802 - named like pydantic.Field
     default: Any = PydanticUndefined, *, labels: Mapping[Any, str] | None = None, **constraints: Any
 ) -> Any:
-    """Mark a field that the LLM fills; takes what `pydantic.Field` takes (description, default, ge, pattern …).
+    """Mark a field that the LLM fills; accepts what `pydantic.Field` accepts (description, default, ge, pattern …).
 
-    `labels` gives the meaning of values of a Literal or Enum, which the LLM is shown. Type checkers see a default only
-    where it is named: `OutputField(default=None)`.
+    `labels` gives the meanings of the values of a Literal or Enum, which are shown to the LLM. Type checkers
+    see a default only where it is named: `OutputField(default=None)`.
 
     Raises:
         SignatureError: there is no such argument, or labels is not a mapping from value to meaning.
@@ -67,7 +67,7 @@ def OutputField(  # noqa: N802 - named like pydantic.Field
     return _marked(FieldMarker("output", described), default, constraints)
 
 
-# Arguments of DSPy's fields, and what takes their place.
+# Arguments of DSPy's fields, and what to use instead.
 _OF_DSPY = {
     "desc": "write description=…",
     "prefix": "the name of the field is shown; describe the field with description=…",
@@ -103,7 +103,7 @@ def _marked(marker: FieldMarker, default: Any, constraints: dict[str, Any]) -> A
 
 def marker_of(info: FieldInfo) -> FieldMarker | None:
     """Return the mark of a field; None: it is neither an input nor an output."""
-    # The last marker wins: a subclass may declare an inherited field anew.
+    # The last marker wins: a subclass may declare an inherited field again.
     return next((mark for mark in reversed(info.metadata) if isinstance(mark, FieldMarker)), None)
 
 
@@ -113,7 +113,7 @@ def constraints_of(info: FieldInfo) -> list[Any]:
 
 
 def label_descriptions(info: FieldInfo) -> Mapping[str, str]:
-    """Return what `OutputField(labels=…)` says of each label of a field."""
+    """Return the meanings of a field's labels, from `OutputField(labels=…)`."""
     marker = marker_of(info)
     return marker.labels if marker else {}
 

@@ -1,7 +1,7 @@
 """MadeClass: the class of Pydantic classes that may be made while a program runs, and yet can be pickled.
 
 Pickle finds a class by its module and name. A class that no module holds is pickled by how it was made: a function
-and its arguments. In one process it stays one class, however often it is pickled and loaded.
+and its arguments. Within one process it stays the same class, however often it is pickled and loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pydantic._internal._model_construction import ModelMetaclass  # it has no p
 
 
 class Made(NamedTuple):
-    """How a class was made: `make(*arguments)` gives it."""
+    """How a class was made: `make(*arguments)` returns it."""
 
     make: Callable[..., Any]
     arguments: tuple[Any, ...]
@@ -66,7 +66,7 @@ def _again(identity: str, make: Callable[..., Any], arguments: tuple[Any, ...]) 
 
 
 def pickle_by_making(metaclass: type[MadeClass]) -> None:
-    """Have classes of this metaclass pickled by how they were made, where no module holds them."""
+    """Pickle classes of this metaclass by how they were made, if no module has them."""
     copyreg.pickle(metaclass, _reduced)
 
 

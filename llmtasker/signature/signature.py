@@ -91,7 +91,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         validate_by_alias=True,
         serialize_by_alias=False,
         ignored_types=(FieldInfo,),  # Pydantic ignores a field without a type; `_check_sides` reports it
-        defer_build=True,  # of this class alone: to import it then loads no plugins of Pydantic
+        defer_build=True,  # for this class alone, so that importing it does not load Pydantic's plugins
     )
 
     instructions: ClassVar[str] = ""
@@ -106,7 +106,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
 
     def __init_subclass__(cls, *, instructions: str | None = None, abstract: bool = False, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # Before Pydantic collects the fields: it only warns of one that hides a method.
+        # Before Pydantic collects the fields, because it only warns about one that hides a method.
         _check_names(cls, [name for name, value in vars(cls).items() if isinstance(value, FieldInfo)])
 
     @classmethod
@@ -142,12 +142,12 @@ class Signature(BaseModel, metaclass=SignatureClass):
         """
         base = cls
         if (made := made_how(cls)) is not None and made.arguments[1:2] == ({},) and len(made.arguments) == 3:
-            base = made.arguments[0]  # so that many changes make no tower of classes
+            base = made.arguments[0]  # so that many changes do not stack up classes
         return _subclass(base, {}, instructions)
 
     @classmethod
     def with_fields(cls, **fields: Any) -> type[Self]:
-        """Return the same signature with more fields, or with some of them declared anew.
+        """Return the same signature with more fields, or with some of them declared again.
 
         Each is `name=(type, InputField(...) | OutputField(...))`.
         """
@@ -173,7 +173,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         """Return the validated input.
 
         `given` is a mapping, an instance of the input half, a record (whose outputs are ignored), or the bare value
-        of the only input field, or of the only required one. What a mapping has beside the inputs is ignored.
+        of the only input field, or of the only required one. Other keys of a mapping are ignored.
 
         Raises:
             InputError: a field is missing or does not fit, or the text of a required field is empty.
@@ -202,7 +202,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
     def _as_mapping(cls, given: object) -> Mapping[str, Any]:
         name = cls.bare_input
         if name is not None and type(given) is str:
-            return {name: given}  # by far the most usual
+            return {name: given}  # by far the most common case
         if isinstance(given, (Signature, cls.input_model)):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
         if name is not None:
@@ -236,10 +236,10 @@ class Signature(BaseModel, metaclass=SignatureClass):
 
     @classmethod
     def format_input(cls, inputs: Mapping[str, Any]) -> str:
-        """Return how an input is shown to the LLM; override it to show it otherwise.
+        """Return how an input is shown to the LLM; override it to change that.
 
-        A lone text is shown as it is. Several fields each stand between tags with their name; an optional one that
-        was not given is left out.
+        A single field is shown as it is. Several fields are each enclosed in tags with their names; an optional one
+        without a value is left out.
         """
         shown = {name: value for name, value in inputs.items() if value is not None or name not in cls._optional}
         if len(shown) == 1 and (len(inputs) == 1 or cls.bare_input in shown):
@@ -248,10 +248,10 @@ class Signature(BaseModel, metaclass=SignatureClass):
 
     @classmethod
     def format_example(cls, shown: str, answer: str) -> str:
-        """Return how an example stands in a text (`{examples}`): its input as shown, then its answer.
+        """Return how an example is shown in a text (`{examples}`): its input as shown, then its answer.
 
-        Tags stand only where they are needed to tell input and answer apart: around an input of several lines, and
-        around an answer that is not JSON.
+        Tags are used only where they are needed to distinguish input and answer: around an input of several lines,
+        and around an answer that is not JSON.
         """
         if not answer.startswith("{"):
             return f"<example>\n<input>\n{shown}\n</input>\n<output>\n{answer}\n</output>\n</example>"
@@ -265,9 +265,9 @@ S = TypeVar("S", bound=Signature)
 
 
 def as_text(value: object) -> str:
-    """Return a value as the LLM sees it: text as it is, so too dates, enums and the like; anything else as JSON.
+    """Return a value as the LLM sees it: texts, dates, enums and the like as text; anything else as JSON.
 
-    A secret is shown: what the caller hides from logs, the LLM is to read.
+    A secret is shown: the caller hides it from logs, but the LLM has to read it.
     """
     plain = value.value if isinstance(value, Enum) else value
     if not isinstance(plain, str):
@@ -281,7 +281,7 @@ def _bare_input(fields: Mapping[str, FieldInfo]) -> str | None:
 
 
 def _must_hold_text(info: FieldInfo) -> bool:
-    """Return whether an empty text is no input: the field is required, a text, and does not allow it."""
+    """Return whether an empty text is refused: the field is required, a text, and does not allow it."""
     marker = marker_of(info)
     return info.is_required() and str in _kinds(info.annotation) and not (marker and marker.may_be_empty)
 
@@ -303,7 +303,7 @@ def _check_names(cls: type[BaseModel], names: Iterable[str]) -> None:
 
 def _check_sides(cls: type[Signature], sides: Mapping[str, Side]) -> None:
     for name in [name for name, value in vars(cls).items() if isinstance(value, FieldInfo)]:
-        # Pydantic has made a field of each one that has a type, and has taken it out of the class.
+        # Pydantic has turned each one that has a type into a field, and removed it from the class.
         raise SignatureError(f"{cls.__name__}.{name} has no type: write {name}: str = InputField() or OutputField().")
     for name in cls.model_fields:
         if name not in sides:

@@ -52,7 +52,7 @@ def _full_schema(signature: type[Signature], name: str, info: FieldInfo) -> Any:
 
 
 def labels_of(signature: type[Signature]) -> dict[str, dict[str, str]]:
-    """Return what the labels of each output field mean, for those that have meanings."""
+    """Return the meanings of each output field's labels, for fields that have some."""
     found = {name: dict(label_descriptions(info)) for name, info in signature.output_fields.items()}
     return {name: meanings for name, meanings in found.items() if meanings}
 
@@ -81,8 +81,8 @@ def make_signature(name: str, instructions: str, fields: Fields, labels: Meaning
     """Return a signature made from what `fields_of` and `labels_of` gave.
 
     Raises:
-        ConfigurationError: a field is not described as they do it.
-        SignatureError: the fields make no signature.
+        ConfigurationError: a field is not described in their form.
+        SignatureError: the fields do not make a signature.
     """
     sides: dict[str, dict[str, Any]] = {"input": {}, "output": {}}
     for key, node in fields.items():
@@ -110,7 +110,7 @@ def field_type(node: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def differences(fields: Fields, labels: Meanings, signature: type[Signature]) -> list[str]:
-    """Return what differs between a signature and what is known of another one, a phrase for each field."""
+    """Return how a signature differs from the description of another one, a phrase for each field."""
     own, found = fields_of(signature), list[str]()
     found += [f"{name!r} is not a field of {signature.__name__}" for name in fields if name not in own]
     found += [f"{signature.__name__} has the further field {name!r}" for name in own if name not in fields]

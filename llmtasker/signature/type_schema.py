@@ -1,8 +1,8 @@
-"""Types as JSON schemas, and back: the types that a file can hold, so that they are rebuilt without an import.
+"""Types as JSON schemas, and back: the types that a file can describe, so that they are rebuilt without an import.
 
 These are texts, numbers, booleans, dates and times, UUID, Decimal, Literal, list, set, tuple, dict with texts as keys,
 unions of these, their constraints (ge, min_length, pattern …), and Pydantic models that were made by `create_model`
-from them. A class that was written can't be rebuilt: it is handed in where a file is loaded.
+from them. A class that was written can't be rebuilt: it must be passed when a file is loaded.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _KEYWORDS = {argument: keyword for keyword, argument in _CONSTRAINTS.items()}
 
 
 class NotHeldError(Exception):
-    """A type that a file can't hold; the message names it."""
+    """A type that a file can't describe; the message names it."""
 
 
 def type_schema(annotation: Any) -> Schema:
@@ -139,7 +139,7 @@ def _model_schema(model: Any) -> Schema:
 
 
 def _is_made_model(model: Any) -> TypeGuard[type[BaseModel]]:
-    """Return whether a class is one that `create_model` makes of fields alone."""
+    """Return whether a class was made by `create_model` from fields alone."""
     bases: Any = getattr(model, "__bases__", ())
     # A class statement keeps the names that stand around it; `create_model` does not.
     if bases != (BaseModel,) or "__pydantic_parent_namespace__" in vars(model) or model.model_config:

@@ -28,7 +28,7 @@ Examples = Mapping[str, Any] | Iterable[Any]
 
 
 _CLASSES = re.compile(r"(?<!\{)\{classes\}(?!\})")
-_MOST_OFFERED = 100  # labels that were found so far; each of them is paid for in every call
+_MOST_OFFERED = 100  # labels that were found so far; each costs tokens in every call
 _SETTINGS = ("multi_label", "open_set", "allow_none", "language")
 
 
@@ -143,20 +143,20 @@ class Classification(Task[Any]):
     """Gives each text a label; `item.output` is the label, or the list of labels.
 
     Args:
-        labels: a list, a mapping from label to what it means, or an Enum (then outputs are its members). A label is a
-            text, a number (also of numpy) or a boolean, and comes back as it was given. None with `open_set=True`: the
+        labels: a list, a mapping from label to meaning, or an Enum (then outputs are its members). A label is a
+            text, a number (also of numpy) or a boolean, and is returned as it was given. None with `open_set=True`: the
             labels that this task found in earlier calls and runs are offered, 100 at most.
         instructions: with {classes}, {examples}, {text} and own variables; None: generic ones in `language`.
         examples: a mapping from text to label(s), or (text, label) pairs.
         multi_label: a text may have several labels.
-        open_set: the LLM may name a new label where none fits.
+        open_set: the LLM may name a new label if none fits.
         allow_none: a text may have no label; its output is None, or an empty list.
         language: of the generic instructions, "en" or "fr".
 
     The other arguments are those of `Task`.
 
     Raises:
-        ConfigurationError: there are no labels, one stands twice, or an example has another.
+        ConfigurationError: there are no labels, one is a duplicate, or an example has another.
 
     >>> from llmtasker import LLM
     >>> task = Classification(
@@ -216,7 +216,7 @@ class Classification(Task[Any]):
 
     @property
     def labels(self) -> list[Any]:
-        """The labels, in order, as they were given; of an open set without a list, those that were found so far."""
+        """The labels, in order, as they were given; for an open set without a list, those that were found so far."""
         return list(self.plan.sent.values() or self._found)
 
     def _added(self) -> dict[str, Any]:
@@ -229,7 +229,7 @@ class Classification(Task[Any]):
         return found
 
     def _words(self) -> Program[Any]:
-        """Return the program, which offers the labels that were found so far where there is no list."""
+        """Return the program, which offers the labels that were found so far if there is no list."""
         offered = tuple(self._found)[:_MOST_OFFERED]
         if self.plan.sent or not offered:
             return self.program

@@ -1,4 +1,4 @@
-"""Instruction: any instruction, text in; a dict, a Pydantic object or plain text out."""
+"""Instruction: any instruction on a text; the output is a dict, a Pydantic object or plain text."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class InstructionPlan(Plan):
 
     @property
     def asked(self) -> AskMode:
-        """The mode; where none was given, "plain" if the output is a text."""
+        """The mode; by default "plain" if the output is a text, else "auto"."""
         return self.mode or ("plain" if self.output is str and not self.reasoning else "auto")
 
     def records_of(self, examples: Any) -> Sequence[Any]:
@@ -97,15 +97,15 @@ class InstructionPlan(Plan):
 
 
 class Instruction(Task[Any]):
-    """Follows an instruction of your own on each text.
+    """Applies your own instructions to each text.
 
     Args:
         instructions: with {examples}, {text} and own variables.
         output: `str` (the answer's text, as it is), `dict` (any JSON object), a mapping from names to types
-            (a dict with these keys), or any type that a field of a signature takes: a Pydantic model, `list[str]`, an
+            (a dict with these keys), or any type that a field can have: a Pydantic model, `list[str]`, an
             Enum, `bool` …
         examples: a mapping from text to output, or (text, output) pairs.
-        mode: "auto" (function calling, or what the endpoint can), "tools", "json_schema", "json" or "text".
+        mode: "auto" (function calling, or what the endpoint supports), "tools", "json_schema", "json" or "text".
 
     The other arguments are those of `Task`.
 

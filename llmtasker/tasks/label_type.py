@@ -25,7 +25,7 @@ def labels_in_order(labels: LabelSpec | None, *, open_set: bool) -> dict[Any, An
     """Return the labels as they are sent, each with the label as it was given.
 
     Raises:
-        ConfigurationError: there are none, or one is empty, of another kind, or stands twice.
+        ConfigurationError: there are none, or one is empty, of another type, or a duplicate.
     """
     if isinstance(labels, str):
         raise ConfigurationError(f"labels is one text, {snippet(labels, 40)!r}: give a list of labels.")
@@ -80,7 +80,7 @@ def label_type(
 
 
 class KnownLabels:
-    """Reads a label of an open set as the existing one that it is but for case, accents and spaces."""
+    """Reads a label of an open set as the existing label that differs from it only in case, accents and spaces."""
 
     def __init__(self, labels: Iterable[str]) -> None:
         self._labels: dict[str, str] = {}
@@ -91,7 +91,7 @@ class KnownLabels:
         return self._labels.get(self._folded(label), label)
 
     def for_labels(self, labels: Sequence[str]) -> KnownLabels:
-        """Return the same for the labels of one row."""
+        """Return the same validator for the labels of one row."""
         return KnownLabels(labels)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Faults of an LLM: answers that are cut, malformed, refused, or put to the wrong input."""
+"""Faults of an LLM: answers that are cut, malformed, refused, or assigned to the wrong input."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ MALFORMATIONS: dict[str, Callable[[str], str]] = {
     "doubled": lambda text: f"{text}\n{text}",
     "not_json": lambda text: "I would rather describe it: it depends.",
 }
-"""Ways to write JSON badly; each takes valid JSON text."""
+"""Ways to break JSON; each takes valid JSON text."""
 
 
 @dataclass
 class Malformed(Fault):
-    """JSON that is not quite: one of the MALFORMATIONS, or `any` for one at random. Plain text stays as it is."""
+    """JSON with a flaw: one of the MALFORMATIONS, or `any` for one at random. Plain text stays as it is."""
 
     how: str = "any"
 
@@ -181,7 +181,7 @@ class Refusal(Fault):
 
 @dataclass
 class ContentFilter(Fault):
-    """A filter steps in: on the answer (200, `content_filter`) or on the request (400, as Azure does)."""
+    """A content filter intervenes: on the answer (200, `content_filter`) or on the request (400, as Azure does)."""
 
     on: Literal["answer", "request"] = "answer"
 

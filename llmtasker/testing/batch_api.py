@@ -20,7 +20,7 @@ _LEFT = {"expired": "batch_expired", "cancelled": "batch_cancelled"}
 
 @dataclass
 class _SubmittedBatch:
-    """A batch, and how many times its client has asked for it."""
+    """A batch, and how many times its client has polled it."""
 
     id: str
     endpoint: str
@@ -51,9 +51,9 @@ class _SubmittedBatch:
 
 
 class BatchDesk:
-    """Takes files and batches of requests, and answers their lines as the server would answer the calls.
+    """Accepts files and batches of requests, and answers their lines as the server would answer the calls.
 
-    A batch ends when its client has asked for it more than `polls` times: with `ending`, after `share` of its lines.
+    A batch ends when its client has polled it more than `polls` times: with `ending`, after `share` of its lines.
     The lines that were not asked are in the error file, as `batch_expired` or `batch_cancelled`; a batch that `failed`
     has no files. `spoil` changes the bytes of a file with answers before it is kept. Files are checked
     as a strict provider does: a batch whose file has a doubled or long `custom_id`, a wrong `url`, or more than
@@ -165,7 +165,7 @@ class BatchDesk:
         return _json(batch.to_dict())
 
     def _checked(self, batch: _SubmittedBatch) -> list[dict[str, Any]]:
-        """Return the lines of a batch; what is wrong with them becomes its problems."""
+        """Return the lines of a batch; mistakes in them become its problems."""
         lines = [json.loads(line) for line in self.files[batch.file].splitlines()]
         names = [line.get("custom_id") for line in lines]
         checks = {

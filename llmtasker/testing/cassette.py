@@ -1,4 +1,4 @@
-"""Recorder and Cassette: keep the answers of a real endpoint in a file, and give them again without it."""
+"""Recorder and Cassette: record the answers of a real endpoint in a file, and replay them without it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _HIDDEN = "[hidden]"
 
 
 class Recorder:
-    """A Transport that hands requests on to another one and writes the answer or error of each to a file.
+    """A Transport that forwards requests to another one and writes the answer or error of each to a file.
 
     One JSON line per request: `key`, `endpoint`, the request's `body`, and `completion` or `error`.
     The file is overwritten, can be read by its owner only, and holds whole texts: record public ones.
-    Credentials are not written: the body has none, and what looks like one in it or in an error is hidden.
-    Only CallError and FilteredError are recorded; whatever else is raised passes through.
+    Credentials are not written: the body has none, and anything that looks like one, there or in an error, is hidden.
+    Only CallError and FilteredError are recorded; other exceptions are not.
     """
 
     def __init__(self, transport: Transport, path: str | os.PathLike[str]) -> None:
@@ -78,7 +78,7 @@ class Recorder:
             if self._file is None or self._file.closed:
                 self._file = self._open(overwrite=self._file is None)
             self._file.write(text)
-            # A run that is killed keeps what it has paid for.
+            # So that a run that is killed keeps the answers that it has paid for.
             self._file.flush()
 
     def _open(self, *, overwrite: bool) -> IO[str]:
@@ -87,13 +87,13 @@ class Recorder:
 
 
 class Cassette:
-    """A Transport that gives again what a Recorder wrote: by request key, and in order where a key repeats.
+    """A Transport that replays what a Recorder wrote: by request key, and in order if a key repeats.
 
     Each recorded answer is given once. `endpoint` and `model` are those of the last recorded request:
-    both are part of its key. A sampling temperature and the like have to be set as they were.
+    both are part of its key. Temperature and other settings must be the same as in the recording.
 
     Raises:
-        ConfigurationError: the file is missing, empty or no cassette.
+        ConfigurationError: the file is missing, empty or not a cassette.
         UnexpectedCallError (from `send` and `asend`): the request was never recorded, or its answers are used up.
     """
 

@@ -1,4 +1,4 @@
-"""Call and Reply: one request that reached a FaultyServer, and what is about to go back."""
+"""Call and Reply: one request that reached a FaultyServer, and the response that is about to be sent."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Call:
 
 
 class Reply:
-    """What is about to go back; faults change it in place.
+    """The response that is about to be sent; faults change it in place.
 
-    `delay` is in seconds, `bytes_per_second` slows the sending down, `breaks` is how the connection
+    `delay` is in seconds, `bytes_per_second` limits the speed of sending, `breaks` is how the connection
     fails: reset before the headers, reset after them, or nothing is ever sent. `raw` replaces the JSON body.
-    The response is sent so many `times` on its connection.
-    The completion is made when it is first looked at, so a refused call costs no answer.
+    The response is sent this many `times` on its connection.
+    The completion is made at first access, so a refused call does not use up an answer.
     """
 
     __slots__ = (

@@ -29,12 +29,12 @@ class FakeTransport:
     """A Transport without a network: it gives the answers of a test, keeps its requests, and counts them.
 
     `answers` is a handler that is called with each request, one answer for all requests, or a list or
-    tuple of answers, used up in order. Without it, a value that fits the request's schema is made.
+    tuple of answers, used up in order. Without it, a value that fits the request's schema is generated.
     A `str` is the message's content, verbatim. A mapping (or a list inside a handler's or a list's
     answers) is JSON and comes in the form that the request asks for: as a call of the one offered
-    tool, else as JSON content. A `Completion` goes out as it is, an exception is raised.
+    tool, else as JSON content. A `Completion` is returned as it is, an exception is raised.
 
-    `latency` is in seconds and is really waited. `keep_requests=False` keeps the counts only, for
+    `latency` is in seconds, in real time. `keep_requests=False` keeps only the counts, for
     runs over many rows. `send` and `asend` may be called from several threads at once. Answers are not
     cached unless the LLM is given a cache.
 
@@ -49,7 +49,7 @@ class FakeTransport:
     ('WHERE IS IT?', 1)
     """
 
-    cacheable = False  # else one fake would answer for another with other answers
+    cacheable = False  # else the answers of one fake would be used for another one
 
     def __init__(
         self,

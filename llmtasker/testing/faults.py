@@ -27,7 +27,7 @@ class Bucket:
         self._since: float | None = None
 
     def wait_for(self, cost: float, now: float) -> float:
-        """Return the seconds until `cost` is there, 0 if it is; more than fits waits for a full bucket."""
+        """Return the seconds until `cost` is available; a cost above the capacity waits for a full bucket."""
         since = now if self._since is None else self._since
         if self.window:
             started = since + (now - since) // self.window * self.window
@@ -46,14 +46,14 @@ class Bucket:
 
 @dataclass(kw_only=True)
 class Fault:
-    """A fault and the calls that it hits: all, or those that `when`, `first` and `share` leave, in this order.
+    """A fault and the calls that it hits: all, or those that `when`, `first` and `share` select, in this order.
 
     `when` is a predicate of the Call, or a text that the last user message must hold. `first=n` hits
     n calls and then no more; with `per_input=True` n calls of each different last user message.
     `share` is a probability, drawn from the server's seeded generator. `hits` counts the replies changed.
 
     Faults are applied in the order given, and only while the reply is still a whole answer.
-    Subclasses write `apply`; a plain function `(call, reply) -> None` is a fault too.
+    Subclasses define `apply`; a plain function `(call, reply) -> None` is a fault too.
     """
 
     first: int | None = None
@@ -110,12 +110,13 @@ class Status(Fault):
 
 @dataclass
 class Limit(Fault):
-    """At most so many requests and tokens per second; what is over gets a 429 and is not counted.
+    """A limit on requests and tokens per second; calls above it get a 429 and are not counted.
 
     A bucket of `burst` (default: one second's worth, at least 1) that fills evenly; with `window`
-    seconds a fixed window that holds `window` seconds' worth and then starts again. `retry_after=None` sends no wait.
+    seconds a fixed window that holds `window` seconds' worth and then starts again.
+    `retry_after=None` does not send a wait.
     `tell=True` adds `x-ratelimit-*` headers (limits per minute) to answers and refusals.
-    Tokens are those of question and answer.
+    Tokens are those of request and answer.
     """
 
     requests: float | None = None
@@ -170,7 +171,7 @@ class Storm(Fault):
     def apply(self, call: Call, reply: Reply) -> bool:
         if self._started is None:
             self._started = call.now
-        # The storm stands at the end of each period: the first calls pass.
+        # The storm is at the end of each period, so the first calls pass.
         left = self.every - (call.now - self._started) % self.every
         if left > self.lasts:
             return False
@@ -266,7 +267,7 @@ class Delay(Fault):
 
 @dataclass
 class Drip(Fault):
-    """The answer's body comes at so many bytes per second."""
+    """The answer's body is sent at this many bytes per second."""
 
     bytes_per_second: float = 10.0
 
@@ -277,7 +278,7 @@ class Drip(Fault):
 
 @dataclass
 class Body(Fault):
-    """Another body with status 200: HTML of a proxy, nothing at all, an error inside a 200, packed megabytes."""
+    """Another body with status 200: HTML of a proxy, nothing at all, an error inside a 200, compressed megabytes."""
 
     body: str | bytes = "<html><body><h1>Please log in</h1></body></html>"
     content_type: str = "text/html"
@@ -292,7 +293,7 @@ class Body(Fault):
 
 @dataclass
 class Rejects(Fault):
-    """A 400 with the given message where the request has the field, at any depth but in messages and schemas.
+    """A 400 with the given message where the request has the field, at any depth except in messages and schemas.
 
     `Rejects({"tools": "tools are not supported", "strict": "unknown field: strict"})`
     """

@@ -1,4 +1,4 @@
-"""FaultyServer: an OpenAI-compatible server on the loopback device that fails on request."""
+"""FaultyServer: an OpenAI-compatible server on the loopback interface that fails on request."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from llmtasker.testing.generate import answer_for
 from llmtasker.testing.http_server import Connection, HttpRequest, HttpResponse
 
 Latency: TypeAlias = float | tuple[float, float] | Callable[[Call], float]
-"""Seconds before each answer: always the same, evenly between two bounds, or what a function returns."""
+"""Seconds before each answer: constant, uniformly distributed between two bounds, or the result of a function."""
 
 AnyFault: TypeAlias = Callable[[Call, Reply], None]
-"""What may change a reply: a Fault, or a function that changes it in place."""
+"""Something that may change a reply: a Fault, or a function that changes it in place."""
 
 _START_SECONDS = 10.0
 
@@ -32,7 +32,8 @@ class Counters:
     """What a FaultyServer has seen.
 
     `requests` are the chat requests, `ok` the whole answers (status 200), `refused` the 429s, `aborted` the
-    requests whose client went before the response was sent, or was cut off. Tokens are those of the answers sent.
+    requests whose client disconnected before the response was sent, or was cut off. Tokens are those of
+    the answers sent.
     """
 
     requests: int = 0
@@ -52,7 +53,7 @@ class FaultyServer:
 
     Answers fit the schema that the request carries and depend on its last user message only, or are what
     `answer` makes of the request's body: text, a JSON value, or a whole completion with `choices`.
-    `faults` are applied to each answer, in order. `latency` holds back answers, not errors.
+    `faults` are applied to each answer, in order. `latency` delays answers, not errors.
     `seed` makes answers, latency and the choice of faults repeatable.
 
     `bodies` and `headers` keep what was received (`keep=False`: nothing, for long runs);
@@ -238,7 +239,7 @@ class FaultyServer:
             if reply.is_answer:
                 _ = reply.completion
                 reply.delay += self._wait(call)
-        except Exception as error:  # noqa: BLE001 (any mistake in a test's own function must be seen, not hang the client)
+        except Exception as error:  # noqa: BLE001 (a mistake in a test's function must be seen, not hang the client)
             self.errors.append(error)
             reply.fail(500, f"FaultyServer can't answer: {type(error).__name__}: {error}", kind="server_error")
         return reply

@@ -1,4 +1,4 @@
-"""A value that fits a JSON schema: the same for the same text, wherever it is asked."""
+"""A value that fits a JSON schema: always the same for the same text."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CANDIDATES = "a0A_- .,:/@#é" + "".join(map(chr, range(33, 127)))
 
 
 def answer_for(request: Request | Mapping[str, Any], *, seed: int = 0) -> Any:
-    """Return what a well-behaved LLM would answer: a value for the request's schema, or a short text.
+    """Return the answer of a well-behaved LLM: a value for the request's schema, or a short text.
 
     >>> answer_for({"messages": [{"role": "user", "content": "Where is my parcel?"}]})
     'answer: Where is my parcel?'
@@ -55,7 +55,7 @@ def answer_from_schema(schema: JsonSchema, text: str, *, seed: int = 0) -> Any:
     Strings are words of the text, so that a quote is verbatim. Where the text holds grouped inputs
     (`<input id="a1">` … `</input>`) and the schema has an array of objects with an `id`, there is
     one object per input, with its id and, as `anchor`, its first words; the other values are those
-    that the input alone would get. `pattern` is followed where it has no groups, alternatives or look-arounds.
+    that the input alone would get. `pattern` is followed if it has no groups, alternatives or look-arounds.
 
     >>> answer_from_schema({"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}}, "My parcel")
     {'team': 'delivery'}
@@ -197,7 +197,7 @@ class _Maker:
 
 
 def text_for_pattern(pattern: str, min_length: int = 0) -> str | None:
-    """Return a text that the pattern matches, or None where the pattern is too rich to follow.
+    """Return a text that the pattern matches, or None if the pattern is too complex.
 
     Sets, escapes and counts are followed; groups, alternatives and look-arounds are not.
 
@@ -207,7 +207,7 @@ def text_for_pattern(pattern: str, min_length: int = 0) -> str | None:
     try:
         re.compile(pattern)
     except re.error:
-        # JSON schemas speak another dialect, where other things are allowed.
+        # JSON schemas use another dialect, with other features.
         return None
     for repeats in (1, max(1, min_length)):
         text = _expand(pattern, repeats)
@@ -217,7 +217,7 @@ def text_for_pattern(pattern: str, min_length: int = 0) -> str | None:
 
 
 def _expand(pattern: str, repeats: int) -> str | None:
-    """Write each atom out as often as it must stand; open-ended ones `repeats` times."""
+    """Repeat each atom as often as required; open-ended ones `repeats` times."""
     parts: list[str] = []
     position = 0
     while position < len(pattern):

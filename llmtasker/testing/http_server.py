@@ -28,7 +28,7 @@ class HttpRequest:
 
 @dataclass(slots=True, kw_only=True)
 class HttpResponse:
-    """One response and how it is sent: after `delay` seconds, slowly, several `times`, or not as it should."""
+    """One response and how it is sent: after `delay` seconds, slowly, several `times`, or broken."""
 
     status: int = 200
     body: bytes = b""
@@ -51,10 +51,10 @@ class HttpResponse:
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection: reads a request, has it answered, sends the response, reads the next.
+    """One persistent connection: reads a request, gets its answer, sends the response, reads the next.
 
     `respond` makes the response, `finished` is called for each request when its response is sent (True)
-    or the client has gone before (False). `connections` holds the open connections.
+    or the client has disconnected before (False). `connections` holds the open connections.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif response.breaks == "after_headers":
             self._transport.write(response.head() + response.body[: len(response.body) // 2])
-            # What was just written has to leave before the reset drops it.
+            # The data just written must be sent before the reset drops it.
             self._timer = self._loop.call_later(_DRIP_TICK, self.abort)
         elif response.bytes_per_second is not None:
             self._transport.write(response.head())
@@ -154,7 +154,7 @@ class Connection(asyncio.Protocol):
         self._transport.write(bytes(left[:size]))
 
     def _done(self) -> None:
-        """Be ready for the next request; called before the last bytes leave, so that who has them sees it counted."""
+        """Be ready for the next request; called before the last bytes leave, so that the client sees it counted."""
         self._timer = None
         self._busy = False
         self._finished(True)

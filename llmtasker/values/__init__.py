@@ -1,1 +1,1 @@
-"""JSON values and texts, apart from any task: what is valid, written, compared and folded here is so everywhere."""
+"""JSON values and texts, independent of any task: one definition of parsing, writing, comparing and folding."""

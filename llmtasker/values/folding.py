@@ -18,7 +18,7 @@ def caseless(text: str) -> str:
 
 
 def without_accents(text: str) -> str:
-    """Return a text without case and without accents; a typographic apostrophe is a plain one.
+    """Return a text without case and without accents; a typographic apostrophe becomes a plain one.
 
     >>> without_accents("L’Été")
     "l'ete"
@@ -26,7 +26,7 @@ def without_accents(text: str) -> str:
     if text.isascii():
         return text.lower()
     text = unicodedata.normalize("NFKD", text.replace("’", "'"))
-    # Asked once for each letter that occurs, not for each character.
+    # Computed once for each distinct letter, not for each character.
     marks = {ord(char): None for char in set(text) if unicodedata.combining(char)}
     return text.translate(marks).casefold()
 
@@ -37,7 +37,7 @@ def composed(text: str) -> str:
 
 
 def ascii_letters(text: str) -> str:
-    """Return what ASCII can hold of a text, accents taken off; case stays.
+    """Return the ASCII part of a text, with accents removed; case stays.
 
     >>> ascii_letters("Équipe № 1")
     'Equipe No 1'

@@ -1,4 +1,4 @@
-"""html_table: what a notebook shows of a value."""
+"""html_table: how a notebook shows a value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""JSON schemas, read: what a node stands for, which kind of value it takes, which labels it offers."""
+"""Reading JSON schemas: what a node refers to, which kind of value it accepts, which labels it offers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ANYTHING: JsonSchema = {}
 
 
 def is_node(value: Any) -> TypeGuard[JsonSchema]:
-    """Return whether this is a schema with something in it to look at; `true` is a schema without."""
+    """Return whether this is a schema with content; `true` is a schema without any."""
     return isinstance(value, Mapping)
 
 
 def resolve(node: Any, root: JsonSchema) -> JsonSchema:
-    """Return the node of `root` that a node stands for, by `$ref` or an `allOf` of one; `{}` where there is none.
+    """Return the node of `root` that a node stands for, by `$ref` or an `allOf` of one; `{}` if there is none.
 
     Keywords beside the `$ref`, such as a description, do not count: see `expand`.
     """
@@ -106,7 +106,7 @@ def kind_of_value(value: Any) -> str:
 
 
 def closed_set(node: Any, root: JsonSchema, depth: int = _DEEPEST) -> list[Any] | None:
-    """Return the values of a field that takes no others (enum, const, boolean, unions of these), else None."""
+    """Return the values of a field that accepts no others (enum, const, boolean, unions of these), else None."""
     node = resolve(node, root)
     if "const" in node:
         return [node["const"]]
@@ -120,7 +120,7 @@ def closed_set(node: Any, root: JsonSchema, depth: int = _DEEPEST) -> list[Any] 
 
 
 def offered_labels(node: Any, root: JsonSchema, depth: int = _DEEPEST) -> Iterator[Any]:
-    """Yield the labels that a field, or a list of it, names in its schema; it may take other values too."""
+    """Yield the labels that a field, or a list of it, names in its schema; it may accept other values too."""
     node = resolve(node, root)
     yield from [node["const"]] if "const" in node else node.get("enum", ())
     for part in (*node.get("anyOf", ()), node.get("items")) if depth else ():

@@ -12,7 +12,7 @@ _LONGEST_INT = 14_000  # bits; Python writes no number of more than 4,300 digits
 
 
 class NotStrictError(ValueError):
-    """JSON that can't be trusted: a key twice with two values, NaN, Infinity, a number out of range."""
+    """JSON that can't be trusted: a duplicate key with two values, NaN, Infinity, a number out of range."""
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -77,7 +77,7 @@ def parse_json(text: str, *, raw_controls: bool = False) -> Any:
 
 
 def parse_json_at(text: str, start: int) -> tuple[Any, int]:
-    """Return the JSON value that begins at `start`, and the index behind it; raises what `parse_json` raises.
+    """Return the JSON value that begins at `start`, and the index after it; raises what `parse_json` raises.
 
     >>> parse_json_at('answer: {"a": 1}.', 8)
     ({'a': 1}, 16)
@@ -106,7 +106,7 @@ def canonical_json(value: Any) -> str:
 
 def json_text(value: Any) -> str:
     """Return a JSON value as text."""
-    # NaN is written as it came: the parser of the answer has to reject it.
+    # NaN is written as it is: the parser of the answer has to reject it.
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -119,7 +119,7 @@ def json_number(value: float) -> int | float | str:
     (0.5, 'NaN', '-Infinity')
     """
     if isinstance(value, int):
-        # Decimal has no limit of digits.
+        # Decimal has no limit on its digits.
         return int(value) if value.bit_length() < _LONGEST_INT else str(Decimal(value))
     if math.isfinite(value):
         return float(value)

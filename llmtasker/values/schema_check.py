@@ -1,4 +1,4 @@
-"""contradiction: where a JSON value is not what a JSON schema describes."""
+"""contradiction: where a JSON value differs from what a JSON schema describes."""
 
 from __future__ import annotations
 

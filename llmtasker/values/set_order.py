@@ -1,4 +1,4 @@
-"""in_order: sets that are iterated in an order of their elements, the same in every process.
+"""in_order: sets whose order of iteration depends only on their elements, and is the same in every process.
 
 Python orders a set of texts by hashes that differ from process to process (PYTHONHASHSEED), and the order in which the
 LLM sees the elements is part of the cache key.
@@ -45,9 +45,9 @@ def _rank(element: Any) -> tuple[bool, float, bytes]:
 def in_order(value: Any) -> Any:
     """Return a value whose sets, at every depth, are iterated in order; a value without sets is returned as it is.
 
-    Sets inside of classes other than models and dataclasses are not found.
+    Sets inside classes other than models and dataclasses are not found.
     """
-    given: Any = value  # what a type checker does not narrow to a list of nobody knows what
+    given: Any = value  # so that a type checker does not narrow it to a list of unknown elements
     if isinstance(value, _PLAIN | _OrderedSet | _OrderedFrozenSet):
         return given
     if isinstance(value, set | frozenset):

@@ -19,8 +19,8 @@ NameOf = Callable[[str, FieldInfo], str]
 def validation_json(value: Any, name_of: NameOf) -> Any:
     """Return a value as JSON values, such as the JSON schema of its type describes.
 
-    So there are no computed fields, no aliases and forms for writing, and secrets are shown; `name_of` gives the name
-    of a field of a model.
+    The result has no computed fields, serialization aliases or custom serializations, and secrets are
+    shown; `name_of` gives the name of a field of a model.
 
     Raises:
         pydantic_core.PydanticSerializationError: it has no such form.

@@ -66,9 +66,9 @@ def _expect(sound: bool, what: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Completion:
-    """The answer of an endpoint, whatever its dialect was.
+    """The answer of an endpoint, in whatever dialect it was sent.
 
-    `usage` is None where the endpoint does not count. `limits` holds the `x-ratelimit-*`
+    `usage` is None if the endpoint does not count. `limits` holds the `x-ratelimit-*`
     headers of this one response and is never stored.
     """
 

@@ -50,11 +50,11 @@ _BY_STATUS: dict[int, type[ItemError]] = {
     **dict.fromkeys((409, 424, 425), ServerError),
     408: CallTimeoutError,
     413: ContextLengthError,
-    501: BadRequestError,  # What is not implemented won't be a minute later.
+    501: BadRequestError,  # Something that is not implemented will not be a minute later.
 }
 
-# These mean more than the status. An empty purse (insufficient_quota, 429) is not a rate limit: waiting does not help
-# and no other row will fare better, so the decision is the one about a bad key. Groq sends a 400 when the LLM wrote
+# These mean more than the status. A used-up quota (insufficient_quota, 429) is not a rate limit: waiting does not help
+# and other rows would fail too, so it is treated like a bad key. Groq sends a 400 when the LLM wrote
 # a bad call (tool_use_failed): the request was right, and another try may do better.
 _BY_CODE: dict[type[ItemError], str] = {
     FilteredError: r"content_?filter|content_?policy|responsible_?ai|data_?inspection|moderation",
@@ -70,7 +70,7 @@ _BY_TEXT: dict[type[ItemError], str] = {
     r"|inputs? tokens.{0,40}must be|range of input length",
     AuthenticationError: r"insufficient (balance|credit|quota)|credit balance is too low",
 }
-# A 500 with these words does not pass: llama.cpp and template engines refuse a request so.
+# A 500 with these words is permanent: llama.cpp and template engines refuse a request that way.
 _LASTING = r"not supported|unsupported|n[o']t support|roles? must alternate|unexpected role|template|jinja"
 # Only for an error inside a 200, which has no status of its own.
 _BY_GUESS: dict[int, str] = {
@@ -136,7 +136,7 @@ def _kind(status: int, reason: Reason) -> type[ItemError]:
     for kind, pattern in _BY_CODE.items():
         if re.search(pattern, f"{reason.code} {reason.kind}", re.IGNORECASE):
             return kind
-    # A rate limit speaks of "too many tokens" too: of its texts only this one means that it can never pass.
+    # A rate limit also mentions "too many tokens": of its texts, only this one is permanent.
     texts = {ContextLengthError: "request too large"} if status == 429 else _BY_TEXT
     for kind, pattern in texts.items():
         if status in (400, 403, 413, 422, 429, 500) and re.search(pattern, reason.text, re.IGNORECASE):
@@ -147,7 +147,7 @@ def _kind(status: int, reason: Reason) -> type[ItemError]:
 
 
 class Reason(NamedTuple):
-    """Why the endpoint refused, as far as it gives reasons; each may be empty."""
+    """The endpoint's reasons for refusing; each may be empty."""
 
     text: str = ""
     code: str = ""
@@ -195,7 +195,7 @@ def _scalar(value: Any) -> str:
 
 
 def filters_in(body: Any) -> list[str]:
-    """Return the names of the content filters that stepped in, with the severity."""
+    """Return the names of the content filters that intervened, with the severity."""
     places = [body]
     for name in ("error", "innererror", "metadata"):  # Azure nests them, OpenRouter has them in the metadata.
         places += [place[name] for place in places if is_object(place) and is_object(place.get(name))]
@@ -211,7 +211,7 @@ def filters_in(body: Any) -> list[str]:
 
 
 def listed(names: list[str]) -> str:
-    """Return names between parentheses, for a message; nothing where there are none."""
+    """Return names between parentheses, for a message; empty if there are none."""
     return f" ({snippet(', '.join(names), 80)})" if names else ""
 
 

@@ -1,7 +1,7 @@
-"""How several inputs stand in one message: each between tags with an id; its answer repeats id and anchor.
+"""How several inputs are put in one message: each between tags with an id; its answer repeats id and anchor.
 
-The anchor is the first words of the input. Who writes such a message, who answers it and who reads the answers
-take the format from here.
+The anchor is the first words of the input. This file defines the format for writing such a message, answering it and
+reading the answers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _UNSPACED = (
 )
 _WORD = re.compile(rf"[{_UNSPACED}]{{1,2}}|[^\s{_UNSPACED}]+")
 _LONGEST_WORD = 40
-_OPENING = 600  # characters of an input in which an anchor is looked for
+_OPENING = 600  # characters of an input in which an anchor is searched
 _TAG = re.compile(r"</?\w+>")
 _BLOCK = re.compile(r'<input id="([^"\n]*)">\n')
 _BLOCK_END = "\n</input>"
@@ -52,7 +52,7 @@ def read_blocks(text: str) -> dict[str, str]:
 
 
 def looks_like_blocks(text: str) -> bool:
-    """Return whether a text holds the tags that divide the inputs of a group, or what could be taken for them."""
+    """Return whether a text contains the tags that divide the inputs of a group, or something that looks like them."""
     return "<" in text and _LIKE_A_BLOCK.search(text) is not None
 
 
@@ -66,9 +66,9 @@ def grouped_answers(schema: JsonSchema) -> tuple[str, JsonSchema] | None:
 
 
 def ids_of(shown: Sequence[str]) -> list[str]:
-    """Return an id for each text of a group: short, none twice, no count that could slip by one.
+    """Return an id for each text of a group: short, unique, and not a running number that could slip by one.
 
-    They depend on all the texts of the group together, so that no text can hold an id that its group will have;
+    They depend on all the texts of the group together, so that a text can't contain an id of its own group;
     the same group has the same ids in every run.
 
     >>> ids_of(["Bonjour", "Bonsoir"])
@@ -103,7 +103,7 @@ def opening_of(shown: str) -> str:
 
 
 def folded(text: str) -> str:
-    """Return the letters and digits of a text, without case: what an LLM that copies may not change."""
+    """Return the letters and digits of a text, without case: the part that an LLM must copy unchanged."""
     return letters(caseless(text))
 
 

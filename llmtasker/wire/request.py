@@ -1,4 +1,4 @@
-"""What is asked of an LLM: a Request and its cache key, what a person sees of it, and the Transport that carries it."""
+"""A Request to an LLM with its cache key, the Preview of it for people, and the Transport that sends it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Mode = Literal["tools", "json_schema", "json", "text"]
 """How the answer is asked for: a function call, a response format with or without schema, or Markdown JSON."""
 
 AskMode = Literal["auto", "tools", "json_schema", "json", "text", "plain"]
-"""How a task asks: a Mode; "auto" (tools, or what the endpoint can); "plain": the whole text is the one output."""
+"""How a task asks: a Mode; "auto" (tools, or what the endpoint supports); "plain": the whole text is the one output."""
 
 KEY_VERSION = 1
-"""Part of every cache key; raised when a change here gives the same key another meaning."""
+"""Part of every cache key; increased when a change here gives the same key another meaning."""
 
 
 def first_mode(asked: AskMode) -> Mode:
@@ -68,7 +68,7 @@ class Head:
         self._started: dict[tuple[str, str], tuple[bytes, Any]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A running hash can't be pickled, and is soon started again.
+        # A running hash can't be pickled, and starting it again is cheap.
         return Head, (self.schema, self.messages)
 
     def start(self, settings: Settings) -> tuple[bytes, Any]:

@@ -66,7 +66,7 @@ def input_at(request: Request) -> int:
 
 
 def without_instructions(text: str) -> str:
-    """Return what may be the input in a message that holds instructions as well: no examples, no list of labels."""
+    """Return the possible input in a message that also contains instructions, without examples and lists of labels."""
     kept = _EXAMPLE_LINES.sub("", _without_tags(text))
     return "\n".join(line for line in kept.splitlines() if not BULLET.match(line))
 
@@ -118,7 +118,7 @@ def _answered(message: Message) -> dict[str, Any] | None:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects that stand in a text, in order; an outer one only."""
+    """Yield the JSON objects that stand in a text, in order; only the outer ones."""
     start = text.find("{")
     for _ in range(_TRIES):
         if start < 0:
@@ -141,7 +141,7 @@ def offered_tools(request: Request | Mapping[str, Any]) -> list[str]:
 
 
 def request_schema(request: Request | Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the JSON schema that the answer shall fit, or None where the request asks for plain text.
+    """Return the JSON schema that the answer must fit, or None if the request asks for plain text.
 
     Looked for in this order: the first tool's parameters, the response format, the last schema
     that is written out as JSON in the system messages (in JSON mode: in any message).

@@ -1,7 +1,7 @@
-"""The JSON that endpoints answer with → our Completion or one of our errors; pure functions, no I/O.
+"""From the JSON of an endpoint's response to a Completion or an error; pure functions, no I/O.
 
-"OpenAI-compatible" endpoints differ in nearly every field. What each of them means is decided here,
-so that nothing above this file has to know that there is more than one dialect.
+"OpenAI-compatible" endpoints differ in nearly every field. Their differences are handled
+here, so that no other file has to know that there is more than one dialect.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ def read_completion(
     headers: Mapping[str, str] | None = None,
     request: Request | None = None,
 ) -> Completion:
-    r"""Return the completion in the body of a 200, whichever dialect it is written in.
+    r"""Return the completion in the body of a 200, in whatever dialect it is written.
 
     Texts and tool arguments are kept character for character. Of several choices the first counts.
-    An event stream that was not asked for is put together. Finish reasons whose meaning is sure are given
-    in OpenAI's words (stop, length, tool_calls, content_filter), any other as it came. What an error repeats of the
+    An event stream that was not asked for is joined. Finish reasons whose meaning is sure are given
+    in OpenAI's words (stop, length, tool_calls, content_filter), any other is unchanged. What an error repeats of the
     `request` is not evidence, and is left out.
 
     Raises:
         BadResponseError: the body is not a chat completion (HTML, empty, cut, no choices …).
         FilteredError: a content filter left nothing of the answer.
-        CallError: the body is an error in spite of the 200; the kind depends on its words.
+        CallError: the body is an error despite the 200; the kind depends on its text.
 
     >>> read_completion('{"choices": [{"message": {"content": "Bonjour"}, "finish_reason": "eos"}]}').finish_reason
     'stop'
