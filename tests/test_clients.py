@@ -6,8 +6,6 @@ import asyncio
 import functools
 import gc
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from typing import Any
 import httpx2
 import instructor
 import openai
+import programs
 import pytest
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage
@@ -303,14 +302,7 @@ print([asyncio.run(task.arun([f"{n}.{text}" for text in "abc"])).counts for n in
 
 def test_a_client_with_an_http_client_of_its_own_works_in_several_loops(server: FaultyServer) -> None:
     # In a program: the connections of an ended loop are the user's to close, and a warning here.
-    done = subprocess.run(
-        [sys.executable, "-c", SEVERAL_LOOPS, server.base_url],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        cwd=Path(__file__).parent,
-        check=False,
-    )
+    done = programs.run("-c", SEVERAL_LOOPS, server.base_url, cwd=Path(__file__).parent)
     assert done.stdout == "[{'ok': 3}, {'ok': 3}, {'ok': 3}, {'ok': 3}]\n", done.stderr
 
 
