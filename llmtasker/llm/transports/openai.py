@@ -74,6 +74,7 @@ class OpenAITransport:
         self._secrets = secrets_of(client)
         self._direct: PerLoop[HTTPClient] = PerLoop()
         self._proxied: PerLoop[openai.AsyncOpenAI] = PerLoop()
+        self._home: asyncio.AbstractEventLoop | None = None
         # Open connections outlive the transport until they are closed in their own loop.
         for opened in (self._direct, self._proxied):
             weakref.finalize(self, opened.drop).atexit = False
@@ -129,7 +130,7 @@ class OpenAITransport:
         if self._is_own():
             if isinstance(client, openai.OpenAI):
                 return await asyncio.wrap_future(call_in_thread(partial(self._send_blocking, client, request), _THREAD))
-            return await self._send_own(client, request)
+            return await self._in_home_loop(client, request)
         if self._proxy is None:
             return await self._send_directly(request)
         try:
@@ -169,6 +170,14 @@ class OpenAITransport:
             self._emit("emit_completion_error", error)
             return self._refused(error, request)
         return self._created(created)
+
+    async def _in_home_loop(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
+        """Send in the event loop that the client's connections belong to, as long as that one runs."""
+        running, home = asyncio.get_running_loop(), self._home
+        if home is None or home is running or not home.is_running():
+            self._home = running
+            return await self._send_own(client, request)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._send_own(client, request), home))
 
     async def _send_own(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
         for _ in range(_STALE):
