@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from typing import Any, Literal
 
 import pandas as pd
-import polars as pl
 import pytest
 
 from llmtasker import LLM, CallSettings, ConfigurationError, InputField, OutputField, Signature, Task
@@ -238,7 +238,19 @@ ROWS = [
     {"texte": "Who takes care of me?", "segment": None, "teams": None},
 ]
 COLUMNS: dict[str, Any] = {"columns": {"message": "texte"}, "row_variables": {"customer": "segment"}}
-FRAMES = [lambda: ROWS, lambda: iter(ROWS), lambda: pd.DataFrame(ROWS), lambda: pl.DataFrame(ROWS)]
+
+
+def polars(data: Any) -> Any:
+    return import_module("polars").DataFrame(data)
+
+
+needs_polars = pytest.mark.needs("polars")
+FRAMES = [
+    lambda: ROWS,
+    lambda: iter(ROWS),
+    lambda: pd.DataFrame(ROWS),
+    pytest.param(lambda: polars(ROWS), marks=needs_polars),
+]
 
 
 @pytest.mark.parametrize("inputs", FRAMES)
@@ -346,7 +358,7 @@ LACKING = [
     lambda: [{"id": 1, "texte": "a"}, {"id": 2, "texte": "b", "more": 1}],
     lambda: iter([{"id": 1, "texte": "a"}, {"id": 2, "texte": "b", "more": 1}]),
     lambda: pd.DataFrame({"id": [1], "texte": ["a"], "more": [1]}),
-    lambda: pl.DataFrame({"id": [1], "texte": ["a"], "more": [1]}).lazy(),
+    pytest.param(lambda: polars({"id": [1], "texte": ["a"], "more": [1]}).lazy(), marks=needs_polars),
 ]
 
 

@@ -107,6 +107,23 @@ def test_threads_do_not_mix_their_entries(tmp_path: Path) -> None:
         assert [journal.find(number, b"%d" % number) for number in range(200)] == [f"[{n}]" for n in range(200)]
 
 
+def test_of_equal_rows_one_is_read(tmp_path: Path) -> None:
+    steps = 0
+
+    def step() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    with Journal(tmp_path / "j") as journal:
+        for number in range(2000):
+            journal.put(number, b"same", f"[{number}]")
+        journal._database.set_progress_handler(step, 10)  # called after so many instructions of SQLite
+        assert journal.find(1500, b"same") == "[1500]"
+        assert journal.find(9999, b"same") is not None
+    assert steps < 50
+
+
 KILLED = """
 import sys
 from llmtasker.files import Journal

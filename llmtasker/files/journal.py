@@ -21,6 +21,8 @@ CREATE TABLE IF NOT EXISTS rows (
 );
 CREATE INDEX IF NOT EXISTS identities ON rows (identity);
 """
+_BY_NUMBER = "SELECT item, checksum FROM rows WHERE number = ? AND identity = ?"
+_BY_IDENTITY = "SELECT item, checksum FROM rows WHERE identity = ?"
 
 
 class Journal:
@@ -103,12 +105,14 @@ class Journal:
         """Return the item of a row, preferably the one with this number; None if it is not finished."""
         with self._lock:
             try:
-                found = self._database.execute(
-                    "SELECT item, checksum FROM rows WHERE identity = ? ORDER BY number <> ?", (identity, number)
-                ).fetchall()
+                # Read one by one: thousands of rows may be equal.
+                for query, values in ((_BY_NUMBER, (number, identity)), (_BY_IDENTITY, (identity,))):
+                    for item, checksum in self._database.execute(query, values):
+                        if checksum == _checksum(identity, item):
+                            return str(item)
             except sqlite3.OperationalError:  # bytes that are not text
                 return None
-        return next((item for item, checksum in found if checksum == _checksum(identity, item)), None)
+        return None
 
     def __len__(self) -> int:
         with self._lock:
