@@ -65,12 +65,40 @@ Step = Look | Keep | Lease | Release | Wait | Send
 Steps = Generator[Step, Any, R]
 
 
+class _KeyState:
+    """What a driver knows of the keys of its generator: the leases it holds, and answers that can't be read."""
+
+    __slots__ = ("_unreadable", "leases")
+
+    def __init__(self) -> None:
+        self.leases: set[str] = set()
+        self._unreadable: set[str] = set()  # another version wrote these answers: a miss, for leases too
+
+    def read(self, step: Look, texts: Sequence[str | None]) -> list[Completion | None]:
+        """Return the completions in what the store has for the keys of a look-up."""
+        completions = [None if text is None else read_stored(text) for text in texts]
+        found = zip(step.keys, texts, completions, strict=True)
+        self._unreadable.update(key for key, text, one in found if text is not None and one is None)
+        return completions
+
+    def wanted(self, step: Lease) -> list[str]:
+        """Return the keys to lease; they count as held before the call, because an interrupt may follow the grant."""
+        wanted = [key for key in step.keys if key not in self._unreadable]
+        self.leases.update(wanted)
+        return wanted
+
+    def taken(self, step: Lease, wanted: Sequence[str], granted: Sequence[bool]) -> list[bool]:
+        """Return for each key of a lease whether the caller may ask."""
+        taken = dict(zip(wanted, granted, strict=True))
+        self.leases.difference_update(key for key in wanted if not taken[key])
+        return [taken.get(key, True) for key in step.keys]
+
+
 def run_blocking(
     steps: Steps[R], transport: Transport, store: CompleteStore | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
     """Run a generator of steps in this thread and return its result; without a store, every key is a miss."""
-    held: set[str] = set()  # leases
-    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, for leases too
+    known = _KeyState()
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
@@ -87,29 +115,23 @@ def run_blocking(
             elif store is None:
                 came = _without_store(step)
             elif isinstance(step, Look):
-                texts = store.get_many(step.keys)
-                came = [None if text is None else read_stored(text) for text in texts]
-                found = zip(step.keys, texts, came, strict=True)
-                unreadable.update(key for key, text, one in found if text is not None and one is None)
+                came = known.read(step, store.get_many(step.keys))
             elif isinstance(step, Lease):
-                wanted = [key for key in step.keys if key not in unreadable]
-                held.update(wanted)  # before the call: an interrupt may come after they were granted
-                taken = dict(zip(wanted, store.lease_many(wanted, seconds=LEASE), strict=True))
-                held.difference_update(key for key in wanted if not taken[key])
-                came = [taken.get(key, True) for key in step.keys]
+                wanted = known.wanted(step)
+                came = known.taken(step, wanted, store.lease_many(wanted, seconds=LEASE))
             elif isinstance(step, Keep):
                 store.put_many([(key, completion.to_json()) for key, completion in step.entries])
-                held.difference_update(key for key, _ in step.entries)
-            elif given_back := held.intersection(step.keys):
+                known.leases.difference_update(key for key, _ in step.entries)
+            elif given_back := known.leases.intersection(step.keys):
                 store.release_many(list(given_back))
-                held -= given_back
+                known.leases -= given_back
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        if store is not None and held:
-            store.release_many(list(held))
+        if store is not None and known.leases:
+            store.release_many(list(known.leases))
 
 
 def _without_store(step: Step) -> Any:
@@ -147,8 +169,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
     """Run a generator of steps in the running event loop and return its result."""
-    held: set[str] = set()  # leases
-    unreadable: set[str] = set()  # keys of answers that another version wrote: a miss, for leases too
+    known = _KeyState()
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     loop = asyncio.get_running_loop()
@@ -168,29 +189,23 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
             elif store is None:
                 came = _without_store(step)
             elif isinstance(step, Look):
-                texts = await store.get_many(step.keys)
-                came = [None if text is None else read_stored(text) for text in texts]
-                found = zip(step.keys, texts, came, strict=True)
-                unreadable.update(key for key, text, one in found if text is not None and one is None)
+                came = known.read(step, await store.get_many(step.keys))
             elif isinstance(step, Lease):
-                wanted = [key for key in step.keys if key not in unreadable]
-                held.update(wanted)  # before the call: an interrupt may come after they were granted
-                taken = dict(zip(wanted, await store.lease_many(wanted, seconds=LEASE), strict=True))
-                held.difference_update(key for key in wanted if not taken[key])
-                came = [taken.get(key, True) for key in step.keys]
+                wanted = known.wanted(step)
+                came = known.taken(step, wanted, await store.lease_many(wanted, seconds=LEASE))
             elif isinstance(step, Keep):
                 await store.put_many([(key, completion.to_json()) for key, completion in step.entries])
-                held.difference_update(key for key, _ in step.entries)
-            elif given_back := held.intersection(step.keys):
+                known.leases.difference_update(key for key, _ in step.entries)
+            elif given_back := known.leases.intersection(step.keys):
                 await store.release_many(list(given_back))
-                held -= given_back
+                known.leases -= given_back
     except StopIteration as end:
         result: R = end.value
         return result
     finally:
         steps.close()
-        if store is not None and held:
-            store.release_later(list(held))
+        if store is not None and known.leases:
+            store.release_many(list(known.leases))  # not awaited: the caller may be being cancelled
         _leave(loop)
 
 
