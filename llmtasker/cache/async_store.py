@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import threading
-import weakref
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 from llmtasker.cache.process import reset_in_child
+from llmtasker.cache.shared import Shared
 from llmtasker.cache.store import LEASE, CompleteStore, MemoryCache
 from llmtasker.cache.store_thread import StoreThread
 
@@ -75,10 +74,6 @@ class AsyncStore:
     def release_many(self, keys: Sequence[str]) -> asyncio.Future[Any]:
         """End leases."""
         return self._ask("release", keys)
-
-    def release_later(self, keys: Sequence[str]) -> None:
-        """End leases without waiting, for a caller that is being cancelled."""
-        self._ask("release", keys)
 
     async def get(self, key: str) -> str | None:
         """Return the text, or None if there is none."""
@@ -173,24 +168,9 @@ def _resolve(answered: list[tuple[asyncio.Future[Any], Any]]) -> None:
             future.set_result(answer)
 
 
-# By id, because a store need not be hashable. An AsyncStore keeps its store alive, so the id is not reused.
-_by_store: weakref.WeakValueDictionary[int, AsyncStore] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_by_store: Shared[AsyncStore] = Shared()
 
 
 def async_store(store: CompleteStore) -> AsyncStore:
     """Return the only AsyncStore of a store; keep a reference as long as it is used."""
-    with _lock:
-        found = _by_store.get(id(store))
-        if found is None:
-            found = _by_store[id(store)] = AsyncStore(store)
-        return found
-
-
-def _after_fork() -> None:
-    global _lock  # noqa: PLW0603  a thread that does not exist in the child may hold the old lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    return _by_store.get(id(store), lambda: AsyncStore(store))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 import warnings
-import weakref
 
 from llmtasker.cache.disk_cache import DiskCache
 from llmtasker.cache.safe_store import SafeStore
+from llmtasker.cache.shared import Shared
 from llmtasker.cache.store import CacheWarning, CompleteStore, MemoryCache, Store
 from llmtasker.errors import ConfigurationError, snippet
 
@@ -41,30 +40,14 @@ def open_cache(value: bool | str | os.PathLike[str] | Store | None = None) -> Co
     )
 
 
-_by_folder: weakref.WeakValueDictionary[str, DiskCache] = weakref.WeakValueDictionary()
-# By id, because a store need not be hashable. A SafeStore keeps its store alive, so the id is not reused.
-_by_store: weakref.WeakValueDictionary[int, SafeStore] = weakref.WeakValueDictionary()
-_lock = threading.Lock()
+_by_folder: Shared[DiskCache] = Shared()
+_by_store: Shared[SafeStore] = Shared()
 
 
 def _shared(cache: DiskCache) -> DiskCache:
     """Return the cache that this process already has for the folder, or else this one."""
-    with _lock:
-        return _by_folder.setdefault(os.path.realpath(cache.directory), cache)
+    return _by_folder.get(os.path.realpath(cache.directory), lambda: cache)
 
 
 def _safe(store: Store) -> SafeStore:
-    with _lock:
-        found = _by_store.get(id(store))
-        if found is None:
-            found = _by_store[id(store)] = SafeStore(store)
-        return found
-
-
-def _after_fork() -> None:
-    global _lock  # noqa: PLW0603  a thread that does not exist in the child may hold the old lock
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    return _by_store.get(id(store), lambda: SafeStore(store))

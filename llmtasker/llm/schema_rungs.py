@@ -22,8 +22,6 @@ from llmtasker.values.json_values import canonical_json, is_array, is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message
 
-RUNGS = ("strict", "keywords", "names", "json", "text")
-
 _CHECKED_ANYWAY = re.compile(
     r"pattern|format|default|examples|title|multipleOf|(?:exclusiveM|m)(?:in|ax)imum|(?:min|max)(?:Length|Items|Properties)"
     r"|uniqueItems|content\w+|propertyNames|patternProperties|readOnly|writeOnly|deprecated|discriminator"
