@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.files.cells import utf8_texts
 from llmtasker.item import Item, jsonable
 from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
@@ -65,6 +66,9 @@ class ResultTable:
         names = dict.fromkeys(name for row in self.rows for name in row if name not in inputs)
         return [*inputs, *(names or [*self.fields, ERROR])]
 
+    def _values(self, name: str) -> list[Any]:
+        return [row.get(name) for row in self.rows]
+
     def to_pandas(self, given: Any = None) -> Any:
         """Return a DataFrame; the index, columns and types of the frame or series that was `given` survive.
 
@@ -89,11 +93,11 @@ class ResultTable:
             polars = import_module("polars")
 
         def column(name: str) -> Any:
-            values = [row.get(name) for row in self.rows]
+            values = self._values(name)
             try:
                 return polars.Series(name, values, strict=True)
             except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):
-                return polars.Series(name, _texts(values), polars.String)
+                return polars.Series(name, utf8_texts(values), polars.String)
 
         return polars.DataFrame([column(name) for name in self.columns])
 
@@ -107,11 +111,11 @@ class ResultTable:
             pyarrow = import_module("pyarrow")
 
         def column(name: str) -> Any:
-            values = [row.get(name) for row in self.rows]
+            values = self._values(name)
             try:
                 return pyarrow.array(values)
             except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
-                return pyarrow.array(_texts(values), pyarrow.string())
+                return pyarrow.array(utf8_texts(values), pyarrow.string())
 
         return pyarrow.table({name: column(name) for name in self.columns})
 
@@ -150,14 +154,6 @@ def _cell(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
     return value if isinstance(value, _CELLS) or value is None else jsonable(value)
-
-
-def _texts(values: list[Any]) -> list[str | None]:
-    """Return values as texts that can be stored as UTF-8."""
-    from llmtasker.files.cells import cell_text
-
-    texts = [None if value is None else cell_text(value) for value in values]
-    return [None if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
 
 
 @contextmanager

@@ -26,7 +26,6 @@ from llmtasker.values.folding import composed
 from llmtasker.values.json_values import parse_json
 
 ERROR = "error"
-_TITLE_LINES = 20
 
 
 class RowInput(dict[str, Any]):
@@ -159,7 +158,7 @@ class FileJob:
         self._survey()
         for row in self._rows():
             if not isinstance(row, BrokenRow):
-                yield {name: row[column] for name, column in self._chosen.items() if column in row}
+                yield self._given(row)
 
     def run(self, **options: Any) -> JobCounts:
         """Do what is left to do and return the counts; `options` are those of `Task.stream`.
@@ -222,18 +221,22 @@ class FileJob:
             key = ""  # nothing is sent
         return blake2b(f"{key} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
+    def _given(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: row[column] for name, column in self._chosen.items() if column in row}
+
     def _input(self, number: int, row: Mapping[str, Any]) -> RowInput:
-        given = {name: row[column] for name, column in self._chosen.items() if column in row}
+        given = self._given(row)
         return RowInput(given, number, row, self._identity(given))
 
     def _unfinished(self, journal: Journal, show: Show) -> Generator[RowInput]:
         """Yield the inputs of the rows that are not finished."""
         for number, row in enumerate(self._rows(), start=1):
             given = self._input(number, row)
-            item = self._finished(journal, given)
             if isinstance(row, BrokenRow):
                 self._keep(Item(input=given, error=row.error), journal, show)
-            elif item is None or (item.error is not None and self.retry_errors):
+                continue
+            item = self._finished(journal, given)
+            if item is None or (item.error is not None and self.retry_errors):
                 yield given
             else:
                 self.counts.earlier += 1

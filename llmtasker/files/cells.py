@@ -59,6 +59,12 @@ def cell_text(value: Any, decimal: str = ".") -> str:
     return cast(str, json.loads(text)) if text.startswith('"') else text
 
 
+def utf8_texts(values: Iterable[Any]) -> list[str | None]:
+    """Return the texts of values, for a table of UTF-8: None stays, a lone surrogate is written as `\\ud800`."""
+    texts = (None if value is None else cell_text(value) for value in values)
+    return [None if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
+
+
 def cell_json(value: Any) -> str:
     """Return a value as one line of valid JSON, whatever it is: a row must never be lost because of one odd value.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.files.cells import cell_text
+from llmtasker.files.cells import utf8_texts
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
 
@@ -60,9 +60,7 @@ def _column(arrow: Any, values: list[Any]) -> Any:
             return array
     except (arrow.ArrowException, TypeError, ValueError, OverflowError):
         pass  # No common type: written as text.
-    texts = [None if value is None else cell_text(value) for value in values]
-    # Parquet holds UTF-8: a lone surrogate is written as \ud800.
-    return arrow.array([text and text.encode(errors="backslashreplace").decode() for text in texts], arrow.string())
+    return arrow.array(utf8_texts(values), arrow.string())
 
 
 def _pyarrow() -> tuple[Any, Any]:
