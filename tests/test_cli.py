@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import json
 import os
 import re
@@ -134,6 +136,20 @@ def test_run(shell: Shell) -> None:
     }
     again = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.csv")
     assert "0 calls, 20 done before" in again.err
+
+
+@pytest.mark.parametrize("source", ["-", "in.csv.gz"])
+def test_a_run_over_a_copy_of_its_input_is_resumed(shell: Shell, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
+    """Standard input and packed files are copied, each time to another place."""
+    content = (shell.folder / "in.csv").read_bytes()
+    (shell.folder / "in.csv.gz").write_bytes(gzip.compress(content))
+    for done in ("20 calls", "0 calls, 20 done before"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        command = ("run", "triage.py:triage", source, "--kind", "csv", "--llm", "offline", "-o", "out.csv")
+        said = shell(*command)
+        assert said.code == 0, said.err
+        assert said.err.splitlines()[0].startswith("standard input: CSV" if source == "-" else "in.csv.gz: CSV")
+        assert done in said.err
 
 
 def test_run_goes_on_in_its_own_output(shell: Shell) -> None:

@@ -411,6 +411,11 @@ def test_an_output_without_a_known_ending_is_an_error() -> None:
         output_format("out")
 
 
+def test_an_output_is_not_packed_in_name_only() -> None:
+    with pytest.raises(ConfigurationError, match=r"outputs are not packed; leave out \.gz"):
+        output_format("out.csv.gz")
+
+
 def test_json_numbers_are_not_rounded(tmp_path: Path) -> None:
     path = put(tmp_path, json.dumps({"n": 2**70, "f": 0.1}) + "\n", "in.jsonl")
     assert rows_of(path) == [{"n": 2**70, "f": 0.1}]

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -32,7 +32,7 @@ from llmtasker.cli.parameters import (
 
 if TYPE_CHECKING:
     from llmtasker.cli.file_job import FileJob
-    from llmtasker.files import Format
+    from llmtasker.files import FormatOptions, Kind
     from llmtasker.runner.budget import Budget
     from llmtasker.task import Task
 
@@ -46,6 +46,8 @@ BudgetOption = Annotated[
 EstimateOnly = Annotated[bool, typer.Option("--estimate", help="Show what it would take, and send nothing.")]
 FreshOption = Annotated[bool, typer.Option("--fresh", help="Ask again what is cached.")]
 RetryErrors = Annotated[bool, typer.Option(help="Ask again for rows that failed in an earlier run.")]
+
+_STANDARD = Path("-")  # standard input or output
 
 
 def run(
@@ -74,10 +76,9 @@ def run(
     task = load_task(task_name, llm)
     if group_size is not None:
         task = task.with_(group_size=_group_size(group_size))
-    with _opened(source, out, kind) as (place, target):
-        found = _format(place, kind, delimiter, encoding, header, sheet)
-        settings = {"columns": column or (), "limit": limit, "retry_errors": retry_errors, "overwrite": overwrite}
-        _run_job(task, place, target, found, settings, estimate, _options(concurrency, budget, fresh))
+    settings = {"columns": column or (), "limit": limit, "retry_errors": retry_errors, "overwrite": overwrite}
+    options = {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
+    _run_file(task, source, out, _given(kind, delimiter, encoding, header, sheet), settings, options, estimate)
 
 
 def classify(
@@ -105,10 +106,9 @@ def classify(
 
     meanings = {name: meaning for name, _, meaning in (one.partition("=") for one in label)}
     task = Classification(llm=llm, labels=meanings, instructions=instructions, multi_label=multi_label)
-    with _opened(source, out, kind) as (place, target):
-        found = _format(place, kind, delimiter, encoding, header, sheet)
-        settings = {"columns": column or (), "limit": limit, "overwrite": overwrite}
-        _run_job(task, place, target, found, settings, estimate, _options(concurrency, budget, fresh))
+    settings = {"columns": column or (), "limit": limit, "overwrite": overwrite}
+    options = {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
+    _run_file(task, source, out, _given(kind, delimiter, encoding, header, sheet), settings, options, estimate)
 
 
 def preview(
@@ -127,7 +127,7 @@ def preview(
     from llmtasker.cli.file_job import choose_columns
     from llmtasker.cli.load_task import load_task
     from llmtasker.errors import ConfigurationError
-    from llmtasker.files import read_header, read_rows
+    from llmtasker.files import detect, read_header, read_rows
 
     if (source is None) == (text is None):
         raise ConfigurationError("give either a file or --text.")
@@ -135,7 +135,7 @@ def preview(
     if source is None:
         typer.echo(str(task.preview(text)))
         return
-    form = _format(source, kind, delimiter, encoding, header, sheet)
+    form = detect(source, **_given(kind, delimiter, encoding, header, sheet))
     row = next(read_rows(source, form), None)
     if row is None:
         raise ConfigurationError(f"{source} has no rows.")
@@ -151,10 +151,6 @@ def _group_size(text: str) -> int | Literal["auto"]:
     if not text.isdecimal() or int(text) < 1:
         raise ConfigurationError(f"--group-size {text}: give a number of rows, or auto.")
     return int(text)
-
-
-def _options(concurrency: int, budget: str | None, fresh: bool) -> dict[str, Any]:
-    return {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
 
 
 def _budget(text: str | None) -> Budget | None:
@@ -174,50 +170,65 @@ def _budget(text: str | None) -> Budget | None:
         ) from None
 
 
-def _format(
-    source: Path, kind: Any, delimiter: str | None, encoding: str | None, header: int, sheet: str | None
-) -> Format:
-    from llmtasker.files import detect
-
-    return detect(source, kind=kind, delimiter=delimiter, encoding=encoding, header=header, sheet=sheet)
+def _given(
+    kind: str | None, delimiter: str | None, encoding: str | None, header: int, sheet: str | None
+) -> FormatOptions:
+    known = cast("Kind | None", kind)  # an unknown kind is an error of `detect`
+    return {"kind": known, "delimiter": delimiter, "encoding": encoding, "header": header, "sheet": sheet}
 
 
 @contextmanager
-def _opened(source: Path, out: Path | None, kind: str | None) -> Generator[tuple[Path, Path]]:
-    """Give the file that is read, and the place of the output: standard input can be read only once."""
+def _opened(source: Path, kind: str | None) -> Generator[Path]:
+    """Give a file that can be read several times: standard input is copied, a packed file unpacked once."""
     from llmtasker.errors import ConfigurationError
-    from llmtasker.files.packed import spooled
+    from llmtasker.files.packed import spooled, unpacked
 
-    if str(source) == "-":
-        if kind is None or out is None:
-            raise ConfigurationError("for standard input, give its --kind, and --out.")
-        ending = "xlsx" if kind == "excel" else kind
-        with spooled(sys.stdin.buffer, f"stdin.{ending}") as place:
-            yield place, _target(out)
+    if source != _STANDARD:
+        with unpacked(source) as place:
+            yield place
         return
-    stem = source.with_suffix("") if source.suffix in {".gz", ".bz2", ".xz", ".zip"} else source
-    yield source, _target(out) if out else stem.with_name(f"{stem.stem}.answers{stem.suffix}")
+    if kind is None:
+        raise ConfigurationError("for standard input, give its --kind, and --out.")
+    with spooled(sys.stdin.buffer, f"stdin.{'xlsx' if kind == 'excel' else kind}") as place:
+        yield place
 
 
-def _target(out: Path) -> Path:
-    return Path("/dev/stdout") if str(out) == "-" else out
+def _target(source: Path, out: Path | None) -> Path:
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.files.packed import PACKED
+
+    if out is not None:
+        return Path("/dev/stdout") if out == _STANDARD else out
+    if source == _STANDARD:
+        raise ConfigurationError("for standard input, give its --kind, and --out.")
+    whole = source.with_suffix("") if source.suffix in PACKED else source
+    return whole.with_name(f"{whole.stem}.answers{whole.suffix}")
 
 
-def _run_job(
+def _run_file(
     task: Task[Any],
     source: Path,
-    target: Path,
-    form: Format,
+    out: Path | None,
+    given: FormatOptions,
     settings: dict[str, Any],
-    estimate: bool,
     options: dict[str, Any],
+    estimate: bool,
 ) -> None:
     from llmtasker.cli.file_job import FileJob
+    from llmtasker.files import detect
 
-    job = FileJob(task=task, source=source, target=target, source_format=form, **settings)
-    if estimate:
-        typer.echo(str(task.estimate(job.inputs())))
-        return
+    target = _target(source, out)
+    with _opened(source, given.get("kind")) as place:
+        form = detect(place if source == _STANDARD else source, **given)
+        job = FileJob(task=task, source=place, origin=source, target=target, source_format=form, **settings)
+        if estimate:
+            typer.echo(str(task.estimate(job.inputs())))
+        else:
+            _run_job(job, options)
+
+
+def _run_job(job: FileJob, options: dict[str, Any]) -> None:
+    source = "standard input" if job.origin == _STANDARD else job.origin
     try:
         with _terminated_as_interrupt():
             counts = job.run(**options)
@@ -227,7 +238,7 @@ def _run_job(
         sys.exit(INTERRUPTED)
     for note in job.notes:
         say(f"llmtasker: {source}: {note}")
-    say(f"{source}: {form}, {counts.rows:,} rows")
+    say(f"{source}: {job.source_format}, {counts.rows:,} rows")
     show_counts(job)
 
 

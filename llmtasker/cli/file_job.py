@@ -111,6 +111,7 @@ class FileJob:
         retry_errors: ask again for rows that failed in an earlier run.
         overwrite: replace what is at `target` even if it is not of this job.
         stream: where the items come from; None: from the task.
+        origin: what the source was copied from, such as a packed file; None: from nothing.
     """
 
     task: Task[Any]
@@ -123,6 +124,7 @@ class FileJob:
     retry_errors: bool = True
     overwrite: bool = False
     stream: Callable[[Iterable[Any]], Iterator[Item[Any]]] | None = None
+    origin: Path | None = None
 
     def __post_init__(self) -> None:
         self.form = self.target_format or output_format(self.target, like=self.source_format)
@@ -290,7 +292,7 @@ class FileJob:
         program, settings = self.task.program, self.task.llm.settings
         head = program.head(program.first_mode)
         parts = {
-            "input": str(self.source.resolve()),
+            "input": str((self.origin or self.source).resolve()),
             "columns": self._chosen,
             "instructions or examples": [head.messages, program.layout.template],
             "output fields": head.schema,

@@ -86,9 +86,11 @@ def output_format(
     (True, 'utf-8')
 
     Raises:
-        ConfigurationError: the ending of the name is not known.
+        ConfigurationError: the ending of the name is not known, or is that of a packed file.
     """
     file = Path(path)
+    if file.suffix.lower() in PACKED:
+        raise ConfigurationError(f"{file}: outputs are not packed; leave out {file.suffix}")
     kind = kind or kind_of(file)
     start = like if like is not None and like.kind == kind == "csv" else Format(kind=kind)
     if file.suffix.lower() in {".tsv", ".tab"}:
