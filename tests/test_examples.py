@@ -1,6 +1,6 @@
 """The examples run, print what the pages show, and are the same code as there; the reference tells what the code tells.
 
-`python tests/test_examples.py` writes the tables of docs/reference.md anew.
+`python tests/test_examples.py` writes the tables of docs/en/reference.md anew.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def is_error(thing: Any) -> bool:
 
 
 EXAMPLES = sorted((TOP / "examples").glob("*.py"))
-REFERENCE = TOP / "docs" / "reference.md"
+REFERENCE = TOP / "docs" / "en" / "reference.md"
 HOMES: dict[str, list[str]] = {
     "llmtasker": llmtasker.__all__,
     "llmtasker.tasks": llmtasker.tasks.__all__,
@@ -107,10 +107,14 @@ def headings(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-def test_the_index_leads_to_every_page() -> None:
-    linked = set(LINK.findall((TOP / "docs" / "index.md").read_text(encoding="utf-8")))
-    pages = {page.relative_to(TOP / "docs").as_posix() for page in PAGES if page.parent != TOP}
-    assert pages - {"index.md"} == linked
+@pytest.mark.parametrize("language", ["en", "fr"])
+def test_the_index_leads_to_every_page(language: str) -> None:
+    folder = TOP / "docs" / language
+    linked = {
+        (folder / target.partition("#")[0]).resolve()
+        for target in LINK.findall((folder / "index.md").read_text(encoding="utf-8"))
+    }
+    assert {page for page in PAGES if page.is_relative_to(folder)} - {folder / "index.md"} <= linked
 
 
 def test_the_reference_tells_what_the_code_tells() -> None:
