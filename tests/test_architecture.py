@@ -73,6 +73,7 @@ VENDORS: dict[str, set[str]] = {
     "pyarrow": {"files.parquet_file", "result_table"},
     "rich": {"cli.demo"},
     "tqdm": {"runner.progress"},
+    "xllamacpp": {"llm.transports.llama_cpp"},
     "typer": {"cli.app", "cli.batch_commands", "cli.cache_commands", "cli.file_commands", "cli.parameters"},
 }
 

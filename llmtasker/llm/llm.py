@@ -20,7 +20,7 @@ from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.costs import TokenMeter, listed_cost
 from llmtasker.llm.kept_limits import load_limits, save_limits
 from llmtasker.llm.limits import Retry
-from llmtasker.llm.names import parse_name, without_password
+from llmtasker.llm.names import local_file, parse_name, without_password
 from llmtasker.llm.options import DEFAULT_TIMEOUT, LLMOptions, Portable, check, portable, sent_fields
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.wire.completion import Usage
@@ -34,8 +34,9 @@ class LLM:
     arguments, without key and password; the key comes from the environment of the other process.
 
     Args:
-        model: "openai/…", "azure/<deployment>", "ollama/…", "vllm/…", "http://host:port/v1#model", "offline";
-            or only the name of the model, if `base_url`, `client` or `transport` determines the endpoint.
+        model: "openai/…", "azure/<deployment>", "ollama/…", "vllm/…", "http://host:port/v1#model", "offline",
+            "local/….gguf" or any path to a GGUF file (extra `[local]`: llama.cpp in this process); or only the name of
+            the model, if `base_url`, `client` or `transport` determines the endpoint.
         base_url: the endpoint, up to and including "/v1".
         api_key: its key; default: OPENAI_API_KEY, AZURE_OPENAI_API_KEY or LLMTASKER_API_KEY (other endpoints).
         api_version: the version of Azure's API; default: OPENAI_API_VERSION.
@@ -64,13 +65,20 @@ class LLM:
 
     def __init__(self, model: str | None = None, **options: Unpack[LLMOptions]) -> None:
         self._set_up(model, options)
-        self._model, self._connect = _find(self._named, options)
+        self._model, self._connect = _find(self._named, self._options)
         _llms.add(self)  # last: a fork must not find an incomplete LLM
 
     def _set_up(self, model: str | None, options: LLMOptions) -> None:
-        check(options)
         elsewhere = options.get("client") is not None or options.get("transport") is not None
         self._named = model or os.environ.get("LLMTASKER_MODEL" if elsewhere else "LLMTASKER_LLM")
+        file = None if elsewhere or options.get("base_url") else local_file(self._named)
+        if file is not None:
+            from llmtasker.llm.transports.llama_cpp import LlamaCppTransport
+
+            in_process = LlamaCppTransport(file)
+            self._named, options = in_process.model, options.copy()
+            options["transport"] = in_process
+        check(options)
         self._options = options
         self._needs_key, self._missing = bool(options.get("api_key")), list[str]()
         self._fields = sent_fields(options)
@@ -86,7 +94,8 @@ class LLM:
     def _new_rate_limiter(self) -> RateLimiter:
         return RateLimiter(
             self._options.get("rate_limit"),
-            max_concurrency=self._options.get("max_concurrency"),
+            max_concurrency=self._options.get("max_concurrency")
+            or getattr(self._options.get("transport"), "max_concurrency", None),
         )
 
     @classmethod

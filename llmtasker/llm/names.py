@@ -14,6 +14,7 @@ from llmtasker.wire.request import Transport
 _WAYS = """Three ways to go on:
   llm="offline"                          the built-in baseline, no language model: to try things out
   llm="ollama/qwen3" or "http://host:8000/v1#model"    an endpoint of your own
+  llm="local/qwen3-4b-q4.gguf"           a file that llama.cpp runs in this process
   llm="openai/gpt-4.1-mini" or "azure/<deployment>"    with the key in the environment
 The variable LLMTASKER_LLM sets the default."""
 
@@ -60,6 +61,13 @@ def parse_name(
     raise ConfigurationError(
         f"it is not clear where the model {name!r} is: give base_url=…, or a name with its place. {_WAYS}"
     )
+
+
+def local_file(name: str | None) -> str | None:
+    """Return the path in a name if it is that of a GGUF file, such as "local/qwen3.gguf" or "/models/qwen3.gguf"."""
+    if not name or "://" in name or not name.lower().endswith(".gguf"):
+        return None
+    return name.removeprefix("local/")
 
 
 def without_password(name: str | None) -> tuple[str | None, bool]:
