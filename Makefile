@@ -2,7 +2,7 @@
 # where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
-.PHONY: help demo test test-large test-lowest coverage lint format format-check types docs build test-wheel snapshot \
+.PHONY: help demo test test-large test-lowest coverage lint format format-check types docs site build test-wheel snapshot \
     clean python libraries
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -56,6 +56,9 @@ types: $(VENV)/.large  ## check the types with mypy and pyright
 docs: $(VENV)/.test  ## run the code and the commands of README.md, docs/ and the docstrings
 	@$(RUN)/python -m pytest tests/test_docs.py $(PYTEST_ARGS)
 
+site: $(VENV)/.docs  ## build the documentation site in site/, in English and French
+	@.ci/site $(RUN)
+
 snapshot: $(VENV)/.test  ## accept a changed public interface into tests/public_api.txt
 	@$(RUN)/python tests/test_public_api.py
 
@@ -68,7 +71,7 @@ test-wheel: libraries build  ## test the wheel alone, installed in an environmen
 	@.ci/wheel '$(PYTHON)' $(PYTEST_ARGS)
 
 clean:  ## remove what these commands made
-	@rm -rf $(VENV) $(VENV)-lowest dist build .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-lowest dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what no package index has, checked before anything is installed -------------------------------------------
@@ -99,6 +102,7 @@ $(VENV)/.test: WANTED = -e '.[all]' --group test
 $(VENV)/.large: WANTED = -e '.[all]' --group test --group large
 $(VENV)/.lint: WANTED = --group lint
 $(VENV)/.build: WANTED = --group build
+$(VENV)/.docs: WANTED = -e . --group docs
 $(VENV)/.lowest: WANTED = -e '.[all]' --group test --group large --resolution $(RESOLUTION)
 
 $(VENV)/.made: | python
@@ -121,9 +125,9 @@ $(VENV)/.pip: $(VENV)/.made
 	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install -qq --upgrade 'pip>=25.1'; fi
 	touch $@
 
-$(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.build: $(VENV)/.pip
+$(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: $(VENV)/.pip
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.build: pyproject.toml $(VENV)/.made
+$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: pyproject.toml $(VENV)/.made
 	@echo 'Installing what make $(or $(firstword $(MAKECMDGOALS)),$(@F)) needs into $(VENV) (this time only) …'
 	if [ -n '$(UV)' ]; then
 	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)
