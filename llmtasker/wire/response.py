@@ -62,27 +62,31 @@ def read_completion(
         raise BadResponseError(without_echo(error.message, request), **error.details) from None
 
 
-def _completion(data: Any, limits: Mapping[str, str] | None, request: Request | None) -> Completion:
-    if is_array(data) and data:
-        data = data[0]  # Some proxies answer with a list of one.
-    if not is_object(data):
-        raise no_completion("JSON that is not an object", data)
-    choices = data.get("choices")
-    choice = choices[0] if is_array(choices) and choices else None
-    if not is_object(choice):
-        choice = data  # Ollama's own format is a choice without the list around it.
+def _completion(value: Any, limits: Mapping[str, str] | None, request: Request | None) -> Completion:
+    match value:
+        case {**data} | [{**data}, *_]:  # Some proxies answer with a list of one.
+            pass
+        case _:
+            raise no_completion("JSON that is not an object", value)
+    choice: dict[Any, Any] = data  # Ollama's own format is a choice without the list around it.
+    match data.get("choices"):
+        case [{**first}, *_]:
+            choice = first
+        case _:
+            pass
     if data.get("error") or choice.get("error"):
         raise error_in_200(data if data.get("error") else choice, request)
     finish_reason = _finish_reason(choice.get("finish_reason") or choice.get("done_reason"))
     usage = _usage(data)
-    message = choice.get("message")
-    if message is None:
-        message = choice.get("delta")
-    text, reasoning, refusal = _content(message) if is_object(message) else (choice.get("text"), None, None)
-    tool_calls = _tool_calls(message) if is_object(message) else ()
+    message = choice.get("delta") if choice.get("message") is None else choice["message"]
+    match message:
+        case {**parts}:
+            (text, reasoning, refusal), tool_calls = _content(parts), _tool_calls(parts)
+        case _:
+            message, text, reasoning, refusal, tool_calls = None, choice.get("text"), None, None, ()
     if not text and not tool_calls:
         _check_filter(choice, finish_reason, usage)
-        if not is_object(message) and (choice is data or text is None):
+        if message is None and (choice is data or text is None):
             raise error_in_200(data, request) if reason_in(data).text else no_completion("JSON without a message", data)
     model = data.get("model")
     return Completion(
@@ -104,7 +108,7 @@ def _finish_reason(value: Any) -> str | None:
     return _FINISH_REASONS.get(value) or _FINISH_REASONS.get(value.lower().partition(":")[0], value)
 
 
-def _check_filter(choice: dict[str, Any], finish_reason: str | None, usage: Usage | None) -> None:
+def _check_filter(choice: dict[Any, Any], finish_reason: str | None, usage: Usage | None) -> None:
     filters = filters_in(choice)
     if filters or finish_reason == "content_filter":
         raise FilteredError(
@@ -116,7 +120,7 @@ def _check_filter(choice: dict[str, Any], finish_reason: str | None, usage: Usag
         )
 
 
-def _content(message: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+def _content(message: dict[Any, Any]) -> tuple[str | None, str | None, str | None]:
     """Return text, reasoning and refusal of a message."""
     content, refusal, reasoning = message.get("content"), message.get("refusal"), ""
     if content is not None and not isinstance(content, str):
@@ -158,20 +162,24 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _tool_calls(message: dict[str, Any]) -> tuple[ToolCall, ...]:
-    calls = message.get("tool_calls")
-    if not calls:
-        legacy = message.get("function_call")
+def _tool_calls(message: dict[Any, Any]) -> tuple[ToolCall, ...]:
+    match message.get("tool_calls") or message.get("function_call"):
+        case [*calls]:
+            return tuple(filter(None, map(_tool_call, calls)))
         # Some gateways fill in every field of OpenAI's format: a call without a name is not a call.
-        calls = [legacy] if is_object(legacy) and legacy.get("name") else []
-    return tuple(_tool_call(call) for call in as_list(calls) if is_object(call))
+        case {**call} if message.get("tool_calls") or call.get("name"):
+            return tuple(filter(None, [_tool_call(call)]))
+        case _:
+            return ()
 
 
-def _tool_call(call: dict[str, Any]) -> ToolCall:
-    function = call.get("function") or call.get("custom")
-    if not is_object(function):
-        function = call
-    name, arguments, call_id = function.get("name"), function.get("arguments", function.get("input")), call.get("id")
+def _tool_call(value: Any) -> ToolCall | None:
+    match value:
+        case {"function": {**function}} | {"custom": {**function}} | {**function}:
+            name, call_id = function.get("name"), value.get("id")
+            arguments = function.get("arguments", function.get("input"))
+        case _:
+            return None
     if not isinstance(arguments, str):
         arguments = "{}" if arguments is None else json_text(arguments)
     if not isinstance(call_id, str):
@@ -179,10 +187,13 @@ def _tool_call(call: dict[str, Any]) -> ToolCall:
     return ToolCall(name=name if isinstance(name, str) else "", arguments=arguments, id=call_id)
 
 
-def _usage(data: dict[str, Any]) -> Usage | None:
-    counts = data.get("usage")
-    if not is_object(counts):
-        counts = data  # Ollama's own format
+def _usage(data: dict[Any, Any]) -> Usage | None:
+    counts = data  # Ollama's own format
+    match data.get("usage"):
+        case {**usage}:
+            counts = usage
+        case _:
+            pass
     read = _count(counts, "prompt_tokens", "input_tokens", "prompt_eval_count")
     written = _count(counts, "completion_tokens", "output_tokens", "eval_count")
     total = _count(counts, "total_tokens")
@@ -200,16 +211,18 @@ def _usage(data: dict[str, Any]) -> Usage | None:
     return Usage(input=read, output=written, input_cached=min(cached, read), output_reasoning=min(thought, written))
 
 
-def _part(counts: dict[str, Any], *names: str) -> dict[str, Any]:
+def _part(counts: dict[Any, Any], *names: str) -> dict[Any, Any]:
     """Return the first object under these names; an empty one where there is none."""
     for name in names:
-        part = counts.get(name)
-        if part and is_object(part):
-            return part
+        match counts.get(name):
+            case {**part} if part:
+                return part
+            case _:
+                continue
     return {}
 
 
-def _count(counts: dict[str, Any], *names: str) -> int:
+def _count(counts: dict[Any, Any], *names: str) -> int:
     """Return the first count that is not 0 under these names."""
     for name in names:
         value = counts.get(name)
@@ -223,7 +236,7 @@ def _count(counts: dict[str, Any], *names: str) -> int:
 # ── an event stream that was not asked for ──
 
 
-def _join_stream(payload: bytes | str, content_type: str | None) -> dict[str, Any]:
+def _join_stream(payload: bytes | str, content_type: str | None) -> dict[Any, Any]:
     """Return a streamed answer as if it had come in one piece."""
     try:
         text = payload if isinstance(payload, str) else payload.decode("utf-8-sig")
@@ -233,7 +246,7 @@ def _join_stream(payload: bytes | str, content_type: str | None) -> dict[str, An
     if not chunks:
         kind = "an empty body" if not text.strip() else f"{content_type or 'a body'} that is not JSON"
         raise no_completion(kind, text)
-    whole: dict[str, Any] = {"choices": [{"message": {}}]}
+    whole: dict[Any, Any] = {"choices": [{"message": {}}]}
     ended = False
     for chunk in chunks:
         ended = _join_chunk(whole, chunk) or ended
@@ -242,7 +255,7 @@ def _join_stream(payload: bytes | str, content_type: str | None) -> dict[str, An
     return whole
 
 
-def _chunks(text: str) -> Iterator[dict[str, Any]]:
+def _chunks(text: str) -> Iterator[dict[Any, Any]]:
     """Yield the chunks of server-sent events or of JSON lines."""
     # Not splitlines(): a JSON text may hold U+2028 as it is.
     for line in text.replace("\r\n", "\n").split("\n"):
@@ -256,7 +269,7 @@ def _chunks(text: str) -> Iterator[dict[str, Any]]:
                 raise no_completion("a body that is not JSON", data) from None
 
 
-def _join_chunk(whole: dict[str, Any], chunk: dict[str, Any]) -> bool:
+def _join_chunk(whole: dict[Any, Any], chunk: dict[Any, Any]) -> bool:
     """Add one chunk to what came so far, and return whether it ends the answer."""
     whole.update((name, value) for name, value in chunk.items() if value and name not in ("choices", "message"))
     kept = whole["choices"][0]
@@ -290,11 +303,11 @@ def _join(known: Any, value: Any, name: str) -> Any:
     return known or value
 
 
-def _join_objects(known: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+def _join_objects(known: dict[Any, Any], value: dict[Any, Any]) -> dict[Any, Any]:
     return {**known, **{name: _join(known.get(name), part, name) for name, part in value.items()}}
 
 
-def _join_call(calls: list[dict[str, Any]], call: dict[str, Any]) -> None:
+def _join_call(calls: list[dict[Any, Any]], call: dict[Any, Any]) -> None:
     """Add a fragment to the call that it belongs to, or begin a new one."""
     place = call.get("index")
     open_calls = [known for known in calls if place is None or known.get("index") == place]
