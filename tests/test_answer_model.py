@@ -11,7 +11,7 @@ import pytest
 from pydantic import AliasPath, BaseModel, Field, create_model
 
 from llmtasker.compiler.answer_model import (
-    answer_turn,
+    as_turn,
     group_model,
     labels_of,
     prepare,
@@ -316,16 +316,24 @@ def test_an_answer_that_is_none(mode, completion, words):
     assert len(str(caught.value)) < 200
 
 
-def test_examples_have_the_form_of_answers():
-    call, result = answer_turn("tools", "Sort", '{"team":"billing"}', 12)
-    id_ = call["tool_calls"][0]["id"]
-    assert (id_, result["tool_call_id"]) == ("ex0000012", "ex0000012")
-    assert id_.isalnum()
-    assert len(id_) == 9
-    (message,) = answer_turn("text", "Sort", "{}", 1)
-    assert message == {"role": "assistant", "content": "```json\n{}\n```"}
-    assert answer_turn("json", "Sort", "{}", 1) == answer_turn("json_schema", "Sort", "{}", 1)
-    assert answer_turn("json", "Sort", "{}", 1) == [{"role": "assistant", "content": "{}"}]
+@pytest.mark.parametrize(
+    ("mode", "answer", "shown"),
+    [
+        ("tools", '{"team":"billing"}', "billing"),
+        ("tools", '{"team":"a {brace}"}', '{"team":"a {brace}"}'),
+        ("tools", '{"team":" "}', '{"team":" "}'),
+        ("tools", '{"team":["billing"]}', '{"team":["billing"]}'),
+        ("tools", '{"team":null}', '{"team":null}'),
+        ("tools", '{"score":4}', '{"score":4}'),
+        ("tools", '{"team":"billing","score":4}', '{"team":"billing","score":4}'),
+        ("tools", "{}", "{}"),
+        ("text", '{"team":"billing"}', '```json\n{"team":"billing"}\n```'),
+        ("json", '{"team":"billing"}', '{"team":"billing"}'),
+        ("json_schema", '{"team":"billing"}', '{"team":"billing"}'),
+    ],
+)
+def test_an_example_is_a_text_turn(mode, answer, shown):
+    assert as_turn(mode, answer) == {"role": "assistant", "content": shown}
 
 
 # ── re-asking ──

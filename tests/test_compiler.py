@@ -84,7 +84,7 @@ def test_a_program_is_compiled_once_and_renders_each_input():
     program = compile_program(Triage, examples=[Triage(message="charged twice", quote="twice", team="billing")])
     request = program.render(program.validate("where is it?"), SETTINGS)
     assert request.head is program.head("tools")
-    assert [message["role"] for message in request.messages] == ["system", "user", "assistant", "tool", "user"]
+    assert [message["role"] for message in request.messages] == ["system", "user", "assistant", "user"]
     assert request.messages[-1] == {"role": "user", "content": "where is it?"}
     assert json.loads(request.content) == request.body
     assert request.body["tool_choice"] == "required"

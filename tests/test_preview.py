@@ -50,9 +50,7 @@ Route the message: {"team": …}
 ── user ──
 I was charged twice
 ── assistant ──
-Triage({"team":"billing"})
-── tool ──
-ok
+billing
 ── user ──
 Où est-il ?
 ── schema ──

@@ -101,9 +101,11 @@ def _always(value: Any) -> Fill:
 
 def prepare(request: Request, before: Sequence[Message]) -> FillPlan | BadRequestError:
     """Return the plan for a task, or the refusal, which is remembered as well."""
-    examples, texts = conversation([*request.head.messages, *before])
+    declared = declared_schema(request.head.schema)
+    outputs = [*(declared or {}).get("properties", ())]
+    examples, texts = conversation([*request.head.messages, *before], outputs[0] if len(outputs) == 1 else None)
     try:
-        schema = declared_schema(request.head.schema) or schema_in(texts) or {}
+        schema = declared or schema_in(texts) or {}
         if not schema.get("properties"):
             raise _refusal("this request has no schema with fields")
         reader = _SchemaReader(schema, examples, [*texts, str(schema.get("description", ""))])

@@ -157,17 +157,17 @@ def _handlers(mode: Mode) -> Any:
     return mode_registry.get_handlers(Provider.OPENAI, modes[mode])
 
 
-def answer_turn(mode: Mode, name: str, answer: str, number: int) -> list[Message]:
-    """Return the messages of an answered example, in the form that real answers have in this mode."""
+def as_turn(mode: Mode, answer: str) -> Message:
+    """Return the message of an answered example.
+
+    Where a function is to be called it is a text too, because a call and its result take three times the tokens: the
+    only value if that is a text, else the arguments. The other modes show the form that they ask for.
+    """
     if mode == "tools":
-        # Nine letters and digits: the only form of an id that Mistral accepts.
-        id_ = f"ex{number:07d}"
-        call = {"id": id_, "type": "function", "function": {"name": name, "arguments": answer}}
-        return [
-            {"role": "assistant", "content": None, "tool_calls": [call]},
-            {"role": "tool", "tool_call_id": id_, "content": "ok"},
-        ]
-    return [{"role": "assistant", "content": f"```json\n{answer}\n```" if mode == "text" else answer}]
+        (value, *others) = json.loads(answer).values() or [None]
+        # A brace could be read as the beginning of the arguments.
+        answer = value if isinstance(value, str) and not others and value.strip() and "{" not in value else answer
+    return {"role": "assistant", "content": f"```json\n{answer}\n```" if mode == "text" else answer}
 
 
 def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Message]:

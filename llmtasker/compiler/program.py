@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from llmtasker.compiler.answer_model import (
     REASONING,
-    answer_turn,
+    as_turn,
     labels_of,
     prepare,
     reask_messages,
@@ -135,13 +135,11 @@ class Program(Generic[S]):
 
     def _prepare(self, mode: Mode) -> Head:
         if self.asked == "plain":
-            return Head({}, self.layout.head("", lambda answer, _: [{"role": "assistant", "content": answer}]))
+            return Head({}, self.layout.head("", lambda answer: {"role": "assistant", "content": answer}))
         prepared = self._asking.get(mode)
         if prepared is None:
             prepared = self._asking[mode] = prepare(self.model, mode, keep=self.source.keep)
-        name = self.model.__name__
-        messages = self.layout.head(prepared.note, lambda answer, number: answer_turn(mode, name, answer, number))
-        return Head(prepared.fields, messages)
+        return Head(prepared.fields, self.layout.head(prepared.note, lambda answer: as_turn(mode, answer)))
 
     def with_settings(self, variables: Mapping[str, object], examples: Sequence[Any] | None = None) -> Program[S]:
         """Return the program with other values of variables, other labels or other examples; see `CallSettings`.

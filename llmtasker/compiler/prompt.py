@@ -129,17 +129,17 @@ class PromptLayout:
         """Whether instructions and input make one message: the one holds the other, or both have one role in a row."""
         return bool(self.template.names) or (self.input_role == "system" and not self._turns)
 
-    def head(self, note: str, answer_turn: Callable[[str, int], list[Message]]) -> list[Message]:
+    def head(self, note: str, as_turn: Callable[[str], Message]) -> list[Message]:
         """Return the messages before the input.
 
-        `note` is what a mode adds to the system message, `answer_turn(answer, number)` its form of an answer.
+        `note` is what a mode adds to the system message, `as_turn` makes the message of an answer.
         """
         instructions = "" if self._one_message else self.template.render({})
         system = "\n\n".join(filter(None, (instructions, self.aside, note)))
         messages: list[Message] = [{"role": "system", "content": system}] if system else []
-        for number, example in enumerate(self._turns, start=1):
+        for example in self._turns:
             messages += self._shown(example.values)
-            messages += answer_turn(example.answer, number)
+            messages.append(as_turn(example.answer))
         return messages
 
     def tail(self, values: Mapping[str, Any]) -> list[Message]:

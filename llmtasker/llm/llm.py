@@ -92,11 +92,9 @@ class LLM:
         self.single_flight: SingleFlight[Any] = SingleFlight()
 
     def _new_rate_limiter(self) -> RateLimiter:
-        return RateLimiter(
-            self._options.get("rate_limit"),
-            max_concurrency=self._options.get("max_concurrency")
-            or getattr(self._options.get("transport"), "max_concurrency", None),
-        )
+        own = getattr(self._options.get("transport"), "max_concurrency", None)
+        most = self._options.get("max_concurrency")
+        return RateLimiter(self._options.get("rate_limit"), max_concurrency=own if most is None else most)
 
     @classmethod
     def of(cls, llm: Any = None, *, model: str | None = None, **options: Unpack[LLMOptions]) -> LLM:

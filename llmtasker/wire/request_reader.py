@@ -74,14 +74,17 @@ def without_instructions(text: str) -> str:
 # ── the instructions and examples ──
 
 
-def conversation(messages: Sequence[Message]) -> tuple[list[ExampleTurn], list[str]]:
-    """Return the examples and, from what is not a turn of an example, the texts of the instructions."""
+def conversation(messages: Sequence[Message], only: str | None = None) -> tuple[list[ExampleTurn], list[str]]:
+    """Return the examples and, from what is not a turn of an example, the texts of the instructions.
+
+    `only` is the one output of the task, if it has one: then an answer may be its value alone.
+    """
     examples: list[ExampleTurn] = []
     texts: list[str] = []
     for at, message in enumerate(messages):
         following = messages[at + 1] if at + 1 < len(messages) else {}
         if message.get("role") == "user" and following.get("role") == "assistant":
-            if (answer := _answered(following)) is not None:
+            if (answer := _answered(following, only)) is not None:
                 examples.append((message_text(message), answer))
         elif message.get("role") not in {"assistant", "tool"}:
             texts.append(message_text(message))
@@ -109,12 +112,13 @@ def _without_tags(text: str) -> str:
     return "".join([first, *(part.rpartition("</example>")[2] for part in parts)])
 
 
-def _answered(message: Message) -> dict[str, Any] | None:
-    """Return what an assistant message answers: its function's arguments, or the JSON in its text."""
+def _answered(message: Message, only: str | None) -> dict[str, Any] | None:
+    """Return what an assistant message answers: its function's arguments, the JSON in its text, or its one value."""
     for call in message.get("tool_calls") or ():
         arguments = call.get("function", {}).get("arguments")
         return arguments if is_object(arguments) else next(_objects(str(arguments)), None)
-    return next(_objects(message_text(message)), None)
+    text = message_text(message)
+    return next(_objects(text), {only: text} if only and "{" not in text else None)
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:

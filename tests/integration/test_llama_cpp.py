@@ -135,7 +135,7 @@ def test_a_fenced_answer_is_read_in_text_mode(server: LlamaServer, make_llm: Mak
         ("message.tool_calls", "Functions have no place here"),
     ],
 )
-def test_a_chat_template_without_calls_is_learned_once(
+def test_a_chat_template_without_calls_takes_the_examples(
     model: Path, make_llm: MakeLLM, refused: str, words: str
 ) -> None:
     template = (
@@ -145,11 +145,11 @@ def test_a_chat_template_without_calls_is_learned_once(
     )
     with LlamaServer(model, template=template) as server:
         llm = make_llm(server)
-        task = Task(Triage, llm=llm, examples=EXAMPLES)
-        items = [task(row) for row in asking(3)]
-        assert all(item.ok for item in items)
-        assert llm.capabilities.facts == ("no tools mode",)
-        assert [item.attempts for item in items] == [2, 1, 1]
+        asked = Task(Triage, llm=llm, examples=EXAMPLES).preview("Hello").request
+        assert llm.transport.send(asked).text  # it dropped the function, and answers in text
+        items = [Task(Triage, llm=llm, examples=EXAMPLES, mode="json_schema")(row) for row in asking(3)]
+        assert [item.raise_for_error().attempts for item in items] == [1, 1, 1]
+        assert llm.capabilities.facts == ()
 
 
 def test_the_required_function_is_called_and_nothing_else_said(server: LlamaServer, make_llm: MakeLLM) -> None:
@@ -193,12 +193,12 @@ def test_the_text_reaches_the_model_byte_for_byte(server: LlamaServer, make_llm:
     assert task(ODD).usage.input == len(server.tokens(prompt))
 
 
-def test_examples_stand_in_the_prompt_in_the_form_of_a_call(server: LlamaServer, make_llm: MakeLLM) -> None:
+def test_examples_stand_in_the_prompt_as_text_turns(server: LlamaServer, make_llm: MakeLLM) -> None:
     task = Task(Triage, llm=make_llm(server), mode="tools", examples=EXAMPLES)
     prompt = server.prompt(task.preview("Hello").request.body)
-    assert prompt.count("<tool_response>\nok\n</tool_response>") == len(EXAMPLES)
-    answer = '"team":"billing","urgency":2'
-    assert answer in prompt.replace(": ", ":").replace(", ", ",")
+    for example in EXAMPLES:
+        answer = json.dumps(example.outputs(), ensure_ascii=False, separators=(",", ":"))
+        assert f"<|im_start|>user\n{example.message}<|im_end|>\n<|im_start|>assistant\n{answer}<|im_end|>\n" in prompt
     assert task("Hello").ok
 
 

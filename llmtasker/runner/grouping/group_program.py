@@ -7,7 +7,7 @@ import threading
 from typing import Any, Generic
 from weakref import WeakKeyDictionary
 
-from llmtasker.compiler.answer_model import answer_turn, group_model, prepare
+from llmtasker.compiler.answer_model import as_turn, group_model, prepare
 from llmtasker.compiler.examples import Example, show_examples
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError
@@ -78,7 +78,7 @@ class GroupProgram(Generic[S]):
             ids = ids_of(shown)
             answers = [self._answered(*named) for named in zip(ids, shown, layout.examples, strict=True)]
             messages.append({"role": layout.input_role, "content": write_blocks(ids, shown)})
-            messages += answer_turn(mode, self.model.__name__, f'{{"answers":[{",".join(answers)}]}}', 1)
+            messages.append(as_turn(mode, f'{{"answers":[{",".join(answers)}]}}'))
         return Head(prepared.fields, messages)
 
     def _answered(self, id_: str, shown: str, example: Example) -> str:
