@@ -14,16 +14,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from llmtasker.errors import ConfigurationError, ItemError, NotRunError
+from llmtasker.errors import ConfigurationError, NotRunError
 from llmtasker.files import BrokenRow, Format, Journal, output_format, read_header, read_rows, write_rows
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
+from llmtasker.jobs.row_work import RowWork
 from llmtasker.result_table import free_name
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.values.folding import composed
-from llmtasker.values.json_values import parse_json
 
 ERROR = "error"
 
@@ -129,6 +129,7 @@ class FileJob:
     def __post_init__(self) -> None:
         self.form = self.target_format or output_format(self.target, like=self.source_format)
         self.counts = JobCounts()
+        self._work = RowWork(self.task)
         self.error_column = ERROR
         self.notes: tuple[str, ...] = ()
         self._lock = threading.Lock()  # broken rows are counted where they are read, in another thread
@@ -214,21 +215,12 @@ class FileJob:
     def _rows(self) -> Iterator[dict[str, Any]]:
         return islice(read_rows(self.source, self.source_format), self.limit)
 
-    def _identity(self, given: Mapping[str, Any]) -> bytes:
-        """Return what makes the work on a row: the values of its inputs, and the request that is sent for it."""
-        try:
-            inputs = self.task.program.validate(dict(given))
-            key = self.task.program.render(inputs, self.task.llm.settings).key
-        except ItemError:
-            key = ""  # nothing is sent
-        return blake2b(f"{key} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
-
     def _given(self, row: Mapping[str, Any]) -> dict[str, Any]:
         return {name: row[column] for name, column in self._chosen.items() if column in row}
 
     def _input(self, number: int, row: Mapping[str, Any]) -> RowInput:
         given = self._given(row)
-        return RowInput(given, number, row, self._identity(given))
+        return RowInput(given, number, row, self._work.identity(given))
 
     def _unfinished(self, journal: Journal, show: Show) -> Generator[RowInput]:
         """Yield the inputs of the rows that are not finished."""
@@ -245,36 +237,17 @@ class FileJob:
                 show(item)
 
     def _keep(self, item: Item[Any], journal: Journal, show: Show) -> None:
-        data = item.to_dict()
-        del data["input"]  # it is read from the source again
-        if item.ok:
-            data["output"] = self._answer(item)
-        journal.put(item.input.number, item.input.identity, cell_json(data))
+        journal.put(item.input.number, item.input.identity, self._work.kept(item))
         with self._lock:
             self.counts.add(item)
         show(item)
-
-    def _answer(self, item: Item[Any]) -> dict[str, Any]:
-        """Return the output of an item by field, as JSON; a task may show its one field without the record."""
-        output = item.to_dict()["output"]
-        if len(self._outputs) == 1 and not isinstance(item.output, Signature):
-            return dict.fromkeys(self._outputs, output)
-        return {name: output[name] for name in self._outputs}
 
     def _finished(self, journal: Journal, given: RowInput) -> Item[Any] | None:
         """Return the item of a row that is finished, its output as a record; None if it no longer fits."""
         text = journal.find(given.number, given.identity)
         if text is None:
             return None
-        data = parse_json(text)
-        if data["error"] is not None:
-            return Item[Any].from_dict({**data, "input": given})
-        try:
-            inputs = self.task.program.validate(dict(given)).given
-            record = _record(self.task.signature, {**inputs, **data["output"]})
-        except (ItemError, ValueError):
-            return None
-        return Item(input=given, output=record)
+        return self._work.read(text, given)
 
     def _check_journal(self, journal: Journal) -> None:
         """Make sure that the journal and the target belong to this job, unless they may be overwritten."""
@@ -318,7 +291,7 @@ class FileJob:
     def _with_answer(self, row: Mapping[str, Any], item: Item[Any]) -> dict[str, Any]:
         answer: dict[str, Any] = {}
         if item.ok:
-            answer = item.output.outputs() if isinstance(item.output, Signature) else self._answer(item)
+            answer = item.output.outputs() if isinstance(item.output, Signature) else self._work.answer(item)
         cells = {column: answer.get(name) for name, column in self._outputs.items()}
         error = None if item.error is None else f"{item.error.code}: {item.error.message}"
         return {**row, **cells, self.error_column: error}
@@ -363,14 +336,6 @@ class _Sized(Iterable[RowInput]):
 
     def __len__(self) -> int:
         return self._count
-
-
-def _record(signature: type[Signature], values: Mapping[str, Any]) -> Signature:
-    """Return the record of inputs and of outputs as JSON; a text that JSON can't hold is validated as it is."""
-    try:
-        return signature.model_validate_json(cell_json(values))
-    except ValueError:
-        return signature.model_validate(dict(values))
 
 
 def _digest(path: Path) -> str:

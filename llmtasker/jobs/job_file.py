@@ -1,0 +1,100 @@
+"""JobFile: the SQLite file of a server's jobs, opened and checked; several processes write to it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llmtasker.errors import ConfigurationError
+
+_APPLICATION = 0x6C740002  # in the head of the file: "lt", a file of jobs
+_VERSION = 1
+_BUSY = 10.0  # seconds to wait for another process that writes
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, repeated TEXT, about TEXT NOT NULL, state TEXT NOT NULL, reason TEXT,
+    rows INTEGER NOT NULL DEFAULT 0, ok INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
+    cached INTEGER NOT NULL DEFAULT 0, repaired INTEGER NOT NULL DEFAULT 0, calls REAL NOT NULL DEFAULT 0,
+    cost REAL, created REAL NOT NULL, updated REAL NOT NULL, expires REAL NOT NULL,
+    worker TEXT, beat REAL NOT NULL DEFAULT 0, UNIQUE (owner, repeated)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (
+    job TEXT NOT NULL, number INTEGER NOT NULL, row TEXT NOT NULL, given TEXT NOT NULL, words TEXT NOT NULL,
+    state TEXT NOT NULL, item TEXT, label TEXT, repaired INTEGER NOT NULL DEFAULT 0, correction TEXT,
+    PRIMARY KEY (job, number)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_state ON rows (job, state, number);
+CREATE INDEX IF NOT EXISTS by_label ON rows (job, label, number);
+CREATE TABLE IF NOT EXISTS uploads (
+    job TEXT NOT NULL, part INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (job, part)
+);
+CREATE TABLE IF NOT EXISTS spending (
+    owner TEXT NOT NULL, day TEXT NOT NULL, cost REAL NOT NULL, PRIMARY KEY (owner, day)
+);
+"""
+
+
+class JobFile:
+    """One connection, used by one thread at a time; private (mode 0600), and what is deleted is overwritten.
+
+    Raises:
+        ConfigurationError: the path is another kind of file, of a later version, or can't be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock = threading.RLock()
+        try:
+            if not self.path.exists():
+                os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
+            self._database = sqlite3.connect(self.path, timeout=_BUSY, check_same_thread=False, isolation_level=None)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise ConfigurationError(f"can't use {self.path} for jobs: {error}") from error
+
+    def _prepare(self) -> None:
+        database = self._database
+        (application,) = database.execute("PRAGMA application_id").fetchone()
+        (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if tables and application != _APPLICATION:
+            raise ConfigurationError(f"{self.path} is there and is not a file of jobs; choose another name.")
+        if version > _VERSION:
+            raise ConfigurationError(f"{self.path} was written by a later version of llmtasker.")
+        database.execute(f"PRAGMA application_id = {_APPLICATION}")
+        database.execute(f"PRAGMA user_version = {_VERSION}")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute("PRAGMA secure_delete = ON")
+        database.executescript(_SCHEMA)
+
+    @contextmanager
+    def writing(self) -> Generator[sqlite3.Connection]:
+        """Give the database for a transaction: all that is written, or nothing where an error is raised."""
+        with self._lock:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+            except BaseException:
+                self._database.execute("ROLLBACK")
+                raise
+            self._database.execute("COMMIT")
+
+    def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
+        """Return the rows that a query finds."""
+        with self._lock:
+            return self._database.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        with self._lock:
+            self._database.close()

@@ -1,0 +1,215 @@
+"""JobRunner: does what is left to do in a queue of jobs, row by row, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from contextlib import aclosing
+from hashlib import blake2b
+from typing import Any, cast
+
+from llmtasker.errors import ConfigurationError, LLMTaskerError
+from llmtasker.files.cells import cell_json
+from llmtasker.item import Item
+from llmtasker.jobs.job_queue import LEASE, JobQueue
+from llmtasker.jobs.job_state import Job
+from llmtasker.jobs.row_work import RowWork
+from llmtasker.runner.budget import Budget
+from llmtasker.runner.task_run import StreamOptions
+from llmtasker.task import Task
+from llmtasker.values.json_values import as_list
+
+_LOG = logging.getLogger("llmtasker")
+_LOOK = 1.0  # seconds between two looks for a job, when nobody wakes the runner
+_BEAT = LEASE / 10
+_AHEAD = 2_000  # items that may wait to be written
+_BREATH = 0.01
+
+
+class NumberedInput(dict[str, Any]):
+    """The input of a row, which knows the number of the row."""
+
+    def __init__(self, given: Mapping[str, Any], number: int) -> None:
+        super().__init__(given)
+        self.number = number
+
+
+class JobRunner:
+    """Works on the jobs of a queue, `jobs_at_once` at a time; several processes may share a queue.
+
+    A job that was begun by a process which died is taken up after `LEASE` seconds. `task_of(job)` returns the task of a
+    job, and raises a ConfigurationError if there is none. What is asked is what `Task.astream` asks, and nothing is
+    asked for a row that has its item.
+    """
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        task_of: Callable[[Job], Task[Any]],
+        *,
+        jobs_at_once: int = 2,
+        concurrency: int = 32,
+    ) -> None:
+        self.queue = queue
+        self._task_of = task_of
+        self._jobs_at_once = jobs_at_once
+        self._concurrency = concurrency
+        self._worker = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._woken = asyncio.Event()
+        self._stopping = False
+
+    def wake(self) -> None:
+        """Look for work now; call it in the runner's event loop when a job was created or resumed."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Work until `stop` is called or the task is cancelled; finished rows are kept in any case."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(self._jobs_at_once):
+                group.create_task(self._work())
+            group.create_task(self._expire())
+
+    def stop(self) -> None:
+        """Let jobs end after the rows in flight; the rest waits for the next process."""
+        self._stopping = True
+        self._woken.set()
+
+    async def _expire(self) -> None:
+        while not self._stopping:
+            await asyncio.to_thread(self.queue.expire)
+            await self._pause(60.0)
+
+    async def _work(self) -> None:
+        while not self._stopping:
+            job = await asyncio.to_thread(self.queue.claim, self._worker)
+            if job is None:
+                await self._pause(_LOOK)
+                continue
+            try:
+                await self._do(job)
+            except* LLMTaskerError as errors:
+                error = errors.exceptions[0]
+                _LOG.warning("job %s failed: %s", job.id, type(error).__name__)
+                await asyncio.to_thread(self.queue.fail, job.id, str(error))
+            except* Exception:  # noqa: BLE001 - one job must not end the others
+                await asyncio.to_thread(self.queue.fail, job.id, "an internal error; its log has the job's id")
+                _LOG.exception("job %s failed", job.id)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._woken.wait(), seconds)
+        if not self._stopping:
+            self._woken.clear()
+
+    async def _do(self, job: Job) -> None:
+        task = self._task_of(job)
+        if task_identity(task) != job.identity:
+            raise ConfigurationError("the task was changed since the job began: create the job again.")
+        work = RowWork(task)
+        inputs = _Remaining(self.queue, job, self._worker, lambda: self._stopping)
+        writer = _Writer(self.queue, job.id, work)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(writer.write())
+            try:
+                await self._ask(job, task, inputs, writer)
+            finally:
+                writer.end()
+        await asyncio.to_thread(self.queue.leave, job.id, self._worker, done=inputs.ended)
+
+    async def _ask(self, job: Job, task: Task[Any], inputs: _Remaining, writer: _Writer) -> None:
+        budget = None if job.budget is None else Budget(cost=max(job.budget - (job.cost or 0.0), 1e-9))
+        options: StreamOptions = {"concurrency": self._concurrency, "budget": budget, "progress": False}
+        beating: asyncio.Task[None] | None = None
+        try:
+            async with (
+                asyncio.timeout(None) as limit,
+                aclosing(cast("AsyncGenerator[Item[Any]]", task.astream(inputs, **options))) as items,
+            ):
+                beating = asyncio.create_task(self._beat(job, inputs, limit))
+                async for item in items:
+                    if not isinstance(item.input, NumberedInput):
+                        raise ConfigurationError(f"the rows of the job could not be read: {item.error}")
+                    await writer.add(item.input.number, item)
+        except TimeoutError:
+            if not inputs.lost:
+                raise
+        finally:
+            if beating is not None:
+                beating.cancel()
+
+    async def _beat(self, job: Job, inputs: _Remaining, limit: asyncio.Timeout) -> None:
+        """Say that the worker lives; where the job is no longer its own, end the work at once."""
+        while await asyncio.to_thread(self.queue.beat, job.id, self._worker):  # noqa: ASYNC110 - asked each time
+            await asyncio.sleep(_BEAT)
+        inputs.lost = True
+        limit.reschedule(0)
+
+
+class _Writer:
+    """Writes items in another thread: those that come while some are written go together."""
+
+    def __init__(self, queue: JobQueue, id_: str, work: RowWork) -> None:
+        self._queue, self._id, self._work = queue, id_, work
+        self._came: list[tuple[int, Item[Any], str, str | None]] = []
+        self._ready = asyncio.Event()
+        self._ended = False
+
+    async def add(self, number: int, item: Item[Any]) -> None:
+        self._came.append((number, item, self._work.kept(item), label_of(self._work, item)))
+        self._ready.set()
+        while len(self._came) >= _AHEAD:  # noqa: ASYNC110 - seldom: the disk is slower than the LLM
+            await asyncio.sleep(_BREATH)
+
+    def end(self) -> None:
+        self._ended = True
+        self._ready.set()
+
+    async def write(self) -> None:
+        """Write until `end` is called and all is written."""
+        while self._came or not self._ended:
+            await self._ready.wait()
+            self._ready.clear()
+            items, self._came = self._came, []
+            if items:
+                await asyncio.to_thread(self._queue.put, self._id, items)
+
+
+class _Remaining:
+    """The inputs of the rows without an item, until the job is taken away from this worker or the runner stops.
+
+    `lost`: the job was paused, cancelled, deleted or taken over. `ended`: no row is left.
+    """
+
+    def __init__(self, queue: JobQueue, job: Job, worker: str, stopping: Callable[[], bool]) -> None:
+        self._queue, self._job, self._worker, self._stopping = queue, job, worker, stopping
+        self.lost = False
+        self.ended = False
+
+    def __iter__(self) -> Iterator[NumberedInput]:
+        for row in self._queue.waiting(self._job.id):
+            if self.lost or self._stopping():
+                return
+            yield NumberedInput(row.given, row.number)
+        self.ended = True
+
+
+def task_identity(task: Task[Any]) -> str:
+    """Return what the answers of a task depend on, as a short text: instructions, examples, schema, LLM."""
+    program, settings = task.program, task.llm.settings
+    head = program.head(program.first_mode)
+    parts = [head.messages, program.layout.template, head.schema, settings.endpoint, dict(settings.body)]
+    return blake2b(cell_json(parts).encode(), digest_size=16).hexdigest()
+
+
+def label_of(work: RowWork, item: Item[Any]) -> str | None:
+    """Return what a page of results is filtered by: the first output, if it is a short value or a list of such."""
+    if not item.ok:
+        return None
+    first = next(iter(work.answer(item).values()), None)
+    parts = as_list(first)
+    texts = [str(part) for part in parts if isinstance(part, str | int | float)]
+    return " · ".join(texts) if texts and len(texts) == len(parts) else None

@@ -1,0 +1,78 @@
+"""Job: rows that a server works on by itself, and the states that it goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+State = Literal["queued", "running", "paused", "done", "cancelled", "failed"]
+"""
+::
+
+    queued ──▶ running ──▶ done ──▶ queued   (rows asked again)
+      │  ▲        │  │
+      │  └────────┤  └──▶ failed             (the set-up is wrong; `reason`)
+      ▼           ▼
+    paused     cancelled                     (both from queued and running; paused goes on as queued)
+"""
+
+MOVES: Mapping[str, tuple[State, ...]] = {
+    "pause": ("queued", "running"),
+    "resume": ("paused",),
+    "cancel": ("queued", "running", "paused"),
+    "retry": ("done", "cancelled", "failed"),
+}
+"""What a caller may do with a job, and the states from which it may be done."""
+
+AFTER: Mapping[str, State] = {"pause": "paused", "resume": "queued", "cancel": "cancelled", "retry": "queued"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as its file has it.
+
+    `task` names one of the server's tasks; `definition` is what a caller brought instead. `columns` has the column of
+    each input field, `header` all columns in order. `identity` is that of the task: with another one, nothing of the
+    job is done. Times are seconds since 1970, `cost` is in US dollars (None: unknown).
+    """
+
+    id: str
+    owner: str
+    task: str
+    definition: Mapping[str, Any] | None = None
+    name: str = ""
+    identity: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    header: tuple[str, ...] = ()
+    outputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    format: Mapping[str, Any] | None = None
+    budget: float | None = None
+    state: State = "queued"
+    reason: str | None = None
+    rows: int = 0
+    ok: int = 0
+    failed: int = 0
+    cached: int = 0
+    repaired: int = 0
+    calls: float = 0
+    cost: float | None = 0.0
+    created: float = 0.0
+    updated: float = 0.0
+    expires: float = 0.0
+
+    @property
+    def done(self) -> int:
+        """Rows that have an item."""
+        return self.ok + self.failed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRow:
+    """A row of a job: its cells, and its item without the input as JSON values, once there is one."""
+
+    number: int
+    row: Mapping[str, Any]
+    given: Mapping[str, Any]
+    item: Mapping[str, Any] | None = None
+    correction: Mapping[str, Any] | None = None

@@ -1,0 +1,70 @@
+"""RowWork: the work of a task on one row: its identity, and its item as it is kept and read again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+from llmtasker.errors import ItemError
+from llmtasker.files.cells import cell_json
+from llmtasker.item import Item
+from llmtasker.signature.signature import Signature
+from llmtasker.task import Task
+from llmtasker.values.json_values import parse_json
+
+
+class RowWork:
+    """What a task makes of rows, in the form in which it is kept.
+
+    A row is done if an item is kept under its identity: the values of its inputs, and the request that is sent for
+    them. A kept answer is judged again by the signature as it is now.
+    """
+
+    def __init__(self, task: Task[Any]) -> None:
+        self.task = task
+        self._outputs = tuple(task.signature.output_fields)
+
+    def identity(self, given: Mapping[str, Any]) -> bytes:
+        """Return the identity of the work on an input, 16 bytes."""
+        try:
+            inputs = self.task.program.validate(dict(given))
+            key = self.task.program.render(inputs, self.task.llm.settings).key
+        except ItemError:
+            key = ""  # nothing is sent
+        return blake2b(f"{key} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    def answer(self, item: Item[Any]) -> dict[str, Any]:
+        """Return the output of an item by field, as JSON; a task may show its one field without the record."""
+        output = item.to_dict()["output"]
+        if len(self._outputs) == 1 and not isinstance(item.output, Signature):
+            return dict.fromkeys(self._outputs, output)
+        return {name: output[name] for name in self._outputs}
+
+    def kept(self, item: Item[Any]) -> str:
+        """Return the whole item as JSON, but for its input, which is kept with the row."""
+        data = item.to_dict()
+        del data["input"]
+        if item.ok:
+            data["output"] = self.answer(item)
+        return cell_json(data)
+
+    def read(self, text: str, given: Mapping[str, Any]) -> Item[Any] | None:
+        """Return the item that `kept` wrote, its output as a record; None if the signature no longer accepts it."""
+        data = parse_json(text)
+        if data["error"] is not None:
+            return Item[Any].from_dict({**data, "input": given})
+        try:
+            inputs = self.task.program.validate(dict(given)).given
+            record = _record(self.task.signature, {**inputs, **data["output"]})
+        except (ItemError, ValueError):
+            return None
+        return Item(input=given, output=record)
+
+
+def _record(signature: type[Signature], values: Mapping[str, Any]) -> Signature:
+    """Return the record of inputs and of outputs as JSON; a text that JSON can't hold is validated as it is."""
+    try:
+        return signature.model_validate_json(cell_json(values))
+    except ValueError:
+        return signature.model_validate(dict(values))

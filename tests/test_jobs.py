@@ -1,0 +1,329 @@
+"""Jobs: rows and their items in one file, worked on by runners that may die."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from llmtasker import LLM, InputField, Item, OutputField, Signature, Task
+from llmtasker.errors import ConfigurationError, InputError
+from llmtasker.jobs.job_queue import LEASE, JobQueue
+from llmtasker.jobs.job_runner import JobRunner, NumberedInput, task_identity
+from llmtasker.jobs.job_state import AFTER, MOVES, Job
+from llmtasker.jobs.row_work import RowWork
+from llmtasker.testing import FakeTransport
+from llmtasker.wire.request import Request
+from llmtasker.wire.request_reader import last_user_text
+
+DAY = 86_400.0
+
+
+class Triage(Signature):
+    """Route a customer message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery", "other"] = OutputField()
+
+
+def answering(request: Request) -> dict[str, str]:
+    return {"team": "billing" if "charged" in last_user_text(request) else "delivery"}
+
+
+class Clock:
+    """Seconds since 1970, which a test moves on."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[JobQueue]:
+    with JobQueue(tmp_path / "jobs.db", clock=clock) as opened:
+        yield opened
+
+
+@pytest.fixture
+def task() -> Task[Triage]:
+    return Task(Triage, llm=LLM(transport=FakeTransport(answering), cache=False))
+
+
+def created(store: JobQueue, task: Task[Any], texts: list[str], **more: Any) -> Job:
+    about = {"owner": "ann", "task": "triage", "identity": task_identity(task), **more}
+    rows = [({"id": str(number), "text": text}, {"message": text}, None) for number, text in enumerate(texts)]
+    return store.create(about, rows, keep=DAY)
+
+
+def ran(store: JobQueue, task: Task[Any], *, until: Callable[[], bool], **options: Any) -> None:
+    """Let a runner work until a condition holds."""
+
+    async def run() -> None:
+        runner = JobRunner(store, lambda _: task, **options)
+        working = asyncio.create_task(runner.run())
+        async with asyncio.timeout(30):
+            while not until():  # noqa: ASYNC110 - a database sends no events
+                await asyncio.sleep(0.005)
+        runner.stop()
+        await asyncio.wait_for(working, 30)
+
+    asyncio.run(run())
+
+
+def state(store: JobQueue, job: Job) -> str:
+    found = store.get(job.id)
+    return "gone" if found is None else found.state
+
+
+# ── a job ──
+
+
+def test_a_job_is_done_row_by_row(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["I was charged twice", "Where is it?", "charged again"])
+    assert (job.state, job.rows, job.done) == ("queued", 3, 0)
+    ran(store, task, until=lambda: state(store, job) == "done")
+    done = store.get(job.id)
+    assert done is not None
+    assert (done.rows, done.ok, done.failed, done.calls) == (3, 3, 0, 3)
+    assert store.labels(job.id) == {"billing": 2, "delivery": 1}
+    first = store.row(job.id, 1)
+    assert first is not None
+    assert first.row == {"id": "0", "text": "I was charged twice"}
+    assert first.item is not None
+    assert (first.item["output"], first.item["attempts"]) == ({"team": "billing"}, 1)
+
+
+def test_a_row_that_could_not_be_read_is_never_asked(store: JobQueue, task: Task[Triage]) -> None:
+    broken: Item[Any] = Item(input={}, error=InputError("line 3 has 1 cell"))
+    about = {"owner": "ann", "task": "triage", "identity": task_identity(task)}
+    job = store.create(about, [({"text": "a"}, {"message": "a"}, None), ({"text": "x"}, {}, broken)], keep=DAY)
+    ran(store, task, until=lambda: state(store, job) == "done")
+    assert store.move(job.id, "retry")
+    ran(store, task, until=lambda: state(store, job) == "done")
+    done = store.get(job.id)
+    assert done is not None
+    assert (done.ok, done.failed, done.calls) == (1, 1, 1)
+    (failed,) = store.rows(job.id, only="failed")
+    assert failed.item is not None
+    assert failed.item["error"]["message"] == "line 3 has 1 cell"
+
+
+def test_failed_rows_are_asked_again(store: JobQueue) -> None:
+    broken = [True]
+
+    def answer(request: Request) -> Any:
+        return "nonsense" if broken[0] and "x" in last_user_text(request) else {"team": "other"}
+
+    task = Task(Triage, llm=LLM(transport=FakeTransport(answer), cache=False), attempts=1)
+    job = created(store, task, ["a", "x", "b"])
+    ran(store, task, until=lambda: state(store, job) == "done")
+    assert [row.number for row in store.rows(job.id, only="failed")] == [2]
+    broken[0] = False
+    assert store.move(job.id, "retry")
+    assert [row.number for row in store.rows(job.id, only="waiting")] == [2]
+    ran(store, task, until=lambda: state(store, job) == "done")
+    done = store.get(job.id)
+    assert done is not None
+    assert (done.ok, done.failed) == (3, 0)
+
+
+@pytest.mark.parametrize("action", MOVES)
+@pytest.mark.parametrize("before", ["queued", "running", "paused", "done", "cancelled", "failed"])
+def test_what_may_be_done_in_which_state(
+    store: JobQueue, task: Task[Triage], tmp_path: Path, action: str, before: Any
+) -> None:
+    job = created(store, task, ["a"])
+    with sqlite3.connect(tmp_path / "jobs.db") as database:
+        database.execute("UPDATE jobs SET state = ?", (before,))
+    database.close()
+    assert store.move(job.id, action) is (before in MOVES[action])
+    assert state(store, job) == (AFTER[action] if before in MOVES[action] else before)
+
+
+@pytest.mark.parametrize("action", ["pause", "cancel"])
+def test_a_job_that_is_stopped_keeps_its_finished_rows(store: JobQueue, task: Task[Triage], action: str) -> None:
+    job = created(store, task, [f"row {number}" for number in range(400)])
+
+    def stopped() -> bool:
+        found = store.get(job.id)
+        assert found is not None
+        if found.done >= 20 and found.state == "running":
+            store.move(job.id, action)
+        return found.state == AFTER[action]
+
+    slow = Task(Triage, llm=LLM(transport=FakeTransport(answering, latency=0.01), cache=False))
+    ran(store, slow, until=stopped, concurrency=2)
+    kept = len(store.rows(job.id, only="ok", limit=1000))
+    assert 20 <= kept < 400
+    if action == "pause":
+        assert store.move(job.id, "resume")
+        ran(store, task, until=lambda: state(store, job) == "done")
+        done = store.get(job.id)
+        assert done is not None
+        assert done.ok == 400
+
+
+def test_a_job_of_a_dead_worker_is_taken_up(store: JobQueue, task: Task[Triage], clock: Clock) -> None:
+    job = created(store, task, ["a", "b"])
+    assert store.claim("dead") is not None
+    assert store.claim("other") is None
+    clock.now += LEASE + 1
+    ran(store, task, until=lambda: state(store, job) == "done")
+    assert not store.beat(job.id, "dead")
+
+
+def test_a_stopped_runner_leaves_the_job_to_others(store: JobQueue, task: Task[Triage]) -> None:
+    slow = Task(Triage, llm=LLM(transport=FakeTransport(answering, latency=0.01), cache=False))
+    job = created(store, slow, [f"row {number}" for number in range(300)])
+
+    def some() -> bool:
+        found = store.get(job.id)
+        return found is not None and found.done > 5
+
+    ran(store, slow, until=some, concurrency=2)
+    assert state(store, job) == "queued"
+
+
+def test_a_changed_task_does_not_go_on(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["a"])
+    other = task.with_(instructions="Something else.")
+    ran(store, other, until=lambda: state(store, job) == "failed")
+    found = store.get(job.id)
+    assert found is not None
+    assert found.reason is not None
+    assert "the task was changed" in found.reason
+
+
+def test_a_budget_stops_a_job(store: JobQueue) -> None:
+    from llmtasker import Prices
+
+    llm = LLM(transport=FakeTransport(answering), cache=False, prices=Prices(input=1000, output=1000), max_tokens=10)
+    task = Task(Triage, llm=llm)
+    job = created(store, task, [f"row {number}" for number in range(50)], budget=0.5)
+    ran(store, task, until=lambda: state(store, job) == "done")
+    done = store.get(job.id)
+    assert done is not None
+    assert done.failed > 0
+    assert done.cost is not None
+    assert done.cost <= 0.5
+    assert store.spent("ann") == pytest.approx(done.cost)
+
+
+# ── the store ──
+
+
+def test_a_repeated_request_is_the_same_job(store: JobQueue, task: Task[Triage]) -> None:
+    about = {"owner": "ann", "task": "triage", "identity": "i"}
+    first = store.create(about, [({}, {}, None)], keep=DAY, repeated="k1")
+    assert store.create(about, [({}, {}, None)] * 2, keep=DAY, repeated="k1") == first
+    other = store.create({**about, "owner": "bob"}, [({}, {}, None)], keep=DAY, repeated="k1")
+    assert other.id != first.id
+
+
+def test_a_job_belongs_to_its_owner(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["a"])
+    assert store.get(job.id, "ann") == job
+    assert store.get(job.id, "bob") is None
+    assert store.jobs("bob") == []
+    assert store.jobs("ann") == [job]
+
+
+def test_jobs_expire(store: JobQueue, task: Task[Triage], clock: Clock) -> None:
+    job = created(store, task, ["a"])
+    assert store.expire() == 0
+    clock.now += DAY + 1
+    assert store.expire() == 1
+    assert (store.get(job.id), store.rows(job.id)) == (None, [])
+
+
+def test_a_creation_that_fails_leaves_nothing(store: JobQueue) -> None:
+    def rows() -> Iterator[Any]:
+        yield {"a": 1}, {}, None
+        raise ConfigurationError("the file is cut")
+
+    with pytest.raises(ConfigurationError, match="the file is cut"):
+        store.create({"owner": "ann", "task": "t", "identity": ""}, rows(), keep=DAY)
+    assert store.jobs("ann") == []
+    assert store.states() == {}
+
+
+def test_the_uploaded_file_comes_out_as_it_went_in(store: JobQueue, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 9000
+    (tmp_path / "a.csv").write_bytes(content)
+    about = {"owner": "ann", "task": "t", "identity": ""}
+    job = store.create(about, [({}, {}, None)], keep=DAY, upload=tmp_path / "a.csv")
+    assert b"".join(store.upload(job.id)) == content
+
+
+@pytest.mark.parametrize(
+    ("search", "numbers"), [("ÉTÉ", [1, 3]), ("été chaud", [1]), ("100%", [2]), ("_", []), ("\ud800", [])]
+)
+def test_rows_are_found_by_their_words(store: JobQueue, task: Task[Triage], search: str, numbers: list[int]) -> None:
+    job = created(store, task, ["un été chaud", "100% sûr", "L'ÉTÉ"])
+    assert [row.number for row in store.rows(job.id, search=search)] == numbers
+
+
+def test_pages_go_on_after_a_number(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, list("abcde"))
+    assert [row.number for row in store.rows(job.id, limit=2)] == [1, 2]
+    assert [row.number for row in store.rows(job.id, after=2, limit=2)] == [3, 4]
+    assert [row.number for row in store.all_rows(job.id)] == [1, 2, 3, 4, 5]
+
+
+def test_a_correction_is_kept_and_taken_back(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["a", "b"])
+    assert store.correct(job.id, 2, {"team": "other"})
+    assert not store.correct(job.id, 7, {"team": "other"})
+    assert [row.correction for row in store.rows(job.id, only="corrected")] == [{"team": "other"}]
+    assert store.correct(job.id, 2, None)
+    assert store.rows(job.id, only="corrected") == []
+
+
+def test_other_files_are_refused_untouched(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.db"
+    with sqlite3.connect(foreign) as database:
+        database.execute("CREATE TABLE mine (a)")
+    database.close()
+    text = tmp_path / "a.txt"
+    text.write_text("not a database, but long enough to look at " * 20, encoding="utf-8")
+    for path in (foreign, text, tmp_path):
+        before = None if path.is_dir() else path.read_bytes()
+        with pytest.raises(ConfigurationError):
+            JobQueue(path)
+        assert before is None or path.read_bytes() == before
+
+
+def test_the_file_is_private(store: JobQueue, tmp_path: Path) -> None:
+    assert (tmp_path / "jobs.db").stat().st_mode & 0o777 == 0o600
+
+
+# ── the work on a row ──
+
+
+def test_a_kept_answer_is_judged_again(task: Task[Triage]) -> None:
+    work = RowWork(task)
+    text = work.kept(task("I was charged"))
+    read = work.read(text, {"message": "I was charged"})
+    assert read is not None
+    assert read.output == Triage(message="I was charged", team="billing")
+    assert work.read(text.replace("billing", "sales"), {"message": "x"}) is None
+
+
+def test_the_identity_is_of_input_and_request(task: Task[Triage]) -> None:
+    work, same = RowWork(task), RowWork(task.with_())
+    assert work.identity({"message": "a"}) == same.identity({"message": "a"})
+    assert work.identity({"message": "a"}) != work.identity({"message": "b"})
+    other = RowWork(task.with_(instructions="Another."))
+    assert work.identity({"message": "a"}) != other.identity({"message": "a"})
+    assert NumberedInput({"message": "a"}, 3).number == 3
