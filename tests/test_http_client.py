@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from peer import Reply, Seen, http, peer
 
 from llmtasker.errors import BadResponseError, ConfigurationError, NetworkError
+from llmtasker.llm.transports.blocking_client import BlockingClient
 from llmtasker.llm.transports.http_client import HTTPClient, RequestTemplate
 from llmtasker.llm.transports.http_response import ResponseError, ResponseReader, TooLargeError
-from llmtasker.llm.transports.openai import connect
+from llmtasker.llm.transports.openai import OpenAITransport, connect
+from llmtasker.threads import portal
+from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Request, Settings
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -38,6 +41,10 @@ def chunked(body: bytes) -> bytes:
     return OK + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
 
 
+SENDERS: dict[str, Callable[[OpenAITransport, Request], Completion]] = {
+    "blocking": lambda transport, request: transport.send(request),
+    "awaiting": lambda transport, request: portal().call(transport.asend(request)),
+}
 TWICE: dict[str, Callable[[Seen], Reply]] = {
     "twice at once": lambda seen: own(seen) * 2,
     "a line too much": lambda seen: own(seen) + b"\r\n",
@@ -50,7 +57,10 @@ TWICE: dict[str, Callable[[Seen], Reply]] = {
 }
 
 
-def test_a_response_that_is_sent_again_later_is_not_the_next_answer() -> None:
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+def test_a_response_that_is_sent_again_later_is_not_the_next_answer(
+    send: Callable[[OpenAITransport, Request], Completion],
+) -> None:
     sent = threading.Event()
 
     def twice_later(seen: Seen) -> Iterable[bytes]:
@@ -64,7 +74,7 @@ def test_a_response_that_is_sent_again_later_is_not_the_next_answer() -> None:
             request = Request(
                 Head({}), [{"role": "user", "content": str(number)}], Settings(endpoint="e", body={"model": "m"})
             )
-            assert transport.send(request).text == str(number)
+            assert send(transport, request).text == str(number)
             # What arrives only after the next request was sent can't be told from its answer.
             assert sent.wait(30)
             sent.clear()
@@ -131,6 +141,16 @@ def post(reply: Reply, largest: int = 1000) -> object:
         return asyncio.run(ask(server.url))
 
 
+def post_blocking(reply: Reply, largest: int = 1000) -> object:
+    with peer(lambda _: reply) as server:
+        made, client = asyncio.run(template(server.url)()), BlockingClient(None, largest)
+        try:
+            return client.post("k", lambda: made, b"{}", 5.0)
+        finally:
+            client.close()
+
+
+@pytest.mark.parametrize("way", [post, post_blocking])
 @pytest.mark.parametrize(
     "reply",
     [
@@ -142,9 +162,9 @@ def post(reply: Reply, largest: int = 1000) -> object:
         OK + b"content-length: 99999999999\r\n\r\n",
     ],
 )
-def test_a_response_that_is_too_large_is_not_read_further(reply: bytes) -> None:
+def test_a_response_that_is_too_large_is_not_read_further(reply: bytes, way: Callable[[Reply], object]) -> None:
     with pytest.raises(BadResponseError, match="sent more than"):
-        post(reply)
+        way(reply)
 
 
 def test_the_usual_limit_is_64_mb_inflated() -> None:
@@ -194,8 +214,9 @@ def test_bodies_are_read_whole(reply: bytes, body: bytes) -> None:
 def test_what_is_not_a_response_is_an_error(reply: bytes) -> None:
     with pytest.raises(ResponseError):
         ResponseReader().feed(reply)
-    with pytest.raises(NetworkError, match="the connection failed"):
-        post(reply)
+    for way in (post, post_blocking):
+        with pytest.raises(NetworkError, match="the connection failed"):
+            way(reply)
 
 
 @given(

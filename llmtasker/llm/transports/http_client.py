@@ -20,9 +20,10 @@ from urllib.parse import urlsplit
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError, ItemError, NetworkError, snippet
 from llmtasker.llm.transports.http_response import LARGEST, Response, ResponseError, ResponseReader, TooLargeError
 
-_TEMPLATES = 64  # the most kept; there are several only if timeouts or deployments differ
+KEEP_ALIVE = 5.0
+"""Seconds that a connection may be idle: many servers then close it, and a call must not use a closing one."""
+_TEMPLATES = 64
 _CONNECTIONS = 1000
-_KEEP_ALIVE = 5.0  # seconds: many servers close after this time, and a call must not use a closing connection
 _ADDRESSES = 30.0  # seconds for which the addresses of a host are cached
 
 
@@ -41,6 +42,12 @@ class RequestTemplate:
     def __repr__(self) -> str:
         return "RequestTemplate()"
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and port to connect to."""
+        parts = urlsplit(self.url)
+        return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+
     def head(self) -> bytes:
         """Return the first bytes of each request, up to the length of its body."""
         parts = urlsplit(self.url)
@@ -55,6 +62,20 @@ class RequestTemplate:
         return "\r\n".join([*lines, "content-length: "]).encode("latin-1")
 
 
+class Heads(dict[Hashable, tuple[bytes, RequestTemplate]]):
+    """The prepared first bytes of requests, with their template, by kind; the oldest kind is dropped if there are many.
+
+    There are several only if timeouts, keys or deployments differ.
+    """
+
+    def add(self, key: Hashable, template: RequestTemplate) -> tuple[bytes, RequestTemplate]:
+        """Keep a template, and return it with its first bytes."""
+        if len(self) >= _TEMPLATES:
+            self.pop(next(iter(self)), None)
+        self[key] = made = template.head(), template
+        return made
+
+
 class HTTPClient:
     """Connections of one event loop to one endpoint. Redirects are not followed: they would take the text elsewhere."""
 
@@ -64,7 +85,7 @@ class HTTPClient:
         self._idle: deque[tuple[_Connection, float]] = deque()
         self._open: set[_Connection] = set()
         self._places = asyncio.Semaphore(_CONNECTIONS)
-        self._heads: dict[Hashable, tuple[bytes, RequestTemplate]] = {}
+        self._heads = Heads()
         self._addresses: tuple[float, list[str]] = (0.0, [])
         self._lock = asyncio.Lock()
 
@@ -81,18 +102,9 @@ class HTTPClient:
             connection = self._take() or await self._connect(made)
             try:
                 response = await connection.ask(b"%b%d\r\n\r\n%b" % (head, len(content), content), made.timeout)
-            except TimeoutError:
+            except BaseException as error:  # noqa: BLE001 - a cancelled call leaves it half read
                 connection.abort()
-                raise CallTimeoutError("no whole answer came in time") from None
-            except TooLargeError as error:
-                connection.abort()
-                raise BadResponseError(f"{error}, which is not read further") from None
-            except (OSError, EOFError, ResponseError) as error:
-                connection.abort()
-                raise broken(error) from None
-            except BaseException:
-                connection.abort()
-                raise
+                raise failure(error) from None
             if connection.reusable:
                 self._idle.append((connection, asyncio.get_running_loop().time()))
             else:
@@ -103,16 +115,11 @@ class HTTPClient:
         self, key: Hashable, template: Callable[[], Awaitable[RequestTemplate]]
     ) -> tuple[bytes, RequestTemplate]:
         async with self._lock:  # many calls may start at once
-            if key not in self._heads:
-                if len(self._heads) >= _TEMPLATES:
-                    self._heads.pop(next(iter(self._heads)))
-                made = await template()
-                self._heads[key] = made.head(), made
-            return self._heads[key]
+            return self._heads.get(key) or self._heads.add(key, await template())
 
     def _take(self) -> _Connection | None:
         """Return a free connection without unread bytes, most recently used first."""
-        oldest = asyncio.get_running_loop().time() - _KEEP_ALIVE
+        oldest = asyncio.get_running_loop().time() - KEEP_ALIVE
         while self._idle and self._idle[0][1] < oldest:
             self._idle.popleft()[0].abort()
         while self._idle:
@@ -123,8 +130,7 @@ class HTTPClient:
         return None
 
     async def _connect(self, template: RequestTemplate) -> _Connection:
-        parts = urlsplit(template.url)
-        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        host, port = template.address
         loop = asyncio.get_running_loop()
         failed: OSError | None = None
         try:
@@ -261,6 +267,15 @@ class _Connection(asyncio.Protocol):
         self.reusable = False
         if self._transport is not None:
             self._transport.abort()
+
+
+def failure(error: BaseException, seconds: float | None = None) -> BaseException:
+    """Return our error for what ended a call, or the same if it is not about the connection."""
+    if isinstance(error, TimeoutError):
+        return CallTimeoutError(f"no whole answer came {f'within {seconds:g} s' if seconds else 'in time'}")
+    if isinstance(error, TooLargeError):
+        return BadResponseError(f"{error}, which is not read further")
+    return broken(error) if isinstance(error, OSError | EOFError | ResponseError) else error
 
 
 def broken(error: BaseException) -> ItemError:

@@ -20,6 +20,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsNon
 
 from llmtasker.errors import BadResponseError, CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.llm.credentials import hide_values
+from llmtasker.llm.transports.blocking_client import BlockingClient
 from llmtasker.llm.transports.http_client import HTTPClient, broken
 from llmtasker.llm.transports.network import check_certificates, proxy_for
 from llmtasker.llm.transports.openai_clients import (
@@ -56,9 +57,10 @@ class OpenAITransport:
     own       a client with an http client or hooks         the client's own `post`
     created   a client whose `create` is wrapped            the client's own `chat.completions.create`
 
-    Connections are kept per event loop; blocking calls go through the process's portal. The calls of a given blocking
-    client can't be interrupted: each has a thread, which is abandoned at the deadline and lives until the server ends
-    its answer or is silent for the length of the timeout. Its late answer is discarded.
+    Connections are kept per event loop; blocking calls have their own if they are direct, and otherwise go through the
+    process's portal. The calls of a given blocking client can't be interrupted: each has a thread, which is abandoned
+    at the deadline and lives until the server ends its answer or is silent for the length of the timeout. Its late
+    answer is discarded.
     """
 
     def __init__(self, client: AnyClient, *, named: bool = False, hooks: Any = None) -> None:
@@ -114,7 +116,20 @@ class OpenAITransport:
                 return sent.result(min(timeout, threading.TIMEOUT_MAX))
             except TimeoutError:
                 raise CallTimeoutError(f"no whole answer came within {timeout:g} s") from None
-        return portal().call(self._asend_in_time(request))
+        keys = constant_keys_of(self.client) if self._proxy is None and not self._is_own() else None
+        if keys is None:
+            return portal().call(self._asend_in_time(request))
+        path = self._path(request)
+        try:
+            response = self._blocking.post(
+                (path, timeout, keys),
+                lambda: portal().call(capture(self.client, keys, path, timeout)),
+                request.content,
+                timeout,
+            )
+        except openai.OpenAIError as error:
+            return self._refused(error, request)
+        return self._read(response.status, response.body, response.headers, request)
 
     async def _asend_in_time(self, request: Request) -> Completion:
         timeout = request.settings.timeout
@@ -138,6 +153,12 @@ class OpenAITransport:
         except openai.OpenAIError as error:
             return self._refused(error, request)
         return self._read(response.status_code, response.content, response.headers, request)
+
+    @cached_property
+    def _blocking(self) -> BlockingClient:
+        client = BlockingClient(self._tls)
+        weakref.finalize(self, client.close)
+        return client
 
     async def _send_directly(self, request: Request) -> Completion:
         path, timeout, loop = self._path(request), request.settings.timeout, asyncio.get_running_loop()
@@ -302,6 +323,8 @@ class OpenAITransport:
 
     def close(self) -> None:
         """Close the connections that blocking calls opened."""
+        if "_blocking" in vars(self):
+            self._blocking.close()
         portal().call(self.aclose())
 
     async def aclose(self) -> None:
