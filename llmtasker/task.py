@@ -187,8 +187,8 @@ class Task(TaskData[T]):
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
         policy = self._policy(fresh, settings=settings)
-        steps = self._steps(self._one(given, fields), policy)
-        return run_blocking(steps, policy.llm.transport, self._store_of(policy.llm))
+        store = self._store_of(policy.llm)
+        return run_blocking(self._steps(self._one(given, fields), policy), policy.llm.transport, store)
 
     async def acall(
         self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, settings: CallSettings | None = None, **fields: Any
@@ -332,9 +332,7 @@ class Task(TaskData[T]):
         policy = self._policy(settings=settings)
         program, llm = policy.program, policy.llm
         inputs = program.validate(self._one(given, fields))
-        request = llm.capabilities.request(
-            lambda mode: program.render(inputs, llm.settings, mode), program.first_mode, fixed=program.asked != "auto"
-        )
+        request = llm.capabilities.request(lambda mode: program.render(inputs, llm.settings, mode), program.asked)
         return Preview(request=request, notes=tuple(llm.capabilities.notes))
 
 

@@ -320,7 +320,7 @@ def test_a_refusal_teaches_one_lesson_that_the_adapted_request_heeds(request_, t
     if feature.kind == "mode":
         assert capabilities.mode(mode_of(request_)) != mode_of(request_)
     elif feature.name in MODES:
-        asked = capabilities.request(lambda mode: request_ if mode == "tools" else ask(mode), "tools", fixed=False)
+        asked = capabilities.request(lambda mode: request_ if mode == "tools" else ask(mode), "auto")
         assert mode_of(asked) == feature.name
     else:
         adapted = capabilities.adapt(request_)

@@ -78,13 +78,14 @@ class AnswerParser(Generic[S]):
         raise_for_ending(completion)
         if self.whole_text:
             return self._parse_text(completion, inputs)
+        validate = self._validator(inputs)
         text, found = answer_text(self.mode, self.schema.function, completion)
         if text == "{}" and completion.tool_calls and (completion.text or "").strip():
             # A call without arguments, beside a text that may be the answer.
             with contextlib.suppress(OutputError):
                 return self.parse(replace(completion, tool_calls=()), inputs)
         stopped = completion.finish_reason in ("stop", "tool_calls")
-        reading = read(text, self.schema, self._validator(inputs), stopped=stopped, given=lambda: _given(inputs))
+        reading = read(text, self.schema, validate, stopped=stopped, given=lambda: _given(inputs))
         record, reasoning = reading.value
         if self.any_form:
             found = tuple(note for note in found if note not in FORMS)
@@ -115,9 +116,10 @@ class AnswerParser(Generic[S]):
         given = {name: value for name, value in inputs.given.items() if name in self._input_names}
 
         def validate(value: Any) -> tuple[S, str | None]:
-            if not is_object(value):
-                raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}")
-            outputs = {name: part for name, part in value.items() if name in self._output_names}
+            try:
+                outputs = {name: part for name, part in value.items() if name in self._output_names}
+            except AttributeError:
+                raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}") from None
             reasoning = _text_or_none(value.get(REASONING)) if self.reasons else None
             try:
                 return self.signature.model_validate({**given, **outputs}), reasoning

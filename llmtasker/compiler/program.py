@@ -34,7 +34,7 @@ from llmtasker.errors import (
 from llmtasker.signature.fields import label_descriptions
 from llmtasker.signature.signature import Inputs, S, Signature
 from llmtasker.wire.completion import Completion
-from llmtasker.wire.request import AskMode, Head, Mode, Request, Settings, first_mode
+from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Mode, Request, Settings
 
 MAX_VARIANTS = 256
 """Sets of variables and labels whose programs are kept, so that rows which share them are compiled once."""
@@ -89,7 +89,7 @@ class Program(Generic[S]):
         self.signature = signature
         self.layout = source.layout()
         self.asked: AskMode = source.mode
-        self.first_mode: Mode = first_mode(source.mode)
+        self.first_mode: Mode = FIRST_MODE[source.mode]
         self.model = _wire(signature, self.layout, reasoning=source.reasoning)
         self._asking: dict[Mode, Prepared] = {}
         self.columns: Columns | None = None

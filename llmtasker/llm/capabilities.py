@@ -17,7 +17,7 @@ from llmtasker.llm.refusals import (
 )
 from llmtasker.llm.schema_rungs import ascii_names, descend, fingerprint, rename_calls, restore, schema_of
 from llmtasker.wire.completion import Completion
-from llmtasker.wire.request import Head, Message, Mode, Request, Settings
+from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Message, Mode, Request, Settings
 
 _HARMLESS = frozenset({"parallel_tool_calls"})
 _MEMO_SIZE = 256
@@ -114,14 +114,12 @@ class Capabilities:
         )
         return next(works)  # Text is never refused.
 
-    def request(self, render: Callable[[Mode], Request], first: Mode, *, fixed: bool) -> Request:
-        """Return the request to send, in the mode and form that the endpoint accepts, as far as is known.
-
-        `first` is the preferred mode; `fixed` allows no other mode.
-        """
-        mode = first if fixed else self.mode(first)
-        request = render(mode)
-        if self._known.rungs and not fixed:
+    def request(self, render: Callable[[Mode], Request], asked: AskMode) -> Request:
+        """Return the request to send, in the mode and form that the endpoint accepts, as far as is known."""
+        if not self._known.features:
+            return render(FIRST_MODE[asked])  # as in nearly all calls
+        request = render(self.mode() if asked == "auto" else FIRST_MODE[asked])
+        if self._known.rungs and asked == "auto":
             rungs = self._known.rungs.get(fingerprint(request.head.schema), ())
             modes: list[Mode] = [mode for mode in MODES if mode in rungs]
             if modes:
@@ -146,11 +144,16 @@ class Capabilities:
             return request
         return Request(head.adapted, tail, settings)
 
-    def restore(self, request: Request, completion: Completion) -> Completion:
-        """Return an answer to `request`, as sent, with the task's own names; `record_text` recognises it."""
+    def read(self, request: Request, completion: Completion) -> Completion:
+        """Return an answer to `request`, as sent, with the task's own names; `record_text` recognises it.
+
+        An endpoint that makes function calls is remembered: then an answer in text is only a mistake of the LLM.
+        """
         sent = self._sent.get(id(request.head)) if self._known.rungs else None
         made = restore(completion, sent.names) if sent and sent.names else completion
-        if not made.tool_calls and "tools" in request.head.schema:
+        if made.tool_calls:
+            self._calls = True
+        elif "tools" in request.head.schema:
             _trim(self._texts)
             self._texts[id(made)] = made
         return made
@@ -187,11 +190,6 @@ class Capabilities:
             return True
         # Another call learned it while this one was in flight; or this call already had it.
         return sent is None or rung not in sent.rungs
-
-    def record_answer(self, completion: Completion) -> None:
-        """Record that the endpoint makes function calls: then an answer in text is only a mistake of the LLM."""
-        if completion.tool_calls:
-            self._calls = True
 
     def record_text(self, completion: Completion) -> None:
         """Record an invalid answer in text, although a call was required.

@@ -84,7 +84,6 @@ class LLM:
         self._fields = sent_fields(options)
         self.max_tokens = options.get("max_tokens")
         self._lock = threading.Lock()
-        self._transport: Transport | None = None
         self.retry = options.get("retry") or Retry()
         self.rate_limiter = self._new_rate_limiter()
         self.capabilities = Capabilities()
@@ -151,14 +150,14 @@ class LLM:
     def __deepcopy__(self, memo: object) -> Self:
         return self  # connections and limits, also learned ones, are shared
 
-    @property
+    @cached_property
     def transport(self) -> Transport:
         """The transport to the endpoint; connected at first use."""
-        if self._transport is None:
-            with self._lock:
-                if self._transport is None:  # another thread may have been faster
-                    self._transport = self._connect()
-        return self._transport
+        with self._lock:
+            made: Transport | None = vars(self).get("transport")  # another thread may have been faster
+            if made is None:
+                made = vars(self)["transport"] = self._connect()
+        return made
 
     @cached_property
     def model(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from pydantic import AliasChoices, BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
@@ -254,14 +254,17 @@ class AnswerSchema:
         keys = self.labels(node.get("propertyNames"))
 
         def check(value: Any) -> bool:
-            if not is_object(value) or (closed and not value.keys() <= known):
+            if type(value) is not dict:
+                return False
+            fields = cast("dict[str, Any]", value)
+            if closed and not fields.keys() <= known:
                 return False
             for name, test in checks.items():
-                if name in value and not test(value[name]):
+                if name in fields and not test(fields[name]):
                     return False
-            if keys is not None and not all(key in keys for key in value):
+            if keys is not None and not all(key in keys for key in fields):
                 return False
-            return other is _anything or all(other(part) for name, part in value.items() if name not in properties)
+            return other is _anything or all(other(part) for name, part in fields.items() if name not in properties)
 
         return check if closed or checks or keys is not None or other is not _anything else _anything
 

@@ -97,17 +97,16 @@ def read(
     >>> read('Sure: {"team": "Billing."}', schema, validate).repairs
     ('taken out of the text around it', "team: 'Billing.' read as 'billing'")
     """
-    reader = _Reader(schema, validate, stopped=stopped)
     try:
         value = parse_json(text)
     except (ValueError, RecursionError):
-        return reader.text(text, given)
+        return _Reader(schema, validate, stopped=stopped).text(text, given)
     if schema.is_plain(value):
         try:
             return Reading(value=validate(value))
         except Exception:  # noqa: BLE001, S110 - a validator is the user's code; what it raises is reported below
             pass
-    return reader.whole(value, text)
+    return _Reader(schema, validate, stopped=stopped).whole(value, text)
 
 
 class _Reader(Generic[T]):

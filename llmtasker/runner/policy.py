@@ -34,7 +34,7 @@ from llmtasker.runner.row import Outcome, Row, Spent, may_be_paid, usage_of
 from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.signature.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion
-from llmtasker.wire.request import AskMode, Mode, Request, first_mode
+from llmtasker.wire.request import AskMode, Mode, Request
 
 if TYPE_CHECKING:
     from llmtasker.compiler.answer_parser import Answer
@@ -243,8 +243,8 @@ class Policy(Generic[S, T]):
         llm = self.llm
         failed = {"refused": 0, "failed": 0}
         while True:
-            request = llm.capabilities.request(render, first_mode(asked), fixed=asked != "auto")
-            permit = yield from self._permit(len(request.content))
+            request = llm.capabilities.request(render, asked)
+            permit = yield from self._permit(request)
             try:
                 spent.started = self.clock() if spent.started is None else spent.started
                 spent.calls += 1
@@ -263,9 +263,8 @@ class Policy(Generic[S, T]):
                 raise
             else:
                 permit.done(completion)
-                completion = llm.capabilities.restore(request, completion)
+                completion = llm.capabilities.read(request, completion)
                 spent.answered(completion)
-                llm.capabilities.record_answer(completion)
                 if self.breaker is not None:
                     self.breaker.answered()
                 return completion
@@ -313,9 +312,9 @@ class Policy(Generic[S, T]):
         most = self.llm.retry.give_up_after
         return most if self.llm.rate_limiter.answered else min(most, _NEVER_ANSWERED)
 
-    def _permit(self, length: int) -> Steps[_CallPermit]:
+    def _permit(self, request: Request) -> Steps[_CallPermit]:
         """Wait for a share of the budget, then for the rate limit; a future is done when another call ends."""
-        llm = self.llm
+        llm, length = self.llm, len(request.content)
         share = None if self.budget is None else (yield from self._share(self.budget, length))
         expected = llm.tokens.expected(length)
         permit = _CallPermit(llm.tokens, length, llm.rate_limiter.permit(expected.input + expected.output), share)

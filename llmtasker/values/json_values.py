@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeGuard
 
@@ -96,12 +96,8 @@ def parse_json_loosely(text: str) -> Any:
 
 # ── writing ──
 
-_CANONICAL = json.JSONEncoder(separators=(",", ":"), allow_nan=False)  # `json.dumps` would make one for each call
-
-
-def canonical_json(value: Any) -> str:
-    """Return the one compact ASCII JSON text of a JSON value; keys keep their order, because the LLM sees it too."""
-    return _CANONICAL.encode(value)
+canonical_json: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+"""Return the one compact ASCII JSON text of a JSON value; keys keep their order, because the LLM sees it too."""
 
 
 def json_text(value: Any) -> str:

@@ -25,9 +25,15 @@ KEY_VERSION = 1
 """Part of every cache key; increased when a change here gives the same key another meaning."""
 
 
-def first_mode(asked: AskMode) -> Mode:
-    """Return the mode that is tried first."""
-    return "tools" if asked == "auto" else "text" if asked == "plain" else asked
+FIRST_MODE: Mapping[AskMode, Mode] = {
+    "auto": "tools",
+    "plain": "text",
+    "tools": "tools",
+    "json_schema": "json_schema",
+    "json": "json",
+    "text": "text",
+}
+"""The mode that is tried first."""
 
 
 def _members(fields: Mapping[str, Any]) -> str:

@@ -151,7 +151,7 @@ class BatchSubmitter(Generic[S, T]):
         def render(mode: Mode) -> Request:
             return row.request if mode == program.first_mode else program.render(row.inputs, llm.settings, mode)
 
-        return llm.capabilities.request(render, program.first_mode, fixed=program.asked != "auto")
+        return llm.capabilities.request(render, program.asked)
 
     def _send(self, input_file: _InputFile, record: StoredJob) -> None:
         """Upload a file and start its batch; recorded before and after, so that no paid batch is lost."""

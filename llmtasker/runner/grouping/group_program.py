@@ -18,7 +18,7 @@ from llmtasker.runner.row import Row
 from llmtasker.signature.signature import S
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of, write_blocks
-from llmtasker.wire.request import AskMode, Head, Message, Mode, Request, first_mode
+from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Message, Mode, Request
 
 _NOTE = (
     'The message holds several inputs, each between <input id="…"> and </input>. Treat each one by itself, as if it '
@@ -52,7 +52,7 @@ class GroupProgram(Generic[S]):
         self._lock = threading.Lock()
         self._variants: WeakKeyDictionary[Program[S], GroupProgram[S]] = WeakKeyDictionary()
         self.answer_length = answer_length(program)
-        self.head(first_mode(self.asked))
+        self.head(FIRST_MODE[self.asked])
 
     def of(self, row: Row) -> GroupProgram[S]:
         """Return the program for rows that share a row's variables and labels."""
@@ -127,7 +127,7 @@ class GroupProgram(Generic[S]):
 
     def identity(self, settings: Any) -> str:
         """Return a text that is equal as long as groups are asked in the same way, by the same LLM."""
-        head = self.head(first_mode(self.asked))
+        head = self.head(FIRST_MODE[self.asked])
         return Request(head, [{"role": "user", "content": ""}], settings).key
 
 
