@@ -10,6 +10,7 @@ LARGEST = 64 << 20
 """The most bytes of a body that are read, counted after decompression."""
 _LARGEST_HEAD = 1 << 18
 _NO_BODY = frozenset({204, 304})
+_LINE_END = -2  # the bytes left, where only the line end of a chunk is
 
 
 class ResponseError(Exception):
@@ -154,15 +155,15 @@ class ResponseReader:
 
     def _read_chunks(self) -> bool:
         while True:
-            if self._left:
+            if self._left is not None and self._left > 0:
                 size = min(self._left, len(self._data))
                 self._add(bytes(self._data[:size]))
                 del self._data[:size]
                 self._left -= size
                 if self._left:
                     return False
-                self._left = -2  # its line end
-            if self._left == -2:
+                self._left = _LINE_END
+            if self._left == _LINE_END:
                 if len(self._data) < 2:
                     return False
                 if not self._data.startswith(b"\r\n"):
