@@ -18,9 +18,10 @@ from pydantic import model_validator
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Retry, Signature, Task
 from llmtasker.cache import MemoryCache
-from llmtasker.cli.file_job import FileJob, JobCounts, choose_columns
+from llmtasker.cli.file_job import FileJob, JobCounts
 from llmtasker.errors import AuthenticationError, NetworkError
 from llmtasker.files import detect, write_rows
+from llmtasker.jobs.chosen_columns import choose_columns
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, last_user_text

@@ -2,6 +2,7 @@
 
 app, options, load_task             the commands' frame, what they share, the user's task
 file_commands, file_job             run, classify, preview: rows of files through a task, and the job that is resumed
+serve                               tasks over HTTP
 batch_commands, cache_commands      the provider's batch API; the cache
 demo, demo_task                     what `llmtasker demo` runs
 """
@@ -21,6 +22,7 @@ from llmtasker.cli.batch_commands import batch_app
 from llmtasker.cli.cache_commands import cache_app
 from llmtasker.cli.file_commands import classify, preview, run
 from llmtasker.cli.parameters import WRONG, Model, say
+from llmtasker.cli.serve import serve
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -83,5 +85,6 @@ def demo(
 app.command()(run)
 app.command()(classify)
 app.command()(preview)
+app.command()(serve)
 app.add_typer(cache_app, name="cache")
 app.add_typer(batch_app, name="batch")

@@ -124,10 +124,10 @@ def preview(
     sheet: Sheet = None,
 ) -> None:
     """Show what would be sent for an input, and send nothing."""
-    from llmtasker.cli.file_job import choose_columns
     from llmtasker.cli.load_task import load_task
     from llmtasker.errors import ConfigurationError
     from llmtasker.files import detect, read_header, read_rows
+    from llmtasker.jobs.chosen_columns import choose_columns
 
     if (source is None) == (text is None):
         raise ConfigurationError("give either a file or --text.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,11 +18,11 @@ from llmtasker.files import BrokenRow, Format, Journal, output_format, read_head
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
+from llmtasker.jobs.chosen_columns import choose_columns
 from llmtasker.jobs.row_work import RowWork
 from llmtasker.result_table import free_name
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
-from llmtasker.values.folding import composed
 
 ERROR = "error"
 
@@ -58,42 +57,6 @@ class JobCounts:
         if item.error is not None:
             self.failed += 1
             self.errors[item.error.code] = self.errors.get(item.error.code, 0) + 1
-
-
-def choose_columns(signature: type[Signature], header: Iterable[str], chosen: Sequence[str]) -> dict[str, str]:
-    """Return the column of each input field.
-
-    `chosen` has `field=column`, or just the column where there is one input field. What is not chosen is taken
-    from the column of the same name; the Unicode form of a name does not matter.
-
-    Raises:
-        ConfigurationError: a field has no column, or a column is not there.
-    """
-    columns, fields = {_composed(name): name for name in header}, list(signature.input_fields)
-    found = {name: columns[_composed(name)] for name in fields if _composed(name) in columns}
-    there = ", ".join(columns.values())
-    for one in chosen:
-        name, equals, column = one.partition("=")
-        if _composed(one) in columns or not equals:
-            name, column = fields[0] if len(fields) == 1 else "", one
-        if name not in fields:
-            raise ConfigurationError(f"--column {one}: give field=column, where field is one of {', '.join(fields)}.")
-        if _composed(column) not in columns:
-            raise ConfigurationError(f"--column {one}: there is no column {column!r}; there are {there}.")
-        found[name] = columns[_composed(column)]
-    missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
-    if missing:
-        # Columns without a name: perhaps a title stands above the names.
-        titled = any(re.fullmatch(r"column_\d+_*", name) for name in columns.values())
-        hint = " If their names stand further down, give --header with the number of the line." if titled else ""
-        raise ConfigurationError(
-            f"which column holds {missing[0]!r}? Give --column {missing[0]}=…; there are {there}.{hint}"
-        )
-    return found
-
-
-def _composed(name: str) -> str:
-    return composed(name).strip()
 
 
 @dataclass(kw_only=True)

@@ -18,8 +18,6 @@ from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 if TYPE_CHECKING:
     from llmtasker.task import Task
 
-_LLM = "LLMTASKER_LLM"
-
 
 def load_task(name: str, llm: str | None) -> Task[Any]:
     """Run the file or module and return its task, asked with another LLM if one is named.
@@ -27,6 +25,7 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
     Raises:
         ConfigurationError: there is no such file, module or task, or the code raises.
     """
+    from llmtasker.llm.llm import default_llm
     from llmtasker.task import Task
 
     place, _, attribute = name.rpartition(":")
@@ -34,7 +33,7 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
         raise ConfigurationError(
             f"{name!r} does not name a task: write FILE.py:TASK or package.module:TASK, such as triage.py:triage."
         )
-    with _llm_of_the_environment(llm):
+    with default_llm(llm):
         is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
         module = _module_of_file(Path(place)) if is_file else _module(place)
     tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
@@ -43,21 +42,6 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
     task = tasks[attribute]
     # Also where the file names another LLM, whose settings hold.
     return task if llm is None else task.with_(llm=task.llm.at(llm))
-
-
-@contextmanager
-def _llm_of_the_environment(llm: str | None) -> Generator[None]:
-    """Let the code that makes a task without an LLM find the one that is named; only while it runs."""
-    before = os.environ.get(_LLM)
-    if llm is not None:
-        os.environ[_LLM] = llm
-    try:
-        yield
-    finally:
-        if before is not None:
-            os.environ[_LLM] = before
-        elif llm is not None:
-            del os.environ[_LLM]
 
 
 def _module(name: str) -> ModuleType:

@@ -1,7 +1,8 @@
 """Jobs: rows and their items on disk, so that work survives the process that does it.
 
-row_work     what marks a row as done, for the command line and for the server alike
-job_state    a job, and the states that it goes through
-job_queue    the jobs of a server, in one SQLite file (job_file)
-job_runner   does what is left to do in a queue
+chosen_columns  which column each input is read from
+row_work        what marks a row as done, for the command line and for the server alike
+job_state       a job, and the states that it goes through
+job_queue       the jobs of a server, in one SQLite file (job_file)
+job_runner      does what is left to do in a queue
 """

@@ -136,6 +136,11 @@ class JobQueue:
             str(state): int(count) for state, count in self._read("SELECT state, count(*) FROM jobs GROUP BY state")
         }
 
+    def outcomes(self) -> dict[str, int]:
+        """Return how many rows of all jobs succeeded and failed."""
+        ((ok, failed),) = self._read("SELECT coalesce(sum(ok), 0), coalesce(sum(failed), 0) FROM jobs")
+        return {"ok": int(ok), "failed": int(failed)}
+
     def move(self, id_: str, action: str, *, only: str = "failed") -> bool:
         """Pause, resume, cancel or retry a job; return whether its state allows that.
 

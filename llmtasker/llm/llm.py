@@ -7,7 +7,9 @@ import inspect
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn, Self, Unpack
@@ -70,7 +72,8 @@ class LLM:
 
     def _set_up(self, model: str | None, options: LLMOptions) -> None:
         elsewhere = options.get("client") is not None or options.get("transport") is not None
-        self._named = model or os.environ.get("LLMTASKER_MODEL" if elsewhere else "LLMTASKER_LLM")
+        default = os.environ.get("LLMTASKER_MODEL") if elsewhere else _default.get() or os.environ.get("LLMTASKER_LLM")
+        self._named = model or default
         file = None if elsewhere or options.get("base_url") else local_file(self._named)
         if file is not None:
             from llmtasker.llm.transports.llama_cpp import LlamaCppTransport
@@ -229,6 +232,19 @@ class LLM:
     def __repr__(self) -> str:
         # Never the base URL as given: it may contain a password.
         return f"LLM({self._model!r})" if self._model else "LLM(client=…)"
+
+
+_default: ContextVar[str | None] = ContextVar("default LLM", default=None)
+
+
+@contextmanager
+def default_llm(name: str | None) -> Generator[None]:
+    """Let the code in the block that makes an LLM without a name get this one, before what LLMTASKER_LLM names."""
+    token = _default.set(name or _default.get())
+    try:
+        yield
+    finally:
+        _default.reset(token)
 
 
 _llms: weakref.WeakSet[LLM] = weakref.WeakSet()

@@ -1,0 +1,31 @@
+"""The REST API: `create_app` makes an ASGI app of tasks (extra `[api]`); `llmtasker serve` runs it.
+
+asgi_app, server_settings     the app, and what it may do
+api_keys, problem             who calls, and what is answered to a wrong call
+request_body                  how a body is read: bounded, strict, early
+task_routes, job_routes       what is served; served_tasks: which tasks
+job_files                     the rows of an uploaded file, and results as a file
+status_routes, reference_page health, metrics, the documentation of the API
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmtasker.api.asgi_app import create_app
+    from llmtasker.api.server_settings import ServerSettings
+
+__all__ = ["ServerSettings", "create_app"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "create_app":
+        from llmtasker.api.asgi_app import create_app
+
+        return create_app
+    if name == "ServerSettings":
+        from llmtasker.api.server_settings import ServerSettings
+
+        return ServerSettings
+    raise AttributeError(name)

@@ -1,0 +1,118 @@
+"""create_app: an ASGI app that serves tasks; to run, or to mount in another app."""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from llmtasker.api.server_settings import ServerSettings
+from llmtasker.errors import ConfigurationError
+from llmtasker.task import Task
+
+try:
+    from fastapi import FastAPI, Request
+    from fastapi.exceptions import RequestValidationError
+    from fastapi.responses import Response
+    from starlette.exceptions import HTTPException
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+except ModuleNotFoundError:
+    raise ConfigurationError('the REST API needs fastapi: pip install "llmtasker[api]"') from None
+
+from llmtasker.api.job_routes import job_routes
+from llmtasker.api.problem import Problem, of_status
+from llmtasker.api.request_body import BodyLimit
+from llmtasker.api.server import Server
+from llmtasker.api.status_routes import add_status_routes
+from llmtasker.api.task_routes import task_routes
+
+_LOG = logging.getLogger("llmtasker.server")
+_HEADERS = (
+    (b"content-security-policy", b"default-src 'self'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+)
+
+
+def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None = None) -> FastAPI:
+    """Return an app that serves tasks by name: one input, many inputs, jobs, and tasks that callers describe.
+
+    The jobs are worked on while the app is served (its lifespan). `app.state.server` is what requests share.
+
+    Raises:
+        ConfigurationError: there are no keys and the server is not open, the file of jobs can't be used, or the extra
+            `[api]` is missing.
+    """
+    settings = settings or ServerSettings()
+    server = Server(tasks, settings)
+    app = FastAPI(title="llmtasker", docs_url=None, redoc_url=None, openapi_url=None, lifespan=server.lifespan)
+    app.state.server = server
+    app.include_router(task_routes(server))
+    app.include_router(job_routes(server))
+    add_status_routes(app, server)
+    _answer_problems(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, seconds=settings.body_seconds)
+    app.add_middleware(_RequestFrame, server=server)
+    return app
+
+
+def _answer_problems(app: FastAPI) -> None:
+    async def problem(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)  # noqa: S101 - it is registered for nothing else
+        return error.response()
+
+    async def of_framework(_: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        found = of_status(error.status_code)
+        found.headers = dict(error.headers or {})
+        return found.response()
+
+    async def of_parameters(_: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)  # noqa: S101
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        return Problem("invalid", f"{where}: {first['msg']}.").response()
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(HTTPException, of_framework)
+    app.add_exception_handler(RequestValidationError, of_parameters)
+
+
+class _RequestFrame:
+    """Around each request: safe headers, an id, a count, a line in the log without texts; an error becomes a 500."""
+
+    def __init__(self, app: ASGIApp, server: Server) -> None:
+        self._app, self._server = app, server
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        id_, started, status = secrets.token_hex(8), time.perf_counter(), 0
+
+        async def framed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", id_.encode())]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, framed)
+        except Exception as error:
+            _LOG.exception("request %s failed: %s", id_, type(error).__name__)
+            if status:
+                raise  # it is too late for another answer
+            await Problem("internal", f"The log of the server has it as request {id_}.").response()(
+                scope, receive, framed
+            )
+        finally:
+            route = getattr(scope.get("route"), "path", "none")
+            self._server.counts["requests", route, str(status)] += 1
+            took = round(1000 * (time.perf_counter() - started), 1)
+            line = {"request": id_, "method": scope["method"], "route": route, "status": status, "ms": took}
+            _LOG.info(json.dumps(line))

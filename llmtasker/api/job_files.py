@@ -1,0 +1,213 @@
+"""The rows of an uploaded file, and the results of a job as a file."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+import zipfile
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from llmtasker.api.problem import Problem
+from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.files import BrokenRow, Format, detect, output_format, read_header, read_rows, write_rows
+from llmtasker.item import Item
+from llmtasker.jobs.chosen_columns import choose_columns
+from llmtasker.jobs.job_queue import JobQueue
+from llmtasker.jobs.job_state import Job, JobRow
+from llmtasker.result_table import free_name
+from llmtasker.task import Task
+from llmtasker.values.json_values import is_object
+
+ENDINGS = {"csv": ".csv", "excel": ".xlsx", "jsonl": ".jsonl", "parquet": ".parquet", "json": ".json"}
+FORMATS = {"csv": ".csv", "xlsx": ".xlsx", "jsonl": ".jsonl", "parquet": ".parquet"}
+MEDIA = {
+    "csv": "text/csv",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
+_TAKEN = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".jsonl", ".ndjson", ".json", ".parquet")
+_INFLATED = 20  # times the limit of a body: what an Excel file may hold unpacked
+
+NewRow = tuple[Mapping[str, Any], Mapping[str, Any], Item[Any] | None]
+
+
+def ending_of(name: str) -> str:
+    """Return the ending of an uploaded file's name, which is all of the name that is used.
+
+    Raises:
+        Problem: it is not that of a file that is read.
+    """
+    ending = Path(name.replace("\\", "/")).suffix.lower()
+    if ending not in _TAKEN:
+        raise Problem("media-type", f"{snippet(ending or name, 40)!r} is not read; send one of {', '.join(_TAKEN)}.")
+    return ending
+
+
+class TableFile:
+    """A table that was uploaded: its format, its columns, and its rows for a task.
+
+    Raises:
+        Problem: the file can't be read, is of another kind, or has too many columns.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, max_columns: int, **given: Any) -> None:
+        self.path = path
+        try:
+            if path.suffix in {".xlsx", ".xlsm"}:
+                _check_inflated(path, max_bytes * _INFLATED)
+            with warnings.catch_warnings(record=True) as seen:
+                warnings.simplefilter("always")
+                self.format = detect(path, **given)
+            header = read_header(path, self.format)
+        except ConfigurationError as error:
+            raise Problem("file", _without_path(error, path)) from None
+        self.header = tuple(header.names)
+        self.notes = [str(warning.message).replace(str(path), "the file") for warning in seen] + list(header.notes)
+        if len(self.header) > max_columns:
+            raise Problem("file", f"The file has {len(self.header):,} columns; at most {max_columns:,} are taken.")
+
+    def chosen(self, task: Task[Any], columns: Sequence[str]) -> dict[str, str]:
+        """Return the column of each input field.
+
+        Raises:
+            Problem: a field has no column, or a column is not there.
+        """
+        try:
+            return choose_columns(task.signature, self.header, columns, option="column")
+        except ConfigurationError as error:
+            raise Problem("file", str(error), columns=list(self.header)) from None
+
+    def rows(self, chosen: Mapping[str, str], *, most: int) -> Iterator[NewRow]:
+        """Yield the rows for a job.
+
+        Raises:
+            Problem: there are too many, or none.
+        """
+        number = 0
+        try:
+            for number, row in enumerate(read_rows(self.path, self.format), start=1):
+                if number > most:
+                    raise Problem("too-many-rows", f"The file has more than {most:,} rows. Send it in several jobs.")
+                given = {name: row[column] for name, column in chosen.items() if column in row}
+                yield row, given, Item(input=given, error=row.error) if isinstance(row, BrokenRow) else None
+        except ConfigurationError as error:
+            raise Problem("file", _without_path(error, self.path)) from None
+        if not number:
+            raise Problem("file", "The file has no rows.")
+
+
+def given_rows(
+    task: Task[Any], rows: Sequence[Any], columns: Sequence[str], *, max_columns: int
+) -> tuple[tuple[str, ...], dict[str, str], list[NewRow]]:
+    """Return the columns, the column of each input field, and the rows of a job whose rows stand in its request.
+
+    Raises:
+        Problem: a row is neither a text nor an object, there are none, or a field has no column.
+    """
+    fields = list(task.signature.input_fields)
+    tables = list[dict[str, Any]]()
+    for number, row in enumerate(rows, start=1):
+        if is_object(row):
+            tables.append(row)
+        elif isinstance(row, str) and len(fields) == 1:
+            tables.append({fields[0]: row})
+        else:
+            raise Problem("input", f"Row {number} must be an object with the columns of the row.", row=number)
+    header = tuple(dict.fromkeys(name for row in tables for name in row))
+    if not tables:
+        raise Problem("input", "There are no rows.")
+    if len(header) > max_columns:
+        raise Problem("input", f"The rows have {len(header):,} columns; at most {max_columns:,} are taken.")
+    try:
+        chosen = choose_columns(task.signature, header, columns, option="columns")
+    except ConfigurationError as error:
+        raise Problem("input", str(error), columns=list(header)) from None
+    made = list[NewRow]()
+    for row in tables:
+        missing = [name for name, column in chosen.items() if column not in row]
+        given = {name: row[column] for name, column in chosen.items() if column in row}
+        refused = InputError(f"the row has no column {chosen[missing[0]]!r}") if missing else None
+        made.append((row, given, Item(input=given, error=refused) if refused else None))
+    return header, chosen, made
+
+
+def output_names(task: Task[Any], header: Sequence[str]) -> dict[str, str]:
+    """Return the column of each output field in the results, none of which hides a column of the input."""
+    return {name: free_name(name, header) for name in task.signature.output_fields}
+
+
+def format_of(stored: Mapping[str, Any] | None) -> Format | None:
+    """Return the format of the file that a job came from."""
+    return None if stored is None else Format(**stored)
+
+
+def stored_format(format_: Format) -> dict[str, Any]:
+    """Return a format as JSON values."""
+    return asdict(format_)
+
+
+@contextmanager
+def results_file(queue: JobQueue, job: Job, kind: str, *, neutralise: bool) -> Generator[Path]:
+    """Give a temporary file with the results: each row as it came, with its answer and its error."""
+    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+        target = Path(folder) / f"results{FORMATS[kind]}"
+        corrected = bool(queue.rows(job.id, limit=1, only="corrected"))
+        names = [*job.header, *job.outputs.values()]
+        error = free_name("error", names)
+        marked = [free_name("corrected", [*names, error])] if corrected else []
+        form = output_format(target, like=format_of(job.format))
+        rows = _answered(queue, job, Path(folder), error, marked)
+        columns = [*names, error, *marked]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nobody would see them: the file is sent
+            write_rows(target, rows, format=form, neutralise_formulas=neutralise and kind == "csv", columns=columns)
+        yield target
+
+
+def _answered(queue: JobQueue, job: Job, folder: Path, error: str, marked: Sequence[str]) -> Iterator[dict[str, Any]]:
+    cells = _cells(queue, job, folder)
+    for row in queue.all_rows(job.id):
+        came = row.row if cells is None else next(cells, row.row)
+        answer: dict[str, Any] = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
+        answered = {column: answer.get(name) for name, column in job.outputs.items()}
+        marks = dict.fromkeys(marked, row.correction is not None)
+        yield {**came, **answered, error: error_of(row), **marks}
+
+
+def _cells(queue: JobQueue, job: Job, folder: Path) -> Iterator[dict[str, Any]] | None:
+    """Return the rows of the file again where it has types that JSON does not; None: they are as they were kept."""
+    form = format_of(job.format)
+    if form is None or form.kind not in {"excel", "parquet"}:
+        return None
+    source = folder / f"source{ENDINGS[form.kind]}"
+    with source.open("wb") as file:
+        file.writelines(queue.upload(job.id))
+    return read_rows(source, form)
+
+
+def error_of(row: JobRow) -> str | None:
+    """Return the error of a row as it stands in a file of results; a row without an item says so."""
+    if row.item is None:
+        return "not_run: the row was not asked"
+    error = row.item.get("error")
+    return None if error is None or row.correction is not None else f"{error['code']}: {error['message']}"
+
+
+def _check_inflated(path: Path, most: int) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise ConfigurationError(f"it is not an Excel file: {snippet(error, 60)}") from None
+    if size > most:
+        raise ConfigurationError(f"it holds {size:,} bytes unpacked; at most {most:,} are taken")
+
+
+def _without_path(error: ConfigurationError, path: Path) -> str:
+    """Return an error without the place of the file on the server."""
+    return str(error).replace(str(path), "the file").replace(str(path.parent), "")

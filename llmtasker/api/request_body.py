@@ -1,0 +1,98 @@
+"""How a body is read: refused early where it is too large or too slow, and as strict JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llmtasker.api.problem import Problem
+from llmtasker.errors import describe, snippet
+from llmtasker.values.json_values import NotStrictError, parse_json
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class BodyLimit:
+    """Answers 413 to a body that is too large, before it is read if it says its length, and 408 to one that stalls."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
+        self._app, self._most, self._seconds = app, max_bytes, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        if length.isdigit() and int(length[:20]) > self._most:
+            await self._too_large().response()(scope, receive, send)
+            return
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            try:
+                async with asyncio.timeout(None if seen < 0 else self._seconds):
+                    message = await receive()
+            except TimeoutError:
+                raise Problem("slow-body", f"Nothing came for {self._seconds:g} seconds.") from None
+            if message["type"] == "http.request":
+                seen += len(message.get("body", b""))
+                if seen > self._most:
+                    raise self._too_large()
+                if not message.get("more_body", False):
+                    seen = -1  # what follows is the wait for the end of the connection
+            return message
+
+        await self._app(scope, limited, send)
+
+    def _too_large(self) -> Problem:
+        return Problem("too-large", f"A body has at most {self._most:,} bytes. Send the rows in several jobs.")
+
+
+async def read_json(request: Request) -> Any:
+    """Return the JSON value of a body.
+
+    Raises:
+        Problem: it is not JSON, or JSON that can't be trusted: NaN, doubled keys, lone surrogates, thousands of levels.
+    """
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json"):
+        raise Problem("media-type", f"The body is {snippet(kind, 60)}; send application/json.")
+    return strict_json(await request.body())
+
+
+def strict_json(body: bytes) -> Any:
+    """Return the JSON value of a text in UTF-8; raises what `read_json` raises."""
+    try:
+        value = parse_json(body.decode("utf-8"))
+        if b"\\ud" in body.lower():  # a lone surrogate can be written so, but nothing can store or send it
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeError:
+        raise Problem("not-json", "The body has characters that are not Unicode text.") from None
+    except NotStrictError as error:
+        raise Problem("not-json", f"The JSON can't be trusted: {error}.") from None
+    except RecursionError:
+        raise Problem("not-json", "The JSON is nested too deep.") from None
+    except ValueError as error:
+        raise Problem("not-json", f"{snippet(error, 100)}. Send a JSON value in UTF-8.") from None
+    return value
+
+
+async def read_model(request: Request, model: type[M]) -> M:
+    """Return the body as an object of a Pydantic model.
+
+    Raises:
+        Problem: it is not JSON, or does not fit.
+    """
+    value = await read_json(request)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise Problem("invalid", f"{describe(error)}.") from None
+    except RecursionError:
+        raise Problem("not-json", "The JSON is nested too deep.") from None

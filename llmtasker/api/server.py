@@ -1,0 +1,148 @@
+"""Server: what all requests of an app share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+
+from llmtasker.api.api_keys import ApiKey, ApiKeys, read_keys
+from llmtasker.api.problem import Problem
+from llmtasker.api.served_tasks import ServedTasks
+from llmtasker.api.server_settings import ServerSettings
+from llmtasker.errors import ConfigurationError
+from llmtasker.item import Item
+from llmtasker.jobs.job_queue import JobQueue
+from llmtasker.jobs.job_runner import JobRunner
+from llmtasker.jobs.row_work import RowWork
+from llmtasker.task import Task
+
+_LOG = logging.getLogger("llmtasker.server")
+_ANYBODY = ApiKey(name="anybody")
+
+
+class Server:
+    """The tasks, keys, jobs and counts of a server; made when the app is made, at work while it is served."""
+
+    def __init__(self, tasks: Mapping[str, Task[Any]], settings: ServerSettings) -> None:
+        self.settings = settings
+        self.tasks = ServedTasks(tasks, settings)
+        keys = read_keys(settings.keys)
+        if not keys and not settings.open:
+            raise ConfigurationError(
+                "the server has no keys: give ServerSettings(keys={'name': 'key'}), set LLMTASKER_SERVER_KEYS, "
+                "or let everybody in with open=True."
+            )
+        self.keys = ApiKeys(keys)
+        self.queue = JobQueue(settings.jobs)
+        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.stopping = False
+        self._runner: JobRunner | None = None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: FastAPI) -> AsyncGenerator[None]:
+        """Work on jobs while the app is served; at the end let rows in flight finish."""
+        self._runner = JobRunner(
+            self.queue,
+            self.tasks.of_job,
+            jobs_at_once=self.settings.jobs_at_once,
+            concurrency=self.settings.concurrency,
+        )
+        working = asyncio.create_task(self._runner.run())
+        try:
+            yield
+        finally:
+            self.stopping = True
+            self._runner.stop()
+            try:
+                await asyncio.wait_for(working, self.settings.shutdown_seconds)
+            except TimeoutError:
+                _LOG.warning("rows in flight were given up; the next start asks them again")
+            for llm in self.tasks.llms:
+                await llm.aclose()
+            self.queue.close()
+
+    def wake(self) -> None:
+        """Look for a job now."""
+        if self._runner is not None:
+            self._runner.wake()
+
+    def caller(self, request: Request) -> ApiKey:
+        """Return the key of a request.
+
+        Raises:
+            Problem: there is none, it is not known, it is used too often, or it has spent too much today.
+        """
+        if self.settings.open:
+            return _ANYBODY
+        presented = request.headers.get("x-api-key")
+        if presented is None:
+            scheme, _, token = request.headers.get("authorization", "").partition(" ")
+            presented = token.strip() if scheme.lower() == "bearer" else ""
+        challenge = {"WWW-Authenticate": "Bearer"}
+        if not presented:
+            raise Problem("no-key", "Send your key in the header X-API-Key.", headers=challenge)
+        key = self.keys.find(presented)
+        if key is None:
+            raise Problem("unknown-key", "The key in X-API-Key is not known here, or was withdrawn.", headers=challenge)
+        if wait := self.keys.wait(key):
+            seconds = {"Retry-After": str(math.ceil(wait))}
+            raise Problem("rate-limit", f"The key may be used again in {math.ceil(wait)} s.", headers=seconds)
+        length = request.headers.get("content-length", "")
+        if key.bytes is not None and length.isdigit() and int(length[:20]) > key.bytes:
+            raise Problem("too-large", f"A body of this key has at most {key.bytes:,} bytes.")
+        return key
+
+    def check_spending(self, key: ApiKey) -> None:
+        """Refuse work for a key that has spent what it may spend today.
+
+        Raises:
+            Problem: it has.
+        """
+        if key.cost is not None and self.queue.spent(key.name) >= key.cost:
+            raise Problem(
+                "spending-limit", f"The key may spend {key.cost:g} a day; that is reached until midnight UTC."
+            )
+
+    def check_rows(self, key: ApiKey, rows: int, most: int) -> None:
+        """Refuse more rows than a request of this key may have.
+
+        Raises:
+            Problem: there are more.
+        """
+        most = most if key.rows is None else min(most, key.rows)
+        if rows > most:
+            raise Problem("too-many-rows", f"The request has {rows:,} rows; at most {most:,} are taken here.")
+
+    def served(self, key: ApiKey, task: Task[Any], item: Item[Any]) -> dict[str, Any]:
+        """Count an item that was asked for by a request, and return it as JSON values."""
+        self.queue.spend(key.name, item.cost)
+        self.count_item(item)
+        return item_json(RowWork(task), item)
+
+    def count_item(self, item: Item[Any]) -> None:
+        """Count an item for the metrics."""
+        self.counts["rows", "cached" if item.cached else "ok" if item.ok else "failed"] += 1
+        self.counts["tokens", "input"] += item.usage.input
+        self.counts["tokens", "output"] += item.usage.output
+
+
+def item_json(work: RowWork, item: Item[Any]) -> dict[str, Any]:
+    """Return an item as a caller gets it: the output by field, or the error with its code."""
+    error = item.error
+    return {
+        "output": work.answer(item) if item.ok else None,
+        "error": None if error is None else {"code": error.code, "message": error.message},
+        "repairs": list(item.repairs),
+        "cached": item.cached,
+        "usage": item.usage.to_dict(),
+        "cost": item.cost,
+        "latency": round(item.latency, 4),
+        "attempts": item.attempts,
+    }

@@ -1,0 +1,64 @@
+"""ServerSettings: what a server allows, and where it keeps its jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llmtasker.errors import ConfigurationError, snippet
+
+_COUNTS = ("max_bytes", "max_rows", "max_columns", "max_sync_rows", "concurrency", "jobs_at_once")
+_SECONDS = ("keep_days", "body_seconds", "shutdown_seconds")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What a server allows.
+
+    Args:
+        jobs: the file of the jobs; several worker processes may share it.
+        keys: a file of keys, or names with their keys; None: those of LLMTASKER_SERVER_KEYS (`name=key,…`).
+        open: answer callers without a key; meant for a server on loopback only.
+        llm: what `/v1/classification` and `/v1/instruction` ask; None: the LLM of the first task.
+        models: names of LLMs that a caller may choose there instead, such as "ollama/qwen3".
+        max_bytes: the largest body, in bytes.
+        max_rows: the most rows of a job.
+        max_columns: the most columns of a row.
+        max_sync_rows: the most inputs of a request that waits for its answers.
+        concurrency: rows of a job that are worked on at once.
+        jobs_at_once: jobs that one process works on at once.
+        keep_days: days until a job is deleted with its texts.
+        body_seconds: the longest silence in the middle of a body.
+        shutdown_seconds: how long rows in flight may take to end when the server stops.
+
+    Raises:
+        ConfigurationError: a value is out of range.
+    """
+
+    jobs: str | os.PathLike[str] = "llmtasker-jobs.db"
+    keys: str | os.PathLike[str] | Mapping[str, str] | None = None
+    open: bool = False
+    llm: object = None
+    models: Sequence[str] = field(default=())
+    max_bytes: int = 100_000_000
+    max_rows: int = 1_000_000
+    max_columns: int = 1_000
+    max_sync_rows: int = 1_000
+    concurrency: int = 32
+    jobs_at_once: int = 2
+    keep_days: float = 30.0
+    body_seconds: float = 30.0
+    shutdown_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ConfigurationError(f"{name} must be a whole number from 1, not {snippet(repr(value), 40)}.")
+        for name in _SECONDS:
+            value = getattr(self, name)
+            if type(value) not in (int, float) or not 0 < value < float("inf"):
+                raise ConfigurationError(f"{name} must be a number above 0, not {snippet(repr(value), 40)}.")
+        if isinstance(self.models, str):
+            raise ConfigurationError("models is a list of names of LLMs.")

@@ -1,0 +1,49 @@
+"""choose_columns: which column of a table each input field is read from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.signature.signature import Signature
+from llmtasker.values.folding import composed
+
+
+def choose_columns(
+    signature: type[Signature], header: Iterable[str], chosen: Sequence[str], *, option: str = "--column"
+) -> dict[str, str]:
+    """Return the column of each input field.
+
+    `chosen` has `field=column`, or just the column where there is one input field. What is not chosen is taken
+    from the column of the same name; the Unicode form of a name does not matter. `option` is what the caller wrote
+    the choice in.
+
+    Raises:
+        ConfigurationError: a field has no column, or a column is not there.
+    """
+    columns, fields = {_composed(name): name for name in header}, list(signature.input_fields)
+    found = {name: columns[_composed(name)] for name in fields if _composed(name) in columns}
+    there = ", ".join(columns.values())
+    for one in chosen:
+        name, equals, column = one.partition("=")
+        if _composed(one) in columns or not equals:
+            name, column = fields[0] if len(fields) == 1 else "", one
+        if name not in fields:
+            raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(fields)}.")
+        if _composed(column) not in columns:
+            raise ConfigurationError(f"{option} {one}: there is no column {column!r}; there are {there}.")
+        found[name] = columns[_composed(column)]
+    missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
+    if missing:
+        # Columns without a name: perhaps a title stands above the names.
+        titled = any(re.fullmatch(r"column_\d+_*", name) for name in columns.values())
+        hint = " If their names stand further down, give --header with the number of the line." if titled else ""
+        raise ConfigurationError(
+            f"which column holds {missing[0]!r}? Give {option} {missing[0]}=…; there are {there}.{hint}"
+        )
+    return found
+
+
+def _composed(name: str) -> str:
+    return composed(name).strip()

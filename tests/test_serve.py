@@ -1,0 +1,127 @@
+"""llmtasker serve: a real process, killed and started again."""
+
+from __future__ import annotations
+
+import re
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from llmtasker.testing import Delay, FaultyServer
+
+TASK = '''
+from typing import Literal
+from llmtasker import InputField, OutputField, Signature, Task
+
+class Triage(Signature):
+    """Say which team takes the message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField()
+
+triage = Task(Triage)
+'''
+SECONDS = 40.0
+
+
+class Serving:
+    """The command in a process of its own; leaving the context kills it."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        (folder / "triage.py").write_text(TASK, encoding="utf-8")
+        command = [sys.executable, "-m", "llmtasker", "serve", "--port", "0", *arguments]
+        variables = {"PATH": "/usr/bin", "HOME": str(folder), **environment}
+        self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=variables)
+        line = self._line()
+        found = re.search(r"(http://\S+)/docs(?: +key +(lt_\w+))?", line)
+        assert found, line
+        self.client = httpx2.Client(base_url=found[1], headers={"X-API-Key": found[2] or ""}, timeout=20)
+
+    def _line(self) -> str:
+        stderr = self.process.stderr
+        assert stderr is not None
+        with selectors.DefaultSelector() as selector:
+            selector.register(stderr, selectors.EVENT_READ)
+            if not selector.select(SECONDS):
+                raise TimeoutError("the server did not say where it is")
+        return stderr.readline()
+
+    def job(self, id_: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.client.get(f"/jobs/{id_}").json()
+        return job
+
+    def __enter__(self) -> Serving:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.wait(20)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+def until(condition: Any) -> None:
+    ended = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < ended, "it took too long"
+        time.sleep(0.02)
+
+
+def test_a_killed_server_loses_no_row_and_asks_few_again(tmp_path: Path) -> None:
+    with FaultyServer(faults=[Delay(0.02)]) as llm:
+        arguments = ("triage.py:triage", "--llm", f"{llm.base_url}#m", "--jobs", str(tmp_path / "jobs.db"))
+        keys = {"LLMTASKER_SERVER_KEYS": "ann=ann-has-this-very-key", "LLMTASKER_CACHE_DIR": str(tmp_path / "cache")}
+        with Serving(tmp_path, *arguments, **keys) as serving:
+            serving.client.headers["X-API-Key"] = "ann-has-this-very-key"
+            rows = [f"message {number}" for number in range(600)]
+            job = serving.client.post("/tasks/triage/jobs", json={"rows": rows}).json()
+            until(lambda: serving.job(job["id"])["done"] >= 300)
+            serving.process.send_signal(signal.SIGKILL)
+            serving.process.wait(20)
+        with Serving(tmp_path, *arguments, **keys) as serving:
+            serving.client.headers["X-API-Key"] = "ann-has-this-very-key"
+            until(lambda: serving.job(job["id"])["state"] == "done")
+            done = serving.job(job["id"])
+            assert (done["rows"], done["ok"], done["failed"]) == (600, 600, 0)
+            assert len(llm.bodies) <= 600 + 32
+
+
+def test_a_key_is_made_where_none_is_given(tmp_path: Path) -> None:
+    with Serving(tmp_path, "triage.py:triage", "--llm", "offline") as serving:
+        item = serving.client.post("/tasks/triage", json={"message": "Where is it?"}).json()
+        assert item["output"]["team"] in {"billing", "delivery"}
+        assert serving.client.get("/jobs", headers={"X-API-Key": "lt_wrong"}).status_code == 401
+        serving.process.send_signal(signal.SIGTERM)
+        assert serving.process.wait(20) in {0, -signal.SIGTERM}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--no-key", "--host", "192.0.2.1"], "--no-key is for 127.0.0.1 only"),
+        (["absent.py:triage"], "there is no file absent.py"),
+        (["triage.py:triage", "triage.py:triage", "--llm", "offline"], "two tasks have the name 'triage'"),
+        (["--keys", "absent.json"], "can't read the keys"),
+    ],
+)
+def test_a_wrong_command_ends_at_once(tmp_path: Path, arguments: list[str], words: str) -> None:
+    (tmp_path / "triage.py").write_text(TASK, encoding="utf-8")
+    command = [sys.executable, "-m", "llmtasker", "serve", *arguments]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert words in ended.stderr
+
+
+def test_a_new_key_is_shown_with_its_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "llmtasker", "serve", "--new-key"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert re.search(r"lt_[a-z0-9]{40}\n", ended.stdout)
+    assert '"sha256": "' in ended.stdout
