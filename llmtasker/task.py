@@ -231,7 +231,7 @@ class Task(TaskData[T]):
             # Of rows that can be read only once, it is known now.
             columns = columns_of(settings.columns, settings.row_variables)
             check_rows([item.input for item in items], self.signature, columns)
-        return Results(items, fields=tuple(self.signature.output_fields), given=table_of(inputs))
+        return Results(items, fields=tuple(self.program.signature.output_fields), given=table_of(inputs))
 
     def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""

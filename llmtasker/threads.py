@@ -152,17 +152,13 @@ class PerLoop(Generic[C]):
     """One object per event loop, closed in its loop when the loop shuts down or the object is no longer needed."""
 
     def __init__(self) -> None:
-        self._open: dict[asyncio.AbstractEventLoop, tuple[C, AsyncGenerator[None]]] = {}
-
-    def get(self, loop: asyncio.AbstractEventLoop) -> C | None:
-        """Return the object of a loop, None if none was added."""
-        found = self._open.get(loop)
-        return found[0] if found else None
+        self.opened: dict[asyncio.AbstractEventLoop, C] = {}
+        self._keepers: dict[asyncio.AbstractEventLoop, AsyncGenerator[None]] = {}
 
     async def add(self, loop: asyncio.AbstractEventLoop, opened: C) -> C:
         """Keep an object for the running loop, and return it."""
-        keeper = self._keep(loop, opened)
-        self._open[loop] = opened, keeper
+        self.opened[loop] = opened
+        self._keepers[loop] = keeper = self._keep(loop, opened)
         await anext(keeper)
         return opened
 
@@ -171,16 +167,17 @@ class PerLoop(Generic[C]):
         try:
             yield
         finally:
-            self._open.pop(loop, None)
+            self.opened.pop(loop, None)
+            self._keepers.pop(loop, None)
             await opened.close()
 
     async def close(self, loop: asyncio.AbstractEventLoop) -> None:
         """Close the object of the running loop."""
-        if loop in self._open:
-            await self._open[loop][1].aclose()
+        if loop in self._keepers:
+            await self._keepers[loop].aclose()
 
     def drop(self) -> None:
         """Close all objects, each in its own loop."""
-        for loop, (_, keeper) in list(self._open.items()):
+        for loop, keeper in list(self._keepers.items()):
             if not loop.is_closed():
                 asyncio.run_coroutine_threadsafe(keeper.aclose(), loop)

@@ -19,7 +19,8 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.wire.error_response import error_in_200, hide_keys, rate_limits, read_error, retry_after
+from llmtasker.wire.error_response import error_in_200, hide_keys, read_error, retry_after
+from llmtasker.wire.response import rate_limits
 
 AZURE_FILTER = {
     "error": {

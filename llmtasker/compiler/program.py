@@ -96,6 +96,8 @@ class Program(Generic[S]):
         self._heads: dict[Mode, Head] = {}
         self._variants: OrderedDict[Any, Program[S]] = OrderedDict()
         self._lock = threading.RLock()
+        self.ready = False
+        """Whether requests can be rendered and answers read at once; see `warm_up`."""
 
     @cached_property
     def _labels(self) -> dict[str, list[str]]:
@@ -115,15 +117,11 @@ class Program(Generic[S]):
             any_form=self.asked == "auto",
         )
 
-    @property
-    def ready(self) -> bool:
-        """Whether requests can be rendered and answers read at once; see `warm_up`."""
-        return self.first_mode in self._heads and "parser" in vars(self)
-
     def warm_up(self) -> None:
         """Load what the first request and the first answer need, which can take a second."""
         self.head(self.first_mode)
         _ = self.parser
+        self.ready = True
 
     def head(self, mode: Mode) -> Head:
         """Return what all requests in a mode share."""
@@ -194,6 +192,7 @@ class Program(Generic[S]):
             "_heads": {},
             "_variants": OrderedDict(),
             "_lock": threading.RLock(),
+            "ready": False,
         }
         vars(program).update(own)
         return program
@@ -241,13 +240,14 @@ class Program(Generic[S]):
             InputError: the signature could not show the input.
         """
         program = inputs.variant or self
+        head = program.head(mode or self.first_mode)
         try:
             tail = program.layout.tail(inputs.values)
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - format_input is the user's, and the values may be anything
             raise InputError(f"the input could not be shown: {type(error).__name__}: {snippet(error)}") from None
-        return Request(program.head(mode or self.first_mode), tail, settings)
+        return Request(head, tail, settings)
 
     def parse(self, completion: Completion, inputs: Inputs) -> Answer[S]:
         """Return the answer in a completion, repaired where that is safe.

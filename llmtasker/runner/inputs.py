@@ -119,6 +119,8 @@ def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | N
         names = set(rows.columns)
         missing = [what for what, accepted in _wanted(signature, columns).items() if not accepted & names]
     elif isinstance(rows, list | tuple):
+        if not rows or type(rows[0]) is not dict:
+            return
         names, missing = _of_rows(rows, _wanted(signature, columns))
     else:
         return

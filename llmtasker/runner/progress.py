@@ -208,18 +208,16 @@ def _in_notebook() -> bool:
 def reporting(
     progress: bool | OnProgress | None, limiter: RateLimiter, total: int | None
 ) -> Generator[Reporter | None]:
-    """Yield the reporter for `progress`, with a bar or a callback; None: progress is not reported."""
-    if callable(progress):
-        bar, callback = None, progress
-    elif wants_bar(progress):
-        bar = callback = Bar(total)
-    else:
-        yield None
-        return
-    reporter = Reporter(callback, limiter, total)
+    """Yield the reporter for `progress`, with a bar or a callback; None: only that the run stalls is logged."""
+    bar = Bar(total) if not callable(progress) and wants_bar(progress) else None
+    callback = progress if callable(progress) else bar
+    reporter = None if callback is None else Reporter(callback, limiter, total)
+    heartbeat = Heartbeat(limiter, reporter, asyncio.get_running_loop())
     try:
         yield reporter
     finally:
-        reporter.report()
+        heartbeat.stop()
+        if reporter is not None:
+            reporter.report()
         if bar is not None:
             bar.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 from llmtasker.cache.async_store import AsyncStore
@@ -12,10 +13,8 @@ from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
 from llmtasker.item import Item
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.events import RunEvents
-from llmtasker.runner.feed import Feed
-from llmtasker.runner.output_buffer import OutputBuffer
+from llmtasker.runner.feed import Feed, WaitingRow
 from llmtasker.runner.steps import Steps, run_awaiting
-from llmtasker.runner.work_queue import WorkQueue
 from llmtasker.wire.request import Transport
 
 R = TypeVar("R")
@@ -37,6 +36,29 @@ class Worker(Protocol[T]):
     def steps(self, rows: Sequence[Any]) -> Steps[list[Item[T]]]:
         """Yield the steps to an item for each input, in order; errors of the input or the endpoint are not raised."""
         ...
+
+
+@dataclass(slots=True, kw_only=True)
+class _Output(Generic[T]):
+    """Finished items, by row number, from the workers to the caller, who has taken those below `first`."""
+
+    workers: int
+    first: int
+    failed: bool = False
+    done: dict[int, Item[T]] = field(default_factory=dict[int, Item[T]])
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, *, ordered: bool) -> list[Item[T]]:
+        """Return the finished items; if `ordered`, only those without a gap before them."""
+        batch: list[Item[T]] = []
+        if ordered:
+            while (item := self.done.pop(self.first + len(batch), None)) is not None:
+                batch.append(item)
+        else:
+            batch = list(self.done.values())
+            self.done.clear()
+        self.first += len(batch)
+        return batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,51 +89,59 @@ class Run(Generic[T]):
         The feed stays open: another worker may continue with it.
         """
         count = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
-        buffer: OutputBuffer[T] = OutputBuffer(self.window, feed.given_out, count)
-        queue = WorkQueue()
-        tasks = [asyncio.create_task(self._work(worker, feed, queue, buffer)) for _ in range(count)]
+        output: _Output[T] = _Output(workers=count, first=feed.given_out)
+        if self.window is not None:
+            feed.read_up_to(output.first + self.window)
+        tasks = [asyncio.create_task(self._work(worker, feed, output)) for _ in range(count)]
         try:
             over = False
             while not over:
-                over = buffer.failed or not buffer.workers
-                if buffer.done and (batch := buffer.take(ordered=self.ordered)):
+                over = output.failed or not output.workers
+                if output.done and (batch := output.take(ordered=self.ordered)):
+                    if self.window is not None:
+                        feed.read_up_to(output.first + self.window)
                     over = False
                     yield batch
                 elif not over:
-                    buffer.ready.clear()
-                    await buffer.ready.wait()
+                    output.ready.clear()
+                    await output.ready.wait()
             for task in tasks:
                 if task.done():
                     task.result()
             if feed.failure is not None:
                 yield [_broken(feed.failure, feed.given_out, self.tags)]
         finally:
-            for task in tasks:
+            working = [task for task in tasks if not task.done()]
+            for task in working:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            if working:
+                await asyncio.gather(*working, return_exceptions=True)
 
-    async def _work(self, worker: Worker[T], feed: Feed, queue: WorkQueue, buffer: OutputBuffer[T]) -> None:
+    async def _work(self, worker: Worker[T], feed: Feed, output: _Output[T]) -> None:
         failed = True
+        look = partial(self._look, worker, output)
         try:
-            while rows := await self._take(worker, feed, queue, buffer):
+            while rows := await feed.waiting(worker.size, None if worker.size == 1 else look):
                 items: list[Item[T]]
                 if self.breaker.open:
                     items = [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
                 else:
                     items = await self._items(worker, rows)
                 for (number, _, _), item in zip(rows, items, strict=True):
-                    self._finish(buffer, number, item)
+                    self._finish(output, number, item)
             failed = False
         finally:
-            buffer.worker_ended(failed=failed)
+            output.workers -= 1
+            output.failed = output.failed or failed  # its row has no item, which ends the run
+            output.ready.set()
 
-    def _finish(self, buffer: OutputBuffer[T], number: int, item: Item[T]) -> None:
-        buffer.done[number] = item
-        buffer.ready.set()
+    def _finish(self, output: _Output[T], number: int, item: Item[T]) -> None:
+        output.done[number] = item
+        output.ready.set()
         if self.events is not None:
             self.events.done(number, item)
 
-    async def _items(self, worker: Worker[T], rows: list[tuple[int, Any, Any]]) -> list[Item[T]]:
+    async def _items(self, worker: Worker[T], rows: list[WaitingRow]) -> list[Item[T]]:
         steps = worker.steps([ready for _, _, ready in rows])
         if self.events is not None:
             steps = self.events.watch(steps, [number for number, _, _ in rows])
@@ -124,38 +154,17 @@ class Run(Generic[T]):
             return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
         return items
 
-    async def _take(
-        self, worker: Worker[T], feed: Feed, queue: WorkQueue, buffer: OutputBuffer[T]
-    ) -> list[tuple[int, Any, Any]]:
-        """Return the next rows: number, input, and the worker's argument for it; none at the end."""
-        size = worker.size
-        while len(queue.rows) < size and not (queue.rows and buffer.full):
-            if buffer.window is not None:
-                await buffer.wait_for_space()
-            queue.enter()
-            try:
-                taken = await feed.take(size)
-                if taken:
-                    buffer.read += len(taken)
-                    await self._look(worker, taken, queue, buffer)
-            finally:
-                queue.leave()
-            if not taken:
-                await queue.wait_for_readers()
-                break
-        return queue.take(size)
-
-    async def _look(
-        self, worker: Worker[T], taken: list[tuple[int, Any]], queue: WorkQueue, buffer: OutputBuffer[T]
-    ) -> None:
-        """Finish the rows that need no call, so that they take no place in a group, and queue the others."""
+    async def _look(self, worker: Worker[T], output: _Output[T], taken: list[tuple[int, Any]]) -> list[WaitingRow]:
+        """Finish the rows that need no call, so that they take no place in a group, and return the others."""
         givens = [given for _, given in taken]
-        known = givens if worker.size == 1 or self.breaker.open else await self.drive(worker.look(givens))
+        waiting: list[WaitingRow] = []
+        known = givens if self.breaker.open or not givens else await self.drive(worker.look(givens))
         for (number, given), found in zip(taken, known, strict=True):
             if isinstance(found, Item):
-                self._finish(buffer, number, cast("Item[T]", found))
+                self._finish(output, number, cast("Item[T]", found))
             else:
-                queue.rows.append((number, given, found))
+                waiting.append((number, given, found))
+        return waiting
 
 
 def _broken(failure: Exception, rows: int, tags: Mapping[str, Any]) -> Item[Any]:

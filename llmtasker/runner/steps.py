@@ -140,14 +140,8 @@ def _without_store(step: Step) -> Any:
     return [None] * len(step.keys) if isinstance(step, Look) else None
 
 
-_at_work: dict[asyncio.AbstractEventLoop, int] = {}
-"""The number of active drivers in each event loop."""
-
-
-def _leave(loop: asyncio.AbstractEventLoop) -> None:
-    _at_work[loop] -= 1
-    if not _at_work[loop]:
-        del _at_work[loop]
+_at_work: list[asyncio.AbstractEventLoop] = []
+"""The event loop of each active driver."""
 
 
 def _result(future: Future[Any]) -> Any:
@@ -173,7 +167,7 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     loop = asyncio.get_running_loop()
-    _at_work[loop] = _at_work.get(loop, 0) + 1
+    _at_work.append(loop)
     try:
         while True:
             step = advance(came)
@@ -206,7 +200,7 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
         steps.close()
         if store is not None and known.leases:
             store.release_many(list(known.leases))  # not awaited: the caller may be being cancelled
-        _leave(loop)
+        _at_work.remove(loop)
 
 
 async def _send(transport: Transport, request: Request) -> Completion:

@@ -22,7 +22,7 @@ from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.inputs import InputRows, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.progress import Heartbeat, OnProgress, reporting
+from llmtasker.runner.progress import OnProgress, reporting
 from llmtasker.runner.run import Run
 
 if TYPE_CHECKING:
@@ -67,16 +67,6 @@ class RunSettings:
     ordered: bool = True
     stream: bool = False
 
-    def __post_init__(self) -> None:
-        check_count("concurrency", self.concurrency, "the inputs that are worked on at once")
-        if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
-            raise ConfigurationError(
-                f"progress is True, False, None or a function, not {snippet(repr(self.progress), 60)}."
-            )
-        check_choice("fresh", self.fresh, (False, True, "invalid"))
-        if not (self.budget is None or hasattr(self.budget, "reserve")):
-            raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {self.budget!r}.")
-
     @classmethod
     def of_run(cls, options: Mapping[str, Any]) -> Self:
         """Return the settings of `run(**options)`.
@@ -84,15 +74,24 @@ class RunSettings:
         Raises:
             ConfigurationError: `run` has no such argument, or its value is not allowed.
         """
-        check_names("run", options, tuple(RunOptions.__annotations__))
-        return cls(**options)
+        return cls._of("run", RunOptions, options)
 
     @classmethod
     def of_stream(cls, options: Mapping[str, Any]) -> Self:
         """Return the settings of `stream(**options)`; see `of_run`."""
-        check_names("stream", options, tuple(StreamOptions.__annotations__))
-        settings: dict[str, Any] = {"ordered": False, **options, "stream": True}
-        return cls(**settings)
+        return replace(cls._of("stream", StreamOptions, {"ordered": False, **options}), stream=True)
+
+    @classmethod
+    def _of(cls, call: str, known: type, options: Mapping[str, Any]) -> Self:
+        check_names(call, options, tuple(known.__annotations__))
+        check_count("concurrency", options.get("concurrency", 1), "the inputs that are worked on at once")
+        check_choice("fresh", options.get("fresh", False), (False, True, "invalid"))
+        progress, budget = options.get("progress"), options.get("budget")
+        if not (progress is None or isinstance(progress, bool) or callable(progress)):
+            raise ConfigurationError(f"progress is True, False, None or a function, not {snippet(repr(progress), 60)}.")
+        if not (budget is None or hasattr(budget, "reserve")):
+            raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {budget!r}.")
+        return cls(**options)
 
 
 async def run_task(
@@ -125,7 +124,6 @@ async def run_task(
         feed = Feed(rows)
         if run.events is not None:
             run.events.started()
-        heartbeat = Heartbeat(llm.rate_limiter, reporter, asyncio.get_running_loop())
         try:
             if plan.program is None:
                 batches = run.batches(policy, feed)
@@ -138,7 +136,6 @@ async def run_task(
                             reporter.count(item)
                     yield batch
         finally:
-            heartbeat.stop()
             await feed.close()
             if run.events is not None and observers is not None:
                 run.events.ended()

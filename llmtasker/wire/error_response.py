@@ -253,16 +253,6 @@ def hide_keys(text: str) -> str:
 # ── rate limits ──
 
 
-def rate_limits(headers: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the rate-limit headers of a response under lower-case names, None where there is none."""
-    found = {
-        name.lower(): value
-        for name, value in headers.items()
-        if name[:12].lower() == "x-ratelimit-" or name[:9].lower() == "ratelimit"
-    }
-    return found or None
-
-
 def _now(headers: Mapping[str, str]) -> float:
     """Return the time by the clock of the server, where it sends it: a date means what it means there."""
     date = next((value for name, value in headers.items() if name.lower() == "date"), "")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json_at
+from llmtasker.values.json_values import as_list, is_mapping, is_object, parse_json_at
 from llmtasker.wire.request import Message, Request
 
 ExampleTurn = tuple[str, dict[str, Any]]
@@ -35,9 +35,9 @@ def body_of(request: Request | Mapping[str, Any]) -> Mapping[str, Any]:
 def message_text(message: Mapping[str, Any]) -> str:
     """Return the text of one chat message; its text parts joined where the content is a list of parts."""
     content = message.get("content")
-    if is_array(content):
-        return "\n".join(str(part.get("text") or "") for part in content if is_mapping(part))
-    return content if isinstance(content, str) else ""
+    if isinstance(content, str):
+        return content
+    return "\n".join(str(part.get("text") or "") for part in as_list(content) if is_mapping(part))
 
 
 # ── the input ──

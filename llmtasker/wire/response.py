@@ -14,7 +14,7 @@ from llmtasker.errors import BadResponseError, FilteredError
 from llmtasker.values.json_values import as_list, is_array, is_object, json_text
 from llmtasker.wire.completion import Completion, ToolCall, Usage
 from llmtasker.wire.echo import without_echo
-from llmtasker.wire.error_response import error_in_200, filters_in, listed, no_completion, rate_limits, reason_in
+from llmtasker.wire.error_response import error_in_200, filters_in, listed, no_completion, reason_in
 from llmtasker.wire.request import Request
 
 _FINISH_REASONS = {
@@ -60,6 +60,16 @@ def read_completion(
         raise no_completion("JSON that is nested too deeply to be read", payload[:200]) from None
     except BadResponseError as error:
         raise BadResponseError(without_echo(error.message, request), **error.details) from None
+
+
+def rate_limits(headers: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the rate-limit headers of a response under lower-case names, None where there is none."""
+    found = {
+        name.lower(): value
+        for name, value in headers.items()
+        if name[:12].lower() == "x-ratelimit-" or name[:9].lower() == "ratelimit"
+    }
+    return found or None
 
 
 def _completion(value: Any, limits: Mapping[str, str] | None, request: Request | None) -> Completion:

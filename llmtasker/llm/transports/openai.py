@@ -163,7 +163,7 @@ class OpenAITransport:
     async def _send_directly(self, request: Request) -> Completion:
         path, timeout, loop = self._path(request), request.settings.timeout, asyncio.get_running_loop()
         keys = constant_keys_of(self.client) or await keys_of(self.client)
-        direct = self._direct.get(loop) or await self._direct.add(loop, HTTPClient(self._tls))
+        direct = self._direct.opened.get(loop) or await self._direct.add(loop, HTTPClient(self._tls))
         try:
             response = await direct.post(
                 (path, timeout, keys), partial(capture, self.client, keys, path, timeout), request.content
@@ -281,7 +281,7 @@ class OpenAITransport:
         if isinstance(client, openai.AsyncOpenAI) and self._is_own():
             return client  # the caller's own: never closed here
         loop = asyncio.get_running_loop()
-        made = self._proxied.get(loop)
+        made = self._proxied.opened.get(loop)
         if made is None:
             # A redirect would send the text elsewhere, along with Azure's key.
             http_client = openai.DefaultAsyncHttpxClient(
