@@ -26,7 +26,8 @@ class Item(Generic[T]):
     `raw` is the text of the last answer, `repairs` what was changed to read it. `usage` counts the tokens of
     all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown. `calls` is the
     item's share of calls that were made for several items at once; None: all were for this one.
-    `latency` is the time in seconds from the first call to the end. A `cached` item did not need a call.
+    `latency` is the time in seconds from the first call to the end. A `cached` item did not need a call; `answer_usage`
+    counts the tokens of the answer that is used, also of a cached one.
     """
 
     input: Any
@@ -41,6 +42,7 @@ class Item(Generic[T]):
     attempts: int = 0
     calls: float | None = None
     cached: bool = False
+    answer_usage: Usage = NO_USAGE
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     request: Request | None = field(default=None, compare=False)
 
@@ -89,6 +91,7 @@ class Item(Generic[T]):
             "attempts": self.attempts,
             **({} if self.calls is None else {"calls": self.calls}),
             "cached": self.cached,
+            **({"answer_usage": self.answer_usage.to_dict()} if self.cached and self.answer_usage.total else {}),
             **({"tags": jsonable(self.tags)} if self.tags else {}),
         }
 
@@ -121,6 +124,7 @@ class Item(Generic[T]):
             error=ItemError.from_dict(error) if error else None,
             repairs=tuple(data.get("repairs", ())),
             usage=Usage(**data.get("usage", {})),
+            answer_usage=Usage(**data.get("answer_usage", {})),
         )
 
     @classmethod

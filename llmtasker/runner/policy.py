@@ -361,6 +361,7 @@ class Policy(Generic[S, T]):
             attempts=spent.calls,
             calls=None if spent.share == spent.calls else spent.share,
             cached=cached,
+            answer_usage=(completion.usage or NO_USAGE) if completion else NO_USAGE,
             tags=self.tags,
             request=row.request,
         )

@@ -1,0 +1,77 @@
+"""llmtasker evaluate | compare: how good a task is on gold rows, and whether another one is better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llmtasker.cli.parameters import ColumnOption, Model, TaskName, say
+
+_WORSE = 1
+
+
+def evaluate(
+    task_name: TaskName,
+    gold: Annotated[Path, typer.Argument(metavar="GOLD", help="A file of rows whose answers are known.")],
+    column: ColumnOption = None,
+    gold_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--gold", "-g", help="The column of the right answers: COLUMN, or FIELD=COLUMN where there are several."
+        ),
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option("--by", help="Show the figures for each value of a column.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="A column whose equal values belong together.")] = None,
+    out: Annotated[
+        list[Path] | None, typer.Option("--out", "-o", help="The report: .json, .html, .md or .txt; repeat it.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")] = 32,
+    llm: Model = None,
+) -> None:
+    """Measure a task on rows whose answers are known; answers that are cached are not asked again."""
+    from llmtasker.cli.load_task import load_task
+    from llmtasker.evaluation.evaluate import evaluate as measure
+
+    task = load_task(task_name, llm)
+    columns = _columns(list(task.signature.input_fields), column or [], "--column")
+    columns |= _columns(list(task.signature.output_fields), gold_column or [], "--gold")
+    options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
+    report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, **options)
+    typer.echo(str(report))
+    for path in out or []:
+        if path.suffix.lower() == ".json":
+            report.save(path)
+        else:
+            report.write(path)
+        say(f"written to {path}")
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A", help="The report of before, as JSON.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="The report of now.")],
+    metric: Annotated[str | None, typer.Option(help="The field or metric; else the first that both have.")] = None,
+) -> None:
+    """Compare two reports of the same rows; the exit code is 1 if B is shown to be worse."""
+    from llmtasker.evaluation.compare import compare as compared
+    from llmtasker.evaluation.evaluation_report import Report
+
+    found = compared(Report.load(a), Report.load(b), metric)
+    typer.echo(str(found))
+    if found.worse:
+        raise typer.Exit(_WORSE)
+
+
+def _columns(fields: list[str], chosen: list[str], option: str) -> dict[str, str]:
+    from llmtasker.errors import ConfigurationError
+
+    found = dict[str, str]()
+    for one in chosen:
+        name, equals, column = one.partition("=")
+        if not equals and len(fields) == 1:
+            name, column = fields[0], one
+        if name not in fields or not column:
+            raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(fields)}.")
+        found[name] = column
+    return found

@@ -1,0 +1,174 @@
+"""compare: two reports of the same rows → which task is better, and how sure that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.evaluation.evaluation_report import Report
+from llmtasker.evaluation.figures import ReportRow
+from llmtasker.evaluation.intervals import Interval
+from llmtasker.evaluation.metrics import labels_in
+from llmtasker.evaluation.paired_tests import detectable, holm, mcnemar, mean_difference, share_difference
+
+_SURE = 0.05
+_ALIKE = (0.95, 1.05)  # times the cost, of which nothing is said
+
+Pairs = Sequence[tuple[ReportRow, ReportRow]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """What `compare` found; `print(comparison)` says it in a sentence.
+
+    `difference` is that of B minus A, with its 95 % interval; `p` is how often chance alone gives as much.
+    `gained` and `lost` are the rows that only B, or only A, has right, as pairs (A's row, B's row); both are empty for
+    scores that are not right or wrong. `only_a` and `only_b` are rows that the other report does not have.
+    `detectable` is the difference that so many rows show in 4 of 5 comparisons. `labels` has, for a label field, the
+    difference of each label's rows that are right, and p after Holm's correction.
+    """
+
+    name: str
+    rows: int
+    difference: Interval
+    p: float
+    gained: tuple[tuple[ReportRow, ReportRow], ...]
+    lost: tuple[tuple[ReportRow, ReportRow], ...]
+    only_a: tuple[ReportRow, ...]
+    only_b: tuple[ReportRow, ...]
+    detectable: float
+    labels: dict[str, tuple[float, float]]
+    cost_ratio: float | None
+    token_ratio: float | None
+    latency_ratio: float | None
+    binary: bool
+
+    @property
+    def shown(self) -> bool:
+        """Whether the difference is shown: p is below 0.05, and the interval does not hold 0."""
+        return self.p < _SURE and (self.difference.low > 0 or self.difference.high < 0)
+
+    @property
+    def better(self) -> bool:
+        """Whether B is shown to be better."""
+        return self.shown and self.difference.value > 0
+
+    @property
+    def worse(self) -> bool:
+        """Whether B is shown to be worse."""
+        return self.shown and self.difference.value < 0
+
+    def __str__(self) -> str:
+        unit, scale = ("points", 100) if self.binary else ("", 1)
+        value, low, high = (scale * part for part in self.difference)
+        form = ".1f" if self.binary else ".3f"
+        changed = f"{len(self.gained):,} rows gained, {len(self.lost):,} lost, " if self.binary else ""
+        if self.shown:
+            more, ends = abs(value), sorted((abs(low), abs(high)))
+            word = "better" if value > 0 else "worse"
+            text = f"B is {word} by {more:{form}} {unit} ({ends[0]:{form}} to {ends[1]:{form}})"
+        else:
+            text = f"no difference is shown: {value:+{form}} {unit} ({low:+{form}} to {high:+{form}})".replace(
+                "  ", " "
+            )
+        lines = [f"{text}: {changed}p = {_p(self.p)}."]
+        if not self.shown and self.binary:
+            lines.append(f"So many rows show a difference of {100 * self.detectable:.1f} points or more.")
+        if self.cost_ratio is not None and not _ALIKE[0] < self.cost_ratio < _ALIKE[1]:
+            lines.append(f"It costs {self.cost_ratio:.1f} times as much.")
+        if self.only_a or self.only_b:
+            lines.append(f"Left out: {len(self.only_a):,} rows that only A has, {len(self.only_b):,} that only B has.")
+        return " ".join(lines)
+
+
+def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> Comparison:
+    """Return how B differs from A on the rows that both have, paired by the content of the inputs.
+
+    Args:
+        name: the field or metric to compare; None: the first that both have.
+        seed: of the resampling, for scores that are not right or wrong.
+
+    Raises:
+        ConfigurationError: the reports share no rows or no metric, or their rows have different right answers.
+    """
+    name = name or next((one for one in a.names if one in b.names), None)
+    if name is None or name not in a.names or name not in b.names:
+        raise ConfigurationError(
+            f"A measured {', '.join(a.names)}, B {', '.join(b.names)}: there is nothing to compare."
+        )
+    pairs, only_a, only_b = _paired(a, b)
+    if not pairs:
+        raise ConfigurationError("the reports have no row in common: the inputs differ.")
+    if other := next((one for one, two in pairs if one.gold.get(name) != two.gold.get(name)), None):
+        raise ConfigurationError(
+            f"the reports have different right answers for the same input ({other.key[:8]}…): compare them on one gold."
+        )
+    scores = [(one.scores.get(name, 0.0), two.scores.get(name, 0.0)) for one, two in pairs]
+    binary = all(value in (0.0, 1.0) for both in scores for value in both)
+    gained = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two > one]
+    lost = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two < one]
+    if binary and not a.clustered:
+        difference, p = share_difference(len(gained), len(lost), len(pairs)), mcnemar(len(gained), len(lost))
+    else:
+        difference, p = mean_difference([two - one for one, two in scores], seed)
+    return Comparison(
+        name=name,
+        rows=len(pairs),
+        difference=difference,
+        p=p,
+        gained=tuple(gained),
+        lost=tuple(lost),
+        only_a=tuple(only_a),
+        only_b=tuple(only_b),
+        detectable=detectable(len(gained) + len(lost), len(pairs)),
+        labels=_by_label(name, pairs, gained, lost) if binary and a.kinds.get(name) in {"label", "labels"} else {},
+        cost_ratio=_ratio([(one.cost, two.cost) for one, two in pairs]),
+        token_ratio=_ratio([(one.tokens, two.tokens) for one, two in pairs]),
+        latency_ratio=_ratio([(one.latency, two.latency) for one, two in pairs]),
+        binary=binary,
+    )
+
+
+def assert_no_regression(before: Report, after: Report, name: str | None = None, *, by: float = 0.0) -> None:
+    """Fail a test if a task is shown to be worse than before by more than `by` (0.01: one point).
+
+    Raises:
+        AssertionError: it is.
+    """
+    found = compare(before, after, name)
+    if found.worse and -found.difference.value > by:
+        raise AssertionError(str(found))
+
+
+def _paired(a: Report, b: Report) -> tuple[Pairs, list[ReportRow], list[ReportRow]]:
+    """Return the rows of both reports with the same input, repeats in order, and the rows without a partner."""
+    numbered = [dict[tuple[str, int], ReportRow](), dict[tuple[str, int], ReportRow]()]
+    for report, found in zip((a, b), numbered, strict=True):
+        seen = Counter[str]()
+        for row in report.rows:
+            found[row.key, seen[row.key]] = row
+            seen[row.key] += 1
+    mine, other = numbered
+    pairs = [(row, other[key]) for key, row in mine.items() if key in other]
+    only_a = [row for key, row in mine.items() if key not in other]
+    return pairs, only_a, [row for key, row in other.items() if key not in mine]
+
+
+def _by_label(name: str, pairs: Pairs, gained: Pairs, lost: Pairs) -> dict[str, tuple[float, float]]:
+    rows, more, fewer = (
+        Counter(label for row, _ in part for label in labels_in(row.gold[name])) for part in (pairs, gained, lost)
+    )
+    corrected = holm({label: mcnemar(more[label], fewer[label]) for label in rows})
+    return {label: ((more[label] - fewer[label]) / rows[label], corrected[label]) for label in rows}
+
+
+def _ratio(values: Sequence[tuple[float | None, float | None]]) -> float | None:
+    known = [(one, two) for one, two in values if one is not None and two is not None]
+    before, after = sum(one for one, _ in known), sum(two for _, two in known)
+    return after / before if before and after else None
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"

@@ -1,0 +1,121 @@
+"""evaluate: a task over gold rows → a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Unpack
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.evaluation.evaluation_report import Report
+from llmtasker.evaluation.figures import ReportRow
+from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.metrics import FieldKind, Metric, applied, further, kind_of, right
+from llmtasker.item import Item
+from llmtasker.jobs.row_work import RowWork
+from llmtasker.runner.task_run import RunOptions
+from llmtasker.signature.signature_schema import fields_of, labels_of, signature_hash
+from llmtasker.task import Task
+from llmtasker.threads import portal
+
+
+def evaluate(
+    task: Task[Any],
+    gold: Gold,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    slices: Sequence[str] = (),
+    cluster: str | None = None,
+    seed: int = 0,
+    **options: Unpack[RunOptions],
+) -> Report:
+    """Return the report of a task over rows whose right answers are known. All rows count; a failed one is not right.
+
+    Args:
+        gold: a file, a table, records of the signature, or mappings with inputs and right outputs.
+        metrics: functions `(gold_record, item) -> float | bool | None`, beside those that the types of the fields give.
+        slices: columns whose values are reported apart.
+        cluster: a column whose equal values belong together, such as a customer: intervals allow for it.
+        seed: of the resampling.
+        options: as for `Task.run`; `columns` names the column of an output field too. Answers that are cached are not
+            asked again.
+
+    Raises:
+        ConfigurationError: gold does not fit the signature, before any call; or the set-up is wrong.
+
+    >>> from llmtasker import Classification
+    >>> task = Classification(llm="offline", labels={"cat": "meows, purrs", "dog": "barks, howls"})
+    >>> print(evaluate(task, [{"text": "it barks", "label": "dog"}, {"text": "it purrs", "label": "cat"}]))
+    label: accuracy 100.0 % (34.2 to 100.0) of 2 rows: 2 right, 0 wrong, 0 failed
+    2 rows asked now, 0 from the cache
+    """
+    return portal().call(aevaluate(task, gold, metrics=metrics, slices=slices, cluster=cluster, seed=seed, **options))
+
+
+async def aevaluate(
+    task: Task[Any],
+    gold: Gold,
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    slices: Sequence[str] = (),
+    cluster: str | None = None,
+    seed: int = 0,
+    **options: Unpack[RunOptions],
+) -> Report:
+    """Return the report of a task over gold rows, without blocking the event loop; see `evaluate`."""
+    own = dict(metrics or {})
+    if taken := own.keys() & task.signature.output_fields.keys():
+        raise ConfigurationError(f"metrics: {min(taken)!r} is the name of an output field; choose another.")
+    columns = options.pop("columns", None)
+    rows, without = gold_rows(task, gold, columns=columns, slices=slices, cluster=cluster)
+    results = await task.arun([dict(row.given) for row in rows], **options)
+    work = RowWork(task)
+    measured = list(rows[0].gold)
+    kinds: dict[str, FieldKind] = {name: kind_of(task.signature.output_fields[name].annotation) for name in measured}
+    made = list[ReportRow]()
+    broken = dict[str, int]()
+    for row, item in zip(rows, results, strict=True):
+        answer = work.answer(item) if item.ok else None
+        scores, failed = applied(own, row.record, item) if item.ok else ({}, [])
+        for name in failed:
+            broken[name] = broken.get(name, 0) + 1
+        if answer is not None:
+            for name, kind in kinds.items():
+                scores[name] = right(kind, row.gold[name], answer[name])
+                found = further(kind, row.gold[name], answer[name])
+                scores |= {f"{name}: {what}": value for what, value in found.items()}
+        cost = task.llm.cost(item.answer_usage) if item.cached and item.answer_usage.total else item.cost
+        made.append(_report_row(row, item, answer, scores, cost))
+    return Report(
+        signature=task.signature.__name__,
+        signature_hash=signature_hash(fields_of(task.signature), labels_of(task.signature)),
+        kinds=kinds,
+        metrics=tuple(own),
+        rows=tuple(made),
+        without_gold=without,
+        broken=broken,
+        clustered=cluster is not None,
+        seed=seed,
+    )
+
+
+def _report_row(
+    row: GoldRow, item: Item[Any], answer: Mapping[str, Any] | None, scores: dict[str, float], cost: float | None
+) -> ReportRow:
+    usage = item.answer_usage if item.cached else item.usage
+    return ReportRow(
+        key=row.key,
+        given=dict(row.given),
+        gold=dict(row.gold),
+        answer=None if answer is None else {name: answer[name] for name in row.gold},
+        error=None if item.error is None else (item.error.code, item.error.message),
+        scores=scores,
+        raw=item.raw,
+        repairs=item.repairs,
+        cached=item.cached,
+        attempts=item.attempts,
+        tokens=usage.total,
+        cost=cost,
+        latency=None if item.cached else item.latency,
+        slices=dict(row.slices),
+        cluster=None if row.cluster is None else str(row.cluster),
+    )

@@ -1,0 +1,71 @@
+"""Report: the figures of a task on gold rows, with their file and their page."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from llmtasker.errors import ConfigurationError, describe, snippet
+from llmtasker.evaluation.figures import Figures
+from llmtasker.evaluation.report_page import report_body, report_page, report_text
+from llmtasker.files.atomic import replacing
+from llmtasker.files.cells import cell_json
+from llmtasker.values.json_values import is_object, parse_json
+
+KIND, VERSION = "llmtasker report", 1
+_MOST_BYTES = 500_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Figures):
+    """What `evaluate` measured; `print(report)` shows it, `save` and `load` keep it, `write` makes a page of it."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the whole report as JSON, for `Report.load` and `compare`. It holds the texts of the rows."""
+        with replacing(path) as file:
+            file.write(cell_json({"kind": KIND, "version": VERSION, **asdict(self)}).encode())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Report:
+        """Return the report that `save` wrote; nothing in the file is run.
+
+        Raises:
+            ConfigurationError: the file is not a whole report, or of a later version.
+        """
+        file = Path(path)
+        try:
+            if file.stat().st_size > _MOST_BYTES:
+                raise ConfigurationError(f"{file} has more than {_MOST_BYTES:,} bytes, which no report has.")
+            data = parse_json(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigurationError(f"{file} can't be read as a report: {snippet(error, 100)}.") from None
+        if not is_object(data) or data.pop("kind", None) != KIND:
+            raise ConfigurationError(f"{file} is not a report of llmtasker.")
+        if (version := data.pop("version", None)) != VERSION:
+            raise ConfigurationError(f"{file} has version {version!r} of the format; this version reads {VERSION}.")
+        try:
+            return cast("Report", _REPORT.validate_python(data))
+        except ValidationError as error:
+            raise ConfigurationError(f"{file} is not a whole report: {describe(error)}.") from None
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the report for people: `.html` (one page, nothing is fetched), `.md` or `.txt`.
+
+        Raises:
+            ConfigurationError: the name has another ending.
+        """
+        ending = Path(path).suffix.lower()
+        if ending not in {".html", ".md", ".txt"}:
+            raise ConfigurationError(f"{path}: a report is written as .html, .md or .txt; `save` writes JSON.")
+        with replacing(path) as file:
+            file.write((report_page(self) if ending == ".html" else report_text(self)).encode("utf-8", "replace"))
+
+    def _repr_html_(self) -> str:
+        return report_body(self)
+
+
+_REPORT: TypeAdapter[Any] = TypeAdapter(Report)

@@ -1,0 +1,197 @@
+"""Figures: what was measured of a task on gold rows, row by row, and what follows from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
+from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
+from llmtasker.evaluation.metrics import FieldKind, labels_in
+
+_WORST = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportRow:
+    """A row: its input, gold and answer by field as JSON, its scores, and what it cost.
+
+    `tokens` and `cost` are of the answer that was used, also where it came from the cache; `latency` (seconds) is known
+    only of rows that were asked now.
+    """
+
+    key: str
+    given: dict[str, Any]
+    gold: dict[str, Any]
+    answer: dict[str, Any] | None
+    error: tuple[str, str] | None
+    scores: dict[str, float]
+    raw: str | None = None
+    repairs: tuple[str, ...] = ()
+    cached: bool = False
+    attempts: int = 0
+    tokens: int = 0
+    cost: float | None = None
+    latency: float | None = None
+    slices: dict[str, str] = field(default_factory=dict[str, str])
+    cluster: str | None = None
+
+
+class Score(NamedTuple):
+    """A figure of a report. A row that failed counts as 0, and `at_best` is the figure if all of them were right.
+
+    `right` and `wrong` are None for a metric that is not right or wrong.
+    """
+
+    interval: Interval
+    rows: int
+    failed: int
+    at_best: float
+    right: int | None
+    wrong: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """What was measured, and the figures that follow from the rows."""
+
+    signature: str
+    signature_hash: str
+    kinds: dict[str, FieldKind]
+    rows: tuple[ReportRow, ...]
+    metrics: tuple[str, ...] = ()
+    without_gold: int = 0
+    broken: dict[str, int] = field(default_factory=dict[str, int])
+    clustered: bool = False
+    seed: int = 0
+
+    @property
+    def names(self) -> list[str]:
+        """What is measured: the output fields that have gold, then the user's metrics."""
+        return [*self.kinds, *self.metrics]
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many rows failed, by the code of the error, the most frequent first."""
+        return dict(Counter(row.error[0] for row in self.rows if row.error is not None).most_common())
+
+    def score(self, name: str, rows: Sequence[ReportRow] | None = None) -> Score:
+        """Return the figure of a field or metric, over all rows or over some of them.
+
+        Raises:
+            ConfigurationError: it was not measured.
+        """
+        rows = self.rows if rows is None else rows
+        if name not in self.names and not any(name in row.scores for row in self.rows):
+            raise ConfigurationError(f"{name!r} was not measured; there is {', '.join(self.names)}.")
+        counted = [row for row in rows if name in row.scores or row.error is not None]
+        values = [row.scores.get(name, 0.0) for row in counted]
+        failed = sum(row.error is not None for row in counted)
+        clusters = [row.cluster for row in counted] if self.clustered else None
+        binary = all(value in (0.0, 1.0) for value in values)
+        if binary:
+            interval = share_interval([value == 1 for value in values], self.seed, clusters)
+        else:
+            interval = mean_interval(values, self.seed, clusters)
+        right = sum(value == 1 for value in values)
+        best = (sum(values) + failed) / len(values) if values else interval.value
+        wrong = len(values) - right - failed
+        return Score(interval, len(values), failed, best, right if binary else None, wrong if binary else None)
+
+    def further(self) -> dict[str, Interval]:
+        """Return what else is measured of the rows that were answered, such as the absolute error of a number."""
+        names = dict.fromkeys(name for row in self.rows for name in row.scores if name not in self.names)
+        return {
+            name: mean_interval([row.scores[name] for row in self.rows if name in row.scores], self.seed)
+            for name in names
+        }
+
+    def slices(self, name: str) -> dict[str, dict[str, Score]]:
+        """Return the figure of a field or metric for each value of each column in `slices`."""
+        columns = dict.fromkeys(column for row in self.rows for column in row.slices)
+        found = dict[str, dict[str, Score]]()
+        for column in columns:
+            values = sorted({row.slices[column] for row in self.rows})
+            found[column] = {
+                value: self.score(name, [row for row in self.rows if row.slices[column] == value]) for value in values
+            }
+        return found
+
+    def pairs(self, name: str) -> list[Pair]:
+        """Return gold and answer of each row as sets of labels."""
+        return [
+            (labels_in(row.gold[name]), None if row.answer is None else labels_in(row.answer[name]))
+            for row in self.rows
+        ]
+
+    def labels(self, name: str) -> dict[str, LabelScore]:
+        """Return precision, recall and F1 of each label of a field."""
+        return label_scores(self.pairs(name))
+
+    def confusion(self, name: str) -> Counter[tuple[str, str | None]]:
+        """Return how many rows of a label were given which one; None: they failed."""
+        return confusion(self.pairs(name))
+
+    def worst(self, name: str, limit: int = _WORST) -> list[ReportRow]:
+        """Return the rows with the lowest scores that are not right, answered ones first."""
+        wrong = [row for row in self.rows if row.scores.get(name, 0.0) < 1]
+        return sorted(wrong, key=lambda row: (row.error is not None, row.scores.get(name, 0.0)))[:limit]
+
+    @property
+    def cost(self) -> float | None:
+        """What the answers cost in US dollars, those from the cache too; None: a price is not known."""
+        costs = [row.cost for row in self.rows if row.cost is not None]
+        return sum(costs) if len(costs) == len(self.rows) else None
+
+    @property
+    def tokens(self) -> int:
+        """The tokens of the answers, those from the cache too."""
+        return sum(row.tokens for row in self.rows)
+
+    @property
+    def asked(self) -> int:
+        """How many rows were asked now."""
+        return sum(row.attempts > 0 for row in self.rows)
+
+    def __str__(self) -> str:
+        lines = [_line(name, self.score(name)) for name in self.names]
+        for name, kind in self.kinds.items():
+            if kind in {"label", "labels"} and len(scores := self.labels(name)) > 2:
+                lines.append(f"{name}: macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}")
+        for name, interval in self.further().items():
+            lines.append(f"{name} {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})")
+        if self.failures:
+            lines.append(f"failed: {', '.join(f'{count:,} {code}' for code, count in self.failures.items())}")
+        lines += [f"{name} could not be computed for {count:,} rows" for name, count in self.broken.items()]
+        spent = [f"{self.asked:,} rows asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
+        if self.tokens:
+            spent.append(f"{self.tokens:,} tokens")
+        if self.cost:
+            spent.append(f"${self.cost:,.4f}")
+        lines.append(", ".join(spent))
+        if self.without_gold:
+            lines.append(f"{self.without_gold:,} rows without gold are left out")
+        return "\n".join(lines)
+
+
+def _line(name: str, score: Score) -> str:
+    interval, failed = score.interval, score.failed
+    if score.right is None:
+        text = f"{name}: {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {score.rows:,} rows"
+        return f"{text}, {failed:,} failed and count as 0" if failed else text
+    text = (
+        f"{name}: accuracy {_percent(interval.value)} ({_number(interval.low)} to {_number(interval.high)}) "
+        f"of {score.rows:,} rows: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
+    )
+    return f"{text}; {_percent(score.at_best)} if all of these were right" if failed else text
+
+
+def _number(share: float) -> str:
+    return f"{100 * share:.1f}"
+
+
+def _percent(share: float) -> str:
+    return f"{_number(share)} %"

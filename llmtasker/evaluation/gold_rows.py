@@ -1,0 +1,149 @@
+"""Gold rows: inputs whose right answers are known, from a file, a table or records, checked before any call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from llmtasker.errors import ConfigurationError, InputError, describe, snippet
+from llmtasker.files import BrokenRow, read_rows
+from llmtasker.files.cells import cell_json
+from llmtasker.item import jsonable
+from llmtasker.runner.inputs import rows_of
+from llmtasker.signature.signature import Signature
+from llmtasker.task import Task
+from llmtasker.values.json_values import is_mapping
+
+Gold = str | os.PathLike[str] | Iterable[Any]
+"""A file, a table, records of the signature, or mappings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GoldRow:
+    """An input with its right outputs, as JSON by field; `key` is a hash of the input."""
+
+    key: str
+    given: Mapping[str, Any]
+    gold: Mapping[str, Any]
+    record: Signature
+    slices: Mapping[str, str]
+    cluster: Hashable = None
+
+
+def gold_rows(
+    task: Task[Any],
+    gold: Gold,
+    *,
+    columns: Mapping[str, str] | None = None,
+    slices: Sequence[str] = (),
+    cluster: str | None = None,
+) -> tuple[list[GoldRow], int]:
+    """Return the gold rows, and how many rows have no gold and are left out.
+
+    `columns` names the column of a field, input or output, where it has another name. An output field without a
+    column is not measured.
+
+    Raises:
+        ConfigurationError: a column is missing, a row does not fit the signature, or there are no rows.
+    """
+    signature = task.signature
+    names = dict(columns or {})
+    if unknown := names.keys() - {*signature.input_fields, *signature.output_fields}:
+        fields = ", ".join((*signature.input_fields, *signature.output_fields))
+        raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {fields}.")
+    rows, without = list[GoldRow](), 0
+    measured: list[str] | None = None
+    for number, row in enumerate(_mappings(gold, signature), start=1):
+        if isinstance(row, BrokenRow):
+            raise ConfigurationError(f"gold row {number} could not be read: {row.error.message}.")
+        if measured is None:
+            measured = _measured(signature, row, names, [*slices, *([cluster] if cluster else [])])
+        values = {name: row.get(names.get(name, name)) for name in measured}
+        if all(value is None or value == "" for value in values.values()):
+            without += 1
+            continue
+        rows.append(_checked(signature, number, row, values, names, slices, cluster))
+    if not rows:
+        raise ConfigurationError(f"there are no gold rows{f': {without:,} rows have no gold' if without else ''}.")
+    return rows, without
+
+
+def _mappings(gold: Gold, signature: type[Signature]) -> Iterator[Mapping[str, Any]]:
+    if isinstance(gold, str | os.PathLike):
+        yield from read_rows(Path(gold))
+        return
+    rows = rows_of(gold)
+    if not isinstance(rows, Iterable):
+        raise ConfigurationError("gold must be a file, a table, or an iterable of records or mappings.")
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, signature):
+            yield {**row.inputs(), **row.outputs()}
+        elif is_mapping(row):
+            yield row
+        else:
+            raise ConfigurationError(
+                f"gold row {number} is {snippet(repr(row), 60)}: give records of {signature.__name__}, or mappings."
+            )
+
+
+def _measured(
+    signature: type[Signature], row: Mapping[str, Any], names: Mapping[str, str], others: Sequence[str]
+) -> list[str]:
+    """Return the output fields that have a column.
+
+    Raises:
+        ConfigurationError: an input has none, no output has one, or a column that is named is not there.
+    """
+    there = ", ".join(map(str, row))
+    for name, info in signature.input_fields.items():
+        if names.get(name, name) not in row and (info.is_required() or name in names):
+            column = names.get(name, name)
+            raise ConfigurationError(f"gold: there is no column {column!r} for {name}; there are {there}.")
+    for column in (*(names[name] for name in names), *others):
+        if column not in row:
+            raise ConfigurationError(f"gold: there is no column {column!r}; there are {there}.")
+    measured = [name for name in signature.output_fields if names.get(name, name) in row]
+    if not measured:
+        fields = ", ".join(signature.output_fields)
+        raise ConfigurationError(
+            f"gold: no column holds right answers ({fields}); there are {there}. Name it: columns={{'{fields}': …}}."
+        )
+    return measured
+
+
+def _checked(
+    signature: type[Signature],
+    number: int,
+    row: Mapping[str, Any],
+    values: Mapping[str, Any],
+    names: Mapping[str, str],
+    slices: Sequence[str],
+    cluster: str | None,
+) -> GoldRow:
+    given = {name: row[names.get(name, name)] for name in signature.input_fields if names.get(name, name) in row}
+    record = signature.model_construct()
+    validator = signature.__pydantic_validator__
+    try:
+        inputs = signature.validate_input(given)
+        for name, value in values.items():
+            validator.validate_assignment(record, name, value)
+    except InputError as error:
+        raise ConfigurationError(f"gold row {number}: {error.message}.") from None
+    except ValidationError as error:
+        raise ConfigurationError(f"gold row {number} does not fit {signature.__name__}: {describe(error)}.") from None
+    made = signature.model_construct(**inputs.values, **{name: getattr(record, name) for name in values})
+    shown = cell_json(jsonable(dict(inputs.given)))
+    return GoldRow(
+        key=blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+        given=given,
+        gold={name: jsonable(getattr(record, name)) for name in values},
+        record=made,
+        slices={name: str(row[name]) for name in slices},
+        cluster=None if cluster is None else str(row[cluster]),
+    )

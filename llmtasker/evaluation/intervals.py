@@ -1,0 +1,81 @@
+"""Intervals of shares and means, with nothing but the standard library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Sequence
+from random import Random
+from statistics import NormalDist, fmean, stdev
+from typing import NamedTuple
+
+Z = NormalDist().inv_cdf(0.975)
+"""The quantile of the normal distribution for 95 %."""
+
+_RESAMPLES = 1_000
+_MANY = 2_000  # values from which the normal approximation is as good as resampling, and much faster
+
+
+class Interval(NamedTuple):
+    """An estimate with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def wilson(hits: int, count: int) -> Interval:
+    """Return a share with Wilson's score interval (Wilson 1927), which is right also near 0 and 1.
+
+    >>> [round(part, 3) for part in wilson(843, 1000)]
+    [0.843, 0.819, 0.864]
+    """
+    if not count:
+        return Interval(math.nan, 0.0, 1.0)
+    share = hits / count
+    spread = Z * math.sqrt(share * (1 - share) / count + Z * Z / (4 * count * count))
+    middle, scale = share + Z * Z / (2 * count), 1 + Z * Z / count
+    low, high = (middle - spread) / scale, (middle + spread) / scale
+    return Interval(share, low if hits else 0.0, high if hits < count else 1.0)
+
+
+def mean_interval(values: Sequence[float], seed: int, clusters: Sequence[Hashable] | None = None) -> Interval:
+    """Return a mean with an interval: the percentile bootstrap, seeded; of many values the normal approximation.
+
+    With `clusters`, one for each value, whole clusters are drawn: rows of one customer are not independent.
+
+    >>> [round(part, 2) for part in mean_interval([0.0, 0.5, 1.0, 1.0], seed=0)]
+    [0.62, 0.25, 1.0]
+    """
+    if not values:
+        return Interval(math.nan, math.nan, math.nan)
+    mean = fmean(values)
+    groups = [(sum(part), len(part)) for part in _grouped(values, clusters)]
+    if len(groups) < 2:
+        return Interval(mean, math.nan, math.nan)
+    if len(groups) >= _MANY:
+        # The ratio of two means (Cochran 1977, 6.4): each group deviates by what it has beyond its share.
+        size = fmean(count for _, count in groups)
+        error = stdev([total - mean * count for total, count in groups]) / (size * math.sqrt(len(groups)))
+        return Interval(mean, mean - Z * error, mean + Z * error)
+    random, means = Random(seed), list[float]()  # noqa: S311 - resampling, not secrets
+    for _ in range(_RESAMPLES):
+        drawn = random.choices(groups, k=len(groups))
+        means.append(sum(total for total, _ in drawn) / sum(count for _, count in drawn))
+    means.sort()
+    return Interval(mean, means[int(0.025 * _RESAMPLES)], means[math.ceil(0.975 * _RESAMPLES) - 1])
+
+
+def share_interval(hits: Sequence[bool], seed: int, clusters: Sequence[Hashable] | None = None) -> Interval:
+    """Return a share with Wilson's interval, or with that of `mean_interval` where rows come in clusters."""
+    if clusters is None:
+        return wilson(sum(hits), len(hits))
+    return mean_interval([float(hit) for hit in hits], seed, clusters)
+
+
+def _grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+    if clusters is None:
+        return [[value] for value in values]
+    groups: dict[Hashable, list[float]] = {}
+    for value, cluster in zip(values, clusters, strict=True):
+        groups.setdefault(cluster, []).append(value)
+    return list(groups.values())

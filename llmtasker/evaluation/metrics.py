@@ -1,0 +1,156 @@
+"""What counts as right: a metric for each type of field, and those of the user."""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from collections import Counter
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+
+from llmtasker.item import Item
+from llmtasker.signature.fields import label_text
+from llmtasker.signature.signature import Signature
+from llmtasker.values.folding import caseless
+from llmtasker.values.json_values import is_array, is_object
+
+Metric = Callable[[Any, Item[Any]], "float | bool | None"]
+"""A user's metric: the gold record and the item → a score, True or False, or None (does not apply)."""
+
+FieldKind = Literal["label", "labels", "number", "text", "nested", "list"]
+
+_WORDS = re.compile(r"\w+")
+
+
+def kind_of(annotation: Any) -> FieldKind:
+    """Return what kind of metric a type gets.
+
+    >>> kind_of(Literal["a", "b"]), kind_of(list[Literal["a"]]), kind_of(float), kind_of(str | None)
+    ('label', 'labels', 'number', 'text')
+    """
+    annotation = _bare(annotation)
+    if get_origin(annotation) is Literal or annotation is bool or _is(annotation, Enum):
+        return "label"
+    if get_origin(annotation) in (list, set, frozenset, tuple):
+        inner = {kind_of(part) for part in get_args(annotation) if part is not Ellipsis}
+        return "labels" if inner == {"label"} else "list"
+    if _is(annotation, int, float, Decimal):
+        return "number"
+    if _is(annotation, BaseModel) or annotation is dict or get_origin(annotation) is dict:
+        return "nested"
+    return "text"
+
+
+def _bare(annotation: Any) -> Any:
+    """Return a type without Annotated and without None."""
+    while get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        if len(parts) == 1:
+            return _bare(parts[0])
+    return annotation
+
+
+def _is(annotation: Any, *kinds: type) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, kinds)
+
+
+def right(kind: FieldKind, gold: Any, answer: Any) -> float:
+    """Return the score of a field from 0 to 1, both values as JSON.
+
+    Labels, numbers and texts are right or wrong (texts without case, spaces and punctuation at the ends); several
+    labels must be the same set; nested values get the share of equal parts, other lists the F1 of their members.
+    """
+    if kind == "labels":
+        return float(labels_in(gold) == labels_in(answer))
+    if kind == "number":
+        return float(_number(gold) == _number(answer))
+    if kind == "text":
+        return float(normalised(gold) == normalised(answer))
+    if kind == "nested":
+        mine, other = dict(_leaves(gold, "")), dict(_leaves(answer, ""))
+        places = mine.keys() | other.keys()
+        return sum(mine.get(at) == other.get(at) for at in places) / len(places) if places else 1.0
+    if kind == "list":
+        return _f1(Counter(map(_shown, _members(gold))), Counter(map(_shown, _members(answer))))
+    return float(_shown(gold) == _shown(answer))
+
+
+def further(kind: FieldKind, gold: Any, answer: Any) -> dict[str, float]:
+    """Return what else is measured of an answered field: error of numbers, overlap of texts and of label sets."""
+    if kind == "number":
+        known, given = _number(gold), _number(answer)
+        return {} if known is None or given is None else {"absolute error": abs(float(known - given))}
+    if kind == "text":
+        words = [Counter(_WORDS.findall(caseless(str(value or "")))) for value in (gold, answer)]
+        return {"token F1": _f1(*words)}
+    if kind == "labels":
+        mine, other = labels_in(gold), labels_in(answer)
+        union = mine | other
+        return {"Jaccard": len(mine & other) / len(union) if union else 1.0}
+    return {}
+
+
+def labels_in(value: Any) -> frozenset[str]:
+    """Return the labels in a value: one, several, or none."""
+    return frozenset() if value is None else frozenset(map(_shown, _members(value)))
+
+
+def normalised(value: Any) -> str:
+    """Return a text without case, with single spaces, without punctuation at its ends."""
+    return " ".join(caseless(str("" if value is None else value)).split()).strip(" .,;:!?\"'«»“”’")
+
+
+def _members(value: Any) -> list[Any]:
+    return value if is_array(value) else [] if value is None else [value]
+
+
+def _shown(value: Any) -> str:
+    return label_text(value)
+
+
+def _number(value: Any) -> Decimal | None:
+    try:
+        number = Decimal(str(value))
+    except ArithmeticError:
+        return None
+    return number if number.is_finite() else None
+
+
+def _leaves(value: Any, path: str) -> list[tuple[str, str]]:
+    """Return the parts of a nested value: where each stands, and its text."""
+    if is_object(value):
+        return [leaf for name, part in value.items() for leaf in _leaves(part, f"{path}.{name}")]
+    if is_array(value):
+        return [leaf for at, part in enumerate(value) for leaf in _leaves(part, f"{path}[{at}]")]
+    return [(path, _shown(value))]
+
+
+def _f1(mine: Counter[str], other: Counter[str]) -> float:
+    total = mine.total() + other.total()
+    return 2 * (mine & other).total() / total if total else 1.0
+
+
+def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> tuple[dict[str, float], list[str]]:
+    """Return the scores of the user's metrics for a row, and the names of those that could not give one.
+
+    A metric that raises or gives NaN says nothing about this row; one that gives None does not apply.
+    """
+    scores, broken = dict[str, float](), list[str]()
+    for name, metric in metrics.items():
+        try:
+            score = metric(gold, item)
+            value = None if score is None else float(score)
+        except Exception:  # noqa: BLE001 - the metric is the user's
+            value = math.nan
+        if value is not None and math.isfinite(value):
+            scores[name] = value
+        elif value is not None:
+            broken.append(name)
+    return scores, broken

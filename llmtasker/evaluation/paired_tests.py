@@ -1,0 +1,91 @@
+"""Tests of two sets of answers to the same rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from random import Random
+from statistics import NormalDist, fmean
+
+from llmtasker.evaluation.intervals import Interval, Z, mean_interval
+
+_POWER = NormalDist().inv_cdf(0.8)
+_FLIPS = 4_000
+_FEW = 8  # changed rows, below which no test of them shows anything
+_MANY = 2_000  # differences from which the normal approximation is as good as flipping signs
+
+
+def mcnemar(gained: int, lost: int, *, exact: bool = False) -> float:
+    """Return McNemar's p: how often chance alone gives rows that changed so unevenly, or more so (two-sided).
+
+    It is the mid-p form (Fagerland, Lydersen, Laake 2013), which keeps 5 % and finds more than the exact one.
+
+    >>> round(mcnemar(121, 90, exact=True), 3), round(mcnemar(121, 90), 3)
+    (0.039, 0.033)
+    """
+    count, few = gained + lost, min(gained, lost)
+    if not count:
+        return 1.0
+    at = [_binomial(count, number) for number in range(few + 1)]
+    if exact:
+        return min(1.0, 2 * math.fsum(at))
+    return 1.0 - at[few] if gained == lost else min(1.0, 2 * math.fsum(at) - at[few])
+
+
+def _binomial(count: int, number: int) -> float:
+    """Return the probability of so many heads of so many coins."""
+    chosen = math.lgamma(count + 1) - math.lgamma(number + 1) - math.lgamma(count - number + 1)
+    return math.exp(chosen - count * math.log(2))
+
+
+def share_difference(gained: int, lost: int, count: int) -> Interval:
+    """Return the difference of two shares of the same rows, with the interval for paired shares (Wald).
+
+    >>> [round(100 * part, 1) for part in share_difference(121, 90, 1000)]
+    [3.1, 0.3, 5.9]
+    """
+    if not count:
+        return Interval(math.nan, -1.0, 1.0)
+    difference = (gained - lost) / count
+    spread = Z * math.sqrt(max(gained + lost - (gained - lost) ** 2 / count, 0.0)) / count
+    return Interval(difference, max(difference - spread, -1.0), min(difference + spread, 1.0))
+
+
+def mean_difference(differences: Sequence[float], seed: int) -> tuple[Interval, float]:
+    """Return the mean of differences row by row with its interval, and p: how often random signs give as much.
+
+    >>> mean_difference([0.5, 0.25, 0.5, 0.0, 0.25, 0.5, 0.5, 0.25], seed=0)[1] < 0.05
+    True
+    """
+    interval = mean_interval(differences, seed)
+    observed = abs(fmean(differences)) if differences else 0.0
+    if not observed:
+        return interval, 1.0
+    if len(differences) >= _MANY:
+        error = (interval.high - interval.low) / (2 * Z)
+        return interval, 2 * (1 - NormalDist().cdf(observed / error)) if error else 0.0
+    random, total = Random(seed), observed * len(differences)  # noqa: S311 - resampling, not secrets
+    as_much = 0
+    for _ in range(_FLIPS):
+        signs = random.getrandbits(len(differences))
+        flipped = sum(value if signs >> at & 1 else -value for at, value in enumerate(differences))
+        as_much += abs(flipped) >= total - 1e-12
+    return interval, (as_much + 1) / (_FLIPS + 1)
+
+
+def detectable(changed: int, count: int) -> float:
+    """Return the difference of shares that so many rows show in 4 of 5 comparisons, if as many change as here."""
+    return min(1.0, (Z + _POWER) * math.sqrt(max(changed, _FEW)) / count) if count else 1.0
+
+
+def holm(values: Mapping[str, float]) -> dict[str, float]:
+    """Return p values corrected for having looked at several (Holm 1979).
+
+    >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
+    {'a': 0.03, 'b': 0.06, 'c': 0.06}
+    """
+    corrected, least = dict[str, float](), 0.0
+    for rank, name in enumerate(sorted(values, key=values.__getitem__)):
+        least = max(least, min(1.0, values[name] * (len(values) - rank)))
+        corrected[name] = least
+    return {name: corrected[name] for name in values}

@@ -1,0 +1,447 @@
+"""Evaluation: figures against scikit-learn's and scipy's definitions, reports, comparisons."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import math
+import re
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from llmtasker import LLM, Classification, InputField, Item, OutputField, Prices, Signature, Task
+from llmtasker.cli.app import main
+from llmtasker.errors import ConfigurationError
+from llmtasker.evaluation import Report, assert_no_regression, compare, evaluate
+from llmtasker.evaluation.intervals import mean_interval, wilson
+from llmtasker.evaluation.label_scores import label_scores, macro_f1, micro_f1
+from llmtasker.evaluation.metrics import kind_of, right
+from llmtasker.evaluation.paired_tests import detectable, holm, mcnemar, mean_difference, share_difference
+from llmtasker.testing import FakeTransport
+from llmtasker.wire.request import Request
+from llmtasker.wire.request_reader import last_user_text
+
+
+class Triage(Signature):
+    """Route a customer message."""
+
+    message: str = InputField()
+    team: Literal["billing", "delivery", "other"] = OutputField()
+
+
+def task_of(answers: Mapping[str, Any], **options: Any) -> Task[Triage]:
+    """A task that answers as told; a text without an answer fails."""
+
+    def answer(request: Request) -> Any:
+        text = last_user_text(request)
+        return {"team": answers[text]} if text in answers else "nonsense"
+
+    options = {"cache": False, "prices": Prices(input=1.0, output=1.0), **options}
+    return Task(Triage, llm=LLM(transport=FakeTransport(answer), **options), attempts=1)
+
+
+def gold(count: int, team: str = "billing") -> list[dict[str, str]]:
+    return [{"message": f"message {number}", "team": team} for number in range(count)]
+
+
+def answered(rights: int, wrongs: int) -> dict[str, str]:
+    return {f"message {number}": "billing" if number < rights else "other" for number in range(rights + wrongs)}
+
+
+# ── the figures of a report ──
+
+
+def test_all_rows_count_and_failures_stand_apart() -> None:
+    report = evaluate(task_of(answered(6, 3)), gold(10), progress=False)
+    score = report.score("team")
+    assert (score.rows, score.right, score.wrong, score.failed) == (10, 6, 3, 1)
+    assert score.interval == wilson(6, 10)
+    assert score.at_best == pytest.approx(0.7)
+    assert report.failures == {"invalid": 1}
+    text = str(report)
+    assert "team: accuracy 60.0 % (31.3 to 83.2) of 10 rows: 6 right, 3 wrong, 1 failed; 70.0 % if all" in text
+    assert "10 rows asked now, 0 from the cache" in text
+
+
+def test_scoring_again_asks_nothing_and_knows_the_cost(tmp_path: Path) -> None:
+    task = task_of(answered(5, 0), cache=str(tmp_path))
+    first, second = (evaluate(task, gold(5), progress=False) for _ in range(2))
+    assert (first.asked, second.asked) == (5, 0)
+    assert first.cost == second.cost != 0
+    assert first.tokens == second.tokens > 0
+
+
+def test_slices_and_clusters() -> None:
+    rows = [
+        {**row, "channel": "web" if number % 2 else "mail", "customer": number // 5}
+        for number, row in enumerate(gold(20))
+    ]
+    report = evaluate(task_of(answered(10, 10)), rows, slices=["channel"], cluster="customer", progress=False)
+    slices = report.slices("team")["channel"]
+    assert {name: score.rows for name, score in slices.items()} == {"mail": 10, "web": 10}
+    plain = evaluate(task_of(answered(10, 10)), rows, progress=False).score("team").interval
+    clustered = report.score("team").interval
+    assert clustered.high - clustered.low > plain.high - plain.low
+
+
+def test_metrics_of_the_user() -> None:
+    def length(gold: Any, item: Item[Any]) -> float:
+        return len(item.output.team) / 10
+
+    def fails(gold: Any, item: Item[Any]) -> float:
+        raise ValueError("no")
+
+    def not_there(gold: Any, item: Item[Any]) -> None:
+        return None
+
+    metrics = {"length": length, "fails": fails, "not there": not_there, "nan": lambda gold, item: math.nan}
+    report = evaluate(task_of(answered(4, 0)), gold(4), metrics=metrics, progress=False)
+    assert report.score("length").interval.value == pytest.approx(0.7)
+    assert report.broken == {"fails": 4, "nan": 4}
+    assert "fails could not be computed for 4 rows" in str(report)
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Place(BaseModel):
+    city: str
+    floor: int
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind"),
+    [
+        (Literal["a"], "label"), (bool, "label"), (Colour, "label"), (Colour | None, "label"),
+        (list[Literal["a"]], "labels"), (set[Colour], "labels"), (list[str], "list"), (list[Place], "list"),
+        (int, "number"), (float | None, "number"), (str, "text"), (Place, "nested"), (dict[str, int], "nested"),
+    ],
+)  # fmt: skip
+def test_the_type_of_a_field_chooses_its_metric(annotation: Any, kind: str) -> None:
+    assert kind_of(annotation) == kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "gold", "answer", "score"),
+    [
+        ("label", "a", "a", 1), ("label", "a", "A", 0), ("label", True, True, 1), ("label", None, None, 1),
+        ("labels", ["a", "b"], ["b", "a"], 1), ("labels", ["a"], ["a", "b"], 0), ("labels", [], None, 1),
+        ("number", 3, 3.0, 1), ("number", "1.50", 1.5, 1), ("number", 3, None, 0), ("number", None, None, 1),
+        ("text", "Paris.", " paris ", 1), ("text", "Paris", "Lyon", 0), ("text", "ＦＡＣＴＵＲＥ", "facture", 1),
+        ("nested", {"city": "Paris", "floor": 2}, {"city": "Paris", "floor": 3}, 0.5),
+        ("nested", {"a": [1, 2]}, {"a": [1]}, 0.5), ("nested", {}, {}, 1),
+        ("list", ["a", "b"], ["a"], 2 / 3), ("list", [], [], 1), ("list", ["a", "a"], ["a"], 2 / 3),
+    ],
+)  # fmt: skip
+def test_what_counts_as_right(kind: Any, gold: Any, answer: Any, score: float) -> None:
+    assert right(kind, gold, answer) == pytest.approx(score)
+
+
+# ── closed forms ──
+
+LABELS = st.sampled_from("abcd")
+
+
+@given(st.lists(st.tuples(LABELS, LABELS), min_size=1, max_size=60))
+def test_label_scores_are_those_of_the_definitions(rows: list[tuple[str, str]]) -> None:
+    scores = label_scores([(frozenset([gold]), frozenset([answer])) for gold, answer in rows])
+    for label, score in scores.items():
+        right = sum(gold == answer == label for gold, answer in rows)
+        given_, true = (sum(row[side] == label for row in rows) for side in (1, 0))
+        assert score.precision == (right / given_ if given_ else 0)
+        assert not true or score.recall.value == pytest.approx(right / true)
+        assert score.f1 == pytest.approx(2 * right / (given_ + true))
+    assert micro_f1(scores) == pytest.approx(sum(gold == answer for gold, answer in rows) / len(rows))
+    assert macro_f1(scores) == pytest.approx(sum(score.f1 for score in scores.values()) / len(scores))
+
+
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_wilson_solves_its_equation(hits: int, misses: int) -> None:
+    count = hits + misses
+    interval = wilson(hits, count)
+    if not count:
+        assert math.isnan(interval.value)
+        return
+    assert 0 <= interval.low <= interval.value <= interval.high <= 1
+    for end in (interval.low, interval.high):
+        if 0 < end < 1:  # |share - end| is just z standard errors of `end`
+            error = math.sqrt(end * (1 - end) / count)
+            assert abs(interval.value - end) / error == pytest.approx(1.959963985, abs=1e-6)
+
+
+@given(st.integers(0, 60), st.integers(0, 60))
+def test_mcnemar_is_the_binomial_test(gained: int, lost: int) -> None:
+    count = gained + lost
+    chances = [Fraction(math.comb(count, number), 2**count) for number in range(count + 1)]
+    as_rare = sum(
+        (chance for number, chance in enumerate(chances) if abs(2 * number - count) >= abs(gained - lost)), Fraction(0)
+    )
+    assert mcnemar(gained, lost, exact=True) == pytest.approx(float(min(as_rare, Fraction(1))), abs=1e-9)
+    at = float(chances[min(gained, lost)]) if count else 0.0
+    mid = float(as_rare) - at if gained != lost else 1 - at
+    assert mcnemar(gained, lost) == pytest.approx(min(mid, 1.0) if count else 1.0, abs=1e-9)
+    assert mcnemar(gained, lost) == mcnemar(lost, gained)
+
+
+@given(st.dictionaries(st.text(max_size=3), st.floats(0, 1), max_size=8))
+def test_holm_corrects_step_by_step(values: dict[str, float]) -> None:
+    corrected = holm(values)
+    assert list(corrected) == list(values)
+    ordered = sorted(values, key=values.__getitem__)
+    for rank, name in enumerate(ordered):
+        bound = max(min(1.0, values[one] * (len(values) - at)) for at, one in enumerate(ordered[: rank + 1]))
+        assert corrected[name] == pytest.approx(bound)
+
+
+# ── by simulation ──
+
+
+def test_intervals_of_shares_cover() -> None:
+    random, seen = Random(1), list[float]()
+    for count in (20, 100, 1000):
+        for share in (0.5, 0.8, 0.9, 0.98):
+            inside = 0
+            for _ in range(400):
+                hits = sum(random.random() < share for _ in range(count))
+                interval = wilson(hits, count)
+                inside += interval.low <= share <= interval.high
+            assert inside >= 0.89 * 400
+            seen.append(inside / 400)
+    assert 0.94 <= sum(seen) / len(seen) <= 0.97
+
+
+def test_equal_tasks_are_seldom_told_apart_and_better_ones_are() -> None:
+    random, told, found = Random(2), 0, 0
+    for _ in range(600):
+        changes = [random.random() for _ in range(300)]
+        gained, lost = (sum(low <= change < low + 0.04 for change in changes) for low in (0.0, 0.5))
+        told += mcnemar(gained, lost) < 0.05
+        gained = sum(change < 0.06 for change in changes)
+        lost = sum(0.5 <= change < 0.53 for change in changes)
+        found += mcnemar(gained, lost) < 0.05
+    assert told <= 0.05 * 600
+    assert found >= 0.35 * 600
+
+
+def test_differences_of_scores_that_are_not_right_or_wrong() -> None:
+    random, told = Random(3), 0
+    for number in range(100):
+        differences = [random.choice((-0.5, -0.25, 0, 0, 0.25, 0.5)) for _ in range(60)]
+        told += mean_difference(differences, number)[1] < 0.05
+    assert told <= 10
+    assert mean_difference([0.0, 0.0], 0)[1] == 1
+    many = [0.1 + random.gauss(0, 0.5) for _ in range(3000)]
+    interval, p = mean_difference(many, 0)
+    assert interval.low > 0
+    assert p < 0.001
+
+
+def test_a_bootstrap_is_the_same_every_time() -> None:
+    random = Random(4)
+    values = [random.random() for _ in range(50)]
+    assert mean_interval(values, 7) == mean_interval(values, 7) != mean_interval(values, 8)
+    assert math.isnan(mean_interval([0.5], 0).low)
+
+
+# ── comparing ──
+
+
+def report_of(rights: int, wrongs: int, rows: int | None = None) -> Report:
+    return evaluate(task_of(answered(rights, wrongs)), gold(rows or rights + wrongs), progress=False)
+
+
+def test_a_better_task_is_called_better() -> None:
+    found = compare(report_of(60, 40), report_of(80, 20))
+    assert (len(found.gained), len(found.lost), found.better, found.worse) == (20, 0, True, False)
+    assert found.difference == share_difference(20, 0, 100)
+    assert str(found).startswith("B is better by 20.0 points (12.2 to 27.8): 20 rows gained, 0 lost, p = < 0.001.")
+    assert found.labels["billing"][0] == pytest.approx(0.2)
+
+
+def test_no_difference_says_so_and_what_could_have_been_shown() -> None:
+    found = compare(report_of(60, 40), report_of(61, 39))
+    assert not found.shown
+    assert str(found).startswith("no difference is shown: +1.0 points (-1.0 to +3.0): 1 rows gained, 0 lost, p = 0.50.")
+    assert f"{100 * detectable(1, 100):.1f} points or more" in str(found)
+
+
+def test_rows_are_paired_by_content_repeats_in_order_and_none_is_dropped_silently() -> None:
+    rows = [*gold(3), *gold(1)]
+    one = evaluate(task_of(answered(3, 0)), rows, progress=False)
+    other = evaluate(task_of(answered(3, 0)), [*reversed(gold(4))], progress=False)
+    found = compare(one, other)
+    assert (found.rows, len(found.only_a), len(found.only_b)) == (3, 1, 1)
+    assert "Left out: 1 rows that only A has, 1 that only B has." in str(found)
+
+
+def test_a_regression_fails_a_test() -> None:
+    assert_no_regression(report_of(60, 40), report_of(62, 38))
+    with pytest.raises(AssertionError, match=r"B is worse by 20\.0 points"):
+        assert_no_regression(report_of(80, 20), report_of(60, 40))
+    assert_no_regression(report_of(80, 20), report_of(60, 40), by=0.3)
+
+
+def test_reports_that_can_not_be_compared() -> None:
+    other = evaluate(task_of(answered(3, 0)), [{"message": "another", "team": "other"}], progress=False)
+    with pytest.raises(ConfigurationError, match="no row in common"):
+        compare(report_of(3, 0), other)
+    with pytest.raises(ConfigurationError, match="nothing to compare"):
+        compare(report_of(3, 0), report_of(3, 0), "colour")
+    relabelled = evaluate(task_of(answered(3, 0)), gold(3, "other"), progress=False)
+    with pytest.raises(ConfigurationError, match="different right answers"):
+        compare(report_of(3, 0), relabelled)
+
+
+# ── gold ──
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "words"),
+    [
+        ([], {}, "no gold rows"),
+        ([{"message": "a", "team": ""}], {}, "1 rows have no gold"),
+        ([{"message": "a", "team": "sales"}], {}, "gold row 1 does not fit Triage: team"),
+        ([{"message": "", "team": "other"}], {}, "gold row 1"),
+        ([{"text": "a", "team": "other"}], {}, "no column 'message'"),
+        ([{"message": "a"}], {}, "no column holds right answers"),
+        ([{"message": "a", "team": "other"}], {"columns": {"colour": "x"}}, "no field 'colour'"),
+        ([{"message": "a", "team": "other"}], {"columns": {"team": "x"}}, "no column 'x'"),
+        ([{"message": "a", "team": "other"}], {"slices": ["x"]}, "no column 'x'"),
+        ([{"message": "a", "team": "other"}], {"cluster": "x"}, "no column 'x'"),
+        ([{"message": "a", "team": "other"}], {"metrics": {"team": len}}, "'team' is the name of an output field"),
+        (["a"], {}, "gold row 1 is 'a'"),
+        ("absent.csv", {}, "absent"),
+    ],
+)
+def test_wrong_gold_is_refused_before_any_call(rows: Any, options: dict[str, Any], words: str) -> None:
+    task = task_of({})
+    with pytest.raises(ConfigurationError, match=re.escape(words)):
+        evaluate(task, rows, **options)
+    assert task.llm.transport.calls == 0  # type: ignore[attr-defined]
+
+
+def test_gold_comes_from_a_file_records_or_a_table(tmp_path: Path) -> None:
+    import pandas
+
+    (tmp_path / "gold.csv").write_text("texte;équipe\nmessage 0;billing\nmessage 1;\n", encoding="utf-8")
+    columns = {"message": "texte", "team": "équipe"}
+    report = evaluate(task_of(answered(1, 0)), tmp_path / "gold.csv", columns=columns, progress=False)
+    assert (report.score("team").right, report.without_gold) == (1, 1)
+    for rows in ([Triage(message="message 0", team="billing")], pandas.DataFrame(gold(1))):
+        assert evaluate(task_of(answered(1, 0)), rows, progress=False).score("team").right == 1
+
+
+def test_a_classification_is_measured_by_its_labels() -> None:
+    task = Classification(llm="offline", labels={"cat": "meows", "dog": "barks"}, multi_label=True)
+    rows = [{"text": "it barks", "labels": ["dog"]}, {"text": "it meows", "labels": ["cat", "dog"]}]
+    report = evaluate(task, rows, progress=False)
+    assert report.kinds == {"labels": "labels"}
+    assert report.further()["labels: Jaccard"].value == pytest.approx(0.75)
+    assert report.labels("labels")["dog"].gold == 2
+
+
+# ── the file and the page ──
+
+
+def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
+    report = evaluate(task_of(answered(6, 3)), gold(10), progress=False)
+    report.save(tmp_path / "a.json")
+    assert Report.load(tmp_path / "a.json") == report
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("", "can't be read"), ("{", "can't be read"), ("[]", "not a report"), ('{"kind": "x"}', "not a report"),
+        ('{"kind": "llmtasker report", "version": 2}', "version 2"),
+        ('{"kind": "llmtasker report", "version": 1}', "not a whole report"),
+        ("[" * 100_000, "can't be read"), ('{"a": 1, "a": 2}', "can't be read"),
+    ],
+)  # fmt: skip
+def test_a_forged_report_is_refused(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "a.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ConfigurationError, match=words):
+        Report.load(tmp_path / "a.json")
+
+
+def test_a_report_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    report_of(2, 1).save(path)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    for wrong in ({**data, "rows": [{}]}, {**data, "kinds": {"team": "x"}}, {**data, "rows": 7}):
+        path.write_text(json.dumps(wrong), encoding="utf-8")
+        with pytest.raises(ConfigurationError, match="not a whole report"):
+            Report.load(path)
+
+
+@pytest.mark.parametrize("ending", ["html", "md", "txt"])
+def test_a_report_is_written_for_people(tmp_path: Path, ending: str) -> None:
+    rows = [{**row, "channel": "<b>web</b>"} for row in gold(10)]
+    report = evaluate(task_of(answered(6, 3)), rows, slices=["channel"], progress=False)
+    path = tmp_path / f"a.{ending}"
+    report.write(path)
+    text = path.read_text(encoding="utf-8")
+    assert "60.0 %" in text
+    assert "billing" in text
+    if ending == "html":
+        assert "<b>web</b>" not in text
+        assert "http" not in text
+        assert "<script" not in text
+    with pytest.raises(ConfigurationError, match=r"\.pdf"):
+        report.write(tmp_path / "a.pdf")
+
+
+def test_confusions_are_counted() -> None:
+    report = evaluate(task_of(answered(6, 3)), gold(10), progress=False)
+    assert report.confusion("team") == Counter(
+        {("billing", "billing"): 6, ("billing", "other"): 3, ("billing", None): 1}
+    )
+    assert [row.error is None for row in report.worst("team")] == [True, True, True, False]
+
+
+# ── on the command line ──
+
+FILE = """
+from llmtasker import Classification
+task = Classification(llm="offline", labels={"cat": "meows, purrs", "dog": "barks, howls"}, examples=EXAMPLES)
+"""
+
+
+def command(*arguments: str, code: int = 0) -> str:
+    sys.argv = ["llmtasker", *arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as out, pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code, out.getvalue()
+    return out.getvalue()
+
+
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [
+        f"it {'barks' if number % 2 else 'meows'} {number};{'dog' if number % 2 else 'cat'}" for number in range(20)
+    ]
+    Path("gold.csv").write_text("texte;animal\n" + "\n".join(rows), encoding="utf-8")
+    right, wrong = '{"barks": "dog", "meows": "cat"}', '{"barks": "cat", "meows": "dog"}'
+    Path("a.py").write_text(FILE.replace("EXAMPLES", right), encoding="utf-8")
+    Path("b.py").write_text(FILE.replace("EXAMPLES", wrong).replace("meows, purrs", "").replace("barks, howls", ""))
+    for name in ("a", "b"):
+        arguments = ("--column", "texte", "--gold", "animal", "-o", f"{name}.json", "-o", f"{name}.html")
+        assert "label: accuracy" in command("evaluate", f"{name}.py:task", "gold.csv", *arguments)
+    assert "accuracy 100.0 %" in str(Report.load("a.json"))
+    assert "B is worse by" in command("compare", "a.json", "b.json", code=1)
+    assert "B is better by" in command("compare", "b.json", "a.json")
+    command("compare", "a.json", "absent.json", code=2)
+    command("evaluate", "a.py:task", "gold.csv", "--gold", "x=y", code=2)
