@@ -108,14 +108,14 @@ class Run(Generic[T]):
             for task in tasks:
                 if task.done():
                     task.result()
+            tasks = [task for task in tasks if not task.done()]
             if feed.failure is not None:
                 yield [_broken(feed.failure, feed.given_out, self.tags)]
         finally:
-            working = [task for task in tasks if not task.done()]
-            for task in working:
+            for task in tasks:
                 task.cancel()
-            if working:
-                await asyncio.gather(*working, return_exceptions=True)
+            if tasks:
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _work(self, worker: Worker[T], feed: Feed, output: _Output[T]) -> None:
         failed = True
