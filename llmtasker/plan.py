@@ -18,7 +18,7 @@ from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
 from llmtasker.runner.events import Observer
-from llmtasker.runner.grouping.auto_size import AutoGroup
+from llmtasker.runner.grouping.auto_group import AutoGroup
 from llmtasker.runner.grouping.group_plan import GroupSize
 from llmtasker.signature.signature import Signature
 from llmtasker.signature.signature_schema import (

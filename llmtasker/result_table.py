@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files.cells import utf8_texts
 from llmtasker.item import Item, jsonable
 from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
@@ -97,6 +96,8 @@ class ResultTable:
             try:
                 return polars.Series(name, values, strict=True)
             except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):
+                from llmtasker.files.cells import utf8_texts
+
                 return polars.Series(name, utf8_texts(values), polars.String)
 
         return polars.DataFrame([column(name) for name in self.columns])
@@ -115,6 +116,8 @@ class ResultTable:
             try:
                 return pyarrow.array(values)
             except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
+                from llmtasker.files.cells import utf8_texts
+
                 return pyarrow.array(utf8_texts(values), pyarrow.string())
 
         return pyarrow.table({name: column(name) for name in self.columns})

@@ -28,7 +28,6 @@ from llmtasker.runner.batch.file_limits import MOST_BYTES, MOST_ROWS
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptions, columns_of, settings_of
 from llmtasker.runner.estimate import Estimate, estimate
-from llmtasker.runner.grouping.report import GroupReport
 from llmtasker.runner.inputs import InputRows, check_rows, rows_of, table_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
@@ -39,9 +38,10 @@ from llmtasker.task_file import read_document
 from llmtasker.threads import portal
 from llmtasker.wire.request import Preview
 
-if TYPE_CHECKING:  # loaded for batches only
+if TYPE_CHECKING:  # loaded for batches and groups only
     from llmtasker.runner.batch.job import BatchJob
     from llmtasker.runner.batch.submit import BatchSubmitter
+    from llmtasker.runner.grouping.report import GroupReport
 
 T = TypeVar("T")
 

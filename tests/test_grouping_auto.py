@@ -15,7 +15,8 @@ from llmtasker import LLM, InputField, OutputField, Retry, Signature, Task
 from llmtasker.cache import MemoryCache
 from llmtasker.errors import AuthenticationError, BadRequestError, ConfigurationError
 from llmtasker.runner.grouping import AutoGroup, Choice, Measured
-from llmtasker.runner.grouping.auto_size import Watch, choose, same_output, upper_bound
+from llmtasker.runner.grouping.auto_group import same_output, upper_bound
+from llmtasker.runner.grouping.auto_size import Watch, choose
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.group_format import read_blocks
 from llmtasker.wire.request import Request

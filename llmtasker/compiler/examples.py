@@ -11,8 +11,8 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from llmtasker.compiler.answer_model import REASONING
 from llmtasker.errors import ConfigurationError, describe, snippet
+from llmtasker.signature.conversation import Conversation
 from llmtasker.signature.fields import wire_name
-from llmtasker.signature.history import History
 from llmtasker.signature.signature import S, Signature, as_text
 from llmtasker.values.schema_check import contradiction
 from llmtasker.values.set_order import in_order
@@ -101,7 +101,7 @@ def _as_written(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
 
 def as_input(value: object) -> object:
     """Return a conversation as text, and any other value as it is."""
-    return str(value) if isinstance(value, History) else value
+    return str(value) if isinstance(value, Conversation) else value
 
 
 def show_examples(signature: type[Signature], examples: Sequence[Example]) -> str:

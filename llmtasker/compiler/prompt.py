@@ -16,8 +16,8 @@ from pydantic_core import PydanticSerializationError
 from llmtasker.compiler.examples import Example, as_input, show_examples
 from llmtasker.compiler.template import Template, Variable
 from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.signature.conversation import Conversation
 from llmtasker.signature.fields import RESERVED, label_descriptions
-from llmtasker.signature.history import History
 from llmtasker.signature.signature import Signature, as_text
 from llmtasker.wire.request import Message
 
@@ -157,7 +157,7 @@ class PromptLayout:
     def history(self, values: Mapping[str, Any]) -> list[str]:
         """Return the names of the conversations among the inputs that are shown as turns."""
         inline = self.template.names
-        return [name for name, value in values.items() if isinstance(value, History) and name not in inline]
+        return [name for name, value in values.items() if isinstance(value, Conversation) and name not in inline]
 
     def _shown(self, values: Mapping[str, Any]) -> list[Message]:
         """Return the turns of a conversation, if there is one, and the message of the other values."""

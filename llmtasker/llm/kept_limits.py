@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files.atomic import replacing
 from llmtasker.values.json_values import canonical_json, is_object
 
 _LASTS = 24 * 3600.0  # seconds: an endpoint may allow more or less tomorrow
@@ -30,6 +29,8 @@ def load_limits(folder: Path, endpoint: str, model: str) -> dict[str, Any]:
 
 def save_limits(folder: Path, endpoint: str, model: str, learned: dict[str, float]) -> None:
     """Save what was learned; ignore a folder that can't be written, because this only saves time."""
+    from llmtasker.files.atomic import replacing  # most processes only load
+
     file = _file(folder, endpoint, model)
     with contextlib.suppress(OSError, ConfigurationError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -18,7 +18,6 @@ from llmtasker.runner.call_settings import CallSettings, InputOptions
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.grouping.group_plan import GroupPlan
-from llmtasker.runner.grouping.report import Tally
 from llmtasker.runner.inputs import InputRows, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
@@ -145,6 +144,8 @@ async def run_task(
 async def _grouped(
     run: Run[T], feed: Feed, alone: Policy[Any, T], plan: GroupPlan[Any], program: GroupProgram[Any], *, cached: bool
 ) -> AsyncGenerator[list[Item[T]]]:
+    from llmtasker.runner.grouping.report import Tally
+
     tally = plan.tally = Tally()
     if plan.auto is not None:
         from llmtasker.runner.grouping.sample_run import SampleRun

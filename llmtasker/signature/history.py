@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, RootModel
 
+from llmtasker.signature.conversation import Conversation
+
 
 class Turn(BaseModel):
     """One message of a conversation."""
@@ -17,7 +19,7 @@ class Turn(BaseModel):
     content: str
 
 
-class History(RootModel[tuple[Turn, ...]]):
+class History(Conversation, RootModel[tuple[Turn, ...]]):
     """The messages of a conversation so far; the type of an input field.
 
     It is given as a list of messages with `role` ("user" or "assistant") and `content`, and shown as chat turns

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, cast
 
-from pydantic import BaseModel, RootModel, SecretBytes, SecretStr
+from pydantic import BaseModel, SecretBytes, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -31,9 +31,9 @@ def validation_json(value: Any, name_of: NameOf) -> Any:
         return validation_json(value.value, name_of)
     if isinstance(value, SecretStr | SecretBytes):
         return to_jsonable_python(value.get_secret_value())
-    if isinstance(value, RootModel):
-        return validation_json(cast("Any", value).root, name_of)
     if isinstance(value, BaseModel):
+        if type(value).__pydantic_root_model__:  # RootModel itself takes time to load
+            return validation_json(getattr(value, "root"), name_of)  # noqa: B009 - of a RootModel only
         fields = {name_of(name, info): getattr(value, name) for name, info in type(value).model_fields.items()}
         return _object({**fields, **(value.model_extra or {})}, name_of)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

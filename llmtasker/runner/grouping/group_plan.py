@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError
-from llmtasker.runner.grouping.auto_size import AutoGroup, Choice, Watch
-from llmtasker.runner.grouping.group_limits import GroupLimits
-from llmtasker.runner.grouping.report import GroupReport, Tally
+from llmtasker.runner.grouping.auto_group import AutoGroup
 from llmtasker.runner.policy import Policy
 from llmtasker.signature.signature import S
 
 if TYPE_CHECKING:  # loaded only for tasks that group
+    from llmtasker.runner.grouping.auto_size import Choice
     from llmtasker.runner.grouping.group_program import GroupProgram
     from llmtasker.runner.grouping.group_worker import GroupWorker
+    from llmtasker.runner.grouping.report import GroupReport, Tally
 
 T = TypeVar("T")
 
@@ -73,6 +73,8 @@ class GroupPlan(Generic[S]):
 
     def worker(self, program: GroupProgram[S], alone: Policy[S, T], tally: Tally, *, cached: bool) -> GroupWorker[S, T]:
         """Return the worker for a run (with "auto", for the rest of it), in which rows may be `cached`."""
+        from llmtasker.runner.grouping.auto_size import Watch
+        from llmtasker.runner.grouping.group_limits import GroupLimits
         from llmtasker.runner.grouping.group_worker import GroupWorker
 
         choice = tally.choice

@@ -13,7 +13,8 @@ from typing import Any, Generic, TypeVar
 from llmtasker.errors import InputError, ItemError, OutputError
 from llmtasker.item import Item
 from llmtasker.runner.feed import Feed
-from llmtasker.runner.grouping.auto_size import AutoGroup, Choice, Measured, choose, upper_bound
+from llmtasker.runner.grouping.auto_group import AutoGroup, upper_bound
+from llmtasker.runner.grouping.auto_size import Choice, Measured, choose
 from llmtasker.runner.grouping.group_limits import GroupLimits
 from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.runner.grouping.group_worker import GroupWorker, share
