@@ -15,7 +15,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 from llmtasker.cache import open_cache
-from llmtasker.cache.async_store import AsyncStore, async_store
 from llmtasker.cache.store import CompleteStore
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.program import Program
@@ -30,18 +29,18 @@ from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptio
 from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.inputs import InputRows, check_rows, rows_of, table_of
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.steps import Steps, run_awaiting, run_blocking
-from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions, prepare, run_task
+from llmtasker.runner.steps import Steps, run_blocking
 from llmtasker.signature.signature import S, Signature
 from llmtasker.task_data import TaskData
 from llmtasker.task_file import read_document
-from llmtasker.threads import portal
 from llmtasker.wire.request import Preview
 
-if TYPE_CHECKING:  # loaded for batches and groups only
+if TYPE_CHECKING:  # loaded where they are used: a lone blocking call needs no event loop
+    from llmtasker.cache.async_store import AsyncStore
     from llmtasker.runner.batch.job import BatchJob
     from llmtasker.runner.batch.submit import BatchSubmitter
     from llmtasker.runner.grouping.report import GroupReport
+    from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
 
 T = TypeVar("T")
 
@@ -115,6 +114,8 @@ class Task(TaskData[T]):
 
     @cached_property
     def _async_store(self) -> AsyncStore | None:
+        from llmtasker.cache.async_store import async_store
+
         return None if self.store is None else async_store(self.store)
 
     def _present(self, record: Any) -> T:
@@ -194,6 +195,9 @@ class Task(TaskData[T]):
         self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, settings: CallSettings | None = None, **fields: Any
     ) -> Item[T]:
         """Return the item of one input, without blocking the event loop; see `__call__`."""
+        from llmtasker.runner.awaiting import run_awaiting
+        from llmtasker.runner.task_run import prepare
+
         policy = self._policy(fresh, settings=settings)
         steps = self._steps(self._one(given, fields), policy)
         await prepare(policy.llm, policy.program)
@@ -202,6 +206,8 @@ class Task(TaskData[T]):
     def _async_store_of(self, llm: LLM) -> AsyncStore | None:
         if llm is self.llm:
             return self._async_store
+        from llmtasker.cache.async_store import async_store
+
         store = self._store_of(llm)
         return None if store is None else async_store(store)
 
@@ -219,10 +225,14 @@ class Task(TaskData[T]):
         Raises:
             ConfigurationError: the set-up is wrong, or all rows lack the same column.
         """
+        from llmtasker.threads import portal
+
         return portal().call(self.arun(inputs, **options))
 
     async def arun(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, without blocking the event loop; see `run`."""
+        from llmtasker.runner.task_run import RunSettings
+
         items: list[Item[T]] = []
         settings = RunSettings.of_run(options)
         async for batch in self._batches(inputs, settings):
@@ -235,13 +245,19 @@ class Task(TaskData[T]):
 
     def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
+        from llmtasker.runner.task_run import RunSettings
+
         return _streamed(self._batches(inputs, RunSettings.of_stream(options)))
 
     def astream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
+        from llmtasker.runner.task_run import RunSettings
+
         return _astreamed(self._batches(inputs, RunSettings.of_stream(options)))
 
     def _batches(self, inputs: InputRows, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
+        from llmtasker.runner.task_run import run_task
+
         policy = self._policy(
             settings.fresh,
             settings.budget,
@@ -337,6 +353,8 @@ class Task(TaskData[T]):
 
 
 def _streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:
+    from llmtasker.threads import portal
+
     door = portal()
     try:
         while (batch := door.call(_next(batches))) is not None:

@@ -28,8 +28,9 @@ from llmtasker.errors import (
     RefusedError,
     TruncatedError,
 )
+from llmtasker.runner.awaiting import run_awaiting
 from llmtasker.runner.policy import Policy
-from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_awaiting, run_blocking
+from llmtasker.runner.steps import Keep, Lease, Look, Release, Send, Step, Steps, Wait, run_blocking
 from llmtasker.testing import Answer, FakeTransport
 from llmtasker.wire.completion import Completion, ToolCall, Usage
 from llmtasker.wire.request import Head, Request, Settings

@@ -11,10 +11,11 @@ from typing import Any, Generic, Protocol, TypeVar, cast
 from llmtasker.cache.async_store import AsyncStore
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
 from llmtasker.item import Item
+from llmtasker.runner.awaiting import run_awaiting
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.events import RunEvents
 from llmtasker.runner.feed import Feed, WaitingRow
-from llmtasker.runner.steps import Steps, run_awaiting
+from llmtasker.runner.steps import Steps
 from llmtasker.wire.request import Transport
 
 R = TypeVar("R")

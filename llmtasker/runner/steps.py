@@ -1,24 +1,25 @@
-"""Steps: the I/O that a generator requests, and the two drivers that perform it.
+"""Steps: the I/O that a generator requests, and the driver that performs it for a blocking caller.
 
 A generator yields steps (look up, keep, wait, send), receives the result of each, or an error, and returns its own
 result. Only the drivers wait or use disk and network, so a policy is written once, for blocking and for awaiting
-callers.
+callers; the driver of the latter is in `awaiting`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from llmtasker.cache.async_store import AsyncStore
 from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, LLMTaskerError, snippet
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Request, Transport
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
 
 R = TypeVar("R")
 
@@ -65,7 +66,7 @@ Step = Look | Keep | Lease | Release | Wait | Send
 Steps = Generator[Step, Any, R]
 
 
-class _KeyState:
+class KeyState:
     """What a driver knows of the keys of its generator: the leases it holds, and answers that can't be read."""
 
     __slots__ = ("_unreadable", "leases")
@@ -98,7 +99,7 @@ def run_blocking(
     steps: Steps[R], transport: Transport, store: CompleteStore | None, sleep: Callable[[float], object] = time.sleep
 ) -> R:
     """Run a generator of steps in this thread and return its result; without a store, every key is a miss."""
-    known = _KeyState()
+    known = KeyState()
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
     try:
@@ -109,11 +110,11 @@ def run_blocking(
                 try:
                     came = transport.send(step.request)
                 except Exception as error:  # noqa: BLE001 - a transport may be anybody's
-                    advance, came = steps.throw, _as_item_error(error, step.request)
+                    advance, came = steps.throw, as_item_error(error, step.request)
             elif isinstance(step, Wait):
                 came = _result(step.hold) if isinstance(step.hold, Future) else sleep(step.hold)
             elif store is None:
-                came = _without_store(step)
+                came = without_store(step)
             elif isinstance(step, Look):
                 came = known.read(step, store.get_many(step.keys))
             elif isinstance(step, Lease):
@@ -134,19 +135,20 @@ def run_blocking(
             store.release_many(list(known.leases))
 
 
-def _without_store(step: Step) -> Any:
+def without_store(step: Step) -> Any:
+    """Return the result of a step of the cache, where there is none."""
     if isinstance(step, Lease):
         return [True] * len(step.keys)
     return [None] * len(step.keys) if isinstance(step, Look) else None
 
 
-_at_work: list[asyncio.AbstractEventLoop] = []
+at_work: list[AbstractEventLoop] = []
 """The event loop of each active driver."""
 
 
 def _result(future: Future[Any]) -> Any:
     """Wait for the result of another call, unless this wait may block that call."""
-    if not future.done() and _at_work and _running_loop() in _at_work:
+    if not future.done() and at_work and _runs_driver():
         raise RuntimeError(
             "a blocking call has to wait for others that are under way in the event loop of this thread, and would "
             "stop them for ever: await the async form (acall, arun, astream)"
@@ -154,66 +156,14 @@ def _result(future: Future[Any]) -> Any:
     return future.result()
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
+def _runs_driver() -> bool:
+    """Return whether an awaiting driver is active in the running event loop of this thread."""
+    import asyncio  # loaded then; a process of blocking calls needs no event loop
+
     try:
-        return asyncio.get_running_loop()
+        return asyncio.get_running_loop() in at_work
     except RuntimeError:
-        return None
-
-
-async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
-    """Run a generator of steps in the running event loop and return its result."""
-    known = _KeyState()
-    advance: Callable[[Any], Step] = steps.send
-    came: Any = None
-    loop = asyncio.get_running_loop()
-    _at_work.append(loop)
-    try:
-        while True:
-            step = advance(came)
-            advance, came = steps.send, None
-            if isinstance(step, Send):
-                try:
-                    came = await _send(transport, step.request)
-                except ItemError as error:
-                    advance, came = steps.throw, error
-            elif isinstance(step, Wait):
-                hold = step.hold
-                came = await (asyncio.wrap_future(hold) if isinstance(hold, Future) else asyncio.sleep(hold))
-            elif store is None:
-                came = _without_store(step)
-            elif isinstance(step, Look):
-                came = known.read(step, await store.get_many(step.keys))
-            elif isinstance(step, Lease):
-                wanted = known.wanted(step)
-                came = known.taken(step, wanted, await store.lease_many(wanted, seconds=LEASE))
-            elif isinstance(step, Keep):
-                await store.put_many([(key, completion.to_json()) for key, completion in step.entries])
-                known.leases.difference_update(key for key, _ in step.entries)
-            elif given_back := known.leases.intersection(step.keys):
-                await store.release_many(list(given_back))
-                known.leases -= given_back
-    except StopIteration as end:
-        result: R = end.value
-        return result
-    finally:
-        steps.close()
-        if store is not None and known.leases:
-            store.release_many(list(known.leases))  # not awaited: the caller may be being cancelled
-        _at_work.remove(loop)
-
-
-async def _send(transport: Transport, request: Request) -> Completion:
-    try:
-        async with asyncio.timeout(request.settings.timeout):
-            return await transport.asend(request)
-    except asyncio.CancelledError as error:
-        if (task := asyncio.current_task()) is None or task.cancelling():
-            raise
-        # This task was not cancelled: the transport failed in this way.
-        raise _as_item_error(error, request) from error
-    except Exception as error:  # noqa: BLE001 - a transport may be anybody's
-        raise _as_item_error(error, request) from None
+        return False
 
 
 def _read(text: str) -> Completion | None:
@@ -232,7 +182,8 @@ def read_stored(text: str) -> Completion | None:
     return _read_again(text) if len(text) <= _SHORT else _read(text)
 
 
-def _as_item_error(error: BaseException, request: Request) -> ItemError:
+def as_item_error(error: BaseException, request: Request) -> ItemError:
+    """Return what a transport raised as the error of an item; raise it if it does not concern this row alone."""
     if isinstance(error, ItemError):
         return error
     if isinstance(error, LLMTaskerError):

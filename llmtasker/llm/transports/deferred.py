@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -47,6 +46,8 @@ class DeferredTransport:
     async def asend(self, request: Request) -> Completion:
         """Send one request and await its answer."""
         if self._transport is None:
+            import asyncio  # loaded then
+
             await asyncio.to_thread(getattr, self, "connected")
         return await self.connected.asend(request)
 
