@@ -56,7 +56,7 @@ EDGE: list[set[str]] = [
     {"cli"},
     {"__main__"},
 ]
-ARROWS = 137
+ARROWS = 143
 """Imports between folders, and files at the top of the package: more would mean that nobody sees the flow."""
 
 ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
@@ -75,6 +75,7 @@ VENDORS: dict[str, set[str]] = {
     "narwhals": {"runner.inputs"},
     "openai": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "openpyxl": {"files.excel_file"},
+    "opentelemetry": {"integrations.span_sender"},
     "pandas": {"result_table"},
     "polars": {"result_table"},
     "pyarrow": {"files.parquet_file", "result_table"},

@@ -38,7 +38,8 @@ def names(requirements: list[Any]) -> set[str]:
     ['json_repair', 'pyright']
     """
     packages = {re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requirements if isinstance(text, str)}
-    return {name.replace("-", "_").lower() for name in packages} - {"llmtasker"}
+    found = {name.replace("-", "_").lower() for name in packages} - {"llmtasker"}
+    return {"opentelemetry" if name.startswith("opentelemetry_") else name for name in found}
 
 
 def outside(module: str) -> set[str]:

@@ -29,6 +29,7 @@ from llmtasker.cli.parameters import (
     TaskName,
     say,
 )
+from llmtasker.cli.tracing import traced
 
 if TYPE_CHECKING:
     from llmtasker.cli.file_job import FileJob
@@ -105,7 +106,7 @@ def classify(
     from llmtasker.tasks.classification import Classification
 
     meanings = {name: meaning for name, _, meaning in (one.partition("=") for one in label)}
-    task = Classification(llm=llm, labels=meanings, instructions=instructions, multi_label=multi_label)
+    task = traced(Classification(llm=llm, labels=meanings, instructions=instructions, multi_label=multi_label))
     settings = {"columns": column or (), "limit": limit, "overwrite": overwrite}
     options = {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
     _run_file(task, source, out, _given(kind, delimiter, encoding, header, sheet), settings, options, estimate)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from llmtasker.cli.tracing import traced
 from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
     tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
     if attribute not in tasks:
         raise ConfigurationError(f"{place} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
-    task = tasks[attribute]
+    task = traced(tasks[attribute])
     # Also where the file names another LLM, whose settings hold.
     return task if llm is None else task.with_(llm=task.llm.at(llm))
 

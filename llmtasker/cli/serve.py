@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtasker.cli.parameters import Model, say
+from llmtasker.cli.tracing import traced
 
 if TYPE_CHECKING:
     from llmtasker.task import Task
@@ -74,7 +75,7 @@ def _loaded(names: list[str], llm: str | None) -> dict[str, Task[Any]]:
     loaded: dict[str, Task[Any]] = {}
     for name in names:
         if name.endswith(".json"):
-            called, task = Path(name).stem.replace("-", "_"), load_task_file(name, llm=llm)
+            called, task = Path(name).stem.replace("-", "_"), traced(load_task_file(name, llm=llm))
         else:
             called, task = name.rpartition(":")[2], load_task(name, llm)
         if called in loaded:

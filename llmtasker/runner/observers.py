@@ -36,6 +36,11 @@ class Observers:
     def __reduce__(self) -> tuple[Any, ...]:
         return Observers, ([outlet.observer for outlet in self._outlets],)
 
+    @property
+    def given(self) -> list[Observer]:
+        """The observers. One with a method `flush` is flushed at the end of the process, after its last event."""
+        return [outlet.observer for outlet in self._outlets]
+
     def begin(self, tags: Mapping[str, Any] | None = None) -> RunEvents | None:
         """Return the events of a new run with these tags; None if there is no observer."""
         if not self._outlets and not _log.observer.logger.isEnabledFor(logging.DEBUG):
@@ -138,8 +143,12 @@ _known: weakref.WeakSet[Observers] = weakref.WeakSet()
 
 @atexit.register
 def _flush_all() -> None:
-    for observers in list(_known):
+    known = list(_known)
+    for observers in known:
         observers.flush(_PATIENCE / 2)
+    for observer in {id(one): one for observers in known for one in observers.given}.values():
+        if callable(flush := getattr(observer, "flush", None)):
+            flush()
 
 
 def _warn(report: str) -> None:

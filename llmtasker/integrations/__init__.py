@@ -1,0 +1,4 @@
+"""Other systems, one file each, named after its vendor; nothing inside the package imports them.
+
+opentelemetry, langfuse   observers that send what happens in runs as traces (span_sender)
+"""
