@@ -51,7 +51,8 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
             elif store is None:
                 came = without_store(step)
             elif isinstance(step, Look):
-                came = known.read(step, await store.get_many(step.keys))
+                texts = await store.get_many(step.keys)
+                came = texts if texts.count(None) == len(texts) else known.read(step, texts)
             elif isinstance(step, Lease):
                 wanted = known.wanted(step)
                 came = known.taken(step, wanted, await store.lease_many(wanted, seconds=LEASE))

@@ -116,7 +116,8 @@ def run_blocking(
             elif store is None:
                 came = without_store(step)
             elif isinstance(step, Look):
-                came = known.read(step, store.get_many(step.keys))
+                texts = store.get_many(step.keys)
+                came = texts if texts.count(None) == len(texts) else known.read(step, texts)
             elif isinstance(step, Lease):
                 wanted = known.wanted(step)
                 came = known.taken(step, wanted, store.lease_many(wanted, seconds=LEASE))

@@ -114,18 +114,20 @@ class _Socket:
         """Send a request and return its response."""
         self._socket.settimeout(_left(until))
         self._socket.sendall(request)
-        reader, whole = ResponseReader(self._largest), False
-        while not whole:
-            self._socket.settimeout(_left(until))
-            data = self._socket.recv(_CHUNK)
-            if data:
-                whole = reader.feed(data)
-            elif reader.end():
+        data = self._received(until)
+        reader = ResponseReader(self._largest)
+        while not (whole := reader.feed(data)):
+            if not data and reader.end():
                 break
-            else:
+            if not data:
                 raise EOFError("the server closed the connection")
+            data = self._received(until)
         self.keeps_alive = whole and reader.keeps_alive
         return reader.response()
+
+    def _received(self, until: float) -> bytes:
+        self._socket.settimeout(_left(until))
+        return self._socket.recv(_CHUNK)
 
     def has_unread(self) -> bool:
         """Return whether bytes, or the end of the connection, have arrived that nobody asked for."""

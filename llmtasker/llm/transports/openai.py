@@ -116,10 +116,10 @@ class OpenAITransport:
                 return sent.result(min(timeout, threading.TIMEOUT_MAX))
             except TimeoutError:
                 raise CallTimeoutError(f"no whole answer came within {timeout:g} s") from None
-        keys = constant_keys_of(self.client) if self._proxy is None and not self._is_own() else None
+        path, is_direct = self._path(request), self._proxy is None and not self._is_own()
+        keys = constant_keys_of(self.client) if is_direct else None
         if keys is None:
             return portal().call(self._asend_in_time(request))
-        path = self._path(request)
         try:
             response = self._blocking.post(
                 (path, timeout, keys),
