@@ -216,6 +216,25 @@ def test_spans_that_find_no_place_are_counted_and_errors_kept_longest() -> None:
     assert len(sender._urgent) == 100
 
 
+def test_errors_stay_first_after_a_post_that_failed() -> None:
+    class Refusing:
+        def export(self, spans: list[Any]) -> Any:
+            raise ConnectionError
+
+    sender = opentelemetry.traces("http://127.0.0.1:9")._sender
+    sender._running = True  # no thread: the queue is looked at
+    sender._hurry = True  # a short pause
+    sender._exporter = Refusing()
+    made = [span_sender.SpanData("row", 1, number + 1, None, 0, 1, {}) for number in range(span_sender.MOST_SPANS)]
+    for span in made:
+        sender.put(span)
+    failed, usual = ([span._replace(id=first + n) for n in range(10)] for first in (50_000, 60_000))
+    sender._post(failed, usual)
+    assert list(sender._urgent) == failed
+    assert list(sender._usual) == made[10:]
+    assert sender.dropped == 20
+
+
 # ── Langfuse ──
 
 

@@ -62,9 +62,7 @@ class SpanSender:
             self._reset()  # the thread stayed in the parent of this fork
         with self._changed:
             (self._urgent if urgent else self._usual).append(span)
-            if len(self._urgent) + len(self._usual) > MOST_SPANS:
-                (self._usual or self._urgent).popleft()
-                self.dropped += 1
+            self._drop_oldest()
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._work, name="llmtasker-traces", daemon=True).start()
@@ -96,28 +94,31 @@ class SpanSender:
                         continue
                     self._running = False
                     return
-                batch = [self._next() for _ in range(min(_BATCH, len(self._urgent) + len(self._usual)))]
+                urgent = [self._urgent.popleft() for _ in range(min(_BATCH, len(self._urgent)))]
+                usual = [self._usual.popleft() for _ in range(min(_BATCH - len(urgent), len(self._usual)))]
                 self._posting = True
-            self._post(batch)
+            self._post(urgent, usual)
 
-    def _next(self) -> SpanData:
-        return (self._urgent or self._usual).popleft()
+    def _drop_oldest(self) -> None:
+        while len(self._urgent) + len(self._usual) > MOST_SPANS:
+            (self._usual or self._urgent).popleft()
+            self.dropped += 1
 
-    def _post(self, batch: Sequence[SpanData]) -> None:
+    def _post(self, urgent: Sequence[SpanData], usual: Sequence[SpanData]) -> None:
         try:
-            sent = self._exporter.export([self._make(span) for span in batch]).name == "SUCCESS"
+            sent = self._exporter.export([self._make(span) for span in (*urgent, *usual)]).name == "SUCCESS"
         except Exception:  # noqa: BLE001 - whatever a receiver does must not end the thread
             sent = False
         if sent:
             self._pause = 0.0
             return
-        # Left alone for a while that grows; the batch comes back to the end of its queue if there is room.
+        # Left alone for a while that grows; each span goes back to the head of its own queue, so that those
+        # of failed rows stay first, and the oldest others make room.
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         with self._changed:
-            room = MOST_SPANS - len(self._urgent) - len(self._usual)
-            kept = batch[: max(room, 0)]
-            self._usual.extendleft(reversed(kept))
-            self.dropped += len(batch) - len(kept)
+            self._urgent.extendleft(reversed(urgent))
+            self._usual.extendleft(reversed(usual))
+            self._drop_oldest()
             self._changed.wait(self._pause if not self._hurry else 0.2)
 
 
