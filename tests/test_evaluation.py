@@ -10,6 +10,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
@@ -285,6 +286,52 @@ def test_rows_are_paired_by_content_repeats_in_order_and_none_is_dropped_silentl
     found = compare(one, other)
     assert (found.rows, len(found.only_a), len(found.only_b)) == (3, 1, 1)
     assert "Left out: 1 rows that only A has, 1 that only B has." in str(found)
+
+
+def test_rows_of_a_cluster_change_together_and_show_less() -> None:
+    rows = [{**row, "customer": str(number // 10)} for number, row in enumerate(gold(100))]
+    before, after = (
+        evaluate(task_of(answered(rights, 100 - rights)), rows, cluster="customer", progress=False)
+        for rights in (60, 80)
+    )
+    found, alone = compare(before, after), compare(report_of(60, 40), report_of(80, 20))
+    assert found.difference.value == alone.difference.value
+    assert found.difference.high - found.difference.low > 2 * (alone.difference.high - alone.difference.low)
+    assert alone.shown
+    assert not found.shown  # 20 rows changed, but of two customers only: two coins fall alike every second time
+    assert found.p == pytest.approx(0.5, abs=0.05)
+    assert found.labels["billing"] == pytest.approx((0.2, found.p))
+    assert found.detectable > 2 * alone.detectable
+
+
+def test_clusters_that_are_alike_are_seldom_told_apart() -> None:
+    random, told = Random(5), 0
+    for number in range(100):
+        customers = [random.choice((-1.0, 0.0, 0.0, 1.0)) for _ in range(40)]
+        changes = [change for change in customers for _ in range(5)]
+        told += mean_difference(changes, number, [at // 5 for at in range(200)])[1] < 0.05
+    assert told <= 10  # 33 if each row counts as a sample of its own
+
+
+def test_a_row_without_a_score_is_left_out_of_the_comparison_and_counted() -> None:
+    def of_later_rows(record: Any, item: Item[Any]) -> bool:
+        if record.message == "message 0":
+            raise ValueError("no score")
+        return bool(item.output.team == record.team)
+
+    one, two = (
+        evaluate(task_of(answered(rights, 5 - rights)), gold(5), metrics=metrics, progress=False)
+        for rights, metrics in ((5, {"own": of_later_rows}), (4, {"own": lambda record, item: True}))
+    )
+    found = compare(one, two, "own")
+    assert (found.rows, len(found.unscored), len(found.gained), len(found.lost)) == (4, 1, 0, 0)
+    assert "Left out: 1 rows to which own gave no score." in str(found)
+
+
+def test_a_field_that_was_measured_in_another_way_is_not_compared() -> None:
+    report = report_of(3, 0)
+    with pytest.raises(ConfigurationError, match="team is label in A and text in B"):
+        compare(report, replace(report, kinds={"team": "text"}))
 
 
 def test_a_regression_fails_a_test() -> None:

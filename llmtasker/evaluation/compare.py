@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from llmtasker.errors import ConfigurationError
@@ -11,7 +12,14 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.metrics import labels_in
-from llmtasker.evaluation.paired_tests import detectable, holm, mcnemar, mean_difference, share_difference
+from llmtasker.evaluation.paired_tests import (
+    detectable,
+    detectable_by,
+    holm,
+    mcnemar,
+    mean_difference,
+    share_difference,
+)
 
 _SURE = 0.05
 _ALIKE = (0.95, 1.05)  # times the cost, of which nothing is said
@@ -25,7 +33,8 @@ class Comparison:
 
     `difference` is that of B minus A, with its 95 % interval; `p` is how often chance alone gives as much.
     `gained` and `lost` are the rows that only B, or only A, has right, as pairs (A's row, B's row); both are empty for
-    scores that are not right or wrong. `only_a` and `only_b` are rows that the other report does not have.
+    scores that are not right or wrong. `only_a` and `only_b` are rows that the other report does not have;
+    `unscored` are pairs to which the metric gave no score on one side, although that side was answered.
     `detectable` is the difference that so many rows show in 4 of 5 comparisons. `labels` has, for a label field, the
     difference of each label's rows that are right, and p after Holm's correction.
     """
@@ -38,6 +47,7 @@ class Comparison:
     lost: tuple[tuple[ReportRow, ReportRow], ...]
     only_a: tuple[ReportRow, ...]
     only_b: tuple[ReportRow, ...]
+    unscored: tuple[tuple[ReportRow, ReportRow], ...]
     detectable: float
     labels: dict[str, tuple[float, float]]
     cost_ratio: float | None
@@ -74,12 +84,14 @@ class Comparison:
                 "  ", " "
             )
         lines = [f"{text}: {changed}p = {_p(self.p)}."]
-        if not self.shown and self.binary:
+        if not self.shown and self.binary and math.isfinite(self.detectable):
             lines.append(f"So many rows show a difference of {100 * self.detectable:.1f} points or more.")
         if self.cost_ratio is not None and not _ALIKE[0] < self.cost_ratio < _ALIKE[1]:
             lines.append(f"It costs {self.cost_ratio:.1f} times as much.")
         if self.only_a or self.only_b:
             lines.append(f"Left out: {len(self.only_a):,} rows that only A has, {len(self.only_b):,} that only B has.")
+        if self.unscored:
+            lines.append(f"Left out: {len(self.unscored):,} rows to which {self.name} gave no score.")
         return " ".join(lines)
 
 
@@ -90,29 +102,42 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> 
         name: the field or metric to compare; None: the first that both have.
         seed: of the resampling, for scores that are not right or wrong.
 
+    Where a report was made with `cluster`, the rows of a cluster count together here too.
+
     Raises:
-        ConfigurationError: the reports share no rows or no metric, or their rows have different right answers.
+        ConfigurationError: the reports share no rows or no metric, or measured a field in different ways, or their rows
+            have different right answers.
     """
     name = name or next((one for one in a.names if one in b.names), None)
     if name is None or name not in a.names or name not in b.names:
         raise ConfigurationError(
             f"A measured {', '.join(a.names)}, B {', '.join(b.names)}: there is nothing to compare."
         )
-    pairs, only_a, only_b = _paired(a, b)
-    if not pairs:
+    if a.kinds.get(name) != b.kinds.get(name):
+        kinds = [report.kinds.get(name, "a metric of yours") for report in (a, b)]
+        raise ConfigurationError(f"{name} is {kinds[0]} in A and {kinds[1]} in B: measured in different ways.")
+    shared, only_a, only_b = _paired(a, b)
+    if not shared:
         raise ConfigurationError("the reports have no row in common: the inputs differ.")
-    if other := next((one for one, two in pairs if one.gold.get(name) != two.gold.get(name)), None):
+    if other := next((one for one, two in shared if one.gold.get(name) != two.gold.get(name)), None):
         raise ConfigurationError(
             f"the reports have different right answers for the same input ({other.key[:8]}…): compare them on one gold."
         )
+    pairs = [pair for pair in shared if _scored(name, pair)]
+    if not pairs:
+        raise ConfigurationError(f"no row that the reports share has a score of {name} in both.")
     scores = [(one.scores.get(name, 0.0), two.scores.get(name, 0.0)) for one, two in pairs]
     binary = all(value in (0.0, 1.0) for both in scores for value in both)
     gained = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two > one]
     lost = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two < one]
-    if binary and not a.clustered:
+    clusters = _clusters(a, b, pairs)
+    if binary and clusters is None:
         difference, p = share_difference(len(gained), len(lost), len(pairs)), mcnemar(len(gained), len(lost))
+        least = detectable(len(gained) + len(lost), len(pairs))
     else:
-        difference, p = mean_difference([two - one for one, two in scores], seed)
+        difference, p = mean_difference([two - one for one, two in scores], seed, clusters)
+        least = detectable_by(difference)
+    by_label = binary and a.kinds.get(name) in {"label", "labels"}
     return Comparison(
         name=name,
         rows=len(pairs),
@@ -122,8 +147,9 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> 
         lost=tuple(lost),
         only_a=tuple(only_a),
         only_b=tuple(only_b),
-        detectable=detectable(len(gained) + len(lost), len(pairs)),
-        labels=_by_label(name, pairs, gained, lost) if binary and a.kinds.get(name) in {"label", "labels"} else {},
+        unscored=tuple(pair for pair in shared if not _scored(name, pair)),
+        detectable=least,
+        labels=_by_label(name, pairs, clusters, seed) if by_label else {},
         cost_ratio=_ratio([(one.cost, two.cost) for one, two in pairs]),
         token_ratio=_ratio([(one.tokens, two.tokens) for one, two in pairs]),
         latency_ratio=_ratio([(one.latency, two.latency) for one, two in pairs]),
@@ -156,12 +182,35 @@ def _paired(a: Report, b: Report) -> tuple[Pairs, list[ReportRow], list[ReportRo
     return pairs, only_a, [row for key, row in other.items() if key not in mine]
 
 
-def _by_label(name: str, pairs: Pairs, gained: Pairs, lost: Pairs) -> dict[str, tuple[float, float]]:
-    rows, more, fewer = (
-        Counter(label for row, _ in part for label in labels_in(row.gold[name])) for part in (pairs, gained, lost)
-    )
-    corrected = holm({label: mcnemar(more[label], fewer[label]) for label in rows})
-    return {label: ((more[label] - fewer[label]) / rows[label], corrected[label]) for label in rows}
+def _scored(name: str, pair: tuple[ReportRow, ReportRow]) -> bool:
+    """Return whether both rows have a score; a row that failed counts as 0."""
+    return all(name in row.scores or row.error is not None for row in pair)
+
+
+def _clusters(a: Report, b: Report, pairs: Pairs) -> list[Hashable] | None:
+    """Return the cluster of each pair, or None if neither report has clusters."""
+    if a.clustered:
+        return [one.cluster for one, _ in pairs]
+    return [two.cluster for _, two in pairs] if b.clustered else None
+
+
+def _by_label(
+    name: str, pairs: Pairs, clusters: Sequence[Hashable] | None, seed: int
+) -> dict[str, tuple[float, float]]:
+    """Return, for each label, the difference of its rows that are right, and p after Holm's correction."""
+    changes, groups = dict[str, list[float]](), dict[str, list[Hashable]]()
+    for at, (one, two) in enumerate(pairs):
+        for label in labels_in(one.gold[name]):
+            changes.setdefault(label, []).append(two.scores.get(name, 0.0) - one.scores.get(name, 0.0))
+            groups.setdefault(label, []).append(None if clusters is None else clusters[at])
+    by_chance = {
+        label: mcnemar(found.count(1), found.count(-1))
+        if clusters is None
+        else mean_difference(found, seed, groups[label])[1]
+        for label, found in changes.items()
+    }
+    corrected = holm(by_chance)
+    return {label: (sum(found) / len(found), corrected[label]) for label, found in changes.items()}
 
 
 def _ratio(values: Sequence[tuple[float | None, float | None]]) -> float | None:

@@ -49,7 +49,7 @@ def mean_interval(values: Sequence[float], seed: int, clusters: Sequence[Hashabl
     if not values:
         return Interval(math.nan, math.nan, math.nan)
     mean = fmean(values)
-    groups = [(sum(part), len(part)) for part in _grouped(values, clusters)]
+    groups = [(sum(part), len(part)) for part in grouped(values, clusters)]
     if len(groups) < 2:
         return Interval(mean, math.nan, math.nan)
     if len(groups) >= _MANY:
@@ -72,7 +72,8 @@ def share_interval(hits: Sequence[bool], seed: int, clusters: Sequence[Hashable]
     return mean_interval([float(hit) for hit in hits], seed, clusters)
 
 
-def _grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:
+    """Return the values of each cluster; each value alone if there are no clusters."""
     if clusters is None:
         return [[value] for value in values]
     groups: dict[Hashable, list[float]] = {}

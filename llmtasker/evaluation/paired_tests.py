@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from random import Random
-from statistics import NormalDist, fmean
+from statistics import NormalDist
 
-from llmtasker.evaluation.intervals import Interval, Z, mean_interval
+from llmtasker.evaluation.intervals import Interval, Z, grouped, mean_interval
 
 _POWER = NormalDist().inv_cdf(0.8)
 _FLIPS = 4_000
@@ -51,26 +51,40 @@ def share_difference(gained: int, lost: int, count: int) -> Interval:
     return Interval(difference, max(difference - spread, -1.0), min(difference + spread, 1.0))
 
 
-def mean_difference(differences: Sequence[float], seed: int) -> tuple[Interval, float]:
+def mean_difference(
+    differences: Sequence[float], seed: int, clusters: Sequence[Hashable] | None = None
+) -> tuple[Interval, float]:
     """Return the mean of differences row by row with its interval, and p: how often random signs give as much.
+
+    With `clusters`, one for each difference, the rows of a cluster are drawn, and change their sign, together.
 
     >>> mean_difference([0.5, 0.25, 0.5, 0.0, 0.25, 0.5, 0.5, 0.25], seed=0)[1] < 0.05
     True
     """
-    interval = mean_interval(differences, seed)
-    observed = abs(fmean(differences)) if differences else 0.0
-    if not observed:
+    interval = mean_interval(differences, seed, clusters)
+    parts = [sum(part) for part in grouped(differences, clusters)]
+    total = abs(sum(parts))
+    if not total:
         return interval, 1.0
-    if len(differences) >= _MANY:
-        error = (interval.high - interval.low) / (2 * Z)
-        return interval, 2 * (1 - NormalDist().cdf(observed / error)) if error else 0.0
-    random, total = Random(seed), observed * len(differences)  # noqa: S311 - resampling, not secrets
-    as_much = 0
+    if len(parts) >= _MANY:
+        error = standard_error(interval)
+        return interval, 2 * (1 - NormalDist().cdf(total / len(differences) / error)) if error else 0.0
+    random, as_much = Random(seed), 0  # noqa: S311 - resampling, not secrets
     for _ in range(_FLIPS):
-        signs = random.getrandbits(len(differences))
-        flipped = sum(value if signs >> at & 1 else -value for at, value in enumerate(differences))
+        signs = random.getrandbits(len(parts))
+        flipped = sum(value if signs >> at & 1 else -value for at, value in enumerate(parts))
         as_much += abs(flipped) >= total - 1e-12
     return interval, (as_much + 1) / (_FLIPS + 1)
+
+
+def standard_error(interval: Interval) -> float:
+    """Return the standard error that a 95 % interval stands for."""
+    return (interval.high - interval.low) / (2 * Z)
+
+
+def detectable_by(interval: Interval) -> float:
+    """Return the difference that is shown in 4 of 5 comparisons, if the interval is as wide as here; may be NaN."""
+    return (Z + _POWER) * standard_error(interval)
 
 
 def detectable(changed: int, count: int) -> float:
