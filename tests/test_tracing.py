@@ -235,6 +235,14 @@ def test_errors_stay_first_after_a_post_that_failed() -> None:
     assert sender.dropped == 20
 
 
+def test_calls_of_rows_that_never_end_are_counted_when_they_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opentelemetry, "_ROWS", 10)
+    tracer = opentelemetry.traces("http://127.0.0.1:9")
+    for row in range(13):
+        tracer(Event(what="call_ended", run="r", when=1.0, rows=(row,)))
+    assert tracer.dropped == 3
+
+
 # ── Langfuse ──
 
 

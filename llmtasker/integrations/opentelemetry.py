@@ -157,7 +157,8 @@ class Tracer:
             )
         )
         if len(self._rows) > _ROWS:
-            self._rows.popitem(last=False)
+            _, oldest = self._rows.popitem(last=False)
+            self._sender.count_dropped(len(oldest.calls))
 
     def _take_item(self, event: Event, item: Item[Any]) -> None:
         row = event.row or 0

@@ -69,6 +69,11 @@ class SpanSender:
             if len(self._urgent) + len(self._usual) >= _BATCH:
                 self._changed.notify_all()
 
+    def count_dropped(self, spans: int) -> None:
+        """Count spans that were given up before they reached the queue."""
+        with self._changed:
+            self.dropped += spans
+
     def flush(self, seconds: float) -> bool:
         """Wait for the queues to be empty; return whether they are."""
         until = time.monotonic() + seconds
