@@ -71,7 +71,7 @@ VENDORS: dict[str, set[str]] = {
     "httpx2": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
-    "langchain_core": {"llm.transports.langchain"},
+    "langchain_core": {"integrations.langchain", "llm.transports.langchain"},
     "narwhals": {"runner.inputs"},
     "openai": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "openpyxl": {"files.excel_file"},
@@ -80,6 +80,8 @@ VENDORS: dict[str, set[str]] = {
     "polars": {"result_table"},
     "pyarrow": {"files.parquet_file", "result_table"},
     "rich": {"cli.demo"},
+    "numpy": {"integrations.sklearn"},
+    "sklearn": {"integrations.sklearn"},
     "starlette": {"api.asgi_app", "api.job_routes", "api.request_body"},
     "tqdm": {"runner.progress"},
     "xllamacpp": {"llm.transports.llama_cpp"},
@@ -99,6 +101,7 @@ LINES_OF_A_FILE = 400
 LINES_OF_A_FUNCTION = 60
 # A test double is named after what it imitates, so `testing` is compared with itself only.
 SAME_NAME = {
+    "langchain": "chat models that a task asks, and a task as a part of a chain",
     "llm": "the file of the class LLM, in the folder of all that belongs to it",
     "signature": "the file of the class Signature, in the folder of all that belongs to it",
 }

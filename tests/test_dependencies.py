@@ -28,7 +28,7 @@ TOOLS = {"mypy", "pyright", "pytest_cov", "pytest_timeout"}
 LOADED_BY_OTHERS = {"python_multipart"}
 
 
-WHOLE_EXTRAS = ("llmtasker.api.", "llmtasker.ui.")
+WHOLE_EXTRAS = ("llmtasker.api.", "llmtasker.integrations.langchain", "llmtasker.integrations.sklearn", "llmtasker.ui.")
 
 
 def names(requirements: list[Any]) -> set[str]:
@@ -39,7 +39,8 @@ def names(requirements: list[Any]) -> set[str]:
     """
     packages = {re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requirements if isinstance(text, str)}
     found = {name.replace("-", "_").lower() for name in packages} - {"llmtasker"}
-    return {"opentelemetry" if name.startswith("opentelemetry_") else name for name in found}
+    found = {"opentelemetry" if name.startswith("opentelemetry_") else name for name in found}
+    return {"sklearn" if name == "scikit_learn" else name for name in found}
 
 
 def outside(module: str) -> set[str]:

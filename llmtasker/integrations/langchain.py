@@ -1,0 +1,110 @@
+"""LangChain: a task as a Runnable, so that it can stand in a chain (extra `[langchain]`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.item import Item
+from llmtasker.runner.call_settings import CallSettings
+from llmtasker.task import Task
+
+try:
+    from langchain_core.runnables import Runnable, RunnableConfig
+except ModuleNotFoundError:
+    raise ConfigurationError('a Runnable needs langchain-core: pip install "llmtasker[langchain]"') from None
+
+
+def as_runnable(task: Task[Any], *, concurrency: int = 32) -> TaskRunnable:
+    """Return a task as a Runnable: `prompt_input | as_runnable(task) | store`.
+
+    It takes what the task takes, and gives `item.output`; a row that fails raises its error. `batch` is one run of the
+    task, not a thread for each input: limits, cache and equal rows count as in `Task.run`.
+
+    Args:
+        concurrency: inputs of a batch that are worked on at once, unless the config has `max_concurrency`.
+
+    >>> from llmtasker import Classification
+    >>> chain = as_runnable(Classification(llm="offline", labels={"cat": "meows", "dog": "barks"}))
+    >>> chain.invoke("it barks")
+    'dog'
+    """
+    return TaskRunnable(task, concurrency)
+
+
+class TaskRunnable(Runnable[Any, Any]):
+    """A task as LangChain sees it; made by `as_runnable`."""
+
+    def __init__(self, task: Task[Any], concurrency: int) -> None:
+        self.task = task
+        self.name = task.signature.__name__
+        self._concurrency = concurrency
+
+    def get_input_schema(self, config: RunnableConfig | None = None) -> Any:
+        """Return the input half of the signature."""
+        return self.task.signature.input_model
+
+    def get_output_schema(self, config: RunnableConfig | None = None) -> Any:
+        """Return the output half of the signature."""
+        return self.task.signature.output_model
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's word
+        """Return the output of one input; raises the error of the row."""
+        _none(kwargs)
+        return self._call_with_config(self._one, input, config, run_type="chain")
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        """Return the output of one input without blocking the event loop."""
+        _none(kwargs)
+        return await self._acall_with_config(self._aone, input, config, run_type="chain")
+
+    def batch(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
+    ) -> list[Any]:
+        """Return the outputs of many inputs, in order, as one run; with `return_exceptions`, errors in their places."""
+        _none(kwargs)
+        return self._batch_with_config(self._many, inputs, config, return_exceptions=return_exceptions)
+
+    async def abatch(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
+    ) -> list[Any]:
+        """Return the outputs of many inputs, in order, without blocking the event loop."""
+        _none(kwargs)
+        return await self._abatch_with_config(self._amany, inputs, config, return_exceptions=return_exceptions)
+
+    def _one(self, given: Any, run_manager: Any, config: RunnableConfig) -> Any:
+        return self.task(given, settings=_settings(config)).raise_for_error().output
+
+    async def _aone(self, given: Any, run_manager: Any, config: RunnableConfig) -> Any:
+        return (await self.task.acall(given, settings=_settings(config))).raise_for_error().output
+
+    def _many(self, inputs: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Any]:
+        return _outputs(self.task.run(inputs, **self._options(config)))
+
+    async def _amany(self, inputs: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Any]:
+        return _outputs(await self.task.arun(inputs, **self._options(config)))
+
+    def _options(self, configs: Sequence[RunnableConfig]) -> dict[str, Any]:
+        first: RunnableConfig = configs[0] if configs else {}
+        concurrency = first.get("max_concurrency") or self._concurrency
+        return {"concurrency": concurrency, "settings": _settings(first), "progress": False}
+
+
+def _outputs(items: Sequence[Item[Any]]) -> list[Any]:
+    return [item.output if item.error is None else item.error for item in items]
+
+
+def _settings(config: RunnableConfig) -> CallSettings | None:
+    """Return the tags and metadata of a config as tags of the call."""
+    tags: dict[str, Any] = dict(config.get("metadata") or {})
+    if named := config.get("tags"):
+        tags["langchain"] = list(named)
+    return CallSettings(tags=tags) if tags else None
+
+
+def _none(kwargs: Mapping[str, Any]) -> None:
+    if kwargs:
+        raise ConfigurationError(
+            f"{min(kwargs)!r} has no meaning for a task: bind variables with CallSettings instead."
+        )

@@ -1,0 +1,137 @@
+"""scikit-learn: a classification as an estimator (extra `[sklearn]`)."""
+
+# scikit-learn has no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownVariableType=false, reportUnknownMemberType=false
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.tasks.classification import Classification
+
+try:
+    import numpy as np
+    from sklearn.base import BaseEstimator, ClassifierMixin  # type: ignore[import-untyped]
+    from sklearn.utils.multiclass import check_classification_targets  # type: ignore[import-untyped]
+    from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
+except ModuleNotFoundError:
+    raise ConfigurationError('an estimator needs scikit-learn: pip install "llmtasker[sklearn]"') from None
+
+
+class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """Labels texts with an LLM; `fit` takes the labels and a few examples from the data, and trains nothing.
+
+    Args:
+        llm: as for `Classification`.
+        examples: how many texts of `fit` the LLM is shown, as evenly over the labels as they go; 0: none.
+        labels: what each label means; None: the labels are those of `fit`, without a meaning.
+        instructions: what to do; None: a generic prompt.
+        concurrency: texts that are worked on at once.
+        random_state: an integer that chooses the examples; None: the first of each label.
+
+    A text that the LLM can't label raises at `predict`, with how many there are: a label is never guessed. There is no
+    `predict_proba`, because an LLM's choice comes without a probability.
+
+    >>> classifier = LLMClassifier(llm="offline", examples=2).fit(["it barks", "it meows"], ["dog", "cat"])
+    >>> print(*classifier.predict(["he barks loudly"]))
+    dog
+    """
+
+    def __init__(
+        self,
+        llm: Any = None,
+        *,
+        examples: int = 8,
+        labels: Mapping[Any, str] | None = None,
+        instructions: str | None = None,
+        concurrency: int = 32,
+        random_state: int | None = None,
+    ) -> None:
+        self.llm = llm
+        self.examples = examples
+        self.labels = labels
+        self.instructions = instructions
+        self.concurrency = concurrency
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> LLMClassifier:  # noqa: N803 - the words of scikit-learn
+        """Take the labels, and choose the examples.
+
+        Raises:
+            ValueError: X is not a list of texts, or not as long as y.
+            ConfigurationError: a parameter is wrong.
+        """
+        texts = _texts(X)
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        check_classification_targets(y)
+        answers = np.asarray(y)
+        if len(texts) != len(answers):
+            raise ValueError(f"X has {len(texts):,} texts, y has {len(answers):,} labels.")
+        if type(self.examples) is not int or self.examples < 0:
+            raise ConfigurationError(f"examples must be a whole number from 0, not {self.examples!r}.")
+        self.classes_ = np.unique(answers)
+        chosen = self._chosen(answers)
+        names = {label: (self.labels or {}).get(label, "") for label in self.classes_.tolist()}
+        self.task_ = Classification(
+            llm=self.llm,
+            labels=names,
+            instructions=self.instructions,
+            examples=[
+                (texts[at], answers[at].item() if hasattr(answers[at], "item") else answers[at]) for at in chosen
+            ],
+        )
+        return self
+
+    def predict(self, X: Any) -> Any:  # noqa: N803
+        """Return the label of each text.
+
+        Raises:
+            ValueError: X is not a list of texts.
+            ItemError: texts could not be labelled; the first error, with their number.
+        """
+        check_is_fitted(self, "task_")
+        items = self.task_.run(_texts(X), concurrency=self.concurrency, progress=False)
+        failed = [item.error for item in items if item.error is not None]
+        if failed:
+            raise type(failed[0])(
+                f"{len(failed):,} of {len(items):,} texts have no label; the first: {failed[0].message}"
+            )
+        at = {label: number for number, label in enumerate(self.classes_.tolist())}
+        return self.classes_[[at[item.output] for item in items]]
+
+    def _chosen(self, answers: Any) -> list[int]:
+        """Return which rows are examples: round after round, one of each label."""
+        order = np.arange(len(answers))
+        if self.random_state is not None:
+            order = np.random.default_rng(self.random_state).permutation(order)
+        of_label = [order[answers[order] == label].tolist() for label in self.classes_]
+        rounds = [rows[turn] for turn in range(max(map(len, of_label))) for rows in of_label if turn < len(rows)]
+        return [int(at) for at in rounds[: self.examples]]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.no_validation = True
+        return tags
+
+
+def _texts(values: Any) -> list[str]:
+    """Return texts as a list.
+
+    Raises:
+        ValueError: they are a single text, a table, or hold something else.
+    """
+    if isinstance(values, str):
+        raise ValueError("give a list of texts, not one text.")  # noqa: TRY004 - what scikit-learn raises
+    if hasattr(values, "columns") or getattr(values, "ndim", 1) != 1:
+        raise ValueError("give one text for each row: a list or a column, not a table.")
+    texts: Sequence[Any] = list(values)
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise ValueError(f"row {number} is a {type(text).__name__}; each row must be a text.")  # noqa: TRY004
+    return [str(text) for text in texts]

@@ -1,0 +1,110 @@
+"""LLMClassifier as an estimator of scikit-learn."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import SkipTestWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.estimator_checks import check_estimator
+
+from llmtasker import LLM
+from llmtasker.errors import ConfigurationError, InvalidOutputError
+from llmtasker.integrations.sklearn import LLMClassifier
+from llmtasker.testing import FakeTransport
+
+TEXTS = [f"it {'barks' if number % 2 else 'meows'} at {number}" for number in range(20)]
+LABELS = ["dog" if number % 2 else "cat" for number in range(20)]
+
+
+def test_it_labels_texts() -> None:
+    classifier = LLMClassifier(llm="offline", examples=4).fit(TEXTS, LABELS)
+    assert list(classifier.predict(["something barks", "something meows"])) == ["dog", "cat"]
+    assert classifier.score(TEXTS, LABELS) == 1.0
+    assert list(classifier.classes_) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize("labels", [[0, 1] * 10, [True, False] * 10, np.array([3, 7] * 10)])
+def test_labels_come_back_as_they_were_given(labels: Any) -> None:
+    classifier = LLMClassifier(llm="offline").fit(TEXTS, labels)
+    found = classifier.predict(TEXTS)
+    assert found.dtype == np.asarray(labels).dtype
+    assert list(found) == list(labels)
+
+
+@pytest.mark.parametrize("kind", [list, np.array, pd.Series])
+def test_texts_come_in_every_form(kind: Any) -> None:
+    classifier = LLMClassifier(llm="offline").fit(kind(TEXTS), kind(LABELS))
+    assert list(classifier.predict(kind(TEXTS))) == LABELS
+
+
+@pytest.mark.parametrize("examples", [0, 1, 5, 100])
+def test_examples_are_spread_over_the_labels(examples: int) -> None:
+    classifier = LLMClassifier(llm="offline", examples=examples).fit(TEXTS, LABELS)
+    shown = Counter(label for _, label in classifier.task_.plan.examples)
+    assert shown.total() == min(examples, 20)
+    assert max(shown.values(), default=0) - min(shown.values(), default=0) <= 1
+
+
+def test_the_choice_of_examples_is_seeded() -> None:
+    one, other, third = (
+        LLMClassifier(llm="offline", examples=4, random_state=state).fit(TEXTS, LABELS).task_.plan.examples
+        for state in (1, 1, 2)
+    )
+    assert one == other != third
+
+
+def test_it_is_cloned_piped_and_searched() -> None:
+    classifier = LLMClassifier(llm="offline", examples=2, random_state=3)
+    assert clone(classifier).get_params() == classifier.get_params()
+    piped = make_pipeline(FunctionTransformer(lambda texts: [text.lower() for text in texts]), classifier)
+    assert list(piped.fit(TEXTS, LABELS).predict(["IT BARKS"])) == ["dog"]
+    found = GridSearchCV(classifier, {"examples": [0, 4]}, cv=2).fit(TEXTS, LABELS)
+    assert found.best_params_ == {"examples": 4}
+    assert cross_val_score(classifier, TEXTS, LABELS, cv=2).mean() == 1.0
+
+
+def test_a_text_without_a_label_is_never_guessed() -> None:
+    llm = LLM(transport=FakeTransport("no idea"), cache=False)
+    classifier = LLMClassifier(llm=llm, examples=0).fit(TEXTS, LABELS)
+    with pytest.raises(InvalidOutputError, match="20 of 20 texts have no label"):
+        classifier.predict(TEXTS)
+    assert not hasattr(classifier, "predict_proba")
+
+
+@pytest.mark.parametrize(
+    ("texts", "labels", "words"),
+    [
+        ("one text", LABELS, "one text"),
+        (TEXTS, LABELS[:3], "3 labels"),
+        ([1, 2], ["a", "b"], "row 1 is a int"),
+        (np.zeros((2, 2)), ["a", "b"], "not a table"),
+        (pd.DataFrame({"a": TEXTS}), LABELS, "not a table"),
+        (TEXTS, None, "y"),
+    ],
+)
+def test_what_is_not_texts_and_labels(texts: Any, labels: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        LLMClassifier(llm="offline").fit(texts, labels)
+
+
+def test_a_wrong_parameter() -> None:
+    with pytest.raises(ConfigurationError, match="examples"):
+        LLMClassifier(llm="offline", examples=-1).fit(TEXTS, LABELS)
+
+
+def test_the_checks_of_scikit_learn() -> None:
+    """Those that feed numbers or tables don't apply to texts: scikit-learn leaves them out, because the tags say so."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SkipTestWarning)
+        found = check_estimator(LLMClassifier(llm="offline"), on_fail=None, on_skip=None)
+    assert [one["check_name"] for one in found if one["status"] == "failed"] == []
+    assert "check_estimator_cloneable" in [one["check_name"] for one in found if one["status"] == "passed"]
