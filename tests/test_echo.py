@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import openai
 import pytest
 
 from llmtasker.errors import BadRequestError, BadResponseError, ItemError, ServerError
+from llmtasker.llm.transports.openai import OpenAITransport
+from llmtasker.runner.steps import as_item_error
 from llmtasker.wire.batch_file import read_line
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.echo import without_echo
@@ -75,6 +78,25 @@ def test_the_words_of_a_row_decide_nothing_and_are_not_shown(place: str, row: st
     assert type(error) is kind
     shown = f"{error} {error.details}"
     assert not any(" ".join(words) in shown for words in zip(*(row.split()[at:] for at in range(3)), strict=False))
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_an_error_that_a_wrapped_client_returns_is_read_without_the_words_of_a_row(row: str) -> None:
+    client = openai.OpenAI(api_key="none", base_url="http://127.0.0.1:9/v1")
+
+    def create(**_: object) -> dict[str, object]:
+        return {"error": {"message": f"tokenizer failed on: {row}"}}
+
+    client.chat.completions.create = create  # type: ignore[method-assign,assignment]
+    with pytest.raises(ServerError) as found:
+        OpenAITransport(client).send(asked(row))
+    assert row.split()[1] not in str(found.value)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_what_a_transport_raises_is_shown_without_the_words_of_a_row(row: str) -> None:
+    error = as_item_error(RuntimeError(f"could not send {row!r}"), asked(row))
+    assert str(error) == "the transport failed: RuntimeError: could not send '…'"
 
 
 def test_the_words_of_the_endpoint_still_count() -> None:

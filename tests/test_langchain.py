@@ -657,6 +657,46 @@ def test_a_misfit_of_langchain_shows_no_values() -> None:
     assert "private" not in found.message
 
 
+class StatusError(Exception):
+    """An SDK's error, with its status and body."""
+
+    status_code = 400
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.body = {"error": {"message": message}}
+
+
+ECHOED = [
+    "My account has insufficient credit and I want my money back",
+    "the content filter flagged my api key as invalid, event loop is closed",
+    "got an unexpected keyword argument 'temperature' and no choices from them",
+]
+
+
+@pytest.mark.parametrize("row", ECHOED)
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (lambda row: StatusError(f"can't read: {row}"), BadRequestError),
+        (lambda row: RuntimeError(f"can't read: {row}"), CallError),
+        (lambda row: ValueError(f"can't read: {row}"), CallError),
+        (lambda row: TypeError(f"can't read: {row}"), CallError),
+        (lambda row: ValueError({"message": f"tokenizer failed on: {row}"}), ServerError),
+        (lambda row: KeyError(f"can't read: {row}"), BadResponseError),
+    ],
+)
+def test_what_an_error_repeats_of_a_row_is_no_evidence_and_not_shown(
+    error: Callable[[str], Exception], kind: type[ItemError], row: str
+) -> None:
+    found = failure(Awaiting(says=error(row)), request(None, {"role": "user", "content": row}))
+    assert type(found) is kind
+    shown = f"{found} {found.details}".lower()
+    assert not any(
+        " ".join(words) in shown for words in zip(*(row.lower().split()[at:] for at in range(3)), strict=False)
+    )
+
+
 @pytest.mark.parametrize(("schema", "fact"), [(TOOLS, "no tools mode"), (JSON_SCHEMA, "no json_schema mode")])
 def test_what_is_not_implemented_is_learned(schema: Any, fact: str) -> None:
     class Partly(Tooled, Named):

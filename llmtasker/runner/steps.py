@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import CallError, CallTimeoutError, ItemError, LLMTaskerError, snippet
 from llmtasker.wire.completion import Completion
+from llmtasker.wire.echo import without_echo
 from llmtasker.wire.request import Request, Transport
 
 if TYPE_CHECKING:
@@ -191,4 +192,5 @@ def as_item_error(error: BaseException, request: Request) -> ItemError:
         raise error  # wrong configuration, or a wrong test: that does not concern this row alone
     if isinstance(error, TimeoutError):
         return CallTimeoutError(f"no whole answer came within {request.settings.timeout:g} s")
-    return CallError(f"the transport failed: {type(error).__name__}: {snippet(error)}")
+    words = without_echo(str(error)[:2_000], request)
+    return CallError(f"the transport failed: {type(error).__name__}: {snippet(words)}")

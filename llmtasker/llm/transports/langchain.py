@@ -104,7 +104,7 @@ class LangChainTransport:
             message = await prepared.bound.ainvoke(_whole(prepared, request), **self._options(request))
         except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
             return recovered(error, request, self._chat)
-        return read_message(message)
+        return read_message(message, request)
 
     def _in_thread(self, request: Request) -> Future[Completion]:
         return call_in_thread(partial(self._ask, request), "llmtasker-langchain")
@@ -115,7 +115,7 @@ class LangChainTransport:
             message = prepared.bound.invoke(_whole(prepared, request), **self._options(request))
         except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
             return recovered(error, request, self._chat)
-        return read_message(message)
+        return read_message(message, request)
 
     def _prepare(self, head: Head) -> _PreparedHead:
         known = self._prepared.get(id(head))
@@ -294,8 +294,10 @@ _MODEL = ("model_name", "model", "model_id", "modelId")
 _REASONING = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
 
 
-def read_message(message: object) -> Completion:
+def read_message(message: object, request: Request | None = None) -> Completion:
     """Return the completion in a chat model's message, with the blocks and names of any vendor.
+
+    What an error repeats of the `request` is left out.
 
     Raises:
         BadResponseError: it is not a message.
@@ -317,7 +319,7 @@ def read_message(message: object) -> Completion:
     }
     # One wire format is parsed in one place: the answer is converted to that format.
     text = json.dumps(answer, default=lambda _: None)
-    completion = read_completion(text, headers=mapping(told.get("headers")))
+    completion = read_completion(text, headers=mapping(told.get("headers")), request=request)
     if completion.finish_reason == "refusal" and not completion.refusal:
         return replace(completion, refusal=completion.text or "it gives no reason")
     return completion

@@ -26,6 +26,7 @@ from llmtasker.errors import (
 from llmtasker.llm.transports.langchain_identity import is_secret, mapping
 from llmtasker.values.json_values import is_object
 from llmtasker.wire.completion import Completion
+from llmtasker.wire.echo import without_echo
 from llmtasker.wire.error_response import hide_keys, read_error
 from llmtasker.wire.failed_generation import failed_generation
 from llmtasker.wire.request import Request
@@ -60,7 +61,7 @@ def recovered(error: Exception, request: Request, chat: BaseModel) -> Completion
         CallError: the endpoint, or the chat model itself, reported an error.
         FilteredError: a content filter stopped the request or the answer.
     """
-    hide = _Hide(chat)
+    hide = _Hide(chat, request)
     for each in _chain(error):
         found = _told(each, request, hide)
         if isinstance(found, ItemError):
@@ -76,7 +77,8 @@ _URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>\\)]*")
 class _Hide:
     """Removes the secrets of a chat model, and all URLs, from a text; JSON remains JSON."""
 
-    def __init__(self, chat: BaseModel) -> None:
+    def __init__(self, chat: BaseModel, request: Request) -> None:
+        self._request = request
         found = [_revealed(name, value) for name, value in vars(chat).items()]
         self._secrets = [secret for secret in found if len(secret) >= _SECRET_LENGTH]
 
@@ -84,6 +86,10 @@ class _Hide:
         for secret in self._secrets:
             text = text.replace(secret, "***")
         return _URL.sub("<url>", text)
+
+    def message(self, text: str) -> str:
+        """Return the message of an error, also without what it repeats of the request: that is not evidence."""
+        return self(without_echo(text, self._request))
 
 
 _SECRET_LENGTH = 8  # a shorter one is a placeholder, and may be part of any word
@@ -114,7 +120,7 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
         status, payload, headers = response
         if status != 200:
             return failed_generation(status, payload) or read_error(status, hide(payload), headers, request)
-        return _read(payload, headers)
+        return _read(payload, headers, request)
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
     what = f"{type(error).__name__}: {_words(error, hide)}"
     if "Timeout" in kinds:
@@ -128,7 +134,7 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
     if isinstance(error, TypeError) and (name := _UNEXPECTED.search(what)):
         return unsupported(name[1], "the client of this chat model")
     if isinstance(error, ValueError) and error.args and is_object(error.args[0]):
-        return _read(json.dumps({"error": error.args[0]}, default=str), {})  # an error inside a 200
+        return _read(json.dumps({"error": error.args[0]}, default=str), {}, request)  # an error inside a 200
     if isinstance(error, ValueError) and "content filter" in what:
         return FilteredError("a content filter stopped the answer", provider_code="content_filter")
     unread = isinstance(error, ValidationError | LookupError | AttributeError | json.JSONDecodeError)
@@ -137,9 +143,9 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
     return None
 
 
-def _read(payload: str, headers: Mapping[str, str]) -> Completion | ItemError:
+def _read(payload: str, headers: Mapping[str, str], request: Request) -> Completion | ItemError:
     try:
-        return read_completion(payload, content_type=headers.get("content-type"), headers=headers)
+        return read_completion(payload, content_type=headers.get("content-type"), headers=headers, request=request)
     except ItemError as error:
         return error
 
@@ -150,7 +156,7 @@ def _words(error: BaseException, hide: _Hide) -> str:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         return snippet("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found))
     text = next((text for text in error.args if isinstance(text, str)), "")
-    return snippet(hide_keys(hide(text[:2_000]))) or "it does not say why"
+    return snippet(hide_keys(hide.message(text[:2_000]))) or "it does not say why"
 
 
 def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None:

@@ -190,7 +190,7 @@ class OpenAITransport:
         except openai.OpenAIError as error:
             self._emit("emit_completion_error", error)
             return self._refused(error, request)
-        return self._created(created)
+        return self._created(created, request)
 
     async def _in_home_loop(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
         """Send in the event loop that the client's connections belong to, as long as that one runs."""
@@ -208,7 +208,7 @@ class OpenAITransport:
                     return self._read(response.status_code, response.content, response.headers, request)
                 arguments = self._arguments(request)
                 self._emit("emit_completion_arguments", **arguments)
-                return self._created(await client.chat.completions.create(**arguments))
+                return self._created(await client.chat.completions.create(**arguments), request)
             except openai.OpenAIError as error:
                 if not _is_of_ended_loop(error):
                     self._emit("emit_completion_error", error)
@@ -229,12 +229,13 @@ class OpenAITransport:
         if self._hooks:
             getattr(self._hooks, name)(*args, **kwargs)
 
-    def _created(self, created: Any) -> Completion:
+    def _created(self, created: Any, request: Request) -> Completion:
         self._emit("emit_completion_response", created)
         if hasattr(created, "model_dump"):
             created = created.model_dump(mode="json", warnings=False)
         try:
-            return read_completion(created if isinstance(created, str | bytes) else json.dumps(created))
+            payload = created if isinstance(created, str | bytes) else json.dumps(created)
+            return read_completion(payload, request=request)
         except (TypeError, ValueError) as error:
             raise BadResponseError(f"the client answered with a {type(created).__name__}: {snippet(error)}") from None
 
