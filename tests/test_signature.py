@@ -622,3 +622,46 @@ def test_a_misfit_is_described_shortly_and_without_the_whole_record():
     with pytest.raises(ValidationError) as caught:
         One(text="x" * 5000, label=["y" * 5000])
     assert len(describe(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "constraint"),
+    [
+        (str, {"ge": 1}),
+        (str | None, {"lt": 3}),
+        (list[int], {"ge": 1}),
+        (str, {"multiple_of": 3}),
+        (str, {"max_digits": 3}),
+        (int, {"min_length": 2}),
+        (int | float, {"max_length": 2}),
+        (dt.date, {"pattern": "2026"}),
+    ],
+)
+@pytest.mark.parametrize("field", [InputField, OutputField])
+def test_a_constraint_that_a_type_cannot_have_is_an_error_at_the_declaration(
+    field: Any, kind: Any, constraint: dict[str, Any]
+) -> None:
+    with pytest.raises(SignatureError, match=f"Wrong.value: {next(iter(constraint))}="):
+        Signature.make(
+            "Wrong",
+            instructions="Count.",
+            inputs={"text": str, **({"value": (kind, field(**constraint))} if field is InputField else {})},
+            outputs={"n": int, **({"value": (kind, field(**constraint))} if field is OutputField else {})},
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "constraint"),
+    [
+        (int | None, {"ge": 1}),
+        (int | str, {"ge": 1}),
+        (dt.date, {"ge": dt.date(2020, 1, 1)}),
+        (str, {"ge": "a"}),
+        (list[str], {"min_length": 1}),
+        (str, {"pattern": "a", "max_length": 3}),
+        (Any, {"ge": 1}),
+    ],
+)
+def test_a_constraint_that_a_type_can_have_is_accepted(kind: Any, constraint: dict[str, Any]) -> None:
+    made = Signature.make("Right", instructions="Count.", outputs={"value": (kind, OutputField(**constraint))})
+    assert list(made.output_fields) == ["value"]

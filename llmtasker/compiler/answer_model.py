@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema
 
 from llmtasker.compiler.prepared import Prepared, prepared_once
 from llmtasker.signature.fields import label_text, wire_name
-from llmtasker.values.json_schema import offered_labels
+from llmtasker.values.json_schema import lone_reference, offered_labels
 from llmtasker.values.json_values import is_array, is_object
 from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.completion import Completion
@@ -37,23 +37,23 @@ _RECALLED_ANSWER = 4_000  # characters of a failed answer that a re-ask shows to
 class _Lean(BaseModel):
     """A model whose JSON schema has no titles: instructor shows it to the LLM, and titles cost tokens.
 
-    `told` are descriptions of fields, by their names on the wire; they replace the fields' own.
+    `descriptions` are those of fields, by their names on the wire; they replace the fields' own.
     """
 
     model_config = ConfigDict(defer_build=True)
 
-    __told__: ClassVar[Mapping[str, str]] = {}
+    __descriptions__: ClassVar[Mapping[str, str]] = {}
 
-    def __init_subclass__(cls, *, told: Mapping[str, str] | None = None, **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, descriptions: Mapping[str, str] | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if told is not None:  # a subclass, such as those of instructor, inherits them
-            cls.__told__ = told
+        if descriptions is not None:  # a subclass, such as those of instructor, inherits them
+            cls.__descriptions__ = descriptions
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         # Not by copies of the fields, because versions of Pydantic differ in which parts of a copy they use.
         made = handler.resolve_ref_schema(handler(schema))
-        for name, description in cls.__told__.items():
+        for name, description in cls.__descriptions__.items():
             made["properties"][name]["description"] = description
         return made
 
@@ -76,10 +76,10 @@ def wire_model(
     if reasoning:
         fields[REASONING] = (str, Field(description=REASONING_DESCRIPTION))
     fields |= {name: (info.annotation, info) for name, info in output_model.model_fields.items()}
-    told = {wire_name(name, output_model.model_fields[name]): text for name, text in (descriptions or {}).items()}
+    on_wire = {wire_name(name, output_model.model_fields[name]): text for name, text in (descriptions or {}).items()}
     name = re.sub(r"\W", "_", output_model.__name__, flags=re.ASCII)[:64]
     return create_model(
-        name, __base__=(_Lean,), __module__=output_model.__module__, __cls_kwargs__={"told": told}, **fields
+        name, __base__=(_Lean,), __module__=output_model.__module__, __cls_kwargs__={"descriptions": on_wire}, **fields
     )
 
 
@@ -91,9 +91,9 @@ def group_model(model: type[BaseModel], anchor: str) -> type[BaseModel]:
         "anchor": (str, Field(description=anchor)),
     }
     fields |= {name: (info.annotation, info) for name, info in model.model_fields.items()}
-    told: dict[str, Any] = {"told": model.__told__ if issubclass(model, _Lean) else {}}
+    given: dict[str, Any] = {"descriptions": model.__descriptions__ if issubclass(model, _Lean) else {}}
     answer = create_model(
-        f"{model.__name__}Answer"[:64], __base__=(_Lean,), __module__=model.__module__, __cls_kwargs__=told, **fields
+        f"{model.__name__}Answer"[:64], __base__=(_Lean,), __module__=model.__module__, __cls_kwargs__=given, **fields
     )
     answers: dict[str, Any] = {"answers": (list[answer], Field(description="one answer for each input"))}  # type: ignore[valid-type]
     return create_model(f"{model.__name__}Group"[:64], __base__=(_Lean,), __module__=model.__module__, **answers)
@@ -296,9 +296,7 @@ def _strict(schema: Any) -> Any:
             strict[name] = _strict(value)
         elif name != "default":
             strict[name] = value
-    if len(strict) > 1 and "$ref" in strict:
-        # Strict mode does not accept anything beside a "$ref", such as the description of a field with an Enum.
-        strict = {"anyOf": [{"$ref": strict.pop("$ref")}], **strict}
+    strict = lone_reference(strict)
     if "properties" in strict:
         strict["required"] = list(strict["properties"])
         strict["additionalProperties"] = False

@@ -24,7 +24,7 @@ from llmtasker.errors import (
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import FORMS, answer_text
 from llmtasker.parser.marks import begins_with_call, without_marks
-from llmtasker.parser.read import read
+from llmtasker.parser.read import FROM_FENCE, read
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Inputs, S, as_text
 from llmtasker.values.json_values import is_object
@@ -89,7 +89,9 @@ class AnswerParser(Generic[S]):
         record, reasoning = reading.value
         if self.any_form:
             found = tuple(note for note in found if note not in FORMS)
-        return Answer(record=record, reasoning=reasoning or reading.reasoning, repairs=(*found, *reading.repairs))
+        # The prompt of text mode asks for a code fence.
+        repairs = tuple(note for note in reading.repairs if note != FROM_FENCE or self.mode != "text")
+        return Answer(record=record, reasoning=reasoning or reading.reasoning, repairs=(*found, *repairs))
 
     def _parse_text(self, completion: Completion, inputs: Inputs) -> Answer[S]:
         (name,) = self.signature.output_fields

@@ -165,7 +165,7 @@ class Program(Generic[S]):
                 own[name] = variable_text(name, value)
             else:
                 sets[output] = label_set(value, label_descriptions(self.signature.output_fields[output]))
-        key = (tuple(own.items()), tuple((name, tuple(map(_told_apart, labels))) for name, labels in sets.items()))
+        key = (tuple(own.items()), tuple((name, tuple(map(_with_type, labels))) for name, labels in sets.items()))
         with self._lock:
             program = self._variants.pop(key, None) or self._compiled(own, sets)
             self._variants[key] = program
@@ -290,16 +290,16 @@ def compile_program(
     return Program(source)
 
 
-def _told_apart(label: tuple[object, str]) -> tuple[type, object, str]:
+def _with_type(label: tuple[object, str]) -> tuple[type, object, str]:
     return type(label[0]), *label  # 1 and True are equal, but not the same label
 
 
 def _wire(signature: type[Signature], layout: PromptLayout, *, reasoning: bool) -> type[BaseModel]:
     """Return the model to be filled; it describes the labels, unless the instructions list them."""
-    told: dict[str, str] = {}
+    descriptions: dict[str, str] = {}
     for name, info in signature.output_fields.items():
         meanings = label_descriptions(info)
         if meanings and not layout.shows_classes:
             lines = [f"- {label}: {meaning}" for label, meaning in meanings.items()]
-            told[name] = "\n".join([*([info.description] if info.description else []), *lines])
-    return wire_model(signature.output_model, reasoning=reasoning, descriptions=told)
+            descriptions[name] = "\n".join([*([info.description] if info.description else []), *lines])
+    return wire_model(signature.output_model, reasoning=reasoning, descriptions=descriptions)

@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import Any
 
 from llmtasker.values.folding import ascii_letters
+from llmtasker.values.json_schema import renamed_reference
 from llmtasker.values.json_values import canonical_json, is_array, is_object
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message
@@ -165,14 +166,11 @@ def _renamed_schema(schema: Any, names: Mapping[str, str]) -> Any:
             made[name] = {names.get(key, key): _renamed_schema(part, names) for key, part in value.items()}
         elif name == "required":
             made[name] = [names.get(key, key) for key in value]
-        elif name == "$ref" and isinstance(value, str):
-            head, slash, last = value.rpartition("/")
-            made[name] = f"{head}{slash}{names.get(last, last)}"
         elif name in {"enum", "const", "default", "examples"}:
             made[name] = value
         else:
             made[name] = _renamed_schema(value, names)
-    return made
+    return renamed_reference(made, names)
 
 
 def rename_calls(messages: Sequence[Message], names: Mapping[str, str]) -> Sequence[Message]:

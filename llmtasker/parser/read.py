@@ -33,6 +33,9 @@ MAX_MENDED_PIECES = 5
 """The most broken pieces of a text that are examined, from its end."""
 
 _NOT_WORDS = re.compile(r"`{3,}\w*|[\W_]+")
+FROM_FENCE = "taken from a code fence"
+"""The note of an answer that stands in a code fence."""
+
 _CORRECTION = re.compile(
     r"\b(?:no|wait|actually|rather|instead|correct\w*|sorry|oops|final\w*|revis\w*|mistake\w*|better|but|however"
     r"|amend\w*|second thought|the (?:\w+ )?(?:answer|result|output)"
@@ -329,7 +332,7 @@ def _is_corrected(answer: str, one: Piece, other: Piece) -> bool:
 
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:
     if piece.fenced:
-        return ("taken from a code fence",)
+        return (FROM_FENCE,)
     return ("taken out of the text around it",) if len(piece.text) < len(answer.strip()) else ()
 
 

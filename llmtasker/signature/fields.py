@@ -5,9 +5,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import date, time, timedelta
+from decimal import Decimal
 from enum import Enum
 from functools import cache
-from typing import Any, Literal, get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import pydantic
 from pydantic import AliasChoices
@@ -126,6 +129,38 @@ def label_text(label: object) -> str:
     """
     plain = label.value if isinstance(label, Enum) else label
     return plain if isinstance(plain, str) else canonical_json(plain)
+
+
+# Pydantic accepts a constraint on any type, and only fails where a value arrives. Types that can't have it:
+_COLLECTIONS = (str, bytes, list, dict, tuple, set, frozenset)
+_SINGLE_VALUES = (bool, int, float, complex, Decimal, date, time, timedelta)
+_NOT_FOR: Mapping[str, tuple[type, ...]] = {
+    **dict.fromkeys(("ge", "gt", "le", "lt"), _COLLECTIONS),
+    **dict.fromkeys(("multiple_of", "max_digits", "decimal_places", "allow_inf_nan"), _COLLECTIONS),
+    **dict.fromkeys(("min_length", "max_length"), _SINGLE_VALUES),
+    "pattern": (*_SINGLE_VALUES, list, dict, tuple, set, frozenset),
+}
+
+
+def check_constraints(owner: str, name: str, info: FieldInfo) -> None:
+    """Check that a value of the field's type can meet its constraints: `ge=1` has no meaning for a text.
+
+    Raises:
+        SignatureError: none of the types of the field can have a constraint.
+    """
+    union = get_origin(info.annotation) in (Union, UnionType)
+    members = get_args(info.annotation) if union else (info.annotation,)
+    kinds = [get_origin(member) or member for member in members if member is not NoneType]
+    for part in constraints_of(info):
+        for constraint, refused in _NOT_FOR.items():
+            bound = getattr(part, constraint, None)
+            if bound is None or (isinstance(bound, _COLLECTIONS) and constraint in {"ge", "gt", "le", "lt"}):
+                continue  # texts and lists can be compared with their like
+            if kinds and all(isinstance(kind, type) and issubclass(kind, refused) for kind in kinds):
+                shown = " | ".join(kind.__name__ for kind in kinds)
+                raise SignatureError(
+                    f"{owner}.{name}: {constraint}={bound!r} can't be applied to {shown}. Change the type or remove it."
+                )
 
 
 def check_labels(owner: str, name: str, info: FieldInfo) -> None:

@@ -30,7 +30,16 @@ from pydantic.fields import FieldInfo
 from pydantic_core import to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, describe, snippet
-from llmtasker.signature.fields import RESERVED, InputField, OutputField, Side, check_labels, marker_of, wire_name
+from llmtasker.signature.fields import (
+    RESERVED,
+    InputField,
+    OutputField,
+    Side,
+    check_constraints,
+    check_labels,
+    marker_of,
+    wire_name,
+)
 from llmtasker.signature.made_class import Made, MadeClass, made_how, pickle_by_making
 from llmtasker.values.html_table import html_table
 from llmtasker.values.json_values import is_mapping
@@ -312,6 +321,8 @@ def _check_sides(cls: type[Signature], sides: Mapping[str, Side]) -> None:
             )
     _check_names(cls, cls.model_fields)
     if cls.__pydantic_fields_complete__:
+        for name, info in cls.model_fields.items():
+            check_constraints(cls.__name__, name, info)
         for name, info in cls.output_fields.items():
             check_labels(cls.__name__, name, info)
 

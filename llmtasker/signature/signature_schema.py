@@ -13,6 +13,7 @@ from llmtasker.signature.fields import FieldMarker, InputField, OutputField, lab
 from llmtasker.signature.made_class import made_how
 from llmtasker.signature.signature import Signature
 from llmtasker.signature.type_schema import NotHeldError, Schema, field_arguments, field_schema, schema_type
+from llmtasker.values.json_schema import has_reference
 from llmtasker.values.json_values import canonical_json, is_object
 
 Fields = Mapping[str, Any]
@@ -48,7 +49,7 @@ def _full_schema(signature: type[Signature], name: str, info: FieldInfo) -> Any:
     except Exception:  # noqa: BLE001 - an input may be of a type that has no schema
         return {"python": snippet(repr(info.annotation), 200)}
     schema = whole["properties"][name]
-    return {**schema, "$defs": whole["$defs"]} if "$ref" in canonical_json(schema) else schema
+    return {**schema, "$defs": whole["$defs"]} if has_reference(schema) else schema
 
 
 def labels_of(signature: type[Signature]) -> dict[str, dict[str, str]]:

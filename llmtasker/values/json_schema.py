@@ -53,6 +53,34 @@ def expand(node: Any, root: JsonSchema, depth: int = _LONGEST_CHAIN) -> JsonSche
     return _merged([*(expand(part, root, depth - 1) for part in parts), beside])
 
 
+def has_reference(schema: Any) -> bool:
+    """Return whether a schema refers to another one anywhere."""
+    if is_array(schema):
+        return any(map(has_reference, schema))
+    return is_node(schema) and ("$ref" in schema or any(map(has_reference, schema.values())))
+
+
+def lone_reference(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a node with nothing beside its `$ref`, which strict function schemas do not accept.
+
+    >>> lone_reference({"$ref": "#/$defs/Team", "description": "who takes it"})
+    {'anyOf': [{'$ref': '#/$defs/Team'}], 'description': 'who takes it'}
+    """
+    if len(node) == 1 or "$ref" not in node:
+        return node
+    beside = {name: value for name, value in node.items() if name != "$ref"}
+    return {"anyOf": [{"$ref": node["$ref"]}], **beside}
+
+
+def renamed_reference(node: dict[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """Return a node whose `$ref` leads to the new name of a definition."""
+    reference = node.get("$ref")
+    if not isinstance(reference, str):
+        return node
+    head, slash, last = reference.rpartition("/")
+    return {**node, "$ref": f"{head}{slash}{names.get(last, last)}"}
+
+
 def _at(root: JsonSchema, reference: str) -> Any:
     """Return the node at a JSON pointer in a fragment, such as `#/$defs/Team`."""
     node: Any = root
