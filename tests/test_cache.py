@@ -226,6 +226,31 @@ def test_open_cache_takes_stores_and_nothing_else() -> None:
             open_cache(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("url", ["redis://ada:s3cret@host/0", "rediss://:s3cret@host", "s3://s3cret", "file:///s3cret"])
+def test_a_url_is_refused_before_it_becomes_a_folder(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LLMTASKER_CACHE_DIR", url)
+    tries: list[Callable[[], object]] = [
+        lambda: LLM("offline", cache=url),
+        lambda: Task(Thanks, llm="offline", cache=url),
+        lambda: open_cache(url),
+        lambda: open_cache(Path(url)),
+        lambda: open_cache(True),
+        lambda: DiskCache(url),
+        lambda: DiskCache(),
+    ]
+    for attempt in tries:
+        with pytest.raises(ConfigurationError, match=url.partition(":")[0] + "://") as caught:
+            attempt()
+        assert "s3cret" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["C:/cache", "a:b", "./redis:/cache", "cache"])
+def test_a_folder_may_have_a_colon(name: str) -> None:
+    assert str(DiskCache(name).directory).endswith(name.removeprefix("./"))
+
+
 def test_without_a_home_there_is_no_cache() -> None:
     code = """
 import os, sys, warnings

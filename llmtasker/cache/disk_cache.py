@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmtasker.cache.outage import Outage
 from llmtasker.cache.process import reset_in_child
-from llmtasker.cache.store import LEASE
+from llmtasker.cache.store import LEASE, check_folder
 from llmtasker.errors import ConfigurationError, snippet
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class DiskCache:
     Copy `cache.db` only after `close`: until then the latest answers are in a file beside it.
 
     Raises:
-        ConfigurationError: the directory is not the name of a folder.
+        ConfigurationError: the directory is not the name of a folder, such as a URL.
     """
 
     def __init__(
@@ -71,6 +71,7 @@ class DiskCache:
         clock: Callable[[], float] = time.time,
     ) -> None:
         folder = os.fsdecode(default_directory() if directory is None else directory)
+        check_folder(folder)
         if not folder or "\0" in folder:
             raise ConfigurationError(f"{snippet(repr(folder), 40)} is not a folder for a cache")
         # Neither `~` nor `$VAR` is expanded here: the name is used literally.
@@ -302,11 +303,13 @@ def default_directory(environ: Mapping[str, str] = os.environ, platform: str = s
 
     Raises:
         RuntimeError: the home folder of the user is unknown.
+        ConfigurationError: LLMTASKER_CACHE_DIR is a URL.
 
     >>> default_directory({"HOME": "/home/ada"}, platform="linux").as_posix()
     '/home/ada/.cache/llmtasker'
     """
     if chosen := environ.get("LLMTASKER_CACHE_DIR"):
+        check_folder(chosen)
         return Path(chosen)
     if platform == "win32":
         local = environ.get("LOCALAPPDATA")

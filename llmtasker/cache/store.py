@@ -6,12 +6,15 @@ A user's store needs only `get` and `put`: SafeStore completes it, once, in `ope
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from llmtasker.errors import ConfigurationError, snippet
+
+_begins_as_url = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/").match  # "C:/" is a drive; a Path has one slash left
 
 LEASE = 120.0
 """The default seconds of a lease: longer than most calls."""
@@ -79,6 +82,20 @@ def check_cache(cache: object) -> None:
     if not (cache is None or isinstance(cache, bool | str | os.PathLike) or is_store) or isinstance(cache, type):
         raise ConfigurationError(
             f"cache={snippet(repr(cache), 40)} is not a cache: give a folder, a store with get and put, True or False."
+        )
+    if isinstance(cache, str | os.PathLike):
+        check_folder(cache)
+
+
+def check_folder(folder: str | os.PathLike[str]) -> None:
+    """Check that the name of a folder is not a URL, which would become a folder named after its password.
+
+    Raises:
+        ConfigurationError: it is a URL; only its scheme is shown.
+    """
+    if url := _begins_as_url(os.fsdecode(folder)):
+        raise ConfigurationError(
+            f"a cache can't be opened at a {url[1]}:// URL: give the path of a folder, or a store with get and put."
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
-from llmtasker.cache import Store
+from llmtasker.cache.store import Store, check_cache
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.costs import Prices
 from llmtasker.llm.credentials import may_be_credential
@@ -69,11 +69,6 @@ def _is_integer(value: Any) -> bool:
     return _is_real(value) and float(value) == int(value)
 
 
-def _is_cache(value: object) -> bool:
-    store = callable(getattr(value, "get", None)) and callable(getattr(value, "put", None))
-    return isinstance(value, bool | str | os.PathLike) or store
-
-
 def _is_stop(value: object) -> bool:
     return isinstance(value, str) or (
         isinstance(value, list | tuple) and all(isinstance(one, str) for one in cast("Sequence[Any]", value))
@@ -96,7 +91,6 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "stop": (_is_stop, "a text or a list of texts"),
     "headers": (_is_headers, 'a mapping such as {"X-Team": "data"}'),
     "extra_body": (lambda value: isinstance(value, Mapping), 'a mapping such as {"top_k": 5}'),
-    "cache": (_is_cache, "True, False, a folder, or a store with get and put"),
     "rate_limit": (lambda value: isinstance(value, RateLimit), "a RateLimit, such as RateLimit(requests=600)"),
     "retry": (lambda value: isinstance(value, Retry), "a Retry, such as Retry(attempts=4)"),
     "prices": (lambda value: isinstance(value, Prices), "a Prices, such as Prices(input=0.4, output=1.6)"),
@@ -117,6 +111,7 @@ def check(options: Mapping[str, Any]) -> None:
         if value is not None and name in _CHECKS and not _CHECKS[name][0](value):
             shown = f"a {type(value).__name__}" if name in _SECRET else snippet(repr(value), 60)
             raise ConfigurationError(f"{name} must be {_CHECKS[name][1]}, not {shown}.")
+    check_cache(options.get("cache"))
     timeout = options.get("timeout")
     if timeout is not None and not (_is_real(timeout) and timeout > 0):
         raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
