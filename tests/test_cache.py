@@ -237,7 +237,7 @@ def test_a_url_is_refused_before_it_becomes_a_folder(url: str, tmp_path: Path, m
         lambda: open_cache(Path(url)),
         lambda: open_cache(True),
         lambda: DiskCache(url),
-        lambda: DiskCache(),
+        DiskCache,
     ]
     for attempt in tries:
         with pytest.raises(ConfigurationError, match=url.partition(":")[0] + "://") as caught:

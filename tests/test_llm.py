@@ -395,7 +395,7 @@ def test_a_cache_is_chosen():
     assert LLM("offline", cache=False).store is None
     assert LLM("offline", cache=store).store is store
     assert LLM("offline").store is LLM("offline", cache=True).store
-    with pytest.raises(ConfigurationError, match="cache=.* is not a cache: give a folder"):
+    with pytest.raises(ConfigurationError, match=r"cache=.* is not a cache: give a folder"):
         LLM("offline", cache=7)
 
 

@@ -146,7 +146,7 @@ def check_constraints(owner: str, name: str, info: FieldInfo) -> None:
     """Check that a value of the field's type can meet its constraints: `ge=1` has no meaning for a text.
 
     Raises:
-        SignatureError: none of the types of the field can have a constraint.
+        SignatureError: no type of the field can meet a constraint.
     """
     union = get_origin(info.annotation) in (Union, UnionType)
     members = get_args(info.annotation) if union else (info.annotation,)
