@@ -10,7 +10,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from llmtasker.errors import ConfigurationError, snippet
 
@@ -84,7 +84,7 @@ def check_cache(cache: object) -> None:
             f"cache={snippet(repr(cache), 40)} is not a cache: give a folder, a store with get and put, True or False."
         )
     if isinstance(cache, str | os.PathLike):
-        check_folder(cache)
+        check_folder(cast("str | os.PathLike[str]", cache))
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:

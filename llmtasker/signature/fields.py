@@ -150,7 +150,7 @@ def check_constraints(owner: str, name: str, info: FieldInfo) -> None:
     """
     union = get_origin(info.annotation) in (Union, UnionType)
     members = get_args(info.annotation) if union else (info.annotation,)
-    kinds = [get_origin(member) or member for member in members if member is not NoneType]
+    kinds: list[Any] = [get_origin(member) or member for member in members if member is not NoneType]
     for part in constraints_of(info):
         for constraint, refused in _NOT_FOR.items():
             bound = getattr(part, constraint, None)
