@@ -250,7 +250,7 @@ def test_langfuse_gets_a_trace_for_each_row(receiver: Receiver, monkeypatch: pyt
     monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-1")
     monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-1")
     events: list[Event] = []
-    tracer = langfuse.traces(receiver.url, environment="test")
+    tracer = langfuse.traces(receiver.url, environment="test", content="text")
     task = Task(Triage, llm=fake(), observers=[tracer, events.append])
     task.run(["a", "b"], progress=False, settings=CallSettings(tags={"team": "x"}))
     assert tracer.flush()

@@ -27,7 +27,7 @@ def traces(
     public_key: str | None = None,
     secret_key: str | None = None,
     sample: float = 1.0,
-    content: Content = "text",
+    content: Content = "none",
     environment: str | None = None,
 ) -> LangfuseTracer:
     """Return an observer that sends rows to Langfuse: a trace a row, a generation a call, a session a run.
@@ -36,7 +36,8 @@ def traces(
         base_url: where Langfuse is, such as "https://langfuse.intra"; None: LLMTASKER_LANGFUSE. There is no default.
         public_key, secret_key: the keys of the project; None: LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY.
         sample: the share of rows that are sent; rows with an error are always sent.
-        content: whether prompts and answers are sent: "none", as "hash", or as "text".
+        content: whether prompts and answers are sent: "none", as "hash", or as "text" (then Langfuse
+            shows them as input and output).
         environment: what Langfuse calls so, such as "production".
 
     Raises:
