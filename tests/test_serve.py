@@ -6,12 +6,12 @@ import re
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import httpx2
+import programs
 import pytest
 
 from llmtasker.testing import Delay, FaultyServer
@@ -36,9 +36,10 @@ class Serving:
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         (folder / "triage.py").write_text(TASK, encoding="utf-8")
-        command = [sys.executable, "-m", "llmtasker", "serve", "--port", "0", *arguments]
         variables = {"PATH": "/usr/bin", "HOME": str(folder), **environment}
-        self.process = subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, env=variables)
+        command = ("-m", "llmtasker", "serve", "--port", "0", *arguments)
+        self._running = programs.started(*command, cwd=folder, stderr=subprocess.PIPE, env=variables)
+        self.process = self._running.__enter__()
         line = self._line()
         found = re.search(r"(http://\S+)/docs(?: +key +(lt_\w+))?", line)
         assert found, line
@@ -62,10 +63,7 @@ class Serving:
 
     def __exit__(self, *_: object) -> None:
         self.client.close()
-        self.process.kill()
-        self.process.wait(20)
-        assert self.process.stderr is not None
-        self.process.stderr.close()
+        self._running.__exit__(None, None, None)
 
 
 def until(condition: Any) -> None:
@@ -114,14 +112,12 @@ def test_a_key_is_made_where_none_is_given(tmp_path: Path) -> None:
 )
 def test_a_wrong_command_ends_at_once(tmp_path: Path, arguments: list[str], words: str) -> None:
     (tmp_path / "triage.py").write_text(TASK, encoding="utf-8")
-    command = [sys.executable, "-m", "llmtasker", "serve", *arguments]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    ended = programs.run("-m", "llmtasker", "serve", *arguments, cwd=tmp_path)
     assert ended.returncode == 2
     assert words in ended.stderr
 
 
 def test_a_new_key_is_shown_with_its_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "llmtasker", "serve", "--new-key"]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    ended = programs.run("-m", "llmtasker", "serve", "--new-key", cwd=tmp_path)
     assert re.search(r"lt_[a-z0-9]{40}\n", ended.stdout)
     assert '"sha256": "' in ended.stdout
