@@ -14,6 +14,7 @@ import pytest
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.api import ServerSettings, create_app
+from llmtasker.api.api_keys import key_hash
 from llmtasker.testing import FakeTransport
 
 REQUESTS = 2_000
@@ -26,16 +27,42 @@ TEXTS = [
 ]
 VALUES: list[Any] = [None, True, 0, -1, 1.5, 1e308, 1 << 63, 10**30, [], {}, [[]], [None], {"": None}, {"a": {"b": []}}]
 KINDS = [
-    *("application/json", "application/x-ndjson", "multipart/form-data", "multipart/form-data; boundary=xx", "text/csv"),
+    *(
+        "application/json",
+        "application/x-ndjson",
+        "multipart/form-data",
+        "multipart/form-data; boundary=xx",
+        "text/csv",
+    ),
     *("multipart/form-data; boundary=xx; charset=klingon", "multipart/form-data; boundary=xx; charset=utf-7"),
     *("multipart/form-data; boundary=", "application/json; charset=utf-16", "", "é/\xff", ";;;=", "application/+json"),
 ]
 NAMES = [
-    *("message", "labels", "inputs", "instructions", "output", "examples", "model", "rows", "columns", "name", "budget"),
+    *(
+        "message",
+        "labels",
+        "inputs",
+        "instructions",
+        "output",
+        "examples",
+        "model",
+        "rows",
+        "columns",
+        "name",
+        "budget",
+    ),
     *("definition", "text", "label", "language", "multi_label", "base_url", "team"),
 ]
 FILES = [
-    *(b"message\nhello\n", b"", b"\xff\xfe", b"\x00" * 50, b'message\n"open', b"PK\x03\x04 not a zip", b"PAR1 and more"),
+    *(
+        b"message\nhello\n",
+        b"",
+        b"\xff\xfe",
+        b"\x00" * 50,
+        b'message\n"open',
+        b"PK\x03\x04 not a zip",
+        b"PAR1 and more",
+    ),
     *(b"message,message\na,b\n", b'{"message": 1}\n{', b"[" * 5_000, b"\xef\xbb\xbfmessage\r\r\n\x80\n", b";" * 500),
     *("message\n\u202e\n".encode("utf-16"), b"<xml/>", b"message\n" + b"a\n" * 200),
 ]
@@ -97,7 +124,20 @@ class Malformed:
 
     def _quoted(self) -> str:
         chance = self._random
-        fine = ["ok", "csv", "xlsx", "jsonl", "parquet", "keep", "corrected", "failed", "1", "%FF%FE", "%ED%A0%80", "nan"]
+        fine = [
+            "ok",
+            "csv",
+            "xlsx",
+            "jsonl",
+            "parquet",
+            "keep",
+            "corrected",
+            "failed",
+            "1",
+            "%FF%FE",
+            "%ED%A0%80",
+            "nan",
+        ]
         return chance.choice([*fine, *(quote(text.encode("utf-8", "replace")[:600]) for text in TEXTS)])
 
     def _bytes(self) -> bytes:
@@ -187,6 +227,62 @@ async def sent(app: Any, scope: dict[str, Any], body: bytes) -> tuple[int, bytes
 
     await asyncio.wait_for(app(scope, receive, send), 20)
     return status, b"".join(parts)
+
+
+FORM = b'--xx\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n--xx--\r\n'
+ESCAPED = b"multipart/form-data; boundary=xx; charset=unicode_escape"
+JSON = b"application/json"
+CORRECTION = b'{"output": {"team": "billing"}}'
+
+
+def requested(method: str, path: str, kind: bytes = JSON, *headers: tuple[bytes, bytes]) -> dict[str, Any]:
+    scope, _ = Malformed(0, [(method, path)], []).next()
+    more = {"method": method, "path": path, "raw_path": path.encode(), "query_string": b""}
+    return {**scope, **more, "headers": [(b"content-type", kind), (b"x-api-key", KEY), *headers]}
+
+
+@pytest.mark.parametrize(
+    ("scope", "body", "status"),
+    [
+        (requested("PATCH", f"/jobs/{{id}}/items/{10**30}"), CORRECTION, 404),
+        (requested("PATCH", "/jobs/{id}/items/1"), CORRECTION, 409),
+        (requested("POST", "/v1/classification/jobs", ESCAPED), FORM % (b"name", b"\\ud800"), 422),
+        (requested("POST", "/v1/classification/jobs", ESCAPED), FORM % (b"name", b"n" * 201), 422),
+    ],
+)
+def test_what_once_broke_the_server(tmp_path: Path, scope: dict[str, Any], body: bytes, status: int) -> None:
+    app = create_app({}, ServerSettings(jobs=tmp_path / "jobs.db", keys={"ann": KEY.decode()}))
+    queue = app.state.server.queue
+    try:  # the job of a task that the server no longer has
+        job = queue.create({"owner": "ann", "task": "gone", "outputs": {"team": "team"}}, [({}, {}, None)], keep=9)
+        path = scope["path"].replace("{id}", job.id)
+        assert asyncio.run(sent(app, {**scope, "path": path, "raw_path": path.encode()}, body))[0] == status
+    finally:
+        queue.close()
+
+
+@pytest.mark.parametrize(("pause", "size", "status"), [(0.02, 1, 408), (0.0, 600, 413)])
+def test_a_body_that_drips_or_hides_its_length_is_refused(tmp_path: Path, pause: float, size: int, status: int) -> None:
+    keys = tmp_path / "keys.json"
+    keys.write_text(json.dumps([{"name": "ann", "sha256": key_hash(KEY.decode()), "bytes": 1_000}]))
+    app = create_app({}, ServerSettings(jobs=tmp_path / "jobs.db", keys=keys, body_seconds=0.1))
+    answers, came = list[dict[str, Any]](), 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal came
+        came += size
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": b" " * size, "more_body": True}
+
+    async def send(message: dict[str, Any]) -> None:
+        answers.append(message)
+
+    try:
+        asyncio.run(asyncio.wait_for(app(requested("POST", "/v1/classification"), receive, send), 20))
+    finally:
+        app.state.server.queue.close()
+    assert answers[0]["status"] == status
+    assert came <= 1_200
 
 
 def test_malformed_requests_get_an_answer_below_500(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from llmtasker import LLM, InputField, Item, OutputField, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
+from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_runner import JobRunner, NumberedInput, task_identity
 from llmtasker.jobs.job_state import AFTER, MOVES, Job
@@ -327,3 +328,30 @@ def test_the_identity_is_of_input_and_request(task: Task[Triage]) -> None:
     other = RowWork(task.with_(instructions="Another."))
     assert work.identity({"message": "a"}) != other.identity({"message": "a"})
     assert NumberedInput({"message": "a"}, 3).number == 3
+
+
+def test_a_row_that_two_workers_answered_counts_once(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["a"])
+    store.claim("one")
+    for _ in range(2):
+        store.put(job, [(1, Item[Any](input={}, error=InputError("no"), cost=0.5), '{"error": null}', None)])
+    found = store.get(job.id)
+    assert found is not None
+    assert (found.done, found.cost, store.spent(job.owner)) == (1, 1.0, 1.0)
+
+
+def test_a_worker_ends_only_its_own_job(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["a"])
+    store.claim("one")
+    store.move(job.id, "cancel")
+    store.fail(job.id, "one", "too late")
+    assert state(store, job) == "cancelled"
+
+
+def test_a_trace_names_places_and_no_values() -> None:
+    try:
+        int("a private text")
+    except ValueError as error:
+        trace = error_trace(ExceptionGroup("private", [error]))
+    assert "ValueError at test_jobs.py:" in trace
+    assert "private" not in trace

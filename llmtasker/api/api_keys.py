@@ -6,6 +6,7 @@ import hmac
 import json
 import os
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
@@ -117,6 +118,7 @@ class ApiKeys:
         self._keys = list(keys)
         self._clock = clock
         self._used: dict[str, tuple[float, float]] = {}
+        self._lock = threading.Lock()
 
     def find(self, presented: str) -> ApiKey | None:
         """Return the key that was presented; it takes as long for every key, known or not."""
@@ -131,11 +133,12 @@ class ApiKeys:
         rate = key.requests_per_minute
         if rate is None:
             return 0.0
-        now = self._clock()
-        left, at = self._used.get(key.name, (rate, now))
-        left = min(rate, left + (now - at) * rate / 60)
-        if left < 1:
-            self._used[key.name] = left, now
-            return (1 - left) * 60 / rate
-        self._used[key.name] = left - 1, now
-        return 0.0
+        with self._lock:
+            now = self._clock()
+            left, at = self._used.get(key.name, (rate, now))
+            left = min(rate, left + (now - at) * rate / 60)
+            if left < 1:
+                self._used[key.name] = left, now
+                return (1 - left) * 60 / rate
+            self._used[key.name] = left - 1, now
+            return 0.0

@@ -18,6 +18,7 @@ try:
     from fastapi.exceptions import RequestValidationError
     from fastapi.responses import Response
     from starlette.exceptions import HTTPException
+    from starlette.requests import ClientDisconnect
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ModuleNotFoundError:
     raise ConfigurationError('the REST API needs fastapi: pip install "llmtasker[api]"') from None
@@ -28,8 +29,10 @@ from llmtasker.api.request_body import BodyLimit
 from llmtasker.api.server import Server
 from llmtasker.api.status_routes import add_status_routes
 from llmtasker.api.task_routes import task_routes
+from llmtasker.jobs.error_trace import error_trace
 
 _LOG = logging.getLogger("llmtasker.server")
+_LEFT = 499  # in log and metrics: the caller went away
 _HEADERS = (
     (b"content-security-policy", b"default-src 'self'"),
     (b"x-content-type-options", b"nosniff"),
@@ -103,10 +106,12 @@ class _RequestFrame:
 
         try:
             await self._app(scope, receive, framed)
-        except Exception as error:
-            _LOG.exception("request %s failed: %s", id_, type(error).__name__)
-            if status:
-                raise  # it is too late for another answer
+        except ClientDisconnect:
+            status = status or _LEFT
+        except Exception as error:  # noqa: BLE001 - the last place that can answer
+            _LOG.error("request %s failed: %s", id_, error_trace(error))
+            if status:  # it is too late for another answer; the server's own log gets no text either
+                raise ConnectionAbortedError(f"request {id_} was broken off") from None
             await Problem("internal", f"The log of the server has it as request {id_}.").response()(
                 scope, receive, framed
             )

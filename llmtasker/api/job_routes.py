@@ -21,7 +21,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.api.request_body import read_model, strict_json
 from llmtasker.api.served_tasks import KINDS, Definition
 from llmtasker.api.server import Server
-from llmtasker.errors import describe, snippet
+from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.jobs.job_runner import task_identity
 from llmtasker.jobs.job_state import MOVES, Job, JobRow
 from llmtasker.task import Task
@@ -29,6 +29,7 @@ from llmtasker.task import Task
 _DAY = 86_400.0
 _BLOCK = 1 << 18
 _PAGE = 500
+_LONGEST_NAME = 200  # characters of the name of a job
 _REPEATED = 200  # characters of an Idempotency-Key
 _SHOWN = (
     *("id", "task", "name", "state", "reason", "rows", "done", "ok", "failed", "cached", "repaired", "calls", "cost"),
@@ -44,7 +45,7 @@ class RowsOfJob(BaseModel):
 
     rows: list[Any] = Field(min_length=1)
     columns: list[str] = Field(default_factory=list[str], max_length=50, description="field=column, or a column")
-    name: str = Field("", max_length=200)
+    name: str = Field("", max_length=_LONGEST_NAME)
     budget: float | None = Field(None, gt=0, allow_inf_nan=False, description="the most that it may cost")
     definition: dict[str, Any] | None = Field(None, description="for /v1/…/jobs: the task, as for /v1/…")
 
@@ -155,6 +156,7 @@ class _JobCreation:
         self, request: Request, key: ApiKey, name: str, task: Task[Any] | None, repeated: str | None
     ) -> Job:
         async with request.form(max_files=1, max_fields=50, max_part_size=1 << 20) as form:
+            _check_texts(form)
             file = form.get("file")
             if not isinstance(file, UploadFile):
                 raise Problem("invalid", "file: send the file of the rows in the field `file`.")
@@ -186,7 +188,7 @@ class _JobCreation:
         about = {
             "columns": chosen,
             "header": table.header,
-            "name": _text(form, "name") or snippet(Path((file.filename or "").replace("\\", "/")).name, 200),
+            "name": _text(form, "name") or snippet(Path((file.filename or "").replace("\\", "/")).name, _LONGEST_NAME),
             "budget": _budget(_text(form, "budget")),
             "format": job_files.stored_format(table.format),
         }
@@ -286,8 +288,10 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         """Correct the answer of a row: the correction stands in the results, and is what `corrected` finds."""
         found = job_of(server, request, id)
         asked = await read_model(request, Correction)
-        _check_correction(server, found, asked.output)
-        if not await asyncio.to_thread(queue.correct, found.id, number, asked.output):
+        there = 0 < number <= found.rows
+        if there:
+            _check_correction(server, found, asked.output)
+        if not there or not await asyncio.to_thread(queue.correct, found.id, number, asked.output):
             raise Problem("not-found", f"The job has no row {number}; it has {found.rows:,}.")
         row = queue.row(found.id, number)
         return {} if row is None else row_json(row)
@@ -339,6 +343,8 @@ def _check_correction(server: Server, job: Job, output: Mapping[str, Any] | None
         task = server.tasks.of_job(job)
         for name, value in output.items():
             task.signature.__pydantic_validator__.validate_assignment(task.signature.model_construct(), name, value)
+    except ConfigurationError as error:
+        raise Problem("wrong-state", f"A correction can't be checked: {error}") from None
     except ValidationError as error:
         raise Problem("invalid", f"output: {describe(error)}.") from None
 
@@ -351,6 +357,20 @@ def job_json(job: Job) -> dict[str, Any]:
 def row_json(row: JobRow) -> dict[str, Any]:
     """Return a row as a caller sees it: its cells, its whole item, its correction."""
     return {"number": row.number, "row": row.row, "item": row.item, "correction": row.correction}
+
+
+def _check_texts(form: FormData) -> None:
+    """Refuse a form with a text that can't be stored, or a name that is too long: its charset is the caller's.
+
+    Raises:
+        Problem: it has one.
+    """
+    for field, value in form.multi_items():
+        text = value if isinstance(value, str) else value.filename or ""
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise Problem("invalid", "The form has characters that are not Unicode text. Send it in UTF-8.")
+        if field == "name" and len(text) > _LONGEST_NAME:
+            raise Problem("invalid", f"name: it has {len(text):,} characters; at most {_LONGEST_NAME} are taken.")
 
 
 def _text(form: FormData, name: str) -> str | None:

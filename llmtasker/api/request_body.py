@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import MutableMapping
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -16,6 +17,9 @@ from llmtasker.values.json_values import NotStrictError, parse_json
 
 M = TypeVar("M", bound=BaseModel)
 
+_OF_KEY = "llmtasker.max_bytes"  # in the scope of a request: the limit of its key
+_SLOWEST = 1_000  # bytes per second
+
 
 class BodyLimit:
     """Answers 413 to a body that is too large, before it is read if it says its length, and 408 to one that stalls."""
@@ -27,31 +31,51 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
-        if length.isdigit() and int(length[:20]) > self._most:
-            await self._too_large().response()(scope, receive, send)
+        if _said_length(scope) > self._most:
+            await _too_large(self._most).response()(scope, receive, send)
             return
-        seen = 0
+        seen, loop = 0, asyncio.get_running_loop()
+        started = loop.time()
 
         async def limited() -> Message:
             nonlocal seen
             try:
-                async with asyncio.timeout(None if seen < 0 else self._seconds):
+                # A body that drips is as slow as one that stalls.
+                due = min(loop.time(), started + seen / _SLOWEST) + self._seconds
+                async with asyncio.timeout_at(None if seen < 0 else due):
                     message = await receive()
             except TimeoutError:
-                raise Problem("slow-body", f"Nothing came for {self._seconds:g} seconds.") from None
+                raise Problem("slow-body", f"Too little came in {self._seconds:g} seconds.") from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                if seen > self._most:
-                    raise self._too_large()
+                most = min(self._most, scope.get(_OF_KEY, self._most))
+                if seen > most:
+                    raise _too_large(most)
                 if not message.get("more_body", False):
                     seen = -1  # what follows is the wait for the end of the connection
             return message
 
         await self._app(scope, limited, send)
 
-    def _too_large(self) -> Problem:
-        return Problem("too-large", f"A body has at most {self._most:,} bytes. Send the rows in several jobs.")
+
+def limit_body(request: Request, most: int) -> None:
+    """Limit the body of a request, which is not read yet, to what its key allows.
+
+    Raises:
+        Problem: it says that it is larger.
+    """
+    request.scope[_OF_KEY] = most
+    if _said_length(request.scope) > most:
+        raise _too_large(most)
+
+
+def _said_length(scope: MutableMapping[str, Any]) -> int:
+    length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+    return int(length[:20]) if length.isdigit() else 0
+
+
+def _too_large(most: int) -> Problem:
+    return Problem("too-large", f"A body has at most {most:,} bytes. Send the rows in several jobs.")
 
 
 async def read_json(request: Request) -> Any:

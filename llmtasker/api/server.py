@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 
 from llmtasker.api.api_keys import ApiKey, ApiKeys, read_keys
 from llmtasker.api.problem import Problem
+from llmtasker.api.request_body import limit_body
 from llmtasker.api.served_tasks import ServedTasks
 from llmtasker.api.server_settings import ServerSettings
 from llmtasker.errors import ConfigurationError
@@ -44,10 +45,12 @@ class Server:
         self.counts: Counter[tuple[str, ...]] = Counter()
         self.stopping = False
         self._runner: JobRunner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncGenerator[None]:
         """Work on jobs while the app is served; at the end let rows in flight finish."""
+        self._loop = asyncio.get_running_loop()
         self._runner = JobRunner(
             self.queue,
             self.tasks.of_job,
@@ -69,9 +72,9 @@ class Server:
             self.queue.close()
 
     def wake(self) -> None:
-        """Look for a job now."""
-        if self._runner is not None:
-            self._runner.wake()
+        """Look for a job now; it may be called from any thread."""
+        if self._runner is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._runner.wake)
 
     def caller(self, request: Request) -> ApiKey:
         """Return the key of a request.
@@ -94,9 +97,8 @@ class Server:
         if wait := self.keys.wait(key):
             seconds = {"Retry-After": str(math.ceil(wait))}
             raise Problem("rate-limit", f"The key may be used again in {math.ceil(wait)} s.", headers=seconds)
-        length = request.headers.get("content-length", "")
-        if key.bytes is not None and length.isdigit() and int(length[:20]) > key.bytes:
-            raise Problem("too-large", f"A body of this key has at most {key.bytes:,} bytes.")
+        if key.bytes is not None:
+            limit_body(request, key.bytes)
         return key
 
     def check_spending(self, key: ApiKey) -> None:

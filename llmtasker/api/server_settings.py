@@ -29,7 +29,7 @@ class ServerSettings:
         concurrency: rows of a job that are worked on at once.
         jobs_at_once: jobs that one process works on at once.
         keep_days: days until a job is deleted with its texts.
-        body_seconds: the longest silence in the middle of a body.
+        body_seconds: the longest silence in the middle of a body, and its delay behind 1,000 bytes a second.
         shutdown_seconds: how long rows in flight may take to end when the server stops.
 
     Raises:

@@ -55,9 +55,10 @@ def add_status_routes(app: FastAPI, server: Server) -> None:
 
 def _metrics(server: Server) -> Iterable[str]:
     names = {"requests": ("route", "status"), "rows": ("outcome",), "tokens": ("kind",)}
+    counts = sorted(server.counts.copy().items())  # requests go on counting in other threads
     for metric, labels in names.items():
         yield f"# TYPE llmtasker_{metric}_total counter"
-        for (kind, *values), count in sorted(server.counts.items()):
+        for (kind, *values), count in counts:
             if kind == metric:
                 yield f"llmtasker_{metric}_total{_labels(labels, values)} {count}"
     yield "# TYPE llmtasker_jobs gauge"

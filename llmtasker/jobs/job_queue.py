@@ -33,6 +33,9 @@ _ABOUT = ("task", "definition", "name", "identity", "columns", "header", "output
 _COLUMNS = tuple(field.name for field in fields(Job) if field.name not in _ABOUT)
 _SELECT = f"SELECT about, {', '.join(_COLUMNS)} FROM jobs"
 _INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ANSWER = (
+    "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ? WHERE job = ? AND number = ? AND state = 'waiting'"
+)
 _SPEND = "INSERT INTO spending VALUES (?, ?, ?) ON CONFLICT (owner, day) DO UPDATE SET cost = cost + excluded.cost"
 _FILTERS = {
     "ok": "state = 'ok'",
@@ -163,12 +166,14 @@ class JobQueue:
                 self._count(database, id_)
         return bool(moved)
 
-    def fail(self, id_: str, reason: str) -> None:
-        """End a job whose set-up is wrong."""
+    def fail(self, id_: str, worker: str, reason: str) -> None:
+        """End a job whose set-up is wrong, if it is still this worker's."""
         with self._writing() as database:
-            values = (reason, self._clock(), id_)
+            values = (reason, self._clock(), id_, worker)
             database.execute(
-                "UPDATE jobs SET state = 'failed', reason = ?, updated = ?, worker = NULL WHERE id = ?", values
+                "UPDATE jobs SET state = 'failed', reason = ?, updated = ?, worker = NULL "
+                "WHERE id = ? AND worker = ? AND state = 'running'",
+                values,
             )
 
     def delete(self, id_: str) -> None:
@@ -230,34 +235,32 @@ class JobQueue:
             yield from rows
             number = rows[-1].number
 
-    def put(self, id_: str, items: Sequence[tuple[int, Item[Any], str, str | None]]) -> None:
-        """Store the items of rows and count them: number, item, the item as JSON, its label."""
+    def put(self, job: Job, items: Sequence[tuple[int, Item[Any], str, str | None]]) -> None:
+        """Store the items of rows and count them: number, item, the item as JSON, its label.
+
+        A row keeps the first item that comes: for a while after a pause two workers may ask the same row. What was
+        spent is counted in any case, also for a job that was deleted.
+        """
         cost = sum(item.cost or 0.0 for _, item, _, _ in items)
-        now = self._clock()
         with self._writing() as database:
-            database.executemany(
-                "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ? WHERE job = ? AND number = ?",
-                [
-                    ("ok" if item.ok else "failed", kept, _short(label), int(item.repaired), id_, number)
-                    for number, item, kept, label in items
-                ],
-            )
+            stored = [
+                item for number, item, kept, label in items if _store(database, job.id, number, item, kept, label)
+            ]
             counts = (
-                sum(item.ok for _, item, _, _ in items),
-                sum(not item.ok for _, item, _, _ in items),
-                sum(item.cached for _, item, _, _ in items),
-                sum(item.repaired for _, item, _, _ in items),
+                sum(item.ok for item in stored),
+                sum(not item.ok for item in stored),
+                sum(item.cached for item in stored),
+                sum(item.repaired for item in stored),
                 sum(item.requests for _, item, _, _ in items),
                 None if any(item.cost is None for _, item, _, _ in items) else cost,
             )
             database.execute(
                 "UPDATE jobs SET ok = ok + ?, failed = failed + ?, cached = cached + ?, repaired = repaired + ?, "
                 "calls = calls + ?, cost = cost + ?, updated = ? WHERE id = ?",
-                (*counts, now, id_),
+                (*counts, self._clock(), job.id),
             )
-            owner = database.execute("SELECT owner FROM jobs WHERE id = ?", (id_,)).fetchone()
-            if cost and owner:
-                database.execute(_SPEND, (owner[0], _day(now), cost))
+            if cost:
+                database.execute(_SPEND, (job.owner, _day(self._clock()), cost))
 
     def spend(self, owner: str, cost: float | None) -> None:
         """Add the cost of a call that is not of a job to what its owner has spent today."""
@@ -371,6 +374,11 @@ def _new_row(
         del data["input"]
         return id_, number, cells, "null", _words(row), "failed", cell_json(data)
     return id_, number, cells, cell_json(dict(given)), _words(given), "waiting", None
+
+
+def _store(database: sqlite3.Connection, id_: str, number: int, item: Item[Any], kept: str, label: str | None) -> bool:
+    values = ("ok" if item.ok else "failed", kept, _short(label), int(item.repaired), id_, number)
+    return bool(database.execute(_ANSWER, values).rowcount)
 
 
 def _words(values: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, cast
 from llmtasker.errors import ConfigurationError, LLMTaskerError
 from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
+from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_state import Job
 from llmtasker.jobs.row_work import RowWork
@@ -80,24 +81,37 @@ class JobRunner:
 
     async def _expire(self) -> None:
         while not self._stopping:
-            await asyncio.to_thread(self.queue.expire)
+            try:
+                await asyncio.to_thread(self.queue.expire)
+            except Exception as error:  # noqa: BLE001 - as in _work
+                _LOG.error("jobs could not be removed: %s", error_trace(error))
             await self._pause(60.0)
 
     async def _work(self) -> None:
         while not self._stopping:
-            job = await asyncio.to_thread(self.queue.claim, self._worker)
-            if job is None:
-                await self._pause(_LOOK)
-                continue
+            idle = True
             try:
-                await self._do(job)
-            except* LLMTaskerError as errors:
-                error = errors.exceptions[0]
-                _LOG.warning("job %s failed: %s", job.id, type(error).__name__)
-                await asyncio.to_thread(self.queue.fail, job.id, str(error))
-            except* Exception:  # noqa: BLE001 - one job must not end the others
-                await asyncio.to_thread(self.queue.fail, job.id, "an internal error; its log has the job's id")
-                _LOG.exception("job %s failed", job.id)
+                job = await asyncio.to_thread(self.queue.claim, self._worker)
+                if job is not None:
+                    await self._try(job)
+                    idle = False
+            except Exception as error:  # noqa: BLE001 - a full disk or a locked file must not end the runner
+                _LOG.error("the file of jobs failed: %s", error_trace(error))
+            if idle:
+                await self._pause(_LOOK)
+
+    async def _try(self, job: Job) -> None:
+        """Work on a job; where that fails, the job ends with the reason."""
+        try:
+            await self._do(job)
+        except* LLMTaskerError as errors:
+            error = errors.exceptions[0]
+            _LOG.warning("job %s failed: %s", job.id, type(error).__name__)
+            await asyncio.to_thread(self.queue.fail, job.id, self._worker, str(error))
+        except* Exception as errors:  # noqa: BLE001 - one job must not end the others
+            _LOG.error("job %s failed: %s", job.id, error_trace(errors))
+            reason = "an internal error; its log has the job's id"
+            await asyncio.to_thread(self.queue.fail, job.id, self._worker, reason)
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -111,7 +125,7 @@ class JobRunner:
             raise ConfigurationError("the task was changed since the job began: create the job again.")
         work = RowWork(task)
         inputs = _Remaining(self.queue, job, self._worker, lambda: self._stopping)
-        writer = _Writer(self.queue, job.id, work)
+        writer = _Writer(self.queue, job, work)
         async with asyncio.TaskGroup() as group:
             group.create_task(writer.write())
             try:
@@ -152,8 +166,8 @@ class JobRunner:
 class _Writer:
     """Writes items in another thread: those that come while some are written go together."""
 
-    def __init__(self, queue: JobQueue, id_: str, work: RowWork) -> None:
-        self._queue, self._id, self._work = queue, id_, work
+    def __init__(self, queue: JobQueue, job: Job, work: RowWork) -> None:
+        self._queue, self._job, self._work = queue, job, work
         self._came: list[tuple[int, Item[Any], str, str | None]] = []
         self._ready = asyncio.Event()
         self._ended = False
@@ -175,7 +189,7 @@ class _Writer:
             self._ready.clear()
             items, self._came = self._came, []
             if items:
-                await asyncio.to_thread(self._queue.put, self._id, items)
+                await asyncio.to_thread(self._queue.put, self._job, items)
 
 
 class _Remaining:
