@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import random
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -220,7 +221,7 @@ async def sent(app: Any, scope: dict[str, Any], body: bytes) -> tuple[int, bytes
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: MutableMapping[str, Any]) -> None:
         nonlocal status
         status = message.get("status", status)
         parts.append(message.get("body", b""))
@@ -266,7 +267,7 @@ def test_a_body_that_drips_or_hides_its_length_is_refused(tmp_path: Path, pause:
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps([{"name": "ann", "sha256": key_hash(KEY.decode()), "bytes": 1_000}]))
     app = create_app({}, ServerSettings(jobs=tmp_path / "jobs.db", keys=keys, body_seconds=0.1))
-    answers, came = list[dict[str, Any]](), 0
+    answers, came = list[MutableMapping[str, Any]](), 0
 
     async def receive() -> dict[str, Any]:
         nonlocal came
@@ -274,7 +275,7 @@ def test_a_body_that_drips_or_hides_its_length_is_refused(tmp_path: Path, pause:
         await asyncio.sleep(pause)
         return {"type": "http.request", "body": b" " * size, "more_body": True}
 
-    async def send(message: dict[str, Any]) -> None:
+    async def send(message: MutableMapping[str, Any]) -> None:
         answers.append(message)
 
     try:

@@ -334,7 +334,7 @@ def test_a_row_that_two_workers_answered_counts_once(store: JobQueue, task: Task
     job = created(store, task, ["a"])
     store.claim("one")
     for _ in range(2):
-        store.put(job, [(1, Item[Any](input={}, error=InputError("no"), cost=0.5), '{"error": null}', None)])
+        store.put(job, [(1, Item(input={}, error=InputError("no"), cost=0.5), '{"error": null}', None)])
     found = store.get(job.id)
     assert found is not None
     assert (found.done, found.cost, store.spent(job.owner)) == (1, 1.0, 1.0)
