@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtasker.parser.loose_json import parse_loose_json
 from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, mend_json
 
 
@@ -26,6 +27,17 @@ from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, men
         ("{'url': 'https://example.org/x', 'n': 1}", {"url": "https://example.org/x", "n": 1}),
         ('{"a": [], "b": {},}', {"a": [], "b": {}}),
         ('{"a": "caf\\u00e9",}', {"a": "café"}),
+        ('{"a": [{}\n{}]}', {"a": [{}, {}]}),
+        ('[{"a": 1}{"a": 2}]', [{"a": 1}, {"a": 2}]),
+        ('{"paid" true, "total"-2.5}', {"paid": True, "total": -2.5}),
+        ('{"a": {"b,": "c", "d" 1}, "e": "f, "}', {"a": {"b,": "c", "d": 1}, "e": "f, "}),
+        (
+            '{"point": (1, -2.5), "names": ("Ann", "l\'été"), "nested": ((1, 2), (3,))}',
+            {"point": [1, -2.5], "names": ["Ann", "l'été"], "nested": [[1, 2], [3]]},
+        ),
+        ('{"a": "(1, 2)", "b": "x, \\"y\\" 2",}', {"a": "(1, 2)", "b": 'x, "y" 2'}),
+        ('{"a": "wide, "x" 24, y", "b": 1}', {"a": 'wide, "x" 24, y', "b": 1}),
+        ("{'page': 'one\ftwo\rthree'}", {"page": "one\ftwo\rthree"}),
     ],
 )
 def test_mended(text: str, value: Any) -> None:
@@ -49,7 +61,7 @@ def test_mended(text: str, value: Any) -> None:
         ('{"a": 007}', "change its words"),
         ('{"a": true, SOMETHING "b": 1}', "change its words"),
         ('{"a":"b,c,"d":"e"}', "strings begin"),
-        ('{"a": [{}\n{}]}', "brackets"),
+        ('{"a": "x" true}', "change its words"),
         ('["a, "b"]', "strings begin"),
         ('["a"b", 1]', "strings begin"),
         ("{`a´:`b´}", "strings begin"),
@@ -166,3 +178,11 @@ def test_the_usual_slips_of_hundreds_of_objects_need_no_json_repair() -> None:
         assert mend_json(text, effort)[0] == rows
         effort.characters = MAX_MENDED
     assert effort.steps == Effort().steps
+
+
+@pytest.mark.parametrize("part", ['"\\', '\\"', "(,", "(a,", '{"a" 1 ', '{"a" ', "}{"])
+@pytest.mark.parametrize("front", ["{", '{"', "("])
+def test_thousands_of_the_same_slip_take_no_longer_than_other_texts(front: str, part: str) -> None:
+    started = time.process_time()
+    parse_loose_json((front + part * 49_000)[:49_000])
+    assert time.process_time() - started < 1  # 5 s where each quote is tried up to the end

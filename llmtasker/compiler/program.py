@@ -245,6 +245,10 @@ class Program(Generic[S]):
             tail = program.layout.tail(inputs.values)
         except InputError:
             raise
+        except UnicodeDecodeError:
+            raise InputError(
+                "the input has bytes that are not UTF-8 text; only texts are sent, so turn a file or an image into text"
+            ) from None
         except Exception as error:  # noqa: BLE001 - format_input is the user's, and the values may be anything
             raise InputError(f"the input could not be shown: {type(error).__name__}: {snippet(error)}") from None
         return Request(head, tail, settings)

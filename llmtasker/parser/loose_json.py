@@ -1,7 +1,7 @@
 """JSON with common mistakes, rewritten as valid JSON; other mistakes are left to json-repair, which is slow.
 
-Common are single quotes, keys without quotes, extra or missing commas, comments, Python's constants, raw line breaks
-and unescaped quotes in strings. A quote ends a string only if JSON could continue after it.
+Common are single quotes, keys without quotes, extra or missing commas, a missing colon, comments, Python's constants
+and tuples, raw line breaks and unescaped quotes in strings. A quote ends a string only if JSON could continue after it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from llmtasker.values.json_values import parse_json
 
 _END = r"(?=\s*(?:[:,}\]]|\Z))"
 _NO_END = r"(?!\s*(?:[:,}\]]|\Z))"
-_STRICT_PART = r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
-_STRICT_STRING = rf'"[^"\\]*+(?:\\.[^"\\]*+)*+"{_END}'
+# A quote behind a backslash does not begin a string; trying each of thousands would take seconds.
+_STRICT_PART = r'(?<!\\)"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
+_STRICT_STRING = rf'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*+"{_END}'
 _STRING = re.compile(
     rf'({_STRICT_STRING}|"(?:[^"\\]++|\\.|"{_NO_END}){{0,200}}+"{_END}'
     rf"|(?<![^\s{{\[,:(])'(?:[^'\\]++|\\.|'{_NO_END}){{0,200}}+'{_END})",
@@ -25,6 +26,7 @@ _PLACE = "\x00"  # where a string stands, while the text between the strings is 
 _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("a trailing comma", re.compile(r",(?=\s*[}\]])"), ""),
     ("a missing comma", re.compile(r"(?<=[\x00\w}\]])\s*\x00(?=\s*:)"), f", {_PLACE}"),
+    ("a missing comma", re.compile(r"(?<=\})\s*(?=\{)"), ", "),
     ("keys without quotes", re.compile(r"(?<=[{,\s])([^\W\d][\w$-]*)(?=\s*:)"), r'"\1"'),
     ("a constant of Python", re.compile(r"\bTrue\b"), "true"),
     ("a constant of Python", re.compile(r"\bFalse\b"), "false"),
@@ -33,8 +35,14 @@ _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
 _INNER_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
 _JUNCTION = re.compile(r"""["']\s*\+?\s*["']""")
 _CONCATENATED = re.compile(rf"({_STRICT_PART})\s*\+\s*(?={_STRICT_PART})")
+_NO_COLON = re.compile(
+    rf"([{{,]\s*{_STRICT_PART})\s*(?=(?:true|false|null|-?\d[\d.]*)\s*[,}}])|{_STRICT_PART}", re.DOTALL
+)
+_TUPLE = re.compile(r"(?<![\w.\x00\])])\(([^()]*+)\)")
+_TUPLE_COMMA = re.compile(r",(?!\d)")  # "(1,234)" may be a negative amount
+_MAX_TUPLES = 5  # levels
 _NO_ESCAPE = re.compile(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a pattern
-_BREAKS = str.maketrans({"\n": "\\n", "\r": "\\r", "\t": "\\t"})
+_CONTROL = re.compile(r"[\x00-\x1f]")
 
 
 class _CannotRewriteError(Exception):
@@ -55,8 +63,9 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
         if count and "/*" in text:
             return None
     text = _concatenated(text, slips) if "+" in text else text
+    text = _with_colons(text, slips)
     parts = _STRING.split(text)
-    between = _PLACE.join(parts[::2])
+    between = _without_tuples(_PLACE.join(parts[::2]), slips)
     for name, pattern, good in _SLIPS:
         between, count = pattern.subn(good, between)
         if count:
@@ -77,8 +86,30 @@ def _concatenated(text: str, slips: dict[str, None]) -> str:
     return joined.replace('\x00"', "")
 
 
+def _with_colons(text: str, slips: dict[str, None]) -> str:
+    """Return a text with a colon after each key that stands right before a number or constant.
+
+    A key follows a bracket or comma outside strings; in an array, the colon makes the text invalid.
+    """
+    mended = _NO_COLON.sub(lambda match: f"{match[1]}: " if match[1] else match[0], text)
+    if mended != text:
+        slips["a missing colon"] = None
+    return mended
+
+
+def _without_tuples(between: str, slips: dict[str, None]) -> str:
+    """Return what stands between strings with Python's tuples as arrays, from the inside outwards."""
+    for _ in range(_MAX_TUPLES if "(" in between else 0):
+        arrays = _TUPLE.sub(lambda match: f"[{match[1]}]" if _TUPLE_COMMA.search(match[1]) else match[0], between)
+        if arrays == between:
+            break
+        between = arrays
+        slips["a tuple of Python"] = None
+    return between
+
+
 def _is_strict(string: str) -> bool:
-    return string[0] == '"' and string.count('"') == 2 and "\n" not in string and "\\" not in string
+    return string[0] == '"' and string.count('"') == 2 and "\\" not in string and not _CONTROL.search(string)
 
 
 def _rewritten(string: str, slips: dict[str, None]) -> str:
@@ -91,9 +122,10 @@ def _rewritten(string: str, slips: dict[str, None]) -> str:
         if escaped != content:
             slips["a backslash that escapes nothing"] = None
             content = escaped
-    if "\n" in content:
-        slips["raw line breaks in a string"] = None
-        content = content.rstrip("\r\n").translate(_BREAKS)  # a break before the closing quote is layout
+    if _CONTROL.search(content):
+        slips["raw line breaks in a string" if "\n" in content else "raw control characters in a string"] = None
+        content = content.rstrip("\r\n") if "\n" in content else content  # a break before the closing quote is layout
+        content = _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", content)
     if string[0] == "'":
         slips["single quotes"] = None
     inner = sum(match[1] is None for match in _INNER_QUOTE.finditer(content)) if '"' in content else 0
