@@ -12,5 +12,5 @@ def error_trace(error: BaseException) -> str:
     The messages of SQLite, Pydantic and codecs quote the values that they stumble over.
     """
     lines = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)]
-    inner = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    inner: tuple[BaseException, ...] = getattr(error, "exceptions", ())  # of a group
     return " | ".join([f"{type(error).__name__} at {' > '.join(lines)}", *map(error_trace, inner)])
