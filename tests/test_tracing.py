@@ -109,6 +109,22 @@ def sent(tracer: opentelemetry.Tracer, receiver: Receiver, rows: int) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture(autouse=True)
+def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close what a test has opened: a thread that goes on would disturb other tests."""
+    opened: list[span_sender.SpanSender] = []
+    begin = span_sender.SpanSender.__init__
+
+    def recorded(sender: span_sender.SpanSender, *arguments: Any) -> None:
+        begin(sender, *arguments)
+        opened.append(sender)
+
+    monkeypatch.setattr(span_sender.SpanSender, "__init__", recorded)
+    yield
+    for sender in opened:
+        sender.close()
+
+
 def fake(**options: Any) -> LLM:
     def answer(request: Request) -> Any:
         return "nonsense" if "bad" in last_user_text(request) else {"team": "billing"}
@@ -220,6 +236,9 @@ def test_errors_stay_first_after_a_post_that_failed() -> None:
     class Refusing:
         def export(self, spans: list[Any]) -> Any:
             raise ConnectionError
+
+        def shutdown(self) -> None:
+            pass
 
     sender = opentelemetry.traces("http://127.0.0.1:9")._sender
     sender._running = True  # no thread: the queue is looked at

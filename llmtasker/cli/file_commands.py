@@ -234,8 +234,7 @@ def _run_job(job: FileJob, options: dict[str, Any]) -> None:
         with _terminated_as_interrupt():
             counts = job.run(**options)
     except KeyboardInterrupt:
-        done = job.counts.earlier + job.counts.ok + job.counts.failed
-        say(f"llmtasker: stopped; {done:,} rows are in {job.journal_path}. The same command resumes from there.")
+        say(f"llmtasker: stopped; {job.kept():,} rows are in {job.journal_path}. The same command resumes from there.")
         sys.exit(INTERRUPTED)
     for note in job.notes:
         say(f"llmtasker: {source}: {note}")

@@ -147,6 +147,13 @@ class FileJob:
             self._write(journal)
         return self.counts
 
+    def kept(self) -> int:
+        """Return how many finished rows are in the journal, also after an interrupt in the middle of one."""
+        if not self.journal_path.exists():
+            return 0
+        with Journal(self.journal_path) as journal:
+            return len(journal)
+
     def _check_places(self) -> None:
         if self.source.resolve() in {self.target.resolve(), self.journal_path.resolve()}:
             raise ConfigurationError(f"{self.target} is the input itself: choose another name for the output.")

@@ -118,6 +118,10 @@ class Tracer:
         """Spans that could not be sent."""
         return self._sender.dropped
 
+    def close(self) -> None:
+        """End the sending; spans that wait are given up, so call `flush` before."""
+        self._sender.close()
+
     def flush(self, seconds: float = END_SECONDS) -> bool:
         """Wait for the spans to be sent, up to some seconds; return whether all were. The end of the process does."""
         return self._sender.flush(seconds)

@@ -47,6 +47,7 @@ class SpanSender:
         self._exporter, self._make = _exporter(url, headers, service_name)
         self._place = urlsplit(url).hostname
         self.dropped = 0
+        self._closed = False
         self._reset()
 
     def _reset(self) -> None:
@@ -61,6 +62,8 @@ class SpanSender:
         if self._process != os.getpid():
             self._reset()  # the thread stayed in the parent of this fork
         with self._changed:
+            if self._closed:
+                return
             (self._urgent if urgent else self._usual).append(span)
             self._drop_oldest()
             if not self._running:
@@ -73,6 +76,15 @@ class SpanSender:
         """Count spans that were given up before they reached the queue."""
         with self._changed:
             self.dropped += spans
+
+    def close(self) -> None:
+        """Give up what waits, and end the thread as soon as its post has ended."""
+        with self._changed:
+            self._closed = True
+            self._urgent.clear()
+            self._usual.clear()
+            self._changed.notify_all()
+        self._exporter.shutdown()
 
     def flush(self, seconds: float) -> bool:
         """Wait for the queues to be empty; return whether they are."""
@@ -95,7 +107,10 @@ class SpanSender:
                 wait = self._pause or _LATER
                 self._changed.wait_for(lambda: self._hurry or len(self._urgent) + len(self._usual) >= _BATCH, wait)
                 if not (self._urgent or self._usual):
-                    if self._changed.wait_for(lambda: bool(self._urgent or self._usual), _LONGEST_PAUSE):
+                    more = self._changed.wait_for(
+                        lambda: bool(self._urgent or self._usual) or self._closed, _LONGEST_PAUSE
+                    )
+                    if more and not self._closed:
                         continue
                     self._running = False
                     return
@@ -121,6 +136,8 @@ class SpanSender:
         # of failed rows stay first, and the oldest others make room.
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         with self._changed:
+            if self._closed:
+                return
             self._urgent.extendleft(reversed(urgent))
             self._usual.extendleft(reversed(usual))
             self._drop_oldest()
