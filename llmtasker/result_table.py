@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Generator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, time
 from decimal import Decimal
@@ -44,7 +44,7 @@ class ResultTable:
 
     def answers(self, taken: Container[str]) -> list[dict[str, Any]]:
         """Return the columns of the outputs and the error of each item, under names that are not `taken`."""
-        names = {name: free_name(name, taken) for name in self.fields}
+        names = free_names(self.fields, taken)
         error = free_name(ERROR, {*names.values(), *(name for name in [ERROR] if name in taken)})
         return [
             {column: None if output is None else output.get(name) for name, column in names.items()}
@@ -132,6 +132,11 @@ def free_name(name: str, taken: Container[str]) -> str:
     while name in taken:
         name = f"llm_{name}"
     return name
+
+
+def free_names(names: Iterable[str], taken: Container[str]) -> dict[str, str]:
+    """Return the column of each output field, none of which hides a column of the input."""
+    return {name: free_name(name, taken) for name in names}
 
 
 def _input(given: Any) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from llmtasker import LLM, InputField, Item, OutputField, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
-from llmtasker.jobs.job_runner import JobRunner, NumberedInput, task_identity
+from llmtasker.jobs.job_runner import JobRunner, NumberedInput
 from llmtasker.jobs.job_state import AFTER, MOVES, Job
-from llmtasker.jobs.row_work import RowWork
+from llmtasker.jobs.row_work import RowWork, task_identity
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text

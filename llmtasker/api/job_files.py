@@ -15,7 +15,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError, InputError, snippet
 from llmtasker.files import BrokenRow, Format, detect, output_format, read_header, read_rows, write_rows
 from llmtasker.item import Item
-from llmtasker.jobs.chosen_columns import choose_columns
+from llmtasker.jobs.chosen_columns import choose_columns, given_of
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.result_table import free_name
@@ -93,7 +93,7 @@ class TableFile:
             for number, row in enumerate(read_rows(self.path, self.format), start=1):
                 if number > most:
                     raise Problem("too-many-rows", f"The file has more than {most:,} rows. Send it in several jobs.")
-                given = {name: row[column] for name, column in chosen.items() if column in row}
+                given = given_of(row, chosen)
                 yield row, given, Item(input=given, error=row.error) if isinstance(row, BrokenRow) else None
         except ConfigurationError as error:
             raise Problem("file", _without_path(error, self.path)) from None
@@ -130,15 +130,10 @@ def given_rows(
     made = list[NewRow]()
     for row in tables:
         missing = [name for name, column in chosen.items() if column not in row]
-        given = {name: row[column] for name, column in chosen.items() if column in row}
+        given = given_of(row, chosen)
         refused = InputError(f"the row has no column {chosen[missing[0]]!r}") if missing else None
         made.append((row, given, Item(input=given, error=refused) if refused else None))
     return header, chosen, made
-
-
-def output_names(task: Task[Any], header: Sequence[str]) -> dict[str, str]:
-    """Return the column of each output field in the results, none of which hides a column of the input."""
-    return {name: free_name(name, header) for name in task.signature.output_fields}
 
 
 def format_of(stored: Mapping[str, Any] | None) -> Format | None:

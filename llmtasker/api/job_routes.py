@@ -22,8 +22,9 @@ from llmtasker.api.request_body import read_model, strict_json
 from llmtasker.api.served_tasks import KINDS, Definition
 from llmtasker.api.server import Server
 from llmtasker.errors import ConfigurationError, describe, snippet
-from llmtasker.jobs.job_runner import task_identity
 from llmtasker.jobs.job_state import MOVES, Job, JobRow
+from llmtasker.jobs.row_work import task_identity
+from llmtasker.result_table import free_names
 from llmtasker.task import Task
 
 _DAY = 86_400.0
@@ -211,7 +212,7 @@ class _JobCreation:
             "task": name,
             "definition": None if described is None else described.model_dump(mode="json"),
             "identity": task_identity(task),
-            "outputs": job_files.output_names(task, about["header"]),
+            "outputs": free_names(task.signature.output_fields, about["header"]),
         }
         keep = self._server.settings.keep_days * _DAY
         return self._server.queue.create(job, rows, keep=keep, repeated=repeated, upload=upload)

@@ -18,9 +18,9 @@ from llmtasker.files import BrokenRow, Format, Journal, output_format, read_head
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
-from llmtasker.jobs.chosen_columns import choose_columns
-from llmtasker.jobs.row_work import RowWork
-from llmtasker.result_table import free_name
+from llmtasker.jobs.chosen_columns import choose_columns, given_of
+from llmtasker.jobs.row_work import RowWork, task_parts
+from llmtasker.result_table import free_name, free_names
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 
@@ -178,7 +178,7 @@ class FileJob:
         if not self.counts.rows:
             raise ConfigurationError(f"{self.source} has no rows.")
         self._chosen = choose_columns(self.task.signature, header.names, self.columns)
-        self._outputs = {name: free_name(name, names) for name in self.task.signature.output_fields}
+        self._outputs = free_names(self.task.signature.output_fields, names)
         self.error_column = free_name(ERROR, [*names, *self._outputs.values()])
         self._columns = [*names, *self._outputs.values(), self.error_column]
 
@@ -186,7 +186,7 @@ class FileJob:
         return islice(read_rows(self.source, self.source_format), self.limit)
 
     def _given(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: row[column] for name, column in self._chosen.items() if column in row}
+        return given_of(row, self._chosen)
 
     def _input(self, number: int, row: Mapping[str, Any]) -> RowInput:
         given = self._given(row)
@@ -232,15 +232,8 @@ class FileJob:
         journal.describe({**about, "written": ""} if self.form.kind == "jsonl" else about)
 
     def _about(self) -> dict[str, str]:
-        program, settings = self.task.program, self.task.llm.settings
-        head = program.head(program.first_mode)
-        parts = {
-            "input": str((self.origin or self.source).resolve()),
-            "columns": self._chosen,
-            "instructions or examples": [head.messages, program.layout.template],
-            "output fields": head.schema,
-            "LLM or settings": [settings.endpoint, dict(settings.body)],
-        }
+        source = str((self.origin or self.source).resolve())
+        parts = {"input": source, "columns": self._chosen, **task_parts(self.task)}
         return {name: blake2b(cell_json(part).encode(), digest_size=8).hexdigest() for name, part in parts.items()}
 
     @contextmanager

@@ -1,9 +1,10 @@
-"""choose_columns: which column of a table each input field is read from."""
+"""choose_columns: which column of a table each input field is read from; given_of: the input of a row."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.signature.signature import Signature
@@ -43,6 +44,11 @@ def choose_columns(
             f"which column holds {missing[0]!r}? Give {option} {missing[0]}=…; there are {there}.{hint}"
         )
     return found
+
+
+def given_of(row: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
+    """Return the input of a row: the cells of the chosen columns, as far as the row has them."""
+    return {name: row[column] for name, column in chosen.items() if column in row}
 
 
 def _composed(name: str) -> str:

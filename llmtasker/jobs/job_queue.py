@@ -17,6 +17,7 @@ from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
 from llmtasker.jobs.job_state import AFTER, MOVES, Job, JobRow
+from llmtasker.jobs.row_work import without_input
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import parse_json
 
@@ -370,9 +371,7 @@ def _new_row(
 ) -> tuple[Any, ...]:
     cells = cell_json(dict(row))
     if item is not None:  # a row that could not be read: no input is kept, so that it is never asked
-        data = item.to_dict()
-        del data["input"]
-        return id_, number, cells, "null", _words(row), "failed", cell_json(data)
+        return id_, number, cells, "null", _words(row), "failed", without_input(item)
     return id_, number, cells, cell_json(dict(given)), _words(given), "waiting", None
 
 

@@ -9,16 +9,14 @@ import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing
-from hashlib import blake2b
 from typing import Any, cast
 
 from llmtasker.errors import ConfigurationError, LLMTaskerError
-from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
 from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_state import Job
-from llmtasker.jobs.row_work import RowWork
+from llmtasker.jobs.row_work import RowWork, task_identity
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.task_run import StreamOptions
 from llmtasker.task import Task
@@ -209,14 +207,6 @@ class _Remaining:
                 return
             yield NumberedInput(row.given, row.number)
         self.ended = True
-
-
-def task_identity(task: Task[Any]) -> str:
-    """Return what the answers of a task depend on, as a short text: instructions, examples, schema, LLM."""
-    program, settings = task.program, task.llm.settings
-    head = program.head(program.first_mode)
-    parts = [head.messages, program.layout.template, head.schema, settings.endpoint, dict(settings.body)]
-    return blake2b(cell_json(parts).encode(), digest_size=16).hexdigest()
 
 
 def label_of(work: RowWork, item: Item[Any]) -> str | None:

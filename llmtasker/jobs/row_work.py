@@ -43,11 +43,7 @@ class RowWork:
 
     def kept(self, item: Item[Any]) -> str:
         """Return the whole item as JSON, but for its input, which is kept with the row."""
-        data = item.to_dict()
-        del data["input"]
-        if item.ok:
-            data["output"] = self.answer(item)
-        return cell_json(data)
+        return without_input(item, self.answer(item) if item.ok else None)
 
     def read(self, text: str, given: Mapping[str, Any]) -> Item[Any] | None:
         """Return the item that `kept` wrote, its output as a record; None if the signature no longer accepts it."""
@@ -60,6 +56,29 @@ class RowWork:
         except (ItemError, ValueError):
             return None
         return Item(input=given, output=record)
+
+
+def without_input(item: Item[Any], answer: Mapping[str, Any] | None = None) -> str:
+    """Return an item as JSON, but for its input, with its answer by field; one that failed has none."""
+    data = item.to_dict()
+    del data["input"]
+    return cell_json({**data, "output": answer})
+
+
+def task_parts(task: Task[Any]) -> dict[str, Any]:
+    """Return what the answers of a task depend on, by the words in which a person changes it."""
+    program, settings = task.program, task.llm.settings
+    head = program.head(program.first_mode)
+    return {
+        "instructions or examples": [head.messages, program.layout.template],
+        "output fields": head.schema,
+        "LLM or settings": [settings.endpoint, dict(settings.body)],
+    }
+
+
+def task_identity(task: Task[Any]) -> str:
+    """Return the identity of what the answers of a task depend on, as a short text."""
+    return blake2b(cell_json(task_parts(task)).encode(), digest_size=16).hexdigest()
 
 
 def _record(signature: type[Signature], values: Mapping[str, Any]) -> Signature:
