@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, check_choice, snippet
 from llmtasker.integrations.span_sender import END_SECONDS, Attributes, SpanData, SpanSender
 from llmtasker.item import Item
 from llmtasker.runner.events import Event
@@ -100,8 +100,7 @@ class Tracer:
     ) -> None:
         if type(sample) not in (int, float) or not 0 <= sample <= 1:
             raise ConfigurationError(f"sample must be a number from 0 to 1, not {snippet(repr(sample), 40)}.")
-        if content not in ("none", "hash", "text"):
-            raise ConfigurationError(f'content must be "none", "hash" or "text", not {snippet(repr(content), 40)}.')
+        check_choice("content", content, get_args(Content))
         self.sample, self.content = sample, content
         self._trace_per, self._extra = trace_per, extra
         self._url, self._service_name = url, service_name

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar
 from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
-from llmtasker.jobs.job_state import AFTER, MOVES, Job, JobRow
+from llmtasker.jobs.job_state import AFTER, MOVES, Job, JobRow, State
 from llmtasker.jobs.row_work import without_input
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import parse_json
@@ -167,16 +167,6 @@ class JobQueue:
                 self._count(database, id_)
         return bool(moved)
 
-    def fail(self, id_: str, worker: str, reason: str) -> None:
-        """End a job whose set-up is wrong, if it is still this worker's."""
-        with self._writing() as database:
-            values = (reason, self._clock(), id_, worker)
-            database.execute(
-                "UPDATE jobs SET state = 'failed', reason = ?, updated = ?, worker = NULL "
-                "WHERE id = ? AND worker = ? AND state = 'running'",
-                values,
-            )
-
     def delete(self, id_: str) -> None:
         """Remove a job with all that it holds."""
         with self._writing() as database:
@@ -220,21 +210,24 @@ class JobQueue:
             return bool(database.execute(query, values).rowcount)
 
     def leave(self, id_: str, worker: str, *, done: bool) -> None:
-        """End the work on a job: it is done, or waits for another worker."""
+        """End the work on a job, if it is still this worker's: it is done, or waits for another worker."""
+        self._end(id_, worker, "done" if done else "queued")
+
+    def fail(self, id_: str, worker: str, reason: str) -> None:
+        """End a job whose set-up is wrong, if it is still this worker's."""
+        self._end(id_, worker, "failed", reason)
+
+    def _end(self, id_: str, worker: str, state: State, reason: str | None = None) -> None:
         with self._writing() as database:
-            values = ("done" if done else "queued", self._clock(), id_, worker)
             database.execute(
-                "UPDATE jobs SET state = ?, updated = ?, worker = NULL "
+                "UPDATE jobs SET state = ?, reason = ?, updated = ?, worker = NULL "
                 "WHERE id = ? AND worker = ? AND state = 'running'",
-                values,
+                (state, reason, self._clock(), id_, worker),
             )
 
     def waiting(self, id_: str) -> Iterator[JobRow]:
         """Yield the rows without an item, in order, read as they are asked for."""
-        number = 0
-        while rows := self._rows(id_, "state = 'waiting'", number, _CHUNK):
-            yield from rows
-            number = rows[-1].number
+        return self._every(id_, _FILTERS["waiting"])
 
     def put(self, job: Job, items: Sequence[tuple[int, Item[Any], str, str | None]]) -> None:
         """Store the items of rows and count them: number, item, the item as JSON, its label.
@@ -324,8 +317,11 @@ class JobQueue:
 
     def all_rows(self, id_: str) -> Iterator[JobRow]:
         """Yield all rows in order, read as they are asked for."""
+        return self._every(id_, "1")
+
+    def _every(self, id_: str, where: str) -> Iterator[JobRow]:
         number = 0
-        while rows := self._rows(id_, "1", number, _CHUNK):
+        while rows := self._rows(id_, where, number, _CHUNK):
             yield from rows
             number = rows[-1].number
 
