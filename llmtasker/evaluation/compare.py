@@ -11,7 +11,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.intervals import Interval
-from llmtasker.evaluation.metrics import labels_in
+from llmtasker.evaluation.metrics import LABEL_KINDS, labels_in
 from llmtasker.evaluation.paired_tests import (
     detectable,
     detectable_by,
@@ -71,18 +71,15 @@ class Comparison:
         return self.shown and self.difference.value < 0
 
     def __str__(self) -> str:
-        unit, scale = ("points", 100) if self.binary else ("", 1)
+        unit, scale, form = (" points", 100, ".1f") if self.binary else ("", 1, ".3f")
         value, low, high = (scale * part for part in self.difference)
-        form = ".1f" if self.binary else ".3f"
         changed = f"{len(self.gained):,} rows gained, {len(self.lost):,} lost, " if self.binary else ""
         if self.shown:
-            more, ends = abs(value), sorted((abs(low), abs(high)))
+            ends = sorted((abs(low), abs(high)))
             word = "better" if value > 0 else "worse"
-            text = f"B is {word} by {more:{form}} {unit} ({ends[0]:{form}} to {ends[1]:{form}})"
+            text = f"B is {word} by {abs(value):{form}}{unit} ({ends[0]:{form}} to {ends[1]:{form}})"
         else:
-            text = f"no difference is shown: {value:+{form}} {unit} ({low:+{form}} to {high:+{form}})".replace(
-                "  ", " "
-            )
+            text = f"no difference is shown: {value:+{form}}{unit} ({low:+{form}} to {high:+{form}})"
         lines = [f"{text}: {changed}p = {_p(self.p)}."]
         if not self.shown and self.binary and math.isfinite(self.detectable):
             lines.append(f"So many rows show a difference of {100 * self.detectable:.1f} points or more.")
@@ -108,21 +105,9 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> 
         ConfigurationError: the reports share no rows or no metric, or measured a field in different ways, or their rows
             have different right answers.
     """
-    name = name or next((one for one in a.names if one in b.names), None)
-    if name is None or name not in a.names or name not in b.names:
-        raise ConfigurationError(
-            f"A measured {', '.join(a.names)}, B {', '.join(b.names)}: there is nothing to compare."
-        )
-    if a.kinds.get(name) != b.kinds.get(name):
-        kinds = [report.kinds.get(name, "a metric of yours") for report in (a, b)]
-        raise ConfigurationError(f"{name} is {kinds[0]} in A and {kinds[1]} in B: measured in different ways.")
+    name = _common_name(a, b, name)
     shared, only_a, only_b = _paired(a, b)
-    if not shared:
-        raise ConfigurationError("the reports have no row in common: the inputs differ.")
-    if other := next((one for one, two in shared if one.gold.get(name) != two.gold.get(name)), None):
-        raise ConfigurationError(
-            f"the reports have different right answers for the same input ({other.key[:8]}…): compare them on one gold."
-        )
+    _check_gold(name, shared)
     pairs = [pair for pair in shared if _scored(name, pair)]
     if not pairs:
         raise ConfigurationError(f"no row that the reports share has a score of {name} in both.")
@@ -137,7 +122,7 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> 
     else:
         difference, p = mean_difference([two - one for one, two in scores], seed, clusters)
         least = detectable_by(difference)
-    by_label = binary and a.kinds.get(name) in {"label", "labels"}
+    by_label = binary and a.kinds.get(name) in LABEL_KINDS
     return Comparison(
         name=name,
         rows=len(pairs),
@@ -166,6 +151,29 @@ def assert_no_regression(before: Report, after: Report, name: str | None = None,
     found = compare(before, after, name)
     if found.worse and -found.difference.value > by:
         raise AssertionError(str(found))
+
+
+def _common_name(a: Report, b: Report, name: str | None) -> str:
+    """Return what is compared: what was asked for, else the first that both have, measured in the same way."""
+    name = name or next((one for one in a.names if one in b.names), None)
+    if name is None or name not in a.names or name not in b.names:
+        raise ConfigurationError(
+            f"A measured {', '.join(a.names)}, B {', '.join(b.names)}: there is nothing to compare."
+        )
+    if a.kinds.get(name) != b.kinds.get(name):
+        kinds = [report.kinds.get(name, "a metric of yours") for report in (a, b)]
+        raise ConfigurationError(f"{name} is {kinds[0]} in A and {kinds[1]} in B: measured in different ways.")
+    return name
+
+
+def _check_gold(name: str, shared: Pairs) -> None:
+    """Check that the reports share rows, and agree on what is right for them."""
+    if not shared:
+        raise ConfigurationError("the reports have no row in common: the inputs differ.")
+    if other := next((one for one, two in shared if one.gold.get(name) != two.gold.get(name)), None):
+        raise ConfigurationError(
+            f"the reports have different right answers for the same input ({other.key[:8]}…): compare them on one gold."
+        )
 
 
 def _paired(a: Report, b: Report) -> tuple[Pairs, list[ReportRow], list[ReportRow]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
@@ -18,16 +18,16 @@ from llmtasker.task import Task
 from llmtasker.threads import portal
 
 
-def evaluate(
-    task: Task[Any],
-    gold: Gold,
-    *,
-    metrics: Mapping[str, Metric] | None = None,
-    slices: Sequence[str] = (),
-    cluster: str | None = None,
-    seed: int = 0,
-    **options: Unpack[RunOptions],
-) -> Report:
+class EvaluationOptions(RunOptions, total=False):
+    """The keyword arguments of `evaluate`, which describes them."""
+
+    metrics: Mapping[str, Metric] | None
+    slices: Sequence[str]
+    cluster: str | None
+    seed: int
+
+
+def evaluate(task: Task[Any], gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task over rows whose right answers are known. All rows count; a failed one is not right.
 
     Args:
@@ -36,8 +36,8 @@ def evaluate(
         slices: columns whose values are reported apart.
         cluster: a column whose equal values belong together, such as a customer: intervals allow for it.
         seed: of the resampling.
-        options: as for `Task.run`; `columns` names the column of an output field too. Answers that are cached are not
-            asked again.
+        options: beside these, those of `Task.run`; `columns` names the column of an output field too. Answers that are
+            cached are not asked again.
 
     Raises:
         ConfigurationError: gold does not fit the signature, before any call; or the set-up is wrong.
@@ -48,26 +48,18 @@ def evaluate(
     label: accuracy 100.0 % (34.2 to 100.0) of 2 rows: 2 right, 0 wrong, 0 failed
     2 rows asked now, 0 from the cache
     """
-    return portal().call(aevaluate(task, gold, metrics=metrics, slices=slices, cluster=cluster, seed=seed, **options))
+    return portal().call(aevaluate(task, gold, **options))
 
 
-async def aevaluate(
-    task: Task[Any],
-    gold: Gold,
-    *,
-    metrics: Mapping[str, Metric] | None = None,
-    slices: Sequence[str] = (),
-    cluster: str | None = None,
-    seed: int = 0,
-    **options: Unpack[RunOptions],
-) -> Report:
+async def aevaluate(task: Task[Any], gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task over gold rows, without blocking the event loop; see `evaluate`."""
-    own = dict(metrics or {})
+    own = dict(options.pop("metrics", None) or {})
     if taken := own.keys() & task.signature.output_fields.keys():
         raise ConfigurationError(f"metrics: {min(taken)!r} is the name of an output field; choose another.")
-    columns = options.pop("columns", None)
+    columns, slices = options.pop("columns", None), options.pop("slices", ())
+    cluster, seed = options.pop("cluster", None), options.pop("seed", 0)
     rows, without = gold_rows(task, gold, columns=columns, slices=slices, cluster=cluster)
-    results = await task.arun([dict(row.given) for row in rows], **options)
+    results = await task.arun([dict(row.given) for row in rows], **cast("RunOptions", options))
     work = RowWork(task)
     measured = list(rows[0].gold)
     kinds: dict[str, FieldKind] = {name: kind_of(task.signature.output_fields[name].annotation) for name in measured}

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
 from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
-from llmtasker.evaluation.metrics import FieldKind, labels_in
+from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
 
 _WORST = 20
 
@@ -159,7 +159,7 @@ class Figures:
     def __str__(self) -> str:
         lines = [_line(name, self.score(name)) for name in self.names]
         for name, kind in self.kinds.items():
-            if kind in {"label", "labels"} and len(scores := self.labels(name)) > 2:
+            if kind in LABEL_KINDS and len(scores := self.labels(name)) > 2:
                 lines.append(f"{name}: macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}")
         for name, interval in self.further().items():
             lines.append(f"{name} {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})")
@@ -183,15 +183,17 @@ def _line(name: str, score: Score) -> str:
         text = f"{name}: {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {score.rows:,} rows"
         return f"{text}, {failed:,} failed and count as 0" if failed else text
     text = (
-        f"{name}: accuracy {_percent(interval.value)} ({_number(interval.low)} to {_number(interval.high)}) "
+        f"{name}: accuracy {percent(interval.value)} ({span(interval)}) "
         f"of {score.rows:,} rows: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
     )
-    return f"{text}; {_percent(score.at_best)} if all of these were right" if failed else text
+    return f"{text}; {percent(score.at_best)} if all of these were right" if failed else text
 
 
-def _number(share: float) -> str:
-    return f"{100 * share:.1f}"
+def span(interval: Interval) -> str:
+    """Return the ends of an interval of shares, in percent."""
+    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 
-def _percent(share: float) -> str:
-    return f"{_number(share)} %"
+def percent(share: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.1f} %"

@@ -24,6 +24,8 @@ Metric = Callable[[Any, Item[Any]], "float | bool | None"]
 
 FieldKind = Literal["label", "labels", "number", "text", "nested", "list"]
 
+LABEL_KINDS: frozenset[FieldKind] = frozenset({"label", "labels"})
+
 _WORDS = re.compile(r"\w+")
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
-from llmtasker.evaluation.figures import Figures, ReportRow, Score
+from llmtasker.evaluation.figures import Figures, ReportRow, Score, percent, span
 from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.label_scores import LabelScore, macro_f1, micro_f1
+from llmtasker.evaluation.metrics import LABEL_KINDS
 
 _STYLE = """
 :root{color-scheme:light dark;--line:light-dark(#e3e0d9,#2d2f34);--soft:light-dark(#514e48,#b5b3ae);
@@ -57,16 +58,16 @@ def _text(report: Figures) -> Iterator[str]:
         if scores:
             yield f"## {name} by label\n\n| label | rows | precision | recall | F1 |\n|---|---|---|---|---|"
             for label, score in scores.items():
-                recall = f"{_percent(score.recall.value)} ({_range(score.recall)})"
+                recall = f"{percent(score.recall.value)} ({span(score.recall)})"
                 shown = label.replace("|", "\\|")
-                yield f"| {shown} | {score.gold:,} | {_percent(score.precision)} | {recall} | {score.f1:.2f} |"
+                yield f"| {shown} | {score.gold:,} | {percent(score.precision)} | {recall} | {score.f1:.2f} |"
             yield ""
     for name in report.names:
         for column, found in report.slices(name).items():
             yield f"## {name} by {column}\n\n| {column} | rows | figure |\n|---|---|---|"
             for value, part in found.items():
                 shown = value.replace("|", "\\|")
-                yield f"| {shown} | {part.rows:,} | {_percent(part.interval.value)} ({_range(part.interval)}) |"
+                yield f"| {shown} | {part.rows:,} | {percent(part.interval.value)} ({span(part.interval)}) |"
             yield ""
 
 
@@ -95,19 +96,19 @@ def _body(report: Figures) -> Iterator[str]:
 
 def _headline(name: str, score: Score) -> Iterator[str]:
     interval = score.interval
-    yield f'<h2>{escape(name)}</h2><p><span class="big">{_percent(interval.value)}</span> '
-    yield f'<span class="soft">{_range(interval)}, at 95 %</span></p>{_whisker(interval)}<p class="soft">'
+    yield f'<h2>{escape(name)}</h2><p><span class="big">{percent(interval.value)}</span> '
+    yield f'<span class="soft">{span(interval)}, at 95 %</span></p>{_whisker(interval)}<p class="soft">'
     if score.right is None:
         yield f"mean of {score.rows:,} rows, {score.failed:,} of them failed and counted as 0"
     else:
         yield f"{score.right:,} right, {score.wrong:,} wrong, {score.failed:,} failed and counted as wrong"
     if score.failed:
-        yield f"; at best {_percent(score.at_best)}, if all that failed were right"
+        yield f"; at best {percent(score.at_best)}, if all that failed were right"
     yield "</p>"
 
 
 def _figures(score: Score) -> tuple[str, str, str]:
-    return f"{score.rows:,}", _percent(score.interval.value), _whisker(score.interval)
+    return f"{score.rows:,}", percent(score.interval.value), _whisker(score.interval)
 
 
 def _by_label(name: str, scores: dict[str, LabelScore]) -> Iterator[str]:
@@ -115,8 +116,8 @@ def _by_label(name: str, scores: dict[str, LabelScore]) -> Iterator[str]:
         (
             label,
             f"{score.gold:,}",
-            _percent(score.precision),
-            _percent(score.recall.value) if score.gold else "",
+            percent(score.precision),
+            percent(score.recall.value) if score.gold else "",
             _whisker(score.recall) if score.gold else "",
             f"{score.f1:.2f}",
         )
@@ -172,13 +173,13 @@ def _whisker(interval: Interval) -> str:
         for part in (interval.low, interval.value, interval.high)
     )
     return (
-        f'<svg width="160" height="10" role="img" aria-label="{_range(interval)}"><rect y="4" width="160" height="2"/>'
+        f'<svg width="160" height="10" role="img" aria-label="{span(interval)}"><rect y="4" width="160" height="2"/>'
         f'<line x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5"/><circle cx="{value:.1f}" cy="5" r="3.5"/></svg>'
     )
 
 
 def _label_scores(report: Figures, name: str) -> dict[str, LabelScore]:
-    return report.labels(name) if report.kinds[name] in {"label", "labels"} else {}
+    return report.labels(name) if report.kinds[name] in LABEL_KINDS else {}
 
 
 def _shown(value: Any) -> str:
@@ -187,11 +188,3 @@ def _shown(value: Any) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= _TEXT else f"{text[:_TEXT]}…"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def _range(interval: Interval) -> str:
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
