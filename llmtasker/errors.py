@@ -11,6 +11,7 @@ becomes `item.error`; `item.raise_for_error()` raises it.
         ├── InputError              the input does not fit the signature         correct the row
         ├── BudgetError             the budget is used up                        raise it, run again
         ├── NotRunError             the run was stopped before this row          run again
+        ├── AbstainedError          the answer is not sure enough                ask a person
         ├── CallError               the call failed
         │   ├── TransientError      it may work later; retried already
         │   │   ├── RateLimitError
@@ -200,6 +201,17 @@ class NotRunError(ItemError):
     """The run was stopped before this row was asked."""
 
     code = "not_run"
+
+
+class AbstainedError(ItemError):
+    """The answer is less sure than the threshold that keeps a promised risk; `guess` is the answer all the same."""
+
+    code = "abstained"
+
+    @property
+    def guess(self) -> Any:
+        """The best guess: the output as JSON values."""
+        return self.details.get("guess")
 
 
 class CallError(ItemError):

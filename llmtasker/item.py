@@ -27,7 +27,8 @@ class Item(Generic[T]):
     all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown. `calls` is the
     item's share of calls that were made for several items at once; None: all were for this one.
     `latency` is the time in seconds from the first call to the end. A `cached` item did not need a call; `answer_usage`
-    counts the tokens of the answer that is used, also of a cached one.
+    counts the tokens of the answer that is used, also of a cached one. `confidence` is a number from 0 to 1 for each
+    label, where the task asks for it; `confidence_source` says how it was found, and whether it was calibrated.
     """
 
     input: Any
@@ -43,6 +44,8 @@ class Item(Generic[T]):
     calls: float | None = None
     cached: bool = False
     answer_usage: Usage = NO_USAGE
+    confidence: Mapping[str, float] | None = None
+    confidence_source: str | None = None
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     request: Request | None = field(default=None, compare=False)
 
@@ -92,6 +95,7 @@ class Item(Generic[T]):
             **({} if self.calls is None else {"calls": self.calls}),
             "cached": self.cached,
             **({"answer_usage": self.answer_usage.to_dict()} if self.cached and self.answer_usage.total else {}),
+            **({name: value for name in _SURE if (value := getattr(self, name)) is not None}),
             **({"tags": jsonable(self.tags)} if self.tags else {}),
         }
 
@@ -144,6 +148,7 @@ class Item(Generic[T]):
             "error": self.error and f"{self.error.code}: {self.error}",
             "raw": self.raw,
             "reasoning": self.reasoning,
+            "confidence": self.confidence and f"{dict(self.confidence)} ({self.confidence_source})",
             "repairs": "\n".join(self.repairs) or None,
             "tokens": f"{self.usage.input:,} in, {self.usage.output:,} out" if self.usage.total else None,
             "cost": self.cost or None,
@@ -152,7 +157,8 @@ class Item(Generic[T]):
         return html_table([(name, value) for name, value in parts.items() if value is not None])
 
 
-_PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "cached", "tags")
+_SURE = ("confidence", "confidence_source")
+_PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "cached", "tags", *_SURE)
 
 
 def jsonable(value: Any) -> Any:

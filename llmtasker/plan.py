@@ -16,6 +16,8 @@ from pydantic_core import to_jsonable_python
 from llmtasker.cache.store import Store, check_cache
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
+from llmtasker.confidence.label_field import label_field
+from llmtasker.confidence.source import Confidence, ConfidenceSource
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
 from llmtasker.runner.events import Observer
 from llmtasker.runner.grouping.auto_group import AutoGroup
@@ -47,6 +49,7 @@ class TaskOptions(TypedDict, total=False):
     cache: bool | str | os.PathLike[str] | Store | None
     group_size: GroupSize
     observers: Iterable[Observer]
+    confidence: ConfidenceSource | Confidence | None
 
 
 class TaskChanges(TaskOptions, total=False):
@@ -78,6 +81,7 @@ class Plan:
     cache: bool | str | os.PathLike[str] | Store | None = None
     group_size: GroupSize = 1
     observers: Iterable[Observer] = ()
+    confidence: ConfidenceSource | Confidence | None = None
 
     def __post_init__(self) -> None:
         self._set("examples", copied("examples", self.examples))
@@ -92,6 +96,9 @@ class Plan:
         check_count("attempts", self.attempts, "the answers to ask for")
         check_cache(self.cache)
         self._set("observers", copied("observers", self.observers))
+        self._set("confidence", Confidence.of(self.confidence))
+        if self.confidence is not None and self.group_size != 1:
+            raise ConfigurationError("confidence is found for one input at a time: leave out group_size.")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -99,6 +106,11 @@ class Plan:
     def records_of(self, examples: Any) -> Sequence[Any]:
         """Return examples as records of the signature, or as mappings with all its fields."""
         return list(examples)
+
+    @property
+    def sureness(self) -> Confidence | None:
+        """How the confidence of answers is found; None: it is not."""
+        return Confidence.of(self.confidence)
 
     @property
     def asked(self) -> AskMode:
@@ -135,9 +147,12 @@ class Plan:
             ConfigurationError: an example does not fit, a variable is unknown, or the mode does not suit the signature.
         """
         prompt = Prompt(variables=self.variables or {}, examples_role=self.examples_role, input_role=self.input_role)
-        return compile_program(
+        program = compile_program(
             self.signature, prompt, self.records_of(self.examples), self.asked, reasoning=self.reasoning
         )
+        if (sure := self.sureness) is not None:
+            label_field(self.signature, sure.field, sure.source)
+        return program
 
     # ── the plan as a document: see task_file ──
 
@@ -169,7 +184,11 @@ class Plan:
         return self.variables or {}
 
     def _options(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _OPTIONS} | {"group_size": _group_size(self.group_size)}
+        sure = self.sureness
+        return {name: getattr(self, name) for name in _OPTIONS} | {
+            "group_size": _group_size(self.group_size),
+            **({} if sure is None else {"confidence": sure.to_dict()}),
+        }
 
     def needs(self) -> dict[str, str]:
         """Return the arguments that must be passed when a file is loaded, each with the reason."""
@@ -197,7 +216,8 @@ class Plan:
         for name, reason in document["needs"].items():
             if given.get(name) is None:
                 raise ConfigurationError(f"give {name}=…, because {reason}.")
-        settings = {name: value for name, value in document["settings"].items() if name in (*_OPTIONS, "group_size")}
+        known_options = (*_OPTIONS, "group_size", "confidence")
+        settings = {name: value for name, value in document["settings"].items() if name in known_options}
         settings["group_size"] = _auto_group(settings.get("group_size", 1))
         known = {"examples": document["examples"], "variables": document["variables"], **settings}
         plan = cls.of(kind, {**known, **cls.own_arguments(document, given)})

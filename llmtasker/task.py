@@ -63,6 +63,8 @@ class Task(TaskData[T]):
         cache: instead of that of the LLM: False, a folder or a store.
         group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an
             AutoGroup, with its bounds) finds the largest size that answers a sample like one call per row.
+        confidence: how sure each label is, in `item.confidence`: "votes" (several answers), "stated" (asked for),
+            "logprobs" (of a token) or a Confidence, with its settings.
         observers: functions that receive an `Event` for each call, item and run; their failures do not affect rows.
 
     Raises:
@@ -159,7 +161,7 @@ class Task(TaskData[T]):
         if settings.variables or settings.examples is not None:
             examples = None if settings.examples is None else self.plan.records_of(settings.examples)
             program = program.with_settings(settings.variables, examples)
-        return Policy(
+        policy: Policy[Any, T] = Policy(
             program=program if columns is None else program.bind(columns),
             llm=settings.llm or self.llm,
             present=self._present,
@@ -168,6 +170,11 @@ class Task(TaskData[T]):
             budget=budget,
             tags=settings.tags,
         )
+        if (sure := self.plan.sureness) is None:
+            return policy
+        from llmtasker.confidence.confident_policy import confident
+
+        return confident(policy, sure)
 
     def _store_of(self, llm: LLM) -> CompleteStore | None:
         return self.store if llm is self.llm or self.plan.cache is not None else llm.store
@@ -288,7 +295,7 @@ class Task(TaskData[T]):
             raise ConfigurationError(
                 "estimate reads the inputs before the run does: give them as a list or an iterable."
             )
-        return estimate(program, policy.llm, self._store_of(policy.llm), rows, self._groups.size)
+        return estimate(policy, self._store_of(policy.llm), rows, self._groups.size)
 
     def submit(
         self,
@@ -330,6 +337,10 @@ class Task(TaskData[T]):
         from llmtasker.runner.batch.submit import BatchSubmitter
 
         policy = self._checked_policy(call, options)
+        if self.plan.sureness is not None:
+            raise ConfigurationError(
+                "a batch asks once for each row, so it has no confidence: use with_(confidence=None)."
+            )
         store = self._store_of(policy.llm)
         if store is None:
             raise ConfigurationError("a batch needs a cache to keep its answers: give cache=True, a folder or a store.")

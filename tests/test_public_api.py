@@ -30,6 +30,7 @@ def public_modules() -> list[str]:
     return [
         "llmtasker",
         "llmtasker.cache",
+        "llmtasker.confidence",
         "llmtasker.errors",
         "llmtasker.files",
         "llmtasker.tasks",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from llmtasker.cache.store import CompleteStore
-from llmtasker.compiler.program import Program
-from llmtasker.errors import ItemError
-from llmtasker.llm.llm import LLM
+from llmtasker.runner.policy import Policy
 from llmtasker.values.html_table import html_table
 from llmtasker.wire.completion import Usage
 
@@ -51,17 +49,17 @@ class Estimate:
         return html_table(self._parts().items())
 
 
-def estimate(
-    program: Program[Any], llm: LLM, store: CompleteStore | None, inputs: Iterable[Any], group_size: int
-) -> Estimate:
+def estimate(policy: Policy[Any, Any], store: CompleteStore | None, inputs: Iterable[Any], group_size: int) -> Estimate:
     """Return the estimate of a run over these inputs; nothing is sent."""
+    program, llm = policy.program, policy.llm
     seen: set[bytes] = set()
     rows = unfit = cached = characters = missing = 0
     source = iter(inputs)
     while batch := list(islice(source, _BATCH)):
         rows += len(batch)
-        fitting = list(_requests(program, llm, batch))
-        unfit += len(batch) - len(fitting)
+        asked = [policy.rows(given) for given in batch]
+        unfit += asked.count([])
+        fitting = [(row.key, len(row.request.content)) for found in asked for row in found]
         new = {key: length for key, length in fitting if bytes.fromhex(key) not in seen}
         seen.update(map(bytes.fromhex, new))
         found = store.get_many(list(new)) if store is not None else [None] * len(new)
@@ -86,12 +84,3 @@ def estimate(
         cost=llm.cost(usage),
         method=str(llm.tokens),
     )
-
-
-def _requests(program: Program[Any], llm: LLM, batch: Iterable[Any]) -> Iterator[tuple[str, int]]:
-    for given in batch:
-        try:
-            request = program.render(program.validate(given), llm.settings)
-        except ItemError:
-            continue
-        yield request.key, len(request.content)

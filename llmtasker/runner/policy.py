@@ -125,8 +125,10 @@ class Policy(Generic[S, T]):
     def ask(self, given: object) -> Steps[Item[T]]:
         """Yield the steps to the item of one input; errors of the endpoint or the input are not raised."""
         row = self.prepare(given)
-        if isinstance(row, Item):
-            return row
+        return row if isinstance(row, Item) else (yield from self.ask_row(row))
+
+    def ask_row(self, row: Row) -> Steps[Item[T]]:
+        """Yield the steps to the item of a row; rows with one key that are in flight are asked once."""
         key, flights = self.flight_key(row), self.llm.single_flight
         while (flight := flights.board(key)) is not None:
             outcome = yield Wait(flight)
@@ -143,6 +145,11 @@ class Policy(Generic[S, T]):
         finally:
             # Also when this generator is closed early: then one of the waiters takes over.
             flights.land(key, outcome)
+
+    def rows(self, given: object) -> list[Row]:
+        """Return the rows that are asked for one input: one, or none if the input is invalid."""
+        row = self.prepare(given)
+        return [] if isinstance(row, Item) else [row]
 
     def flight_key(self, row: Row) -> str:
         """Return the key that equal rows in flight share; a deliberate re-ask has another key."""

@@ -57,6 +57,7 @@ class ToolCall:
 
 _TEXT = frozenset({str})
 _COUNT = frozenset({int})
+_PAIRS = ([str, float], [str, int])
 
 
 def _expect(sound: bool, what: str) -> None:
@@ -68,7 +69,8 @@ def _expect(sound: bool, what: str) -> None:
 class Completion:
     """The answer of an endpoint, in whatever dialect it was sent.
 
-    `usage` is None if the endpoint does not count. `limits` holds the `x-ratelimit-*`
+    `usage` is None if the endpoint does not count. `top_logprobs` are the alternatives of the first token, where they
+    were asked for: texts with natural logarithms, the most probable first. `limits` holds the `x-ratelimit-*`
     headers of this one response and is never stored.
     """
 
@@ -79,6 +81,7 @@ class Completion:
     finish_reason: str | None = None
     model: str | None = None
     usage: Usage | None = None
+    top_logprobs: tuple[tuple[str, float], ...] = ()
     limits: Mapping[str, str] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -99,6 +102,8 @@ class Completion:
             data["tool_calls"] = [[call.name, call.arguments, call.id] for call in self.tool_calls]
         if self.usage is not None:
             data["usage"] = self.usage.to_dict()
+        if self.top_logprobs:
+            data["top_logprobs"] = [list(pair) for pair in self.top_logprobs]
         return canonical_json(data)
 
     @classmethod
@@ -111,6 +116,7 @@ class Completion:
         try:
             data = json.loads(text)
             calls, usage = data.pop("tool_calls", None), data.pop("usage", None)
+            logprobs = data.pop("top_logprobs", None)
             # By type, in C: this is done for each row that is found.
             _expect("limits" not in data and _TEXT.issuperset(map(type, data.values())), "texts")
             if calls is not None:
@@ -119,6 +125,9 @@ class Completion:
             if usage is not None:
                 _expect(_COUNT.issuperset(map(type, usage.values())), "usage")
                 data["usage"] = Usage(**usage)
+            if logprobs is not None:
+                _expect(all(list(map(type, pair)) in _PAIRS for pair in logprobs), "top_logprobs")
+                data["top_logprobs"] = tuple([(token, float(value)) for token, value in logprobs])
             return cls(**data)
         except (TypeError, AttributeError, ValueError, RecursionError) as error:
             raise ValueError(f"not a stored completion: {error}") from error

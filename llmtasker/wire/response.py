@@ -15,6 +15,7 @@ from llmtasker.values.json_values import as_list, is_array, is_object, json_text
 from llmtasker.wire.completion import Completion, ToolCall, Usage
 from llmtasker.wire.echo import without_echo
 from llmtasker.wire.error_response import error_in_200, filters_in, listed, no_completion, reason_in
+from llmtasker.wire.logprobs import first_alternatives
 from llmtasker.wire.request import Request
 
 _FINISH_REASONS = {
@@ -107,6 +108,7 @@ def _completion(value: Any, limits: Mapping[str, str] | None, request: Request |
         finish_reason=finish_reason,
         model=model if isinstance(model, str) and model else None,
         usage=usage,
+        top_logprobs=first_alternatives(choice) if "logprobs" in choice or "completion_probabilities" in choice else (),
         limits=limits,
     )
 

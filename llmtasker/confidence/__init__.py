@@ -1,0 +1,16 @@
+"""How sure an answer is: a number for each label, found in one of four ways, and calibrated on labelled rows.
+
+source            Confidence: what a task is asked for
+label_field       the output field that it concerns, with its labels
+code_question     "logprobs": the labels as codes of one token, whose probabilities are read
+stated_question   "stated": the LLM fills in a probability for each label
+confident_policy  from one input to an Item with its confidence; "votes" asks several times
+calibration       what was fitted on labelled rows, and the threshold that keeps a promised risk
+"""
+
+from __future__ import annotations
+
+from llmtasker.confidence.calibration import Calibration
+from llmtasker.confidence.source import Confidence
+
+__all__ = ["Calibration", "Confidence"]

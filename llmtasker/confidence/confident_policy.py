@@ -1,0 +1,227 @@
+"""ConfidentPolicy, from one input to an Item that says how sure its label is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar, cast
+
+from llmtasker.compiler.program import Program
+from llmtasker.confidence.code_question import CodeQuestion
+from llmtasker.confidence.label_field import LabelField, label_field
+from llmtasker.confidence.source import Confidence
+from llmtasker.confidence.stated_question import StatedQuestion
+from llmtasker.errors import AbstainedError, ConfigurationError, ItemError, OutputError
+from llmtasker.item import Item, jsonable
+from llmtasker.runner.policy import Policy
+from llmtasker.runner.row import Row
+from llmtasker.runner.steps import Steps
+from llmtasker.signature.signature import S, Signature
+from llmtasker.wire.completion import NO_USAGE, Completion, ToolCall
+
+T = TypeVar("T")
+
+_QUESTIONS = {"logprobs": CodeQuestion, "stated": StatedQuestion}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What asks about the label field of a program; None: the program itself is asked several times."""
+
+    field: LabelField
+    program: Program[Any] | None
+    whole: bool
+    """Whether the label is all that the task answers, so that the question replaces the task's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfidentPolicy(Policy[S, T]):
+    """A policy whose items have a confidence; where one is less than a calibrated threshold, its item is an error.
+
+    All calls go through policies of their own, so that cache, limits, budget and retries are as for any other call.
+    """
+
+    confidence: Confidence
+    questions: dict[Program[Any], _Question] = field(default_factory=dict[Program[Any], _Question])
+
+    def ask(self, given: object) -> Steps[Item[T]]:
+        """Yield the steps to the item of one input; errors of the endpoint or the input are not raised."""
+        row = self.prepare(given)
+        if isinstance(row, Item):
+            return row
+        self._check()
+        question = self._question(row.inputs.variant or self.program)
+        if question.program is None:
+            item, shares = yield from self._voted(row, question.field)
+        else:
+            item, shares = yield from self._asked(row, question, question.program)
+        if item.error is not None:
+            return cast("Item[T]", item)
+        return self._judged(item, shares, question.field)
+
+    def rows(self, given: object) -> list[Row]:
+        """Return the rows that are asked for one input; see `Policy.rows`."""
+        row = self.prepare(given)
+        if isinstance(row, Item):
+            return []
+        question = self._question(row.inputs.variant or self.program)
+        if question.program is None:
+            return [_sample(row, number) for number in range(self.confidence.samples)]
+        return [*([] if question.whole else [row]), self._row_of(row, question.program)]
+
+    @property
+    def asked(self) -> str:
+        """A hash of what a calibration depends on: source, LLM and prompt."""
+        _, started = self.program.head(self.program.first_mode).start(self.llm.settings)
+        source, samples = self.confidence.source, self.confidence.samples
+        return hashlib.sha256(f"{source} {samples} {started.hexdigest()}".encode()).hexdigest()[:32]
+
+    def _check(self) -> None:
+        settings, fitted = self.llm.settings.body, self.confidence.calibration
+        if self.confidence.source == "votes" and (settings.get("temperature") == 0 or "seed" in settings):
+            raise ConfigurationError(
+                'confidence="votes": all answers are the same with temperature=0 or a seed. Make the LLM without: '
+                "answers are cached, so that a run can be repeated."
+            )
+        if fitted is not None and fitted.asked != self.asked:
+            raise ConfigurationError(
+                "the confidence of this task was calibrated with another LLM, prompt or settings, so its promise does "
+                "not hold: calibrate it again, or set confidence= without a calibration."
+            )
+
+    def _question(self, program: Program[Any]) -> _Question:
+        found = self.questions.get(program)
+        if found is None:
+            labels = label_field(program.signature, self.confidence.field, self.confidence.source)
+            kind = _QUESTIONS.get(self.confidence.source)
+            found = self.questions[program] = _Question(
+                field=labels,
+                program=None if kind is None else kind(program, labels),
+                whole=len(program.signature.output_fields) == 1 and not program.source.reasoning,
+            )
+        return found
+
+    def _policy_of(self, program: Program[Any]) -> Policy[Any, Any]:
+        return Policy(
+            program=program,
+            llm=self.llm,
+            present=_unchanged,
+            attempts=1 if isinstance(program, CodeQuestion) else self.attempts,
+            fresh=self.fresh,
+            budget=self.budget,
+            tags=self.tags,
+            breaker=self.breaker,
+            clock=self.clock,
+            random=self.random,
+        )
+
+    def _row_of(self, row: Row, program: Program[Any]) -> Row:
+        request = program.render(row.inputs, self.llm.settings)
+        return Row(given=row.given, inputs=row.inputs, request=request, key=request.key)
+
+    def _voted(self, row: Row, labels: LabelField) -> Steps[tuple[Item[Any], dict[str, float]]]:
+        """Return an item with the answer that most samples give, and each label's share of the samples."""
+        policy, items = self._policy_of(self.program), list[Item[Any]]()
+        for number in range(self.confidence.samples):
+            items.append((yield from policy.ask_row(_sample(row, number))))
+        answers = [(item, labels.texts(getattr(item.output, labels.name))) for item in items if item.ok]
+        if not answers:
+            return _together(items[0], items), {}
+        # A sample that failed is a vote for no label.
+        shares = dict.fromkeys(labels.values, 0.0) if labels.closed else dict[str, float]()
+        for _, texts in answers:
+            for text in dict.fromkeys(texts):
+                shares[text] = shares.get(text, 0.0) + 1 / len(items)
+        alike = [frozenset(texts) for _, texts in answers]
+        most = max(alike, key=alike.count)
+        return _together(answers[alike.index(most)][0], items), shares
+
+    def _asked(self, row: Row, question: _Question, program: Program[Any]) -> Steps[tuple[Item[Any], dict[str, float]]]:
+        """Return an item with the answer, and the share that the question found for each label."""
+        items = list[Item[Any]]()
+        if not question.whole:
+            items.append((yield from self._policy_of(self.program).ask_row(row)))
+            if items[0].error is not None:
+                return items[0], {}
+        try:
+            asking = self._row_of(row, program)
+        except ItemError as error:
+            return Item(input=row.given, error=error, tags=self.tags), {}
+        item: Item[Any] = yield from self._policy_of(program).ask_row(asking)
+        items.append(item)
+        if item.error is not None:
+            return _together(item, items), {}
+        shares: dict[str, float] = item.output or {}
+        if not question.whole:
+            return _together(items[0], items), shares
+        fitted = self._fitted(shares)
+        try:
+            record = self._record(row, question.field, max(fitted, key=fitted.__getitem__))
+        except OutputError as error:
+            return replace(item, output=None, error=error), {}
+        return replace(item, output=record), shares
+
+    def _record(self, row: Row, labels: LabelField, label: str) -> Signature:
+        """Return the record of a label, judged as if the LLM had written it."""
+        text = json.dumps({labels.wire: labels.values[label]})
+        called = self.program.first_mode == "tools"
+        calls = (ToolCall(name=self.program.model.__name__, arguments=text),) if called else ()
+        written = Completion(text=None if called else text, tool_calls=calls, finish_reason="stop")
+        record: Signature = self.program.parse(written, row.inputs).record
+        return record
+
+    def _fitted(self, shares: Mapping[str, float]) -> dict[str, float]:
+        calibration = self.confidence.calibration
+        return dict(shares) if calibration is None or not shares else calibration.apply(shares)
+
+    def _judged(self, item: Item[Any], shares: Mapping[str, float], labels: LabelField) -> Item[T]:
+        record: Any = item.output
+        found = self._fitted(shares)
+        texts = labels.texts(getattr(record, labels.name))
+        ordered = dict(sorted(found.items(), key=lambda pair: -pair[1]))
+        output, calibration = self.present(record), self.confidence.calibration
+        done: Item[T] = replace(item, output=output, confidence=ordered, confidence_source=self.confidence.name)
+        if calibration is None or calibration.threshold is None:
+            return done
+        sure = found.get(texts[0], 0.0) if texts else 0.0
+        if sure >= calibration.threshold:
+            return done
+        error = AbstainedError(
+            f"the answer is not sure enough: its confidence is {sure:.3f}, and the threshold is "
+            f"{calibration.threshold:.3f}",
+            guess=jsonable(record.outputs() if isinstance(output, Signature) else output),
+            confidence=sure,
+        )
+        return replace(done, output=None, error=error)
+
+
+def confident(policy: Policy[S, T], confidence: Confidence) -> Policy[S, T]:
+    """Return the policy that asks as another one does, and for the confidence too."""
+    own: dict[str, Any] = {one.name: getattr(policy, one.name) for one in fields(policy) if one.init}
+    return ConfidentPolicy(**own, confidence=confidence)
+
+
+def _unchanged(record: Any) -> Any:
+    return record
+
+
+def _sample(row: Row, number: int) -> Row:
+    """Return the row of one of several equal requests, which cache and single flight keep apart."""
+    key = row.key if number == 0 else hashlib.sha256(f"{row.key} sample {number}".encode()).hexdigest()
+    return Row(given=row.given, inputs=row.inputs, request=row.request, key=key)
+
+
+def _together(item: Item[Any], items: Sequence[Item[Any]]) -> Item[Any]:
+    """Return an item with what all calls for its input took."""
+    costs = [one.cost for one in items]
+    return replace(
+        item,
+        usage=sum((one.usage for one in items), NO_USAGE),
+        answer_usage=sum((one.answer_usage for one in items), NO_USAGE),
+        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        latency=sum(one.latency for one in items),
+        attempts=sum(one.attempts for one in items),
+        cached=all(one.cached for one in items),
+    )

@@ -1,0 +1,72 @@
+"""Confidence: how a task finds out how sure its labels are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, cast, get_args
+
+from llmtasker.confidence.calibration import Calibration
+from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
+from llmtasker.values.json_values import is_mapping
+
+ConfidenceSource = Literal["votes", "stated", "logprobs", "label_scores"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confidence:
+    """How a task finds out how sure its labels are; `confidence="votes"` is short for `Confidence(source="votes")`.
+
+    Args:
+        source: "votes": the LLM is asked `samples` times, and the share of each label counts. "stated": it is asked
+            for the probability of each label. "logprobs": it is asked for the code of a label, without reasoning
+            before it, and the probabilities of that token count.
+        field: the output field with the labels; None: the only one that has some.
+        samples: how many answers "votes" asks for; each is cached apart.
+        calibration: what `calibrate` has fitted. Without one, the numbers are no probabilities.
+
+    Raises:
+        ConfigurationError: there is no such source, or a number is out of range.
+
+    >>> Confidence(source="votes", samples=10).samples
+    10
+    """
+
+    source: ConfidenceSource
+    field: str | None = None
+    samples: int = 5
+    calibration: Calibration | None = None
+
+    def __post_init__(self) -> None:
+        check_choice("confidence", self.source, get_args(ConfidenceSource))
+        check_count("samples", self.samples, "the answers to ask for")
+        if self.source == "votes" and self.samples < 2:
+            raise ConfigurationError("samples: one answer can't disagree with itself; ask for at least 2.")
+
+    @classmethod
+    def of(cls, given: object) -> Confidence | None:
+        """Return the confidence that a name, a Confidence or its JSON form stands for; None: none is asked for.
+
+        Raises:
+            ConfigurationError: it is something else.
+        """
+        if given is None or isinstance(given, Confidence):
+            return given
+        if isinstance(given, str):
+            return cls(source=cast("ConfidenceSource", given))
+        if not is_mapping(given):
+            raise ConfigurationError(f"confidence is a source or a Confidence, not {snippet(repr(given), 60)}.")
+        parts: dict[str, Any] = dict(given)
+        check_names("Confidence", parts, tuple(cls.__dataclass_fields__))
+        if is_mapping(fitted := parts.get("calibration")):
+            parts["calibration"] = Calibration.from_dict(cast("Mapping[str, Any]", fitted))
+        return cls(**parts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the confidence as JSON values, which `of` reads."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def name(self) -> str:
+        """The source as Items name it."""
+        return self.source if self.calibration is None else f"{self.source}, calibrated"
