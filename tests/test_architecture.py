@@ -65,7 +65,15 @@ VENDORS: dict[str, set[str]] = {
     "anyio": {"testing.fake"},
     "diskcache": {"cache.text_cache"},
     "fastapi": {
-        *("api.asgi_app", "api.job_routes", "api.problem", "api.request_body", "api.server", "api.status_routes"),
+        *(
+            "api.asgi_app",
+            "api.job_creation",
+            "api.job_routes",
+            "api.problem",
+            "api.request_body",
+            "api.server",
+            "api.status_routes",
+        ),
         "api.task_routes",
     },
     "genai_prices": {"llm.costs"},
@@ -83,7 +91,7 @@ VENDORS: dict[str, set[str]] = {
     "rich": {"cli.demo"},
     "numpy": {"integrations.sklearn"},
     "sklearn": {"integrations.sklearn"},
-    "starlette": {"api.asgi_app", "api.job_routes", "api.request_body"},
+    "starlette": {"api.asgi_app", "api.job_creation", "api.request_body"},
     "tqdm": {"runner.progress"},
     "xllamacpp": {"llm.transports.llama_cpp"},
     "typer": {

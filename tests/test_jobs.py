@@ -280,6 +280,28 @@ def test_pages_go_on_after_a_number(store: JobQueue, task: Task[Triage]) -> None
     assert [row.number for row in store.rows(job.id, limit=2)] == [1, 2]
     assert [row.number for row in store.rows(job.id, after=2, limit=2)] == [3, 4]
     assert [row.number for row in store.all_rows(job.id)] == [1, 2, 3, 4, 5]
+    assert [row.number for row in store.rows(job.id, before=5, limit=2)] == [3, 4]
+    assert [row.number for row in store.rows(job.id, before=3, limit=5)] == [1, 2]
+
+
+def test_a_corrected_row_is_found_by_its_new_label(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["I was charged twice", "Where is it?"])
+    ran(store, task, until=lambda: state(store, job) == "done")
+    assert store.correct(job.id, 1, {"team": "other"})
+    assert store.labels(job.id) == {"delivery": 1, "other": 1}
+    assert (store.corrected(job.id), [row.number for row in store.rows(job.id, label="other")]) == (1, [1])
+    assert store.correct(job.id, 1, None)
+    assert (store.corrected(job.id), store.labels(job.id)) == (0, {"billing": 1, "delivery": 1})
+
+
+def test_the_pace_of_a_job_is_counted_by_the_minute(store: JobQueue, task: Task[Triage], clock: Clock) -> None:
+    job = created(store, task, ["a", "b", "c"])
+    for number, minutes in ((1, 0), (2, 2), (3, 0)):
+        clock.now += 60 * minutes
+        store.put(job, [(number, Item(input={}, error=InputError("no")), '{"error": null}', None)])
+    assert store.pace(job.id, minutes=4) == [0, 1, 0, 2]
+    store.delete(job.id)
+    assert store.pace(job.id) == [0] * 10
 
 
 def test_a_correction_is_kept_and_taken_back(store: JobQueue, task: Task[Triage]) -> None:

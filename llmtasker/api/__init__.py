@@ -4,6 +4,7 @@ asgi_app, server_settings     the app, and what it may do
 api_keys, problem             who calls, and what is answered to a wrong call
 request_body                  how a body is read: bounded, strict, early
 task_routes, job_routes       what is served; served_tasks: which tasks
+job_creation, correction      how a job begins, and how a person corrects its answers; job_json: what is shown of it
 job_files                     the rows of an uploaded file, and results as a file
 status_routes, reference_page health, metrics, the documentation of the API
 """

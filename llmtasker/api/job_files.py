@@ -17,6 +17,7 @@ from llmtasker.files import BrokenRow, Format, detect, output_format, read_heade
 from llmtasker.item import Item
 from llmtasker.jobs.chosen_columns import choose_columns, given_of
 from llmtasker.jobs.job_queue import JobQueue
+from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.result_table import free_name
 from llmtasker.task import Task
@@ -32,8 +33,6 @@ MEDIA = {
 }
 _TAKEN = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".jsonl", ".ndjson", ".json", ".parquet")
 _INFLATED = 20  # times the limit of a body: what an Excel file may hold unpacked
-
-NewRow = tuple[Mapping[str, Any], Mapping[str, Any], Item[Any] | None]
 
 
 def ending_of(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from llmtasker.errors import ConfigurationError
 
 _APPLICATION = 0x6C740002  # in the head of the file: "lt", a file of jobs
 _VERSION = 1
+_PART = 1 << 20  # bytes of an uploaded file in a row of the database
 _BUSY = 10.0  # seconds to wait for another process that writes
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
@@ -33,6 +34,10 @@ CREATE INDEX IF NOT EXISTS by_label ON rows (job, label, number);
 CREATE TABLE IF NOT EXISTS uploads (
     job TEXT NOT NULL, part INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (job, part)
 );
+CREATE INDEX IF NOT EXISTS by_correction ON rows (job, number) WHERE correction IS NOT NULL;
+CREATE TABLE IF NOT EXISTS pace (
+    job TEXT NOT NULL, minute INTEGER NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (job, minute)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spending (
     owner TEXT NOT NULL, day TEXT NOT NULL, cost REAL NOT NULL, PRIMARY KEY (owner, day)
 );
@@ -93,6 +98,20 @@ class JobFile:
         """Return the rows that a query finds."""
         with self._lock:
             return self._database.execute(query, values).fetchall()
+
+    def store_upload(self, id_: str, source: Path) -> None:
+        """Store an uploaded file under an id, in parts, so that others can write in between."""
+        with source.open("rb") as file:
+            for number, content in enumerate(iter(lambda: file.read(_PART), b"")):
+                with self.writing() as database:
+                    database.execute("INSERT INTO uploads VALUES (?, ?, ?)", (id_, number, content))
+
+    def upload(self, id_: str) -> Iterator[bytes]:
+        """Yield the file under an id, in parts; nothing if there is none."""
+        part = 0
+        while found := self.read("SELECT bytes FROM uploads WHERE job = ? AND part = ?", id_, part):
+            yield found[0][0]
+            part += 1
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""

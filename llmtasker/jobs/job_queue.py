@@ -1,53 +1,33 @@
-"""JobQueue: the jobs of a server, their rows and whole items, in one SQLite file that several processes share."""
+"""JobQueue: the jobs of a server, in one SQLite file with their rows and whole items; several processes share it."""
 
 from __future__ import annotations
 
 import json
 import os
 import secrets
-import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
-from itertools import islice
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
-from llmtasker.jobs.job_state import AFTER, MOVES, Job, JobRow, State
-from llmtasker.jobs.row_work import without_input
-from llmtasker.values.folding import caseless
-from llmtasker.values.json_values import parse_json
-
-T = TypeVar("T")
+from llmtasker.jobs.job_rows import JobRows, NewRow, ask_again, count_rows, store_item
+from llmtasker.jobs.job_state import AFTER, MOVES, Job, State
 
 LEASE = 15.0
 """Seconds after which the job of a worker that has not been heard of goes to another one."""
 
-_PART = 1 << 20  # bytes of an uploaded file in a row of the database
 _BROKEN_OFF = 3600.0  # seconds after which a job that is still being created will never be
-_CHUNK = 500  # rows that are read at a time
-_LONGEST_LABEL = 100
 _ABOUT = ("task", "definition", "name", "identity", "columns", "header", "outputs", "format", "budget")
 _COLUMNS = tuple(field.name for field in fields(Job) if field.name not in _ABOUT)
 _SELECT = f"SELECT about, {', '.join(_COLUMNS)} FROM jobs"
-_INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_ANSWER = (
-    "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ? WHERE job = ? AND number = ? AND state = 'waiting'"
-)
 _SPEND = "INSERT INTO spending VALUES (?, ?, ?) ON CONFLICT (owner, day) DO UPDATE SET cost = cost + excluded.cost"
-_FILTERS = {
-    "ok": "state = 'ok'",
-    "failed": "state = 'failed'",
-    "waiting": "state = 'waiting'",
-    "repaired": "repaired = 1",
-    "corrected": "correction IS NOT NULL",
-}
+_PACE = "INSERT INTO pace VALUES (?, ?, ?) ON CONFLICT (job, minute) DO UPDATE SET rows = rows + excluded.rows"
 
 
-class JobQueue:
+class JobQueue(JobRows):
     """The file of a server's jobs. It is private (mode 0600), because it holds texts and answers.
 
     Each item is on disk when `put` returns; a process that is killed loses none. All methods may be called from any
@@ -58,7 +38,7 @@ class JobQueue:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
-        self._file = JobFile(path)
+        super().__init__(JobFile(path))
         self._clock = clock
         self._writing, self._read = self._file.writing, self._file.read
 
@@ -77,7 +57,7 @@ class JobQueue:
     def create(
         self,
         job: Mapping[str, Any],
-        rows: Iterable[tuple[Mapping[str, Any], Mapping[str, Any], Item[Any] | None]],
+        rows: Iterable[NewRow],
         *,
         keep: float,
         repeated: str | None = None,
@@ -85,9 +65,8 @@ class JobQueue:
     ) -> Job:
         """Store a job with its rows and return it; if `repeated` was used by this owner before, that earlier job.
 
-        `job` has the fields of `Job` that describe the work. A row has its cells, its input, and the item of a row that
-        could not be read. `keep` is the number of seconds until it expires. `upload` is the file that the rows come
-        from.
+        `job` has the fields of `Job` that describe the work. `keep` is the number of seconds until it expires. `upload`
+        is the file that the rows come from.
         """
         now, id_ = self._clock(), secrets.token_hex(16)
         about = {name: job[name] for name in _ABOUT if name in job}
@@ -100,22 +79,15 @@ class JobQueue:
                 (id_, job["owner"], repeated, json.dumps(about), now, now, now + keep),
             )
         try:
-            # In parts, so that others can write in between.
-            for part in _parts(enumerate(rows, start=1)):
-                with self._writing() as database:
-                    database.executemany(_INSERT, [_new_row(id_, number, *row) for number, row in part])
+            self.add_rows(id_, rows)
             if upload is not None:
-                with upload.open("rb") as file:
-                    for number, content in enumerate(iter(lambda: file.read(_PART), b"")):
-                        with self._writing() as database:
-                            database.execute("INSERT INTO uploads VALUES (?, ?, ?)", (id_, number, content))
+                self._file.store_upload(id_, upload)
         except BaseException:
             self.delete(id_)
             raise
         with self._writing() as database:
-            count = "rows = (SELECT count(*) FROM rows WHERE job = jobs.id)"
-            database.execute(f"UPDATE jobs SET state = 'queued', {count} WHERE id = ?", (id_,))
-            self._count(database, id_)
+            database.execute("UPDATE jobs SET state = 'queued' WHERE id = ?", (id_,))
+            count_rows(database, id_)
             (made,) = database.execute(f"{_SELECT} WHERE id = ?", (id_,)).fetchall()
         return _job(made)
 
@@ -159,18 +131,13 @@ class JobQueue:
                 (AFTER[action], self._clock(), id_, *allowed),
             ).rowcount
             if moved and action == "retry":
-                database.execute(
-                    f"UPDATE rows SET state = 'waiting', item = NULL, label = NULL, repaired = 0 "
-                    f"WHERE job = ? AND given != 'null' AND {_FILTERS[only]}",
-                    (id_,),
-                )
-                self._count(database, id_)
+                ask_again(database, id_, only)
         return bool(moved)
 
     def delete(self, id_: str) -> None:
         """Remove a job with all that it holds."""
         with self._writing() as database:
-            for table in ("rows", "uploads"):
+            for table in ("rows", "uploads", "pace"):
                 database.execute(f"DELETE FROM {table} WHERE job = ?", (id_,))
             database.execute("DELETE FROM jobs WHERE id = ?", (id_,))
 
@@ -225,10 +192,6 @@ class JobQueue:
                 (state, reason, self._clock(), id_, worker),
             )
 
-    def waiting(self, id_: str) -> Iterator[JobRow]:
-        """Yield the rows without an item, in order, read as they are asked for."""
-        return self._every(id_, _FILTERS["waiting"])
-
     def put(self, job: Job, items: Sequence[tuple[int, Item[Any], str, str | None]]) -> None:
         """Store the items of rows and count them: number, item, the item as JSON, its label.
 
@@ -238,7 +201,7 @@ class JobQueue:
         cost = sum(item.cost or 0.0 for _, item, _, _ in items)
         with self._writing() as database:
             stored = [
-                item for number, item, kept, label in items if _store(database, job.id, number, item, kept, label)
+                item for number, item, kept, label in items if store_item(database, job.id, number, item, kept, label)
             ]
             counts = (
                 sum(item.ok for item in stored),
@@ -253,8 +216,17 @@ class JobQueue:
                 "calls = calls + ?, cost = cost + ?, updated = ? WHERE id = ?",
                 (*counts, self._clock(), job.id),
             )
+            if stored:
+                database.execute(_PACE, (job.id, int(self._clock() // 60), len(stored)))
             if cost:
                 database.execute(_SPEND, (job.owner, _day(self._clock()), cost))
+
+    def pace(self, id_: str, minutes: int = 10) -> list[int]:
+        """Return how many rows a job finished in each of the last minutes, the oldest first, the current one last."""
+        now = int(self._clock() // 60)
+        query = "SELECT minute, rows FROM pace WHERE job = ? AND minute > ?"
+        done = dict(self._read(query, id_, now - minutes))
+        return [int(done.get(minute, 0)) for minute in range(now - minutes + 1, now + 1)]
 
     def spend(self, owner: str, cost: float | None) -> None:
         """Add the cost of a call that is not of a job to what its owner has spent today."""
@@ -267,125 +239,15 @@ class JobQueue:
         found = self._read("SELECT cost FROM spending WHERE owner = ? AND day = ?", owner, _day(self._clock()))
         return float(found[0][0]) if found else 0.0
 
-    def _count(self, database: sqlite3.Connection, id_: str) -> None:
-        database.execute(
-            "UPDATE jobs SET (ok, failed, repaired) = (SELECT coalesce(sum(state = 'ok'), 0), "
-            "coalesce(sum(state = 'failed'), 0), coalesce(sum(repaired), 0) FROM rows WHERE job = jobs.id) "
-            "WHERE id = ?",
-            (id_,),
-        )
-
-    # ── rows ──
-
-    def rows(
-        self,
-        id_: str,
-        *,
-        after: int = 0,
-        limit: int = 50,
-        only: str | None = None,
-        label: str | None = None,
-        search: str | None = None,
-    ) -> list[JobRow]:
-        """Return a page of rows, in order: those after a number.
-
-        `only` is one of ok, failed, waiting, repaired, corrected; `label` that of the answer; `search` a part of the
-        input, whose case and accents' form don't matter.
-        """
-        wheres, values = list[str](), list[Any]()
-        if only is not None:
-            wheres.append(_FILTERS[only])
-        if label is not None:
-            wheres.append("label = ?")
-            values.append(label)
-        if search:
-            wheres.append("instr(words, ?)")
-            values.append(_storable(caseless(search)))
-        return self._rows(id_, " AND ".join(wheres) or "1", after, limit, *values)
-
-    def _rows(self, id_: str, where: str, after: int, limit: int, *values: Any) -> list[JobRow]:
-        query = (
-            f"SELECT number, row, given, item, correction FROM rows WHERE job = ? AND {where} AND number > ? "
-            "ORDER BY number LIMIT ?"
-        )
-        return [_row(found) for found in self._read(query, id_, *values, after, limit)]
-
-    def row(self, id_: str, number: int) -> JobRow | None:
-        """Return one row."""
-        found = self._rows(id_, "number = ?", number - 1, 1, number)
-        return found[0] if found else None
-
-    def all_rows(self, id_: str) -> Iterator[JobRow]:
-        """Yield all rows in order, read as they are asked for."""
-        return self._every(id_, "1")
-
-    def _every(self, id_: str, where: str) -> Iterator[JobRow]:
-        number = 0
-        while rows := self._rows(id_, where, number, _CHUNK):
-            yield from rows
-            number = rows[-1].number
-
-    def labels(self, id_: str) -> dict[str, int]:
-        """Return how many rows have each label, the most frequent first."""
-        query = "SELECT label, count(*) FROM rows WHERE job = ? AND label IS NOT NULL GROUP BY label ORDER BY 2 DESC, 1"
-        return {str(label): int(count) for label, count in self._read(query, id_)}
-
-    def correct(self, id_: str, number: int, correction: Mapping[str, Any] | None) -> bool:
-        """Store what a person says is right for a row, None: nothing; return whether there is such a row."""
-        text = None if correction is None else cell_json(dict(correction))
-        with self._writing() as database:
-            query = "UPDATE rows SET correction = ? WHERE job = ? AND number = ?"
-            return bool(database.execute(query, (text, id_, number)).rowcount)
-
     def upload(self, id_: str) -> Iterator[bytes]:
         """Yield the file that the rows of a job come from, in parts; nothing if they came without one."""
-        part = 0
-        while found := self._read("SELECT bytes FROM uploads WHERE job = ? AND part = ?", id_, part):
-            yield found[0][0]
-            part += 1
-
-
-def _parts(rows: Iterator[T]) -> Iterator[list[T]]:
-    while part := list(islice(rows, _CHUNK)):
-        yield part
+        return self._file.upload(id_)
 
 
 def _job(found: tuple[Any, ...]) -> Job:
     about = json.loads(found[0])
     about["header"] = tuple(about.get("header", ()))
     return Job(**about, **dict(zip(_COLUMNS, found[1:], strict=True)))
-
-
-def _row(found: tuple[Any, ...]) -> JobRow:
-    number, *texts = found
-    row, given, item, correction = (parse_json(text or "null") for text in texts)
-    return JobRow(number=number, row=row, given=given or {}, item=item, correction=correction)
-
-
-def _new_row(
-    id_: str, number: int, row: Mapping[str, Any], given: Mapping[str, Any], item: Item[Any] | None
-) -> tuple[Any, ...]:
-    cells = cell_json(dict(row))
-    if item is not None:  # a row that could not be read: no input is kept, so that it is never asked
-        return id_, number, cells, "null", _words(row), "failed", without_input(item)
-    return id_, number, cells, cell_json(dict(given)), _words(given), "waiting", None
-
-
-def _store(database: sqlite3.Connection, id_: str, number: int, item: Item[Any], kept: str, label: str | None) -> bool:
-    values = ("ok" if item.ok else "failed", kept, _short(label), int(item.repaired), id_, number)
-    return bool(database.execute(_ANSWER, values).rowcount)
-
-
-def _words(values: Mapping[str, Any]) -> str:
-    return _storable(caseless(" ".join(str(value) for value in values.values())))
-
-
-def _short(label: str | None) -> str | None:
-    return None if label is None or len(label) > _LONGEST_LABEL else _storable(label)
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
 
 
 def _day(now: float) -> str:

@@ -15,12 +15,11 @@ from llmtasker.errors import ConfigurationError, LLMTaskerError
 from llmtasker.item import Item
 from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
-from llmtasker.jobs.job_state import Job
+from llmtasker.jobs.job_state import Job, label_of
 from llmtasker.jobs.row_work import RowWork, task_identity
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.task_run import StreamOptions
 from llmtasker.task import Task
-from llmtasker.values.json_values import as_list
 
 _LOG = logging.getLogger("llmtasker")
 _LOOK = 1.0  # seconds between two looks for a job, when nobody wakes the runner
@@ -171,7 +170,7 @@ class _Writer:
         self._ended = False
 
     async def add(self, number: int, item: Item[Any]) -> None:
-        self._came.append((number, item, self._work.kept(item), label_of(self._work, item)))
+        self._came.append((number, item, self._work.kept(item), label_of(self._work.answer(item)) if item.ok else None))
         self._ready.set()
         while len(self._came) >= _AHEAD:  # noqa: ASYNC110 - seldom: the disk is slower than the LLM
             await asyncio.sleep(_BREATH)
@@ -207,13 +206,3 @@ class _Remaining:
                 return
             yield NumberedInput(row.given, row.number)
         self.ended = True
-
-
-def label_of(work: RowWork, item: Item[Any]) -> str | None:
-    """Return what a page of results is filtered by: the first output, if it is a short value or a list of such."""
-    if not item.ok:
-        return None
-    first = next(iter(work.answer(item).values()), None)
-    parts = as_list(first)
-    texts = [str(part) for part in parts if isinstance(part, str | int | float)]
-    return " · ".join(texts) if texts and len(texts) == len(parts) else None

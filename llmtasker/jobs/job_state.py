@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from llmtasker.values.json_values import as_list
+
 State = Literal["queued", "running", "paused", "done", "cancelled", "failed"]
 """
 ::
@@ -76,3 +78,11 @@ class JobRow:
     given: Mapping[str, Any]
     item: Mapping[str, Any] | None = None
     correction: Mapping[str, Any] | None = None
+
+
+def label_of(answer: Mapping[str, Any]) -> str | None:
+    """Return what a page of results is filtered by: the first output, if it is a short value or a list of such."""
+    first = next(iter(answer.values()), None)
+    parts = as_list(first)
+    texts = [str(part) for part in parts if isinstance(part, str | int | float)]
+    return " · ".join(texts) if texts and len(texts) == len(parts) else None

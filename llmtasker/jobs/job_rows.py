@@ -1,0 +1,188 @@
+"""JobRows: the rows of jobs in their file: cells, items, corrections; read page by page."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+from llmtasker.files.cells import cell_json
+from llmtasker.item import Item
+from llmtasker.jobs.job_file import JobFile
+from llmtasker.jobs.job_state import JobRow, label_of
+from llmtasker.jobs.row_work import without_input
+from llmtasker.values.folding import caseless
+from llmtasker.values.json_values import parse_json
+
+T = TypeVar("T")
+
+NewRow = tuple[Mapping[str, Any], Mapping[str, Any], Item[Any] | None]
+"""A row before it is stored: its cells, its input, and the item of a row that could not be read."""
+
+_CHUNK = 500  # rows that are read or written at a time
+_LONGEST_LABEL = 100
+_INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ANSWER = (
+    "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ? WHERE job = ? AND number = ? AND state = 'waiting'"
+)
+_ASK_AGAIN = (
+    "UPDATE rows SET state = 'waiting', item = NULL, label = NULL, repaired = 0 WHERE job = ? AND given != 'null' AND "
+)
+_COUNT = (
+    "UPDATE jobs SET (rows, ok, failed, repaired) = (SELECT count(*), coalesce(sum(state = 'ok'), 0), "
+    "coalesce(sum(state = 'failed'), 0), coalesce(sum(repaired), 0) FROM rows WHERE job = jobs.id) WHERE id = ?"
+)
+_FILTERS = {
+    "ok": "state = 'ok'",
+    "failed": "state = 'failed'",
+    "waiting": "state = 'waiting'",
+    "repaired": "repaired = 1",
+    "corrected": "correction IS NOT NULL",
+}
+
+
+class JobRows:
+    """The rows of all jobs in a file. All methods may be called from any thread."""
+
+    def __init__(self, file: JobFile) -> None:
+        self._file = file
+
+    # ── read ──
+
+    def rows(
+        self,
+        id_: str,
+        *,
+        after: int = 0,
+        before: int | None = None,
+        limit: int = 50,
+        only: str | None = None,
+        label: str | None = None,
+        search: str | None = None,
+    ) -> list[JobRow]:
+        """Return a page of rows, in order: those after a number, or the last ones before another.
+
+        `only` is one of ok, failed, waiting, repaired, corrected; `label` that of the answer; `search` a part of the
+        input, whose case and accents' form don't matter.
+        """
+        wheres, values = list[str](), list[Any]()
+        if only is not None:
+            wheres.append(_FILTERS[only])
+        if label is not None:
+            wheres.append("label = ?")
+            values.append(label)
+        if search:
+            wheres.append("instr(words, ?)")
+            values.append(_storable(caseless(search)))
+        where = " AND ".join(wheres) or "1"
+        if before is not None:
+            return self._page(id_, where, "number < ? ORDER BY number DESC", before, limit, *values)[::-1]
+        return self._page(id_, where, "number > ? ORDER BY number", after, limit, *values)
+
+    def _page(self, id_: str, where: str, part: str, number: int, limit: int, *values: Any) -> list[JobRow]:
+        query = f"SELECT number, row, given, item, correction FROM rows WHERE job = ? AND {where} AND {part} LIMIT ?"
+        return [_row(found) for found in self._file.read(query, id_, *values, number, limit)]
+
+    def row(self, id_: str, number: int) -> JobRow | None:
+        """Return one row."""
+        found = self._page(id_, "1", "number = ?", number, 1)
+        return found[0] if found else None
+
+    def all_rows(self, id_: str) -> Iterator[JobRow]:
+        """Yield all rows in order, read as they are asked for."""
+        return self._every(id_, "1")
+
+    def waiting(self, id_: str) -> Iterator[JobRow]:
+        """Yield the rows without an item, in order, read as they are asked for."""
+        return self._every(id_, _FILTERS["waiting"])
+
+    def _every(self, id_: str, where: str) -> Iterator[JobRow]:
+        number = 0
+        while rows := self._page(id_, where, "number > ? ORDER BY number", number, _CHUNK):
+            yield from rows
+            number = rows[-1].number
+
+    def labels(self, id_: str) -> dict[str, int]:
+        """Return how many rows have each label, the most frequent first."""
+        query = "SELECT label, count(*) FROM rows WHERE job = ? AND label IS NOT NULL GROUP BY label ORDER BY 2 DESC, 1"
+        return {str(label): int(count) for label, count in self._file.read(query, id_)}
+
+    def corrected(self, id_: str) -> int:
+        """Return how many rows were corrected."""
+        query = "SELECT count(*) FROM rows WHERE job = ? AND correction IS NOT NULL"
+        return int(self._file.read(query, id_)[0][0])
+
+    # ── written ──
+
+    def correct(self, id_: str, number: int, correction: Mapping[str, Any] | None) -> bool:
+        """Store what a person says is right for a row, None: nothing; return whether there is such a row.
+
+        The row is found by the label that it has then.
+        """
+        row = self.row(id_, number)
+        if row is None:
+            return False
+        output: dict[str, Any] = (row.item or {}).get("output") or {}
+        text = None if correction is None else cell_json(dict(correction))
+        label = _short(label_of({**output, **(correction or {})}))
+        with self._file.writing() as database:
+            query = "UPDATE rows SET correction = ?, label = ? WHERE job = ? AND number = ?"
+            return bool(database.execute(query, (text, label, id_, number)).rowcount)
+
+    def add_rows(self, id_: str, rows: Iterable[NewRow]) -> None:
+        """Store the rows of a new job, in parts, so that others can write in between."""
+        for part in _parts(enumerate(rows, start=1)):
+            with self._file.writing() as database:
+                database.executemany(_INSERT, [_new_row(id_, number, *row) for number, row in part])
+
+
+def store_item(
+    database: sqlite3.Connection, id_: str, number: int, item: Item[Any], kept: str, label: str | None
+) -> bool:
+    """Store the item of a row that has none, and return whether it had none: the first item that comes is kept."""
+    values = ("ok" if item.ok else "failed", kept, _short(label), int(item.repaired), id_, number)
+    return bool(database.execute(_ANSWER, values).rowcount)
+
+
+def ask_again(database: sqlite3.Connection, id_: str, only: str) -> None:
+    """Take the items of some rows away (`only` as in `rows`), so that they wait again; an unreadable row never does."""
+    database.execute(_ASK_AGAIN + _FILTERS[only], (id_,))
+    count_rows(database, id_)
+
+
+def count_rows(database: sqlite3.Connection, id_: str) -> None:
+    """Count the rows of a job afresh."""
+    database.execute(_COUNT, (id_,))
+
+
+def _parts(rows: Iterator[T]) -> Iterator[list[T]]:
+    while part := list(islice(rows, _CHUNK)):
+        yield part
+
+
+def _row(found: tuple[Any, ...]) -> JobRow:
+    number, *texts = found
+    row, given, item, correction = (parse_json(text or "null") for text in texts)
+    return JobRow(number=number, row=row, given=given or {}, item=item, correction=correction)
+
+
+def _new_row(
+    id_: str, number: int, row: Mapping[str, Any], given: Mapping[str, Any], item: Item[Any] | None
+) -> tuple[Any, ...]:
+    cells = cell_json(dict(row))
+    if item is not None:  # a row that could not be read: no input is kept, so that it is never asked
+        return id_, number, cells, "null", _words(row), "failed", without_input(item)
+    return id_, number, cells, cell_json(dict(given)), _words(given), "waiting", None
+
+
+def _words(values: Mapping[str, Any]) -> str:
+    return _storable(caseless(" ".join(str(value) for value in values.values())))
+
+
+def _short(label: str | None) -> str | None:
+    return None if label is None or len(label) > _LONGEST_LABEL else _storable(label)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
