@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
 from llmtasker.cache.store import Store, check_cache
+from llmtasker.compiler.chosen_examples import ChosenExamples, Selection
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.confidence.label_field import label_field
@@ -57,7 +58,7 @@ class TaskChanges(TaskOptions, total=False):
 
     llm: Any
     instructions: str
-    examples: Iterable[Any]
+    examples: Iterable[Any] | ChosenExamples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +85,10 @@ class Plan:
     confidence: ConfidenceSource | Confidence | None = None
 
     def __post_init__(self) -> None:
-        self._set("examples", copied("examples", self.examples))
+        if isinstance(self.examples, ChosenExamples):
+            self._set("examples", replace(self.examples, pool=copied("examples", self.examples.pool)))
+        else:
+            self._set("examples", copied("examples", self.examples))
         variables: object = {} if self.variables is None else self.variables
         if not is_mapping(variables):
             raise ConfigurationError(f"variables is a mapping from name to value, not {_shown(variables)}.")
@@ -106,6 +110,18 @@ class Plan:
     def records_of(self, examples: Any) -> Sequence[Any]:
         """Return examples as records of the signature, or as mappings with all its fields."""
         return list(examples)
+
+    def chosen(self, examples: Any) -> tuple[Sequence[Any], Selection | None]:
+        """Return examples as records, and how those of an input are chosen from them; None: all are shown."""
+        if not isinstance(examples, ChosenExamples):
+            return self.records_of(examples), None
+        records, selection = self.records_of(examples.pool), examples.selection
+        return (records[: selection.count], None) if selection.method == "fixed" else (records, selection)
+
+    @property
+    def pool(self) -> Any:
+        """The examples as they were given, all of those from which the shown ones are chosen."""
+        return self.examples.pool if isinstance(self.examples, ChosenExamples) else self.examples
 
     @property
     def sureness(self) -> Confidence | None:
@@ -147,8 +163,9 @@ class Plan:
             ConfigurationError: an example does not fit, a variable is unknown, or the mode does not suit the signature.
         """
         prompt = Prompt(variables=self.variables or {}, examples_role=self.examples_role, input_role=self.input_role)
+        examples, selection = self.chosen(self.examples)
         program = compile_program(
-            self.signature, prompt, self.records_of(self.examples), self.asked, reasoning=self.reasoning
+            self.signature, prompt, examples, self.asked, reasoning=self.reasoning, selection=selection
         )
         if (sure := self.sureness) is not None:
             label_field(self.signature, sure.field, sure.source)
@@ -188,6 +205,7 @@ class Plan:
         return {name: getattr(self, name) for name in _OPTIONS} | {
             "group_size": _group_size(self.group_size),
             **({} if sure is None else {"confidence": sure.to_dict()}),
+            **({"selection": self.examples.selection.document()} if isinstance(self.examples, ChosenExamples) else {}),
         }
 
     def needs(self) -> dict[str, str]:
@@ -200,7 +218,7 @@ class Plan:
 
     def shown_examples(self) -> Sequence[Any]:
         """Return the examples in the form that this kind of task takes."""
-        return self.records_of(self.examples)
+        return self.records_of(self.pool)
 
     @classmethod
     def from_document(cls, kind: str, document: Document, given: Mapping[str, Any]) -> Self:
@@ -220,7 +238,10 @@ class Plan:
         settings = {name: value for name, value in document["settings"].items() if name in known_options}
         settings["group_size"] = _auto_group(settings.get("group_size", 1))
         known = {"examples": document["examples"], "variables": document["variables"], **settings}
-        plan = cls.of(kind, {**known, **cls.own_arguments(document, given)})
+        arguments = {**known, **cls.own_arguments(document, given)}
+        if (selection := document["settings"].get("selection")) is not None:
+            arguments["examples"] = ChosenExamples(pool=arguments["examples"], selection=Selection.read(selection))
+        plan = cls.of(kind, arguments)
         _check_signature(document, plan.signature)
         return plan
 

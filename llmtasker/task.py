@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
 from llmtasker.cache import open_cache
 from llmtasker.cache.store import CompleteStore
+from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, InputError, check_names, nearest
@@ -53,7 +54,8 @@ class Task(TaskData[T]):
     Args:
         signature: the inputs and outputs; its docstring is the instructions.
         llm: an LLM, or what `LLM.of` accepts; None: the one that LLMTASKER_LLM names.
-        examples: records of the signature, or mappings with all its fields.
+        examples: records of the signature, or mappings with all its fields; `nearest(pool, 8)` and its like in
+            `llmtasker.evaluation` choose those of each input from a pool.
         variables: values for the task's own {variables} in the instructions.
         examples_role: "turns", "system" or "user"; None: where {examples} stands, else turns.
         input_role: the role of the message that holds the input.
@@ -90,7 +92,7 @@ class Task(TaskData[T]):
         signature: type[S],
         *,
         llm: Any = None,
-        examples: Iterable[S | Mapping[str, Any]] = (),
+        examples: Iterable[S | Mapping[str, Any]] | ChosenExamples = (),
         **options: Unpack[TaskOptions],
     ) -> None:
         plan = SignaturePlan.of(type(self).__name__, {"signature": signature, "examples": examples, **options})
@@ -159,8 +161,8 @@ class Task(TaskData[T]):
     ) -> Policy[Any, T]:
         program = self._words()
         if settings.variables or settings.examples is not None:
-            examples = None if settings.examples is None else self.plan.records_of(settings.examples)
-            program = program.with_settings(settings.variables, examples)
+            examples, selection = (None, None) if settings.examples is None else self.plan.chosen(settings.examples)
+            program = program.with_settings(settings.variables, examples, selection)
         policy: Policy[Any, T] = Policy(
             program=program if columns is None else program.bind(columns),
             llm=settings.llm or self.llm,

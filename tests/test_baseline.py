@@ -16,10 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from llmtasker.baseline.nearest import Nearest, name_words, words
 from llmtasker.baseline.transport import MODEL, OfflineTransport
 from llmtasker.cli.demo_task import EXAMPLES, Team, Triage
 from llmtasker.errors import BadRequestError
+from llmtasker.similarity.nearest import Nearest, name_words, words
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.group_format import folded, opening_of
 from llmtasker.wire.request import Head, Message, Request, Settings, Transport

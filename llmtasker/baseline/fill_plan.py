@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from llmtasker.baseline.nearest import Nearest, name_words, words
 from llmtasker.errors import BadRequestError
+from llmtasker.similarity.nearest import Nearest, name_words, words
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_schema import JsonSchema, expand
 from llmtasker.values.json_values import canonical_json

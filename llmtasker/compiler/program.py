@@ -20,8 +20,9 @@ from llmtasker.compiler.answer_model import (
     reask_messages,
     wire_model,
 )
+from llmtasker.compiler.chosen_examples import Selection
 from llmtasker.compiler.columns import Columns
-from llmtasker.compiler.examples import read_example
+from llmtasker.compiler.examples import Example, read_example
 from llmtasker.compiler.label_set import LabelSet, fits_labels, label_set, labelled_field, with_labels
 from llmtasker.compiler.prepared import Prepared
 from llmtasker.compiler.prompt import Prompt, PromptLayout, variable_text
@@ -42,11 +43,15 @@ MAX_VARIANTS = 256
 
 if TYPE_CHECKING:
     from llmtasker.compiler.answer_parser import Answer, AnswerParser
+    from llmtasker.compiler.example_picker import ExamplePicker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgramSource(Generic[S]):
-    """What a program is compiled from; `keep` is whether the prepared parts may be stored on disk."""
+    """What a program is compiled from; `keep` is whether the prepared parts may be stored on disk.
+
+    With a `selection`, the examples are the pool from which those of an input are chosen.
+    """
 
     signature: type[S]
     prompt: Prompt = field(default_factory=Prompt)
@@ -54,6 +59,7 @@ class ProgramSource(Generic[S]):
     mode: AskMode = "auto"
     reasoning: bool = False
     keep: bool = True
+    selection: Selection | None = None
 
     def check(self) -> None:
         """Raise a ConfigurationError if the mode can't serve the signature."""
@@ -67,13 +73,25 @@ class ProgramSource(Generic[S]):
         if self.mode == "plain" and self.reasoning:
             raise ConfigurationError('mode="plain" has no place for reasoning.')
 
-    def layout(self) -> PromptLayout:
-        """Return the words, with the examples checked and put in."""
-        shown = [
+    def read_examples(self) -> list[Example]:
+        """Return the examples, checked."""
+        return [
             read_example(self.signature, example, number, plain=self.mode == "plain", reasoning=self.reasoning)
             for number, example in enumerate(self.examples, start=1)
         ]
+
+    def layout(self, examples: Sequence[Example]) -> PromptLayout:
+        """Return the words, with these examples put in; those that are chosen for an input come with it."""
+        shown = examples if self.selection is None else ()
         return self.prompt.write(self.signature, shown, labels_of(self.signature.output_model))
+
+    def picker(self, pool: Sequence[Example]) -> ExamplePicker | None:
+        """Return what chooses the examples of an input; None: they are the same for all."""
+        if self.selection is None:
+            return None
+        from llmtasker.compiler.example_picker import ExamplePicker
+
+        return ExamplePicker(self.signature, self.selection, pool, labels_of(self.signature.output_model))
 
 
 class Program(Generic[S]):
@@ -87,7 +105,9 @@ class Program(Generic[S]):
         signature = source.signature
         self.source = source
         self.signature = signature
-        self.layout = source.layout()
+        examples = source.read_examples()
+        self.layout = source.layout(examples)
+        self.picker = source.picker(examples)
         self.asked: AskMode = source.mode
         self.first_mode: Mode = FIRST_MODE[source.mode]
         self.model = _wire(signature, self.layout, reasoning=source.reasoning)
@@ -121,6 +141,8 @@ class Program(Generic[S]):
         """Load what the first request and the first answer need, which can take a second."""
         self.head(self.first_mode)
         _ = self.parser
+        if self.picker is not None:
+            self.picker.warm_up()
         self.ready = True
 
     def head(self, mode: Mode) -> Head:
@@ -139,7 +161,12 @@ class Program(Generic[S]):
             prepared = self._asking[mode] = prepare(self.model, mode, keep=self.source.keep)
         return Head(prepared.fields, self.layout.head(prepared.note, lambda answer: as_turn(mode, answer)))
 
-    def with_settings(self, variables: Mapping[str, object], examples: Sequence[Any] | None = None) -> Program[S]:
+    def with_settings(
+        self,
+        variables: Mapping[str, object],
+        examples: Sequence[Any] | None = None,
+        selection: Selection | None = None,
+    ) -> Program[S]:
         """Return the program with other values of variables, other labels or other examples; see `CallSettings`.
 
         Raises:
@@ -147,8 +174,10 @@ class Program(Generic[S]):
         """
         program = self
         if examples is not None:
-            source = replace(self.source, examples=tuple(examples))
-            program = self._reworded(source, source.layout())
+            source = replace(self.source, examples=tuple(examples), selection=selection)
+            read = source.read_examples()
+            program = self._reworded(source, source.layout(read))
+            program.picker = source.picker(read)
         return program.variant(variables) if variables else program
 
     def variant(self, variables: Mapping[str, object]) -> Program[S]:
@@ -223,15 +252,38 @@ class Program(Generic[S]):
             InputError: the input does not fit, or a column is missing.
         """
         if self.columns is None:
-            return self.signature.validate_input(given)
+            return self.with_examples(self.signature.validate_input(given))
         inputs = self.signature.validate_input(self.columns.inputs(given))
         values = self.columns.values(given)
         if not values:
-            return inputs
+            return self.with_examples(inputs)
         try:
-            return inputs._replace(variant=self.variant(values))
+            variant = self.variant(values)
         except ConfigurationError as error:  # the names were checked before: a value of this row is at fault
             raise InputError(f"the row does not fit: {error}") from None
+        inputs = variant.with_examples(inputs)
+        return inputs if inputs.variant is not None else inputs._replace(variant=variant)
+
+    def with_examples(self, inputs: Inputs) -> Inputs:
+        """Return the input with the program that shows the examples chosen for it, if there are any to choose.
+
+        Raises:
+            InputError: the signature could not show the input, or the user's embedding function fails.
+        """
+        if self.picker is None:
+            return inputs
+        try:
+            examples = self.picker.choose(inputs.values)
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - format_input is the user's, and the values may be anything
+            raise InputError(f"the input could not be shown: {type(error).__name__}: {snippet(error)}") from None
+        _ = self.parser  # made once, for all inputs
+        if self.layout.examples_role == "system":
+            layout = self.source.prompt.write(self.signature, examples, self._labels)
+        else:
+            layout = replace(self.layout, examples=tuple(examples))
+        return inputs._replace(variant=self._reworded(self.source, layout))
 
     def render(self, inputs: Inputs, settings: Settings, mode: Mode | None = None) -> Request:
         """Return the request for one input.
@@ -280,16 +332,23 @@ def compile_program(
     mode: AskMode = "auto",
     *,
     reasoning: bool = False,
+    selection: Selection | None = None,
 ) -> Program[S]:
     """Return the program of a signature: schema, prompt, examples and key prefix are prepared here, once.
 
-    An example is a record, or a mapping of all its fields (with "reasoning", where that is asked for).
+    An example is a record, or a mapping of all its fields (with "reasoning", where that is asked for). With a
+    `selection`, those of an input are chosen from them.
 
     Raises:
         ConfigurationError: an example does not fit, a variable is unknown, or the mode can't serve the signature.
     """
     source = ProgramSource(
-        signature=signature, prompt=prompt or Prompt(), examples=tuple(examples), mode=mode, reasoning=reasoning
+        signature=signature,
+        prompt=prompt or Prompt(),
+        examples=tuple(examples),
+        mode=mode,
+        reasoning=reasoning,
+        selection=selection,
     )
     return Program(source)
 

@@ -10,8 +10,21 @@ intervals, paired_tests  the statistics, with their sources
 
 from __future__ import annotations
 
+from llmtasker.compiler.chosen_examples import balanced, diverse, fixed, nearest, random_
 from llmtasker.evaluation.compare import Comparison, assert_no_regression, compare
 from llmtasker.evaluation.evaluate import aevaluate, evaluate
 from llmtasker.evaluation.evaluation_report import Report
 
-__all__ = ["Comparison", "Report", "aevaluate", "assert_no_regression", "compare", "evaluate"]
+__all__ = [
+    "Comparison",
+    "Report",
+    "aevaluate",
+    "assert_no_regression",
+    "balanced",
+    "compare",
+    "diverse",
+    "evaluate",
+    "fixed",
+    "nearest",
+    "random_",
+]

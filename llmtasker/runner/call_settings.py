@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict, cast
 
+from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.llm import LLM
@@ -32,7 +33,7 @@ class CallSettings:
     """
 
     variables: Mapping[str, object] = field(default_factory=dict[str, object])
-    examples: Iterable[Any] | Mapping[Any, Any] | None = None
+    examples: Iterable[Any] | Mapping[Any, Any] | ChosenExamples | None = None
     llm: Any = None
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -43,9 +44,9 @@ class CallSettings:
                 raise ConfigurationError(f"{name} is a mapping from names to values, not {_shown(given)}.")
             object.__setattr__(self, name, dict(cast("Mapping[str, Any]", given)))
         examples: object = cast("object", self.examples)  # at run time it may be anything
-        if isinstance(examples, str) or not (examples is None or isinstance(examples, Iterable)):
+        if isinstance(examples, str) or not (examples is None or isinstance(examples, Iterable | ChosenExamples)):
             raise ConfigurationError(f"examples is a list or a mapping, not {_shown(examples)}.")
-        if not (examples is None or is_mapping(examples)):
+        if not (examples is None or is_mapping(examples) or isinstance(examples, ChosenExamples)):
             object.__setattr__(self, "examples", tuple(cast("Iterable[object]", examples)))
         if self.llm is not None:
             object.__setattr__(self, "llm", LLM.of(self.llm))

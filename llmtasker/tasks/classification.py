@@ -10,6 +10,7 @@ from enum import Enum
 from functools import cached_property
 from typing import Any, Self, Unpack, cast, get_args
 
+from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, check_choice, snippet
 from llmtasker.llm.llm import LLM
@@ -24,7 +25,7 @@ from llmtasker.values.json_values import is_array
 
 __all__ = ["Classification"]
 
-Examples = Mapping[str, Any] | Iterable[Any]
+Examples = Mapping[str, Any] | Iterable[Any] | ChosenExamples
 
 
 _CLASSES = re.compile(r"(?<!\{)\{classes\}(?!\})")

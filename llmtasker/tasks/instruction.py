@@ -66,7 +66,7 @@ class InstructionPlan(Plan):
 
     def shown_examples(self) -> Sequence[Any]:
         """Return the examples with the keys "text" and "result"."""
-        return [{"text": text, _FIELD: answer} for text, answer in pairs(self.examples, _FIELD)]
+        return [{"text": text, _FIELD: answer} for text, answer in pairs(self.pool, _FIELD)]
 
     def needs(self) -> dict[str, str]:
         """Return the output, unless it can be made from the file."""

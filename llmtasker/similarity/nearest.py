@@ -1,4 +1,7 @@
-"""Nearest: which labels a text is nearest to, by character n-grams; the arithmetic of the built-in baseline."""
+"""Nearest: which labels or examples a text is nearest to, by character n-grams.
+
+It serves the built-in baseline, the choice of examples and the shortlist of labels; nothing is downloaded.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,42 @@ import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from operator import add
 
 from llmtasker.values.folding import without_accents
 
-_SHORTEST, _LONGEST = 2, 5  # characters of an n-gram; a space stands for the edge of a word
 _HEAD, _TAIL = 1_500, 500  # characters that are looked at in a long text
 _WORD_LENGTH = 40
-_REMEMBERED_NUMBERS = 1_000_000  # of one task: about 4 MB
+_REMEMBERED_NUMBERS = 4_000_000  # of one task: about 16 MB
 _REMEMBERED_WORDS = 20_000
-_NAME_WEIGHT = 2.0  # the name and description of a label count as much as this many examples
-_COMMON = 0.1  # the remaining weight of an n-gram that all texts have
-_DAMPING = 0.75  # so that the unusual words of a single example do not dominate
 
 # Letters and digits, or a pictogram; "_" and a change of case separate the words of a name.
 _WORDS = re.compile(r"[^\W_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighting:
+    """How n-grams count.
+
+    `shortest` and `longest` are their characters, where a space stands for the edge of a word. The name and description
+    of a label count as much as `name` examples. `common` is the remaining weight of an n-gram that all texts have, and
+    `damping` an exponent, so that the unusual words of a single example do not dominate.
+    """
+
+    shortest: int = 2
+    longest: int = 5
+    name: float = 2.0
+    common: float = 0.1
+    damping: float = 0.75
+
+
+BASELINE = Weighting()
+# Measured on Banking77 and CLINC150, see benchmarks/shortlist.py: rare n-grams must not outweigh all others.
+SHORTLIST = Weighting(shortest=3, common=1.0)
+EXAMPLES = Weighting(shortest=3, common=1.0, name=0.5)
 
 
 def words(text: str) -> list[str]:
@@ -43,15 +65,15 @@ def name_words(name: str) -> str:
 
 
 @lru_cache(maxsize=_REMEMBERED_WORDS)
-def _grams(word: str) -> tuple[str, ...]:
+def _grams(word: str, shortest: int, longest: int) -> tuple[str, ...]:
     text = f" {word} "
     size = len(text)
     grams = [
         text[start : start + length]
-        for length in range(_SHORTEST, min(_LONGEST, size) + 1)
+        for length in range(shortest, min(longest, size) + 1)
         for start in range(size - length + 1)
     ]
-    return (*grams, text) if size > _LONGEST else tuple(grams)
+    return (*grams, text) if size > longest else tuple(grams)
 
 
 class Nearest:
@@ -64,14 +86,23 @@ class Nearest:
     Args:
         names: a text for each label: its name and description; may be empty.
         examples: texts, each with the positions of its labels.
+        weighting: how n-grams count.
     """
 
-    def __init__(self, names: Sequence[str], examples: Iterable[tuple[str, Sequence[int]]]) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        examples: Iterable[tuple[str, Sequence[int]]],
+        weighting: Weighting = BASELINE,
+    ) -> None:
+        self._weighting = weighting
         texts: list[tuple[Counter[str], Sequence[int], float]]
-        texts = [(_counts(name), [at], _NAME_WEIGHT) for at, name in enumerate(names)]
-        texts += [(_counts(text), labels, 1.0) for text, labels in examples]
+        texts = [(_counts(name, weighting), [at], weighting.name) for at, name in enumerate(names)]
+        texts += [(_counts(text, weighting), labels, 1.0) for text, labels in examples]
         seen = Counter(gram for counts, _, _ in texts for gram in counts)
-        self._rarity = {gram: _COMMON + math.log((1 + len(texts)) / (1 + times)) for gram, times in seen.items()}
+        self._rarity = {
+            gram: weighting.common + math.log((1 + len(texts)) / (1 + times)) for gram, times in seen.items()
+        }
         sums: list[defaultdict[str, float]] = [defaultdict(float) for _ in names]
         for counts, labels, weight in texts:
             vector = _unit({gram: (1 + math.log(count)) * self._rarity[gram] for gram, count in counts.items()})
@@ -80,11 +111,11 @@ class Nearest:
                     sums[label][gram] += weight * value
         self._by_gram: defaultdict[str, list[tuple[int, float]]] = defaultdict(list)
         for label, vector in enumerate(sums):
-            for gram, value in _unit({gram: value**_DAMPING for gram, value in vector.items()}).items():
+            for gram, value in _unit({gram: value**weighting.damping for gram, value in vector.items()}).items():
                 self._by_gram[gram].append((label, value))
         self._size = len(names)
         self._words: dict[str, array[float] | None] = {}
-        self._room = min(_REMEMBERED_WORDS, max(1_000, _REMEMBERED_NUMBERS // max(1, self._size)))
+        self._room = min(_REMEMBERED_WORDS, max(100, _REMEMBERED_NUMBERS // max(1, self._size)))
 
     def scores(self, words: Iterable[str]) -> list[float]:
         """Return a score for each label, 0 if it has nothing in common with the words; higher is nearer."""
@@ -98,7 +129,7 @@ class Nearest:
     def _learn(self, word: str) -> array[float] | None:
         """Compute the score that a word adds to each label, None for nothing."""
         given = array("f", bytes(4 * self._size))
-        for gram in _grams(word):
+        for gram in _grams(word, self._weighting.shortest, self._weighting.longest):
             rarity = self._rarity.get(gram, 0.0)
             for label, value in self._by_gram.get(gram, ()):
                 given[label] += rarity * value
@@ -109,8 +140,13 @@ class Nearest:
         return known
 
 
-def _counts(text: str) -> Counter[str]:
-    return Counter(gram for word in words(text) for gram in _grams(word))
+def _counts(text: str, weighting: Weighting) -> Counter[str]:
+    return Counter(gram for word in words(text) for gram in _grams(word, weighting.shortest, weighting.longest))
+
+
+def grams(text: str) -> frozenset[str]:
+    """Return the n-grams of a text, to compare it with others."""
+    return frozenset(_counts(text, EXAMPLES))
 
 
 def _unit(vector: dict[str, float]) -> dict[str, float]:
