@@ -22,6 +22,26 @@ from llmtasker.cache.safe_store import SafeStore
 KEYS = [f"{number:064x}" for number in range(300)]
 
 
+class OneByOne:
+    """An AsyncStore whose methods take one key, as the steps of one row do."""
+
+    def __init__(self, store: Any, idle: float = 0.01) -> None:
+        self.many = AsyncStore(store, idle=idle)
+        self.close = self.many.close
+
+    async def get(self, key: str) -> str | None:
+        return (await self.many.get_many([key]))[0]
+
+    async def put(self, key: str, text: str) -> None:
+        await self.many.put_many([(key, text)])
+
+    async def lease(self, key: str, *, seconds: float = 60.0) -> bool:
+        return (await self.many.lease_many([key], seconds=seconds))[0]
+
+    async def release(self, key: str) -> None:
+        await self.many.release_many([key])
+
+
 def complete(store: Store) -> Any:
     """Return a store as `LLM(cache=…)` would use it."""
     return open_cache(store)
@@ -97,7 +117,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path):
 
 def test_what_is_put_is_written_when_put_returns(store: DiskCache) -> None:
     async def work() -> None:
-        way = async_store(complete(store))
+        way = OneByOne(complete(store))
         assert await way.get(KEYS[0]) is None
         await way.put(KEYS[0], "{}")
         assert store.get(KEYS[0]) == "{}"
@@ -111,7 +131,7 @@ def test_what_is_put_is_written_when_put_returns(store: DiskCache) -> None:
 
 def test_leases_go_through(tmp_path: Path) -> None:
     async def work() -> None:
-        way = async_store(disk)
+        way = OneByOne(disk)
         assert sorted(await asyncio.gather(*(way.lease(KEYS[0]) for _ in range(5)))) == [False] * 4 + [True]
         assert not await way.lease(KEYS[0])
         await way.release(KEYS[0])
@@ -124,7 +144,7 @@ def test_leases_go_through(tmp_path: Path) -> None:
 
 def test_a_store_without_leases_lets_everybody_ask() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(Plain()), idle=0.01)
+        way = OneByOne(complete(Plain()))
         assert await way.lease(KEYS[0])
         assert await way.lease(KEYS[0])
         await way.release(KEYS[0])
@@ -134,7 +154,7 @@ def test_a_store_without_leases_lets_everybody_ask() -> None:
 
 def test_leases_one_by_one() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(store), idle=0.01)
+        way = OneByOne(complete(store))
         assert not await way.lease(KEYS[0], seconds=3)
         await way.release(KEYS[0])
 
@@ -145,7 +165,7 @@ def test_leases_one_by_one() -> None:
 
 def test_what_is_asked_meanwhile_is_one_batch() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(store), idle=0.01)
+        way = OneByOne(complete(store))
         waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:50]]
         await asyncio.sleep(0.02)
         waiting += [asyncio.ensure_future(way.get(key)) for key in KEYS]
@@ -161,7 +181,7 @@ def test_what_is_asked_meanwhile_is_one_batch() -> None:
 
 def test_the_loop_goes_on_while_the_disk_is_busy() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(store), idle=0.01)
+        way = OneByOne(complete(store))
         waiting = asyncio.ensure_future(way.get(KEYS[0]))
         for _ in range(20):
             await asyncio.sleep(0)
@@ -175,7 +195,7 @@ def test_the_loop_goes_on_while_the_disk_is_busy() -> None:
 
 def test_who_is_cancelled_does_not_disturb_the_others() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(store), idle=0.01)
+        way = OneByOne(complete(store))
         waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:10]]
         await asyncio.sleep(0)
         for task in waiting[::2]:
@@ -191,12 +211,12 @@ def test_who_is_cancelled_does_not_disturb_the_others() -> None:
 
 def test_a_loop_that_was_closed_does_not_disturb_another() -> None:
     store = Counting()
-    way = AsyncStore(complete(store), idle=0.05)
+    way = OneByOne(complete(store), idle=0.05)
     first = asyncio.new_event_loop()
 
     async def leave() -> None:
         asyncio.ensure_future(way.get(KEYS[0])).cancel()
-        way._ask("get", KEYS[0])
+        way.many._ask("get", KEYS[0])
 
     first.run_until_complete(leave())
     first.close()
@@ -215,7 +235,7 @@ def test_loops_in_several_threads_share_an_async_store() -> None:
 
         asyncio.run(ask())
 
-    way = async_store(MemoryCache())
+    way = OneByOne(MemoryCache())
     threads = [threading.Thread(target=work, args=(number * 50,)) for number in range(6)]
     for thread in threads:
         thread.start()
@@ -225,7 +245,7 @@ def test_loops_in_several_threads_share_an_async_store() -> None:
 
 
 def test_the_thread_ends_when_idle_and_starts_again() -> None:
-    way = AsyncStore(complete(MemoryCache()), idle=0.005)
+    way = OneByOne(complete(MemoryCache()), idle=0.005)
     for _ in range(20):
         asyncio.run(way.put(KEYS[0], "{}"))
         wait_for_end()
@@ -237,7 +257,7 @@ def test_the_thread_ends_when_idle_and_starts_again() -> None:
 
 def test_closing_does_what_was_asked_before() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(store), idle=60)
+        way = OneByOne(complete(store), idle=60)
         waiting = [asyncio.ensure_future(way.get(key)) for key in KEYS[:5]]
         await asyncio.sleep(0.01)
         more = [asyncio.ensure_future(way.get(key)) for key in KEYS[:5]]
@@ -282,7 +302,7 @@ class Failing(Plain):
 )
 def test_what_a_store_raises_is_said_once(names: tuple[str, ...]) -> None:
     async def work() -> None:
-        way = AsyncStore(complete(Failing(*names)), idle=0.01)
+        way = OneByOne(complete(Failing(*names)))
         for _ in range(2):
             assert await way.get(KEYS[0]) is None
             await way.put(KEYS[0], "{}")
@@ -325,7 +345,7 @@ class NoTruth:
 @pytest.mark.parametrize("given", [None, 7, [], [False] * 3, [NoTruth()] * 2])
 def test_odd_answers_for_leases_let_everybody_ask(given: object) -> None:
     async def work() -> None:
-        way = AsyncStore(complete(OddLeases(given)), idle=0.01)  # type: ignore[arg-type]
+        way = OneByOne(complete(OddLeases(given)))  # type: ignore[arg-type]
         async with asyncio.timeout(10):
             assert await asyncio.gather(way.lease(KEYS[0]), way.lease(KEYS[1])) == [True, True]
             await way.put(KEYS[0], "{}")
@@ -350,7 +370,7 @@ class Ending(Plain):
 
 def test_whatever_happens_to_a_batch_all_who_wait_are_answered() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(Ending()), idle=60)  # type: ignore[arg-type]
+        way = OneByOne(complete(Ending()), idle=60)  # type: ignore[arg-type]
         for _ in range(2):
             async with asyncio.timeout(10):
                 found = await asyncio.gather(*(way.get(key) for key in KEYS[:3]), *map(way.lease, KEYS[:3]))
@@ -397,7 +417,7 @@ def test_a_failure_for_one_key_is_not_one_for_others() -> None:
 
 def test_a_warning_made_an_error_reaches_those_who_wait_and_nobody_else() -> None:
     async def work() -> None:
-        way = AsyncStore(complete(Failing("get")), idle=0.01)  # type: ignore[arg-type]
+        way = OneByOne(complete(Failing("get")))  # type: ignore[arg-type]
         with pytest.raises(CacheWarning):  # filterwarnings = error, as here
             await way.get(KEYS[0])
         assert await way.get(KEYS[0]) is None
@@ -417,12 +437,12 @@ def test_a_store_has_one_async_store_and_can_be_let_go() -> None:
 
 
 def test_after_a_fork_an_async_store_has_no_thread_yet() -> None:
-    way = AsyncStore(complete(MemoryCache()), idle=0.01)
+    way = OneByOne(complete(MemoryCache()))
     asyncio.run(way.put(KEYS[0], "{}"))
-    way._lock.acquire()  # held by a thread that the child does not have
-    way.after_fork()
+    way.many._lock.acquire()  # held by a thread that the child does not have
+    way.many.after_fork()
     assert asyncio.run(way.get(KEYS[0])) == "{}"
-    assert repr(way.store) == "MemoryCache(1 entries)"
+    assert repr(way.many.store) == "MemoryCache(1 entries)"
 
 
 def test_look_ups_in_the_loop_let_others_take_turns(tmp_path: Path) -> None:
@@ -440,7 +460,7 @@ def test_look_ups_in_the_loop_let_others_take_turns(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
 
         task = asyncio.create_task(other())
-        way = async_store(disk)
+        way = OneByOne(disk)
         assert [await way.get(key) for key in KEYS] == KEYS
         task.cancel()
         return turns
@@ -453,6 +473,6 @@ def test_a_look_up_needs_no_thread_where_nothing_is_waited_for(tmp_path: Path) -
     wait_for_end()
     disk = DiskCache(tmp_path / "cache")
     disk.put(KEYS[0], "{}")
-    assert asyncio.run(async_store(disk).get(KEYS[0])) == "{}"
+    assert asyncio.run(OneByOne(disk).get(KEYS[0])) == "{}"
     assert not [thread for thread in threading.enumerate() if thread.name == "llmtasker-cache"]
     disk.close()

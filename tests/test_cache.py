@@ -26,9 +26,9 @@ from hypothesis import strategies as st
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, default_directory, open_cache
-from llmtasker.cache.open_file import place_of, quarantine
+from llmtasker.cache.open_file import quarantine
 from llmtasker.cache.recovery import DatabaseHandle
-from llmtasker.cache.text_cache import TextCache
+from llmtasker.cache.text_cache import TextCache, place_of
 from llmtasker.errors import ConfigurationError
 from llmtasker.runner.steps import read_stored
 from llmtasker.testing import FakeTransport
@@ -812,13 +812,15 @@ warnings.simplefilter("ignore", DeprecationWarning)
 cache = open_cache(sys.argv[1])
 keys = [f"{number:064x}" for number in range(4)]
 way = async_store(cache)
-asyncio.run(way.put(keys[0], "parent"))
+async def put(key, text):
+    await way.put_many([(key, text)])
+asyncio.run(put(keys[0], "parent"))
 assert cache.lease(keys[3])
 pid = os.fork()
 if pid == 0:
     assert open_cache(sys.argv[1]) is cache and async_store(cache) is way
-    assert cache.get(keys[0]) == asyncio.run(way.get(keys[0])) == "parent"
-    asyncio.run(way.put(keys[1], "child"))
+    assert cache.get(keys[0]) == asyncio.run(way.get_many(keys[:1]))[0] == "parent"
+    asyncio.run(put(keys[1], "child"))
     assert not cache.lease(keys[3])
     cache.release(keys[3])
     assert not cache.lease(keys[3])
@@ -938,7 +940,7 @@ def test_a_lease_that_the_disk_kept_is_free_for_this_process_and_ends_with_the_n
 ) -> None:
     clock = Clock()
     cache = DiskCache(tmp_path / "cache", patience=0.05)
-    cache._database._clock = cache._database._write_outage._clock = clock
+    cache._database._clock = cache._database._writes._clock = clock
     assert cache.lease_many(KEYS[:3]) == [True, True, True]
     lock = sqlite3.connect(cache.directory / "cache.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")

@@ -14,8 +14,8 @@ import pytest
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.cache import CacheWarning, MemoryCache
+from llmtasker.cache.backoff import Backoff
 from llmtasker.cache.open_cache import open_cache
-from llmtasker.cache.outage import Outage
 from llmtasker.cache.safe_store import SafeStore
 from llmtasker.testing import FakeTransport
 
@@ -72,21 +72,21 @@ def one_warning(match: str) -> Generator[None]:
     assert match in str(caught[0].message)
 
 
-def test_an_outage_lasts_twice_as_long_each_time_up_to_ten_minutes() -> None:
+def test_a_pause_is_twice_as_long_each_time_up_to_ten_minutes() -> None:
     clock = Clock()
-    outage = Outage("The cache", clock=clock)
+    backoff = Backoff("The cache", clock=clock)
     lasted = []
     for _ in range(9):
-        outage.failed()
+        backoff.failed()
         began = clock.now
-        while outage.lasts:
+        while backoff.lasts:
             clock.now += 5
         lasted.append(clock.now - began)
     assert lasted == [10, 20, 40, 80, 160, 320, 600, 600, 600]
-    outage.worked()
-    outage.failed()
+    backoff.worked()
+    backoff.failed()
     clock.now += 10
-    assert not outage.lasts
+    assert not backoff.lasts
 
 
 def test_a_store_that_fails_is_left_alone_for_a_while_that_grows() -> None:

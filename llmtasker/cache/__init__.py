@@ -10,8 +10,7 @@ disk_cache     DiskCache: a folder that processes share
 recovery       DatabaseHandle: keeps its database open, and handles failures
 open_file      the private folder and its file: checked, opened, quarantined
 text_cache     TextCache: diskcache with texts only, checksums and leases; the only file that imports diskcache
-store_thread   a daemon thread for jobs that may block
-outage         a store that failed is not used for a while, which grows
+backoff        a store that failed is not used for a while, which grows
 process        which process holds a lease, and whether it is still running
 shared         one object per folder or store in a process
 kept_json      JSON that is slow to create and the same in every process

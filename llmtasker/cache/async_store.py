@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import threading
-from collections import deque
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 from llmtasker.cache.process import reset_in_child
 from llmtasker.cache.shared import Shared
 from llmtasker.cache.store import LEASE, CompleteStore, MemoryCache
-from llmtasker.cache.store_thread import StoreThread
 
 _Operation = Literal["get", "put", "lease", "release"]
 _OPERATIONS: tuple[_Operation, ...] = ("get", "put", "lease", "release")
@@ -21,7 +20,7 @@ _MOST = 1000  # requests per batch: a transaction must not hold the lock for lon
 _IN_A_ROW = 32  # look-ups in the event loop itself before it yields to other tasks: some milliseconds
 
 
-class _Call(NamedTuple):
+class _StoreCall(NamedTuple):
     kind: _Operation
     keys: Sequence[str]
     value: Any
@@ -47,10 +46,9 @@ class AsyncStore:
 
     def after_fork(self) -> None:
         """Reset in a forked child: the thread and its waiters stay with the parent."""
-        self._worker = StoreThread("llmtasker-cache", idle=self.idle)
-        self._calls: deque[_Call] = deque()
+        self._calls: queue.SimpleQueue[_StoreCall | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._busy = False
+        self._running = False
 
     async def get_many(self, keys: Sequence[str]) -> Sequence[str | None]:
         """Return the text of each key, or None if there is none."""
@@ -75,50 +73,45 @@ class AsyncStore:
         """End leases."""
         return self._ask("release", keys)
 
-    async def get(self, key: str) -> str | None:
-        """Return the text, or None if there is none."""
-        return (await self.get_many([key]))[0]
-
-    async def put(self, key: str, text: str) -> None:
-        """Store a text; it is written when this returns."""
-        await self.put_many([(key, text)])
-
-    async def lease(self, key: str, *, seconds: float = LEASE) -> bool:
-        """Return whether the caller may ask; also True if the store has no leases."""
-        return (await self.lease_many([key], seconds=seconds))[0]
-
-    async def release(self, key: str) -> None:
-        """End a lease."""
-        await self.release_many([key])
-
     def close(self) -> None:
         """End the thread after its pending work; the store stays open. The next use starts another thread."""
-        self._worker.end()
+        with self._lock:
+            if self._running:
+                self._calls.put(None)
 
     def _ask(self, kind: _Operation, keys: Sequence[str], value: Any = None) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
-        call = _Call(kind, keys, value, loop, future)
+        call = _StoreCall(kind, keys, value, loop, future)
         if self._instant:
             _resolve([(future, self._safely(kind, [call])[0])])
             return future
+        self._calls.put(call)
+        # After the put: a thread that ends looks at the queue under this lock.
         with self._lock:
-            self._calls.append(call)
-            if not self._busy:
-                self._busy = True
-                self._worker.submit(self._work)
+            if not self._running:
+                threading.Thread(target=self._work, name="llmtasker-cache", daemon=True).start()
+                self._running = True
         return future
 
     def _work(self) -> None:
+        calls = self._calls  # the queue of this process: a forked child has its own
         while True:
+            taken: list[_StoreCall | None] = []
+            with contextlib.suppress(queue.Empty):
+                taken.append(calls.get(timeout=self.idle))
+                while len(taken) < _MOST:
+                    taken.append(calls.get_nowait())
+            if batch := [call for call in taken if call is not None]:
+                self._do(batch)
+            if len(batch) == len(taken) and batch:
+                continue
             with self._lock:
-                batch = [self._calls.popleft() for _ in range(min(len(self._calls), _MOST))]
-                if not batch:
-                    self._busy = False
+                if calls.empty():
+                    self._running = False
                     return
-            self._do(batch)
 
-    def _do(self, batch: list[_Call]) -> None:
+    def _do(self, batch: list[_StoreCall]) -> None:
         done: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], Any]]] = {}
         for kind in _OPERATIONS:
             calls = [call for call in batch if call.kind == kind]
@@ -130,14 +123,14 @@ class AsyncStore:
             with contextlib.suppress(RuntimeError):  # the loop is closed: there is no waiter
                 loop.call_soon_threadsafe(_resolve, answered)
 
-    def _safely(self, kind: _Operation, calls: Sequence[_Call]) -> Sequence[Any]:
+    def _safely(self, kind: _Operation, calls: Sequence[_StoreCall]) -> Sequence[Any]:
         try:
             return self._answers(kind, calls)
         except BaseException as error:  # noqa: BLE001  if this thread died, all callers would wait for ever
             # Usually a warning that a filter turned into an error; callers get it as if they had no thread between.
             return [_Raised(error)] * len(calls)
 
-    def _answers(self, kind: _Operation, calls: Sequence[_Call]) -> Sequence[Any]:
+    def _answers(self, kind: _Operation, calls: Sequence[_StoreCall]) -> Sequence[Any]:
         keys = [key for call in calls for key in call.keys]
         answers: Sequence[Any]
         if kind == "get":

@@ -21,14 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmtasker.cache.outage import Outage
+from llmtasker.cache.backoff import Backoff
 from llmtasker.cache.process import reset_in_child
 from llmtasker.cache.store import LEASE, check_folder
 from llmtasker.errors import ConfigurationError, snippet
 
 if TYPE_CHECKING:
     from llmtasker.cache.recovery import DatabaseHandle
-    from llmtasker.cache.text_cache import TextCache
 
 PATIENCE = 5.0
 """The default seconds to wait for a lock that another process holds."""
@@ -86,7 +85,7 @@ class DiskCache:
     def _start(self) -> None:
         self._handle: DatabaseHandle | None = None
         self._opening = threading.Lock()
-        self._outage = Outage(f"The cache in {self.directory}")
+        self._backoff = Backoff(f"The cache in {self.directory}")
         self._leased: set[str] = set()
         self._ended: set[str] = set()  # leases that this process no longer needs, not yet deleted
 
@@ -116,10 +115,11 @@ class DiskCache:
         sound = [key for key in keys if self._is_key(key)]
         missing: list[str | None] = [None] * len(sound)
         nothing: list[str] = []
-        texts, damaged = self._database.read(lambda cache: cache.read_many(sound), (missing, nothing))
+        database = self._database
+        texts, damaged = database.read(database.methods.read_many, (missing, nothing), sound)
         if damaged:
             _logger.info("%d damaged entries of %s are removed", len(damaged), self.directory)
-            self._database.write(lambda cache: cache.remove_many(damaged), None)
+            database.write(database.methods.remove_many, None, damaged)
         if len(sound) == len(keys):
             return texts
         found = dict(zip(sound, texts, strict=True))
@@ -133,10 +133,7 @@ class DiskCache:
         """
         if self._handle is None or not _is_sound_key(key):
             raise BlockingIOError
-        try:
-            return self._handle.read_at_once(lambda cache: cache.text(key))
-        except ValueError:
-            raise BlockingIOError from None  # the row is damaged: removing it may have to wait
+        return self._handle.read_at_once(key)
 
     def put(self, key: str, text: str) -> None:
         """Store an ASCII text, and end this process's lease on its key."""
@@ -144,21 +141,13 @@ class DiskCache:
 
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
         """Store texts by key in one transaction, and end this process's leases on those keys, even if that fails."""
-
-        def keep(cache: TextCache) -> None:
-            if self.size_limit is None or cache.bytes_used() < self.size_limit:
-                cache.write_many(sound)
-            else:
-                full = f"has reached its limit of {self.size_limit:,} bytes: prune it, or raise the limit"
-                self._outage.report("limit", full)
-
         keyed = [(key, text) for key, text in entries if self._is_key(key)]
         sound = [(key, text) for key, text in keyed if self._is_text(text)]
-        self._finish([key for key, _ in keyed], keep if sound else None)
+        self._finish([key for key, _ in keyed], sound)
 
     def discard(self, key: str) -> None:
         """Remove the text of a key."""
-        self._database.write(lambda cache: cache.remove_many([key]), None)
+        self._database.write(self._database.methods.remove_many, None, [key])
 
     def lease(self, key: str, *, seconds: float = LEASE) -> bool:
         """Return True if this process may ask; False if another caller is asking, or `get` has the answer."""
@@ -170,17 +159,11 @@ class DiskCache:
         A key is leased until `release`, `put`, or `seconds` later; the lease of a process that has ended can be taken
         over at once.
         """
-
-        def take(cache: TextCache) -> list[bool]:
-            taken = cache.lease_many(sound, seconds, self._is_held)
-            mine = {key for key, is_mine in zip(sound, taken, strict=True) if is_mine}
-            self._leased |= mine
-            self._ended -= mine
-            return taken
-
+        database = self._database
         usable = [self._is_key(key) for key in keys]
         sound = [key for key, is_key in zip(keys, usable, strict=True) if is_key]
-        taken = iter(self._database.write(take, [True] * len(sound)))
+        leases = seconds, self._is_held, self._leased, self._ended
+        taken = iter(database.write(database.methods.lease_many, [True] * len(sound), sound, *leases))
         if self._ended:
             self._finish([])
         return [next(taken) if is_key else True for is_key in usable]
@@ -193,31 +176,27 @@ class DiskCache:
         """End this process's leases on these keys."""
         self._finish(keys)
 
-    def _finish(self, keys: Sequence[str], write: Callable[[TextCache], None] | None = None) -> None:
-        """Call `write`, and end the leases on these keys and those that could not be ended before."""
+    def _finish(self, keys: Sequence[str], entries: Sequence[tuple[str, str]] = ()) -> None:
+        """Write texts, and end the leases on these keys and those that could not be ended before."""
         held = self._leased.intersection(keys)
-        if write is None and not held and not self._ended:
+        if not (entries or held or self._ended):
             return
-
-        def work(cache: TextCache) -> None:
-            ended = held | self._ended
-            cache.release_many(ended)
-            if write is not None:
-                write(cache)
-            done.update(ended)
-
-        done = set[str]()
+        database, written = self._database, None
         try:
-            self._database.write(work, None)
+            written = database.write(database.methods.finish, None, held, entries, self.size_limit, self._ended)
         finally:
-            # If the disk failed, this process treats them as free from now on; the next write ends them for others.
-            self._ended = (self._ended | held) - done
+            if written is None:
+                # This process treats them as free from now on; the next write ends them for others.
+                self._ended |= held
             self._leased -= held
+        if written is False:
+            full = f"has reached its limit of {self.size_limit:,} bytes: prune it, or raise the limit"
+            self._backoff.report("limit", full)
 
     def info(self) -> CacheInfo:
         """Return the content of the cache, as far as it can be read."""
         nothing: tuple[int, float | None, float | None] = (0, None, None)
-        entries, oldest, newest = self._database.read(lambda cache: cache.span(), nothing)
+        entries, oldest, newest = self._database.read(self._database.methods.span, nothing)
         size = 0
         for path in self.directory.glob("cache.db*"):
             with contextlib.suppress(OSError):
@@ -277,14 +256,14 @@ class DiskCache:
         if isinstance(key, str) and _is_sound_key(key):
             return True
         what = f"takes keys of 64 hexadecimal digits only, not {snippet(repr(key), 20)}: left out"
-        self._outage.report("key", what)
+        self._backoff.report("key", what)
         return False
 
     def _is_text(self, text: object) -> bool:
         if isinstance(text, str) and text.isascii():
             return True
         what = f"takes ASCII text only, not {type(text).__name__}: left out; json.dumps writes such text"
-        self._outage.report("text", what)
+        self._backoff.report("text", what)
         return False
 
 

@@ -1,6 +1,7 @@
 """The private folder of a cache and its file: opened for this user only, checked, and quarantined when damaged.
 
-Only the database is read, written or deleted. Failures are `Fault`s.
+Only the database is read, written or deleted. What these functions raise is among FAILURES, and
+`DatabaseFault.of` returns what it means.
 """
 
 from __future__ import annotations
@@ -17,9 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from llmtasker.cache.text_cache import KNOWN_SETTINGS, TextCache, patiently
+from llmtasker.cache.text_cache import FILE, KNOWN_SETTINGS, TextCache, patiently, place_of
 
-FILE = "cache.db"
 _FOLDERS = {"batches", "compiled"}  # other folders of llmtasker in the user's cache folder
 FaultKind = Literal["locked", "full", "read-only", "damaged", "foreign", "unavailable"]
 
@@ -69,7 +69,7 @@ _NAMES = {
 }
 
 
-class Fault(Exception):  # noqa: N818  it becomes a warning, not an error
+class DatabaseFault(Exception):  # noqa: N818  it becomes a warning, not an error
     """The database can't be used normally; `kind` decides how that is handled."""
 
     def __init__(self, kind: FaultKind, reason: str) -> None:
@@ -77,8 +77,12 @@ class Fault(Exception):  # noqa: N818  it becomes a warning, not an error
         self.kind: FaultKind = kind
 
     @classmethod
-    def of(cls, error: BaseException) -> Fault:
-        """Return the fault for an error of SQLite or of the system."""
+    def of(cls, error: Exception) -> DatabaseFault:
+        """Return the fault for one of the FAILURES."""
+        if isinstance(error, DatabaseFault):
+            return error
+        if isinstance(error, UnicodeDecodeError):
+            return cls("damaged", "it holds bytes that are not text")
         if isinstance(error, OSError):
             return cls(_SYSTEM.get(error.errno or 0, "unavailable"), error.strerror or str(error))
         # After a full disk SQLite has already rolled back, and the error of a second rollback hides the first one.
@@ -90,20 +94,8 @@ class Fault(Exception):  # noqa: N818  it becomes a warning, not an error
         return cls(_SQLITE.get((code or 0) & 0xFF, "unavailable"), str(error))
 
 
-class faults:  # noqa: N801 - used as a function; a generator would cost as much as the look-up that it guards
-    """Turns the errors of SQLite and of the system into Faults."""
-
-    __slots__ = ()
-
-    def __enter__(self) -> None:
-        """Do nothing."""
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Raise the Fault for an error."""
-        if isinstance(error, sqlite3.Error | OSError):
-            raise Fault.of(error) from error
-        if isinstance(error, UnicodeDecodeError):
-            raise Fault("damaged", "it holds bytes that are no text") from error
+FAILURES = (DatabaseFault, sqlite3.Error, OSError, UnicodeDecodeError)
+"""What using the database may raise."""
 
 
 def open_file(folder: Path, patience: float, clock: Callable[[], float] = time.time) -> TextCache:
@@ -112,22 +104,21 @@ def open_file(folder: Path, patience: float, clock: Callable[[], float] = time.t
     `patience` is how many seconds to wait for a lock that another process holds.
 
     Raises:
-        Fault: it can't be opened for writing; a file that is not a cache is not changed.
+        FAILURES: it can't be opened for writing; a file that is not a cache is not changed.
     """
-    with faults():
-        _make_private(folder)
-        # SQLite itself never waits: a look-up must not block its event loop.
-        connection = sqlite3.connect(folder / FILE, timeout=0, isolation_level=None, check_same_thread=False)
-        try:
-            complete = patiently(lambda: _prepare(connection), patience)
-            cache = TextCache(folder, connection, clock)
-            if not complete:
-                with cache.transaction(patience):
-                    _make_tables(cache)
-            _drop_expired(cache)
-        except BaseException:
-            connection.close()
-            raise
+    _make_private(folder)
+    # SQLite itself never waits: a look-up must not block its event loop.
+    connection = sqlite3.connect(folder / FILE, timeout=0, isolation_level=None, check_same_thread=False)
+    try:
+        complete = patiently(lambda: _prepare(connection), patience)
+        cache = TextCache(folder, connection, clock)
+        if not complete:
+            with cache.transaction(patience):
+                _make_tables(cache)
+        _drop_expired(cache)
+    except BaseException:
+        connection.close()
+        raise
     return cache
 
 
@@ -137,7 +128,7 @@ def _drop_expired(cache: TextCache) -> None:
         with cache.transaction(patience=0.0):
             cache.expire()
     except sqlite3.OperationalError as error:
-        if Fault.of(error).kind != "locked":
+        if DatabaseFault.of(error).kind != "locked":
             raise
 
 
@@ -146,7 +137,7 @@ def _make_tables(cache: TextCache) -> None:
         cache.make_tables()
     except (ValueError, TypeError) as error:
         # diskcache trusts everything that it reads.
-        raise Fault("damaged", f"{type(error).__name__} while it was opened") from error
+        raise DatabaseFault("damaged", f"{type(error).__name__} while it was opened") from error
 
 
 def _prepare(connection: sqlite3.Connection) -> bool:
@@ -162,20 +153,22 @@ def _prepare(connection: sqlite3.Connection) -> bool:
 
 
 def _check(connection: sqlite3.Connection) -> bool:
-    """Return whether all tables exist; raise Fault if there is anything that diskcache does not create."""
+    """Return whether all tables exist; raise DatabaseFault if there is anything that diskcache does not create."""
     objects = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     for kind, name, sql in objects:
         if name not in _NAMES.get(kind, ()) or (kind == "table" and not str(sql).startswith("CREATE TABLE")):
-            raise Fault("foreign", f"it holds a {str(kind)[:20]} named {str(name)[:40]!r}, which is not the cache's")
+            raise DatabaseFault(
+                "foreign", f"it holds a {str(kind)[:20]} named {str(name)[:40]!r}, which is not the cache's"
+            )
     names = {name for _, name, _ in objects}
     if "Settings" not in names:
         return False
     # diskcache turns every row here into an attribute.
     if any(key not in KNOWN_SETTINGS for (key,) in connection.execute("SELECT key FROM Settings")):
-        raise Fault("foreign", "it holds settings that are not the cache's")
+        raise DatabaseFault("foreign", "it holds settings that are not the cache's")
     columns = {column[1] for column in connection.execute("PRAGMA table_info(Cache)")}
     if columns and not columns.issuperset(_COLUMNS):
-        raise Fault("foreign", "its table lacks columns that the cache's has")
+        raise DatabaseFault("foreign", "its table lacks columns that the cache's has")
     return {"Cache", "Cache_key_raw", "Cache_expire_time", *_NAMES["trigger"]} <= names
 
 
@@ -183,21 +176,20 @@ def open_read_only(folder: Path) -> TextCache:
     """Return a cache that can only be read, because it can't be written.
 
     Raises:
-        Fault: it can't be read either, or does not exist.
+        FAILURES: it can't be read either, or does not exist.
     """
     uri = (folder / FILE).absolute().as_uri()
     log = folder / f"{FILE}-wal"
-    with faults():
-        _refuse_links(folder)
-        try:
-            connection = _connect_read_only(f"{uri}?mode=ro")
-        except sqlite3.OperationalError as error:
-            # Beside a file in WAL mode SQLite has to create two more. If it may not, and the log is
-            # empty, the file can be read as immutable.
-            if Fault.of(error).kind == "locked" or (log.exists() and log.stat().st_size):
-                raise
-            connection = _connect_read_only(f"{uri}?immutable=1")
-        return TextCache(folder, connection)
+    _refuse_links(folder)
+    try:
+        connection = _connect_read_only(f"{uri}?mode=ro")
+    except sqlite3.OperationalError as error:
+        # Beside a file in WAL mode SQLite has to create two more. If it may not, and the log is
+        # empty, the file can be read as immutable.
+        if DatabaseFault.of(error).kind == "locked" or (log.exists() and log.stat().st_size):
+            raise
+        connection = _connect_read_only(f"{uri}?immutable=1")
+    return TextCache(folder, connection)
 
 
 def _connect_read_only(uri: str) -> sqlite3.Connection:
@@ -239,11 +231,11 @@ def _tighten(path: Path, mode: int) -> None:
 
 
 def _refuse_links(folder: Path) -> None:
-    """Raise Fault if one of the files is not a regular file: a link leads out of the folder."""
+    """Raise DatabaseFault if one of the files is not a regular file: a link leads out of the folder."""
     for name in (FILE, FILE + "-wal", FILE + "-shm", FILE + "-journal"):
         with contextlib.suppress(FileNotFoundError):
             if not stat.S_ISREG((folder / name).lstat().st_mode):
-                raise Fault("damaged", f"{name} is not a plain file")
+                raise DatabaseFault("damaged", f"{name} is not a plain file")
 
 
 def quarantine(folder: Path, place: tuple[int, int] | None) -> Path | None:
@@ -251,15 +243,14 @@ def quarantine(folder: Path, place: tuple[int, int] | None) -> Path | None:
 
     `place` identifies the damaged file: if another process was faster, nothing is done.
     """
-    with faults():
-        if place is not None and place_of(folder) != place:
-            return None
-        number = next(n for n in itertools.count(1) if not os.path.lexists(folder / f"{FILE}.damaged-{n}"))
-        # The log goes first: SQLite would take an old log beside a new database for part of it.
-        for suffix in ("-wal", "-shm", "-journal", ""):
-            with contextlib.suppress(FileNotFoundError):
-                (folder / f"{FILE}{suffix}").rename(folder / f"{FILE}.damaged-{number}{suffix}")
-        return folder / f"{FILE}.damaged-{number}"
+    if place is not None and place_of(folder) != place:
+        return None
+    number = next(n for n in itertools.count(1) if not os.path.lexists(folder / f"{FILE}.damaged-{n}"))
+    # The log goes first: SQLite would take an old log beside a new database for part of it.
+    for suffix in ("-wal", "-shm", "-journal", ""):
+        with contextlib.suppress(FileNotFoundError):
+            (folder / f"{FILE}{suffix}").rename(folder / f"{FILE}.damaged-{number}{suffix}")
+    return folder / f"{FILE}.damaged-{number}"
 
 
 def remove_quarantined(folder: Path) -> None:
@@ -267,15 +258,6 @@ def remove_quarantined(folder: Path) -> None:
     for path in folder.glob(FILE + ".damaged-*"):
         if path.is_symlink() or not path.is_dir():
             path.unlink(missing_ok=True)
-
-
-def place_of(folder: Path) -> tuple[int, int] | None:
-    """Return device and inode of the database, or None if there is none."""
-    try:
-        found = os.lstat(f"{folder}/{FILE}")  # faster than pathlib, and needed before each look-up
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def keep_open(connection: sqlite3.Connection) -> None:

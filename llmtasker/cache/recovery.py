@@ -14,23 +14,23 @@ import weakref
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
+from llmtasker.cache.backoff import Backoff
 from llmtasker.cache.open_file import (
-    Fault,
-    faults,
+    FAILURES,
+    DatabaseFault,
     keep_open,
     open_file,
     open_read_only,
-    place_of,
     quarantine,
     remove_quarantined,
 )
-from llmtasker.cache.outage import Outage
-from llmtasker.cache.text_cache import TextCache, patiently
+from llmtasker.cache.text_cache import TextCache, patiently, place_of
 from llmtasker.errors import ConfigurationError
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 _GLANCE = 0.05  # seconds for which reads need not check the file's place again
 _STATE = {
@@ -60,6 +60,9 @@ class DatabaseHandle:
     monotonic.
     """
 
+    methods = TextCache
+    """The methods to call: whoever has no handle yet need not import them."""
+
     def __init__(
         self,
         folder: Path,
@@ -77,12 +80,12 @@ class DatabaseHandle:
     def _start(self) -> None:
         self._lock = threading.RLock()
         self._cache: TextCache | None = None
-        self._fault: Fault | None = None  # why the database is read-only, if it is
+        self._fault: DatabaseFault | None = None  # why the database is read-only, if it is
         self._place: tuple[int, int] | None = None
         self._looked = -math.inf
         self._quarantined = False
-        self._outage = Outage(f"The cache in {self.folder}", clock=self._clock)
-        self._write_outage = Outage(f"The cache in {self.folder}", clock=self._clock)
+        self._reads = Backoff(f"The cache in {self.folder}", clock=self._clock)
+        self._writes = Backoff(f"The cache in {self.folder}", clock=self._clock)
 
     def after_fork(self) -> None:
         """Reset in a forked child: connection and locks belong to the parent."""
@@ -98,10 +101,12 @@ class DatabaseHandle:
     @property
     def writable(self) -> bool:
         """Whether the database is open and, as far as is known, writable."""
-        return self._cache is not None and self._fault is None and not self._write_outage.lasts
+        return self._cache is not None and self._fault is None and not self._writes.lasts
 
-    def read(self, operation: Callable[[TextCache], T], otherwise: T) -> T:
-        """Read from the database; return `otherwise` if that fails."""
+    def read(
+        self, operation: Callable[Concatenate[TextCache, P], T], otherwise: T, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a method of the database that reads; return `otherwise` if that fails."""
         with self._lock:
             # A second time if the file was damaged and replaced by a new one.
             for _ in range(2):
@@ -109,49 +114,50 @@ class DatabaseHandle:
                 if cache is None:
                     break
                 try:
-                    with faults():
-                        return patiently(partial(operation, cache), self.patience)
-                except Fault as fault:
-                    self._react(cache, fault, writing=False)
+                    return patiently(partial(operation, cache, *args, **kwargs), self.patience)
+                except FAILURES as error:
+                    self._react(cache, DatabaseFault.of(error), writing=False)
             return otherwise
 
-    def read_at_once(self, operation: Callable[[TextCache], T]) -> T:
-        """Read from the database without waiting for a thread or a process.
+    def read_at_once(self, key: str) -> str | None:
+        """Return the text of a key, or None if there is none, without waiting for a thread or a process.
 
         Raises:
-            BlockingIOError: it has to wait; or the database has to be opened or repaired.
+            BlockingIOError: it has to wait; or the database has to be opened or repaired, or the row removed.
         """
         if not self._lock.acquire(blocking=False):
             raise BlockingIOError
         try:
             if self._cache is None or (cache := self._open(look=False, anew=False)) is None:
                 raise BlockingIOError
-            with faults():
-                return operation(cache)
-        except Fault:
+            return cache.text(key)
+        except (*FAILURES, ValueError):
             raise BlockingIOError from None
         finally:
             self._lock.release()
 
-    def write(self, operation: Callable[[TextCache], T], otherwise: T) -> T:
-        """Change the database in one transaction; return `otherwise` if that fails."""
+    def write(
+        self, operation: Callable[Concatenate[TextCache, P], T], otherwise: T, *args: P.args, **kwargs: P.kwargs
+    ) -> T:
+        """Call a method of the database that writes, in one transaction; return `otherwise` if that fails."""
         with self._lock:
             for _ in range(2):
                 cache = self._open(look=True)
-                if cache is None or self._fault is not None or self._write_outage.lasts:
+                if cache is None or self._fault is not None or (self._writes.failures and self._writes.lasts):
                     break
                 try:
-                    with faults(), cache.transaction(self.patience):
-                        done = operation(cache)
-                except Fault as fault:
-                    self._react(cache, fault, writing=True)
+                    with cache.transaction(self.patience):
+                        done = operation(cache, *args, **kwargs)
+                except FAILURES as error:
+                    self._react(cache, DatabaseFault.of(error), writing=True)
                 else:
-                    self._write_outage.worked()
+                    if self._writes.failures:
+                        self._writes.worked()
                     return done
             return otherwise
 
     def demand(self, operation: Callable[[TextCache], T], *, clean_up: bool = False) -> T:
-        """Perform an operation that the user requested; `clean_up`: also delete quarantined databases.
+        """Perform an operation that the user requested; `clean_up`: delete quarantined databases first.
 
         Raises:
             ConfigurationError: it failed.
@@ -163,14 +169,14 @@ class DatabaseHandle:
             try:
                 if self._fault is not None:
                     raise self._fault
-                with faults():
-                    if clean_up:
-                        remove_quarantined(self.folder)
-                    return operation(cache)
-            except Fault as fault:
+                if clean_up:
+                    remove_quarantined(self.folder)
+                return operation(cache)
+            except FAILURES as error:
+                fault = DatabaseFault.of(error)
                 raise ConfigurationError(
                     f"the cache in {self.folder} can't be changed ({fault}): {_ADVICE[fault.kind]}"
-                ) from fault
+                ) from error
 
     def _open(self, *, look: bool, anew: bool = True) -> TextCache | None:
         """Return the open database, opening it if needed (and allowed); None if it can't be used.
@@ -182,25 +188,26 @@ class DatabaseHandle:
             moved = False
             if look or not 0.0 <= now - self._looked < _GLANCE:
                 moved, self._looked = place_of(self.folder) != self._place, now
-            if not moved and (self._fault is None or self._outage.lasts):
+            if not moved and (self._fault is None or self._reads.lasts):
                 return cache
             if not anew:
                 return None
             if moved:
                 self._abandon(cache)
-                self._outage.report("moved", "was deleted or replaced while in use; a new one is started")
+                self._reads.report("moved", "was deleted or replaced while in use; a new one is started")
             else:
                 self._forget()
-        return None if self._outage.lasts or not anew else self._open_now()
+        return None if self._reads.lasts or not anew else self._open_now()
 
     def _open_now(self) -> TextCache | None:
         place = place_of(self.folder)
         try:
             self._cache = self._open_somehow()
-        except Fault as fault:
+        except FAILURES as error:
+            fault = DatabaseFault.of(error)
             if fault.kind == "damaged" and self._quarantine(fault, place):
                 return self._open_now()
-            self._outage.failed()
+            self._reads.failed()
             self._complain(fault, _WITHOUT)
             return None
         self._finalizer = weakref.finalize(self._cache, self._cache.connection.close)
@@ -208,9 +215,9 @@ class DatabaseHandle:
         self._finalizer.atexit = False
         self._place, self._looked = place_of(self.folder), self._clock()
         if self._fault is None:
-            self._outage.worked()
+            self._reads.worked()
         else:
-            self._outage.failed()
+            self._reads.failed()
             self._complain(self._fault, _READ_ON)
         return self._cache
 
@@ -219,43 +226,45 @@ class DatabaseHandle:
         self._fault = None
         try:
             return open_file(self.folder, self.patience, self._wall)
-        except Fault as fault:
+        except FAILURES as error:
+            fault = DatabaseFault.of(error)
             if fault.kind in {"damaged", "foreign"}:
                 raise
-            with contextlib.suppress(Fault):
+            with contextlib.suppress(*FAILURES):
                 cache = open_read_only(self.folder)
                 self._fault = fault
                 return cache
             raise
 
-    def _react(self, cache: TextCache, fault: Fault, *, writing: bool) -> None:
+    def _react(self, cache: TextCache, fault: DatabaseFault, *, writing: bool) -> None:
         if fault.kind == "damaged":
             place = self._place
             self._abandon(cache)
             if not self._quarantine(fault, place):
-                self._outage.failed()
+                self._reads.failed()
         elif writing:
-            self._write_outage.failed()
+            self._writes.failed()
             self._complain(fault, _READ_ON)
         else:
             self._forget()
-            self._outage.failed()
+            self._reads.failed()
             self._complain(fault, _WITHOUT)
 
-    def _quarantine(self, fault: Fault, place: tuple[int, int] | None) -> bool:
+    def _quarantine(self, fault: DatabaseFault, place: tuple[int, int] | None) -> bool:
         """Quarantine a damaged database, once; return whether a new one can be created."""
         if self._quarantined:
             return False  # it happened again: the disk can't be trusted
         self._quarantined = True
         try:
             aside = quarantine(self.folder, place)
-        except Fault as second:
-            self._outage.report(
+        except FAILURES as error:
+            second = DatabaseFault.of(error)
+            self._reads.report(
                 "damaged", f"is damaged ({fault}), and can't be renamed ({second}). {_WITHOUT}: delete it."
             )
             return False
         if aside is not None:  # else another process has already moved it
-            self._outage.report(
+            self._reads.report(
                 "damaged",
                 f"is damaged ({fault}). It was renamed to {aside.name} and a new one is started: {_ADVICE['damaged']}",
             )
@@ -269,7 +278,7 @@ class DatabaseHandle:
             self._abandon(cache)
             return
         self._cache = None
-        with contextlib.suppress(Fault), faults():  # it had already failed, and that was reported
+        with contextlib.suppress(*FAILURES):  # it had already failed, and that was reported
             if self._fault is None:
                 cache.settle()
         self._finalizer()
@@ -280,8 +289,8 @@ class DatabaseHandle:
         self._finalizer.detach()
         keep_open(cache.connection)
 
-    def _complain(self, fault: Fault, consequence: str) -> None:
-        self._outage.report(
+    def _complain(self, fault: DatabaseFault, consequence: str) -> None:
+        self._reads.report(
             fault.kind,
             f"is {_STATE[fault.kind]}: {fault}. {consequence}; it is tried again after a while. To do: "
             f'{_ADVICE[fault.kind]}, or choose another folder (cache="path", or the variable LLMTASKER_CACHE_DIR).',

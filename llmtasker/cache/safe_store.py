@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import wait
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
-from llmtasker.cache.outage import Outage
-from llmtasker.cache.process import reset_in_child
+from llmtasker.cache.backoff import Backoff
 from llmtasker.cache.store import LEASE, Store
-from llmtasker.cache.store_thread import StoreThread
 from llmtasker.errors import snippet
+from llmtasker.threads import call_in_thread
 
 T = TypeVar("T")
 
 _TOLERATED = 2  # failures in a row: the fault may lie in one key
+_TRIAL = 3.0  # seconds for the first call after a pause, which the rows behind it wait for
+_LONGEST = 45.0  # seconds of a pause: a store that is back is used again within a minute
 
 
 def _as_is(value: Any) -> Any:
@@ -27,26 +28,21 @@ class SafeStore:
 
     An error of the store counts as a miss, a text that is not stored, or a free lease, and is reported once as a
     CacheWarning. A store that fails three times in a row, or does not answer within `patience` seconds, is not used
-    for a while, which doubles.
+    for a while, which doubles; then one call tries whether it is back.
 
-    The store is called in threads of this object, because only a caller in another thread can stop waiting.
+    Each call has a thread of its own, because only a caller in another thread can stop waiting.
     """
 
     def __init__(self, store: Store, *, patience: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
         self.store: Any = store
         self.patience = patience
-        self._outage = Outage(f"The cache {type(store).__name__}", tolerated=_TOLERATED, clock=clock)
+        name = f"The cache {type(store).__name__}"
+        self._backoff = Backoff(name, tolerated=_TOLERATED, longest=_LONGEST, clock=clock)
         self._methods: dict[str, bool] = {}
         self._failing = ""  # the method that failed last: a success of another method does not clear it
-        self.after_fork()
-        reset_in_child(self)
 
     def __repr__(self) -> str:
         return f"SafeStore({type(self.store).__name__})"
-
-    def after_fork(self) -> None:
-        """Reset in a forked child: the threads stay with the parent."""
-        self._idle: list[StoreThread] = []
 
     def get(self, key: str) -> str | None:
         """Return the text, or None if there is none."""
@@ -112,36 +108,27 @@ class SafeStore:
         if isinstance(done, _Failure):
             return otherwise
         if name == self._failing:
-            self._outage.worked()
+            self._backoff.worked()
         return done
 
     def _run(self, name: str, action: Callable[[], T]) -> T | _Failure:
-        if self._outage.lasts:
+        if self._backoff.lasts:
             return _Failure("left alone")
-        outcome: Future[T | _Failure] = Future()
-        workers = self._idle  # the list of this process: a forked child has its own
-
-        def job() -> None:
-            try:
-                done: T | _Failure = action()
-            except BaseException as error:  # noqa: BLE001  without a result, the caller would wait until its timeout
-                done = _Failure.of(error)
-            workers.append(worker)  # before the result: its receiver may call again at once
-            outcome.set_result(done)
-
+        patience = min(self.patience, _TRIAL) if self._backoff.over else self.patience
         try:
-            worker = workers.pop()
-        except IndexError:
-            worker = StoreThread("llmtasker-store")
-        worker.submit(job)
-        try:
-            done = outcome.result(self.patience)
-        except TimeoutError:
-            done = _Failure(f"{name} has not answered for {self.patience:g} s", hangs=True)
-        if isinstance(done, _Failure):
-            self._failing = name
-            self._fail(done)
-        return done
+            called = call_in_thread(action, "llmtasker-store")
+        except RuntimeError as error:  # there can't be more threads
+            failure = _Failure.of(error)
+        else:
+            if not wait([called], patience).done:
+                failure = _Failure(f"{name} has not answered for {patience:g} s", hangs=True)
+            elif (raised := called.exception()) is not None:
+                failure = _Failure.of(raised)
+            else:
+                return called.result()
+        self._failing = name
+        self._fail(failure)
+        return failure
 
     def _counted(self, name: str, found: list[T], keys: Sequence[str], otherwise: T) -> list[T]:
         if len(found) == len(keys):
@@ -156,8 +143,8 @@ class SafeStore:
         return None
 
     def _fail(self, failure: _Failure) -> None:
-        self._outage.failed(tolerable=not failure.hangs)
-        self._outage.report(
+        self._backoff.failed(tolerable=not failure.hangs)
+        self._backoff.report(
             "failed",
             f"failed: {snippet(failure.reason)}. The run goes on, answers may not be kept; it is tried again later.",
         )

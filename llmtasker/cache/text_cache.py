@@ -14,7 +14,8 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
@@ -48,6 +49,7 @@ else:
 LONGEST_LEASE = 3600.0
 """The longest seconds of a lease: a clock that jumped, or a forged row, must not block a caller for longer."""
 
+FILE = "cache.db"
 _LEASE = "lease:"  # before the key of an answer that is being asked for
 _STEP = 5_000  # rows deleted per transaction: other processes get their turn in between
 _RAW = 1  # diskcache's mode for a value that is stored unchanged in its row
@@ -125,6 +127,10 @@ class TextCache(_DatabaseCache):
         self._disk = TextDisk(str(folder))
         self._directory = str(folder)
 
+    @cached_property
+    def _me(self) -> str:
+        return this_process().to_json()  # a forked child opens a cache of its own
+
     def make_tables(self) -> None:
         """Create the missing tables of diskcache.
 
@@ -192,14 +198,17 @@ class TextCache(_DatabaseCache):
         for key, text in entries:
             self.set(key, text, tag=checksum(key, text))
 
-    def lease_many(self, keys: Iterable[str], seconds: float, is_held: Callable[[str], bool]) -> list[bool]:
+    def lease_many(
+        self, keys: Iterable[str], seconds: float, is_held: Callable[[str], bool], held: set[str], ended: set[str]
+    ) -> list[bool]:
         """Take the free leases of keys without a text, inside a transaction; return which were taken.
 
         `is_held` returns whether this process still uses its lease on a key: otherwise the lease was left behind.
+        Those taken are added to `held` and removed from `ended`, before another thread can take them.
         """
-        now, me = self._clock(), this_process().to_json()
+        now, me = self._clock(), self._me
         seconds = min(seconds, LONGEST_LEASE)
-        until, taken, ended = repr(now + seconds), set[str](), dict[str, bool]()
+        until, taken, gone = repr(now + seconds), set[str](), dict[str, bool]()
 
         def take(key: str) -> bool:
             if key in taken or self.read_many([key])[0] != [None]:
@@ -211,13 +220,16 @@ class TextCache(_DatabaseCache):
                 added = False  # a forged expiry time that is not a number
             if not added:
                 owner = self._owner(name, now)
-                if owner is not None and (is_held(key) if owner == me else not _has_ended(owner, ended)):
+                if owner is not None and (is_held(key) if owner == me else not _has_ended(owner, gone)):
                     return False
                 self.set(name, me, expire=seconds, tag=until)
             taken.add(key)
             return True
 
-        return [take(key) for key in keys]
+        granted = [take(key) for key in keys]
+        held |= taken
+        ended -= taken
+        return granted
 
     def _owner(self, name: str, now: float) -> str | None:
         """Return which process holds a lease, or None if it has expired or names no process."""
@@ -228,11 +240,21 @@ class TextCache(_DatabaseCache):
         except ValueError:
             return None
 
-    def release_many(self, keys: Iterable[str]) -> None:
-        """End the leases of this process, inside a transaction."""
-        me = this_process().to_json()
-        for key in keys:
-            self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = ?", (_LEASE + key, me))
+    def finish(
+        self, held: set[str], entries: Sequence[tuple[str, str]], size_limit: int | None, ended: set[str]
+    ) -> bool:
+        """End leases of this process, and write texts by key, inside a transaction; False: the file is too large.
+
+        `held` are the leases to end; those in `ended` are too, and are removed from there.
+        """
+        over = held | ended
+        for key in over:
+            self._sql("DELETE FROM Cache WHERE key = ? AND raw = 1 AND value = ?", (_LEASE + key, self._me))
+        fits = not entries or size_limit is None or self.bytes_used() < size_limit
+        if fits:
+            self.write_many(entries)
+        ended -= over
+        return fits
 
     def remove_many(self, keys: Iterable[str]) -> None:
         """Delete rows by key, inside a transaction, whatever they contain."""
@@ -294,6 +316,15 @@ def _has_ended(owner: str, known: dict[str, bool]) -> bool:
         process = ProcessId.from_json(owner)
         known[owner] = process is None or process.gone
     return known[owner]
+
+
+def place_of(folder: Path) -> tuple[int, int] | None:
+    """Return device and inode of the database of a folder, or None if there is none."""
+    try:
+        found = os.lstat(f"{folder}/{FILE}")  # faster than pathlib, and needed before each look-up
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _lenient(data: bytes) -> str:

@@ -77,7 +77,7 @@ class UnsupportedFeature(NamedTuple):
                 return f"no {self.kind}"
 
 
-class Refusal(NamedTuple):
+class RefusalPattern(NamedTuple):
     """One row of the table."""
 
     provider: str
@@ -89,44 +89,44 @@ class Refusal(NamedTuple):
 # The order matters: the first row that matches decides.
 REFUSALS = (
     # A schema that can't be used. The next rung of the ladder in schema_rungs is tried, for this schema only.
-    Refusal(
+    RefusalPattern(
         "Anthropic",
         "tools.0.custom.input_schema.properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'",
         "names",
         r"(?:property keys|names?)\W*(?:should|must) match|names? (?:may|can|must|should) only contain|ascii",
     ),
-    Refusal(
+    RefusalPattern(
         "OpenAI",
         "Invalid property name 'équipe': string does not match pattern '^[a-zA-Z0-9_-]+$'.",
         "names",
         r"(?:property|field|key|name)s?\b.{0,80}(?:does not|doesn't|do not|must|should) match|invalid property names?",
     ),
-    Refusal(
+    RefusalPattern(
         "OpenAI",
         "Invalid schema for function 'Sort': In context=('properties', 'sum'), 'pattern' is not permitted.",
         "schema",
         r"(?:invalid|unsupported|bad|malformed|incorrect)(?: \w+){0,2} (?:json[ _-]?)?schema"
         r"|schema(?: \w+){0,6} (?:is |are )?(?:invalid|malformed|not valid|too (?:complex|large|deep))",
     ),
-    Refusal(
+    RefusalPattern(
         "OpenAI", "'additionalProperties' is required to be supplied and to be false", "schema", r"additionalproperties"
     ),
-    Refusal(
+    RefusalPattern(
         "vLLM",
         "The provided JSON schema contains features not supported by xgrammar.",
         "schema",
         r"schema (?:contains|has|uses)|schema\W{0,3}(?:feature|keyword|field|key|propert)(?:s|y|ies)?\b",
     ),
-    Refusal(
+    RefusalPattern(
         "llguidance", 'Grammar error: Unimplemented keys: ["pattern"]', "schema", r"unimplemented keys|grammar error"
     ),
-    Refusal(
+    RefusalPattern(
         "vLLM",
         "regex look-around, including look-ahead and look-behind, is not supported",
         "schema",
         r"\bregex|look-?(?:around|ahead|behind)|regular expression",
     ),
-    Refusal(
+    RefusalPattern(
         "llama.cpp",
         "Failed to initialize samplers: failed to parse grammar",
         "schema",
@@ -134,100 +134,108 @@ REFUSALS = (
         r"|(?:schema|grammar) (?:conversion|compilation|parsing) (?:failed|error)|json schema error"
         r"|number of repetitions",
     ),
-    Refusal(
+    RefusalPattern(
         "Gemini",
         "The specified schema produces a constraint that has too many states for serving.",
         "schema",
         r"too many states|schema produces|schema did ?n[o']t specify|schema type field|only allowed for string type",
     ),
-    Refusal(
+    RefusalPattern(
         "Gemini",
         "Unknown name \"const\" at 'tools[0].function_declarations[0].parameters.properties[0].value'",
         "schema",
         r"unknown name \W?\$?\w+\W? at \W?\S*(?:parameters|schema)",
     ),
-    Refusal(
+    RefusalPattern(
         "Bedrock",
         "The value at toolConfig.tools.0.toolSpec.inputSchema.json is invalid",
         "schema",
         r"input_?schema\S* (?:is|are|has|have|must|did|does)|parameters\S* (?:is|are) (?:invalid|malformed)",
     ),
     # The choice of the tool.
-    Refusal(
+    RefusalPattern(
         "DeepSeek",
         "Thinking mode does not support this tool_choice",
         "tool_choice",
         r"support (?:this|the provided) '?tool_choice",
     ),
-    Refusal(
+    RefusalPattern(
         "DeepSeek",
         "tool_choice: expected one of `none`, `auto` at line 1",
         "tool_choice",
         r"tool_choice: (?:expected|unknown|invalid|input should)",
     ),
-    Refusal("Mistral", "Invalid tool_choice: required", "tool_choice", r"invalid (?:value for )?'?tool_choice"),
+    RefusalPattern("Mistral", "Invalid tool_choice: required", "tool_choice", r"invalid (?:value for )?'?tool_choice"),
     # Fields of the body; {quoted} is the name of one, in quotes if it is also an ordinary word.
-    Refusal(
+    RefusalPattern(
         "OpenAI",
         "Unsupported parameter: 'max_tokens' is not supported with this model.",
         "field",
         rf"(?:{_REFUSED}|invalid|extraneous|extra) (?:\w+ ){{0,3}}?{_NOUN}(?: \w+){{0,2}}[ :\[('\"`]+{_FIELD}",
     ),
-    Refusal("Groq", "property 'logprobs' is unsupported", "field", rf"{_NOUN} {_QUOTED} is (?:invalid|unsupported)"),
-    Refusal("vLLM", "temperature=0.2 is not supported by this deployment", "field", rf"{_QUOTED}{_GAP}{_REFUSED}"),
-    Refusal("Azure", "This model does not support the 'seed' parameter", "field", rf"{_CAN_NOT}{_GAP}{_QUOTED}"),
-    Refusal("Anthropic", "body -> top_k: Extra inputs are not permitted", "field", rf"(?:^|[\s;]){_FIELD}: {_REFUSED}"),
+    RefusalPattern(
+        "Groq", "property 'logprobs' is unsupported", "field", rf"{_NOUN} {_QUOTED} is (?:invalid|unsupported)"
+    ),
+    RefusalPattern(
+        "vLLM", "temperature=0.2 is not supported by this deployment", "field", rf"{_QUOTED}{_GAP}{_REFUSED}"
+    ),
+    RefusalPattern("Azure", "This model does not support the 'seed' parameter", "field", rf"{_CAN_NOT}{_GAP}{_QUOTED}"),
+    RefusalPattern(
+        "Anthropic", "body -> top_k: Extra inputs are not permitted", "field", rf"(?:^|[\s;]){_FIELD}: {_REFUSED}"
+    ),
     # Function calls.
-    Refusal(
+    RefusalPattern(
         "Ollama",
         "tiny:1b does not support tools",
         "tools",
         rf"{_CAN_NOT} (?:the use of )?(?:tools?|functions?)\b",
     ),
-    Refusal(
+    RefusalPattern(
         "Gemini",
         "Function calling is not enabled for models/tiny",
         "tools",
         r"(?<!parallel )\b(?:tools|functions|tool use|(?:tool|function)[ -]?call(?:s|ing)?)\b"
         rf"{_MARK}?(?: \w+){{0,4}}? {_REFUSED}",
     ),
-    Refusal(
+    RefusalPattern(
         "vLLM",
         '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
         "tools",
         r"requires? --enable-auto-tool-choice",
     ),
-    Refusal("llama.cpp", "tools param requires --jinja flag", "tools", r"requires? --jinja"),
-    Refusal("OpenRouter", "No endpoints found that support tool use.", "tools", r"support tool use"),
-    Refusal(
+    RefusalPattern("llama.cpp", "tools param requires --jinja flag", "tools", r"requires? --jinja"),
+    RefusalPattern("OpenRouter", "No endpoints found that support tool use.", "tools", r"support tool use"),
+    RefusalPattern(
         "Mistral",
         "Unexpected role 'user' after role 'tool'",
         "turns",
         r"unexpected role\W.{0,12}tool|after role .{0,12}tool",
     ),
-    Refusal("llama.cpp", "Conversation roles must alternate user/assistant/…", "turns", r"roles? must alternate"),
-    Refusal("Gemini", "ensure the same number of function calls", "turns", r"same number of function calls"),
-    Refusal(
+    RefusalPattern(
+        "llama.cpp", "Conversation roles must alternate user/assistant/…", "turns", r"roles? must alternate"
+    ),
+    RefusalPattern("Gemini", "ensure the same number of function calls", "turns", r"same number of function calls"),
+    RefusalPattern(
         "OpenAI",
         "An assistant message with 'tool_calls' must be followed by tool messages",
         "turns",
         r"must be followed by tool messages",
     ),
-    Refusal(
+    RefusalPattern(
         "DeepSeek",
         "reasoning_content in the thinking mode must be passed back",
         "turns",
         r"in the thinking mode must be passed back",
     ),
     # Response formats.
-    Refusal(
+    RefusalPattern(
         "Anyscale",
         "'response_format.type' must be 'json_schema' or 'text'",
         "response_format",
         rf"response_format\W{{0,3}}type\b.{{0,40}}?(?:must be|expected|should be|{_REFUSED})"
         r"|response_format.{0,60}input should",
     ),
-    Refusal(
+    RefusalPattern(
         "Gemini",
         "Json mode is not supported for this model.",
         "response_format",
@@ -235,30 +243,34 @@ REFUSALS = (
         rf"|{_CAN_NOT} (?:json mode|structured outputs?|guided decoding|grammars?)",
     ),
     # The system role.
-    Refusal(
+    RefusalPattern(
         "Gemma",
         "System role not supported",
         "system",
         rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b(?: \w+){{0,3}}? {_REFUSED}",
     ),
-    Refusal(
+    RefusalPattern(
         "OpenAI",
         "'messages[0].role' does not support 'system' with this model.",
         "system",
         rf"{_CAN_NOT} (?:the )?(?:{_MARK}?(?:system|developer){_MARK}? role|{_MARK}(?:system|developer)|system\b)",
     ),
-    Refusal("Mistral", "Unexpected role 'system' after role 'user'", "system", r"unexpected role\W.{0,12}system"),
-    Refusal("llama.cpp", "Conversation roles must alternate user/assistant/…", "system", r"roles? must alternate"),
-    Refusal("Gemma", "Only user and assistant roles are supported!", "system", r"only user and assistant roles"),
+    RefusalPattern(
+        "Mistral", "Unexpected role 'system' after role 'user'", "system", r"unexpected role\W.{0,12}system"
+    ),
+    RefusalPattern(
+        "llama.cpp", "Conversation roles must alternate user/assistant/…", "system", r"roles? must alternate"
+    ),
+    RefusalPattern("Gemma", "Only user and assistant roles are supported!", "system", r"only user and assistant roles"),
     # llama.cpp can't write the tools, or the turns of a call, with the model's own chat template.
-    Refusal(
+    RefusalPattern(
         "llama.cpp",
         "Unable to generate parser for this template. Automatic parser generation failed",
         "tools",
         r"unable to generate parser for this template",
     ),
     # Other messages about schemas.
-    Refusal(
+    RefusalPattern(
         "Mistral",
         "Schema keyword 'pattern' cannot be compiled",
         "schema",
@@ -302,7 +314,7 @@ def unsupported_feature(request: Request, error: ItemError) -> UnsupportedFeatur
     return None
 
 
-def _found(refusal: Refusal, request: Request, words: _Words) -> UnsupportedFeature | None:
+def _found(refusal: RefusalPattern, request: Request, words: _Words) -> UnsupportedFeature | None:
     """Return what a row of the table refuses in a request; None if the row does not match."""
     schema, mode = request.head.schema, mode_of(request)
     match refusal.feature:
