@@ -69,6 +69,7 @@ VENDORS: dict[str, set[str]] = {
         *(
             "api.asgi_app",
             "api.job_creation",
+            "api.job_results",
             "api.job_routes",
             "api.problem",
             "api.request_body",

@@ -11,6 +11,7 @@ import stat
 import uuid
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -26,6 +27,8 @@ from pydantic import BaseModel
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import BrokenRow, Format, detect, output_format, read_rows, write_rows
 from llmtasker.files.cells import cell_json, neutralise, restore
+from llmtasker.files.csv_output import csv_blocks, encoding_for
+from llmtasker.files.json_file import jsonl_blocks
 
 OFFICE = Format(delimiter=";", encoding="cp1252", decimal=",", newline="\r\n")
 NAMES = ["id", "text", "note"]
@@ -64,6 +67,38 @@ def test_csv_gives_back_every_text(
     form = Format(delimiter=delimiter, encoding=encoding, newline=newline, neutralised=neutralised)
     assert write_rows(path, rows, format=form, columns=NAMES) == len(rows)
     assert list(read_rows(path, form)) == rows
+
+
+BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks}
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, TEXT)), max_size=4),
+    form=st.sampled_from([OFFICE, Format(encoding="utf-16", neutralised=True), Format(), Format(kind="jsonl")]),
+)
+def test_blocks_are_the_file(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]], form: Format
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "blocks"
+    texts = [text for row in rows for text in row.values()]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_rows(path, rows, format=form, columns=NAMES)
+    form = replace(form, encoding=encoding_for(texts, form.encoding))
+    assert b"".join(BLOCKS[form.kind](rows, form, NAMES)) == path.read_bytes()
+
+
+@pytest.mark.parametrize("form", [OFFICE, Format(encoding="utf-16"), Format(kind="jsonl")])
+def test_blocks_come_while_rows_come(form: Format) -> None:
+    row = {"t": "é" * 1000}
+    expected = b"".join(BLOCKS[form.kind]([row] * 200, form, ["t"]))
+    taken = list[int]()
+    rows = (taken.append(number) or row for number in range(200))
+    blocks = BLOCKS[form.kind](rows, form, ["t"])
+    first = next(blocks)
+    assert len(taken) < 200
+    assert first + b"".join(blocks) == expected
 
 
 @settings(max_examples=50, deadline=None)

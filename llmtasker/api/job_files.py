@@ -1,36 +1,24 @@
-"""The rows of an uploaded file, and the results of a job as a file."""
+"""The rows of a job before it is created: of an uploaded file, or of a request."""
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 import zipfile
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.files import BrokenRow, Format, detect, output_format, read_header, read_rows, write_rows
+from llmtasker.files import BrokenRow, Format, detect, read_header, read_rows
 from llmtasker.item import Item
 from llmtasker.jobs.chosen_columns import choose_columns, given_of
-from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_rows import NewRow
-from llmtasker.jobs.job_state import Job, JobRow
-from llmtasker.result_table import free_name
 from llmtasker.task import Task
 from llmtasker.values.json_values import is_object
 
 ENDINGS = {"csv": ".csv", "excel": ".xlsx", "jsonl": ".jsonl", "parquet": ".parquet", "json": ".json"}
-FORMATS = {"csv": ".csv", "xlsx": ".xlsx", "jsonl": ".jsonl", "parquet": ".parquet"}
-MEDIA = {
-    "csv": "text/csv",
-    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    "jsonl": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-}
 _TAKEN = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".jsonl", ".ndjson", ".json", ".parquet")
 _INFLATED = 20  # times the limit of a body: what an Excel file may hold unpacked
 
@@ -143,53 +131,6 @@ def format_of(stored: Mapping[str, Any] | None) -> Format | None:
 def stored_format(format_: Format) -> dict[str, Any]:
     """Return a format as JSON values."""
     return asdict(format_)
-
-
-@contextmanager
-def results_file(queue: JobQueue, job: Job, kind: str, *, neutralise: bool) -> Generator[Path]:
-    """Give a temporary file with the results: each row as it came, with its answer and its error."""
-    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
-        target = Path(folder) / f"results{FORMATS[kind]}"
-        corrected = bool(queue.rows(job.id, limit=1, only="corrected"))
-        names = [*job.header, *job.outputs.values()]
-        error = free_name("error", names)
-        marked = [free_name("corrected", [*names, error])] if corrected else []
-        form = output_format(target, like=format_of(job.format))
-        rows = _answered(queue, job, Path(folder), error, marked)
-        columns = [*names, error, *marked]
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nobody would see them: the file is sent
-            write_rows(target, rows, format=form, neutralise_formulas=neutralise and kind == "csv", columns=columns)
-        yield target
-
-
-def _answered(queue: JobQueue, job: Job, folder: Path, error: str, marked: Sequence[str]) -> Iterator[dict[str, Any]]:
-    cells = _cells(queue, job, folder)
-    for row in queue.all_rows(job.id):
-        came = row.row if cells is None else next(cells, row.row)
-        answer: dict[str, Any] = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
-        answered = {column: answer.get(name) for name, column in job.outputs.items()}
-        marks = dict.fromkeys(marked, row.correction is not None)
-        yield {**came, **answered, error: error_of(row), **marks}
-
-
-def _cells(queue: JobQueue, job: Job, folder: Path) -> Iterator[dict[str, Any]] | None:
-    """Return the rows of the file again where it has types that JSON does not; None: they are as they were kept."""
-    form = format_of(job.format)
-    if form is None or form.kind not in {"excel", "parquet"}:
-        return None
-    source = folder / f"source{ENDINGS[form.kind]}"
-    with source.open("wb") as file:
-        file.writelines(queue.upload(job.id))
-    return read_rows(source, form)
-
-
-def error_of(row: JobRow) -> str | None:
-    """Return the error of a row as it stands in a file of results; a row without an item says so."""
-    if row.item is None:
-        return "not_run: the row was not asked"
-    error = row.item.get("error")
-    return None if error is None or row.correction is not None else f"{error['code']}: {error['message']}"
 
 
 def _check_inflated(path: Path, most: int) -> None:

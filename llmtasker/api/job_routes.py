@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack
-from pathlib import Path
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from llmtasker.api import job_files
 from llmtasker.api.correction import Correction, check_correction
 from llmtasker.api.job_creation import JobCreation
 from llmtasker.api.job_json import job_json, row_json
+from llmtasker.api.job_results import ResultKind, results_response
 from llmtasker.api.problem import Problem
 from llmtasker.api.request_body import read_model
 from llmtasker.api.server import Server
 from llmtasker.jobs.job_state import MOVES, Job
 
-_BLOCK = 1 << 18
 _PAGE = 500
 Only = Literal["ok", "failed", "waiting", "repaired", "corrected"]
 
@@ -117,25 +113,12 @@ def _add_reading(router: APIRouter, server: Server) -> None:
     async def results(
         request: Request,
         id: str,  # noqa: A002
-        format: Literal["csv", "xlsx", "jsonl", "parquet"] = "csv",  # noqa: A002
+        format: ResultKind = "csv",  # noqa: A002
         formulas: Literal["neutralise", "keep"] = "neutralise",
     ) -> StreamingResponse:
         """Download the rows with their answers, a CSV in the form of the file that came, without live formulas."""
         found = job_of(server, request, id)
-        kept = ExitStack()
-        file = job_files.results_file(queue, found, format, neutralise=formulas == "neutralise")
-        path = await asyncio.to_thread(kept.enter_context, file)
-        headers = {
-            "Content-Disposition": f'attachment; filename="{found.id}{path.suffix}"',
-            "Content-Length": str(path.stat().st_size),
-        }
-        return StreamingResponse(_sent(path, kept), media_type=job_files.MEDIA[format], headers=headers)
-
-
-async def _sent(path: Path, kept: ExitStack) -> AsyncGenerator[bytes]:
-    with kept, path.open("rb") as file:
-        while block := await asyncio.to_thread(file.read, _BLOCK):
-            yield block
+        return await results_response(queue, found, format, neutralise=formulas == "neutralise")
 
 
 def job_of(server: Server, request: Request, id_: str) -> Job:

@@ -1,22 +1,16 @@
-"""Read and write CSV: cells keep their text, and a damaged row does not affect its neighbours."""
+"""Read CSV: cells keep their text, and a damaged row does not affect its neighbours."""
 
 from __future__ import annotations
 
 import csv
-import io
-import json
-import re
-import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Any, BinaryIO
+from typing import Any
 
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.files.broken_row import BrokenRow
-from llmtasker.files.cells import cell_text, neutralise, restore
+from llmtasker.files.cells import restore
 from llmtasker.files.dialect import RETURN, masked, parse, separator_line
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
@@ -24,8 +18,6 @@ from llmtasker.files.header import Header, header_of
 
 MAX_RECORD = 1 << 24
 """Characters of one record, line ends in quotes included. Past it, a quote was opened and never closed."""
-
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def csv_header(path: Path, form: Format) -> Header:
@@ -184,73 +176,3 @@ def _unreadable(names: Sequence[str], lines: _Lines, form: Format, error: csv.Er
     lines.give_back(broken)
     message = f"line {first} can't be read as CSV: {error}; double the quotes inside a quoted text"
     return BrokenRow(_kept(names, lines.shown(text.split(form.delimiter)), form), error=InputError(message))
-
-
-def write_csv(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
-    """Write rows as CSV and return their number.
-
-    Without `columns`, there is one for each name in any row. Text that the encoding can't represent makes the
-    whole file UTF-8 with a byte order mark; a lone surrogate, which is in no encoding, is written as `\\ud800`.
-    Both warn, once.
-    """
-    names = dict.fromkeys(columns or ())
-    encoding = form.encoding
-    # Columns and encoding are known only after the last row, and rows come once, so they are stored as JSON lists.
-    with TemporaryFile("w+", encoding="ascii", dir=_beside(file)) as draft:
-        count = 0
-        for count, row in enumerate(rows, start=1):
-            if columns is None:
-                names.update(dict.fromkeys(row))
-            cells = [cell_text(row.get(name), form.decimal) for name in names]
-            encoding = _wide_enough(encoding, "".join(cells), count)
-            draft.write(json.dumps(cells) + "\n")
-        encoding = _wide_enough(encoding, "".join(names), 0)
-        draft.seek(0)
-        if names:
-            _write_records(file, (json.loads(line) for line in draft), list(names), replace(form, encoding=encoding))
-    return count
-
-
-def _beside(file: BinaryIO) -> Path | None:
-    """Return the folder of a file, where there is room for its rows: the system's own may be small, or in memory."""
-    path = Path(file.name)
-    return path.parent if path.is_file() else None
-
-
-def _wide_enough(encoding: str, text: str, row: int) -> str:
-    """Return an encoding that can represent a text: the given one if it can."""
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        pass
-    else:
-        return encoding
-    try:
-        _SURROGATE.sub("", text).encode(encoding)
-    except UnicodeEncodeError as error:
-        odd = error.object[error.start]
-        message = (
-            f"row {row} holds {odd!r}, which is not in {encoding}: the file is written as UTF-8 with a byte order mark"
-        )
-        warnings.warn(message, stacklevel=2)
-        return "utf-8-sig"
-    warnings.warn("half of a character pair (a lone surrogate) is in no encoding: written as \\udXXX", stacklevel=2)
-    return encoding
-
-
-def _write_records(file: BinaryIO, records: Iterable[list[str]], names: list[str], form: Format) -> None:
-    # What csv.reader would not read back as it is; spaces at the ends, which other readers strip.
-    special = re.compile(rf"[{re.escape(form.delimiter)}\"\r\n]|^[\s\ufeff]|\s$")
-
-    def line(cells: list[str]) -> str:
-        texts = [neutralise(cell) for cell in cells] if form.neutralised else cells
-        if texts == [""]:
-            return '""' + form.newline  # An empty line is not a record.
-        quoted = ['"' + text.replace('"', '""') + '"' if special.search(text) else text for text in texts]
-        return form.delimiter.join(quoted) + form.newline
-
-    text = io.TextIOWrapper(file, encoding=form.encoding, errors="backslashreplace", newline="")
-    text.write(line(names))
-    text.writelines(line(cells + [""] * (len(names) - len(cells))) for cells in records)
-    text.flush()
-    text.detach()  # Otherwise the file is closed with the wrapper.

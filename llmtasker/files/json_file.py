@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +14,7 @@ from llmtasker.files.format import Format
 from llmtasker.files.header import Header
 from llmtasker.values.json_values import is_array, is_object, parse_json, parse_json_loosely
 
+_BLOCK = 1 << 16  # bytes
 LINE = "line"
 """The column that holds a line which is not JSON, so that nothing of it is lost."""
 
@@ -87,6 +88,18 @@ def write_jsonl(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format,
         file.write(json_line(row, columns))
         count += 1
     return count
+
+
+def jsonl_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str]) -> Generator[bytes]:
+    """Yield what `write_jsonl` writes while the rows come."""
+    lines, size = list[bytes](), 0
+    for row in rows:
+        lines.append(json_line(row, columns))
+        size += len(lines[-1])
+        if size >= _BLOCK:
+            yield b"".join(lines)
+            lines, size = [], 0
+    yield b"".join(lines)
 
 
 def write_json(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
@@ -103,6 +104,19 @@ class JobRows:
             yield from rows
             number = rows[-1].number
 
+    def odd_answers(self, id_: str, encoding: str) -> Iterator[str]:
+        """Yield the answers, errors and corrections of rows that may have characters which are not in an encoding."""
+        query = "SELECT number, item, correction FROM rows WHERE job = ? AND number > ? ORDER BY number LIMIT ?"
+        after = 0
+        while found := self._file.read(query, id_, after, _CHUNK):
+            after = found[-1][0]
+            for _, *texts in found:
+                kept = "".join(filter(None, texts))
+                if "\\u" in kept or not _encodes(kept, encoding):
+                    item, correction = (parse_json(text or "null") for text in texts)
+                    shown = [item and [item["output"], item["error"]], correction]
+                    yield json.dumps(shown, ensure_ascii=False)
+
     def labels(self, id_: str) -> dict[str, int]:
         """Return how many rows have each label, the most frequent first."""
         query = "SELECT label, count(*) FROM rows WHERE job = ? AND label IS NOT NULL GROUP BY label ORDER BY 2 DESC, 1"
@@ -174,6 +188,14 @@ def _new_row(
     if item is not None:  # a row that could not be read: no input is kept, so that it is never asked
         return id_, number, cells, "null", _words(row), "failed", without_input(item)
     return id_, number, cells, cell_json(dict(given)), _words(given), "waiting", None
+
+
+def _encodes(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _words(values: Mapping[str, Any]) -> str:

@@ -1,0 +1,153 @@
+"""The results of a job as a download: each row as it came, with its answer and its error."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import threading
+import warnings
+from collections.abc import AsyncGenerator, Generator, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fastapi.responses import StreamingResponse
+
+from llmtasker.api.job_files import ENDINGS, format_of
+from llmtasker.files import Format, output_format, read_rows, write_rows
+from llmtasker.files.csv_output import EVERY, csv_blocks, encoding_for
+from llmtasker.files.json_file import jsonl_blocks
+from llmtasker.jobs.job_queue import JobQueue
+from llmtasker.jobs.job_state import Job, JobRow
+from llmtasker.result_table import free_name
+
+ResultKind = Literal["csv", "xlsx", "jsonl", "parquet"]
+RESULT_KINDS: tuple[ResultKind, ...] = get_args(ResultKind)
+
+_MEDIA: dict[ResultKind, str] = {
+    "csv": "text/csv",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "jsonl": "application/x-ndjson",
+    "parquet": "application/vnd.apache.parquet",
+}
+_WHILE_READ = {"csv": csv_blocks, "jsonl": jsonl_blocks}
+_BLOCK = 1 << 18  # bytes
+
+
+async def results_response(
+    queue: JobQueue, job: Job, kind: ResultKind, *, neutralise: bool = True, name: str | None = None
+) -> StreamingResponse:
+    """Return the results of a job as a file, a CSV in the form of the file that came.
+
+    CSV and JSON lines are sent while they are read, so they begin at once and take no memory. `neutralise` writes an
+    apostrophe before what a spreadsheet would run. The file is called by `name` without an ending, else by the job's
+    id. Where the job is deleted in the middle, the connection is broken off: a file that ends is whole.
+    """
+    results = _AnsweredRows(queue, job)
+    headers = {"Content-Disposition": f'attachment; filename="{name or job.id}.{kind}"'}
+    if kind in _WHILE_READ:
+        form = await asyncio.to_thread(results.text_format, kind, neutralise=neutralise)
+        blocks = _WHILE_READ[kind](results.rows(), form, results.columns)
+    else:
+        blocks = _file_blocks(results, kind)
+    return StreamingResponse(_sent(blocks), media_type=_MEDIA[kind], headers=headers)
+
+
+class _AnsweredRows:
+    """The rows of a job with their answers: its columns, its rows, and how it is written."""
+
+    def __init__(self, queue: JobQueue, job: Job) -> None:
+        self._queue, self._job = queue, job
+        names = [*job.header, *job.outputs.values()]
+        self._error = free_name("error", names)
+        corrected = queue.corrected(job.id)
+        self._marked = [free_name("corrected", [*names, self._error])] if corrected else []
+        self.columns = [*names, self._error, *self._marked]
+
+    def text_format(self, kind: str, *, neutralise: bool) -> Format:
+        """Return how a text file is written: as the one that came, where its encoding has all characters of answers."""
+        form = output_format(f"results.{kind}", like=format_of(self._job.format))
+        if kind != "csv":
+            return form
+        return replace(form, encoding=encoding_for(self._texts(form.encoding), form.encoding), neutralised=neutralise)
+
+    def _texts(self, encoding: str) -> Iterator[str]:
+        """Yield texts with the characters that the encoding of the file might lack; its own cells it has."""
+        yield "".join(self.columns)
+        if self._job.format is not None and self._job.format.get("odd_bytes"):
+            yield EVERY  # bytes that were not in the encoding: nor are all cells
+        yield from self._queue.odd_answers(self._job.id, encoding)
+
+    def rows(self) -> Generator[dict[str, Any]]:
+        """Yield the rows.
+
+        Raises:
+            LookupError: the job was deleted meanwhile.
+        """
+        sent = 0
+        with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+            cells = self._cells(Path(folder))
+            for row in self._queue.all_rows(self._job.id):
+                sent += 1
+                came = row.row if cells is None else next(cells, row.row)
+                answer: dict[str, Any] = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
+                answered = {column: answer.get(name) for name, column in self._job.outputs.items()}
+                marks = dict.fromkeys(self._marked, row.correction is not None)
+                yield {**came, **answered, self._error: error_of(row), **marks}
+        if sent < self._job.rows:
+            raise LookupError("the job was deleted while its results were sent")
+
+    def _cells(self, folder: Path) -> Iterator[dict[str, Any]] | None:
+        """Return the rows of the file again where it has types that JSON does not; None: they are as they were kept."""
+        form = format_of(self._job.format)
+        if form is None or form.kind not in {"excel", "parquet"}:
+            return None
+        source = folder / f"source{ENDINGS[form.kind]}"
+        with source.open("wb") as file:
+            file.writelines(self._queue.upload(self._job.id))
+        return read_rows(source, form)
+
+
+def error_of(row: JobRow) -> str | None:
+    """Return the error of a row as it stands in a file of results; a row without an item says so."""
+    if row.item is None:
+        return "not_run: the row was not asked"
+    error = row.item.get("error")
+    return None if error is None or row.correction is not None else f"{error['code']}: {error['message']}"
+
+
+def _file_blocks(results: _AnsweredRows, kind: ResultKind) -> Generator[bytes]:
+    """Yield a file that can be read only as a whole: it is made first."""
+    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+        target = Path(folder) / f"results.{kind}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # nobody would see them: the file is sent
+            write_rows(target, results.rows(), columns=results.columns)
+        with target.open("rb") as file:
+            while block := file.read(_BLOCK):
+                yield block
+
+
+class _Blocks:
+    """Blocks that are made in threads, one at a time; `close` may be called while one is made."""
+
+    def __init__(self, blocks: Generator[bytes]) -> None:
+        self._blocks, self._lock = blocks, threading.Lock()
+
+    def next(self) -> bytes | None:
+        with self._lock:
+            return next(self._blocks, None)
+
+    def close(self) -> None:
+        with self._lock:
+            self._blocks.close()
+
+
+async def _sent(blocks: Generator[bytes]) -> AsyncGenerator[bytes]:
+    made = _Blocks(blocks)
+    try:
+        while (block := await asyncio.to_thread(made.next)) is not None:
+            yield block
+    finally:
+        # Not awaited: where the client went away, nothing may be.
+        asyncio.get_running_loop().run_in_executor(None, made.close)
