@@ -34,6 +34,7 @@ _HOMES = {
     "Retry": "llm.limits",
     "Signature": "signature.signature",
     "Task": "task",
+    "pipeline": "pipelines.pipeline",
 }
 if TYPE_CHECKING:
     from llmtasker.cache import DiskCache as DiskCache
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from llmtasker.llm.limits import RateLimit as RateLimit
     from llmtasker.llm.limits import Retry as Retry
     from llmtasker.llm.llm import LLM as LLM
+    from llmtasker.pipelines.pipeline import pipeline as pipeline
     from llmtasker.results import Results as Results
     from llmtasker.runner.batch.job import BatchJob as BatchJob
     from llmtasker.runner.budget import Budget as Budget

@@ -12,6 +12,7 @@ becomes `item.error`; `item.raise_for_error()` raises it.
         ├── BudgetError             the budget is used up                        raise it, run again
         ├── NotRunError             the run was stopped before this row          run again
         ├── AbstainedError          the answer is not sure enough                ask a person
+        ├── PipelineError           the function of a pipeline raised            correct it, run again
         ├── CallError               the call failed
         │   ├── TransientError      it may work later; retried already
         │   │   ├── RateLimitError
@@ -212,6 +213,12 @@ class AbstainedError(ItemError):
     def guess(self) -> Any:
         """The best guess: the output as JSON values."""
         return self.details.get("guess")
+
+
+class PipelineError(ItemError):
+    """The function of a pipeline raised, took too long, or returned something else than it is declared to."""
+
+    code = "pipeline"
 
 
 class CallError(ItemError):

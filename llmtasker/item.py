@@ -29,6 +29,8 @@ class Item(Generic[T]):
     `latency` is the time in seconds from the first call to the end. A `cached` item did not need a call; `answer_usage`
     counts the tokens of the answer that is used, also of a cached one. `confidence` is a number from 0 to 1 for each
     label, where the task asks for it; `confidence_source` says how it was found, and whether it was calibrated.
+    `steps` are the items of the tasks that a pipeline called for this one, whose tokens, costs and calls are counted
+    here too.
     """
 
     input: Any
@@ -46,6 +48,7 @@ class Item(Generic[T]):
     answer_usage: Usage = NO_USAGE
     confidence: Mapping[str, float] | None = None
     confidence_source: str | None = None
+    steps: tuple[Item[Any], ...] = ()
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     request: Request | None = field(default=None, compare=False)
 
@@ -53,6 +56,17 @@ class Item(Generic[T]):
     def ok(self) -> bool:
         """Whether there is an output."""
         return self.error is None
+
+    @property
+    def value(self) -> T:
+        """The output; where there is none, its error is raised.
+
+        Raises:
+            ItemError: what went wrong.
+        """
+        if self.error is not None:
+            raise self.error.with_traceback(None)  # several items may share one error
+        return cast("T", self.output)
 
     @property
     def requests(self) -> float:
@@ -96,6 +110,7 @@ class Item(Generic[T]):
             "cached": self.cached,
             **({"answer_usage": self.answer_usage.to_dict()} if self.cached and self.answer_usage.total else {}),
             **({name: value for name in _SURE if (value := getattr(self, name)) is not None}),
+            **({"steps": [step.to_dict() for step in self.steps]} if self.steps else {}),
             **({"tags": jsonable(self.tags)} if self.tags else {}),
         }
 
@@ -129,6 +144,7 @@ class Item(Generic[T]):
             repairs=tuple(data.get("repairs", ())),
             usage=Usage(**data.get("usage", {})),
             answer_usage=Usage(**data.get("answer_usage", {})),
+            steps=tuple(Item[Any].from_dict(step) for step in data.get("steps", ())),
         )
 
     @classmethod
@@ -150,6 +166,7 @@ class Item(Generic[T]):
             "reasoning": self.reasoning,
             "confidence": self.confidence and f"{dict(self.confidence)} ({self.confidence_source})",
             "repairs": "\n".join(self.repairs) or None,
+            "steps": "\n".join(map(repr, self.steps)) or None,
             "tokens": f"{self.usage.input:,} in, {self.usage.output:,} out" if self.usage.total else None,
             "cost": self.cost or None,
             "tags": self.tags or None,

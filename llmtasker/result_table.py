@@ -142,6 +142,8 @@ def free_names(names: Iterable[str], taken: Container[str]) -> dict[str, str]:
 def _input(given: Any) -> dict[str, Any]:
     if isinstance(given, Signature):
         return given.inputs()
+    if isinstance(given, BaseModel):
+        return {name: _cell(value) for name, value in given}
     if is_mapping(given):
         return {str(name): value for name, value in given.items()}
     return {"input": _cell(given)}

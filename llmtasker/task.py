@@ -10,7 +10,6 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
@@ -30,7 +29,9 @@ from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptio
 from llmtasker.runner.estimate import Estimate, estimate
 from llmtasker.runner.inputs import InputRows, check_rows, rows_of, table_of
 from llmtasker.runner.policy import Fresh, Policy
+from llmtasker.runner.row_scope import check_awaited, in_scope
 from llmtasker.runner.steps import Steps, run_blocking
+from llmtasker.runner.streamed import astreamed, streamed
 from llmtasker.signature.signature import S, Signature
 from llmtasker.task_data import TaskData
 from llmtasker.task_file import read_document
@@ -182,7 +183,7 @@ class Task(TaskData[T]):
         return self.store if llm is self.llm or self.plan.cache is not None else llm.store
 
     def _steps(self, given: Any, policy: Policy[Any, T]) -> Steps[Item[T]]:
-        steps, events = policy.ask(given), self._observers.begin(policy.tags)
+        steps, events = in_scope(policy).ask(given), self._observers.begin(policy.tags)
         return steps if events is None else events.single(steps)
 
     def __call__(
@@ -196,6 +197,7 @@ class Task(TaskData[T]):
         Raises:
             ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
         """
+        check_awaited()
         policy = self._policy(fresh, settings=settings)
         store = self._store_of(policy.llm)
         return run_blocking(self._steps(self._one(given, fields), policy), policy.llm.transport, store)
@@ -256,23 +258,25 @@ class Task(TaskData[T]):
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
         from llmtasker.runner.task_run import RunSettings
 
-        return _streamed(self._batches(inputs, RunSettings.of_stream(options)))
+        return streamed(self._batches(inputs, RunSettings.of_stream(options)))
 
     def astream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
         from llmtasker.runner.task_run import RunSettings
 
-        return _astreamed(self._batches(inputs, RunSettings.of_stream(options)))
+        return astreamed(self._batches(inputs, RunSettings.of_stream(options)))
 
     def _batches(self, inputs: InputRows, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
         from llmtasker.runner.task_run import run_task
 
-        policy = self._policy(
-            settings.fresh,
-            settings.budget,
-            settings=settings.settings,
-            columns=settings.columns,
-            row_variables=settings.row_variables,
+        policy = in_scope(
+            self._policy(
+                settings.fresh,
+                settings.budget,
+                settings=settings.settings,
+                columns=settings.columns,
+                row_variables=settings.row_variables,
+            )
         )
         same_words = policy.program.source is self.program.source
         groups = self._groups if same_words else self._groups.of(policy.program)
@@ -363,25 +367,3 @@ class Task(TaskData[T]):
         inputs = program.validate(self._one(given, fields))
         request = llm.capabilities.request(lambda mode: program.render(inputs, llm.settings, mode), program.asked)
         return Preview(request=request, notes=tuple(llm.capabilities.notes))
-
-
-def _streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:
-    from llmtasker.threads import portal
-
-    door = portal()
-    try:
-        while (batch := door.call(_next(batches))) is not None:
-            yield from batch
-    finally:
-        door.clean_up(batches.aclose())
-
-
-async def _astreamed(batches: AsyncGenerator[list[Item[T]]]) -> AsyncIterator[Item[T]]:
-    async with aclosing(batches):
-        async for batch in batches:
-            for item in batch:
-                yield item
-
-
-async def _next(batches: AsyncGenerator[list[Item[T]]]) -> list[Item[T]] | None:
-    return await anext(batches, None)

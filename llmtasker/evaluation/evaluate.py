@@ -10,11 +10,10 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import FieldKind, Metric, applied, further, kind_of, right
+from llmtasker.evaluation.subject import Measured, Subject
 from llmtasker.item import Item
-from llmtasker.jobs.row_work import RowWork
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature_schema import fields_of, labels_of, signature_hash
-from llmtasker.task import Task
 from llmtasker.threads import portal
 
 
@@ -27,8 +26,10 @@ class EvaluationOptions(RunOptions, total=False):
     seed: int
 
 
-def evaluate(task: Task[Any], gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
-    """Return the report of a task over rows whose right answers are known. All rows count; a failed one is not right.
+def evaluate(task: Measured, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
+    """Return the report of a task or pipeline over rows whose right answers are known.
+
+    All rows count; one that failed is not right.
 
     Args:
         gold: a file, a table, records of the signature, or mappings with inputs and right outputs.
@@ -51,22 +52,23 @@ def evaluate(task: Task[Any], gold: Gold, **options: Unpack[EvaluationOptions]) 
     return portal().call(aevaluate(task, gold, **options))
 
 
-async def aevaluate(task: Task[Any], gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
+async def aevaluate(task: Measured, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task over gold rows, without blocking the event loop; see `evaluate`."""
+    subject = Subject.of(task)
+    signature = subject.signature
     own = dict(options.pop("metrics", None) or {})
-    if taken := own.keys() & task.signature.output_fields.keys():
+    if taken := own.keys() & signature.output_fields.keys():
         raise ConfigurationError(f"metrics: {min(taken)!r} is the name of an output field; choose another.")
     columns, slices = options.pop("columns", None), options.pop("slices", ())
     cluster, seed = options.pop("cluster", None), options.pop("seed", 0)
-    rows, without = gold_rows(task, gold, columns=columns, slices=slices, cluster=cluster)
+    rows, without = gold_rows(signature, gold, columns=columns, slices=slices, cluster=cluster)
     results = await task.arun([dict(row.given) for row in rows], **cast("RunOptions", options))
-    work = RowWork(task)
     measured = list(rows[0].gold)
-    kinds: dict[str, FieldKind] = {name: kind_of(task.signature.output_fields[name].annotation) for name in measured}
+    kinds: dict[str, FieldKind] = {name: kind_of(signature.output_fields[name].annotation) for name in measured}
     made = list[ReportRow]()
     broken = dict[str, int]()
     for row, item in zip(rows, results, strict=True):
-        answer = work.answer(item) if item.ok else None
+        answer = subject.answer(item) if item.ok else None
         scores, failed = applied(own, row.record, item) if item.ok else ({}, [])
         for name in failed:
             broken[name] = broken.get(name, 0) + 1
@@ -75,11 +77,10 @@ async def aevaluate(task: Task[Any], gold: Gold, **options: Unpack[EvaluationOpt
                 scores[name] = right(kind, row.gold[name], answer[name])
                 found = further(kind, row.gold[name], answer[name])
                 scores |= {f"{name}: {what}": value for what, value in found.items()}
-        cost = task.llm.cost(item.answer_usage) if item.cached and item.answer_usage.total else item.cost
-        made.append(_report_row(row, item, answer, scores, cost))
+        made.append(_report_row(row, item, answer, scores, subject.cost(item)))
     return Report(
-        signature=task.signature.__name__,
-        signature_hash=signature_hash(fields_of(task.signature), labels_of(task.signature)),
+        signature=signature.__name__,
+        signature_hash=signature_hash(fields_of(signature), labels_of(signature)),
         kinds=kinds,
         metrics=tuple(own),
         rows=tuple(made),

@@ -17,7 +17,6 @@ from llmtasker.files.cells import cell_json
 from llmtasker.item import jsonable
 from llmtasker.runner.inputs import rows_of
 from llmtasker.signature.signature import Signature
-from llmtasker.task import Task
 from llmtasker.values.json_values import is_mapping
 
 Gold = str | os.PathLike[str] | Iterable[Any]
@@ -37,7 +36,7 @@ class GoldRow:
 
 
 def gold_rows(
-    task: Task[Any],
+    signature: type[Signature],
     gold: Gold,
     *,
     columns: Mapping[str, str] | None = None,
@@ -52,7 +51,6 @@ def gold_rows(
     Raises:
         ConfigurationError: a column is missing, a row does not fit the signature, or there are no rows.
     """
-    signature = task.signature
     names = dict(columns or {})
     if unknown := names.keys() - {*signature.input_fields, *signature.output_fields}:
         fields = ", ".join((*signature.input_fields, *signature.output_fields))

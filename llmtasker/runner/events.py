@@ -6,7 +6,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
@@ -19,7 +19,7 @@ from llmtasker.wire.request import Request
 R = TypeVar("R")
 T = TypeVar("T")
 
-EventKind = Literal["run_started", "call_started", "call_ended", "waiting", "item_done", "run_ended"]
+EventKind = Literal["run_started", "call_started", "call_ended", "waiting", "step_done", "item_done", "run_ended"]
 
 _LONG = 1.0  # seconds; shorter waits are not reported
 
@@ -29,10 +29,10 @@ class Event:
     """An event of a run, or of a single call, which is a run of one row.
 
     `what` is "run_started", "call_started" (with its `request`), "call_ended" (with its `completion` or `error`),
-    "waiting" (before a call, for about `seconds`: a rate limit, or a retry), "item_done" (with its `item`) or
-    "run_ended". `when` is in seconds since 1970; `seconds` is also the duration of a call or a run. `run` is the id of
-    the run, `rows` are the numbers of its rows, from 0, and `call` is the number of the call in the run. `tags`
-    are those of the call or run.
+    "waiting" (before a call, for about `seconds`: a rate limit, or a retry), "item_done" (with its `item`),
+    "step_done" (the `item` of a step of a pipeline, whose own follows) or "run_ended". `when` is in seconds since
+    1970; `seconds` is also the duration of a call or a run. `run` is the id of the run, `rows` are the numbers of
+    its rows, from 0, and `call` is the number of the call in the run. `tags` are those of the call or run.
 
     The representation does not show the text of a row.
     """
@@ -95,6 +95,18 @@ class RunEvents:
             what="item_done", when=self._clock(), run=self.run, tags=self.tags, rows=(row,), item=item, error=item.error
         )
         self._publish(event)
+
+    def pass_on(self, event: Event, row: int, numbers: dict[int, int]) -> None:
+        """Report an event of a step as one of its row; `numbers` are those that the calls of the step have here."""
+        if event.what in {"run_started", "run_ended"}:
+            return
+        call = event.call
+        if call is not None:
+            if call not in numbers:
+                numbers[call] = next(self._calls)
+            call = numbers[call]
+        what: EventKind = "step_done" if event.what == "item_done" else event.what
+        self._publish(replace(event, what=what, run=self.run, tags=self.tags, rows=(row,), call=call))
 
     def single(self, steps: Steps[Item[T]]) -> Steps[Item[T]]:
         """Yield the steps of a single call, and report the call and its item."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.runner.events import Event, LogObserver, Observer, RunEvents
+from llmtasker.runner.row_scope import current_scope
 
 _MOST = 10_000  # events queued for one observer; further ones are dropped and counted
 _IDLE = 5.0  # seconds without an event after which a thread ends
@@ -42,10 +43,11 @@ class Observers:
         return [outlet.observer for outlet in self._outlets]
 
     def begin(self, tags: Mapping[str, Any] | None = None) -> RunEvents | None:
-        """Return the events of a new run with these tags; None if there is no observer."""
-        if not self._outlets and not _log.observer.logger.isEnabledFor(logging.DEBUG):
-            return None
-        return RunEvents(self, tags=tags)
+        """Return the events of a new run with these tags; None if nobody observes it."""
+        observed = bool(self._outlets) or _log.observer.logger.isEnabledFor(logging.DEBUG)
+        if (scope := current_scope()) is not None:
+            return scope.begin(self if observed else None, tags)
+        return RunEvents(self, tags=tags) if observed else None
 
     def publish(self, event: Event) -> None:
         """Queue an event for each observer."""

@@ -10,11 +10,10 @@ import warnings
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
-from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.wire.completion import NO_USAGE, Usage
 
 
@@ -57,13 +56,42 @@ _LOG = logging.getLogger("llmtasker")
 OnProgress = Callable[[Progress], object]
 
 
+class Limiter(Protocol):
+    """What limits the calls of a run; see RateLimiter."""
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that were sent and have not ended."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a permit."""
+        ...
+
+    @property
+    def held(self) -> float:
+        """Seconds until the next call may start, while everything is refused or fails."""
+        ...
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which everything has been refused or has failed."""
+        ...
+
+    @property
+    def down(self) -> bool:
+        """Whether the endpoint fails, rather than refuses."""
+        ...
+
+
 class Reporter:
     """Counts the items of a run and reports them, at most every `interval` seconds and at the end."""
 
     def __init__(
         self,
         callback: OnProgress,
-        limiter: RateLimiter,
+        limiter: Limiter,
         total: int | None,
         *,
         interval: float = 0.1,
@@ -122,7 +150,7 @@ def _do_nothing(_: Progress) -> None:
 class Heartbeat:
     """Reports a stalled run: progress every second, and the reason in the log from time to time."""
 
-    def __init__(self, limiter: RateLimiter, reporter: Reporter | None, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, limiter: Limiter, reporter: Reporter | None, loop: asyncio.AbstractEventLoop) -> None:
         self._limiter = limiter
         self._reporter = reporter
         self._loop = loop
@@ -205,9 +233,7 @@ def _in_notebook() -> bool:
 
 
 @contextmanager
-def reporting(
-    progress: bool | OnProgress | None, limiter: RateLimiter, total: int | None
-) -> Generator[Reporter | None]:
+def reporting(progress: bool | OnProgress | None, limiter: Limiter, total: int | None) -> Generator[Reporter | None]:
     """Yield the reporter for `progress`, with a bar or a callback; None: only that the run stalls is logged."""
     bar = Bar(total) if not callable(progress) and wants_bar(progress) else None
     callback = progress if callable(progress) else bar

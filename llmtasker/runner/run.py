@@ -1,20 +1,17 @@
-"""Run: workers ask for many inputs, a bounded number at a time; each input becomes an Item."""
+"""Run: workers ask for many inputs, by steps that are passed to the transport and the store."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Generic, Protocol, TypeVar, cast
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
-from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
+from llmtasker.errors import ItemError, LLMTaskerError, snippet
 from llmtasker.item import Item
 from llmtasker.runner.awaiting import run_awaiting
-from llmtasker.runner.circuit_breaker import CircuitBreaker
-from llmtasker.runner.events import RunEvents
-from llmtasker.runner.feed import Feed, WaitingRow
+from llmtasker.runner.feed import WaitingRow
+from llmtasker.runner.row_run import RowRun
 from llmtasker.runner.steps import Steps
 from llmtasker.wire.request import Transport
 
@@ -39,110 +36,23 @@ class Worker(Protocol[T]):
         ...
 
 
-@dataclass(slots=True, kw_only=True)
-class _Output(Generic[T]):
-    """Finished items, by row number, from the workers to the caller, who has taken those below `first`."""
-
-    workers: int
-    first: int
-    failed: bool = False
-    done: dict[int, Item[T]] = field(default_factory=dict[int, Item[T]])
-    ready: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def take(self, *, ordered: bool) -> list[Item[T]]:
-        """Return the finished items; if `ordered`, only those without a gap before them."""
-        batch: list[Item[T]] = []
-        if ordered:
-            while (item := self.done.pop(self.first + len(batch), None)) is not None:
-                batch.append(item)
-        else:
-            batch = list(self.done.values())
-            self.done.clear()
-        self.first += len(batch)
-        return batch
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run(Generic[T]):
-    """Passes the steps of a worker to the transport and the store, with at most `concurrency` calls at once.
-
-    When the `breaker` opens, no further call is made. With a `window`, at most that many rows are read ahead of those
-    that the caller has taken, so that memory is constant for any number of inputs. `events` report to observers, if
-    there are any.
-    """
+class Run(RowRun[T, Worker[T]]):
+    """Passes the steps of a worker to the transport and the store, with at most `concurrency` calls at once."""
 
     transport: Transport
     store: AsyncStore | None
-    concurrency: int
-    window: int | None = None
-    ordered: bool = True
-    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
-    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    events: RunEvents | None = None
 
     def drive(self, steps: Steps[R]) -> Coroutine[Any, Any, R]:
         """Run the steps of a generator in the running event loop, and return its result."""
         return run_awaiting(steps, self.transport, self.store)
 
-    async def batches(self, worker: Worker[T], feed: Feed) -> AsyncGenerator[list[Item[T]]]:
-        """Yield the items finished since the last batch; in the order of the inputs if `ordered`.
+    async def known(self, worker: Worker[T], givens: list[Any]) -> list[Any]:
+        """Return the item of each input that needs no call, and the argument of `items` for others."""
+        return await self.drive(worker.look(givens))
 
-        The feed stays open: another worker may continue with it.
-        """
-        count = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
-        output: _Output[T] = _Output(workers=count, first=feed.given_out)
-        if self.window is not None:
-            feed.read_up_to(output.first + self.window)
-        tasks = [asyncio.create_task(self._work(worker, feed, output)) for _ in range(count)]
-        try:
-            over = False
-            while not over:
-                over = output.failed or not output.workers
-                if output.done and (batch := output.take(ordered=self.ordered)):
-                    if self.window is not None:
-                        feed.read_up_to(output.first + self.window)
-                    over = False
-                    yield batch
-                elif not over:
-                    output.ready.clear()
-                    await output.ready.wait()
-            for task in tasks:
-                if task.done():
-                    task.result()
-            tasks = [task for task in tasks if not task.done()]
-            if feed.failure is not None:
-                yield [_broken(feed.failure, feed.given_out, self.tags)]
-        finally:
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _work(self, worker: Worker[T], feed: Feed, output: _Output[T]) -> None:
-        failed = True
-        look = partial(self._look, worker, output)
-        try:
-            while rows := await feed.waiting(worker.size, None if worker.size == 1 else look):
-                items: list[Item[T]]
-                if self.breaker.open:
-                    items = [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
-                else:
-                    items = await self._items(worker, rows)
-                for (number, _, _), item in zip(rows, items, strict=True):
-                    self._finish(output, number, item)
-            failed = False
-        finally:
-            output.workers -= 1
-            output.failed = output.failed or failed  # its row has no item, which ends the run
-            output.ready.set()
-
-    def _finish(self, output: _Output[T], number: int, item: Item[T]) -> None:
-        output.done[number] = item
-        output.ready.set()
-        if self.events is not None:
-            self.events.done(number, item)
-
-    async def _items(self, worker: Worker[T], rows: list[WaitingRow]) -> list[Item[T]]:
+    async def items(self, worker: Worker[T], rows: list[WaitingRow]) -> list[Item[T]]:
+        """Return an item for each row, in order; an error is raised only if it concerns all rows."""
         steps = worker.steps([ready for _, _, ready in rows])
         if self.events is not None:
             steps = self.events.watch(steps, [number for number, _, _ in rows])
@@ -154,21 +64,3 @@ class Run(Generic[T]):
             fault = ItemError(f"an error inside llmtasker, please report it: {type(error).__name__}: {snippet(error)}")
             return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
         return items
-
-    async def _look(self, worker: Worker[T], output: _Output[T], taken: list[tuple[int, Any]]) -> list[WaitingRow]:
-        """Finish the rows that need no call, so that they take no place in a group, and return the others."""
-        givens = [given for _, given in taken]
-        waiting: list[WaitingRow] = []
-        known = givens if self.breaker.open or not givens else await self.drive(worker.look(givens))
-        for (number, given), found in zip(taken, known, strict=True):
-            if isinstance(found, Item):
-                self._finish(output, number, cast("Item[T]", found))
-            else:
-                waiting.append((number, given, found))
-        return waiting
-
-
-def _broken(failure: Exception, rows: int, tags: Mapping[str, Any]) -> Item[Any]:
-    reason = f"{type(failure).__name__}: {snippet(failure)}"
-    error = InputError(f"the source of the inputs failed after {rows:,} rows: {reason}")
-    return Item(input=None, error=error, tags=tags)

@@ -22,6 +22,7 @@ from llmtasker.runner.inputs import InputRows, check_rows, rows_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import OnProgress, reporting
+from llmtasker.runner.row_run import READ_AHEAD
 from llmtasker.runner.run import Run
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 DEFAULT_CONCURRENCY = 32
-_WINDOW = 8  # rows that a stream reads ahead, per concurrent row
 
 
 class RunOptions(InputOptions, total=False):
@@ -110,7 +110,7 @@ async def run_task(
         transport=llm.transport,
         store=store,
         concurrency=settings.concurrency,
-        window=_WINDOW * settings.concurrency * plan.largest if settings.stream else None,
+        window=READ_AHEAD * settings.concurrency * plan.largest if settings.stream else None,
         ordered=settings.ordered,
         breaker=breaker,
         events=None if observers is None else observers.begin(policy.tags),

@@ -1,0 +1,55 @@
+"""Subject: what is measured, a task or a pipeline, by the few things that a measurement needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.item import Item
+from llmtasker.jobs.row_work import RowWork
+from llmtasker.pipelines.pipeline import Pipeline
+from llmtasker.signature.signature import Signature
+from llmtasker.task import Task
+
+Measured = Task[Any] | Pipeline[Any, Any]
+"""What can be measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What is measured.
+
+    `answer` returns the output of an item by field, as JSON; `cost` what the answers of an item cost in US dollars,
+    those from the cache too, or None.
+    """
+
+    measured: Measured
+    signature: type[Signature]
+    answer: Callable[[Item[Any]], Mapping[str, Any]]
+    cost: Callable[[Item[Any]], float | None]
+
+    @classmethod
+    def of(cls, measured: Measured) -> Subject:
+        """Return the subject that a task or a pipeline is.
+
+        Raises:
+            ConfigurationError: it is neither, or a pipeline with several outputs an input.
+        """
+        given = cast("object", measured)  # at run time it may be anything
+        if not isinstance(given, Task | Pipeline):
+            raise ConfigurationError(f"a task or a pipeline can be measured, not {snippet(repr(given), 60)}.")
+        if isinstance(measured, Pipeline):
+            if measured.explodes:
+                raise ConfigurationError(
+                    f"{measured!r} has several outputs for an input: measure it without explode=True."
+                )
+            answer, cost = measured.answer, measured.answer_cost
+            return cls(measured=measured, signature=measured.signature, answer=answer, cost=cost)
+        llm = measured.llm
+
+        def paid(item: Item[Any]) -> float | None:
+            return llm.cost(item.answer_usage) if item.cached and item.answer_usage.total else item.cost
+
+        return cls(measured=measured, signature=measured.signature, answer=RowWork(measured).answer, cost=paid)

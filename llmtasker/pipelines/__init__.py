@@ -1,0 +1,7 @@
+"""Chained steps: a plain async function over tasks, run over many inputs like one task.
+
+pipeline         the decorator, and what it makes of a function
+arguments        an input → the arguments of the function
+returned         what the function returns → the output, and its fields
+pipeline_run     the rows of a run, a bounded number at a time
+"""

@@ -1,0 +1,272 @@
+"""pipeline: a plain async function over tasks, which is called and run like one task."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property, update_wrapper
+from types import FrameType
+from typing import Any, Generic, Literal, TypeVar, Unpack, get_type_hints, overload
+
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.item import Item
+from llmtasker.llm.llm import LLM
+from llmtasker.pipelines.arguments import Arguments
+from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
+from llmtasker.pipelines.returned import Returned
+from llmtasker.result_table import free_names
+from llmtasker.results import Results
+from llmtasker.runner.call_settings import CallSettings, columns_of, settings_of
+from llmtasker.runner.events import Observer
+from llmtasker.runner.inputs import InputRows, table_of
+from llmtasker.runner.observers import Observers
+from llmtasker.runner.policy import Fresh
+from llmtasker.runner.row_scope import RunScope, check_awaited, current_scope
+from llmtasker.runner.streamed import astreamed, streamed
+from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
+from llmtasker.signature.signature import Signature
+from llmtasker.threads import portal
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+Function = Callable[..., Coroutine[Any, Any, R]]
+
+_NOT_GIVEN: Any = object()
+_PATIENCE = 3600.0  # seconds for a row: more than any endpoint is waited for
+
+
+class Pipeline(Generic[R, T]):
+    """An async function over tasks: call it for one input, `run` it over many. `pipeline` makes it.
+
+    The items of the tasks that it calls are in `item.steps`; their tokens, costs and calls are those of the item.
+    Caches, limits and retries are those of the tasks.
+    """
+
+    def __init__(
+        self,
+        function: Function[R],
+        *,
+        explode: bool = False,
+        timeout: float = _PATIENCE,
+        observers: Iterable[Observer] = (),
+        frame: FrameType | None = None,
+    ) -> None:
+        if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
+            raise ConfigurationError(
+                f"a pipeline is an async function (async def …), not {snippet(repr(function), 60)}."
+            )
+        if isinstance(timeout, bool) or not timeout > 0:
+            raise ConfigurationError(f"timeout is the seconds that a row may take, above 0, not {timeout!r}.")
+        types = _types(function, frame)
+        self._function, self._explode, self._timeout = function, explode, float(timeout)
+        self._arguments = Arguments(function, types)
+        self._returned = Returned(function.__name__, types.get("return", Any), explode=explode)
+        self._observers = Observers(observers)
+        self._llms = dict[tuple[str, Any], LLM]()
+        update_wrapper(self, function)
+
+    def __reduce__(self) -> str:
+        return self._function.__qualname__  # found by its name, like the function
+
+    @cached_property
+    def signature(self) -> type[Signature]:
+        """The fields of the inputs and outputs as a signature, by which `evaluate` reads gold.
+
+        An output field with the name of an input field gets the prefix "llm_".
+
+        Raises:
+            SignatureError: a field has a name that a signature can't have.
+        """
+        fields, outputs = self._arguments.fields, self._returned.fields
+        names = free_names(outputs, fields)
+        return Signature.make(
+            self._function.__name__,
+            instructions=inspect.getdoc(self._function) or self._function.__name__,
+            inputs=fields,
+            outputs={names[name]: declared for name, declared in outputs.items()},
+        )
+
+    @property
+    def explodes(self) -> bool:
+        """Whether `run` makes an item of each member of what the function returns."""
+        return self._explode
+
+    def answer(self, item: Item[Any]) -> dict[str, Any]:
+        """Return the output of an item as JSON, by field of the signature."""
+        names = free_names(self._returned.fields, self._arguments.fields)
+        return {names[name]: value for name, value in self._returned.values(item.output).items()}
+
+    def answer_cost(self, item: Item[Any]) -> float | None:
+        """Return what the answers of an item's steps cost, those from the cache too; None: a price is not known."""
+        costs = [self._step_cost(step) for step in item.steps]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
+
+    def _step_cost(self, step: Item[Any]) -> float | None:
+        if step.steps:
+            costs = [self._step_cost(one) for one in step.steps]
+            return None if None in costs else sum(cost for cost in costs if cost is not None)
+        if not (step.cached and step.answer_usage.total):
+            return step.cost
+        settings = None if step.request is None else step.request.settings
+        llm = None if settings is None else self._llms.get((settings.endpoint, settings.body.get("model")))
+        return None if llm is None else llm.cost(step.answer_usage)
+
+    def __call__(
+        self, given: Any = _NOT_GIVEN, /, *, fresh: Fresh = False, settings: CallSettings | None = None, **fields: Any
+    ) -> Item[R]:
+        """Return the item of one input: a value, a mapping, or its fields or the function's parameters as keywords.
+
+        Raises:
+            ConfigurationError: the set-up is wrong. What an endpoint, the input or the function does is `item.error`.
+        """
+        check_awaited()
+        return portal().call(self.acall(given, fresh=fresh, settings=settings, **fields))
+
+    async def acall(
+        self, given: Any = _NOT_GIVEN, /, *, fresh: Fresh = False, settings: CallSettings | None = None, **fields: Any
+    ) -> Item[R]:
+        """Return the item of one input, without blocking the event loop; see `__call__`."""
+        if given is _NOT_GIVEN:
+            given = self._arguments.of_keywords(fields)
+        elif fields:
+            raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
+        worker = self._worker(RunSettings(fresh=fresh, settings=settings))
+        events = worker.scope.events = self._observers.begin(worker.tags)
+        item = await worker.item(0, given)
+        if events is not None:
+            events.done(0, item)
+        self._know(worker.scope)
+        return item
+
+    def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
+        """Return an item for each input, in order, even where some fail; with `explode`, one for each output.
+
+        The options are those of `Task.run`, but for `row_variables`; `settings` may have tags. The `budget` covers the
+        calls of all steps, and `fresh` concerns all of them. With `explode`, what a row cost is in its first item.
+
+        Raises:
+            ConfigurationError: the set-up is wrong, or all rows lack the same column.
+        """
+        return portal().call(self.arun(inputs, **options))
+
+    async def arun(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
+        """Return an item for each input, in order, without blocking the event loop; see `run`."""
+        items: list[Item[T]] = []
+        settings = RunSettings.of_run(options)
+        async for batch in self._batches(inputs, settings):
+            items += batch
+        missing = {None if item.error is None else item.error.details.get("missing") for item in items}
+        if len(missing) == 1 and None not in missing:
+            error = next(item.error for item in items if item.error is not None)
+            raise ConfigurationError(f"no row fits: {error.message}")
+        return Results(items, fields=tuple(self._returned.fields), given=table_of(inputs))
+
+    def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
+        """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
+        return streamed(self._batches(inputs, RunSettings.of_stream(options)))
+
+    def astream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> AsyncIterator[Item[T]]:
+        """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
+        return astreamed(self._batches(inputs, RunSettings.of_stream(options)))
+
+    async def _batches(self, inputs: InputRows, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
+        worker = self._worker(settings)
+        worker.scope.breakers = {} if worker.scope.breakers is None else worker.scope.breakers
+        async for batch in run_rows(inputs, settings, worker, self._observers):
+            yield [one for item in batch for one in _exploded(item)] if self._explode else batch
+        self._know(worker.scope)
+
+    def _worker(self, settings: RunSettings) -> RowWorker:
+        own = settings_of(settings.settings)
+        if settings.row_variables or own.variables or own.examples is not None or own.llm is not None:
+            raise ConfigurationError(
+                f"variables, examples and LLMs belong to the tasks that {self._function.__name__} calls: give them "
+                "there, as settings=CallSettings(…); a pipeline takes tags only."
+            )
+        columns = columns_of(settings.columns, None)
+        known = self._arguments.fields
+        if columns is not None and (unknown := columns.fields.keys() - known.keys()):
+            raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {', '.join(known)}.")
+        outer = current_scope()
+        scope = RunScope() if outer is None else outer.run
+        return RowWorker(
+            function=self._function,
+            arguments=self._arguments,
+            returned=self._returned,
+            timeout=self._timeout,
+            scope=scope.inner(fresh=settings.fresh, budget=settings.budget),
+            columns={} if columns is None else columns.fields,
+            tags=own.tags,
+        )
+
+    def _know(self, scope: RunScope) -> None:
+        """Remember the LLMs that were used, for the prices of cached answers."""
+        for llm in list(scope.llms):
+            self._llms[llm.settings.endpoint, llm.settings.body.get("model")] = llm
+
+    def __repr__(self) -> str:
+        return f"pipeline({self._function.__qualname__})"
+
+
+def _exploded(item: Item[Any]) -> list[Item[Any]]:
+    """Return an item for each output, at least one; what they cost together is in the first."""
+    if not item.ok:
+        return [item]
+    outputs: list[Any] = item.value or [None]
+    rest: dict[str, Any] = {"input": item.input, "cached": item.cached, "tags": item.tags, "cost": 0.0}
+    return [replace(item, output=outputs[0]), *(Item(output=output, **rest) for output in outputs[1:])]
+
+
+def _types(function: Function[Any], frame: FrameType | None) -> dict[str, Any]:
+    """Return the types of a function's parameters and of its result; `frame` is where it is defined."""
+    try:
+        return get_type_hints(function, localns=None if frame is None else frame.f_locals, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigurationError(f"{function.__name__}: a type is not known yet: {snippet(error)}.") from None
+
+
+@overload
+def pipeline(function: Function[R], /) -> Pipeline[R, R]: ...
+@overload
+def pipeline(
+    *, explode: Literal[False] = False, timeout: float = ..., observers: Iterable[Observer] = ...
+) -> Callable[[Function[R]], Pipeline[R, R]]: ...
+@overload
+def pipeline(
+    *, explode: Literal[True], timeout: float = ..., observers: Iterable[Observer] = ...
+) -> Callable[[Function[list[T]]], Pipeline[list[T], T]]: ...
+def pipeline(
+    function: Any = None, /, *, explode: bool = False, timeout: float = _PATIENCE, observers: Iterable[Observer] = ()
+) -> Any:
+    """Make a pipeline of an async function over tasks, which is called, run and measured like one task.
+
+    The function gets one input and returns its output. A task is called with `acall`; `.value` of its item is the
+    output, or raises the error of the step, which becomes the error of this row alone.
+
+    Args:
+        function: takes one input: a Pydantic model, a value, or one parameter for each column.
+        explode: the function returns a list, of which `run` and `stream` make an item for each member; an empty one
+            gives one item with the output None.
+        timeout: seconds that a row may take, with all its calls and waits.
+        observers: receive the events of runs, of the calls of all steps, and "step_done" with the item of each step.
+
+    Raises:
+        ConfigurationError: it is not an async function, or a parameter can't be given by name.
+
+    >>> from llmtasker import Classification
+    >>> topic = Classification(llm="offline", labels={"cat": "meows, purrs", "dog": "barks, howls"})
+    >>> @pipeline
+    ... async def sound(text: str) -> str:
+    ...     return f"a {(await topic.acall(text)).value}"
+    >>> sound("it barks").output
+    'a dog'
+    """
+    caller = inspect.currentframe()
+    frame = None if caller is None else caller.f_back
+
+    def make(function: Function[Any]) -> Pipeline[Any, Any]:
+        return Pipeline(function, explode=explode, timeout=timeout, observers=observers, frame=frame)
+
+    return make if function is None else make(function)

@@ -1,0 +1,177 @@
+"""The rows of a pipeline's run, a bounded number at a time; each becomes an Item with the items of its steps."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import traceback
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sized
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmtasker.errors import InputError, ItemError, LLMTaskerError, PipelineError, snippet
+from llmtasker.item import Item
+from llmtasker.pipelines.arguments import Arguments
+from llmtasker.pipelines.returned import Returned
+from llmtasker.runner.feed import Feed, WaitingRow
+from llmtasker.runner.inputs import InputRows, rows_of
+from llmtasker.runner.observers import Observers
+from llmtasker.runner.progress import reporting
+from llmtasker.runner.row_run import READ_AHEAD, RowRun
+from llmtasker.runner.row_scope import RunScope
+from llmtasker.runner.task_run import RunSettings
+from llmtasker.wire.completion import NO_USAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowWorker:
+    """Calls the function of a pipeline for one input at a time."""
+
+    function: Callable[..., Coroutine[Any, Any, Any]]
+    arguments: Arguments
+    returned: Returned
+    timeout: float
+    scope: RunScope
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    size: int = field(default=1, init=False)
+
+    async def item(self, number: int, given: Any) -> Item[Any]:
+        """Return the item of the input of a row.
+
+        Raises:
+            LLMTaskerError: a step is set up wrongly, which concerns all rows.
+        """
+        try:
+            arguments = self.arguments.values(given, self.columns)
+        except InputError as unfit:
+            return Item(input=given, error=unfit, tags=self.tags)
+        started = time.perf_counter()
+        output: Any = None
+        error: ItemError | None = None
+        with self.scope.row(number) as row:
+            try:
+                output = self.returned.checked(await self._called(arguments))
+            except ItemError as failure:
+                error = failure.with_traceback(None)
+        steps = row.items
+        costs = [step.cost for step in steps]
+        cached = bool(steps) and all(step.cached for step in steps)
+        return Item(
+            input=given,
+            output=output,
+            raw=next((step.raw for step in reversed(steps) if step.raw is not None), None),
+            error=error,
+            repairs=tuple(repair for step in steps for repair in step.repairs),
+            usage=sum((step.usage for step in steps), NO_USAGE),
+            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+            latency=0.0 if cached else time.perf_counter() - started,
+            attempts=sum(step.attempts for step in steps),
+            calls=None if all(step.calls is None for step in steps) else sum(step.requests for step in steps),
+            cached=cached,
+            answer_usage=sum((step.answer_usage for step in steps), NO_USAGE),
+            steps=steps,
+            tags=self.tags,
+        )
+
+    async def _called(self, arguments: Mapping[str, Any]) -> Any:
+        """Return what the function returns.
+
+        Raises:
+            ItemError: what it raised, as the error of a row.
+        """
+        deadline = asyncio.timeout(self.timeout)
+        try:
+            async with deadline:
+                return await self.function(**arguments)
+        except LLMTaskerError:
+            raise  # of a step: an ItemError is that of the row; a wrong set-up concerns all rows
+        except asyncio.CancelledError as error:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            reason = self._reason(error)  # this task was not cancelled: the function raised it
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the function is user code, and may even exit
+            reason = f" did not end within {self.timeout:g} s" if deadline.expired() else self._reason(error)
+        raise PipelineError(
+            f"{self.function.__name__}{reason}"
+        )  # here, so that it does not keep the frames of the function
+
+    def _reason(self, error: BaseException) -> str:
+        file = self.function.__code__.co_filename
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+        where = f", line {lines[-1]}" if lines else ""
+        return f"{where}: {type(error).__name__}: {snippet(error)}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineRun(RowRun[Any, RowWorker]):
+    """Calls the function of a pipeline for many inputs."""
+
+    async def items(self, worker: RowWorker, rows: list[WaitingRow]) -> list[Item[Any]]:
+        """Return the item of the one row."""
+        ((number, given, _),) = rows
+        return [await worker.item(number, given)]
+
+
+class _StepLimits:
+    """What limits the calls of all steps: the rate limiters of the LLMs that were used so far."""
+
+    def __init__(self, scope: RunScope) -> None:
+        self._scope = scope
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that were sent and have not ended."""
+        return sum(llm.rate_limiter.in_flight for llm in list(self._scope.llms))
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a permit."""
+        return sum(llm.rate_limiter.waiting for llm in list(self._scope.llms))
+
+    @property
+    def held(self) -> float:
+        """Seconds until the next call may start, at the endpoint that is held longest."""
+        return max((llm.rate_limiter.held for llm in list(self._scope.llms)), default=0.0)
+
+    @property
+    def stalled(self) -> float:
+        """Seconds for which an endpoint has refused or failed everything, the longest."""
+        return max((llm.rate_limiter.stalled for llm in list(self._scope.llms)), default=0.0)
+
+    @property
+    def down(self) -> bool:
+        """Whether an endpoint fails, rather than refuses."""
+        return any(llm.rate_limiter.down for llm in list(self._scope.llms))
+
+
+async def run_rows(
+    inputs: InputRows, settings: RunSettings, worker: RowWorker, observers: Observers
+) -> AsyncGenerator[list[Item[Any]]]:
+    """Yield the items of a pipeline's run as they finish."""
+    events = worker.scope.events = observers.begin(worker.tags)
+    run = PipelineRun(
+        concurrency=settings.concurrency,
+        window=READ_AHEAD * settings.concurrency if settings.stream else None,
+        ordered=settings.ordered,
+        events=events,
+        tags=worker.tags,
+    )
+    total = len(inputs) if isinstance(inputs, Sized) else None
+    with reporting(settings.progress, _StepLimits(worker.scope), total) as reporter:
+        feed = Feed(rows_of(inputs))
+        if events is not None:
+            events.started()
+        try:
+            async with aclosing(run.batches(worker, feed)) as batches:
+                async for batch in batches:
+                    if reporter is not None:
+                        for item in batch:
+                            reporter.count(item)
+                    yield batch
+        finally:
+            await feed.close()
+            if events is not None:
+                events.ended()
+                await asyncio.to_thread(observers.flush)

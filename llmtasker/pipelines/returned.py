@@ -1,0 +1,75 @@
+"""Returned: what a pipeline's function returns, checked, and as fields like the output of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from llmtasker.errors import ConfigurationError, PipelineError, describe
+from llmtasker.item import jsonable
+from llmtasker.pipelines.arguments import checker
+from llmtasker.signature.fields import OutputField
+from llmtasker.signature.signature import Signature
+from llmtasker.values.json_values import is_mapping
+
+_BARE = "output"
+
+
+class Returned:
+    """The type that a function is declared to return; with `explode`, a list whose members are outputs of their own.
+
+    Raises:
+        ConfigurationError: it is not a type that can be checked, or with `explode`, not a list.
+    """
+
+    def __init__(self, owner: str, annotation: Any, *, explode: bool) -> None:
+        self._owner, self._explode = owner, explode
+        self._check = checker(owner, annotation)
+        self.kind = annotation
+        if explode and annotation is not Any:
+            members = get_args(annotation)
+            if not isinstance(annotation, type) and len(members) >= 1:
+                self.kind = members[0]
+            if self.kind is annotation:
+                raise ConfigurationError(
+                    f"{owner}: explode=True needs a function that returns a list, such as list[str]."
+                )
+
+    def checked(self, value: Any) -> Any:
+        """Return what the function returned, if it has the type.
+
+        Raises:
+            PipelineError: it has not.
+        """
+        if self._explode:
+            if not _is_list(value):
+                raise PipelineError(f"{self._owner} returned a {type(value).__name__}, not a list: it has explode=True")
+            value = list(value)
+        try:
+            return self._check.validate_python(value)
+        except ValidationError as error:
+            raise PipelineError(f"what {self._owner} returned does not fit its type: {describe(error)}") from None
+
+    @property
+    def fields(self) -> dict[str, tuple[Any, Any]]:
+        """Each field of an output, with its type and mark, as `Signature.make` takes them; a bare one is "output"."""
+        kind = self.kind
+        if isinstance(kind, type) and issubclass(kind, Signature):
+            return {name: (info.annotation, info) for name, info in kind.output_fields.items()}
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return {name: (info.annotation, OutputField()) for name, info in kind.model_fields.items()}
+        return {_BARE: (kind, OutputField())}
+
+    def values(self, output: Any) -> dict[str, Any]:
+        """Return an output as JSON, by field."""
+        if isinstance(output, Signature):
+            return {name: jsonable(value) for name, value in output.outputs().items()}
+        if isinstance(output, BaseModel):
+            return {name: jsonable(value) for name, value in output}
+        return {_BARE: jsonable(output)}
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Iterable) and not (isinstance(value, str | bytes) or is_mapping(value))

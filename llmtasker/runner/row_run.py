@@ -1,0 +1,157 @@
+"""RowRun: workers take the inputs of a run, a bounded number at a time; each input becomes an Item."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar, cast
+
+from llmtasker.errors import InputError, snippet
+from llmtasker.item import Item
+from llmtasker.runner.circuit_breaker import CircuitBreaker
+from llmtasker.runner.events import RunEvents
+from llmtasker.runner.feed import Feed, WaitingRow
+
+T = TypeVar("T")
+
+READ_AHEAD = 8
+"""Rows that a stream reads ahead, per concurrent row."""
+
+
+class HasSize(Protocol):
+    """What works on rows, up to `size` of them together."""
+
+    @property
+    def size(self) -> int:
+        """The most rows that it takes now."""
+        ...
+
+
+W = TypeVar("W", bound=HasSize)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Output(Generic[T]):
+    """Finished items, by row number, from the workers to the caller, who has taken those below `first`."""
+
+    workers: int
+    first: int
+    failed: bool = False
+    done: dict[int, Item[T]] = field(default_factory=dict[int, Item[T]])
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, *, ordered: bool) -> list[Item[T]]:
+        """Return the finished items; if `ordered`, only those without a gap before them."""
+        batch: list[Item[T]] = []
+        if ordered:
+            while (item := self.done.pop(self.first + len(batch), None)) is not None:
+                batch.append(item)
+        else:
+            batch = list(self.done.values())
+            self.done.clear()
+        self.first += len(batch)
+        return batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowRun(ABC, Generic[T, W]):
+    """Works on rows, with at most `concurrency` at once; a subclass says how one becomes an item.
+
+    When the `breaker` opens, no further row is worked on. With a `window`, at most that many rows are read ahead of
+    those that the caller has taken, so that memory is constant for any number of inputs. `events` report to observers,
+    if there are any.
+    """
+
+    concurrency: int
+    window: int | None = None
+    ordered: bool = True
+    breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
+    tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    events: RunEvents | None = None
+
+    @abstractmethod
+    async def items(self, worker: W, rows: list[WaitingRow]) -> list[Item[T]]:
+        """Return an item for each row, in order; an error is raised only if it concerns all rows."""
+
+    async def known(self, worker: W, givens: list[Any]) -> list[Any]:
+        """Return the item of each input that needs no call, and the argument of `items` for others."""
+        return givens
+
+    async def batches(self, worker: W, feed: Feed) -> AsyncGenerator[list[Item[T]]]:
+        """Yield the items finished since the last batch; in the order of the inputs if `ordered`.
+
+        The feed stays open: another worker may continue with it.
+        """
+        count = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
+        output: _Output[T] = _Output(workers=count, first=feed.given_out)
+        if self.window is not None:
+            feed.read_up_to(output.first + self.window)
+        tasks = [asyncio.create_task(self._work(worker, feed, output)) for _ in range(count)]
+        try:
+            over = False
+            while not over:
+                over = output.failed or not output.workers
+                if output.done and (batch := output.take(ordered=self.ordered)):
+                    if self.window is not None:
+                        feed.read_up_to(output.first + self.window)
+                    over = False
+                    yield batch
+                elif not over:
+                    output.ready.clear()
+                    await output.ready.wait()
+            for task in tasks:
+                if task.done():
+                    task.result()
+            tasks = [task for task in tasks if not task.done()]
+            if feed.failure is not None:
+                yield [_broken(feed.failure, feed.given_out, self.tags)]
+        finally:
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _work(self, worker: W, feed: Feed, output: _Output[T]) -> None:
+        failed = True
+        look = partial(self._look, worker, output)
+        try:
+            while rows := await feed.waiting(worker.size, None if worker.size == 1 else look):
+                items: list[Item[T]]
+                if self.breaker.open:
+                    items = [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
+                else:
+                    items = await self.items(worker, rows)
+                for (number, _, _), item in zip(rows, items, strict=True):
+                    self._finish(output, number, item)
+            failed = False
+        finally:
+            output.workers -= 1
+            output.failed = output.failed or failed  # its row has no item, which ends the run
+            output.ready.set()
+
+    def _finish(self, output: _Output[T], number: int, item: Item[T]) -> None:
+        output.done[number] = item
+        output.ready.set()
+        if self.events is not None:
+            self.events.done(number, item)
+
+    async def _look(self, worker: W, output: _Output[T], taken: list[tuple[int, Any]]) -> list[WaitingRow]:
+        """Finish the rows that need no call, so that they take no place in a group, and return the others."""
+        givens = [given for _, given in taken]
+        waiting: list[WaitingRow] = []
+        known = givens if self.breaker.open or not givens else await self.known(worker, givens)
+        for (number, given), found in zip(taken, known, strict=True):
+            if isinstance(found, Item):
+                self._finish(output, number, cast("Item[T]", found))
+            else:
+                waiting.append((number, given, found))
+        return waiting
+
+
+def _broken(failure: Exception, rows: int, tags: Mapping[str, Any]) -> Item[Any]:
+    reason = f"{type(failure).__name__}: {snippet(failure)}"
+    error = InputError(f"the source of the inputs failed after {rows:,} rows: {reason}")
+    return Item(input=None, error=error, tags=tags)

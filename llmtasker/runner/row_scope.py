@@ -1,0 +1,139 @@
+"""RowScope: what the tasks called in one row of a pipeline share, and where their items go."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.item import Item
+from llmtasker.llm.llm import LLM
+from llmtasker.runner.budget import Budget
+from llmtasker.runner.circuit_breaker import CircuitBreaker
+from llmtasker.runner.events import Event, Publisher, RunEvents
+from llmtasker.runner.policy import Fresh, Policy
+
+P = TypeVar("P", bound=Policy[Any, Any])
+
+_current: ContextVar[RowScope | None] = ContextVar("the row of a pipeline", default=None)
+
+
+def current_scope() -> RowScope | None:
+    """Return the row of a pipeline in which this code runs; None: it is called by itself."""
+    return _current.get()
+
+
+def in_scope(policy: P) -> P:
+    """Return a policy with what it shares with the other calls of a pipeline's run, if there is one."""
+    scope = _current.get()
+    return policy if scope is None else scope.run.policy(policy)
+
+
+def check_awaited() -> None:
+    """Check that a blocking call does not stop the other rows of a pipeline.
+
+    Raises:
+        ConfigurationError: it is made by the function of a pipeline, in its event loop.
+    """
+    if _current.get() is not None:
+        from asyncio import get_running_loop
+
+        try:
+            get_running_loop()
+        except RuntimeError:
+            return  # in a thread of its own
+        raise ConfigurationError(
+            "a blocking call in a pipeline would stop all its other rows: write await task.acall(…) for task(…)."
+        )
+
+
+@dataclass(slots=True, kw_only=True)
+class RunScope:
+    """What the rows of a pipeline's run share: budget, circuit breakers, observers.
+
+    `llms` are those that the steps have used so far. A call by itself has no circuit breakers: it stops nothing.
+    """
+
+    fresh: Fresh = False
+    budget: Budget | None = None
+    events: RunEvents | None = None
+    breakers: dict[tuple[LLM, str], CircuitBreaker] | None = None
+    llms: dict[LLM, None] = field(default_factory=dict[LLM, None])
+
+    def policy(self, policy: P) -> P:
+        """Return the policy of a step with what the run shares.
+
+        Raises:
+            ConfigurationError: the step has a budget, and so has the run.
+        """
+        self.llms[policy.llm] = None
+        self._check(policy.budget)
+        breaker = policy.breaker
+        if self.breakers is not None:
+            # By the name of the signature, because a row may make tasks of its own.
+            key = policy.llm, policy.program.signature.__name__
+            breaker = self.breakers.setdefault(key, CircuitBreaker())
+        return replace(policy, fresh=policy.fresh or self.fresh, budget=policy.budget or self.budget, breaker=breaker)
+
+    def inner(self, *, fresh: Fresh, budget: Budget | None) -> RunScope:
+        """Return the scope of a pipeline that a step of this one is.
+
+        Raises:
+            ConfigurationError: it has a budget, and so has this one.
+        """
+        self._check(budget)
+        return RunScope(fresh=fresh or self.fresh, budget=budget or self.budget, breakers=self.breakers, llms=self.llms)
+
+    def _check(self, budget: Budget | None) -> None:
+        if budget is not None and self.budget is not None and budget is not self.budget:
+            raise ConfigurationError("this run of a pipeline has a budget: its steps can't have others.")
+
+    @contextmanager
+    def row(self, number: int) -> Generator[RowScope]:
+        """Let the code in the block run as the row of this number."""
+        scope = RowScope(self, number)
+        token = _current.set(scope)
+        try:
+            yield scope
+        finally:
+            _current.reset(token)
+
+
+class RowScope:
+    """One row of a pipeline's run: the tasks that it calls leave their items here, in the order of their calls."""
+
+    def __init__(self, run: RunScope, number: int) -> None:
+        self.run = run
+        self.number = number
+        self._items: list[dict[int, Item[Any]]] = []
+
+    @property
+    def items(self) -> tuple[Item[Any], ...]:
+        """The items so far: of each call, and of each row of a run."""
+        return tuple(items[row] for items in self._items for row in sorted(items))
+
+    def begin(self, own: Publisher | None, tags: Mapping[str, Any] | None) -> RunEvents:
+        """Return the events of a call or run of a step, whose items are kept; `own` takes them too."""
+        items = dict[int, Item[Any]]()
+        self._items.append(items)
+        return RunEvents(_StepPublisher(self, items, own), tags=tags)
+
+
+class _StepPublisher:
+    """Takes the events of a step: for its own observers, for those of the pipeline, and the items for the row."""
+
+    def __init__(self, scope: RowScope, items: dict[int, Item[Any]], own: Publisher | None) -> None:
+        self._scope, self._items, self._own = scope, items, own
+        self._numbers = dict[int, int]()
+
+    def publish(self, event: Event) -> None:
+        """Pass an event on; never raises and never blocks."""
+        if self._own is not None:
+            self._own.publish(event)
+        if event.what == "item_done" and event.item is not None:
+            self._items[event.row or 0] = event.item
+        if (outer := self._scope.run.events) is not None:
+            outer.pass_on(event, self._scope.number, self._numbers)
