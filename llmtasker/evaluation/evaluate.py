@@ -10,7 +10,7 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import FieldKind, Metric, applied, further, kind_of, right
-from llmtasker.evaluation.subject import Measured, Subject
+from llmtasker.evaluation.subject import Measurable, Subject
 from llmtasker.item import Item
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature_schema import fields_of, labels_of, signature_hash
@@ -26,7 +26,7 @@ class EvaluationOptions(RunOptions, total=False):
     seed: int
 
 
-def evaluate(task: Measured, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
+def evaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task or pipeline over rows whose right answers are known.
 
     All rows count; one that failed is not right.
@@ -52,7 +52,7 @@ def evaluate(task: Measured, gold: Gold, **options: Unpack[EvaluationOptions]) -
     return portal().call(aevaluate(task, gold, **options))
 
 
-async def aevaluate(task: Measured, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
+async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task over gold rows, without blocking the event loop; see `evaluate`."""
     subject = Subject.of(task)
     signature = subject.signature

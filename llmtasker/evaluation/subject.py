@@ -13,7 +13,7 @@ from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 
-Measured = Task[Any] | Pipeline[Any, Any]
+Measurable = Task[Any] | Pipeline[Any, Any]
 """What can be measured."""
 
 
@@ -25,13 +25,13 @@ class Subject:
     those from the cache too, or None.
     """
 
-    measured: Measured
+    measured: Measurable
     signature: type[Signature]
     answer: Callable[[Item[Any]], Mapping[str, Any]]
     cost: Callable[[Item[Any]], float | None]
 
     @classmethod
-    def of(cls, measured: Measured) -> Subject:
+    def of(cls, measured: Measurable) -> Subject:
         """Return the subject that a task or a pipeline is.
 
         Raises:
