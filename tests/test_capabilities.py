@@ -17,6 +17,7 @@ from llmtasker.errors import (
 )
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.refusals import MODES, REFUSALS, UnsupportedFeature, mode_of
+from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Request, Settings
 
 SYSTEM = {"role": "system", "content": "Sort the mail."}
@@ -397,7 +398,6 @@ NOTHING = [
         "messages[0].content[0].type",
         "missing_required_parameter",
     ),
-    (ask(), "", None, None),
     # ordinary words that are also names of fields
     (ask(body={"model": "m", "user": "u", "stop": "#"}), "The user is not allowed to stop this deployment", None, None),
 ]
@@ -409,6 +409,101 @@ def test_other_errors_teach_nothing(request_, text, param, code):
     assert not capabilities.record_error(request_, refusal(text, param=param, code=code))
     assert capabilities.facts == ()
     assert capabilities.adapt(request_) is request_
+
+
+# Refusals that give no reason, as gateways and SDKs write them.
+UNEXPLAINED = [
+    "Request contains an invalid argument.",
+    "Invalid request",
+    "bad_request_error",
+    "Provider returned error",
+    "400 status code (no body)",
+    "Unprocessable Entity",
+    "invalid input",
+    "",
+]
+
+
+def refused_until(capabilities, works, text, heads):
+    """Send a request of the task with these heads until it works or the error is final; return the modes sent."""
+    sent = []
+    while True:
+        request = capabilities.request(heads.__getitem__, "auto")
+        sent.append(mode_of(request))
+        if works(request):
+            capabilities.read(request, Completion(text="{}"))
+            return sent
+        if not capabilities.record_error(request, refusal(text)):
+            return sent
+
+
+def heads_of_task():
+    return {mode: ask(mode) for mode in MODES}
+
+
+@pytest.mark.parametrize("text", UNEXPLAINED)
+def test_a_refusal_without_a_reason_puts_the_schema_to_the_test(text):
+    heads, capabilities = heads_of_task(), Capabilities()
+    lean = refused_until(capabilities, lambda request: "strict" not in str(request.head.schema), text, heads)
+    assert lean == ["tools", "tools"], "the first form that works is kept"
+    heads, capabilities = heads_of_task(), Capabilities()
+    assert refused_until(capabilities, lambda request: mode_of(request) == "text", text, heads)[-2:] == ["json", "text"]
+    assert not capabilities.probe(heads["tools"]), "an answer ends the trial"
+    heads, capabilities = heads_of_task(), Capabilities()
+    assert refused_until(capabilities, lambda _: False, text, heads)[-1] == "text"
+    assert capabilities.facts == (), "the schema was not the reason"
+    assert refused_until(capabilities, lambda _: False, text, heads) == ["tools"], "and is not tried again"
+
+
+def test_after_an_answer_a_refusal_without_a_reason_is_about_the_row():
+    heads, capabilities = heads_of_task(), Capabilities()
+    assert refused_until(capabilities, lambda _: True, "", heads) == ["tools"]
+    assert refused_until(capabilities, lambda _: False, "Bad Request", heads) == ["tools"]
+
+
+def test_a_reason_that_is_given_is_no_guess():
+    for text in ("Invalid request: messages[0] is empty", "bad request, the audio is too short"):
+        assert not Capabilities().record_error(ask(), refusal(text))
+    assert not Capabilities().record_error(ask(), refusal("Bad Request", param="messages[0].content"))
+    assert not Capabilities().record_error(ask("text"), refusal("Bad Request"))
+
+
+SCHEMA_REFUSED = "Invalid JSON schema: 'pattern' is not permitted."
+
+
+def test_one_call_at_a_time_tries_a_changed_schema():
+    heads, capabilities = heads_of_task(), Capabilities()
+    assert capabilities.probe(heads["tools"]) is None, "nothing was refused yet"
+    before = capabilities.state
+    assert capabilities.record_error(heads["tools"], refusal(SCHEMA_REFUSED))
+    assert capabilities.state is not before
+    request = capabilities.request(heads.__getitem__, "auto")
+    probe, waiting = capabilities.probe(request), capabilities.probe(request)
+    probe.leave()
+    assert waiting.done()
+    assert isinstance(capabilities.probe(request), type(probe))
+    waiting = capabilities.probe(request)
+    capabilities.read(request, Completion(text="{}"))
+    assert waiting.done()
+    assert capabilities.probe(request) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "over"),
+    [
+        (refusal("the prompt is too long", kind=ContextLengthError), True),
+        (refusal("messages must not be empty"), True),
+        (refusal("overloaded", kind=ServerError, status=503), False),
+        (refusal("slow down", kind=RateLimitError, status=429), False),
+    ],
+)
+def test_an_error_of_the_row_ends_the_trial_of_a_schema(error, over):
+    heads, capabilities = heads_of_task(), Capabilities()
+    capabilities.record_error(heads["tools"], refusal(SCHEMA_REFUSED))
+    request = capabilities.request(heads.__getitem__, "auto")
+    capabilities.probe(request).leave()
+    assert not capabilities.record_error(request, error)
+    assert (capabilities.probe(request) is None) == over
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,27 @@ def test_preview_shows_what_no_terminal_can(shell: Shell) -> None:
         assert shown in done.stdout
 
 
+def test_options_keep_their_accents_in_the_c_locale(shell: Shell) -> None:
+    (shell.folder / "in.csv").write_text("réclamation\nla facture\n", "utf-8")
+    options = ["in.csv", "-c", "réclamation", "-l", "payé", "-l", "livré", "-o", "out.csv", "--llm", "offline"]
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0"}
+    done = programs.run("-m", "llmtasker", "classify", *options, cwd=shell.folder, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert "la facture,livré," in (shell.folder / "out.csv").read_text("utf-8")
+
+
+def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["Export CRM"])
+    book.active.append(["of March"])
+    book.create_sheet("data").append(["message"])
+    book.save(shell.folder / "in.xlsx")
+    said = shell("run", "triage.py:triage", "in.xlsx", "-o", "out.xlsx", "--llm", "offline")
+    assert said.code == 2
+    assert "another ('data') give --sheet" in said.err
+
+
 # ── mistakes ──
 
 MISTAKES: dict[str, tuple[list[str], str]] = {

@@ -374,7 +374,10 @@ def test_failures_for_now_do_not_use_up_the_attempts() -> None:
     assert (item.ok, item.attempts, item.usage) == (True, 5, USAGE + USAGE + USAGE)
 
 
-@pytest.mark.parametrize("error", [AuthenticationError("no", status=401), BadRequestError("no", status=400)])
+@pytest.mark.parametrize(
+    "error",
+    [AuthenticationError("no", status=401), BadRequestError("no", status=400, provider_text="messages must be a list")],
+)
 def test_what_is_rejected_is_not_repeated(error: ItemError) -> None:
     item, stage = run(error, GOOD)
     assert item.error is error

@@ -497,6 +497,32 @@ def test_a_failure_that_lasted_opens_the_circuit_breaker_at_once() -> None:
     assert "did not recover: overloaded" in breaker.error.message
 
 
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        pytest.param("Invalid JSON schema: lookaround is not supported", 20, id="a schema refused in every form"),
+        pytest.param("Request contains an invalid argument.", 14 + 4 + 16, id="every request, without a reason"),
+    ],
+)
+def test_a_task_that_is_refused_in_every_form_costs_few_calls(text: str, most: int) -> None:
+    with FaultyServer(faults=[Status(400, text)]) as server:
+        results = Task(Echo, llm=LLM("m", base_url=server.base_url, cache=False)).run(str(n) for n in range(300))
+        assert results.counts["not_run"] > 260
+        assert server.counters.requests <= most
+
+
+def test_a_schema_refused_without_a_reason_costs_no_row() -> None:
+    def refuse(request: Request) -> Any:
+        if "tools" in request.head.schema:
+            raise BadRequestError("refused", status=400, provider_text="Provider returned error")
+        return echo(request)
+
+    texts = [f"row {number}" for number in range(100)]
+    transport = FakeTransport(refuse, latency=0.001)
+    assert echoes(task_of(transport).run(texts)) == texts
+    assert transport.calls <= 100 + 14 + 4
+
+
 # ── endpoints that are down for a while ──
 
 

@@ -15,6 +15,7 @@ import typer
 from llmtasker.cli.parameters import (
     INTERRUPTED,
     SOME_FAILED,
+    TEXT,
     ColumnOption,
     Delimiter,
     Encoding,
@@ -84,10 +85,12 @@ def run(
 
 def classify(
     source: InputArgument,
-    label: Annotated[list[str], typer.Option("--label", "-l", help="A label, or LABEL=what it means; repeat it.")],
+    label: Annotated[
+        list[str], typer.Option("--label", "-l", help="A label, or LABEL=what it means; repeat it.", **TEXT)
+    ],
     out: Out = None,
     column: ColumnOption = None,
-    instructions: Annotated[str | None, typer.Option(help="What to do; else a generic prompt.")] = None,
+    instructions: Annotated[str | None, typer.Option(help="What to do; else a generic prompt.", **TEXT)] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may fit.")] = False,
     concurrency: Concurrency = 32,
     limit: LimitOption = None,
@@ -115,7 +118,7 @@ def classify(
 def preview(
     task_name: TaskName,
     source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A file; its first row is shown.")] = None,
-    text: Annotated[str | None, typer.Option(help="The input, instead of a file.")] = None,
+    text: Annotated[str | None, typer.Option(help="The input, instead of a file.", **TEXT)] = None,
     column: ColumnOption = None,
     llm: Model = None,
     kind: KindOption = None,
@@ -140,7 +143,8 @@ def preview(
     row = next(read_rows(source, form), None)
     if row is None:
         raise ConfigurationError(f"{source} has no rows.")
-    columns = choose_columns(task.signature, read_header(source, form).names, column or ())
+    names = read_header(source, form)
+    columns = choose_columns(task.signature, names.names, column or (), notes=names.notes)
     typer.echo(str(task.preview({name: row[found] for name, found in columns.items() if found in row})))
 
 

@@ -177,7 +177,7 @@ class FileJob:
                 names.update(dict.fromkeys(row))
         if not self.counts.rows:
             raise ConfigurationError(f"{self.source} has no rows.")
-        self._chosen = choose_columns(self.task.signature, header.names, self.columns)
+        self._chosen = choose_columns(self.task.signature, header.names, self.columns, notes=header.notes)
         self._outputs = free_names(self.task.signature.output_fields, names)
         self.error_column = free_name(ERROR, [*names, *self._outputs.values()])
         self._columns = [*names, *self._outputs.values(), self.error_column]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,6 +15,17 @@ WRONG = 2
 """Exit code: the set-up is wrong, nothing was done."""
 INTERRUPTED = 130
 """Exit code: stopped; what is finished is kept."""
+
+
+def as_written(text: str) -> str:
+    """Return a text of the command line, as UTF-8 where the locale can't decode it (such as LC_ALL=C)."""
+    with contextlib.suppress(UnicodeError):
+        return os.fsencode(text).decode()
+    return text
+
+
+TEXT: dict[str, Any] = {"parser": as_written, "metavar": "<str>"}
+"""Settings of an option whose text may have accents; not of one that names a file."""
 
 TaskName = Annotated[
     str, typer.Argument(metavar="TASK", help="FILE.py:TASK or package.module:TASK, such as triage.py:triage.")
@@ -24,7 +37,7 @@ Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where the rows go
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several."
+        "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several.", **TEXT
     ),
 ]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first rows.")]
@@ -34,7 +47,9 @@ KindOption = Annotated[
 Delimiter = Annotated[str | None, typer.Option(help="Between the cells of a CSV file; detected if not given.")]
 Encoding = Annotated[str | None, typer.Option(help="Of the input; detected if not given.")]
 HeaderLine = Annotated[int, typer.Option("--header", min=1, help="The line that names the columns.")]
-Sheet = Annotated[str | None, typer.Option(help="The name or number of the sheet of an Excel file; else the first.")]
+Sheet = Annotated[
+    str | None, typer.Option(help="The name or number of the sheet of an Excel file; else the first.", **TEXT)
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is not of this very run.")]
 Model = Annotated[str | None, typer.Option("--llm", help='Such as "openai/gpt-4.1-mini"; else LLMTASKER_LLM.')]
 Directory = Annotated[

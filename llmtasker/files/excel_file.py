@@ -38,7 +38,7 @@ def excel_header(path: Path, form: Format) -> Header:
     with _sheet(path, form) as (sheet, others):
         header = _header(sheet, form)[0]
         names = ", ".join(repr(name) for name in others)
-        notes = (f"the sheet {sheet.title!r} is read; there are others: {names}",) if others else ()
+        notes = (f"the sheet {sheet.title!r} is read; for another ({names}) give --sheet",) if others else ()
         return Header(header.names, (*notes, *header.notes))
 
 

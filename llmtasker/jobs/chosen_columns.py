@@ -12,13 +12,18 @@ from llmtasker.values.folding import composed
 
 
 def choose_columns(
-    signature: type[Signature], header: Iterable[str], chosen: Sequence[str], *, option: str = "--column"
+    signature: type[Signature],
+    header: Iterable[str],
+    chosen: Sequence[str],
+    *,
+    option: str = "--column",
+    notes: Sequence[str] = (),
 ) -> dict[str, str]:
     """Return the column of each input field.
 
     `chosen` has `field=column`, or just the column where there is one input field. What is not chosen is taken
     from the column of the same name; the Unicode form of a name does not matter. `option` is what the caller wrote
-    the choice in.
+    the choice in; the `notes` of the header stand in the error, because they may name its reason (another sheet).
 
     Raises:
         ConfigurationError: a field has no column, or a column is not there.
@@ -39,10 +44,10 @@ def choose_columns(
     if missing:
         # Columns without a name: perhaps a title stands above the names.
         titled = any(re.fullmatch(r"column_\d+_*", name) for name in columns.values())
-        hint = " If their names stand further down, give --header with the number of the line." if titled else ""
-        raise ConfigurationError(
-            f"which column holds {missing[0]!r}? Give {option} {missing[0]}=…; there are {there}.{hint}"
-        )
+        hints = ["If their names stand further down, give --header with the number of the line."] if titled else []
+        hints += [f"{note[:1].upper()}{note[1:]}." for note in notes]
+        question = f"which column holds {missing[0]!r}? Give {option} {missing[0]}=…; there are {there}."
+        raise ConfigurationError(" ".join([question, *hints]))
     return found
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any
 
-from llmtasker.errors import ItemError, snippet
+from llmtasker.errors import ItemError, TransientError, snippet
+from llmtasker.llm.refusal_reader import about_schema, is_unexplained, unsupported_feature
 from llmtasker.llm.refusals import (
     MODES,
     SYSTEM_ROLES,
     TOKEN_LIMITS,
     UnsupportedFeature,
     has_system,
-    unsupported_feature,
+    mode_of,
 )
-from llmtasker.llm.schema_rungs import ascii_names, descend, fingerprint, rename_calls, restore, schema_of
+from llmtasker.llm.schema_rungs import ascii_names, descend, fingerprint, next_rung, rename_calls, restore, schema_of
+from llmtasker.llm.schema_trials import SchemaProbe, SchemaTrials
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Message, Mode, Request, Settings
 
@@ -43,6 +46,13 @@ class _Known:
     def with_rung(self, schema: str, rung: str, words: str) -> _Known:
         rungs = {**self.rungs, schema: (*self.rungs.get(schema, ()), rung)}
         return _Known({**self.features, UnsupportedFeature("schema", rung): words}, rungs)
+
+    def with_rungs(self, schema: str, taken: Sequence[str]) -> _Known:
+        """Return this with only these rungs for a schema."""
+        rungs = {**self.rungs, schema: tuple(taken)}
+        used = {rung for taken in rungs.values() for rung in taken}
+        kept = {one: words for one, words in self.features.items() if one.kind != "schema" or one.name in used}
+        return _Known(kept, {schema: taken for schema, taken in rungs.items() if taken})
 
 
 class _AdaptedHead:
@@ -79,6 +89,11 @@ class Capabilities:
         self._known = _Known({}, {})
         self._lock = threading.Lock()
         self._sent: dict[int, _AdaptedHead] = {}  # by the id of the adapted head, of any age
+        self._schemas: dict[int, tuple[Head, str]] = {}  # of heads that are sent without their schema, by id
+        self._trials = SchemaTrials()
+        self._answered: dict[int, Head] = {}  # by id, as sent
+        self._guesses: dict[str, tuple[str, ...]] = {}  # the rungs before a guess, by the fingerprint of the schema
+        self._not_guilty = set[str]()  # schemas that are not the reason for an unexplained refusal
         self._texts: dict[int, Completion] = {}  # answers in text to requests for a call, by id
         self._calls = False
         self._empty = 0
@@ -102,6 +117,7 @@ class Capabilities:
     def after_fork(self) -> None:
         """Create a new lock: in a forked child, a thread that does not exist there may hold the old one."""
         self._lock = threading.Lock()
+        self._trials.after_fork()
 
     def __repr__(self) -> str:
         return f"Capabilities({', '.join(map(repr, self.facts))})"
@@ -123,8 +139,29 @@ class Capabilities:
             rungs = self._known.rungs.get(fingerprint(request.head.schema), ())
             modes: list[Mode] = [mode for mode in MODES if mode in rungs]
             if modes:
-                request = render(self.mode(modes[-1]))
+                schema, request = fingerprint(request.head.schema), render(self.mode(modes[-1]))
+                _trim(self._schemas)
+                self._schemas[id(request.head)] = request.head, schema
         return self.adapt(request)
+
+    def probe(self, request: Request) -> SchemaProbe | Future[None] | None:
+        """Return the probe of a request whose schema is on trial, or a future to wait for; mostly None: send it.
+
+        After the wait, or a change of `state`, ask for the `request` again. A probe must be left.
+        """
+        return self._trials.probe(self._schema_of(request)) if self._trials else None
+
+    @property
+    def state(self) -> object:
+        """What is known now; another object once something is learned."""
+        return self._known
+
+    def _schema_of(self, request: Request) -> str:
+        """Return the fingerprint of the schema that a request, as sent, had at first."""
+        sent = self._sent.get(id(request.head))
+        head = sent.head if sent else request.head
+        known = self._schemas.get(id(head))
+        return known[1] if known else fingerprint(head.schema)
 
     def adapt(self, request: Request) -> Request:
         """Return the request without the parts that are known to be refused; the same object if nothing changes.
@@ -149,7 +186,13 @@ class Capabilities:
 
         An endpoint that makes function calls is remembered: then an answer in text is only a mistake of the LLM.
         """
-        sent = self._sent.get(id(request.head)) if self._known.rungs else None
+        head = request.head
+        if id(head) not in self._answered:
+            _trim(self._answered)
+            self._answered[id(head)] = head
+        if self._trials:
+            self._trials.end(self._schema_of(request))
+        sent = self._sent.get(id(head)) if self._known.rungs else None
         made = restore(completion, sent.names) if sent and sent.names else completion
         if made.tool_calls:
             self._calls = True
@@ -166,11 +209,16 @@ class Capabilities:
         If the caller stays in a refused mode, because it is fixed, the error is final.
         """
         feature = unsupported_feature(request, error)
-        if feature is None:
+        unexplained = feature is None and is_unexplained(request, error)
+        words = snippet(error.details.get("provider_text") or "an error without a reason", 120)
+        if feature is None and not unexplained:
+            if self._trials and not (isinstance(error, TransientError) or about_schema(request, error)):
+                self._trials.end(self._schema_of(request))
             return False
-        words = snippet(error.details.get("provider_text", ""), 120)
         with self._lock:
             known = self._known
+            if feature is None:
+                return self._guess(request, words)
             if feature.kind == "schema":
                 return self._record_schema(request, feature.name, words)
             if feature not in known.features:
@@ -183,13 +231,33 @@ class Capabilities:
     def _record_schema(self, request: Request, rung: str, words: str) -> bool:
         known = self._known
         sent = self._sent.get(id(request.head))
-        schema = fingerprint((sent.head if sent else request.head).schema)
+        schema = self._schema_of(request)
         taken = known.rungs.get(schema, ())
         if rung not in taken:
+            self._trials.begin(schema)
             self._known = known.with_rung(schema, rung, words)
             return True
         # Another call learned it while this one was in flight; or this call already had it.
         return sent is None or rung not in sent.rungs
+
+    def _guess(self, request: Request, words: str) -> bool:
+        """Take the schema for the reason of an unexplained refusal, until its last form is refused too.
+
+        Once a form of it was answered, or if no form was, the reason is in the row.
+        """
+        schema = self._schema_of(request)
+        if not schema or schema in self._not_guilty:
+            return False
+        if any(fingerprint(head.schema) == fingerprint(request.head.schema) for head in self._answered.values()):
+            return False
+        rung = next_rung(request.head.schema) or ("text" if mode_of(request) == "json" else None)
+        self._guesses.setdefault(schema, self._known.rungs.get(schema, ()))
+        if rung is not None and self._record_schema(request, rung, words):
+            return True
+        self._not_guilty.add(schema)
+        self._known = self._known.with_rungs(schema, self._guesses.pop(schema))
+        self._trials.end(schema)
+        return False
 
     def record_text(self, completion: Completion) -> None:
         """Record an invalid answer in text, although a call was required.

@@ -7,14 +7,9 @@ row: the example is its test. `{field}` stands for a field of the request body, 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import NamedTuple
 
-from llmtasker.errors import BadRequestError, ItemError, NotFoundError, ServerError
-from llmtasker.llm.schema_rungs import ascii_names, is_strict, next_rung, schema_of
-from llmtasker.wire.echo import without_echo
 from llmtasker.wire.request import Message, Mode, Request
 
 MODES: tuple[Mode, ...] = ("tools", "json_schema", "json", "text")
@@ -24,25 +19,16 @@ TOKEN_LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": 
 SYSTEM_ROLES = ("system", "developer")
 
 _CAN_NOT = r"(?:(?:does|do|can) ?not|(?:does|do|ca)n't) (?:currently |yet )?(?:support|accept|permit|allow)"
-_REFUSED = (
+REFUSED = (
     r"(?:not (?:yet |currently )?(?:supported|permitted|allowed|available|implemented|enabled|accepted|compatible)"
     r"|unsupported|unavailable|deprecated|unrecogni[sz]ed|unknown|unexpected|forbidden|cannot find field|cannot be used"
     r"|cannot both be|no longer|only the default|only \S+ is (?:allowed|supported|accepted)|may only be set"
     r"|must be (?:set to )?(?:the default|1\b)|enabled only for|extra inputs|" + _CAN_NOT + ")"
 )
 _NOUN = r"(?:parameter|argument|field|property|key|name|option|input|value|setting|keyword)s?"
-_MARK = "['\"`]"
-_FIELD, _QUOTED = "{field}", "{quoted}"
+MARK = "['\"`]"
+FIELD, QUOTED = "{field}", "{quoted}"
 _GAP = r"(?:[^.,:;]|\.(?=\d)){0,50}?"
-_NOT_DROPPED = frozenset({"model", "messages", "tools", "tool_choice", "response_format", "stream"})
-# These names are also ordinary words: they count only in quotes or after "parameter".
-_PLAIN_WORDS = frozenset({"n", "stop", "user", "store", "seed", "metadata", "tools", "strict"})
-# The value is at fault, not the field: the user has to fix it.
-_VALUE_FAULT = (
-    r"\b(?:between|range|maximum|minimum|(?:greater|less) than|at (?:least|most)|above|below)\b|[<>]=|\s[<>]\s"
-)
-_SURE_CODES = r"unsupported|unknown_?param|unrecogni[sz]ed|not_supported|extra_forbidden"
-_SCHEMA_PLACES = frozenset({"parameters", "schema", "jsonschema", "inputschema"})
 
 
 class UnsupportedFeature(NamedTuple):
@@ -56,6 +42,7 @@ class UnsupportedFeature(NamedTuple):
     "strict"      empty: strict schemas
     "system"      empty: the system role
     "schema"      the rung of the ladder in schema_rungs; it applies to one schema only
+    "unexplained" the same, as a guess: the message gives no reason
     """
 
     kind: str
@@ -171,17 +158,15 @@ REFUSALS = (
         "OpenAI",
         "Unsupported parameter: 'max_tokens' is not supported with this model.",
         "field",
-        rf"(?:{_REFUSED}|invalid|extraneous|extra) (?:\w+ ){{0,3}}?{_NOUN}(?: \w+){{0,2}}[ :\[('\"`]+{_FIELD}",
+        rf"(?:{REFUSED}|invalid|extraneous|extra) (?:\w+ ){{0,3}}?{_NOUN}(?: \w+){{0,2}}[ :\[('\"`]+{FIELD}",
     ),
     RefusalPattern(
-        "Groq", "property 'logprobs' is unsupported", "field", rf"{_NOUN} {_QUOTED} is (?:invalid|unsupported)"
+        "Groq", "property 'logprobs' is unsupported", "field", rf"{_NOUN} {QUOTED} is (?:invalid|unsupported)"
     ),
+    RefusalPattern("vLLM", "temperature=0.2 is not supported by this deployment", "field", rf"{QUOTED}{_GAP}{REFUSED}"),
+    RefusalPattern("Azure", "This model does not support the 'seed' parameter", "field", rf"{_CAN_NOT}{_GAP}{QUOTED}"),
     RefusalPattern(
-        "vLLM", "temperature=0.2 is not supported by this deployment", "field", rf"{_QUOTED}{_GAP}{_REFUSED}"
-    ),
-    RefusalPattern("Azure", "This model does not support the 'seed' parameter", "field", rf"{_CAN_NOT}{_GAP}{_QUOTED}"),
-    RefusalPattern(
-        "Anthropic", "body -> top_k: Extra inputs are not permitted", "field", rf"(?:^|[\s;]){_FIELD}: {_REFUSED}"
+        "Anthropic", "body -> top_k: Extra inputs are not permitted", "field", rf"(?:^|[\s;]){FIELD}: {REFUSED}"
     ),
     # Function calls.
     RefusalPattern(
@@ -195,7 +180,7 @@ REFUSALS = (
         "Function calling is not enabled for models/tiny",
         "tools",
         r"(?<!parallel )\b(?:tools|functions|tool use|(?:tool|function)[ -]?call(?:s|ing)?)\b"
-        rf"{_MARK}?(?: \w+){{0,4}}? {_REFUSED}",
+        rf"{MARK}?(?: \w+){{0,4}}? {REFUSED}",
     ),
     RefusalPattern(
         "vLLM",
@@ -232,14 +217,14 @@ REFUSALS = (
         "Anyscale",
         "'response_format.type' must be 'json_schema' or 'text'",
         "response_format",
-        rf"response_format\W{{0,3}}type\b.{{0,40}}?(?:must be|expected|should be|{_REFUSED})"
+        rf"response_format\W{{0,3}}type\b.{{0,40}}?(?:must be|expected|should be|{REFUSED})"
         r"|response_format.{0,60}input should",
     ),
     RefusalPattern(
         "Gemini",
         "Json mode is not supported for this model.",
         "response_format",
-        rf"\b(?:json mode|structured outputs?|guided decoding|grammars?)\b(?: \w+){{0,4}}? {_REFUSED}"
+        rf"\b(?:json mode|structured outputs?|guided decoding|grammars?)\b(?: \w+){{0,4}}? {REFUSED}"
         rf"|{_CAN_NOT} (?:json mode|structured outputs?|guided decoding|grammars?)",
     ),
     # The system role.
@@ -247,13 +232,13 @@ REFUSALS = (
         "Gemma",
         "System role not supported",
         "system",
-        rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b(?: \w+){{0,3}}? {_REFUSED}",
+        rf"\b(?:system|developer) (?:role|message|prompt|instruction)s?\b(?: \w+){{0,3}}? {REFUSED}",
     ),
     RefusalPattern(
         "OpenAI",
         "'messages[0].role' does not support 'system' with this model.",
         "system",
-        rf"{_CAN_NOT} (?:the )?(?:{_MARK}?(?:system|developer){_MARK}? role|{_MARK}(?:system|developer)|system\b)",
+        rf"{_CAN_NOT} (?:the )?(?:{MARK}?(?:system|developer){MARK}? role|{MARK}(?:system|developer)|system\b)",
     ),
     RefusalPattern(
         "Mistral", "Unexpected role 'system' after role 'user'", "system", r"unexpected role\W.{0,12}system"
@@ -274,7 +259,7 @@ REFUSALS = (
         "Mistral",
         "Schema keyword 'pattern' cannot be compiled",
         "schema",
-        rf"(?<!json_)schema{_GAP}(?:{_REFUSED}|cannot|error)|(?:{_REFUSED}|cannot){_GAP}(?<!json_)schema\b",
+        rf"(?<!json_)schema{_GAP}(?:{REFUSED}|cannot|error)|(?:{REFUSED}|cannot){_GAP}(?<!json_)schema\b",
     ),
 )
 
@@ -291,105 +276,3 @@ def mode_of(request: Request) -> Mode:
 def has_system(messages: Iterable[Message]) -> bool:
     """Return whether a message has the system role."""
     return any(message.get("role") in SYSTEM_ROLES for message in messages)
-
-
-def unsupported_feature(request: Request, error: ItemError) -> UnsupportedFeature | None:
-    """Return what the request must not contain according to an error; None if the error is about something else."""
-    if not isinstance(error, BadRequestError | NotFoundError | ServerError):
-        return None
-    # Template errors have status 500; 502 and the like come from gateways that never read the request.
-    if isinstance(error, ServerError) and error.status not in (200, 500):
-        return None
-    words = _Words.of(request, error)
-    fields_done = False
-    for refusal in REFUSALS:
-        if refusal.feature != "field":
-            found = _found(refusal, request, words)
-        elif fields_done:
-            continue
-        else:
-            fields_done, found = True, _refused_field(request, words)
-        if found is not None:
-            return found
-    return None
-
-
-def _found(refusal: RefusalPattern, request: Request, words: _Words) -> UnsupportedFeature | None:
-    """Return what a row of the table refuses in a request; None if the row does not match."""
-    schema, mode = request.head.schema, mode_of(request)
-    match refusal.feature:
-        case "names" | "schema" as kind:
-            rung = "names" if kind == "names" and ascii_names(schema_of(schema)) else next_rung(schema)
-            named = any(place.replace("_", "") in _SCHEMA_PLACES for place in words.places[1:])
-            if rung and (words.has(refusal.pattern) or (kind == "schema" and named)):
-                return UnsupportedFeature("schema", rung)
-        case "tool_choice" if "tool_choice" in schema and words.has(refusal.pattern):
-            return UnsupportedFeature("tool_choice", "auto" if schema["tool_choice"] == "auto" else "required")
-        case "tools" if mode == "tools" and words.has(refusal.pattern):
-            return UnsupportedFeature("mode", "tools")
-        case "turns" if mode == "tools" and _has_turns(request) and words.has(refusal.pattern):
-            return UnsupportedFeature("mode", "tools")
-        case "response_format" if mode in {"json_schema", "json"} and words.has(refusal.pattern):
-            return UnsupportedFeature("mode", mode)
-        case "system" if has_system(request.messages) and words.has(refusal.pattern):
-            return UnsupportedFeature("system")
-        case _:
-            pass
-    return None
-
-
-def _has_turns(request: Request) -> bool:
-    return any(message.get("role") == "tool" or "tool_calls" in message for message in request.messages)
-
-
-def _refused_field(request: Request, words: _Words) -> UnsupportedFeature | None:
-    schema, mode = request.head.schema, mode_of(request)
-    if is_strict(schema) and ("strict" in words.places or words.refuses("strict")):
-        return UnsupportedFeature("strict")
-    if "tool_choice" in schema and words.refuses("tool_choice"):
-        return UnsupportedFeature("tool_choice", "auto" if schema["tool_choice"] == "auto" else "required")
-    # Temperature last: if two fields exclude each other, it is the one to keep.
-    for name in sorted(request.body, key="temperature".__eq__):
-        if name not in _NOT_DROPPED and words.refuses(name):
-            return UnsupportedFeature("rename" if name in TOKEN_LIMITS else "drop", name)
-    kind = {"tools": "tools", "json_schema": "json_schema", "json": "json_object"}.get(mode)
-    if kind and (words.refuses(kind) or (mode != "tools" and words.refuses("response_format"))):
-        return UnsupportedFeature("mode", mode)
-    return None
-
-
-class _Words(NamedTuple):
-    """The endpoint's message, without the parts of the request that it repeats."""
-
-    text: str
-    code: str
-    places: list[str]
-
-    @classmethod
-    def of(cls, request: Request, error: ItemError) -> _Words:
-        text, code, param = (str(error.details.get(name, "")) for name in ("provider_text", "provider_code", "param"))
-        places = [place for place in re.findall(r"\w+", param.lower()) if not place.isdigit()]
-        return cls(" ".join(without_echo(text, request).lower().split()), code.lower(), places)
-
-    def has(self, pattern: str) -> bool:
-        """Return whether a pattern matches in the message."""
-        return re.search(pattern, self.text) is not None
-
-    def refuses(self, name: str) -> bool:
-        """Return whether the endpoint refuses this field, not only its value."""
-        if self.places and (name != self.places[-1] or self.places[0] == "messages"):
-            return False
-        if self.places and re.search(_SURE_CODES, self.code):
-            return True
-        if re.search(_VALUE_FAULT, self.text):
-            return False
-        return self.has(_REFUSED) if self.places else self.has(_field_pattern(name))
-
-
-@lru_cache(maxsize=256)
-def _field_pattern(name: str) -> str:
-    """Return the pattern of the table's rows about fields, for one field."""
-    word = rf"\b{re.escape(name).replace('_', '[_ ]')}\b"
-    quoted = f"{_MARK}{word}{_MARK}" if name in _PLAIN_WORDS else f"{_MARK}?{word}{_MARK}?"
-    rows = (refusal.pattern for refusal in REFUSALS if refusal.feature == "field")
-    return "|".join(rows).replace(_QUOTED, quoted).replace(_FIELD, word)

@@ -16,6 +16,7 @@ from llmtasker.errors import (
     RejectedError,
 )
 
+_SCHEMA = 3  # equal failures in a row that open it if they are about the schema, which all rows share
 _SURE = 5  # equal failures in a row, without an answer between, that open it if the rows can't be the reason
 _LIKELY = 16  # … and if they might be
 
@@ -31,6 +32,7 @@ class CircuitBreaker:
     | of the key, the account, the model (401, 402, 403, 404) | 5 |
     | no connection, or responses that are not an LLM's; only before the first answer | 5 |
     | a rate limit with a longer wait than `Retry` allows | 5 |
+    | a schema that the endpoint refuses in every form | 3 |
     | any other rejection (4xx), except for inputs that are too long | 16 |
     | any that lasted as long as `Retry` allows | 1 |
     """
@@ -46,12 +48,14 @@ class CircuitBreaker:
         """Count an answer: the failures before it concerned single rows."""
         self._answered, self._count = True, 0
 
-    def failed(self, error: CallError, *, rows: int = 1, lasted: bool = False) -> None:
+    def failed(self, error: CallError, *, rows: int = 1, lasted: bool = False, sure: bool = False) -> None:
         """Count a call for `rows` rows that failed for good; `lasted`: after the longest wait for the endpoint.
+
+        `sure` means that the error is about the schema, so the rows can't be the reason.
 
         A call for several rows does not count if the rows may be the reason: each of them is asked again alone.
         """
-        most = 1 if lasted else self._most(error)
+        most = 1 if lasted else _SCHEMA if sure else self._most(error)
         if most is None or self.open or (rows > 1 and most == _LIKELY):
             return
         alike = type(error), _gist(error.message)

@@ -12,25 +12,22 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from llmtasker.compiler.program import Program
 from llmtasker.errors import (
-    BadResponseError,
     CallError,
-    CallTimeoutError,
     InvalidOutputError,
     ItemError,
-    NetworkError,
     OutputError,
     RateLimitError,
-    ServerError,
+    RejectedError,
     TransientError,
     TruncatedError,
 )
 from llmtasker.item import Item
-from llmtasker.llm.costs import TokenMeter
 from llmtasker.llm.llm import LLM
-from llmtasker.llm.rate_limiter import Permit
+from llmtasker.llm.refusal_reader import about_schema
 from llmtasker.runner.budget import Budget, Reservation
+from llmtasker.runner.call_permit import CallPermit
 from llmtasker.runner.circuit_breaker import CircuitBreaker
-from llmtasker.runner.row import Outcome, Row, Spent, may_be_paid, usage_of
+from llmtasker.runner.row import Outcome, Row, Spent
 from llmtasker.runner.steps import LEASE, Keep, Lease, Look, Release, Send, Steps, Wait
 from llmtasker.signature.signature import S
 from llmtasker.wire.completion import NO_USAGE, Completion
@@ -46,48 +43,6 @@ _RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries; shar
 
 Fresh = bool | Literal["invalid"]
 """Which cached answers to ask for again: all (True), or only those that are no longer valid ("invalid")."""
-
-
-@dataclass(slots=True)
-class _CallPermit:
-    """What a call needs before it starts: a permit of the rate limiter and, with a budget, a reservation."""
-
-    tokens: TokenMeter
-    length: int
-    permit: Permit
-    share: Reservation | None
-    sent: bool = False
-
-    def done(self, completion: Completion) -> None:
-        usage = completion.usage
-        if usage is not None:
-            self.tokens.record(self.length, usage)
-        if self.share is not None:
-            self.share.settle(usage, len(completion.raw))
-        self.permit.done(None if usage is None else usage.input + usage.output, completion.limits)
-
-    def failed(self, error: ItemError, *, wait: float | None, pause: bool, new_row: bool) -> None:
-        """End a call that failed: after a refusal all calls wait, and if `pause`, in an outage too."""
-        if isinstance(error, RateLimitError):
-            self.permit.refused(wait)
-        elif isinstance(error, CallTimeoutError | ServerError | NetworkError):
-            sure = isinstance(error, NetworkError) or error.status in _UNAVAILABLE
-            self.permit.failed(overload=True, new_row=pause and new_row, sure=pause and sure)
-        elif isinstance(error, BadResponseError):
-            self.permit.cancel()
-        else:
-            self.permit.failed()
-        if self.share is not None:
-            self.share.settle(None if may_be_paid(error) else usage_of(error) or NO_USAGE)
-
-    def cancel(self) -> None:
-        self.permit.cancel()
-        if self.share is not None:
-            # A call that was cancelled in flight may still be paid for.
-            if self.sent:
-                self.share.settle(None)
-            else:
-                self.share.cancel()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,9 +204,15 @@ class Policy(Generic[S, T]):
         """Make one call for some rows, in a mode and form that the endpoint accepts; retry transient failures."""
         llm = self.llm
         failed = {"refused": 0, "failed": 0}
+        refused: tuple[Request, ItemError] | None = None
         while True:
-            request = llm.capabilities.request(render, asked)
-            permit = yield from self._permit(request)
+            request, permit = yield from self._permit(render, asked)
+            if refused is not None and isinstance(refused[1], RejectedError) and _same_form(request, refused[0]):
+                # What was learned from the refusal was withdrawn since: no other form is accepted either.
+                permit.cancel()
+                if self.breaker is not None:
+                    self.breaker.failed(refused[1], rows=rows)
+                raise refused[1]
             try:
                 spent.started = self.clock() if spent.started is None else spent.started
                 spent.calls += 1
@@ -262,9 +223,13 @@ class Policy(Generic[S, T]):
                 wait = llm.retry.wait_asked_by(error) if isinstance(error, RateLimitError) else None
                 permit.failed(error, wait=wait, pause=self._pauses, new_row=not failed["failed"])
                 spent.failed(error)
-                delay = self._delay(error, request, failed, rows)
+                try:
+                    delay = self._delay(error, request, failed, rows)
+                finally:
+                    permit.leave()
                 if delay is None:
                     raise
+                refused = request, error
             except BaseException:
                 permit.cancel()
                 raise
@@ -302,7 +267,7 @@ class Policy(Generic[S, T]):
                 delay = llm.retry.delay(error, failed["failed"], self.random)
         if breaker is not None and delay is None:
             if isinstance(error, CallError):
-                breaker.failed(error, rows=rows, lasted=lasted)
+                breaker.failed(error, rows=rows, lasted=lasted, sure=about_schema(request, error))
             else:
                 breaker.answered()  # it was: by a content filter
         return delay
@@ -319,21 +284,36 @@ class Policy(Generic[S, T]):
         most = self.llm.retry.give_up_after
         return most if self.llm.rate_limiter.answered else min(most, _NEVER_ANSWERED)
 
-    def _permit(self, request: Request) -> Steps[_CallPermit]:
-        """Wait for a share of the budget, then for the rate limit; a future is done when another call ends."""
-        llm, length = self.llm, len(request.content)
-        share = None if self.budget is None else (yield from self._share(self.budget, length))
-        expected = llm.tokens.expected(length)
-        permit = _CallPermit(llm.tokens, length, llm.rate_limiter.permit(expected.input + expected.output), share)
-        try:
-            while (hold := permit.permit.poll()) is not None:
-                yield Wait(hold)
+    def _permit(self, render: Callable[[Mode], Request], asked: AskMode) -> Steps[tuple[Request, CallPermit]]:
+        """Return a request in the form that the endpoint accepts, and its permit, once it may leave.
+
+        Waits for a probe if the schema is on trial, for a share of the budget, and for the rate limit; a future is done
+        when another call ends.
+        """
+        llm = self.llm
+        while True:
+            state = llm.capabilities.state
+            request = llm.capabilities.request(render, asked)
+            probe = llm.capabilities.probe(request)
+            if isinstance(probe, Future):
+                yield Wait(probe)
                 self._raise_if_stopped()
-            self._raise_if_stopped()
-        except BaseException:
-            permit.cancel()
-            raise
-        return permit
+                continue
+            length = len(request.content)
+            expected = llm.tokens.expected(length)
+            permit = CallPermit(llm.tokens, length, llm.rate_limiter.permit(expected.input + expected.output), probe)
+            try:
+                permit.share = None if self.budget is None else (yield from self._share(self.budget, length))
+                while (hold := permit.permit.poll()) is not None:
+                    yield Wait(hold)
+                    self._raise_if_stopped()
+                self._raise_if_stopped()
+            except BaseException:
+                permit.cancel()
+                raise
+            if llm.capabilities.state is state:
+                return request, permit
+            permit.cancel()  # while it waited, another call was refused in this form
 
     def _raise_if_stopped(self) -> None:
         if self.breaker is not None and self.breaker.error is not None:
@@ -374,7 +354,10 @@ class Policy(Generic[S, T]):
         )
 
 
-_UNAVAILABLE = frozenset({502, 503, 504, 520, 521, 522, 523, 524, 529})  # of a gateway, regardless of the row
+def _same_form(request: Request, other: Request) -> bool:
+    return request.head is other.head and request.settings is other.settings
+
+
 _ONE_OF_MANY = 0.05  # seconds until the retry of a call that was refused while others were not
 _NEVER_ANSWERED = 60.0  # seconds
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 1.0  # seconds between look-ups of an answer that another process asks for
