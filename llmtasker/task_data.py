@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack
 from pydantic.fields import FieldInfo
 
 from llmtasker.compiler.program import Program
+from llmtasker.confidence.calibration import Calibration
 from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, compiles_alike
@@ -55,6 +56,12 @@ class TaskData(Generic[T]):
     def signature(self) -> type[Signature]:
         """What goes in and what comes out."""
         return self.plan.signature
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What `calibrate` has fitted, with its promise; None: it was not calibrated."""
+        sure = self.plan.sureness
+        return None if sure is None else sure.calibration
 
     def with_(self, **changes: Unpack[TaskChanges]) -> Self:
         """Return a new task with other arguments, such as `examples` or `llm`; nothing else changes.

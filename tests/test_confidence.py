@@ -14,6 +14,7 @@ import pytest
 from llmtasker import LLM, Budget, Classification, InputField, OutputField, Signature, Task
 from llmtasker.confidence.calibration import Calibration
 from llmtasker.confidence.code_question import CODES, code_shares
+from llmtasker.confidence.confident_policy import asked_by
 from llmtasker.confidence.source import Confidence
 from llmtasker.errors import AbstainedError, ConfigurationError, InvalidOutputError, ItemError
 from llmtasker.item import Item
@@ -294,8 +295,8 @@ def test_broken_logprobs_are_none(logprobs: Any) -> None:
 
 
 def calibration(task: Classification, **changes: Any) -> Calibration:
-    policy = task._policy()
-    return Calibration(temperature=1.0, floor=0.0, asked=policy.asked, rows=100, **changes)  # type: ignore[attr-defined]
+    asked = asked_by(task.program, task.llm, Confidence(source="logprobs"))
+    return Calibration(temperature=1.0, floor=0.0, asked=asked, rows=100, **changes)
 
 
 def test_an_answer_below_the_threshold_is_an_error_that_holds_it() -> None:

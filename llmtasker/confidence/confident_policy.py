@@ -15,6 +15,7 @@ from llmtasker.confidence.source import Confidence
 from llmtasker.confidence.stated_question import StatedQuestion
 from llmtasker.errors import AbstainedError, ConfigurationError, ItemError, OutputError
 from llmtasker.item import Item, jsonable
+from llmtasker.llm.llm import LLM
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row
 from llmtasker.runner.steps import Steps
@@ -71,13 +72,6 @@ class ConfidentPolicy(Policy[S, T]):
             return [_sample(row, number) for number in range(self.confidence.samples)]
         return [*([] if question.whole else [row]), self._row_of(row, question.program)]
 
-    @property
-    def asked(self) -> str:
-        """A hash of what a calibration depends on: source, LLM and prompt."""
-        _, started = self.program.head(self.program.first_mode).start(self.llm.settings)
-        source, samples = self.confidence.source, self.confidence.samples
-        return hashlib.sha256(f"{source} {samples} {started.hexdigest()}".encode()).hexdigest()[:32]
-
     def _check(self) -> None:
         settings, fitted = self.llm.settings.body, self.confidence.calibration
         if self.confidence.source == "votes" and (settings.get("temperature") == 0 or "seed" in settings):
@@ -85,7 +79,7 @@ class ConfidentPolicy(Policy[S, T]):
                 'confidence="votes": all answers are the same with temperature=0 or a seed. Make the LLM without: '
                 "answers are cached, so that a run can be repeated."
             )
-        if fitted is not None and fitted.asked != self.asked:
+        if fitted is not None and fitted.asked != asked_by(self.program, self.llm, self.confidence):
             raise ConfigurationError(
                 "the confidence of this task was calibrated with another LLM, prompt or settings, so its promise does "
                 "not hold: calibrate it again, or set confidence= without a calibration."
@@ -99,7 +93,7 @@ class ConfidentPolicy(Policy[S, T]):
             found = self.questions[program] = _Question(
                 field=labels,
                 program=None if kind is None else kind(program, labels),
-                whole=len(program.signature.output_fields) == 1 and not program.source.reasoning,
+                whole=is_whole(program, self.confidence),
             )
         return found
 
@@ -195,6 +189,19 @@ class ConfidentPolicy(Policy[S, T]):
             confidence=sure,
         )
         return replace(done, output=None, error=error)
+
+
+def is_whole(program: Program[Any], confidence: Confidence) -> bool:
+    """Return whether the question for the confidence replaces the task's own: a label is all that it answers."""
+    alone = len(program.signature.output_fields) == 1 and not program.source.reasoning
+    return alone and confidence.source != "votes"
+
+
+def asked_by(program: Program[Any], llm: LLM, confidence: Confidence) -> str:
+    """Return a hash of what a calibration depends on: source, LLM and prompt."""
+    _, started = program.head(program.first_mode).start(llm.settings)
+    asked = f"{confidence.source} {confidence.field} {confidence.samples} {started.hexdigest()}"
+    return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 
 def confident(policy: Policy[S, T], confidence: Confidence) -> Policy[S, T]:

@@ -5,12 +5,16 @@ metrics, label_scores    what counts as right, by the type of a field; precision
 figures                  what was measured, row by row, and what follows from it
 evaluation_report        the figures with their file; report_page: as text and as a page of HTML
 compare                  two reports of the same rows → which is better, and how sure that is
+calibrate                a confidence → a probability, and a threshold that keeps a promised risk
+confidence_fit           temperature, and how well a confidence tells right from wrong
+risk_control             the threshold, and the bounds that it rests on
 intervals, paired_tests  the statistics, with their sources
 """
 
 from __future__ import annotations
 
 from llmtasker.compiler.chosen_examples import balanced, diverse, fixed, nearest, random_
+from llmtasker.evaluation.calibrate import acalibrate, calibrate
 from llmtasker.evaluation.compare import Comparison, assert_no_regression, compare
 from llmtasker.evaluation.evaluate import aevaluate, evaluate
 from llmtasker.evaluation.evaluation_report import Report
@@ -18,9 +22,11 @@ from llmtasker.evaluation.evaluation_report import Report
 __all__ = [
     "Comparison",
     "Report",
+    "acalibrate",
     "aevaluate",
     "assert_no_regression",
     "balanced",
+    "calibrate",
     "compare",
     "diverse",
     "evaluate",

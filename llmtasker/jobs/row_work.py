@@ -24,6 +24,8 @@ class RowWork:
     def __init__(self, task: Task[Any]) -> None:
         self.task = task
         self._outputs = tuple(task.signature.output_fields)
+        sure = task.plan.sureness
+        self._sure = "" if sure is None else cell_json(sure.to_dict())
 
     def identity(self, given: Mapping[str, Any]) -> bytes:
         """Return the identity of the work on an input, 16 bytes."""
@@ -32,7 +34,9 @@ class RowWork:
             key = self.task.program.render(inputs, self.task.llm.settings).key
         except ItemError:
             key = ""  # nothing is sent
-        return blake2b(f"{key} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return blake2b(
+            f"{key}{self._sure} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16
+        ).digest()
 
     def answer(self, item: Item[Any]) -> dict[str, Any]:
         """Return the output of an item by field, as JSON; a task may show its one field without the record."""

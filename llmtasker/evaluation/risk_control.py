@@ -1,0 +1,152 @@
+"""The threshold of a confidence that keeps a promised risk, and the exact bounds that it rests on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmtasker.evaluation.confidence_fit import logistic_fit
+
+_STEP = 1.05  # each threshold that is tried answers so many times the rows of the one before
+_FIRST_POWER = 0.4  # how probably the first threshold passes, by what the confidences predict
+_LEAST, _MOST = 1e-6, 1 - 1e-6
+
+
+def at_most(errors: int, rows: int, share: float) -> float:
+    """Return the probability of at most so many errors in so many rows, of which this share is wrong on average.
+
+    >>> round(at_most(1, 10, 0.1), 6)
+    0.736099
+    """
+    if share <= 0 or errors >= rows:
+        return 1.0
+    if share >= 1:
+        return 0.0
+    yes, no = math.log(share), math.log1p(-share)
+    chosen = [math.lgamma(rows + 1) - math.lgamma(k + 1) - math.lgamma(rows - k + 1) for k in range(errors + 1)]
+    return min(1.0, math.fsum(math.exp(value + k * yes + (rows - k) * no) for k, value in enumerate(chosen)))
+
+
+def upper_bound(errors: int, rows: int, certainty: float) -> float:
+    """Return the one-sided upper bound of a share of errors (Clopper, Pearson 1934).
+
+    >>> round(upper_bound(0, 45, 0.9), 4), round(upper_bound(3, 132, 0.9), 4)
+    (0.0499, 0.0499)
+    """
+    low, high = 0.0, 1.0
+    if errors >= rows:
+        return 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if at_most(errors, rows, middle) > 1 - certainty else (low, middle)
+    return high
+
+
+def most_errors(rows: int, max_risk: float, certainty: float) -> int:
+    """Return the most errors in so many rows whose upper bound is still `max_risk`; -1: even none is too many."""
+    errors = -1
+    term, total = rows * math.log1p(-max_risk), 0.0
+    while errors < rows:
+        total += math.exp(term)
+        if total > 1 - certainty:
+            return errors
+        errors += 1
+        term += math.log((rows - errors) / (errors + 1) * max_risk / (1 - max_risk)) if errors < rows else 0.0
+    return errors
+
+
+def least_rows(max_risk: float, certainty: float) -> int:
+    """Return how many answers without any error a promise needs.
+
+    >>> least_rows(0.05, 0.9)
+    45
+    """
+    return math.ceil(math.log(1 - certainty) / math.log1p(-max_risk))
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRisk:
+    """A threshold, the labelled rows that it answers, the errors among these, and the upper bound of their share."""
+
+    threshold: float
+    rows: int
+    errors: int
+    bound: float
+
+
+def keep_risk(points: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> KeptRisk | None:
+    """Return the lowest threshold whose upper bound keeps the risk, from (confidence, right) of labelled rows.
+
+    Thresholds are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"): the order comes from the
+    confidences, not from single errors, and the first that fails ends it, so that looking at many costs no certainty.
+    It begins where a curve of two parameters, fitted to the rows, predicts a good chance to pass; where that first one
+    fails, stricter ones are tried. None: no threshold keeps the risk, or the rows are too few to say so.
+    """
+    ordered = sorted(points, key=lambda point: -point[0])
+    tried = _tried(ordered, max_risk, certainty)
+    if not tried:
+        return None
+    predicted = _predicted(ordered)
+    power = [at_most(most, rows, predicted[rows - 1]) for rows, _, most in tried]
+    enough = min(_FIRST_POWER, max(power))
+    at = max(number for number, chance in enumerate(power) if chance >= enough)
+    passes = [errors <= most for _, errors, most in tried]
+    if passes[at]:
+        while at + 1 < len(tried) and passes[at + 1]:
+            at += 1
+    else:
+        while at >= 0 and not passes[at]:
+            at -= 1
+        if at < 0:
+            return None
+    rows, errors, _ = tried[at]
+    return KeptRisk(ordered[rows - 1][0], rows, errors, upper_bound(errors, rows, certainty))
+
+
+def _tried(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> list[tuple[int, int, int]]:
+    """Return the thresholds to try, strictest first: rows answered, errors among them, errors allowed."""
+    found, errors, last = list[tuple[int, int, int]](), 0, float(least_rows(max_risk, certainty))
+    for rows, (confidence, right) in enumerate(ordered, start=1):
+        errors += not right
+        end = rows == len(ordered)
+        if not end and ordered[rows][0] == confidence:
+            continue  # equal confidences are answered together
+        if rows >= last or (end and rows >= least_rows(max_risk, certainty)):
+            found.append((rows, errors, most_errors(rows, max_risk, certainty)))
+            last = rows * _STEP
+    return found
+
+
+def _predicted(ordered: Sequence[tuple[float, bool]]) -> list[float]:
+    """Return the share of errors that a fitted curve predicts among the surest rows, for each number of rows."""
+    logits = [_logit(confidence) for confidence, _ in ordered]
+    offset, slope = logistic_fit(logits, [right for _, right in ordered])
+    total, found = 0.0, list[float]()
+    for number, logit in enumerate(logits, start=1):
+        total += 1 / (1 + math.exp(min(offset + slope * logit, 700)))
+        found.append(total / number)
+    return found
+
+
+def _logit(share: float) -> float:
+    inside = min(max(share, _LEAST), _MOST)
+    return math.log(inside / (1 - inside))
+
+
+def rows_needed(points: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> int | None:
+    """Return about how many labelled rows would let a threshold pass that answers a tenth of them or more.
+
+    None: by what the confidences predict, no number of rows would.
+    """
+    ordered = sorted(points, key=lambda point: -point[0])
+    predicted, needed = _predicted(ordered), list[float]()
+    for share in (0.1, 0.2, 0.4, 0.6, 0.8, 1.0):
+        risk = predicted[max(1, round(share * len(ordered))) - 1]
+        if risk >= 0.9 * max_risk:
+            continue
+        rows = least_rows(max_risk, certainty)
+        while most_errors(rows, max_risk, certainty) < risk * rows + math.sqrt(risk * rows):
+            rows = math.ceil(rows * 1.1)
+        needed.append(rows / share)
+    return math.ceil(min(needed)) if needed else None
