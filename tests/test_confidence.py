@@ -17,6 +17,7 @@ from llmtasker.confidence.code_question import CODES, code_shares
 from llmtasker.confidence.confident_policy import asked_by
 from llmtasker.confidence.source import Confidence
 from llmtasker.errors import AbstainedError, ConfigurationError, InvalidOutputError, ItemError
+from llmtasker.evaluation import nearest
 from llmtasker.item import Item
 from llmtasker.testing import FakeTransport, FaultyServer
 from llmtasker.wire.completion import Completion
@@ -246,6 +247,17 @@ def test_labels_of_a_row_have_their_own_codes() -> None:
         pytest.approx({"p": 0.8, "q": 0.2}),
         pytest.approx({"r": 0.8, "s": 0.2}),
     ]
+
+
+@pytest.mark.parametrize("source", ["logprobs", "stated"])
+def test_examples_that_are_chosen_for_a_row_are_shown(source: Any) -> None:
+    fake = FakeTransport(lambda request: tokens(A=0.8, B=0.2) if source == "logprobs" else dict.fromkeys(LABELS, 0.5))
+    pool = {"my card was stolen": "billing", "the parcel is late": "delivery"}
+    task = Classification(llm=LLM("fake", transport=fake), labels=LABELS, examples=nearest(pool, 1), confidence=source)
+    task.run(["a late parcel", "a stolen card"], concurrency=1)
+    bodies = [json.dumps(request.body["messages"]) for request in fake.requests]
+    assert ["parcel is late" in body for body in bodies] == [True, False]
+    assert ["card was stolen" in body for body in bodies] == [False, True]
 
 
 def test_logprobs_come_over_http_and_from_the_cache(tmp_path: Path) -> None:

@@ -7,10 +7,11 @@ import math
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from llmtasker.compiler.answer_parser import Answer
 from llmtasker.compiler.program import Program
+from llmtasker.compiler.prompt import PromptLayout
 from llmtasker.confidence.label_field import NO_LABEL, LabelField
 from llmtasker.errors import ConfigurationError, InvalidOutputError, snippet
 from llmtasker.signature.fields import label_text
@@ -41,7 +42,12 @@ class CodeQuestion(Program[Any]):
         self._field = field
         self._codes = dict(zip(field.values, CODES, strict=False))
         self._own: tuple[Settings, Settings] | None = None
-        super().__init__(replace(program.source, mode="text"))
+        super().__init__(replace(program.source, mode="text", examples=(), selection=None))
+        self.layout = program.layout
+
+    def worded(self, layout: PromptLayout) -> CodeQuestion:
+        """Return the question in other words, such as with the examples of one input."""
+        return cast("CodeQuestion", self._reworded(self.source, layout))
 
     def _prepare(self, mode: Mode) -> Head:
         lines = [f"{code}: {self._described(label)}" for label, code in self._codes.items()]

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
-from llmtasker.compiler.program import Program
+from llmtasker.compiler.program import MAX_VARIANTS, Program
+from llmtasker.compiler.prompt import PromptLayout
 from llmtasker.confidence.code_question import CodeQuestion
 from llmtasker.confidence.label_field import LabelField, label_field
 from llmtasker.confidence.source import Confidence
@@ -24,17 +25,23 @@ from llmtasker.wire.completion import NO_USAGE, Completion, ToolCall
 
 T = TypeVar("T")
 
-_QUESTIONS = {"logprobs": CodeQuestion, "stated": StatedQuestion}
+_QUESTIONS: Mapping[str, type[CodeQuestion] | type[StatedQuestion]] = {
+    "logprobs": CodeQuestion,
+    "stated": StatedQuestion,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Question:
-    """What asks about the label field of a program; None: the program itself is asked several times."""
+    """What asks about the label field of a program; None: the program itself is asked several times.
+
+    `whole` is whether the label is all that the task answers, so that the question replaces the task's own.
+    """
 
     field: LabelField
-    program: Program[Any] | None
+    program: CodeQuestion | StatedQuestion | None
+    layout: PromptLayout
     whole: bool
-    """Whether the label is all that the task answers, so that the question replaces the task's own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +52,8 @@ class ConfidentPolicy(Policy[S, T]):
     """
 
     confidence: Confidence
-    questions: dict[Program[Any], _Question] = field(default_factory=dict[Program[Any], _Question])
+    checked: list[bool] = field(default_factory=list[bool])
+    questions: dict[type[Signature], _Question] = field(default_factory=dict[type[Signature], _Question])
 
     def ask(self, given: object) -> Steps[Item[T]]:
         """Yield the steps to the item of one input; errors of the endpoint or the input are not raised."""
@@ -73,6 +81,8 @@ class ConfidentPolicy(Policy[S, T]):
         return [*([] if question.whole else [row]), self._row_of(row, question.program)]
 
     def _check(self) -> None:
+        if self.checked:
+            return
         settings, fitted = self.llm.settings.body, self.confidence.calibration
         if self.confidence.source == "votes" and (settings.get("temperature") == 0 or "seed" in settings):
             raise ConfigurationError(
@@ -84,18 +94,26 @@ class ConfidentPolicy(Policy[S, T]):
                 "the confidence of this task was calibrated with another LLM, prompt or settings, so its promise does "
                 "not hold: calibrate it again, or set confidence= without a calibration."
             )
+        self.checked.append(True)
 
     def _question(self, program: Program[Any]) -> _Question:
-        found = self.questions.get(program)
+        """Return the question of a program, made once for a signature; rows may have words of their own."""
+        found = self.questions.get(program.signature)
         if found is None:
             labels = label_field(program.signature, self.confidence.field, self.confidence.source)
             kind = _QUESTIONS.get(self.confidence.source)
-            found = self.questions[program] = _Question(
+            found = _Question(
                 field=labels,
                 program=None if kind is None else kind(program, labels),
+                layout=program.layout,
                 whole=is_whole(program, self.confidence),
             )
-        return found
+            if len(self.questions) >= MAX_VARIANTS:
+                self.questions.pop(next(iter(self.questions)), None)
+            self.questions[program.signature] = found
+        if found.program is None or found.layout is program.layout:
+            return found
+        return replace(found, program=found.program.worded(program.layout))
 
     def _policy_of(self, program: Program[Any]) -> Policy[Any, Any]:
         return Policy(
@@ -198,9 +216,10 @@ def is_whole(program: Program[Any], confidence: Confidence) -> bool:
 
 
 def asked_by(program: Program[Any], llm: LLM, confidence: Confidence) -> str:
-    """Return a hash of what a calibration depends on: source, LLM and prompt."""
+    """Return a hash of what a calibration depends on: source, LLM and prompt, with the pool of chosen examples."""
     _, started = program.head(program.first_mode).start(llm.settings)
-    asked = f"{confidence.source} {confidence.field} {confidence.samples} {started.hexdigest()}"
+    pool = "" if program.picker is None else f"{program.source.selection} {program.source.examples}"
+    asked = f"{confidence.source} {confidence.field} {confidence.samples} {started.hexdigest()} {pool}"
     return hashlib.sha256(asked.encode()).hexdigest()[:32]
 
 

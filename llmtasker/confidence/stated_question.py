@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 from llmtasker.compiler.answer_parser import Answer
 from llmtasker.compiler.examples import show_examples
 from llmtasker.compiler.program import Program, ProgramSource
+from llmtasker.compiler.prompt import PromptLayout
 from llmtasker.confidence.label_field import NO_LABEL, LabelField
 from llmtasker.errors import InvalidOutputError
 from llmtasker.signature.fields import InputField, OutputField
@@ -36,16 +37,23 @@ class StatedQuestion(Program[Any]):
         )
         source = program.source
         super().__init__(ProgramSource(signature=signature, mode=source.mode, keep=source.keep))
-        layout = program.layout
+        self._field = field
+        self.layout = self._asking_for_all(program.layout)
+
+    def worded(self, layout: PromptLayout) -> StatedQuestion:
+        """Return the question in other words, such as with the examples of one input."""
+        return cast("StatedQuestion", self._reworded(self.source, self._asking_for_all(layout)))
+
+    def _asking_for_all(self, layout: PromptLayout) -> PromptLayout:
         note = (
-            f"Do not give the {field.name} itself: give the probability that each of these is the right one, from 0 to "
-            "1, all together 1. Where you are not sure, say so with the numbers."
+            f"Do not give the {self._field.name} itself: give the probability that each of these is the right one, "
+            "from 0 to 1, all together 1. Where you are not sure, say so with the numbers."
         )
         turns = layout.examples_role == "turns"
         # Answers that name one label, as turns, would contradict what is asked for.
         shown = show_examples(layout.signature, layout.examples) if turns else ""
         aside = "\n\n".join(filter(None, (layout.aside, shown, note)))
-        self.layout = replace(layout, aside=aside, examples=() if turns else layout.examples)
+        return replace(layout, aside=aside, examples=() if turns else layout.examples)
 
     def render(self, inputs: Inputs, settings: Settings, mode: Mode | None = None) -> Request:
         """Return the request for one input.

@@ -116,7 +116,7 @@ async def _scored(
     if labels.many:
         raise ConfigurationError(f"calibrate takes a field with one label; {labels.name} takes several.")
     asked = options.copy()
-    gold, _ = gold_rows(task, rows, columns=asked.pop("columns", None))
+    gold, _ = gold_rows(task.signature, rows, columns=asked.pop("columns", None))
     if labels.name not in gold[0].gold:
         raise ConfigurationError(f"the labelled rows have no column {labels.name!r}, whose confidence is calibrated.")
     results = await task.arun([dict(row.given) for row in gold], **asked)
