@@ -15,6 +15,7 @@ from pydantic_core import to_jsonable_python
 
 from llmtasker.cache.store import Store, check_cache
 from llmtasker.compiler.chosen_examples import ChosenExamples, Selection
+from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.confidence.label_field import label_field
@@ -119,6 +120,11 @@ class Plan:
         return (records[: selection.count], None) if selection.method == "fixed" else (records, selection)
 
     @property
+    def shortened(self) -> Shortlist | None:
+        """How many labels are shown with an input; None: all are."""
+        return None
+
+    @property
     def pool(self) -> Any:
         """The examples as they were given, all of those from which the shown ones are chosen."""
         return self.examples.pool if isinstance(self.examples, ChosenExamples) else self.examples
@@ -165,7 +171,13 @@ class Plan:
         prompt = Prompt(variables=self.variables or {}, examples_role=self.examples_role, input_role=self.input_role)
         examples, selection = self.chosen(self.examples)
         program = compile_program(
-            self.signature, prompt, examples, self.asked, reasoning=self.reasoning, selection=selection
+            self.signature,
+            prompt,
+            examples,
+            self.asked,
+            reasoning=self.reasoning,
+            selection=selection,
+            shortlist=self.shortened,
         )
         if (sure := self.sureness) is not None:
             label_field(self.signature, sure.field, sure.source)

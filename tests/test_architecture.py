@@ -33,6 +33,7 @@ FLOORS: list[set[str]] = [
         "values.schema_check",
         "wire.failed_generation",
         "wire.group_format",
+        "wire.offered_labels",
         "wire.request",
     },
     {"wire.echo", "wire.request_reader"},

@@ -14,6 +14,7 @@ from llmtasker.values.folding import caseless
 from llmtasker.values.json_schema import JsonSchema, expand
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.group_format import anchor_of, grouped_answers, read_blocks
+from llmtasker.wire.offered_labels import offered_schema
 from llmtasker.wire.request import Message, Request
 from llmtasker.wire.request_reader import BULLET, ExampleTurn, conversation, declared_schema, offered_tools, schema_in
 
@@ -99,13 +100,16 @@ def _always(value: Any) -> Fill:
     return lambda _: value
 
 
-def prepare(request: Request, before: Sequence[Message]) -> FillPlan | BadRequestError:
-    """Return the plan for a task, or the refusal, which is remembered as well."""
+def prepare(request: Request, before: Sequence[Message], offer: Sequence[str] = ()) -> FillPlan | BadRequestError:
+    """Return the plan for a task, or the refusal, which is remembered as well.
+
+    `offer` are the lines of the labels that stand before the input.
+    """
     declared = declared_schema(request.head.schema)
     outputs = [*(declared or {}).get("properties", ())]
     examples, texts = conversation([*request.head.messages, *before], outputs[0] if len(outputs) == 1 else None)
     try:
-        schema = declared or schema_in(texts) or {}
+        schema = offered_schema(declared or schema_in(texts) or {}, offer)
         if not schema.get("properties"):
             raise _refusal("this request has no schema with fields")
         reader = _SchemaReader(schema, examples, [*texts, str(schema.get("description", ""))])

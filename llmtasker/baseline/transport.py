@@ -15,6 +15,7 @@ from llmtasker.baseline.fill_plan import FillPlan, prepare
 from llmtasker.errors import BadRequestError
 from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.completion import Completion, ToolCall
+from llmtasker.wire.offered_labels import read_offer
 from llmtasker.wire.request import Message, Request
 from llmtasker.wire.request_reader import INSTRUCTS, input_at, message_text, without_instructions
 
@@ -44,8 +45,8 @@ class OfflineTransport:
         at = input_at(request)
         # Instructions that hold the input come with each request; mostly nothing stands before the input.
         lone = not any(message.get("role") in INSTRUCTS for message in (*request.head.messages, *request.tail[:at]))
-        plan = self._plan(request, request.tail[: at + lone])
-        text = message_text(request.tail[at])
+        offer, text = read_offer(message_text(request.tail[at]))
+        plan = self._plan(request, request.tail[: at + lone], offer)
         answer = json.dumps(plan.answer(without_instructions(text) if lone else text), ensure_ascii=False)
         if plan.function is None:
             return Completion(text=answer, finish_reason="stop", model=MODEL)
@@ -62,14 +63,14 @@ class OfflineTransport:
     async def aclose(self) -> None:
         """Do nothing: there is no connection."""
 
-    def _plan(self, request: Request, before: Sequence[Message]) -> FillPlan:
+    def _plan(self, request: Request, before: Sequence[Message], offer: Sequence[str]) -> FillPlan:
         _, head = request.head.start(request.settings)
-        key = (head.digest(), canonical_json([*before]) if before else "")
+        key = (head.digest(), canonical_json([*before, *offer]) if before or offer else "")
         # Also locked while building, because threads that start together would all build the same plan.
         with self._lock:
             plan = self._plans.get(key)
             if plan is None:
-                plan = self._plans[key] = prepare(request, before)
+                plan = self._plans[key] = prepare(request, before, offer)
                 if len(self._plans) > _REMEMBERED:
                     self._plans.popitem(last=False)
             self._plans.move_to_end(key)

@@ -66,16 +66,21 @@ class _Lean(BaseModel):
 
 
 def wire_model(
-    output_model: type[BaseModel], *, reasoning: bool = False, descriptions: Mapping[str, str] | None = None
+    output_model: type[BaseModel],
+    *,
+    reasoning: bool = False,
+    descriptions: Mapping[str, str] | None = None,
+    annotations: Mapping[str, Any] | None = None,
 ) -> type[BaseModel]:
     """Return the model that the LLM is asked to fill: the output half, perhaps with reasoning before it.
 
-    `descriptions` replaces the descriptions of fields.
+    `descriptions` and `annotations` replace those of fields.
     """
     fields: dict[str, Any] = {}
     if reasoning:
         fields[REASONING] = (str, Field(description=REASONING_DESCRIPTION))
-    fields |= {name: (info.annotation, info) for name, info in output_model.model_fields.items()}
+    kinds = annotations or {}
+    fields |= {name: (kinds.get(name, info.annotation), info) for name, info in output_model.model_fields.items()}
     on_wire = {wire_name(name, output_model.model_fields[name]): text for name, text in (descriptions or {}).items()}
     name = re.sub(r"\W", "_", output_model.__name__, flags=re.ASCII)[:64]
     return create_model(

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from random import Random
-from typing import Any
 
 from llmtasker.compiler.chosen_examples import Selection
-from llmtasker.compiler.examples import Example, as_input
+from llmtasker.compiler.examples import Example, labels_in_answer, shown_text
 from llmtasker.errors import ConfigurationError, InputError
-from llmtasker.signature.fields import label_text, wire_name
+from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature
 from llmtasker.similarity.nearest import EXAMPLES, Nearest, grams, name_words, words
 from llmtasker.similarity.vectors import cosines, unit_vectors
-from llmtasker.values.json_values import is_array, parse_json
 
 _CANDIDATES = 4  # times the examples that are shown: among so many, "diverse" looks for unlike ones
 
@@ -45,12 +43,15 @@ class ExamplePicker:
 
     @cached_property
     def _texts(self) -> list[str]:
-        return [self._shown(example.values) for example in self._pool]
+        return [shown_text(self._signature, example.values) for example in self._pool]
 
     @cached_property
     def _labels(self) -> list[tuple[str, ...]]:
         """The labels of each example; for what has no JSON answer, none."""
-        return [self._labels_of(example.answer) if self._label_fields else () for example in self._pool]
+        return [
+            tuple(label for name in self._label_fields for label in labels_in_answer(example, name))
+            for example in self._pool
+        ]
 
     @cached_property
     def _index(self) -> Nearest:
@@ -71,13 +72,12 @@ class ExamplePicker:
         if self._selection.method != "random":
             _ = self._index if self._selection.embed is None else self._vectors
 
-    def choose(self, values: Mapping[str, Any]) -> list[Example]:
-        """Return the examples for an input, the nearest first.
+    def choose(self, shown: str) -> list[Example]:
+        """Return the examples for an input as the LLM sees it, the nearest first.
 
         Raises:
             InputError: the embedding function fails for it.
         """
-        shown = self._shown(values)
         others = [at for at, text in enumerate(self._texts) if text != shown]
         count = self._selection.count
         if self._selection.method == "random":
@@ -138,14 +138,3 @@ class ExamplePicker:
             return 2 * len(mine & its) / ((len(mine) + len(its)) or 1)
 
         return dice
-
-    def _shown(self, values: Mapping[str, Any]) -> str:
-        return self._signature.format_input({name: as_input(value) for name, value in values.items()})
-
-    def _labels_of(self, answer: str) -> tuple[str, ...]:
-        fields: Any = parse_json(answer)
-        found = list[str]()
-        for name in self._label_fields:
-            value = fields.get(name)
-            found += sorted(map(label_text, value)) if is_array(value) else [label_text(value)]
-        return tuple(found)

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticSerializationError, to_json
 
 from llmtasker.compiler.answer_model import REASONING
 from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.signature.conversation import Conversation
-from llmtasker.signature.fields import wire_name
+from llmtasker.signature.fields import label_text, wire_name
 from llmtasker.signature.signature import S, Signature, as_text
+from llmtasker.values.json_values import is_array, parse_json
 from llmtasker.values.schema_check import contradiction
 from llmtasker.values.set_order import in_order
 from llmtasker.values.validation_json import validation_json
@@ -76,7 +78,7 @@ def _answer(signature: type[Signature], outputs: Mapping[str, Any], number: int)
         except ValidationError as error:
             reason: str | None = describe(error)
         else:
-            schema = model.model_json_schema()
+            schema = _schema_of(model)
             reason = contradiction(answer, schema, schema)
         if reason is None:
             return answer
@@ -85,6 +87,11 @@ def _answer(signature: type[Signature], outputs: Mapping[str, Any], number: int)
             "field reads; what a field writes otherwise (a serializer, a computed field) has no place in an answer."
         )
     raise ConfigurationError(reasons[0])
+
+
+@lru_cache(maxsize=8)  # of thousands of labels it takes long to make, and there may be thousands of examples
+def _schema_of(model: type[BaseModel]) -> Mapping[str, Any]:
+    return model.model_json_schema()
 
 
 def _as_read(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
@@ -102,6 +109,17 @@ def _as_written(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
 def as_input(value: object) -> object:
     """Return a conversation as text, and any other value as it is."""
     return str(value) if isinstance(value, Conversation) else value
+
+
+def shown_text(signature: type[Signature], values: Mapping[str, Any]) -> str:
+    """Return an input as the LLM sees it, a conversation as text."""
+    return signature.format_input({name: as_input(value) for name, value in values.items()})
+
+
+def labels_in_answer(example: Example, name: str) -> list[str]:
+    """Return the labels that an example has in a field, by the field's name on the wire."""
+    value = parse_json(example.answer).get(name)
+    return sorted(map(label_text, value)) if is_array(value) else [label_text(value)]
 
 
 def show_examples(signature: type[Signature], examples: Sequence[Example]) -> str:

@@ -174,6 +174,38 @@ def _with_set(annotation: Any, labels: tuple[Any, ...]) -> Any:
     return None
 
 
+def without_labels(annotation: Any) -> Any:
+    """Return a type whose labels are any texts, numbers or booleans: what is asked for where not all are shown."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Literal or (isinstance(annotation, type) and issubclass(annotation, Enum)):
+        values: list[Any] = list(parts) if origin is Literal else [member.value for member in annotation]
+        return _any_of([type(_value_of(value)) for value in values])
+    if origin is Annotated:
+        constraints = [part for part in parts[1:] if not isinstance(part, _VALIDATORS)]
+        return _annotated(without_labels(parts[0]), constraints, ())
+    if origin in (Union, UnionType):
+        return _any_of([without_labels(part) for part in parts])
+    if origin in _LISTS and parts:
+        several: Any = origin
+        return several[(without_labels(parts[0]), *parts[1:])]
+    return cast("Any", annotation)
+
+
+def _any_of(kinds: Sequence[Any]) -> Any:
+    found: Any = None
+    for kind in kinds:
+        found = kind if found is None else found | kind
+    return found
+
+
+def takes_several(annotation: Any) -> bool:
+    """Return whether a type is a list of labels."""
+    origin, parts = get_origin(annotation), get_args(annotation)
+    if origin is Annotated or origin in (Union, UnionType):
+        return any(map(takes_several, parts[:1] if origin is Annotated else parts))
+    return origin in _LISTS
+
+
 def _union(parts: Sequence[Any], labels: tuple[Any, ...]) -> Any:
     closed = any(map(_is_closed, parts))
     found: Any = None

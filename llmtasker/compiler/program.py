@@ -6,25 +6,29 @@ import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic
 
-from pydantic import BaseModel
-
 from llmtasker.compiler.answer_model import (
-    REASONING,
     as_turn,
     labels_of,
     prepare,
     reask_messages,
-    wire_model,
 )
 from llmtasker.compiler.chosen_examples import Selection
 from llmtasker.compiler.columns import Columns
-from llmtasker.compiler.examples import Example, read_example
-from llmtasker.compiler.label_set import LabelSet, fits_labels, label_set, labelled_field, with_labels
+from llmtasker.compiler.examples import shown_text
+from llmtasker.compiler.label_picker import Shortlist
+from llmtasker.compiler.label_set import (
+    LabelSet,
+    fits_labels,
+    label_set,
+    labelled_field,
+    with_labels,
+)
 from llmtasker.compiler.prepared import Prepared
+from llmtasker.compiler.program_source import ProgramSource, shown_model
 from llmtasker.compiler.prompt import Prompt, PromptLayout, variable_text
 from llmtasker.errors import (
     ConfigurationError,
@@ -33,7 +37,7 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.signature.fields import label_descriptions
-from llmtasker.signature.signature import Inputs, S, Signature
+from llmtasker.signature.signature import Inputs, S
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Mode, Request, Settings
 
@@ -43,55 +47,6 @@ MAX_VARIANTS = 256
 
 if TYPE_CHECKING:
     from llmtasker.compiler.answer_parser import Answer, AnswerParser
-    from llmtasker.compiler.example_picker import ExamplePicker
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgramSource(Generic[S]):
-    """What a program is compiled from; `keep` is whether the prepared parts may be stored on disk.
-
-    With a `selection`, the examples are the pool from which those of an input are chosen.
-    """
-
-    signature: type[S]
-    prompt: Prompt = field(default_factory=Prompt)
-    examples: Sequence[Any] = ()
-    mode: AskMode = "auto"
-    reasoning: bool = False
-    keep: bool = True
-    selection: Selection | None = None
-
-    def check(self) -> None:
-        """Raise a ConfigurationError if the mode can't serve the signature."""
-        outputs = [info.annotation for info in self.signature.output_fields.values()]
-        if self.reasoning and REASONING in self.signature.model_fields:
-            raise ConfigurationError(
-                f"{self.signature.__name__} has a field {REASONING!r} already: leave out reasoning=True."
-            )
-        if self.mode == "plain" and outputs != [str]:
-            raise ConfigurationError('mode="plain" needs a signature with one output field, of type str.')
-        if self.mode == "plain" and self.reasoning:
-            raise ConfigurationError('mode="plain" has no place for reasoning.')
-
-    def read_examples(self) -> list[Example]:
-        """Return the examples, checked."""
-        return [
-            read_example(self.signature, example, number, plain=self.mode == "plain", reasoning=self.reasoning)
-            for number, example in enumerate(self.examples, start=1)
-        ]
-
-    def layout(self, examples: Sequence[Example]) -> PromptLayout:
-        """Return the words, with these examples put in; those that are chosen for an input come with it."""
-        shown = examples if self.selection is None else ()
-        return self.prompt.write(self.signature, shown, labels_of(self.signature.output_model))
-
-    def picker(self, pool: Sequence[Example]) -> ExamplePicker | None:
-        """Return what chooses the examples of an input; None: they are the same for all."""
-        if self.selection is None:
-            return None
-        from llmtasker.compiler.example_picker import ExamplePicker
-
-        return ExamplePicker(self.signature, self.selection, pool, labels_of(self.signature.output_model))
 
 
 class Program(Generic[S]):
@@ -108,9 +63,11 @@ class Program(Generic[S]):
         examples = source.read_examples()
         self.layout = source.layout(examples)
         self.picker = source.picker(examples)
+        self.label_picker = source.label_picker(examples)
         self.asked: AskMode = source.mode
         self.first_mode: Mode = FIRST_MODE[source.mode]
-        self.model = _wire(signature, self.layout, reasoning=source.reasoning)
+        shortened = None if self.label_picker is None else self.label_picker.name
+        self.model = shown_model(signature, self.layout, shortened, reasoning=source.reasoning)
         self._asking: dict[Mode, Prepared] = {}
         self.columns: Columns | None = None
         self._heads: dict[Mode, Head] = {}
@@ -141,8 +98,9 @@ class Program(Generic[S]):
         """Load what the first request and the first answer need, which can take a second."""
         self.head(self.first_mode)
         _ = self.parser
-        if self.picker is not None:
-            self.picker.warm_up()
+        for picker in (self.picker, self.label_picker):
+            if picker is not None:
+                picker.warm_up()
         self.ready = True
 
     def head(self, mode: Mode) -> Head:
@@ -178,6 +136,7 @@ class Program(Generic[S]):
             read = source.read_examples()
             program = self._reworded(source, source.layout(read))
             program.picker = source.picker(read)
+            program.label_picker = source.label_picker(read)
         return program.variant(variables) if variables else program
 
     def variant(self, variables: Mapping[str, object]) -> Program[S]:
@@ -210,7 +169,7 @@ class Program(Generic[S]):
             # Labels of a row may be private, and there may be many sets of them.
             return Program(replace(source, signature=signature, examples=fitting, keep=False))
         known = self._labels
-        return self._reworded(source, source.prompt.write(self.signature, self.layout.examples, known))
+        return self._reworded(source, source.write(self.layout.examples, known))
 
     def _reworded(self, source: ProgramSource[S], layout: PromptLayout) -> Program[S]:
         """Return the program with the same schema in other words."""
@@ -252,38 +211,48 @@ class Program(Generic[S]):
             InputError: the input does not fit, or a column is missing.
         """
         if self.columns is None:
-            return self.with_examples(self.signature.validate_input(given))
+            return self.for_input(self.signature.validate_input(given))
         inputs = self.signature.validate_input(self.columns.inputs(given))
         values = self.columns.values(given)
         if not values:
-            return self.with_examples(inputs)
+            return self.for_input(inputs)
         try:
             variant = self.variant(values)
         except ConfigurationError as error:  # the names were checked before: a value of this row is at fault
             raise InputError(f"the row does not fit: {error}") from None
-        inputs = variant.with_examples(inputs)
+        inputs = variant.for_input(inputs)
         return inputs if inputs.variant is not None else inputs._replace(variant=variant)
 
-    def with_examples(self, inputs: Inputs) -> Inputs:
-        """Return the input with the program that shows the examples chosen for it, if there are any to choose.
+    def for_input(self, inputs: Inputs) -> Inputs:
+        """Return the input with the program that shows the examples and labels chosen for it, if there is a choice.
 
         Raises:
             InputError: the signature could not show the input, or the user's embedding function fails.
         """
-        if self.picker is None:
+        if self.picker is None and self.label_picker is None:
             return inputs
+        _ = self.parser  # made once, for all inputs
         try:
-            examples = self.picker.choose(inputs.values)
+            return inputs._replace(variant=self._chosen(inputs))
         except InputError:
             raise
         except Exception as error:  # noqa: BLE001 - format_input is the user's, and the values may be anything
             raise InputError(f"the input could not be shown: {type(error).__name__}: {snippet(error)}") from None
-        _ = self.parser  # made once, for all inputs
-        if self.layout.examples_role == "system":
-            layout = self.source.prompt.write(self.signature, examples, self._labels)
-        else:
-            layout = replace(self.layout, examples=tuple(examples))
-        return inputs._replace(variant=self._reworded(self.source, layout))
+
+    def _chosen(self, inputs: Inputs) -> Program[S]:
+        shown = shown_text(self.signature, inputs.values)
+        layout = self.layout
+        if self.picker is not None:
+            examples = self.picker.choose(shown)
+            if layout.examples_role == "system":
+                layout = self.source.write(examples, self._labels)
+            else:
+                layout = replace(layout, examples=tuple(examples))
+        # Without chosen examples all inputs share their heads.
+        program = copy.copy(self) if self.picker is None else self._reworded(self.source, layout)
+        if self.label_picker is not None:
+            program.layout = replace(layout, offer=self.label_picker.offer(shown))
+        return program
 
     def render(self, inputs: Inputs, settings: Settings, mode: Mode | None = None) -> Request:
         """Return the request for one input.
@@ -316,12 +285,19 @@ class Program(Generic[S]):
             return answer
         return self.parser.parse(completion, inputs)
 
-    def reask(self, request: Request, completion: Completion, error: OutputError, mode: Mode) -> Request:
+    def reask(
+        self, request: Request, completion: Completion, error: OutputError, mode: Mode, inputs: Inputs | None = None
+    ) -> Request:
         """Return the request that shows the LLM its last answer and why it does not fit.
 
-        `request` is the first one: earlier failures leave the conversation.
+        `request` is the first one: earlier failures leave the conversation. If not all labels were shown with the
+        `inputs`, it shows the others.
         """
-        messages = reask_messages("text" if self.asked == "plain" else mode, completion, error.message)
+        reason = error.message
+        program: Program[Any] = (inputs.variant if inputs is not None else None) or self
+        if inputs is not None and program.label_picker is not None:
+            reason = f"{reason}\n\n{program.label_picker.others(shown_text(self.signature, inputs.values))}"
+        messages = reask_messages("text" if self.asked == "plain" else mode, completion, reason)
         return Request(request.head, [*request.tail, *messages], request.settings)
 
 
@@ -333,11 +309,12 @@ def compile_program(
     *,
     reasoning: bool = False,
     selection: Selection | None = None,
+    shortlist: Shortlist | None = None,
 ) -> Program[S]:
     """Return the program of a signature: schema, prompt, examples and key prefix are prepared here, once.
 
     An example is a record, or a mapping of all its fields (with "reasoning", where that is asked for). With a
-    `selection`, those of an input are chosen from them.
+    `selection`, those of an input are chosen from them; with a `shortlist`, the labels that are shown with it.
 
     Raises:
         ConfigurationError: an example does not fit, a variable is unknown, or the mode can't serve the signature.
@@ -349,20 +326,10 @@ def compile_program(
         mode=mode,
         reasoning=reasoning,
         selection=selection,
+        shortlist=shortlist,
     )
     return Program(source)
 
 
 def _with_type(label: tuple[object, str]) -> tuple[type, object, str]:
     return type(label[0]), *label  # 1 and True are equal, but not the same label
-
-
-def _wire(signature: type[Signature], layout: PromptLayout, *, reasoning: bool) -> type[BaseModel]:
-    """Return the model to be filled; it describes the labels, unless the instructions list them."""
-    descriptions: dict[str, str] = {}
-    for name, info in signature.output_fields.items():
-        meanings = label_descriptions(info)
-        if meanings and not layout.shows_classes:
-            lines = [f"- {label}: {meaning}" for label, meaning in meanings.items()]
-            descriptions[name] = "\n".join([*([info.description] if info.description else []), *lines])
-    return wire_model(signature.output_model, reasoning=reasoning, descriptions=descriptions)

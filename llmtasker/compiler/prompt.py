@@ -19,6 +19,7 @@ from llmtasker.errors import ConfigurationError, InputError, snippet
 from llmtasker.signature.conversation import Conversation
 from llmtasker.signature.fields import RESERVED, label_descriptions
 from llmtasker.signature.signature import Signature, as_text
+from llmtasker.wire.offered_labels import POINTER
 from llmtasker.wire.request import Message
 
 ExamplesRole = Literal["turns", "system", "user"]
@@ -55,11 +56,15 @@ class Prompt:
         return replace(self, variables={**self.variables, **variables})
 
     def write(
-        self, signature: type[Signature], examples: Sequence[Example], labels: Mapping[str, Sequence[str]]
+        self,
+        signature: type[Signature],
+        examples: Sequence[Example],
+        labels: Mapping[str, Sequence[str]],
+        classes: str | None = None,
     ) -> PromptLayout:
         """Return the words of a signature, with classes, examples and variables put in.
 
-        `labels` are the labels of each output field that has some.
+        `labels` are the labels of each output field that has some; `classes` is what stands for their list.
 
         Raises:
             ConfigurationError: a variable is unknown, hides another, or has nothing to show.
@@ -78,7 +83,7 @@ class Prompt:
                 template = Template((*template.parts, "\n\n", Variable("examples")))
         values = {name: variable_text(name, value) for name, value in self.variables.items()}
         if "classes" in template.names:
-            values["classes"] = show_classes(signature, labels)
+            values["classes"] = classes or show_classes(signature, labels)
         if "examples" in template.names:
             values["examples"] = show_examples(signature, examples) if role == "system" else ""
         return PromptLayout(
@@ -109,7 +114,7 @@ class PromptLayout:
     """Where the words of a task stand, whatever the mode.
 
     `head` gives the messages that all inputs share, `tail` those of one input. `aside` stands in the system message
-    beside the instructions, wherever these are.
+    beside the instructions, wherever these are. The `offer` are the labels that are shown with one input.
     """
 
     signature: type[Signature]
@@ -119,6 +124,7 @@ class PromptLayout:
     input_role: InputRole
     aside: str = ""
     shows_classes: bool = False
+    offer: str = ""
 
     @property
     def _turns(self) -> Sequence[Example]:
@@ -148,11 +154,22 @@ class PromptLayout:
         Raises:
             InputError: a conversation is the whole input, and its last message is not from the user.
         """
+        if self.offer and (pointed := self._pointed()) is not self:
+            return pointed.tail(values)
         messages = self._shown(values)
+        if self.offer:
+            messages[-1] = {**messages[-1], "content": f"{self.offer}{messages[-1]['content']}"}
         if self.examples_role == "user" and self.examples:
             content = f"{show_examples(self.signature, self.examples)}\n\n{messages[-1]['content']}"
             messages[-1] = {**messages[-1], "content": content}
         return messages
+
+    def _pointed(self) -> PromptLayout:
+        """Return the layout with the offer where the instructions point to it, if these hold the input too."""
+        if not self._one_message or not any(isinstance(part, str) and POINTER in part for part in self.template.parts):
+            return self
+        parts = [part.replace(POINTER, self.offer) if isinstance(part, str) else part for part in self.template.parts]
+        return replace(self, template=Template(tuple(parts)), offer="")
 
     def history(self, values: Mapping[str, Any]) -> list[str]:
         """Return the names of the conversations among the inputs that are shown as turns."""

@@ -8,7 +8,8 @@ from typing import Any, cast
 
 from llmtasker.compiler.answer_parser import Answer
 from llmtasker.compiler.examples import show_examples
-from llmtasker.compiler.program import Program, ProgramSource
+from llmtasker.compiler.program import Program
+from llmtasker.compiler.program_source import ProgramSource
 from llmtasker.compiler.prompt import PromptLayout
 from llmtasker.confidence.label_field import NO_LABEL, LabelField
 from llmtasker.errors import InvalidOutputError

@@ -3,6 +3,7 @@
 evaluate, gold_rows      a task over gold rows → a report
 metrics, label_scores    what counts as right, by the type of a field; precision, recall, confusion
 figures                  what was measured, row by row, and what follows from it
+shortlist                how often the right label is among those that are shown
 evaluation_report        the figures with their file; report_page: as text and as a page of HTML
 compare                  two reports of the same rows → which is better, and how sure that is
 calibrate                a confidence → a probability, and a threshold that keeps a promised risk
@@ -18,10 +19,12 @@ from llmtasker.evaluation.calibrate import acalibrate, calibrate
 from llmtasker.evaluation.compare import Comparison, assert_no_regression, compare
 from llmtasker.evaluation.evaluate import aevaluate, evaluate
 from llmtasker.evaluation.evaluation_report import Report
+from llmtasker.evaluation.shortlist import ShortlistRecall, shortlist_recall
 
 __all__ = [
     "Comparison",
     "Report",
+    "ShortlistRecall",
     "acalibrate",
     "aevaluate",
     "assert_no_regression",
@@ -33,4 +36,5 @@ __all__ = [
     "fixed",
     "nearest",
     "random_",
+    "shortlist_recall",
 ]

@@ -10,6 +10,7 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import FieldKind, Metric, applied, further, kind_of, right
+from llmtasker.evaluation.shortlist import shortlist_check
 from llmtasker.evaluation.subject import Measurable, Subject
 from llmtasker.item import Item
 from llmtasker.runner.task_run import RunOptions
@@ -65,6 +66,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
     results = await task.arun([dict(row.given) for row in rows], **cast("RunOptions", options))
     measured = list(rows[0].gold)
     kinds: dict[str, FieldKind] = {name: kind_of(signature.output_fields[name].annotation) for name in measured}
+    in_shortlist = shortlist_check(task)
     made = list[ReportRow]()
     broken = dict[str, int]()
     for row, item in zip(rows, results, strict=True):
@@ -77,6 +79,8 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
                 scores[name] = right(kind, row.gold[name], answer[name])
                 found = further(kind, row.gold[name], answer[name])
                 scores |= {f"{name}: {what}": value for what, value in found.items()}
+        if in_shortlist is not None:
+            scores |= in_shortlist(row)
         made.append(_report_row(row, item, answer, scores, subject.cost(item)))
     return Report(
         signature=signature.__name__,

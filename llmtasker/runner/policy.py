@@ -177,7 +177,7 @@ class Policy(Generic[S, T]):
 
         def render(mode: Mode) -> Request:
             first = row.request if mode == program.first_mode else program.render(row.inputs, self.llm.settings, mode)
-            return first if failed is None else program.reask(first, *failed, mode)
+            return first if failed is None else program.reask(first, *failed, mode, row.inputs)
 
         try:
             while True:

@@ -171,7 +171,7 @@ def check_labels(owner: str, name: str, info: FieldInfo) -> None:
     """
     described = label_descriptions(info)
     values = [label_text(value) for value in _values(info.annotation)] if described else []
-    if described and not values and not _holds_text(info.annotation):
+    if described and not values and not holds_text(info.annotation):
         raise SignatureError(
             f"{owner}.{name}: labels=… needs a type that has labels: Literal[…], an Enum, str, or a list of these."
         )
@@ -197,8 +197,9 @@ def _values(annotation: Any) -> Iterator[Any]:
             yield from _values(part)
 
 
-def _holds_text(annotation: Any) -> bool:
-    return annotation is str or any(map(_holds_text, get_args(annotation)))
+def holds_text(annotation: Any) -> bool:
+    """Return whether a type takes any text, perhaps among other values."""
+    return annotation is str or any(map(holds_text, get_args(annotation)))
 
 
 def wire_name(name: str, info: FieldInfo) -> str:

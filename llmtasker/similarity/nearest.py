@@ -44,7 +44,7 @@ class Weighting:
 
 BASELINE = Weighting()
 # Measured on Banking77 and CLINC150, see benchmarks/shortlist.py: rare n-grams must not outweigh all others.
-SHORTLIST = Weighting(shortest=3, common=1.0)
+SHORTLIST = Weighting(shortest=3, common=2.0)
 EXAMPLES = Weighting(shortest=3, common=1.0, name=0.5)
 
 

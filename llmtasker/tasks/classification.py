@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Self, Unpack, cast, get_args
 
 from llmtasker.compiler.chosen_examples import ChosenExamples
+from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, check_choice, snippet
 from llmtasker.llm.llm import LLM
@@ -41,6 +42,7 @@ class ClassificationChanges(TaskChanges, total=False):
     open_set: bool
     allow_none: bool
     language: Language
+    shortlist: int | Shortlist | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,11 +55,13 @@ class ClassificationPlan(Plan):
     open_set: bool = False
     allow_none: bool = False
     language: Language = "en"
+    shortlist: int | Shortlist | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not (self.labels is None or isinstance(self.labels, type | str)):
             self._set("labels", copied("labels", self.labels))
+        self._set("shortlist", Shortlist.of(self.shortlist))
         check_choice("language", self.language, get_args(Language))
         self._set("signature", self._signature())
 
@@ -100,7 +104,15 @@ class ClassificationPlan(Plan):
     def own_settings(self) -> dict[str, Any]:
         """Return the settings of a classification, with its labels: as pairs, so that numbers stay numbers."""
         pairs = [[label, self.described[label_text(label)]] for label in self.sent]
-        return {**{name: getattr(self, name) for name in _SETTINGS}, "labels": pairs}
+        own = {name: getattr(self, name) for name in _SETTINGS}
+        if self.shortened is not None:
+            own["shortlist"] = self.shortened.document()
+        return {**own, "labels": pairs}
+
+    @property
+    def shortened(self) -> Shortlist | None:
+        """How many labels are shown with a text; None: all are."""
+        return Shortlist.of(self.shortlist)
 
     @classmethod
     def own_arguments(cls, document: Document, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,7 +121,7 @@ class ClassificationPlan(Plan):
         labels = given.get("labels")
         if labels is None:
             labels = dict(settings["labels"])
-        own = {name: settings[name] for name in _SETTINGS}
+        own = {**{name: settings[name] for name in _SETTINGS}, "shortlist": settings.get("shortlist")}
         return {**own, "labels": labels, "instructions": document["instructions"], "examples": document["examples"]}
 
     def _signature(self) -> type[Signature]:
@@ -153,6 +165,8 @@ class Classification(Task[Any]):
         open_set: the LLM may name a new label if none fits.
         allow_none: a text may have no label; its output is None, or an empty list.
         language: of the generic instructions, "en" or "fr".
+        shortlist: show only so many labels with each text, those that are likely by their names, meanings and
+            examples; the LLM can still answer another, or ask for more. A `Shortlist` takes an embedding function.
 
     The other arguments are those of `Task`.
 
@@ -182,6 +196,7 @@ class Classification(Task[Any]):
         open_set: bool = False,
         allow_none: bool = False,
         language: Language = "en",
+        shortlist: int | Shortlist | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
         own = {
@@ -192,6 +207,7 @@ class Classification(Task[Any]):
             "open_set": open_set,
             "allow_none": allow_none,
             "language": language,
+            "shortlist": shortlist,
         }
         self._build(ClassificationPlan.of(type(self).__name__, {**own, **options}), LLM.of(llm))
 

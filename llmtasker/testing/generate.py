@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from llmtasker.values.json_schema import JsonSchema, expand, resolve
 from llmtasker.wire.group_format import anchor_of, grouped_answers, read_blocks
+from llmtasker.wire.offered_labels import offered_schema, points_to_offer, read_offer
 from llmtasker.wire.request_reader import last_user_text, request_schema
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ def answer_from_schema(schema: JsonSchema, text: str, *, seed: int = 0) -> Any:
     >>> answer_from_schema({"type": "object", "properties": {"team": {"enum": ["billing", "delivery"]}}}, "My parcel")
     {'team': 'delivery'}
     """
+    if points_to_offer(schema):
+        offer, text = read_offer(text)
+        schema = offered_schema(schema, offer)
     maker = _Maker(schema, seed)
     inputs = read_blocks(text)
     if inputs and (place := grouped_answers(schema)):

@@ -38,8 +38,13 @@ class GroupProgram(Generic[S]):
     def __init__(self, program: Program[S]) -> None:
         self.program = program
         layout = program.layout
-        if program.picker is not None:
-            raise ConfigurationError("group_size needs the same examples for all inputs: choose fixed ones.")
+        if program.picker is not None or program.label_picker is not None:
+            what = (
+                "examples for all inputs: choose fixed ones"
+                if program.picker
+                else "labels for all inputs: no shortlist"
+            )
+            raise ConfigurationError(f"group_size needs the same {what}.")
         if layout.template.names:
             raise ConfigurationError(
                 f"group_size needs the inputs in a message of their own: take {{{layout.template.names[0]}}} out of "

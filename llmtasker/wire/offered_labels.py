@@ -1,0 +1,77 @@
+"""How the likely labels of an input are shown with it, where a task has too many to show them all.
+
+This file defines the block before the input, the words of the schema that point to it, and how stand-ins for an LLM
+read both.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from llmtasker.values.json_schema import JsonSchema
+from llmtasker.values.json_values import is_array, is_object
+
+POINTER = "<labels>…</labels>"
+"""Stands in the instructions where all labels would stand."""
+
+ASK_FOR_MORE = "?"
+"""The answer that asks for the other labels."""
+
+_OPENING, _CLOSING = "<labels>\n", "\n</labels>\n"
+_MARK = "from <labels>, word for word"
+
+
+def describe_offer(*, many: bool, open_set: bool) -> str:
+    """Return the description of a field whose labels come with the input."""
+    rest = "another one if none of them fits" if open_set else f'"{ASK_FOR_MORE}" shows the other labels'
+    return f"{'labels' if many else 'a label'} {_MARK}; {rest}"
+
+
+def write_offer(lines: str) -> str:
+    """Return the block of labels, one a line, that stands before an input."""
+    return f"{_OPENING}{lines}{_CLOSING}"
+
+
+def read_offer(text: str) -> tuple[list[str], str]:
+    """Return the lines of the labels in a message, and the rest; without a block, no lines and the whole text.
+
+    >>> read_offer(write_offer("- chat: un félin" + chr(10) + "- chien") + "Il aboie")
+    (['chat: un félin', 'chien'], 'Il aboie')
+    """
+    before, opening, rest = text.partition(_OPENING)
+    inside, closing, after = rest.partition(_CLOSING)
+    if not opening or not closing:
+        return [], text
+    return [line.removeprefix("- ") for line in inside.splitlines()], before + after
+
+
+def offered_schema(schema: JsonSchema, lines: Sequence[str]) -> dict[str, Any]:
+    """Return a schema whose fields that point to the block have the labels in it as their values."""
+    made: dict[str, Any] = dict(schema)
+    return _closed(made, lines, marked=False) if lines and points_to_offer(schema) else made
+
+
+def points_to_offer(schema: JsonSchema) -> bool:
+    """Return whether a schema has a field whose labels come with the input."""
+    return _MARK in json.dumps(schema, ensure_ascii=False)
+
+
+def _closed(node: Any, lines: Sequence[str], *, marked: bool) -> Any:
+    if is_array(node):
+        return [_closed(part, lines, marked=marked) for part in node]
+    if not is_object(node):
+        return node
+    marked = marked or _MARK in str(node.get("description", ""))
+    made = {name: _closed(part, lines, marked=marked) for name, part in node.items()}
+    kind = node.get("type")
+    if marked and kind in {"string", "integer", "number", "boolean"} and "enum" not in node:
+        made["enum"] = [_value(line, text=kind == "string") for line in lines]
+        made["description"] = "\n".join(lines)
+    return made
+
+
+def _value(line: str, *, text: bool) -> Any:
+    label = line.partition(": ")[0]
+    return label if text else json.loads(label)
