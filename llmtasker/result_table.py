@@ -42,10 +42,14 @@ class ResultTable:
     def _inputs(self) -> list[dict[str, Any]]:
         return [_input(item.input) for item in self._items]
 
+    def answer_names(self, taken: Container[str]) -> tuple[dict[str, str], str]:
+        """Return the column of each output field, and that of the error, under names that are not `taken`."""
+        names = free_names(self.fields, taken)
+        return names, free_name(ERROR, {*names.values(), *(name for name in [ERROR] if name in taken)})
+
     def answers(self, taken: Container[str]) -> list[dict[str, Any]]:
         """Return the columns of the outputs and the error of each item, under names that are not `taken`."""
-        names = free_names(self.fields, taken)
-        error = free_name(ERROR, {*names.values(), *(name for name in [ERROR] if name in taken)})
+        names, error = self.answer_names(taken)
         return [
             {column: None if output is None else output.get(name) for name, column in names.items()}
             | {error: None if item.error is None else str(item.error)}

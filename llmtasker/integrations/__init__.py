@@ -3,4 +3,6 @@
 opentelemetry, langfuse   observers that send what happens in runs as traces (span_sender)
 langchain                 a task as a Runnable
 sklearn                   a classification as an estimator
+ray                       a task over a Dataset; rate_shares: one rate limit for workers on several machines
+partitions                a task as a function of parts of a table, for Ray, Spark and Dask
 """

@@ -128,8 +128,11 @@ def _texts(values: Any) -> list[str]:
     """
     if isinstance(values, str):
         raise ValueError("give a list of texts, not one text.")  # noqa: TRY004 - what scikit-learn raises
-    if hasattr(values, "columns") or getattr(values, "ndim", 1) != 1:
-        raise ValueError("give one text for each row: a list or a column, not a table.")
+    shape: tuple[int, ...] = getattr(values, "shape", (0,))
+    if len(shape) == 2 and shape[1] == 1:  # a table of one column, such as a transformer gives after set_output
+        values = np.asarray(values)[:, 0]
+    elif len(shape) != 1:
+        raise ValueError(f"give one text for each row, not a table of {shape[-1] if shape else 0} columns.")
     texts: Sequence[Any] = list(values)
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):

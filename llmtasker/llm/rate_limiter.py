@@ -54,8 +54,8 @@ class RateLimiter:
         now = clock()
         self._learned = LearnedLimit(now, most=math.inf if max_concurrency is None else max_concurrency)
         self._learns = limit is None
-        self._requests = TokenBucket(MARGIN * limit.requests / 60, now) if limit and limit.requests else None
-        self._tokens = TokenBucket(MARGIN * limit.tokens / 60, now) if limit and limit.tokens else None
+        self._requests = _changed(None, limit.requests if limit else None, now)
+        self._tokens = _changed(None, limit.tokens if limit else None, now)
         self._tokens_reserved = 0.0
         self._token_ratio = 1.0
         self._lock = threading.Lock()
@@ -115,6 +115,16 @@ class RateLimiter:
         with self._lock, contextlib.suppress(KeyError, TypeError, ValueError):
             if self._learns and not self._in_flight:
                 self._learned.restore(learned, self._clock())
+
+    def change(self, limit: RateLimit) -> None:
+        """Use another limit from now on, such as another share of it; calls in flight and debts of before count."""
+        with self._lock:
+            now = self._clock()
+            self.limit, self._learns = limit, False
+            self._requests = _changed(self._requests, limit.requests, now)
+            self._tokens = _changed(self._tokens, limit.tokens, now)
+            woken = self._pump(now)[0] if self._waiting else []
+        _wake(woken)
 
     def permit(self, tokens: int = 0) -> Permit:
         """Return the permit of one call that will use about `tokens`, input and output together."""
@@ -315,6 +325,17 @@ class Permit:
     def cancel(self) -> None:
         """The call was cancelled, before or after it left."""
         self._limiter.failed(self, overload=None)
+
+
+def _changed(bucket: TokenBucket | None, per_minute: float | None, now: float) -> TokenBucket | None:
+    """Return the bucket of a limit; what calls have taken from the one of before stays taken."""
+    if not per_minute:
+        return None
+    changed = TokenBucket(MARGIN * per_minute / 60, now)
+    if bucket is not None:
+        bucket.refill(now)
+        changed.level = bucket.level
+    return changed
 
 
 def _wake(futures: list[Future[None]]) -> None:

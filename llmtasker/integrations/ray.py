@@ -1,0 +1,145 @@
+"""Ray: a task over a Dataset, asked by workers on several machines (extra `[ray]`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, Unpack
+from uuid import uuid4
+
+from llmtasker.errors import ConfigurationError, check_count, snippet
+from llmtasker.integrations.partitions import PartitionOptions, PartitionTask
+from llmtasker.integrations.rate_shares import RateShare, RateShares, part_of
+from llmtasker.llm.limits import RateLimit
+from llmtasker.llm.rate_limiter import RateLimiter
+from llmtasker.result_table import free_name
+from llmtasker.task import Task
+from llmtasker.threads import call_in_thread
+
+ROW = "row"
+_BLOCKS_AT_ONCE = 2  # of one worker: while the last rows of a block are answered, those of the next begin
+_TIMEOUT = 5.0  # seconds for a question to another actor
+
+
+def ask(
+    task: Task[Any],
+    dataset: Any,
+    *,
+    workers: int | tuple[int, int] = 4,
+    rate_limit: RateLimit | None = None,
+    num_cpus: float = 0.25,
+    **options: Unpack[PartitionOptions],
+) -> Any:
+    """Return a Dataset with the answers of a task; like all of them, it is computed when it is read or written.
+
+    The columns of `dataset` stay. Added are "row", which grows with the row, so that the order can be restored with
+    `sort("row")`; one column for each output field; and "error". The key of the LLM is not sent: it comes from the
+    environment of each worker, and rows of one that has none say so. Answers in the cache are not asked for again, so a
+    run that was stopped is resumed by asking again; a cache of all machines is `LLM(cache="redis://…")`.
+
+    Args:
+        task: the task; its class may stand in a notebook.
+        dataset: one of its columns, or the only one, is the input.
+        workers: how many actors ask, or (least, most).
+        rate_limit: what the endpoint allows all workers together; None: the `rate_limit` of the LLM. It is shared out
+            over those that have rows. Without any, each worker learns it for itself from refusals.
+        num_cpus: the CPUs that Ray reserves for a worker, which mostly waits for the endpoint.
+        options: `concurrency` (calls in flight of one worker, 32), `columns`, `row_variables`, `settings`, `fresh`, as
+            for `Task.run`.
+
+    Raises:
+        ConfigurationError: Ray is not installed, an argument is wrong, a column is missing, or the task has something
+            that can't be sent to another process.
+    """
+    ray = _ray()
+    data, expressions = import_module("ray.data"), import_module("ray.data.expressions")
+    least, most = workers if isinstance(workers, tuple) else (workers, workers)
+    for count in (least, most):
+        check_count("workers", count, "the actors that ask")
+    part = PartitionTask(task, **options)
+    columns: list[str] = dataset.columns() or []
+    part.check(columns)
+    _check_portable(part)
+    limit = rate_limit or part.llm.rate_limiter.limit
+    shares = None if limit is None else ray.remote(num_cpus=0)(RateShares).remote()
+    row = free_name(ROW, columns)
+    # Blocks small enough that all workers have some, and that little is asked again when one is killed.
+    rows = 2 * part.settings.concurrency
+    numbered = dataset.with_column(row, expressions.monotonically_increasing_id())
+    return numbered.repartition(target_num_rows_per_block=rows).map_batches(
+        TaskWorker,
+        fn_constructor_args=(part, row, limit and part_of(limit, 1 / most), limit, shares),
+        batch_size=rows,
+        batch_format="pyarrow",
+        compute=data.ActorPoolStrategy(
+            min_size=least,
+            max_size=most,
+            max_concurrent_calls_per_actor=_BLOCKS_AT_ONCE,
+            max_tasks_in_flight_per_actor=2 * _BLOCKS_AT_ONCE,
+        ),
+        num_cpus=num_cpus,
+        udf_modifying_row_count=False,
+    )
+
+
+class TaskWorker:
+    """What an actor of Ray does: answer blocks of rows, several at once."""
+
+    def __init__(
+        self, part: PartitionTask, row: str, first: RateLimit | None, limit: RateLimit | None, shares: Any
+    ) -> None:
+        self._part = part
+        self._row = row
+        # All blocks together have no more calls in flight than one run would have.
+        given = part.llm.rate_limiter.max_concurrency
+        concurrency = part.settings.concurrency
+        limiter = RateLimiter(first, max_concurrency=concurrency if given is None else min(given, concurrency))
+        part.llm.rate_limiter = limiter
+        self._share: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        if limit is not None:
+            self._share = RateShare(limit, limiter, _SharesOfActor(shares))
+
+    async def __call__(self, table: Any) -> Any:
+        # In a thread: Ray blocks the event loop of an actor whose results wait to be read.
+        return await asyncio.wrap_future(call_in_thread(self._answering(table), "llmtasker block"))
+
+    def _answering(self, table: Any) -> Callable[[], Any]:
+        def answer() -> Any:
+            with self._share:
+                return self._part.arrow(table, without={self._row})
+
+        return answer
+
+
+class _SharesOfActor:
+    """The shares in an actor of Ray, as one worker reaches them."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+        self._worker = uuid4().hex
+
+    def renew(self) -> float:
+        share: float = _ray().get(self._actor.renew.remote(self._worker), timeout=_TIMEOUT)
+        return share
+
+    def leave(self) -> None:
+        self._actor.leave.remote(self._worker)
+
+
+def _check_portable(part: PartitionTask) -> None:
+    try:
+        import_module("ray.cloudpickle").dumps(part)
+    except Exception as error:  # noqa: BLE001 - __reduce__ of a foreign object may raise anything
+        raise ConfigurationError(
+            f"the task can't be sent to workers: {snippet(error)}. "
+            "Give it an LLM by its name, and a cache by its folder or URL."
+        ) from None
+
+
+def _ray() -> Any:
+    try:
+        return import_module("ray")
+    except ModuleNotFoundError:
+        raise ConfigurationError('workers on several machines need Ray: pip install "llmtasker[ray]"') from None
