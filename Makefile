@@ -2,7 +2,7 @@
 # where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
-.PHONY: help demo test test-large test-lowest coverage lint format format-check types docs site build test-wheel snapshot \
+.PHONY: help demo test test-large test-scale test-lowest coverage lint format format-check types docs site build test-wheel snapshot \
     clean python libraries
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -32,6 +32,14 @@ test: libraries $(VENV)/.test  ## run the tests
 
 test-large: $(VENV)/.large  ## run the tests that need large packages: the type checkers, polars
 	@$(RUN)/python -m pytest -m needs $(PYTEST_ARGS)
+
+test-scale: python  ## run the tests on real clusters (Ray, Spark, Dask), in a network of their own: needs root and Java
+	@if ! command -v java >/dev/null; then
+	    echo 'Spark needs Java 17: apt-get install default-jre-headless' >&2
+	    exit 1
+	fi
+	$(MAKE) VENV=$(VENV)-scale $(VENV)-scale/.scale
+	.ci/namespace $(VENV)-scale/bin/python -m pytest -m cluster --show-capture=no tests/test_scale_out.py tests/test_docs.py $(PYTEST_ARGS)
 
 coverage: libraries $(VENV)/.test  ## run the tests and measure the branches they take, in programs they start too
 	@$(RUN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
@@ -71,7 +79,7 @@ test-wheel: libraries build  ## test the wheel alone, installed in an environmen
 	@.ci/wheel '$(PYTHON)' $(PYTEST_ARGS)
 
 clean:  ## remove what these commands made
-	@rm -rf $(VENV) $(VENV)-lowest dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-scale dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what no package index has, checked before anything is installed -------------------------------------------
@@ -103,6 +111,7 @@ $(VENV)/.large: WANTED = -e '.[all]' --group test --group large
 $(VENV)/.lint: WANTED = --group lint
 $(VENV)/.build: WANTED = --group build
 $(VENV)/.docs: WANTED = -e . --group docs
+$(VENV)/.scale: WANTED = -e '.[data]' --group scale
 $(VENV)/.lowest: WANTED = -e '.[all]' --group test --group large --resolution $(RESOLUTION)
 
 $(VENV)/.made: | python
@@ -125,9 +134,9 @@ $(VENV)/.pip: $(VENV)/.made
 	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install -qq --upgrade 'pip>=25.1'; fi
 	touch $@
 
-$(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: $(VENV)/.pip
+$(VENV)/.test $(VENV)/.large $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: $(VENV)/.pip
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: pyproject.toml $(VENV)/.made
+$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: pyproject.toml $(VENV)/.made
 	@echo 'Installing what make $(or $(firstword $(MAKECMDGOALS)),$(@F)) needs into $(VENV) (this time only) …'
 	if [ -n '$(UV)' ]; then
 	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)
