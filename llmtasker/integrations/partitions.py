@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from enum import Enum
+from enum import EnumType
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
@@ -121,7 +121,10 @@ class PartitionTask:
 
     def __call__(self, part: Any) -> Any:
         """Return a part with its answers; of an iterator of parts, an iterator."""
-        return map(self._frame, part) if isinstance(part, Iterator) else self._frame(part)
+        if isinstance(part, Iterator):
+            frames: Iterator[Any] = part
+            return map(self._frame, frames)
+        return self._frame(part)
 
     def _frame(self, frame: Any) -> Any:
         pandas = import_module("pandas")
@@ -209,7 +212,7 @@ def column_type(annotation: Any) -> ColumnType:
         kinds = {column_type(part) for part in parts if part is not NoneType}
     elif origin is Literal:
         kinds = {column_type(type(value)) for value in parts}
-    elif isinstance(annotation, type) and issubclass(annotation, Enum):
+    elif isinstance(annotation, EnumType):
         kinds = {column_type(type(member.value)) for member in annotation}
     else:
         return TYPES.get(annotation, TEXT)
