@@ -8,8 +8,7 @@ frame.map_partitions(answer)    Dask calls it with a frame
 from __future__ import annotations
 
 import copy
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from enum import EnumType
+from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
@@ -121,10 +120,7 @@ class PartitionTask:
 
     def __call__(self, part: Any) -> Any:
         """Return a part with its answers; of an iterator of parts, an iterator."""
-        if isinstance(part, Iterator):
-            frames: Iterator[Any] = part
-            return map(self._frame, frames)
-        return self._frame(part)
+        return map(self._frame, part) if hasattr(part, "__next__") else self._frame(part)
 
     def _frame(self, frame: Any) -> Any:
         pandas = import_module("pandas")
@@ -212,8 +208,8 @@ def column_type(annotation: Any) -> ColumnType:
         kinds = {column_type(part) for part in parts if part is not NoneType}
     elif origin is Literal:
         kinds = {column_type(type(value)) for value in parts}
-    elif isinstance(annotation, EnumType):
-        kinds = {column_type(type(member.value)) for member in annotation}
+    elif members := getattr(annotation, "__members__", None):  # an Enum
+        kinds = {column_type(type(member.value)) for member in members.values()}
     else:
         return TYPES.get(annotation, TEXT)
     return kinds.pop() if len(kinds) == 1 else TEXT
