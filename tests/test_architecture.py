@@ -59,7 +59,7 @@ EDGE: list[set[str]] = [
     {"cli"},
     {"__main__"},
 ]
-ARROWS = 177
+ARROWS = 187
 """Imports between folders, and files at the top of the package: more would mean that nobody sees the flow."""
 
 ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
@@ -78,6 +78,8 @@ VENDORS: dict[str, set[str]] = {
             "api.status_routes",
         ),
         "api.task_routes",
+        *("ui.begin_pages", "ui.evaluation_pages", "ui.export_pages", "ui.file_pages", "ui.page_route"),
+        *("ui.results_pages", "ui.run_pages", "ui.task_pages", "ui.visit", "ui.web_app"),
     },
     "genai_prices": {"llm.costs"},
     "httpx2": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
@@ -95,7 +97,13 @@ VENDORS: dict[str, set[str]] = {
     "rich": {"cli.demo"},
     "numpy": {"integrations.sklearn"},
     "sklearn": {"integrations.sklearn"},
-    "starlette": {"api.asgi_app", "api.job_creation", "api.request_body"},
+    "starlette": {
+        *("api.asgi_app", "api.job_creation", "api.request_body", "cli.serve"),
+        *("ui.begin_pages", "ui.file_pages", "ui.page_route", "ui.results_pages", "ui.task_form", "ui.task_pages"),
+        "ui.visit",
+    },
+    "jinja2": {"ui.visit"},
+    "markupsafe": {"ui.language", "ui.visit"},
     "tqdm": {"runner.progress"},
     "xllamacpp": {"llm.transports.llama_cpp"},
     "typer": {

@@ -122,7 +122,11 @@ class ApiKeys:
 
     def find(self, presented: str) -> ApiKey | None:
         """Return the key that was presented; it takes as long for every key, known or not."""
-        digest, found = key_hash(presented), None
+        return self.of_hash(key_hash(presented))
+
+    def of_hash(self, digest: str) -> ApiKey | None:
+        """Return the key with a hash; None: it was withdrawn."""
+        found = None
         for key in self._keys:
             if hmac.compare_digest(digest, key.sha256):
                 found = key

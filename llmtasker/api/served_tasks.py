@@ -133,6 +133,14 @@ class ServedTasks:
         own = {id(task.llm): task.llm for task in self.by_name.values()}
         return [*own.values(), *(llm for llm in self._llms.values() if id(llm) not in own)]
 
+    @property
+    def own_llm(self) -> LLM | None:
+        """The LLM of tasks that callers describe; None: there is none."""
+        try:
+            return self._llm(None)
+        except ConfigurationError:
+            return None
+
     def named(self, name: str) -> Task[Any]:
         """Return a task of the server.
 

@@ -83,6 +83,8 @@ class Server:
             Problem: there is none, it is not known, it is used too often, or it has spent too much today.
         """
         if self.settings.open:
+            if request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
+                raise Problem("forbidden", "Pages of other sites can't call a server that asks for no key.")
             return _ANYBODY
         presented = request.headers.get("x-api-key")
         if presented is None:

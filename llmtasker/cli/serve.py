@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ def serve(
     model: Annotated[list[str] | None, typer.Option(help="An LLM that callers may choose; repeat it.")] = None,
     keep_days: Annotated[float, typer.Option(help="Days until a job is deleted.")] = 30.0,
     no_key: Annotated[bool, typer.Option("--no-key", help="Ask for no key; on loopback only.")] = False,
+    page: Annotated[bool, typer.Option(help="Serve the web page too.")] = True,
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Show a new key and its line for --keys, and end.")
     ] = False,
@@ -52,6 +54,9 @@ def serve(
     from llmtasker.api.server_settings import ServerSettings
 
     loaded = _loaded(tasks or [], llm)
+    if not loaded and llm is None and not os.environ.get("LLMTASKER_LLM"):
+        say("no LLM is configured (--llm, LLMTASKER_LLM): the built-in baseline answers, which compares words")
+        llm = "offline"
     given: Any = keys
     shown = ""
     if not no_key and not read_keys(given):
@@ -61,9 +66,23 @@ def serve(
         jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), keep_days=keep_days
     )
     app = create_app(loaded, settings)
+    _add(app, page=page, loopback=no_key)
     # Its own log would have paths with queries: what is searched for may be private.
     config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
-    _server(config, shown).run()
+    _server(config, shown, page=page).run()
+
+
+def _add(app: Any, *, page: bool, loopback: bool) -> None:
+    """Add to an app what the command line alone has: the page, and a check of its own names."""
+    if loopback:
+        # Another site could point its own name at this machine, and its pages would then be of the same origin.
+        from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
+    if page:
+        from llmtasker.ui import add_pages
+
+        add_pages(app)
 
 
 def _loaded(names: list[str], llm: str | None) -> dict[str, Task[Any]]:
@@ -84,7 +103,7 @@ def _loaded(names: list[str], llm: str | None) -> dict[str, Task[Any]]:
     return loaded
 
 
-def _server(config: Any, key: str) -> Any:
+def _server(config: Any, key: str, *, page: bool) -> Any:
     """Return uvicorn's server, which shows where it listens as soon as it does."""
     import uvicorn
 
@@ -95,6 +114,8 @@ def _server(config: Any, key: str) -> Any:
                 for socket in server.sockets:
                     host, port = socket.getsockname()[:2]
                     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+                    if page:
+                        say(f"page {place}/")
                     say(f"API  {place}/docs" + (f"     key  {key} (shown this once)" if key else ""))
 
     return Announcing(config)

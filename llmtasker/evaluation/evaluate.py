@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Unpack, cast
 
 from llmtasker.errors import ConfigurationError
@@ -64,12 +64,29 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
     cluster, seed = options.pop("cluster", None), options.pop("seed", 0)
     rows, without = gold_rows(signature, gold, columns=columns, slices=slices, cluster=cluster)
     results = await task.arun([dict(row.given) for row in rows], **cast("RunOptions", options))
+    return report_of(task, rows, results, metrics=own, without_gold=without, clustered=cluster is not None, seed=seed)
+
+
+def report_of(
+    task: Measurable,
+    rows: Sequence[GoldRow],
+    items: Iterable[Item[Any]],
+    *,
+    metrics: Mapping[str, Metric] | None = None,
+    without_gold: int = 0,
+    clustered: bool = False,
+    seed: int = 0,
+) -> Report:
+    """Return the report of a task's items on gold rows, in the same order; nothing is asked."""
+    own = metrics or {}
+    subject = Subject.of(task)
+    signature = subject.signature
     measured = list(rows[0].gold)
     kinds: dict[str, FieldKind] = {name: kind_of(signature.output_fields[name].annotation) for name in measured}
     in_shortlist = shortlist_check(task)
     made = list[ReportRow]()
     broken = dict[str, int]()
-    for row, item in zip(rows, results, strict=True):
+    for row, item in zip(rows, items, strict=True):
         answer = subject.answer(item) if item.ok else None
         scores, failed = applied(own, row.record, item) if item.ok else ({}, [])
         for name in failed:
@@ -88,9 +105,9 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
         kinds=kinds,
         metrics=tuple(own),
         rows=tuple(made),
-        without_gold=without,
+        without_gold=without_gold,
         broken=broken,
-        clustered=cluster is not None,
+        clustered=clustered,
         seed=seed,
     )
 

@@ -42,6 +42,11 @@ class JobQueue(JobRows):
         self._clock = clock
         self._writing, self._read = self._file.writing, self._file.read
 
+    @property
+    def file(self) -> JobFile:
+        """The file, in which others keep what belongs to the jobs."""
+        return self._file
+
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         self._file.close()
@@ -148,6 +153,10 @@ class JobQueue(JobRows):
         expired = self._read(query, now, now - _BROKEN_OFF)
         for (id_,) in expired:
             self.delete(id_)
+        with self._writing() as database:
+            old = "SELECT id FROM projects WHERE expires < ?"
+            database.execute(f"DELETE FROM uploads WHERE job IN ({old})", (now,))
+            database.execute("DELETE FROM projects WHERE expires < ?", (now,))
         return len(expired)
 
     # ── work ──

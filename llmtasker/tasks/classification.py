@@ -127,13 +127,13 @@ class ClassificationPlan(Plan):
     def _signature(self) -> type[Signature]:
         instructions = self.instructions
         if instructions is None:
-            parts = ["classification.multi" if self.multi_label else "classification.single"]
-            if not self.sent:
-                parts = [f"{parts[0]}.new"]
-            elif self.open_set:
-                parts.append("classification.open")
-            parts += ["classification.none"] * self.allow_none
-            instructions = "\n\n".join(prompt_text(part, self.language) for part in parts)
+            instructions = generic_instructions(
+                language=self.language,
+                multi_label=self.multi_label,
+                open_set=self.open_set,
+                allow_none=self.allow_none,
+                with_labels=bool(self.sent),
+            )
         if not self.sent:
             none = "(aucune pour l'instant)" if self.language == "fr" else "(none so far)"
             instructions = _CLASSES.sub(none, instructions)
@@ -150,6 +150,19 @@ class ClassificationPlan(Plan):
             inputs={"text": (str, InputField())},
             outputs={self.answer: (kind, OutputField(labels=self.described))},
         )
+
+
+def generic_instructions(
+    *, language: Language, multi_label: bool, open_set: bool, allow_none: bool, with_labels: bool
+) -> str:
+    """Return the instructions of a classification that has none of its own, with {classes} in it if it has labels."""
+    parts = ["classification.multi" if multi_label else "classification.single"]
+    if not with_labels:
+        parts = [f"{parts[0]}.new"]
+    elif open_set:
+        parts.append("classification.open")
+    parts += ["classification.none"] * allow_none
+    return "\n\n".join(prompt_text(part, language) for part in parts)
 
 
 class Classification(Task[Any]):

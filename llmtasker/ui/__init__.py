@@ -1,0 +1,25 @@
+"""The web page of a server: from a file to checked answers, without code; in French and English.
+
+web_app        the page in an app: its routes, its style sheet and scripts
+visit          who asks, in which language; page_route: errors as pages; sessions: who is signed in
+begin_pages, file_pages, task_pages, run_pages, results_pages, evaluation_pages, export_pages    the way of a task
+table_facts, task_form, project_task, shown_answers, scored_rows, task_code     what they are filled with
+language, french.json    the words of the page; templates, static: how it looks
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llmtasker.ui.web_app import add_pages
+
+__all__ = ["add_pages"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "add_pages":
+        from llmtasker.ui.web_app import add_pages
+
+        return add_pages
+    raise AttributeError(name)

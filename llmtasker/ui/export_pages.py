@@ -1,0 +1,71 @@
+"""Step 7: the answers as a file, the task as JSON or as Python that runs."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+
+from llmtasker.api.job_results import ResultKind, results_response
+from llmtasker.api.problem import Problem
+from llmtasker.errors import ConfigurationError
+from llmtasker.jobs.project_store import Project
+from llmtasker.ui.page_route import page_router
+from llmtasker.ui.project_task import form_of, task_of
+from llmtasker.ui.run_pages import job_of
+from llmtasker.ui.task_code import task_code
+from llmtasker.ui.visit import Pages, Visit
+
+
+def export_pages(pages: Pages) -> APIRouter:
+    """Return the routes."""
+    router = page_router(pages)
+
+    @router.get("/p/{id}/results.{ending}")
+    async def results(
+        request: Request,
+        id: str,  # noqa: A002 - the word of the path
+        ending: ResultKind,
+    ) -> StreamingResponse:
+        visit = Visit.of(pages, request)
+        project = visit.project(id)
+        job = job_of(visit, project)
+        if job is None:
+            raise Problem("not-found", visit.language.text("Nothing was asked yet: try 20 rows first."))
+        return await results_response(visit.server.queue, job, ending, neutralise=True, name=_file_name(project))
+
+    @router.get("/p/{id}/task.json")
+    def as_json(request: Request, id: str) -> Response:  # noqa: A002
+        visit = Visit.of(pages, request)
+        project = visit.project(id)
+        task, _ = task_of(visit, project)
+        with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+            path = Path(folder) / "task.json"
+            try:
+                task.save(path)
+            except ConfigurationError as error:
+                raise Problem("wrong-state", str(error).replace(str(path), "the file")) from None
+            content = path.read_bytes()
+        headers = {"Content-Disposition": f'attachment; filename="{_file_name(project)}.json"'}
+        return Response(content, media_type="application/json", headers=headers)
+
+    @router.get("/p/{id}/task.py")
+    def as_python(request: Request, id: str) -> Response:  # noqa: A002
+        visit = Visit.of(pages, request)
+        project = visit.project(id)
+        form = form_of(visit, project)
+        if form is None:
+            raise Problem("not-found", visit.language.text("This task is written in Python already, by who serves it."))
+        headers = {"Content-Disposition": f'attachment; filename="{_file_name(project)}.py"'}
+        code = task_code(form.definition(), project)
+        return PlainTextResponse(code, media_type="text/x-python", headers=headers)
+
+    return router
+
+
+def _file_name(project: Project) -> str:
+    """Return a name for a file that every system takes."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", Path(project.name).stem).strip("-").lower()[:60] or "llmtasker"

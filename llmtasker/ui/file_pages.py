@@ -1,0 +1,115 @@
+"""Step 1: how the file is read, which column holds the texts and which the right answers, what is to be done."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from starlette.datastructures import FormData
+
+from llmtasker.api.problem import Problem
+from llmtasker.api.served_tasks import KINDS
+from llmtasker.errors import snippet
+from llmtasker.jobs.project_store import Project
+from llmtasker.ui.begin_pages import read_about
+from llmtasker.ui.page_route import page_router
+from llmtasker.ui.project_task import uploaded
+from llmtasker.ui.table_facts import FIRST
+from llmtasker.ui.visit import Pages, Visit
+
+ENCODINGS = ("utf-8", "cp1252", "iso-8859-15", "utf-16", "mac_roman", "cp850")
+DELIMITERS = (";", ",", "\t", "|")
+_LONGEST_NAME = 120
+
+
+def file_pages(pages: Pages) -> APIRouter:
+    """Return the routes."""
+    router = page_router(pages)
+
+    @router.get("/p/{id}/file")
+    def file(request: Request, id: str) -> Response:  # noqa: A002 - the word of the path
+        visit = Visit.of(pages, request)
+        return _shown(visit, visit.project(id))
+
+    @router.post("/p/{id}/file")
+    async def chosen(request: Request, id: str) -> Response:  # noqa: A002
+        visit = await asyncio.to_thread(Visit.of, pages, request)
+        project = await asyncio.to_thread(visit.project, id)
+        form = await visit.form()
+        try:
+            await asyncio.to_thread(_changed, visit, project, form)
+        except Problem as problem:
+            return await asyncio.to_thread(_shown, visit, project, problem)
+        return visit.go(f"/p/{id}/{'file' if 'read' in form else 'task'}")
+
+    @router.post("/p/{id}/delete")
+    async def delete(request: Request, id: str) -> Response:  # noqa: A002
+        visit = await asyncio.to_thread(Visit.of, pages, request)
+        project = await asyncio.to_thread(visit.project, id)
+        await visit.form()
+        await asyncio.to_thread(_delete, visit, project)
+        return visit.go("/")
+
+    @router.get("/p/{id}/delete")
+    def sure(request: Request, id: str) -> Response:  # noqa: A002
+        visit = Visit.of(pages, request)
+        return visit.show("delete.html", project=visit.project(id))
+
+    return router
+
+
+def _shown(visit: Visit, project: Project, problem: Problem | None = None) -> Response:
+    first = visit.pages.projects.sample(project.id)[:FIRST]
+    return visit.show(
+        "file.html",
+        200 if problem is None else problem.status,
+        project=project,
+        first=first,
+        encodings=ENCODINGS,
+        delimiters=DELIMITERS,
+        served=list(visit.server.tasks.by_name),
+        problem=problem,
+        step=1,
+    )
+
+
+def _changed(visit: Visit, project: Project, form: FormData) -> Project:
+    """Store what was chosen; the file is read again where it is to be read in another way."""
+    store = visit.pages.projects
+    kind = str(form.get("kind", project.kind))
+    if kind not in {*KINDS, *visit.server.tasks.by_name}:
+        raise Problem("invalid", f"kind: {snippet(kind, 40)!r}")
+    name = snippet(str(form.get("name") or project.name).strip() or project.name, _LONGEST_NAME)
+    read = _reading(project, form)
+    if read != {option: (project.format or {}).get(option) for option in read}:
+        with uploaded(visit, replace(project, format={**(project.format or {}), **read})) as table:
+            values = read_about(visit, table.path, {**(project.format or {}), **read})
+        sample = values.pop("sample")
+        project = store.change(project, sample=sample, name=name, kind=kind, trial=None, run=None, **values)
+    text, gold = str(form.get("text", "")), str(form.get("gold", ""))
+    there = set(project.header)
+    columns = {"text": text} if text in there else dict(project.columns)
+    return store.change(project, name=name, kind=kind, columns=columns, gold=gold if gold in there else None)
+
+
+def _reading(project: Project, form: FormData) -> dict[str, Any]:
+    """Return the options of reading that were sent."""
+    read: dict[str, Any] = {
+        option: str(form[option]) for option in ("encoding", "delimiter", "sheet") if form.get(option)
+    }
+    header = str(form.get("header", ""))
+    if header.isdigit() and 0 < int(header) <= 1_000:
+        read["header"] = int(header)
+    return {option: value for option, value in read.items() if option in (project.format or {})}
+
+
+def _delete(visit: Visit, project: Project) -> None:
+    queue = visit.server.queue
+    for job in filter(None, (project.trial, project.run, *project.earlier)):
+        if queue.get(job, visit.owner) is not None:
+            queue.move(job, "cancel")
+            queue.delete(job)
+    visit.pages.projects.delete(project.id)

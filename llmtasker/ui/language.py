@@ -1,0 +1,144 @@
+"""The language of a page: its words, and how it writes numbers, amounts, times and dates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+from markupsafe import Markup, escape
+
+from llmtasker.values.json_values import parse_json
+
+Code = Literal["en", "fr"]
+CODES: tuple[Code, ...] = ("en", "fr")
+
+_NARROW, _WIDE = "\u202f", "\u00a0"  # no break: before ; ! ? % and in thousands; before : and inside « »
+_ENGLISH_MONTHS = (
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_FRENCH_MONTHS = (
+    "janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre",
+    "décembre",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PageLanguage:
+    """One of the two languages of the page. Texts of users are never passed through it."""
+
+    code: Code
+    _set: dict[str, str] = field(default_factory=dict[str, str], compare=False)
+
+    def text(self, words: str, **values: Any) -> Markup:
+        """Return words of the page in this language; `{name}` is replaced by a value, which is escaped.
+
+        Raises:
+            KeyError: French has no such words.
+        """
+        said = self._set.get(words)
+        if said is None:
+            said = self._set[words] = words if self.code == "en" else typeset(french()[words])
+        return Markup(said.format_map({name: escape(value) for name, value in values.items()}))  # noqa: S704 - own words
+
+    def number(self, value: float, digits: int = 0) -> str:
+        """Return a number with its thousands apart: 9,412 or 9 412.
+
+        >>> PageLanguage("en").number(9412.5, 1), PageLanguage("fr").number(9412.5, 1)
+        ('9,412.5', '9\\u202f412,5')
+        """
+        text = f"{value:,.{digits}f}"
+        return text if self.code == "en" else text.replace(",", _NARROW).replace(".", ",").replace("-", "−")
+
+    def percent(self, share: float, digits: int = 1) -> str:
+        """Return a share in percent: 84.3% or 84,3 %."""
+        return self.number(100 * share, digits) + ("%" if self.code == "en" else f"{_NARROW}%")
+
+    def money(self, cost: float | None) -> str:
+        """Return US dollars with the digits that say something: $1.41 or 1,41 $; "price unknown" for None."""
+        if cost is None:
+            return self.text("price unknown")
+        digits = 2 if cost >= 0.1 or cost == 0 else 4 if cost >= 0.001 else 6
+        return f"${self.number(cost, digits)}" if self.code == "en" else f"{self.number(cost, digits)}{_WIDE}$"
+
+    def bytes(self, size: int) -> str:
+        """Return a size: 2.1 MB or 2,1 Mo."""
+        for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+            if size >= scale:
+                return f"{self.number(size / scale, 1)}{_WIDE}{unit}{'B' if self.code == 'en' else 'o'}"
+        return f"{self.number(size)}{_WIDE}{'bytes' if self.code == 'en' else 'octets'}"
+
+    def rows(self, count: int) -> str:
+        """Return a number of rows with its noun."""
+        one, many = ("row", "rows") if self.code == "en" else ("ligne", "lignes")
+        single = count == 1 or (count == 0 and self.code == "fr")
+        return f"{self.number(count)}{_WIDE}{one if single else many}"
+
+    def time_span(self, seconds: float) -> str:
+        """Return a time as people say it: 40 s, 9 min, 2 h 05."""
+        if seconds < 60:
+            return f"{self.number(max(1, round(seconds)))}{_WIDE}s"
+        minutes = round(seconds / 60)
+        if minutes < 60:
+            return f"{minutes}{_WIDE}min"
+        hours, minutes = divmod(minutes, 60)
+        return f"{self.number(hours)}{_WIDE}h{_WIDE}{minutes:02d}"
+
+    def clock(self, seconds: float) -> str:
+        """Return the time of day of a time since 1970, where the server is."""
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M")
+
+    def when(self, seconds: float, now: float) -> str:
+        """Return the day of a time, with its hour if it was today or yesterday."""
+        then, today = datetime.fromtimestamp(seconds).astimezone(), datetime.fromtimestamp(now).astimezone().date()
+        hour = then.strftime("%H:%M")
+        if then.date() == today:
+            return self.text("today, {hour}", hour=hour)
+        if then.date() == today - timedelta(days=1):
+            return self.text("yesterday, {hour}", hour=hour)
+        months = _ENGLISH_MONTHS if self.code == "en" else _FRENCH_MONTHS
+        return f"{then.day}{_WIDE}{months[then.month - 1]}"
+
+
+@cache
+def french() -> Mapping[str, str]:
+    """Return the words of the page in French; spaces before signs are ordinary there, and become what they must be."""
+    words: dict[str, str] = parse_json(files("llmtasker.ui").joinpath("french.json").read_text(encoding="utf-8"))
+    return words
+
+
+def typeset(text: str) -> str:
+    """Return a French text with the spaces that its signs ask for.
+
+    >>> typeset("Vrai ? « oui » : 3 %")
+    'Vrai\\u202f? «\\xa0oui\\xa0»\\xa0: 3\\u202f%'
+    """
+    text = re.sub(r" ([;!?%])", _NARROW + r"\1", text)
+    return re.sub(r" ([:»])", _WIDE + r"\1", text).replace("« ", f"«{_WIDE}").replace("'", "’")
+
+
+LANGUAGES: Mapping[str, PageLanguage] = {code: PageLanguage(code) for code in CODES}
+
+
+def preferred(header: str) -> Code:
+    """Return the language that a browser asks for (Accept-PageLanguage, RFC 9110), English if it names neither.
+
+    >>> preferred("de, fr;q=0.8, en;q=0.5")
+    'fr'
+    """
+    best: tuple[float, Code] = (0.0, "en")
+    for part in header.split(",")[:20]:
+        name, _, weight = part.strip().partition(";")
+        found: Code | None = next((code for code in CODES if name.lower().partition("-")[0] == code), None)
+        try:
+            value = float(weight.strip().removeprefix("q=") or 1)
+        except ValueError:
+            value = 0.0
+        if found is not None and value > best[0]:
+            best = value, found
+    return best[1]

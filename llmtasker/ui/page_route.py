@@ -1,0 +1,74 @@
+"""PageRoute: a route whose errors are pages, and which asks those who are not signed in to sign in."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+
+from llmtasker.api.problem import Problem, of_status
+from llmtasker.ui.language import LANGUAGES
+from llmtasker.ui.visit import LANGUAGE, Pages, SignInNeededError, Visit, begin_session
+
+
+def page_router(pages: Pages) -> APIRouter:
+    """Return a router of pages, which the documentation of the API does not list."""
+
+    class PageRoute(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
+            handle = super().get_route_handler()
+
+            async def page(request: Request) -> Response:
+                code = request.query_params.get("lang")
+                if code is not None and code in LANGUAGES and request.method == "GET":
+                    return chosen_language(pages, request, code)
+                try:
+                    return await handle(request)
+                except SignInNeededError:
+                    return sign_in(Visit.of(pages, request, signed_in=False))
+                except RequestValidationError as error:
+                    first = error.errors()[0]
+                    where = ".".join(str(part) for part in first["loc"][1:])
+                    return problem_page(pages, request, Problem("invalid", f"{where}: {first['msg']}"))
+                except HTTPException as error:
+                    return problem_page(pages, request, of_status(error.status_code))
+                except Problem as problem:
+                    return problem_page(pages, request, problem)
+
+            return page
+
+    return APIRouter(route_class=PageRoute, include_in_schema=False)
+
+
+def sign_in(visit: Visit) -> Response:
+    """Ask for a key; where there are none, on loopback, begin a session and show the page."""
+    request = visit.request
+    then = request.url.path.removeprefix(visit.root) if request.method == "GET" else "/"
+    if not visit.server.settings.open:
+        return visit.go(f"/sign-in?then={quote(then, safe='/')}")
+    response = visit.go(then)
+    begin_session(visit, response)
+    return response
+
+
+def problem_page(pages: Pages, request: Request, problem: Problem) -> Response:
+    """Return what was wrong as a page; a part of a page gets one line."""
+    visit = Visit.of(pages, request, signed_in=False)
+    part = bool(request.headers.get("hx-request"))
+    values: dict[str, Any] = {"problem": problem, "back": request.headers.get("referer", "")}
+    return visit.show("_problem.html" if part else "problem.html", problem.status, **values)
+
+
+def chosen_language(pages: Pages, request: Request, code: str) -> Response:
+    """Keep a language, and lead to the same page without it in its address."""
+    visit = Visit.of(pages, request, signed_in=False)
+    query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "lang"])
+    response = visit.go(request.url.path.removeprefix(visit.root) + (f"?{query}" if query else ""))
+    visit.keep(response, LANGUAGE, code)
+    return response

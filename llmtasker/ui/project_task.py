@@ -1,0 +1,203 @@
+"""The task of a project: as its form describes it, what it sends, what it will cost, and its jobs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmtasker.api import job_files
+from llmtasker.api.job_creation import new_job
+from llmtasker.api.problem import Problem
+from llmtasker.api.served_tasks import Definition
+from llmtasker.errors import ConfigurationError, InputError
+from llmtasker.jobs.chosen_columns import choose_columns, given_of
+from llmtasker.jobs.job_rows import NewRow
+from llmtasker.jobs.job_state import Job
+from llmtasker.jobs.project_store import Project
+from llmtasker.task import Task
+from llmtasker.ui.task_form import FieldForm, LabelForm, TaskForm
+from llmtasker.ui.visit import Visit
+
+TRIAL = 20
+"""Rows of a trial."""
+
+_PRICED = 50  # rows that an estimate is made from
+
+
+def form_of(visit: Visit, project: Project) -> TaskForm | None:
+    """Return the form of a project; None: its task is one of the server's."""
+    if project.kind == "classification":
+        return LabelForm.of(project.definition, visit.language.code)
+    return FieldForm.of(project.definition) if project.kind == "instruction" else None
+
+
+def task_of(visit: Visit, project: Project) -> tuple[Task[Any], Definition | None]:
+    """Return the task of a project, with its definition if it is not the server's own.
+
+    Raises:
+        Problem: its form does not make one, or the server no longer has it.
+    """
+    form = form_of(visit, project)
+    if form is None:
+        return visit.server.tasks.named(project.kind), None
+    definition = form.definition()
+    return visit.server.tasks.described(project.kind, definition), definition
+
+
+def columns_of(project: Project, task: Task[Any]) -> dict[str, str]:
+    """Return the column of each input field.
+
+    Raises:
+        Problem: a field has none.
+    """
+    chosen = [f"{field}={column}" for field, column in project.columns.items() if field in task.signature.input_fields]
+    try:
+        return choose_columns(task.signature, project.header, chosen, option="column")
+    except ConfigurationError as error:
+        raise Problem("file", str(error)) from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """What is sent for a row: messages with their roles, the schema of the answer as JSON."""
+
+    number: int
+    messages: list[Mapping[str, Any]]
+    schema: Mapping[str, Any] | None
+    given: Mapping[str, Any]
+    refused: str | None = None
+
+
+def sent(visit: Visit, project: Project, task: Task[Any], place: int) -> Sent | None:
+    """Return what is sent for a row of the sample; None: it has no rows."""
+    sample = visit.pages.projects.sample(project.id)
+    if not sample:
+        return None
+    one = sample[place % len(sample)]
+    given = given_of(one["row"], columns_of(project, task))
+    try:
+        preview = task.preview(given)
+    except InputError as error:
+        return Sent(number=one["number"], messages=[], schema=None, given=given, refused=error.message)
+    return Sent(number=one["number"], messages=list(preview.messages), schema=preview.schema, given=given)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """What a run will take, from some of its rows: calls, tokens, US dollars (None: the price is not known)."""
+
+    rows: int
+    calls: int
+    tokens_in: int
+    tokens_out: int
+    cost: float | None
+    seconds: float | None
+
+
+def price(visit: Visit, project: Project, task: Task[Any]) -> Price:
+    """Return the estimate of a run over all rows of a project."""
+    columns = columns_of(project, task)
+    some = visit.pages.projects.sample(project.id)[:_PRICED]
+    rows = project.rows - project.broken_rows
+    found = task.estimate([given_of(one["row"], columns) for one in some])
+    scale = rows / len(some) if some else 0.0
+    count = max(1, found.distinct - found.cached)
+    one = task.llm.tokens.expected(0)
+    calls = round(scale * (found.distinct - found.cached)) if some else 0
+    return Price(
+        rows=rows,
+        calls=calls,
+        tokens_in=round(found.usage.input * calls / count),
+        tokens_out=one.output * calls,
+        cost=None if found.cost is None else found.cost * calls / count,
+        seconds=_seconds(visit, project, calls),
+    )
+
+
+def _seconds(visit: Visit, project: Project, calls: int) -> float | None:
+    """Return how long a run will take as far as the trial tells: rows in flight, each as long as there."""
+    if project.trial is None:
+        return None
+    asked = [
+        row.item["latency"]
+        for row in visit.server.queue.rows(project.trial, limit=TRIAL)
+        if row.item is not None and row.item.get("latency") and not row.item.get("cached")
+    ]
+    return calls * sum(asked) / len(asked) / visit.server.settings.concurrency if asked else None
+
+
+def start(visit: Visit, project: Project, *, trial: bool) -> Project:
+    """Create the job of a trial or of a run over all rows, and return the project with it.
+
+    Raises:
+        Problem: the form does not make a task, the key has spent what it may, or the file can't be read.
+    """
+    server, key = visit.server, visit.key
+    if key is None or server.stopping:
+        raise Problem("stopping", visit.language.text("The server is stopping. Try again in a minute."))
+    server.check_spending(key)
+    task, definition = task_of(visit, project)
+    columns = columns_of(project, task)
+    about = {
+        "columns": columns,
+        "header": project.header,
+        "name": project.name,
+        "format": None if trial else project.format,
+    }
+    if trial:
+        some = visit.pages.projects.sample(project.id)
+        chosen = some[:: max(1, len(some) // TRIAL)][:TRIAL]
+        rows: Iterable[NewRow] = [(one["row"], given_of(one["row"], columns), None) for one in chosen]
+        job = new_job(server, key, project.kind, task, definition, about, rows)
+        changed = visit.pages.projects.change(project, trial=job.id)
+    else:
+        server.check_rows(key, project.rows, server.settings.max_rows)
+        with uploaded(visit, project) as table:
+            rows = table.rows(columns, most=server.settings.max_rows)
+            job = new_job(server, key, project.kind, task, definition, about, rows, upload=table.path)
+        keep_corrections(visit, project.run, job)
+        earlier = (*project.earlier, project.run) if project.run else project.earlier
+        changed = visit.pages.projects.change(project, run=job.id, earlier=earlier)
+    server.wake()
+    return changed
+
+
+def keep_corrections(visit: Visit, before: str | None, job: Job) -> None:
+    """Give a new run what people corrected in the one before: the rows of the file are the same."""
+    if before is None:
+        return
+    queue, after = visit.server.queue, 0
+    while rows := queue.rows(before, after=after, limit=500, only="corrected"):
+        for row in rows:
+            correction = {name: value for name, value in (row.correction or {}).items() if name in job.outputs}
+            if correction:
+                queue.correct(job.id, row.number, correction)
+        after = rows[-1].number
+
+
+@contextmanager
+def uploaded(visit: Visit, project: Project) -> Generator[job_files.TableFile]:
+    """Give the file of a project as a table, for as long as it is read."""
+    kind = (project.format or {}).get("kind", "csv")
+    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+        path = Path(folder) / f"upload{job_files.ENDINGS[kind]}"
+        with path.open("wb") as file:
+            file.writelines(visit.pages.projects.upload(project.id))
+        yield table_of(visit, path, project.format or {})
+
+
+def table_of(visit: Visit, path: Path, form: Mapping[str, Any]) -> job_files.TableFile:
+    """Return a file as a table, read as its form says.
+
+    Raises:
+        Problem: it can't be read.
+    """
+    given = {name: form[name] for name in ("encoding", "delimiter", "sheet", "header") if form.get(name)}
+    if form.get("kind", "csv") in {"excel", "parquet"}:
+        given = {name: given[name] for name in ("sheet", "header") if name in given}
+    settings = visit.server.settings
+    return job_files.TableFile(path, max_bytes=settings.max_bytes, max_columns=settings.max_columns, **given)

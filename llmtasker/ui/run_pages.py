@@ -1,0 +1,128 @@
+"""Step 4: a trial or a run as it goes: progress, time left, cost, failures, the last answers; pause, cancel."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from llmtasker.api.problem import Problem
+from llmtasker.jobs.job_state import MOVES, Job, JobRow
+from llmtasker.jobs.project_store import Project
+from llmtasker.ui.page_route import page_router
+from llmtasker.ui.project_task import start
+from llmtasker.ui.shown_answers import ShownAnswers
+from llmtasker.ui.visit import Pages, Visit
+
+_LAST = 8
+_RATED = 3  # minutes that the rate is taken from
+_WIDTH, _HEIGHT = 600, 56  # of the line of the last minutes, in the units of its picture
+_STOPPED = 286  # what tells htmx to stop asking
+
+
+def run_pages(pages: Pages) -> APIRouter:
+    """Return the routes."""
+    router = page_router(pages)
+
+    @router.get("/p/{id}/run")
+    def run(request: Request, id: str) -> Response:  # noqa: A002 - the word of the path
+        visit = Visit.of(pages, request)
+        return _shown(visit, visit.project(id), "run.html")
+
+    @router.get("/p/{id}/progress")
+    def progress(request: Request, id: str) -> Response:  # noqa: A002
+        visit = Visit.of(pages, request)
+        return _shown(visit, visit.project(id), "_progress.html")
+
+    @router.post("/p/{id}/run")
+    async def act(request: Request, id: str) -> Response:  # noqa: A002
+        visit = await asyncio.to_thread(Visit.of, pages, request)
+        project = await asyncio.to_thread(visit.project, id)
+        form = await visit.form()
+        await asyncio.to_thread(_acted, visit, project, str(form.get("do", "")))
+        return visit.go(f"/p/{id}/run")
+
+    return router
+
+
+def job_of(visit: Visit, project: Project) -> Job | None:
+    """Return the job whose answers are shown; None: nothing was asked, or it has expired."""
+    return visit.server.queue.get(project.job, visit.owner) if project.job else None
+
+
+def _acted(visit: Visit, project: Project, action: str) -> None:
+    if action == "run":
+        start(visit, project, trial=False)
+        return
+    job = job_of(visit, project)
+    if job is None or action not in MOVES or not visit.server.queue.move(job.id, action):
+        raise Problem("wrong-state", visit.language.text("The run is not in a state in which this can be done."))
+    visit.server.wake()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How fast a job goes: rows a second of late, seconds left, the points of the line of the last minutes."""
+
+    rate: float
+    left: float | None
+    points: str
+    most: float
+
+
+def pace(minutes: Sequence[int], job: Job, seconds: float) -> Pace:
+    """Return the pace of a job from the rows of its last minutes; `seconds` is how much of the last one has gone."""
+    recent = minutes[-_RATED:]
+    started = next((place for place, rows in enumerate(recent) if rows), len(recent))
+    span = max(1.0, 60.0 * (len(recent) - started - 1) + max(seconds, 1.0))
+    rate = sum(recent) / span
+    rates = [rows / 60 for rows in minutes[:-1]] + [minutes[-1] / max(seconds, 1.0)]
+    most = max([*rates, 1e-9])
+    step = _WIDTH / max(1, len(rates) - 1)
+    points = " ".join(
+        f"{place * step:.0f},{_HEIGHT - 1 - (_HEIGHT - 6) * value / most:.1f}" for place, value in enumerate(rates)
+    )
+    left = (job.rows - job.done) / rate if rate and job.rows > job.done else None
+    return Pace(rate=rate, left=left, points=points, most=most)
+
+
+def _shown(visit: Visit, project: Project, template: str) -> Response:
+    job = job_of(visit, project)
+    if job is None:
+        return visit.go(f"/p/{project.id}/task")
+    queue = visit.server.queue
+    now = visit.pages.clock()
+    last = queue.rows(job.id, before=job.rows + 1, limit=_LAST, only=None if job.state == "done" else "ok")
+    failures = Counter(
+        str(row.item["error"]["code"])
+        for row in queue.rows(job.id, only="failed", limit=500)
+        if row.item is not None and row.item.get("error")
+    )
+    going = job.state in {"queued", "running"}
+    response = visit.show(
+        template,
+        project=project,
+        job=job,
+        trial=project.run is None,
+        going=going,
+        pace=pace(queue.pace(job.id), job, now % 60),
+        answers=ShownAnswers(project, job, queue.labels(job.id)),
+        last=list(reversed(last)),
+        failures=failures.most_common(6),
+        right=_right(project, last, job) if project.gold and project.run is None else None,
+        step=4,
+    )
+    if template.startswith("_") and not going:
+        response.headers["HX-Refresh"] = "true"
+    return response
+
+
+def _right(project: Project, rows: Sequence[JobRow], job: Job) -> tuple[int, int] | None:
+    """Return how many of the rows with gold are right, and how many have gold; None: none has."""
+    answers = ShownAnswers(project, job, {})
+    judged = [found for row in rows if (found := answers.is_right(row)) is not None]
+    return (sum(judged), len(judged)) if judged else None

@@ -1,0 +1,218 @@
+"""Visit: who asks for a page, in which language and theme, and what each page is filled with."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from starlette.datastructures import FormData
+
+from llmtasker.api.api_keys import ApiKey
+from llmtasker.api.problem import Problem
+from llmtasker.api.server import Server
+from llmtasker.jobs.project_store import Project, ProjectStore
+from llmtasker.ui.language import LANGUAGES, PageLanguage, preferred
+from llmtasker.ui.sessions import Sessions, form_token, is_form_token
+from llmtasker.ui.shown_answers import shown
+
+SESSION, LANGUAGE, THEME = "llmtasker_session", "llmtasker_language", "llmtasker_theme"
+_YEAR = 365 * 86_400
+_ANYBODY = "anybody"
+
+
+CAUSES = {
+    "input": "The row does not fit the task",
+    "budget": "The budget was used up",
+    "not_run": "The row was not asked",
+    "rate_limit": "The LLM asked to wait for too long",
+    "timeout": "The LLM did not answer in time",
+    "network": "The LLM could not be reached",
+    "server": "The LLM had an error",
+    "authentication": "The LLM did not accept its key",
+    "context_length": "The text is too long for the LLM",
+    "invalid": "The answer could not be read",
+    "truncated": "The answer was cut off",
+    "refusal": "The LLM refused to answer",
+    "filtered": "The filter of the LLM stopped the answer",
+}
+"""What the code of an error says to people."""
+
+
+class SignInNeededError(Exception):
+    """A page was asked for by somebody who is not signed in."""
+
+
+class Pages:
+    """What all pages of a server share: its tasks and jobs, the projects, the sessions, the templates."""
+
+    def __init__(self, server: Server, clock: Callable[[], float] = time.time) -> None:
+        self.server = server
+        self.clock = clock
+        self.projects = ProjectStore(server.queue.file)
+        self.sessions = Sessions(server.queue.file)
+        self.environment = Environment(
+            loader=PackageLoader("llmtasker.ui"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A request for a page. `session` is the number of its session; `key` who it is, None before signing in."""
+
+    pages: Pages
+    request: Request
+    language: PageLanguage
+    session: str
+    key: ApiKey | None
+
+    @classmethod
+    def of(cls, pages: Pages, request: Request, *, signed_in: bool = True) -> Visit:
+        """Return the visit of a request; it may be called from any thread.
+
+        Raises:
+            SignInNeededError: nobody is signed in, and `signed_in` asks for it.
+        """
+        session = request.cookies.get(SESSION, "")
+        key = _key(pages, session)
+        if key is None and signed_in:
+            raise SignInNeededError
+        asked = request.cookies.get(LANGUAGE, "")
+        code = asked if asked in LANGUAGES else preferred(request.headers.get("accept-language", ""))
+        return cls(pages, request, LANGUAGES[code], session, key)
+
+    @property
+    def server(self) -> Server:
+        """The server of the page."""
+        return self.pages.server
+
+    @property
+    def owner(self) -> str:
+        """Whose projects and jobs are shown.
+
+        Raises:
+            SignInNeededError: nobody is signed in.
+        """
+        if self.key is None:
+            raise SignInNeededError
+        return self.key.name
+
+    def project(self, id_: str) -> Project:
+        """Return a project of who is signed in.
+
+        Raises:
+            Problem: there is none: another's looks like one that is not there.
+        """
+        found = self.pages.projects.get(id_, self.owner)
+        if found is None:
+            raise Problem("not-found", self.language.text("There is no such task here; it may have expired."))
+        return found
+
+    async def form(self) -> FormData:
+        """Return the form of a request, if it comes from a page of this session.
+
+        Raises:
+            Problem: it comes from elsewhere.
+        """
+        form = await self.request.form(max_files=1, max_fields=20_000, max_part_size=8 << 20)
+        token = form.get("csrf")
+        if not isinstance(token, str) or not is_form_token(self.session, token):
+            await form.close()
+            raise Problem("forbidden", self.language.text("This form is not of your session. Load the page again."))
+        return form
+
+    @property
+    def root(self) -> str:
+        """The path under which the app is mounted."""
+        return str(self.request.scope.get("root_path", "")).rstrip("/")
+
+    def go(self, path: str) -> Response:
+        """Return a redirection to another page."""
+        if self.request.headers.get("hx-request"):
+            return Response(status_code=200, headers={"HX-Redirect": self.root + path})
+        return RedirectResponse(self.root + path, 303)
+
+    def show(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """Return a page, or a part of one."""
+        words, settings = self.language, self.server.settings
+
+        def cause(code: str) -> Markup:
+            return words.text(CAUSES.get(code, "The call failed"))
+
+        def money(cost: float | None) -> str:
+            return words.money(0.0 if baseline else cost)
+
+        llm = self.server.tasks.own_llm
+        baseline = llm is None or llm.settings.endpoint == "offline"
+        text = self.pages.environment.get_template(template).render(
+            _=words.text,
+            words=words,
+            money=money,
+            root=self.root,
+            theme=self.request.cookies.get(THEME, ""),
+            here=self.request.url.path,
+            key=self.key,
+            open=settings.open,
+            csrf=form_token(self.session),
+            baseline=baseline,
+            llm="" if llm is None else str(llm.settings.body.get("model", "")),
+            keep_days=settings.keep_days,
+            version=version("llmtasker"),
+            now=self.pages.clock(),
+            cause=cause,
+            mark=marked,
+            value_of=shown,
+            part=template.startswith("_"),
+            **values,
+        )
+        return HTMLResponse(text, status)
+
+    def keep(self, response: Response, name: str, value: str, *, private: bool = False) -> None:
+        """Keep a value in a cookie: the session until the browser is closed, what is not private for a year."""
+        response.set_cookie(
+            name,
+            value,
+            max_age=None if private else _YEAR,
+            path=self.root or "/",
+            httponly=True,
+            samesite="strict" if private else "lax",
+            secure=self.request.url.scheme == "https",
+        )
+
+
+def _key(pages: Pages, session: str) -> ApiKey | None:
+    if not session:
+        return None
+    digest = pages.sessions.key_of(session)
+    if digest is None:
+        return None
+    if pages.server.settings.open:
+        return ApiKey(name=_ANYBODY) if digest == _ANYBODY else None
+    return pages.server.keys.of_hash(digest)
+
+
+def begin_session(visit: Visit, response: Response, key_hash: str = _ANYBODY) -> None:
+    """Sign somebody in: the cookie of the response has the number of a new session."""
+    visit.keep(response, SESSION, visit.pages.sessions.begin(key_hash), private=True)
+
+
+def marked(text: str, own: Iterable[str], given: Iterable[object]) -> Markup:
+    """Return a message with what the user wrote, and the text of the row, marked."""
+    parts = sorted({str(one) for one in [*own, *given] if one not in {None, ""}}, key=len, reverse=True)
+    if not parts:
+        return Markup(escape(text))  # noqa: S704 - escaped
+    pattern = re.compile("(" + "|".join(map(re.escape, parts)) + ")")
+    pieces = pattern.split(text)
+    made = (f"<mark>{escape(piece)}</mark>" if place % 2 else str(escape(piece)) for place, piece in enumerate(pieces))
+    return Markup("".join(made))  # noqa: S704 - each piece is escaped
