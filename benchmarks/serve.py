@@ -2,15 +2,19 @@
 
     python benchmarks/serve.py [--rows 100000]
 
-Times are of this process and of the server's thread in it, so the figures are upper bounds; compare ratios.
+One input is measured in processes of their own; the rest is of this process with the server's thread in it, an upper
+bound. Compare ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,7 +26,7 @@ from typing import Any, Literal
 import httpx2
 import uvicorn
 
-from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker import LLM, InputField, OutputField, Prices, Signature, Task
 from llmtasker.api import ServerSettings, create_app
 from llmtasker.testing import Delay, FaultyServer
 
@@ -57,20 +61,65 @@ def cpu(action: Callable[[], object]) -> float:
     return time.process_time() - before
 
 
-async def one_by_one(task: Task[Any], url: str, calls: int = 300) -> None:
-    """Compare one input through HTTP with `acall`, in turn."""
-    async with httpx2.AsyncClient(base_url=url, headers=KEY) as client:
-        alone, through = list[float](), list[float]()
-        for number in range(calls):
-            before = time.process_time()
-            await task.acall(f"alone {number}")
-            middle = time.process_time()
-            response = await client.post("/tasks/triage", json={"message": f"through {number}"})
-            assert response.status_code == 200, response.text
-            alone.append(middle - before)
-            through.append(time.process_time() - middle)
-    ratio = statistics.median(through) / statistics.median(alone)
-    print(f"one input through HTTP: {ratio:.1f} × the CPU of acall, client included (at most 2 for the server)")
+def one_by_one(llm: str, calls: int = 600) -> None:
+    """Compare the CPU of a server for one input with that of `acall`, each in a process of its own."""
+    with started("acall", llm, str(calls)) as alone, started("serve", llm) as server:
+        assert alone.stdout
+        assert server.stdout
+        acall = float(alone.stdout.readline())
+        with httpx2.Client(base_url=server.stdout.readline().strip(), headers=KEY) as client:
+            before = 0.0
+            for number in range(-100, calls):
+                before = cpu_of(server.pid) if number == 0 else before
+                response = client.post("/tasks/triage", json={"message": f"through {number}"})
+                assert response.status_code == 200, response.text
+        through = (cpu_of(server.pid) - before) / calls
+    print(
+        f"one input: {1e6 * acall:.0f} µs of CPU by acall, {1e6 * through:.0f} by the server alone "
+        f"({through / acall:.1f} ×, at most 2)"
+    )
+
+
+@contextmanager
+def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Start this file as a part of a comparison."""
+    command = [sys.executable, __file__, "--part", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
+def cpu_of(process: int) -> float:
+    """Return the seconds of CPU that a process has taken (Linux)."""
+    times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+
+async def acalls(task: Task[Any], calls: int) -> float:
+    """Return the seconds of CPU of a call."""
+    for number in range(100):
+        await task.acall(f"first {number}")
+    before = time.process_time()
+    for number in range(calls):
+        await task.acall(f"alone {number}")
+    return (time.process_time() - before) / calls
+
+
+def part(name: str, llm: str, calls: str = "0") -> None:
+    """Do a part of a comparison in this process."""
+    if name == "acall":
+        print(asyncio.run(acalls(task_of(llm), int(calls))), flush=True)
+        return
+    with tempfile.TemporaryDirectory() as folder, served(task_of(llm), folder) as url:
+        print(url, flush=True)
+        threading.Event().wait()
+
+
+def task_of(llm: str) -> Task[Any]:
+    """Return the task that asks the LLM at a URL; what it costs is known, so that it is counted."""
+    return Task(Triage, llm=LLM(f"{llm}#m", api_key="none", cache=False, prices=Prices(input=1.0, output=1.0)))
 
 
 async def clients(url: str, rows: int = 10_000, count: int = 200) -> None:
@@ -125,11 +174,14 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.part:
+        part(*arguments.part)
+        return
     with FaultyServer(faults=[Delay(0.05, when="client")]) as llm, tempfile.TemporaryDirectory() as folder:
-        task = Task(Triage, llm=LLM(f"{llm.base_url}#m", api_key="none", cache=False))
-        with served(task, folder) as url:
-            asyncio.run(one_by_one(task, url))
+        one_by_one(llm.base_url)
+        with served(task_of(llm.base_url), folder) as url:
             asyncio.run(clients(url))
             many_rows(url, arguments.rows)
 

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +21,9 @@ from llmtasker import LLM, Classification, InputField, OutputField, Prices, Sign
 from llmtasker.api import ServerSettings, create_app
 from llmtasker.api.api_keys import ApiKey, ApiKeys, key_hash, new_key, read_keys
 from llmtasker.api.problem import TYPES
+from llmtasker.api.spending import Spending
 from llmtasker.errors import ConfigurationError
+from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text
@@ -554,6 +557,28 @@ def test_a_key_is_used_as_often_as_it_may() -> None:
     assert [keys.wait(key) for _ in range(3)] == [0, 0, 30]
     now[0] = 30
     assert [keys.wait(key) for _ in range(2)] == [0, 30]
+
+
+def test_what_is_spent_counts_at_once_and_is_written_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def spend() -> tuple[float, float]:
+        spending = Spending(queue, delay=0.01)
+        spending.add("ann", None)
+        spending.add("ann", 0.5)
+        with sqlite3.connect(tmp_path / "jobs.db") as broken:
+            broken.execute("ALTER TABLE spending RENAME TO gone")
+        while not caplog.messages:  # noqa: ASYNC110 - a log sends no events
+            await asyncio.sleep(0.005)
+        with sqlite3.connect(tmp_path / "jobs.db") as broken:
+            broken.execute("ALTER TABLE gone RENAME TO spending")
+        broken.close()
+        spending.add("ann", 0.25)
+        at_once = spending.spent("ann")
+        await spending.close()
+        return at_once, queue.spent("ann")
+
+    with JobQueue(tmp_path / "jobs.db") as queue:
+        assert asyncio.run(asyncio.wait_for(spend(), 20)) == (0.75, 0.75)
+    assert "could not be written yet: OperationalError" in caplog.messages[0]
 
 
 def test_described_tasks_are_compiled_once(tmp_path: Path) -> None:

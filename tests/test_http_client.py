@@ -5,23 +5,35 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import sys
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Literal
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from peer import Reply, Seen, http, peer
 
+from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.errors import BadResponseError, ConfigurationError, NetworkError
 from llmtasker.llm.transports.blocking_client import BlockingClient
 from llmtasker.llm.transports.http_client import HTTPClient, RequestTemplate
 from llmtasker.llm.transports.http_response import ResponseError, ResponseReader, TooLargeError
 from llmtasker.llm.transports.openai import OpenAITransport, connect
+from llmtasker.testing import FaultyServer
 from llmtasker.threads import portal
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Request, Settings
+
+
+class Echoed(Signature):
+    """Choose the label."""
+
+    text: str = InputField()
+    label: Literal["only"] = OutputField()
+
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
@@ -116,6 +128,20 @@ def template(url: str, **headers: str) -> Callable[[], Awaitable[RequestTemplate
         return RequestTemplate(url=url, headers=list(headers.items()), server_name=None, timeout=5.0)
 
     return made
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="uvloop is not made for Windows")
+def test_calls_work_in_another_event_loop() -> None:
+    """uvicorn takes uvloop where it is installed."""
+    import uvloop
+
+    async def ask(url: str) -> object:
+        task = Task(Echoed, llm=LLM(f"{url}#m", api_key="none", cache=False))
+        items = await task.arun(["a", "b"], progress=False)
+        return [item.error or item.output.label for item in items]
+
+    with FaultyServer() as server, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(asyncio.wait_for(ask(server.base_url), 20)) == ["only", "only"]
 
 
 def test_a_header_with_a_line_break_is_not_sent() -> None:

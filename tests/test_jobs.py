@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import programs
 import pytest
 
 from llmtasker import LLM, InputField, Item, OutputField, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.jobs.error_trace import error_trace
+from llmtasker.jobs.job_file import JobFile
 from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_runner import JobRunner, NumberedInput
 from llmtasker.jobs.job_state import AFTER, MOVES, Job
@@ -257,6 +261,66 @@ def test_a_creation_that_fails_leaves_nothing(store: JobQueue) -> None:
         store.create({"owner": "ann", "task": "t", "identity": ""}, rows(), keep=DAY)
     assert store.jobs("ann") == []
     assert store.states() == {}
+
+
+def test_a_creation_that_was_killed_does_not_hold_its_key(tmp_path: Path, store: JobQueue, clock: Clock) -> None:
+    """The rows of a process that died are removed; the same request creates the job."""
+    about = {"owner": "ann", "task": "t", "identity": ""}
+    script = f"""
+import os, signal
+from llmtasker.jobs.job_file import JobFile
+from llmtasker.jobs.job_queue import JobQueue
+def rows():
+    for number in range(1_200):
+        yield {{"a": number}}, {{"a": number}}, None
+    os.kill(os.getpid(), signal.SIGKILL)
+JobQueue({str(tmp_path / "jobs.db")!r}, clock=lambda: {clock.now}).create({about!r}, rows(), keep=1e6, repeated="k")
+"""
+    assert programs.run("-c", script).returncode == -signal.SIGKILL
+    assert store.states() == {"new": 1}
+    job = store.create(about, [({}, {}, None)], keep=DAY, repeated="k")
+    assert (job.state, job.rows) == ("queued", 1)
+    clock.now += 1_000
+    assert store.expire() == 1
+    assert store.states() == {"queued": 1}
+    with sqlite3.connect(tmp_path / "jobs.db") as database:
+        assert database.execute("SELECT count(*) FROM rows").fetchone() == (1,)
+    database.close()
+
+
+def test_of_two_equal_requests_at_once_one_job_is_made(store: JobQueue) -> None:
+    about = {"owner": "ann", "task": "t", "identity": ""}
+    faster = list[Job]()
+
+    def rows() -> Iterator[Any]:
+        yield {"a": 1}, {}, None
+        faster.append(store.create(about, [({}, {}, None)], keep=DAY, repeated="k"))
+
+    assert store.create(about, rows(), keep=DAY, repeated="k") == faster[0]
+    assert [job.rows for job in store.jobs("ann")] == [1]
+
+
+def test_a_job_that_is_deleted_while_it_is_created_is_an_error(store: JobQueue, clock: Clock) -> None:
+    def rows() -> Iterator[Any]:
+        yield {"a": 1}, {}, None
+        clock.now += 1_000
+        store.expire()
+        yield {"a": 2}, {}, None
+
+    with pytest.raises(ConfigurationError, match="send fewer at once"):
+        store.create({"owner": "ann", "task": "t", "identity": ""}, rows(), keep=DAY)
+    assert store.states() == {}
+
+
+def test_who_reads_does_not_wait_for_one_that_writes(tmp_path: Path) -> None:
+    found = list[Any]()
+    file = JobFile(tmp_path / "jobs.db")
+    reading = threading.Thread(target=lambda: found.extend(file.read("SELECT count(*) FROM jobs")))
+    with file.writing():
+        reading.start()
+        reading.join(10)
+        assert found == [(0,)]
+    file.close()
 
 
 def test_the_uploaded_file_comes_out_as_it_went_in(store: JobQueue, tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ class _RequestFrame:
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._server.counts["requests", route, str(status)] += 1
-            took = round(1000 * (time.perf_counter() - started), 1)
-            line = {"request": id_, "method": scope["method"], "route": route, "status": status, "ms": took}
-            _LOG.info(json.dumps(line))
+            if _LOG.isEnabledFor(logging.INFO):
+                took = round(1000 * (time.perf_counter() - started), 1)
+                line = {"request": id_, "method": scope["method"], "route": route, "status": status, "ms": took}
+                _LOG.info(json.dumps(line))

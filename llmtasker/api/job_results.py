@@ -43,7 +43,7 @@ async def results_response(
     apostrophe before what a spreadsheet would run. The file is called by `name` without an ending, else by the job's
     id. Where the job is deleted in the middle, the connection is broken off: a file that ends is whole.
     """
-    results = _AnsweredRows(queue, job)
+    results = await asyncio.to_thread(_AnsweredRows, queue, job)
     headers = {"Content-Disposition": f'attachment; filename="{name or job.id}.{kind}"'}
     if kind in _WHILE_READ:
         form = await asyncio.to_thread(results.text_format, kind, neutralise=neutralise)

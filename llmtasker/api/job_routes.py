@@ -99,14 +99,14 @@ def _add_reading(router: APIRouter, server: Server) -> None:
     @router.patch("/jobs/{id}/items/{number}", tags=["jobs"])
     async def correct(request: Request, id: str, number: int) -> dict[str, Any]:  # noqa: A002
         """Correct the answer of a row: the correction stands in the results, and is what `corrected` finds."""
-        found = job_of(server, request, id)
+        found = await asyncio.to_thread(job_of, server, request, id)
         asked = await read_model(request, Correction)
         there = 0 < number <= found.rows
         if there:
             check_correction(server, found, asked.output)
         if not there or not await asyncio.to_thread(queue.correct, found.id, number, asked.output):
             raise Problem("not-found", f"The job has no row {number}; it has {found.rows:,}.")
-        row = queue.row(found.id, number)
+        row = await asyncio.to_thread(queue.row, found.id, number)
         return {} if row is None else row_json(row)
 
     @router.get("/jobs/{id}/results", tags=["jobs"], response_class=StreamingResponse)
@@ -117,7 +117,7 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         formulas: Literal["neutralise", "keep"] = "neutralise",
     ) -> StreamingResponse:
         """Download the rows with their answers, a CSV in the form of the file that came, without live formulas."""
-        found = job_of(server, request, id)
+        found = await asyncio.to_thread(job_of, server, request, id)
         return await results_response(queue, found, format, neutralise=formulas == "neutralise")
 
 

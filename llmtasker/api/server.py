@@ -17,6 +17,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.api.request_body import limit_body
 from llmtasker.api.served_tasks import ServedTasks
 from llmtasker.api.server_settings import ServerSettings
+from llmtasker.api.spending import Spending
 from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.jobs.job_queue import JobQueue
@@ -42,6 +43,7 @@ class Server:
             )
         self.keys = ApiKeys(keys)
         self.queue = JobQueue(settings.jobs)
+        self.spending = Spending(self.queue)
         self.counts: Counter[tuple[str, ...]] = Counter()
         self.stopping = False
         self._runner: JobRunner | None = None
@@ -69,6 +71,7 @@ class Server:
                 _LOG.warning("rows in flight were given up; the next start asks them again")
             for llm in self.tasks.llms:
                 await llm.aclose()
+            await self.spending.close()
             self.queue.close()
 
     def wake(self) -> None:
@@ -109,7 +112,7 @@ class Server:
         Raises:
             Problem: it has.
         """
-        if key.cost is not None and self.queue.spent(key.name) >= key.cost:
+        if key.cost is not None and self.spending.spent(key.name) >= key.cost:
             raise Problem(
                 "spending-limit", f"The key may spend {key.cost:g} a day; that is reached until midnight UTC."
             )
@@ -126,7 +129,7 @@ class Server:
 
     def served(self, key: ApiKey, task: Task[Any], item: Item[Any]) -> dict[str, Any]:
         """Count an item that was asked for by a request, and return it as JSON values."""
-        self.queue.spend(key.name, item.cost)
+        self.spending.add(key.name, item.cost)
         self.count_item(item)
         return item_json(RowWork(task), item)
 

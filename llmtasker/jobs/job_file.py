@@ -52,7 +52,9 @@ CREATE TABLE IF NOT EXISTS spending (
 
 
 class JobFile:
-    """One connection, used by one thread at a time; private (mode 0600), and what is deleted is overwritten.
+    """Two connections, so that nobody who reads waits for one that writes; each is used by one thread at a time.
+
+    The file is private (mode 0600), and what is deleted is overwritten.
 
     Raises:
         ConfigurationError: the path is another kind of file, of a later version, or can't be written.
@@ -60,18 +62,22 @@ class JobFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock = threading.RLock()
+        self._lock, self._read_lock = threading.Lock(), threading.Lock()
         try:
             if not self.path.exists():
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-            self._database = sqlite3.connect(self.path, timeout=_BUSY, check_same_thread=False, isolation_level=None)
+            self._database, self._reader = self._connect(), self._connect()
             try:
                 self._prepare()
+                self._reader.execute("PRAGMA query_only = ON")
             except BaseException:
-                self._database.close()
+                self.close()
                 raise
         except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(f"can't use {self.path} for jobs: {error}") from error
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=_BUSY, check_same_thread=False, isolation_level=None)
 
     def _prepare(self) -> None:
         database = self._database
@@ -102,9 +108,9 @@ class JobFile:
             self._database.execute("COMMIT")
 
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows that a query finds."""
-        with self._lock:
-            return self._database.execute(query, values).fetchall()
+        """Return the rows that a query finds among what was committed."""
+        with self._read_lock:
+            return self._reader.execute(query, values).fetchall()
 
     def store_upload(self, id_: str, source: Path) -> None:
         """Store an uploaded file under an id, in parts, so that others can write in between."""
@@ -122,5 +128,6 @@ class JobFile:
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
-        with self._lock:
+        with self._lock, self._read_lock:
             self._database.close()
+            self._reader.close()

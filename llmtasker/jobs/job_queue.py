@@ -11,6 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
+from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
 from llmtasker.jobs.job_rows import JobRows, NewRow, ask_again, count_rows, store_item
@@ -19,7 +20,7 @@ from llmtasker.jobs.job_state import AFTER, MOVES, Job, State
 LEASE = 15.0
 """Seconds after which the job of a worker that has not been heard of goes to another one."""
 
-_BROKEN_OFF = 3600.0  # seconds after which a job that is still being created will never be
+_BROKEN_OFF = 900.0  # seconds after which a job that is still being created will never be
 _ABOUT = ("task", "definition", "name", "identity", "columns", "header", "outputs", "format", "budget")
 _COLUMNS = tuple(field.name for field in fields(Job) if field.name not in _ABOUT)
 _SELECT = f"SELECT about, {', '.join(_COLUMNS)} FROM jobs"
@@ -70,31 +71,48 @@ class JobQueue(JobRows):
     ) -> Job:
         """Store a job with its rows and return it; if `repeated` was used by this owner before, that earlier job.
 
+        It is there with all its rows or, where the process dies or `rows` raises an error, not at all; a repeated
+        request then creates it.
+
         `job` has the fields of `Job` that describe the work. `keep` is the number of seconds until it expires. `upload`
         is the file that the rows come from.
         """
+        if (found := self._repeated(job["owner"], repeated)) is not None:
+            return found
         now, id_ = self._clock(), secrets.token_hex(16)
         about = {name: job[name] for name in _ABOUT if name in job}
         with self._writing() as database:
-            if repeated is not None and (found := self._find("owner = ? AND repeated = ?", job["owner"], repeated)):
-                return found
             database.execute(
-                "INSERT INTO jobs (id, owner, repeated, about, state, cost, created, updated, expires) "
-                "VALUES (?, ?, ?, ?, 'new', 0, ?, ?, ?)",
-                (id_, job["owner"], repeated, json.dumps(about), now, now, now + keep),
+                "INSERT INTO jobs (id, owner, about, state, cost, created, updated, expires) "
+                "VALUES (?, ?, ?, 'new', 0, ?, ?, ?)",
+                (id_, job["owner"], json.dumps(about), now, now, now + keep),
             )
         try:
             self.add_rows(id_, rows)
             if upload is not None:
                 self._file.store_upload(id_, upload)
+            return self._begin(id_, job["owner"], repeated)
         except BaseException:
             self.delete(id_)
             raise
+
+    def _begin(self, id_: str, owner: str, repeated: str | None) -> Job:
+        """Let a job whose rows are all there be found; if the same request was faster elsewhere, that one's job."""
         with self._writing() as database:
-            database.execute("UPDATE jobs SET state = 'queued' WHERE id = ?", (id_,))
-            count_rows(database, id_)
-            (made,) = database.execute(f"{_SELECT} WHERE id = ?", (id_,)).fetchall()
-        return _job(made)
+            found = self._repeated(owner, repeated)
+            if found is None:
+                query = "UPDATE jobs SET state = 'queued', repeated = ? WHERE id = ?"
+                if not database.execute(query, (repeated, id_)).rowcount:
+                    raise ConfigurationError(f"the rows took more than {_BROKEN_OFF:g} s to come: send fewer at once.")
+                count_rows(database, id_)
+        if found is not None:
+            self.delete(id_)
+        made = found or self.get(id_)
+        assert made is not None  # noqa: S101 - it was committed a moment ago
+        return made
+
+    def _repeated(self, owner: str, repeated: str | None) -> Job | None:
+        return None if repeated is None else self._find("owner = ? AND repeated = ?", owner, repeated)
 
     def _find(self, where: str, *values: Any) -> Job | None:
         found = self._read(f"{_SELECT} WHERE {where}", *values)
@@ -237,11 +255,11 @@ class JobQueue(JobRows):
         done = dict(self._read(query, id_, now - minutes))
         return [int(done.get(minute, 0)) for minute in range(now - minutes + 1, now + 1)]
 
-    def spend(self, owner: str, cost: float | None) -> None:
-        """Add the cost of a call that is not of a job to what its owner has spent today."""
-        if cost:
-            with self._writing() as database:
-                database.execute(_SPEND, (owner, _day(self._clock()), cost))
+    def spend(self, amounts: Mapping[str, float]) -> None:
+        """Add the costs of calls that are not of jobs to what their owners have spent today."""
+        day = _day(self._clock())
+        with self._writing() as database:
+            database.executemany(_SPEND, [(owner, day, cost) for owner, cost in amounts.items()])
 
     def spent(self, owner: str) -> float:
         """Return what an owner has spent today (UTC), in US dollars."""

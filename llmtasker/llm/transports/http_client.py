@@ -14,7 +14,7 @@ import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError, ItemError, NetworkError, snippet
@@ -189,8 +189,7 @@ class _Connection(asyncio.Protocol):
         self.reusable = True
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101 - from create_connection
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # that of uvloop is not a subclass
         self._opened.add(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
