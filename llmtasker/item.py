@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import BaseModel, TypeAdapter
@@ -176,6 +176,21 @@ class Item(Generic[T]):
 
 _SURE = ("confidence", "confidence_source")
 _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "cached", "tags", *_SURE)
+
+
+def together(item: Item[T], items: Sequence[Item[Any]]) -> Item[T]:
+    """Return an item with what all calls for its input took: tokens, cost, time."""
+    costs = [one.cost for one in items]
+    return replace(
+        item,
+        usage=sum((one.usage for one in items), NO_USAGE),
+        answer_usage=sum((one.answer_usage for one in items), NO_USAGE),
+        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        latency=sum(one.latency for one in items),
+        attempts=sum(one.attempts for one in items),
+        calls=None if all(one.calls is None for one in items) else sum(one.requests for one in items),
+        cached=all(one.cached for one in items),
+    )
 
 
 def jsonable(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
@@ -15,13 +15,13 @@ from llmtasker.confidence.label_field import LabelField, label_field
 from llmtasker.confidence.source import Confidence
 from llmtasker.confidence.stated_question import StatedQuestion
 from llmtasker.errors import AbstainedError, ConfigurationError, ItemError, OutputError
-from llmtasker.item import Item, jsonable
+from llmtasker.item import Item, jsonable, together
 from llmtasker.llm.llm import LLM
 from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row
 from llmtasker.runner.steps import Steps
 from llmtasker.signature.signature import S, Signature
-from llmtasker.wire.completion import NO_USAGE, Completion, ToolCall
+from llmtasker.wire.completion import Completion, ToolCall
 
 T = TypeVar("T")
 
@@ -140,7 +140,7 @@ class ConfidentPolicy(Policy[S, T]):
             items.append((yield from policy.ask_row(_sample(row, number))))
         answers = [(item, labels.texts(getattr(item.output, labels.name))) for item in items if item.ok]
         if not answers:
-            return _together(items[0], items), {}
+            return together(items[0], items), {}
         # A sample that failed is a vote for no label.
         shares = dict.fromkeys(labels.values, 0.0) if labels.closed else dict[str, float]()
         for _, texts in answers:
@@ -148,7 +148,7 @@ class ConfidentPolicy(Policy[S, T]):
                 shares[text] = shares.get(text, 0.0) + 1 / len(items)
         alike = [frozenset(texts) for _, texts in answers]
         most = max(alike, key=alike.count)
-        return _together(answers[alike.index(most)][0], items), shares
+        return together(answers[alike.index(most)][0], items), shares
 
     def _asked(self, row: Row, question: _Question, program: Program[Any]) -> Steps[tuple[Item[Any], dict[str, float]]]:
         """Return an item with the answer, and the share that the question found for each label."""
@@ -164,10 +164,10 @@ class ConfidentPolicy(Policy[S, T]):
         item: Item[Any] = yield from self._policy_of(program).ask_row(asking)
         items.append(item)
         if item.error is not None:
-            return _together(item, items), {}
+            return together(item, items), {}
         shares: dict[str, float] = item.output or {}
         if not question.whole:
-            return _together(items[0], items), shares
+            return together(items[0], items), shares
         fitted = self._fitted(shares)
         try:
             record = self._record(row, question.field, max(fitted, key=fitted.__getitem__))
@@ -237,17 +237,3 @@ def _sample(row: Row, number: int) -> Row:
     """Return the row of one of several equal requests, which cache and single flight keep apart."""
     key = row.key if number == 0 else hashlib.sha256(f"{row.key} sample {number}".encode()).hexdigest()
     return Row(given=row.given, inputs=row.inputs, request=row.request, key=key)
-
-
-def _together(item: Item[Any], items: Sequence[Item[Any]]) -> Item[Any]:
-    """Return an item with what all calls for its input took."""
-    costs = [one.cost for one in items]
-    return replace(
-        item,
-        usage=sum((one.usage for one in items), NO_USAGE),
-        answer_usage=sum((one.answer_usage for one in items), NO_USAGE),
-        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
-        latency=sum(one.latency for one in items),
-        attempts=sum(one.attempts for one in items),
-        cached=all(one.cached for one in items),
-    )

@@ -7,6 +7,7 @@ shortlist                how often the right label is among those that are shown
 evaluation_report        the figures with their file; report_page: as text and as a page of HTML
 compare                  two reports of the same rows → which is better, and how sure that is
 calibrate                a confidence → a probability, and a threshold that keeps a promised risk
+cascade                  tasks in order of their price (cascade_run, cascade_stage, cascade_thresholds)
 confidence_fit           temperature, and how well a confidence tells right from wrong
 risk_control             the threshold, and the bounds that it rests on
 intervals, paired_tests  the statistics, with their sources
@@ -16,20 +17,25 @@ from __future__ import annotations
 
 from llmtasker.compiler.chosen_examples import balanced, diverse, fixed, nearest, random_
 from llmtasker.evaluation.calibrate import acalibrate, calibrate
+from llmtasker.evaluation.cascade import acascade, cascade
+from llmtasker.evaluation.cascade_run import Cascade
 from llmtasker.evaluation.compare import Comparison, assert_no_regression, compare
 from llmtasker.evaluation.evaluate import aevaluate, evaluate
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.shortlist import ShortlistRecall, shortlist_recall
 
 __all__ = [
+    "Cascade",
     "Comparison",
     "Report",
     "ShortlistRecall",
     "acalibrate",
+    "acascade",
     "aevaluate",
     "assert_no_regression",
     "balanced",
     "calibrate",
+    "cascade",
     "compare",
     "diverse",
     "evaluate",

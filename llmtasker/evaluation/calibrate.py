@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
@@ -13,8 +13,9 @@ from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField, label_field
 from llmtasker.errors import ConfigurationError, check_choice, check_names, snippet
 from llmtasker.evaluation.confidence_fit import auroc, fit_temperature
-from llmtasker.evaluation.gold_rows import Gold, gold_rows
-from llmtasker.evaluation.risk_control import keep_risk, least_rows, rows_needed
+from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.risk_control import keep_risk, why_not
+from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.policy import Fresh
@@ -94,13 +95,19 @@ async def acalibrate(
         check_share("max_risk", max_risk)
     confidence = replace(task.plan.sureness or Confidence(source="votes"), calibration=None)
     asking = task.with_(confidence=confidence)
-    scored, failed = await _scored(asking, rows, confidence, options)
+    labels = measured_labels(asking, confidence)
+    asked = options.copy()
+    gold = labelled_rows(asking, labels, rows, asked.pop("columns", None))
+    results = await asking.arun([dict(row.given) for row in gold], **asked)
+    scored = scored_rows(asking, labels, gold, results)
+    check_answered(scored, results)
+    known = [row for row in scored if row is not None]
     fitted = fit_calibration(
-        scored,
+        known,
         confidence,
         method=method,
         ranks=is_whole(asking.program, confidence),
-        failed=failed,
+        failed=len(scored) - len(known),
         asked=asked_by(asking.program, asking.llm, confidence),
     )
     if max_risk is not None:
@@ -108,27 +115,55 @@ async def acalibrate(
     return asking.with_(confidence=replace(confidence, calibration=fitted))
 
 
-async def _scored(
-    task: Task[Any], rows: Gold, confidence: Confidence, options: CalibrationOptions
-) -> tuple[list[ScoredRow], int]:
-    """Return the rows that were answered, with their shares, and how many failed."""
+def measured_labels(task: Task[Any], confidence: Confidence) -> LabelField:
+    """Return the field whose confidence is calibrated.
+
+    Raises:
+        ConfigurationError: there is none, or it takes several labels.
+    """
     labels = label_field(task.signature, confidence.field, confidence.source)
     if labels.many:
-        raise ConfigurationError(f"calibrate takes a field with one label; {labels.name} takes several.")
-    asked = options.copy()
-    gold, _ = gold_rows(task.signature, rows, columns=asked.pop("columns", None))
+        raise ConfigurationError(f"a field with one label can be calibrated; {labels.name} takes several.")
+    return labels
+
+
+def labelled_rows(
+    task: Task[Any], labels: LabelField, rows: Gold, columns: Mapping[str, str] | None
+) -> Sequence[GoldRow]:
+    """Return the labelled rows.
+
+    Raises:
+        ConfigurationError: they do not fit, or have no column for the labels.
+    """
+    gold, _ = gold_rows(task.signature, rows, columns=columns)
     if labels.name not in gold[0].gold:
         raise ConfigurationError(f"the labelled rows have no column {labels.name!r}, whose confidence is calibrated.")
-    results = await task.arun([dict(row.given) for row in gold], **asked)
-    work, found = RowWork(task), list[ScoredRow]()
+    return gold
+
+
+def scored_rows(
+    task: Task[Any], labels: LabelField, gold: Sequence[GoldRow], results: Iterable[Item[Any]]
+) -> list[ScoredRow | None]:
+    """Return what came of each labelled row; None: it failed."""
+    work, found = RowWork(task), list[ScoredRow | None]()
     for row, item in zip(gold, results, strict=True):
-        if item.ok and item.confidence:
-            answer = _text(labels, work.answer(item)[labels.name])
-            found.append(ScoredRow(item.confidence, _text(labels, row.gold[labels.name]), answer))
-    if not found:
+        if item.ok:
+            answer = labels.texts(work.answer(item)[labels.name])[0]
+            found.append(ScoredRow(item.confidence or {}, labels.texts(row.gold[labels.name])[0], answer))
+        else:
+            found.append(None)
+    return found
+
+
+def check_answered(scored: Sequence[object], results: Iterable[Item[Any]]) -> None:
+    """Check that there is a row that was answered.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    if not any(row is not None for row in scored):
         first = next((item.error for item in results if item.error is not None), None)
         raise ConfigurationError(f"no labelled row was answered; the first error is: {first}")
-    return found, len(results) - len(found)
 
 
 def check_share(name: str, share: object) -> None:
@@ -139,10 +174,6 @@ def check_share(name: str, share: object) -> None:
     """
     if not isinstance(share, float | int) or not 0 < share < 1:
         raise ConfigurationError(f"{name} is a share between 0 and 1, such as 0.05, not {snippet(repr(share), 40)}.")
-
-
-def _text(labels: LabelField, value: Any) -> str:
-    return labels.texts(value)[0]
 
 
 def fit_calibration(
@@ -205,16 +236,5 @@ def with_threshold(calibration: Calibration, max_risk: float, certainty: float) 
     points = [(point.after, point.right) for point in calibration.points]
     kept = keep_risk(points, max_risk, certainty)
     if kept is None:
-        least = least_rows(max_risk, certainty)
-        promise = f"a risk of at most {100 * max_risk:g} % can't be promised at a certainty of {100 * certainty:g} %"
-        if len(points) < least:
-            reason = f"that takes at least {least:,} answered rows without an error, and there are {len(points):,}"
-        elif (needed := rows_needed(points, max_risk, certainty)) is None:
-            reason = (
-                f"even the surest answers to these {len(points):,} rows are wrong too often. Allow a higher risk, or "
-                "use a better LLM or another source of confidence"
-            )
-        else:
-            reason = f"{len(points):,} answered rows are too few. About {max(needed, len(points) + 1):,} may do"
-        raise ConfigurationError(f"{promise}: {reason}.")
+        raise ConfigurationError(why_not(points, max_risk, certainty))
     return replace(calibration, threshold=kept.threshold, max_risk=max_risk, certainty=certainty, bound=kept.bound)

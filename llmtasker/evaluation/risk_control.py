@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import NamedTuple
 
 from llmtasker.evaluation.confidence_fit import logistic_fit
 
@@ -80,28 +82,50 @@ def keep_risk(points: Sequence[tuple[float, bool]], max_risk: float, certainty: 
 
     Thresholds are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"): the order comes from the
     confidences, not from single errors, and the first that fails ends it, so that looking at many costs no certainty.
-    It begins where a curve of two parameters, fitted to the rows, predicts a good chance to pass; where that first one
-    fails, stricter ones are tried. None: no threshold keeps the risk, or the rows are too few to say so.
+    It begins where a curve of two parameters, fitted to the rows, predicts a good chance to pass. None: no threshold
+    keeps the risk, or the rows are too few to say so.
     """
     ordered = sorted(points, key=lambda point: -point[0])
     tried = _tried(ordered, max_risk, certainty)
     if not tried:
         return None
     predicted = _predicted(ordered)
-    power = [at_most(most, rows, predicted[rows - 1]) for rows, _, most in tried]
-    enough = min(_FIRST_POWER, max(power))
-    at = max(number for number, chance in enumerate(power) if chance >= enough)
-    passes = [errors <= most for _, errors, most in tried]
-    if passes[at]:
-        while at + 1 < len(tried) and passes[at + 1]:
-            at += 1
-    else:
-        while at >= 0 and not passes[at]:
-            at -= 1
-        if at < 0:
-            return None
+    at = last_to_pass([RiskTrial(rows, errors, most, predicted[rows - 1]) for rows, errors, most in tried])
+    if at is None:
+        return None
     rows, errors, _ = tried[at]
     return KeptRisk(ordered[rows - 1][0], rows, errors, upper_bound(errors, rows, certainty))
+
+
+class RiskTrial(NamedTuple):
+    """A choice of thresholds: the labelled rows that it answers, errors among them, errors allowed, errors predicted.
+
+    The last is a share.
+    """
+
+    rows: int
+    errors: int
+    allowed: int
+    predicted: float
+
+
+def last_to_pass(trials: Sequence[RiskTrial]) -> int | None:
+    """Return the number of the last trial that keeps the risk; they are in order, the strictest first.
+
+    The first that is looked at is the last with a good chance by what is predicted. From there on the first that fails
+    ends it; where that one fails, stricter ones are looked at. None: none passes.
+    """
+    if not trials:
+        return None
+    power = [at_most(trial.allowed, trial.rows, trial.predicted) if trial.allowed >= 0 else 0.0 for trial in trials]
+    enough = min(_FIRST_POWER, max(power))
+    at = max(number for number, chance in enumerate(power) if chance >= enough)
+    passes = [trial.errors <= trial.allowed for trial in trials]
+    if passes[at]:
+        while at + 1 < len(trials) and passes[at + 1]:
+            at += 1
+        return at
+    return next((number for number in range(at, -1, -1) if passes[number]), None)
 
 
 def _tried(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> list[tuple[int, int, int]]:
@@ -120,13 +144,14 @@ def _tried(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: fl
 
 def _predicted(ordered: Sequence[tuple[float, bool]]) -> list[float]:
     """Return the share of errors that a fitted curve predicts among the surest rows, for each number of rows."""
-    logits = [_logit(confidence) for confidence, _ in ordered]
-    offset, slope = logistic_fit(logits, [right for _, right in ordered])
-    total, found = 0.0, list[float]()
-    for number, logit in enumerate(logits, start=1):
-        total += 1 / (1 + math.exp(min(offset + slope * logit, 700)))
-        found.append(total / number)
-    return found
+    return [total / number for number, total in enumerate(accumulate(predicted_errors(ordered)), start=1)]
+
+
+def predicted_errors(points: Sequence[tuple[float, bool]]) -> list[float]:
+    """Return the probability of an error in each row, by a curve of two parameters fitted to all of them."""
+    logits = [_logit(confidence) for confidence, _ in points]
+    offset, slope = logistic_fit(logits, [right for _, right in points])
+    return [1 / (1 + math.exp(max(min(offset + slope * logit, 700), -700))) for logit in logits]
 
 
 def _logit(share: float) -> float:
@@ -150,3 +175,20 @@ def rows_needed(points: Sequence[tuple[float, bool]], max_risk: float, certainty
             rows = math.ceil(rows * 1.1)
         needed.append(rows / share)
     return math.ceil(min(needed)) if needed else None
+
+
+def why_not(points: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> str:
+    """Return why a risk can't be promised from these rows, and what would help."""
+    least = least_rows(max_risk, certainty)
+    if len(points) < least:
+        reason = f"that takes at least {least:,} answered rows without an error, and there are {len(points):,}"
+    elif (needed := rows_needed(points, max_risk, certainty)) is None:
+        reason = (
+            f"even the surest answers to these {len(points):,} rows are wrong too often. Allow a higher risk, or use a "
+            "better LLM or another source of confidence"
+        )
+    else:
+        reason = f"{len(points):,} answered rows are too few. About {max(needed, len(points) + 1):,} may do"
+    return (
+        f"a risk of at most {100 * max_risk:g} % can't be promised at a certainty of {100 * certainty:g} %: {reason}."
+    )

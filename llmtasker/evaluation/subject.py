@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.evaluation.cascade_run import Cascade
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork
 from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 
-Measurable = Task[Any] | Pipeline[Any, Any]
+Measurable = Task[Any] | Pipeline[Any, Any] | Cascade[Any]
 """What can be measured."""
 
 
@@ -32,13 +33,13 @@ class Subject:
 
     @classmethod
     def of(cls, measured: Measurable) -> Subject:
-        """Return the subject that a task or a pipeline is.
+        """Return the subject that a task, a pipeline or a cascade is.
 
         Raises:
-            ConfigurationError: it is neither, or a pipeline with several outputs an input.
+            ConfigurationError: it is none of these, or a pipeline with several outputs an input.
         """
         given = cast("object", measured)  # at run time it may be anything
-        if not isinstance(given, Task | Pipeline):
+        if not isinstance(given, Task | Pipeline | Cascade):
             raise ConfigurationError(f"a task or a pipeline can be measured, not {snippet(repr(given), 60)}.")
         if isinstance(measured, Pipeline):
             if measured.explodes:
@@ -47,9 +48,14 @@ class Subject:
                 )
             answer, cost = measured.answer, measured.answer_cost
             return cls(measured=measured, signature=measured.signature, answer=answer, cost=cost)
-        llm = measured.llm
+        tasks = measured.tasks if isinstance(measured, Cascade) else (measured,)
 
         def paid(item: Item[Any]) -> float | None:
-            return llm.cost(item.answer_usage) if item.cached and item.answer_usage.total else item.cost
+            costs = [_paid(task, step) for task, step in zip(tasks, item.steps or (item,), strict=False)]
+            return None if None in costs else sum(one for one in costs if one is not None)
 
-        return cls(measured=measured, signature=measured.signature, answer=RowWork(measured).answer, cost=paid)
+        return cls(measured=measured, signature=measured.signature, answer=RowWork(tasks[0]).answer, cost=paid)
+
+
+def _paid(task: Task[Any], item: Item[Any]) -> float | None:
+    return task.llm.cost(item.answer_usage) if item.cached and item.answer_usage.total else item.cost

@@ -1,0 +1,98 @@
+"""cascade: tasks in order of their price; what one is not sure of goes to the next, and the rest to people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TypeVar, Unpack
+
+from llmtasker.confidence import Confidence
+from llmtasker.errors import ConfigurationError, check_names
+from llmtasker.evaluation.calibrate import CalibrationOptions, check_share, labelled_rows, measured_labels
+from llmtasker.evaluation.cascade_run import Cascade, CascadeReport
+from llmtasker.evaluation.cascade_stage import cascade_outcome, cascade_stage
+from llmtasker.evaluation.cascade_thresholds import cascade_thresholds
+from llmtasker.evaluation.gold_rows import Gold
+from llmtasker.evaluation.risk_control import why_not
+from llmtasker.task import Task
+from llmtasker.threads import portal
+
+T = TypeVar("T")
+
+
+def cascade(
+    tasks: Sequence[Task[T]],
+    rows: Gold,
+    *,
+    max_risk: float,
+    certainty: float = 0.9,
+    **options: Unpack[CalibrationOptions],
+) -> Cascade[T]:
+    """Return tasks as a cascade: what one is not sure of goes to the next, and the rest to people.
+
+    Thresholds are chosen on labelled rows, which all tasks are asked for, so that of all answers at most `max_risk` is
+    wrong, with a probability of `certainty`; among those that keep this promise, such that most rows are answered, at
+    the least cost. `print(made.report)` says what each task answers.
+
+    Args:
+        tasks: the cheapest first, all of one signature. Each but the last needs a confidence (else "votes" are asked
+            for); a last task without one answers all rows that come to it.
+        rows: labelled rows, as for `evaluate`, that were not used to write the prompts.
+        options: those of `calibrate`.
+
+    Raises:
+        ConfigurationError: a confidence does not tell right answers from wrong ones, the risk can't be promised (it
+            says what would help), or the tasks do not belong together.
+    """
+    return portal().call(acascade(tasks, rows, max_risk=max_risk, certainty=certainty, **options))
+
+
+async def acascade(
+    tasks: Sequence[Task[T]],
+    rows: Gold,
+    *,
+    max_risk: float,
+    certainty: float = 0.9,
+    **options: Unpack[CalibrationOptions],
+) -> Cascade[T]:
+    """Return tasks as a cascade, without blocking the event loop; see `cascade`."""
+    check_names("cascade", options, tuple(CalibrationOptions.__annotations__))
+    check_share("max_risk", max_risk)
+    check_share("certainty", certainty)
+    first = tasks[0].plan.sureness if tasks else None
+    labels = measured_labels(tasks[0], first or Confidence(source="votes")) if tasks else None
+    if labels is None or len(tasks) < 2:
+        raise ConfigurationError("a cascade is made of at least two tasks, the cheapest first.")
+    for task in tasks[1:]:
+        if task.signature.output_fields.keys() != tasks[0].signature.output_fields.keys():
+            raise ConfigurationError("the tasks of a cascade have the same output fields, and these differ.")
+    asked = options.copy()
+    gold = labelled_rows(tasks[0], labels, rows, asked.pop("columns", None))
+    stages = [await cascade_stage(task, labels, gold, asked, last=task is tasks[-1]) for task in tasks]
+    unit = "tokens" if any(None in stage.costs for stage in stages) else "US dollars"
+    answers = [stage.answers(unit) for stage in stages]
+    chosen = cascade_thresholds(answers, max_risk, certainty)
+    if chosen is None:
+        last = [(answer.confidence, answer.right) for answer in answers[-1] if answer.confidence >= 0]
+        raise ConfigurationError(f"with all rows left to the last task, {why_not(last, max_risk, certainty)}")
+    made = [
+        stage.kept_to(threshold)
+        for stage, threshold in zip(stages, chosen.thresholds, strict=True)
+        if threshold < math.inf  # else it would never answer
+    ]
+    answered, wrong, cost = cascade_outcome(answers, chosen.thresholds)
+    alone = sum(answer.cost for answer in answers[-1])
+    report = CascadeReport(
+        names=tuple(repr(task.llm) for task in tasks),
+        rows=len(gold),
+        answered=tuple(answered),
+        wrong=tuple(wrong),
+        to_people=len(gold) - sum(answered),
+        thresholds=chosen.thresholds,
+        cost_ratio=cost / alone if alone else None,
+        unit=unit,
+        max_risk=max_risk,
+        certainty=certainty,
+        bound=chosen.bound,
+    )
+    return Cascade(made, report)

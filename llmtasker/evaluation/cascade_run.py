@@ -1,0 +1,124 @@
+"""Cascade: tasks in order of their price, run one after the other over what the one before is not sure of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar, Unpack
+
+from llmtasker.errors import BudgetError, InputError
+from llmtasker.item import Item, together
+from llmtasker.results import Results
+from llmtasker.runner.inputs import InputRows
+from llmtasker.runner.task_run import RunOptions
+from llmtasker.signature.signature import Signature
+from llmtasker.task import Task
+from llmtasker.threads import portal
+
+T = TypeVar("T")
+
+_NOT_GIVEN: Any = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CascadeReport:
+    """What a cascade does on its labelled rows; `print` says it.
+
+    `answered` and `wrong` are rows, by task in order; `to_people` are those that no task answers. `cost_ratio` is the
+    cost of the cascade in parts of that of the last task alone, in `unit`s: US dollars, or tokens where a price is not
+    known. A threshold is infinite where a task is not asked. `bound` is the upper bound of the share of wrong answers.
+    """
+
+    names: tuple[str, ...]
+    rows: int
+    answered: tuple[int, ...]
+    wrong: tuple[int, ...]
+    to_people: int
+    thresholds: tuple[float, ...]
+    cost_ratio: float | None
+    unit: str
+    max_risk: float
+    certainty: float
+    bound: float
+
+    def __str__(self) -> str:
+        lines = [
+            f"{number}. {name} answers {count:,} of {self.rows:,} rows ({_percent(count, self.rows)}), {wrong:,} wrong"
+            for number, (name, count, wrong) in enumerate(
+                zip(self.names, self.answered, self.wrong, strict=True), start=1
+            )
+        ]
+        lines.append(f"people get {self.to_people:,} rows ({_percent(self.to_people, self.rows)})")
+        if self.cost_ratio is not None:
+            lines.append(f"it costs {self.cost_ratio:.2f} times as much as {self.names[-1]} alone, in {self.unit}")
+        lines.append(
+            f"promised: at most {100 * self.max_risk:g} % of the answers wrong; the upper bound is "
+            f"{100 * self.bound:.1f} %, at a certainty of {100 * self.certainty:g} %"
+        )
+        return "\n".join(lines)
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.0f} %"
+
+
+class Cascade(Generic[T]):
+    """Tasks in order: each answers what it is sure of; call it for one input, `run` it over many. `cascade` makes it.
+
+    `item.steps` has the item of each task that was asked, whose tokens, costs and calls are counted in the item too.
+    What none of them is sure of has an AbstainedError with the best guess of the last one.
+    """
+
+    def __init__(self, tasks: Sequence[Task[T]], report: CascadeReport) -> None:
+        self.tasks = tuple(tasks)
+        self.report = report
+
+    @property
+    def signature(self) -> type[Signature]:
+        """The fields of the inputs and outputs."""
+        return self.tasks[0].signature
+
+    def __call__(self, given: Any = _NOT_GIVEN, /, **fields: Any) -> Item[T]:
+        """Return the item of one input: a value, a mapping, a record, or the input fields as keywords."""
+        return portal().call(self.acall(given, **fields))
+
+    async def acall(self, given: Any = _NOT_GIVEN, /, **fields: Any) -> Item[T]:
+        """Return the item of one input, without blocking the event loop; see `__call__`."""
+        steps = list[Item[T]]()
+        for task in self.tasks:
+            steps.append(await (task.acall(**fields) if given is _NOT_GIVEN else task.acall(given, **fields)))
+            if not _goes_on(steps[-1]):
+                break
+        return _joined(steps)
+
+    def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
+        """Return an item for each input, in order, even where some fail; the options are those of `Task.run`.
+
+        The tasks run one after the other, each over the rows that come to it; a `budget` covers them all.
+        """
+        return portal().call(self.arun(inputs, **options))
+
+    async def arun(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
+        """Return an item for each input, in order, without blocking the event loop; see `run`."""
+        first = await self.tasks[0].arun(inputs, **options)
+        steps = [[item] for item in first]
+        for task in self.tasks[1:]:
+            waiting = [number for number, items in enumerate(steps) if _goes_on(items[-1])]
+            if not waiting:
+                break
+            results = await task.arun([steps[number][0].input for number in waiting], **options)
+            for number, item in zip(waiting, results, strict=True):
+                steps[number].append(item)
+        return Results([_joined(items) for items in steps], fields=tuple(self.signature.output_fields))
+
+    def __repr__(self) -> str:
+        return f"Cascade({', '.join(map(repr, self.tasks))})"
+
+
+def _goes_on(item: Item[Any]) -> bool:
+    """Return whether the next task is asked: this one abstained or failed, and neither input nor budget is to blame."""
+    return item.error is not None and not isinstance(item.error, InputError | BudgetError)
+
+
+def _joined(steps: Sequence[Item[T]]) -> Item[T]:
+    return replace(together(steps[-1], steps), steps=tuple(steps))

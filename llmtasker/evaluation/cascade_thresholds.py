@@ -1,0 +1,109 @@
+"""Which rows each task of a cascade answers, so that all answers together keep a risk at the least cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from llmtasker.evaluation.risk_control import RiskTrial, last_to_pass, most_errors, predicted_errors, upper_bound
+
+_RANKS = 30  # thresholds of the earlier tasks that are considered
+_TARGETS = [number / 20 for number in range(2, 27)]  # predicted risks that are aimed at, in parts of the promised one
+_ALMOST = 0.995  # of the most rows that can be answered: so many are enough if that costs less
+_NEVER = math.inf
+
+
+class StageAnswer(NamedTuple):
+    """What a task made of a row: its confidence (-1: it failed), whether it is right, and the cost."""
+
+    confidence: float
+    right: bool
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class CascadeThresholds:
+    """The threshold of each task, the labelled rows that all answer, the errors among these, and their upper bound."""
+
+    thresholds: tuple[float, ...]
+    rows: int
+    errors: int
+    bound: float
+
+
+class _Combination(NamedTuple):
+    early: float
+    last: float
+    rows: int
+    errors: int
+    predicted: float  # errors
+    cost: float
+
+
+def cascade_thresholds(
+    stages: Sequence[Sequence[StageAnswer]], max_risk: float, certainty: float
+) -> CascadeThresholds | None:
+    """Return the thresholds for tasks in order, from what each made of the same labelled rows.
+
+    The tasks before the last have one threshold in common. For a row of risks that are aimed at, the candidate is
+    taken that should answer the most rows, and of those that nearly do so the cheapest; these are tested in order of
+    risk, as in `keep_risk`. None: none keeps the risk.
+    """
+    found = list[_Combination]()
+    all_candidates = _candidates(stages)
+    for target in _TARGETS:
+        fitting = [one for one in all_candidates if one.predicted <= target * max_risk * one.rows]
+        most = max((one.rows for one in fitting), default=0)
+        best = min((one for one in fitting if one.rows >= _ALMOST * most), key=lambda one: one.cost, default=None)
+        if best is not None and best not in found:
+            found.append(best)
+    trials = [
+        RiskTrial(one.rows, one.errors, most_errors(one.rows, max_risk, certainty), one.predicted / one.rows)
+        for one in found
+    ]
+    if (at := last_to_pass(trials)) is None:
+        return None
+    best = found[at]
+    thresholds = (*[best.early] * (len(stages) - 1), best.last)
+    return CascadeThresholds(thresholds, best.rows, best.errors, upper_bound(best.errors, best.rows, certainty))
+
+
+def _candidates(stages: Sequence[Sequence[StageAnswer]]) -> list[_Combination]:
+    *early, last = stages
+    chances = [_chances(stage) for stage in stages]
+    confidences = sorted({answer.confidence for stage in early for answer in stage if answer.confidence >= 0})
+    step = max(1, len(confidences) // _RANKS)
+    found = list[_Combination]()
+    for threshold in [*confidences[::step], _NEVER]:
+        rows, errors, predicted, cost, rest = 0, 0, 0.0, 0.0, list[int]()
+        asked = early if threshold < _NEVER else []  # a task that never answers is not asked
+        for number in range(len(last)):
+            for stage, chance in zip(asked, chances, strict=False):
+                answer = stage[number]
+                cost += answer.cost
+                if answer.confidence >= threshold:
+                    rows, errors, predicted = rows + 1, errors + (not answer.right), predicted + chance[number]
+                    break
+            else:
+                rest.append(number)
+        if rows:
+            found.append(_Combination(threshold, _NEVER, rows, errors, predicted, cost))
+        cost += sum(last[number].cost for number in rest)
+        rest.sort(key=lambda number: -last[number].confidence)
+        for place, number in enumerate(rest):
+            answer = last[number]
+            if answer.confidence < 0:
+                break
+            rows, errors, predicted = rows + 1, errors + (not answer.right), predicted + chances[-1][number]
+            if place + 1 == len(rest) or last[rest[place + 1]].confidence < answer.confidence:
+                found.append(_Combination(threshold, answer.confidence, rows, errors, predicted, cost))
+    return found
+
+
+def _chances(stage: Sequence[StageAnswer]) -> list[float]:
+    """Return the predicted probability of an error in each row; 1 where the task failed."""
+    known = [number for number, answer in enumerate(stage) if answer.confidence >= 0]
+    chances = dict(zip(known, predicted_errors([(stage[n].confidence, stage[n].right) for n in known]), strict=True))
+    return [chances.get(number, 1.0) for number in range(len(stage))]
