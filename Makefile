@@ -2,7 +2,7 @@
 # where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
-.PHONY: help demo test test-large test-scale test-lowest coverage lint format format-check types docs site build test-wheel snapshot \
+.PHONY: help demo test test-large test-browser test-scale test-lowest coverage lint format format-check types docs site build test-wheel snapshot \
     clean python libraries
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -32,6 +32,13 @@ test: libraries $(VENV)/.test  ## run the tests
 
 test-large: $(VENV)/.large  ## run the tests that need large packages: the type checkers, polars
 	@$(RUN)/python -m pytest -m needs $(PYTEST_ARGS)
+
+test-browser: $(VENV)/.browser  ## run the tests of the web page in a real browser: needs chromium
+	@if ! command -v chromium >/dev/null && ! command -v chromium-browser >/dev/null && ! command -v google-chrome >/dev/null; then
+	    echo 'These tests drive a browser: apt-get install chromium' >&2
+	    exit 1
+	fi
+	$(RUN)/python -m pytest -m browser tests/test_ui_browser.py $(PYTEST_ARGS)
 
 test-scale: python  ## run the tests on real clusters (Ray, Spark, Dask), in a network of their own: needs root and Java
 	@if ! command -v java >/dev/null; then
@@ -108,6 +115,7 @@ libraries: python
 $(VENV)/.demo: WANTED = -e '.[progress,prices]'
 $(VENV)/.test: WANTED = -e '.[all]' --group test
 $(VENV)/.large: WANTED = -e '.[all]' --group test --group large
+$(VENV)/.browser: WANTED = -e '.[all]' --group test --group browser
 $(VENV)/.lint: WANTED = --group lint
 $(VENV)/.build: WANTED = --group build
 $(VENV)/.docs: WANTED = -e . --group docs
@@ -134,9 +142,9 @@ $(VENV)/.pip: $(VENV)/.made
 	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install -qq --upgrade 'pip>=25.1'; fi
 	touch $@
 
-$(VENV)/.test $(VENV)/.large $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: $(VENV)/.pip
+$(VENV)/.test $(VENV)/.large $(VENV)/.browser $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: $(VENV)/.pip
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: pyproject.toml $(VENV)/.made
+$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.browser $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: pyproject.toml $(VENV)/.made
 	@echo 'Installing what make $(or $(firstword $(MAKECMDGOALS)),$(@F)) needs into $(VENV) (this time only) …'
 	if [ -n '$(UV)' ]; then
 	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)

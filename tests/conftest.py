@@ -36,12 +36,17 @@ def pytest_unconfigure() -> None:
     faulthandler.dump_traceback_later(SECONDS_TO_END, exit=True, file=sys.__stderr__ or 2)
 
 
+ELSEWHERE = {"cluster": "make test-scale", "browser": "make test-browser"}
+"""Marks of tests whose tools are too large for `make test`, and the command that runs just these."""
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip what needs a large package that is not there; `make test-large` asks for just these, so there it fails."""
-    if config.option.markexpr != "cluster":
-        elsewhere = pytest.mark.skip(reason="on real clusters: `make test-scale` installs them and runs this")
-        for item in [item for item in items if item.get_closest_marker("cluster")]:
-            item.add_marker(elsewhere)
+    for mark, command in ELSEWHERE.items():
+        if config.option.markexpr != mark:
+            elsewhere = pytest.mark.skip(reason=f"`{command}` installs what this needs and runs it")
+            for item in [item for item in items if item.get_closest_marker(mark)]:
+                item.add_marker(elsewhere)
     if config.option.markexpr == "needs":
         return
     for item in items:

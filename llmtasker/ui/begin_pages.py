@@ -44,18 +44,15 @@ def begin_pages(pages: Pages) -> APIRouter:
     async def create(request: Request) -> Response:
         visit = await asyncio.to_thread(Visit.of, pages, request)
         form = await visit.form()
-        try:
-            file, lines = form.get("file"), form.get("lines")
-            if isinstance(file, UploadFile) and file.filename:
-                project = await asyncio.to_thread(_of_upload, visit, file)
-            elif "sample" in form:
-                project = await asyncio.to_thread(_of_sample, visit)
-            elif isinstance(lines, str) and lines.strip():
-                project = await asyncio.to_thread(_of_lines, visit, lines)
-            else:
-                raise Problem("invalid", visit.language.text("Give a file, or paste at least one line."))
-        finally:
-            await form.close()
+        file, lines = form.get("file"), form.get("lines")
+        if isinstance(file, UploadFile) and file.filename:
+            project = await asyncio.to_thread(_of_upload, visit, file)
+        elif "sample" in form:
+            project = await asyncio.to_thread(_of_sample, visit)
+        elif isinstance(lines, str) and lines.strip():
+            project = await asyncio.to_thread(_of_lines, visit, lines)
+        else:
+            raise Problem("invalid", visit.language.text("Give a file, or paste at least one line."))
         return visit.go(f"/p/{project.id}/file")
 
     return router

@@ -40,6 +40,8 @@ def page_router(pages: Pages) -> APIRouter:
                     return problem_page(pages, request, of_status(error.status_code))
                 except Problem as problem:
                     return problem_page(pages, request, problem)
+                finally:
+                    await request.close()  # its form, with the file that came in it
 
             return page
 

@@ -52,8 +52,6 @@ def task_pages(pages: Pages) -> APIRouter:
         except Problem as problem:
             project = await asyncio.to_thread(visit.project, id)
             return await asyncio.to_thread(_shown, visit, project, problem=problem)
-        finally:
-            await form.close()
         return visit.go(f"/p/{id}/run" if action in {"try", "run"} else f"/p/{id}/task{_anchor(action)}")
 
     return router

@@ -128,7 +128,6 @@ class Visit:
         form = await self.request.form(max_files=1, max_fields=20_000, max_part_size=8 << 20)
         token = form.get("csrf")
         if not isinstance(token, str) or not is_form_token(self.session, token):
-            await form.close()
             raise Problem("forbidden", self.language.text("This form is not of your session. Load the page again."))
         return form
 
