@@ -97,13 +97,22 @@ python:
 	    exit 1
 	fi
 
-# llama.cpp, which tests/integration runs, is linked to the OpenMP library of the system.
-NEEDS_OPENMP = $(and $(filter Linux,$(shell uname -s)),$(if $(findstring --ignore=tests/integration,$(PYTEST_ARGS)),,yes))
+# tests/integration runs llama.cpp, which is linked to the OpenMP library of the system, and a Redis.
+NEEDS_PARTS = $(if $(findstring --ignore=tests/integration,$(PYTEST_ARGS)),,yes)
+NEEDS_OPENMP = $(and $(filter Linux,$(shell uname -s)),$(NEEDS_PARTS))
 
 libraries: python
-	@if [ -n '$(NEEDS_OPENMP)' ] && ! $(ANY_PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; then
+	@missing=
+	if [ -n '$(NEEDS_OPENMP)' ] && ! $(ANY_PYTHON) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null; then
 	    echo 'The tests in tests/integration need the shared library libgomp.so.1, which PyPI does not have.' >&2
-	    echo 'Install it:      apt-get install libgomp1    (Debian, Ubuntu; the package libgomp elsewhere)' >&2
+	    missing=libgomp1
+	fi
+	if [ -n '$(NEEDS_PARTS)' ] && ! command -v redis-server >/dev/null; then
+	    echo 'The tests in tests/integration need the program redis-server, which PyPI does not have.' >&2
+	    missing="$${missing:+$$missing }redis-server"
+	fi
+	if [ -n "$$missing" ]; then
+	    echo "Install it:      apt-get install $$missing    (Debian, Ubuntu; libgomp and redis elsewhere)" >&2
 	    echo 'or skip them:    make test PYTEST_ARGS=--ignore=tests/integration' >&2
 	    exit 1
 	fi

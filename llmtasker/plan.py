@@ -13,7 +13,8 @@ from typing import Any, Self, TypedDict, cast, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
 
-from llmtasker.cache.store import Store, check_cache
+from llmtasker.cache.open_cache import accepted
+from llmtasker.cache.store import Store
 from llmtasker.compiler.chosen_examples import ChosenExamples, Selection
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program, compile_program
@@ -99,7 +100,7 @@ class Plan:
         check_choice("input_role", self.input_role, get_args(InputRole))
         check_choice("reasoning", self.reasoning, (True, False))
         check_count("attempts", self.attempts, "the answers to ask for")
-        check_cache(self.cache)
+        self._set("cache", accepted(self.cache))
         self._set("observers", copied("observers", self.observers))
         self._set("confidence", Confidence.of(self.confidence))
         if self.confidence is not None and self.group_size != 1:

@@ -63,7 +63,7 @@ class Task(TaskData[T]):
         mode: how the answer is asked for; "auto" uses function calls, or what the endpoint supports.
         reasoning: ask for a reasoning before the other outputs; it is in `item.reasoning`.
         attempts: the most answers to ask for when they do not fit, each time with the reason.
-        cache: instead of that of the LLM: False, a folder or a store.
+        cache: instead of that of the LLM: False, a folder, the URL of a Redis, or a store.
         group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an
             AutoGroup, with its bounds) finds the largest size that answers a sample like one call per row.
         confidence: how sure each label is, in `item.confidence`: "votes" (several answers), "stated" (asked for),

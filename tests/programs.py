@@ -1,4 +1,4 @@
-"""Python programs that a test starts: their output arrives at once, and none outlives its test.
+"""Programs that a test starts, Python by default: their output arrives at once, and none outlives its test.
 
 Code of a test (`-c`) runs with unbuffered output. Commands of the package (`-m`) run as a user runs them, so that one
 that forgets to flush is found.
@@ -26,16 +26,16 @@ def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
 
 
 @contextmanager
-def started(*arguments: object, **options: Any) -> Generator[subprocess.Popen[Any]]:
+def started(*arguments: object, program: str = sys.executable, **options: Any) -> Generator[subprocess.Popen[Any]]:
     """Start a program with a pipe from its standard output; it does not outlive the context."""
     options = {"text": True, "stdout": subprocess.PIPE, **options}
-    with subprocess.Popen(_command(arguments), **options) as process:
+    with subprocess.Popen(_command(arguments, program), **options) as process:
         try:
             yield process
         finally:
             process.kill()
 
 
-def _command(arguments: tuple[object, ...]) -> list[str]:
-    unbuffered = ["-u"] if "-c" in arguments else []
-    return [sys.executable, *unbuffered, *map(str, arguments)]
+def _command(arguments: tuple[object, ...], program: str = sys.executable) -> list[str]:
+    unbuffered = ["-u"] if program == sys.executable and "-c" in arguments else []
+    return [program, *unbuffered, *map(str, arguments)]

@@ -94,6 +94,7 @@ VENDORS: dict[str, set[str]] = {
     "polars": {"result_table"},
     "pyarrow": {"files.parquet_file", "integrations.partitions", "result_table"},
     "ray": {"integrations.ray"},
+    "redis": {"cache.redis_cache"},
     "rich": {"cli.demo"},
     "numpy": {"integrations.sklearn"},
     "sklearn": {"integrations.sklearn"},

@@ -231,14 +231,14 @@ def test_a_url_is_refused_before_it_becomes_a_folder(url: str, tmp_path: Path, m
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LLMTASKER_CACHE_DIR", url)
     tries: list[Callable[[], object]] = [
-        lambda: LLM("offline", cache=url),
-        lambda: Task(Thanks, llm="offline", cache=url),
-        lambda: open_cache(url),
         lambda: open_cache(Path(url)),
         lambda: open_cache(True),
         lambda: DiskCache(url),
         DiskCache,
     ]
+    if "redis" not in url:  # as a text, the URL of a Redis is a cache
+        tries += [lambda: LLM("offline", cache=url), lambda: Task(Thanks, llm="offline", cache=url)]
+        tries += [lambda: open_cache(url)]
     for attempt in tries:
         with pytest.raises(ConfigurationError, match=url.partition(":")[0] + "://") as caught:
             attempt()

@@ -3,6 +3,8 @@
 policy step → AsyncStore, or the blocking driver → store → diskcache
 
 open_cache     the store for a value of `cache=`
+redis_cache    RedisCache: a Redis that machines share; the only file that imports redis
+redis_url      RedisURL: the parts of its URL, checked
 store          Store: the interface of a user's store; CompleteStore: what the runner uses; MemoryCache
 safe_store     SafeStore: completes a user's store; it neither raises errors nor hangs
 async_store    AsyncStore: from event loops to a store, in batches

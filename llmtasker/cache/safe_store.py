@@ -33,12 +33,21 @@ class SafeStore:
     Each call has a thread of its own, because only a caller in another thread can stop waiting.
     """
 
-    def __init__(self, store: Store, *, patience: float = 15.0, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        name: str | None = None,
+        patience: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.store: Any = store
         self.patience = patience
-        name = f"The cache {type(store).__name__}"
-        self._backoff = Backoff(name, tolerated=_TOLERATED, longest=_LONGEST, clock=clock)
+        name = name or type(store).__name__
+        self._backoff = Backoff(f"The cache {name}", tolerated=_TOLERATED, longest=_LONGEST, clock=clock)
         self._methods: dict[str, bool] = {}
+        self._leased: set[str] = set()
+        self._left: set[str] = set()  # leases that may still be in the store, because ending them failed
         self._failing = ""  # the method that failed last: a success of another method does not clear it
 
     def __repr__(self) -> str:
@@ -70,28 +79,47 @@ class SafeStore:
     def put_many(self, entries: Sequence[tuple[str, str]]) -> None:
         """Store texts by key."""
         if self._has("put_many"):
-            self._try("put_many", None, entries)
+            done = self._try("put_many", False, entries, read=_true)
+            self._end([key for key, _ in entries], done)
         else:
             for key, text in entries:
-                self._try("put", None, key, text)
+                self._end([key], self._try("put", False, key, text, read=_true))
 
     def lease_many(self, keys: Sequence[str], *, seconds: float = LEASE) -> list[bool]:
         """Return for each key whether the caller may ask."""
-        free = [True] * len(keys)
         if self._has("lease_many"):
-            taken = self._try("lease_many", free, keys, read=_truths, seconds=seconds)
-            return self._counted("lease_many", taken, keys, True)
-        if self._has("lease"):
+            asked = not self._backoff.lasts
+            taken = self._try("lease_many", None, keys, read=_truths, seconds=seconds)
+            if taken is not None:
+                taken = self._counted("lease_many", taken, keys, True)
+                self._leased.update(key for key, is_mine in zip(keys, taken, strict=True) if is_mine)
+                self._left.difference_update(self._leased)
+                return taken
+            if asked:
+                self._leased.update(keys)  # it failed, but the store may have got the call
+        elif self._has("lease"):
             return [self._try("lease", True, key, read=bool, seconds=seconds) for key in keys]
-        return free
+        return [True] * len(keys)
 
     def release_many(self, keys: Sequence[str]) -> None:
         """End leases."""
+        done = False
         if self._has("release_many"):
-            self._try("release_many", None, keys)
+            done = self._try("release_many", False, keys, read=_true)
         elif self._has("release"):
             for key in keys:
                 self._try("release", None, key)
+        self._end(keys, done)
+
+    def _end(self, keys: Sequence[str], done: bool) -> None:
+        """Record whether the leases on keys were ended; if they were, end those that were left behind too."""
+        if not done:
+            self._left |= self._leased.intersection(keys)
+        self._leased.difference_update(keys)
+        if done and self._left and self._has("release_many"):
+            left = list(self._left)
+            if self._try("release_many", False, left, read=_true):
+                self._left.difference_update(left)
 
     def _has(self, name: str) -> bool:
         if name not in self._methods:
@@ -160,9 +188,13 @@ class _Failure(NamedTuple):
     def of(cls, error: BaseException) -> _Failure:
         name = type(error).__name__
         try:
-            return cls(f"{name}: {error}")
+            return cls(f"{name}: {error}", hangs=isinstance(error, TimeoutError))
         except Exception:  # noqa: BLE001  the error class is foreign code too
             return cls(f"{name}: it can't be shown")
+
+
+def _true(_: object) -> bool:
+    return True
 
 
 def _truths(answers: Iterable[object]) -> list[bool]:

@@ -5,14 +5,15 @@ A user's store needs only `get` and `put`: SafeStore completes it, once, in `ope
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError
 
 _begins_as_url = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/").match  # "C:/" is a drive; a Path has one slash left
 
@@ -72,19 +73,9 @@ class CompleteStore(Store, Protocol):
         ...
 
 
-def check_cache(cache: object) -> None:
-    """Check the value of `cache=`: True, False, None, a folder, or a store with `get` and `put`.
-
-    Raises:
-        ConfigurationError: it is none of these.
-    """
-    is_store = all(callable(getattr(cache, name, None)) for name in ("get", "put"))
-    if not (cache is None or isinstance(cache, bool | str | os.PathLike) or is_store) or isinstance(cache, type):
-        raise ConfigurationError(
-            f"cache={snippet(repr(cache), 40)} is not a cache: give a folder, a store with get and put, True or False."
-        )
-    if isinstance(cache, str | os.PathLike):
-        check_folder(cast("str | os.PathLike[str]", cache))
+def checksum(key: str, text: str) -> str:
+    """Return 16 hexadecimal digits over a key of 64 characters and its text."""
+    return hashlib.blake2b(text.encode(), digest_size=8, key=key.encode("ascii")).hexdigest()
 
 
 def check_folder(folder: str | os.PathLike[str]) -> None:
@@ -95,7 +86,8 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     """
     if url := _begins_as_url(os.fsdecode(folder)):
         raise ConfigurationError(
-            f"a cache can't be opened at a {url[1]}:// URL: give the path of a folder, or a store with get and put."
+            f"a {url[1]}:// URL is not a folder: a cache is a folder, a store with get and put, or a Redis, as "
+            'LLM(…, cache="redis://host:6379/0").'
         )
 
 

@@ -8,7 +8,6 @@ row. The only file that imports diskcache.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import math
 import os
 import random
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 from llmtasker.cache.process import ProcessId, this_process
+from llmtasker.cache.store import checksum
 
 T = TypeVar("T")
 
@@ -329,11 +329,6 @@ def place_of(folder: Path) -> tuple[int, int] | None:
 
 def _lenient(data: bytes) -> str:
     return data.decode("utf-8", "replace")
-
-
-def checksum(key: str, text: str) -> str:
-    """Return 16 hexadecimal digits over a key of 64 characters and its text."""
-    return hashlib.blake2b(text.encode(), digest_size=8, key=key.encode("ascii")).hexdigest()
 
 
 def patiently(action: Callable[[], T], seconds: float) -> T:

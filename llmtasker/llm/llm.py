@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Self, Unpack
 
 from llmtasker.cache import open_cache
+from llmtasker.cache.open_cache import accepted
 from llmtasker.cache.single_flight import SingleFlight
 from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, ItemError
@@ -51,8 +52,9 @@ class LLM:
         headers: HTTP headers of every call. They may select the model at a gateway, so all except credentials
             (Authorization, Cookie, X-Api-Key …) are part of the cache key, as a hash.
         extra_body: additional fields of the request body.
-        cache: True (the user's cache folder), False, a folder, or a store with `get` and `put`; None: True, except
-            for a transport with `cacheable = False`, such as the test doubles.
+        cache: True (the user's cache folder), False, a folder, the URL of a Redis (`redis://` or `rediss://`, extra
+            `[redis]`), or a store with `get` and `put`; None: True, except for a transport with `cacheable = False`,
+            such as the test doubles.
         rate_limit: what the endpoint allows per minute; None: learned from its answers.
         max_concurrency: the most calls in flight, over all tasks and threads.
         retry: how transient failures are retried.
@@ -82,6 +84,9 @@ class LLM:
             self._named, options = in_process.model, options.copy()
             options["transport"] = in_process
         check(options)
+        if "cache" in options:
+            options = options.copy()
+            options["cache"] = accepted(options["cache"])
         self._options = options
         self._needs_key, self._missing = bool(options.get("api_key")), list[str]()
         self._fields = sent_fields(options)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
-from llmtasker.cache.store import Store, check_cache
+from llmtasker.cache.store import Store
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.costs import Prices
 from llmtasker.llm.credentials import may_be_credential
@@ -111,7 +111,6 @@ def check(options: Mapping[str, Any]) -> None:
         if value is not None and name in _CHECKS and not _CHECKS[name][0](value):
             shown = f"a {type(value).__name__}" if name in _SECRET else snippet(repr(value), 60)
             raise ConfigurationError(f"{name} must be {_CHECKS[name][1]}, not {shown}.")
-    check_cache(options.get("cache"))
     timeout = options.get("timeout")
     if timeout is not None and not (_is_real(timeout) and timeout > 0):
         raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")

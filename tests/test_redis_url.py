@@ -1,0 +1,91 @@
+"""The URL of a Redis as `cache=`: checked when it is given, without a connection; its password is not shown."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
+from llmtasker.cache.redis_url import RedisURL
+
+PEM = str(Path(__file__).parent / "localhost.pem")
+
+
+class Thanks(Signature):
+    """Say whether a note is a thank-you."""
+
+    note: str = InputField()
+    thanks: bool = OutputField()
+
+
+@pytest.mark.parametrize(
+    ("url", "portable"),
+    [
+        ("redis://cache.intra", "redis://cache.intra:6379/0?namespace=llmtasker"),
+        ("redis://cache.intra:7000/3", "redis://cache.intra:7000/3?namespace=llmtasker"),
+        ("redis://ada:s3cr%2Fet@h/0?ttl=60", "redis://ada@h:6379/0?namespace=llmtasker&ttl=60"),
+        ("redis://a%40b:s3cr%2Fet@[::1]/", "redis://a%40b@[::1]:6379/0?namespace=llmtasker"),
+        ("redis://:s3cr%2Fet@h?namespace=t.a:b-c", "redis://h:6379/0?namespace=t.a%3Ab-c"),
+        (f"rediss://h?ssl_ca_certs={PEM}", f"rediss://h:6379/0?namespace=llmtasker&ssl_ca_certs={PEM}"),
+    ],
+)
+def test_a_url_without_its_password_is_the_same_place(url: str, portable: str) -> None:
+    parsed = RedisURL.parse(url)
+    assert parsed.portable == portable
+    again = RedisURL.parse(portable)
+    assert (again.portable, again.name, again.user) == (portable, parsed.name, parsed.user)
+    assert parsed.password == ("s3cr/et" if "s3cr" in url else None)
+    assert "s3cr" not in repr(parsed) + parsed.name
+    assert parsed.without_password("AUTH s3cr/et, s3cr%2Fet") == (
+        "AUTH ***, ***" if parsed.password else "AUTH s3cr/et, s3cr%2Fet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("redis://", "is not valid"),
+        ("redis://:s3cret@", "is not valid"),
+        ("redis:///0", "is not valid"),
+        ("redis://h:0/0", "is not valid"),
+        ("redis://h:70000/0", "is not valid"),
+        ("redis://:s3/cret@h/0", "special characters as %XX"),
+        ("redis://:s3#cret@h/0", "special characters as %XX"),
+        ("redis://:s3[cret@h/0", "special characters as %XX"),
+        ("redis://h/zero", "is not valid"),
+        ("redis://h/0/1", "is not valid"),
+        ("redis://h/-1", "is not valid"),
+        ("redis://h?ttl=0", "ttl in the URL of the cache is a whole number"),
+        ("redis://h?ttl=1h", "ttl in the URL of the cache is a whole number"),
+        ("redis://h?namespace=", "namespace in the URL of the cache is up to 64 letters"),
+        ("redis://h?namespace=a*", "namespace in the URL of the cache is up to 64 letters"),
+        ("redis://h?db=3", "has no option 'db': it takes namespace, ttl"),
+        ("redis://h?ssl_ca_certs=/etc/passwd", "has no option 'ssl_ca_certs'"),
+        ("rediss://h?ssl_ca_certs=/none.pem", "ssl_ca_certs in the URL of the cache is the path of a file"),
+        ("rediss://h?ssl_cert_reqs=none", "has no option 'ssl_cert_reqs'"),
+    ],
+)
+def test_a_url_that_is_wrong_is_an_error_where_it_is_given(url: str, expected: str) -> None:
+    for attempt in (RedisURL.parse, lambda url: LLM("offline", cache=url), lambda url: Task(Thanks, cache=url)):
+        with pytest.raises(ConfigurationError, match=expected) as raised:
+            attempt(url)
+        assert "s3" not in str(raised.value)
+
+
+def test_the_password_of_the_environment_is_taken_where_the_url_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMTASKER_REDIS_PASSWORD", "from outside")
+    assert RedisURL.parse("redis://ada@h").password == "from outside"
+    assert RedisURL.parse("redis://ada:own@h").password == "own"
+
+
+def test_a_task_shows_and_carries_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    url = "redis://ada:s3cret@host/0"
+    task = Task(Thanks, llm=LLM("offline", cache=url), cache=url)
+    assert "s3cret" not in repr(task) + repr(task.plan) + repr(task.llm) + str(vars(task.llm))
+    assert b"s3cret" not in pickle.dumps(task)
+    again = pickle.loads(pickle.dumps(task)).with_(attempts=2)
+    assert repr(again.plan.cache) == repr(task.plan.cache) == "RedisCache('redis://host:6379/0')"
+    assert list(tmp_path.iterdir()) == []
