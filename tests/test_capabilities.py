@@ -238,6 +238,7 @@ LEARNED = [
         no("schema", "json"),
     ),
     (ask(), "Failed to initialize samplers: failed to parse grammar", None, no("schema", "strict")),
+    (ask(), "References ($ref) are not supported in tool schemas", None, no("schema", "strict")),
     (ask(schema=sized()), "JSON schema conversion failed", None, no("schema", "keywords")),
     (ask(), f"{NO_PARSER} JSON schema error at #: unrecognized type bogus", None, no("schema", "strict")),
     # response formats

@@ -285,6 +285,25 @@ def test_options_keep_their_accents_in_the_c_locale(shell: Shell) -> None:
     assert "la facture,livré," in (shell.folder / "out.csv").read_text("utf-8")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="it has no /dev/stdout")
+@pytest.mark.parametrize(
+    ("before", "mode"), [(None, "w"), ("earlier\n", "a")], ids=["as with > and |", "as with >> to a file that is there"]
+)
+def test_rows_go_to_standard_output_wherever_it_leads(shell: Shell, before: str | None, mode: str) -> None:
+    (shell.folder / "few.csv").write_text("message\nthe invoice\n", "utf-8")
+    command = ["-m", "llmtasker", "run", "fixed.py:fixed", "few.csv", "-o", "-"]
+    rows = "message,team,error\nthe invoice,billing,\n"
+    assert programs.run(*command, cwd=shell.folder).stdout == rows
+    place = shell.folder / "out.txt"
+    if before is not None:
+        place.write_text(before)
+    with place.open(mode) as out:
+        subprocess.run(
+            [sys.executable, *command], check=True, cwd=shell.folder, stdout=out, stderr=subprocess.PIPE, timeout=60
+        )
+    assert place.read_text() == (before or "") + rows
+
+
 def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from decimal import Decimal
 from typing import Any, Literal
 
+import openai
 import pytest
+from peer import peer
 
-from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Retry, Signature, Task
 from llmtasker.llm.transports.network import proxy_for
 from llmtasker.testing import FaultyServer, Status
 
@@ -118,6 +121,18 @@ def test_a_row_that_is_repeated_in_an_error_is_no_evidence(row: str) -> None:
         assert "insufficient" not in str(results[0].error)
 
 
+def test_tools_that_a_server_drops_are_named_where_the_mode_is_fixed() -> None:
+    def prose(_: Any, reply: Any) -> None:
+        reply.message.pop("tool_calls", None)
+        reply.message["content"] = "It is about the invoice, I think."
+
+    with FaultyServer(faults=[prose]) as server:
+        item = Task(Route, llm=LLM("m", base_url=server.base_url, cache=False), mode="tools", attempts=2)("a")
+        assert item.error is not None
+        assert 'mode="json_schema"' in str(item.error)
+        assert server.counters.requests == 2
+
+
 # ── a company's machine ──
 
 
@@ -147,9 +162,13 @@ def test_proxies_are_read_in_one_place(
     ("variables", "url", "words"),
     [
         ({"http_proxy": "ftp://p"}, "http://llm.intern/v1", "http_proxy"),
-        ({"SSL_CERT_FILE": "/nonexistent.pem"}, "https://llm.intern/v1", "SSL_CERT_FILE names '/nonexistent.pem'"),
+        (
+            {"SSL_CERT_FILE": "/nonexistent/ca.pem"},
+            "https://llm.intern/v1",
+            "SSL_CERT_FILE names '/nonexistent/ca.pem'",
+        ),
         ({"SSL_CERT_FILE": "/dev/null"}, "https://llm.intern/v1", "SSL_CERT_FILE"),
-        ({"SSL_CERT_DIR": "/nonexistent"}, "https://llm.intern/v1", "SSL_CERT_DIR"),
+        ({"SSL_CERT_DIR": "/nonexistent/certificates"}, "https://llm.intern/v1", "SSL_CERT_DIR"),
     ],
 )
 def test_a_variable_that_can_not_be_used_is_named(
@@ -161,6 +180,54 @@ def test_a_variable_that_can_not_be_used_is_named(
         _ = LLM("m", base_url=url, cache=False).transport
     other = {"http": "https", "https": "http"}[url.partition(":")[0]]
     assert LLM("m", base_url=url.replace(url.partition(":")[0], other, 1), cache=False).transport
+
+
+NO_PASSWORD = (
+    b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\n"
+    b"content-length: 0\r\nconnection: close\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize("make", [None, openai.OpenAI, openai.AsyncOpenAI], ids=["named", "client", "async client"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_wants_a_password_is_named_and_stops_a_run(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, make: Any
+) -> None:
+    with peer(lambda _: NO_PASSWORD) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{proxy.port}")
+        url = f"{scheme}://llm.example/v1"
+        client = None if make is None else make(base_url=url, api_key="k")
+        llm = LLM("m", base_url=url, cache=False) if client is None else LLM.of(client, model="m", cache=False)
+        results = Task(Route, llm=llm).run((str(n) for n in range(100)), concurrency=8)
+        llm.close()
+        calls = len(proxy.seen)
+    assert set(results.counts) == {"authentication", "not_run"}
+    assert "proxy" in str(results[0].error)
+    assert "NO_PROXY" in str(results[0].error)
+    assert calls <= 8 + 5
+
+
+@pytest.mark.parametrize(
+    ("variable", "url", "words"),
+    [
+        ("http_proxy", "http://llm.example/v1", "names a proxy"),
+        ("https_proxy", "https://llm.example/v1", "names a proxy"),
+    ],
+)
+def test_a_dead_proxy_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, f"http://user:geheim@127.0.0.1:{unused_port()}")
+    item = Task(Route, llm=LLM("m", base_url=url, cache=False, retry=Retry(attempts=1)))("x")
+    assert item.error is not None
+    assert item.error.code == "network"
+    assert words in str(item.error)
+    assert "geheim" not in repr(item)
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
 
 
 @pytest.mark.parametrize(

@@ -336,6 +336,11 @@ CHOICES = Labels(["A", "B", "C", "D", "E"])
         ("The correct choice is option C.", "C"),
         ("The best answer would be: (C) a loan", "C"),
         ("Option B is correct.", "B"),
+        ("Option B", "B"),
+        ("Réponse C.", "C"),
+        ("Letter D, because a loan costs money.", "D"),
+        ("**Choice (E)**", "E"),
+        ("Option A, they would say. The answer is B.", "B"),
         ("(B) is the right answer.", "B"),
         ("I would choose D.", "D"),
         ("$\\boxed{C}$", "C"),
@@ -358,6 +363,8 @@ def test_labels_of_one_letter_count_where_they_are_framed(text: str, label: str)
     "text",
     [
         "It is a bank.",
+        "Option A and B",
+        "Option A is too small",
         "A loan is a debt.",
         "a",  # but for the label itself
         "Plan B failed, and vitamin C helps.",

@@ -44,6 +44,7 @@ def graded(text: str) -> Grade:
         '{"level":"high","points":3,"why":"a" "b"}',
         'Here:\n```json\n{"level":"high","points":3,"why":"late",}\n```',
         '{"level":"high", // sure\n"points":3, "why":"late"}',
+        '{"level":"high", /* sure */ "points":3, "why":undefined}',
         '{"level":"high","points":3,"why":"late"},"confidence":1}',
         '{"Level":"High","points":3,"why":"one " too many"}',
     ],

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 
 from llmtasker.errors import ConfigurationError, NotRunError
 from llmtasker.files import BrokenRow, Format, Journal, output_format, read_header, read_rows, write_rows
+from llmtasker.files.atomic import is_stream
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
@@ -109,7 +110,7 @@ class FileJob:
 
     @property
     def _is_pipe(self) -> bool:
-        return self.target.exists() and not self.target.is_file() and not self.target.is_dir()
+        return is_stream(self.target)
 
     @cached_property
     def _scratch(self) -> TemporaryDirectory[str]:
@@ -159,7 +160,7 @@ class FileJob:
             raise ConfigurationError(f"{self.target} is the input itself: choose another name for the output.")
         if self.target.is_dir():
             raise ConfigurationError(f"{self.target} is a folder; give the name of a file.")
-        if self.target.is_file() and not self.journal_path.exists():
+        if self.target.is_file() and not self._is_pipe and not self.journal_path.exists():
             self._refuse(f"{self.target} is there already and was not begun by this command")
 
     def _refuse(self, reason: str) -> None:
@@ -227,7 +228,7 @@ class FileJob:
         grows = self.form.kind == "jsonl" and before and not written
         if differing and len(journal):
             self._refuse(f"{self.target} was begun with other {', '.join(differing)}")
-        elif self.target.is_file() and not grows and written != _digest(self.target):
+        elif self.target.is_file() and not self._is_pipe and not grows and written != _digest(self.target):
             self._refuse(f"{self.target} was changed since it was written, or is of somebody else")
         journal.describe({**about, "written": ""} if self.form.kind == "jsonl" else about)
 

@@ -14,6 +14,14 @@ from typing import BinaryIO
 from llmtasker.errors import ConfigurationError
 
 
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is written as it comes: a pipe or a device, also where it leads to a file."""
+    target = Path(path)
+    if not target.exists() or target.is_dir():
+        return False
+    return not target.is_file() or target.is_relative_to("/dev") or target.is_relative_to("/proc")
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
     """Yield a binary file to write; at the end of the block it replaces `path` in one step.
@@ -25,12 +33,13 @@ def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
     Raises ConfigurationError when the folder does not exist or can't be written, OSError when the disk is full.
     """
     target = Path(os.path.realpath(path))
-    if target.is_dir():
-        raise ConfigurationError(f"{target} is a folder; give the name of a file")
-    if target.exists() and not target.is_file():
-        with target.open("wb") as device:
+    if is_stream(path):
+        # Under its own name: what /dev/stdout leads to may have none. To append leaves what a shell's >> keeps.
+        with Path(path).open("ab") as device:
             yield device
         return
+    if target.is_dir():
+        raise ConfigurationError(f"{target} is a folder; give the name of a file")
     # In the same folder, because a rename is atomic only within a file system.
     draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.part")
     file = _create(draft, target)

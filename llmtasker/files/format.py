@@ -79,7 +79,8 @@ def output_format(
 ) -> Format:
     """Return the format for a file to be written: kind by its name, the rest as given, else as in `like` (the input).
 
-    So the output can be opened by the program that wrote the input. Cells are enclosed in quotes where necessary.
+    So the output can be opened by the program that wrote the input. A name without an ending, such as `/dev/stdout`,
+    takes the kind of `like` too. Cells are enclosed in quotes where necessary.
 
     >>> office = Format(delimiter=";", encoding="cp1252", decimal=",", newline="\\r\\n")
     >>> output_format("out.csv", like=office) == office, output_format("out.jsonl", like=office).encoding
@@ -91,7 +92,8 @@ def output_format(
     file = Path(path)
     if file.suffix.lower() in PACKED:
         raise ConfigurationError(f"{file}: outputs are not packed; leave out {file.suffix}")
-    kind = kind or kind_of(file)
+    if kind is None:
+        kind = like.kind if like is not None and not file.suffix else kind_of(file)
     start = like if like is not None and like.kind == kind == "csv" else Format(kind=kind)
     if file.suffix.lower() in {".tsv", ".tab"}:
         start = replace(start, delimiter="\t")

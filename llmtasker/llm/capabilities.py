@@ -265,13 +265,19 @@ class Capabilities:
         An endpoint that answers so, and has never made a call, may omit the tools from the prompt: then the LLM
         can't know what is asked. One empty answer does not indicate that.
         """
-        if self._calls or id(completion) not in self._texts or completion.finish_reason in {"length", "content_filter"}:
+        if not self.ignores_tools(completion):
             return
         with self._lock:
             whole = bool(completion.text and completion.text.strip())
             self._empty += not whole
             if (whole or self._empty >= _EMPTY_ANSWERS) and _TOOLS not in self._known.features:
                 self._known = self._known.with_feature(_TOOLS, "answered in text where a call was required")
+
+    def ignores_tools(self, completion: Completion) -> bool:
+        """Return whether an answer is text where a call was required, from an endpoint that has never made one."""
+        if self._calls or id(completion) not in self._texts:
+            return False
+        return completion.finish_reason not in {"length", "content_filter"}
 
     def _settings(self, known: _Known, settings: Settings) -> Settings:
         memo = known.settings.get(id(settings))

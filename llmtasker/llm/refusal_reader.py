@@ -39,7 +39,7 @@ _UNEXPLAINED = re.compile(
     r"|(?:the )?(?:provider|upstream) returned (?:an )?error"
     r"|(?:an? )?(?:invalid|bad|malformed)[ _](?:request|arguments?|input|parameters?|params|body|payload)(?:[ _]error)?"
     r"|(?:the )?request (?:is|was) (?:invalid|malformed)"
-    r"|unprocessable (?:entity|content)|status code \(no body\)|unknown error|error)?\W*"
+    r"|unprocessable (?:entity|content)|extra inputs are not permitted|status code \(no body\)|unknown error|error)?\W*"
 )
 
 

@@ -259,7 +259,7 @@ REFUSALS = (
         "Mistral",
         "Schema keyword 'pattern' cannot be compiled",
         "schema",
-        rf"(?<!json_)schema{_GAP}(?:{REFUSED}|cannot|error)|(?:{REFUSED}|cannot){_GAP}(?<!json_)schema\b",
+        rf"(?<!json_)schema{_GAP}(?:{REFUSED}|cannot|error)|(?:{REFUSED}|cannot){_GAP}(?<!json_)schemas?\b",
     ),
 )
 

@@ -58,9 +58,9 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
     if _PLACE in text:
         return None
     slips: dict[str, None] = {}
-    if "//" in text or "/*" in text or "#" in text:
-        text, count = _COMMENT.subn(lambda match: match[1] or " ", text)
-        if count and "/*" in text:
+    if (bare := without_comments(text)) != text:
+        text = bare
+        if "/*" in text:
             return None
     text = _concatenated(text, slips) if "+" in text else text
     text = _with_colons(text, slips)
@@ -76,6 +76,13 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
         return parse_json("".join(parts)), tuple(slips) or ("comments",)
     except (_CannotRewriteError, ValueError, RecursionError):
         return None
+
+
+def without_comments(text: str) -> str:
+    """Return a JSON text without comments, each replaced by a space."""
+    if "//" in text or "/*" in text or "#" in text:
+        return _COMMENT.sub(lambda match: match[1] or " ", text)
+    return text
 
 
 def _concatenated(text: str, slips: dict[str, None]) -> str:

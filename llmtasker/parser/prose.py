@@ -74,6 +74,8 @@ _IS_THE_ANSWER = re.compile(
     rf"(?:correct|right|best|correcte|bonne|{_HEAD})\b"
 )
 _NAMED = re.compile(rf"^[\W_]*(?:(?:the|la|le) )?(?:\w+ )?{_HEAD}\s+{_OPEN}$|^[\W_]*$")
+# 'Option B' as the first words, and then a stop.
+_HEADED = re.compile(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
 _STOP = re.compile(
     rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
 )
@@ -111,6 +113,8 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
         return Frame.NONE  # a number, or the number of a paragraph
     if _OPENER.fullmatch(before):
         return Frame.MARKED if (stopped and first) or _END.match(after) else Frame.NONE
+    if first and stopped and _HEADED.fullmatch(before):
+        return Frame.MARKED
     return Frame.MARKED if _MARKED_BEFORE.search(before) and _MARKED_AFTER.match(after) else Frame.NONE
 
 

@@ -19,7 +19,7 @@ from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import one_call, written_calls
 from llmtasker.parser.coerce import RENAMED, CoercionError, coerce
 from llmtasker.parser.extract import Piece
-from llmtasker.parser.loose_json import parse_loose_json
+from llmtasker.parser.loose_json import parse_loose_json, without_comments
 from llmtasker.parser.marks import after_reasoning, without_marks
 from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json
 from llmtasker.parser.plain_fields import keys_stand_once, plain_fields
@@ -279,7 +279,7 @@ class _Reader(Generic[T]):
         try:
             value, notes = mend_json(piece.text, self.effort, flaw=piece.flaw)
         except NotMendableError:
-            if not piece.closed or not (fields := plain_fields(piece.text, self.schema)):
+            if not piece.closed or not (fields := plain_fields(without_comments(piece.text), self.schema)):
                 raise
             return fields, ("mended JSON: only the fields asked for were read",)
         if not keys_stand_once(value, piece.text, self.schema):

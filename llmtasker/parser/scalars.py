@@ -17,12 +17,15 @@ _NUMERIC = re.compile(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.I
 _NOT_FINITE = re.compile(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
 _EXPONENT = re.compile(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
 _COMPACT_DAY = re.compile(r"((?:19|20)\d\d)([01]\d)([0-3]\d)")
-_CURRENCY = re.compile(
-    r"(?:[$€£¥]|EUR|USD|GBP|CHF)?[ \u00a0\u202f]*([+-]?\d(?:.*\d)?)[ \u00a0\u202f]*(?:[$€£¥]|EUR|USD|GBP|CHF)?"
-)
+_UNIT = r"(?:[$€£¥]|EUR|USD|GBP|CHF|[Ee]uros?|[Dd]ollars?)?"
+_CURRENCY = re.compile(rf"{_UNIT}[ \u00a0\u202f]*([+-]?\d(?:.*\d)?)[ \u00a0\u202f]*{_UNIT}")
 _GROUPED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f_'’]\d{3})+(?:\.\d+)?")
 _COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?:,\d{3})+\.\d+")
 _DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
+_COMMA_DECIMALS = re.compile(
+    r"[+-]?(?:\d{1,3}(?:[ \u00a0\u202f'’]\d{3})+,\d+|0,\d+|\d{4,},\d+|\d+,(?:\d\d|\d{4,}))"
+)  # not "1,234", which may be a thousand, nor "3,4", which may be two numbers
+_ONE_DECIMAL = re.compile(r"[+-]?\d+,\d")
 _PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
 _NULLS = _NULL_TEXTS | {"", "na", "-"}
@@ -65,8 +68,8 @@ def compact_day(text: str) -> str | None:
 def plain_number(text: str) -> str | None:
     """Return a number as people write it in plain digits, or None unless it has exactly one reading.
 
-    >>> plain_number("€ 1,234.50"), plain_number("1.234,50"), plain_number("1 234,5"), plain_number("12")
-    ('1234.50', '1234.50', None, None)
+    >>> plain_number("€ 1,234.50"), plain_number("1 234,5"), plain_number("1,234"), plain_number("3,4")
+    ('1234.50', '1234.5', None, None)
     """
     match = _CURRENCY.fullmatch(text.strip())
     if match is None:
@@ -78,4 +81,6 @@ def plain_number(text: str) -> str | None:
         return number.replace(",", "")
     if _DOT_GROUPS.fullmatch(number):
         return number.replace(".", "").replace(",", ".")
+    if _COMMA_DECIMALS.fullmatch(number) or (number != text.strip() and _ONE_DECIMAL.fullmatch(number)):
+        return re.sub(r"[ \u00a0\u202f'’]", "", number).replace(",", ".")
     return number if number != text and _PLAIN.fullmatch(number) else None

@@ -192,13 +192,25 @@ class Policy(Generic[S, T]):
                     if program.asked == "auto" and isinstance(error, InvalidOutputError):
                         self.llm.capabilities.record_text(completion)
                     if row.spent.answers >= self.attempts or (repeats and certain) or not worth_another(error):
-                        raise
+                        raise self._explained(error, completion) from error.__cause__
             yield Keep([(row.key, completion)])
             return self.item(row, answer=answer)
         except ItemError as error:
             if not self.fresh:
                 yield Release([row.key])
             return self.item(row, error=error)
+
+    def _explained(self, error: OutputError, completion: Completion) -> OutputError:
+        """Return the error of an answer; with the way out where the endpoint may drop the tools of `mode="tools"`."""
+        if self.program.asked != "tools" or not isinstance(error, InvalidOutputError):
+            return error
+        if not self.llm.capabilities.ignores_tools(completion):
+            return error
+        hint = (
+            "The endpoint has answered in text where a function call was required, and has never made one, so it may "
+            'not show the tools to the LLM: use mode="json_schema", or leave out mode'
+        )
+        return InvalidOutputError(f"{error.message}. {hint}", **error.details)
 
     def call(self, render: Callable[[Mode], Request], spent: Spent, asked: AskMode, rows: int = 1) -> Steps[Completion]:
         """Make one call for some rows, in a mode and form that the endpoint accepts; retry transient failures."""

@@ -43,8 +43,13 @@ _SAYS: dict[type[ItemError], tuple[str, str]] = {
     ServerError: ("the endpoint failed", "Try again later"),
 }
 
+_PROXY = (
+    "a proxy on the way to the endpoint wants a user name and a password",
+    "Give them in the URL of the proxy (HTTP_PROXY, HTTPS_PROXY), or name the endpoint's host in NO_PROXY",
+)
+
 _BY_STATUS: dict[int, type[ItemError]] = {
-    **dict.fromkeys((401, 402, 403), AuthenticationError),
+    **dict.fromkeys((401, 402, 403, 407), AuthenticationError),
     **dict.fromkeys((301, 302, 303, 307, 308, 404, 410), NotFoundError),
     **dict.fromkeys((429, 498), RateLimitError),  # 498: the capacity of Groq is used up
     **dict.fromkeys((409, 424, 425), ServerError),
@@ -115,7 +120,7 @@ def _error(
     filters = filters_in(body)
     text = hide_keys(reason.text)
     kind = FilteredError if filters else _kind(meaning, reason)
-    what, hint = _SAYS[kind]
+    what, hint = _PROXY if status == 407 else _SAYS[kind]
     wait = None
     if issubclass(kind, TransientError):
         wait = retry_after(headers, _now(headers))

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from llmtasker.errors import BadResponseError, CallTimeoutError, ConfigurationError, ItemError, NetworkError, snippet
 from llmtasker.llm.transports.http_response import LARGEST, Response, ResponseError, ResponseReader, TooLargeError
+from llmtasker.wire.error_response import read_error
 
 KEEP_ALIVE = 5.0
 """Seconds that a connection may be idle: many servers then close it, and a call must not use a closing one."""
@@ -282,6 +283,8 @@ def broken(error: BaseException) -> ItemError:
     while error.__cause__ is not None:
         error = error.__cause__
     words = " ".join("<url>" if "://" in word else word for word in str(error).split())
+    if type(error).__name__ == "ProxyError" and words.startswith("407"):
+        return read_error(407, words, {})
     return NetworkError(
         f"the connection failed: {type(error).__name__}: {snippet(words)}. Check base_url, and that the server is up"
     )

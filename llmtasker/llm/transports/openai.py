@@ -272,9 +272,10 @@ class OpenAITransport:
             return hide_values(found, self._secrets)
         if isinstance(error, openai.APITimeoutError):
             return CallTimeoutError("no whole answer came in time")
-        if self._proxy is not None:
-            return NetworkError(f"{broken(error).message}. The environment names a proxy, which may be the reason")
-        return hide_values(broken(error), self._secrets)
+        found = broken(error)
+        if self._proxy is not None and isinstance(found, NetworkError):
+            found = NetworkError(f"{found.message}. The environment names a proxy, which may be the reason")
+        return hide_values(found, self._secrets)
 
     async def sdk_client(self) -> openai.AsyncOpenAI:
         """Return an async client of the SDK for the running loop: the given one, or an equal one."""
