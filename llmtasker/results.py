@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
 from llmtasker.errors import ItemError
@@ -42,6 +42,9 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def __iter__(self) -> Iterator[Item[T]]:
+        return iter(self._items)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Results):

@@ -172,6 +172,7 @@ class Task(TaskData[T]):
             fresh=fresh,
             budget=budget,
             tags=settings.tags,
+            sample=settings.sample,
         )
         if (sure := self.plan.sureness) is None:
             return policy

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import cProfile
 import io
 import json
 import math
@@ -15,17 +17,17 @@ from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator, model_validator
 
-from llmtasker import LLM, Classification, InputField, Item, OutputField, Prices, Signature, Task
+from llmtasker import LLM, Classification, InputField, Item, OutputField, Prices, Retry, Signature, Task
 from llmtasker.cli.app import main
 from llmtasker.errors import ConfigurationError
-from llmtasker.evaluation import Report, assert_no_regression, compare, evaluate
+from llmtasker.evaluation import Report, aevaluate, assert_no_regression, compare, evaluate, judge
 from llmtasker.evaluation.intervals import mean_interval, wilson
 from llmtasker.evaluation.label_scores import label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import kind_of, right
@@ -492,3 +494,158 @@ def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "B is better by" in command("compare", "b.json", "a.json")
     command("compare", "a.json", "absent.json", code=2)
     command("evaluate", "a.py:task", "gold.csv", "--gold", "x=y", code=2)
+
+
+# ── asked several times; judged by an LLM ──
+
+
+def test_rows_that_flip_by_themselves_are_counted(tmp_path: Path) -> None:
+    asked = Counter[str]()
+
+    def answer(request: Request) -> Any:
+        text = last_user_text(request)
+        asked[text] += 1
+        flips, number = text == "message 3", int(text.removeprefix("message "))
+        return "nonsense" if number == 4 else {"team": "other" if flips and asked[text] == 2 else "billing"}
+
+    task = Task(Triage, llm=LLM(transport=FakeTransport(answer), cache=str(tmp_path)), attempts=1)
+    report = evaluate(task, gold(5), samples=3, progress=False)
+    assert set(asked.values()) == {3}
+    flips = report.flips("team")
+    assert flips == wilson(1, 5)
+    assert report.by_sample("team") == [0.8, 0.6, 0.8]
+    assert "team: 20.0 % (3.6 to 62.4) of rows are not answered alike when asked 3 times, each of which" in str(report)
+    report.save(tmp_path / "a.json")
+    assert Report.load(tmp_path / "a.json") == report
+    again = evaluate(task, gold(4), samples=3, progress=False)
+    assert sum(asked.values()) == 15
+    assert again.flips("team") == wilson(1, 4)
+    assert evaluate(task, gold(4), progress=False).flips("team") is None
+    with pytest.raises(ConfigurationError, match="samples counts the answers"):
+        evaluate(task, gold(4), samples=0)
+
+
+class Verdict(Signature):
+    """Say whether the team is a good choice."""
+
+    message: str = InputField()
+    team: str = InputField()
+    right_team: str = InputField()
+    good: bool = OutputField()
+
+
+def test_a_judge_is_a_task_that_scores() -> None:
+    def verdict(request: Request) -> Any:
+        text = last_user_text(request)
+        if "message 2" in text:
+            raise ConnectionError("gone")
+        return {"good": text.count("billing") == 2}
+
+    judging = Task(Verdict, llm=LLM(transport=FakeTransport(verdict), cache=False, retry=Retry(attempts=1)))
+    own = judge(judging)
+    report = evaluate(task_of(answered(6, 3)), gold(10), metrics={"good": own}, progress=False)
+    score = report.score("good")
+    assert (score.right, score.wrong, score.failed, score.rows) == (5, 3, 1, 9)
+    assert report.broken == {"good": 1}
+    assert report.judged["good"].calls == 9
+    assert "good: judged in 9 calls" in str(report)
+    people = [
+        {"message": "m", "team": "billing", "right_team": "billing", "good": True},
+        {"message": "n", "team": "other", "right_team": "billing", "good": True},
+    ]
+    assert evaluate(judging, people, progress=False).score("good").right == 1
+    item = task_of({"message 0": "billing"})("message 0")
+    record = Triage(message="message 0", team="billing")
+    assert own(record, item) == 1.0
+
+
+def test_a_judge_needs_a_score_and_fields_that_are_there() -> None:
+    class Grade(Signature):
+        """Grade it."""
+
+        reply: str = InputField()
+        grade: Literal["good", "bad"] = OutputField()
+        why: str = OutputField()
+
+    task = Task(Grade, llm=LLM(transport=FakeTransport({"grade": "bad", "why": "?"}), cache=False))
+    with pytest.raises(ConfigurationError, match="labels need points"):
+        judge(task)
+    with pytest.raises(ConfigurationError, match="no output 'x'"):
+        judge(task, output="x")
+    with pytest.raises(ConfigurationError, match="why is no number"):
+        judge(task, output="why")
+    points = {"good": 1, "bad": 0.25}
+    missing = evaluate(task_of(answered(2, 0)), gold(2), metrics={"g": judge(task, points=points)}, progress=False)
+    assert missing.broken == {"g": 2}
+    asked = judge(task, points=points, inputs=lambda gold, item: {"reply": item.output.team})
+    report = evaluate(task_of(answered(2, 0)), gold(2), metrics={"g": asked}, progress=False)
+    assert report.score("g").interval.value == 0.25
+
+
+def test_several_labels_have_a_hamming_loss() -> None:
+    class Topics(Signature):
+        """Name the topics."""
+
+        text: str = InputField()
+        topics: list[Literal["a", "b", "c", "d"]] = OutputField()
+
+    task = Task(Topics, llm=LLM(transport=FakeTransport({"topics": ["a", "b"]}), cache=False))
+    report = evaluate(task, [{"text": "1", "topics": ["a", "c"]}, {"text": "2", "topics": ["b", "a"]}], progress=False)
+    assert report.further()["topics: Hamming loss"].value == pytest.approx(0.25)
+    assert report.further()["topics: Jaccard"].value == pytest.approx(2 / 3)
+
+
+def test_the_exact_form_of_the_test_can_be_asked_for() -> None:
+    before, after = report_of(60, 40), report_of(68, 32)
+    assert compare(before, after).p == mcnemar(8, 0)
+    assert compare(before, after, exact=True).p == mcnemar(8, 0, exact=True)
+    assert mcnemar(8, 0, exact=True) == pytest.approx(2 / 2**8)
+
+
+class Quoted(Triage):
+    """Route a customer message."""
+
+    quote: str = OutputField()
+
+    @model_validator(mode="after")
+    def quote_is_verbatim(self) -> Self:
+        if self.quote not in self.message:
+            raise ValueError("quote must be copied from the message")
+        return self
+
+    @field_validator("quote")
+    @classmethod
+    def without_spaces(cls, value: str) -> str:
+        return value.strip()
+
+
+def test_gold_of_a_signature_that_checks_the_whole_record() -> None:
+    llm = LLM(transport=FakeTransport({"team": "billing", "quote": "sage"}), cache=False)
+    task = Task(Quoted, llm=llm)
+    assert evaluate(task, gold(2), progress=False).score("team").right == 2  # the quote is not measured
+    whole = [{**row, "quote": " message "} for row in gold(2)]
+    assert evaluate(task, whole, progress=False).rows[0].gold == {"team": "billing", "quote": "message"}
+    with pytest.raises(ConfigurationError, match="gold row 1 does not fit Quoted: quote must be copied"):
+        evaluate(task, [{**gold(1)[0], "quote": "parcel"}])
+    alone = [{"message": "a b", "quote": " a "}]
+    assert evaluate(task.with_(llm=llm), alone, progress=False).rows[0].gold == {"quote": "a"}
+
+
+def test_an_evaluation_of_cached_rows_does_little_more_than_a_run(tmp_path: Path) -> None:
+    """Counted in calls of functions, short ones like long ones; `benchmarks/evaluation.py` measures the CPU: 1.3."""
+    rows = gold(400)
+    task = task_of({row["message"]: "billing" for row in rows}, cache=str(tmp_path))
+    inputs = [{"message": row["message"]} for row in rows]
+    evaluate(task, rows, progress=False)
+
+    async def done(work: Any) -> None:
+        await work
+
+    def calls(work: Any) -> int:
+        profile = cProfile.Profile()
+        profile.runcall(asyncio.run, done(work))
+        return sum(entry.callcount for entry in profile.getstats())
+
+    calls(task.arun(inputs, progress=False))
+    run, evaluation = calls(task.arun(inputs, progress=False)), calls(aevaluate(task, rows, progress=False))
+    assert evaluation <= 1.5 * run

@@ -393,7 +393,7 @@ def test_what_can_not_be_a_pipeline() -> None:
             pipeline(function)  # type: ignore[call-overload]
     with pytest.raises(ConfigurationError, match="above 0"):
         pipeline(timeout=0)(answer.__wrapped__)
-    with pytest.raises(ConfigurationError, match="tags only"):
+    with pytest.raises(ConfigurationError, match="tags and sample only"):
         answer.run(TICKETS, settings=CallSettings(variables={"a": 1}))
     with pytest.raises(ConfigurationError, match="no field 'txt'"):
         answer.run(TICKETS, columns={"txt": "text"})

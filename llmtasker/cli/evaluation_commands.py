@@ -27,6 +27,7 @@ def evaluate(
     out: Annotated[
         list[Path] | None, typer.Option("--out", "-o", help="The report: .json, .html, .md or .txt; repeat it.")
     ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="How often each row is asked, to see which flip.")] = 1,
     concurrency: Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")] = 32,
     llm: Model = None,
 ) -> None:
@@ -38,7 +39,7 @@ def evaluate(
     columns = _columns(list(task.signature.input_fields), column or [], "--column")
     columns |= _columns(list(task.signature.output_fields), gold_column or [], "--gold")
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
-    report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, **options)
+    report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
     typer.echo(str(report))
     for path in out or []:
         if path.suffix.lower() == ".json":
@@ -52,12 +53,13 @@ def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="The report of before, as JSON.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The report of now.")],
     metric: Annotated[str | None, typer.Option(help="The field or metric; else the first that both have.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="McNemar's test in its exact form.")] = False,
 ) -> None:
     """Compare two reports of the same rows; the exit code is 1 if B is shown to be worse."""
     from llmtasker.evaluation.compare import compare as compared
     from llmtasker.evaluation.evaluation_report import Report
 
-    found = compared(Report.load(a), Report.load(b), metric)
+    found = compared(Report.load(a), Report.load(b), metric, exact=exact)
     typer.echo(str(found))
     if found.worse:
         raise typer.Exit(_WORSE)

@@ -77,7 +77,7 @@ class ConfidentPolicy(Policy[S, T]):
             return []
         question = self._question(row.inputs.variant or self.program)
         if question.program is None:
-            return [_sample(row, number) for number in range(self.confidence.samples)]
+            return [row.sample(number) for number in range(self.confidence.samples)]
         return [*([] if question.whole else [row]), self._row_of(row, question.program)]
 
     def _check(self) -> None:
@@ -131,13 +131,13 @@ class ConfidentPolicy(Policy[S, T]):
 
     def _row_of(self, row: Row, program: Program[Any]) -> Row:
         request = program.render(row.inputs, self.llm.settings)
-        return Row(given=row.given, inputs=row.inputs, request=request, key=request.key)
+        return Row(given=row.given, inputs=row.inputs, request=request, key=request.key).sample(self.sample)
 
     def _voted(self, row: Row, labels: LabelField) -> Steps[tuple[Item[Any], dict[str, float]]]:
         """Return an item with the answer that most samples give, and each label's share of the samples."""
         policy, items = self._policy_of(self.program), list[Item[Any]]()
         for number in range(self.confidence.samples):
-            items.append((yield from policy.ask_row(_sample(row, number))))
+            items.append((yield from policy.ask_row(row.sample(number))))
         answers = [(item, labels.texts(getattr(item.output, labels.name))) for item in items if item.ok]
         if not answers:
             return together(items[0], items), {}
@@ -231,9 +231,3 @@ def confident(policy: Policy[S, T], confidence: Confidence) -> Policy[S, T]:
 
 def _unchanged(record: Any) -> Any:
     return record
-
-
-def _sample(row: Row, number: int) -> Row:
-    """Return the row of one of several equal requests, which cache and single flight keep apart."""
-    key = row.key if number == 0 else hashlib.sha256(f"{row.key} sample {number}".encode()).hexdigest()
-    return Row(given=row.given, inputs=row.inputs, request=row.request, key=key)

@@ -2,6 +2,7 @@
 
 evaluate, gold_rows      a task over gold rows → a report
 metrics, label_scores    what counts as right, by the type of a field; precision, recall, confusion
+judge                    an LLM as a metric
 figures                  what was measured, row by row, and what follows from it
 shortlist                how often the right label is among those that are shown
 evaluation_report        the figures with their file; report_page: as text and as a page of HTML
@@ -22,6 +23,7 @@ from llmtasker.evaluation.cascade_run import Cascade
 from llmtasker.evaluation.compare import Comparison, assert_no_regression, compare
 from llmtasker.evaluation.evaluate import aevaluate, evaluate
 from llmtasker.evaluation.evaluation_report import Report
+from llmtasker.evaluation.judge import judge
 from llmtasker.evaluation.shortlist import ShortlistRecall, shortlist_recall
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "diverse",
     "evaluate",
     "fixed",
+    "judge",
     "nearest",
     "random_",
     "shortlist_recall",

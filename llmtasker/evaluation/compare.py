@@ -92,12 +92,13 @@ class Comparison:
         return " ".join(lines)
 
 
-def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> Comparison:
+def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0, exact: bool = False) -> Comparison:
     """Return how B differs from A on the rows that both have, paired by the content of the inputs.
 
     Args:
         name: the field or metric to compare; None: the first that both have.
         seed: of the resampling, for scores that are not right or wrong.
+        exact: McNemar's test in its exact form, which shows less than the mid-p form.
 
     Where a report was made with `cluster`, the rows of a cluster count together here too.
 
@@ -117,7 +118,8 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> 
     lost = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two < one]
     clusters = _clusters(a, b, pairs)
     if binary and clusters is None:
-        difference, p = share_difference(len(gained), len(lost), len(pairs)), mcnemar(len(gained), len(lost))
+        difference = share_difference(len(gained), len(lost), len(pairs))
+        p = mcnemar(len(gained), len(lost), exact=exact)
         least = detectable(len(gained) + len(lost), len(pairs))
     else:
         difference, p = mean_difference([two - one for one, two in scores], seed, clusters)
@@ -134,7 +136,7 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0) -> 
         only_b=tuple(only_b),
         unscored=tuple(pair for pair in shared if not _scored(name, pair)),
         detectable=least,
-        labels=_by_label(name, pairs, clusters, seed) if by_label else {},
+        labels=_by_label(name, pairs, clusters, seed, exact=exact) if by_label else {},
         cost_ratio=_ratio([(one.cost, two.cost) for one, two in pairs]),
         token_ratio=_ratio([(one.tokens, two.tokens) for one, two in pairs]),
         latency_ratio=_ratio([(one.latency, two.latency) for one, two in pairs]),
@@ -203,7 +205,7 @@ def _clusters(a: Report, b: Report, pairs: Pairs) -> list[Hashable] | None:
 
 
 def _by_label(
-    name: str, pairs: Pairs, clusters: Sequence[Hashable] | None, seed: int
+    name: str, pairs: Pairs, clusters: Sequence[Hashable] | None, seed: int, *, exact: bool
 ) -> dict[str, tuple[float, float]]:
     """Return, for each label, the difference of its rows that are right, and p after Holm's correction."""
     changes, groups = dict[str, list[float]](), dict[str, list[Hashable]]()
@@ -212,7 +214,7 @@ def _by_label(
             changes.setdefault(label, []).append(two.scores.get(name, 0.0) - one.scores.get(name, 0.0))
             groups.setdefault(label, []).append(None if clusters is None else clusters[at])
     by_chance = {
-        label: mcnemar(found.count(1), found.count(-1))
+        label: mcnemar(found.count(1), found.count(-1), exact=exact)
         if clusters is None
         else mean_difference(found, seed, groups[label])[1]
         for label, found in changes.items()

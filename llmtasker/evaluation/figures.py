@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -11,8 +11,36 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
 from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
+from llmtasker.item import Item
 
 _WORST = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledAnswer:
+    """A further answer to a row that was asked several times, and its scores; None: it failed."""
+
+    answer: dict[str, Any] | None
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What the calls of a judge took; `cost` is None if a price is not known."""
+
+    calls: int = 0
+    tokens: int = 0
+    cost: float | None = 0.0
+
+    def plus(self, items: Iterable[Item[Any]]) -> Judged:
+        """Return it with some items of the judge."""
+        made = list(items)
+        costs = [self.cost, *(item.cost for item in made)]
+        return Judged(
+            calls=self.calls + sum(item.attempts for item in made),
+            tokens=self.tokens + sum(item.usage.total for item in made),
+            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +48,7 @@ class ReportRow:
     """A row: its input, gold and answer by field as JSON, its scores, and what it cost.
 
     `tokens` and `cost` are of the answer that was used, also where it came from the cache; `latency` (seconds) is known
-    only of rows that were asked now.
+    only of rows that were asked now. `samples` are the further answers, where each row was asked several times.
     """
 
     key: str
@@ -38,6 +66,7 @@ class ReportRow:
     latency: float | None = None
     slices: dict[str, str] = field(default_factory=dict[str, str])
     cluster: str | None = None
+    samples: tuple[SampledAnswer, ...] = ()
 
 
 class Score(NamedTuple):
@@ -65,6 +94,7 @@ class Figures:
     metrics: tuple[str, ...] = ()
     without_gold: int = 0
     broken: dict[str, int] = field(default_factory=dict[str, int])
+    judged: dict[str, Judged] = field(default_factory=dict[str, Judged])
     clustered: bool = False
     seed: int = 0
 
@@ -135,6 +165,23 @@ class Figures:
         """Return how many rows of a label were given which one; None: they failed."""
         return confusion(self.pairs(name))
 
+    def flips(self, name: str) -> Interval | None:
+        """Return the share of rows whose answer to a field, or score of a metric, is not always the same.
+
+        None: each row was asked once.
+        """
+        asked = [row for row in self.rows if row.samples]
+        if not asked:
+            return None
+        return share_interval([_flips(name, self.kinds.get(name), row) for row in asked], self.seed)
+
+    def by_sample(self, name: str) -> list[float]:
+        """Return the figure of a field or metric in each round of answers; a row that failed counts as 0."""
+        rounds = [[row.scores for row in self.rows]]
+        more = min((len(row.samples) for row in self.rows), default=0)
+        rounds += [[row.samples[number].scores for row in self.rows] for number in range(more)]
+        return [sum(scores.get(name, 0.0) for scores in one) / len(one) for one in rounds if one]
+
     def worst(self, name: str, limit: int = _WORST) -> list[ReportRow]:
         """Return the rows with the lowest scores that are not right, answered ones first."""
         wrong = [row for row in self.rows if row.scores.get(name, 0.0) < 1]
@@ -163,9 +210,11 @@ class Figures:
                 lines.append(f"{name}: macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}")
         for name, interval in self.further().items():
             lines.append(f"{name} {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})")
+        lines += [_flip_line(name, found, self.by_sample(name)) for name in self.names if (found := self.flips(name))]
         if self.failures:
             lines.append(f"failed: {', '.join(f'{count:,} {code}' for code, count in self.failures.items())}")
         lines += [f"{name} could not be computed for {count:,} rows" for name, count in self.broken.items()]
+        lines += [f"{name}: {_judge_line(judged)}" for name, judged in self.judged.items()]
         spent = [f"{self.asked:,} rows asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
         if self.tokens:
             spent.append(f"{self.tokens:,} tokens")
@@ -187,6 +236,28 @@ def _line(name: str, score: Score) -> str:
         f"of {score.rows:,} rows: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
     )
     return f"{text}; {percent(score.at_best)} if all of these were right" if failed else text
+
+
+def _flips(name: str, kind: FieldKind | None, row: ReportRow) -> bool:
+    """Return whether a row was answered in different ways; a failure is one of them."""
+    if kind is None:
+        return any(one.scores.get(name) != row.scores.get(name) for one in row.samples)
+    answers = [None if answer is None else (answer[name],) for answer in (row.answer, *(o.answer for o in row.samples))]
+    if kind in LABEL_KINDS:
+        return len({None if answer is None else labels_in(answer[0]) for answer in answers}) > 1
+    return any(answer != answers[0] for answer in answers)
+
+
+def _flip_line(name: str, flips: Interval, rounds: Sequence[float]) -> str:
+    return (
+        f"{name}: {percent(flips.value)} ({span(flips)}) of rows are not answered alike when asked {len(rounds)} "
+        f"times, each of which gives {min(rounds):.3f} to {max(rounds):.3f}"
+    )
+
+
+def _judge_line(judged: Judged) -> str:
+    cost = f", ${judged.cost:,.4f}" if judged.cost else ""
+    return f"judged in {judged.calls:,} calls, {judged.tokens:,} tokens{cost}"
 
 
 def span(interval: Interval) -> str:

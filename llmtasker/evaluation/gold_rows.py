@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import BaseModel, create_model, field_validator
 
 from llmtasker.errors import ConfigurationError, InputError, describe, snippet
 from llmtasker.files import BrokenRow, read_rows
@@ -23,15 +22,20 @@ Gold = str | os.PathLike[str] | Iterable[Any]
 """A file, a table, records of the signature, or mappings."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GoldRow:
-    """An input with its right outputs, as JSON by field; `key` is a hash of the input."""
+_NO_SLICES: dict[str, str] = {}
+
+
+class GoldRow(NamedTuple):
+    """An input with its right outputs, as JSON by field and as a record; `key` is a hash of the input.
+
+    An output that is not measured may not be in the record.
+    """
 
     key: str
-    given: Mapping[str, Any]
-    gold: Mapping[str, Any]
+    given: dict[str, Any]
+    gold: dict[str, Any]
     record: Signature
-    slices: Mapping[str, str]
+    slices: dict[str, str]
     cluster: Hashable = None
 
 
@@ -57,16 +61,18 @@ def gold_rows(
         raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {fields}.")
     rows, without = list[GoldRow](), 0
     measured: list[str] | None = None
+    reader: _GoldReader | None = None
     for number, row in enumerate(_mappings(gold, signature), start=1):
         if isinstance(row, BrokenRow):
             raise ConfigurationError(f"gold row {number} could not be read: {row.error.message}.")
-        if measured is None:
+        if measured is None or reader is None:
             measured = _measured(signature, row, names, [*slices, *([cluster] if cluster else [])])
+            reader = _GoldReader(signature, measured, names, slices, cluster)
         values = {name: row.get(names.get(name, name)) for name in measured}
         if all(value is None or value == "" for value in values.values()):
             without += 1
             continue
-        rows.append(_checked(signature, number, row, values, names, slices, cluster))
+        rows.append(reader.read(number, row, values))
     if not rows:
         raise ConfigurationError(f"there are no gold rows{f': {without:,} rows have no gold' if without else ''}.")
     return rows, without
@@ -115,33 +121,72 @@ def _measured(
     return measured
 
 
-def _checked(
-    signature: type[Signature],
-    number: int,
-    row: Mapping[str, Any],
-    values: Mapping[str, Any],
-    names: Mapping[str, str],
-    slices: Sequence[str],
-    cluster: str | None,
-) -> GoldRow:
-    given = {name: row[names.get(name, name)] for name in signature.input_fields if names.get(name, name) in row}
-    record = signature.model_construct()
-    validator = signature.__pydantic_validator__
-    try:
-        inputs = signature.validate_input(given)
-        for name, value in values.items():
-            validator.validate_assignment(record, name, value)
-    except InputError as error:
-        raise ConfigurationError(f"gold row {number}: {error.message}.") from None
-    except ValidationError as error:
-        raise ConfigurationError(f"gold row {number} does not fit {signature.__name__}: {describe(error)}.") from None
-    made = signature.model_construct(**inputs.values, **{name: getattr(record, name) for name in values})
-    shown = cell_json(jsonable(dict(inputs.given)))
-    return GoldRow(
-        key=blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
-        given=given,
-        gold={name: jsonable(getattr(record, name)) for name in values},
-        record=made,
-        slices={name: str(row[name]) for name in slices},
-        cluster=None if cluster is None else str(row[cluster]),
+class _GoldReader:
+    """Checks gold rows: whole records by the signature; if an output is not measured, the others one by one."""
+
+    def __init__(
+        self,
+        signature: type[Signature],
+        measured: Sequence[str],
+        names: Mapping[str, str],
+        slices: Sequence[str],
+        cluster: str | None,
+    ) -> None:
+        self._signature = signature
+        self._columns = {name: names.get(name, name) for name in signature.input_fields}
+        self._slices, self._cluster = slices, cluster
+        required = {name for name, info in signature.output_fields.items() if info.is_required()}
+        self._alone = None if required <= set(measured) else _fields_alone(signature, measured)
+
+    def read(self, number: int, row: Mapping[str, Any], values: Mapping[str, Any]) -> GoldRow:
+        """Return the gold row of a row with these right outputs.
+
+        Raises:
+            ConfigurationError: the row does not fit the signature.
+        """
+        given = {name: row[column] for name, column in self._columns.items() if column in row}
+        signature = self._signature
+        try:
+            inputs = signature.validate_input(given)
+            if self._alone is None:
+                record = signature.model_validate({**inputs.given, **values})
+            else:
+                read = self._alone.model_validate(values)
+                right = {name: getattr(read, name) for name in values}
+                record = signature.model_construct(**inputs.values, **right)
+        except InputError as error:
+            raise ConfigurationError(f"gold row {number}: {error.message}.") from None
+        except Exception as error:  # noqa: BLE001 - a validator of the signature may raise anything
+            raise ConfigurationError(
+                f"gold row {number} does not fit {signature.__name__}: {describe(error)}."
+            ) from None
+        shown = cell_json(given if _plain(given) else jsonable(dict(inputs.given)))
+        return GoldRow(
+            key=blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+            given=given,
+            gold={name: jsonable(getattr(record, name)) for name in values},
+            record=record,
+            slices={name: str(row[name]) for name in self._slices} if self._slices else _NO_SLICES,
+            cluster=None if self._cluster is None else str(row[self._cluster]),
+        )
+
+
+def _plain(given: Mapping[str, Any]) -> bool:
+    return all(type(value) is str for value in given.values())
+
+
+def _fields_alone(signature: type[Signature], names: Sequence[str]) -> type[BaseModel]:
+    """Return a model of some output fields with their validators, but none of those that see the whole record."""
+    found = signature.__pydantic_decorators__.field_validators.values()
+    validators: dict[str, Any] = {}
+    make: Any = field_validator  # its overloads know each mode alone
+    for number, validator in enumerate(found):
+        if fields := [name for name in validator.info.fields if name in names or name == "*"]:
+            validators[f"check_{number}"] = make(*fields, mode=validator.info.mode)(staticmethod(validator.func))
+    declared: dict[str, Any] = {
+        name: (signature.output_fields[name].annotation, signature.output_fields[name]) for name in names
+    }
+    made: type[BaseModel] = create_model(
+        signature.__name__, __config__=signature.model_config, __validators__=validators, **declared
     )
+    return made

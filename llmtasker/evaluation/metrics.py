@@ -84,8 +84,22 @@ def right(kind: FieldKind, gold: Any, answer: Any) -> float:
     return float(_shown(gold) == _shown(answer))
 
 
-def further(kind: FieldKind, gold: Any, answer: Any) -> dict[str, float]:
-    """Return what else is measured of an answered field: error of numbers, overlap of texts and of label sets."""
+def label_count(annotation: Any) -> int:
+    """Return how many labels a field of several can have; 0: that is not known.
+
+    >>> label_count(list[Literal["a", "b", "c"]])
+    3
+    """
+    (inner,) = {part for part in get_args(_bare(annotation)) if part is not Ellipsis} or {None}
+    inner = _bare(inner)
+    return len(inner) if _is(inner, Enum) else len(set(get_args(inner))) if get_origin(inner) is Literal else 0
+
+
+def further(kind: FieldKind, gold: Any, answer: Any, labels: int = 0) -> dict[str, float]:
+    """Return what else is measured of an answered field: error of numbers, overlap of texts and of label sets.
+
+    `labels` is how many the field can have: the Hamming loss is the share of these that are given wrongly, or lack.
+    """
     if kind == "number":
         known, given = _number(gold), _number(answer)
         return {} if known is None or given is None else {"absolute error": abs(float(known - given))}
@@ -95,7 +109,8 @@ def further(kind: FieldKind, gold: Any, answer: Any) -> dict[str, float]:
     if kind == "labels":
         mine, other = labels_in(gold), labels_in(answer)
         union = mine | other
-        return {"Jaccard": len(mine & other) / len(union) if union else 1.0}
+        jaccard = len(mine & other) / len(union) if union else 1.0
+        return {"Jaccard": jaccard, **({"Hamming loss": len(mine ^ other) / labels} if labels else {})}
     return {}
 
 

@@ -8,8 +8,7 @@ from typing import Any, cast
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.evaluation.cascade_run import Cascade
-from llmtasker.item import Item
-from llmtasker.jobs.row_work import RowWork
+from llmtasker.item import Item, jsonable
 from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
@@ -48,13 +47,21 @@ class Subject:
                 )
             answer, cost = measured.answer, measured.answer_cost
             return cls(measured=measured, signature=measured.signature, answer=answer, cost=cost)
+        signature = measured.signature
         tasks = measured.tasks if isinstance(measured, Cascade) else (measured,)
+        fields = tuple(signature.output_fields)
+
+        def answer_of(item: Item[Any]) -> dict[str, Any]:
+            output = item.output
+            if isinstance(output, Signature):
+                return {name: jsonable(getattr(output, name)) for name in fields}
+            return dict.fromkeys(fields, jsonable(output))  # a task may show its one field without the record
 
         def paid(item: Item[Any]) -> float | None:
             costs = [_paid(task, step) for task, step in zip(tasks, item.steps or (item,), strict=False)]
             return None if None in costs else sum(one for one in costs if one is not None)
 
-        return cls(measured=measured, signature=measured.signature, answer=RowWork(tasks[0]).answer, cost=paid)
+        return cls(measured=measured, signature=signature, answer=answer_of, cost=paid)
 
 
 def _paid(task: Task[Any], item: Item[Any]) -> float | None:

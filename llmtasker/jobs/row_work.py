@@ -8,7 +8,7 @@ from typing import Any
 
 from llmtasker.errors import ItemError
 from llmtasker.files.cells import cell_json
-from llmtasker.item import Item
+from llmtasker.item import Item, jsonable
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.values.json_values import parse_json
@@ -40,7 +40,7 @@ class RowWork:
 
     def answer(self, item: Item[Any]) -> dict[str, Any]:
         """Return the output of an item by field, as JSON; a task may show its one field without the record."""
-        output = item.to_dict()["output"]
+        output = jsonable(item.output)
         if len(self._outputs) == 1 and not isinstance(item.output, Signature):
             return dict.fromkeys(self._outputs, output)
         return {name: output[name] for name in self._outputs}

@@ -143,8 +143,9 @@ class Pipeline(Generic[R, T]):
     def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, even where some fail; with `explode`, one for each output.
 
-        The options are those of `Task.run`, but for `row_variables`; `settings` may have tags. The `budget` covers the
-        calls of all steps, and `fresh` concerns all of them. With `explode`, what a row cost is in its first item.
+        The options are those of `Task.run`, but for `row_variables`; `settings` may have tags and a sample. The
+        `budget` covers the calls of all steps, and `fresh` concerns all of them. With `explode`, what a row cost is in
+        its first item.
 
         Raises:
             ConfigurationError: the set-up is wrong, or all rows lack the same column.
@@ -183,7 +184,7 @@ class Pipeline(Generic[R, T]):
         if settings.row_variables or own.variables or own.examples is not None or own.llm is not None:
             raise ConfigurationError(
                 f"variables, examples and LLMs belong to the tasks that {self._function.__name__} calls: give them "
-                "there, as settings=CallSettings(…); a pipeline takes tags only."
+                "there, as settings=CallSettings(…); a pipeline takes tags and sample only."
             )
         columns = columns_of(settings.columns, None)
         known = self._arguments.fields
@@ -196,7 +197,7 @@ class Pipeline(Generic[R, T]):
             arguments=self._arguments,
             returned=self._returned,
             timeout=self._timeout,
-            scope=scope.inner(fresh=settings.fresh, budget=settings.budget),
+            scope=scope.inner(fresh=settings.fresh, budget=settings.budget, sample=own.sample),
             columns={} if columns is None else columns.fields,
             tags=own.tags,
         )

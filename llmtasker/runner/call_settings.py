@@ -24,6 +24,7 @@ class CallSettings:
         llm: replaces the task's; an LLM, or what `LLM.of` accepts. Settings that are reused keep it, with its
             connections and limits.
         tags: data that the item carries as `item.tags`; it is never sent.
+        sample: which of several answers to the same request to get, from 0; each is asked for and cached apart.
 
     Raises:
         ConfigurationError: an argument has the wrong type.
@@ -36,6 +37,7 @@ class CallSettings:
     examples: Iterable[Any] | Mapping[Any, Any] | ChosenExamples | None = None
     llm: Any = None
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sample: int = 0
 
     def __post_init__(self) -> None:
         for name in ("variables", "tags"):
@@ -48,6 +50,8 @@ class CallSettings:
             raise ConfigurationError(f"examples is a list or a mapping, not {_shown(examples)}.")
         if not (examples is None or is_mapping(examples) or isinstance(examples, ChosenExamples)):
             object.__setattr__(self, "examples", tuple(cast("Iterable[object]", examples)))
+        if type(self.sample) is not int or self.sample < 0:
+            raise ConfigurationError(f"sample is a whole number from 0, not {_shown(self.sample)}.")
         if self.llm is not None:
             object.__setattr__(self, "llm", LLM.of(self.llm))
 

@@ -51,7 +51,7 @@ class Policy(Generic[S, T]):
 
     `present` converts a record to the output that users see. `attempts` limits the answers asked for, including
     re-asks; retries of transient failures are not counted, and limited by the LLM's `Retry`. Every item gets the
-    `tags`. When the `breaker` opens, no further call is made.
+    `tags`. Answers with another `sample` are cached apart. When the `breaker` opens, no further call is made.
     """
 
     program: Program[S]
@@ -61,6 +61,7 @@ class Policy(Generic[S, T]):
     fresh: Fresh = False
     budget: Budget | None = None
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sample: int = 0
     breaker: CircuitBreaker | None = None
     clock: Callable[[], float] = time.perf_counter
     random: random.Random = _RANDOM
@@ -116,7 +117,7 @@ class Policy(Generic[S, T]):
         try:
             inputs = program.validate(given)
             request = program.render(inputs, self.llm.settings)
-            return Row(given=given, inputs=inputs, request=request, key=request.key)
+            return Row(given=given, inputs=inputs, request=request, key=request.key).sample(self.sample)
         except ItemError as error:
             return Item(input=given, error=error, tags=self.tags)
 

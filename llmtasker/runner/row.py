@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import NamedTuple
 
 from llmtasker.errors import ItemError, RateLimitError, TransientError
@@ -64,6 +65,13 @@ class Row:
     request: Request
     key: str
     spent: Spent = field(default_factory=Spent)
+
+    def sample(self, number: int) -> Row:
+        """Return the row of one of several equal requests, from 0, which cache and single flight keep apart."""
+        if not number:
+            return self
+        key = sha256(f"{self.key} sample {number}".encode()).hexdigest()
+        return replace(self, key=key, spent=Spent())
 
 
 class Outcome(NamedTuple):

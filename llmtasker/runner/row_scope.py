@@ -58,6 +58,7 @@ class RunScope:
     """
 
     fresh: Fresh = False
+    sample: int = 0
     budget: Budget | None = None
     events: RunEvents | None = None
     breakers: dict[tuple[LLM, str], CircuitBreaker] | None = None
@@ -76,16 +77,28 @@ class RunScope:
             # By the name of the signature, because a row may make tasks of its own.
             key = policy.llm, policy.program.signature.__name__
             breaker = self.breakers.setdefault(key, CircuitBreaker())
-        return replace(policy, fresh=policy.fresh or self.fresh, budget=policy.budget or self.budget, breaker=breaker)
+        return replace(
+            policy,
+            fresh=policy.fresh or self.fresh,
+            sample=policy.sample or self.sample,
+            budget=policy.budget or self.budget,
+            breaker=breaker,
+        )
 
-    def inner(self, *, fresh: Fresh, budget: Budget | None) -> RunScope:
+    def inner(self, *, fresh: Fresh, budget: Budget | None, sample: int) -> RunScope:
         """Return the scope of a pipeline that a step of this one is.
 
         Raises:
             ConfigurationError: it has a budget, and so has this one.
         """
         self._check(budget)
-        return RunScope(fresh=fresh or self.fresh, budget=budget or self.budget, breakers=self.breakers, llms=self.llms)
+        return RunScope(
+            fresh=fresh or self.fresh,
+            sample=sample or self.sample,
+            budget=budget or self.budget,
+            breakers=self.breakers,
+            llms=self.llms,
+        )
 
     def _check(self, budget: Budget | None) -> None:
         if budget is not None and self.budget is not None and budget is not self.budget:
