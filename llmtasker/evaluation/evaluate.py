@@ -76,8 +76,8 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
             run["settings"] = replace(asked.get("settings") or CallSettings(), sample=number)
         items = await task.arun([row.given for row in rows], **run)
         rounds.append(scorer.scored(rows, items))
-        judging: RunOptions = {"concurrency": asked.get("concurrency", DEFAULT_CONCURRENCY)}
-        await scorer.judge(rounds[-1], **judging, progress=asked.get("progress"))
+        concurrency = asked.get("concurrency", DEFAULT_CONCURRENCY)
+        await scorer.judge(rounds[-1], concurrency=concurrency, progress=asked.get("progress"))
     return scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed)
 
 
