@@ -352,6 +352,8 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a text for two fields": (["preview", "triage.py:compare", "--text", "x", "--llm", "offline"], "left"),
     "a demo with no LLM": (["demo", "--llm", "gpt"], "give base_url"),
     "a demo into nowhere": (["demo", "-o", "no/such/out.csv"], "no/such"),
+    "a copy from nowhere": (["cache", "copy", "none", "cache"], "there is no cache in"),
+    "a copy to another kind of place": (["cache", "copy", "s3://a/b", "none"], "is not a folder"),
     "nothing to prune": (["cache", "prune"], "--older-than"),
     "no age": (["cache", "prune", "--older-than", "soon"], "'soon' is not an amount"),
     "an age of no unit": (["cache", "prune", "--older-than", "30"], "one of h, d, w"),

@@ -3,6 +3,7 @@
 policy step → AsyncStore, or the blocking driver → store → diskcache
 
 open_cache     the store for a value of `cache=`
+copy_answers   the answers of one cache into another
 redis_cache    RedisCache: a Redis that machines share; the only file that imports redis
 redis_url      RedisURL: the parts of its URL, checked
 store          Store: the interface of a user's store; CompleteStore: what the runner uses; MemoryCache

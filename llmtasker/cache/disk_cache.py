@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 PATIENCE = 5.0
 """The default seconds to wait for a lock that another process holds."""
 
+_LISTED = 500  # keys per batch
 _is_sound_key = re.compile(r"[0-9a-f]{64}").fullmatch
 _logger = logging.getLogger(__name__)
 
@@ -192,6 +193,22 @@ class DiskCache:
         if written is False:
             full = f"has reached its limit of {self.size_limit:,} bytes: prune it, or raise the limit"
             self._backoff.report("limit", full)
+
+    def key_batches(self) -> Iterator[list[str]]:
+        """Yield the keys of all answers, in batches.
+
+        Raises:
+            ConfigurationError: the cache can't be read.
+        """
+        database, row = self._database, 0
+        while True:
+            listed = database.read(database.methods.keys_after, None, row, _LISTED)
+            if listed is None:
+                raise ConfigurationError(f"the cache in {self.directory} can't be read; the warning before says why.")
+            if not listed:
+                return
+            row = listed[-1][0]
+            yield [key for _, key in listed if isinstance(key, str) and _is_sound_key(key)]
 
     def info(self) -> CacheInfo:
         """Return the content of the cache, as far as it can be read."""

@@ -220,7 +220,7 @@ class RedisCache:
             with self._talking():
                 self._end(keys)
 
-    def keys(self) -> Iterator[list[str]]:
+    def key_batches(self) -> Iterator[list[str]]:
         """Yield the keys of all answers, in batches; a key may come twice."""
         begin, batch = self._answer(""), list[str]()
         with self._talking():
@@ -231,7 +231,8 @@ class RedisCache:
                 if len(batch) >= _SCANNED:
                     yield batch
                     batch = []
-        yield batch
+        if batch:
+            yield batch
 
     def close(self) -> None:
         """Close the connections; the next use opens them again."""

@@ -193,6 +193,13 @@ class TextCache(_DatabaseCache):
                 damaged.append(key)
         return texts, damaged
 
+    def keys_after(self, row: int, most: int) -> list[tuple[int, object]]:
+        """Return the rows and keys of the next answers after a row, in the order of their rows."""
+        listed: list[tuple[int, object]] = self._sql(
+            "SELECT rowid, key FROM Cache WHERE expire_time IS NULL AND rowid > ? ORDER BY rowid LIMIT ?", (row, most)
+        ).fetchall()
+        return listed
+
     def write_many(self, entries: Iterable[tuple[str, str]]) -> None:
         """Write texts by key, inside a transaction."""
         for key, text in entries:

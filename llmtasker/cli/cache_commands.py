@@ -1,8 +1,9 @@
-"""llmtasker cache info | prune | clear: what is in the cache, and removing it."""
+"""llmtasker cache info | copy | prune | clear: what is in the cache, copying and removing it."""
 
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated
 
 import typer
@@ -27,6 +28,27 @@ def cache_info(directory: Directory = None) -> None:
         typer.echo("state    not readable")
     elif not info.writable:
         typer.echo("state    not writable")
+
+
+@cache_app.command("copy")
+def cache_copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="A folder, or the URL of a Redis.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="A folder, or the URL of a Redis.")],
+) -> None:
+    """Copy the answers that the other cache does not have; if it is stopped, start it again."""
+    from llmtasker.cache.copy_answers import CopyCount, copy_answers
+
+    def show(count: CopyCount) -> None:
+        typer.echo(f"\r{count.copied:,} copied", nl=False, err=True)
+
+    terminal = sys.stderr.isatty()
+    try:
+        count = copy_answers(source, target, show) if terminal else copy_answers(source, target)
+    finally:
+        if terminal:
+            typer.echo("\r", nl=False, err=True)
+    damaged = f", {count.damaged:,} damaged and left out" if count.damaged else ""
+    typer.echo(f"{count.copied:,} entries copied, {count.present:,} were there{damaged}")
 
 
 @cache_app.command("prune")

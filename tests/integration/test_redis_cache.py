@@ -424,3 +424,49 @@ def test_a_forked_child_has_connections_and_leases_of_its_own(cache: RedisCache)
     cache._lock.release()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert cache.get(KEYS[0]) == TEXT
+
+
+# Copies.
+
+
+def filled(place: str | Path, numbers: range) -> None:
+    store = open_cache(place)
+    assert store is not None
+    for first in range(numbers.start, numbers.stop, 1000):
+        part = [f"{number:064x}" for number in range(first, min(first + 1000, numbers.stop))]
+        store.put_many([(key, key) for key in part])
+
+
+def copied(*arguments: object) -> str:
+    done = programs.run("-m", "llmtasker", "cache", "copy", *arguments)
+    return str(done.stdout + done.stderr)
+
+
+def test_a_cache_is_copied_between_folders_and_redis(server: RedisServer, tmp_path: Path) -> None:
+    filled(tmp_path / "a", range(1700))
+    cache = RedisCache(server.url)
+    cache.put(KEYS[3], KEYS[3])
+    assert cache.lease_many([f"{1000:064x}"]) == [True]
+    assert copied(tmp_path / "a", server.url) == "1,699 entries copied, 1 were there\n"
+    assert copied(tmp_path / "a", server.url) == "0 entries copied, 1,700 were there\n"
+    assert copied(server.url, f"{server.url}?namespace=other&ttl=1000") == "1,700 entries copied, 0 were there\n"
+    server.client().set(f"other:answer:{KEYS[5]}", "forged")
+    assert "1,699 entries copied, 0 were there" in copied(f"{server.url}?namespace=other", tmp_path / "b")
+    back = open_cache(tmp_path / "b")
+    assert back is not None
+    assert back.get_many(KEYS) == [*KEYS[:5], None, *KEYS[6:]]
+    cache.close()
+
+
+def test_a_copy_that_was_stopped_goes_on(tmp_path: Path) -> None:
+    filled(tmp_path / "a", range(6000))
+    with RedisServer() as server:
+        # It is full after some batches; then there is room again.
+        server.client().config_set("maxmemory", server.client().info("memory")["used_memory"] + 800_000)
+        said = copied(tmp_path / "a", server.url)
+        assert "the copy stopped after" in said
+        assert "OutOfMemoryError" in said
+        there = len(server.client().keys("llmtasker:answer:*"))
+        assert 0 < there < 6000
+        server.client().config_set("maxmemory", 0)
+        assert copied(tmp_path / "a", server.url) == f"{6000 - there:,} entries copied, {there:,} were there\n"
