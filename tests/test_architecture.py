@@ -51,6 +51,7 @@ FLOORS: list[set[str]] = [
     {"tasks"},
     {"jobs"},
     {"evaluation"},
+    {"optimizers"},
 ]
 # The edge imports inward, and is imported by the edge only.
 EDGE: list[set[str]] = [
@@ -81,6 +82,7 @@ VENDORS: dict[str, set[str]] = {
         *("ui.begin_pages", "ui.evaluation_pages", "ui.export_pages", "ui.file_pages", "ui.page_route"),
         *("ui.results_pages", "ui.run_pages", "ui.task_pages", "ui.visit", "ui.web_app"),
     },
+    "gepa": {"optimizers.gepa"},
     "genai_prices": {"llm.costs"},
     "httpx2": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "instructor": {"compiler.answer_model"},
@@ -113,6 +115,7 @@ VENDORS: dict[str, set[str]] = {
         "cli.cache_commands",
         "cli.evaluation_commands",
         "cli.file_commands",
+        "cli.optimize_command",
         "cli.parameters",
         "cli.serve",
     },

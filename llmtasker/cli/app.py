@@ -3,7 +3,7 @@
 app, options, load_task             the commands' frame, what they share, the user's task
 file_commands, file_job             run, classify, preview: rows of files through a task, and the job that is resumed
 serve                               tasks over HTTP
-evaluation_commands                 evaluate, compare
+evaluation_commands                 evaluate, compare; optimize_command: optimize
 batch_commands, cache_commands      the provider's batch API; the cache
 demo, demo_task                     what `llmtasker demo` runs
 """
@@ -23,6 +23,7 @@ from llmtasker.cli.batch_commands import batch_app
 from llmtasker.cli.cache_commands import cache_app
 from llmtasker.cli.evaluation_commands import compare, evaluate
 from llmtasker.cli.file_commands import classify, preview, run
+from llmtasker.cli.optimize_command import optimize
 from llmtasker.cli.parameters import WRONG, Model, say
 from llmtasker.cli.serve import serve
 
@@ -90,5 +91,6 @@ app.command()(preview)
 app.command()(serve)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(optimize)
 app.add_typer(cache_app, name="cache")
 app.add_typer(batch_app, name="batch")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmtasker.cli.parameters import ColumnOption, Model, TaskName, say
+from llmtasker.cli.parameters import ColumnOption, Model, TaskName, named_columns, say
 
 _WORSE = 1
 
@@ -36,8 +36,8 @@ def evaluate(
     from llmtasker.evaluation.evaluate import evaluate as measure
 
     task = load_task(task_name, llm)
-    columns = _columns(list(task.signature.input_fields), column or [], "--column")
-    columns |= _columns(list(task.signature.output_fields), gold_column or [], "--gold")
+    columns = named_columns(list(task.signature.input_fields), column or [], "--column")
+    columns |= named_columns(list(task.signature.output_fields), gold_column or [], "--gold")
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
     report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
     typer.echo(str(report))
@@ -63,17 +63,3 @@ def compare(
     typer.echo(str(found))
     if found.worse:
         raise typer.Exit(_WORSE)
-
-
-def _columns(fields: list[str], chosen: list[str], option: str) -> dict[str, str]:
-    from llmtasker.errors import ConfigurationError
-
-    found = dict[str, str]()
-    for one in chosen:
-        name, equals, column = one.partition("=")
-        if not equals and len(fields) == 1:
-            name, column = fields[0], one
-        if name not in fields or not column:
-            raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(fields)}.")
-        found[name] = column
-    return found

@@ -60,3 +60,22 @@ Directory = Annotated[
 def say(text: str) -> None:
     """Print a line for the person at the terminal, apart from the output."""
     typer.echo(text, err=True)
+
+
+def named_columns(fields: list[str], chosen: list[str], option: str) -> dict[str, str]:
+    """Return the columns that an option names by field: COLUMN, where there is one field, or FIELD=COLUMN.
+
+    Raises:
+        ConfigurationError: there is no such field.
+    """
+    from llmtasker.errors import ConfigurationError
+
+    found = dict[str, str]()
+    for one in chosen:
+        name, equals, column = one.partition("=")
+        if not equals and len(fields) == 1:
+            name, column = fields[0], one
+        if name not in fields or not column:
+            raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(fields)}.")
+        found[name] = column
+    return found

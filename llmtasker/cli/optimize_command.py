@@ -1,0 +1,100 @@
+"""llmtasker optimize: search for a better task, and keep it if rows that the search never saw prove it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmtasker.cli.parameters import ColumnOption, Model, TaskName, named_columns, say
+
+if TYPE_CHECKING:
+    from llmtasker.optimizers.search import Optimizer
+
+_NOT_SHOWN = 1
+
+
+class SearchKind(StrEnum):
+    """What is searched for."""
+
+    EXAMPLES = "examples"
+    BOOTSTRAP = "bootstrap"
+    INSTRUCTIONS = "instructions"
+    LABELS = "labels"
+    GEPA = "gepa"
+
+
+def optimize(
+    task_name: TaskName,
+    train: Annotated[Path, typer.Option(help="Rows with right answers to learn from.")],
+    test: Annotated[Path, typer.Option(help="Other rows, on which the result is judged once.")],
+    val: Annotated[Path | None, typer.Option(help="Rows to choose by; else half of --train.")] = None,
+    kind: Annotated[
+        SearchKind, typer.Option("--with", help="What is searched for; labels: their descriptions.")
+    ] = SearchKind.EXAMPLES,
+    proposer: Annotated[
+        str | None, typer.Option(help="The LLM that proposes or teaches; else that of the task.")
+    ] = None,
+    column: ColumnOption = None,
+    gold_column: Annotated[
+        list[str] | None,
+        typer.Option("--gold", "-g", help="The column of the right answers: COLUMN, or FIELD=COLUMN."),
+    ] = None,
+    metric: Annotated[str | None, typer.Option(help="The output field that counts; else the first.")] = None,
+    calls: Annotated[int | None, typer.Option(min=1, help="The most calls.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens.")] = None,
+    cost: Annotated[float | None, typer.Option(min=0.0, help="The most US dollars.")] = None,
+    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    concurrency: Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")] = 32,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the better task goes, as JSON.")] = None,
+    llm: Model = None,
+) -> None:
+    """Search for a better task; the exit code is 1 if none is shown to be better. Again, it goes on after a stop."""
+    from llmtasker.cli.load_task import load_task
+    from llmtasker.optimizers.optimize import optimize as search
+    from llmtasker.runner.budget import Budget
+
+    task = load_task(task_name, llm)
+    columns = named_columns(list(task.signature.input_fields), column or [], "--column")
+    columns |= named_columns(list(task.signature.output_fields), gold_column or [], "--gold")
+    limited = (calls, tokens, cost) != (None, None, None)
+    found = search(
+        task,
+        _optimizer(kind, proposer),
+        train=train,
+        test=test,
+        val=val,
+        budget=Budget(calls=calls, tokens=tokens, cost=cost) if limited else None,
+        metric=metric,
+        columns=columns or None,
+        seed=seed,
+        concurrency=concurrency,
+        progress=say,
+    )
+    typer.echo(str(found.report))
+    if not found.better:
+        raise typer.Exit(_NOT_SHOWN)
+    if out is not None:
+        found.task.save(out)
+        say(f"written to {out}")
+
+
+def _optimizer(kind: SearchKind, proposer: str | None) -> Optimizer:
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.optimizers import GEPA, BootstrapFewShot, InstructionSearch, LabelDescriptions, LabeledFewShot
+
+    match kind:
+        case SearchKind.EXAMPLES:
+            if proposer is not None:
+                raise ConfigurationError("--proposer: examples are rows of --train; no LLM proposes them.")
+            return LabeledFewShot()
+        case SearchKind.BOOTSTRAP:
+            return BootstrapFewShot(teacher=proposer)
+        case SearchKind.INSTRUCTIONS:
+            return InstructionSearch(llm=proposer)
+        case SearchKind.LABELS:
+            return LabelDescriptions(llm=proposer)
+        case SearchKind.GEPA:
+            return GEPA(llm=proposer)

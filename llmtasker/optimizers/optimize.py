@@ -1,0 +1,238 @@
+"""optimize: search for a better task, and take it only if rows that the search never saw prove it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, TypedDict, Unpack, cast
+
+from llmtasker.errors import ConfigurationError, check_count, snippet
+from llmtasker.evaluation.compare import compare
+from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.metrics import Metric
+from llmtasker.optimizers.search import (
+    Optimizer,
+    Search,
+    SearchEnded,
+    Trial,
+    judged_only,
+    was_judged,
+    why_not_judged,
+)
+from llmtasker.optimizers.search_budget import SearchBudget
+from llmtasker.optimizers.search_report import SearchEstimate, SearchReport
+from llmtasker.runner.budget import Budget
+from llmtasker.task import Task
+
+_SPARE = 1.25  # times the estimate of the test is held back: answers that do not fit are asked again
+_ENOUGH = 0.9  # of the test rows must have been judged in both
+_NO_LIMIT = 10**12
+
+
+class SearchOptions(TypedDict, total=False):
+    """The keyword arguments of `optimize` beside its rows and budget; `optimize` describes them."""
+
+    metric: str | None
+    metrics: Mapping[str, Metric] | None
+    columns: Mapping[str, str] | None
+    seed: int
+    concurrency: int
+    progress: Callable[[str], None] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimized:
+    """What `optimize` returns: the task that was found, or without proof the one that came in, and the report."""
+
+    task: Task[Any]
+    report: SearchReport = field(repr=False)
+
+    @property
+    def better(self) -> bool:
+        """Whether the task is another one than came in: shown to be better on the test rows."""
+        return self.report.better
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    train: list[GoldRow]
+    val: list[GoldRow]
+    test: list[GoldRow]
+
+
+def optimize(
+    task: Task[Any],
+    optimizer: Optimizer,
+    *,
+    train: Gold,
+    test: Gold,
+    val: Gold | None = None,
+    budget: Budget | None = None,
+    **options: Unpack[SearchOptions],
+) -> Optimized:
+    """Search for a better task, and return it if one judgement on the test rows shows that it is better.
+
+    Args:
+        task: the task to improve.
+        optimizer: how: `LabeledFewShot`, `BootstrapFewShot`, `InstructionSearch`, `LabelDescriptions`, `GEPA`.
+        train: rows with right answers to learn from, as for `evaluate`; their answers may be shown in prompts.
+        test: rows that the search does not see; 300 show a difference of some 6 points.
+        val: rows to choose candidates by; None: half of train.
+        budget: the most that all calls may cost, a hard limit; what the test may take is held back from the search.
+        options: `metric` is the field or metric that counts (default: the first); `metrics`, `columns` and
+            `concurrency` as for `evaluate`; `seed` of everything that is drawn; `progress` is called with a line for
+            the estimate, before the first call, and for each candidate.
+
+    All calls go through the cache: the same search again asks only what is missing, after a stop or with a larger
+    budget. Rows whose call failed do not count against a candidate.
+
+    Raises:
+        ConfigurationError: rows do not fit, rows of train or val are in test, or the budget does not cover the test.
+    """
+    metrics = dict(options.get("metrics") or {})
+    seed, concurrency = options.get("seed", 0), options.get("concurrency", 32)
+    progress = options.get("progress")
+    check_count("concurrency", concurrency, "the rows that are worked on at once")
+    if unknown := options.keys() - SearchOptions.__annotations__.keys():
+        raise ConfigurationError(f"optimize has no argument {min(unknown)!r}.")
+    _check_task(task)
+    optimizer.check(task)
+    rows = _rows(task, train, val, test, options.get("columns"), seed)
+    estimate = _estimate(task, optimizer, rows)
+    if progress is not None:
+        progress(str(estimate))
+    whole = budget or Budget(calls=_NO_LIMIT)
+    before = dict(whole.spent)
+    held = {
+        "calls": estimate.test_calls,  # rows that are cached leave some for answers that are asked again
+        "tokens": _SPARE * _test_share(estimate, estimate.tokens),
+        "cost": _SPARE * _test_share(estimate, estimate.cost or 0.0),
+    }
+    search = Search(
+        task,
+        rows.train,
+        rows.val,
+        name=options.get("metric") or next(iter((*rows.test[0].gold, *metrics))),
+        budget=SearchBudget(whole, held),
+        seed=seed,
+        concurrency=concurrency,
+        metrics=metrics,
+        progress=progress,
+    )
+    _check_metric(search.name, rows.test[0], metrics)
+    ended: str | None = None
+    try:
+        search.begin()
+        optimizer.search(search)
+    except SearchEnded as end:
+        ended = str(end)
+    judged = _judge(search, rows.test, whole)
+    spent = {name: whole.spent[name] - before[name] for name in whole.spent}
+    report = SearchReport(trials=tuple(search.trials), estimate=estimate, spent=spent, ended=ended, **judged)
+    return Optimized(task=report.candidate if report.better else task, report=report)
+
+
+def estimate_search(
+    task: Task[Any],
+    optimizer: Optimizer,
+    *,
+    train: Gold,
+    test: Gold,
+    val: Gold | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> SearchEstimate:
+    """Return the most that `optimize` with the same arguments may take; nothing is sent.
+
+    Raises:
+        ConfigurationError: see `optimize`.
+    """
+    _check_task(task)
+    optimizer.check(task)
+    return _estimate(task, optimizer, _rows(task, train, val, test, columns, seed=0))
+
+
+def _check_task(task: Task[Any]) -> None:
+    if not isinstance(cast("object", task), Task):
+        raise ConfigurationError(f"a Task can be optimized, not {snippet(repr(task), 60)}.")
+
+
+def _check_metric(name: str, row: GoldRow, metrics: Mapping[str, Metric]) -> None:
+    if name not in row.gold and name not in metrics:
+        raise ConfigurationError(f"metric: {name!r} is not measured; there is {', '.join((*row.gold, *metrics))}.")
+
+
+def _rows(
+    task: Task[Any], train: Gold, val: Gold | None, test: Gold, columns: Mapping[str, str] | None, seed: int
+) -> _Rows:
+    """Return all rows, checked, and that none stands in two sets."""
+
+    def read(name: str, gold: Gold) -> list[GoldRow]:
+        try:
+            return gold_rows(task.signature, gold, columns=columns)[0]
+        except ConfigurationError as error:
+            raise ConfigurationError(f"{name}: {error}") from None
+
+    sets = {"train": read("train", train), "test": read("test", test)}
+    if val is not None:
+        sets["val"] = read("val", val)
+    _check_apart("train", "test", sets)
+    if val is not None:
+        _check_apart("val", "test", sets)
+        _check_apart("train", "val", sets)
+        return _Rows(**sets)
+    shuffled = list({row.key: row for row in sets["train"]}.values())
+    if len(shuffled) < 2:
+        raise ConfigurationError("train has one row: give at least two, or give val.")
+    Random(seed).shuffle(shuffled)  # noqa: S311 - a draw, not a secret
+    half = len(shuffled) // 2
+    return _Rows(train=shuffled[half:], val=shuffled[:half], test=sets["test"])
+
+
+def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) -> None:
+    known = {row.key for row in sets[one]}
+    if shared := sum(row.key in known for row in sets[other]):
+        raise ConfigurationError(
+            f"{shared:,} of {len(sets[other]):,} rows of {other} are in {one} too: what was learned from a row can't "
+            f"be judged on it. Take them out of {one}."
+        )
+
+
+def _estimate(task: Task[Any], optimizer: Optimizer, rows: _Rows) -> SearchEstimate:
+    test = task.with_(cache=False).estimate([dict(row.given) for row in rows.test])
+    search_calls = len(rows.val) + optimizer.most_calls(task, len(rows.train), len(rows.val))
+    test_calls = 2 * len(rows.test)
+    share = (search_calls + test_calls) / max(1, test.calls)
+    cost = None if test.cost is None else share * test.cost
+    return SearchEstimate(
+        search_calls=search_calls, test_calls=test_calls, tokens=round(share * test.usage.total), cost=cost
+    )
+
+
+def _test_share(estimate: SearchEstimate, amount: float) -> float:
+    return amount * estimate.test_calls / estimate.calls
+
+
+def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, Any]:
+    """Return what the report says about the best candidate, judged once on the test rows."""
+    nothing: dict[str, Any] = {"better": False, "comparison": None, "before": None, "after": None}
+    if not search.trials:
+        return {**nothing, "candidate": search.task, "reason": "Nothing was measured: the task that came in is kept."}
+    best: Trial = search.best
+    if best.task is search.task:
+        reason = "No candidate was better on the rows of the search: the task that came in is kept."
+        return {**nothing, "candidate": search.task, "reason": reason}
+    before, after = (search.evaluate(task, test, whole) for task in (search.task, best.task))
+    found = {**nothing, "candidate": best.task, "before": before, "after": after}
+    in_both = {row.key for row in before.rows if was_judged(row)} & {row.key for row in after.rows if was_judged(row)}
+    if len(in_both) < _ENOUGH * len({row.key for row in test}):
+        failed = next(report for report in (before, after) if not all(map(was_judged, report.rows)))
+        return {**found, "reason": f"Too few test rows could be judged: {why_not_judged(failed)}. The task is kept."}
+    comparison = compare(judged_only(before), judged_only(after), search.name, seed=search.seed)
+    said = (
+        f"On {comparison.rows:,} test rows, with A as the task that came in and B as the best candidate: {comparison}"
+    )
+    if comparison.better:
+        return {**found, "better": True, "comparison": comparison, "reason": said}
+    reason = f"{said} That is no proof, so the task that came in is kept."
+    return {**found, "comparison": comparison, "reason": reason}

@@ -1,0 +1,193 @@
+"""Search: what an optimizer may do: measure a candidate, ask an LLM for a proposal, and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from llmtasker.compiler.answer_model import labels_of
+from llmtasker.errors import AbstainedError, BudgetError, ConfigurationError, ItemError, OutputError
+from llmtasker.evaluation.evaluate import evaluate
+from llmtasker.evaluation.evaluation_report import Report
+from llmtasker.evaluation.figures import ReportRow
+from llmtasker.evaluation.gold_rows import GoldRow
+from llmtasker.evaluation.metrics import Metric
+from llmtasker.item import Item
+from llmtasker.results import Results
+from llmtasker.runner.budget import Budget
+from llmtasker.task import Task
+
+_ENOUGH = 0.8  # of the rows must have been judged, or a candidate is not
+
+
+class SearchEnded(Exception):  # noqa: N818 - it is not an error: the best so far is judged
+    """The search can't go on: the budget is used up, or the endpoint fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A candidate that was measured: the task, in words what it is, its score and how many rows were judged.
+
+    A row whose call failed was not judged; one whose answer does not fit was, and counts as 0.
+    """
+
+    task: Task[Any] = field(repr=False)
+    what: str
+    score: float
+    rows: int
+    report: Report = field(repr=False)
+
+
+class Optimizer(Protocol):
+    """How a better task is searched for."""
+
+    def check(self, task: Task[Any]) -> None:
+        """Raise a ConfigurationError if it can't improve such a task."""
+        ...
+
+    def most_calls(self, task: Task[Any], train: int, val: int) -> int:
+        """Return the most calls that a search takes, with so many rows to learn from and to measure on."""
+        ...
+
+    def search(self, search: Search) -> None:
+        """Measure candidates with `search.measure`; the best one is taken."""
+        ...
+
+
+class Search:
+    """One search: the task, its rows and what was tried. Everything goes through the cache, so the same search again
+    asks only what is missing.
+
+    Args:
+        task: the task to improve.
+        train: rows to learn from, whose answers may be shown in prompts.
+        val: rows to measure candidates on.
+        name: the field or metric that counts.
+        budget: of all calls of the search; None: there is no limit.
+        seed: of everything that is drawn.
+        concurrency: rows that are worked on at once.
+        metrics: the user's metrics, by name.
+        progress: is called with a line for each candidate.
+    """
+
+    def __init__(
+        self,
+        task: Task[Any],
+        train: Sequence[GoldRow],
+        val: Sequence[GoldRow],
+        *,
+        name: str,
+        budget: Budget | None,
+        seed: int,
+        concurrency: int,
+        metrics: Mapping[str, Metric],
+        progress: Callable[[str], None] | None,
+    ) -> None:
+        self.task = task
+        self.train = train
+        self.val = val
+        self.name = name
+        self.seed = seed
+        self.trials: list[Trial] = []
+        self._budget = budget
+        self._concurrency = concurrency
+        self._metrics = metrics
+        self._progress = progress
+
+    def begin(self) -> Trial:
+        """Measure the task that came in on the rows for measuring; every search begins with it."""
+        return self.trials[0] if self.trials else self.measure(self.task, "the task that came in")
+
+    @property
+    def best(self) -> Trial:
+        """The best candidate so far, the earliest of equal ones."""
+        return max(self.trials, key=lambda trial: trial.score)
+
+    def measure(self, task: Task[Any], what: str) -> Trial:
+        """Measure a candidate on all rows for measuring, and remember it.
+
+        Raises:
+            SearchEnded: too many calls failed to judge it.
+        """
+        trial = self.look(task, self.val, what)
+        self.trials.append(trial)
+        if self._progress is not None:
+            self._progress(f"{what}: {trial.score:.3f} on {trial.rows:,} rows")
+        return trial
+
+    def look(self, task: Task[Any], rows: Sequence[GoldRow], what: str = "") -> Trial:
+        """Return a candidate measured on some rows, to learn from it; it can't be taken for that.
+
+        Raises:
+            SearchEnded: too many calls failed to judge it.
+        """
+        report = self.evaluate(task, rows, self._budget)
+        judged = [row for row in report.rows if was_judged(row)]
+        if len(judged) < _ENOUGH * len(rows):
+            raise SearchEnded(why_not_judged(report))
+        score = sum(row.scores.get(self.name, 0.0) for row in judged) / len(judged)
+        return Trial(task=task, what=what, score=score, rows=len(judged), report=report)
+
+    def evaluate(self, task: Task[Any], rows: Sequence[GoldRow], budget: Budget | None) -> Report:
+        """Return the report of a task on some rows."""
+        options: dict[str, Any] = {"budget": budget, "concurrency": self._concurrency, "progress": False}
+        return evaluate(task, [{**row.given, **row.gold} for row in rows], metrics=self._metrics, **options)
+
+    def run(self, task: Task[Any], inputs: Sequence[Mapping[str, Any]]) -> Results[Any]:
+        """Return the items of inputs, paid by the budget of the search."""
+        return task.run(list(inputs), budget=self._budget, concurrency=self._concurrency, progress=False)
+
+    def ask(self, proposer: Task[Any], **fields: Any) -> Any:
+        """Return the output of a proposer, or None where it gives none that fits.
+
+        Raises:
+            SearchEnded: the call failed.
+        """
+        item: Item[Any] = self.run(proposer, [fields])[0]
+        if item.error is not None and not isinstance(item.error, OutputError):
+            raise SearchEnded(_ended(item.error.code, item.error.message))
+        return item.output
+
+
+_ANSWERED: list[type[ItemError]] = [OutputError, *OutputError.__subclasses__(), AbstainedError]
+_JUDGED = {kind.code for kind in _ANSWERED}
+
+
+def was_judged(row: ReportRow) -> bool:
+    """Return whether a row was answered, rightly or not; where the call failed, the task is not at fault."""
+    return row.error is None or row.error[0] in _JUDGED
+
+
+def judged_only(report: Report) -> Report:
+    """Return a report without the rows whose call failed."""
+    return replace(report, rows=tuple(row for row in report.rows if was_judged(row)))
+
+
+def why_not_judged(report: Report) -> str:
+    """Return why rows were not judged, by the most frequent error."""
+    failed = [row.error for row in report.rows if row.error is not None and not was_judged(row)]
+    codes = [code for code, _ in failed]
+    code = BudgetError.code if BudgetError.code in codes else max(codes, key=codes.count)
+    return _ended(code, next(message for other, message in failed if other == code))
+
+
+def _ended(code: str, message: str) -> str:
+    return "the budget is used up" if code == BudgetError.code else f"calls fail: {message}"
+
+
+def instructions_of(task: Task[Any]) -> str:
+    """Return the instructions of a task, with their variables."""
+    return task.signature.instructions
+
+
+def only_field(task: Task[Any], what: str) -> str:
+    """Return the one output field that has labels.
+
+    Raises:
+        ConfigurationError: none has, or several.
+    """
+    found = list(labels_of(task.signature.output_model))
+    if len(found) != 1:
+        raise ConfigurationError(f"{what} needs one output field with labels; there are {', '.join(found) or 'none'}.")
+    return found[0]

@@ -1,0 +1,69 @@
+"""SearchReport: what a search tried, what it cost, and why a task was found or not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmtasker.evaluation.compare import Comparison
+from llmtasker.evaluation.evaluation_report import Report
+from llmtasker.optimizers.search import Trial
+from llmtasker.task import Task
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchEstimate:
+    """The most that a search may take, before anything is asked: calls of the search and of the test.
+
+    `tokens` and `cost` (US dollars; None: the price is unknown) suppose prompts as long as they are now. Rows that are
+    cached and candidates that fail early make it less.
+    """
+
+    search_calls: int
+    test_calls: int
+    tokens: int
+    cost: float | None
+
+    @property
+    def calls(self) -> int:
+        """All calls."""
+        return self.search_calls + self.test_calls
+
+    def __str__(self) -> str:
+        cost = "cost unknown" if self.cost is None else f"${self.cost:,.2f}"
+        return (
+            f"at most {self.calls:,} calls ({self.search_calls:,} to search, {self.test_calls:,} to test), about "
+            f"{self.tokens:,} tokens, {cost}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchReport:
+    """What came out; `print(report)` shows it.
+
+    `better` is whether the candidate is shown to be better on the test rows; `reason` says why or why not. `comparison`
+    and the reports `before` and `after` are None where nothing was worth a judgement. `spent` has cost, tokens and
+    calls.
+    """
+
+    better: bool
+    reason: str
+    trials: tuple[Trial, ...] = field(repr=False)
+    candidate: Task[Any] = field(repr=False)
+    comparison: Comparison | None
+    before: Report | None = field(repr=False)
+    after: Report | None = field(repr=False)
+    estimate: SearchEstimate
+    spent: dict[str, float]
+    ended: str | None = None
+
+    def __str__(self) -> str:
+        lines = [self.reason]
+        if self.ended is not None:
+            lines.append(f"The search ended early: {self.ended}.")
+        if self.trials:
+            best, first = max(self.trials, key=lambda trial: trial.score), self.trials[0]
+            scores = f"{first.score:.3f} before, {best.score:.3f} at best ({best.what})"
+            lines.append(f"{len(self.trials):,} candidates were measured on {first.rows:,} rows: {scores}.")
+        lines.append(f"Asked now: {self.spent['calls']:,g} calls, {self.spent['tokens']:,g} tokens.")
+        return "\n".join(lines)
