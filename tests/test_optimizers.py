@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import sys
 from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import pairwise
@@ -13,6 +14,7 @@ from typing import Any, Literal
 
 import obedient
 import pytest
+from gepa.core.state import GEPAState
 
 from llmtasker import (
     LLM,
@@ -303,13 +305,20 @@ def test_a_search_goes_on_where_it_was_stopped(optimizer: Optimizer, tmp_path: P
 
 def test_no_file_is_written_or_read_by_gepa(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> object:
-        raise AssertionError("pickle was used")
+        raise AssertionError("gepa used a file")
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(GEPAState, "load", refuse)
     for name in ("load", "loads", "dump"):
         monkeypatch.setattr(pickle, name, refuse)
     assert optimize(task_of()[0], GEPA(calls=150), **sets()).better
     assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gepa", None)
+    with pytest.raises(ConfigurationError, match=r"llmtasker\[gepa\]"):
+        optimize(task_of()[0], GEPA(), **sets())
 
 
 # ── mistakes ──
