@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, TypedDict, Unpack, cast
 
-from llmtasker.errors import ConfigurationError, check_count, snippet
+from llmtasker.errors import ConfigurationError, check_count, check_names, snippet
 from llmtasker.evaluation.compare import compare
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
@@ -55,7 +55,7 @@ class Optimized:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rows:
+class _SearchRows:
     train: list[GoldRow]
     val: list[GoldRow]
     test: list[GoldRow]
@@ -90,37 +90,16 @@ def optimize(
     Raises:
         ConfigurationError: rows do not fit, rows of train or val are in test, or the budget does not cover the test.
     """
-    metrics = dict(options.get("metrics") or {})
-    seed, concurrency = options.get("seed", 0), options.get("concurrency", 32)
-    progress = options.get("progress")
-    check_count("concurrency", concurrency, "the rows that are worked on at once")
-    if unknown := options.keys() - SearchOptions.__annotations__.keys():
-        raise ConfigurationError(f"optimize has no argument {min(unknown)!r}.")
     _check_task(task)
+    check_names("optimize", options, tuple(SearchOptions.__annotations__))
     optimizer.check(task)
-    rows = _rows(task, train, val, test, options.get("columns"), seed)
+    rows = _rows(task, train, val, test, options.get("columns"), options.get("seed", 0))
     estimate = _estimate(task, optimizer, rows)
-    if progress is not None:
-        progress(str(estimate))
     whole = budget or Budget(calls=_NO_LIMIT)
     before = dict(whole.spent)
-    held = {
-        "calls": estimate.test_calls,  # rows that are cached leave some for answers that are asked again
-        "tokens": _SPARE * _test_share(estimate, estimate.tokens),
-        "cost": _SPARE * _test_share(estimate, estimate.cost or 0.0),
-    }
-    search = Search(
-        task,
-        rows.train,
-        rows.val,
-        name=options.get("metric") or next(iter((*rows.test[0].gold, *metrics))),
-        budget=SearchBudget(whole, held),
-        seed=seed,
-        concurrency=concurrency,
-        metrics=metrics,
-        progress=progress,
-    )
-    _check_metric(search.name, rows.test[0], metrics)
+    search = _search(task, rows, SearchBudget(whole, _held(estimate)), options)
+    if (progress := options.get("progress")) is not None:
+        progress(str(estimate))
     ended: str | None = None
     try:
         search.begin()
@@ -131,6 +110,38 @@ def optimize(
     spent = {name: whole.spent[name] - before[name] for name in whole.spent}
     report = SearchReport(trials=tuple(search.trials), estimate=estimate, spent=spent, ended=ended, **judged)
     return Optimized(task=report.candidate if report.better else task, report=report)
+
+
+def _search(task: Task[Any], rows: _SearchRows, budget: SearchBudget, options: SearchOptions) -> Search:
+    metrics = dict(options.get("metrics") or {})
+    gold = rows.test[0].gold
+    name = options.get("metric") or next(iter((*gold, *metrics)))
+    if name not in gold and name not in metrics:
+        raise ConfigurationError(f"metric: {name!r} is not measured; there is {', '.join((*gold, *metrics))}.")
+    concurrency = options.get("concurrency", 32)
+    check_count("concurrency", concurrency, "the rows that are worked on at once")
+    return Search(
+        task,
+        rows.train,
+        rows.val,
+        name=name,
+        budget=budget,
+        seed=options.get("seed", 0),
+        concurrency=concurrency,
+        metrics=metrics,
+        progress=options.get("progress"),
+    )
+
+
+def _held(estimate: SearchEstimate) -> dict[str, float]:
+    """Return what is held back from the search for the test."""
+    share = _SPARE * estimate.test_calls / estimate.calls
+    # Not more calls: rows of the test that are cached leave some for answers that are asked again.
+    return {
+        "calls": estimate.test_calls,
+        "tokens": share * estimate.tokens,
+        "cost": share * (estimate.cost or 0.0),
+    }
 
 
 def estimate_search(
@@ -157,14 +168,9 @@ def _check_task(task: Task[Any]) -> None:
         raise ConfigurationError(f"a Task can be optimized, not {snippet(repr(task), 60)}.")
 
 
-def _check_metric(name: str, row: GoldRow, metrics: Mapping[str, Metric]) -> None:
-    if name not in row.gold and name not in metrics:
-        raise ConfigurationError(f"metric: {name!r} is not measured; there is {', '.join((*row.gold, *metrics))}.")
-
-
 def _rows(
     task: Task[Any], train: Gold, val: Gold | None, test: Gold, columns: Mapping[str, str] | None, seed: int
-) -> _Rows:
+) -> _SearchRows:
     """Return all rows, checked, and that none stands in two sets."""
 
     def read(name: str, gold: Gold) -> list[GoldRow]:
@@ -180,13 +186,13 @@ def _rows(
     if val is not None:
         _check_apart("val", "test", sets)
         _check_apart("train", "val", sets)
-        return _Rows(**sets)
+        return _SearchRows(**sets)
     shuffled = list({row.key: row for row in sets["train"]}.values())
     if len(shuffled) < 2:
         raise ConfigurationError("train has one row: give at least two, or give val.")
     Random(seed).shuffle(shuffled)  # noqa: S311 - a draw, not a secret
     half = len(shuffled) // 2
-    return _Rows(train=shuffled[half:], val=shuffled[:half], test=sets["test"])
+    return _SearchRows(train=shuffled[half:], val=shuffled[:half], test=sets["test"])
 
 
 def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) -> None:
@@ -198,7 +204,7 @@ def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) ->
         )
 
 
-def _estimate(task: Task[Any], optimizer: Optimizer, rows: _Rows) -> SearchEstimate:
+def _estimate(task: Task[Any], optimizer: Optimizer, rows: _SearchRows) -> SearchEstimate:
     test = task.with_(cache=False).estimate([dict(row.given) for row in rows.test])
     search_calls = len(rows.val) + optimizer.most_calls(task, len(rows.train), len(rows.val))
     test_calls = 2 * len(rows.test)
@@ -207,10 +213,6 @@ def _estimate(task: Task[Any], optimizer: Optimizer, rows: _Rows) -> SearchEstim
     return SearchEstimate(
         search_calls=search_calls, test_calls=test_calls, tokens=round(share * test.usage.total), cost=cost
     )
-
-
-def _test_share(estimate: SearchEstimate, amount: float) -> float:
-    return amount * estimate.test_calls / estimate.calls
 
 
 def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, Any]:
