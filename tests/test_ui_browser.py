@@ -1,6 +1,6 @@
 """The web page in a real browser: the whole way with a French file, by mouse and by keyboard, judged by axe.
 
-Pictures of each step go to the folder that LLMTASKER_SCREENSHOTS names.
+Pictures of each step go to the folder that SCREENSHOTS names.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Walk:
     def look(self, name: str) -> None:
         """Judge the page in both themes, and take its picture."""
         self._places += 1
-        folder = os.environ.get("LLMTASKER_SCREENSHOTS")
+        folder = os.environ.get("SCREENSHOTS")
         for theme in ("light", "dark"):
             self.tab.evaluate("theme => { document.documentElement.dataset.theme = theme }", theme)
             if folder:
@@ -105,6 +105,7 @@ def test_the_whole_way(chromium: Chromium, served: Page, tmp_path: Path, languag
     tab.click("details.menu summary")
     tab.select_option("#source", "equipe")
     tab.click("button[value=from_column]")
+    tab.wait_for_selector("[name=label][value=livraison]")
     tab.fill("textarea[name=meaning] >> nth=0", "colis, livreur")
     tab.wait_for_selector("#prompt mark:has-text('colis, livreur')")  # the prompt follows what is typed
     tab.fill("[name=rules]", "Un supplément est une facturation.")
