@@ -51,8 +51,8 @@ def with_own_server() -> None:
         with subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603
             try:
                 line = server.stderr.readline() if server.stderr else ""
-                _, place, _, key, *_ = line.split()  # API http://…/docs key lt_… (shown this once)
-                main(place.removesuffix("/docs"), key)
+                words = line.split()  # page http://…/ API http://…/docs key lt_… (shown this once)
+                main(words[words.index("API") + 1].removesuffix("/docs"), words[words.index("key") + 1])
             finally:
                 server.terminate()
 

@@ -114,8 +114,7 @@ def _server(config: Any, key: str, *, page: bool) -> Any:
                 for socket in server.sockets:
                     host, port = socket.getsockname()[:2]
                     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-                    if page:
-                        say(f"page {place}/")
-                    say(f"API  {place}/docs" + (f"     key  {key} (shown this once)" if key else ""))
+                    shown = f"page {place}/     " if page else ""
+                    say(f"{shown}API  {place}/docs" + (f"     key  {key} (shown this once)" if key else ""))
 
     return Announcing(config)
