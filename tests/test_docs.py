@@ -38,6 +38,9 @@ import llmtasker
 
 TOP = Path(__file__).parent.parent
 PAGES = [TOP / "README.md", *sorted((TOP / "docs").rglob("*.md"))]
+ON_CLUSTERS = "how-to/scale-out.md"
+"""The page whose code needs Ray, Spark and Dask; it runs in English only, and is compared with the French one."""
+RUN_HERE = [path for path in PAGES if not path.match(ON_CLUSTERS)]
 MODULES = ["llmtasker", *sorted(found.name for found in pkgutil.walk_packages(llmtasker.__path__, "llmtasker."))]
 
 FENCE = re.compile(
@@ -193,12 +196,26 @@ def check(shown: str, printed: str, where: str) -> None:
     assert re.fullmatch(pattern, have, re.DOTALL), f"{where} shows\n\n{want}\n\nbut this was printed:\n\n{have}"
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(TOP).as_posix())
+@pytest.mark.parametrize("path", RUN_HERE, ids=lambda path: path.relative_to(TOP).as_posix())
 def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = Page(path=path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(sys.modules, page.module.__name__, page.module)  # where pydantic looks annotations up
     page.run()
+
+
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore")  # those of Ray, Spark and Dask are theirs
+def test_a_page_runs_on_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
+    test_a_page_runs(TOP / "docs/en" / ON_CLUSTERS, tmp_path, monkeypatch)
+
+
+def test_the_page_on_clusters_has_the_same_code_in_both_languages() -> None:
+    english, french = (Page(path=TOP / "docs" / language / ON_CLUSTERS).blocks() for language in ("en", "fr"))
+    comment = re.compile(r"  # .*")
+    assert [comment.sub("", block.text) for block in english] == [comment.sub("", block.text) for block in french]
+    assert len(english) > 3
 
 
 @pytest.mark.parametrize("name", [*MODULES, __name__])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from llmtasker import LLM
-from llmtasker.errors import ConfigurationError, InvalidOutputError
+from llmtasker import LLM, Item
+from llmtasker.confidence.source import Confidence
+from llmtasker.errors import AbstainedError, ConfigurationError, InvalidOutputError
 from llmtasker.integrations.sklearn import LLMClassifier
 from llmtasker.testing import FakeTransport
+from llmtasker.wire.request_reader import last_user_text
 
 TEXTS = [f"it {'barks' if number % 2 else 'meows'} at {number}" for number in range(20)]
 LABELS = ["dog" if number % 2 else "cat" for number in range(20)]
@@ -78,6 +81,47 @@ def test_a_text_without_a_label_is_never_guessed() -> None:
     with pytest.raises(InvalidOutputError, match="20 of 20 texts have no label"):
         classifier.predict(TEXTS)
     assert not hasattr(classifier, "predict_proba")
+
+
+@pytest.mark.parametrize("labels", [["dog", "cat"], [1, 0], [True, False]])
+def test_confidence_becomes_predict_proba(labels: list[Any]) -> None:
+    """Five samples each; the fourth of them says the other label, and the fifth is not readable."""
+    said = {str(label): [str(label)] * 3 + [str(other), "no idea"] for label, other in (labels, labels[::-1])}
+    counts: Counter[str] = Counter()
+
+    def answer(request: Any) -> Any:
+        text = last_user_text(request)
+        counts[text] += 1
+        label = labels[0] if "barks" in text else labels[1]
+        return said[str(label)][counts[text] - 1]
+
+    llm = LLM(transport=FakeTransport(answer), cache=False)
+    classifier = LLMClassifier(llm=llm, examples=0, confidence=Confidence(source="votes", samples=5))
+    classifier.fit(["it barks", "it meows"], labels)
+    classifier.task_ = classifier.task_.with_(attempts=1)
+    found = classifier.predict_proba(["he barks", "he meows"])
+    assert found.shape == (2, 2)
+    assert found.sum(axis=1) == pytest.approx([1.0, 1.0])
+    assert [classifier.classes_[at] for at in found.argmax(axis=1)] == labels
+    assert found.max(axis=1) == pytest.approx([0.75, 0.75]), "the sample that failed is left out"
+    assert clone(classifier).confidence == classifier.confidence
+
+
+def test_there_is_no_probability_without_a_confidence() -> None:
+    classifier = LLMClassifier(llm="offline").fit(TEXTS, LABELS)
+    with pytest.raises(AttributeError) as caught:
+        classifier.predict_proba(TEXTS)
+    assert "without a probability" in str(caught.value.__cause__ or caught.value)
+
+
+def test_an_answer_that_is_not_sure_enough_is_an_error_not_a_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    classifier = LLMClassifier(llm="offline", examples=0).fit(TEXTS, LABELS)
+    unsure = AbstainedError("not sure enough", guess="cat", confidence=0.4)
+    items: list[Item[Any]] = [Item(input="a", output="cat"), Item(input="b", error=unsure)]
+    monkeypatch.setattr(classifier, "task_", SimpleNamespace(run=lambda *_, **__: items))
+    with pytest.raises(AbstainedError, match="1 of 2 texts have no label") as caught:
+        classifier.predict(["a", "b"])
+    assert caught.value.guess == "cat"
 
 
 @pytest.mark.parametrize(

@@ -6,18 +6,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, InvalidOutputError, ItemError
+from llmtasker.signature.fields import label_text
 from llmtasker.tasks.classification import Classification
 
 try:
     import numpy as np
     from sklearn.base import BaseEstimator, ClassifierMixin  # type: ignore[import-untyped]
+    from sklearn.utils.metaestimators import available_if  # type: ignore[import-untyped]
     from sklearn.utils.multiclass import check_classification_targets  # type: ignore[import-untyped]
     from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
 except ModuleNotFoundError:
     raise ConfigurationError('an estimator needs scikit-learn: pip install "llmtasker[sklearn]"') from None
+
+
+def _has_confidence(classifier: Any) -> bool:
+    if classifier.confidence is None:
+        raise AttributeError('an LLM\'s choice comes without a probability: set confidence="votes", or "stated" …')
+    return True
 
 
 class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -30,9 +38,11 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         instructions: what to do; None: a generic prompt.
         concurrency: texts that are worked on at once.
         random_state: an integer that chooses the examples; None: the first of each label.
+        confidence: how the LLM is asked how sure it is, as for `Classification`; None: not, so there is no
+            `predict_proba`, because an LLM's choice comes without a probability.
 
-    A text that the LLM can't label raises at `predict`, with how many there are: a label is never guessed. There is no
-    `predict_proba`, because an LLM's choice comes without a probability.
+    A text that the LLM can't label, or of which it is not sure enough (a calibrated confidence with a threshold),
+    raises at `predict`, with how many there are: a label is never guessed.
 
     >>> classifier = LLMClassifier(llm="offline", examples=2).fit(["it barks", "it meows"], ["dog", "cat"])
     >>> print(*classifier.predict(["he barks loudly"]))
@@ -48,6 +58,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         instructions: str | None = None,
         concurrency: int = 32,
         random_state: int | None = None,
+        confidence: Any = None,
     ) -> None:
         self.llm = llm
         self.examples = examples
@@ -55,6 +66,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.instructions = instructions
         self.concurrency = concurrency
         self.random_state = random_state
+        self.confidence = confidence
 
     def fit(self, X: Any, y: Any) -> LLMClassifier:  # noqa: N803 - the words of scikit-learn
         """Take the labels, and choose the examples.
@@ -79,6 +91,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             llm=self.llm,
             labels=names,
             instructions=self.instructions,
+            confidence=self.confidence,
             examples=[
                 (texts[at], answers[at].item() if hasattr(answers[at], "item") else answers[at]) for at in chosen
             ],
@@ -92,15 +105,30 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ValueError: X is not a list of texts.
             ItemError: texts could not be labelled; the first error, with their number.
         """
-        check_is_fitted(self, "task_")
-        items = self.task_.run(_texts(X), concurrency=self.concurrency, progress=False)
-        failed = [item.error for item in items if item.error is not None]
-        if failed:
-            raise type(failed[0])(
-                f"{len(failed):,} of {len(items):,} texts have no label; the first: {failed[0].message}"
-            )
+        items = self._items(X)
+        _raise_first([item.error for item in items], "label")
         at = {label: number for number, label in enumerate(self.classes_.tolist())}
         return self.classes_[[at[item.output] for item in items]]
+
+    @available_if(_has_confidence)  # type: ignore[untyped-decorator]
+    def predict_proba(self, X: Any) -> Any:  # noqa: N803
+        """Return how sure each label of `classes_` is, as an array of (texts, labels) whose rows add up to 1.
+
+        They are the confidences of the items, divided by their sum. Without a calibration they are no probabilities.
+
+        Raises:
+            ValueError: X is not a list of texts.
+            ItemError: texts have no confidence; the first error, with their number.
+        """
+        items = self._items(X)
+        _raise_first([_unsure(item) for item in items], "confidence")
+        names = [label_text(label) for label in self.classes_.tolist()]
+        shares = np.array([[item.confidence[name] for name in names] for item in items])
+        return shares / shares.sum(axis=1, keepdims=True)
+
+    def _items(self, texts: Any) -> Any:
+        check_is_fitted(self, "task_")
+        return self.task_.run(_texts(texts), concurrency=self.concurrency, progress=False)
 
     def _chosen(self, answers: Any) -> list[int]:
         """Return which rows are examples: round after round, one of each label."""
@@ -118,6 +146,21 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         tags.input_tags.two_d_array = False
         tags.no_validation = True
         return tags
+
+
+def _unsure(item: Any) -> ItemError | None:
+    """Return why an item says nothing about its labels; None: it does, also one that abstained."""
+    if item.confidence:
+        return None if any(item.confidence.values()) else InvalidOutputError("the confidence of each label is 0")
+    return cast("ItemError", item.error)
+
+
+def _raise_first(errors: Sequence[ItemError | None], what: str) -> None:
+    failed = [error for error in errors if error is not None]
+    if failed:
+        first = failed[0]
+        message = f"{len(failed):,} of {len(errors):,} texts have no {what}; the first: {first.message}"
+        raise type(first)(message, **first.details)
 
 
 def _texts(values: Any) -> list[str]:
