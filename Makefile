@@ -2,7 +2,9 @@
 # where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
-.PHONY: help demo test test-large test-browser test-scale test-lowest coverage lint format format-check types docs site build test-wheel snapshot \
+.PHONY: help demo test test-large test-browser test-scale test-lowest coverage lint format format-check types docs site \
+    build test-wheel snapshot \
+    commit-message bump rehearse sbom audit \
     clean python libraries
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
@@ -46,7 +48,8 @@ test-scale: python  ## run the tests on real clusters (Ray, Spark, Dask), in a n
 	    exit 1
 	fi
 	$(MAKE) VENV=$(VENV)-scale $(VENV)-scale/.scale
-	.ci/namespace $(VENV)-scale/bin/python -m pytest -m cluster --show-capture=no tests/test_scale_out.py tests/test_docs.py $(PYTEST_ARGS)
+	.ci/namespace $(VENV)-scale/bin/python -m pytest -m cluster --show-capture=no \
+	    tests/test_scale_out.py tests/test_docs.py $(PYTEST_ARGS)
 
 coverage: libraries $(VENV)/.test  ## run the tests and measure the branches they take, in programs they start too
 	@$(RUN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
@@ -85,8 +88,30 @@ build: $(VENV)/.build  ## make the wheel and the source archive in dist/
 test-wheel: libraries build  ## test the wheel alone, installed in an environment of its own outside this folder
 	@.ci/wheel '$(PYTHON)' $(PYTEST_ARGS)
 
+commit-message: $(VENV)/.release  ## check the message of a commit, for pre-commit
+	@$(RUN)/cz check --commit-msg-file "$$(git rev-parse --git-path COMMIT_EDITMSG)"
+
+bump: $(VENV)/.release  ## release: version, date in the changelog, commit and tag; INCREMENT=PATCH, MINOR or MAJOR
+	@PATH="$(abspath $(RUN)):$$PATH" cz bump --increment $(INCREMENT) --yes
+
+rehearse: $(VENV)/.release $(VENV)-all/.all  ## rehearse a release in a clone: version, changelog, tag, wheel, SBOM
+	@.ci/rehearse $(RUN) $(VENV)-all/bin/python
+
+sbom: $(VENV)/.release $(VENV)-all/.all  ## list what a release depends on in dist/ (CycloneDX)
+	@mkdir -p dist
+	.ci/sbom $(RUN) $(VENV)-all/bin/python dist/llmtasker-$$($(RUN)/cz version --project).cdx.json
+
+# With --strict, a service that can't be reached fails. SECURITY.md says why this one advisory does not concern us.
+audit: $(VENV)/.audit $(VENV)-all/.all  ## look for known vulnerabilities: needs the network
+	@$(RUN)/pip-audit --strict --path "$$($(VENV)-all/bin/python -c 'import site; print(site.getsitepackages()[0])')" \
+	    --ignore-vuln GHSA-w8v5-vhqr-4h9v
+
+$(VENV)-all/.all: pyproject.toml
+	@$(MAKE) VENV=$(VENV)-all $(VENV)-all/.wanted
+	touch $@
+
 clean:  ## remove what these commands made
-	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-scale dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-scale $(VENV)-all dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what no package index has, checked before anything is installed -------------------------------------------
@@ -129,6 +154,9 @@ $(VENV)/.lint: WANTED = --group lint
 $(VENV)/.build: WANTED = --group build
 $(VENV)/.docs: WANTED = -e . --group docs
 $(VENV)/.scale: WANTED = -e '.[data]' --group scale
+$(VENV)/.release: WANTED = --group release
+$(VENV)/.audit: WANTED = --group audit
+$(VENV)/.wanted: WANTED = '.[all]'
 $(VENV)/.lowest: WANTED = -e '.[all]' --group test --group large --resolution $(RESOLUTION)
 
 $(VENV)/.made: | python
@@ -151,9 +179,11 @@ $(VENV)/.pip: $(VENV)/.made
 	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install -qq --upgrade 'pip>=25.1'; fi
 	touch $@
 
-$(VENV)/.test $(VENV)/.large $(VENV)/.browser $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: $(VENV)/.pip
+STAMPS := $(addprefix $(VENV)/.,test large browser scale lint docs build release audit wanted)
 
-$(VENV)/.demo $(VENV)/.test $(VENV)/.large $(VENV)/.browser $(VENV)/.scale $(VENV)/.lint $(VENV)/.docs $(VENV)/.build: pyproject.toml $(VENV)/.made
+$(STAMPS): $(VENV)/.pip
+
+$(VENV)/.demo $(STAMPS): pyproject.toml $(VENV)/.made
 	@echo 'Installing what make $(or $(firstword $(MAKECMDGOALS)),$(@F)) needs into $(VENV) (this time only) …'
 	if [ -n '$(UV)' ]; then
 	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)

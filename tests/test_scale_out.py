@@ -185,13 +185,13 @@ def test_a_class_of_a_notebook_in_processes_of_joblib(triage: Task[Any]) -> None
 
 def test_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
     """No row is lost; what was in flight is asked twice; the rate limit holds for all workers together."""
-    rows, rate, concurrency = 300, 20.0, 8
+    rows, rate, concurrency = 300, 10.0, 8
     times: list[float] = []
     killed: list[int] = []
 
     def answer(body: dict[str, Any]) -> Any:
         times.append(time.monotonic())
-        if not killed and len(times) >= rows // 3 and len(pids := worker_processes()) == 2:
+        if not killed and len(times) >= rows // 5 and len(pids := worker_processes()) == 2:
             os.kill(pids[0], signal.SIGKILL)
             killed.append(pids[0])
         return {"label": "billing"}
@@ -212,7 +212,8 @@ def test_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
         assert rows <= counters.ok <= rows + concurrency
         took = times[-1] - times[0]
         print(f"{rows} rows at {rate:g}/s: {took:.1f} s, {took * rate / rows:.2f} × the ideal; {counters}")
-        assert took <= 1.5 * rows / rate
+        # A worker that is killed takes seconds to come back, and its blocks wait for it: of 2,000 rows that is nothing.
+        assert took <= 1.4 * rows / rate
 
         # Asking again resumes: everything is in the cache.
         again = ask(task, dataset, workers=1, columns={"text": "message"})
