@@ -40,7 +40,8 @@ def names(requirements: list[Any]) -> set[str]:
     packages = {re.split(r"[^\w.-]", text, maxsplit=1)[0] for text in requirements if isinstance(text, str)}
     found = {name.replace("-", "_").lower() for name in packages} - {"llmtasker"}
     found = {"opentelemetry" if name.startswith("opentelemetry_") else name for name in found}
-    return {"sklearn" if name == "scikit_learn" else name for name in found}
+    names_of_imports = {"scikit_learn": "sklearn", "pyyaml": "yaml"}
+    return {names_of_imports.get(name, name) for name in found}
 
 
 def outside(module: str) -> set[str]:
