@@ -2,8 +2,8 @@
 # where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
-.PHONY: help demo test test-large test-browser test-scale test-lowest coverage lint format format-check types docs site \
-    build test-wheel snapshot \
+.PHONY: help demo test test-large test-browser test-scale test-others test-lowest coverage lint format format-check types \
+    docs site build test-wheel snapshot \
     commit-message bump rehearse sbom audit \
     clean python libraries
 .DEFAULT_GOAL := help
@@ -50,6 +50,11 @@ test-scale: python  ## run the tests on real clusters (Ray, Spark, Dask), in a n
 	$(MAKE) VENV=$(VENV)-scale $(VENV)-scale/.scale
 	.ci/namespace $(VENV)-scale/bin/python -m pytest -m cluster --show-capture=no \
 	    tests/test_scale_out.py tests/test_docs.py $(PYTEST_ARGS)
+
+test-others: $(VENV)/.test  ## run the code of others that the page "coming from" shows, in an environment of its own
+	@$(MAKE) VENV=$(VENV)-others $(VENV)-others/.others
+	PYTHON_OF_OTHERS=$(abspath $(VENV)-others/bin/python) $(RUN)/python -m pytest -m others \
+	    tests/test_coming_from.py $(PYTEST_ARGS)
 
 coverage: libraries $(VENV)/.test  ## run the tests and measure the branches they take, in programs they start too
 	@$(RUN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
@@ -111,7 +116,7 @@ $(VENV)-all/.all: pyproject.toml
 	touch $@
 
 clean:  ## remove what these commands made
-	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-scale $(VENV)-all dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-scale $(VENV)-others $(VENV)-all dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what no package index has, checked before anything is installed -------------------------------------------
@@ -154,6 +159,7 @@ $(VENV)/.lint: WANTED = --group lint
 $(VENV)/.build: WANTED = --group build
 $(VENV)/.docs: WANTED = -e . --group docs
 $(VENV)/.scale: WANTED = -e '.[data]' --group scale
+$(VENV)/.others: WANTED = --group others
 $(VENV)/.release: WANTED = --group release
 $(VENV)/.audit: WANTED = --group audit
 $(VENV)/.wanted: WANTED = '.[all]'
@@ -179,7 +185,7 @@ $(VENV)/.pip: $(VENV)/.made
 	@if [ -z '$(UV)' ]; then $(RUN)/python -m pip install -qq --upgrade 'pip>=25.1'; fi
 	touch $@
 
-STAMPS := $(addprefix $(VENV)/.,test large browser scale lint docs build release audit wanted)
+STAMPS := $(addprefix $(VENV)/.,test large browser scale others lint docs build release audit wanted)
 
 $(STAMPS): $(VENV)/.pip
 

@@ -36,7 +36,7 @@ def pytest_unconfigure() -> None:
     faulthandler.dump_traceback_later(SECONDS_TO_END, exit=True, file=sys.__stderr__ or 2)
 
 
-ELSEWHERE = {"cluster": "make test-scale", "browser": "make test-browser"}
+ELSEWHERE = {"cluster": "make test-scale", "browser": "make test-browser", "others": "make test-others"}
 """Marks of tests whose tools are too large for `make test`, and the command that runs just these."""
 
 
