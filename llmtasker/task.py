@@ -302,7 +302,7 @@ class Task(TaskData[T]):
             raise ConfigurationError(
                 "estimate reads the inputs before the run does: give them as a list or an iterable."
             )
-        return estimate(policy, self._store_of(policy.llm), rows, self._groups.size)
+        return estimate(policy, self._store_of(policy.llm), rows, self._groups)
 
     def submit(
         self,

@@ -57,6 +57,19 @@ def test_groups_need_fewer_calls_and_tokens() -> None:
     assert grouped.usage.input < alone.usage.input
 
 
+def test_the_heads_and_names_of_groups_are_estimated_too() -> None:
+    texts = [f"{number} messages, where is my parcel?" for number in range(80)]
+    with FaultyServer() as server:
+        task = Task(Triage, llm=LLM("m", base_url=server.base_url, api_key="x", cache=False), group_size=10)
+        alone = task.with_(group_size=1).estimate(texts)
+        before = task.estimate(texts)
+        task.run(texts[:20])
+        found, results = task.estimate(texts[20:]), task.run(texts[20:])
+    assert before.usage.output > alone.usage.output
+    assert found.usage.input == pytest.approx(results.usage.input, rel=0.1)
+    assert found.usage.output == pytest.approx(results.usage.output, rel=0.1)
+
+
 def test_more_rows_than_one_look_into_the_cache() -> None:
     texts = [f"message {number}" for number in range(1200)]
     assert Task(Triage, llm=LLM(transport=FakeTransport(), cache=True)).estimate(iter(texts)).distinct == 1200

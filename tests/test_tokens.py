@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from rs_bpe.bpe import openai
 
-from llmtasker import Classification
+from llmtasker import Classification, InputField, OutputField, Signature
+from llmtasker.compiler.program import compile_program
+from llmtasker.runner.grouping.group_program import GroupProgram
 
 BY_HAND = json.loads(Path(__file__).with_name("by_hand.json").read_text(encoding="utf-8"))
 TOKENS = 396
@@ -44,3 +46,45 @@ def test_a_call_costs_what_it_costs_by_hand(role: Any, most: float) -> None:
         examples_role=role,
     )
     assert counted(task.preview(BY_HAND["input"]).request.body) <= most * TOKENS
+
+
+GROUPED = {
+    "en": [
+        "The transfer that I made on Monday has not arrived",
+        "How can I change the PIN of my card?",
+        "I was charged twice for one parcel",
+        "Where is my order?",
+        "My invoice names another company",
+        "Please send the parcel to my office",
+        "Nobody answers the phone",
+        "The discount is missing on the bill",
+        "Your driver left it at the wrong door",
+        "Can I pay in two parts?",
+    ],
+    "fr": [
+        "Le virement que j'ai fait lundi n'est pas arrivé",
+        "Comment changer le code de ma carte ?",
+        "J'ai été débité deux fois pour un colis",
+        "Où est ma commande ?",
+        "Ma facture porte le nom d'une autre société",
+        "Merci de livrer le colis à mon bureau",
+        "Personne ne répond au téléphone",
+        "La remise manque sur la note",
+        "Votre livreur s'est trompé de porte",
+        "Puis-je payer en deux fois ?",
+    ],
+}
+
+
+@pytest.mark.parametrize("language", GROUPED)
+def test_a_row_of_a_group_of_ten_is_answered_in_18_tokens(language: str) -> None:
+    class Route(Signature):
+        """Route the message."""
+
+        text: str = InputField()
+        team: Literal["billing", "delivery"] = OutputField()
+
+    program = compile_program(Route, examples=[Route(text=text, team="billing") for text in GROUPED[language]])
+    answer = GroupProgram(program).head("tools").messages[-1]["content"]
+    assert answer.count('"anchor"') == 10
+    assert tokens(answer) / 10 <= 18

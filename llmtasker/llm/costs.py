@@ -93,14 +93,15 @@ class TokenMeter:
 
     def __init__(self) -> None:
         self.calls = 0
-        self._characters = self._input = self._output = 0
+        self._characters = self._input = self._output = self._rows = 0
         self._most_per_character = self._most_output = 0.0
         self._lock = threading.Lock()
 
-    def record(self, characters: int, usage: Usage) -> None:
-        """Record the usage that the endpoint reported for a request of this length."""
+    def record(self, characters: int, usage: Usage, rows: int = 1) -> None:
+        """Record the usage that the endpoint reported for a request of this length, with so many rows."""
         with self._lock:
             self.calls += 1
+            self._rows += rows
             self._characters += characters
             self._input += usage.input
             self._output += usage.output
@@ -111,6 +112,15 @@ class TokenMeter:
     def characters_per_token(self) -> float:
         """Characters of the request per input token, on average."""
         return self._characters / self._input if self._input else _CHARACTERS_PER_TOKEN
+
+    def output_of(self, rows: int, names: int = 0) -> int:
+        """Return the expected output tokens of the answers to so many rows.
+
+        `names` is the number of characters that groups add to the answers; what was counted may have them already.
+        """
+        if self._rows:
+            return round(self._output / self._rows * rows)
+        return round(_OUTPUT * rows + names / _CHARACTERS_PER_TOKEN)
 
     def expected(self, characters: int) -> Usage:
         """Return the expected usage of a request of this length."""

@@ -30,10 +30,10 @@ class CallPermit:
         if self.probe is not None:
             self.probe.leave()
 
-    def done(self, completion: Completion) -> None:
+    def done(self, completion: Completion, rows: int) -> None:
         usage = completion.usage
         if usage is not None:
-            self.tokens.record(self.length, usage)
+            self.tokens.record(self.length, usage, rows)
         if self.share is not None:
             self.share.settle(usage, len(completion.raw))
         self.permit.done(None if usage is None else usage.input + usage.output, completion.limits)

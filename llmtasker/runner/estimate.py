@@ -9,9 +9,12 @@ from itertools import islice
 from typing import Any
 
 from llmtasker.cache.store import CompleteStore
+from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.policy import Policy
 from llmtasker.values.html_table import html_table
 from llmtasker.wire.completion import Usage
+from llmtasker.wire.group_format import ROW_NAMES, ROW_TAGS
+from llmtasker.wire.request import FIRST_MODE, Head, Request, Settings
 
 _BATCH = 500
 
@@ -49,8 +52,10 @@ class Estimate:
         return html_table(self._parts().items())
 
 
-def estimate(policy: Policy[Any, Any], store: CompleteStore | None, inputs: Iterable[Any], group_size: int) -> Estimate:
-    """Return the estimate of a run over these inputs; nothing is sent."""
+def estimate(
+    policy: Policy[Any, Any], store: CompleteStore | None, inputs: Iterable[Any], groups: GroupPlan[Any]
+) -> Estimate:
+    """Return the estimate of a run over these inputs, asked in such groups; nothing is sent."""
     program, llm = policy.program, policy.llm
     seen: set[bytes] = set()
     rows = unfit = cached = characters = missing = 0
@@ -69,11 +74,15 @@ def estimate(policy: Policy[Any, Any], store: CompleteStore | None, inputs: Iter
                 characters += length
             else:
                 cached += 1
-    # The head is sent once per call: with groups, once for several rows.
-    calls = math.ceil(missing / group_size)
-    head = len(program.head(program.first_mode).start(llm.settings)[0])
-    one = llm.tokens.expected(0)
-    usage = Usage(input=llm.tokens.expected(characters - head * (missing - calls)).input, output=one.output * missing)
+    calls = math.ceil(missing / groups.size)
+    names = 0
+    if groups.program is not None and groups.size > 1:
+        # One head for several rows, another one than of a row alone; and names for each row, in and out.
+        alone = _empty(program.head(program.first_mode), llm.settings)
+        together = _empty(groups.program.head(FIRST_MODE[groups.program.asked]), llm.settings)
+        characters += together * calls + (ROW_TAGS - alone) * missing
+        names = ROW_NAMES * missing
+    usage = Usage(input=llm.tokens.expected(characters).input, output=llm.tokens.output_of(missing, names))
     return Estimate(
         rows=rows,
         unfit=unfit,
@@ -84,3 +93,8 @@ def estimate(policy: Policy[Any, Any], store: CompleteStore | None, inputs: Iter
         cost=llm.cost(usage),
         method=str(llm.tokens),
     )
+
+
+def _empty(head: Head, settings: Settings) -> int:
+    """Return the characters of a request without an input."""
+    return len(Request(head, [{"role": "user", "content": ""}], settings).content)

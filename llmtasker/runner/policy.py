@@ -247,7 +247,7 @@ class Policy(Generic[S, T]):
                 permit.cancel()
                 raise
             else:
-                permit.done(completion)
+                permit.done(completion, rows)
                 completion = llm.capabilities.read(request, completion)
                 spent.answered(completion)
                 if self.breaker is not None:

@@ -14,7 +14,11 @@ from collections.abc import Sequence
 from llmtasker.values.folding import caseless, letters
 from llmtasker.values.json_schema import JsonSchema, expand
 
-ANCHOR_WORDS = 6
+ANCHOR_WORDS = 3
+"""Each costs a token of the answer. Rows that start with the same ones are asked in different groups."""
+
+ROW_TAGS, ROW_NAMES = 35, 45
+"""Characters that a group adds for each row, as JSON text: to its message, and to its answer (id and anchor)."""
 
 # Scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese, Japanese.
 _UNSPACED = (
@@ -84,7 +88,7 @@ def anchor_of(shown: str) -> str:
     """Return the first words of a text, without tags; two letters count as a word where no spaces are written.
 
     >>> anchor_of("<message>Where is my parcel? I have waited for it</message>")
-    'Where is my parcel? I have'
+    'Where is my'
     """
     opening = _without_tags(shown)
     if opening.isascii():

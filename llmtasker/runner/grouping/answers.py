@@ -86,10 +86,10 @@ def attribute(entries: Sequence[Entry], group: Group) -> dict[int, Entry]:
 
 
 def _named(anchor: str, members: Sequence[Member]) -> int | None:
-    """Return the number of the only member that starts with `anchor`, if that is at least a third of its own anchor."""
+    """Return the number of the only member that starts with `anchor`, if that is two thirds of its own anchor."""
     given = folded(anchor[:_LONGEST_ANCHOR])
     found = [number for number, one in enumerate(members) if one.opening.startswith(given)]
-    return found[0] if len(found) == 1 and given and 3 * len(given) >= len(members[found[0]].anchor) else None
+    return found[0] if len(found) == 1 and given and 3 * len(given) >= 2 * len(members[found[0]].anchor) else None
 
 
 def _entries(text: str, *, whole: bool) -> list[Entry]:

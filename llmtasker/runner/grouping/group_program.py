@@ -89,7 +89,8 @@ class GroupProgram(Generic[S]):
         return Head(prepared.fields, messages)
 
     def _answered(self, id_: str, shown: str, example: Example) -> str:
-        names = json.dumps({"id": id_, "anchor": anchor_of(shown)}, ensure_ascii=False)
+        # Compact: an LLM copies the form, and each space between parts is a token.
+        names = json.dumps({"id": id_, "anchor": anchor_of(shown)}, ensure_ascii=False, separators=(",", ":"))
         return f"{names[:-1]},{self._as_fields(example.answer)[1:]}"
 
     def _as_fields(self, answer: str) -> str:
