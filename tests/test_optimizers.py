@@ -359,6 +359,14 @@ def test_what_an_optimizer_can_not_improve_is_named() -> None:
         optimize(summary, LabelDescriptions(), **rows)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="at least 1"):
         LabeledFewShot(k=0)
+    task, fake = task_of()
+    whole = Task(Ticket.with_fields(note=(str, OutputField())), llm=task.llm)
+    with pytest.raises(ConfigurationError, match=r"no column for note.*BootstrapFewShot"):
+        optimize(whole, LabeledFewShot(), **sets())
+    notes = {name: [{"text": row["text"], "note": "a"} for row in part] for name, part in sets().items()}
+    with pytest.raises(ConfigurationError, match="no column for label"):
+        optimize(whole, LabelDescriptions(), **notes)  # type: ignore[arg-type]
+    assert fake.calls == 0
     with pytest.raises(ConfigurationError, match="Task"):
         optimize("triage", LabeledFewShot(), **rows)  # type: ignore[arg-type]
 

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import pytest
 
 from llmtasker import LLM, CallSettings, Classification, ConfigurationError
-from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.label_set import without_labels
 from llmtasker.evaluation import evaluate, nearest, shortlist_recall
+from llmtasker.tasks.classification import Shortlist
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text

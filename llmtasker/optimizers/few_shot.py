@@ -40,8 +40,14 @@ class LabeledFewShot:
         check_count("k", self.k, "the examples of a set")
         check_count("sets", self.sets, "the sets to try")
 
-    def check(self, task: Task[Any]) -> None:
-        """Accept any task."""
+    def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
+        """Raise a ConfigurationError if the rows do not have all outputs, so that they can't be shown as examples."""
+        needed = {name for name, info in task.signature.output_fields.items() if info.is_required()}
+        if missing := needed - train[0].gold.keys():
+            raise ConfigurationError(
+                f"train has no column for {min(missing)}, so its rows can't be shown as examples: use "
+                "BootstrapFewShot, which shows answers of the LLM."
+            )
 
     def most_calls(self, task: Task[Any], train: int, val: int) -> int:
         """Return the calls for all sets."""
@@ -50,8 +56,7 @@ class LabeledFewShot:
 
     def search(self, search: Search) -> None:
         """Measure each set."""
-        rows = _whole(search.task, search.train)
-        shown = [(example_of(search.task, row.given, row.gold), labels_of_row(row)) for row in rows]
+        shown = [(example_of(search.task, row.given, row.gold), labels_of_row(row)) for row in search.train]
         for number, drawn in enumerate(draws(shown, self.k, self.sets, search.seed), start=1):
             search.measure(search.task.with_(examples=drawn), f"set {number} of {len(drawn)} labelled rows")
 
@@ -80,7 +85,7 @@ class BootstrapFewShot:
         check_count("k", self.k, "the examples of a set")
         check_count("sets", self.sets, "the sets to try")
 
-    def check(self, task: Task[Any]) -> None:
+    def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
         """Accept any task."""
 
     def most_calls(self, task: Task[Any], train: int, val: int) -> int:
@@ -113,17 +118,6 @@ def example_of(task: Task[Any], given: Mapping[str, Any], outputs: Mapping[str, 
     if isinstance(task, Instruction) and task.plan.as_dict:
         return {**given, "result": dict(outputs)}
     return {**given, **outputs}
-
-
-def _whole(task: Task[Any], rows: Sequence[GoldRow]) -> Sequence[GoldRow]:
-    """Return the rows, which must have all outputs to be shown as examples."""
-    needed = {name for name, info in task.signature.output_fields.items() if info.is_required()}
-    if missing := needed - rows[0].gold.keys():
-        raise ConfigurationError(
-            f"train has no column for {min(missing)}, so its rows can't be shown as examples: use BootstrapFewShot, "
-            "which shows answers of the LLM."
-        )
-    return rows
 
 
 def labels_of_row(row: GoldRow) -> str:

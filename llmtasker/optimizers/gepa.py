@@ -41,9 +41,9 @@ class GEPA:
         check_count("calls", self.calls, "the rows that are measured")
         check_count("batch", self.batch, "the rows of a reflection")
 
-    def check(self, task: Task[Any]) -> None:
+    def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
         """Raise a ConfigurationError if the package is not installed."""
-        del task
+        del task, train
         try:
             import gepa  # noqa: F401  # pyright: ignore[reportUnusedImport]
         except ImportError:

@@ -63,7 +63,7 @@ class InstructionSearch:
         check_count("batch", self.batch, "the rows of a round")
         check_count("patience", self.patience, "the rounds without a better proposal")
 
-    def check(self, task: Task[Any]) -> None:
+    def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
         """Accept any task."""
 
     def most_calls(self, task: Task[Any], train: int, val: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from llmtasker.compiler.answer_model import labels_of
 from llmtasker.errors import ConfigurationError, LLMTaskerError, check_count
+from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.metrics import labels_in
 from llmtasker.optimizers.instruction_search import proposer_of, shown_row
 from llmtasker.optimizers.search import Search, Trial, instructions_of, only_field, was_judged
@@ -63,9 +64,11 @@ class LabelDescriptions:
     def __post_init__(self) -> None:
         check_count("rounds", self.rounds, "the confusions")
 
-    def check(self, task: Task[Any]) -> None:
+    def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
         """Raise a ConfigurationError if the task has no labels that can be described."""
-        only_field(task, "LabelDescriptions")
+        field = only_field(task, "LabelDescriptions")
+        if field not in train[0].gold:
+            raise ConfigurationError(f"train has no column for {field}, whose labels are to be described.")
         if isinstance(task, Classification) and isinstance(task.plan.labels, type):
             raise ConfigurationError("labels that are an Enum have no descriptions: give them as a mapping.")
 

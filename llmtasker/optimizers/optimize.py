@@ -92,8 +92,8 @@ def optimize(
     """
     _check_task(task)
     check_names("optimize", options, tuple(SearchOptions.__annotations__))
-    optimizer.check(task)
     rows = _rows(task, train, val, test, options.get("columns"), options.get("seed", 0))
+    optimizer.check(task, rows.train)
     estimate = _estimate(task, optimizer, rows)
     whole = budget or Budget(calls=_NO_LIMIT)
     before = dict(whole.spent)
@@ -159,8 +159,9 @@ def estimate_search(
         ConfigurationError: see `optimize`.
     """
     _check_task(task)
-    optimizer.check(task)
-    return _estimate(task, optimizer, _rows(task, train, val, test, columns, seed=0))
+    rows = _rows(task, train, val, test, columns, seed=0)
+    optimizer.check(task, rows.train)
+    return _estimate(task, optimizer, rows)
 
 
 def _check_task(task: Task[Any]) -> None:

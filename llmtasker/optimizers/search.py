@@ -42,8 +42,8 @@ class Trial:
 class Optimizer(Protocol):
     """How a better task is searched for."""
 
-    def check(self, task: Task[Any]) -> None:
-        """Raise a ConfigurationError if it can't improve such a task."""
+    def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
+        """Raise a ConfigurationError if it can't improve such a task with such rows."""
         ...
 
     def most_calls(self, task: Task[Any], train: int, val: int) -> int:

@@ -24,7 +24,7 @@ from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, m
 from llmtasker.tasks.prompts import Language, prompt_text
 from llmtasker.values.json_values import is_array
 
-__all__ = ["Classification"]
+__all__ = ["Classification", "Shortlist"]
 
 Examples = Mapping[str, Any] | Iterable[Any] | ChosenExamples
 
