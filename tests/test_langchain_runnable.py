@@ -81,6 +81,37 @@ def test_tags_and_metadata_reach_the_events(runnable: TaskRunnable, events: list
     }
 
 
+def test_each_input_of_a_batch_may_have_its_own_config(runnable: TaskRunnable, events: list[Event]) -> None:
+    configs: list[Any] = [{"metadata": {"customer": name}} for name in ("a", "b", "a")]
+    outputs = runnable.batch(["charged 1", "late 2", "late 3"], config=configs)
+    assert [record.team for record in outputs] == ["billing", "delivery", "delivery"]
+    done = [(event.item.input, event.tags["customer"]) for event in events if event.what == "item_done"]
+    assert sorted(done) == [("charged 1", "a"), ("late 2", "b"), ("late 3", "a")]
+    assert len({event.run for event in events}) == 2, "one run for each config, not for each input"
+
+
+@pytest.mark.parametrize("inputs", [[], ["late"]])
+def test_a_batch_of_any_size(inputs: list[str], runnable: TaskRunnable) -> None:
+    import asyncio
+
+    assert [record.team for record in runnable.batch(inputs)] == ["delivery"] * len(inputs)
+    assert [record.team for record in asyncio.run(runnable.abatch(inputs))] == ["delivery"] * len(inputs)
+
+
+def test_it_streams_without_blocking(runnable: TaskRunnable) -> None:
+    import asyncio
+
+    async def chunks() -> list[Any]:
+        return [chunk async for chunk in runnable.astream("late", config={"tags": ["night"]})]
+
+    assert [record.team for record in asyncio.run(chunks())] == ["delivery"]
+
+
+def test_a_config_that_is_bound_is_passed_on(runnable: TaskRunnable, events: list[Event]) -> None:
+    runnable.with_config(tags=["bound"], metadata={"customer": "gold"}).batch(["late"])
+    assert dict(events[-1].tags) == {"customer": "gold", "langchain": ["bound"]}
+
+
 def test_callbacks_see_each_call(runnable: TaskRunnable) -> None:
     seen: list[str] = []
 

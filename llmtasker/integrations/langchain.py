@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.runner.call_settings import CallSettings
 from llmtasker.task import Task
+from llmtasker.threads import portal
 
 try:
     from langchain_core.runnables import Runnable, RunnableConfig
@@ -80,19 +82,32 @@ class TaskRunnable(Runnable[Any, Any]):
         return (await self.task.acall(given, settings=_settings(config))).raise_for_error().output
 
     def _many(self, inputs: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Any]:
-        return _outputs(self.task.run(inputs, **self._options(config)))
+        return portal().call(self._amany(inputs, run_manager, config))
 
     async def _amany(self, inputs: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Any]:
-        return _outputs(await self.task.arun(inputs, **self._options(config)))
+        outputs: list[Any] = [None] * len(inputs)
+        gate = asyncio.Semaphore(self._concurrency)
 
-    def _options(self, configs: Sequence[RunnableConfig]) -> dict[str, Any]:
-        first: RunnableConfig = configs[0] if configs else {}
-        concurrency = first.get("max_concurrency") or self._concurrency
-        return {"concurrency": concurrency, "settings": _settings(first), "progress": False}
+        async def run(rows: list[int], options: dict[str, Any]) -> None:
+            async with gate:
+                _place(outputs, rows, await self.task.arun([inputs[at] for at in rows], **options))
+
+        await asyncio.gather(*(run(rows, options) for rows, options in self._runs(config)))
+        return outputs
+
+    def _runs(self, configs: Sequence[RunnableConfig]) -> list[tuple[list[int], dict[str, Any]]]:
+        """Return the runs of a batch, each with its rows: one, unless the configs have different tags or metadata."""
+        runs: dict[str, tuple[list[int], dict[str, Any]]] = {}
+        for at, config in enumerate(configs):
+            concurrency = config.get("max_concurrency") or self._concurrency
+            options = {"concurrency": concurrency, "settings": _settings(config), "progress": False}
+            runs.setdefault(repr(options), ([], options))[0].append(at)
+        return list(runs.values())
 
 
-def _outputs(items: Sequence[Item[Any]]) -> list[Any]:
-    return [item.output if item.error is None else item.error for item in items]
+def _place(outputs: list[Any], rows: Sequence[int], items: Sequence[Item[Any]]) -> None:
+    for at, item in zip(rows, items, strict=True):
+        outputs[at] = item.output if item.error is None else item.error
 
 
 def _settings(config: RunnableConfig) -> CallSettings | None:
