@@ -96,7 +96,7 @@ def nearest(pool: Any, k: int, *, embed: Embed | None = None) -> ChosenExamples:
     >>> from llmtasker import Classification
     >>> pool = {"the card was stolen": "card", "where is my parcel": "parcel", "my card does not work": "card"}
     >>> task = Classification(llm="offline", labels=["card", "parcel"], examples=nearest(pool, 1))
-    >>> print(task.preview("is the parcel late?").messages[1]["content"])
+    >>> print(task.preview("is the parcel late?").messages[1].get("content"))
     where is my parcel
     """
     return ChosenExamples(pool=pool, selection=Selection(method="nearest", count=k, embed=embed))
