@@ -1,0 +1,104 @@
+"""How often a promised risk is kept, and what it costs: simulated LLMs, labelled slices of 500 rows.
+
+python benchmarks/confidence.py --check      # the targets; exit code 1 when one is missed
+python benchmarks/confidence.py --slices 200 # faster
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from bisect import bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+from random import Random
+from statistics import median
+
+from llmtasker.evaluation.cascade_stage import cascade_outcome
+from llmtasker.evaluation.cascade_thresholds import StageAnswer, cascade_thresholds
+from llmtasker.evaluation.risk_control import keep_risk
+
+ROWS, MANY, RISK = 500, 50_000, 0.05
+Points = list[tuple[float, bool]]
+
+
+def calibrated(random: Random, count: int, a: float, b: float) -> Points:
+    """An LLM that is right as often as it says."""
+    return [(sure, random.random() < sure) for sure in (random.betavariate(a, b) for _ in range(count))]
+
+
+def scored(random: Random, count: int, accuracy: float, distance: float) -> Points:
+    """An LLM whose confidence is a score, not a probability."""
+    rights = [random.random() < accuracy for _ in range(count)]
+    return [(1 / (1 + math.exp(-random.gauss(distance * right, 1))), right) for right in rights]
+
+
+POPULATIONS: dict[str, Callable[[Random, int], Points]] = {
+    "70 % right, calibrated, Beta(2, 0.86)": lambda random, count: calibrated(random, count, 2, 0.86),
+    "92 % right, calibrated, Beta(5, 0.43)": lambda random, count: calibrated(random, count, 5, 0.43),
+    "80 % right, a score": lambda random, count: scored(random, count, 0.8, 1.5),
+    "90 % right, a weak score": lambda random, count: scored(random, count, 0.9, 1.0),
+}
+
+
+def risk(name: str, slices: int) -> tuple[float, float, float, float]:
+    """The share of promises that are broken, of refusals, the median of rows answered, and an oracle's rows."""
+    draw = POPULATIONS[name]
+    points = sorted(draw(Random(-1), MANY), key=lambda point: -point[0])
+    confidences, errors = [-sure for sure, _ in points], list(accumulate(not right for _, right in points))
+    oracle = max((n for n, wrong in enumerate(errors, 1) if wrong <= RISK * n), default=0) / MANY
+    broken, refused, answered = 0, 0, list[float]()
+    for number in range(slices):
+        kept = keep_risk(draw(Random(number), ROWS), RISK, 0.9)
+        count = 0 if kept is None else bisect_right(confidences, -kept.threshold)
+        refused += kept is None
+        answered.append(count / MANY)
+        broken += count > 0 and errors[count - 1] > RISK * count
+    return broken / slices, refused / slices, median(answered), oracle
+
+
+def two(random: Random, count: int) -> list[list[StageAnswer]]:
+    """Two LLMs, 70 % and 92 % right, at prices 1 : 20."""
+    stages = (((2, 0.86), 1.0), ((5, 0.43), 20.0))
+    return [[StageAnswer(sure, right, cost) for sure, right in calibrated(random, count, *ab)] for ab, cost in stages]
+
+
+def cascades(max_risk: float, slices: int) -> tuple[float, float, float]:
+    """The share of promises that are broken, and the medians of cost and of rows answered."""
+    many = two(Random(-1), 20_000)
+    broken, costs, answered = 0, list[float](), list[float]()
+    for number in range(slices):
+        found = cascade_thresholds(two(Random(number), ROWS), max_risk, 0.9)
+        if found is not None:
+            rows, wrong, cost = cascade_outcome(many, found.thresholds)
+            broken += sum(wrong) > max_risk * sum(rows)
+            costs.append(cost / 20_000 / 20)
+            answered.append(sum(rows) / 20_000)
+    return broken / slices, median(costs), median(answered)
+
+
+def main() -> None:
+    """Print the tables; with --check, exit with 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--slices", type=int, default=2_000)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    missed = list[str]()
+    print(f"risk of at most {RISK:.0%} at a certainty of 90 %, {options.slices:,} slices of {ROWS} rows")
+    print("| LLM | broken | refused | rows answered, median | oracle |\n|---|---:|---:|---:|---:|")
+    for name in POPULATIONS:
+        broken, refused, answered, oracle = risk(name, options.slices)
+        print(f"| {name} | {broken:.1%} | {refused:.1%} | {answered:.1%} | {oracle:.1%} |", flush=True)
+        missed += [name] if broken > 0.1 else []
+    print("\n| cascade, risk of at most | broken | cost beside the large LLM | rows answered |\n|---|---:|---:|---:|")
+    for max_risk in (0.12, 0.05):
+        broken, cost, answered = cascades(max_risk, max(1, options.slices // 4))
+        print(f"| {max_risk:.0%} | {broken:.1%} | {cost:.2f} | {answered:.1%} |", flush=True)
+        missed += [f"cascade {max_risk:.0%}"] if broken > 0.1 or (max_risk == 0.12 and cost > 0.75) else []
+    if options.check and missed:
+        sys.exit(f"missed: {', '.join(missed)}")
+
+
+if __name__ == "__main__":
+    main()
