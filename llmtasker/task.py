@@ -67,7 +67,7 @@ class Task(TaskData[T]):
         group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an
             AutoGroup, with its bounds) finds the largest size that answers a sample like one call per row.
         confidence: how sure each label is, in `item.confidence`: "votes" (several answers), "stated" (asked for),
-            "logprobs" (of a token) or a Confidence, with its settings.
+            "logprobs" (of a token), "label_scores" (of a form, by llama.cpp) or a Confidence, with its settings.
         observers: functions that receive an `Event` for each call, item and run; their failures do not affect rows.
 
     Raises:

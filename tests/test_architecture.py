@@ -36,7 +36,7 @@ FLOORS: list[set[str]] = [
         "wire.offered_labels",
         "wire.request",
     },
-    {"wire.echo", "wire.request_reader"},
+    {"wire.echo", "wire.prompt_request", "wire.request_reader"},
     {"wire.error_response"},
     {"wire.response"},
     {"wire.batch_file"},

@@ -17,7 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from llmtasker import LLM, Classification, InputField, OutputField, Signature, Task
 from llmtasker.confidence import Calibration, Confidence
-from llmtasker.confidence.calibration import CalibrationPoint, calibrated, calibration_error
+from llmtasker.confidence.calibration_figures import CalibrationPoint, calibrated, calibration_error
 from llmtasker.errors import AbstainedError, ConfigurationError
 from llmtasker.evaluation import calibrate, evaluate
 from llmtasker.evaluation.calibrate import ScoredRow, fit_calibration, with_threshold
@@ -310,6 +310,17 @@ def test_a_calibrated_task_keeps_its_promise_and_says_what_it_is(task: Classific
     assert Classification.load(tmp_path / "sure.json", llm=task.llm).calibration == fitted
     report = evaluate(sure, labelled(100))
     assert report.failures == {"abstained": 50}
+
+
+def test_the_page_of_a_calibration_is_one_file_with_its_drawings(task: Classification, tmp_path: Path) -> None:
+    fitted = calibrate(task, labelled(400), max_risk=0.1).calibration
+    assert fitted is not None
+    fitted.write(tmp_path / "calibration.html")
+    page = (tmp_path / "calibration.html").read_text()
+    assert page.count("<svg") == 2
+    assert "reliability: expected calibration error" in page
+    assert "risk by coverage: 200 of 400 rows answered, 8 wrong" in page
+    assert "http" not in page, "nothing is fetched"
 
 
 def test_calibrating_needs_no_confidence_beforehand() -> None:

@@ -15,6 +15,7 @@ from llmtasker import LLM, Budget, Classification, InputField, OutputField, Sign
 from llmtasker.confidence.calibration import Calibration
 from llmtasker.confidence.code_question import CODES, code_shares
 from llmtasker.confidence.confident_policy import asked_by
+from llmtasker.confidence.form_question import label_shares
 from llmtasker.confidence.source import Confidence
 from llmtasker.errors import AbstainedError, ConfigurationError, InvalidOutputError, ItemError
 from llmtasker.evaluation import nearest
@@ -301,6 +302,65 @@ BROKEN = [{"token": 3, "logprob": -1}, {"token": "A", "logprob": float("nan")}, 
 def test_broken_logprobs_are_none(logprobs: Any) -> None:
     body = json.dumps({"choices": [{"message": {"content": "B"}, "logprobs": logprobs}]})
     assert read_completion(body).top_logprobs == ()
+
+
+# ── label scores ──
+
+
+def test_label_scores_continue_a_form() -> None:
+    fake = FakeTransport(Completion(text=" chat", top_logprobs=((" del", math.log(0.6)), (" bill", math.log(0.3)))))
+    model = LLM("fake", transport=fake, temperature=0, max_tokens=300)
+    task = Classification(llm=model, labels=LABELS, examples={"a bill": "billing"}, confidence="label_scores")
+    item = task("Where is it?")
+    assert (item.output, item.confidence_source) == ("delivery", "label_scores")
+    assert item.confidence == pytest.approx({"delivery": 0.6, "billing": 0.3, "other": 0.1}, abs=1e-6)
+    (request,) = fake.requests
+    assert request.body == {
+        "model": "fake",
+        "prompt": "Text: a bill\nLabel: billing\n\nText: Where is it?\nLabel:",
+        "max_tokens": 1,
+        "logprobs": 24,
+        "post_sampling_probs": True,
+        "samplers": ["temperature"],
+        "temperature": 1.0,
+        "logit_bias": [[" billing", 50.0], [" delivery", 50.0], [" other", 50.0]],
+    }
+    assert json.loads(request.content) == request.body
+
+
+def test_the_longest_token_of_a_label_counts_and_a_common_one_is_shared() -> None:
+    written = {"card arrival": " card arrival", "card lost": " card lost", "sports": " sports", "none": " none"}
+    top = [(" card", 0.5), (" sports", 0.2), (" s", 0.1), (" c", 0.1), (" none", 0.05)]
+    shares = label_shares([(token, math.log(share)) for token, share in top], written)
+    assert shares == pytest.approx(
+        {label: share / 0.75 for label, share in zip(written, (0.25, 0.25, 0.2, 0.05), strict=True)}
+    )
+    assert label_shares([(" x", -1.0)], written) is None
+
+
+def test_label_scores_go_to_the_completions_of_a_server() -> None:
+    paths = list[str]()
+
+    def answer(body: Any) -> dict[str, Any]:
+        paths.append(body["prompt"])
+        top = [{"token": " other", "prob": 0.6}, {"token": " billing", "prob": 0.3}, {"token": " x", "prob": 0.1}]
+        logprobs = {"content": [{"token": " other", "prob": 0.5, "top_probs": top}]}
+        return {"choices": [{"text": " other", "finish_reason": "length", "logprobs": logprobs}]}
+
+    with FaultyServer(answer) as server:
+        task = Classification(
+            llm=LLM("m", base_url=server.base_url, cache=False), labels=LABELS, confidence="label_scores"
+        )
+        for item in (task("x"), *task.run(["x"])):
+            assert item.confidence == pytest.approx({"other": 2 / 3, "billing": 1 / 3, "delivery": 0.0}, abs=1e-6)
+    assert paths == ["Text: x\nLabel:"] * 2
+
+
+def test_label_scores_and_prompts_have_keys_of_their_own() -> None:
+    task = Classification(llm=llm("x"), labels=LABELS, confidence="label_scores")
+    keys = {row.key for text in ("a", "b") for row in task._policy().rows(text)}
+    other = task.with_(labels=["a", "b"])
+    assert len(keys | {row.key for row in other._policy().rows("a")}) == 3
 
 
 # ── abstaining ──

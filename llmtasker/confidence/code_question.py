@@ -93,23 +93,32 @@ class CodeQuestion(Program[Any]):
 def code_shares(alternatives: Sequence[tuple[str, float]], codes: Sequence[str]) -> Mapping[str, float] | None:
     """Return the probability of each code, of all codes together 1; None: no code is among the alternatives.
 
-    Codes that are not among them share what the alternatives leave over; none of them can have more than the least
-    probable alternative.
+    For codes that are not among them see `with_the_rest`.
 
     >>> shares = code_shares([("A", math.log(0.6)), ("B", math.log(0.2)), (" A", math.log(0.1))], ["A", "B", "C"])
     >>> {code: round(share, 3) for code, share in shares.items()}
     {'A': 0.7, 'B': 0.2, 'C': 0.1}
     """
-    found, known, least = dict[str, float](), 0.0, 1.0
+    found = dict[str, float]()
     for token, logprob in alternatives:
-        probability = math.exp(min(logprob, 0.0))
-        known, least = known + probability, min(least, probability)
         if (code := token.strip(_SPACES)) in codes:
-            found[code] = found.get(code, 0.0) + probability
-    if not sum(found.values()):
+            found[code] = found.get(code, 0.0) + math.exp(min(logprob, 0.0))
+    return with_the_rest(found, codes, alternatives)
+
+
+def with_the_rest(
+    found: Mapping[str, float], wanted: Sequence[str], alternatives: Sequence[tuple[str, float]]
+) -> Mapping[str, float] | None:
+    """Return the probability of each one that is wanted, of all together 1; None: nothing was found.
+
+    Those that were not found share what the alternatives leave over; none of them can have more than the least
+    probable alternative.
+    """
+    if not math.fsum(found.values()):
         return None
-    missing = len(codes) - len(found)
-    rest = min(max(0.0, 1.0 - known) / missing, least) if missing else 0.0
-    shares = {code: found.get(code, rest) for code in codes}
+    known = [math.exp(min(logprob, 0.0)) for _, logprob in alternatives]
+    missing = len(wanted) - len(found)
+    rest = min(max(0.0, 1.0 - math.fsum(known)) / missing, *known) if missing else 0.0
+    shares = {name: found.get(name, rest) for name in wanted}
     total = math.fsum(shares.values())
-    return {code: share / total for code, share in shares.items()}
+    return {name: share / total for name, share in shares.items()}

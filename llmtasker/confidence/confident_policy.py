@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 from llmtasker.compiler.program import MAX_VARIANTS, Program
 from llmtasker.compiler.prompt import PromptLayout
 from llmtasker.confidence.code_question import CodeQuestion
+from llmtasker.confidence.form_question import FormQuestion
 from llmtasker.confidence.label_field import LabelField, label_field
 from llmtasker.confidence.source import Confidence
 from llmtasker.confidence.stated_question import StatedQuestion
@@ -25,21 +26,24 @@ from llmtasker.wire.completion import Completion, ToolCall
 
 T = TypeVar("T")
 
-_QUESTIONS: Mapping[str, type[CodeQuestion] | type[StatedQuestion]] = {
+Question = CodeQuestion | FormQuestion | StatedQuestion
+
+_QUESTIONS: Mapping[str, type[CodeQuestion] | type[FormQuestion] | type[StatedQuestion]] = {
     "logprobs": CodeQuestion,
+    "label_scores": FormQuestion,
     "stated": StatedQuestion,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Question:
+class _Asking:
     """What asks about the label field of a program; None: the program itself is asked several times.
 
     `whole` is whether the label is all that the task answers, so that the question replaces the task's own.
     """
 
     field: LabelField
-    program: CodeQuestion | StatedQuestion | None
+    program: Question | None
     layout: PromptLayout
     whole: bool
 
@@ -53,7 +57,7 @@ class ConfidentPolicy(Policy[S, T]):
 
     confidence: Confidence
     checked: list[bool] = field(default_factory=list[bool])
-    questions: dict[type[Signature], _Question] = field(default_factory=dict[type[Signature], _Question])
+    questions: dict[type[Signature], _Asking] = field(default_factory=dict[type[Signature], _Asking])
 
     def ask(self, given: object) -> Steps[Item[T]]:
         """Yield the steps to the item of one input; errors of the endpoint or the input are not raised."""
@@ -96,13 +100,13 @@ class ConfidentPolicy(Policy[S, T]):
             )
         self.checked.append(True)
 
-    def _question(self, program: Program[Any]) -> _Question:
+    def _question(self, program: Program[Any]) -> _Asking:
         """Return the question of a program, made once for a signature; rows may have words of their own."""
         found = self.questions.get(program.signature)
         if found is None:
             labels = label_field(program.signature, self.confidence.field, self.confidence.source)
             kind = _QUESTIONS.get(self.confidence.source)
-            found = _Question(
+            found = _Asking(
                 field=labels,
                 program=None if kind is None else kind(program, labels),
                 layout=program.layout,
@@ -120,7 +124,7 @@ class ConfidentPolicy(Policy[S, T]):
             program=program,
             llm=self.llm,
             present=_unchanged,
-            attempts=1 if isinstance(program, CodeQuestion) else self.attempts,
+            attempts=1 if isinstance(program, CodeQuestion | FormQuestion) else self.attempts,
             fresh=self.fresh,
             budget=self.budget,
             tags=self.tags,
@@ -150,7 +154,7 @@ class ConfidentPolicy(Policy[S, T]):
         most = max(alike, key=alike.count)
         return together(answers[alike.index(most)][0], items), shares
 
-    def _asked(self, row: Row, question: _Question, program: Program[Any]) -> Steps[tuple[Item[Any], dict[str, float]]]:
+    def _asked(self, row: Row, question: _Asking, program: Program[Any]) -> Steps[tuple[Item[Any], dict[str, float]]]:
         """Return an item with the answer, and the share that the question found for each label."""
         items = list[Item[Any]]()
         if not question.whole:

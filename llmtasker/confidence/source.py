@@ -20,7 +20,8 @@ class Confidence:
     Args:
         source: "votes": the LLM is asked `samples` times, and the share of each label counts. "stated": it is asked
             for the probability of each label. "logprobs": it is asked for the code of a label, without reasoning
-            before it, and the probabilities of that token count.
+            before it, and the probabilities of that token count. "label_scores": llama.cpp continues a form that
+            ends where the label stands, and the probability of each label's first token counts.
         field: the output field with the labels; None: the only one that has some.
         samples: how many answers "votes" asks for; each is cached apart.
         calibration: what `calibrate` has fitted. Without one, the numbers are no probabilities.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
 
 from llmtasker.confidence import Calibration, Confidence
-from llmtasker.confidence.calibration import CalibrationPoint, calibrated
+from llmtasker.confidence.calibration_figures import CalibrationPoint, calibrated
 from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField, label_field
 from llmtasker.errors import ConfigurationError, check_choice, check_names, snippet

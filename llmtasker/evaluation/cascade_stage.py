@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
 from llmtasker.confidence import Calibration, Confidence
-from llmtasker.confidence.calibration import CalibrationPoint
+from llmtasker.confidence.calibration_figures import CalibrationPoint
 from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField
 from llmtasker.errors import ConfigurationError

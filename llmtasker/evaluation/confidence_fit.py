@@ -6,7 +6,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
-from llmtasker.confidence.calibration import calibrated
+from llmtasker.confidence.calibration_figures import calibrated
 from llmtasker.evaluation.intervals import Interval, Z
 
 _COLDEST, _HOTTEST = 1 / 30, 30.0

@@ -179,7 +179,7 @@ class Capabilities:
             tail = [*merged, {"role": "user", "content": left}] if left else merged
         if settings is request.settings and head.adapted is request.head and tail is request.tail:
             return request
-        return Request(head.adapted, tail, settings)
+        return type(request)(head.adapted, tail, settings)
 
     def read(self, request: Request, completion: Completion) -> Completion:
         """Return an answer to `request`, as sent, with the task's own names; `record_text` recognises it.

@@ -49,7 +49,7 @@ class Counters:
 
 
 class FaultyServer:
-    """A loopback server with POST …/chat/completions, GET …/models and the batch API, in a thread of its own.
+    """A loopback server with POST …/(chat/)completions, GET …/models and the batch API, in a thread of its own.
 
     Answers fit the schema that the request carries and depend on its last user message only, or are what
     `answer` makes of the request's body: text, a JSON value, or a whole completion with `choices`.
@@ -183,7 +183,7 @@ class FaultyServer:
     def _respond(self, request: HttpRequest) -> HttpResponse:
         self.counters.in_flight += 1
         path = request.path.partition("?")[0]
-        if request.method == "POST" and path.endswith("/chat/completions"):
+        if request.method == "POST" and path.endswith("/completions"):
             return self._chat(request)
         if request.method == "GET" and path.endswith("/models"):
             models = [{"id": "faulty", "object": "model", "created": 0, "owned_by": "llmtasker"}]

@@ -16,6 +16,7 @@ from llmtasker.errors import CallTimeoutError, ConfigurationError, snippet
 from llmtasker.threads import call_in_thread
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import read_error
+from llmtasker.wire.prompt_request import PromptRequest
 from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
@@ -101,7 +102,9 @@ class LlamaCppTransport:
             loaded = self._loaded = _models.get(key, self._load)
         answers = list[str]()
         try:
-            loaded.server.handle_chat_completions(request.content.decode("ascii"), answers.append)
+            server, prompted = loaded.server, isinstance(request, PromptRequest)
+            handle = server.handle_completions if prompted else server.handle_chat_completions
+            handle(request.content.decode("ascii"), answers.append)
         except ValueError as error:  # llama.cpp refuses the request
             raise read_error(400, str(error), {}, request) from None
         return read_completion("".join(answers), request=request)

@@ -40,6 +40,7 @@ from llmtasker.threads import PerLoop, call_in_thread, portal
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import read_error
 from llmtasker.wire.failed_generation import failed_generation
+from llmtasker.wire.prompt_request import PromptRequest
 from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
@@ -242,6 +243,8 @@ class OpenAITransport:
     # ── for all ways ──
 
     def _path(self, request: Request) -> str:
+        if isinstance(request, PromptRequest):
+            return "/completions"
         # The SDK takes Azure's deployment from a JSON body; with prepared bytes it must be in the path.
         if self._deployment_in_path:
             return f"/deployments/{quote(str(request.settings.body['model']), safe='')}/chat/completions"

@@ -1,0 +1,139 @@
+"""What was fitted on labelled rows, so that a confidence is a probability, and the figures that follow from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+_BINS = 10
+
+
+class CalibrationPoint(NamedTuple):
+    """An answered row: the confidence in its answer before and after calibration, and whether it is right."""
+
+    before: float
+    after: float
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationFigures:
+    """What was fitted, the labelled rows it was fitted on, and the promise; `Calibration` describes the fields."""
+
+    temperature: float
+    floor: float
+    asked: str
+    rows: int
+    failed: int = 0
+    priors: Mapping[str, float] = field(default_factory=dict[str, float])
+    threshold: float | None = None
+    max_risk: float | None = None
+    certainty: float = 0.9
+    bound: float | None = None
+    auroc: tuple[float, float, float] | None = None
+    points: tuple[CalibrationPoint, ...] = ()
+
+    def apply(self, shares: Mapping[str, float]) -> dict[str, float]:
+        """Return the probability of each label, from the shares that a source gives."""
+        return calibrated(shares, temperature=self.temperature, floor=self.floor, priors=self.priors)
+
+    # ── figures ──
+
+    @property
+    def answered(self) -> int:
+        """How many of the labelled rows are as sure as the threshold asks."""
+        return sum(self._given(point) for point in self.points)
+
+    @property
+    def wrong(self) -> int:
+        """How many of these are wrong."""
+        return sum(self._given(point) and not point.right for point in self.points)
+
+    def _given(self, point: CalibrationPoint) -> bool:
+        return self.threshold is None or point.after >= self.threshold
+
+    @property
+    def ece(self) -> tuple[float, float]:
+        """The expected calibration error before and after, over 10 bins of equal width."""
+        return (
+            calibration_error([(point.before, point.right) for point in self.points]),
+            calibration_error([(point.after, point.right) for point in self.points]),
+        )
+
+    def __str__(self) -> str:
+        count = len(self.points)
+        right = sum(point.right for point in self.points)
+        before, after = self.ece
+        lines = [
+            f"calibrated on {self.rows:,} rows: {right:,} right, {count - right:,} wrong, {self.failed:,} failed",
+            f"expected calibration error {before:.3f} before, {after:.3f} after (temperature {self.temperature:.2f})",
+        ]
+        if self.auroc is not None:
+            value, low, high = self.auroc
+            lines.append(f"right answers are surer than wrong ones: AUROC {value:.2f} ({low:.2f} to {high:.2f})")
+        if self.threshold is not None and self.bound is not None and self.max_risk is not None:
+            lines.append(
+                f"with a confidence of {self.threshold:.3f} or more: {self.answered:,} of {count:,} rows "
+                f"({100 * self.answered / max(count, 1):.0f} %) answered, {self.wrong:,} of them wrong"
+            )
+            lines.append(
+                f"promised: at most {100 * self.max_risk:g} % of the answers wrong; the upper bound is "
+                f"{100 * self.bound:.1f} %, at a certainty of {100 * self.certainty:g} %"
+            )
+        return "\n".join(lines)
+
+
+def calibrated(
+    shares: Mapping[str, float], *, temperature: float, floor: float, priors: Mapping[str, float]
+) -> dict[str, float]:
+    """Return shares divided by their priors, raised to the power of 1 / temperature, together 1.
+
+    The temperature is that of Guo et al. 2017, the division the batch calibration of Zhou et al. 2023.
+
+    >>> {label: round(share, 2) for label, share in calibrated({"a": 0.9, "b": 0.1}, temperature=2, floor=0,
+    ...     priors={}).items()}
+    {'a': 0.75, 'b': 0.25}
+    """
+    logs = {label: math.log(max(share, floor, 1e-300)) for label, share in shares.items()}
+    if priors:
+        logs = {label: value - math.log(priors.get(label) or 1.0) for label, value in logs.items()}
+    most = max(logs.values(), default=0.0)
+    powers = {label: math.exp((value - most) / temperature) for label, value in logs.items()}
+    total = math.fsum(powers.values())
+    return {label: power / total for label, power in powers.items()}
+
+
+def calibration_error(pairs: Sequence[tuple[float, bool]], bins: int = _BINS) -> float:
+    """Return the expected calibration error (Naeini et al. 2015) of confidences, over bins of equal width.
+
+    >>> calibration_error([(0.75, True), (0.75, False), (0.95, True), (0.95, True)])
+    0.15
+    """
+    return round(
+        sum(part.rows * abs(part.confidence - part.right) for part in reliability(pairs, bins)) / max(len(pairs), 1), 12
+    )
+
+
+class ReliabilityBin(NamedTuple):
+    """The rows whose confidence is in a bin: how many, their mean confidence, and the share that is right."""
+
+    rows: int
+    confidence: float
+    right: float
+
+
+def reliability(pairs: Sequence[tuple[float, bool]], bins: int = _BINS) -> list[ReliabilityBin]:
+    """Return the bins of equal width that hold any rows."""
+    members: dict[int, list[tuple[float, bool]]] = {}
+    for confidence, right in pairs:
+        members.setdefault(min(max(int(confidence * bins), 0), bins - 1), []).append((confidence, right))
+    return [
+        ReliabilityBin(
+            len(found),
+            math.fsum(confidence for confidence, _ in found) / len(found),
+            sum(right for _, right in found) / len(found),
+        )
+        for _, found in sorted(members.items())
+    ]

@@ -1,0 +1,108 @@
+"""A calibration for people: one page of HTML with its drawings in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from llmtasker.confidence.calibration_figures import CalibrationFigures, reliability
+
+_STYLE = """
+:root{color-scheme:light dark;--line:light-dark(#e3e0d9,#2d2f34);--soft:light-dark(#514e48,#b5b3ae);
+--act:light-dark(#2548a0,#9db8ff);--bg:light-dark(#faf9f6,#131416);--ink:light-dark(#1d1c1a,#eceae6)}
+body{margin:0 auto;max-width:760px;padding:24px;background:var(--bg);color:var(--ink);
+font:14px/20px -apple-system,BlinkMacSystemFont,"Segoe UI",Roboto,"Noto Sans",sans-serif;
+font-variant-numeric:tabular-nums}
+h1{font-size:20px;line-height:28px}h2{font-size:14px;margin:32px 0 8px}.soft{color:var(--soft)}
+svg{display:block;max-width:100%}svg text{fill:var(--soft);font-size:12px}
+.axis{stroke:var(--line)}.ideal{stroke:var(--soft);stroke-dasharray:4 4}
+.curve{fill:none;stroke:var(--act);stroke-width:2}.after{fill:var(--act)}.before{fill:none;stroke:var(--soft)}
+"""
+_SIDE, _LEFT, _TOP = 260, 48, 12  # pixels
+_MOST = 400  # points of a curve
+
+
+def calibration_page(calibration: CalibrationFigures) -> str:
+    """Return the calibration as a page: it fetches nothing, and can be sent as a file."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
+        'content="width=device-width, initial-scale=1"><title>Calibration</title>'
+        f"<style>{_STYLE}</style></head><body>{calibration_body(calibration)}</body></html>"
+    )
+
+
+def calibration_body(calibration: CalibrationFigures) -> str:
+    """Return the calibration as HTML without the frame of a page."""
+    lines = "".join(f"<li>{escape(line)}</li>" for line in str(calibration).splitlines())
+    return (
+        f"<h1>Calibration on {calibration.rows:,} labelled rows</h1><ul>{lines}</ul>"
+        "<h2>Is a confidence of 80 % right in 80 of 100 rows?</h2>"
+        f"{_reliability(calibration)}"
+        '<p class="soft">Each mark is a tenth of the scale: hollow before, full after calibration. On the dashed line, '
+        "confidence is a probability.</p>"
+        "<h2>How many rows are answered, and how many of these are wrong?</h2>"
+        f"{_risk_coverage(calibration)}"
+        '<p class="soft">The surest rows come first. The upright line is at the threshold, the dashed one at the risk '
+        "that is promised.</p>"
+    )
+
+
+def _reliability(calibration: CalibrationFigures) -> str:
+    marks = list[str]()
+    for name in ("before", "after"):
+        pairs = [(getattr(point, name), point.right) for point in calibration.points]
+        for part in reliability(pairs):
+            at = f'cx="{_x(part.confidence):.1f}" cy="{_y(part.right):.1f}"'
+            shown = f"{name}: confidence {part.confidence:.2f}, right {part.right:.2f}, {part.rows:,} rows"
+            marks.append(f'<circle class="{name}" {at} r="4"><title>{escape(shown)}</title></circle>')
+    ideal = f'<line class="ideal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
+    before, after = calibration.ece
+    label = f"reliability: expected calibration error {before:.3f} before, {after:.3f} after"
+    return _plot(label, ideal + "".join(marks), "confidence", "right", 1.0)
+
+
+def _risk_coverage(calibration: CalibrationFigures) -> str:
+    ordered = sorted(calibration.points, key=lambda point: -point.after)
+    errors, curve = 0, list[tuple[float, float]]()
+    for rows, point in enumerate(ordered, start=1):
+        errors += not point.right
+        curve.append((rows / len(ordered), errors / rows))
+    most = max((risk for _, risk in curve), default=0.0)
+    top = min(1.0, max(1.2 * max(most, calibration.max_risk or 0.0), 0.05))
+    parts = [f'<polyline class="curve" points="{_points(curve, top)}"/>']
+    if calibration.max_risk is not None:
+        height = f"{_y(calibration.max_risk / top):.1f}"
+        parts.append(f'<line class="ideal" x1="{_x(0)}" x2="{_x(1)}" y1="{height}" y2="{height}"/>')
+        at = f"{_x(calibration.answered / max(len(ordered), 1)):.1f}"
+        parts.append(f'<line class="ideal" x1="{at}" x2="{at}" y1="{_y(0)}" y2="{_y(1)}"/>')
+    label = f"risk by coverage: {calibration.answered:,} of {len(ordered):,} rows answered, {calibration.wrong:,} wrong"
+    return _plot(label, "".join(parts), "share of rows answered", "wrong", top)
+
+
+def _points(curve: Sequence[tuple[float, float]], top: float) -> str:
+    step = max(1, len(curve) // _MOST)
+    shown = [*curve[::step], *curve[-1:]]
+    return " ".join(f"{_x(share):.1f},{_y(risk / top):.1f}" for share, risk in shown)
+
+
+def _plot(label: str, inside: str, across: str, up: str, top: float) -> str:
+    width, height = _LEFT + _SIDE + 16, _TOP + _SIDE + 40
+    grid = "".join(
+        f'<line class="axis" x1="{_x(0)}" x2="{_x(1)}" y1="{_y(part)}" y2="{_y(part)}"/>'
+        f'<text x="{_LEFT - 6}" y="{_y(part) + 4}" text-anchor="end">{100 * part * top:.3g} %</text>'
+        f'<text x="{_x(part)}" y="{_y(0) + 18}" text-anchor="middle">{100 * part:.0f} %</text>'
+        for part in (0.0, 0.25, 0.5, 0.75, 1.0)
+    )
+    names = (
+        f'<text x="{_x(0.5)}" y="{_y(0) + 36}" text-anchor="middle">{escape(across)}</text>'
+        f'<text x="{_x(0) + 4}" y="{_y(1) + 12}">{escape(up)}</text>'
+    )
+    return f'<svg width="{width}" height="{height}" role="img" aria-label="{escape(label)}">{grid}{names}{inside}</svg>'
+
+
+def _x(share: float) -> float:
+    return _LEFT + _SIDE * share
+
+
+def _y(share: float) -> float:
+    return _TOP + _SIDE * (1 - share)
