@@ -284,6 +284,25 @@ def test_several_labels(page: Page) -> None:
     assert "livraison · facturation" in ann.get(f"{project}/results")
 
 
+def test_rows_are_filtered_by_their_confidence(tmp_path: Path) -> None:
+    calls = iter(range(1_000))
+
+    def torn(request: Request) -> Any:
+        if "prélevé" in last_user_text(request):
+            return {"label": [*LABELS, "autre"][next(calls) % 3]}  # 2 of 5 agree at most
+        return {"label": "livraison"}
+
+    with Page(tmp_path, llm=LLM(transport=FakeTransport(torn), cache=False)) as served:
+        ann = served.browser()
+        project = ann.upload(french_csv(ROWS[:2]))
+        labels: dict[str, Any] = {"label": [*LABELS, "autre"], "meaning": ["", "", ""], "confidence": "votes"}
+        ann.run(project, **labels)
+        assert "Sûreté" in ann.get(f"{project}/results")
+        unsure = ann.get(f"{project}/results?f=unsure")
+        assert re.findall(r'<tr data-row="(\d+)"', unsure) == ["1"]
+        assert "1,00" in ann.get(f"{project}/results?row=2")
+
+
 def test_a_task_of_the_server(tmp_path: Path) -> None:
     from test_api import Triage
 

@@ -18,7 +18,7 @@ from llmtasker.api.server import Server
 from llmtasker.jobs.job_state import MOVES, Job
 
 _PAGE = 500
-Only = Literal["ok", "failed", "waiting", "repaired", "corrected"]
+Only = Literal["ok", "failed", "waiting", "repaired", "corrected", "unsure"]
 
 
 def job_routes(server: Server) -> APIRouter:

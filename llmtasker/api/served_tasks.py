@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from llmtasker.api.problem import Problem
 from llmtasker.api.server_settings import ServerSettings
+from llmtasker.confidence.source import ConfidenceSource
 from llmtasker.errors import ConfigurationError, SignatureError, snippet
 from llmtasker.jobs.job_state import Job
 from llmtasker.llm.llm import LLM
@@ -51,6 +52,7 @@ class ClassificationDefinition(BaseModel):
     open_set: bool = Field(default=False, description="other labels may be proposed")
     allow_none: bool = Field(default=False, description="no label may fit")
     language: Literal["en", "fr"] = Field("en", description="the language of the generic prompt")
+    confidence: ConfidenceSource | None = Field(None, description="how to find out how sure a label is")
     model: str | None = Field(None, description="an LLM that the server offers; else its own")
 
     def task(self, llm: LLM) -> Task[Any]:
@@ -64,6 +66,7 @@ class ClassificationDefinition(BaseModel):
             open_set=self.open_set,
             allow_none=self.allow_none,
             language=self.language,
+            confidence=self.confidence,
         )
 
 

@@ -147,6 +147,7 @@ def item_json(work: RowWork, item: Item[Any]) -> dict[str, Any]:
         "output": work.answer(item) if item.ok else None,
         "error": None if error is None else {"code": error.code, "message": error.message},
         "repairs": list(item.repairs),
+        "confidence": None if item.confidence is None else dict(item.confidence),
         "cached": item.cached,
         "usage": item.usage.to_dict(),
         "cost": item.cost,

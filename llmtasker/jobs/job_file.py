@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS jobs (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
     job TEXT NOT NULL, number INTEGER NOT NULL, row TEXT NOT NULL, given TEXT NOT NULL, words TEXT NOT NULL,
-    state TEXT NOT NULL, item TEXT, label TEXT, repaired INTEGER NOT NULL DEFAULT 0, correction TEXT,
+    state TEXT NOT NULL, item TEXT, label TEXT, repaired INTEGER NOT NULL DEFAULT 0, correction TEXT, sure REAL,
     PRIMARY KEY (job, number)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_state ON rows (job, state, number);
@@ -34,6 +34,7 @@ CREATE INDEX IF NOT EXISTS by_label ON rows (job, label, number);
 CREATE TABLE IF NOT EXISTS uploads (
     job TEXT NOT NULL, part INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (job, part)
 );
+CREATE INDEX IF NOT EXISTS by_confidence ON rows (job, sure, number) WHERE sure IS NOT NULL;
 CREATE INDEX IF NOT EXISTS by_correction ON rows (job, number) WHERE correction IS NOT NULL;
 CREATE TABLE IF NOT EXISTS pace (
     job TEXT NOT NULL, minute INTEGER NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (job, minute)

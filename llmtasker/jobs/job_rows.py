@@ -21,14 +21,19 @@ T = TypeVar("T")
 NewRow = tuple[Mapping[str, Any], Mapping[str, Any], Item[Any] | None]
 """A row before it is stored: its cells, its input, and the item of a row that could not be read."""
 
+UNSURE = 0.6
+"""Confidence below which a row is called unsure."""
+
 _CHUNK = 500  # rows that are read or written at a time
 _LONGEST_LABEL = 100
 _INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ANSWER = (
-    "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ? WHERE job = ? AND number = ? AND state = 'waiting'"
+    "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ?, sure = ? "
+    "WHERE job = ? AND number = ? AND state = 'waiting'"
 )
 _ASK_AGAIN = (
-    "UPDATE rows SET state = 'waiting', item = NULL, label = NULL, repaired = 0 WHERE job = ? AND given != 'null' AND "
+    "UPDATE rows SET state = 'waiting', item = NULL, label = NULL, repaired = 0, sure = NULL "
+    "WHERE job = ? AND given != 'null' AND "
 )
 _COUNT = (
     "UPDATE jobs SET (rows, ok, failed, repaired) = (SELECT count(*), coalesce(sum(state = 'ok'), 0), "
@@ -40,6 +45,7 @@ _FILTERS = {
     "waiting": "state = 'waiting'",
     "repaired": "repaired = 1",
     "corrected": "correction IS NOT NULL",
+    "unsure": f"sure < {UNSURE}",
 }
 
 
@@ -64,8 +70,8 @@ class JobRows:
     ) -> list[JobRow]:
         """Return a page of rows, in order: those after a number, or the last ones before another.
 
-        `only` is one of ok, failed, waiting, repaired, corrected; `label` that of the answer; `search` a part of the
-        input, whose case and accents' form don't matter.
+        `only` is one of ok, failed, waiting, repaired, corrected, unsure; `label` that of the answer; `search` a part
+        of the input, whose case and accents' form don't matter.
         """
         wheres, values = list[str](), list[Any]()
         if only is not None:
@@ -127,6 +133,12 @@ class JobRows:
         query = "SELECT count(*) FROM rows WHERE job = ? AND correction IS NOT NULL"
         return int(self._file.read(query, id_)[0][0])
 
+    def unsure(self, id_: str) -> int | None:
+        """Return how many rows are unsure; None: no row has a confidence."""
+        query = f"SELECT count(*), coalesce(sum(sure < {UNSURE}), 0) FROM rows WHERE job = ? AND sure IS NOT NULL"
+        ((measured, unsure),) = self._file.read(query, id_)
+        return int(unsure) if measured else None
+
     # ── written ──
 
     def correct(self, id_: str, number: int, correction: Mapping[str, Any] | None) -> bool:
@@ -155,7 +167,8 @@ def store_item(
     database: sqlite3.Connection, id_: str, number: int, item: Item[Any], kept: str, label: str | None
 ) -> bool:
     """Store the item of a row that has none, and return whether it had none: the first item that comes is kept."""
-    values = ("ok" if item.ok else "failed", kept, _short(label), int(item.repaired), id_, number)
+    sure = max(item.confidence.values(), default=None) if item.confidence else None
+    values = ("ok" if item.ok else "failed", kept, _short(label), int(item.repaired), sure, id_, number)
     return bool(database.execute(_ANSWER, values).rowcount)
 
 

@@ -16,6 +16,7 @@ from llmtasker.api.correction import check_correction
 from llmtasker.api.job_routes import Only
 from llmtasker.api.problem import Problem
 from llmtasker.errors import InputError
+from llmtasker.jobs.job_rows import UNSURE
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.jobs.project_store import Project
 from llmtasker.ui.page_route import page_router
@@ -100,6 +101,9 @@ def _shown(
     corrected = queue.corrected(job.id)
     opened = queue.row(job.id, row) if row is not None else rows[0] if rows else None
     filters = [("", job.rows), ("failed", job.failed), ("repaired", job.repaired), ("corrected", corrected)]
+    unsure = queue.unsure(job.id)
+    if unsure is not None:
+        filters.insert(2, ("unsure", unsure))
     if job.state != "done":
         filters.insert(2, ("waiting", job.rows - job.done))
 
@@ -118,6 +122,8 @@ def _shown(
         filtered=filtered,
         filters=filters,
         corrected=corrected,
+        unsure=unsure,
+        limit=UNSURE,
         link=link,
         previous=rows[0].number if rows and rows[0].number > 1 and (after or before) else None,
         following=rows[-1].number if len(rows) == _PAGE else None,

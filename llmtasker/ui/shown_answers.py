@@ -75,6 +75,11 @@ class ShownAnswers:
         first = next(iter(self.answer(row).values()), None)
         return [str(one) for one in as_list(first) if one is not None]
 
+    def sure(self, row: JobRow) -> float | None:
+        """Return the confidence of a row's answer; None: it has none."""
+        found: Mapping[str, float] = (row.item or {}).get("confidence") or {}
+        return max(found.values(), default=None)
+
     def text(self, row: JobRow) -> str:
         """Return the text of a row: its input."""
         given = row.given or {name: row.row.get(column) for name, column in self._job.columns.items()}

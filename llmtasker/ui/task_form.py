@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.datastructures import FormData
@@ -44,6 +44,7 @@ class LabelForm:
     open_set: bool = False
     allow_none: bool = False
     language: Code = "en"
+    confidence: Literal["", "stated", "votes", "logprobs", "label_scores"] = ""
     model: str = ""
 
     @classmethod
@@ -64,6 +65,7 @@ class LabelForm:
             multi_label=_text(form, "multi_label") == "on",
             open_set="open_set" in form,
             allow_none="allow_none" in form,
+            confidence=_source(_text(form, "confidence")),
             language="fr" if language == "fr" else "en" if language == "en" else before.language,
             model=_text(form, "model"),
         )
@@ -104,6 +106,7 @@ class LabelForm:
             labels=dict(self.labels),
             instructions=instructions,
             examples=examples,
+            confidence=self.confidence or None,
             model=self.model or None,
             **values,
         )
@@ -170,6 +173,10 @@ def _made(kind: type[M], **values: Any) -> M:
         return kind(**values)
     except ValidationError as error:
         raise Problem("invalid", f"{describe(error)}.") from None
+
+
+def _source(text: str) -> Literal["", "stated", "votes", "logprobs", "label_scores"]:
+    return text if text in {"stated", "votes", "logprobs", "label_scores"} else ""  # type: ignore[return-value]
 
 
 def _verbatim(text: str) -> str:

@@ -41,6 +41,7 @@ CAUSES = {
     "invalid": "The answer could not be read",
     "truncated": "The answer was cut off",
     "refusal": "The LLM refused to answer",
+    "abstained": "The task was not sure enough to answer",
     "filtered": "The filter of the LLM stopped the answer",
 }
 """What the code of an error says to people."""
