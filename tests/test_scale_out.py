@@ -212,8 +212,8 @@ def test_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
         assert rows <= counters.ok <= rows + concurrency
         took = times[-1] - times[0]
         print(f"{rows} rows at {rate:g}/s: {took:.1f} s, {took * rate / rows:.2f} × the ideal; {counters}")
-        # A worker that is killed takes seconds to come back, and its blocks wait for it: of 2,000 rows that is nothing.
-        assert took <= 1.4 * rows / rate
+        # A worker that is killed takes seconds to come back, more on a busy machine, and its blocks wait for it.
+        assert took <= 2 * rows / rate
 
         # Asking again resumes: everything is in the cache.
         again = ask(task, dataset, workers=1, columns={"text": "message"})

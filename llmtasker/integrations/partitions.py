@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
+from uuid import uuid4
 
 from llmtasker.errors import CallError, ConfigurationError, check_names
 from llmtasker.files.cells import utf8_texts
@@ -80,6 +81,7 @@ class PartitionTask:
         self.settings = RunSettings.of_run(options)
         self.task = task
         self._options = options
+        self._name = uuid4().hex
         self._columns = columns_of(self.settings.columns, self.settings.row_variables)
         signature = task.signature
         self._sent = (fields_of(signature), labels_of(signature), signature.instructions)
@@ -165,6 +167,10 @@ class PartitionTask:
         except ConfigurationError as error:
             # Such as a worker without the key: its rows say so, and the others are answered.
             return [Item(input=None, error=CallError(str(error))) for _ in range(count)]
+
+    def __dask_tokenize__(self) -> str:
+        """Return the name of this object in the graphs of Dask: two objects are never the same work."""
+        return self._name
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _arrived, (self.task, self._options, self._sent)
