@@ -15,7 +15,7 @@ class PromptRequest(Request):
     >>> from llmtasker.wire.request import Head, Settings
     >>> settings = Settings(endpoint="http://localhost/v1", body={"model": "m"}, limits={"max_tokens": 1})
     >>> PromptRequest(Head({"logprobs": 5}), [{"role": "user", "content": "Topic:"}], settings).content
-    b'{"logprobs":5,"max_tokens":1,"model":"m","prompt":"Topic:"}'
+    b'{"logprobs":5,"model":"m","prompt":"Topic:","max_tokens":1}'
     """
 
     __slots__ = ()
