@@ -671,7 +671,7 @@ def test_an_endpoint_without_a_batch_api_is_told(server: FaultyServer) -> None:
 def test_an_endpoint_that_answers_something_else_is_told(said: bytes) -> None:
     with peer(lambda _: http(said)) as other:
         task = Task(Triage, llm=LLM("m", base_url=other.url, retry=Retry(attempts=1)))
-        with pytest.raises(BadResponseError, match="has no batch API as OpenAI's"):
+        with pytest.raises(BadResponseError, match="has no batch API like OpenAI's"):
             task.submit(rows(1))
 
 

@@ -62,7 +62,7 @@ REJECTIONS = [
     ),
     (400, {"error": {"message": "x", "code": "tool_use_failed", "failed_generation": "{"}}, ServerError, "x"),
     (401, {"detail": "Invalid API Key"}, AuthenticationError, "Check the key"),
-    (402, {}, AuthenticationError, "does not say why"),
+    (402, {}, AuthenticationError, "gives no reason"),
     (403, "<html><body><h1>Forbidden</h1></body></html>", AuthenticationError, "Forbidden"),
     (404, {"error": {"code": "DeploymentNotFound", "message": "no such deployment"}}, NotFoundError, "base_url"),
     (307, "", NotFoundError, "base_url"),

@@ -634,7 +634,7 @@ ANSWERED = b'{"choices": [{"message": {"content": "half"}, "finish_reason": "len
         (TypeError("null value for 'choices'"), BadResponseError, "choices"),
         (TypeError("can't add"), CallError, "TypeError: can't add"),
         (ValueError(f"the key {KEY} is odd"), CallError, "the key *** is odd"),
-        (ValueError(object()), CallError, "it does not say why"),
+        (ValueError(object()), CallError, "it gives no reason"),
         (BadRequestError("ours"), BadRequestError, "ours"),
     ],
 )

@@ -286,7 +286,7 @@ FAILURES = {
         "length is 9",
     ),
     "error filter": ('{"error": {"message": "x", "code": "content_filter"}}', FilteredError, "x"),
-    "error unsaid": ('{"error": {"code": 7}}', ServerError, "does not say why"),
+    "error unsaid": ('{"error": {"code": 7}}', ServerError, "gives no reason"),
     "error in choice": (
         '{"choices": [{"finish_reason": "error", "error": {"code": 502, "message": "gone"}}]}',
         ServerError,

@@ -62,7 +62,7 @@ def cache_prune(
     from llmtasker.errors import ConfigurationError
 
     if older_than is None and max_size is None:
-        raise ConfigurationError("nothing is named to remove: give --older-than 30d, --max-size 1GB, or both.")
+        raise ConfigurationError("name what to remove: give --older-than 30d, --max-size 1GB, or both.")
     seconds = None if older_than is None else _amount(older_than, {"h": 3600, "d": 86400, "w": 604800})
     size = None if max_size is None else int(_amount(max_size, {"kb": 1e3, "mb": 1e6, "gb": 1e9}))
     removed = DiskCache(directory).prune(older_than=seconds, max_bytes=size)

@@ -229,7 +229,7 @@ class FileJob:
         if differing and len(journal):
             self._refuse(f"{self.target} was begun with other {', '.join(differing)}")
         elif self.target.is_file() and not self._is_pipe and not grows and written != _digest(self.target):
-            self._refuse(f"{self.target} was changed since it was written, or is of somebody else")
+            self._refuse(f"{self.target} was changed since it was written, or another program wrote it")
         journal.describe({**about, "written": ""} if self.form.kind == "jsonl" else about)
 
     def _about(self) -> dict[str, str]:

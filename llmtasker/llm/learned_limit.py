@@ -51,7 +51,7 @@ PAUSE = 1.0
 """Seconds without a call after a first refusal without a `Retry-After`."""
 PROBE_LEAST, PROBE_SHARE, PROBE_MOST = 0.5, 0.125, 30.0
 """Seconds between single calls to an endpoint that refuses all: a share of the time since it began."""
-SCATTERED, SCATTERED_SHARE, SCATTERED_SPAN = 5, 0.15, 200
+SCATTERED, SCATTERED_SHARE, SCATTERED_SPAN = 6, 0.15, 200
 """Refusals that do not delay other calls while no rate is known: fewer than this number, or than this share of the
 answers since the first refusal; after this number of answers the count starts again."""
 DOWN_ROWS, DOWN_SURE = 4, 2
@@ -255,7 +255,7 @@ class LearnedLimit:
         self.refusing_since = now
         self._shrink(0.7)
         if retry_after is None:
-            retry_after = self._untold_pause()
+            retry_after = self._default_pause()
         self._pause = retry_after
         self.hold_until = now + retry_after
         # The outcome of the calls in flight is known only after the wait: learn from it then.
@@ -265,14 +265,14 @@ class LearnedLimit:
         """Count a refusal; return whether it is one among many answers: due to a busy server, not to a limit."""
         if self._bucket is not None or self.refusing_since is not None or epoch != self.epoch:
             return False
-        if not self.answered and self._sent < START:
-            return False  # there is no evidence for it
+        if not self.answered and self._sent < START // 2:
+            return False  # too few calls have left to know
         if not self._suspected or self._admitted > SCATTERED_SPAN:
             self._suspected = self._admitted = 0
         self._suspected += 1
         return self._suspected < max(SCATTERED, SCATTERED_SHARE * (self._suspected + self._admitted))
 
-    def _untold_pause(self) -> float:
+    def _default_pause(self) -> float:
         if self._bucket is None:
             return PAUSE
         # Time for the refill of some calls: at least one if calls are rare, otherwise at most a pause.

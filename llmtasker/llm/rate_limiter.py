@@ -270,12 +270,12 @@ class RateLimiter:
 
     def _learn(self, headers: Mapping[str, str], now: float) -> None:
         """Use the remaining limit that a response states; it may or may not include the calls in flight."""
-        if (told := limit_in_headers("requests", headers)) is not None:
-            self._requests = self._requests or TokenBucket(told.rate, now)
-            self._requests.set(told.remaining - self._in_flight, MARGIN * told.rate, now)
-        if (told := limit_in_headers("tokens", headers)) is not None:
-            self._tokens = self._tokens or TokenBucket(told.rate, now)
-            self._tokens.set(told.remaining - self._tokens_reserved, MARGIN * told.rate, now)
+        if (stated := limit_in_headers("requests", headers)) is not None:
+            self._requests = self._requests or TokenBucket(stated.rate, now)
+            self._requests.set(stated.remaining - self._in_flight, MARGIN * stated.rate, now)
+        if (stated := limit_in_headers("tokens", headers)) is not None:
+            self._tokens = self._tokens or TokenBucket(stated.rate, now)
+            self._tokens.set(stated.remaining - self._tokens_reserved, MARGIN * stated.rate, now)
 
 
 class Permit:

@@ -81,13 +81,13 @@ def one_call(calls: Sequence[ToolCall], function: str) -> tuple[str, tuple[str, 
     """
     for call in calls:
         check_offered(call.name, function)
-    told = [call for call in calls if not is_empty(call)] or list(calls)
-    first = _value(told[0].arguments)
-    if any(_value(call.arguments) != first for call in told[1:]):
-        raise InvalidOutputError(f"{len(told)} calls that differ were made where one was asked for")
-    repairs = () if told[0].name else ("the call names no function",)
-    several = (f"{len(told)} equal calls taken as one",) if len(told) > 1 else ()
-    return told[0].arguments or "{}", (*repairs, *several)
+    stated = [call for call in calls if not is_empty(call)] or list(calls)
+    first = _value(stated[0].arguments)
+    if any(_value(call.arguments) != first for call in stated[1:]):
+        raise InvalidOutputError(f"{len(stated)} calls that differ were made where one was asked for")
+    repairs = () if stated[0].name else ("the call names no function",)
+    several = (f"{len(stated)} equal calls taken as one",) if len(stated) > 1 else ()
+    return stated[0].arguments or "{}", (*repairs, *several)
 
 
 def _value(arguments: str) -> Any:

@@ -116,31 +116,31 @@ def without_marks(text: str, given: Callable[[], str] = str) -> Front:
     text = text.removeprefix("\ufeff")
     if not any(char in text for char in "<[◁") and not text.lstrip().startswith("analysis"):
         return Front(text)
-    said = given()
-    if "<|channel|>" in text and "<|channel|>" not in said:
+    shown = given()
+    if "<|channel|>" in text and "<|channel|>" not in shown:
         front = _channels(text)
     else:
         bare = _BARE_CHANNELS.fullmatch(text)
-        front = Front(bare["text"], bare["reasoning"], (BEHIND_REASONING,)) if bare else _reasoned(text, said)
-    text, repairs = _stripped(front.text, said)
-    _check_ends(text, said)
+        front = Front(bare["text"], bare["reasoning"], (BEHIND_REASONING,)) if bare else _reasoned(text, shown)
+    text, repairs = _stripped(front.text, shown)
+    _check_ends(text, shown)
     return Front(text, front.reasoning, (*front.repairs, *repairs))
 
 
-def _reasoned(text: str, said: str) -> Front:
+def _reasoned(text: str, shown: str) -> Front:
     start = _STARTS.match(text)
-    if start is not None and start[0].strip() not in said:
-        front = _behind_marks(text[start.end() :], said)
+    if start is not None and start[0].strip() not in shown:
+        front = _behind_marks(text[start.end() :], shown)
         return front._replace(repairs=(f"without the mark {start[0].strip()!r}", *front.repairs))
-    return _behind_marks(text, said)
+    return _behind_marks(text, shown)
 
 
-def _behind_marks(text: str, said: str) -> Front:
+def _behind_marks(text: str, shown: str) -> Front:
     opened = _opened(text)
-    if opened is not None and (tag := opened[0][0].strip()) in said:
+    if opened is not None and (tag := opened[0][0].strip()) in shown:
         raise InvalidOutputError(f"the answer begins with {tag!r}, which also stands in the input")
     closing = _CLOSES.search(text)
-    if closing is not None and closing[0] in said:
+    if closing is not None and closing[0] in shown:
         return Front(text)
     rest = after_reasoning(text)
     if rest is None:
@@ -165,25 +165,25 @@ def _channels(text: str) -> Front:
     return Front(finals.pop(), reasoning, repairs)
 
 
-def _stripped(text: str, said: str) -> tuple[str, tuple[str, ...]]:
+def _stripped(text: str, shown: str) -> tuple[str, tuple[str, ...]]:
     """Return the text without the known marks at its ends, and without a further turn that was made up behind it."""
     repairs: list[str] = []
-    if (turn := _NEXT_TURN.search(text)) and turn[0].strip() not in said:
+    if (turn := _NEXT_TURN.search(text)) and turn[0].strip() not in shown:
         text = text[: turn.start()]
         repairs.append(f"cut before a further turn ({turn[0].strip()!r})")
     for _ in range(_MOST_STARTS):
         start = _STARTS.match(text)
-        if start is None or (mark := start[0].strip()) in said:
+        if start is None or (mark := start[0].strip()) in shown:
             break
         text = text[start.end() :]
         repairs.append(f"without the mark {mark!r}")
-    if (end := _ENDS.search(text)) and (mark := end[0].strip()) not in said:
+    if (end := _ENDS.search(text)) and (mark := end[0].strip()) not in shown:
         text = text[: end.start()]
         repairs.append(f"without the mark {snippet(mark, 40)!r}")
     return text, tuple(repairs)
 
 
-def _check_ends(text: str, said: str) -> None:
+def _check_ends(text: str, shown: str) -> None:
     for place, found in (("begins", _UNKNOWN_START.match(text)), ("ends", _UNKNOWN_END.search(text))):
-        if found is not None and found[1] not in said and not begins_with_call(text):
+        if found is not None and found[1] not in shown and not begins_with_call(text):
             raise InvalidOutputError(f"the answer {place} with the mark {snippet(found[1], 40)!r}, which is not known")

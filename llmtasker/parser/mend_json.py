@@ -70,7 +70,7 @@ class Effort:
         """Take one step of json-repair."""
         self.steps -= 1
         if self.steps < 0:
-            raise NotMendableError("it is too tangled")
+            raise NotMendableError("its brackets and quotes are too tangled")
 
 
 def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tuple[Any, tuple[str, ...]]:
@@ -171,11 +171,11 @@ def _is_doubtful(string: str, text: str) -> bool:
 
 def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
     """Return whether brackets of the text are neither structure nor in a string; an extra one is not a loss."""
-    said = "".join(strings)
+    content = "".join(strings)
     for pair, made in zip(("{}", "[]"), _containers(value), strict=True):
         for char, other in zip(pair, reversed(pair), strict=True):
             too_many = max(0, text.count(char) - text.count(other))
-            if text.count(char) - too_many > said.count(char) + made:
+            if text.count(char) - too_many > content.count(char) + made:
                 return True
     return False
 

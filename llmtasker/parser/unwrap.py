@@ -64,8 +64,8 @@ def _unwrapped(value: Any, schema: AnswerSchema) -> tuple[Any, str]:
             return parse_json(value), "JSON inside a JSON string"
         except (ValueError, RecursionError):
             return None, ""
-    if is_array(value) and schema.kind != "array" and len(told := differing(value)) == 1:
-        return told[0], f"taken out of a list of {'one' if len(value) == 1 else len(value)}"
+    if is_array(value) and schema.kind != "array" and len(stated := differing(value)) == 1:
+        return stated[0], f"taken out of a list of {'one' if len(value) == 1 else len(value)}"
     if is_object(value):
         if (key := _called(value, schema)) is not None:
             return value[key], f"taken out of {key!r}"

@@ -32,7 +32,7 @@ from llmtasker.values.json_values import as_list, is_array, is_object, json_text
 from llmtasker.wire.echo import without_echo
 from llmtasker.wire.request import Request
 
-_SAYS: dict[type[ItemError], tuple[str, str]] = {
+_WORDING: dict[type[ItemError], tuple[str, str]] = {
     AuthenticationError: ("the endpoint refuses the key or the account", "Check the key, its rights and the credit"),
     NotFoundError: ("the endpoint doesn't know the model or the path", "Check model, deployment and base_url"),
     ContextLengthError: ("the request is too long for the LLM", "Shorten the input or the examples"),
@@ -106,8 +106,8 @@ def error_in_200(body: Any, request: Request | None = None) -> ItemError:
     """Return the error in the body of a 200; the kind depends on its words, without what they repeat of the request."""
     reason = reason_in(body)
     status = int(reason.code) if re.fullmatch(r"[45][0-9][0-9]", reason.code) else 0
-    said = f"{reason.code} {reason.kind} {without_echo(reason.text, request)}"
-    guesses = (status for status, pattern in _BY_GUESS.items() if re.search(pattern, said, re.IGNORECASE))
+    words = f"{reason.code} {reason.kind} {without_echo(reason.text, request)}"
+    guesses = (status for status, pattern in _BY_GUESS.items() if re.search(pattern, words, re.IGNORECASE))
     return _error(200, status or next(guesses, 500), body, {}, request)
 
 
@@ -120,7 +120,7 @@ def _error(
     filters = filters_in(body)
     text = hide_keys(reason.text)
     kind = FilteredError if filters else _kind(meaning, reason)
-    what, hint = _PROXY if status == 407 else _SAYS[kind]
+    what, hint = _PROXY if status == 407 else _WORDING[kind]
     wait = None
     if issubclass(kind, TransientError):
         wait = retry_after(headers, _now(headers))
@@ -128,7 +128,7 @@ def _error(
     # A code such as "400" adds nothing to the status; the type is better.
     codes = (reason.code if not reason.code.isdigit() else "", reason.kind, reason.code)
     return kind(
-        f"{what}{listed(filters)} (HTTP {status}): {snippet(text).rstrip('.') or 'it does not say why'}. {hint}",
+        f"{what}{listed(filters)} (HTTP {status}): {snippet(text).rstrip('.') or 'it gives no reason'}. {hint}",
         status=status,
         retry_after=wait,
         provider_code=next(filter(None, codes), None),

@@ -244,16 +244,16 @@ def to_messages(messages: Sequence[Message]) -> list[BaseMessage]:
     and the tool's reply to it a user message.
     """
     made: list[BaseMessage] = []
-    told: set[str] = set()  # ids of the calls that became text
+    as_text: set[str] = set()  # ids of the calls that became text
     for message in messages:
         role, content = message.get("role"), message.get("content")
         named: dict[str, Any] = {"content": "" if content is None else content, "name": message.get("name")}
         if role == "assistant":
-            made.append(_assistant(message, told))
+            made.append(_assistant(message, as_text))
         elif role in {"system", "developer"}:
             extra = {"__openai_role__": role} if role == "developer" else {}
             made.append(SystemMessage(**named, additional_kwargs=extra))
-        elif role == "tool" and message.get("tool_call_id") not in told:
+        elif role == "tool" and message.get("tool_call_id") not in as_text:
             made.append(ToolMessage(**named, tool_call_id=message.get("tool_call_id", "")))
         elif role in {"user", "tool"}:
             made.append(HumanMessage(**named))
@@ -262,7 +262,7 @@ def to_messages(messages: Sequence[Message]) -> list[BaseMessage]:
     return made
 
 
-def _assistant(message: Message, told: set[str]) -> AIMessage:
+def _assistant(message: Message, as_text: set[str]) -> AIMessage:
     calls: list[dict[str, Any]] = []
     texts: list[Any] = [message["content"]] if message.get("content") else []
     for call in message.get("tool_calls") or ():
@@ -270,7 +270,7 @@ def _assistant(message: Message, told: set[str]) -> AIMessage:
         parsed = _arguments(arguments)
         if parsed is None:
             texts.append(arguments)
-            told.add(id_)
+            as_text.add(id_)
         else:
             calls.append({"type": "tool_call", "id": id_, "name": call["function"]["name"], "args": parsed})
     parts: list[Any] = [part for text in texts for part in as_list(text)]
@@ -304,8 +304,8 @@ def read_message(message: object, request: Request | None = None) -> Completion:
         FilteredError: a content filter left nothing of the answer.
     """
     if not isinstance(message, BaseMessage):
-        raise BadResponseError(f"the chat model answered with a {type(message).__name__}, which is no message")
-    told, extra = message.response_metadata, message.additional_kwargs
+        raise BadResponseError(f"the chat model answered with a {type(message).__name__}, which is not a message")
+    metadata, extra = message.response_metadata, message.additional_kwargs
     calls = _calls(message)
     shown: dict[str, Any] = {name: extra[name] for name in (*_REASONING, "refusal") if extra.get(name)}
     shown["content"] = [*map(_block, message.content)] if isinstance(message.content, list) else message.content
@@ -313,13 +313,13 @@ def read_message(message: object, request: Request | None = None) -> Completion:
     if not calls:
         shown["function_call"] = extra.get("function_call")
     answer = {
-        "choices": [{"message": shown, "finish_reason": _finish_reason(told)}],
-        "model": _first(told, _MODEL),
+        "choices": [{"message": shown, "finish_reason": _finish_reason(metadata)}],
+        "model": _first(metadata, _MODEL),
         "usage": _counts(message),
     }
     # One wire format is parsed in one place: the answer is converted to that format.
     text = json.dumps(answer, default=lambda _: None)
-    completion = read_completion(text, headers=mapping(told.get("headers")), request=request)
+    completion = read_completion(text, headers=mapping(metadata.get("headers")), request=request)
     if completion.finish_reason == "refusal" and not completion.refusal:
         return replace(completion, refusal=completion.text or "it gives no reason")
     return completion
@@ -329,11 +329,11 @@ def _first(known: Mapping[str, Any], names: Iterable[str]) -> Any:
     return next((known[name] for name in names if known.get(name)), None)
 
 
-def _finish_reason(told: Mapping[str, Any]) -> Any:
-    reason = _first(told, _FINISH)
+def _finish_reason(metadata: Mapping[str, Any]) -> Any:
+    reason = _first(metadata, _FINISH)
     if reason is None:  # OpenAI's Responses API, Gemini
-        blocked = mapping(told.get("prompt_feedback")).get("block_reason")
-        return "content_filter" if blocked else mapping(told.get("incomplete_details")).get("reason")
+        blocked = mapping(metadata.get("prompt_feedback")).get("block_reason")
+        return "content_filter" if blocked else mapping(metadata.get("incomplete_details")).get("reason")
     return "content_filter" if reason == "guardrail_intervened" else reason  # Bedrock
 
 

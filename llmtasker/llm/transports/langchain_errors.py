@@ -156,7 +156,7 @@ def _words(error: BaseException, hide: _Hide) -> str:
         found = error.errors(include_url=False, include_input=False, include_context=False)
         return snippet("; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in found))
     text = next((text for text in error.args if isinstance(text, str)), "")
-    return snippet(hide_keys(hide.message(text[:2_000]))) or "it does not say why"
+    return snippet(hide_keys(hide.message(text[:2_000]))) or "it gives no reason"
 
 
 def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None:
@@ -165,8 +165,8 @@ def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None
     if is_object(response):  # botocore
         meta = mapping(response.get("ResponseMetadata"))
         code: Any = meta.get("HTTPStatusCode")
-        said = {str(name).lower(): value for name, value in mapping(response.get("Error")).items()}
-        return (code, _json({"error": said}), mapping(meta.get("HTTPHeaders"))) if _is_status(code) else None
+        fields = {str(name).lower(): value for name, value in mapping(response.get("Error")).items()}
+        return (code, _json({"error": fields}), mapping(meta.get("HTTPHeaders"))) if _is_status(code) else None
     names = ("status_code", "http_status", "status", "code")
     statuses = [getattr(thing, name, None) for thing in (response, error) for name in names]
     statuses += [_STATUS_OF.get(kind.__name__) for kind in type(error).__mro__]

@@ -133,9 +133,9 @@ class Batches:
         except ValueError:
             data = None
         if not is_object(data) or wanted not in data:
-            said = snippet(hide_keys(content[:1000].decode("utf-8", "replace")))
+            words = snippet(hide_keys(content[:1000].decode("utf-8", "replace")))
             raise BadResponseError(
-                f"the endpoint has no batch API as OpenAI's, or failed; it answered 200 with: {said}"
+                f"the endpoint has no batch API like OpenAI's, or failed; it answered 200 with: {words}"
             )
         return data
 
