@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 
 import httpx2
 import pytest
-import uvicorn
+from served import ANN, BOB, KEYS, Served
 
 from llmtasker import LLM, Classification, InputField, OutputField, Prices, Signature, Task
 from llmtasker.api import ServerSettings, create_app
@@ -27,11 +26,6 @@ from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text
-
-KEYS = {"ann": "ann-has-this-very-key", "bob": "bob-has-another-key-x"}
-ANN = {"X-API-Key": KEYS["ann"]}
-BOB = {"X-API-Key": KEYS["bob"]}
-DONE = {"done", "failed", "cancelled"}
 
 
 class Triage(Signature):
@@ -53,36 +47,6 @@ def answer(request: Request) -> Any:
 
 def fake(latency: float = 0.0) -> LLM:
     return LLM(transport=FakeTransport(answer, latency=latency), cache=False, prices=Prices(input=1.0, output=1.0))
-
-
-class Served:
-    """An app on a free port of loopback, in a thread of its own."""
-
-    def __init__(self, app: Any) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", access_log=False))
-        self._thread = threading.Thread(target=self._server.run)
-        self._thread.start()
-        while not self._server.started:
-            assert self._thread.is_alive()
-            time.sleep(0.005)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
-
-    def close(self) -> None:
-        self.client.close()
-        self._server.should_exit = True
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-
-    def done(self, id_: str, headers: dict[str, str] | None = None) -> dict[str, Any]:
-        """Return a job when it is done."""
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            job: dict[str, Any] = self.client.get(f"/jobs/{id_}", headers=headers or ANN).json()
-            if job["state"] in DONE:
-                return job
-            time.sleep(0.01)
-        raise TimeoutError(job)
 
 
 @pytest.fixture(scope="module")

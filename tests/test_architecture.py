@@ -72,6 +72,7 @@ VENDORS: dict[str, set[str]] = {
             "api.asgi_app",
             "api.job_creation",
             "api.job_results",
+            "api.openapi_schema",
             "api.job_routes",
             "api.problem",
             "api.request_body",

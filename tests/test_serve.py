@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import selectors
 import signal
@@ -40,19 +41,24 @@ class Serving:
         command = ("-m", "llmtasker", "serve", "--port", "0", *arguments)
         self._running = programs.started(*command, cwd=folder, stderr=subprocess.PIPE, env=variables)
         self.process = self._running.__enter__()
-        line = self._line()
+        line = self._announced()
         found = re.search(r"(http://\S+)/docs(?: +key +(lt_\w+))?", line)
         assert found, line
         self.client = httpx2.Client(base_url=found[1], headers={"X-API-Key": found[2] or ""}, timeout=20)
 
-    def _line(self) -> str:
-        stderr = self.process.stderr
+    def _announced(self) -> str:
+        """Return what the command says up to where its API is."""
+        stderr, said = self.process.stderr, ""
         assert stderr is not None
         with selectors.DefaultSelector() as selector:
             selector.register(stderr, selectors.EVENT_READ)
-            if not selector.select(SECONDS):
-                raise TimeoutError("the server did not say where it is")
-        return stderr.readline()
+            while not re.search("^API .*\n", said, re.MULTILINE):
+                if not selector.select(SECONDS):
+                    raise TimeoutError(f"the server did not say where it is: {said}")
+                part = os.read(stderr.fileno(), 4096).decode()
+                assert part, said
+                said += part
+        return said
 
     def job(self, id_: str) -> dict[str, Any]:
         job: dict[str, Any] = self.client.get(f"/jobs/{id_}").json()
@@ -90,6 +96,38 @@ def test_a_killed_server_loses_no_row_and_asks_few_again(tmp_path: Path) -> None
             done = serving.job(job["id"])
             assert (done["rows"], done["ok"], done["failed"]) == (600, 600, 0)
             assert len(llm.bodies) <= 600 + 32
+
+
+def test_several_processes_share_the_jobs(tmp_path: Path) -> None:
+    with FaultyServer(faults=[Delay(0.01)]) as llm:
+        arguments = ("triage.py:triage", "--llm", f"{llm.base_url}#m", "--jobs", str(tmp_path / "jobs.db"))
+        keys = {"LLMTASKER_SERVER_KEYS": "ann=ann-has-this-very-key", "LLMTASKER_CACHE_DIR": str(tmp_path / "cache")}
+        with Serving(tmp_path, *arguments, **keys) as one, Serving(tmp_path, *arguments, **keys) as other:
+            one.client.headers["X-API-Key"] = other.client.headers["X-API-Key"] = "ann-has-this-very-key"
+            made = list[str]()
+            for number in range(6):
+                rows = [f"message {number} {row}" for row in range(50)]
+                response = (one, other)[number % 2].client.post("/tasks/triage/jobs", json={"rows": rows})
+                made.append(response.json()["id"])
+            until(lambda: all(other.job(id_)["state"] == "done" for id_ in made))
+            assert [(one.job(id_)["ok"], one.job(id_)["failed"]) for id_ in made] == [(50, 0)] * 6
+        assert len(llm.bodies) == 300
+
+
+def test_a_job_waits_for_an_llm_that_is_down(tmp_path: Path) -> None:
+    with FaultyServer() as found:
+        place, port = found.base_url, int(re.findall(r":(\d+)", found.base_url)[0])
+    arguments = ("triage.py:triage", "--llm", f"{place}#m", "--jobs", str(tmp_path / "jobs.db"), "--no-key")
+    with Serving(tmp_path, *arguments, LLMTASKER_CACHE_DIR=str(tmp_path / "cache")) as serving:
+        rows = [f"message {number}" for number in range(20)]
+        id_ = serving.client.post("/tasks/triage/jobs", json={"rows": rows}).json()["id"]
+        until(lambda: serving.job(id_)["state"] == "running")
+        with FaultyServer(port=port) as llm:
+            until(lambda: serving.job(id_)["state"] == "done")
+            if serving.job(id_)["failed"]:
+                serving.client.post(f"/jobs/{id_}/retry")
+                until(lambda: serving.job(id_)["state"] == "done")
+            assert (serving.job(id_)["ok"], len(llm.bodies)) == (20, 20)
 
 
 def test_a_key_is_made_where_none_is_given(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ task_routes, job_routes       what is served; served_tasks: which tasks
 job_creation, correction      how a job begins, and how a person corrects its answers; job_json: what is shown of it
 job_files, job_results        the rows of an uploaded file; the results of a job as a download
 spending                      what callers spend in a day
-status_routes, reference_page health, metrics, the documentation of the API
+status_routes                 health, metrics, the documentation of the API: openapi_schema, reference_page
 """
 
 from __future__ import annotations

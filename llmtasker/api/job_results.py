@@ -24,7 +24,7 @@ from llmtasker.result_table import free_name
 ResultKind = Literal["csv", "xlsx", "jsonl", "parquet"]
 RESULT_KINDS: tuple[ResultKind, ...] = get_args(ResultKind)
 
-_MEDIA: dict[ResultKind, str] = {
+MEDIA: dict[ResultKind, str] = {
     "csv": "text/csv",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "jsonl": "application/x-ndjson",
@@ -50,7 +50,7 @@ async def results_response(
         blocks = _WHILE_READ[kind](results.rows(), form, results.columns)
     else:
         blocks = _file_blocks(results, kind)
-    return StreamingResponse(_sent(blocks), media_type=_MEDIA[kind], headers=headers)
+    return StreamingResponse(_sent(blocks), media_type=MEDIA[kind], headers=headers)
 
 
 class _AnsweredRows:

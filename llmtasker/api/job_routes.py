@@ -11,13 +11,14 @@ from fastapi.responses import StreamingResponse
 from llmtasker.api.correction import Correction, check_correction
 from llmtasker.api.job_creation import JobCreation
 from llmtasker.api.job_json import job_json, row_json
-from llmtasker.api.job_results import ResultKind, results_response
+from llmtasker.api.job_results import MEDIA, ResultKind, results_response
 from llmtasker.api.problem import Problem
 from llmtasker.api.request_body import read_model
 from llmtasker.api.server import Server
 from llmtasker.jobs.job_state import MOVES, Job
 
 _PAGE = 500
+_RESULTS: dict[int | str, dict[str, Any]] = {200: {"content": {media: {} for media in MEDIA.values()}}}
 Only = Literal["ok", "failed", "waiting", "repaired", "corrected", "unsure"]
 
 
@@ -109,7 +110,7 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         row = await asyncio.to_thread(queue.row, found.id, number)
         return {} if row is None else row_json(row)
 
-    @router.get("/jobs/{id}/results", tags=["jobs"], response_class=StreamingResponse)
+    @router.get("/jobs/{id}/results", tags=["jobs"], response_class=StreamingResponse, responses=_RESULTS)
     async def results(
         request: Request,
         id: str,  # noqa: A002

@@ -1,4 +1,4 @@
-"""How a body is read: refused early where it is too large or too slow, and as strict JSON."""
+"""How a body is read: refused early where it is too large or too slow, and as strict JSON; no client is waited for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmtasker.api.problem import Problem
@@ -22,7 +23,10 @@ _SLOWEST = 1_000  # bytes per second
 
 
 class BodyLimit:
-    """Answers 413 to a body that is too large, before it is read if it says its length, and 408 to one that stalls."""
+    """Answers 413 to a body that is too large, before it is read if it says its length, and 408 to one that stalls.
+
+    A client that takes nothing of its answer for as long is left.
+    """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
         self._app, self._most, self._seconds = app, max_bytes, seconds
@@ -55,7 +59,14 @@ class BodyLimit:
                     seen = -1  # what follows is the wait for the end of the connection
             return message
 
-        await self._app(scope, limited, send)
+        async def patient(message: Message) -> None:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await send(message)
+            except TimeoutError:
+                raise ClientDisconnect from None
+
+        await self._app(scope, limited, patient)
 
 
 def limit_body(request: Request, most: int) -> None:

@@ -6,9 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, check_count, snippet
 
-_COUNTS = ("max_bytes", "max_rows", "max_columns", "max_sync_rows", "concurrency", "jobs_at_once")
+_COUNTS = {
+    "max_bytes": "bytes of a body",
+    "max_rows": "rows of a job",
+    "max_columns": "columns of a row",
+    "max_sync_rows": "inputs of a request",
+    "concurrency": "rows at once",
+    "jobs_at_once": "jobs at once",
+}
 _SECONDS = ("keep_days", "body_seconds", "shutdown_seconds")
 
 
@@ -52,10 +59,8 @@ class ServerSettings:
     shutdown_seconds: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in _COUNTS:
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ConfigurationError(f"{name} must be a whole number from 1, not {snippet(repr(value), 40)}.")
+        for name, what in _COUNTS.items():
+            check_count(name, getattr(self, name), what)
         for name in _SECONDS:
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 < value < float("inf"):

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 
+from llmtasker.api.openapi_schema import api_schema
 from llmtasker.api.problem import Problem
 from llmtasker.api.reference_page import STYLE, reference_page
 from llmtasker.api.server import Server
@@ -42,11 +43,11 @@ def add_status_routes(app: FastAPI, server: Server) -> None:
 
     @app.get("/openapi.json", include_in_schema=False)
     def openapi() -> JSONResponse:
-        return JSONResponse(app.openapi())
+        return JSONResponse(api_schema(app))
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
-        return HTMLResponse(reference_page(app.openapi()))
+        return HTMLResponse(reference_page(api_schema(app)))
 
     @app.get("/docs.css", include_in_schema=False)
     def style() -> Response:

@@ -102,6 +102,8 @@ def _add_task(router: APIRouter, server: Server, name: str, task: Task[Any]) -> 
         methods=["POST"],
         tags=[name],
         name=f"stream_{name}",
+        response_class=StreamingResponse,
+        responses={200: {"content": {_LINES: {}}}},
         openapi_extra={"requestBody": {"required": True, "content": rows}},
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,7 +69,15 @@ def serve(
     app = create_app(loaded, settings)
     _add(app, page=page, loopback=no_key)
     # Its own log would have paths with queries: what is searched for may be private.
-    config = uvicorn.Config(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),  # some clients never take their answer
+    )
     _server(config, shown, page=page).run()
 
 

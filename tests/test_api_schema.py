@@ -1,0 +1,75 @@
+"""The REST API beside its own schema, as schemathesis reads it: each call with generated and with wrong values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+from unittest import SkipTest
+
+import hypothesis
+import pytest
+import schemathesis
+from schemathesis.checks import CHECKS
+from schemathesis.generation import GenerationMode
+from served import ANN, KEYS, Served
+
+from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.api import ServerSettings, create_app
+from llmtasker.testing import FakeTransport
+
+EXCLUDED = {
+    "positive_data_acceptance": "a job of a generated id is not there, and generated columns do not fit a task",
+    "negative_data_rejection": "one input may be a bare value; a wrong row of a stream is an error of that row",
+}
+
+
+class Triage(Signature):
+    """Route a customer message to a team."""
+
+    message: str = InputField(max_length=200)
+    team: Literal["billing", "delivery"] = OutputField()
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    llm = LLM(transport=FakeTransport(lambda _: {"team": "billing", "label": "a"}), cache=False)
+    settings = ServerSettings(jobs=tmp_path_factory.mktemp("schema") / "jobs.db", keys=KEYS)
+    running = Served(create_app({"triage": Task(Triage, llm=llm)}, settings))
+    yield schemathesis.openapi.from_url(f"{running.client.base_url}/openapi.json")
+    running.close()
+
+
+OPERATIONS = [
+    *("GET /healthz", "GET /readyz", "GET /metrics", "GET /jobs", "GET /jobs/{id}", "DELETE /jobs/{id}"),
+    *(f"POST /jobs/{{id}}/{action}" for action in ("pause", "resume", "cancel", "retry")),
+    *("GET /jobs/{id}/items", "GET /jobs/{id}/labels", "PATCH /jobs/{id}/items/{number}", "GET /jobs/{id}/results"),
+    *("POST /tasks/triage", "POST /tasks/triage/stream", "POST /tasks/triage/jobs"),
+    *("POST /v1/classification", "POST /v1/instruction", "POST /v1/classification/jobs", "POST /v1/instruction/jobs"),
+]
+
+
+def test_every_operation_is_in_the_table(api: Any) -> None:
+    assert {result.ok().label for result in api.get_all_operations()} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("mode", GenerationMode)
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_each_call_keeps_to_the_schema(api: Any, label: str, mode: GenerationMode) -> None:
+    operation = api.find_operation_by_label(label)
+    excluded = [CHECKS.get_one(name) for name in EXCLUDED]
+
+    @hypothesis.settings(
+        max_examples=12,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    @hypothesis.given(operation.as_strategy(generation_mode=mode))
+    def call(case: Any) -> None:
+        case.call_and_validate(headers=ANN, excluded_checks=excluded)
+
+    try:
+        call()
+    except (hypothesis.errors.Unsatisfiable, SkipTest):
+        assert mode is GenerationMode.NEGATIVE  # there is nothing to do wrong
