@@ -15,8 +15,8 @@ import programs
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from llmtasker import LLM, CallSettings, InputField, OutputField, Prices, Signature, Task
-from llmtasker.errors import ConfigurationError
+from llmtasker import LLM, CallSettings, InputField, Item, OutputField, Prices, Signature, Task
+from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.integrations import langfuse, opentelemetry, span_sender
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport, FaultyServer, Status
@@ -262,6 +262,28 @@ def test_calls_of_rows_that_never_end_are_counted_when_they_are_dropped(monkeypa
     assert tracer.dropped == 3
 
 
+@pytest.mark.parametrize("failed", [0, 2])
+def test_a_failed_row_of_a_group_comes_with_its_call(receiver: Receiver, failed: int) -> None:
+    tracer = opentelemetry.traces(receiver.url, sample=0.0)
+    tracer(Event(what="call_ended", run="r", when=2.0, seconds=1.0, rows=(0, 1, 2), call=0))
+    for row in range(3):
+        item: Item[Any] = Item(input={}, error=InputError("no") if row == failed else None)
+        tracer(Event(what="item_done", run="r", when=3.0, rows=(row,), item=item))
+    assert tracer.flush()
+    (call,), (row_sent,) = receiver.named("chat"), receiver.named("row")
+    assert (call["parent"], call["llmtasker.rows"]) == (row_sent["id"], [0, 1, 2])
+    assert row_sent["llmtasker.row"] == failed
+
+
+def test_the_call_of_a_group_is_sent_once(receiver: Receiver) -> None:
+    tracer = opentelemetry.traces(receiver.url)
+    tracer(Event(what="call_ended", run="r", when=2.0, rows=(0, 1), call=0))
+    for row in range(2):
+        tracer(Event(what="item_done", run="r", when=3.0, rows=(row,), item=Item(input={})))
+    assert tracer.flush()
+    assert (len(receiver.named("chat")), len(receiver.named("row"))) == (1, 2)
+
+
 # ── Langfuse ──
 
 
@@ -292,6 +314,20 @@ def test_langfuse_gets_a_trace_for_each_row(receiver: Receiver, monkeypatch: pyt
         "dataType": "NUMERIC",
     }  # fmt: skip
     assert receiver.scores[0]["traceId"] in {row["trace"] for row in rows}
+
+
+def test_a_correction_becomes_scores(receiver: Receiver) -> None:
+    tracer = langfuse.traces(receiver.url, public_key="pk", secret_key="sk")
+    answer = {"team": "billing", "urgent": False}
+    tracer.score_correction("r", 0, answer, {"team": "billing"})
+    tracer.score_correction("r", 1, answer, {"team": "delivery", "urgent": True})
+    assert [(score["name"], score["value"], score["dataType"]) for score in receiver.scores] == [
+        ("correct", 1.0, "NUMERIC"),
+        ("correct", 0.0, "NUMERIC"),
+        ("corrected team", "delivery", "CATEGORICAL"),
+        ("corrected urgent", "true", "CATEGORICAL"),
+    ]
+    assert [score["traceId"] for score in receiver.scores[1:]] == [langfuse.trace_id("r", 1)] * 3
 
 
 def test_a_pickled_tracer_has_no_key(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

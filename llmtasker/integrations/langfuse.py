@@ -10,6 +10,7 @@ import os
 import urllib.error
 import urllib.request
 from base64 import b64encode
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -99,6 +100,17 @@ class LangfuseTracer(Tracer):
                 made["langfuse.observation.level"] = "ERROR"
                 made["langfuse.observation.status_message"] = event.error.code
         return made
+
+    def score_correction(self, run: str, row: int, answer: Mapping[str, Any], correction: Mapping[str, Any]) -> None:
+        """Add what a person said of an answer as scores: `correct`, 1 or 0, and for each field what is right instead.
+
+        Raises what `score` raises.
+        """
+        wrong = {name: value for name, value in correction.items() if answer.get(name) != value}
+        self.score(run, row, "correct", float(not wrong))
+        for name, value in wrong.items():
+            right = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            self.score(run, row, f"corrected {name}", right)
 
     def score(self, run: str, row: int, name: str, value: float | str, *, comment: str | None = None) -> None:
         """Add a score to the trace of a row, such as a correction of a person; `run` and `row` are those of its events.

@@ -71,12 +71,21 @@ def checked_url(url: str) -> str:
     return url
 
 
-@dataclass
+@dataclass(slots=True)
+class _CallSoFar:
+    """A call, until one of its rows is sent: that row's span becomes its parent."""
+
+    span: SpanData
+    rows: int
+    is_sent: bool = False
+
+
+@dataclass(slots=True)
 class _RowSoFar:
     """The calls of a row that is not done."""
 
     start: int
-    calls: list[SpanData] = field(default_factory=list[SpanData])
+    calls: list[_CallSoFar] = field(default_factory=list[_CallSoFar])
 
 
 class Tracer:
@@ -141,27 +150,32 @@ class Tracer:
             )
 
     def _take_call(self, event: Event) -> None:
-        row = event.rows[0] if event.rows else 0
+        rows = event.rows or (0,)
         start = _ns(event.when - (event.seconds or 0.0))
-        so_far = self._rows.setdefault((event.run, row), _RowSoFar(start))
         attributes = {**self._call_attributes(event), **(self._extra(event) if self._extra else {})}
-        error = None if event.error is None else event.error.code
-        so_far.calls.append(
-            SpanData(
-                f"chat {attributes.get('gen_ai.request.model', '')}".strip(),
-                self._trace(event.run, row),
-                _id(8, event.run, row, event.call),
-                _id(8, event.run, row),
-                start,
-                _ns(event.when),
-                attributes,
-                error,
-                is_client=True,
-            )
+        span = SpanData(
+            f"chat {attributes.get('gen_ai.request.model', '')}".strip(),
+            0,
+            _id(8, event.run, rows[0], event.call),
+            None,
+            start,
+            _ns(event.when),
+            attributes,
+            None if event.error is None else event.error.code,
+            is_client=True,
         )
-        if len(self._rows) > _ROWS:
+        call = _CallSoFar(span, len(rows))
+        for row in rows:
+            self._rows.setdefault((event.run, row), _RowSoFar(start)).calls.append(call)
+        while len(self._rows) > _ROWS:
             _, oldest = self._rows.popitem(last=False)
-            self._sender.count_dropped(len(oldest.calls))
+            self._give_up(oldest)
+
+    def _give_up(self, so_far: _RowSoFar) -> None:
+        for call in so_far.calls:
+            call.rows -= 1
+            if not call.rows and not call.is_sent:
+                self._sender.count_dropped(1)
 
     def _take_item(self, event: Event, item: Item[Any]) -> None:
         row = event.row or 0
@@ -181,8 +195,11 @@ class Tracer:
             attributes,
             None if item.error is None else item.error.code,
         )
-        for one in (*so_far.calls, span):
-            self._sender.put(one, urgent=failed)
+        for call in so_far.calls:
+            if not call.is_sent:
+                call.is_sent = True
+                self._sender.put(call.span._replace(trace=span.trace, parent=span.id), urgent=failed)
+        self._sender.put(span, urgent=failed)
 
     def _trace(self, run: str, row: int) -> int:
         return _id(16, run) if self._trace_per == "run" else _id(16, run, row)
