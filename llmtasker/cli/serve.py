@@ -69,15 +69,9 @@ def serve(
     app = create_app(loaded, settings)
     _add(app, page=page, loopback=no_key)
     # Its own log would have paths with queries: what is searched for may be private.
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds),  # some clients never take their answer
-    )
+    logs: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+    end = math.ceil(settings.shutdown_seconds)  # some clients never take their answer
+    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=end, **logs)
     _server(config, shown, page=page).run()
 
 
