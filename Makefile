@@ -32,7 +32,7 @@ demo: $(VENV)/.demo  ## run the main job on bundled messages: no key, no network
 test: libraries $(VENV)/.test  ## run the tests
 	@$(RUN)/python -m pytest $(PYTEST_ARGS)
 
-test-large: $(VENV)/.large  ## run the tests that need large packages: the type checkers, polars
+test-large: $(VENV)/.large  ## run the tests that need large packages: the type checkers, polars, the oracles
 	@$(RUN)/python -m pytest -m needs $(PYTEST_ARGS)
 
 test-browser: $(VENV)/.browser  ## run the tests of the web page in a real browser: needs chromium
