@@ -2,8 +2,8 @@
 # where it is installed, else with Python's own venv and pip, and install into it only what the command needs.
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
-.PHONY: help demo test test-large test-browser test-scale test-others test-lowest coverage lint format format-check types \
-    docs site build test-wheel snapshot \
+.PHONY: help demo demo-llm test test-large test-browser test-scale test-others test-lowest coverage lint format \
+    format-check types docs site build test-wheel snapshot \
     commit-message bump rehearse sbom audit \
     clean python libraries
 .DEFAULT_GOAL := help
@@ -28,6 +28,9 @@ help:  ## list these commands
 
 demo: $(VENV)/.demo  ## run the main job on bundled messages: no key, no network
 	@$(RUN)/llmtasker demo $(DEMO_ARGS)
+
+demo-llm: libraries $(VENV)/.local  ## ask a small LLM in the process: downloads 93 MB of weights once, then no network
+	@.ci/demo-llm $(RUN)/python
 
 test: libraries $(VENV)/.test  ## run the tests
 	@$(RUN)/python -m pytest $(PYTEST_ARGS)
@@ -152,6 +155,7 @@ libraries: python
 # What each stamp installs. `.demo` gets by with pip as it comes; groups need pip 25.1, which `.pip` sees to.
 # Bytecode is not compiled ahead, which for modules that nobody imports would take 130 MB and a third of the time.
 $(VENV)/.demo: WANTED = -e '.[progress,prices]'
+$(VENV)/.local: WANTED = -e '.[local,eval]' pip
 $(VENV)/.test: WANTED = -e '.[all]' --group test
 $(VENV)/.large: WANTED = -e '.[all]' --group test --group large
 $(VENV)/.browser: WANTED = -e '.[all]' --group test --group browser
@@ -189,7 +193,7 @@ STAMPS := $(addprefix $(VENV)/.,test large browser scale others lint docs build 
 
 $(STAMPS): $(VENV)/.pip
 
-$(VENV)/.demo $(STAMPS): pyproject.toml $(VENV)/.made
+$(VENV)/.demo $(VENV)/.local $(STAMPS): pyproject.toml $(VENV)/.made
 	@echo 'Installing what make $(or $(firstword $(MAKECMDGOALS)),$(@F)) needs into $(VENV) (this time only) …'
 	if [ -n '$(UV)' ]; then
 	    '$(UV)' pip install --quiet --python $(RUN)/python $(WANTED)
