@@ -155,7 +155,7 @@ libraries: python
 # What each stamp installs. `.demo` gets by with pip as it comes; groups need pip 25.1, which `.pip` sees to.
 # Bytecode is not compiled ahead, which for modules that nobody imports would take 130 MB and a third of the time.
 $(VENV)/.demo: WANTED = -e '.[progress,prices]'
-$(VENV)/.local: WANTED = -e '.[local,eval]' pip
+$(VENV)/.local: WANTED = -e '.[local]' pip
 $(VENV)/.test: WANTED = -e '.[all]' --group test
 $(VENV)/.large: WANTED = -e '.[all]' --group test --group large
 $(VENV)/.browser: WANTED = -e '.[all]' --group test --group browser
