@@ -33,8 +33,9 @@ from llmtasker.jobs.error_trace import error_trace
 
 _LOG = logging.getLogger("llmtasker.server")
 _LEFT = 499  # in log and metrics: the caller went away
+_POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _HEADERS = (
-    (b"content-security-policy", b"default-src 'self'"),
+    (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),

@@ -85,10 +85,17 @@ def open_text(path: Path, encoding: str, newline: str, *, odd_bytes: bool = Fals
     """Open a file after its byte order mark, which not every name of an encoding skips.
 
     Bytes that are not in the encoding become U+FFFD; with `odd_bytes`, they are read as Windows-1252.
+
+    Raises:
+        ConfigurationError: the file can't be read in this encoding at all, such as UTF-16 without its mark.
     """
     text = path.open(encoding=encoding, errors=_ODD_BYTES if odd_bytes else "replace", newline=newline)
-    if text.read(1) != "\ufeff":
-        text.seek(0)
+    try:
+        if text.read(1) != "\ufeff":
+            text.seek(0)
+    except UnicodeError as error:
+        text.close()
+        raise ConfigurationError(f"{path} can't be read as {encoding}: {error}") from None
     return text
 
 

@@ -133,6 +133,14 @@ class JobRows:
         query = "SELECT count(*) FROM rows WHERE job = ? AND correction IS NOT NULL"
         return int(self._file.read(query, id_)[0][0])
 
+    def failures(self, id_: str) -> dict[str, int]:
+        """Return how many rows failed by the code of their error, the most frequent first."""
+        query = (
+            "SELECT coalesce(json_extract(item, '$.error.code'), ''), count(*) FROM rows "
+            "WHERE job = ? AND state = 'failed' GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
+        return {str(code): int(count) for code, count in self._file.read(query, id_)}
+
     def unsure(self, id_: str) -> int | None:
         """Return how many rows are unsure; None: no row has a confidence."""
         query = f"SELECT count(*), coalesce(sum(sure < {UNSURE}), 0) FROM rows WHERE job = ? AND sure IS NOT NULL"

@@ -18,11 +18,12 @@ _OWN_COLUMNS = ("id", "owner", "created", "updated", "expires")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnFacts:
-    """A column of a file: its filled cells, their mean length in characters, and its values if they are few."""
+    """A column of a file: its filled cells, those with words, their mean length in characters, its values if few."""
 
     name: str
     filled: int
     mean_length: int
+    words: int = 0
     values: Mapping[str, int] | None = None
 
 
@@ -32,7 +33,7 @@ class Project:
 
     `kind` is "classification", "instruction", or the name of a task of the server; `definition` is the form as it was
     sent. `columns` has the column of each input field, `gold` the column of right answers. `trial`, `run` and `earlier`
-    are ids of jobs. Times are seconds since 1970, `size` is in bytes.
+    are ids of jobs, `jobs` has all of them. Times are seconds since 1970, `size` is in bytes.
     """
 
     id: str
@@ -53,6 +54,7 @@ class Project:
     trial: str | None = None
     run: str | None = None
     earlier: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
     created: float = 0.0
     updated: float = 0.0
     expires: float = 0.0
@@ -93,7 +95,7 @@ class ProjectStore:
         found = self._file.read(query, id_, owner)
         return _project(found[0]) if found else None
 
-    def projects(self, owner: str, limit: int = 50) -> list[Project]:
+    def projects(self, owner: str, limit: int = 500) -> list[Project]:
         """Return the projects of an owner, the one that was changed last first."""
         query = (
             f"SELECT about, {', '.join(_OWN_COLUMNS)} FROM projects WHERE owner = ? "  # noqa: S608
@@ -111,9 +113,18 @@ class ProjectStore:
         return self._file.upload(id_)
 
     def change(self, project: Project, *, sample: Sequence[Mapping[str, Any]] | None = None, **about: Any) -> Project:
-        """Store other values of a project, perhaps other rows to show, and return it."""
-        changed = replace(project, **about, updated=self._clock())
+        """Store other values of a project, perhaps other rows to show, and return it as it is then.
+
+        What is not given stays as it is by now, also if somebody else has changed it.
+
+        Raises:
+            LookupError: it was deleted.
+        """
         with self._file.writing() as database:
+            now = self.get(project.id, project.owner)
+            if now is None:
+                raise LookupError(project.id)
+            changed = replace(now, **about, updated=self._clock())
             values = (_about(changed), changed.updated, changed.id)
             database.execute("UPDATE projects SET about = ?, updated = ? WHERE id = ?", values)
             if sample is not None:
@@ -135,7 +146,7 @@ def _about(project: Project) -> str:
 def _project(found: tuple[Any, ...]) -> Project:
     about = parse_json(found[0])
     about["header"] = tuple(about["header"])
-    about["earlier"] = tuple(about["earlier"])
+    about["earlier"], about["jobs"] = tuple(about["earlier"]), tuple(about["jobs"])
     about["broken"] = tuple((number, text) for number, text in about["broken"])
     about["facts"] = tuple(ColumnFacts(**facts) for facts in about["facts"])
     return Project(**about, **dict(zip(_OWN_COLUMNS, found[1:], strict=True)))

@@ -25,7 +25,6 @@ from llmtasker.ui.visit import SESSION, THEME, Pages, Visit, begin_session
 
 _DAY = 86_400.0
 _LONGEST_NAME = 120
-_SHOWN = 50
 
 
 def begin_pages(pages: Pages) -> APIRouter:
@@ -36,7 +35,7 @@ def begin_pages(pages: Pages) -> APIRouter:
     @router.get("/")
     def begin(request: Request) -> Response:
         visit = Visit.of(pages, request)
-        found = pages.projects.projects(visit.owner, _SHOWN)
+        found = pages.projects.projects(visit.owner)
         jobs = {one.id: visit.server.queue.get(one.job, visit.owner) if one.job else None for one in found}
         return visit.show("begin.html", projects=found, jobs=jobs, most=visit.server.settings.max_bytes)
 
@@ -54,6 +53,10 @@ def begin_pages(pages: Pages) -> APIRouter:
         else:
             raise Problem("invalid", visit.language.text("Give a file, or paste at least one line."))
         return visit.go(f"/p/{project.id}/file")
+
+    @router.get("/projects")
+    def back(request: Request) -> Response:  # a language that was chosen after a refused form
+        return Visit.of(pages, request).go("/")
 
     return router
 
@@ -158,7 +161,10 @@ def read_about(visit: Visit, path: Path, form: dict[str, Any]) -> dict[str, Any]
     table = table_of(visit, path, form)
     if not table.header:
         raise Problem("file", visit.language.text("The file has no columns."))
-    facts = table_facts(table.header, (row for row, _, _ in table.rows({}, most=most)))
+    try:
+        facts = table_facts(table.header, (row for row, _, _ in table.rows({}, most=most)))
+    except UnicodeError:
+        raise Problem("file", visit.language.text("The file can't be read in this encoding.")) from None
     text = text_column(facts.columns)
     return {
         "format": job_files.stored_format(table.format),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -88,7 +89,9 @@ def _changed(visit: Visit, project: Project, form: FormData) -> Project:
         with uploaded(visit, replace(project, format={**(project.format or {}), **read})) as table:
             values = read_about(visit, table.path, {**(project.format or {}), **read})
         sample = values.pop("sample")
-        project = store.change(project, sample=sample, name=name, kind=kind, trial=None, run=None, **values)
+        earlier = (*project.earlier, project.run) if project.run else project.earlier
+        values |= {"trial": None, "run": None, "earlier": earlier}
+        project = store.change(project, sample=sample, name=name, kind=kind, **values)
     text, gold = str(form.get("text", "")), str(form.get("gold", ""))
     there = set(project.header)
     columns = {"text": text} if text in there else dict(project.columns)
@@ -101,14 +104,17 @@ def _reading(project: Project, form: FormData) -> dict[str, Any]:
         option: str(form[option]) for option in ("encoding", "delimiter", "sheet") if form.get(option)
     }
     header = str(form.get("header", ""))
-    if header.isdigit() and 0 < int(header) <= 1_000:
+    if re.fullmatch(r"[1-9][0-9]{0,3}", header):
         read["header"] = int(header)
-    return {option: value for option, value in read.items() if option in (project.format or {})}
+    known = project.format or {}
+    if read.get("encoding") not in {*ENCODINGS, known.get("encoding")}:
+        read.pop("encoding", None)
+    return {option: value for option, value in read.items() if option in known}
 
 
 def _delete(visit: Visit, project: Project) -> None:
     queue = visit.server.queue
-    for job in filter(None, (project.trial, project.run, *project.earlier)):
+    for job in project.jobs:
         if queue.get(job, visit.owner) is not None:
             queue.move(job, "cancel")
             queue.delete(job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -15,6 +16,10 @@ from starlette.exceptions import HTTPException
 from llmtasker.api.problem import Problem, of_status
 from llmtasker.ui.language import LANGUAGES
 from llmtasker.ui.visit import LANGUAGE, Pages, SignInNeededError, Visit, begin_session
+
+_WHOLE = {"progress": "/run", "rows": "/results", "prompt": "/task"}
+_PARTS = re.compile(r"/(progress|rows|prompt)(?:/[0-9]+)?$")
+"""Parts of pages, and those that wait for a form: who has signed in again sees the whole page."""
 
 
 def page_router(pages: Pages) -> APIRouter:
@@ -51,7 +56,9 @@ def page_router(pages: Pages) -> APIRouter:
 def sign_in(visit: Visit) -> Response:
     """Ask for a key; where there are none, on loopback, begin a session and show the page."""
     request = visit.request
-    then = request.url.path.removeprefix(visit.root) if request.method == "GET" else "/"
+    then = _PARTS.sub(lambda part: _WHOLE[part[1]], request.url.path.removeprefix(visit.root))
+    if request.method == "GET" and request.url.query:
+        then += f"?{request.url.query}"
     if not visit.server.settings.open:
         return visit.go(f"/sign-in?then={quote(then, safe='/')}")
     response = visit.go(then)

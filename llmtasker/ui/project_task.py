@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmtasker.api import job_files
+from llmtasker.api.api_keys import ApiKey
 from llmtasker.api.job_creation import new_job
 from llmtasker.api.problem import Problem
 from llmtasker.api.served_tasks import Definition
@@ -20,12 +21,12 @@ from llmtasker.jobs.job_state import Job
 from llmtasker.jobs.project_store import Project
 from llmtasker.task import Task
 from llmtasker.ui.task_form import FieldForm, LabelForm, TaskForm
-from llmtasker.ui.visit import Visit
+from llmtasker.ui.visit import SignInNeededError, Visit
 
 TRIAL = 20
 """Rows of a trial."""
 
-_PRICED = 50  # rows that an estimate is made from
+_PRICED = 20  # rows that an estimate is made from
 
 
 def form_of(visit: Visit, project: Project) -> TaskForm | None:
@@ -134,36 +135,61 @@ def start(visit: Visit, project: Project, *, trial: bool) -> Project:
     """Create the job of a trial or of a run over all rows, and return the project with it.
 
     Raises:
-        Problem: the form does not make a task, the key has spent what it may, or the file can't be read.
+        Problem: a job of the project is at work, the form does not make a task, the key has spent what it may, or the
+            file can't be read.
     """
     server, key = visit.server, visit.key
     if key is None or server.stopping:
         raise Problem("stopping", visit.language.text("The server is stopping. Try again in a minute."))
     server.check_spending(key)
-    task, definition = task_of(visit, project)
-    columns = columns_of(project, task)
-    about = {
-        "columns": columns,
-        "header": project.header,
-        "name": project.name,
-        "format": None if trial else project.format,
-    }
-    if trial:
-        some = visit.pages.projects.sample(project.id)
-        chosen = some[:: max(1, len(some) // TRIAL)][:TRIAL]
-        rows: Iterable[NewRow] = [(one["row"], given_of(one["row"], columns), None) for one in chosen]
-        job = new_job(server, key, project.kind, task, definition, about, rows)
-        changed = visit.pages.projects.change(project, trial=job.id)
-    else:
-        server.check_rows(key, project.rows, server.settings.max_rows)
-        with uploaded(visit, project) as table:
-            rows = table.rows(columns, most=server.settings.max_rows)
-            job = new_job(server, key, project.kind, task, definition, about, rows, upload=table.path)
-        keep_corrections(visit, project.run, job)
-        earlier = (*project.earlier, project.run) if project.run else project.earlier
-        changed = visit.pages.projects.change(project, run=job.id, earlier=earlier)
+    with visit.pages.starting:
+        project = visit.project(project.id)
+        last = server.queue.get(project.job, visit.owner) if project.job else None
+        if last is not None and last.state in {"queued", "running", "paused"}:
+            raise Problem("wrong-state", visit.language.text("A run of this task is not finished: cancel it first."))
+        job = _trial(visit, project) if trial else _run(visit, project)
+        about: dict[str, Any] = {"trial": job.id} if trial else {"run": job.id}
+        if not trial and project.run:
+            about["earlier"] = (*project.earlier, project.run)
+        try:
+            changed = visit.pages.projects.change(project, jobs=(*project.jobs, job.id), **about)
+        except LookupError:  # it was deleted meanwhile
+            server.queue.delete(job.id)
+            raise Problem(
+                "not-found", visit.language.text("There is no such task here; it may have expired.")
+            ) from None
     server.wake()
     return changed
+
+
+def _trial(visit: Visit, project: Project) -> Job:
+    task, definition = task_of(visit, project)
+    columns = columns_of(project, task)
+    some = visit.pages.projects.sample(project.id)
+    count = min(TRIAL, len(some))
+    chosen = [some[place * len(some) // count] for place in range(count)]
+    rows: list[NewRow] = [(one["row"], given_of(one["row"], columns), None) for one in chosen]
+    about = {"columns": columns, "header": project.header, "name": project.name}
+    return new_job(visit.server, _key(visit), project.kind, task, definition, about, rows)
+
+
+def _run(visit: Visit, project: Project) -> Job:
+    server, key = visit.server, _key(visit)
+    task, definition = task_of(visit, project)
+    columns = columns_of(project, task)
+    server.check_rows(key, project.rows, server.settings.max_rows)
+    about = {"columns": columns, "header": project.header, "name": project.name, "format": project.format}
+    with uploaded(visit, project) as table:
+        rows = table.rows(columns, most=server.settings.max_rows)
+        job = new_job(server, key, project.kind, task, definition, about, rows, upload=table.path)
+    keep_corrections(visit, project.run, job)
+    return job
+
+
+def _key(visit: Visit) -> ApiKey:
+    if visit.key is None:
+        raise SignInNeededError
+    return visit.key
 
 
 def keep_corrections(visit: Visit, before: str | None, job: Job) -> None:

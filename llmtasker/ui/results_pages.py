@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from starlette.datastructures import FormData
 
@@ -28,7 +29,11 @@ from llmtasker.ui.visit import Pages, Visit
 from llmtasker.values.folding import caseless
 
 _PAGE = 50
+RowNumber = Annotated[int, Path(ge=1, le=1 << 53)]
 _MOST_PICKED = 500
+_NUMBER = re.compile(r"[1-9][0-9]{0,14}")
+_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+")
+_YES, _NO = frozenset({"true", "oui", "yes", "vrai", "1"}), frozenset({"false", "non", "no", "faux", "0"})
 
 
 def results_pages(pages: Pages) -> APIRouter:
@@ -52,12 +57,12 @@ def results_pages(pages: Pages) -> APIRouter:
         return _shown(visit, project, chosen, after=after, before=before, row=row)
 
     @router.get("/p/{id}/rows/{number}")
-    def one(request: Request, id: str, number: int) -> Response:  # noqa: A002
+    def one(request: Request, id: str, number: RowNumber) -> Response:  # noqa: A002
         visit = Visit.of(pages, request)
         return _row(visit, visit.project(id), number)
 
     @router.post("/p/{id}/rows/{number}")
-    async def correct(request: Request, id: str, number: int) -> Response:  # noqa: A002
+    async def correct(request: Request, id: str, number: RowNumber) -> Response:  # noqa: A002
         visit = await asyncio.to_thread(Visit.of, pages, request)
         project = await asyncio.to_thread(visit.project, id)
         form = await visit.form()
@@ -74,6 +79,10 @@ def results_pages(pages: Pages) -> APIRouter:
         to = await asyncio.to_thread(_bulk, visit, project, form)
         return visit.go(to)
 
+    @router.get("/p/{id}/rows")
+    def back(request: Request, id: str) -> Response:  # noqa: A002 - a language that was chosen after a refused form
+        return Visit.of(pages, request).go(f"/p/{id}/results")
+
     return router
 
 
@@ -88,15 +97,18 @@ def _shown(
     visit: Visit, project: Project, chosen: dict[str, str], *, after: int, before: int | None, row: int | None
 ) -> Response:
     job, queue = _job(visit, project), visit.server.queue
+    if row is not None and row > _PAGE and not after and before is None:
+        after = row - 1  # an address that was sent: the page begins with its row
     rows = queue.rows(
         job.id,
         after=after,
         before=before,
-        limit=_PAGE,
+        limit=_PAGE + (before is None),
         only=chosen["f"] or None,
         label=chosen["label"] or None,
         search=chosen["q"] or None,
     )
+    further, rows = len(rows) > _PAGE or before is not None, rows[:_PAGE]
     answers = ShownAnswers(project, job, queue.labels(job.id))
     corrected = queue.corrected(job.id)
     opened = queue.row(job.id, row) if row is not None else rows[0] if rows else None
@@ -126,7 +138,7 @@ def _shown(
         limit=UNSURE,
         link=link,
         previous=rows[0].number if rows and rows[0].number > 1 and (after or before) else None,
-        following=rows[-1].number if len(rows) == _PAGE else None,
+        following=rows[-1].number if rows and further else None,
         open_row=row,
         step=5,
         **_opened(visit, project, job, answers, opened),
@@ -186,7 +198,10 @@ def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str
 def _typed(text: str, before: Any) -> Any:
     """Return a field that was typed as the kind of value that it had: the task checks whether it may be so."""
     if isinstance(before, bool):
-        return caseless(text.strip()) in {"true", "oui", "yes", "vrai", "1"}
+        word = caseless(text.strip())
+        return True if word in _YES else False if word in _NO else text
+    if isinstance(before, int | float) and _COMMA.fullmatch(text.strip()):
+        return text.strip().replace(",", ".")
     if isinstance(before, list):
         return [part.strip() for part in text.split(";") if part.strip()]
     return text
@@ -195,7 +210,7 @@ def _typed(text: str, before: Any) -> Any:
 def _bulk(visit: Visit, project: Project, form: FormData) -> str:
     """Do what was asked with the picked rows, and return where to go then."""
     job, queue = _job(visit, project), visit.server.queue
-    numbers = [int(value) for value in form.getlist("picked") if isinstance(value, str) and value.isdigit()]
+    numbers = [int(value) for value in form.getlist("picked") if isinstance(value, str) and _NUMBER.fullmatch(value)]
     action = str(form.get("do", ""))
     if action in {"failed", "corrected"}:
         if not queue.move(job.id, "retry", only=action):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,17 +10,17 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from llmtasker.api.problem import Problem
-from llmtasker.jobs.job_state import MOVES, Job, JobRow
+from llmtasker.jobs.job_state import MOVES, Job
 from llmtasker.jobs.project_store import Project
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import start
+from llmtasker.ui.scored_rows import scored
 from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.ui.visit import Pages, Visit
 
 _LAST = 8
 _RATED = 3  # minutes that the rate is taken from
 _WIDTH, _HEIGHT = 600, 56  # of the line of the last minutes, in the units of its picture
-_STOPPED = 286  # what tells htmx to stop asking
 
 
 def run_pages(pages: Pages) -> APIRouter:
@@ -97,11 +96,6 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
     queue = visit.server.queue
     now = visit.pages.clock()
     last = queue.rows(job.id, before=job.rows + 1, limit=_LAST, only=None if job.state == "done" else "ok")
-    failures = Counter(
-        str(row.item["error"]["code"])
-        for row in queue.rows(job.id, only="failed", limit=500)
-        if row.item is not None and row.item.get("error")
-    )
     going = job.state in {"queued", "running"}
     response = visit.show(
         template,
@@ -112,8 +106,8 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
         pace=pace(queue.pace(job.id), job, now % 60),
         answers=ShownAnswers(project, job, queue.labels(job.id)),
         last=list(reversed(last)),
-        failures=failures.most_common(6),
-        right=_right(project, last, job) if project.gold and project.run is None else None,
+        failures=list(queue.failures(job.id).items())[:6],
+        right=_right(visit, project, job),
         step=4,
     )
     if template.startswith("_") and not going:
@@ -121,8 +115,10 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
     return response
 
 
-def _right(project: Project, rows: Sequence[JobRow], job: Job) -> tuple[int, int] | None:
-    """Return how many of the rows with gold are right, and how many have gold; None: none has."""
-    answers = ShownAnswers(project, job, {})
-    judged = [found for row in rows if (found := answers.is_right(row)) is not None]
-    return (sum(judged), len(judged)) if judged else None
+def _right(visit: Visit, project: Project, job: Job) -> tuple[int, int] | None:
+    """Return how many rows of a finished trial are right, and how many have a right answer; None: none has."""
+    if project.gold is None or project.run is not None or job.state != "done":
+        return None
+    report = scored(visit.server.queue, project, job, visit.server.tasks.of_job(job), job).report
+    score = None if report is None else report.score(report.names[0])
+    return None if score is None or score.right is None else (score.right, score.rows)

@@ -25,7 +25,7 @@ from llmtasker.values.json_values import as_list
 MOST = 20_000
 """Rows with gold that a page measures; of more, the first."""
 
-_SEVERAL = re.compile(r"\s*[;|·,]\s*")
+_SEVERAL = re.compile(r"[;|·,]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class ScoredRows:
 def scored(queue: JobQueue, project: Project, job: Job, task: Task[Any], source: Job) -> Scored:
     """Return the report of the rows that have an answer and gold; nothing is asked."""
     answers, field = ShownAnswers(project, job, {}), next(iter(job.outputs))
-    known = set(answers.labels) if not project.definition.get("open_set") else set[str]()
+    known = set(answers.labels) if not answers.open_set else set[str]()
     corrections = {row.number: row.correction for row in _corrected(queue, source)}
     work, unknown = RowWork(task), Counter[str]()
     mappings, items = list[dict[str, Any]](), list[Item[Any]]()
@@ -98,7 +98,9 @@ def _gold(answers: ShownAnswers, row: JobRow, correction: Mapping[str, Any] | No
     if correction is not None:
         return correction.get(field)
     text = answers.gold(replace(row, correction=None))
-    return [part for part in _SEVERAL.split(text) if part] if text is not None and answers.several else text
+    if text is None or not answers.several:
+        return text
+    return [text] if text in answers.labels else [part.strip() for part in _SEVERAL.split(text) if part.strip()]
 
 
 def _item(work: RowWork, row: JobRow) -> Item[Any]:

@@ -29,7 +29,8 @@ class ShownAnswers:
 
     def __init__(self, project: Project, job: Job, counts: Mapping[str, int]) -> None:
         self._project, self._job = project, job
-        listed = [str(name) for name, _ in project.definition.get("labels", ())]
+        self._definition: Mapping[str, Any] = job.definition or {}
+        listed = [str(name) for name in self._definition.get("labels", ())]
         others = sorted(label for label in counts if label not in set(listed))
         self.labels = listed or (others if 0 < len(others) <= _HUES * 4 else [])
         self._hues = {name: min(place, _HUES) for place, name in enumerate([*listed, *others], start=1)}
@@ -50,7 +51,12 @@ class ShownAnswers:
     @property
     def several(self) -> bool:
         """Whether a row has several labels."""
-        return bool(self._project.definition.get("multi_label"))
+        return bool(self._definition.get("multi_label"))
+
+    @property
+    def open_set(self) -> bool:
+        """Whether the LLM may name other labels."""
+        return bool(self._definition.get("open_set"))
 
     @property
     def fields(self) -> list[str]:
@@ -92,14 +98,6 @@ class ShownAnswers:
         cell = row.row.get(self._project.gold) if self._project.gold else None
         text = "" if cell is None else str(cell).strip()
         return text or None
-
-    def is_right(self, row: JobRow) -> bool | None:
-        """Return whether the LLM's answer of a row is the right one; None: that is not known."""
-        gold = self.gold(row)
-        if gold is None or row.item is None:
-            return None
-        output = row.item.get("output")
-        return output is not None and label_of(output) == gold
 
 
 def shown(value: Any) -> str:

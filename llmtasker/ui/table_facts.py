@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +19,10 @@ _SPREAD = 200  # rows that are kept from all over the table
 _FEW = 100  # values of a column that are counted
 _SHORT = 60  # characters of a value that may be a label
 _BROKEN = 20  # broken rows that are named
-_LABEL_NAMES = frozenset(
+_WORDS = re.compile(r"[^\W\d_]{2}")  # two letters: a text, not a number or a date
+NAMES_OF_LABELS = frozenset(
     {
-        *("label", "labels", "gold", "category", "class", "team", "reference", "topic", "theme"),
+        *("label", "labels", "name", "nom", "gold", "category", "class", "team", "reference", "topic", "theme"),
         *(
             "étiquette",
             "etiquette",
@@ -41,6 +43,7 @@ _LABEL_NAMES = frozenset(
 class _Column:
     filled: int = 0
     length: int = 0
+    words: int = 0
     values: Counter[str] | None = field(default_factory=Counter[str])
 
     def add(self, value: Any) -> None:
@@ -49,6 +52,7 @@ class _Column:
             return
         self.filled += 1
         self.length += len(text)
+        self.words += _WORDS.search(text) is not None
         if self.values is not None:
             self.values[text] += 1
             if len(text) > _SHORT or len(self.values) > _FEW:
@@ -93,6 +97,7 @@ def table_facts(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Tab
             name=name,
             filled=column.filled,
             mean_length=round(column.length / column.filled) if column.filled else 0,
+            words=column.words,
             values=dict(column.values.most_common()) if column.values else None,
         )
         for name, column in columns.items()
@@ -102,12 +107,12 @@ def table_facts(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Tab
 
 def text_column(facts: Sequence[ColumnFacts]) -> str:
     """Return the column that most likely holds the texts: the one with the most characters."""
-    return max(facts, key=lambda one: one.filled * one.mean_length).name
+    return max(facts, key=lambda one: one.words * one.mean_length).name
 
 
 def gold_column(facts: Sequence[ColumnFacts], text: str) -> str | None:
     """Return the column that most likely holds right labels, by its name and its few values."""
     for one in facts:
-        if one.name != text and one.values and len(one.values) > 1 and caseless(one.name) in _LABEL_NAMES:
+        if one.name != text and one.values and len(one.values) > 1 and caseless(one.name) in NAMES_OF_LABELS:
             return one.name
     return None

@@ -16,7 +16,7 @@ from llmtasker.api.served_tasks import (
     InstructionExample,
     LabelExample,
 )
-from llmtasker.errors import describe
+from llmtasker.errors import describe, snippet
 from llmtasker.tasks.classification import generic_instructions
 from llmtasker.ui.language import Code
 from llmtasker.values.json_values import is_object, parse_json
@@ -31,6 +31,7 @@ FIELD_KINDS = ("text", "integer", "number", "boolean", "choices")
 
 TextPair = tuple[str, str]
 M = TypeVar("M", bound=BaseModel)
+D = TypeVar("D", bound="dict[str, Any]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +61,7 @@ class LabelForm:
         return replace(
             before,
             labels=_pairs(form, "label", "meaning"),
-            examples=_pairs(form, "example_text", "example_answer", either=True),
+            examples=_pairs(form, "example_text", "example_answer"),
             rules=_text(form, "rules"),
             multi_label=_text(form, "multi_label") == "on",
             open_set="open_set" in form,
@@ -77,7 +78,7 @@ class LabelForm:
     @property
     def names(self) -> list[str]:
         """The labels, in order."""
-        return [name for name, _ in self.labels]
+        return [name for name, _ in self.labels if name]
 
     def definition(self) -> ClassificationDefinition:
         """Return the definition of the task; rules stand below the generic instructions.
@@ -92,7 +93,7 @@ class LabelForm:
                 multi_label=self.multi_label,
                 open_set=self.open_set,
                 allow_none=self.allow_none,
-                with_labels=bool(self.labels),
+                with_labels=bool(self.names),
             )
             instructions = f"{generic}\n\n{_verbatim(self.rules)}"
         examples = [
@@ -103,7 +104,7 @@ class LabelForm:
         values = {name: getattr(self, name) for name in ("multi_label", "open_set", "allow_none", "language")}
         return _made(
             ClassificationDefinition,
-            labels=dict(self.labels),
+            labels=_once({name: meaning for name, meaning in self.labels if name}, self.names),
             instructions=instructions,
             examples=examples,
             confidence=self.confidence or None,
@@ -133,8 +134,8 @@ class FieldForm:
         return replace(
             before,
             rules=_text(form, "rules"),
-            fields=tuple((name.strip(), kind, choices) for name, kind, choices in rows if name.strip()),
-            examples=_pairs(form, "example_text", "example_answer", either=True),
+            fields=tuple((name.strip(), kind, choices) for name, kind, choices in rows if name.strip() or choices),
+            examples=_pairs(form, "example_text", "example_answer"),
             model=_text(form, "model"),
         )
 
@@ -149,8 +150,9 @@ class FieldForm:
             Problem: it does not make one.
         """
         output: dict[str, Any] = {
-            name: _split(choices) if kind == "choices" else kind for name, kind, choices in self.fields
+            name: _split(choices) if kind == "choices" else kind for name, kind, choices in self.fields if name
         }
+        _once(output, [name for name, _, _ in self.fields if name])
         examples = [
             InstructionExample(text=text, output=_answer(answer, bool(output)))
             for text, answer in self.examples
@@ -173,6 +175,18 @@ def _made(kind: type[M], **values: Any) -> M:
         return kind(**values)
     except ValidationError as error:
         raise Problem("invalid", f"{describe(error)}.") from None
+
+
+def _once(made: D, names: list[str]) -> D:
+    """Return what was made, if each name stands once.
+
+    Raises:
+        Problem: one stands twice.
+    """
+    if len(made) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise Problem("invalid", f"{snippet(twice, 60)!r} stands twice.")
+    return made
 
 
 def _source(text: str) -> Literal["", "stated", "votes", "logprobs", "label_scores"]:
@@ -209,6 +223,6 @@ def _texts(form: FormData, name: str) -> list[str]:
     return [value if isinstance(value, str) else "" for value in form.getlist(name)]
 
 
-def _pairs(form: FormData, first: str, second: str, *, either: bool = False) -> tuple[TextPair, ...]:
+def _pairs(form: FormData, first: str, second: str) -> tuple[TextPair, ...]:
     pairs = [(a.strip(), b.strip()) for a, b in zip(_texts(form, first), _texts(form, second), strict=False)]
-    return tuple(pair for pair in pairs if pair[0] or (either and pair[1]))
+    return tuple(pair for pair in pairs if any(pair))

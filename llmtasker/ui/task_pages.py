@@ -18,8 +18,10 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.project_store import Project
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import form_of, price, sent, start, table_of, task_of
+from llmtasker.ui.table_facts import NAMES_OF_LABELS
 from llmtasker.ui.task_form import FIELD_KINDS, FieldForm, LabelForm, TaskForm
 from llmtasker.ui.visit import Pages, Visit
+from llmtasker.values.folding import caseless
 
 _MOST_LABELS = 1_000
 
@@ -119,7 +121,9 @@ def _acted(visit: Visit, project: Project, form: FormData, action: str) -> Proje
         if action == "from_column":
             return _with_labels(visit, project, kept, _of_column(visit, project, str(form.get("source", ""))))
         file = form.get("label_file")
-        if action == "from_file" and isinstance(file, UploadFile) and file.filename:
+        if action == "from_file":
+            if not isinstance(file, UploadFile) or not file.filename:
+                raise Problem("invalid", visit.language.text("Choose a file first."))
             return _with_labels(visit, project, kept, _of_file(visit, file))
     return project
 
@@ -147,10 +151,15 @@ def _of_file(visit: Visit, file: UploadFile) -> list[tuple[str, str]]:
         path = Path(folder) / f"labels{ending}"
         content = file.file.read(4 << 20)
         if ending == ".txt":
-            lines = content.decode("utf-8", "replace").splitlines()
+            try:
+                lines = content.decode("utf-8-sig").splitlines()
+            except UnicodeError:
+                lines = content.decode("cp1252", "replace").splitlines()
             return [(line.strip(), "") for line in lines if line.strip()][:_MOST_LABELS]
         path.write_bytes(content)
         table = table_of(visit, path, {})
         rows = [list(row.values()) for row, _, _ in table.rows({}, most=_MOST_LABELS)]
+        if caseless(table.header[0]) not in NAMES_OF_LABELS:  # its first line is a label, too
+            rows.insert(0, list(table.header))
         texts = [[str(cell or "").strip() for cell in [*row, ""][:2]] for row in rows]
         return [(name, meaning) for name, meaning in texts if name]

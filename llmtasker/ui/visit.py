@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -26,6 +28,7 @@ from llmtasker.ui.shown_answers import shown
 SESSION, LANGUAGE, THEME = "llmtasker_session", "llmtasker_language", "llmtasker_theme"
 _YEAR = 365 * 86_400
 _ANYBODY = "anybody"
+_MARKED = 5_000  # characters of a message that are shown
 
 
 CAUSES = {
@@ -57,6 +60,7 @@ class Pages:
     def __init__(self, server: Server, clock: Callable[[], float] = time.time) -> None:
         self.server = server
         self.clock = clock
+        self.starting = threading.Lock()
         self.projects = ProjectStore(server.queue.file)
         self.sessions = Sessions(server.queue.file)
         self.environment = Environment(
@@ -126,9 +130,15 @@ class Visit:
         Raises:
             Problem: it comes from elsewhere.
         """
+        origin = urlsplit(self.request.headers.get("origin", "")).netloc
+        elsewhere = self.request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
         form = await self.request.form(max_files=1, max_fields=20_000, max_part_size=8 << 20)
+        texts = (text for name, value in form.multi_items() for text in (name, value) if isinstance(text, str))
+        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
+            raise Problem("invalid", self.language.text("The form has characters that are not Unicode text."))
         token = form.get("csrf")
-        if not isinstance(token, str) or not is_form_token(self.session, token):
+        foreign = elsewhere or (origin not in {"", self.request.headers.get("host", "")})
+        if foreign or not isinstance(token, str) or not is_form_token(self.session, token):
             raise Problem("forbidden", self.language.text("This form is not of your session. Load the page again."))
         return form
 
@@ -209,7 +219,9 @@ def begin_session(visit: Visit, response: Response, key_hash: str = _ANYBODY) ->
 
 def marked(text: str, own: Iterable[str], given: Iterable[object]) -> Markup:
     """Return a message with what the user wrote, and the text of the row, marked."""
-    parts = sorted({str(one) for one in [*own, *given] if one not in {None, ""}}, key=len, reverse=True)
+    if len(text) > _MARKED:
+        return Markup(escape(f"{text[:_MARKED]}…"))  # noqa: S704 - escaped
+    parts = sorted({str(one)[:_MARKED] for one in [*own, *given] if one not in {None, ""}}, key=len, reverse=True)
     if not parts:
         return Markup(escape(text))  # noqa: S704 - escaped
     pattern = re.compile("(" + "|".join(map(re.escape, parts)) + ")")

@@ -2,6 +2,13 @@
 "use strict";
 const root = document.documentElement, $ = (q, from = document) => from.querySelector(q);
 const post = (url, body) => fetch(url, { method: "POST", body, headers: { "HX-Request": "true" } });
+const part = (url) => fetch(url, { headers: { "HX-Request": "true" } });
+// the HTML of an answer; a session that is over leads to the page that asks for the key
+const html = async (asking) => {
+  const found = await asking, to = found.headers.get("HX-Redirect");
+  if (to) { location.href = to; return { ok: false, text: "" }; }
+  return { ok: found.ok, text: await found.text() };
+};
 
 // theme: the system's until the button is used; the server keeps the choice and writes data-theme
 const theme = $("#theme"), dark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
@@ -35,6 +42,13 @@ document.addEventListener("click", (event) => {
   $("input, textarea", row).focus();
 });
 
+// what was typed is kept when the page is left before it was sent
+const task = $("#task");
+let typed = false;
+task?.addEventListener("input", () => { typed = true; });
+task?.addEventListener("submit", () => { typed = false; });
+addEventListener("pagehide", () => { if (typed) navigator.sendBeacon(task.dataset.hxPost, new FormData(task)); });
+
 // step 7 is the open menu of step 5
 const openMenu = () => { if (location.hash === "#export") $("#export")?.setAttribute("open", ""); };
 openMenu();
@@ -48,7 +62,7 @@ if (rows) {
   const drawer = () => $("#row"), number = (tr) => tr?.dataset.row;
   const fetched = (tr) => {
     const key = number(tr);
-    if (key && !seen.has(key)) seen.set(key, fetch(place + key, { headers: { "HX-Request": "true" } }).then((found) => (found.ok ? found.text() : "")));
+    if (key && !seen.has(key)) seen.set(key, html(part(place + key)).then((found) => (found.ok ? found.text : ""), () => ""));
     return key ? seen.get(key) : undefined;
   };
   const put = (html, open) => {
@@ -90,33 +104,41 @@ if (rows) {
     if (!corrected) mark?.remove();
     return chip.textContent;
   };
-  const send = async (tr, form) => {
-    seen.delete(number(tr));
-    const answer = await post(place + number(tr), form), html = await answer.text();
-    if (!answer.ok) { said(html.replace(/<[^>]*>/g, "")); return false; }
-    seen.set(number(tr), Promise.resolve(html));
-    said(`${number(tr)}: ${shown(tr, html)}`);
-    if (tr === current) put(html, drawer().classList.contains("open"));
-    return true;
+  const refused = (text) => {
+    const note = $("#refused") ?? document.createElement("p");
+    note.id = "refused";
+    note.className = "note warn";
+    note.setAttribute("role", "alert");
+    note.textContent = text || document.body.dataset.unreachable;
+    $("#correct")?.prepend(note);
+  };
+  const send = async (tr, key, form) => {
+    seen.delete(key);
+    let answer;
+    try { answer = await html(post(place + key, form)); } catch { answer = { ok: false, text: "" }; }
+    if (!answer.ok) { $("#correct")?.reset(); refused(answer.text.replace(/<[^>]*>/g, "").trim()); return; }
+    seen.set(key, Promise.resolve(answer.text));
+    if (tr) said(`${key}: ${shown(tr, answer.text)}`);
+    if (drawer().dataset.number === key) put(answer.text, drawer().classList.contains("open"));
   };
   const label = async (key, next) => {
     const choice = $("#correct .keys")?.querySelectorAll("input")[key - 1], tr = current;
-    if (!choice || number(tr) !== drawer().dataset.number) return;
+    if (!choice || (tr && number(tr) !== drawer().dataset.number)) return;
     choice.checked = choice.type === "radio" ? true : !choice.checked;
     const form = new FormData($("#correct"));
-    done.push([tr, form.get("csrf")]);
-    const sending = send(tr, form);
-    if (next) await go(tr.nextElementSibling);
+    done.push([tr, drawer().dataset.number, form.get("csrf")]);
+    const sending = send(tr, drawer().dataset.number, form);
+    if (next) await go(tr?.nextElementSibling);
     await sending;
   };
   const undo = async () => {
-    const [tr, csrf] = done.pop() ?? [];
-    if (!tr) return;
+    const [tr, key, csrf] = done.pop() ?? [];
+    if (!key) return;
     const form = new FormData();
     form.set("csrf", csrf);
     form.set("undo", "1");
     await go(tr);
-    await send(tr, form);
+    await send(tr, key, form);
   };
   rows.addEventListener("click", (event) => {
     if (event.target.matches("input")) return;
@@ -126,18 +148,18 @@ if (rows) {
   $("#pick-all")?.addEventListener("change", (event) => { for (const one of rows.querySelectorAll("[name=picked]")) one.checked = event.target.checked; });
   document.addEventListener("change", (event) => {
     if (event.target.name !== "label" || event.target.type !== "radio" || !event.target.closest("#correct")) return;
-    done.push([current, $("#correct [name=csrf]").value]);
-    send(current, new FormData($("#correct")));
+    done.push([current, drawer().dataset.number, $("#correct [name=csrf]").value]);
+    send(current, drawer().dataset.number, new FormData($("#correct")));
   });
   document.addEventListener("submit", (event) => {
     if (event.target.id !== "correct") return;
     event.preventDefault();
     const form = new FormData(event.target, event.submitter);
-    send(current, form);
+    send(current, drawer().dataset.number, form);
   });
   document.addEventListener("click", (event) => {
     const step = event.target.closest("[data-go]");
-    if (step) { event.preventDefault(); open(step.dataset.go === "1" ? current.nextElementSibling : current.previousElementSibling, true); }
+    if (step && current) { event.preventDefault(); open(step.dataset.go === "1" ? current.nextElementSibling : current.previousElementSibling, true); }
     if (event.target.closest(".shut")) drawer().classList.remove("open");
   });
   document.addEventListener("keydown", (event) => {
@@ -149,9 +171,9 @@ if (rows) {
     else if (key === "k") go(current?.previousElementSibling);
     else if (key >= "1" && key <= "9") label(Number(key), Boolean(at.closest("#rows")));
     else if (key === "u") undo();
-    else if (key === "x") $("input", current).click();
+    else if (key === "x") $("input", current ?? rows)?.click();
     else if (key === "/") $("#q").focus();
-    else if (key === "Escape") { drawer().classList.remove("open"); $("a", current)?.focus(); }
+    else if (key === "Escape") { drawer().classList.remove("open"); if (current) $("a", current).focus(); }
     else return;
     event.preventDefault();
   });
