@@ -212,8 +212,8 @@ class Task(TaskData[T]):
 
         policy = self._policy(fresh, settings=settings)
         steps = self._steps(self._one(given, fields), policy)
-        await prepare(policy.llm, policy.program)
-        return await run_awaiting(steps, policy.llm.transport, self._async_store_of(policy.llm))
+        store = await prepare(policy.llm, policy.program, self._async_store_of)
+        return await run_awaiting(steps, policy.llm.transport, store)
 
     def _async_store_of(self, llm: LLM) -> AsyncStore | None:
         if llm is self.llm:
@@ -281,7 +281,7 @@ class Task(TaskData[T]):
         )
         same_words = policy.program.source is self.program.source
         groups = self._groups if same_words else self._groups.of(policy.program)
-        return run_task(inputs, settings, policy, groups, self._async_store_of(policy.llm), self._observers)
+        return run_task(inputs, settings, policy, groups, self._async_store_of, self._observers)
 
     @property
     def group_report(self) -> GroupReport | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sized
+from collections.abc import AsyncGenerator, Callable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -98,12 +98,12 @@ async def run_task(
     settings: RunSettings,
     policy: Policy[Any, T],
     plan: GroupPlan[Any],
-    store: AsyncStore | None,
+    store_of: Callable[[LLM], AsyncStore | None],
     observers: Observers | None = None,
 ) -> AsyncGenerator[list[Item[T]]]:
     """Yield the items of a run as they finish; `policy` asks for one input, `plan` for several in one message."""
     llm = policy.llm
-    await prepare(llm, policy.program)
+    store = await prepare(llm, policy.program, store_of)
     breaker = CircuitBreaker()
     policy = replace(policy, breaker=breaker)
     run: Run[T] = Run(
@@ -162,10 +162,10 @@ async def _grouped(
             yield batch
 
 
-async def prepare(llm: LLM, program: Program[Any]) -> None:
-    """Do the one-time work that would block the event loop, in a thread.
+async def prepare(llm: LLM, program: Program[Any], store_of: Callable[[LLM], AsyncStore | None]) -> AsyncStore | None:
+    """Do the one-time work that would block the event loop, in a thread; return the store of a run.
 
-    If no model was named, the endpoint is asked for it; modules that prepare requests are loaded.
+    If no model was named, the endpoint is asked for it; modules that prepare requests are loaded; a Redis is checked.
 
     Raises:
         ConfigurationError: there is no asyncio event loop.
@@ -177,7 +177,9 @@ async def prepare(llm: LLM, program: Program[Any]) -> None:
             "acall, arun and astream need a running asyncio event loop, and there is none: other async libraries, such "
             "as trio, can use the blocking forms in a thread"
         ) from None
+    ready = "settings" in vars(llm) and program.ready
     if "settings" not in vars(llm):
         await asyncio.to_thread(getattr, llm, "settings")
     if not program.ready:
         await asyncio.to_thread(program.warm_up)
+    return store_of(llm) if ready else await asyncio.to_thread(store_of, llm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import logging
 import os
@@ -470,3 +471,43 @@ def test_a_copy_that_was_stopped_goes_on(tmp_path: Path) -> None:
         assert 0 < there < 6000
         server.client().config_set("maxmemory", 0)
         assert copied(tmp_path / "a", server.url) == f"{6000 - there:,} entries copied, {there:,} were there\n"
+
+
+@pytest.mark.parametrize("first", ["acall", "arun"])
+@pytest.mark.usefixtures("impatient")
+def test_a_redis_that_hangs_at_the_first_use_does_not_stop_the_event_loop(
+    server: RedisServer, first: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = 0
+    meanwhile: list[int] = []
+    check = RedisCache.check
+
+    def counted(cache: RedisCache) -> None:
+        before = turns
+        check(cache)
+        meanwhile.append(turns - before)
+
+    async def work() -> None:
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                await asyncio.sleep(0.005)
+                turns += 1
+
+        counting = asyncio.create_task(count())
+        if first == "acall":
+            assert (await task.acall("a")).ok
+        else:
+            assert (await task.arun(["a"])).counts["ok"] == 1
+        counting.cancel()
+
+    task = Task(Triage, llm=LLM(transport=FakeTransport({"team": "billing"})), cache=f"{server.url}?namespace={first}")
+    monkeypatch.setattr(RedisCache, "check", counted)
+    server.freeze()
+    try:
+        with pytest.warns(CacheWarning, match="TimeoutError"):
+            asyncio.run(work())
+    finally:
+        server.thaw()
+    assert len(meanwhile) == 1
+    assert meanwhile[0] > 5
