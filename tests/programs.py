@@ -15,14 +15,15 @@ from typing import Any
 SECONDS = 60.0
 
 
-def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[Any]:
+def run(*arguments: object, program: str = sys.executable, **options: Any) -> subprocess.CompletedProcess[Any]:
     """Run a program to its end and return what it printed, as text unless `text=False`.
 
     Raises:
         subprocess.TimeoutExpired: it was killed because it took longer than `timeout`, 60 seconds by default.
     """
-    options = {"text": True, "timeout": SECONDS, "check": False, **options}
-    return subprocess.run(_command(arguments), capture_output=True, **options)  # noqa: PLW1510 - `check` is an option
+    pipe = subprocess.PIPE
+    options = {"text": True, "timeout": SECONDS, "check": False, "stdout": pipe, "stderr": pipe, **options}
+    return subprocess.run(_command(arguments, program), **options)  # noqa: PLW1510 - `check` is an option
 
 
 @contextmanager

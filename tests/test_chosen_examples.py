@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import programs
 import pytest
 
 from llmtasker import LLM, CallSettings, Classification, ConfigurationError, InputField, OutputField, Signature, Task
@@ -91,7 +90,7 @@ def test_random_ones_differ_by_input_and_seed_but_not_by_run() -> None:
 def test_another_process_chooses_the_same() -> None:
     code = "import test_chosen_examples as t; print(t.keys())"
     env = {"PYTHONHASHSEED": "7", "PYTHONPATH": str(Path(__file__).parent), "HOME": "/nonexistent"}
-    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60, check=True)
+    run = programs.run("-c", code, env=env, check=True)
     assert run.stdout.strip() == keys()
 
 

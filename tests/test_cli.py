@@ -298,9 +298,7 @@ def test_rows_go_to_standard_output_wherever_it_leads(shell: Shell, before: str 
     if before is not None:
         place.write_text(before)
     with place.open(mode) as out:
-        subprocess.run(
-            [sys.executable, *command], check=True, cwd=shell.folder, stdout=out, stderr=subprocess.PIPE, timeout=60
-        )
+        programs.run(*command, check=True, cwd=shell.folder, stdout=out)
     assert place.read_text() == (before or "") + rows
 
 

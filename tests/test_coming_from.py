@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 from pathlib import Path
 
+import programs
 import pytest
 
 from llmtasker.testing import FaultyServer
@@ -28,14 +28,12 @@ def test_the_code_of_others_does_the_same(program: str, tmp_path: Path) -> None:
 
     with FaultyServer(answer=answer) as server:
         address = {"OPENAI_BASE_URL": server.base_url, "OPENAI_API_BASE": server.base_url, "OPENAI_API_KEY": "none"}
-        done = subprocess.run(
-            [os.environ["PYTHON_OF_OTHERS"], program],
+        done = programs.run(
+            program,
+            program=os.environ["PYTHON_OF_OTHERS"],
             cwd=tmp_path,
             env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), **address},
-            capture_output=True,
-            text=True,
             timeout=100,
-            check=False,
         )
     assert done.stdout.split() == ["billing", "delivery"], done.stderr
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -72,7 +70,7 @@ def test_a_release_dates_the_changelog(headings: int, tmp_path: Path) -> None:
     path = tmp_path / "CHANGELOG.md"
     before = "# Changelog\n\n" + "## [0.1.0] - unreleased\n\n- unreleased\n\n" * headings
     path.write_text(before, encoding="utf-8")
-    done = subprocess.run([sys.executable, script, "0.2.0", "2026-12-01"], check=False, timeout=60)
+    done = programs.run(script, "0.2.0", "2026-12-01")
     assert done.returncode == (0 if headings == 1 else 1)
     dated = before.replace("## [0.1.0] - unreleased", "## [0.2.0] - 2026-12-01")
     assert path.read_text(encoding="utf-8") == (dated if headings == 1 else before)
