@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import Any
+from http import HTTPStatus
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
@@ -17,6 +17,7 @@ from llmtasker.api.problem import Problem, of_status
 from llmtasker.ui.language import LANGUAGES
 from llmtasker.ui.visit import LANGUAGE, Pages, SignInNeededError, Visit, begin_session
 
+_PROJECT = re.compile(r"/p/[0-9a-f]{16}(?=/)")
 _WHOLE = {"progress": "/run", "rows": "/results", "prompt": "/task"}
 _PARTS = re.compile(r"/(progress|rows|prompt)(?:/[0-9]+)?$")
 """Parts of pages, and those that wait for a form: who has signed in again sees the whole page."""
@@ -70,8 +71,9 @@ def problem_page(pages: Pages, request: Request, problem: Problem) -> Response:
     """Return what was wrong as a page; a part of a page gets one line."""
     visit = Visit.of(pages, request, signed_in=False)
     part = bool(request.headers.get("hx-request"))
-    values: dict[str, Any] = {"problem": problem, "back": request.headers.get("referer", "")}
-    return visit.show("_problem.html" if part else "problem.html", problem.status, **values)
+    project = _PROJECT.match(request.url.path.removeprefix(visit.root))
+    back = f"{project[0]}/task" if project is not None and problem.status != HTTPStatus.NOT_FOUND else "/"
+    return visit.show("_problem.html" if part else "problem.html", problem.status, problem=problem, back=back)
 
 
 def chosen_language(pages: Pages, request: Request, code: str) -> Response:

@@ -99,6 +99,8 @@ if (rows) {
       chip.className = `chip ${picked[0].className}`;
       chip.replaceChildren(dot, text);
     }
+    const fields = [...box.content.querySelectorAll("#correct textarea")].map((one) => one.value);
+    if (fields.length) chip.querySelector(".clip-in")?.replaceChildren(fields.join(" · "));
     const corrected = Boolean($("[name=undo]", box.content)), mark = $(".i-edit", tr);
     if (corrected && !mark) { const one = document.createElement("span"); one.className = "i i-edit"; $(".marks", tr).append(one); }
     if (!corrected) mark?.remove();
