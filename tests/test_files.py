@@ -308,7 +308,12 @@ def test_a_mistake_in_the_set_up_is_told_clearly(
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [("missing.csv", "can't read"), ("old.xls", "old format"), ("rows.doc", "can't tell"), ("folder.csv", "folder")],
+    [
+        ("missing.csv", "can't read"),
+        ("old.xls", "old format"),
+        ("rows.doc", "does not show its kind"),
+        ("folder.csv", "folder"),
+    ],
 )
 def test_a_file_that_is_none_is_told_before_the_first_row(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / "folder.csv").mkdir()
@@ -407,7 +412,7 @@ def test_the_output_looks_like_the_input(name: str, given: dict[str, Any], expec
 
 
 def test_an_output_without_a_known_ending_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="can't tell"):
+    with pytest.raises(ConfigurationError, match="does not show its kind"):
         output_format("out")
 
 
