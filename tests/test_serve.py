@@ -42,7 +42,7 @@ class Serving:
         self._running = programs.started(*command, cwd=folder, stderr=subprocess.PIPE, env=variables)
         self.process = self._running.__enter__()
         line = self._announced()
-        found = re.search(r"(http://\S+)/docs(?: +key +(lt_\w+))?", line)
+        found = re.search(r"API +(http://\S+)/docs(?: +key +(lt_\w+))?", line)
         assert found, line
         self.client = httpx2.Client(base_url=found[1], headers={"X-API-Key": found[2] or ""}, timeout=20)
 
@@ -52,7 +52,7 @@ class Serving:
         assert stderr is not None
         with selectors.DefaultSelector() as selector:
             selector.register(stderr, selectors.EVENT_READ)
-            while not re.search("^API .*\n", said, re.MULTILINE):
+            while not re.search(r"API +http.*\n", said):
                 if not selector.select(SECONDS):
                     raise TimeoutError(f"the server did not say where it is: {said}")
                 part = os.read(stderr.fileno(), 4096).decode()
