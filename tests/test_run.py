@@ -501,14 +501,14 @@ def test_a_failure_that_lasted_opens_the_circuit_breaker_at_once() -> None:
     ("text", "most"),
     [
         pytest.param("Invalid JSON schema: lookaround is not supported", 20, id="a schema refused in every form"),
-        pytest.param("Request contains an invalid argument.", 14 + 4 + 16, id="every request, without a reason"),
+        pytest.param("Request contains an invalid argument.", 14 + 4 + 2 * 16, id="every request, without a reason"),
     ],
 )
 def test_a_task_that_is_refused_in_every_form_costs_few_calls(text: str, most: int) -> None:
     with FaultyServer(faults=[Status(400, text)]) as server:
         results = Task(Echo, llm=LLM("m", base_url=server.base_url, cache=False)).run(str(n) for n in range(300))
-        assert results.counts["not_run"] > 260
-        assert server.counters.requests <= most
+        assert results.counts["not_run"] > 240
+        assert server.counters.requests <= most  # with what was on its way when the run was given up
 
 
 def test_a_schema_refused_without_a_reason_costs_no_row() -> None:
