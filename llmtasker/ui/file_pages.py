@@ -37,9 +37,7 @@ def file_pages(pages: Pages) -> APIRouter:
 
     @router.post("/p/{id}/file")
     async def chosen(request: Request, id: str) -> Response:  # noqa: A002
-        visit = await asyncio.to_thread(Visit.of, pages, request)
-        project = await asyncio.to_thread(visit.project, id)
-        form = await visit.form()
+        visit, project, form = await Visit.of_form(pages, request, id)
         try:
             await asyncio.to_thread(_changed, visit, project, form)
         except Problem as problem:
@@ -48,9 +46,7 @@ def file_pages(pages: Pages) -> APIRouter:
 
     @router.post("/p/{id}/delete")
     async def delete(request: Request, id: str) -> Response:  # noqa: A002
-        visit = await asyncio.to_thread(Visit.of, pages, request)
-        project = await asyncio.to_thread(visit.project, id)
-        await visit.form()
+        visit, project, _ = await Visit.of_form(pages, request, id)
         await asyncio.to_thread(_delete, visit, project)
         return visit.go("/")
 

@@ -63,9 +63,7 @@ def results_pages(pages: Pages) -> APIRouter:
 
     @router.post("/p/{id}/rows/{number}")
     async def correct(request: Request, id: str, number: RowNumber) -> Response:  # noqa: A002
-        visit = await asyncio.to_thread(Visit.of, pages, request)
-        project = await asyncio.to_thread(visit.project, id)
-        form = await visit.form()
+        visit, project, form = await Visit.of_form(pages, request, id)
         await asyncio.to_thread(_corrected, visit, project, number, form)
         if request.headers.get("hx-request") or request.headers.get("x-part"):
             return await asyncio.to_thread(_row, visit, project, number)
@@ -73,9 +71,7 @@ def results_pages(pages: Pages) -> APIRouter:
 
     @router.post("/p/{id}/rows")
     async def bulk(request: Request, id: str) -> Response:  # noqa: A002
-        visit = await asyncio.to_thread(Visit.of, pages, request)
-        project = await asyncio.to_thread(visit.project, id)
-        form = await visit.form()
+        visit, project, form = await Visit.of_form(pages, request, id)
         to = await asyncio.to_thread(_bulk, visit, project, form)
         return visit.go(to)
 

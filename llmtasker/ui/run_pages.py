@@ -39,9 +39,7 @@ def run_pages(pages: Pages) -> APIRouter:
 
     @router.post("/p/{id}/run")
     async def act(request: Request, id: str) -> Response:  # noqa: A002
-        visit = await asyncio.to_thread(Visit.of, pages, request)
-        project = await asyncio.to_thread(visit.project, id)
-        form = await visit.form()
+        visit, project, form = await Visit.of_form(pages, request, id)
         await asyncio.to_thread(_acted, visit, project, str(form.get("do", "")))
         return visit.go(f"/p/{id}/run")
 

@@ -37,17 +37,13 @@ def task_pages(pages: Pages) -> APIRouter:
 
     @router.post("/p/{id}/prompt")
     async def prompt(request: Request, id: str, line: int = Query(0, ge=0, le=1 << 20)) -> Response:  # noqa: A002
-        visit = await asyncio.to_thread(Visit.of, pages, request)
-        project = await asyncio.to_thread(visit.project, id)
-        form = await visit.form()
+        visit, project, form = await Visit.of_form(pages, request, id)
         project = await asyncio.to_thread(_kept, visit, project, form)
         return await asyncio.to_thread(_shown, visit, project, line=line, template="_prompt.html")
 
     @router.post("/p/{id}/task")
     async def act(request: Request, id: str) -> Response:  # noqa: A002
-        visit = await asyncio.to_thread(Visit.of, pages, request)
-        project = await asyncio.to_thread(visit.project, id)
-        form = await visit.form()
+        visit, project, form = await Visit.of_form(pages, request, id)
         action = str(form.get("do", "save"))
         try:
             project = await asyncio.to_thread(_acted, visit, project, form, action)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 import time
@@ -96,6 +97,18 @@ class Visit:
         asked = request.cookies.get(LANGUAGE, "")
         code = asked if asked in LANGUAGES else preferred(request.headers.get("accept-language", ""))
         return cls(pages, request, LANGUAGES[code], session, key)
+
+    @classmethod
+    async def of_form(cls, pages: Pages, request: Request, id_: str) -> tuple[Visit, Project, FormData]:
+        """Return the visit of a form that was sent for a project, with the project and the form.
+
+        Raises:
+            SignInNeededError: nobody is signed in.
+            Problem: there is no such project of who is signed in, or the form comes from elsewhere.
+        """
+        visit = await asyncio.to_thread(cls.of, pages, request)
+        project = await asyncio.to_thread(visit.project, id_)
+        return visit, project, await visit.form()
 
     @property
     def server(self) -> Server:
