@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,9 +73,8 @@ class Sent:
     refused: str | None = None
 
 
-def sent(visit: Visit, project: Project, task: Task[Any], place: int) -> Sent | None:
+def sent(project: Project, task: Task[Any], sample: Sequence[Mapping[str, Any]], place: int) -> Sent | None:
     """Return what is sent for a row of the sample; None: it has no rows."""
-    sample = visit.pages.projects.sample(project.id)
     if not sample:
         return None
     one = sample[place % len(sample)]
@@ -99,10 +98,10 @@ class Price:
     seconds: float | None
 
 
-def price(visit: Visit, project: Project, task: Task[Any]) -> Price:
+def price(visit: Visit, project: Project, task: Task[Any], sample: Sequence[Mapping[str, Any]]) -> Price:
     """Return the estimate of a run over all rows of a project."""
     columns = columns_of(project, task)
-    some = visit.pages.projects.sample(project.id)[:_PRICED]
+    some = sample[:_PRICED]
     rows = project.rows - project.broken_rows
     found = task.estimate([given_of(one["row"], columns) for one in some])
     scale = rows / len(some) if some else 0.0

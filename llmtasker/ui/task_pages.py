@@ -66,7 +66,8 @@ def _shown(
     values: dict[str, Any] = {"sent": None, "price": None, "unready": None}
     try:
         task, _ = task_of(visit, project)
-        values |= {"sent": sent(visit, project, task, line), "price": price(visit, project, task)}
+        sample = visit.pages.projects.sample(project.id)
+        values |= {"sent": sent(project, task, sample, line), "price": price(visit, project, task, sample)}
         values["task_fields"] = list(task.signature.input_fields)
     except (Problem, ConfigurationError) as error:
         values["unready"] = error.detail if isinstance(error, Problem) else str(error)
