@@ -181,8 +181,8 @@ def run(
     assert item is not None
     assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
     if item.request is not None:
-        assert llm.single_flight.board(item.request.key) is None, "nobody leads any more"
-        llm.single_flight.land(item.request.key, None)
+        assert llm.single_flight.enter(item.request.key) is None, "nobody leads any more"
+        llm.single_flight.finish(item.request.key, None)
     return item, stage
 
 
@@ -464,14 +464,14 @@ def test_a_row_that_is_given_up_leaves_nothing_behind(until: type[Any]) -> None:
         assert blocker.poll() is None
     generator = make_executor(llm, clock).ask(QUESTION)
     assert Stage([GOOD], clock=clock).play(generator, until=until) is None
-    waiter = llm.single_flight.board(key_of())
+    waiter = llm.single_flight.enter(key_of())
     assert waiter is not None
     generator.close()
     if blocker is not None:
         blocker.done()
     assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
     assert waiter.result(timeout=0) is None, "those who wait are told that the leader gave up"
-    assert llm.single_flight.board(key_of()) is None, "somebody else may lead"
+    assert llm.single_flight.enter(key_of()) is None, "somebody else may lead"
 
 
 @pytest.mark.parametrize("thrown", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
@@ -483,7 +483,7 @@ def test_what_is_no_item_error_passes_and_leaves_nothing_behind(thrown: type[Bas
     with pytest.raises(thrown):
         generator.throw(thrown())
     assert llm.rate_limiter.in_flight == 0
-    assert llm.single_flight.board(key_of()) is None
+    assert llm.single_flight.enter(key_of()) is None
 
 
 def test_a_call_that_was_given_up_after_a_failure_leaves_nothing_behind() -> None:

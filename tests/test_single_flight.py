@@ -10,55 +10,55 @@ from llmtasker.cache.single_flight import SingleFlight
 
 def test_the_first_leads_and_the_others_are_told():
     flights = SingleFlight()
-    assert flights.board("k") is None
-    first, second = flights.board("k"), flights.board("k")
+    assert flights.enter("k") is None
+    first, second = flights.enter("k"), flights.enter("k")
     assert not first.done()
-    flights.land("k", "outcome")
+    flights.finish("k", "outcome")
     assert (first.result(0), second.result(0)) == ("outcome", "outcome")
 
 
 def test_other_keys_are_other_flights():
     flights = SingleFlight()
-    assert flights.board("k") is None
-    assert flights.board("l") is None
-    waiting = flights.board("l")
-    flights.land("k", 1)
+    assert flights.enter("k") is None
+    assert flights.enter("l") is None
+    waiting = flights.enter("l")
+    flights.finish("k", 1)
     assert not waiting.done()
-    flights.land("l", 2)
+    flights.finish("l", 2)
     assert waiting.result(0) == 2
 
 
 def test_after_landing_the_next_leads():
     flights = SingleFlight()
     for _ in range(3):
-        assert flights.board("k") is None
-        flights.land("k", "x")
+        assert flights.enter("k") is None
+        flights.finish("k", "x")
 
 
 def test_where_the_leader_gives_up_one_of_the_others_leads():
     flights = SingleFlight()
-    flights.board("k")
-    waiting = [flights.board("k") for _ in range(3)]
-    flights.land("k", None)
+    flights.enter("k")
+    waiting = [flights.enter("k") for _ in range(3)]
+    flights.finish("k", None)
     assert [future.result(0) for future in waiting] == [None] * 3
-    again = [flights.board("k") for _ in range(3)]
+    again = [flights.enter("k") for _ in range(3)]
     assert sum(future is None for future in again) == 1
 
 
 def test_a_waiter_that_was_cancelled_wants_nothing():
     flights = SingleFlight()
-    flights.board("k")
-    gone, there = flights.board("k"), flights.board("k")
+    flights.enter("k")
+    gone, there = flights.enter("k"), flights.enter("k")
     assert gone.cancel()
-    flights.land("k", "x")
+    flights.finish("k", "x")
     assert there.result(0) == "x"
     assert gone.cancelled()
 
 
 def test_landing_what_nobody_flies_does_nothing():
     flights = SingleFlight()
-    flights.land("k", "x")
-    assert flights.board("k") is None
+    flights.finish("k", "x")
+    assert flights.enter("k") is None
 
 
 @pytest.mark.parametrize("threads", [8])
@@ -69,13 +69,13 @@ def test_of_many_threads_one_leads(threads):
 
     def ask(_):
         ready.wait(10)
-        flight = flights.board("k")
+        flight = flights.enter("k")
         if flight is not None:
             return flight.result(10)
         calls.append(1)
         # The others are all there before the leader lands: whoever came late would lead again.
         boarded.acquire()
-        flights.land("k", "x")
+        flights.finish("k", "x")
         return "x"
 
     boarded = threading.Semaphore(0)

@@ -350,7 +350,7 @@ def test_who_is_cancelled_leaves_nothing_behind() -> None:
             await task
         key = transport.requests[0].key
         assert llm.rate_limiter.in_flight == 0
-        assert llm.single_flight.board(key) is None
+        assert llm.single_flight.enter(key) is None
         for _ in range(5000):
             if store.lease(key):
                 return

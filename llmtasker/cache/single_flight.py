@@ -12,14 +12,14 @@ T = TypeVar("T")
 class SingleFlight(Generic[T]):
     """The keys that are being asked for now, shared by threads and event loops.
 
-    The first caller to `board` a key leads and must `land` it; the others get a future of the outcome.
+    The first caller to `enter` a key leads and must `finish` it; the others get a future of the outcome.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, list[Future[T | None]]] = {}
         self._lock = threading.Lock()
 
-    def board(self, key: str) -> Future[T | None] | None:
+    def enter(self, key: str) -> Future[T | None] | None:
         """Return None to the leader, and a future of the outcome to the others."""
         with self._lock:
             waiting = self._waiting.get(key)
@@ -30,7 +30,7 @@ class SingleFlight(Generic[T]):
             waiting.append(future)
             return future
 
-    def land(self, key: str, outcome: T | None) -> None:
+    def finish(self, key: str, outcome: T | None) -> None:
         """Give the outcome to all waiters; None: the leader gave up, and one of them must lead."""
         with self._lock:
             waiting = self._waiting.pop(key, [])

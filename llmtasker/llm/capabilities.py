@@ -149,7 +149,7 @@ class Capabilities:
 
         After the wait, or a change of `state`, ask for the `request` again. A probe must be left.
         """
-        return self._trials.probe(self._schema_of(request)) if self._trials else None
+        return self._trials.probe(self._schema_of(request)) if self._trials.waiting else None
 
     @property
     def state(self) -> object:
@@ -190,7 +190,7 @@ class Capabilities:
         if id(head) not in self._answered:
             _trim(self._answered)
             self._answered[id(head)] = head
-        if self._trials:
+        if self._trials.waiting:
             self._trials.end(self._schema_of(request))
         sent = self._sent.get(id(head)) if self._known.rungs else None
         made = restore(completion, sent.names) if sent and sent.names else completion
@@ -212,7 +212,7 @@ class Capabilities:
         unexplained = feature is None and is_unexplained(request, error)
         words = snippet(error.details.get("provider_text") or "an error without a reason", 120)
         if feature is None and not unexplained:
-            if self._trials and not (isinstance(error, TransientError) or about_schema(request, error)):
+            if self._trials.waiting and not (isinstance(error, TransientError) or about_schema(request, error)):
                 self._trials.end(self._schema_of(request))
             return False
         with self._lock:

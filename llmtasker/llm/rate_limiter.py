@@ -142,11 +142,11 @@ class RateLimiter:
                 wait = max(wait, self._tokens.wait(now))
         return wait
 
-    def _leave(self, permit: Permit, now: float) -> None:
+    def _leave(self, permit: Permit, now: float, number: int) -> None:
         permit.state = _LEFT
         permit.sent_at = now
         permit.epoch = self._learned.epoch
-        permit.number = self._learned.sent(now)
+        permit.number = number
         self._in_flight += 1
         if self._requests is not None:
             self._requests.take(1.0)
@@ -179,7 +179,7 @@ class RateLimiter:
                 break
             self._queue.popleft()
             self._waiting -= 1
-            self._leave(head, now)
+            self._leave(head, now, self._learned.sent(now))
             if head.future is not None:
                 woken.append(head.future)
                 head.future = None
@@ -192,7 +192,7 @@ class RateLimiter:
             now = self._clock()
             if permit.state == _NEW:
                 if not self._waiting and self._wait(now) == 0.0:
-                    self._leave(permit, now)
+                    self._leave(permit, now, self._learned.sent(now))
                 else:
                     permit.state = _QUEUED
                     self._queue.append(permit)

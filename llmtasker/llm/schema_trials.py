@@ -40,48 +40,46 @@ class SchemaTrials:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, list[Future[None]]] = {}
+        self.waiting: dict[str, list[Future[None]]] = {}
+        """The calls that wait for a probe, by schema; empty: no schema is on trial."""
         self._taken = set[str]()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
 
     def after_fork(self) -> None:
         """Forget the probes of calls that don't exist in a forked child."""
         self._lock = threading.Lock()
-        self._waiting, self._taken = {schema: [] for schema in self._waiting}, set[str]()
+        self.waiting, self._taken = {schema: [] for schema in self.waiting}, set[str]()
 
     def begin(self, schema: str) -> None:
         """Put a schema on trial."""
         with self._lock:
-            self._waiting.setdefault(schema, [])
+            self.waiting.setdefault(schema, [])
 
     def probe(self, schema: str) -> SchemaProbe | Future[None] | None:
         """Return a probe, a future to wait for before asking again, or None: the schema is not on trial."""
         with self._lock:
-            if schema not in self._waiting:
+            if schema not in self.waiting:
                 return None
             if schema not in self._taken:
                 self._taken.add(schema)
                 return SchemaProbe(self, schema)
             future = Future[None]()
-            self._waiting[schema].append(future)
+            self.waiting[schema].append(future)
             return future
 
     def leave(self, schema: str) -> None:
         """End the probe for a schema."""
         with self._lock:
             self._taken.discard(schema)
-            woken = self._waiting.get(schema, [])
+            woken = self.waiting.get(schema, [])
             if woken:
-                self._waiting[schema] = []
+                self.waiting[schema] = []
         _wake(woken)
 
     def end(self, schema: str) -> None:
         """End the trial of a schema, because its form was answered or is not the reason for a failure."""
         with self._lock:
             self._taken.discard(schema)
-            woken = self._waiting.pop(schema, [])
+            woken = self.waiting.pop(schema, [])
         _wake(woken)
 
 

@@ -22,7 +22,7 @@ from llmtasker.runner.events import Observer
 from llmtasker.runner.inputs import InputRows, table_of
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Fresh
-from llmtasker.runner.row_scope import RunScope, check_awaited, current_scope
+from llmtasker.runner.row_scope import RunScope, check_awaited, current_row
 from llmtasker.runner.streamed import astreamed, streamed
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
 from llmtasker.signature.signature import Signature
@@ -190,7 +190,7 @@ class Pipeline(Generic[R, T]):
         known = self._arguments.fields
         if columns is not None and (unknown := columns.fields.keys() - known.keys()):
             raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {', '.join(known)}.")
-        outer = current_scope()
+        outer = current_row.get()
         scope = RunScope() if outer is None else outer.run
         return RowWorker(
             function=self._function,

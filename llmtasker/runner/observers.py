@@ -16,7 +16,7 @@ from typing import Any
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.runner.events import Event, LogObserver, Observer, RunEvents
-from llmtasker.runner.row_scope import current_scope
+from llmtasker.runner.row_scope import current_row
 
 _MOST = 10_000  # events queued for one observer; further ones are dropped and counted
 _IDLE = 5.0  # seconds without an event after which a thread ends
@@ -45,7 +45,7 @@ class Observers:
     def begin(self, tags: Mapping[str, Any] | None = None) -> RunEvents | None:
         """Return the events of a new run with these tags; None if nobody observes it."""
         observed = bool(self._outlets) or _log.observer.logger.isEnabledFor(logging.DEBUG)
-        if (scope := current_scope()) is not None:
+        if (scope := current_row.get()) is not None:
             return scope.begin(self if observed else None, tags)
         return RunEvents(self, tags=tags) if observed else None
 

@@ -86,7 +86,7 @@ class Policy(Generic[S, T]):
     def ask_row(self, row: Row) -> Steps[Item[T]]:
         """Yield the steps to the item of a row; rows with one key that are in flight are asked once."""
         key, flights = self.flight_key(row), self.llm.single_flight
-        while (flight := flights.board(key)) is not None:
+        while (flight := flights.enter(key)) is not None:
             outcome = yield Wait(flight)
             if outcome is not None:
                 return self.from_completion(row, outcome)
@@ -100,7 +100,7 @@ class Policy(Generic[S, T]):
             return item
         finally:
             # Also when this generator is closed early: then one of the waiters takes over.
-            flights.land(key, outcome)
+            flights.finish(key, outcome)
 
     def rows(self, given: object) -> list[Row]:
         """Return the rows that are asked for one input: one, or none if the input is invalid."""
@@ -117,7 +117,8 @@ class Policy(Generic[S, T]):
         try:
             inputs = program.validate(given)
             request = program.render(inputs, self.llm.settings)
-            return Row(given=given, inputs=inputs, request=request, key=request.key).sample(self.sample)
+            row = Row(given=given, inputs=inputs, request=request, key=request.key)
+            return row.sample(self.sample) if self.sample else row
         except ItemError as error:
             return Item(input=given, error=error, tags=self.tags)
 

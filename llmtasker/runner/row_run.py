@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from llmtasker.errors import InputError, snippet
+from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
 from llmtasker.item import Item
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.events import RunEvents
@@ -73,8 +73,8 @@ class RowRun(ABC, Generic[T, W]):
     events: RunEvents | None = None
 
     @abstractmethod
-    async def items(self, worker: W, rows: list[WaitingRow]) -> list[Item[T]]:
-        """Return an item for each row, in order; an error is raised only if it concerns all rows."""
+    def items(self, worker: W, rows: list[WaitingRow]) -> Awaitable[list[Item[T]]]:
+        """Return an item for each row, in order; an LLMTaskerError is raised only if it concerns all rows."""
 
     async def known(self, worker: W, givens: list[Any]) -> list[Any]:
         """Return the item of each input that needs no call, and the argument of `items` for others."""
@@ -119,18 +119,24 @@ class RowRun(ABC, Generic[T, W]):
         look = partial(self._look, worker, output)
         try:
             while rows := await feed.waiting(worker.size, None if worker.size == 1 else look):
-                items: list[Item[T]]
-                if self.breaker.open:
-                    items = [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
-                else:
-                    items = await self.items(worker, rows)
-                for (number, _, _), item in zip(rows, items, strict=True):
+                for (number, _, _), item in zip(rows, await self._ask(worker, rows), strict=True):
                     self._finish(output, number, item)
             failed = False
         finally:
             output.workers -= 1
             output.failed = output.failed or failed  # its row has no item, which ends the run
             output.ready.set()
+
+    async def _ask(self, worker: W, rows: list[WaitingRow]) -> list[Item[T]]:
+        if self.breaker.open:
+            return [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
+        try:
+            return await self.items(worker, rows)
+        except LLMTaskerError:
+            raise  # wrong configuration, or a test double reports a wrong test: that concerns all rows
+        except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the other rows
+            fault = ItemError(f"an error inside llmtasker, please report it: {type(error).__name__}: {snippet(error)}")
+            return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
 
     def _finish(self, output: _Output[T], number: int, item: Item[T]) -> None:
         output.done[number] = item

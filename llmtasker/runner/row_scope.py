@@ -18,17 +18,13 @@ from llmtasker.runner.policy import Fresh, Policy
 
 P = TypeVar("P", bound=Policy[Any, Any])
 
-_current: ContextVar[RowScope | None] = ContextVar("the row of a pipeline", default=None)
-
-
-def current_scope() -> RowScope | None:
-    """Return the row of a pipeline in which this code runs; None: it is called by itself."""
-    return _current.get()
+current_row: ContextVar[RowScope | None] = ContextVar("the row of a pipeline", default=None)
+"""The row of a pipeline in which this code runs; None: it is called by itself."""
 
 
 def in_scope(policy: P) -> P:
     """Return a policy with what it shares with the other calls of a pipeline's run, if there is one."""
-    scope = _current.get()
+    scope = current_row.get()
     return policy if scope is None else scope.run.policy(policy)
 
 
@@ -38,7 +34,7 @@ def check_awaited() -> None:
     Raises:
         ConfigurationError: it is made by the function of a pipeline, in its event loop.
     """
-    if _current.get() is not None:
+    if current_row.get() is not None:
         from asyncio import get_running_loop
 
         try:
@@ -108,11 +104,11 @@ class RunScope:
     def row(self, number: int) -> Generator[RowScope]:
         """Let the code in the block run as the row of this number."""
         scope = RowScope(self, number)
-        token = _current.set(scope)
+        token = current_row.set(scope)
         try:
             yield scope
         finally:
-            _current.reset(token)
+            current_row.reset(token)
 
 
 class RowScope:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
-from llmtasker.errors import ItemError, LLMTaskerError, snippet
 from llmtasker.item import Item
 from llmtasker.runner.awaiting import run_awaiting
 from llmtasker.runner.feed import WaitingRow
@@ -51,16 +50,9 @@ class Run(RowRun[T, Worker[T]]):
         """Return the item of each input that needs no call, and the argument of `items` for others."""
         return await self.drive(worker.look(givens))
 
-    async def items(self, worker: Worker[T], rows: list[WaitingRow]) -> list[Item[T]]:
-        """Return an item for each row, in order; an error is raised only if it concerns all rows."""
+    def items(self, worker: Worker[T], rows: list[WaitingRow]) -> Awaitable[list[Item[T]]]:
+        """Return an item for each row, in order."""
         steps = worker.steps([ready for _, _, ready in rows])
         if self.events is not None:
             steps = self.events.watch(steps, [number for number, _, _ in rows])
-        try:
-            items: list[Item[T]] = await self.drive(steps)
-        except LLMTaskerError:
-            raise  # wrong configuration, or a test double reports a wrong test: that concerns all rows
-        except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the other rows
-            fault = ItemError(f"an error inside llmtasker, please report it: {type(error).__name__}: {snippet(error)}")
-            return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
-        return items
+        return self.drive(steps)

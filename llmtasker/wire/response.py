@@ -108,7 +108,9 @@ def _completion(value: Any, limits: Mapping[str, str] | None, request: Request |
         finish_reason=finish_reason,
         model=model if isinstance(model, str) and model else None,
         usage=usage,
-        top_logprobs=first_alternatives(choice) if "logprobs" in choice or "completion_probabilities" in choice else (),
+        top_logprobs=first_alternatives(choice)
+        if choice.get("logprobs") or choice.get("completion_probabilities")
+        else (),
         limits=limits,
     )
 

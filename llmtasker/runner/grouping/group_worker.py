@@ -104,7 +104,7 @@ class GroupWorker(Generic[S, T]):
         while open_rows:
             # A leader must land before it waits, or two groups could wait for each other.
             keys = {place: self.alone.flight_key(row) for place, row in open_rows.items()}
-            flying = {place: flights.board(key) for place, key in keys.items()}
+            flying = {place: flights.enter(key) for place, key in keys.items()}
             led = {place: row for place, row in open_rows.items() if flying[place] is None}
             yield from self._lead(_Batch(rows=led, keys=keys, items=items), looked_up=looked_up)
             looked_up = False
@@ -139,14 +139,14 @@ class GroupWorker(Generic[S, T]):
             # Also when this generator is closed early: then one of the waiters takes over.
             for place in batch.rows:
                 if place not in batch.items:
-                    alone.llm.single_flight.land(batch.keys[place], None)
+                    alone.llm.single_flight.finish(batch.keys[place], None)
 
     def _finish(self, batch: _Batch[T], place: int, item: Item[T]) -> None:
         batch.items[place] = item
         row = batch.rows[place]
         self.tally.rows += not item.cached
         outcome = Outcome(row.spent.completion, None if item.cached else item.error)
-        self.alone.llm.single_flight.land(batch.keys[place], outcome)
+        self.alone.llm.single_flight.finish(batch.keys[place], outcome)
 
     def _groups(self, batch: _Batch[T], missing: Mapping[int, Row]) -> Steps[None]:
         """Ask in groups, smaller each time, until at most one groupable input is left."""
