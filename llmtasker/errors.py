@@ -35,7 +35,7 @@ becomes `item.error`; `item.raise_for_error()` raises it.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, ClassVar
 
@@ -103,14 +103,18 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f" Did you mean {near[0]!r}?" if near else ""
 
 
-def check_names(owner: str, given: Iterable[str], known: Sequence[str]) -> None:
-    """Check that all given keyword arguments are known.
+def check_names(
+    owner: str, given: Iterable[str], known: Sequence[str], places: Callable[[], Mapping[str, str]] | None = None
+) -> None:
+    """Check that all given keyword arguments are known; `places` returns, by name, where others belong.
 
     Raises:
         ConfigurationError: one is not.
     """
     for name in given:
         if name not in known:
+            if places is not None and (place := places().get(name)):
+                raise ConfigurationError(f"{owner} has no argument {name!r}: {place}.")
             raise ConfigurationError(
                 f"{owner} has no argument {name!r}.{nearest(name, known)} Its arguments are {', '.join(known)}."
             )

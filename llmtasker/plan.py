@@ -146,18 +146,26 @@ class Plan:
         return tuple(each.name for each in fields(cls) if each.init)
 
     @classmethod
+    def places(cls) -> dict[str, str]:
+        """Return where arguments belong that a task does not have, by name."""
+        from llmtasker.runner.task_run import places
+
+        return places()
+
+    @classmethod
     def of(cls, kind: str, arguments: Mapping[str, Any]) -> Self:
         """Return the plan of a task of a kind with these arguments.
 
         Raises:
             ConfigurationError: there is no such argument, or one has a value that it can't have.
         """
-        check_names(kind, arguments, cls.names())
+        check_names(kind, arguments, cls.names(), cls.places)
         return cls(**arguments)
 
     def changed(self, kind: str, changes: Mapping[str, Any]) -> Self:
         """Return the plan with other arguments; see `of`."""
-        check_names(f"{kind}.with_", changes, ("llm", *self.names()))
+        names = dict.fromkeys(("llm", "instructions", *self.names()))
+        check_names(f"{kind}.with_", changes, tuple(names), self.places)
         plan = replace(self, **changes)
         if compiles_alike(changes):
             object.__setattr__(plan, "signature", self.signature)
@@ -326,6 +334,15 @@ class SignaturePlan(Plan):
         if Signature not in getattr(self.signature, "__mro__", ()):
             raise ConfigurationError(f"a Task takes a Signature class first, not {_shown(self.signature)}.")
         super().__post_init__()
+
+    @classmethod
+    def places(cls) -> dict[str, str]:
+        """Return where arguments belong that a Task does not have, by name."""
+        signature = {
+            "instructions": "they are the docstring of the signature, and signature.with_instructions(…) changes them",
+            "labels": "they are the Literal of an output field; Classification(labels=…) needs no signature",
+        }
+        return {**super().places(), **signature}
 
     def needs(self) -> dict[str, str]:
         """Return the signature, unless it can be made from the file."""

@@ -333,7 +333,7 @@ def _of_client(model: str | None, given: Any) -> tuple[str | None, Callable[[], 
         model, hooks = model or _model_of_instructor(given), getattr(given, "hooks", None)
     if not _descends(client, "openai", "OpenAI", "AsyncOpenAI"):
         raise ConfigurationError(
-            f"a {type(client).__module__}.{type(client).__name__} is not an LLM: give a name such as "
+            f"a value of type {_type_name(client)} is not an LLM: give a name such as "
             '"openai/gpt-4.1-mini", an OpenAI or instructor client, a LangChain chat model, or a Transport.'
         )
     # An Azure client for one deployment has the deployment in its URL.
@@ -367,3 +367,8 @@ def _only_model(transport: Transport) -> str:
             "LLM.of(client, model=…) or set LLMTASKER_MODEL."
         )
     return names[0] if names else "default"
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

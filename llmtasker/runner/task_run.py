@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sized
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
@@ -13,6 +13,7 @@ from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
+from llmtasker.llm.options import LLMOptions
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.call_settings import CallSettings, InputOptions
 from llmtasker.runner.circuit_breaker import CircuitBreaker
@@ -82,7 +83,7 @@ class RunSettings:
 
     @classmethod
     def _of(cls, call: str, known: type, options: Mapping[str, Any]) -> Self:
-        check_names(call, options, tuple(known.__annotations__))
+        check_names(call, options, tuple(known.__annotations__), places)
         check_count("concurrency", options.get("concurrency", 1), "the inputs that are worked on at once")
         check_choice("fresh", options.get("fresh", False), (False, True, "invalid"))
         progress, budget = options.get("progress"), options.get("budget")
@@ -91,6 +92,15 @@ class RunSettings:
         if not (budget is None or hasattr(budget, "reserve")):
             raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {budget!r}.")
         return cls(**options)
+
+
+def places() -> dict[str, str]:
+    """Return where each argument of an LLM, a run or a call belongs, for the error of what does not take it."""
+    of_runs = {name: f"run(inputs, {name}=…)" for name in RunOptions.__annotations__}
+    of_runs["ordered"] = "stream(inputs, ordered=…)"
+    of_calls = {each.name: f"settings=CallSettings({each.name}=…)" for each in fields(CallSettings)}
+    of_llms = {name: f'llm=LLM("…", {name}=…)' for name in ("model", *LLMOptions.__annotations__)}
+    return {name: f"it belongs in {place}" for name, place in {**of_runs, **of_calls, **of_llms}.items()}
 
 
 async def run_task(
