@@ -53,8 +53,10 @@ def _check_label(label: Any, plain: Any, before: list[Any], *, open_set: bool) -
     else:
         fits = not texts and isinstance(plain, bool | int | float) and plain == plain
     if not fits:
-        kind = "a text that is not empty" if texts else "a number or a boolean, as the others are"
-        raise ConfigurationError(f"a label is {kind}, not {label!r:.60}.")
+        kind = "a text that is not empty" if texts else "a number or a boolean"
+        if not (texts or before):
+            kind = "a text, a number or a boolean"
+        raise ConfigurationError(f"a label is {kind}{', as the others are' if before else ''}, not {label!r:.60}.")
     if plain in before:
         raise ConfigurationError(f"the label {label!r} stands twice.")
 
