@@ -119,7 +119,7 @@ $(VENV)-all/.all: pyproject.toml
 	touch $@
 
 clean:  ## remove what these commands made
-	@rm -rf $(VENV) $(VENV)-lowest $(VENV)-scale $(VENV)-others $(VENV)-all dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(VENV)-* .venv-checks* dist build site .cache .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what no package index has, checked before anything is installed -------------------------------------------
