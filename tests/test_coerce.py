@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import ipaddress
 import json
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Json, TypeAdapter
 from typing_extensions import TypedDict
 
 from llmtasker.errors import InvalidOutputError
@@ -40,6 +41,14 @@ class Sender(BaseModel):
 
     name: str = Field(default="", alias="from")
     phone: str = Field(default="", validation_alias=AliasChoices("phone", "tel"))
+
+
+class Guest(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+    town: str = Field(default="", validation_alias=AliasPath("address", "town"))
+    first_line: str = Field(default="", validation_alias=AliasPath("address", "lines", 0))
+    loyal_since: int = 0
 
 
 class Ship(BaseModel):
@@ -285,3 +294,46 @@ def test_all_refusals_are_named_at_once() -> None:
     with pytest.raises(CoercionError) as caught:
         coerce({"paid_on": 5, "RoomNumber": True}, AnswerSchema.of(Stay))
     assert all(words in str(caught.value) for words in ("paid_on: ", "room_number: a boolean", "was written"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "wanted"),
+    [
+        (Guest, {"town": "Lyon"}, {"town": "Lyon", "first_line": ""}),
+        (list[Guest], [{"first_line": "1 quai", "town": "Lyon"}], [{"town": "Lyon", "first_line": "1 quai"}]),
+        (Guest, {"loyalSince": 3}, {"loyal_since": 3}),
+        (Guest, {"loyal_since": 3, "loyalSince": 4}, {"loyal_since": 3, "loyalSince": 4}),
+        (Json[list[int]], "[1, 2]", [1, 2]),
+        (Json[Stay], '{"roomNumber": 7}', {"room_number": 7}),
+        (Json[Stay], {"room_number": 7}, {"room_number": 7}),
+        (dict[dt.date, str], {"2026-03-02": "x"}, {dt.date(2026, 3, 2): "x"}),
+        (dict[dt.date, str], {"20260302": "x"}, {dt.date(2026, 3, 2): "x"}),
+    ],
+)
+def test_what_json_schema_does_not_say_is_read_as_it_is_shown(kind: Any, value: Any, wanted: Any) -> None:
+    found = reading(kind, value).value
+    several, expected = (found, wanted) if isinstance(found, list) else ([found], [wanted])
+    for one, other in zip(several, expected, strict=True):
+        if not isinstance(one, BaseModel):
+            assert one == other
+            continue
+        assert {name: getattr(one, name) for name in other} == other
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "why"),
+    [
+        (Json[list[int]], "[1, true]", "a boolean is not a number"),
+        (Json[Stay], '{"paid_on": 3}', "a number is not a date"),
+        (dict[dt.date, str], {"3600": "x"}, "a number is not a date"),
+        (dict[dt.time, str], {"10": "x"}, "a number is not a time"),
+        (ipaddress.IPv4Address, True, "a boolean is not an address"),
+        (ipaddress.IPv4Address, 12345, "IPv4"),
+        (list[ipaddress.IPv6Address], [1], "IPv6"),
+        (float, "100.000 €", "valid number"),
+        (Decimal, "$1.234", "valid decimal"),
+    ],
+)
+def test_inner_json_keys_and_addresses_are_checked_too(kind: Any, value: Any, why: str) -> None:
+    with pytest.raises(InvalidOutputError, match=why):
+        reading(kind, value)

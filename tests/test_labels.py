@@ -210,6 +210,115 @@ def test_a_label_that_is_doubted_denied_or_only_mentioned_is_an_error(text: str)
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "It could be billing.",
+        "This may be about billing",
+        "Partly billing",
+        "Lack of billing",
+        "billing fails to describe it",
+        "billing would be a mistake",
+        "The customer denies that it is billing",
+        "The user claims this is a billing issue",
+        "it isnt about billing",
+        "Unknown category billing",
+        "billing: 0",
+        "billing: 0.02",
+        "billing (?)",
+        "None of these. billing is closest",
+        "I cannot classify this; billing is a category.",
+        "If the invoice is wrong, the answer is billing",
+        "Facturé par erreur, hors billing",
+        "Das ist nicht billing",
+        "Es geht nicht um billing",
+        "Keine billing",
+        "Alles außer billing",
+        "Vielleicht billing",
+        "Es könnte billing sein",
+        "Ich bin nicht sicher: billing",
+        "Wenn der Betrag falsch ist, billing",
+        "billing oder etwas anderes",
+        "Nein, billing",
+        "No es billing",
+        "Tal vez billing",
+        "Forse billing",
+        "Não é billing",
+        "Het is geen billing",
+        "Inte billing",
+        "Ikke billing",
+        "To nie billing",
+        "Není to billing",
+        "Bu billing değil",
+        "Không phải billing",
+        "Это не billing",
+        "不是 billing",
+        "billing ではない",
+        "billing 아님",
+        "ليس billing",
+        "[ ] billing",
+        "☐ billing",
+        "[ ] billing [x] delivery",
+        "card payments",  # another word, and the beginning of a longer label
+        "It is about a card that was lost before the payment.",
+    ],
+)
+def test_a_denial_in_any_language_or_form_is_an_error(text: str) -> None:
+    with pytest.raises(LabelError):
+        TEAMS.find(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("- [ ] billing\n- [x] delivery\n- [ ] other", "delivery"),
+        ("☐ billing\n☑ delivery", "delivery"),
+        ("[x] billing", "billing"),
+        ("Die Kategorie ist billing.", "billing"),
+        ("Es geht um billing, weil nichts geliefert wurde", "billing"),
+        ("This could be categorized under billing", "billing"),
+    ],
+)
+def test_ticked_boxes_and_other_languages(text: str, label: str) -> None:
+    assert TEAMS.find(text) == label
+
+
+LANGUAGES = ["C", "C++", "C#", ".NET", "Go"]
+RANGES = ["<5", ">5", "5"]
+WEATHER = ["🔥 hot", "❄️ cold"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "label"),
+    [
+        (LANGUAGES, "`C#`", "C#"),
+        (LANGUAGES, "C.", "C"),
+        (LANGUAGES, "(C)", "C"),
+        (LANGUAGES, "Answer: C", "C"),
+        (LANGUAGES, "**C++**", "C++"),
+        (LANGUAGES, "net", ".NET"),
+        (LANGUAGES, "I would go with C", "C"),
+        (RANGES, "Answer: <5", "<5"),
+        (RANGES, "**>5**", ">5"),
+        (RANGES, "&lt;5", "<5"),
+        (RANGES, "≥5", None),
+        (RANGES, "> 5", None),
+        (["-1", "1"], "−1", "-1"),
+        (["+", "-", "0"], "- 0", None),
+        (WEATHER, "hot", "🔥 hot"),
+        (WEATHER, "The answer is ❄ cold.", "❄️ cold"),
+        (["👍", "👎"], "👍🏽", None),
+        (["billing?", "billing"], "billing?", "billing?"),
+    ],
+)
+def test_labels_that_differ_in_their_signs(labels: list[str], text: str, label: str | None) -> None:
+    if label is None:
+        with pytest.raises(LabelError):
+            Labels(labels).find(text)
+        return
+    assert Labels(labels).find(text) == label
+
+
+@pytest.mark.parametrize(
     ("labels", "text", "label"),
     [
         (["Cat", "cat"], "cat", "cat"),
@@ -353,6 +462,13 @@ CHOICES = Labels(["A", "B", "C", "D", "E"])
         ("La bonne réponse est la lettre C, car c'est un prêt.", "C"),
         ("Réponse : D", "D"),
         ("#### B", "B"),
+        ("Die Antwort ist B.", "B"),
+        ("Ich wähle C.", "C"),
+        ("La respuesta es B.", "B"),
+        ("答案是B", "B"),
+        ("答案：B。", "B"),
+        ("The answer must be B", "B"),
+        ("B ✅", "B"),
     ],
 )
 def test_labels_of_one_letter_count_where_they_are_framed(text: str, label: str) -> None:
@@ -380,6 +496,18 @@ def test_labels_of_one_letter_count_where_they_are_framed(text: str, label: str)
         "The wrong answer is B.",
         "I'm not sure. The answer is B?",
         "Option B is the wrong answer.",
+        "A, B",
+        "A.\nB.",
+        "A = B",
+        "B -> C",
+        "A: 0.2, B: 0.8",
+        "C'est une erreur",
+        "E.g. copper",
+        "°C",
+        "The second best answer is B",
+        "If it is a bank, the answer is B",
+        "Everyone thinks the answer is B, but it is C",
+        "B ❌",
     ],
 )
 def test_a_letter_that_is_not_framed_or_one_of_several_is_an_error(text: str) -> None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, NamedTuple, cast
 
-from pydantic import AliasChoices, BaseModel, TypeAdapter
+from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from llmtasker.parser.labels import Labels, fold_key
-from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_numeric, means_null
+from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_address, is_numeric, means_null
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
-from llmtasker.values.json_values import is_array, is_object
+from llmtasker.values.json_values import is_array, is_object, parse_json
 
 _QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"
+PATHS = "x-paths"
+"""In the schema of a model: where Pydantic looks for a property that has an AliasPath; JSON Schema can't say it."""
 
 Check = Callable[[Any], bool]
 
@@ -33,7 +35,8 @@ class _Generator(GenerateJsonSchema):
 
     def model_schema(self, schema: Any) -> JsonSchemaValue:
         """Add the other names under which Pydantic accepts a field."""
-        return super().model_schema(schema) | {_OTHER_NAMES: dict(_other_names(schema["cls"]))}
+        others = {_OTHER_NAMES: dict(_other_names(schema["cls"])), PATHS: dict(_paths(schema["cls"]))}
+        return super().model_schema(schema) | {keyword: value for keyword, value in others.items() if value}
 
 
 def _other_names(model: type[BaseModel]) -> list[tuple[str, str]]:
@@ -46,6 +49,15 @@ def _other_names(model: type[BaseModel]) -> list[tuple[str, str]]:
         texts = [choice for choice in (*choices, name) if isinstance(choice, str)]
         found += [(other, texts[0]) for other in texts[1 : None if by_name else -1]]
     return found
+
+
+def _paths(model: type[BaseModel]) -> Iterator[tuple[str, list[str | int]]]:
+    for name, info in model.model_fields.items():
+        alias = info.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias]
+        paths = [choice.path for choice in choices if isinstance(choice, AliasPath)]
+        if paths and len(paths) == len(choices):
+            yield name, paths[0]
 
 
 class Names(NamedTuple):
@@ -230,6 +242,10 @@ class AnswerSchema:
             return _is_short_number if format_ == "decimal" else _is_number
         if kind == "string" and format_ in MOMENTS:
             return lambda value: type(value) is str and not is_numeric(value)
+        if kind == "string" and is_address(format_):
+            return lambda value: type(value) is str
+        if kind == "string" and is_node(node.get("contentSchema")):
+            return self._check_of_json(self._check(node["contentSchema"]))
         if kind == "string" and nullable:
             return lambda value: type(value) is not str or not means_null(value, in_text_field=True)
         if kind == "array":
@@ -244,29 +260,54 @@ class AnswerSchema:
             return _anything
         return lambda value: is_array(value) and all(map(check, value))
 
+    def _check_of_json(self, check: Check) -> Check:
+        def checked(value: Any) -> bool:
+            try:
+                return type(value) is str and check(parse_json(value))
+            except (ValueError, RecursionError):
+                return False
+
+        return checked
+
     def _check_of_object(self, node: JsonSchema) -> Check:
         properties: Mapping[str, Any] = node.get("properties") or {}
         checks = {name: test for name, part in properties.items() if (test := self._check(part)) is not _anything}
-        known = {*self.names(node).exact, *(self.also if node is self.root else ())}
+        names, paths = self.names(node), node.get(PATHS) or {}
+        known = {*names.exact, *(self.also if node is self.root else ())}
         more = node.get("additionalProperties")
         other = self._check(more) if is_node(more) else _anything
         closed = bool(properties) and not more
-        keys = self.labels(node.get("propertyNames"))
+        keys = self._check_of_key(node.get("propertyNames"))
 
         def check(value: Any) -> bool:
             if type(value) is not dict:
                 return False
             fields = cast("dict[str, Any]", value)
-            if closed and not fields.keys() <= known:
+            if properties and not fields.keys() <= known:
+                others = () if closed else fields.keys() - known
+                if closed or any((name := names.find(key)) and name not in fields for key in others):
+                    return False
+            if paths and not paths.keys().isdisjoint(fields):
                 return False
             for name, test in checks.items():
                 if name in fields and not test(fields[name]):
                     return False
-            if keys is not None and not all(key in keys for key in fields):
+            if keys is not _anything and not all(map(keys, fields)):
                 return False
             return other is _anything or all(other(part) for name, part in fields.items() if name not in properties)
 
-        return check if closed or checks or keys is not None or other is not _anything else _anything
+        plain = not (properties or checks) and keys is _anything and other is _anything
+        return _anything if plain else check
+
+    def _check_of_key(self, node: Any) -> Check:
+        """Return the test whether a key of a dict is read as it is meant."""
+        if not is_node(node):
+            return _anything
+        if (labels := self.labels(node)) is not None:
+            return labels.__contains__
+        if self.resolve(node).get("format") in MOMENTS:
+            return lambda key: not is_numeric(key)
+        return _anything
 
 
 def _anything(_: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmtasker.errors import snippet
 from llmtasker.parser import scalars
-from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.parser.answer_schema import PATHS, AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
@@ -139,6 +139,10 @@ class _Coercion:
 
     def _text(self, value: Any, node: JsonSchema, path: str) -> Any:
         kind = node.get("format")
+        if isinstance(value, bool) and scalars.is_address(kind):
+            return self.refuse(path, "a boolean is not an address", value)
+        if is_node(inner := node.get("contentSchema")):
+            return self._embedded(value, inner, path)
         if kind in scalars.MOMENTS:
             if isinstance(value, bool | int | float):
                 return self.refuse(path, f"a number is not a {kind}; write it as text in ISO 8601", value)
@@ -153,6 +157,17 @@ class _Coercion:
             self.repaired(path, f"the number {shown(value)} taken as text")
             return str(value)
         return value
+
+    def _embedded(self, value: Any, node: JsonSchema, path: str) -> Any:
+        """Return a text that is itself JSON, with what it says coerced; JSON that is not in a text is put into one."""
+        try:
+            said = parse_json(value) if isinstance(value, str) else value
+        except (ValueError, RecursionError):
+            return value
+        if not isinstance(value, str):
+            self.repaired(path, "JSON put into a text")
+        coerced = self.value(said, node, path)
+        return value if isinstance(value, str) and coerced is said else json.dumps(coerced)
 
     # ── containers ──
 
@@ -187,6 +202,8 @@ class _Coercion:
         left_out = False
         for key, part in value.items():
             name = None if key in also else names.find(key)
+            if name is not None and more and key not in names.exact and name in value:
+                name = None  # a key of its own, beside the one that was asked for
             if name is not None:
                 written.setdefault(name, []).append(key)
             elif key in also or more is not None or not properties:
@@ -210,15 +227,21 @@ class _Coercion:
         if len(absent) == 1 and written and not left_out and self._may_lack(properties.get(absent[0])):
             self.repaired(f"{path}{absent[0]}", "was not given, read as null")
             coerced[absent[0]] = None
+        for name, places in (node.get(PATHS) or {}).items():
+            if name in coerced:
+                _put(coerced, places, coerced.pop(name))
         return coerced
 
     def _may_lack(self, raw: Any) -> bool:
         return kind_of_node(self.schema.resolve(raw)) != "any" and self.schema.is_nullable(raw)
 
     def _key(self, key: str, node: JsonSchema, path: str) -> str:
-        """Return a key of a dict, coerced towards the labels that its keys may be."""
-        labels = self.schema.labels(node.get("propertyNames")) if "propertyNames" in node else None
-        if labels is None or key in labels:
+        """Return a key of a dict, coerced towards what its keys may be."""
+        asked, place = self.schema.resolve(node.get("propertyNames")), f"{path}{snippet(key, 40)}"
+        labels = self.schema.labels(asked)
+        if labels is None:
+            return str(self._text(key, asked, place))
+        if key in labels:
             return key
         try:
             found = str(labels.find_exact(key))
@@ -260,6 +283,15 @@ class _Coercion:
             return value
         self.repaired(path, "JSON inside a JSON string")
         return inner
+
+
+def _put(value: dict[str, Any], path: list[str | int], part: Any) -> None:
+    """Put a part where an AliasPath looks for it, unless something is there."""
+    head, *rest = path
+    for step in reversed(rest):
+        part = {step: part} if isinstance(step, str) else [*[None] * step, part]
+    before = value.get(str(head))
+    value[str(head)] = {**part, **before} if is_object(before) and is_object(part) else part
 
 
 def is_scalar_in_list(value: Any) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from llmtasker.parser.prose import Frame, denies, frame, objection
+from llmtasker.parser.cues import CUE
+from llmtasker.parser.prose import TURN, Frame, denies, frame, objection
 from llmtasker.values.folding import caseless, letters, without_accents
 
 MAX_PROSE = 1_000
@@ -23,7 +25,18 @@ _EVERYDAY = re.compile(
     r"|unknown|yes|autres?|aucune?|faux|non|oui|rien|sans|tout|une|vrai"
 )
 _SENTENCE = re.compile(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
-_JOINED = re.compile(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou)[\s\"'`*(]*(?:(?:the|an?|la|les?) )?")
+_JOINED = re.compile(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou|und|oder)[\s\"'`*(]*(?:(?:the|an?|la|les?) )?")
+_NOT_TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|[☐□⬜])[^\n]*\n?", re.MULTILINE)
+_TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[[xX✓✔]\]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
+_BOX = re.compile(r"\[ ?\]|[☐□⬜]")
+_CJK = r"\u3040-\u30ff\u3400-\u9fff"  # written without spaces: 'the answer is B' has none before the B
+_BEGINS = rf"(?<![^\W{_CJK}])(?<!\w-)"
+_ENDS = rf"(?![^\W{_CJK}])(?!-\w)(?![\u200d\U0001f3fb-\U0001f3ff])"
+_IDEOGRAPH = re.compile(f"[{_CJK}]")
+_PICTURE = r"\u2300-\u27bf\u2b00-\u2bff\u200d\ufe0f\U0001f000-\U0001faff"
+_PICTURES = re.compile(rf"^[\s{_PICTURE}]+(?=\w)|(?<=\w)[\s{_PICTURE}]+$")
+_LETTER = re.compile(r"[^\W\d_]")
+_WORD = re.compile(r"\w+")
 _SHORTEST_PART = 4  # characters; a shorter part of a label may be anything
 _YES_AND_NO = {"yes": True, "oui": True, "vrai": True, "no": False, "non": False, "faux": False}
 
@@ -37,11 +50,12 @@ class LabelError(ValueError):
 
 
 class _Mention(NamedTuple):
-    """A label's name in a sentence, with how the sentence frames it."""
+    """A label's name in a sentence, with how the sentence frames it; `turned` is whether a "but" stands before it."""
 
     name: str
     frame: Frame
     denied: bool
+    turned: bool
 
 
 def scalar_text(value: Any) -> str | None:
@@ -66,11 +80,12 @@ def fold_key(text: str) -> str:
     return letters(without_accents(text))
 
 
+def _separated(text: str) -> str:
+    return _SEPARATORS.sub(" ", _unaccented(text))
+
+
 def _words(text: str) -> str:
-    return _SEPARATORS.sub(" ", _unaccented(text)).strip(_WRAPPING)
-
-
-_LEVELS: tuple[Callable[[str], str], ...] = (_plain, _unaccented, _words)
+    return _separated(text).strip(_WRAPPING)
 
 
 class Labels:
@@ -94,6 +109,33 @@ class Labels:
             others |= {word: truth for word, truth in _YES_AND_NO.items() if truth in self.values}
         for name, value in others.items():
             self._exact.setdefault(name, value)
+        self._left, self._right = self._wrappings()
+        self._levels: tuple[Callable[[str], str], ...] = (_plain, _unaccented, self._words)
+
+    def _wrappings(self) -> tuple[str, str]:
+        """Return what may be taken off the beginning and the end of a text without making two labels one.
+
+        "C#" and "C" differ in their end, "<5" and ">5" in their beginning.
+        """
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name in self._exact:
+            letters = _PICTURES.sub("", name).strip(_WRAPPING)
+            before, _, after = name.partition(letters) if letters else (name, "", "")
+            groups.setdefault(_words(letters), []).append((before, after))
+        lone = [ends for several in groups.values() for ends in several if len(several) == 1]
+        alike = [ends for several in groups.values() for ends in several if len(several) > 1]
+        left, right = (
+            {*_WRAPPING, *(char for ends in lone for char in ends[side] if not CUE.match(char))}
+            - {char for ends in alike for char in ends[side] if not char.isspace()}
+            for side in (0, 1)
+        )
+        return "".join(left), "".join(right)
+
+    def _bare(self, text: str) -> str:
+        return text.lstrip(self._left).rstrip(self._right)
+
+    def _words(self, text: str) -> str:
+        return self._bare(_separated(text))
 
     def __contains__(self, value: object) -> bool:
         return any(value == label and type(value) is type(label) for label in self.values)
@@ -101,7 +143,7 @@ class Labels:
     @cached_property
     def _by_level(self) -> list[dict[str, list[Any]]]:
         tables: list[dict[str, list[Any]]] = []
-        for level in _LEVELS:
+        for level in self._levels:
             table: dict[str, list[Any]] = {}
             for name, value in self._exact.items():
                 found = table.setdefault(level(name), [])
@@ -113,19 +155,26 @@ class Labels:
     @cached_property
     def _parts(self) -> dict[str, Any]:
         """The parts of labels such as 'science/technology', each with its label; a part of two labels is left out."""
-        wholes = {_words(name) for name in self._exact}
+        wholes = {self._words(name) for name in self._exact}
         found: dict[str, list[Any]] = {}
         for name, value in self._exact.items():
-            for part in {_words(part) for part in name.split("/")} - wholes if "/" in name else ():
+            for part in {self._words(part) for part in name.split("/")} - wholes if "/" in name else ():
                 found.setdefault(part, []).append(value)
         return {part: values[0] for part, values in found.items() if len(values) == 1 and len(part) >= _SHORTEST_PART}
 
     @cached_property
     def _mention(self) -> re.Pattern[str]:
         # The longest first: 'card payment' does not mention 'card'.
-        names = sorted({*map(_words, self._exact), *self._parts} - {""}, key=len, reverse=True)
-        choices = "|".join(re.escape(name).replace(r"\ ", r"[\s_\-]+") for name in names)
-        return re.compile(rf"(?<![\w])(?<!\w-)(?:{choices})(?![\w])(?!-\w)") if names else re.compile(r"(?!)")
+        names = sorted({*map(self._words, self._exact), *self._parts} - {""}, key=len, reverse=True)
+        choices = [re.escape(name).replace(r"\ ", r"[\s_\-]+") for name in names]
+        # A label in such a script may be a part of another word.
+        choices = [rf"(?<!\w){name}(?!\w)" if _IDEOGRAPH.search(name) else name for name in choices]
+        begins, ends = _BEGINS, _ENDS
+        if kept := re.escape("".join(set(_WRAPPING) - set(self._left))):
+            begins += rf"(?<![{kept}])(?<![{kept}]\s)"
+        if kept := re.escape("".join(set(_WRAPPING) - set(self._right))):
+            ends += rf"(?!\s?[{kept}])"
+        return re.compile(rf"{begins}(?:{'|'.join(choices)}){ends}") if names else re.compile(r"(?!)")
 
     def find(self, text: str) -> Any:
         """Return the one label that the text means.
@@ -154,10 +203,12 @@ class Labels:
             raise LabelError("it is too long to be a label")
         if "?" in text and not any("?" in name for name in self._exact):
             raise LabelError("it asks")
-        bare = text.strip(_WRAPPING)
-        without_bullet = _BULLET.sub("", text.strip(), count=1)
-        for form in (text, bare, without_bullet, without_bullet.strip(_WRAPPING)):
-            for level, table in zip(_LEVELS, self._by_level, strict=True):
+        text = _ticked(html.unescape(text)).replace("\u2212", "-")
+        bullet = _BULLET.match(text.strip())
+        listed = bullet is not None and self._bare(bullet[0]) not in self._exact
+        without_bullet = text.strip()[bullet.end() :] if bullet and listed else text
+        for form in (text, self._bare(text), without_bullet, self._bare(without_bullet)):
+            for level, table in zip(self._levels, self._by_level, strict=True):
                 if found := table.get(level(form)):
                     if len(found) == 1:
                         return found[0]
@@ -165,7 +216,7 @@ class Labels:
         raise LabelError(f"{text[:60]!r} is not a label")
 
     def _mentioned(self, text: str) -> Any:
-        folded = "\n".join(_unaccented(line) for line in text.splitlines())
+        folded = "\n".join(_unaccented(line) for line in _ticked(text).splitlines())
         if reason := objection(folded):
             raise LabelError(reason)
         mentions = [
@@ -173,21 +224,23 @@ class Labels:
             for place, sentence in enumerate(_SENTENCE.split(folded))
             for mention in self._mentions(sentence, first=place == 0)
         ]
+        if not _LETTER.search(self._mention.sub("", folded)):
+            self._values(mentions)  # nothing but labels: they have to be one, however they are framed
         # A short name or an everyday word counts only where it is framed as the answer.
         counted = [one for one in mentions if one.frame or not (_SHORT.fullmatch(one.name) or _is_everyday(one.name))]
         if not counted:
             raise LabelError("it names no label")
         if all(_SHORT.fullmatch(one.name) or _is_everyday(one.name) for one in counted):
             plainest = max(one.frame for one in counted)
-            counted = [one for one in counted if one.frame == plainest]
+            counted = [one for one in counted if one.frame == plainest or one.turned]
             if plainest < Frame.ANSWER:
                 counted += [one for one in mentions if _is_everyday(one.name) and not one.frame]
-        return self._only(counted)
+        return self._only(counted, folded)
 
     def _mentions(self, sentence: str, *, first: bool) -> list[_Mention]:
         spans: list[tuple[str, int, int]] = []
         for match in self._mention.finditer(sentence):
-            name, (start, end) = _words(match[0]), match.span()
+            name, (start, end) = self._words(match[0]), match.span()
             joined = spans and _JOINED.fullmatch(sentence, spans[-1][2], start)
             if joined and self._value(spans[-1][0]) == self._value(name):
                 spans[-1] = (name, spans[-1][1], end)  # 'science or technology' is one label
@@ -196,23 +249,58 @@ class Labels:
         found: list[_Mention] = []
         for name, start, end in spans:
             framed = frame(sentence, start, end, first=first)
-            if found and _JOINED.fullmatch(sentence, spans[len(found) - 1][2], start):
+            before = spans[len(found) - 1][2] if found else 0
+            if found and _JOINED.fullmatch(sentence, before, start):
                 framed = max(framed, found[-1].frame)  # 'the answer is A and B'
-            found.append(_Mention(name, framed, denies(sentence, start, end, clause=framed is Frame.ANSWER)))
+            denied = denies(sentence, start, end, clause=framed is Frame.ANSWER)
+            turned = bool(found) and TURN.search(sentence, before, start) is not None
+            found.append(_Mention(name, framed, denied, turned))
         return found
 
     def _value(self, name: str) -> list[Any]:
         return [self._parts[name]] if name in self._parts else self._by_level[-1][name]
 
-    def _only(self, mentions: Sequence[_Mention]) -> Any:
+    def _only(self, mentions: Sequence[_Mention], folded: str) -> Any:
+        values = self._values(mentions)
+        if any(one.denied for one in mentions):
+            raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
+        if (longer := self._longer({one.name for one in mentions}, folded)) is not None:
+            raise LabelError(f"it may also mean {longer[:60]!r}")
+        return values[0]
+
+    def _values(self, mentions: Sequence[_Mention]) -> list[Any]:
         values: list[Any] = []
         for one in mentions:
             values += [value for value in self._value(one.name) if value not in values]
         if len(values) > 1:
             raise LabelError(f"it names several labels: {', '.join(dict.fromkeys(one.name for one in mentions))[:80]}")
-        if any(one.denied for one in mentions):
-            raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
-        return values[0]
+        return values
+
+    def _longer(self, named: Set[str], folded: str) -> str | None:
+        """Return a label that has the words of a named one and more, all of which stand in the text."""
+        words = _WORD.findall(folded)
+        for shorter in (set(name.split()) for name in named):
+            for name in self._by_level[-1]:
+                more = set(name.split()) - shorter
+                if more and shorter < set(name.split()) and all(_begins_one(part, words) for part in more):
+                    return name
+        return None
+
+
+def _begins_one(part: str, words: Sequence[str]) -> bool:
+    return any(word.startswith(part) for word in words)
+
+
+def _ticked(text: str) -> str:
+    """Return the ticked lines of a list of boxes, without their boxes; another text as it is.
+
+    Raises:
+        LabelError: no box is ticked, or several stand in a line.
+    """
+    without = _TICKED.sub("", _NOT_TICKED.sub("", text))
+    if _BOX.search(without) or (not without.strip() and text.strip()):
+        raise LabelError("which box is ticked is not clear")
+    return without
 
 
 def _is_everyday(name: str) -> bool:

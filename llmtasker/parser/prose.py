@@ -1,6 +1,6 @@
 """How a sentence uses the label that it mentions: states it as the answer, or doubts or negates it.
 
-All patterns are for text in lower case without accents, in English and French.
+All patterns are for text in lower case without accents: in English, French and German, denials in more languages.
 """
 
 from __future__ import annotations
@@ -8,35 +8,24 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-_DENIAL = (
-    r"not(?! (?:only|just|merely)\b)|no(?! doubt\b)|nope|nor|neither|never|none|nothing|without|cannot|rather than"
-    r"|instead of|other than|anything but|everything but|all but|far from|opposite|apart from|aside from|besides?"
-    r"|except\w*|exclud\w+|unlike|avoid\w*|ignor\w+|reject\w*|rule[sd]? out|wrong\w*|incorrect\w*|mistaken\w*|least"
-    r"|less|worst|last|little|low|almost|looks? like|too \w+ to|unable|impossible|hardly|barely|0 ?%|~~"
-    r"|ne|pas|ni|aucune?|jamais|rien|sans(?! (?:aucun )?doute\b)|sauf|hormis|excepte|exclure|exclue?s?|a part"
-    r"|loin d\w*|(?:a l')?oppose|contraire|plutot que|au lieu d\w*|non(?! seulement\b)|evite[rz]?|fau(?:x|sse)"
-    r"|incorrecte?|a tort|mauvaise?|pire|trop"
-)
-_DOUBT = (
-    r"maybe|perhaps|possibly|conceivably|might|unlikely|improbable|doubt\w*(?<!no doubt)|unclear|unsure|uncertain"
-    r"|difficult|whether|if|unless|second choice|runner.up|alternatively|formerly|used to|guess\w*"
-    r"|(?:you|some|one|they|people|customer|client) (?:\w+ )?says?|m'etonnerait|penser"
-    r"|peut[ -]etre|eventuellement|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+"
-    r"|doute que|si|s'il"
-)
-_CUE = re.compile(rf"(?<!\w)(?:{_DENIAL}|{_DOUBT})(?!\w)|n't\b|\bn'|[❌✗✘✖🚫👎≠¬]|!=")
-_TURN = re.compile(
+from llmtasker.parser.cues import CUE
+
+TURN = re.compile(
     r"\b(?:but|however|mais|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so|thus"
-    r"|hence)\b|, (?:it|this|c'est|il s'agit|elle|cela)\b"
+    r"|hence|aber|sondern|jedoch|stattdessen)\b|, (?:it|this|c'est|il s'agit|elle|cela)\b"
 )
+"""Words that set what follows against what came before."""
 # A reason or something else follows these words, and may contain a negation.
 _GOES_ON = re.compile(
-    r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont)\b"
+    r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont"
+    r"|weil|denn)\b"
 )
 # These apply to the whole answer, wherever they occur.
 _NOT_SURE = re.compile(
     r"\b(?:not (?:\w+ )?(?:sure|certain)|unsure|no idea|don't know|do not know|(?:ne )?sais pas"
-    r"|pas (?:\w+ )?(?:sure?|certaine?)\b)"
+    r"|pas (?:\w+ )?(?:sure?|certaine?)\b|nicht (?:\w+ )?sicher|weiss (?:es )?nicht"
+    r"|i (?:cannot|can't|can not|could not|couldn't|will not|won't|am unable to) "
+    r"(?:\w+ )?(?:classif|categori|determin|decid|answer|assist|help))"
     r"|\b(?:that|this|it)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake)|\bc'est (?:faux"
     r"|incorrect|une erreur)"
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
@@ -46,43 +35,55 @@ _NOT_SURE = re.compile(
 _NONE_FITS = re.compile(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
     r"\b(?:any|aucune?|of the|des|specific)\b[^.!?\n]{0,40}\b(?:categor|label|class|topic|option|theme|etiquette)"
+    r"|\bnone of (?:these|those|them|the above)\b|\bkeine (?:der|dieser|von)\b"
 )
 # 'no category fits; it is about gold, which falls under the category of …'
 _FITS_AFTER_ALL = re.compile(
     r"\b(?:falls?|fits?|belongs?|releve|entre) (?:under|into|in|to|de|dans) (?:the |la )?"
     r"(?:category|class|label|categorie|classe)"
 )
-_CLAUSE = re.compile(rf"[,;]\s|{_TURN.pattern}")
+_CLAUSE = re.compile(rf"[,;]\s|{TURN.pattern}")
 _CLOSE = r"[\"'`*_)\]}»”$]*"
 _OPEN = r"[\"'`*_(\[{«“$]*"
-_OTHER_AFTER = re.compile(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou)\s+){_OPEN}\w")
+_OTHER_AFTER = re.compile(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}\w")
+_ZERO = re.compile(rf"{_CLOSE}\s*[:=]\s*0(?:[.,]0\d*)?\s*%?\s*(?:$|[,;])")  # 'billing: 0.02'
 _OTHER_BEFORE = re.compile(
-    rf"\w{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou)\s+){_OPEN}(?:(?:the|an?|la|les?|une?|des?) |(?:l'|d'))?$"
+    rf"\w{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}(?:(?:the|an?|la|les?|une?|des?) |(?:l'|d'))?$"
 )
 
 _HEAD = (
     r"(?:answer|choice|option|label|category|class|letter|team|verdict|conclusion|rating|score|result|prediction"
-    r"|decision|reponse|choix|categorie|etiquette|lettre|classe|equipe|note|valeur)"
+    r"|decision|reponse|choix|categorie|etiquette|lettre|classe|equipe|note|valeur"
+    r"|antwort|kategorie|klasse|buchstabe|wahl|respuesta|opcion|categoria|risposta|resposta)"
 )
 _ANSWER = re.compile(
-    rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,40}}?(?:\bis\b|\best\b|'s\b|[:=]|->|→)"
-    r"|\b(?:choose|pick|select|go with|choisis|choisirais)\b|\\boxed\s*\{|(?:^|\n)\s*#{2,}|→|⇒|=>|->)"
+    rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,40}}?(?:\b(?:is|est|ist|lautet|es|must be)\b|'s\b|[:=]|->|→)"
+    r"|\b(?:choose|pick|select|go with|choisis|choisirais|wahle)\b|答案(?:是|为|為|:)"
+    r"|\\boxed\s*\{|(?:^|\n)\s*#{2,}|→|⇒|=>|->)"
     rf"[\s:=]*{_OPEN}(?:(?:the|la|le) )?(?:{_HEAD}\s+)?(?:\\(?:text|boxed|mathrm|mathbf)\s*\{{)?{_OPEN}$"
 )
 _IS_THE_ANSWER = re.compile(
-    rf"{_CLOSE}\s*(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
+    rf"{_CLOSE}\s+(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
     rf"(?:correct|right|best|correcte|bonne|{_HEAD})\b"
 )
 _NAMED = re.compile(rf"^[\W_]*(?:(?:the|la|le) )?(?:\w+ )?{_HEAD}\s+{_OPEN}$|^[\W_]*$")
 # 'Option B' as the first words, and then a stop.
 _HEADED = re.compile(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
 _STOP = re.compile(
-    rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
+    rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n。]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
 )
-_END = re.compile(rf"{_CLOSE}[\s.!]*$")
+_END = re.compile(rf"{_CLOSE}[\s.!。✅✓✔]*$")
 _MARKED_BEFORE = re.compile(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
 _MARKED_AFTER = re.compile(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
-_OPENER = re.compile(r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila)[\s,:!]+)*[\W_]*")
+_NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is no label
+_ABBREVIATED = re.compile(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
+_CONDITION = re.compile(
+    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si|s'il|sauf si|wenn|sofern)\b"
+    r"(?! (?:i|you|we) (?:had|have|must|need)\b| (?:forced|pressed|asked)\b)"
+)
+_OPENER = re.compile(
+    r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also)[\s,:!]+)*[\W_]*"
+)
 
 
 class Frame(IntEnum):
@@ -102,15 +103,19 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
     'NONE'
     """
     before, after = sentence[max(0, start - 150) : start], sentence[end:]
+    if _ABBREVIATED.match(after):
+        return Frame.NONE
     stopped = _STOP.match(after) is not None
     if stopped and _ANSWER.search(before):
         return Frame.ANSWER
     if _IS_THE_ANSWER.match(after) and _NAMED.search(before):
         return Frame.ANSWER
-    if before.endswith(("-", "+")) or (
-        sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "("
+    if (
+        before.endswith(_NO_LETTER)
+        or _ABBREVIATED.match(after)
+        or (sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "(")
     ):
-        return Frame.NONE  # a number, or the number of a paragraph
+        return Frame.NONE  # a number, or the number of a paragraph, or a part of a word
     if _OPENER.fullmatch(before):
         return Frame.MARKED if (stopped and first) or _END.match(after) else Frame.NONE
     if first and stopped and _HEADED.fullmatch(before):
@@ -134,12 +139,18 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
     (True, False)
     """
     before, after = sentence[:start], sentence[end:]
+    if _CONDITION.match(before):
+        return True
     if clause:
         before = before[max((match.end() for match in _CLAUSE.finditer(before)), default=0) :]
-    if sentence.rstrip().endswith("?") or _OTHER_AFTER.match(after) or _OTHER_BEFORE.search(before):
+    if (
+        sentence.rstrip().endswith("?")
+        or any(beside.match(after) for beside in (_OTHER_AFTER, _ZERO))
+        or _OTHER_BEFORE.search(before)
+    ):
         return True
     reason = _GOES_ON.search(after)
-    if _CUE.search(after, 0, reason.start() if reason else len(after)):
+    if CUE.search(after, 0, reason.start() if reason else len(after)):
         return True
-    cues = list(_CUE.finditer(before))
-    return bool(cues) and not _TURN.search(before, cues[-1].end())
+    cues = list(CUE.finditer(before))
+    return bool(cues) and not TURN.search(before, cues[-1].end())

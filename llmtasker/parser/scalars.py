@@ -25,6 +25,7 @@ _DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\
 _COMMA_DECIMALS = re.compile(
     r"[+-]?(?:\d{1,3}(?:[ \u00a0\u202f'’]\d{3})+,\d+|0,\d+|\d{4,},\d+|\d+,(?:\d\d|\d{4,}))"
 )  # not "1,234", which may be a thousand, nor "3,4", which may be two numbers
+_THREE_DECIMALS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # "1.234 €" may be a thousand; a bare 1.234 is JSON's
 _ONE_DECIMAL = re.compile(r"[+-]?\d+,\d")
 _PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
@@ -43,6 +44,11 @@ def means_null(text: str, *, in_text_field: bool) -> bool:
 def is_numeric(text: str) -> bool:
     """Return whether a text is a number, which Pydantic would take for a count of seconds."""
     return _NUMERIC.fullmatch(text) is not None
+
+
+def is_address(format_: object) -> bool:
+    """Return whether a format is that of a network address, which Pydantic would also make from a number."""
+    return isinstance(format_, str) and format_.startswith("ipv")
 
 
 def is_finite(text: str) -> bool:
@@ -68,7 +74,7 @@ def compact_day(text: str) -> str | None:
 def plain_number(text: str) -> str | None:
     """Return a number as people write it in plain digits, or None unless it has exactly one reading.
 
-    >>> plain_number("€ 1,234.50"), plain_number("1 234,5"), plain_number("1,234"), plain_number("3,4")
+    >>> plain_number("€ 1,234.50"), plain_number("1 234,5"), plain_number("1,234"), plain_number("1.234 €")
     ('1234.50', '1234.5', None, None)
     """
     match = _CURRENCY.fullmatch(text.strip())
@@ -83,4 +89,6 @@ def plain_number(text: str) -> str | None:
         return number.replace(".", "").replace(",", ".")
     if _COMMA_DECIMALS.fullmatch(number) or (number != text.strip() and _ONE_DECIMAL.fullmatch(number)):
         return re.sub(r"[ \u00a0\u202f'’]", "", number).replace(",", ".")
+    if number != text.strip() and _THREE_DECIMALS.fullmatch(number):
+        return None
     return number if number != text and _PLAIN.fullmatch(number) else None

@@ -1,0 +1,56 @@
+"""Words that deny or doubt what they stand beside, language by language.
+
+A word too many costs one more question to the LLM; a word too few gives a wrong label. All are compared without case
+and accents, as `without_accents` folds a sentence.
+"""
+
+from __future__ import annotations
+
+import re
+
+from llmtasker.values.folding import without_accents
+
+_ENGLISH = (
+    r"not(?! (?:only|just|merely)\b)|no(?! doubt\b)|nope|nor|neither|never|none|nothing|nobody|without|cannot|minus"
+    r"|rather than|instead of|other than|anything but|everything but|all but|far from|opposite|apart from|aside from"
+    r"|besides?|except\w*|exclud\w+|unlike|avoid\w*|ignor\w+|reject\w*|refus\w*|den(?:y|ies|ied)|rule[sd]? out|wrong\w*"
+    r"|false|incorrect\w*|mistake\w*|unknown|invalid|unsupported|least|less|lack\w*|absen\w+|worst|last|little|low"
+    r"|almost|partly|partially|half|looks? like|too \w+ (?:to|for)|unable|impossible|hardly|barely|fail\w*|0 ?%|~~"
+    r"|(?:is|are) (?:out|off)|(?:ai|do|does|did|is|was|are|wo|would|should|ca|could|has)nt"
+    r"|maybe|perhaps|possibly|conceivably|might|(?:may|could) (?:\w+ )?(?:be|fit|belong|concern)"
+    r"(?! (?:\w+ )?(?:categori|classif|label|described))|unlikely"
+    r"|improbable|doubt\w*(?<!no doubt)|unclear|unsure|uncertain|difficult|whether|if|unless|what about"
+    r"|second(?: |-)(?:choice|best|most)|next best|runner.up|alternatively|formerly|used to|guess\w*"
+    r"|(?:you|some|one|they|people|customer|client|user|everyone|everybody) (?:\w+ )?(?:says?|claims?|thinks?)"
+)
+_FRENCH = (
+    r"ne|pas|ni|aucune?|jamais|rien|sans(?! (?:aucun )?doute\b)|sauf|hors|hormis|excepte|exclure|exclue?s?|a part"
+    r"|loin d\w*|(?:a l')?oppose|contraire|plutot que|au lieu d\w*|non(?! seulement\b)|evite[rz]?|fau(?:x|sse)"
+    r"|incorrecte?|a tort|erreur|mauvaise?|pire|trop|m'etonnerait|penser|pensais|peut[ -]etre|peut etre|eventuellement"
+    r"|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+|doute que|si|s'il"
+)
+_OTHERS = {
+    "German": r"nicht|nichts|nein|kein\w*|weder|nie|niemals|ohne|ausser|statt|anstatt|kaum|falsch\w*|gegenteil"
+    r"|ausgeschlossen|un(?:klar|sicher|wahrscheinlich)|vielleicht|eventuell|evtl|moglich\w*|konnten?|wenn|ob|als ob",
+    "Spanish": r"nunca|jamas|tampoco|ningun\w*|excepto|salvo|excluid\w+|menos|equivocad\w+|tal vez|quizas?|podria",
+    "Italian": r"nessun\w*|mai|tranne|eccetto|escluso|sbagliat\w+|forse|potrebbe|magari",
+    "Portuguese": r"nao|nem|nenhum\w*|exceto|errad\w+|talvez|poderia",
+    "Dutch": r"niet|geen|nooit|noch|zonder|behalve|onjuist|misschien|wellicht|mogelijk|nee",
+    "Swedish, Danish, Norwegian": r"inte|inga?|inget|ikke|ingen|aldri[gh]?|nej|nei|utan|kanskj?e|muligens",
+    "Finnish, Hungarian, Turkish": r"ei|eika|ehka|nem|talan|degil|belki|yok",
+    "Polish, Czech": r"nie|nigdy|bez|moze|ne(?:ni|jde|jedna)|nikdy|mozna",
+    "Vietnamese, Indonesian": r"khong|chua|bukan|tidak|mungkin",
+    "Russian, Ukrainian": r"не|нет|ни|никогда|кроме|без|возможно|может|наверное|ні|немає",
+}
+# These languages write no spaces, or put the denial into the word.
+_PARTS = (
+    "不", "没", "沒", "非", "無", "无", "未", "别", "排除", "除了", "可能", "也许", "或许", "或者", "还是", "吗", "嗎",
+    "ない", "なく", "ません", "以外", "かもしれ", "たぶん", "아니", "아님", "아닙", "않", "없", "제외", "아마", "ليس",
+    "غير", "لا ", "ربما", "לא", "אולי", "नहीं", "नहि", "शायद", "ไม่", "อาจ", "❌", "✗", "✘", "✖", "🚫", "👎", "≠", "¬",
+)  # fmt: skip
+
+CUE = re.compile(
+    rf"(?<!\w)(?:{'|'.join((_ENGLISH, _FRENCH, *map(without_accents, _OTHERS.values())))})(?!\w)|n't\b|\bn'|!=|\(\?\)"
+    rf"|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}"
+)
+"""A word or sign that denies or doubts."""
