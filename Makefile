@@ -45,9 +45,13 @@ test-browser: $(VENV)/.browser  ## run the tests of the web page in a real brows
 	fi
 	$(RUN)/python -m pytest -m browser tests/test_ui_browser.py $(PYTEST_ARGS)
 
-test-scale: python  ## run the tests on real clusters (Ray, Spark, Dask), in a network of their own: needs root and Java
+test-scale: python  ## run the tests on real clusters (Ray, Spark, Dask), in a network of their own: needs root, Java and redis-server
 	@if ! command -v java >/dev/null; then
 	    echo 'Spark needs Java 17: apt-get install default-jre-headless' >&2
+	    exit 1
+	fi
+	if ! command -v redis-server >/dev/null; then
+	    echo 'The workers share a Redis: apt-get install redis-server' >&2
 	    exit 1
 	fi
 	$(MAKE) VENV=$(VENV)-scale $(VENV)-scale/.scale
@@ -162,7 +166,7 @@ $(VENV)/.browser: WANTED = -e '.[all]' --group test --group browser
 $(VENV)/.lint: WANTED = --group lint
 $(VENV)/.build: WANTED = --group build
 $(VENV)/.docs: WANTED = -e . --group docs
-$(VENV)/.scale: WANTED = -e '.[data]' --group scale
+$(VENV)/.scale: WANTED = -e '.[data,redis]' --group scale
 $(VENV)/.others: WANTED = --group others
 $(VENV)/.release: WANTED = --group release
 $(VENV)/.audit: WANTED = --group audit

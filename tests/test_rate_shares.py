@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker import RateLimit
-from llmtasker.integrations.rate_shares import BEAT, IDLE_BEATS, LEASE, RateShare, RateShares, part_of
-from llmtasker.llm.rate_limiter import RateLimiter
+from llmtasker.integrations.rate_shares import BEAT, HEADROOM, IDLE_BEATS, LEASE, RateShare, RateShares, part_of
+from llmtasker.llm.rate_limiter import Permit, RateLimiter
 
 LIMIT = RateLimit(requests=1200, tokens=60_000)
 
@@ -28,36 +30,68 @@ def clock() -> Clock:
     return Clock()
 
 
-def rounds(shares: RateShares, workers: str, count: int = 2) -> list[float]:
+def rounds(shares: RateShares, wants: dict[str, float], count: int = 2) -> list[float]:
     """Each worker renews so often; return the last shares."""
-    return [[shares.renew(worker) for worker in workers] for _ in range(count)][-1]
+    return [[shares.renew(worker, wanted) for worker, wanted in wants.items()] for _ in range(count)][-1]
+
+
+ALL = 1.0  # what a worker wants that uses up its share
 
 
 @pytest.mark.parametrize("workers", ["a", "ab", "abc", "abcdefgh"])
 def test_all_get_the_same_after_two_renewals(workers: str, clock: Clock) -> None:
-    assert rounds(RateShares(clock=clock), workers) == pytest.approx([1 / len(workers)] * len(workers))
+    found = rounds(RateShares(clock=clock), dict.fromkeys(workers, ALL))
+    assert found == pytest.approx([1 / len(workers)] * len(workers))
+
+
+@pytest.mark.parametrize(
+    ("wants", "shares"),
+    [
+        ([0.0, ALL], [0.05, 0.95]),  # it starts: a tenth of an equal share, so that it can begin
+        ([0.2, ALL], [0.2, 0.8]),
+        ([0.2, ALL, ALL], [0.2, 0.4, 0.4]),
+        ([0.2, 0.3, ALL], [0.2, 0.3, 0.5]),
+        ([0.6, ALL], [0.5, 0.5]),
+        ([0.2, 0.4], [0.4, 0.6]),  # what nobody wants is divided too: either may need more in a moment
+        ([0.0], [1.0]),
+    ],
+)
+def test_what_one_cannot_use_is_lent_to_the_others(wants: list[float], shares: list[float], clock: Clock) -> None:
+    found = rounds(RateShares(clock=clock), {str(place): wanted for place, wanted in enumerate(wants)}, 3)
+    assert found == pytest.approx(shares)
+
+
+def test_a_loan_is_given_back_at_the_next_renewal(clock: Clock) -> None:
+    shares = RateShares(clock=clock)
+    rounds(shares, {"a": 0.2, "b": ALL})
+    assert shares.renew("a", ALL) == pytest.approx(0.2), "b still has the rest …"
+    assert shares.renew("b", ALL) == 0.5
+    assert shares.renew("a", ALL) == 0.5
 
 
 def test_the_share_of_one_that_ends_goes_to_the_others_at_once(clock: Clock) -> None:
     shares = RateShares(clock=clock)
-    rounds(shares, "abc")
+    rounds(shares, dict.fromkeys("abc", ALL))
     shares.leave("b")
-    assert rounds(shares, "ac") == [0.5, 0.5]
+    assert rounds(shares, dict.fromkeys("ac", ALL)) == [0.5, 0.5]
 
 
 def test_the_share_of_one_that_is_killed_goes_to_the_others_after_its_lease(clock: Clock) -> None:
     shares = RateShares(clock=clock)
-    rounds(shares, "ab")
+    rounds(shares, dict.fromkeys("ab", ALL))
     clock.now = LEASE - BEAT
-    assert shares.renew("a") == 0.5
+    assert shares.renew("a", ALL) == 0.5
     clock.now = LEASE
-    assert shares.renew("a") == 1.0
-    assert shares.renew("b") == 0.0, "it comes back, and waits until the other has renewed"
-    assert rounds(shares, "ab") == [0.5, 0.5]
+    assert shares.renew("a", ALL) == 1.0
+    assert shares.renew("b", ALL) == 0.0, "it comes back, and waits until the other has renewed"
+    assert rounds(shares, dict.fromkeys("ab", ALL)) == [0.5, 0.5]
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcde"), st.sampled_from(["renew", "leave", "wait"])), max_size=60))
-def test_they_never_add_up_to_more_than_the_limit(steps: list[tuple[str, str]]) -> None:
+STEP = st.one_of(st.just("leave"), st.just("wait"), st.floats(0, 2))  # a number: renew, wanting so much
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), STEP), max_size=60))
+def test_they_never_add_up_to_more_than_the_limit(steps: list[tuple[str, str | float]]) -> None:
     clock = Clock()
     shares = RateShares(clock=clock)
     held: dict[str, tuple[float, float]] = {}
@@ -65,8 +99,8 @@ def test_they_never_add_up_to_more_than_the_limit(steps: list[tuple[str, str]]) 
         if step == "leave":
             shares.leave(worker)
             held.pop(worker, None)
-        elif step == "renew":
-            held[worker] = (shares.renew(worker), clock.now + LEASE)
+        elif isinstance(step, float):
+            held[worker] = (shares.renew(worker, step), clock.now + LEASE)
         else:
             clock.now += 1.0
         in_use = sum(share for share, ends in held.values() if ends > clock.now)
@@ -78,9 +112,11 @@ class Answers:
 
     def __init__(self, *answers: float | Exception) -> None:
         self.answers = list(answers)
+        self.wanted: list[float] = []
         self.left = 0
 
-    def renew(self) -> float:
+    def renew(self, wanted: float) -> float:
+        self.wanted.append(wanted)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
@@ -95,15 +131,55 @@ def share_of(answers: Answers, clock: Clock, sleep: Callable[[float], object] = 
     return RateShare(LIMIT, RateLimiter(part_of(LIMIT, 0.25), clock=clock), answers, sleep)
 
 
+@contextmanager
+def with_rows(limiter: RateLimiter, answers: Answers) -> Generator[RateShare]:
+    """The share of a worker that has rows: it was renewed once, and then only the test does."""
+    ended = threading.Event()
+    with RateShare(LIMIT, limiter, answers, lambda _: ended.wait(10)) as share:
+        try:
+            yield share
+        finally:
+            ended.set()
+
+
 def test_a_worker_uses_its_share(clock: Clock) -> None:
     limiter = RateLimiter(part_of(LIMIT, 0.25), clock=clock)
-    share = RateShare(LIMIT, limiter, Answers(0.5, 0.0, ConnectionError("gone"), 1.0))
-    share._parts = 1  # it has rows; entering it would start its thread
-    used: list[float | None] = []
-    for _ in range(4):
-        share.beat()
-        used.append(limiter.rate)
+    with with_rows(limiter, Answers(0.5, 0.0, ConnectionError("gone"), 1.0)) as share:
+        used = [limiter.rate]
+        for _ in range(3):
+            share.beat()
+            used.append(limiter.rate)
     assert used == pytest.approx([9.7, 9.7, 9.7, 19.4]), "0.97 × 20 a second; without an answer, as before"
+
+
+@pytest.mark.parametrize(
+    ("calls", "wanted"), [(0, 0.0), (1, HEADROOM * 1 / 20), (5, HEADROOM * 5 / 20), (10, 1.0), (50, 1.0)]
+)
+def test_a_worker_says_what_it_can_use(calls: int, wanted: float, clock: Clock) -> None:
+    """Half of `LIMIT` is 10 calls a second."""
+    limiter = RateLimiter(LIMIT, clock=clock)
+    answers = Answers(0.5, 0.5)
+    with with_rows(limiter, answers) as share:
+        waiting: list[Permit] = []
+        for _ in range(10):
+            for _ in range(calls):
+                clock.now += 1 / calls
+                waiting.append(limiter.permit())
+                waiting = [permit for permit in waiting if permit.poll() is not None]
+            clock.now += 0 if calls else 1
+        share.beat()
+    assert answers.wanted[:2] == [0.0, pytest.approx(wanted, rel=0.05, abs=0.01)]
+
+
+def test_refusals_do_not_hold_back_a_share_that_grows(clock: Clock) -> None:
+    limiter = RateLimiter(RateLimit(requests=60), clock=clock)
+    first = limiter.permit()
+    assert first.poll() is None
+    first.refused(retry_after=1.0)
+    clock.now += 1.5
+    assert limiter.permit().poll() is None
+    limiter.change(RateLimit(requests=1200))
+    assert limiter.rate == pytest.approx(19.4)
 
 
 def test_a_worker_waits_for_its_share_and_gives_it_back(clock: Clock) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis_server import RedisServer
 
 from llmtasker import LLM, Classification, RateLimit, Task
 from llmtasker.errors import ConfigurationError
@@ -183,8 +184,8 @@ def test_a_class_of_a_notebook_in_processes_of_joblib(triage: Task[Any]) -> None
     check([{**item.input, "error": item.error, **output} for item, output in zip(found, outputs, strict=True)])
 
 
-def test_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
-    """No row is lost; what was in flight is asked twice; the rate limit holds for all workers together."""
+def test_a_worker_is_killed(ray: Any) -> None:
+    """No row is lost, with one cache only what was in flight is asked twice, and the rate limit holds for all."""
     rows, rate, concurrency = 300, 10.0, 8
     times: list[float] = []
     killed: list[int] = []
@@ -196,9 +197,11 @@ def test_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
             killed.append(pids[0])
         return {"label": "billing"}
 
-    with FaultyServer(answer=answer, latency=0.2, faults=[Limit(requests=rate, burst=2)]) as server:
-        llm = LLM(f"{server.base_url}#m", cache=str(tmp_path))
-        task = Classification(llm=llm, labels=["billing", "delivery"], mode="json")
+    limited = FaultyServer(answer=answer, latency=0.2, faults=[Limit(requests=rate, burst=2)])
+    with limited as server, RedisServer() as redis:
+        task = Classification(
+            llm=LLM(f"{server.base_url}#m", cache=redis.url), labels=["billing", "delivery"], mode="json"
+        )
         limit = RateLimit(requests=60 * rate)
         dataset = dataset_of(ray, [{"id": n, "message": f"message {n}"} for n in range(rows)])
         found = in_order(
@@ -212,8 +215,8 @@ def test_a_worker_is_killed(ray: Any, tmp_path: Path) -> None:
         assert rows <= counters.ok <= rows + concurrency
         took = times[-1] - times[0]
         print(f"{rows} rows at {rate:g}/s: {took:.1f} s, {took * rate / rows:.2f} × the ideal; {counters}")
-        # A worker that is killed takes seconds to come back, more on a busy machine, and its blocks wait for it.
-        assert took <= 2 * rows / rate
+        # 3 % are left unused, and the share of the dead worker for 3 seconds; the rest is for a busy machine.
+        assert took <= 1.5 * rows / rate
 
         # Asking again resumes: everything is in the cache.
         again = ask(task, dataset, workers=1, columns={"text": "message"})

@@ -1,7 +1,8 @@
 """RateShares: one rate limit, shared out over the workers of several machines.
 
-Each worker renews its share while it has rows, and never gets more than the others leave; a share that is not renewed
-(its worker ended, or was killed) goes to the others. So the shares never add up to more than the limit.
+Each worker renews its share while it has rows, says what it can use, and never gets more than the others leave; a share
+that is not renewed (its worker ended, or was killed) goes to the others. So the shares never add up to more than the
+limit, and what one can't use, such as while it starts, is lent to those who can.
 """
 
 from __future__ import annotations
@@ -10,43 +11,49 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from llmtasker.llm.limits import RateLimit
 from llmtasker.llm.rate_limiter import RateLimiter
 
 LEASE = 3.0  # seconds after which a share that was not renewed is given to others
-BEAT = 1.0  # seconds between two renewals
+BEAT = 0.5  # seconds between two renewals
 LONGEST_WAIT = 30.0  # seconds that rows wait for a share
-IDLE_BEATS = 2  # a worker without rows keeps its share for so many renewals: the next rows are mostly on their way
+IDLE_BEATS = 4  # a worker without rows keeps its share for so many renewals: the next rows are mostly on their way
+SPARE = 0.1  # a worker that leaves less than this part of its share unused can use more
+HEADROOM = 1.25  # × what a worker uses: its share grows as soon as it uses more than that
+LEAST = 0.1  # of an equal share is left to each, so that one that starts can begin
 
 
 class RateShares:
     """Shares out a limit, as parts of 1, over those who ask; one object for all workers.
 
     >>> shares = RateShares(clock=lambda: 0.0)
-    >>> shares.renew("a")           # alone
+    >>> shares.renew("a", 1.0)            # alone
     1.0
-    >>> shares.renew("b")           # "a" still has it all …
+    >>> shares.renew("b", 1.0)            # "a" still has it all …
     0.0
-    >>> shares.renew("a"), shares.renew("b")
+    >>> shares.renew("a", 1.0), shares.renew("b", 1.0)
     (0.5, 0.5)
+    >>> shares.renew("a", 0.25), shares.renew("b", 1.0)
+    (0.25, 0.75)
     >>> shares.leave("a")
-    >>> shares.renew("b")
+    >>> shares.renew("b", 1.0)
     1.0
     """
 
     def __init__(self, lease: float = LEASE, clock: Callable[[], float] = time.monotonic) -> None:
         self._lease = lease
         self._clock = clock
-        self._held: dict[str, tuple[float, float]] = {}  # the share of each worker, and when it ends
+        self._held: dict[str, _Held] = {}
 
-    def renew(self, worker: str) -> float:
-        """Return the share of a worker from now on; 0: the others have to renew theirs first."""
+    def renew(self, worker: str, wanted: float) -> float:
+        """Return the share of a worker that can use `wanted` from now on; 0: the others have to renew theirs first."""
         now = self._clock()
-        others = {name: held for name, held in self._held.items() if name != worker and held[1] > now}
-        share = min(1 / (len(others) + 1), max(0.0, 1.0 - sum(held[0] for held in others.values())))
-        self._held = {**others, worker: (share, now + self._lease)}
+        others = {name: held for name, held in self._held.items() if name != worker and held.ends > now}
+        fair = _fair(wanted, [held.wanted for held in others.values()])
+        share = min(fair, max(0.0, 1.0 - sum(held.share for held in others.values())))
+        self._held = {**others, worker: _Held(share, wanted, now + self._lease)}
         return share
 
     def leave(self, worker: str) -> None:
@@ -54,11 +61,33 @@ class RateShares:
         self._held.pop(worker, None)
 
 
+class _Held(NamedTuple):
+    share: float
+    wanted: float
+    ends: float  # when it goes to the others
+
+
+def _fair(wanted: float, others: list[float]) -> float:
+    """Return the share of one of several: what it wants and a part of what nobody wants, or else an equal part."""
+    count = len(others) + 1
+    mine, *rest = [max(part, LEAST / count) for part in (wanted, *others)]
+    spare = 1.0 - mine - sum(rest)
+    if spare >= 0:
+        return mine + spare / count
+    left = 1.0
+    for place, other in enumerate(sorted(rest)):
+        equal = left / (count - place)
+        if other >= min(mine, equal):
+            return min(mine, equal)
+        left -= other  # it wants less than an equal part
+    return min(mine, left)
+
+
 class Shares(Protocol):
     """How a worker reaches the `RateShares` of its run; a call may fail with any error."""
 
-    def renew(self) -> float:
-        """Renew the share of this worker and return it."""
+    def renew(self, wanted: float) -> float:
+        """Renew the share of this worker, which can use `wanted`, and return it."""
         ...
 
     def leave(self) -> None:
@@ -87,6 +116,7 @@ class RateShare:
         self._idle = 0
         self._renewing = False
         self._granted = threading.Event()
+        self._share = 0.0
 
     def __enter__(self) -> Self:
         """Wait until this worker has a share, at most `LONGEST_WAIT`."""
@@ -118,14 +148,20 @@ class RateShare:
                     self._shares.leave()
                 return False
         try:
-            share = self._shares.renew()
+            share = self._shares.renew(self._wanted())
         except Exception:  # noqa: BLE001 - out of reach: the share of before is kept, so that rows do not wait for ever
             self._granted.set()
             return True
         if share > 0:
             self._limiter.change(part_of(self._limit, share))
+            self._share = share
             self._granted.set()
         return True
+
+    def _wanted(self) -> float:
+        """Return what this worker can use: somewhat more than it used, or all it gets if it used up its share."""
+        used = self._limiter.used
+        return 1.0 if used > 1 - SPARE else HEADROOM * used * self._share
 
 
 def part_of(limit: RateLimit, share: float) -> RateLimit:

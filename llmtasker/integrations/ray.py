@@ -19,7 +19,7 @@ from llmtasker.task import Task
 from llmtasker.threads import call_in_thread
 
 ROW = "row"
-_BLOCKS_AT_ONCE = 2  # of one worker: while the last rows of a block are answered, those of the next begin
+_BLOCKS_AT_ONCE = 3  # of one worker: while the last rows of a block are answered, those of the next begin
 _TIMEOUT = 5.0  # seconds for a question to another actor
 
 
@@ -65,8 +65,8 @@ def ask(
     limit = rate_limit or part.llm.rate_limiter.limit
     shares = None if limit is None else ray.remote(num_cpus=0)(RateShares).remote()
     row = free_name(ROW, columns)
-    # Blocks small enough that all workers have some, and that little is asked again when one is killed.
-    rows = 2 * part.settings.concurrency
+    # Blocks small enough that all workers have some, and that few wait for one that was killed.
+    rows = part.settings.concurrency
     numbered = dataset.with_column(row, expressions.monotonically_increasing_id())
     return numbered.repartition(target_num_rows_per_block=rows).map_batches(
         TaskWorker,
@@ -77,7 +77,7 @@ def ask(
             min_size=least,
             max_size=most,
             max_concurrent_calls_per_actor=_BLOCKS_AT_ONCE,
-            max_tasks_in_flight_per_actor=2 * _BLOCKS_AT_ONCE,
+            max_tasks_in_flight_per_actor=_BLOCKS_AT_ONCE + 1,
         ),
         num_cpus=num_cpus,
         udf_modifying_row_count=False,
@@ -120,8 +120,8 @@ class _SharesOfActor:
         self._actor = actor
         self._worker = uuid4().hex
 
-    def renew(self) -> float:
-        share: float = _ray().get(self._actor.renew.remote(self._worker), timeout=_TIMEOUT)
+    def renew(self, wanted: float) -> float:
+        share: float = _ray().get(self._actor.renew.remote(self._worker, wanted), timeout=_TIMEOUT)
         return share
 
     def leave(self) -> None:

@@ -83,10 +83,7 @@ class LearnedLimit:
         self.window = float(START) if math.isinf(most) else most
         self._most = most
         self._latency = 0.0
-        self._clean = 0
-        self._sent = 0
-        self._open_in_epoch = 0
-        self._shrunk_at = 0
+        self._clean = self._sent = self._open_in_epoch = self._shrunk_at = 0
         self._heard_at = now
         self._probing = False
         self.down_since: float | None = None
@@ -101,15 +98,13 @@ class LearnedLimit:
         self._begin = 0, now
         self._end: float | None = None
         self._refused = 0
-        self._resumed = now
+        self._resumed = self._since = now
         self._pause = 0.0
         # The first stretch gives only a guess: how many were admitted, and in what time.
         self._guess: tuple[int, float] | None = None
         self._burst = 0
         self._bucket: TokenBucket | None = None
-        self._base = 0.0
-        self._refill = 0.0
-        self._since = now
+        self._base = self._refill = 0.0
         self._span = SPAN_GUESSED
         self._too_much = 1
 
@@ -375,6 +370,11 @@ class LearnedLimit:
             saved = 0.8 * min(self._refill * waited, self._burst) if waited >= LONG_WAIT else 0.0
             # One call may already leave at level 0.
             self._bucket.set(max(0.0, saved - 1.0), self._base, now)
+
+    def forget(self, now: float) -> None:
+        """The limit is another one from now on: what was learned of its rate does not count; a wait goes on."""
+        self._bucket = self._guess = self._end = None
+        self._begin, self._refused = (self._sent, now), 0
 
     def to_dict(self) -> dict[str, float]:
         """Return what was learned, for another process; empty if no rate is known."""

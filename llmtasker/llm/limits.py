@@ -125,12 +125,13 @@ class TokenBucket:
     with a tolerance of `SLACK` seconds, and works for calls that cost more than the bucket can hold.
     """
 
-    __slots__ = ("at", "level", "rate")
+    __slots__ = ("at", "level", "made_at", "rate", "unused")
 
     def __init__(self, rate: float, now: float) -> None:
         self.rate = rate
         self.level = 0.0
-        self.at = now
+        self.at = self.made_at = now
+        self.unused = 0.0  # seconds of refill that did not fit so far
 
     def refill(self, now: float) -> float:
         """Update the level to now; return the seconds of refill that did not fit."""
@@ -140,13 +141,20 @@ class TokenBucket:
         self.at = now
         top = self.rate * SLACK
         if self.level >= top:
+            self.unused += passed
             return passed
         self.level += self.rate * passed
         if self.level <= top:
             return 0.0
-        over = self.level - top
+        over = (self.level - top) / self.rate
         self.level = top
-        return over / self.rate
+        self.unused += over
+        return over
+
+    def used(self, now: float) -> float:
+        """Return the part of the rate that was used so far, from 0 to 1."""
+        self.refill(now)
+        return 1.0 - self.unused / (now - self.made_at) if now > self.made_at else 0.0
 
     def wait(self, now: float) -> float:
         """Return the seconds until a call may leave."""

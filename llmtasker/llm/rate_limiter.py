@@ -116,10 +116,19 @@ class RateLimiter:
             if self._learns and not self._in_flight:
                 self._learned.restore(learned, self._clock())
 
+    @property
+    def used(self) -> float:
+        """The part of its limit that was used since it was given or changed, from 0 to 1."""
+        with self._lock:
+            now = self._clock()
+            return max((bucket.used(now) for bucket in (self._requests, self._tokens) if bucket), default=0.0)
+
     def change(self, limit: RateLimit) -> None:
         """Use another limit from now on, such as another share of it; calls in flight and debts of before count."""
         with self._lock:
             now = self._clock()
+            if _is_other(self.limit, limit):
+                self._learned.forget(now)
             self.limit, self._learns = limit, False
             self._requests = _changed(self._requests, limit.requests, now)
             self._tokens = _changed(self._tokens, limit.tokens, now)
@@ -325,6 +334,14 @@ class Permit:
     def cancel(self) -> None:
         """The call was cancelled, before or after it left."""
         self._limiter.failed(self, overload=None)
+
+
+def _is_other(before: RateLimit | None, limit: RateLimit) -> bool:
+    """Return whether a limit differs so much from the one of before that refusals of then teach nothing about it."""
+    if before is None:
+        return True
+    pairs = (before.requests, limit.requests), (before.tokens, limit.tokens)
+    return any(not 0.9 * new < (old or 0.0) < 1.1 * new for old, new in pairs if new is not None)
 
 
 def _changed(bucket: TokenBucket | None, per_minute: float | None, now: float) -> TokenBucket | None:
