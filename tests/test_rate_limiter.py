@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import Counter
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from random import Random
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rate_limit_simulation import CLIENT_CPU, Bucket, Clock, Crowd, Scenario, Server, Storm, scenarios, sized
+from rate_limit_simulation import (
+    CLIENT_CPU,
+    Bucket,
+    Clock,
+    Crowd,
+    Places,
+    Scattered,
+    Scenario,
+    Server,
+    Storm,
+    Windows,
+    scenarios,
+    sized,
+)
 
 from llmtasker.errors import ConfigurationError, NetworkError, RateLimitError, ServerError, TransientError
 from llmtasker.llm.learned_limit import LearnedLimit
+from llmtasker.llm.limit_evidence import LimitEvidence
 from llmtasker.llm.limits import RateLimit, Retry, limit_in_headers
 from llmtasker.llm.rate_limiter import Permit, RateLimiter
 
@@ -248,8 +265,8 @@ def test_refusals_of_one_burst_count_once() -> None:
         throttle = LearnedLimit(0.0)
         for _ in range(14):
             throttle.sent(0.0)
-        for _ in range(refusals):
-            throttle.refused(0.1, epoch=0, sent_at=0.0, retry_after=1.0)
+        for number in range(1, refusals + 1):
+            throttle.refused(0.1, epoch=0, number=number, sent_at=0.0, retry_after=1.0)
         return throttle.epoch, throttle.window
 
     assert after(6) == after(10) == (1, pytest.approx(0.7 * 14))
@@ -473,29 +490,93 @@ def test_nonsense_is_refused(settings: dict[str, Any]) -> None:
 # ── refusals that are scattered among answers ──
 
 
-class Scattered(Server):
-    """Refuses some calls for no reason that the client could know."""
-
-    def __init__(self, share: float, seed: int) -> None:
-        super().__init__(retry_after=False)
-        self._share, self._random = share, Random(seed)
-
-    def admit(self, now: float, tokens: int) -> float | None:
-        return 1.0 if self._random.random() < self._share else None
-
-
 @pytest.mark.parametrize("fast_refusal", [False, True], ids=["slow", "fast"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("latency", [0.05, 1.0])
-def test_two_refusals_in_a_hundred_slow_nothing_down(latency: float, seed: int, fast_refusal: bool) -> None:
+def test_scattered_refusals_slow_nothing_down(latency: float, seed: int, fast_refusal: bool) -> None:
     retry = Retry(backoff=0.05)
     wall = {
         share: Crowd(
-            server=Scattered(share, seed), latency=latency, seed=seed, fast_refusal=fast_refusal, retry=retry
+            server=Scattered(share, seed, retry_after=False), latency=latency, seed=seed, fast_refusal=fast_refusal,
+            retry=retry,
         ).run(4000, 128).wall
-        for share in (0.0, 0.02)
+        for share in (0.0, 0.01, 0.02, 0.05)
     }  # fmt: skip
-    assert wall[0.02] <= wall[0.0] / 0.8
+    # The last row may be refused more than once.
+    assert all(wall[share] <= wall[0.0] / 0.8 + 3 * latency for share in wall)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.05])
+def test_a_rate_that_refusals_do_not_follow_is_left(share: float) -> None:
+    learned = {"base": 20.0, "refill": 20.0, "burst": 20.0, "span": 64.0, "window": 14.0}
+    crowd = Crowd(server=Scattered(share, 1, retry_after=False), latency=0.05, learned=learned)
+    assert crowd.run(8000, 128).wall < 20  # 400 s at the learned rate, 3.2 s without
+
+
+@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize(
+    ("server", "rows"),
+    [
+        pytest.param(partial(Bucket, 20, 20), 1500, id="bucket"),
+        pytest.param(partial(Windows, 600, 60), 4200, id="windows of a minute"),
+        pytest.param(partial(Places, 8), 1500, id="calls at once"),
+    ],
+)
+def test_a_limit_costs_few_refused_calls(server: Callable[..., Server], rows: int, told: bool) -> None:
+    for seed, workers, fast, latency in itertools.product(range(2), (32, 128), (False, True), (0.05, 0.3)):
+        crowd = Crowd(server=server(retry_after=told), latency=latency, seed=seed, fast_refusal=fast)
+        run = crowd.run(rows, workers)
+        assert (run.lost, run.finished) == (0, rows)
+        assert run.refused <= 0.1 * rows
+
+
+@pytest.mark.parametrize(
+    ("refused", "limit"),
+    [
+        pytest.param(range(1, 6), False, id="five in a row"),
+        pytest.param(range(1, 7), True, id="six in a row at the start"),
+        pytest.param(range(100, 107), False, id="seven in a row later"),
+        pytest.param(range(100, 108), True, id="eight in a row later"),
+        pytest.param(reversed(range(100, 108)), True, id="that arrive in another order"),
+        pytest.param(range(1, 4000, 20), False, id="one in twenty"),
+        pytest.param(range(1, 200, 5), True, id="one in five"),
+    ],
+)
+def test_which_refusals_show_a_limit(refused: Iterable[int], limit: bool) -> None:
+    evidence = LimitEvidence()
+    shown = [evidence.shows_limit(number) for number in refused]
+    assert any(shown) == limit
+
+
+@pytest.mark.parametrize(
+    ("refused", "answered", "counts", "acquitted"),
+    [
+        pytest.param([11, 12, 13], [], True, False, id="refused"),
+        pytest.param([11, 13], [12, 14], False, False, id="undecided"),
+        pytest.param([12], [11, 13, 14], False, False, id="answered once"),
+        pytest.param([3, 16, 17, 18], [], False, False, id="other calls"),
+    ],
+)
+def test_a_test_of_a_learned_rate(refused: list[int], answered: list[int], counts: bool, acquitted: bool) -> None:
+    evidence = LimitEvidence()
+    evidence.distrust()
+    assert evidence.counts(9, 10) is None
+    counted = [evidence.counts(number, 20) for number in refused]
+    acquits = [evidence.acquits(number) for number in answered]
+    assert (any(counted), any(acquits)) == (counts, acquitted)
+
+
+def test_a_test_whose_calls_fail_is_made_again() -> None:
+    evidence = LimitEvidence()
+    evidence.distrust()
+    assert [evidence.counts(number, number + 1) for number in (9, 20, 30, 31)] == [None, False, False, None]
+
+
+def test_two_acquittals_end_a_learned_rate() -> None:
+    evidence = LimitEvidence()
+    evidence.distrust()
+    results = [(evidence.counts(at, at), [evidence.acquits(at + n) for n in (1, 2, 3)]) for at in (10, 50)]
+    assert results == [(None, [False, False, False]), (None, [False, False, True])]
 
 
 def test_a_given_concurrency_is_used_at_once() -> None:

@@ -15,17 +15,11 @@
 The rate. From one refusal to the next an allowance goes from empty to empty: the calls admitted in between,
 divided by that time, are the rate at which it is refilled, whatever burst it allows. Calls then leave evenly,
 slightly slower. While nothing is refused the rate rises with a power of the time, as CUBIC's window does
-(RFC 9438): flat around the known rate, and ever faster if that is wrong.
+(RFC 9438): flat around the known rate, and ever faster if that is wrong. Refusals that do not follow the rate
+(`LimitEvidence`) end it: back to OPEN.
 
 The window (calls in flight). It starts small, so that a small allowance costs few refused calls, and
 opens within a few round trips once more calls were answered than a small allowance permits.
-
-Outages. If nothing is answered between failures of several rows, the endpoint is down: all calls wait, and one
-call at a time probes whether it is back.
-
-    open ──failures of several rows──▶ down ──pause──▶ one call ──an answer──▶ open
-                                        ▲                  │
-                                        └──── failed ──────┘  (longer pause)
 """
 
 from __future__ import annotations
@@ -33,6 +27,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from llmtasker.llm.downtime import Downtime
+from llmtasker.llm.limit_evidence import TESTS, LimitEvidence
 from llmtasker.llm.limits import TokenBucket
 
 START = 14
@@ -51,21 +47,15 @@ PAUSE = 1.0
 """Seconds without a call after a first refusal without a `Retry-After`."""
 PROBE_LEAST, PROBE_SHARE, PROBE_MOST = 0.5, 0.125, 30.0
 """Seconds between single calls to an endpoint that refuses all: a share of the time since it began."""
-SCATTERED, SCATTERED_SHARE, SCATTERED_SPAN = 6, 0.15, 200
-"""Refusals that do not delay other calls while no rate is known: fewer than this number, or than this share of the
-answers since the first refusal; after this number of answers the count starts again."""
-DOWN_ROWS, DOWN_SURE = 4, 2
-"""Failures in a row that make an outage: of this many different rows; or of any, if the rows can't be the reason."""
-DOWN_LEAST, DOWN_SHARE = 1.0, 0.5
-"""Seconds between single calls to an endpoint that is down: a share of the length of the outage."""
 LONG_WAIT = 3.0
 """Seconds of waiting after which the saved allowance is used: after less, a counting period may not be over."""
 MEASURED = 0.985
 """The share of a measured rate that is used."""
 POWER = 4
 """The exponent of the time with which the rate rises."""
-SPAN_GUESSED, SPAN_FACTOR, SPAN_MOST = 3.0, 16.0, 64.0
-"""Seconds in which a guessed rate doubles if nothing is refused; and how many times slower a measured one rises."""
+SPAN_GUESSED, SPAN_FACTOR, SPAN_MOST, SPAN_RESTORED = 3.0, 16.0, 64.0, 10.0
+"""Seconds in which a guessed rate doubles if nothing is refused; how many times slower a measured one rises; and the
+most for one of another process, in which the endpoint may have been slower for a while."""
 
 
 class LearnedLimit:
@@ -86,14 +76,9 @@ class LearnedLimit:
         self._clean = self._sent = self._open_in_epoch = self._shrunk_at = 0
         self._heard_at = now
         self._probing = False
-        self.down_since: float | None = None
+        self.downtime = Downtime(now)
         self.answered = False
-        self._failed_rows = self._failed_surely = 0
-        self._probe_at = now
-        self._probe: int | None = None
-        self._back_at = 0
-        # Refusals and answers since the first refusal, while no rate is known.
-        self._suspected = self._admitted = 0
+        self._evidence = LimitEvidence()
         # A stretch ends with a refusal; from the second on it also starts with one: from empty to empty.
         self._begin = 0, now
         self._end: float | None = None
@@ -117,8 +102,8 @@ class LearnedLimit:
 
     def wait(self, now: float, in_flight: int) -> float | None:
         """Return the seconds until a call may leave; None: not before another call ends."""
-        if self.down_since is not None:
-            return None if self._probe is not None else max(0.0, self._probe_at - now)
+        if self.downtime.since is not None:
+            return self.downtime.wait(now)
         if now < self.hold_until:
             return self.hold_until - now
         if self._end is not None:
@@ -136,7 +121,7 @@ class LearnedLimit:
 
     def pause(self, now: float) -> float:
         """Return the seconds for which all calls wait, after a refusal or while the endpoint is down."""
-        return max(0.0, (self.hold_until if self.down_since is None else self._probe_at) - now)
+        return max(0.0, self.hold_until - now) if self.downtime.since is None else self.downtime.pause(now)
 
     def _quiet(self, now: float) -> float | None:
         """Open a full window after a time without answers or refusals; return the seconds until then.
@@ -164,19 +149,16 @@ class LearnedLimit:
             self._bucket.take(1.0)
         self._sent += 1
         self._open_in_epoch += 1
-        if self.down_since is not None:
-            self._probe = self._sent
+        self.downtime.sent(self._sent)
         return self._sent
 
     def ended(self, now: float, epoch: int, number: int) -> None:
         """The call with a `number`, sent in `epoch`, has ended, with any result."""
-        if number == self._probe and self.down_since is not None:
-            self._probe = None
-            self._probe_at = now + max(DOWN_LEAST, DOWN_SHARE * (now - self.down_since))
+        self.downtime.ended(now, number)
         if epoch == self.epoch:
             self._open_in_epoch -= 1
 
-    def succeeded(self, now: float, *, epoch: int, sent_at: float, in_flight: int) -> None:
+    def succeeded(self, now: float, *, epoch: int, number: int, sent_at: float, in_flight: int) -> None:
         """A call was answered; `in_flight` counts it too."""
         self._heard_at = now
         self.answered = True
@@ -187,7 +169,8 @@ class LearnedLimit:
         if self.refusing_since is not None:
             self._resume(now, self.refusing_since)
         self._clean += 1
-        self._admitted += 1
+        if self._bucket is not None and self._evidence.acquits(number):
+            self._forget_rate()
         # A window that is not used is not tested.
         sure = self._clean >= SURE or self._bucket is not None
         if not sure or in_flight * 2 < self.window or self.window >= self._most:
@@ -201,10 +184,7 @@ class LearnedLimit:
 
     def alive(self) -> None:
         """The endpoint responded to a call: it is not down, or no longer."""
-        self._failed_rows = self._failed_surely = 0
-        if self.down_since is not None:
-            self.down_since = self._probe = None
-            self._back_at = self._sent
+        if self.downtime.answered(self._sent):
             self.window = min(self._most, max(START, self.window / 2))
 
     def overloaded(self, now: float, number: int, *, new_row: bool, sure: bool) -> None:
@@ -214,29 +194,25 @@ class LearnedLimit:
         caller does not want to wait.
         """
         self._heard_at = now
-        if number > self._back_at:  # else it was sent before the last outage ended
-            self._failed_rows += new_row
-            self._failed_surely += sure
-        if self.down_since is None and (self._failed_rows >= DOWN_ROWS or self._failed_surely >= DOWN_SURE):
-            self.down_since, self._probe_at = now, now + DOWN_LEAST
-        elif number > self._shrunk_at:
+        if not self.downtime.failed(now, number, new_row=new_row, sure=sure) and number > self._shrunk_at:
             self._shrink(0.8)
 
     def _shrink(self, share: float) -> None:
         self._shrunk_at = self._sent
         self.window = min(self._most, max(START / 2, self.window * share))
 
-    def refused(self, now: float, *, epoch: int, sent_at: float, retry_after: float | None) -> None:
+    def refused(self, now: float, *, epoch: int, number: int, sent_at: float, retry_after: float | None) -> None:
         """A call was refused: all calls wait."""
         self._refused += 1
         self._heard_at = now
         self.alive()
-        if self._is_scattered(epoch):
+        if epoch == self.epoch and self.refusing_since is None and self._is_scattered(now, number):
             return
         if epoch != self.epoch:
             self.hold_until = max(self.hold_until, now + (retry_after or 0.0))
             return
         self.epoch += 1
+        self._evidence.restart()
         self._open_in_epoch = 0
         self._clean = 0
         if self.refusing_since is not None:
@@ -256,16 +232,21 @@ class LearnedLimit:
         # The outcome of the calls in flight is known only after the wait: learn from it then.
         self._end = sent_at
 
-    def _is_scattered(self, epoch: int) -> bool:
-        """Count a refusal; return whether it is one among many answers: due to a busy server, not to a limit."""
-        if self._bucket is not None or self.refusing_since is not None or epoch != self.epoch:
-            return False
-        if not self.answered and self._sent < START // 2:
-            return False  # too few calls have left to know
-        if not self._suspected or self._admitted > SCATTERED_SPAN:
-            self._suspected = self._admitted = 0
-        self._suspected += 1
-        return self._suspected < max(SCATTERED, SCATTERED_SHARE * (self._suspected + self._admitted))
+    def _is_scattered(self, now: float, number: int) -> bool:
+        """Count a refusal; return whether it may be one among many answers: due to a busy endpoint, not to a limit."""
+        if self._bucket is None:
+            # Too few calls have left to know before the first seven, unless one was answered.
+            return (self.answered or self._sent >= START // 2) and not self._evidence.shows_limit(number)
+        counts = self._evidence.counts(number, self._sent)
+        if counts is None:
+            self._bucket.set(TESTS - 1.0, self._rate(now), now)
+        return not counts
+
+    def _forget_rate(self) -> None:
+        """Return to OPEN: refusals do not depend on the learned rate."""
+        self._bucket = self._guess = None
+        self._clean = SURE
+        self._evidence.restart()
 
     def _default_pause(self) -> float:
         if self._bucket is None:
@@ -279,6 +260,9 @@ class LearnedLimit:
         admitted = self._sent - number - self._refused
         if self._bucket is not None:
             self._measure(admitted, end - began, end)
+        elif self._base:
+            self._bucket, self._span = TokenBucket(self._base, now), self._shortest_span  # there is a limit after all
+            self._evidence.trust_more()
         else:
             self._burst = admitted
             self._guess = admitted, end - began
@@ -393,7 +377,8 @@ class LearnedLimit:
         if not all(0 < value < math.inf for name, value in known.items() if name != "burst"):
             raise ValueError("not a learned limit")
         self._base, self._refill, self._burst = known["base"], known["refill"], int(known["burst"])
-        self._span = min(known["span"], SPAN_MOST)
+        self._span = min(known["span"], SPAN_RESTORED)
         self._bucket = TokenBucket(self._base, now)
         self.window = max(self.window, min(self._most, known["window"]))
         self._resumed = self._since = now
+        self._evidence.distrust()

@@ -92,13 +92,13 @@ class RateLimiter:
     def stalled(self) -> float:
         """Seconds since the endpoint began to refuse everything, or to fail; 0: it answered last."""
         learned = self._learned
-        since = learned.refusing_since if learned.down_since is None else learned.down_since
+        since = learned.refusing_since if learned.downtime.since is None else learned.downtime.since
         return 0.0 if since is None else self._clock() - since
 
     @property
     def down(self) -> bool:
         """Whether the endpoint fails for all rows, so that one call at a time probes when that ends."""
-        return self._learned.down_since is not None
+        return self._learned.downtime.since is not None
 
     @property
     def answered(self) -> bool:
@@ -239,7 +239,13 @@ class RateLimiter:
         with self._lock:
             now = self._clock()
             if self._end(permit, now):
-                self._learned.succeeded(now, epoch=permit.epoch, sent_at=permit.sent_at, in_flight=self._in_flight + 1)
+                self._learned.succeeded(
+                    now,
+                    epoch=permit.epoch,
+                    number=permit.number,
+                    sent_at=permit.sent_at,
+                    in_flight=self._in_flight + 1,
+                )
                 if used is not None:
                     self._settle(permit, used)
                 if limits and self._learns:
@@ -254,7 +260,9 @@ class RateLimiter:
             if self._end(permit, now):
                 if self._tokens is not None:
                     self._tokens.take(-permit.reserved)
-                self._learned.refused(now, epoch=permit.epoch, sent_at=permit.sent_at, retry_after=retry_after)
+                self._learned.refused(
+                    now, epoch=permit.epoch, number=permit.number, sent_at=permit.sent_at, retry_after=retry_after
+                )
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
