@@ -103,7 +103,7 @@ VENDORS: dict[str, set[str]] = {
     "sklearn": {"integrations.sklearn"},
     "starlette": {
         *("api.asgi_app", "api.job_creation", "api.request_body", "cli.serve"),
-        *("ui.begin_pages", "ui.file_pages", "ui.page_route", "ui.results_pages", "ui.task_form", "ui.task_pages"),
+        *("ui.begin_pages", "ui.corrections", "ui.file_pages", "ui.page_route", "ui.task_form", "ui.task_pages"),
         "ui.visit",
     },
     "jinja2": {"ui.visit"},

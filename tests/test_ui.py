@@ -23,12 +23,14 @@ from hypothesis import strategies as st
 from llmtasker import LLM, Classification, Instruction, Prices
 from llmtasker.api import ServerSettings, create_app
 from llmtasker.api.problem import TYPES
+from llmtasker.errors import ItemError
 from llmtasker.jobs.project_store import ProjectStore
 from llmtasker.testing import FakeTransport
 from llmtasker.ui import add_pages
+from llmtasker.ui.error_words import ADVICE, CAUSES, SENTENCES, explained
 from llmtasker.ui.language import LANGUAGES, french, preferred, typeset
 from llmtasker.ui.table_facts import table_facts, text_column
-from llmtasker.ui.visit import CAUSES, marked
+from llmtasker.ui.visit import marked
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text
 
@@ -519,10 +521,60 @@ def test_french_has_all_words_of_the_page() -> None:
     folder = Path(__file__).parents[1] / "llmtasker" / "ui"
     found = {text for _, text in re.findall(r"""\b_\((["'])(.*?)\1[,)]""", _sources(folder / "templates", "*.html"))}
     found |= set(re.findall(r"""\.text\(\s*"(.*?)"[,)]""", _sources(folder, "*.py")))
-    found |= {*CAUSES.values(), *(title for _, title in TYPES.values()), "The call failed"}
+    found |= {*CAUSES.values(), *ADVICE.values(), *(sentence for _, sentence in SENTENCES)}
+    found |= {title for _, title in TYPES.values()}
     assert found == french().keys()
     for english, said in french().items():
         assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", said)), english
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "why"),
+    [
+        ("invalid", "the answer is empty", "Le modèle a envoyé une réponse vide."),
+        (
+            "invalid",
+            "label: Input should be 'a' or 'b' (got 'z'); the answer was '{}'",
+            "label\u00a0: «\u00a0z\u00a0» ne fait pas partie de «\u00a0a\u00a0», «\u00a0b\u00a0».",
+        ),
+        (
+            "input",
+            "the input does not fit S: n: Input should be a valid integer, unable … (got 'b')",
+            "n\u00a0: «\u00a0b\u00a0» n’est",
+        ),
+        ("invalid", "amount: Input should be greater than or equal to 1 (got 0); the …", "0 est au-dessous de 1"),
+        ("invalid", "date: Field required; mood: Field required; the answer was", "date\u00a0: la valeur manque."),
+        ("input", "text: the text is empty. InputField(min_length=0) allows that.", "Le texte est vide (text)"),
+        ("input", "line 1,234 has 1 cell, the header has 2", "Ligne 1\u202f234\u00a0: cellules 1, colonnes 2."),
+        (
+            "abstained",
+            "its confidence is 0.312, and the threshold is 0.900",
+            "0,31\u202f; la tâche répond à partir de 0,90",
+        ),
+        ("timeout", "no whole answer came within 30 s", "en 30 s."),
+        ("truncated", 'the answer is cut after \'{"label": "li\'', "coupée avant sa fin."),
+        ("rate_limit", "anything else", "Le modèle a demandé d’attendre trop longtemps."),
+        ("of a later version", "<script>", "L’appel a échoué."),
+        ("invalid", "x: Input should be 'a' (got '<script>')", "&lt;script&gt;"),
+    ],
+)
+def test_errors_are_said_in_french(code: str, message: str, why: str) -> None:
+    said, advice = explained({"code": code, "message": message}, LANGUAGES["fr"])
+    assert why in said
+    assert (advice is None) == (code not in ADVICE)
+    assert "<script>" not in said
+
+
+def test_every_kind_of_error_has_words() -> None:
+    kinds = {kind.code for kind in _kinds(ItemError)}
+    assert kinds == CAUSES.keys()
+    assert CAUSES.keys() - ADVICE.keys() == {"error", "abstained"}
+
+
+def _kinds(kind: type[ItemError]) -> Iterator[type[ItemError]]:
+    yield kind
+    for one in kind.__subclasses__():
+        yield from _kinds(one)
 
 
 def _sources(folder: Path, pattern: str) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from test_ui import KEYS, LABELS, Page, french_csv
+from test_ui_queue import asked, careful
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -164,6 +165,55 @@ def test_labels_by_keyboard(chromium: Chromium, served: Page) -> None:
     tab.keyboard.type("12u")
     assert tab.input_value("#q") == "12u"
     assert tab.locator("#rows .i-edit").count() == 0
+    walk.end()
+
+
+@pytest.fixture(scope="module")
+def careful_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with Page(tmp_path_factory.mktemp("queue"), tasks={"tri": careful()}) as page:
+        yield page
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+def test_a_queue_is_worked_through_by_keyboard(chromium: Chromium, careful_page: Page, width: int) -> None:
+    """`a` accepts the best guess and goes on, also to the next page; a number decides otherwise; `u` takes back."""
+    _, project = asked(careful_page, 300)
+    walk = Walk(chromium, careful_page, language="fr", width=width)
+    tab = walk.sign_in()
+    tab.goto(f"{careful_page.url}{project}/results?f=abstained#go")
+    waiting = tab.eval_on_selector_all("#rows tr", "rows => rows.map(row => row.dataset.row)")
+    assert len(waiting) == 50
+    walk.look("queue")
+    tab.keyboard.press("a")
+    tab.wait_for_selector(f"#rows tr[data-row='{waiting[0]}'] .i-edit")
+    tab.wait_for_selector(f"#row[data-number='{waiting[1]}'] [name=accept]", state="attached")
+    tab.keyboard.press("2")
+    tab.wait_for_function(
+        f"document.querySelector(\"#rows tr[data-row='{waiting[1]}'] .chip\").textContent.trim() === 'livraison'"
+    )
+    tab.wait_for_selector(f"#row[data-number='{waiting[2]}']", state="attached")
+    tab.keyboard.press("u")
+    tab.wait_for_selector(f"#rows tr[data-row='{waiting[1]}'] .guess")
+    tab.wait_for_selector(f"#row[data-number='{waiting[1]}'] [name=accept]", state="attached")
+    tab.keyboard.press("?")
+    walk.look("help")
+    tab.keyboard.press("?")
+    tab.click("#rows tr:last-child a")
+    tab.wait_for_selector(f"#row[data-number='{waiting[-1]}']")
+    tab.focus("#row")
+    tab.keyboard.press("a")
+    tab.wait_for_url("**after=*")
+    assert tab.get_attribute("#rows tr", "data-row") not in waiting
+    tab.wait_for_selector(".drawer:target" if width < 1400 else "#rows tr:first-child a:focus")
+    walk.look("next-page")
+    tab.keyboard.press("k")
+    tab.wait_for_url("**open=last*")
+    current = tab.get_attribute("#rows tr[aria-current]", "data-row")
+    assert current is not None
+    assert current in waiting
+    walk.look("back")
+    tab.goto(f"{careful_page.url}{project}/results?f=next#go")
+    walk.look("label-next")
     walk.end()
 
 

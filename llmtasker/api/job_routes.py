@@ -19,7 +19,7 @@ from llmtasker.jobs.job_state import MOVES, Job
 
 _PAGE = 500
 _RESULTS: dict[int | str, dict[str, Any]] = {200: {"content": {media: {} for media in MEDIA.values()}}}
-Only = Literal["ok", "failed", "waiting", "repaired", "corrected", "unsure"]
+Only = Literal["ok", "failed", "waiting", "repaired", "corrected", "unsure", "abstained"]
 
 
 def job_routes(server: Server) -> APIRouter:

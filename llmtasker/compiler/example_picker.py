@@ -14,6 +14,7 @@ from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature
 from llmtasker.similarity.nearest import EXAMPLES, Nearest, grams, name_words, words
+from llmtasker.similarity.unlike import unlike
 from llmtasker.similarity.vectors import cosines, unit_vectors
 
 _CANDIDATES = 4  # times the examples that are shown: among so many, "diverse" looks for unlike ones
@@ -88,7 +89,8 @@ class ExamplePicker:
             order = heapq.nlargest(count, others, key=scores.__getitem__)
         elif self._selection.method == "diverse":
             near = heapq.nlargest(_CANDIDATES * count, others, key=scores.__getitem__)
-            order = self._unlike(near, scores, count)
+            best = max((scores[at] for at in near), default=0.0) or 1.0
+            order = unlike({at: scores[at] / best for at in near}, self._likeness(), count)
         else:
             order = self._one_a_label(sorted(others, key=scores.__getitem__, reverse=True))[:count]
         return [self._pool[at] for at in order]
@@ -112,29 +114,20 @@ class ExamplePicker:
             seen[self._labels[at]] += 1
         return [at for _, at in sorted(rounds, key=lambda one: one[0])]
 
-    def _unlike(self, near: Sequence[int], scores: Sequence[float], count: int) -> list[int]:
-        """Return the candidates that are like the input and unlike those that were taken before."""
-        likeness = self._likeness()
-        best = max((scores[at] for at in near), default=0.0) or 1.0
-        repeated: dict[int, float] = dict.fromkeys(near, 0.0)  # how alike an example is to one that was taken
-        taken = list[int]()
-        while repeated and len(taken) < count:
-            chosen = max(repeated, key=lambda at: scores[at] / best - repeated[at])
-            del repeated[chosen]
-            taken.append(chosen)
-            for at, most in repeated.items():
-                repeated[at] = max(most, likeness(at, chosen))
-        return taken
-
     def _likeness(self) -> Callable[[int, int], float]:
         """Return how alike two examples of the pool are, from 0 to 1."""
         if self._selection.embed is not None:
             vectors = self._vectors
             return lambda one, other: cosines(vectors[one], [vectors[other]])[0]
-        texts = self._texts
+        texts, read = self._texts, dict[int, frozenset[str]]()
+
+        def grams_of(at: int) -> frozenset[str]:
+            if at not in read:
+                read[at] = grams(texts[at])
+            return read[at]
 
         def dice(one: int, other: int) -> float:
-            mine, its = grams(texts[one]), grams(texts[other])
+            mine, its = grams_of(one), grams_of(other)
             return 2 * len(mine & its) / ((len(mine) + len(its)) or 1)
 
         return dice

@@ -35,7 +35,9 @@ CREATE TABLE IF NOT EXISTS uploads (
     job TEXT NOT NULL, part INTEGER NOT NULL, bytes BLOB NOT NULL, PRIMARY KEY (job, part)
 );
 CREATE INDEX IF NOT EXISTS by_confidence ON rows (job, sure, number) WHERE sure IS NOT NULL;
-CREATE INDEX IF NOT EXISTS by_correction ON rows (job, number) WHERE correction IS NOT NULL;
+CREATE INDEX IF NOT EXISTS by_abstention ON rows (job, number, state, sure) WHERE state = 'failed' AND sure IS NOT NULL;
+CREATE INDEX IF NOT EXISTS by_repair ON rows (job, number) WHERE repaired = 1;
+CREATE INDEX IF NOT EXISTS by_correction ON rows (job, number, correction, state, sure) WHERE correction IS NOT NULL;
 CREATE TABLE IF NOT EXISTS pace (
     job TEXT NOT NULL, minute INTEGER NOT NULL, rows INTEGER NOT NULL, PRIMARY KEY (job, minute)
 ) WITHOUT ROWID;

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
 from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
-from llmtasker.jobs.job_state import JobRow, label_of
+from llmtasker.jobs.job_state import JobRow, OpenRow, label_of
 from llmtasker.jobs.row_work import without_input
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import parse_json
@@ -26,6 +26,7 @@ UNSURE = 0.6
 
 _CHUNK = 500  # rows that are read or written at a time
 _LONGEST_LABEL = 100
+_BEGINNING = 200  # characters of a text
 _INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ANSWER = (
     "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ?, sure = ? "
@@ -46,7 +47,18 @@ _FILTERS = {
     "repaired": "repaired = 1",
     "corrected": "correction IS NOT NULL",
     "unsure": f"sure < {UNSURE}",
+    "abstained": "state = 'failed' AND sure IS NOT NULL AND correction IS NULL",
 }
+_INDEXED = {
+    name: f"INDEXED BY {index}"
+    for name, index in {"repaired": "by_repair", "corrected": "by_correction", "abstained": "by_abstention"}.items()
+}
+"""Indexes of a few rows: SQLite would read all rows instead, because these are in the same order."""
+
+_OPEN = (
+    "SELECT number, row, substr(words, 1, ?), label, sure, json_extract(item, '$.error.code') FROM rows {indexed} "
+    "WHERE job = ? AND {where} AND correction IS NULL ORDER BY {order} LIMIT ?"
+)
 
 
 class JobRows:
@@ -70,8 +82,9 @@ class JobRows:
     ) -> list[JobRow]:
         """Return a page of rows, in order: those after a number, or the last ones before another.
 
-        `only` is one of ok, failed, waiting, repaired, corrected, unsure; `label` that of the answer; `search` a part
-        of the input, whose case and accents' form don't matter.
+        `only` is one of ok, failed, waiting, repaired, corrected, unsure, abstained; `label` that of the answer;
+        `search` a part of the input, whose case and accents' form don't matter. An abstained row waits for a person:
+        once it is corrected, it does not.
         """
         wheres, values = list[str](), list[Any]()
         if only is not None:
@@ -82,13 +95,16 @@ class JobRows:
         if search:
             wheres.append("instr(words, ?)")
             values.append(_storable(caseless(search)))
-        where = " AND ".join(wheres) or "1"
+        where, by = " AND ".join(wheres) or "1", "" if label is not None else _INDEXED.get(only or "", "")
         if before is not None:
-            return self._page(id_, where, "number < ? ORDER BY number DESC", before, limit, *values)[::-1]
-        return self._page(id_, where, "number > ? ORDER BY number", after, limit, *values)
+            return self._page(id_, where, "number < ? ORDER BY number DESC", before, limit, *values, by=by)[::-1]
+        return self._page(id_, where, "number > ? ORDER BY number", after, limit, *values, by=by)
 
-    def _page(self, id_: str, where: str, part: str, number: int, limit: int, *values: Any) -> list[JobRow]:
-        query = f"SELECT number, row, given, item, correction FROM rows WHERE job = ? AND {where} AND {part} LIMIT ?"
+    def _page(
+        self, id_: str, where: str, part: str, number: int, limit: int, *values: Any, by: str = ""
+    ) -> list[JobRow]:
+        columns = "number, row, given, item, correction"
+        query = f"SELECT {columns} FROM rows {by} WHERE job = ? AND {where} AND {part} LIMIT ?"
         return [_row(found) for found in self._file.read(query, id_, *values, number, limit)]
 
     def row(self, id_: str, number: int) -> JobRow | None:
@@ -130,8 +146,36 @@ class JobRows:
 
     def corrected(self, id_: str) -> int:
         """Return how many rows were corrected."""
-        query = "SELECT count(*) FROM rows WHERE job = ? AND correction IS NOT NULL"
+        query = "SELECT count(*) FROM rows INDEXED BY by_correction WHERE job = ? AND correction IS NOT NULL"
         return int(self._file.read(query, id_)[0][0])
+
+    def abstained(self, id_: str) -> tuple[int, int]:
+        """Return how many rows the task abstained on, and how many of these nobody has corrected."""
+        rows = "SELECT count(*) FROM rows INDEXED BY {} WHERE job = ? AND state = 'failed' AND sure IS NOT NULL"
+        ((every,),) = self._file.read(rows.format("by_abstention"), id_)
+        query = rows.format("by_correction") + " AND correction IS NOT NULL"
+        ((decided,),) = self._file.read(query, id_) if every else ((0,),)
+        return int(every), int(every) - int(decided)
+
+    def open_rows(
+        self, id_: str, only: str, limit: int, *, label: str | None = None, among: Sequence[int] | None = None
+    ) -> list[OpenRow]:
+        """Return the first rows that nobody has corrected, with the beginning of their texts.
+
+        `only` is as in `rows`, or "measured": those with a confidence, the least sure ones first. `among` are numbers.
+        """
+        where, order, values = _FILTERS.get(only, "sure IS NOT NULL"), "number", list[Any]()
+        if only == "measured":
+            order = "sure, number"
+        if label is not None:
+            where += " AND label = ?"
+            values.append(label)
+        if among is not None:
+            where += " AND number IN (SELECT value FROM json_each(?))"
+            values.append(json.dumps(list(among)))
+        by = "" if label is not None or among is not None else _INDEXED.get(only, "")
+        found = self._file.read(_OPEN.format(indexed=by, where=where, order=order), _BEGINNING, id_, *values, limit)
+        return [OpenRow(number, parse_json(row), *rest) for number, row, *rest in found]
 
     def failures(self, id_: str) -> dict[str, int]:
         """Return how many rows failed by the code of their error, the most frequent first."""

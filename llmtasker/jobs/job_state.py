@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from llmtasker.values.json_values import as_list
 
@@ -78,6 +78,17 @@ class JobRow:
     given: Mapping[str, Any]
     item: Mapping[str, Any] | None = None
     correction: Mapping[str, Any] | None = None
+
+
+class OpenRow(NamedTuple):
+    """A row that nobody has corrected: its cells, the beginning of its text, its label, its confidence, its error."""
+
+    number: int
+    row: Mapping[str, Any]
+    text: str
+    label: str | None
+    sure: float | None
+    error: str | None
 
 
 def label_of(answer: Mapping[str, Any]) -> str | None:

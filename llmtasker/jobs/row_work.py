@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -60,6 +61,12 @@ class RowWork:
         except (ItemError, ValueError):
             return None
         return Item(input=given, output=record)
+
+    def item(self, kept: Mapping[str, Any], given: Mapping[str, Any]) -> Item[Any]:
+        """Return the whole item of a row, its output as a record; None as output if the signature refuses it now."""
+        read = self.read(cell_json(dict(kept)), given)
+        item = Item[Any].from_dict({**kept, "output": None, "input": dict(given)})
+        return item if read is None or not read.ok else replace(item, output=read.output)
 
 
 def without_input(item: Item[Any], answer: Mapping[str, Any] | None = None) -> str:

@@ -4,7 +4,8 @@ web_app        the page in an app: its routes, its style sheet and scripts
 visit          who asks, in which language; page_route: errors as pages; sessions: who is signed in
 begin_pages, file_pages, task_pages, run_pages, results_pages, evaluation_pages, export_pages    the way of a task
 table_facts, task_form, project_task, shown_answers, scored_rows, task_code     what they are filled with
-language, french.json    the words of the page; templates, static: how it looks
+corrections, rows_to_label    what people decide about rows, and which rows they should look at next
+language, error_words, french.json    the words of the page; templates, static: how it looks
 """
 
 from __future__ import annotations

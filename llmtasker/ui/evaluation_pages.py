@@ -46,7 +46,7 @@ def evaluation_pages(pages: Pages) -> APIRouter:
         job, found = measured.now(visit, project)
         values: dict[str, Any] = {"report": found.report, "earlier": None, "comparison": None, "incomparable": None}
         if found.report is not None:
-            values |= _figures(project, job, found.report)
+            values |= _figures(visit, project, job, found.report)
             if (last := measured.before(visit, project, job)) is not None:
                 values["earlier"], older = last
                 values |= _compared(older, found.report, values["name"])
@@ -99,10 +99,10 @@ class _Reports:
         return self._reports.of(visit.server.queue, project, job, visit.server.tasks.of_job(job), shown)
 
 
-def _figures(project: Project, job: Job, report: Report) -> dict[str, Any]:
+def _figures(visit: Visit, project: Project, job: Job, report: Report) -> dict[str, Any]:
     """Return the figures of the first field: its score, its labels, its confusions."""
     name = report.names[0]
-    answers = ShownAnswers(project, job, {})
+    answers = ShownAnswers.of(visit.server.tasks, project, job, {})
     labels = report.labels(name) if report.kinds.get(name) in {"label", "labels"} else {}
     order = [label for label in answers.labels if label in labels] + [
         one for one in labels if one not in answers.labels

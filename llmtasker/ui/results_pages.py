@@ -3,37 +3,59 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import Annotated, Any
-from urllib.parse import urlencode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
-from starlette.datastructures import FormData
 
-from llmtasker.api.correction import check_correction
 from llmtasker.api.job_routes import Only
 from llmtasker.api.problem import Problem
 from llmtasker.errors import InputError
+from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_rows import UNSURE
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.jobs.project_store import Project
+from llmtasker.ui.corrections import answers_of, asked_job, correct_picked, correct_row
 from llmtasker.ui.page_route import page_router
-from llmtasker.ui.project_task import form_of
-from llmtasker.ui.run_pages import job_of
+from llmtasker.ui.rows_to_label import rows_to_label
 from llmtasker.ui.shown_answers import ShownAnswers
-from llmtasker.ui.task_form import LabelForm
 from llmtasker.ui.visit import Pages, Visit
-from llmtasker.values.folding import caseless
 
 _PAGE = 50
+_QUEUES = frozenset({"abstained", "next"})
+"""Filters whose rows wait for a person: what was decided is gone when the page is shown again."""
+
 RowNumber = Annotated[int, Path(ge=1, le=1 << 53)]
-_MOST_PICKED = 500
-_NUMBER = re.compile(r"[1-9][0-9]{0,14}")
-_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+")
-_YES, _NO = frozenset({"true", "oui", "yes", "vrai", "1"}), frozenset({"false", "non", "no", "faux", "0"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where somebody is in the rows: filters, and the page by the row before or after it; `last`: its last row."""
+
+    f: str = ""
+    label: str = ""
+    q: str = ""
+    after: int = 0
+    before: int | None = None
+    last: bool = False
+
+    @property
+    def filters(self) -> dict[str, Any]:
+        """The filters as they stand in an address."""
+        return {"f": self.f, "label": self.label, "q": self.q}
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """All of it as it stands in an address."""
+        return {**self.filters, "after": self.after or "", "before": self.before or ""}
+
+    def rows(self, queue: JobQueue, job: Job, limit: int) -> list[JobRow]:
+        """Return the rows of the page."""
+        f, label, q = self.f or None, self.label or None, self.q or None
+        return queue.rows(job.id, after=self.after, before=self.before, limit=limit, only=f, label=label, search=q)
 
 
 def results_pages(pages: Pages) -> APIRouter:
@@ -44,17 +66,19 @@ def results_pages(pages: Pages) -> APIRouter:
     def results(
         request: Request,
         id: str,  # noqa: A002 - the word of the path
-        f: Only | None = None,
+        f: Only | Literal["next"] | None = None,
         label: str = Query("", max_length=200),
         q: str = Query("", max_length=500),
         after: int = Query(0, ge=0, le=1 << 53),
         before: int | None = Query(None, ge=1, le=1 << 53),
         row: int | None = Query(None, ge=1, le=1 << 53),
+        open: Literal["last"] | None = None,  # noqa: A002
     ) -> Response:
         visit = Visit.of(pages, request)
-        project = visit.project(id)
-        chosen = {"f": f or "", "label": label, "q": q}
-        return _shown(visit, project, chosen, after=after, before=before, row=row)
+        if row is not None and row > _PAGE and not after and before is None and f != "next":
+            after = row - 1  # an address that was sent: the page begins with its row
+        place = Place(f=f or "", label=label, q=q, after=after, before=before, last=open == "last")
+        return _shown(visit, visit.project(id), place, row)
 
     @router.get("/p/{id}/rows/{number}")
     def one(request: Request, id: str, number: RowNumber) -> Response:  # noqa: A002
@@ -64,15 +88,15 @@ def results_pages(pages: Pages) -> APIRouter:
     @router.post("/p/{id}/rows/{number}")
     async def correct(request: Request, id: str, number: RowNumber) -> Response:  # noqa: A002
         visit, project, form = await Visit.of_form(pages, request, id)
-        await asyncio.to_thread(_corrected, visit, project, number, form)
+        await asyncio.to_thread(correct_row, visit, project, number, form)
         if request.headers.get("hx-request") or request.headers.get("x-part"):
             return await asyncio.to_thread(_row, visit, project, number)
-        return visit.go(f"/p/{id}/results?row={number}#row")
+        return visit.go(f"/p/{id}/results?{_back(str(form.get('then') or ''), number)}#row")
 
     @router.post("/p/{id}/rows")
     async def bulk(request: Request, id: str) -> Response:  # noqa: A002
         visit, project, form = await Visit.of_form(pages, request, id)
-        to = await asyncio.to_thread(_bulk, visit, project, form)
+        to = await asyncio.to_thread(correct_picked, visit, project, form)
         return visit.go(to)
 
     @router.get("/p/{id}/rows")
@@ -82,77 +106,121 @@ def results_pages(pages: Pages) -> APIRouter:
     return router
 
 
-def _job(visit: Visit, project: Project) -> Job:
-    job = job_of(visit, project)
-    if job is None:
-        raise Problem("not-found", visit.language.text("Nothing was asked yet: try 20 rows first."))
-    return job
+def _back(then: str, number: int) -> str:
+    """Return the address of the page that a row was corrected on: the same row, or the next one that waits."""
+    known = Place().query.keys()
+    place = {name: value for name, value in parse_qsl(then[:2_000]) if name in known}
+    return urlencode(place if place.get("f") in _QUEUES else {**place, "row": number})
 
 
-def _shown(
-    visit: Visit, project: Project, chosen: dict[str, str], *, after: int, before: int | None, row: int | None
-) -> Response:
-    job, queue = _job(visit, project), visit.server.queue
-    if row is not None and row > _PAGE and not after and before is None:
-        after = row - 1  # an address that was sent: the page begins with its row
-    rows = queue.rows(
-        job.id,
-        after=after,
-        before=before,
-        limit=_PAGE + (before is None),
-        only=chosen["f"] or None,
-        label=chosen["label"] or None,
-        search=chosen["q"] or None,
-    )
-    further, rows = len(rows) > _PAGE or before is not None, rows[:_PAGE]
-    answers = ShownAnswers(project, job, queue.labels(job.id))
-    corrected = queue.corrected(job.id)
-    opened = queue.row(job.id, row) if row is not None else rows[0] if rows else None
-    filters = [("", job.rows), ("failed", job.failed), ("repaired", job.repaired), ("corrected", corrected)]
-    unsure = queue.unsure(job.id)
-    if unsure is not None:
-        filters.insert(2, ("unsure", unsure))
-    if job.state != "done":
-        filters.insert(2, ("waiting", job.rows - job.done))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ShownRows:
+    """The rows of a page, the open one, and whether there are others before and after."""
+
+    rows: list[JobRow]
+    opened: JobRow | None
+    earlier: bool = False
+    later: bool = False
+
+
+def _rows(queue: JobQueue, project: Project, job: Job, place: Place, number: int | None) -> _ShownRows:
+    if place.f == "next":
+        found = [queue.row(job.id, one) for one in rows_to_label(queue, job, project.gold)]
+        rows = [row for row in found if row is not None]
+        earlier = later = False
+    else:
+        rows = place.rows(queue, job, _PAGE + 1)
+        more = len(rows) > _PAGE  # one more than is shown
+        if place.before is None:
+            rows, earlier, later = rows[:_PAGE], bool(place.after), more
+        else:
+            rows, earlier, later = rows[-_PAGE:], more, True
+    first = (rows[-1] if place.last else rows[0]) if rows else None
+    opened = first if number is None else queue.row(job.id, number)
+    return _ShownRows(rows=rows, opened=opened, earlier=earlier and bool(rows), later=later and bool(rows))
+
+
+def _shown(visit: Visit, project: Project, place: Place, number: int | None) -> Response:
+    job, queue = asked_job(visit, project), visit.server.queue
+    answers = answers_of(visit, project, job, queue.labels(job.id))
+    found = _rows(queue, project, job, place, number)
+    if place.before and not found.rows:  # nothing is before it: the first page
+        place = replace(place, before=None, last=False)
+        found = _rows(queue, project, job, place, number)
+    rows = found.rows
 
     def link(**changes: Any) -> str:
-        values = {name: value for name, value in {**chosen, **changes}.items() if value not in {"", None}}
+        values = {name: value for name, value in {**place.filters, **changes}.items() if value not in {"", None}}
         return f"{visit.root}/p/{project.id}/results{'?' if values else ''}{urlencode(values)}"
 
-    filtered = any(chosen.values())
+    unsure = queue.unsure(job.id)
+    corrected = queue.corrected(job.id)
     return visit.show(
         "results.html",
         project=project,
         job=job,
         answers=answers,
         rows=rows,
-        chosen=chosen,
-        filtered=filtered,
-        filters=filters,
+        chosen=place.filters,
+        then=urlencode({name: value for name, value in place.query.items() if value}),
+        place=place.query,
+        filtered=any(place.filters.values()),
+        filters=_filters(queue, job, corrected, unsure),
         corrected=corrected,
         unsure=unsure,
-        limit=UNSURE,
+        calibrated=any(answers.calibrated(row) for row in rows),
         link=link,
-        previous=rows[0].number if rows and rows[0].number > 1 and (after or before) else None,
-        following=rows[-1].number if rows and further else None,
-        open_row=row,
+        previous=link(before=rows[0].number) if found.earlier else None,
+        following=link(after=rows[-1].number) if found.later else link(f="next") if place.f == "next" else None,
+        beside=_beside(link, place, found),
+        open_row=number,
         step=5,
-        **_opened(visit, project, job, answers, opened),
+        **_opened(visit, job, answers, found.opened),
     )
+
+
+def _filters(queue: JobQueue, job: Job, corrected: int, unsure: int | None) -> list[tuple[str, int | None]]:
+    """Return the filters that make sense for a job, with their rows (None: not counted)."""
+    abstained, open_ = queue.abstained(job.id)
+    filters: list[tuple[str, int | None]] = [("", job.rows)]
+    if abstained:
+        filters.append(("abstained", open_))
+    if job.done:
+        filters.append(("next", None))
+    filters += [("failed", job.failed)]
+    if unsure is not None:
+        filters.append(("unsure", unsure))
+    if job.state != "done":
+        filters.append(("waiting", job.rows - job.done))
+    return [*filters, ("repaired", job.repaired), ("corrected", corrected)]
+
+
+def _beside(link: Callable[..., str], place: Place, found: _ShownRows) -> tuple[str | None, str | None]:
+    """Return the addresses of the rows before and after the open one: among those that pass the filters."""
+    numbers = [row.number for row in found.rows]
+    if found.opened is None or found.opened.number not in numbers:
+        return None, None
+    at = numbers.index(found.opened.number)
+    here = {name: value for name, value in place.query.items() if name in {"after", "before"}}
+    previous = link(row=numbers[at - 1], **here) if at else None
+    following = link(row=numbers[at + 1], **here) if at + 1 < len(numbers) else None
+    if previous is None and found.earlier:
+        previous = link(before=numbers[0], open="last")
+    if following is None and found.later:
+        following = link(after=numbers[-1])
+    return previous, following
 
 
 def _row(visit: Visit, project: Project, number: int) -> Response:
-    job = _job(visit, project)
+    job = asked_job(visit, project)
     row = visit.server.queue.row(job.id, number)
     if row is None:
         raise Problem("not-found", visit.language.text("The run has no row {number}.", number=number))
-    answers = ShownAnswers(project, job, visit.server.queue.labels(job.id))
-    return visit.show(
-        "_row.html", project=project, job=job, answers=answers, **_opened(visit, project, job, answers, row)
-    )
+    answers = answers_of(visit, project, job, visit.server.queue.labels(job.id))
+    return visit.show("_row.html", project=project, job=job, answers=answers, **_opened(visit, job, answers, row))
 
 
-def _opened(visit: Visit, project: Project, job: Job, answers: ShownAnswers, row: JobRow | None) -> dict[str, Any]:
+def _opened(visit: Visit, job: Job, answers: ShownAnswers, row: JobRow | None) -> dict[str, Any]:
     """Return what the open row is filled with."""
     messages: list[Mapping[str, Any]] = []
     if row is not None and row.given:
@@ -160,84 +228,4 @@ def _opened(visit: Visit, project: Project, job: Job, answers: ShownAnswers, row
             messages = list(visit.server.tasks.of_job(job).preview(dict(row.given)).messages)
         except (ValueError, InputError):  # the server has no such task any more, or the row does not fit it
             messages = []
-    is_form = project.kind != "classification" or not answers.labels
-    return {"row": row, "messages": messages, "by_fields": is_form}
-
-
-def _corrected(visit: Visit, project: Project, number: int, form: FormData) -> None:
-    job = _job(visit, project)
-    row = visit.server.queue.row(job.id, number)
-    if row is None:
-        raise Problem("not-found", visit.language.text("The run has no row {number}.", number=number))
-    output = None if "undo" in form else _output(job, row, form, several=ShownAnswers(project, job, {}).several)
-    check_correction(visit.server, job, output)
-    visit.server.queue.correct(job.id, number, output)
-    if "as_example" in form and output is not None:
-        _add_examples(visit, project, [number])
-
-
-def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str, Any]:
-    """Return the corrected output that was sent: a label, some labels, or a value for each field."""
-    first = next(iter(job.outputs))
-    labels = [value for value in form.getlist("label") if isinstance(value, str)]
-    if several:
-        return {first: labels}
-    if labels:
-        return {first: labels[-1]}
-    before: Mapping[str, Any] = (row.item or {}).get("output") or {}
-    sent = {name: value for name in job.outputs if isinstance(value := form.get(f"field_{name}"), str)}
-    if not sent:
-        raise Problem("invalid", "label")
-    return {name: _typed(value, before.get(name)) for name, value in sent.items()}
-
-
-def _typed(text: str, before: Any) -> Any:
-    """Return a field that was typed as the kind of value that it had: the task checks whether it may be so."""
-    if isinstance(before, bool):
-        word = caseless(text.strip())
-        return True if word in _YES else False if word in _NO else text
-    if isinstance(before, int | float) and _COMMA.fullmatch(text.strip()):
-        return text.strip().replace(",", ".")
-    if isinstance(before, list):
-        return [part.strip() for part in text.split(";") if part.strip()]
-    return text
-
-
-def _bulk(visit: Visit, project: Project, form: FormData) -> str:
-    """Do what was asked with the picked rows, and return where to go then."""
-    job, queue = _job(visit, project), visit.server.queue
-    numbers = [int(value) for value in form.getlist("picked") if isinstance(value, str) and _NUMBER.fullmatch(value)]
-    action = str(form.get("do", ""))
-    if action in {"failed", "corrected"}:
-        if not queue.move(job.id, "retry", only=action):
-            raise Problem("wrong-state", visit.language.text("The run must have ended before rows are asked again."))
-        visit.server.wake()
-        return f"/p/{project.id}/run"
-    if not numbers:
-        raise Problem("invalid", visit.language.text("No row is picked."))
-    numbers = numbers[:_MOST_PICKED]
-    if action == "example":
-        _add_examples(visit, project, numbers)
-        return f"/p/{project.id}/task#examples"
-    label = str(form.get("label", ""))
-    first = next(iter(job.outputs))
-    output = {first: [label] if ShownAnswers(project, job, {}).several else label}
-    check_correction(visit.server, job, output)
-    for number in numbers:
-        queue.correct(job.id, number, output)
-    return f"/p/{project.id}/results?f=corrected"
-
-
-def _add_examples(visit: Visit, project: Project, numbers: list[int]) -> None:
-    """Add rows with their answers to the examples of the form; they count from the next run on."""
-    job, form = _job(visit, project), form_of(visit, project)
-    if not isinstance(form, LabelForm):
-        raise Problem("invalid", visit.language.text("Examples can be added to a classification only."))
-    answers, known = ShownAnswers(project, job, {}), {text for text, _ in form.examples}
-    added = list[tuple[str, str]]()
-    for number in numbers:
-        row = visit.server.queue.row(job.id, number)
-        if row is not None and (labels := answers.chosen(row)) and answers.text(row) not in known:
-            added.append((answers.text(row), "; ".join(labels)))
-    changed = replace(form, examples=(*form.examples, *added))
-    visit.pages.projects.change(project, definition={**project.definition, **changed.kept()})
+    return {"row": row, "messages": messages, "by_fields": not answers.by_label, "limit": UNSURE}

@@ -102,7 +102,7 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
         trial=project.run is None,
         going=going,
         pace=pace(queue.pace(job.id), job, now % 60),
-        answers=ShownAnswers(project, job, queue.labels(job.id)),
+        answers=ShownAnswers.of(visit.server.tasks, project, job, queue.labels(job.id)),
         last=list(reversed(last)),
         failures=list(queue.failures(job.id).items())[:6],
         right=_right(visit, project, job),

@@ -12,8 +12,6 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report
 from llmtasker.evaluation.evaluate import report_of
 from llmtasker.evaluation.gold_rows import gold_rows
-from llmtasker.files.cells import cell_json
-from llmtasker.item import Item
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.jobs.project_store import Project
@@ -62,7 +60,7 @@ def scored(queue: JobQueue, project: Project, job: Job, task: Task[Any], source:
     known = set(answers.labels) if not answers.open_set else set[str]()
     corrections = {row.number: row.correction for row in _corrected(queue, source)}
     work, unknown = RowWork(task), Counter[str]()
-    mappings, items = list[dict[str, Any]](), list[Item[Any]]()
+    found = list[tuple[dict[str, Any], JobRow]]()
     more = False
     for row in queue.all_rows(job.id):
         gold = _gold(answers, row, corrections.get(row.number), field)
@@ -72,15 +70,15 @@ def scored(queue: JobQueue, project: Project, job: Job, task: Task[Any], source:
         if wrong:
             unknown.update(wrong)
             continue
-        if len(items) == MOST:
+        if len(found) == MOST:
             more = True
             break
-        mappings.append({**row.given, field: gold})
-        items.append(_item(work, row))
-    if not items:
+        found.append(({**row.given, field: gold}, row))
+    if not found:
         return Scored(report=None, unknown=unknown, more=more)
     try:
-        rows, _ = gold_rows(task.signature, mappings)
+        rows, _ = gold_rows(task.signature, [mapping for mapping, _ in found])
+        items = [work.item(row.item or {}, row.given) for _, row in found]
         return Scored(report=report_of(task, rows, items), unknown=unknown, more=more)
     except ConfigurationError as error:
         return Scored(report=None, unknown=unknown, more=more, error=str(error))
@@ -101,11 +99,3 @@ def _gold(answers: ShownAnswers, row: JobRow, correction: Mapping[str, Any] | No
     if text is None or not answers.several:
         return text
     return [text] if text in answers.labels else [part.strip() for part in _SEVERAL.split(text) if part.strip()]
-
-
-def _item(work: RowWork, row: JobRow) -> Item[Any]:
-    """Return the whole item of a row, its output as a record."""
-    kept = dict(row.item or {})
-    read = work.read(cell_json(kept), row.given)
-    item = Item[Any].from_dict({**kept, "output": None, "input": dict(row.given)})
-    return item if read is None or not read.ok else replace(item, output=read.output)

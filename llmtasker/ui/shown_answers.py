@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
+from llmtasker.api.served_tasks import ServedTasks
+from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.job_state import Job, JobRow, label_of
 from llmtasker.jobs.project_store import Project
-from llmtasker.values.json_values import as_list, is_array
+from llmtasker.task import Task
+from llmtasker.values.json_schema import offered_labels, resolve
+from llmtasker.values.json_values import as_list, is_array, is_object
 
 _HUES = 9
 
@@ -25,16 +29,30 @@ class LabelCount:
 
 
 class ShownAnswers:
-    """The answers of a job. A label keeps its hue: that of its place in the form, else in the order of texts."""
+    """The answers of a job. A label keeps its hue: that of its place in the form, else in the order of texts.
 
-    def __init__(self, project: Project, job: Job, counts: Mapping[str, int]) -> None:
+    `task` is one of the server's, whose signature says which labels there are.
+    """
+
+    def __init__(self, project: Project, job: Job, counts: Mapping[str, int], task: Task[Any] | None = None) -> None:
         self._project, self._job = project, job
         self._definition: Mapping[str, Any] = job.definition or {}
-        listed = [str(name) for name in self._definition.get("labels", ())]
+        offered, self._many = ([], False) if task is None else _offered(task)
+        listed = [str(name) for name in self._definition.get("labels", offered)]
+        self._labelled = bool(offered) or project.kind == "classification"
         others = sorted(label for label in counts if label not in set(listed))
         self.labels = listed or (others if 0 < len(others) <= _HUES * 4 else [])
         self._hues = {name: min(place, _HUES) for place, name in enumerate([*listed, *others], start=1)}
         self.counts = self._counted(counts)
+
+    @classmethod
+    def of(cls, tasks: ServedTasks, project: Project, job: Job, counts: Mapping[str, int]) -> Self:
+        """Return the answers of a job of a server's, or of a described task."""
+        try:
+            task = tasks.of_job(job) if job.definition is None else None
+        except ConfigurationError:  # the server no longer has it
+            task = None
+        return cls(project, job, counts, task)
 
     def _counted(self, counts: Mapping[str, int]) -> list[LabelCount]:
         total, most = sum(counts.values()) or 1, max(counts.values(), default=1)
@@ -51,7 +69,12 @@ class ShownAnswers:
     @property
     def several(self) -> bool:
         """Whether a row has several labels."""
-        return bool(self._definition.get("multi_label"))
+        return bool(self._definition.get("multi_label")) or self._many
+
+    @property
+    def by_label(self) -> bool:
+        """Whether a row is corrected by choosing a label, not by typing fields."""
+        return self._labelled and bool(self.labels)
 
     @property
     def open_set(self) -> bool:
@@ -70,21 +93,42 @@ class ShownAnswers:
     def label(self, row: JobRow) -> str | None:
         """Return what stands for the answer of a row: its label, or its fields in short; None: it has no answer."""
         answer = self.answer(row)
-        if not answer:
-            return None
+        return self._in_short(answer) if answer else None
+
+    def _in_short(self, answer: Mapping[str, Any]) -> str:
         if len(answer) == 1 or self._project.kind == "classification":
             return label_of(answer) or shown(next(iter(answer.values())))
         return " · ".join(shown(value) for value in answer.values())
 
+    def guess(self, row: JobRow) -> dict[str, Any]:
+        """Return the best guess for a row that the task abstained on, by field; empty: it did not, or was corrected."""
+        error: Mapping[str, Any] = (row.item or {}).get("error") or {}
+        found = (error.get("details") or {}).get("guess")
+        if error.get("code") != "abstained" or found is None or row.correction is not None:
+            return {}
+        return dict(found) if is_object(found) and found.keys() <= set(self.fields) else {self.fields[0]: found}
+
+    def guess_label(self, row: JobRow) -> str | None:
+        """Return what stands for the best guess for a row; None: there is none."""
+        guess = self.guess(row)
+        return self._in_short(guess) if guess else None
+
     def chosen(self, row: JobRow) -> list[str]:
         """Return the labels of a row one by one."""
-        first = next(iter(self.answer(row).values()), None)
-        return [str(one) for one in as_list(first) if one is not None]
+        return _texts(self.answer(row))
+
+    def proposed(self, row: JobRow) -> list[str]:
+        """Return the labels that are chosen when a row is opened: those of its answer, else of the best guess."""
+        return _texts(self.answer(row) or self.guess(row))
 
     def sure(self, row: JobRow) -> float | None:
         """Return the confidence of a row's answer; None: it has none."""
         found: Mapping[str, float] = (row.item or {}).get("confidence") or {}
         return max(found.values(), default=None)
+
+    def calibrated(self, row: JobRow) -> bool:
+        """Whether the confidence of a row's answer is a probability."""
+        return str((row.item or {}).get("confidence_source") or "").endswith("calibrated")
 
     def text(self, row: JobRow) -> str:
         """Return the text of a row: its input."""
@@ -98,6 +142,21 @@ class ShownAnswers:
         cell = row.row.get(self._project.gold) if self._project.gold else None
         text = "" if cell is None else str(cell).strip()
         return text or None
+
+
+def _texts(answer: Mapping[str, Any]) -> list[str]:
+    first = next(iter(answer.values()), None)
+    return [str(one) for one in as_list(first) if one is not None]
+
+
+def _offered(task: Task[Any]) -> tuple[list[str], bool]:
+    """Return the labels of a task whose one output is a label or several of them, and whether it is several."""
+    schema = task.signature.output_model.model_json_schema()
+    node = resolve(next(iter(schema["properties"].values())), schema)
+    labels = list(dict.fromkeys(label for label in offered_labels(node, schema) if label is not None))
+    if len(task.signature.output_fields) > 1 or not all(isinstance(label, str) for label in labels):
+        return [], False
+    return labels, node.get("type") == "array"
 
 
 def shown(value: Any) -> str:

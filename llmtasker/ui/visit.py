@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ from llmtasker.api.api_keys import ApiKey
 from llmtasker.api.problem import Problem
 from llmtasker.api.server import Server
 from llmtasker.jobs.project_store import Project, ProjectStore
+from llmtasker.ui.error_words import CAUSES, explained, reason
 from llmtasker.ui.language import LANGUAGES, PageLanguage, preferred
 from llmtasker.ui.sessions import Sessions, form_token, is_form_token
 from llmtasker.ui.shown_answers import shown
@@ -30,25 +32,6 @@ SESSION, LANGUAGE, THEME = "llmtasker_session", "llmtasker_language", "llmtasker
 _YEAR = 365 * 86_400
 _ANYBODY = "anybody"
 _MARKED = 5_000  # characters of a message that are shown
-
-
-CAUSES = {
-    "input": "The row does not fit the task",
-    "budget": "The budget was used up",
-    "not_run": "The row was not asked",
-    "rate_limit": "The LLM asked to wait for too long",
-    "timeout": "The LLM did not answer in time",
-    "network": "The LLM could not be reached",
-    "server": "The LLM had an error",
-    "authentication": "The LLM did not accept its key",
-    "context_length": "The text is too long for the LLM",
-    "invalid": "The answer could not be read",
-    "truncated": "The answer was cut off",
-    "refusal": "The LLM refused to answer",
-    "abstained": "The task was not sure enough to answer",
-    "filtered": "The filter of the LLM stopped the answer",
-}
-"""What the code of an error says to people."""
 
 
 class SignInNeededError(Exception):
@@ -171,7 +154,11 @@ class Visit:
         words, settings = self.language, self.server.settings
 
         def cause(code: str) -> Markup:
-            return words.text(CAUSES.get(code, "The call failed"))
+            return words.text(CAUSES.get(code, CAUSES["call"]))
+
+        def said(message: str) -> str:
+            """Return what was wrong in the language of the page; in English the message says it already."""
+            return (None if words.code == "en" else reason(message, words)) or message
 
         def money(cost: float | None) -> str:
             return words.money(0.0 if baseline else cost)
@@ -194,6 +181,8 @@ class Visit:
             version=version("llmtasker"),
             now=self.pages.clock(),
             cause=cause,
+            said=said,
+            explained=partial(explained, words=words),
             mark=marked,
             value_of=shown,
             part=template.startswith("_"),

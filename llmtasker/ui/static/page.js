@@ -83,28 +83,34 @@ if (rows) {
     put(await fetched(tr), show);
     fetched(tr.nextElementSibling);
   };
-  const go = async (tr, focus = true) => { if (!tr) return; if (focus) $("a", tr).focus({ preventScroll: true }); await open(tr); };
+  // whether the open row lies over the table
+  const over = () => drawer().matches(".open, :target") && getComputedStyle(drawer()).position === "fixed";
+  const shut = () => { drawer().classList.remove("open"); if (drawer().matches(":target")) location.replace("#rows"); };
+  // at the end of a page, the page beside it; what is being sent is waited for
+  let sending = Promise.resolve();
+  const turn = async (way) => {
+    const page = $(`.pager a[rel=${way}]`);
+    if (!page) return;
+    await sending;
+    location.href = `${page.href}${way === "prev" ? "&open=last" : ""}${over() ? "#row" : "#go"}`;
+  };
+  const go = async (tr, way) => {
+    if (!tr) return way ? turn(way) : undefined;
+    if (!over()) $("a", tr).focus({ preventScroll: true });
+    await open(tr);
+    if (over()) drawer().focus();
+  };
+  const next = () => go(current ? current.nextElementSibling : rows.firstElementChild, "next");
   const said = (text) => { const live = $("#said"); if (live) live.textContent = text; };
   // what the row shows is what its fragment says, so that both always agree
   const shown = (tr, html) => {
     const box = document.createElement("template");
     box.innerHTML = html;
-    const picked = [...box.content.querySelectorAll("#correct .keys :checked")].map((one) => one.closest("label"));
-    const chip = $(".chip", tr);
-    if (picked.length) {
-      const dot = document.createElement("span"), text = document.createElement("span");
-      dot.className = "dot";
-      text.className = "clip-in";
-      text.textContent = picked.map((one) => one.lastElementChild.textContent).join(" · ");
-      chip.className = `chip ${picked[0].className}`;
-      chip.replaceChildren(dot, text);
+    for (const cell of ["chip", "marks"]) {
+      const now = $(`template[data-cell=${cell}]`, box.content);
+      if (now) $(`[data-cell=${cell}]`, tr).replaceChildren(now.content);
     }
-    const fields = [...box.content.querySelectorAll("#correct textarea")].map((one) => one.value);
-    if (fields.length) chip.querySelector(".clip-in")?.replaceChildren(fields.join(" · "));
-    const corrected = Boolean($("[name=undo]", box.content)), mark = $(".i-edit", tr);
-    if (corrected && !mark) { const one = document.createElement("span"); one.className = "i i-edit"; $(".marks", tr).append(one); }
-    if (!corrected) mark?.remove();
-    return chip.textContent;
+    return $("[data-cell=chip]", tr).textContent.trim();
   };
   const refused = (text) => {
     const note = $("#refused") ?? document.createElement("p");
@@ -123,15 +129,20 @@ if (rows) {
     if (tr) said(`${key}: ${shown(tr, answer.text)}`);
     if (drawer().dataset.number === key) put(answer.text, drawer().classList.contains("open"));
   };
-  const label = async (key, next) => {
-    const choice = $("#correct .keys")?.querySelectorAll("input")[key - 1], tr = current;
-    if (!choice || (tr && number(tr) !== drawer().dataset.number)) return;
+  // a decision is shown at once and stored meanwhile; `on`: the next row is opened
+  const decide = async (form, on) => {
+    const tr = current, key = drawer().dataset.number;
+    if (tr && number(tr) !== key) return;
+    done.push([tr, key, form.get("csrf")]);
+    const storing = sending = send(tr, key, form);
+    if (on) await next();
+    await storing;
+  };
+  const label = (key, on) => {
+    const choice = $("#correct .keys")?.querySelectorAll("input")[key - 1];
+    if (!choice || (current && number(current) !== drawer().dataset.number)) return;
     choice.checked = choice.type === "radio" ? true : !choice.checked;
-    const form = new FormData($("#correct"));
-    done.push([tr, drawer().dataset.number, form.get("csrf")]);
-    const sending = send(tr, drawer().dataset.number, form);
-    if (next) await go(tr?.nextElementSibling);
-    await sending;
+    decide(new FormData($("#correct")), on);
   };
   const undo = async () => {
     const [tr, key, csrf] = done.pop() ?? [];
@@ -140,7 +151,7 @@ if (rows) {
     form.set("csrf", csrf);
     form.set("undo", "1");
     await go(tr);
-    await send(tr, key, form);
+    await (sending = send(tr, key, form));
   };
   rows.addEventListener("click", (event) => {
     if (event.target.matches("input")) return;
@@ -150,18 +161,20 @@ if (rows) {
   $("#pick-all")?.addEventListener("change", (event) => { for (const one of rows.querySelectorAll("[name=picked]")) one.checked = event.target.checked; });
   document.addEventListener("change", (event) => {
     if (event.target.name !== "label" || event.target.type !== "radio" || !event.target.closest("#correct")) return;
-    done.push([current, drawer().dataset.number, $("#correct [name=csrf]").value]);
-    send(current, drawer().dataset.number, new FormData($("#correct")));
+    decide(new FormData($("#correct")), false);
   });
   document.addEventListener("submit", (event) => {
     if (event.target.id !== "correct") return;
     event.preventDefault();
-    const form = new FormData(event.target, event.submitter);
-    send(current, drawer().dataset.number, form);
+    const by = event.submitter, form = new FormData(event.target, by);
+    if (by?.name === "undo") send(current, drawer().dataset.number, form);
+    else decide(form, by?.name === "accept");
   });
   document.addEventListener("click", (event) => {
     const step = event.target.closest("[data-go]");
-    if (step && current) { event.preventDefault(); open(step.dataset.go === "1" ? current.nextElementSibling : current.previousElementSibling, true); }
+    const beside = step && (step.dataset.go === "1" ? current?.nextElementSibling : current?.previousElementSibling);
+    if (beside) { event.preventDefault(); open(beside, true); }
+    else if (step && current) { event.preventDefault(); turn(step.dataset.go === "1" ? "next" : "prev"); }
     if (event.target.closest(".shut")) drawer().classList.remove("open");
   });
   document.addEventListener("keydown", (event) => {
@@ -169,15 +182,19 @@ if (rows) {
     if (event.ctrlKey || event.metaKey || event.altKey || at.matches("textarea, select, input:not([type=radio], [type=checkbox])")) return;
     if (!at.closest("#rows, #row")) return;
     const key = event.key;
-    if (key === "j") go(current?.nextElementSibling ?? (current ? null : rows.firstElementChild));
-    else if (key === "k") go(current?.previousElementSibling);
-    else if (key >= "1" && key <= "9") label(Number(key), Boolean(at.closest("#rows")));
+    if (key === "j") next();
+    else if (key === "k") go(current?.previousElementSibling, "prev");
+    else if (key >= "1" && key <= "9") label(Number(key), Boolean(at.closest("#rows")) || at.id === "row");
+    else if (key === "a") $("#correct [name=accept]")?.click();
+    else if (key === "e") $("#correct [name=as_example]")?.click();
+    else if (key === "?") $("#help summary").click();
     else if (key === "u") undo();
     else if (key === "x") $("input", current ?? rows)?.click();
     else if (key === "/") $("#q").focus();
-    else if (key === "Escape") { drawer().classList.remove("open"); if (current) $("a", current).focus(); }
+    else if (key === "Escape") { shut(); if (current) $("a", current).focus(); }
     else return;
     event.preventDefault();
   });
+  if (location.hash === "#go" && current) $("a", current).focus();
   fetched(current?.nextElementSibling);
 }

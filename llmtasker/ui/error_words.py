@@ -1,0 +1,158 @@
+"""What errors say to people, in the language of the page: what happened, with its values, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from llmtasker.ui.language import PageLanguage
+
+CAUSES = {
+    "error": "The row failed",
+    "input": "The row does not fit the task",
+    "budget": "The budget was used up",
+    "not_run": "The row was not asked",
+    "abstained": "The task was not sure enough to answer",
+    "pipeline": "A step of the task failed",
+    "call": "The call failed",
+    "transient": "The LLM could not answer for now",
+    "rate_limit": "The LLM asked to wait for too long",
+    "timeout": "The LLM did not answer in time",
+    "network": "The LLM could not be reached",
+    "server": "The LLM had an error",
+    "bad_response": "What the LLM sent is no answer",
+    "rejected": "The LLM does not accept the call",
+    "authentication": "The LLM did not accept its key",
+    "not_found": "The LLM is not there",
+    "context_length": "The text is too long for the LLM",
+    "bad_request": "The LLM does not accept the request",
+    "output": "The answer can't be used",
+    "invalid": "The answer could not be read",
+    "truncated": "The answer was cut off",
+    "refusal": "The LLM refused to answer",
+    "filtered": "The filter of the LLM stopped the answer",
+}
+"""What the code of an error says to people."""
+
+_LATER = "Ask the failed rows again later: all other answers are kept."
+_SERVED = "Tell the person who runs this server."
+_HERE = "Correct the row here, or make the instructions clearer and ask it again."
+ADVICE = {
+    **dict.fromkeys(("transient", "rate_limit", "timeout", "network", "server", "bad_response", "call"), _LATER),
+    **dict.fromkeys(("authentication", "not_found", "rejected", "bad_request", "pipeline"), _SERVED),
+    **dict.fromkeys(("invalid", "output", "refusal", "truncated"), _HERE),
+    "budget": "Ask the failed rows again.",
+    "not_run": "Ask the failed rows again.",
+    "input": "Correct the row in your file, and give the file again.",
+    "context_length": "Shorten the text, or choose a model that takes longer ones.",
+    "filtered": "Correct the row here.",
+}
+"""What a person can do about an error, by its code."""
+
+_VALUE = r"\(got (?P<got>.+?)\)(?=; |$|\.)"
+_FIELD = r"(?:^|; |: )(?P<field>[^\s:;]+): "
+SENTENCES: tuple[tuple[str, str], ...] = (
+    # answers
+    (r"^the answer is empty", "The LLM sent an empty answer."),
+    (r"^there are (?:several|two) different answers", "The LLM gave several answers that differ."),
+    (r"characters and is not JSON: (?P<text>.+)$", "The LLM wrote something else than the form asked for: {text}"),
+    (r"cut by the token limit after (?P<count>[\d,]+)", "The answer was cut off after {count} characters."),
+    (r"cut (?:after|inside)", "The answer was cut off before its end."),
+    (r"stops inside its reasoning", "The LLM reasoned for so long that no answer came."),
+    (r"^the LLM declined: (?P<text>.+)$", "The LLM refused: {text}"),
+    (
+        r"its confidence is (?P<sure>[\d.]+), and the threshold is (?P<limit>[\d.]+)",
+        "The confidence of the answer is {sure}; the task answers from {limit} on.",
+    ),
+    # values that do not fit
+    (rf"{_FIELD}Input should be (?P<wanted>['\d].*?) {_VALUE}", "{field}: {got} is none of {wanted}."),
+    (rf"{_FIELD}Input should be a valid integer.*? {_VALUE}", "{field}: {got} is not a whole number."),
+    (rf"{_FIELD}Input should be a valid number.*? {_VALUE}", "{field}: {got} is not a number."),
+    (rf"{_FIELD}Input should be a valid boolean.*? {_VALUE}", "{field}: {got} is neither yes nor no."),
+    (rf"{_FIELD}Input should be a valid string.*? {_VALUE}", "{field}: {got} is not a text."),
+    (rf"{_FIELD}Input should be a valid (?:date|time).*? {_VALUE}", "{field}: {got} is not a date or a time."),
+    (rf"{_FIELD}Input should be greater than.*? (?P<limit>[-\d.]+) {_VALUE}", "{field}: {got} is below {limit}."),
+    (rf"{_FIELD}Input should be less than.*? (?P<limit>[-\d.]+) {_VALUE}", "{field}: {got} is above {limit}."),
+    (rf"{_FIELD}List should have at least (?P<count>\d+)", "{field}: at least {count} must be named."),
+    (rf"{_FIELD}Field required", "{field}: the value is missing."),
+    # rows of the file
+    (r"^(?P<field>[^\s:]+): the text is empty", "The text is empty ({field}): nothing was sent."),
+    (r"has no column (?P<name>'.+?')", "The row has no column {name}."),
+    (
+        r"^line (?P<line>[\d,]+) has (?P<cells>[\d,]+) cells?, the header has (?P<columns>[\d,]+)",
+        "Line {line}: cells {cells}, columns {columns}.",
+    ),
+    (r"^line (?P<line>[\d,]+) is not valid JSON", "Line {line} is not valid JSON."),
+    (r"^line (?P<line>[\d,]+) is not (?P<encoding>\S+)$", "Line {line} can't be read as {encoding}."),
+    (
+        r"^row (?P<line>[\d,]+) has a value in a column without a name",
+        "Row {line} has a value in a column without a name.",
+    ),
+    # calls
+    (r"came within (?P<seconds>[\d.]+) s", "The LLM did not answer within {seconds} s."),
+    (r"^the built-in baseline", "The built-in baseline can only choose among labels: this task needs an LLM."),
+    # what is refused on the page
+    (r"^there are no labels", "There are no labels yet: give at least one."),
+    (r"^the label (?P<name>'.*?') stands twice", "The label {name} stands twice."),
+    (r"^(?P<name>'.*?') stands twice", "{name} stands twice."),
+    (r"^a label is a text that is not empty", "A label must not be empty."),
+    (
+        r"^example (?P<number>\d+) does not fit .*?" + _VALUE,
+        "Example {number}: {got} is none of the labels.",
+    ),
+    (r"has no instructions", "There are no instructions yet: say what is to be done with each text."),
+    (r"^An example has one value for each field", 'Write the answer of an example as JSON: {{"name": "…"}}.'),
+    (r"^The file has no rows", "The file has no rows."),
+    (
+        r"^The file has (?P<count>[\d,]+) columns; at most (?P<most>[\d,]+)",
+        "The file has {count} columns; at most {most} are taken.",
+    ),
+    (
+        r"(?:has|more than) (?P<most>[\d,]+) rows\. Send it",
+        "The file has more than {most} rows: give it in several parts.",
+    ),
+    (
+        r"^The request has (?P<count>[\d,]+) rows; at most (?P<most>[\d,]+)",
+        "There are {count} rows; your key takes at most {most} at a time.",
+    ),
+    (r"^A body has at most (?P<most>[\d,]+) bytes", "The file is larger than {most} bytes: give it in several parts."),
+    (r"^(?P<name>'.*?') is not read; send one of (?P<known>.+?)\.?$", "{name} is not read here; {known} are."),
+    (r"not an Excel file", "The file is not an Excel file, whatever its name says."),
+    (r"may spend (?P<cost>[\d.e+]+) a day", "Your key may spend {cost} US dollars a day, and has today."),
+    (r"no longer has the task (?P<name>'.*?')", "The server no longer has the task {name}."),
+    (r"task was changed since the job began", "The task was changed since the run began: start a new run."),
+    (r"^which column holds (?P<field>'.*?')\?", "Which column holds {field}? Choose it in step 1."),
+)
+"""What a message says, and the sentence with its values; the first that fits counts."""
+
+_COMPILED = tuple((re.compile(pattern, re.DOTALL), sentence) for pattern, sentence in SENTENCES)
+_QUOTED = re.compile(r"'([^']*)'")
+_DECIMAL = re.compile(r"\d+\.\d+")
+
+
+def reason(message: str, words: PageLanguage) -> str | None:
+    """Return a message in the language of the page, with its values; None: there are no words for it."""
+    for pattern, sentence in _COMPILED:
+        if found := pattern.search(message[:2_000]):
+            values = {name: _written(value or "", words) for name, value in found.groupdict().items()}
+            return words.text(sentence, **values)
+    return None
+
+
+def explained(error: Mapping[str, Any], words: PageLanguage) -> tuple[str, str | None]:
+    """Return why a row failed, and what a person can do, from an error as an item has it."""
+    code = str(error.get("code", ""))
+    cause = words.text(CAUSES.get(code, CAUSES["call"])) + "."
+    advice = ADVICE.get(code)
+    return reason(str(error.get("message", "")), words) or cause, None if advice is None else words.text(advice)
+
+
+def _written(value: str, words: PageLanguage) -> str:
+    """Return a value of a message as the language writes it: 0,31 for 0.31, and no English "or" between choices."""
+    if _DECIMAL.fullmatch(value):
+        return words.number(float(value), 2)
+    if value.replace(",", "").isdigit():
+        return words.number(int(value.replace(",", "")))
+    opened, closed = ("«\u00a0", "\u00a0»") if words.code == "fr" else ("“", "”")
+    return _QUOTED.sub(f"{opened}\\1{closed}", value.replace("' or '", "', '"))
