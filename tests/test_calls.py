@@ -46,6 +46,8 @@ NOTATIONS = [
         "<|channel|>analysis<|message|>Paper?<|end|><|start|>assistant<|channel|>commentary to=functions.NAME "
         "<|constrain|>json<|message|>ARGS<|call|>"
     ),
+    "<|start|>assistant to=functions.NAME<|channel|>commentary json<|message|>ARGS<|call|>",
+    '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "NAME", "parameters": ARGS}]<|END_ACTION|>',
     '{"name": "NAME", "arguments": ARGS}',
     '{"name": "functions.NAME", "parameters": ARGS}',
     '{"function": "NAME", "arguments": ARGS}',

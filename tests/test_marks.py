@@ -33,6 +33,20 @@ MARKED = [
     "<start_of_turn>model\n{}<end_of_turn>",
     "<|assistant|>{}<|endoftext|>",
     "{}<|im_end|>\n<|im_start|>user\nAnd now?",
+    "<think>easy</think><|begin_of_box|>{}<|end_of_box|>",
+    "<longcat_think>easy</longcat_think>{}",
+    "<inner_thoughts>easy</inner_thoughts>{}",
+    "<|inner_prefix|>easy<|inner_suffix|>{}<|assistant_end|>",
+    "<unused94>thought\neasy<unused95>{}",
+    "<|im_start|>assistant<|im_sep|>{}<|im_end|>",
+    "<|start_of_role|>assistant<|end_of_role|>{}<|end_of_text|>",
+    "<|header_start|>assistant<|header_end|>\n\n{}<|eot|>",
+    "<|turn>model\n{}<turn|>",
+    "<｜Assistant｜>{}<｜end▁of▁sentence｜>",
+    "[|assistant|]{}[|endofturn|]",
+    "[gMASK]<sop><|assistant|>\n{}<|user|>",
+    "{}<|observation|>",
+    "<seed:bos>{}<seed:eos>",
 ]
 
 
@@ -72,6 +86,8 @@ def test_reasoning_that_never_ends_is_a_cut_answer(text: str) -> None:
         ("<my_thoughts>hm</my_thoughts>Hello", "<my_thoughts>"),
         ("Hello</deep_thinking>", "</deep_thinking>"),
         ("<|mystery|>{}", "<|mystery|>"),
+        ("[|mystery|]Hello", "[|mystery|]"),
+        ("Hello<unused12>", "<unused12>"),
     ],
 )
 def test_an_unknown_mark_at_an_end_is_an_error_unless_the_input_has_it(text: str, mark: str) -> None:

@@ -38,6 +38,10 @@ from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, men
         ('{"a": "(1, 2)", "b": "x, \\"y\\" 2",}', {"a": "(1, 2)", "b": 'x, "y" 2'}),
         ('{"a": "wide, "x" 24, y", "b": 1}', {"a": 'wide, "x" 24, y', "b": 1}),
         ("{'page': 'one\ftwo\rthree'}", {"page": "one\ftwo\rthree"}),
+        ('{"a"："x，y"，"b"：3}', {"a": "x，y", "b": 3}),
+        ("{&quot;a&quot;: &quot;x &amp;amp; y&quot;}", {"a": "x &amp; y"}),
+        ('{{"a": {"b": 1}}}', {"a": {"b": 1}}),
+        ('{"a" [{"b": 1}], "c" {"d": 2}}', {"a": [{"b": 1}], "c": {"d": 2}}),
     ],
 )
 def test_mended(text: str, value: Any) -> None:
@@ -68,6 +72,9 @@ def test_mended(text: str, value: Any) -> None:
         ("{'a': 'b' + 'c'}", "strings begin"),
         ('{"a": [\nb\nc\n]}', "strings begin"),
         ('{"a": undefined}', "undefined"),
+        ("{«a»:«b»,«c»:3}", "a key would be made up"),
+        ("{「a」:「b」,「c」:3}", "a key would be made up"),
+        ('{"a" - [{"b": 1}]}', "change its words|made up|strings begin"),
         ("no JSON", "change its words"),
         ('{"a": "' + "x" * 60_000 + '",}', "too many"),
         ('{"a": ' + "{true)" * 3_000 + "}", "tangled"),

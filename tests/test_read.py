@@ -401,3 +401,24 @@ def test_a_cut_answer_is_an_error_or_what_the_whole_says(
         assert got.value == answer
         assert got.repairs
         assert not whole[end:].strip("}\n ")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"number": 1, "lines" [{"item": "pen", "price": 2}], "client": null}',
+        '{"number": 1, "lines": ["item": "pen", "price": 2}], "client": {"item": "x", "price": 1}}',
+        '{"number": 1, "lines": [{"item": "pen", "price": 2}}], "client": {"item": "x", "price": 1}}',
+        '```json\n{"number": 1, "lines": [{"item": "pen", "price": 2},\n```',
+        '```json\n{"number": 1, "lines": [],\n```',
+    ],
+)
+def test_a_slip_of_brackets_loses_nothing(text: str) -> None:
+    with contextlib.suppress(OutputError):
+        found = value(text, Invoice)
+        assert found["lines"] == [{"item": "pen", "price": 2}]
+        assert found.get("client") == (None if "null" in text else {"item": "x", "price": 1})
+
+
+def test_json_within_json_within_json() -> None:
+    assert value(json.dumps(json.dumps(TICKET_TEXT)), Permit) == TICKET

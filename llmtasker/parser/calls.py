@@ -28,7 +28,7 @@ FORMS = ("answered by a function call, not in text", "answered in text, not by a
 """Repairs of the form alone, which are not reported if any form is accepted."""
 
 _DECORATION = re.compile(
-    r"^(?:(?:functions?|tools?|default_api|assistant|multi_tool_use)[./])+|(?:[:#]\d+|\(\)|<\|.*)$"
+    r"^(?:(?:functions?|tools?|default_api|assistant|multi_tool_use)[./])+|(?:[:#]\d+|\(\)|\.call|<\|.*)$"
 )
 _XML_CALL = re.compile(
     r"<function=[\"']?([\w.\-]+)[\"']?>(.*?)(?:</function>|\Z)|<invoke\s+name=[\"']([^\"']+)[\"']>(.*?)</invoke>",

@@ -33,7 +33,7 @@ _LOOSE_END = {quote: re.compile(rf"(?<!\\)(?:\\\\)*{quote}(?=\s*(?:[,:}}\]]|$))"
 _BEFORE_SINGLE = ("{", "[", ",", ":")
 _JSON_OPENING = re.compile(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
 _FENCE = re.compile(r"^[ \t]*(`{3,6}|~{3,6})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
-_MORE_MEMBERS = re.compile(r'\s*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
+_MORE_MEMBERS = re.compile(r'[\s\]}]*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
 _PAIRS = {"{": "}", "[": "]"}
 
 

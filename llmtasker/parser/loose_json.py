@@ -11,8 +11,8 @@ from typing import Any
 
 from llmtasker.values.json_values import parse_json
 
-_END = r"(?=\s*(?:[:,}\]]|\Z))"
-_NO_END = r"(?!\s*(?:[:,}\]]|\Z))"
+_END = r"(?=\s*(?:[:,}\]：，｝]|\Z))"
+_NO_END = r"(?!\s*(?:[:,}\]：，｝]|\Z))"
 # A quote behind a backslash does not begin a string; trying each of thousands would take seconds.
 _STRICT_PART = r'(?<!\\)"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
 _STRICT_STRING = rf'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*+"{_END}'
@@ -24,6 +24,8 @@ _STRING = re.compile(
 _COMMENT = re.compile(rf"({_STRICT_STRING})|//[^\n]*|/\*.*?\*/|(?<![^\s,{{\[])#[^\n]*", re.DOTALL)
 _PLACE = "\x00"  # where a string stands, while the text between the strings is rewritten
 _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
+    ("full-width punctuation", re.compile(r"："), ":"),
+    ("full-width punctuation", re.compile(r"，"), ","),
     ("a trailing comma", re.compile(r",(?=\s*[}\]])"), ""),
     ("a missing comma", re.compile(r"(?<=[\x00\w}\]])\s*\x00(?=\s*:)"), f", {_PLACE}"),
     ("a missing comma", re.compile(r"(?<=\})\s*(?=\{)"), ", "),
@@ -36,7 +38,7 @@ _INNER_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
 _JUNCTION = re.compile(r"""["']\s*\+?\s*["']""")
 _CONCATENATED = re.compile(rf"({_STRICT_PART})\s*\+\s*(?={_STRICT_PART})")
 _NO_COLON = re.compile(
-    rf"([{{,]\s*{_STRICT_PART})\s*(?=(?:true|false|null|-?\d[\d.]*)\s*[,}}])|{_STRICT_PART}", re.DOTALL
+    rf"([{{,]\s*{_STRICT_PART})\s*(?=(?:true|false|null|-?\d[\d.]*)\s*[,}}]|[\[{{])|{_STRICT_PART}", re.DOTALL
 )
 _TUPLE = re.compile(r"(?<![\w.\x00\])])\(([^()]*+)\)")
 _TUPLE_COMMA = re.compile(r",(?!\d)")  # "(1,234)" may be a negative amount
@@ -71,7 +73,9 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
         if count:
             slips[name] = None
     try:
-        parts[1::2] = [string if _is_strict(string) else _rewritten(string, slips) for string in parts[1::2]]
+        for at in range(1, len(parts), 2):
+            if not _is_strict(parts[at]):
+                parts[at] = _rewritten(parts[at], slips, is_key=parts[at + 1].lstrip().startswith(":"))
         parts[::2] = between.split(_PLACE)
         return parse_json("".join(parts)), tuple(slips) or ("comments",)
     except (_CannotRewriteError, ValueError, RecursionError):
@@ -94,7 +98,7 @@ def _concatenated(text: str, slips: dict[str, None]) -> str:
 
 
 def _with_colons(text: str, slips: dict[str, None]) -> str:
-    """Return a text with a colon after each key that stands right before a number or constant.
+    """Return a text with a colon after each key that stands right before a number, constant or bracket.
 
     A key follows a bracket or comma outside strings; in an array, the colon makes the text invalid.
     """
@@ -119,8 +123,8 @@ def _is_strict(string: str) -> bool:
     return string[0] == '"' and string.count('"') == 2 and "\\" not in string and not _CONTROL.search(string)
 
 
-def _rewritten(string: str, slips: dict[str, None]) -> str:
-    """Return a string as JSON, with its inner quotes and line breaks escaped."""
+def _rewritten(string: str, slips: dict[str, None], *, is_key: bool) -> str:
+    """Return a string as JSON, with its inner quotes and line breaks escaped; a key with quotes is two strings."""
     content = string[1:-1].replace("\\'", "'")
     if _JUNCTION.search(content) or "\\\n" in content:
         raise _CannotRewriteError  # two strings, with something between them, or a line that is continued
@@ -137,7 +141,7 @@ def _rewritten(string: str, slips: dict[str, None]) -> str:
         slips["single quotes"] = None
     inner = sum(match[1] is None for match in _INNER_QUOTE.finditer(content)) if '"' in content else 0
     if inner and string[0] == '"':
-        if inner % 2 or '\\\\"' in content:
+        if inner % 2 or is_key or '\\\\"' in content:
             raise _CannotRewriteError  # an extra quote, or one escaped twice
         slips["quotes inside a string"] = None
     return f'"{_INNER_QUOTE.sub(_escaped, content)}"' if inner else f'"{content}"'

@@ -20,13 +20,17 @@ from typing import NamedTuple
 
 from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
 
-_TAGS = "think|thinking|thought|thoughts|reasoning|reflection|scratchpad|analysis|inner_monologue|seed:think"
+_TAGS = (
+    r"(?:\w+[_:])?think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis|inner_(?:monologue|thoughts)"
+)
 _PAIRS = (
     (re.compile(rf"\s*<({_TAGS})>", re.IGNORECASE), re.compile(rf"</(?:{_TAGS})>", re.IGNORECASE)),
     (re.compile(r"\s*\[(?:THINK|THINKING|REASONING)\]"), re.compile(r"\[/(?:THINK|THINKING|REASONING)\]")),
     (re.compile(r"\s*◁think▷"), re.compile(r"◁/think▷")),
     (re.compile(r"\s*<\|START_THINKING\|>"), re.compile(r"<\|END_THINKING\|>")),
     (re.compile(r"\s*<\|begin_of_thought\|>"), re.compile(r"<\|end_of_thought\|>")),
+    (re.compile(r"\s*<\|inner_prefix\|>"), re.compile(r"<\|inner_suffix\|>")),
+    (re.compile(r"\s*<unused94>(?:thought\b)?"), re.compile(r"<unused95>")),
     (re.compile(r"\s*<\|channel>(?:thought|analysis)?"), re.compile(r"<channel\|>")),
 )
 _CLOSES = re.compile("|".join(closing.pattern for _, closing in _PAIRS), re.IGNORECASE)
@@ -34,27 +38,30 @@ _OPENING_BRACKET, _CLOSING_BRACKET = re.compile(r"[{\[]"), re.compile(r"[}\]]")
 
 _ROLE = r"(?:[ \t]*(?:assistant|model)\b)?"
 _STARTS = re.compile(
-    rf"\s*(?:<\|im_start\|>{_ROLE}|<\|start\|>{_ROLE}|<start_of_turn>{_ROLE}|<\|start_header_id\|>{_ROLE}<\|end_header_id\|>"
-    r"|<\|assistant\|>|<\|begin_of_text\|>|<\|python_tag\|>|<\|START_(?:RESPONSE|TEXT|ACTION|OF_TURN_TOKEN)\|>"
-    r"|<\|CHATBOT_TOKEN\|>|<\|begin_of_solution\|>|<s>|<bos>|<(?:final_)?answer>)\s*"
+    rf"\s*(?:<\|im_start\|>{_ROLE}(?:<\|im_sep\|>)?|<\|(?:start|turn)\|?>{_ROLE}|<start_of_turn>{_ROLE}"
+    rf"|<\|(?:start_header_id|header_start|start_of_role)\|>{_ROLE}<\|(?:end_header_id|header_end|end_of_role)\|>"
+    r"|<[|｜](?:hy_)?[Aa]ssistant[|｜]>|<\|(?:assistant_start|begin_of_text|python_tag|begin_of_box|begin_of_solution)\|>"
+    r"|<\|START_(?:RESPONSE|TEXT|ACTION|OF_TURN_TOKEN)\|>|<\|CHATBOT_TOKEN\|>|<s>|<bos>|<seed:bos>|\[\|assistant\|\]"
+    r"|\[gMASK\](?:<sop>)?|<hy_place_holder>|<(?:final_)?answer>)\s*"
 )
 _END = (
-    r"(?:<\|(?:im_end|eot_id|eom_id|end|return|call|endoftext|end_of_text|end_of_turn|endofturn|eos|end_of_solution"
-    r"|END_RESPONSE|END_TEXT|END_ACTION|END_OF_TURN_TOKEN)\|>|<end_of_turn>|</s>|<eos>|\[EOS\]|</(?:final_)?answer>"
-    r"|<｜end▁of▁sentence｜>|\[/TOOL_CALLS\])"
+    r"(?:<\|(?:im_end|eot_id|eot|eom_id|end|return|call|endoftext|end_of_text|end_of_turn|endofturn|eos|assistant_end"
+    r"|end_of_box|end_of_solution|END_RESPONSE|END_TEXT|END_ACTION|END_OF_TURN_TOKEN|user|observation)\|>|<end_of_turn>"
+    r"|<turn\|>|</s>|<eos>|<seed:eos>|\[EOS\]|\[\|endofturn\|\]|</(?:final_)?answer>|<｜end▁of▁sentence｜>"
+    r"|\[/TOOL_CALLS\])"
 )
 _ENDS = re.compile(rf"\s*(?:{_END}\s*)+$")
 _NEXT_TURN = re.compile(
     rf"\s*{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>|<\|user\|>|\[INST\])"
 )
-_MARK = r"<[|｜][^|｜<>\n]{1,40}[|｜]?>|<[^|｜<>\n]{1,40}[|｜]>"
+_MARK = r"\[\|\w{1,40}\|\]|<unused\d+>|<[|｜][^|｜<>\n]{1,40}[|｜]?>|<[^|｜<>\n]{1,40}[|｜]>"
 _LIKE = r"\w*(?:think|thought|reason|reflect|ponder|scratch|monolog|deliberat|analys)\w*"
 _UNKNOWN_START = re.compile(rf"\s*({_MARK}|<{_LIKE}[^<>\n]{{0,40}}>|\[([A-Z][A-Z_]{{2,}})\](?=.*\[/\2\]))", re.DOTALL)
 _UNKNOWN_END = re.compile(rf"({_MARK}|</{_LIKE}>|\[/[A-Z][A-Z_]{{2,}}\])\s*$")
 _CALL = re.compile(r"\s*(?:\[TOOL_CALLS\]|<[|｜]?tool[_▁]?calls?|<function(?:=|_calls?>))")
 
 _MESSAGE = re.compile(
-    r"<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).){0,200})<\|message\|>"
+    r"(?:<\|start\|>(?P<role>(?:(?!<\|).){0,100}))?<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).){0,200})<\|message\|>"
     r"(?P<body>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
     re.DOTALL,
 )
@@ -154,7 +161,9 @@ def _channels(text: str) -> Front:
     messages = list(_MESSAGE.finditer(text))
     reasoning = "\n".join(one["body"].strip() for one in messages if one["channel"] == "analysis") or None
     repairs = (BEHIND_REASONING,) if reasoning else ("taken out of its channel",)
-    calls = [(to[1], one["body"]) for one in messages if (to := _TO_FUNCTION.search(one["head"]))]
+    calls = [
+        (to[1], one["body"]) for one in messages if (to := _TO_FUNCTION.search(f"{one['role'] or ''} {one['head']}"))
+    ]
     if calls:
         return Front("".join(f"<function={name}>{body}</function>" for name, body in calls), reasoning, repairs)
     finals = {one["body"].strip() for one in messages if one["channel"] == "final"}

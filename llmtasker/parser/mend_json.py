@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import html
 import json
 import re
 from collections.abc import Iterator
@@ -29,10 +31,12 @@ _QUOTED = re.compile(rf"{_STRING}|{_SINGLE}", re.DOTALL)
 _MISSING_COMMA = re.compile(
     rf"({_STRING})|([:\[,]\s*(?:true|false|null|-?\d[\d.eE+-]*))(?=\"[^\"\n]*\"\s*:)", re.DOTALL | re.IGNORECASE
 )
+_DOUBLED = re.compile(r"\{\s*(\{.*\})\s*\}", re.DOTALL)  # as in a template of Python
 _QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
 _ESCAPED_KEY = re.compile(r'[\[\s]*\{(?:\s|\\n)*\\"')
 _SINGLE_KEY = re.compile(r"[{,]\s*'[^'\n]*'\s*:")
 _QUOTES = "\"'`´‘’“”"
+_NO_KEY = re.compile(rf"[{_QUOTES}«»„「」＂″{{}}\[\]:]")
 _JOINED = re.compile(r"[\"']\s*(?:\+\s*[\"']|[,:]\s*[\"'])")
 _EMPTY = re.compile(r"\{\s*\}|\[\s*\]")
 _NO_VALUE = re.compile(r":\s*(?:[,}\]]|$)|:\s*-\s*[,}\]]")
@@ -87,6 +91,12 @@ def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tup
         raise NotMendableError(flaw)
     if (plain := _with_raw_breaks(text)) is not None:
         return plain, ("mended JSON: raw line breaks in a string",)
+    if (doubled := _DOUBLED.fullmatch(text)) is not None:
+        with contextlib.suppress(ValueError, RecursionError):
+            return parse_json(doubled[1]), ("mended JSON: doubled braces",)
+    if '"' not in text and "&quot;" in text:
+        with contextlib.suppress(ValueError, RecursionError):
+            return parse_json(html.unescape(text)), ("mended JSON: quotes escaped as in HTML",)
     effort = effort or Effort()
     effort.begin(text)
     if text.count("/*", text.rfind("*/") + 1) > MAX_OPEN_COMMENTS:
@@ -123,7 +133,7 @@ def _difference(value: Any, text: str, without_comments: str, bare: str) -> str 
     strings = list(_strings(value))
     if _has_odd_quotes(text, strings) or any(_is_doubtful(string, text) for string in strings):
         return "where its strings begin and end is not clear"
-    if "\\" not in text and any(_is_made_up(key, text) for key in _keys(value)):
+    if any(_is_joined(key, text) or ("\\" not in text and _is_made_up(key, text)) for key in _keys(value)):
         return "a key would be made up"
     if len(_EMPTY.findall(bare)) > _empties(value) or _lost_brackets(without_comments, value, strings):
         return "mending it would lose brackets"
@@ -209,6 +219,13 @@ def _keys(value: Any) -> Iterator[str]:
         yield from map(str, value)
     for part in value.values() if is_object(value) else value if is_array(value) else ():
         yield from _keys(part)
+
+
+def _is_joined(key: str, text: str) -> bool:
+    """Return whether a key has quotes or brackets that it does not have as a string of the text."""
+    return _NO_KEY.search(key) is not None and not any(
+        json.dumps(key, ensure_ascii=ascii_only) in text for ascii_only in (True, False)
+    )
 
 
 def _is_made_up(key: str, text: str) -> bool:

@@ -19,6 +19,7 @@ from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import one_call, written_calls
 from llmtasker.parser.coerce import RENAMED, CoercionError, coerce
 from llmtasker.parser.extract import Piece
+from llmtasker.parser.lines import lined_fields, names_other_field
 from llmtasker.parser.loose_json import parse_loose_json, without_comments
 from llmtasker.parser.marks import after_reasoning, without_marks
 from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json
@@ -212,9 +213,14 @@ class _Reader(Generic[T]):
         """Read a label without JSON around it. A free text field is never filled with prose."""
         if text.startswith('"') and text.count('"') == 1:
             raise TruncatedError(f"the answer is cut inside a string: {snippet(text[-60:])!r}")
+        if fields := lined_fields(text, self.schema):
+            reading = self.whole(fields, text)
+            return Reading(reading.value, ("taken out of lines", *reading.repairs))
         field = self.schema.label_field
         if field is None and self.schema.labels(self.schema.root) is None:
             raise _invalid(self.schema.expectation, text)
+        if field is not None and names_other_field(text, field, self.schema):
+            raise _invalid(f"it says more than {field!r}, but not as JSON", text)
         try:
             value, notes = coerce(text if field is None else {field: text}, self.schema)
         except CoercionError as error:
@@ -274,7 +280,7 @@ class _Reader(Generic[T]):
                     ended = self.stopped or _ended(piece.text)
                     if piece.fenced or (ended and self.schema.nothing_can_follow(value, lacking)):
                         return value, (f"mended JSON: added the missing {lacking!r}",)
-            if not piece.fenced:
+            if not piece.fenced or piece.text.endswith((",", ":")):
                 raise TruncatedError(f"the answer is cut after {snippet(piece.text[-60:])!r}")
         try:
             value, notes = mend_json(piece.text, self.effort, flaw=piece.flaw)

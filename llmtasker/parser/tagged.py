@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.parser.labels import fold_key
 from llmtasker.values.json_schema import JsonSchema, kind_of_node
 from llmtasker.values.json_values import is_array
 
@@ -15,6 +16,8 @@ MAX_TAGGED = 20_000
 """Characters; a longer text is not looked at."""
 
 _ELEMENT = re.compile(r"\s*<([A-Za-z_][\w.\-]*)\s*(?:/>|>(.*?)</\1\s*>)\s*", re.DOTALL)
+_PROLOG = re.compile(r"^\s*<\?xml[^<>]*\?>")
+_WRAPPERS = frozenset({"answer", "data", "json", "output", "response", "result", "root", "xml"})
 _DEEPEST = 10
 
 
@@ -27,10 +30,18 @@ def tagged_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
     """
     if not schema.properties or not text.lstrip().startswith("<") or len(text) > MAX_TAGGED:
         return None
-    elements = _elements(text)
+    elements = _elements(_PROLOG.sub("", text))
+    if len(elements) == 1 and _is_wrapper(elements[0][0], schema):
+        elements = _elements(elements[0][1])
     if not elements or any(schema.names(schema.root).find(name) is None for name, _ in elements):
         return None
     return _object(elements, schema.root, schema, _DEEPEST)
+
+
+def _is_wrapper(name: str, schema: AnswerSchema) -> bool:
+    if schema.names(schema.root).find(name) is not None:
+        return False
+    return fold_key(name) in _WRAPPERS or (schema.function != "" and fold_key(name) == fold_key(schema.function))
 
 
 def _elements(text: str) -> list[tuple[str, str]]:

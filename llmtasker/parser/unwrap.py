@@ -8,6 +8,7 @@ from typing import Any
 from llmtasker.errors import snippet
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.calls import check_offered, differing
+from llmtasker.parser.lines import names_other_field
 from llmtasker.values.json_schema import kind_of_node
 from llmtasker.values.json_values import is_array, is_object, parse_json
 
@@ -17,7 +18,20 @@ _ARGUMENTS = (
 )  # fmt: skip
 _NAMES = ("name", "function", "tool", "tool_name", "function_name", "action", "recipient_name")
 _BESIDE = frozenset(
-    (*_NAMES, "type", "id", "index", "title", "description", "required", "additionalProperties", "$schema", "$defs")
+    (
+        *_NAMES,
+        "type",
+        "id",
+        "index",
+        "tool_call_id",
+        "call_id",
+        "title",
+        "description",
+        "required",
+        "additionalProperties",
+        "$schema",
+        "$defs",
+    )
 )
 _UNWRAP_DEPTH = 6
 
@@ -36,6 +50,8 @@ def unwrap(value: Any, schema: AnswerSchema, depth: int = 0) -> Iterator[tuple[A
     yield value, ()
     field = schema.only_field if depth == 0 or is_object(value) else schema.label_field
     if field is not None and not is_object(value):
+        if isinstance(value, str) and names_other_field(value, field, schema):
+            return  # it says more than this field
         yield {field: value}, (f"put into the only field, {field}",)
     elif field is not None and _is_value_of(value, field, schema):
         yield {field: value}, (f"taken as {field!r}, which was not named",)
@@ -59,9 +75,11 @@ def _inner(value: Any, schema: AnswerSchema, depth: int) -> Iterator[tuple[Any, 
 
 
 def _unwrapped(value: Any, schema: AnswerSchema) -> tuple[Any, str]:
-    if isinstance(value, str) and value.lstrip()[:1] in ("{", "["):
+    if isinstance(value, str) and value.lstrip()[:1] in ("{", "[", '"'):
         try:
-            return parse_json(value), "JSON inside a JSON string"
+            inner = parse_json(value)
+            if value.lstrip()[:1] != '"' or (isinstance(inner, str) and inner.lstrip()[:1] in ("{", "[")):
+                return inner, "JSON inside a JSON string"
         except (ValueError, RecursionError):
             return None, ""
     if is_array(value) and schema.kind != "array" and len(stated := differing(value)) == 1:

@@ -1,0 +1,54 @@
+"""Answers as lines instead of JSON: `team: billing`, one line for each field that was asked for."""
+
+from __future__ import annotations
+
+import re
+
+from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.values.folding import without_accents
+
+MAX_LINED = 5_000
+"""Characters; a longer text is not looked at."""
+
+_LINE = re.compile(
+    r"\s*(?:[-*+•]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)?[*_`\"']{0,3}([^\W\d][\w \-]{0,60}?)[*_`\"']{0,3}\s*[:=][*_`]{0,3}"
+    r"\s*(\S.*?)\s*,?\s*"
+)
+_LAYOUT = re.compile(r"\s*(?:-{3,}|\.{3}|`{3,}\w*)?\s*")
+_QUOTED = re.compile(r"(\"|'|`|\*\*)(.*)\1")
+_BLOCK = re.compile(r"[|>][-+]?")  # of YAML: the text comes in the next lines
+_SEPARATOR = re.compile(r"[\W_]+")
+
+
+def lined_fields(text: str, schema: AnswerSchema) -> dict[str, str] | None:
+    """Return the fields of a text that is nothing but lines named after them, else None; values are texts.
+
+    One line alone is no list of fields: "answer: all good" may be a sentence.
+
+    >>> schema = AnswerSchema({"type": "object", "properties": {"team": {"type": "string"}, "n": {"type": "integer"}}})
+    >>> lined_fields("- **team**: billing\\n- **n**: 3", schema)
+    {'team': 'billing', 'n': '3'}
+    """
+    if not schema.properties or len(text) > MAX_LINED:
+        return None
+    names = schema.names(schema.root)
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        if _LAYOUT.fullmatch(line):
+            continue
+        match = _LINE.fullmatch(line)
+        name = names.find(match[1]) if match else None
+        if match is None or name is None or name in found or _BLOCK.fullmatch(match[2]):
+            return None
+        if names_other_field(match[2], name, schema):
+            return None
+        quoted = _QUOTED.fullmatch(match[2])
+        found[name] = quoted[2] if quoted else match[2]
+    return found if len(found) > 1 and schema.required <= found.keys() else None
+
+
+def names_other_field(text: str, field: str, schema: AnswerSchema) -> bool:
+    """Return whether a text names a further field, so that it says more than the value of `field`."""
+    words = f" {_SEPARATOR.sub(' ', without_accents(text))} "
+    others = (name for name in schema.properties if name != field)
+    return any(f" {_SEPARATOR.sub(' ', without_accents(name))} " in words for name in others)
