@@ -2,8 +2,7 @@
 
     python benchmarks/serve.py [--rows 100000]
 
-One input is measured in processes of their own; the rest is of this process with the server's thread in it, an upper
-bound. Compare ratios.
+The server is a process of its own: CPU and memory are its alone (Linux). Compare ratios.
 """
 
 from __future__ import annotations
@@ -11,15 +10,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,47 +53,61 @@ def served(task: Task[Any], folder: str) -> Iterator[str]:
     thread.join(30)
 
 
-def cpu(action: Callable[[], object]) -> float:
-    """Return the seconds of CPU that an action takes, in all threads."""
-    before = time.process_time()
-    action()
-    return time.process_time() - before
+@dataclass(frozen=True)
+class Served:
+    """A part of a comparison in a process of its own: the line that it printed, its CPU and its memory."""
 
+    pid: int
+    line: str
 
-def one_by_one(llm: str, calls: int = 600) -> None:
-    """Compare the CPU of a server for one input with that of `acall`, each in a process of its own."""
-    with started("acall", llm, str(calls)) as alone, started("serve", llm) as server:
-        assert alone.stdout
-        assert server.stdout
-        acall = float(alone.stdout.readline())
-        with httpx2.Client(base_url=server.stdout.readline().strip(), headers=KEY) as client:
-            before = 0.0
-            for number in range(-100, calls):
-                before = cpu_of(server.pid) if number == 0 else before
-                response = client.post("/tasks/triage", json={"message": f"through {number}"})
-                assert response.status_code == 200, response.text
-        through = (cpu_of(server.pid) - before) / calls
-    print(
-        f"one input: {1e6 * acall:.0f} µs of CPU by acall, {1e6 * through:.0f} by the server alone "
-        f"({through / acall:.1f} ×, at most 2)"
-    )
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU so far."""
+        times = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+
+    @contextmanager
+    def growth(self) -> Iterator[list[float]]:
+        """Give a list that has, after the block, by how many MB the process grew at its peak."""
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # the peak begins anew
+        grown, before = list[float](), self._peak
+        yield grown
+        grown.append(self._peak - before)
+
+    @property
+    def _peak(self) -> float:
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 @contextmanager
-def started(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Start this file as a part of a comparison."""
+def started(*arguments: str) -> Iterator[Served]:
+    """Start this file as a part of a comparison, and wait for its line."""
     command = [sys.executable, __file__, "--part", *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
         try:
-            yield process
+            yield Served(process.pid, process.stdout.readline().strip())
         finally:
             process.terminate()
 
 
-def cpu_of(process: int) -> float:
-    """Return the seconds of CPU that a process has taken (Linux)."""
-    times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+def one_by_one(llm: str, calls: int = 1_000, times: int = 5) -> None:
+    """Compare the CPU of a server for one input with that of `acall`, each in a process of its own, in turn."""
+    ratios = list[float]()
+    for _ in range(times):
+        with started("acall", llm, str(calls)) as alone:
+            acall = float(alone.line)
+        with started("serve", llm) as server, httpx2.Client(base_url=server.line, headers=KEY) as client:
+            before = 0.0
+            for number in range(-100, calls):
+                before = server.cpu if number == 0 else before
+                response = client.post("/tasks/triage", json={"message": f"through {number}"})
+                assert response.status_code == 200, response.text
+            through = (server.cpu - before) / calls
+        ratios.append(through / acall)
+        print(f"one input: {1e6 * acall:.0f} µs of CPU by acall, {1e6 * through:.0f} by the server alone")
+    print(f"one input: {statistics.median(ratios):.2f} × acall (at most 2)")
 
 
 async def acalls(task: Task[Any], calls: int) -> float:
@@ -147,27 +160,47 @@ async def clients(url: str, rows: int = 10_000, count: int = 200) -> None:
     )
 
 
-def many_rows(url: str, rows: int) -> None:
-    """Read pages of a large job, and download it."""
-    with httpx2.Client(base_url=url, headers=KEY, timeout=600) as client:
+def upload(llm: str, size: int = 98_000_000) -> None:
+    """Upload a large CSV to a server that has done nothing yet."""
+    line = b"0123456;" + b"a text of a customer " * 50 + b"\n"
+    content = b"id;message\n" + line * (size // len(line))
+    with started("serve", llm) as server, httpx2.Client(base_url=server.line, headers=KEY, timeout=600) as client:
+        assert client.get("/healthz").status_code == 200
+        for again in ("", ", another"):
+            spent = server.cpu
+            with server.growth() as grown:
+                job = client.post("/tasks/triage/jobs", files={"file": ("rows.csv", content)})
+                assert job.status_code == 202, job.text
+                client.post(f"/jobs/{job.json()['id']}/cancel")
+            spent = server.cpu - spent
+            print(f"upload of {size / 1e6:.0f} MB{again}: + {grown[0]:.0f} MB (at most 50), {spent:.1f} s of CPU")
+
+
+def many_rows(llm: str, rows: int) -> None:
+    """Read pages of a large job, and download it in each form."""
+    with started("serve", llm) as server, httpx2.Client(base_url=server.line, headers=KEY, timeout=600) as client:
         content = "id;message\n" + "".join(f"{number:06d};message number {number}\n" for number in range(rows))
         job = client.post("/tasks/triage/jobs", files={"file": ("rows.csv", content.encode())}).json()
         client.post(f"/jobs/{job['id']}/pause")
         time.sleep(3)  # until the rows in flight have been given up
         for what, query in (("a page", ""), ("a search", "?search=99"), ("a search for nothing", "?search=zzz")):
-            place = f"/jobs/{job['id']}/items{query}"
-            seconds = statistics.median(cpu(lambda place=place: client.get(place)) for _ in range(5))
-            print(f"{what} over {rows:,} rows: {1000 * seconds:.0f} ms of CPU, client included (at most 50)")
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        started, first, spent = time.perf_counter(), 0.0, time.process_time()
-        with client.stream("GET", f"/jobs/{job['id']}/results") as response:
-            for part in response.iter_bytes():
-                first = first or (time.perf_counter() - started if part else 0.0)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) / 1024
-        print(
-            f"export of {rows:,} rows: {time.process_time() - spent:.1f} s of CPU (at most 5 for 50,000), "
-            f"first byte after {first:.2f} s (0.5), + {grown:.0f} MB (30)"
-        )
+            spent = server.cpu
+            for _ in range(20):
+                client.get(f"/jobs/{job['id']}/items{query}")
+            print(f"{what} over {rows:,} rows: {(server.cpu - spent) / 20 * 1000:.0f} ms of CPU (at most 50)")
+        for kind in ("csv", "jsonl", "xlsx", "parquet", "parquet"):
+            began, first, size, spent = time.perf_counter(), 0.0, 0, server.cpu
+            with (
+                server.growth() as grown,
+                client.stream("GET", f"/jobs/{job['id']}/results?format={kind}") as response,
+            ):
+                for part in response.iter_bytes():
+                    first = first or (time.perf_counter() - began if part else 0.0)
+                    size += len(part)
+            print(
+                f"export of {rows:,} rows, {kind}, {size / 1e6:.1f} MB: {server.cpu - spent:.1f} s of CPU "
+                f"(at most 5 for 50,000 of CSV), first byte after {first:.2f} s (0.5), + {grown[0]:.0f} MB (30)"
+            )
 
 
 def main() -> None:
@@ -179,11 +212,12 @@ def main() -> None:
     if arguments.part:
         part(*arguments.part)
         return
-    with FaultyServer(faults=[Delay(0.05, when="client")]) as llm, tempfile.TemporaryDirectory() as folder:
+    with FaultyServer(faults=[Delay(0.05, when="client")]) as llm:
         one_by_one(llm.base_url)
-        with served(task_of(llm.base_url), folder) as url:
-            asyncio.run(clients(url))
-            many_rows(url, arguments.rows)
+        upload(llm.base_url)
+        many_rows(llm.base_url, arguments.rows)
+        with started("serve", llm.base_url) as server:
+            asyncio.run(clients(server.line))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tracemalloc
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
@@ -17,8 +18,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files import BrokenRow, detect, read_header, read_rows, write_rows
-from llmtasker.files.excel_file import MAX_CELL
+from llmtasker.files import BrokenRow, detect, excel_output, read_header, read_rows, write_rows
+from llmtasker.files.cells import cell_text
+from llmtasker.files.excel_output import MAX_CELL
 
 TEXT = st.text() | st.sampled_from(
     ["=1+1", "01234", "NA", "_x0041_", "__x005F_x000D_", "\r", " x ", "#N/A", "1.5", "\0"]
@@ -92,6 +94,50 @@ def test_a_text_too_long_for_excel_is_cut_with_a_warning(tmp_path: Path) -> None
         write_rows(tmp_path / "o.xlsx", [{"t": "x" * 40_000}])
     (row,) = read_rows(tmp_path / "o.xlsx")
     assert row["t"] == "x" * (MAX_CELL - 1) + "…"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("x" * MAX_CELL, "x" * MAX_CELL),
+        ("\r" * MAX_CELL, "\r" * MAX_CELL),
+        ("é" * 40_000, "é" * (MAX_CELL - 1) + "…"),
+        ("😀" * 20_000, "😀" * (MAX_CELL // 2) + "…"),
+        ("x" + "😀" * 20_000, "x" + "😀" * (MAX_CELL // 2 - 1) + "…"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:a text of")
+def test_characters_of_a_cell_are_counted_as_excel_does(tmp_path: Path, text: str, kept: str) -> None:
+    write_rows(tmp_path / "o.xlsx", [{"t": text}])
+    (row,) = read_rows(tmp_path / "o.xlsx")
+    assert row["t"] == kept
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "words"),
+    [
+        (({"a": 1} for _ in range(11)), ["a"], "holds 10 rows"),
+        ([], [str(number) for number in range(16_385)], "holds 16,384 columns"),
+        (({"a": "x" * 30_000} for _ in range(10)), ["a"], "over 2 GB"),
+    ],
+)
+def test_what_a_sheet_does_not_hold_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: Any, columns: list[str], words: str
+) -> None:
+    monkeypatch.setattr(excel_output, "MAX_ROWS", 10)
+    monkeypatch.setattr(excel_output, "MAX_SHEET", 200_000)
+    with pytest.raises(ConfigurationError, match=words):
+        write_rows(tmp_path / "o.xlsx", rows, columns=columns)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workbook_has_the_cells_of_many_columns(tmp_path: Path) -> None:
+    names = [f"c{number}" for number in range(1_500)]
+    write_rows(tmp_path / "o.xlsx", [dict.fromkeys(names, 1), {names[-1]: "<&>"}], columns=names)
+    sheet = openpyxl.load_workbook(tmp_path / "o.xlsx").worksheets[0]
+    assert [sheet["A1"].value, sheet["ZZ1"].value, sheet["BER1"].value, sheet["BER3"].value] == [
+        *("c0", "c701", "c1499", "<&>")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -174,6 +220,52 @@ def test_a_parquet_column_of_no_one_type_is_text(tmp_path: Path, values: list[An
     assert [row["v"] for row in read_rows(tmp_path / "o.parquet")] == back
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "kind"),
+    [
+        (None, "é", "string"),
+        (None, 7, "int64"),
+        (7, None, "int64"),
+        (7, 0.5, "double"),
+        (2**60, 0.5, "string"),
+        (Decimal("1.5"), 0.5, "string"),
+        (Decimal("1.5"), Decimal("10.25"), "decimal128(4, 2)"),
+        (date(2025, 3, 1), datetime(2025, 3, 1, 12), "string"),
+        ([], ["é"], "list<element: string>"),
+        ({"a": 1}, {"b": 2}, "struct<a: int64, b: int64>"),
+        ({"a": 1}, {"a": "é"}, "string"),
+        (7, (lambda: 0), "string"),
+    ],
+)
+def test_the_types_of_parquet_are_those_of_all_rows(tmp_path: Path, first: Any, last: Any, kind: str) -> None:
+    """Also where they are seen after thousands of rows, and in one part or in two."""
+    for between in (0, 2_000):
+        rows = [{"v": first}, *[{"v": None}] * between, {"v": last}]
+        assert write_rows(tmp_path / "o.parquet", rows) == len(rows)
+        assert str(parquet.read_schema(tmp_path / "o.parquet").field("v").type) == kind
+        back = [row["v"] for row in read_rows(tmp_path / "o.parquet")]
+        assert len(back) == len(rows)
+        if kind == "string":
+            assert back[0] == (None if first is None else cell_text(first))
+            assert back[-1] == cell_text(last)
+        elif not isinstance(first, dict):
+            assert (back[0], back[-1]) == (first, last)
+
+
+def test_a_table_is_written_without_being_in_memory(tmp_path: Path) -> None:
+    """Of Excel and Parquet; 20 MB of texts come, and go to the file part by part."""
+    for name in ("o.xlsx", "o.parquet"):
+        write_rows(tmp_path / name, [{"t": "warm"}], columns=["t"])
+        tracemalloc.start()
+        try:
+            write_rows(tmp_path / name, ({"t": f"{number:05d}" * 200} for number in range(20_000)), columns=["t"])
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 6_000_000
+        assert sum(1 for _ in read_rows(tmp_path / name)) == 20_000
+
+
 def test_parquet_is_read_in_batches(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"n": list(range(5_000))}), tmp_path / "i.parquet")
     assert [row["n"] for row in read_rows(tmp_path / "i.parquet")] == list(range(5_000))
@@ -198,11 +290,15 @@ def test_the_packages_of_the_extra_are_loaded_for_their_files_only() -> None:
     assert programs.run("-c", code, check=True).stdout == "set()\n"
 
 
-@pytest.mark.parametrize(("name", "module"), [("o.parquet", "pyarrow"), ("o.xlsx", "openpyxl")])
-def test_a_missing_package_is_told_with_the_line_to_type(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
-) -> None:
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ConfigurationError, match=r'pip install "llmtasker\[data\]"'):
-        write_rows(tmp_path / name, [{"a": 1}])
-    assert list(tmp_path.iterdir()) == []
+def test_a_missing_package_is_told_with_the_line_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Excel files are written without a package."""
+    for module in ("pyarrow", "openpyxl"):
+        monkeypatch.setitem(sys.modules, module, None)
+    write_rows(tmp_path / "o.xlsx", [{"a": 1}])
+    for do in (
+        lambda: write_rows(tmp_path / "o.parquet", [{"a": 1}]),
+        lambda: list(read_rows(tmp_path / "o.xlsx")),
+    ):
+        with pytest.raises(ConfigurationError, match=r'pip install "llmtasker\[data\]"'):
+            do()
+    assert [path.name for path in tmp_path.iterdir()] == ["o.xlsx"]

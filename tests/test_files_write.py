@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import random
 import resource
 import signal
 import stat
@@ -28,7 +29,9 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.files import BrokenRow, Format, detect, output_format, read_rows, write_rows
 from llmtasker.files.cells import cell_json, neutralise, restore
 from llmtasker.files.csv_output import csv_blocks, encoding_for
+from llmtasker.files.excel_output import excel_blocks
 from llmtasker.files.json_file import jsonl_blocks
+from llmtasker.files.parquet_file import parquet_blocks
 
 OFFICE = Format(delimiter=";", encoding="cp1252", decimal=",", newline="\r\n")
 NAMES = ["id", "text", "note"]
@@ -69,13 +72,17 @@ def test_csv_gives_back_every_text(
     assert list(read_rows(path, form)) == rows
 
 
-BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks}
+BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks, "excel": excel_blocks, "parquet": parquet_blocks}
+
+
+def kind_of(kind: Any) -> Format:
+    return Format(kind=kind)
 
 
 @settings(max_examples=50, deadline=None)
 @given(
     rows=st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(NAMES, TEXT)), max_size=4),
-    form=st.sampled_from([OFFICE, Format(encoding="utf-16", neutralised=True), Format(), Format(kind="jsonl")]),
+    form=st.sampled_from([OFFICE, Format(encoding="utf-16", neutralised=True), Format(), *map(kind_of, BLOCKS)]),
 )
 def test_blocks_are_the_file(
     tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]], form: Format
@@ -89,15 +96,16 @@ def test_blocks_are_the_file(
     assert b"".join(BLOCKS[form.kind](rows, form, NAMES)) == path.read_bytes()
 
 
-@pytest.mark.parametrize("form", [OFFICE, Format(encoding="utf-16"), Format(kind="jsonl")])
+@pytest.mark.parametrize("form", [OFFICE, Format(encoding="utf-16"), Format(kind="jsonl"), Format(kind="excel")])
 def test_blocks_come_while_rows_come(form: Format) -> None:
-    row = {"t": "é" * 1000}
-    expected = b"".join(BLOCKS[form.kind]([row] * 200, form, ["t"]))
+    texts = random.Random(0).choices("abcdefgh", k=1_000_000)
+    content = [{"t": "".join(texts[1000 * number : 1000 * (number + 1)])} for number in range(1_000)]
+    expected = b"".join(BLOCKS[form.kind](content, form, ["t"]))
     taken = list[int]()
-    rows = (taken.append(number) or row for number in range(200))
+    rows = (taken.append(number) or row for number, row in enumerate(content))
     blocks = BLOCKS[form.kind](rows, form, ["t"])
-    first = next(blocks)
-    assert len(taken) < 200
+    first = next(blocks) + next(blocks)
+    assert len(taken) < 500
     assert first + b"".join(blocks) == expected
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import threading
-import warnings
 from collections.abc import AsyncGenerator, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import Any, Literal, get_args
 from fastapi.responses import StreamingResponse
 
 from llmtasker.api.job_files import ENDINGS, format_of
-from llmtasker.files import Format, output_format, read_rows, write_rows
+from llmtasker.files import Format, output_format, read_rows
 from llmtasker.files.csv_output import EVERY, csv_blocks, encoding_for
+from llmtasker.files.excel_output import excel_blocks
 from llmtasker.files.json_file import jsonl_blocks
+from llmtasker.files.parquet_file import parquet_blocks
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.result_table import free_name
@@ -30,8 +31,7 @@ MEDIA: dict[ResultKind, str] = {
     "jsonl": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
-_WHILE_READ = {"csv": csv_blocks, "jsonl": jsonl_blocks}
-_BLOCK = 1 << 18  # bytes
+_BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks, "xlsx": excel_blocks, "parquet": parquet_blocks}
 
 
 async def results_response(
@@ -39,17 +39,15 @@ async def results_response(
 ) -> StreamingResponse:
     """Return the results of a job as a file, a CSV in the form of the file that came.
 
-    CSV and JSON lines are sent while they are read, so they begin at once and take no memory. `neutralise` writes an
-    apostrophe before what a spreadsheet would run. The file is called by `name` without an ending, else by the job's
-    id. Where the job is deleted in the middle, the connection is broken off: a file that ends is whole.
+    It is sent while the rows are read, so it begins at once and takes little memory; but a Parquet file begins when all
+    rows were read. `neutralise` writes an apostrophe before what a spreadsheet would run in a CSV. The file is called
+    by `name` without an ending, else by the job's id. Where the job is deleted in the middle, the connection is broken
+    off: a file that ends is whole.
     """
     results = await asyncio.to_thread(_AnsweredRows, queue, job)
     headers = {"Content-Disposition": f'attachment; filename="{name or job.id}.{kind}"'}
-    if kind in _WHILE_READ:
-        form = await asyncio.to_thread(results.text_format, kind, neutralise=neutralise)
-        blocks = _WHILE_READ[kind](results.rows(), form, results.columns)
-    else:
-        blocks = _file_blocks(results, kind)
+    form = await asyncio.to_thread(results.written_format, kind, neutralise=neutralise)
+    blocks = _BLOCKS[kind](results.rows(), form, results.columns)
     return StreamingResponse(_sent(blocks), media_type=MEDIA[kind], headers=headers)
 
 
@@ -64,8 +62,8 @@ class _AnsweredRows:
         self._marked = [free_name("corrected", [*names, self._error])] if corrected else []
         self.columns = [*names, self._error, *self._marked]
 
-    def text_format(self, kind: str, *, neutralise: bool) -> Format:
-        """Return how a text file is written: as the one that came, where its encoding has all characters of answers."""
+    def written_format(self, kind: ResultKind, *, neutralise: bool) -> Format:
+        """Return how a file is written: CSV as the one that came, where its encoding has all characters of answers."""
         form = output_format(f"results.{kind}", like=format_of(self._job.format))
         if kind != "csv":
             return form
@@ -114,18 +112,6 @@ def error_of(row: JobRow) -> str | None:
         return "not_run: the row was not asked"
     error = row.item.get("error")
     return None if error is None or row.correction is not None else f"{error['code']}: {error['message']}"
-
-
-def _file_blocks(results: _AnsweredRows, kind: ResultKind) -> Generator[bytes]:
-    """Yield a file that can be read only as a whole: it is made first."""
-    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
-        target = Path(folder) / f"results.{kind}"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # nobody would see them: the file is sent
-            write_rows(target, results.rows(), columns=results.columns)
-        with target.open("rb") as file:
-            while block := file.read(_BLOCK):
-                yield block
 
 
 class _Blocks:

@@ -6,7 +6,8 @@ write_rows     rows → a file, whole or not at all
 detect         what a file looks like; output_format: what the next one should look like
 Journal        the finished rows of a run that can be resumed
 
-csv_file, json_file, parquet_file, excel_file   one kind each; csv_output: CSV is written
+csv_file, json_file, parquet_file, excel_file   one kind each
+csv_output, excel_output, block_buffer          written while the rows come
 detect, encoding, dialect, format, header       how a file is written
 cells, broken_row, packed, atomic               values of cells; damaged rows; compressed files; whole or not at all
 """
@@ -24,7 +25,8 @@ from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.csv_file import csv_header, read_csv
 from llmtasker.files.csv_output import write_csv
 from llmtasker.files.detect import FormatOptions, check_readable, detect
-from llmtasker.files.excel_file import excel_header, read_excel, write_excel
+from llmtasker.files.excel_file import excel_header, read_excel
+from llmtasker.files.excel_output import write_excel
 from llmtasker.files.format import Format, Kind, output_format
 from llmtasker.files.header import Header
 from llmtasker.files.journal import Journal

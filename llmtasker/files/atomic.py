@@ -22,6 +22,12 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
     return not target.is_file() or target.is_relative_to("/dev") or target.is_relative_to("/proc")
 
 
+def folder_of(file: BinaryIO) -> Path | None:
+    """Return the folder of a file, where there is room for its rows: the system's own may be small, or in memory."""
+    path = Path(file.name)
+    return path.parent if path.is_file() else None
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
     """Yield a binary file to write; at the end of the block it replaces `path` in one step.

@@ -8,10 +8,10 @@ import re
 import warnings
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO
 
+from llmtasker.files.atomic import folder_of
 from llmtasker.files.cells import cell_text, neutralise
 from llmtasker.files.format import Format
 
@@ -35,7 +35,7 @@ def write_csv(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, c
     names = dict.fromkeys(columns or ())
     encoding = form.encoding
     # Columns and encoding are known only after the last row, and rows come once, so they are stored as JSON lists.
-    with TemporaryFile("w+", encoding="ascii", dir=_beside(file)) as draft:
+    with TemporaryFile("w+", encoding="ascii", dir=folder_of(file)) as draft:
         count = 0
         for count, row in enumerate(rows, start=1):
             if columns is None:
@@ -66,12 +66,6 @@ def encoding_for(texts: Iterable[str], encoding: str) -> str:
         return encoding
     missing = (_missing(text, encoding) for text in texts)
     return encoding if all(one is None or _SURROGATE.match(one) for one in missing) else WIDE
-
-
-def _beside(file: BinaryIO) -> Path | None:
-    """Return the folder of a file, where there is room for its rows: the system's own may be small, or in memory."""
-    path = Path(file.name)
-    return path.parent if path.is_file() else None
 
 
 def _wide_enough(encoding: str, text: str, row: int) -> str:

@@ -1,18 +1,17 @@
-"""Read and write Excel workbooks, through openpyxl."""
+"""Read Excel workbooks, through openpyxl."""
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
 import zipfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from datetime import date, datetime, time
+from datetime import datetime
 from importlib import import_module
-from itertools import chain, islice, zip_longest
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
 from llmtasker.files.broken_row import BrokenRow
@@ -20,17 +19,7 @@ from llmtasker.files.cells import cell_text
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
 
-MAX_ROWS = 1_048_575
-"""The most rows of a sheet, without the header."""
-MAX_CELL = 32_767
-"""The most characters of a cell."""
-EXACT = 2**53
-"""Integers up to this are exact in a cell, which holds a double."""
-_SAMPLE = 200  # rows that determine the widths of the columns
-
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
-# What XML does not hold (a lone \r becomes \n), and the underscore of a text that looks like such an escape.
-_TO_ESCAPE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\ud800-\\udfff\\ufffe\\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 
 
 def excel_header(path: Path, form: Format) -> Header:
@@ -147,74 +136,6 @@ def _value(cell: Any) -> Any:
     if isinstance(value, int) and not isinstance(value, bool) and re.fullmatch("00+", cell.number_format):
         return str(value).zfill(len(cell.number_format))
     return value
-
-
-def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
-    """Write rows as the one sheet of a workbook and return their number.
-
-    Text is stored as text, never as a formula. Integers over 2⁵³, which Excel would round, are text; what
-    Excel has no cell for is ISO 8601 or JSON text; texts over 32,767 characters are cut, with a warning.
-
-    Raises ConfigurationError for more than 1,048,575 rows.
-    """
-    openpyxl = _openpyxl()
-    held = rows if columns is not None else list(rows)
-    names = list(columns) if columns is not None else list(dict.fromkeys(name for row in held for name in row))
-    book = openpyxl.Workbook(write_only=True)
-    sheet = book.create_sheet("rows")
-    sheet.freeze_panes = "A2"
-    rest = iter(held)
-    first = list(islice(rest, _SAMPLE))  # widths are written before the rows
-    for place, name in enumerate(names, start=1):
-        widest = max(len(cell_text(value)) for value in [name, *(row.get(name) for row in first)])
-        sheet.column_dimensions[openpyxl.utils.get_column_letter(place)].width = min(max(widest + 2, 8), 60)
-    count = 0
-    try:
-        sheet.append([_cell(openpyxl, sheet, name) for name in names])
-        for count, row in enumerate(chain(first, rest), start=1):
-            if count > MAX_ROWS:
-                raise ConfigurationError(f"an Excel sheet holds {MAX_ROWS:,} rows; write .csv, .jsonl or .parquet")
-            sheet.append([_cell(openpyxl, sheet, row.get(name)) for name in names])
-    finally:
-        # Also after an error: closing ends the sheet's half-written temporary file.
-        sheet.close()
-    book.save(file)
-    return count
-
-
-def _cell(openpyxl: Any, sheet: Any, value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str) and not value:
-        return None
-    if isinstance(value, int) and abs(value) <= EXACT:
-        return int(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, date | time) and _excel_knows(value):
-        return value
-    # The type is set: by default, openpyxl makes a formula of what begins with "=".
-    cell = openpyxl.cell.WriteOnlyCell(sheet)
-    cell.value = _text(cell_text(value))
-    cell.data_type = "s"
-    return cell
-
-
-def _excel_knows(value: date | time) -> bool:
-    """Excel has no time zones, no days before 1900 (nor the right ones before March), and counts milliseconds."""
-    if isinstance(value, time):
-        return value.tzinfo is None and value.microsecond == 0
-    if isinstance(value, datetime) and (value.tzinfo is not None or value.microsecond):
-        return False
-    return (value.year, value.month) >= (1900, 3)
-
-
-def _text(text: str) -> str:
-    escaped = _TO_ESCAPE.sub(lambda match: f"_x{ord(match[0]):04X}_", text)
-    if len(escaped) <= MAX_CELL:
-        return escaped
-    warnings.warn(f"a text of {len(text):,} characters is cut: an Excel cell holds {MAX_CELL:,}", stacklevel=2)
-    return escaped[: MAX_CELL - 1] + "…"
 
 
 def _openpyxl() -> Any:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import pickle
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO
+from tempfile import TemporaryFile
+from typing import Any, BinaryIO, Self
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.files.cells import utf8_texts
+from llmtasker.files.atomic import folder_of
+from llmtasker.files.block_buffer import BlockBuffer
+from llmtasker.files.cells import cell_text, utf8_texts
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
 
 _BATCH = 1_000
+_PART = 500  # rows that are kept at a time while types are not known
+_PART_SIZE = 1 << 20  # about as many bytes at most, if that is fewer rows
+_GROUP_SIZE = 1 << 19  # bytes of a row group: the writer takes many times as much
 
 
 def parquet_header(path: Path, form: Format) -> Header:
@@ -40,27 +48,152 @@ def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
 def write_parquet(
     file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None
 ) -> int:
-    """Write rows as Parquet and return their number; all of them are in memory.
+    """Write rows as Parquet and return their number; a part of them is in memory at a time.
 
     A column whose values do not have a common type (texts and numbers, integers over 64 bits) is written as text.
     """
-    arrow, parquet = _pyarrow()
-    held = list(rows)
-    names = list(columns) if columns is not None else list(dict.fromkeys(name for row in held for name in row))
-    table = arrow.table({name: _column(arrow, [row.get(name) for row in held]) for name in names})
-    parquet.write_table(table, file)
-    return len(held)
+    with _Draft(columns, folder_of(file)) as draft:
+        draft.add(rows)
+        file.writelines(draft.blocks())
+        return draft.count
 
 
-def _column(arrow: Any, values: list[Any]) -> Any:
-    try:
-        array = arrow.array(values)
+def parquet_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str]) -> Generator[bytes]:
+    """Yield what `write_parquet` writes; it begins when the last row has come, because types stand before the rows."""
+    with _Draft(columns, None) as draft:
+        draft.add(rows)
+        yield from draft.blocks()
+
+
+class _Draft:
+    """Rows in a temporary file that nobody else can open, until the types of their columns are known."""
+
+    def __init__(self, columns: Sequence[str] | None, folder: Path | None) -> None:
+        self._arrow, self._parquet = _pyarrow()
+        self._given = columns is not None
+        self._names = dict.fromkeys(columns or ())
+        self._types = dict[str, Any]()  # None: values without a common type, which are written as text
+        self._promoted = set[str]()
+        self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `__exit__`
+        self.count = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep rows, and see what types their columns have."""
+        part, size, source = list[dict[str, Any]](), 0, iter(rows)
+        while (row := next(source, None)) is not None:
+            if not self._given:
+                self._names.update(dict.fromkeys(row))
+            kept = {name: row[name] for name in self._names if name in row}
+            part.append(kept)
+            size += _size(kept)
+            if len(part) >= _PART or size >= _PART_SIZE:
+                self._keep(part)
+                part, size = [], 0
+        if part:
+            self._keep(part)
+
+    def _keep(self, part: list[dict[str, Any]]) -> None:
+        self.count += len(part)
+        for name in self._names:
+            self._see(name, [row.get(name) for row in part])
+        try:
+            kept = pickle.dumps(part, pickle.HIGHEST_PROTOCOL)
+        except Exception:  # noqa: BLE001 - values of classes that we don't know, which may raise anything
+            kept = pickle.dumps([{name: self._plain(name, value) for name, value in row.items()} for row in part])
+        self._file.write(len(kept).to_bytes(8, "big") + kept)
+
+    def _plain(self, name: str, value: Any) -> Any:
+        """Return a value that can be kept: itself, or its text, in a column of texts."""
+        try:
+            pickle.dumps(value)
+        except Exception:  # noqa: BLE001 - as above
+            self._types[name] = None
+            return cell_text(value)
+        return value
+
+    def _see(self, name: str, values: list[Any]) -> None:
+        """Widen the type of a column so that it has these values, too."""
+        before = self._types.get(name, self._arrow.null())
+        if before is None:
+            return
+        found = self._type(values)
+        if found is not None and found != before and before != self._arrow.null():
+            self._promoted.add(name)
+            found = self._common(before, found)
+        self._types[name] = found
+
+    def _type(self, values: list[Any]) -> Any:
+        try:
+            found = self._arrow.array(values).type
+        except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
+            return None
+        # What Arrow takes for days would lose the times among them.
+        return None if found == self._arrow.date32() and any(isinstance(one, datetime) for one in values) else found
+
+    def _common(self, one: Any, other: Any) -> Any:
+        arrow = self._arrow
+        if other == arrow.null():
+            return one
+        if arrow.types.is_decimal(one) != arrow.types.is_decimal(other) and arrow.float64() in {one, other}:
+            return None  # a decimal number is not rounded
+        schemas = [arrow.schema([("column", type_)]) for type_ in (one, other)]
+        try:
+            return arrow.unify_schemas(schemas, promote_options="permissive").field(0).type
+        except (arrow.ArrowException, TypeError):
+            return None
+
+    def _parts(self) -> Iterator[list[dict[str, Any]]]:
+        self._file.seek(0)
+        while head := self._file.read(8):
+            yield pickle.loads(self._file.read(int.from_bytes(head, "big")))  # noqa: S301 - written by `_keep`
+
+    def _check(self) -> None:
+        """Give up the widened types that do not have all values exactly."""
+        for part in self._parts() if self._promoted else ():
+            for name in self._promoted:
+                type_ = self._types[name]
+                try:
+                    if type_ is not None:
+                        self._arrow.array([row.get(name) for row in part], type_)
+                except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
+                    self._types[name] = None
+
+    def blocks(self) -> Generator[bytes]:
+        """Yield the file."""
+        self._check()
         # Parquet can't store an empty object.
-        if "struct<>" not in str(array.type):
-            return array
-    except (arrow.ArrowException, TypeError, ValueError, OverflowError):
-        pass  # No common type: written as text.
-    return arrow.array(utf8_texts(values), arrow.string())
+        typed = {name: type_ for name, type_ in self._types.items() if type_ and "struct<>" not in str(type_)}
+        types = {
+            name: typed.get(name, self._arrow.string()) if self.count else self._arrow.null() for name in self._names
+        }
+        schema = self._arrow.schema(list(types.items()))
+        buffer, group, size = BlockBuffer(), list[Any](), 0
+        with self._parquet.ParquetWriter(buffer, schema) as writer:
+            for part in self._parts():
+                arrays = [self._array(part, name, name in typed, types[name]) for name in types]
+                group.append(self._arrow.RecordBatch.from_arrays(arrays, schema=schema))
+                size += group[-1].nbytes
+                if size >= _GROUP_SIZE:
+                    writer.write_table(self._arrow.Table.from_batches(group, schema))
+                    group, size = [], 0
+                    yield buffer.take()
+            writer.write_table(self._arrow.Table.from_batches(group, schema))
+        yield buffer.take()
+
+    def _array(self, part: list[dict[str, Any]], name: str, typed: bool, type_: Any) -> Any:
+        values = [row.get(name) for row in part]
+        return self._arrow.array(values if typed else utf8_texts(values), type_)
+
+
+def _size(row: Mapping[str, Any]) -> int:
+    """Return about how many bytes a row takes."""
+    return sum(len(one if isinstance(one, str | bytes) else repr(one)) for one in row.values())
 
 
 def _pyarrow() -> tuple[Any, Any]:
