@@ -98,7 +98,7 @@ def one_by_one(llm: str, calls: int = 1_000, times: int = 5) -> None:
     for _ in range(times):
         with started("acall", llm, str(calls)) as alone:
             acall = float(alone.line)
-        with started("serve", llm) as server, httpx2.Client(base_url=server.line, headers=KEY) as client:
+        with started("serve", llm) as server, httpx2.Client(base_url=server.line, headers=KEY, timeout=60) as client:
             before = 0.0
             for number in range(-100, calls):
                 before = server.cpu if number == 0 else before

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmtasker.api.in_time import in_time
 from llmtasker.api.problem import Problem
 from llmtasker.errors import describe, snippet
 from llmtasker.values.json_values import NotStrictError, parse_json
@@ -43,11 +44,12 @@ class BodyLimit:
 
         async def limited() -> Message:
             nonlocal seen
+            if seen < 0:  # the body is there: this is the wait for the end of the connection
+                return await receive()
             try:
                 # A body that drips is as slow as one that stalls.
                 due = min(loop.time(), started + seen / _SLOWEST) + self._seconds
-                async with asyncio.timeout_at(None if seen < 0 else due):
-                    message = await receive()
+                message = await in_time(receive(), due)
             except TimeoutError:
                 raise Problem("slow-body", f"Too little came in {self._seconds:g} seconds.") from None
             if message["type"] == "http.request":
@@ -56,13 +58,12 @@ class BodyLimit:
                 if seen > most:
                     raise _too_large(most)
                 if not message.get("more_body", False):
-                    seen = -1  # what follows is the wait for the end of the connection
+                    seen = -1
             return message
 
         async def patient(message: Message) -> None:
             try:
-                async with asyncio.timeout(self._seconds):
-                    await send(message)
+                await in_time(send(message), loop.time() + self._seconds)
             except TimeoutError:
                 raise ClientDisconnect from None
 
