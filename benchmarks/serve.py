@@ -43,7 +43,9 @@ class Triage(Signature):
 def served(task: Task[Any], folder: str) -> Iterator[str]:
     """Serve a task on a free port; gives the URL."""
     settings = ServerSettings(jobs=Path(folder) / "jobs.db", keys={"bench": KEY["X-API-Key"]})
-    server = uvicorn.Server(uvicorn.Config(create_app({"triage": task}, settings), port=0, log_level="error"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app({"triage": task}, settings), port=0, log_level="error", timeout_keep_alive=75)
+    )
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

@@ -19,6 +19,7 @@ from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.api import ServerSettings, create_app
 from llmtasker.files import read_rows
 from llmtasker.testing import FakeTransport
+from llmtasker.ui import add_pages
 
 SECRET = "the-words-of-a-customer"
 
@@ -183,6 +184,54 @@ def test_an_upload_takes_no_memory(tmp_path: Path) -> None:
         made.state.server.queue.close()
     assert (answers[0]["status"], json.loads(answers[1]["body"])["rows"]) == (202, 1_000)
     assert peak < 60_000_000  # most of it are the 500 rows that are written at a time
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "status"),
+    [
+        (None, b"127.0.0.1:8000", 200),
+        (None, b"LOCALHOST", 200),
+        (None, b"[::1]:8000", 200),
+        (None, b"evil.example", 403),
+        (None, b"evil.example:127.0.0.1", 403),
+        (None, b"127.0.0.1.evil.example", 403),
+        (None, b"\xff\x00", 403),
+        (None, b"", 403),
+        (None, None, 403),
+        (("llm.intra",), b"llm.intra", 200),
+        (("llm.intra",), b"127.0.0.1", 403),
+        (("*",), b"evil.example", 200),
+    ],
+)
+def test_an_open_server_answers_to_its_own_names(
+    tmp_path: Path, hosts: tuple[str, ...] | None, host: bytes | None, status: int
+) -> None:
+    """Also where pages are added: another site can't give its own name to this machine."""
+    given: Any = {} if hosts is None else {"hosts": hosts}
+    made = create_app({}, ServerSettings(jobs=tmp_path / "jobs.db", open=True, llm="offline", **given))
+    add_pages(made)
+    try:
+        for path in ("/", "/jobs", "/healthz"):
+            asked = {**scope(path, 0), "method": "GET", "headers": [] if host is None else [(b"host", host)]}
+            answers = asyncio.run(answered(made, asked))
+            assert answers[0]["status"] in ((403,) if status == 403 else (200, 303))
+            if status == 403:
+                assert json.loads(answers[1]["body"])["type"] == "urn:llmtasker:forbidden"
+    finally:
+        made.state.server.queue.close()
+
+
+async def answered(app: Any, asked: dict[str, Any]) -> list[MutableMapping[str, Any]]:
+    answers = list[MutableMapping[str, Any]]()
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        answers.append(message)
+
+    await app(asked, receive, send)
+    return answers
 
 
 def test_a_client_that_takes_nothing_is_left(tmp_path: Path) -> None:

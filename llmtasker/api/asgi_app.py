@@ -27,6 +27,7 @@ except ModuleNotFoundError:
     raise ConfigurationError('the REST API needs fastapi: pip install "llmtasker[api]"') from None
 
 from llmtasker.api.job_routes import job_routes
+from llmtasker.api.own_names import OwnNames
 from llmtasker.api.problem import Problem, of_status
 from llmtasker.api.request_body import BodyLimit
 from llmtasker.api.server import Server
@@ -66,6 +67,8 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     add_status_routes(app, server)
     _answer_problems(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, seconds=settings.body_seconds)
+    if settings.open:
+        app.add_middleware(OwnNames, names=settings.hosts)
     app.add_middleware(_RequestFrame, server=server)
     return app
 

@@ -27,6 +27,7 @@ class ServerSettings:
         jobs: the file of the jobs; several worker processes may share it.
         keys: a file of keys, or names with their keys; None: those of LLMTASKER_SERVER_KEYS (`name=key,…`).
         open: answer callers without a key; meant for a server on loopback only.
+        hosts: the names to which an open server answers, without ports; "*": every name.
         llm: what `/v1/classification` and `/v1/instruction` ask; None: the LLM of the first task.
         models: names of LLMs that a caller may choose there instead, such as "ollama/qwen3".
         max_bytes: the largest body, in bytes.
@@ -46,6 +47,7 @@ class ServerSettings:
     jobs: str | os.PathLike[str] = "llmtasker-jobs.db"
     keys: str | os.PathLike[str] | Mapping[str, str] | None = None
     open: bool = False
+    hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")
     llm: object = None
     models: Sequence[str] = field(default=())
     max_bytes: int = 100_000_000
@@ -67,3 +69,5 @@ class ServerSettings:
                 raise ConfigurationError(f"{name} must be a number above 0, not {snippet(repr(value), 40)}.")
         if isinstance(self.models, str):
             raise ConfigurationError("models is a list of names of LLMs.")
+        if isinstance(self.hosts, str):
+            raise ConfigurationError("hosts is a list of names of this server.")

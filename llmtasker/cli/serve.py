@@ -15,6 +15,7 @@ from llmtasker.cli.tracing import traced
 if TYPE_CHECKING:
     from llmtasker.task import Task
 
+_KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, which would send into a closed one
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -67,25 +68,16 @@ def serve(
         jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), keep_days=keep_days
     )
     app = create_app(loaded, settings)
-    _add(app, page=page, loopback=no_key)
-    # Its own log would have paths with queries: what is searched for may be private.
-    logs: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-    end = math.ceil(settings.shutdown_seconds)  # some clients never take their answer
-    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=end, **logs)
-    _server(config, shown, page=page).run()
-
-
-def _add(app: Any, *, page: bool, loopback: bool) -> None:
-    """Add to an app what the command line alone has: the page, and a check of its own names."""
-    if loopback:
-        # Another site could point its own name at this machine, and its pages would then be of the same origin.
-        from starlette.middleware.trustedhost import TrustedHostMiddleware
-
-        app.add_middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost", "[::1]", "::1"])
     if page:
         from llmtasker.ui import add_pages
 
         add_pages(app)
+    # Its own log would have paths with queries: what is searched for may be private.
+    logs: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
+    end = math.ceil(settings.shutdown_seconds)  # some clients never take their answer
+    kept: dict[str, Any] = {"timeout_keep_alive": _KEPT, "ws": "none"}
+    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=end, **kept, **logs)
+    _server(config, shown, page=page).run()
 
 
 def _loaded(names: list[str], llm: str | None) -> dict[str, Task[Any]]:

@@ -87,7 +87,7 @@ def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format,
     """
     held = rows if columns is not None else list(rows)
     names = columns if columns is not None else list(dict.fromkeys(name for row in held for name in row))
-    sheet = _Sheet(names)
+    sheet = _SheetXML(names)
     file.writelines(_archived(sheet, held))
     if sheet.longest_cut:
         cut = f"a text of {sheet.longest_cut:,} characters is cut: an Excel cell holds {MAX_CELL:,}"
@@ -97,10 +97,10 @@ def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format,
 
 def excel_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str]) -> Generator[bytes]:
     """Yield what `write_excel` writes while the rows come; a text that is cut ends in `…`."""
-    return _archived(_Sheet(columns), rows)
+    return _archived(_SheetXML(columns), rows)
 
 
-def _archived(sheet: _Sheet, rows: Iterable[Mapping[str, Any]]) -> Generator[bytes]:
+def _archived(sheet: _SheetXML, rows: Iterable[Mapping[str, Any]]) -> Generator[bytes]:
     # The buffer can't be sought: the sizes of a part stand behind it, as in every archive that is streamed.
     buffer = BlockBuffer()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
@@ -121,7 +121,7 @@ def _archived(sheet: _Sheet, rows: Iterable[Mapping[str, Any]]) -> Generator[byt
     yield buffer.take()
 
 
-class _Sheet:
+class _SheetXML:
     """The sheet as XML. `count`: rows so far; `longest_cut`: characters of the longest text that was cut."""
 
     def __init__(self, names: Sequence[str]) -> None:

@@ -1,0 +1,40 @@
+"""OwnNames: a server that asks for no key answers to its own names only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from llmtasker.api.problem import Problem
+from llmtasker.errors import snippet
+
+
+class OwnNames:
+    """Answers 403 to a request for another host; `*` among the names allows every host.
+
+    Another site could point its own name at this machine: its pages would then be of the same origin as the server,
+    and a browser would let them call it.
+    """
+
+    def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:
+        self._app = app
+        self._names = frozenset(name.lower() for name in names)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or "*" in self._names or (host := _host(scope)) in self._names:
+            await self._app(scope, receive, send)
+            return
+        known = ", ".join(sorted(self._names))
+        problem = Problem(
+            "forbidden",
+            f"The server asks for no key, so it answers to its own names only ({known}), not to {snippet(host, 60)!r}. "
+            "Give it keys, or name the host in ServerSettings(hosts=…).",
+        )
+        await problem.response()(scope, receive, send)
+
+
+def _host(scope: Scope) -> str:
+    """Return the host that a request names, without its port; an address of IPv6 in its brackets."""
+    text = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
+    return text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
