@@ -18,6 +18,8 @@ class Downtime:
 
     def __init__(self, now: float) -> None:
         self.since: float | None = None
+        self.suspected = False
+        """Whether a call has failed since the last response."""
         self._failed_rows = self._failed_surely = 0
         self._probe_at = now
         self._probe: int | None = None
@@ -32,12 +34,11 @@ class Downtime:
         return max(0.0, self._probe_at - now)
 
     def sent(self, number: int) -> None:
-        """Count a call that leaves: while the endpoint is down, it is a probe."""
-        if self.since is not None:
-            self._probe = number
+        """Count a call that leaves while the endpoint is down: it is a probe."""
+        self._probe = number
 
     def ended(self, now: float, number: int) -> None:
-        """Count a call that has ended, with any result."""
+        """Count a call that has ended while the endpoint is down, with any result."""
         if number == self._probe and self.since is not None:
             self._probe = None
             self._probe_at = now + max(LEAST, SHARE * (now - self.since))
@@ -45,6 +46,7 @@ class Downtime:
     def answered(self, latest: int) -> bool:
         """Count a response of any kind; `latest` is the latest call. Return whether it ends an outage."""
         self._failed_rows = self._failed_surely = 0
+        self.suspected = False
         if self.since is None:
             return False
         self.since = self._probe = None
@@ -59,6 +61,7 @@ class Downtime:
         if number > self._back_at:  # else it was sent before the last outage ended
             self._failed_rows += new_row
             self._failed_surely += sure
+            self.suspected = True
         if self.since is not None or (self._failed_rows < ROWS and self._failed_surely < SURE):
             return False
         self.since, self._probe_at = now, now + LEAST

@@ -149,12 +149,14 @@ class LearnedLimit:
             self._bucket.take(1.0)
         self._sent += 1
         self._open_in_epoch += 1
-        self.downtime.sent(self._sent)
+        if self.downtime.since is not None:
+            self.downtime.sent(self._sent)
         return self._sent
 
     def ended(self, now: float, epoch: int, number: int) -> None:
         """The call with a `number`, sent in `epoch`, has ended, with any result."""
-        self.downtime.ended(now, number)
+        if self.downtime.since is not None:
+            self.downtime.ended(now, number)
         if epoch == self.epoch:
             self._open_in_epoch -= 1
 
@@ -184,7 +186,7 @@ class LearnedLimit:
 
     def alive(self) -> None:
         """The endpoint responded to a call: it is not down, or no longer."""
-        if self.downtime.answered(self._sent):
+        if self.downtime.suspected and self.downtime.answered(self._sent):
             self.window = min(self._most, max(START, self.window / 2))
 
     def overloaded(self, now: float, number: int, *, new_row: bool, sure: bool) -> None:
