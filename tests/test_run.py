@@ -400,6 +400,46 @@ def test_single_refusals_stop_nothing() -> None:
     assert results.counts == {"ok": 100, "authentication": 200}
 
 
+@pytest.mark.parametrize("error", [RateLimitError("slow down", retry_after=0.2), ServerError("no", retry_after=0.2)])
+@pytest.mark.parametrize("form", ["run", "stream", "ordered stream"])
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_a_row_that_waits_for_its_next_call_lends_its_place(concurrency: int, form: str, error: ItemError) -> None:
+    asked: list[str] = []
+
+    def answer(request: Request) -> Any:
+        asked.append(last_user_text(request))
+        if asked[-1] == "row 13" and asked.count("row 13") == 1:
+            raise error
+        return echo(request)
+
+    transport = FakeTransport(answer)
+    task, rows = task_of(transport), [f"row {number}" for number in range(10, 60)]
+    if form == "run":
+        items = list(task.run(rows, concurrency=concurrency))
+    else:
+        items = list(task.stream(rows, concurrency=concurrency, ordered=form != "stream"))
+    assert sorted(item.output.echo for item in items if item.output) == rows
+    assert transport.max_in_flight <= concurrency
+    # A stream reads only so far ahead of a row that is not finished.
+    between = [number for number, text in enumerate(asked) if text == "row 13"]
+    assert between[1] - between[0] >= (40 if form == "run" else 6 * concurrency)
+
+
+def test_few_rows_wait_without_a_place() -> None:
+    asked: list[str] = []
+
+    def answer(request: Request) -> Any:
+        asked.append(last_user_text(request))
+        if asked.count(asked[-1]) == 1:
+            raise BadResponseError("no", retry_after=0.05)
+        return echo(request)
+
+    rows = [f"row {number}" for number in range(100)]
+    assert echoes(task_of(FakeTransport(answer)).run(rows, concurrency=2)) == rows
+    first = next(number for number, text in enumerate(asked) if text in asked[:number])
+    assert first <= 2 + 2 * 8
+
+
 def test_different_refusals_stop_nothing() -> None:
     def refuse(request: Request) -> Any:
         raise AuthenticationError(f"{last_user_text(request)} is not for you", status=403)

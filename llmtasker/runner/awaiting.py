@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -29,8 +29,13 @@ from llmtasker.wire.request import Request, Transport
 R = TypeVar("R")
 
 
-async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore | None) -> R:
-    """Run a generator of steps in the running event loop and return its result."""
+async def run_awaiting(
+    steps: Steps[R],
+    transport: Transport,
+    store: AsyncStore | None,
+    rest: Callable[[Any], Awaitable[None]] = asyncio.sleep,
+) -> R:
+    """Run a generator of steps in the running event loop and return its result; `rest` waits before a retry."""
     known = KeyState()
     advance: Callable[[Any], Step] = steps.send
     came: Any = None
@@ -46,8 +51,7 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
                 except ItemError as error:
                     advance, came = steps.throw, error
             elif isinstance(step, Wait):
-                hold = step.hold
-                came = await (asyncio.wrap_future(hold) if isinstance(hold, Future) else asyncio.sleep(hold))
+                came = await (rest(step.hold) if step.rests else _wait(step.hold))
             elif store is None:
                 came = without_store(step)
             elif isinstance(step, Look):
@@ -70,6 +74,10 @@ async def run_awaiting(steps: Steps[R], transport: Transport, store: AsyncStore 
         if store is not None and known.leases:
             store.release_many(list(known.leases))  # not awaited: the caller may be being cancelled
         at_work.remove(loop)
+
+
+async def _wait(hold: float | Future[Any]) -> Any:
+    return await (asyncio.wrap_future(hold) if isinstance(hold, Future) else asyncio.sleep(hold))
 
 
 async def _send(transport: Transport, request: Request) -> Completion:

@@ -255,7 +255,7 @@ class Policy(Generic[S, T]):
                     self.breaker.answered()
                 return completion
             if delay:
-                yield Wait(delay)
+                yield Wait(delay, rests=not llm.rate_limiter.held)
 
     def _delay(self, error: ItemError, request: Request, failed: dict[str, int], rows: int) -> float | None:
         """Return the seconds until a call is retried, None if it is not; `failed` counts its failures so far."""

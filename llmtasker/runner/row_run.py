@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Mapping
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -19,6 +20,63 @@ T = TypeVar("T")
 
 READ_AHEAD = 8
 """Rows that a stream reads ahead, per concurrent row."""
+
+
+RESTING = 8
+"""Rows that wait without a place, per concurrent row; further ones keep theirs."""
+
+
+class Places:
+    """The places of a run: rows that are worked on at once. A row that waits before it is asked again lends its own."""
+
+    def __init__(self) -> None:
+        self.free = self.spare = 0
+        self.waiting: deque[asyncio.Future[None]] = deque()
+        self._most = self._resting = 0
+        self._start: Callable[[], None] | None = None
+
+    def open(self, count: int, start: Callable[[], None]) -> None:
+        """Begin with this number of places and of workers; `start` starts one more worker."""
+        self.free, self.spare, self._resting = count, 0, 0
+        self.waiting.clear()
+        self._most, self._start = RESTING * count, start
+
+    async def rest(self, seconds: float) -> None:
+        """Wait in a row that has a place; meanwhile another row has it."""
+        if self._start is None or self._resting >= self._most:
+            await asyncio.sleep(seconds)
+            return
+        self._resting += 1
+        if self.spare:
+            self.spare -= 1  # a worker that was about to end goes on
+        else:
+            self._start()
+        self.give()
+        await asyncio.sleep(seconds)
+        self._resting -= 1
+        self.spare += 1
+        await self.take(first=True)
+
+    async def take(self, *, first: bool = False) -> None:
+        """Wait for a place, before all others that wait if it is the `first`."""
+        if self.free:
+            self.free -= 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if first:
+            self.waiting.appendleft(place)
+        else:
+            self.waiting.append(place)
+        await place
+
+    def give(self) -> None:
+        """Give a place back, or to the first that waits."""
+        while self.waiting:
+            place = self.waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self.free += 1
 
 
 class HasSize(Protocol):
@@ -37,11 +95,36 @@ W = TypeVar("W", bound=HasSize)
 class _Output(Generic[T]):
     """Finished items, by row number, from the workers to the caller, who has taken those below `first`."""
 
-    workers: int
     first: int
+    workers: int = 0
     failed: bool = False
+    tasks: set[asyncio.Task[None]] = field(default_factory=set[asyncio.Task[None]])
     done: dict[int, Item[T]] = field(default_factory=dict[int, Item[T]])
     ready: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start a worker."""
+        self.workers += 1
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._end)
+
+    def _end(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is None:
+            self.tasks.discard(task)
+
+    def check(self) -> None:
+        """Raise what a worker raised."""
+        for task in self.tasks:
+            if task.done():
+                task.result()
+
+    async def stop(self) -> None:
+        """Cancel the workers, and wait until they have ended."""
+        for task in self.tasks:
+            task.cancel()
+        if self.tasks:
+            await asyncio.gather(*self.tasks, return_exceptions=True)
 
     def take(self, *, ordered: bool) -> list[Item[T]]:
         """Return the finished items; if `ordered`, only those without a gap before them."""
@@ -71,6 +154,7 @@ class RowRun(ABC, Generic[T, W]):
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     events: RunEvents | None = None
+    places: Places = field(default_factory=Places)
 
     @abstractmethod
     def items(self, worker: W, rows: list[WaitingRow]) -> Awaitable[list[Item[T]]]:
@@ -86,10 +170,12 @@ class RowRun(ABC, Generic[T, W]):
         The feed stays open: another worker may continue with it.
         """
         count = self.concurrency if feed.total is None else min(self.concurrency, feed.total)
-        output: _Output[T] = _Output(workers=count, first=feed.given_out)
+        output: _Output[T] = _Output(first=feed.given_out)
         if self.window is not None:
             feed.read_up_to(output.first + self.window)
-        tasks = [asyncio.create_task(self._work(worker, feed, output)) for _ in range(count)]
+        self.places.open(count, lambda: output.start(self._work(worker, feed, output)))
+        for _ in range(count):
+            output.start(self._work(worker, feed, output))
         try:
             over = False
             while not over:
@@ -102,25 +188,31 @@ class RowRun(ABC, Generic[T, W]):
                 elif not over:
                     output.ready.clear()
                     await output.ready.wait()
-            for task in tasks:
-                if task.done():
-                    task.result()
-            tasks = [task for task in tasks if not task.done()]
+            output.check()
             if feed.failure is not None:
                 yield [_broken(feed.failure, feed.given_out, self.tags)]
         finally:
-            for task in tasks:
-                task.cancel()
-            if tasks:
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await output.stop()
 
     async def _work(self, worker: W, feed: Feed, output: _Output[T]) -> None:
         failed = True
         look = partial(self._look, worker, output)
+        places = self.places
         try:
             while rows := await feed.waiting(worker.size, None if worker.size == 1 else look):
+                if places.free:
+                    places.free -= 1
+                else:
+                    await places.take()
                 for (number, _, _), item in zip(rows, await self._ask(worker, rows), strict=True):
                     self._finish(output, number, item)
+                if places.waiting:
+                    places.give()
+                else:
+                    places.free += 1
+                if places.spare:
+                    places.spare -= 1
+                    break
             failed = False
         finally:
             output.workers -= 1

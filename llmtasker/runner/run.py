@@ -44,7 +44,7 @@ class Run(RowRun[T, Worker[T]]):
 
     def drive(self, steps: Steps[R]) -> Coroutine[Any, Any, R]:
         """Run the steps of a generator in the running event loop, and return its result."""
-        return run_awaiting(steps, self.transport, self.store)
+        return run_awaiting(steps, self.transport, self.store, self.places.rest)
 
     async def known(self, worker: Worker[T], givens: list[Any]) -> list[Any]:
         """Return the item of each input that needs no call, and the argument of `items` for others."""

@@ -52,9 +52,13 @@ class Release(NamedTuple):
 
 
 class Wait(NamedTuple):
-    """Wait for some seconds, or until a future is done; sent back: the future's result."""
+    """Wait for some seconds, or until a future is done; sent back: the future's result.
+
+    `rests` means that other rows need not wait too: they may take the place of this one.
+    """
 
     hold: float | Future[Any]
+    rests: bool = False
 
 
 class Send(NamedTuple):
