@@ -324,6 +324,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no task": (["run", "fixed.py:nothing", "in.csv"], "has no task 'nothing'"),
     "not Python": (["run", "in.csv:x", "in.csv"], "not a Python file"),
     "no tasks": (["run", "empty.py:x", "in.csv"], "it has none"),
+    "a pipeline": (["serve", "chained.py:shout"], "chained.py:shout is a pipeline, and the command line runs and"),
     "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
     "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),
     "a missing package": (["run", "missing.py:x", "in.csv"], "missing.py, line 1: ModuleNotFoundError"),
@@ -363,6 +364,9 @@ FILES = {
     "empty.jsonl": "",
     "syntax.py": "x = 1\ny = = 2\n",
     "broken.py": "x = 0\ndef f():\n    return 1 / x\nf()\n",
+    "chained.py": (
+        "from llmtasker import pipeline\n@pipeline\nasync def shout(text: str) -> str:\n    return text.upper()\n"
+    ),
     "missing.py": "import no_such_package_anywhere\n",
     "signature.py": "from llmtasker import *\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
     "in.pdf": "%PDF-1.4",

@@ -123,7 +123,10 @@ class ServedTasks:
     def __init__(self, tasks: Mapping[str, Task[Any]], settings: ServerSettings) -> None:
         for name, task in tasks.items():
             if not name.isidentifier() or not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise ConfigurationError(f"tasks: {snippet(name, 40)!r} must be a name, and its value a Task.")
+                kind = type(task).__name__
+                raise ConfigurationError(
+                    f"tasks: {snippet(name, 40)!r} must be a name, and its value a Task, not a {kind}."
+                )
         self.by_name = dict(tasks)
         self._settings = settings
         self._llms: dict[str | None, LLM] = {}

@@ -38,6 +38,13 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
         is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
         module = _module_of_file(Path(place)) if is_file else _module(place)
     tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
+    named = vars(module).get(attribute)
+    if attribute not in tasks and hasattr(named, "acall"):  # a pipeline, a cascade
+        known = ", ".join(tasks) or "none"
+        raise ConfigurationError(
+            f"{name} is a {type(named).__name__.lower()}, and the command line runs and serves tasks only. Run it in "
+            f"Python: {attribute}.run(rows); or name one of the tasks of {place}: {known}."
+        )
     if attribute not in tasks:
         raise ConfigurationError(f"{place} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
     task = traced(tasks[attribute])

@@ -39,8 +39,7 @@ class JobQueue(JobRows):
     """
 
     def __init__(self, path: str | os.PathLike[str], *, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(JobFile(path))
-        self._clock = clock
+        super().__init__(JobFile(path), clock=clock)
         self._writing, self._read = self._file.writing, self._file.read
 
     @property

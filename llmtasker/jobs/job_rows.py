@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -64,8 +65,9 @@ _OPEN = (
 class JobRows:
     """The rows of all jobs in a file. All methods may be called from any thread."""
 
-    def __init__(self, file: JobFile) -> None:
+    def __init__(self, file: JobFile, *, clock: Callable[[], float] = time.time) -> None:
         self._file = file
+        self._clock = clock
 
     # ── read ──
 
@@ -205,6 +207,7 @@ class JobRows:
         text = None if correction is None else cell_json(dict(correction))
         label = _short(label_of({**output, **(correction or {})}))
         with self._file.writing() as database:
+            database.execute("UPDATE jobs SET updated = ? WHERE id = ?", (self._clock(), id_))
             query = "UPDATE rows SET correction = ?, label = ? WHERE job = ? AND number = ?"
             return bool(database.execute(query, (text, label, id_, number)).rowcount)
 

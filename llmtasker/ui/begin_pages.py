@@ -24,7 +24,8 @@ from llmtasker.ui.table_facts import gold_column, table_facts, text_column
 from llmtasker.ui.visit import SESSION, THEME, Pages, Visit, begin_session
 
 _DAY = 86_400.0
-_LONGEST_NAME = 120
+LONGEST_NAME = 120
+"""Characters of the name of a task."""
 
 
 def begin_pages(pages: Pages) -> APIRouter:
@@ -110,7 +111,7 @@ def _of_upload(visit: Visit, file: UploadFile) -> Project:
         path = Path(folder) / f"upload{job_files.ending_of(name)}"
         with path.open("wb") as target:
             shutil.copyfileobj(file.file, target, 1 << 20)
-        return create_project(visit, path, _name(name), file=_name(name))
+        return create_project(visit, path, project_name(name), file=project_name(name))
 
 
 def _of_lines(visit: Visit, lines: str) -> Project:
@@ -179,5 +180,6 @@ def read_about(visit: Visit, path: Path, form: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _name(text: str) -> str:
-    return snippet(text.encode("utf-8", "replace").decode(), _LONGEST_NAME)
+def project_name(text: str) -> str:
+    """Return a text as the name of a task: on one line, and not longer than it may be."""
+    return snippet(text.encode("utf-8", "replace").decode(), LONGEST_NAME)

@@ -15,7 +15,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.api.served_tasks import KINDS
 from llmtasker.errors import snippet
 from llmtasker.jobs.project_store import Project
-from llmtasker.ui.begin_pages import read_about
+from llmtasker.ui.begin_pages import LONGEST_NAME, project_name, read_about
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import uploaded
 from llmtasker.ui.table_facts import FIRST
@@ -23,7 +23,6 @@ from llmtasker.ui.visit import Pages, Visit
 
 ENCODINGS = ("utf-8", "cp1252", "iso-8859-15", "utf-16", "mac_roman", "cp850")
 DELIMITERS = (";", ",", "\t", "|")
-_LONGEST_NAME = 120
 
 
 def file_pages(pages: Pages) -> APIRouter:
@@ -69,6 +68,7 @@ def _shown(visit: Visit, project: Project, problem: Problem | None = None) -> Re
         delimiters=DELIMITERS,
         served=list(visit.server.tasks.by_name),
         problem=problem,
+        longest_name=LONGEST_NAME,
         step=1,
     )
 
@@ -79,7 +79,7 @@ def _changed(visit: Visit, project: Project, form: FormData) -> Project:
     kind = str(form.get("kind", project.kind))
     if kind not in {*KINDS, *visit.server.tasks.by_name}:
         raise Problem("invalid", f"kind: {snippet(kind, 40)!r}")
-    name = snippet(str(form.get("name") or project.name).strip() or project.name, _LONGEST_NAME)
+    name = project_name(str(form.get("name") or "").strip() or project.name)
     read = _reading(project, form)
     if read != {option: (project.format or {}).get(option) for option in read}:
         with uploaded(visit, replace(project, format={**(project.format or {}), **read})) as table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from llmtasker.api.job_creation import new_job
 from llmtasker.api.problem import Problem
 from llmtasker.api.served_tasks import Definition
 from llmtasker.errors import ConfigurationError, InputError
+from llmtasker.files import detect, write_rows
 from llmtasker.jobs.chosen_columns import choose_columns, given_of
 from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.job_state import Job
 from llmtasker.jobs.project_store import Project
 from llmtasker.task import Task
+from llmtasker.ui.table_facts import typed_row
 from llmtasker.ui.task_form import FieldForm, LabelForm, TaskForm
 from llmtasker.ui.visit import SignInNeededError, Visit
 
@@ -168,8 +171,17 @@ def _trial(visit: Visit, project: Project) -> Job:
     count = min(TRIAL, len(some))
     chosen = [some[place * len(some) // count] for place in range(count)]
     rows: list[NewRow] = [(one["row"], given_of(one["row"], columns), None) for one in chosen]
-    about = {"columns": columns, "header": project.header, "name": project.name}
-    return new_job(visit.server, _key(visit), project.kind, task, definition, about, rows)
+    about: dict[str, Any] = {"columns": columns, "header": project.header, "name": project.name}
+    kind = (project.format or {}).get("kind")
+    if kind not in {"excel", "parquet"}:
+        return new_job(visit.server, _key(visit), project.kind, task, definition, about, rows)
+    # These have dates, which rows as JSON do not: the trial gets a file of its own, from which it is exported.
+    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nobody would see them
+        path = Path(folder) / f"trial{job_files.ENDINGS[kind]}"
+        write_rows(path, map(typed_row, chosen), columns=project.header)
+        about["format"] = job_files.stored_format(detect(path))
+        return new_job(visit.server, _key(visit), project.kind, task, definition, about, rows, upload=path)
 
 
 def _run(visit: Visit, project: Project) -> Job:

@@ -46,7 +46,7 @@ class ScoredRows:
     def of(self, queue: JobQueue, project: Project, job: Job, task: Task[Any], gold_of: Job | None = None) -> Scored:
         """Return the report of a job. `gold_of` is the job whose corrections count: that of the run that is shown."""
         source = gold_of or job
-        key = (job.id, job.updated, job.done, source.id, queue.corrected(source.id), project.gold)
+        key = (job.id, job.updated, job.done, source.id, source.updated, project.gold)
         found = self._made.pop(key, None) or scored(queue, project, job, task, source)
         self._made[key] = found
         while len(self._made) > self._most:

@@ -103,7 +103,8 @@ class ShownAnswers:
     def guess(self, row: JobRow) -> dict[str, Any]:
         """Return the best guess for a row that the task abstained on, by field; empty: it did not, or was corrected."""
         error: Mapping[str, Any] = (row.item or {}).get("error") or {}
-        found = (error.get("details") or {}).get("guess")
+        details: Mapping[str, Any] = error.get("details") or {}
+        found = details.get("guess")
         if error.get("code") != "abstained" or found is None or row.correction is not None:
             return {}
         return dict(found) if is_object(found) and found.keys() <= set(self.fields) else {self.fields[0]: found}

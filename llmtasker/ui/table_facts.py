@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date, datetime, time
 from typing import Any
 
 from llmtasker.files import BrokenRow
@@ -86,9 +87,9 @@ def table_facts(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Tab
         for name, column in columns.items():
             column.add(row.get(name))
         if len(first) < FIRST:
-            first.append({"number": count, "row": dict(row)})
+            first.append(_sampled(count, row))
         elif count % stride == 0:
-            spread.append({"number": count, "row": dict(row)})
+            spread.append(_sampled(count, row))
             if len(spread) == _SPREAD:  # half as many, from twice as far
                 stride *= 2
                 spread = [kept for kept in spread if kept["number"] % stride == 0]
@@ -103,6 +104,29 @@ def table_facts(header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Tab
         for name, column in columns.items()
     )
     return TableFacts(count, facts, [*first, *spread], tuple(broken), broken_rows)
+
+
+_DATES: Mapping[str, Callable[[str], Any]] = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time.fromisoformat,
+}
+
+
+def _sampled(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a row of the sample, which is kept as JSON: `dates` says which cells are dates or times."""
+    dates = {name: type(cell).__name__ for name, cell in row.items() if type(cell).__name__ in _DATES}
+    return {"number": number, "row": dict(row), **({"dates": dates} if dates else {})}
+
+
+def typed_row(sampled: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the cells of a row of a kept sample with the types that they had.
+
+    >>> typed_row({"number": 1, "row": {"day": "2026-03-01"}, "dates": {"day": "date"}})
+    {'day': datetime.date(2026, 3, 1)}
+    """
+    dates = sampled.get("dates", {})
+    return {name: _DATES[dates[name]](cell) if name in dates else cell for name, cell in sampled["row"].items()}
 
 
 def text_column(facts: Sequence[ColumnFacts]) -> str:

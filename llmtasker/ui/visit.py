@@ -223,7 +223,9 @@ def marked(text: str, own: Iterable[str], given: Iterable[object]) -> Markup:
     """Return a message with what the user wrote, and the text of the row, marked."""
     if len(text) > _MARKED:
         return Markup(escape(f"{text[:_MARKED]}…"))  # noqa: S704 - escaped
-    parts = sorted({str(one)[:_MARKED] for one in [*own, *given] if one not in {None, ""}}, key=len, reverse=True)
+    words = {str(one)[:_MARKED] for one in [*own, *given] if one not in {None, ""}}
+    # Only those that stand in it: a pattern of all examples, made for each message, would take seconds.
+    parts = sorted((one for one in words if one in text), key=len, reverse=True)
     if not parts:
         return Markup(escape(text))  # noqa: S704 - escaped
     pattern = re.compile("(" + "|".join(map(re.escape, parts)) + ")")
