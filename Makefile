@@ -3,7 +3,7 @@
 # A stamp per set of packages makes the second call start at once; a changed pyproject.toml renews it.
 
 .PHONY: help demo demo-llm test test-large test-browser test-scale test-others test-lowest coverage lint format \
-    format-check types docs site build test-wheel snapshot \
+    format-check types docs site notebooks build test-wheel snapshot \
     commit-message bump rehearse sbom audit \
     clean python libraries
 .DEFAULT_GOAL := help
@@ -88,6 +88,9 @@ docs: $(VENV)/.test  ## run the code and the commands of README.md, docs/ and th
 
 site: $(VENV)/.docs  ## build the documentation site in site/, in English and French
 	@.ci/site $(RUN)
+
+notebooks: $(VENV)/.docs  ## execute the notebooks of the documentation anew, and make their pages
+	@$(RUN)/python tests/notebooks.py
 
 snapshot: $(VENV)/.test  ## accept a changed public interface into tests/public_api.txt
 	@$(RUN)/python tests/test_public_api.py

@@ -652,3 +652,12 @@ def test_an_evaluation_of_cached_rows_does_little_more_than_a_run(tmp_path: Path
     calls(task.arun(inputs, progress=False))
     run, evaluation = calls(task.arun(inputs, progress=False)), calls(aevaluate(task, rows, progress=False))
     assert evaluation <= 1.5 * run
+
+
+def test_a_report_shows_no_text_of_a_row_by_itself() -> None:
+    """Its `repr` stands in notebooks and tracebacks, which are handed on."""
+    report = evaluate(task_of(answered(6, 3)), gold(10), progress=False)
+    texts = {row.given["message"] for row in report.rows}
+    shown = repr(report) + repr(report.rows) + repr(compare(report, report))
+    assert not [text for text in texts if text in shown]
+    assert len(repr(report)) < 400

@@ -48,16 +48,17 @@ class ReportRow:
     """A row: its input, gold and answer by field as JSON, its scores, and what it cost.
 
     `tokens` and `cost` are of the answer that was used, also where it came from the cache; `latency` (seconds) is known
-    only of rows that were asked now. `samples` are the further answers, where each row was asked several times.
+    only of rows that were asked now. `samples` are the further answers, where each row was asked several times. Its
+    `repr` shows no text of a row.
     """
 
     key: str
-    given: dict[str, Any]
-    gold: dict[str, Any]
-    answer: dict[str, Any] | None
+    given: dict[str, Any] = field(repr=False)
+    gold: dict[str, Any] = field(repr=False)
+    answer: dict[str, Any] | None = field(repr=False)
     error: tuple[str, str] | None
     scores: dict[str, float]
-    raw: str | None = None
+    raw: str | None = field(default=None, repr=False)
     repairs: tuple[str, ...] = ()
     cached: bool = False
     attempts: int = 0
@@ -66,7 +67,7 @@ class ReportRow:
     latency: float | None = None
     slices: dict[str, str] = field(default_factory=dict[str, str])
     cluster: str | None = None
-    samples: tuple[SampledAnswer, ...] = ()
+    samples: tuple[SampledAnswer, ...] = field(default=(), repr=False)
 
 
 class Score(NamedTuple):
@@ -90,7 +91,7 @@ class Figures:
     signature: str
     signature_hash: str
     kinds: dict[str, FieldKind]
-    rows: tuple[ReportRow, ...]
+    rows: tuple[ReportRow, ...] = field(repr=False)
     metrics: tuple[str, ...] = ()
     without_gold: int = 0
     broken: dict[str, int] = field(default_factory=dict[str, int])
