@@ -17,6 +17,7 @@ from llmtasker.pipelines.returned import Returned
 from llmtasker.runner.feed import Feed, WaitingRow
 from llmtasker.runner.inputs import InputRows, rows_of
 from llmtasker.runner.observers import Observers
+from llmtasker.runner.places import Rest
 from llmtasker.runner.progress import reporting
 from llmtasker.runner.row_run import READ_AHEAD, RowRun
 from llmtasker.runner.row_scope import RunScope
@@ -108,7 +109,7 @@ class RowWorker:
 class PipelineRun(RowRun[Any, RowWorker]):
     """Calls the function of a pipeline for many inputs."""
 
-    async def items(self, worker: RowWorker, rows: list[WaitingRow]) -> list[Item[Any]]:
+    async def items(self, worker: RowWorker, rows: list[WaitingRow], rest: Rest) -> list[Item[Any]]:
         """Return the item of the one row."""
         ((number, given, _),) = rows
         return [await worker.item(number, given)]

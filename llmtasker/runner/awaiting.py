@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
 from llmtasker.errors import ItemError
+from llmtasker.runner.places import Rest
 from llmtasker.runner.steps import (
     LEASE,
     Keep,
@@ -33,7 +34,7 @@ async def run_awaiting(
     steps: Steps[R],
     transport: Transport,
     store: AsyncStore | None,
-    rest: Callable[[Any], Awaitable[None]] = asyncio.sleep,
+    rest: Rest = asyncio.sleep,
 ) -> R:
     """Run a generator of steps in the running event loop and return its result; `rest` waits before a retry."""
     known = KeyState()
@@ -51,7 +52,7 @@ async def run_awaiting(
                 except ItemError as error:
                     advance, came = steps.throw, error
             elif isinstance(step, Wait):
-                came = await (rest(step.hold) if step.rests else _wait(step.hold))
+                came = await _wait(step, rest)
             elif store is None:
                 came = without_store(step)
             elif isinstance(step, Look):
@@ -76,8 +77,10 @@ async def run_awaiting(
         at_work.remove(loop)
 
 
-async def _wait(hold: float | Future[Any]) -> Any:
-    return await (asyncio.wrap_future(hold) if isinstance(hold, Future) else asyncio.sleep(hold))
+async def _wait(step: Wait, rest: Rest) -> Any:
+    if isinstance(step.hold, Future):
+        return await asyncio.wrap_future(step.hold)
+    return await (rest if step.rests else asyncio.sleep)(step.hold)
 
 
 async def _send(transport: Transport, request: Request) -> Completion:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -15,68 +14,12 @@ from llmtasker.item import Item
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.events import RunEvents
 from llmtasker.runner.feed import Feed, WaitingRow
+from llmtasker.runner.places import Places, Rest
 
 T = TypeVar("T")
 
 READ_AHEAD = 8
 """Rows that a stream reads ahead, per concurrent row."""
-
-
-RESTING = 8
-"""Rows that wait without a place, per concurrent row; further ones keep theirs."""
-
-
-class Places:
-    """The places of a run: rows that are worked on at once. A row that waits before it is asked again lends its own."""
-
-    def __init__(self) -> None:
-        self.free = self.spare = 0
-        self.waiting: deque[asyncio.Future[None]] = deque()
-        self._most = self._resting = 0
-        self._start: Callable[[], None] | None = None
-
-    def open(self, count: int, start: Callable[[], None]) -> None:
-        """Begin with this number of places and of workers; `start` starts one more worker."""
-        self.free, self.spare, self._resting = count, 0, 0
-        self.waiting.clear()
-        self._most, self._start = RESTING * count, start
-
-    async def rest(self, seconds: float) -> None:
-        """Wait in a row that has a place; meanwhile another row has it."""
-        if self._start is None or self._resting >= self._most:
-            await asyncio.sleep(seconds)
-            return
-        self._resting += 1
-        if self.spare:
-            self.spare -= 1  # a worker that was about to end goes on
-        else:
-            self._start()
-        self.give()
-        await asyncio.sleep(seconds)
-        self._resting -= 1
-        self.spare += 1
-        await self.take(first=True)
-
-    async def take(self, *, first: bool = False) -> None:
-        """Wait for a place, before all others that wait if it is the `first`."""
-        if self.free:
-            self.free -= 1
-            return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if first:
-            self.waiting.appendleft(place)
-        else:
-            self.waiting.append(place)
-        await place
-
-    def give(self) -> None:
-        """Give a place back, or to the first that waits."""
-        while self.waiting:
-            place = self.waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self.free += 1
 
 
 class HasSize(Protocol):
@@ -105,13 +48,7 @@ class _Output(Generic[T]):
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Start a worker."""
         self.workers += 1
-        task = asyncio.create_task(work)
-        self.tasks.add(task)
-        task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and task.exception() is None:
-            self.tasks.discard(task)
+        self.tasks.add(asyncio.create_task(work))
 
     def check(self) -> None:
         """Raise what a worker raised."""
@@ -154,11 +91,13 @@ class RowRun(ABC, Generic[T, W]):
     breaker: CircuitBreaker = field(default_factory=CircuitBreaker)
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
     events: RunEvents | None = None
-    places: Places = field(default_factory=Places)
 
     @abstractmethod
-    def items(self, worker: W, rows: list[WaitingRow]) -> Awaitable[list[Item[T]]]:
-        """Return an item for each row, in order; an LLMTaskerError is raised only if it concerns all rows."""
+    def items(self, worker: W, rows: list[WaitingRow], rest: Rest) -> Awaitable[list[Item[T]]]:
+        """Return an item for each row, in order; `rest` waits before a retry, and lends the row's place meanwhile.
+
+        An LLMTaskerError is raised only if it concerns all rows.
+        """
 
     async def known(self, worker: W, givens: list[Any]) -> list[Any]:
         """Return the item of each input that needs no call, and the argument of `items` for others."""
@@ -173,9 +112,9 @@ class RowRun(ABC, Generic[T, W]):
         output: _Output[T] = _Output(first=feed.given_out)
         if self.window is not None:
             feed.read_up_to(output.first + self.window)
-        self.places.open(count, lambda: output.start(self._work(worker, feed, output)))
+        places = Places(most=count, free=count, start=lambda: output.start(self._work(worker, feed, output, places)))
         for _ in range(count):
-            output.start(self._work(worker, feed, output))
+            output.start(self._work(worker, feed, output, places))
         try:
             over = False
             while not over:
@@ -194,17 +133,16 @@ class RowRun(ABC, Generic[T, W]):
         finally:
             await output.stop()
 
-    async def _work(self, worker: W, feed: Feed, output: _Output[T]) -> None:
+    async def _work(self, worker: W, feed: Feed, output: _Output[T], places: Places) -> None:
         failed = True
         look = partial(self._look, worker, output)
-        places = self.places
         try:
             while rows := await feed.waiting(worker.size, None if worker.size == 1 else look):
                 if places.free:
                     places.free -= 1
                 else:
                     await places.take()
-                for (number, _, _), item in zip(rows, await self._ask(worker, rows), strict=True):
+                for (number, _, _), item in zip(rows, await self._ask(worker, rows, places.rest), strict=True):
                     self._finish(output, number, item)
                 if places.waiting:
                     places.give()
@@ -217,13 +155,15 @@ class RowRun(ABC, Generic[T, W]):
         finally:
             output.workers -= 1
             output.failed = output.failed or failed  # its row has no item, which ends the run
+            if not failed and (task := asyncio.current_task()) is not None:
+                output.tasks.discard(task)  # a row that rests starts a worker: they must not add up
             output.ready.set()
 
-    async def _ask(self, worker: W, rows: list[WaitingRow]) -> list[Item[T]]:
+    async def _ask(self, worker: W, rows: list[WaitingRow], rest: Rest) -> list[Item[T]]:
         if self.breaker.open:
             return [Item(input=given, error=self.breaker.error, tags=self.tags) for _, given, _ in rows]
         try:
-            return await self.items(worker, rows)
+            return await self.items(worker, rows, rest)
         except LLMTaskerError:
             raise  # wrong configuration, or a test double reports a wrong test: that concerns all rows
         except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the other rows

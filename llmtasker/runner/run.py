@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -10,6 +11,7 @@ from llmtasker.cache.async_store import AsyncStore
 from llmtasker.item import Item
 from llmtasker.runner.awaiting import run_awaiting
 from llmtasker.runner.feed import WaitingRow
+from llmtasker.runner.places import Rest
 from llmtasker.runner.row_run import RowRun
 from llmtasker.runner.steps import Steps
 from llmtasker.wire.request import Transport
@@ -42,17 +44,17 @@ class Run(RowRun[T, Worker[T]]):
     transport: Transport
     store: AsyncStore | None
 
-    def drive(self, steps: Steps[R]) -> Coroutine[Any, Any, R]:
+    def drive(self, steps: Steps[R], rest: Rest = asyncio.sleep) -> Coroutine[Any, Any, R]:
         """Run the steps of a generator in the running event loop, and return its result."""
-        return run_awaiting(steps, self.transport, self.store, self.places.rest)
+        return run_awaiting(steps, self.transport, self.store, rest)
 
     async def known(self, worker: Worker[T], givens: list[Any]) -> list[Any]:
         """Return the item of each input that needs no call, and the argument of `items` for others."""
         return await self.drive(worker.look(givens))
 
-    def items(self, worker: Worker[T], rows: list[WaitingRow]) -> Awaitable[list[Item[T]]]:
+    def items(self, worker: Worker[T], rows: list[WaitingRow], rest: Rest) -> Awaitable[list[Item[T]]]:
         """Return an item for each row, in order."""
         steps = worker.steps([ready for _, _, ready in rows])
         if self.events is not None:
             steps = self.events.watch(steps, [number for number, _, _ in rows])
-        return self.drive(steps)
+        return self.drive(steps, rest)

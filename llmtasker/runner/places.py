@@ -1,0 +1,66 @@
+"""Places: how many rows of a run are worked on at once; a row that waits before a retry lends its place to another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+Rest = Callable[[float], Awaitable[None]]
+"""Waits for some seconds."""
+
+RESTING = 8
+"""Rows that wait without a place, per place; further ones keep theirs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Places:
+    """The places of a run: `most` in all, of which some are `free`; `start` starts one more worker.
+
+    `spare` is the number of workers to end, because rows that rested are back.
+    """
+
+    most: int
+    free: int
+    start: Callable[[], None]
+    spare: int = 0
+    resting: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque[asyncio.Future[None]])
+
+    async def rest(self, seconds: float) -> None:
+        """Wait in a row that has a place; meanwhile another row has it."""
+        if self.resting >= RESTING * self.most:
+            await asyncio.sleep(seconds)
+            return
+        self.resting += 1
+        if self.spare:
+            self.spare -= 1  # a worker that was about to end goes on
+        else:
+            self.start()
+        self.give()
+        await asyncio.sleep(seconds)
+        self.resting -= 1
+        self.spare += 1
+        await self.take(first=True)
+
+    async def take(self, *, first: bool = False) -> None:
+        """Wait for a place, before all others that wait if it is the `first`."""
+        if self.free:
+            self.free -= 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if first:
+            self.waiting.appendleft(place)
+        else:
+            self.waiting.append(place)
+        await place
+
+    def give(self) -> None:
+        """Give a place back, or to the first that waits."""
+        while self.waiting:
+            place = self.waiting.popleft()
+            if not place.done():
+                place.set_result(None)
+                return
+        self.free += 1
