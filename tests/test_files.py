@@ -69,8 +69,32 @@ def test_a_late_byte_decides_the_encoding(tmp_path: Path) -> None:
 
 def test_bytes_that_windows_1252_does_not_have_are_latin_1(tmp_path: Path) -> None:
     path = put(tmp_path, b"id;message\n1;\xe9\x81\n")
-    assert detect(path).encoding == "latin-1"
-    assert rows_of(path) == [{"id": "1", "message": "é\x81"}]
+    with pytest.warns(UserWarning, match="its letters look strange"):
+        assert detect(path).encoding == "latin-1"
+    assert list(read_rows(path, Format(delimiter=";", encoding="latin-1"))) == [{"id": "1", "message": "é\x81"}]
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("注文が届きません", "shift-jis"),
+        ("我的包裹没有到", "gb18030"),
+        ("Посылка не пришла", "cp1251"),
+        ("Το δέμα δεν έφτασε", "cp1253"),
+        ("colis endommagé à l'arrivée, reçu", "mac-roman"),
+    ],
+)
+def test_an_encoding_that_is_not_western_is_warned_of_and_can_be_given(
+    tmp_path: Path, text: str, encoding: str
+) -> None:
+    path = put(tmp_path, f"id,message\n1,{text}\n".encode(encoding))
+    with pytest.warns(UserWarning, match="its letters look strange"):
+        detect(path)
+    assert [row["message"] for row in read_rows(path, encoding=encoding)] == [text]
+
+
+def test_an_accent_in_windows_1252_is_not_strange(tmp_path: Path) -> None:
+    assert detect(put(tmp_path, "id;m\n1;« Déçu, été à l’hôtel… 5 € »\n".encode("cp1252"))).encoding == "cp1252"
 
 
 @pytest.mark.parametrize(

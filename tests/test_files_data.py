@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tracemalloc
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files import BrokenRow, detect, excel_output, read_header, read_rows, write_rows
+from llmtasker.files import BrokenRow, detect, excel_output, output_format, read_header, read_rows, write_rows
 from llmtasker.files.cells import cell_text
 from llmtasker.files.excel_output import MAX_CELL
 
@@ -50,6 +50,8 @@ def test_excel_gives_back_every_text(tmp_path_factory: pytest.TempPathFactory, t
         (date(2025, 3, 1), date(2025, 3, 1)),
         (datetime(2025, 3, 1, 12, 30, 5), datetime(2025, 3, 1, 12, 30, 5)),
         (time(12, 30, 5), time(12, 30, 5)),
+        (timedelta(hours=30, seconds=1), timedelta(hours=30, seconds=1)),
+        (timedelta(seconds=-1), "-1 day, 23:59:59"),
         (date(1899, 12, 31), "1899-12-31"),
         (datetime(2025, 3, 1, tzinfo=UTC), "2025-03-01T00:00:00+00:00"),
         (time(1, 2, 3, 4), "01:02:03.000004"),
@@ -173,6 +175,21 @@ def test_a_sheet_and_a_header_can_be_chosen(tmp_path: Path) -> None:
         list(read_rows(path, sheet="3"))
 
 
+def test_empty_rows_above_the_names_are_passed_over(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "i.xlsx", data=[[None, None], [None], [None, "m"], [None, "a"], [None, "=1+1"]])
+    with pytest.warns(UserWarning, match="formulas without a stored value"):
+        assert [row["m"] for row in read_rows(path)] == ["a", "=1+1"]
+
+
+def test_the_first_sheet_that_is_shown_is_read(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "i.xlsx", old=[["m"], ["secret"]], data=[["m"], ["a"]])
+    book = openpyxl.load_workbook(path)
+    book.worksheets[0].sheet_state = "hidden"
+    book.save(path)
+    assert list(read_rows(path)) == [{"m": "a"}]
+    assert list(read_rows(path, sheet="old")) == [{"m": "secret"}]
+
+
 def test_formulas_without_a_value_are_read_as_text(tmp_path: Path) -> None:
     path = workbook(tmp_path / "i.xlsx", data=[["id", "m"], [1, "=1+1"], [2, "a"]])
     with pytest.warns(UserWarning, match="formulas without a stored value"):
@@ -201,6 +218,45 @@ def test_parquet_keeps_types(tmp_path: Path) -> None:
     assert write_rows(tmp_path / "o.parquet", iter(rows)) == 2
     assert detect(tmp_path / "o.parquet").kind == "parquet"
     assert list(read_rows(tmp_path / "o.parquet")) == rows
+
+
+PARQUET = {
+    "price": pa.array([Decimal("1.10"), None], pa.decimal128(12, 2)),
+    "large": pa.array([Decimal("1.10"), None], pa.decimal256(50, 2)),
+    "at": pa.array([1_700_000_000_123_456, None], pa.timestamp("us", "Europe/Paris")),
+    "second": pa.array([1_700_000_000, None], pa.timestamp("s")),
+    "day": pa.array([date(2025, 3, 1), None], pa.date64()),
+    "hour": pa.array([time(1, 2, 3), None], pa.time32("s")),
+    "lasts": pa.array([timedelta(hours=30), None], pa.duration("ms")),
+    "team": pa.array(["x", None]).dictionary_encode(),
+    "text": pa.array(["x", None], pa.large_string()),
+    "small": pa.array([1, None], pa.int8()),
+    "big": pa.array([2**64 - 1, None], pa.uint64()),
+    "share": pa.array([0.5, None], pa.float32()),
+    "code": pa.array([b"ab", None], pa.binary(2)),
+    "nothing": pa.array([None, None], pa.int64()),
+    "places": pa.array([[1, 2], None], pa.list_(pa.int32())),
+    "line": pa.array([{"n": 1, "d": Decimal("0.5")}, None], pa.struct([("n", pa.int16()), ("d", pa.decimal128(5, 1))])),
+    "map": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int32())),
+}
+
+
+@pytest.mark.parametrize("name", PARQUET)
+def test_a_column_of_a_parquet_file_comes_out_of_its_type(tmp_path: Path, name: str) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    parquet.write_table(pa.table({"m": ["a", "b"], name: PARQUET[name]}), source)
+    rows = [row | {"mood": None} for row in read_rows(source)]
+    write_rows(target, rows, format=output_format(target, like=detect(source)))
+    before, after = parquet.read_table(source), parquet.read_table(target)
+    assert after.select(["m", name]).equals(before)
+    assert after.schema.field("mood").type == pa.string()
+
+
+def test_a_value_that_no_longer_fits_the_type_of_its_column_is_kept(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    parquet.write_table(pa.table({"n": pa.array([1], pa.int8())}), source)
+    write_rows(target, [{"n": 1_000}, {"n": "many"}], format=output_format(target, like=detect(source)))
+    assert [row["n"] for row in read_rows(target)] == ["1000", "many"]
 
 
 @pytest.mark.parametrize(

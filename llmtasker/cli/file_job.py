@@ -177,7 +177,8 @@ class FileJob:
             if isinstance(row, BrokenRow):
                 names.update(dict.fromkeys(row))
         if not self.counts.rows:
-            raise ConfigurationError(f"{self.source} has no rows.")
+            notes = (f"{note[:1].upper()}{note[1:]}." for note in header.notes)
+            raise ConfigurationError(" ".join([f"{self.source} has no rows.", *notes]))
         self._chosen = choose_columns(self.task.signature, header.names, self.columns, notes=header.notes)
         self._outputs = free_names(self.task.signature.output_fields, names)
         self.error_column = free_name(ERROR, [*names, *self._outputs.values()])

@@ -54,11 +54,17 @@ def detect(path: str | os.PathLike[str], **given: Unpack[FormatOptions]) -> Form
     with unpacked(file) as place:
         _check_kind(file, seen.kind, check_readable(place))
         if seen.kind in {"parquet", "excel"}:
-            return seen
+            return replace(seen, typed_by=str(file)) if seen.kind == "parquet" and place == file else seen
         found = SeenEncoding(encoding) if encoding else seen_encoding(place)
         seen = replace(seen, encoding=found.name, odd_bytes=found.odd_lines > 0)
         if found.odd_lines:
             _warn_of_odd_bytes(file, found)
+        if found.doubtful:
+            warnings.warn(
+                f"{file} is read as {found.name}, but its letters look strange in it; give its encoding if that is "
+                "wrong, such as shift-jis, gb18030, cp1251 or mac-roman",
+                stacklevel=2,
+            )
         lines = _sample(place, seen)
         if seen.kind != "csv":
             return replace(seen, kind=kind or _json_kind(lines, seen.kind))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -18,16 +19,22 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+_OUTSIDE_ASCII = bytes(range(0x80, 0x100))
+_RUN = re.compile(rb"[\x80-\xff]{3,}")
 _ODD_BYTES = "llmtasker.windows-1252"
 
 
 @dataclass(frozen=True, slots=True)
 class SeenEncoding:
-    """The encoding of a file, and the lines that are not valid in it: their invalid bytes are read as Windows-1252."""
+    """The encoding of a file, and the lines that are not valid in it: their invalid bytes are read as Windows-1252.
+
+    `doubtful` is whether the text would be strange in it, as Japanese, Chinese or Russian ones are in Windows-1252.
+    """
 
     name: str
     odd_lines: int = 0
     first_odd_line: int = 0
+    doubtful: bool = False
 
 
 def seen_encoding(path: Path) -> SeenEncoding:
@@ -45,7 +52,8 @@ def seen_encoding(path: Path) -> SeenEncoding:
     accented, odd, first = _lines_outside_ascii(path)
     if odd == 0 or accented > odd:
         return SeenEncoding("utf-8", odd, first)
-    return SeenEncoding("cp1252" if decodes(path, "cp1252") else "latin-1")
+    western = decodes(path, "cp1252")
+    return SeenEncoding("cp1252" if western else "latin-1", doubtful=not western or _mostly_in_runs(path))
 
 
 def _lines_outside_ascii(path: Path) -> tuple[int, int, int]:
@@ -66,6 +74,16 @@ def _lines_outside_ascii(path: Path) -> tuple[int, int, int]:
                         first = first or place
             number += len(lines)
     return accented, odd, first
+
+
+def _mostly_in_runs(path: Path) -> bool:
+    """Return whether most bytes outside ASCII follow each other: in Western texts, accented letters stand alone."""
+    outside = in_runs = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            outside += len(block) - len(block.translate(None, _OUTSIDE_ASCII))
+            in_runs += sum(map(len, _RUN.findall(block)))
+    return in_runs * 2 > outside
 
 
 def decodes(path: Path, encoding: str) -> bool:

@@ -41,9 +41,9 @@ def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
         ConfigurationError: it is not a workbook, or it does not have the sheet.
     """
     with _sheet(path, form) as (sheet, _):
-        header, rows = _header(sheet, form)
-        with _formulas(path, form) as formulas:
-            for number, cells in enumerate(rows, start=form.header + 1):
+        header, place, rows = _header(sheet, form)
+        with _formulas(path, form, place) as formulas:
+            for number, cells in enumerate(rows, start=place + 1):
                 values = [_value(cell) for cell in cells]
                 if formulas is not None:
                     values = _with_formulas(path, values, next(formulas, list[Any]()))
@@ -72,7 +72,8 @@ def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[
         raise ConfigurationError(f"can't read {path} as an Excel file: {snippet(error)}") from error
     try:
         names = [sheet.title for sheet in book.worksheets]
-        name = form.sheet or names[0]
+        shown = [sheet.title for sheet in book.worksheets if sheet.sheet_state == "visible"]
+        name = form.sheet or (shown or names)[0]
         if name not in names and name.isdecimal() and 0 < int(name) <= len(names):
             name = names[int(name) - 1]
         if name not in names:
@@ -85,7 +86,7 @@ def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[
 
 
 @contextmanager
-def _formulas(path: Path, form: Format) -> Generator[Iterator[list[Any]] | None]:
+def _formulas(path: Path, form: Format, header: int) -> Generator[Iterator[list[Any]] | None]:
     """Give the rows with their formulas instead of values; None where the workbook has no formula."""
     with zipfile.ZipFile(path) as archive:
         sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
@@ -93,7 +94,7 @@ def _formulas(path: Path, form: Format) -> Generator[Iterator[list[Any]] | None]
             yield None
             return
     with _sheet(path, form, values=False) as (written, _):
-        yield ([cell.value for cell in cells] for cells in written.iter_rows(min_row=form.header + 1))
+        yield ([cell.value for cell in cells] for cells in written.iter_rows(min_row=header + 1))
 
 
 def _has_formula(archive: zipfile.ZipFile, name: str) -> bool:
@@ -106,12 +107,16 @@ def _has_formula(archive: zipfile.ZipFile, name: str) -> bool:
     return False
 
 
-def _header(sheet: Any, form: Format) -> tuple[Header, Iterator[Any]]:
-    rows = sheet.iter_rows(min_row=form.header)
-    values = [_value(cell) for cell in next(rows, ())]
+def _header(sheet: Any, form: Format) -> tuple[Header, int, Iterator[Any]]:
+    """Return the columns, the number of the row that names them, and the rows below."""
+    rows, values, place = sheet.iter_rows(min_row=form.header), list[Any](), form.header - 1
+    for cells in rows:
+        place, values = place + 1, [_value(cell) for cell in cells]
+        if form.header > 1 or any(value is not None for value in values):
+            break  # Empty rows above the names are passed over, as in CSV.
     while values and values[-1] is None:
         values.pop()  # Formatted but empty columns at the right.
-    return header_of([cell_text(value) for value in values]), rows
+    return header_of([cell_text(value) for value in values]), place, rows
 
 
 def _row(header: Header, values: list[Any], number: int) -> dict[str, Any]:

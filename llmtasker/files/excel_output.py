@@ -7,7 +7,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
@@ -55,17 +55,17 @@ _PARTS = {
     "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{_PACKAGE}/relationships">'
     f'<Relationship Id="rId1" Type="{_OFFICE}/worksheet" Target="worksheets/sheet1.xml"/>'
     f'<Relationship Id="rId2" Type="{_OFFICE}/styles" Target="styles.xml"/></Relationships>',
-    # The styles that cells name by their place: 0 anything, 1 a day, 2 a day with a time, 3 a time.
-    "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><numFmts count="3">'
+    # The styles that cells name by their place: 0 anything, 1 a day, 2 a day with a time, 3 a time, 4 a duration.
+    "xl/styles.xml": f'<styleSheet xmlns="{_MAIN}"><numFmts count="4">'
     '<numFmt numFmtId="164" formatCode="yyyy-mm-dd"/><numFmt numFmtId="165" formatCode="yyyy-mm-dd h:mm:ss"/>'
-    '<numFmt numFmtId="166" formatCode="h:mm:ss"/></numFmts>'
+    '<numFmt numFmtId="166" formatCode="h:mm:ss"/><numFmt numFmtId="167" formatCode="[h]:mm:ss"/></numFmts>'
     '<fonts count="1"><font><sz val="11"/><name val="Calibri"/></font></fonts>'
     '<fills count="2"><fill><patternFill patternType="none"/></fill>'
     '<fill><patternFill patternType="gray125"/></fill></fills><borders count="1"><border/></borders>'
-    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs><cellXfs count="4">'
+    '<cellStyleXfs count="1"><xf numFmtId="0" fontId="0" fillId="0" borderId="0"/></cellStyleXfs><cellXfs count="5">'
     + "".join(
         f'<xf numFmtId="{number}" fontId="0" fillId="0" borderId="0" xfId="0" applyNumberFormat="1"/>'
-        for number in (0, 164, 165, 166)
+        for number in (0, 164, 165, 166, 167)
     )
     + '</cellXfs><cellStyles count="1"><cellStyle name="Normal" xfId="0" builtinId="0"/></cellStyles></styleSheet>',
 }
@@ -75,6 +75,7 @@ _HEAD = (
 )
 _DAY_0 = datetime(1899, 12, 30)
 _DAY = 86_400
+_DAYS = timedelta(days=1)
 
 
 def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
@@ -176,6 +177,8 @@ class _SheetXML:
                 return f"><v>{float(value)!r}</v></c>"
             if isinstance(value, date | time) and _excel_knows(value):
                 return _moment(value)
+            if isinstance(value, timedelta) and value >= timedelta() and not value.microseconds:
+                return f' s="4"><v>{value / _DAYS!r}</v></c>'
             value = cell_text(value)
         if not value:
             return ""

@@ -25,7 +25,7 @@ class Format:
     """How the rows of a file are written.
 
     `delimiter`, `quoted`, `decimal`, `newline` and `neutralised` are of CSV only, `encoding` and `odd_bytes` of CSV and
-    JSON, `header` of CSV and Excel, `sheet` of Excel.
+    JSON, `header` of CSV and Excel, `sheet` of Excel, `typed_by` of Parquet.
 
     Args:
         quoted: quotes enclose cells; False: they are characters of the texts.
@@ -34,7 +34,8 @@ class Format:
         neutralised: an apostrophe stands before what a spreadsheet would read as a formula: it is added when
             writing and removed when reading. This can't be detected in a file, only given.
         header: the line (CSV) or row (Excel) that holds the names of the columns, counted from 1.
-        sheet: the name or number of the sheet; None: the first.
+        sheet: the name or number of the sheet; None: the first that is shown.
+        typed_by: a Parquet file whose columns keep their types (decimals, time zones) where they are written.
     """
 
     kind: Kind = "csv"
@@ -47,6 +48,7 @@ class Format:
     neutralised: bool = False
     header: int = 1
     sheet: str | None = None
+    typed_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
@@ -94,7 +96,7 @@ def output_format(
         raise ConfigurationError(f"{file}: outputs are not packed; leave out {file.suffix}")
     if kind is None:
         kind = like.kind if like is not None and not file.suffix else kind_of(file)
-    start = like if like is not None and like.kind == kind == "csv" else Format(kind=kind)
+    start = like if like is not None and like.kind == kind and kind in {"csv", "parquet"} else Format(kind=kind)
     if file.suffix.lower() in {".tsv", ".tab"}:
         start = replace(start, delimiter="\t")
     return replace(

@@ -50,9 +50,10 @@ def write_parquet(
 ) -> int:
     """Write rows as Parquet and return their number; a part of them is in memory at a time.
 
-    A column whose values do not have a common type (texts and numbers, integers over 64 bits) is written as text.
+    A column of the file that `form` is typed by keeps its type. Another one whose values do not have a common type
+    (texts and numbers, integers over 64 bits) is written as text.
     """
-    with _Draft(columns, folder_of(file)) as draft:
+    with _Draft(columns, folder_of(file), form) as draft:
         draft.add(rows)
         file.writelines(draft.blocks())
         return draft.count
@@ -60,7 +61,7 @@ def write_parquet(
 
 def parquet_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str]) -> Generator[bytes]:
     """Yield what `write_parquet` writes; it begins when the last row has come, because types stand before the rows."""
-    with _Draft(columns, None) as draft:
+    with _Draft(columns, None, form) as draft:
         draft.add(rows)
         yield from draft.blocks()
 
@@ -68,11 +69,12 @@ def parquet_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Seq
 class _Draft:
     """Rows in a temporary file that nobody else can open, until the types of their columns are known."""
 
-    def __init__(self, columns: Sequence[str] | None, folder: Path | None) -> None:
+    def __init__(self, columns: Sequence[str] | None, folder: Path | None, form: Format) -> None:
         self._arrow, self._parquet = _pyarrow()
         self._given = columns is not None
         self._names = dict.fromkeys(columns or ())
-        self._types = dict[str, Any]()  # None: values without a common type, which are written as text
+        self._declared = _declared(form)
+        self._types = dict(self._declared)  # None: values without a common type, which are written as text
         self._promoted = set[str]()
         self._file = TemporaryFile(dir=folder)  # noqa: SIM115 - closed by `__exit__`
         self.count = 0
@@ -120,8 +122,9 @@ class _Draft:
     def _see(self, name: str, values: list[Any]) -> None:
         """Widen the type of a column so that it has these values, too."""
         before = self._types.get(name, self._arrow.null())
-        if before is None:
+        if before is None or (name in self._declared and self._fits(values, before)):
             return
+        self._declared.pop(name, None)
         found = self._type(values)
         if found is not None and found != before and before != self._arrow.null():
             self._promoted.add(name)
@@ -135,6 +138,13 @@ class _Draft:
             return None
         # What Arrow takes for days would lose the times among them.
         return None if found == self._arrow.date32() and any(isinstance(one, datetime) for one in values) else found
+
+    def _fits(self, values: list[Any], type_: Any) -> bool:
+        try:
+            self._arrow.array(values, type_)
+        except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
+            return False
+        return True
 
     def _common(self, one: Any, other: Any) -> Any:
         arrow = self._arrow
@@ -158,20 +168,20 @@ class _Draft:
         for part in self._parts() if self._promoted else ():
             for name in self._promoted:
                 type_ = self._types[name]
-                try:
-                    if type_ is not None:
-                        self._arrow.array([row.get(name) for row in part], type_)
-                except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
+                if type_ is not None and not self._fits([row.get(name) for row in part], type_):
                     self._types[name] = None
 
     def blocks(self) -> Generator[bytes]:
         """Yield the file."""
         self._check()
-        # Parquet can't store an empty object.
-        typed = {name: type_ for name, type_ in self._types.items() if type_ and "struct<>" not in str(type_)}
-        types = {
-            name: typed.get(name, self._arrow.string()) if self.count else self._arrow.null() for name in self._names
+        # Parquet can't store an empty object; a column without a value is one of texts, as where there is one.
+        null, text = self._arrow.null(), self._arrow.string()
+        typed = {
+            name: type_
+            for name, type_ in self._types.items()
+            if type_ and "struct<>" not in str(type_) and (type_ != null or name in self._declared)
         }
+        types = {name: typed.get(name, text if self.count else null) for name in self._names}
         schema = self._arrow.schema(list(types.items()))
         buffer, group, size = BlockBuffer(), list[Any](), 0
         with self._parquet.ParquetWriter(buffer, schema) as writer:
@@ -189,6 +199,16 @@ class _Draft:
     def _array(self, part: list[dict[str, Any]], name: str, typed: bool, type_: Any) -> Any:
         values = [row.get(name) for row in part]
         return self._arrow.array(values if typed else utf8_texts(values), type_)
+
+
+def _declared(form: Format) -> dict[str, Any]:
+    """Return the types of the columns of the file that `form` is typed by."""
+    if form.typed_by is None:
+        return {}
+    _, parquet = _pyarrow()
+    with parquet.ParquetFile(form.typed_by) as file:
+        schema = file.schema_arrow
+    return dict(zip(header_of(schema.names).names, schema.types, strict=True))
 
 
 def _size(row: Mapping[str, Any]) -> int:
