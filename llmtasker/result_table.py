@@ -83,11 +83,20 @@ class ResultTable:
         frame = given.to_frame(given.name or "input") if isinstance(given, pandas.Series) else given
         if not isinstance(frame, pandas.DataFrame) or len(frame) != len(self._items):
             return pandas.DataFrame(self.rows, columns=self.columns)
-        answers = pandas.DataFrame(self.answers({str(name) for name in frame.columns}), index=frame.index)
-        return pandas.concat([frame, answers], axis=1)
+        columns = self._answer_columns(map(str, frame.columns))
+        return pandas.concat([frame, pandas.DataFrame(columns, index=frame.index)], axis=1)
 
-    def to_polars(self) -> Any:
-        """Return a polars DataFrame; a column that holds values of several types becomes one of texts.
+    def _answer_columns(self, taken: Iterable[str]) -> dict[str, list[Any]]:
+        """Return the columns of the outputs and the error; they are there even if there is no row."""
+        there = set(taken)
+        names, error = self.answer_names(there)
+        rows = self.answers(there)
+        return {name: [row[name] for row in rows] for name in (*names.values(), error)}
+
+    def to_polars(self, given: Any = None) -> Any:
+        """Return a polars DataFrame; the columns of the frame that was `given` keep their types.
+
+        Another column that holds values of several types becomes one of texts.
 
         Raises:
             ConfigurationError: polars is not installed.
@@ -95,19 +104,23 @@ class ResultTable:
         with _needed("polars"):
             polars = import_module("polars")
 
-        def column(name: str) -> Any:
-            values = self._values(name)
+        def column(name: str, values: list[Any]) -> Any:
             try:
-                return polars.Series(name, values, strict=True)
+                found = polars.Series(name, values, strict=True)
+                return found.cast(polars.String) if found.dtype == polars.Null else found
             except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):
                 from llmtasker.files.cells import utf8_texts
 
                 return polars.Series(name, utf8_texts(values), polars.String)
 
-        return polars.DataFrame([column(name) for name in self.columns])
+        if isinstance(given, polars.DataFrame) and given.height == len(self._items):
+            return given.with_columns([column(*one) for one in self._answer_columns(given.columns).items()])
+        return polars.DataFrame([column(name, self._values(name)) for name in self.columns])
 
-    def to_arrow(self) -> Any:
-        """Return a pyarrow Table; a column that holds values of several types becomes one of texts.
+    def to_arrow(self, given: Any = None) -> Any:
+        """Return a pyarrow Table; the columns of the table that was `given` keep their types.
+
+        Another column that holds values of several types becomes one of texts.
 
         Raises:
             ConfigurationError: pyarrow is not installed.
@@ -115,16 +128,21 @@ class ResultTable:
         with _needed("pyarrow"):
             pyarrow = import_module("pyarrow")
 
-        def column(name: str) -> Any:
-            values = self._values(name)
+        def column(values: list[Any]) -> Any:
             try:
-                return pyarrow.array(values)
+                found = pyarrow.array(values)
+                return found.cast(pyarrow.string()) if pyarrow.types.is_null(found.type) else found
             except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
                 from llmtasker.files.cells import utf8_texts
 
                 return pyarrow.array(utf8_texts(values), pyarrow.string())
 
-        return pyarrow.table({name: column(name) for name in self.columns})
+        table = pyarrow.Table.from_batches([given]) if isinstance(given, pyarrow.RecordBatch) else given
+        if isinstance(table, pyarrow.Table) and table.num_rows == len(self._items):
+            for name, values in self._answer_columns(table.column_names).items():
+                table = table.append_column(name, column(values))
+            return table
+        return pyarrow.table({name: column(self._values(name)) for name in self.columns})
 
 
 def free_name(name: str, taken: Container[str]) -> str:

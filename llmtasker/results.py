@@ -104,20 +104,20 @@ class Results(Sequence[Item[T]], Generic[T]):
         return self._table.to_pandas(self._given)
 
     def to_polars(self) -> Any:
-        """Return the rows of `to_dicts` as a polars DataFrame.
+        """Return the rows of `to_dicts` as a polars DataFrame; the types of a frame that was run survive.
 
         Raises:
             ConfigurationError: polars is not installed.
         """
-        return self._table.to_polars()
+        return self._table.to_polars(self._given)
 
     def to_arrow(self) -> Any:
-        """Return the rows of `to_dicts` as a pyarrow Table.
+        """Return the rows of `to_dicts` as a pyarrow Table; the types of a table that was run survive.
 
         Raises:
             ConfigurationError: pyarrow is not installed.
         """
-        return self._table.to_arrow()
+        return self._table.to_arrow(self._given)
 
     def write(
         self,

@@ -67,6 +67,36 @@ def test_a_missing_value_of_a_table_is_an_error_of_its_row() -> None:
     assert results.counts == {"ok": 1, "input": 1}
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda frame: frame,
+        lambda frame: iter([frame[:2], frame[2:]]),
+        lambda frame: frame.iterrows(),
+        lambda frame: frame.astype({"message": "string"}),
+    ],
+)
+def test_what_pandas_has_for_a_missing_value_is_none(table: Callable[[pd.DataFrame], Any]) -> None:
+    class Note(Signature):
+        """Route a message."""
+
+        message: str | None = InputField()
+        stars: float | None = InputField()
+        team: Literal["billing", "delivery"] = OutputField()
+
+    frame = pd.DataFrame({"message": ["a", None, float("nan"), pd.NA], "stars": [1.5, float("nan"), None, 2.0]})
+    results = Task(Note, llm=LLM(transport=FakeTransport())).run(table(frame))
+    assert [item.input["message"] for item in results] == ["a", None, None, None]
+    assert [item.input["stars"] for item in results] == [1.5, None, None, 2.0]
+    assert results.counts == {"ok": 4}
+
+
+def test_columns_of_one_name_are_an_error_that_says_so() -> None:
+    frame = pd.DataFrame([["a", 1, 2]], columns=["message", "n", "n"])
+    with pytest.raises(ConfigurationError, match=r"needs a name of its own.*'n'"):
+        Task(Triage, llm=LLM(transport=FakeTransport())).run(frame)
+
+
 @pytest.mark.parametrize("one", ["one text", b"bytes", {"message": "one mapping"}])
 def test_one_input_is_not_taken_for_many(one: Any) -> None:
     with pytest.raises(ConfigurationError, match="given one"):

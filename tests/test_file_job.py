@@ -307,6 +307,13 @@ def test_broken_lines_of_json(tmp_path: Path) -> None:
     assert [row.get("team") for row in lines(tmp_path / "out.jsonl")] == ["billing", None, None, None, "delivery"]
 
 
+def test_a_file_without_a_line_of_json_says_what_its_first_line_is(tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("{'message': 'invoice'}\n{'message': 'parcel'}\n", "utf-8")
+    with pytest.raises(ConfigurationError, match=r"no row of .* can be read: line 1 is not valid JSON"):
+        do(make_task(), source, tmp_path / "out.jsonl")
+
+
 def test_many_broken_rows_are_counted_right(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_text("id,message\n" + "".join(f"{n}\n{n},parcel {n}\n" for n in range(3000)), "utf-8")

@@ -374,6 +374,18 @@ def test_json_lines_keep_types_and_cost_only_bad_lines(tmp_path: Path) -> None:
         assert says in (reason or "")
 
 
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        ('{"id": 7, "x": 1, "x": 2}', {"id": 7, "x": 2, "line": '{"id": 7, "x": 1, "x": 2}'}),
+        ('{"line": 7, "x": 1, "x": 2}', {"line": '{"line": 7, "x": 1, "x": 2}'}),
+        ('{"id": 7, "x": 1e400, "y": NaN}', {"id": 7, "x": "1e400", "y": "NaN"}),
+    ],
+)
+def test_a_refused_line_keeps_all_it_had(tmp_path: Path, line: str, kept: dict[str, Any]) -> None:
+    assert rows_of(put(tmp_path, line + "\n", "in.jsonl")) == [kept]
+
+
 def test_bytes_outside_utf_8_cost_one_line(tmp_path: Path) -> None:
     path = put(tmp_path, b'{"a": "\xe9"}\n{"a": "b"}\n', "in.jsonl")
     assert rows_of(path) == [{"a": "é"}, {"a": "b"}]
@@ -389,6 +401,8 @@ def test_bytes_outside_utf_8_cost_one_line(tmp_path: Path) -> None:
         ("a.json", '{\n"a": 1\n}\n', "json"),
         ("a.json", '{"a": 1}', "json"),
         ("a.jsonl", '[\n{"a": 1},\n{"a": 2}\n]', "json"),
+        ("a.jsonl", '[{"a": 1}, {"a": 2}]', "json"),
+        ("a.jsonl", '{\n  "a": 1\n}\n', "json"),
         ("a.jsonl", '{"a": 1}', "jsonl"),
         ("a.ndjson", "", "jsonl"),
     ],

@@ -5,11 +5,13 @@ import datetime as dt
 import sys
 from decimal import Decimal
 from enum import Enum
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pandas
+import pyarrow
 import pytest
 from pydantic import BaseModel
 
@@ -237,6 +239,40 @@ def test_a_frame_that_was_run_keeps_its_index_and_types() -> None:
     series = pandas.Series(["a", "b"], index=["p", "q"], name="text")
     made = Results([OK, MENDED], fields=["label"], given=series).to_pandas()
     assert (list(made.columns), list(made.index)) == (["text", "label", "error"], ["p", "q"])
+
+
+def test_a_table_of_arrow_that_was_run_keeps_its_types() -> None:
+    table = pyarrow.table(
+        {
+            "n": pyarrow.array([1, None], pyarrow.int8()),
+            "price": pyarrow.array([Decimal("1.10"), None], pyarrow.decimal128(9, 2)),
+            "team": pyarrow.array(["x", "y"]).dictionary_encode(),
+        }
+    )
+    items = [Item(input=row, error=FAILED) for row in table.to_pylist()]
+    for given in (table, table.to_batches()[0]):
+        made = Results(items, fields=["team"], given=given).to_arrow()
+        assert made.select(table.column_names).equals(table)
+        assert made.schema.field("llm_team").type == pyarrow.string()
+        assert made.column_names == ["n", "price", "team", "llm_team", "error"]
+
+
+@pytest.mark.needs("polars")
+def test_a_frame_of_polars_that_was_run_keeps_its_types() -> None:
+    polars = import_module("polars")
+    frame = polars.DataFrame({"n": [1, None], "kind": ["x", "y"]}).with_columns(
+        polars.col("n").cast(polars.Int8), polars.col("kind").cast(polars.Categorical)
+    )
+    made = Results(
+        [Item(input=row, error=FAILED) for row in frame.to_dicts()], fields=["team"], given=frame
+    ).to_polars()
+    assert made.select(frame.columns).equals(frame)
+    assert made.schema["team"] == polars.String
+
+
+def test_a_frame_without_rows_has_the_columns_of_the_output() -> None:
+    frame = pandas.DataFrame({"text": pandas.Series([], dtype=str)})
+    assert list(Results(fields=["team"], given=frame).to_pandas().columns) == ["text", "team", "error"]
 
 
 MIXED = [1, "a", None, 2**70, ["x"], {"a": dt.date(2026, 1, 2)}, "\ud800", b"\xff", Decimal("1.50"), object()]

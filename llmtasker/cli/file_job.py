@@ -171,14 +171,17 @@ class FileJob:
         """Read the source once: its columns, its rows, and whether the task's inputs are among them."""
         header = read_header(self.source, self.source_format)
         self.notes = header.notes
-        names = dict.fromkeys(header.names)
+        names, broken = dict.fromkeys(header.names), list[str]()
         for row in self._rows():
             self.counts.rows += 1
             if isinstance(row, BrokenRow):
+                broken.append(row.error.message)
                 names.update(dict.fromkeys(row))
         if not self.counts.rows:
             notes = (f"{note[:1].upper()}{note[1:]}." for note in header.notes)
             raise ConfigurationError(" ".join([f"{self.source} has no rows.", *notes]))
+        if len(broken) == self.counts.rows and self.source_format.kind in {"jsonl", "json"}:
+            raise ConfigurationError(f"no row of {self.source} can be read: {broken[0]}.")
         self._chosen = choose_columns(self.task.signature, header.names, self.columns, notes=header.notes)
         self._outputs = free_names(self.task.signature.output_fields, names)
         self.error_column = free_name(ERROR, [*names, *self._outputs.values()])

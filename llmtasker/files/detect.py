@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -18,6 +19,7 @@ from llmtasker.values.json_values import is_object, parse_json
 
 _SAMPLE = 1 << 18
 _SAMPLE_LINES = 1_000
+_WHOLE = re.compile(r"\[\s*(?:\{|$)|\{$")
 
 
 class FormatOptions(TypedDict, total=False):
@@ -144,7 +146,8 @@ def _json_kind(lines: list[str], named: Kind) -> Kind:
     """Return what a JSON file really is: many `.json` files contain JSON lines, and vice versa."""
     full = [line.strip() for line in lines if line.strip()]
     if named == "jsonl" and full:
-        return "json" if full[0] in {"[", "[{"} else "jsonl"
+        # No line of JSON lines begins like that: it is an array, or an object over several lines.
+        return "json" if _WHOLE.match(full[0]) else "jsonl"
     try:
         return "jsonl" if len(full) > 1 and is_object(parse_json(full[0])) else named
     except (ValueError, RecursionError):

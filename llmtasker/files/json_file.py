@@ -61,12 +61,18 @@ def _row(line: str, place: str) -> dict[str, Any]:
 
 
 def _kept(line: str) -> dict[str, Any]:
-    """Return the content of a line that is almost JSON, such as NaN, which is kept as a text; else the line itself."""
+    """Return the content of a line that is almost JSON, such as NaN, which is kept as a text; else the line itself.
+
+    Where a key stands there twice, the line is kept as well, because an object holds only one of the values.
+    """
+    whole = {LINE: line.rstrip("\r\n")}
     try:
-        value = parse_json_loosely(line)
+        value, doubled = parse_json_loosely(line)
     except (ValueError, RecursionError):
-        value = None
-    return value if is_object(value) else {LINE: line.rstrip("\r\n")}
+        return whole
+    if not is_object(value) or (doubled and LINE in value):
+        return whole
+    return value | whole if doubled else value
 
 
 def _object(value: Any, place: str) -> dict[str, Any]:

@@ -14,6 +14,8 @@ InputRows = Iterable[Any] | AsyncIterable[Any]
 
 _NAMES = 100  # column names that are collected for an error message
 _TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
+_NAN_IS_MISSING = frozenset({"pandas", "modin", "cudf", "dask"})
+_MISSING = frozenset({"NAType", "NaTType"})
 
 
 def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
@@ -59,14 +61,19 @@ def rows_in(part: Any) -> Sequence[Any]:
             return rows_in(part[1])
     elif _is_table(part):
         if hasattr(part, "index") and hasattr(part, "to_dict") and all(_is(name, str) for name in part.index):
-            return (part.to_dict(),) if part.ndim == 1 else part.to_dict("records")
+            found: list[dict[str, Any]] = [part.to_dict()] if part.ndim == 1 else part.to_dict("records")
+            return list(map(_with_none, found))
         rows = _table_rows(part, bare=True)
         return list(rows) if isinstance(rows, Iterable) else (rows,)
     return (part,)
 
 
 def _is_table(thing: object) -> bool:
-    return type(thing).__module__.partition(".")[0] in _TABLES
+    return _library(thing) in _TABLES
+
+
+def _library(thing: object) -> str:
+    return type(thing).__module__.partition(".")[0]
 
 
 def _is(thing: object, *kinds: type) -> bool:
@@ -79,32 +86,51 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
     except ImportError:
         raise ConfigurationError('tables as inputs need narwhals: pip install "llmtasker[data]"') from None
     values: list[Any]
-    native: Any = narwhals.from_native(table, allow_series=True, pass_through=True)
+    try:
+        native: Any = narwhals.from_native(table, allow_series=True, pass_through=True)
+        names = native.columns if isinstance(native, narwhals.DataFrame) else []
+    except narwhals.exceptions.DuplicateError as error:
+        found = " ".join(snippet(error, 200).split())
+        raise ConfigurationError(f"each column of a table needs a name of its own: {found}") from None
     if isinstance(native, narwhals.LazyFrame):
         native = native.collect()
+        names = native.columns
+    gaps = _library(table) in _NAN_IS_MISSING
     if isinstance(native, narwhals.Series):
         values = native.to_list()
-        return values
+        return list(map(_or_none, values)) if gaps else values
     if not isinstance(native, narwhals.DataFrame):
         return table.to_pylist() if hasattr(table, "to_pylist") else table if _is(table, Iterable) else [table]
-    if bare and len(native.columns) == 1:
-        values = native[native.columns[0]].to_list()
-        return values
-    return _Table(native)
+    if bare and len(names) == 1:
+        values = native[names[0]].to_list()
+        return list(map(_or_none, values)) if gaps else values
+    return _Table(native, gaps=gaps)
 
 
 class _Table:
-    """The rows of a table as mappings, created one by one."""
+    """The rows of a table as mappings, created one by one; `gaps` is whether NaN stands for a value that is missing."""
 
-    def __init__(self, frame: Any) -> None:
+    def __init__(self, frame: Any, *, gaps: bool) -> None:
         self._frame = frame
+        self._gaps = gaps
         self.columns: list[str] = frame.columns
 
     def __len__(self) -> int:
         return len(self._frame)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return iter(self._frame.iter_rows(named=True))
+        rows: Iterator[dict[str, Any]] = iter(self._frame.iter_rows(named=True))
+        return map(_with_none, rows) if self._gaps else rows
+
+
+def _with_none(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: _or_none(value) for name, value in row.items()}
+
+
+def _or_none(value: Any) -> Any:
+    """Return None for what pandas has where a value is missing: NaN, NaT or NA."""
+    missing = value != value if isinstance(value, float) else type(value).__name__ in _MISSING
+    return None if missing else value
 
 
 def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | None) -> None:

@@ -85,13 +85,29 @@ def parse_json_at(text: str, start: int) -> tuple[Any, int]:
     return _STRICT.raw_decode(text, start)
 
 
-def parse_json_loosely(text: str) -> Any:
-    """Return the JSON value of a text, with NaN and Infinity as texts, and the last of several equal keys.
+def parse_json_loosely(text: str) -> tuple[Any, bool]:
+    """Return the JSON value of a text, with NaN, Infinity and numbers out of range as texts.
+
+    Of several equal keys it has the last; the second value is whether any of the others had another value.
 
     Raises:
         ValueError, RecursionError: as `parse_json`.
+
+    >>> parse_json_loosely('{"a": NaN, "b": 1, "b": 2}')
+    ({'a': 'NaN', 'b': 2}, True)
     """
-    return json.loads(text, parse_constant=str)
+    doubled: list[str] = []
+
+    def last(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        doubled.extend(key for key, value in pairs if len(made) != len(pairs) and made[key] != value)
+        return made
+
+    def number(digits: str) -> float | str:
+        found = float(digits)
+        return digits if math.isinf(found) else found
+
+    return json.loads(text, parse_constant=str, parse_float=number, object_pairs_hook=last), bool(doubled)
 
 
 # ── writing ──
