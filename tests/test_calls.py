@@ -48,6 +48,7 @@ NOTATIONS = [
     ),
     "<|start|>assistant to=functions.NAME<|channel|>commentary json<|message|>ARGS<|call|>",
     '<|START_ACTION|>[{"tool_call_id": "0", "tool_name": "NAME", "parameters": ARGS}]<|END_ACTION|>',
+    "Thought: it is glass.\nAction: NAME\nAction Input: ARGS\nObservation: none",
     '{"name": "NAME", "arguments": ARGS}',
     '{"name": "functions.NAME", "parameters": ARGS}',
     '{"function": "NAME", "arguments": ARGS}',

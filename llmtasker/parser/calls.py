@@ -47,6 +47,11 @@ _MARKED_CALL = re.compile(
 _MISTRAL_CALL = re.compile(
     r"\[TOOL_CALLS\]\s*([\w.\-]+)\s*(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?=\{)(.*?)(?=\[TOOL_CALLS\]|\Z)", re.DOTALL
 )
+_REACT_CALL = re.compile(
+    r"^[ \t]*Action:[ \t]*`?([\w.\-]+)`?[ \t]*\n\s*Action Input:\s*(.*?)\s*"
+    r"(?=^[ \t]*(?:Observation|Thought|Action|Final Answer):|\Z)",
+    re.DOTALL | re.MULTILINE,
+)
 _PYTHON_CALL = re.compile(r"\s*\[?\s*(?:print\()?\s*[\w.]+\(.*\)\s*\]?\s*", re.DOTALL)
 _FENCE = re.compile(r"^```\w*\n(.*)\n```$", re.DOTALL)
 
@@ -131,7 +136,7 @@ def written_calls(text: str, function: str) -> list[ToolCall]:
     for found in _KEYED_CALL.finditer(text):
         parameters = {key.strip(): value for key, value in _KEYED_PARAMETER.findall(found[2])}
         calls.append(ToolCall(name=found[1], arguments=json.dumps(parameters)))
-    for pattern in (_MARKED_CALL, _MISTRAL_CALL):
+    for pattern in (_MARKED_CALL, _MISTRAL_CALL, _REACT_CALL):
         calls += [ToolCall(name=found[1], arguments=_FENCE.sub(r"\1", found[2])) for found in pattern.finditer(text)]
     return calls or _python_calls(text, function)
 

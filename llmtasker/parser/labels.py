@@ -109,9 +109,8 @@ class Labels:
             others |= {word: truth for word, truth in _YES_AND_NO.items() if truth in self.values}
         for name, value in others.items():
             self._exact.setdefault(name, value)
-        self._left, self._right = self._wrappings()
-        self._levels: tuple[Callable[[str], str], ...] = (_plain, _unaccented, self._words)
 
+    @cached_property
     def _wrappings(self) -> tuple[str, str]:
         """Return what may be taken off the beginning and the end of a text without making two labels one.
 
@@ -132,10 +131,14 @@ class Labels:
         return "".join(left), "".join(right)
 
     def _bare(self, text: str) -> str:
-        return text.lstrip(self._left).rstrip(self._right)
+        left, right = self._wrappings
+        return text.lstrip(left).rstrip(right)
 
     def _words(self, text: str) -> str:
         return self._bare(_separated(text))
+
+    def _levels(self) -> tuple[Callable[[str], str], ...]:
+        return (_plain, _unaccented, self._words)
 
     def __contains__(self, value: object) -> bool:
         return any(value == label and type(value) is type(label) for label in self.values)
@@ -143,7 +146,7 @@ class Labels:
     @cached_property
     def _by_level(self) -> list[dict[str, list[Any]]]:
         tables: list[dict[str, list[Any]]] = []
-        for level in self._levels:
+        for level in self._levels():
             table: dict[str, list[Any]] = {}
             for name, value in self._exact.items():
                 found = table.setdefault(level(name), [])
@@ -170,9 +173,9 @@ class Labels:
         # A label in such a script may be a part of another word.
         choices = [rf"(?<!\w){name}(?!\w)" if _IDEOGRAPH.search(name) else name for name in choices]
         begins, ends = _BEGINS, _ENDS
-        if kept := re.escape("".join(set(_WRAPPING) - set(self._left))):
+        if kept := re.escape("".join(set(_WRAPPING) - set(self._wrappings[0]))):
             begins += rf"(?<![{kept}])(?<![{kept}]\s)"
-        if kept := re.escape("".join(set(_WRAPPING) - set(self._right))):
+        if kept := re.escape("".join(set(_WRAPPING) - set(self._wrappings[1]))):
             ends += rf"(?!\s?[{kept}])"
         return re.compile(rf"{begins}(?:{'|'.join(choices)}){ends}") if names else re.compile(r"(?!)")
 
@@ -208,7 +211,7 @@ class Labels:
         listed = bullet is not None and self._bare(bullet[0]) not in self._exact
         without_bullet = text.strip()[bullet.end() :] if bullet and listed else text
         for form in (text, self._bare(text), without_bullet, self._bare(without_bullet)):
-            for level, table in zip(self._levels, self._by_level, strict=True):
+            for level, table in zip(self._levels(), self._by_level, strict=True):
                 if found := table.get(level(form)):
                     if len(found) == 1:
                         return found[0]
