@@ -49,8 +49,16 @@ _PARTS = (
     "غير", "لا ", "ربما", "לא", "אולי", "नहीं", "नहि", "शायद", "ไม่", "อาจ", "❌", "✗", "✘", "✖", "🚫", "👎", "≠", "¬",
 )  # fmt: skip
 
-CUE = re.compile(
-    rf"(?<!\w)(?:{'|'.join((_ENGLISH, _FRENCH, *map(without_accents, _OTHERS.values())))})(?!\w)|n't\b|\bn'|!=|\(\?\)"
-    rf"|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}"
-)
-"""A word or sign that denies or doubts."""
+_WORDS = "|".join((_ENGLISH, _FRENCH, *map(without_accents, _OTHERS.values())))
+_IN_WORDS = rf"(?<!\w)(?:{_WORDS})(?!\w)|n't\b|\bn'|!=|\(\?\)"
+_IN_ASCII = re.compile(_IN_WORDS, re.ASCII)
+_ANYWHERE = re.compile(rf"{_IN_WORDS}|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}")
+
+
+def cue_in(text: str) -> re.Pattern[str]:
+    """Return the pattern of a word or sign that denies or doubts, for the letters of a text.
+
+    >>> bool(cue_in("keine ahnung").search("keine ahnung")), bool(cue_in("gewiss").search("gewiss"))
+    (True, False)
+    """
+    return _IN_ASCII if text.isascii() else _ANYWHERE

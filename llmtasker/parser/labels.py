@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from llmtasker.parser.cues import CUE
+from llmtasker.parser.cues import cue_in
 from llmtasker.parser.prose import TURN, Frame, denies, frame, objection
 from llmtasker.values.folding import caseless, letters, without_accents
 
@@ -124,7 +124,7 @@ class Labels:
         lone = [ends for several in groups.values() for ends in several if len(several) == 1]
         alike = [ends for several in groups.values() for ends in several if len(several) > 1]
         left, right = (
-            {*_WRAPPING, *(char for ends in lone for char in ends[side] if not CUE.match(char))}
+            {*_WRAPPING, *(char for ends in lone for char in ends[side] if not cue_in(char).match(char))}
             - {char for ends in alike for char in ends[side] if not char.isspace()}
             for side in (0, 1)
         )
@@ -178,6 +178,10 @@ class Labels:
         if kept := re.escape("".join(set(_WRAPPING) - set(self._wrappings[1]))):
             ends += rf"(?!\s?[{kept}])"
         return re.compile(rf"{begins}(?:{'|'.join(choices)}){ends}") if names else re.compile(r"(?!)")
+
+    @cached_property
+    def _split_names(self) -> dict[str, set[str]]:
+        return {name: words for name in self._by_level[-1] if len(words := set(name.split())) > 1}
 
     def find(self, text: str) -> Any:
         """Return the one label that the text means.
@@ -283,9 +287,8 @@ class Labels:
         """Return a label that has the words of a named one and more, all of which stand in the text."""
         words = _WORD.findall(folded)
         for shorter in (set(name.split()) for name in named):
-            for name in self._by_level[-1]:
-                more = set(name.split()) - shorter
-                if more and shorter < set(name.split()) and all(_begins_one(part, words) for part in more):
+            for name, parts in self._split_names.items():
+                if shorter < parts and all(_begins_one(part, words) for part in parts - shorter):
                     return name
         return None
 
@@ -300,6 +303,8 @@ def _ticked(text: str) -> str:
     Raises:
         LabelError: no box is ticked, or several stand in a line.
     """
+    if "[" not in text and text.isascii():
+        return text
     without = _TICKED.sub("", _NOT_TICKED.sub("", text))
     if _BOX.search(without) or (not without.strip() and text.strip()):
         raise LabelError("which box is ticked is not clear")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-from llmtasker.parser.cues import CUE
+from llmtasker.parser.cues import cue_in
 
 TURN = re.compile(
     r"\b(?:but|however|mais|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so|thus"
@@ -150,7 +150,8 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
     ):
         return True
     reason = _GOES_ON.search(after)
-    if CUE.search(after, 0, reason.start() if reason else len(after)):
+    cue = cue_in(sentence)
+    if cue.search(after, 0, reason.start() if reason else len(after)):
         return True
-    cues = list(CUE.finditer(before))
+    cues = list(cue.finditer(before))
     return bool(cues) and not TURN.search(before, cues[-1].end())
