@@ -89,6 +89,8 @@ def main() -> None:
             "a page in the middle": f"results?after={rows // 2}",
             "one label": "results?label=retour",
             "failed rows (none)": "results?f=failed",
+            "corrected rows (none)": "results?f=corrected",
+            "rows to label next": "results?f=next",
             "a search": "results?q=99",
             "a search for nothing": "results?q=zebra",
             "a row": f"rows/{rows // 2}",

@@ -368,6 +368,13 @@ def test_the_evaluation_follows_a_correction_that_is_changed(page: Page) -> None
     assert shares == ["100,0", "0,0"]
 
 
+def test_a_wrong_address_is_a_page(page: Page) -> None:
+    ann = page.browser()
+    project = ann.described()
+    assert "Cette page n’existe pas." in ann.get(f"{project}/nothing", 404)
+    assert ann.client.get("/nothing").headers["content-type"] == "application/problem+json"
+
+
 def test_a_second_run_keeps_corrections_and_is_compared(page: Page) -> None:
     ann = page.browser()
     many = [(str(number), f"{ROWS[number % 2][1]} {number}", ROWS[number % 2][2]) for number in range(40)]
@@ -548,7 +555,7 @@ def test_french_has_all_words_of_the_page() -> None:
         (
             "invalid",
             "label: Input should be 'a' or 'b' (got 'z'); the answer was '{}'",
-            "label\u00a0: «\u00a0z\u00a0» ne fait pas partie de «\u00a0a\u00a0», «\u00a0b\u00a0».",
+            "Le modèle a répondu «\u00a0z\u00a0», qui n’est pas une des étiquettes.",
         ),
         (
             "input",

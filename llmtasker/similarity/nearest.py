@@ -160,12 +160,12 @@ def sketch(text: str) -> int:
 
 
 def alike(one: int, other: int) -> float:
-    """Return how much two sketches have in common, from 0 to 1 (Dice's coefficient).
+    """Return how much two sketches have in common, from 0 to 1 (the cosine of their n-grams).
 
     >>> round(alike(sketch("a parcel is late"), sketch("my parcel was late")), 1)
     0.8
     """
-    return 2 * (one & other).bit_count() / ((one.bit_count() + other.bit_count()) or 1)
+    return (one & other).bit_count() / (math.sqrt(one.bit_count() * other.bit_count()) or 1.0)
 
 
 @lru_cache(maxsize=4_000)

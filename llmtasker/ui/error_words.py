@@ -65,6 +65,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"its confidence is (?P<sure>[\d.]+), and the threshold is (?P<limit>[\d.]+)",
         "The confidence of the answer is {sure}; the task answers from {limit} on.",
     ),
+    (rf"^labels?(?:\.\d+)?: Input should be ['\d].*? {_VALUE}", "The LLM answered {got}, which is none of the labels."),
     # values that do not fit
     (rf"{_FIELD}Input should be (?P<wanted>['\d].*?) {_VALUE}", "{field}: {got} is none of {wanted}."),
     (rf"{_FIELD}Input should be a valid integer.*? {_VALUE}", "{field}: {got} is not a whole number."),
@@ -76,6 +77,14 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (rf"{_FIELD}Input should be less than.*? (?P<limit>[-\d.]+) {_VALUE}", "{field}: {got} is above {limit}."),
     (rf"{_FIELD}List should have at least (?P<count>\d+)", "{field}: at least {count} must be named."),
     (rf"{_FIELD}Field required", "{field}: the value is missing."),
+    # repairs
+    (r"^taken from a code fence", "The answer stood in a block of code."),
+    (r"^taken from behind the reasoning", "The answer stood behind a reasoning."),
+    (r"^mended JSON", "A slip in the form of the answer was mended."),
+    (r"^cut before a further turn", "What the LLM wrote after its answer was left out."),
+    (r"^without the mark", "A mark around the answer was left out."),
+    (r"^(?P<field>[^\s:]+): the key was written (?P<got>'.+')", "{field}: the LLM called it {got}."),
+    (r"^(?P<field>[^\s:]+): (?P<got>'.+') read as (?P<read>.+)$", "{field}: {got} was read as {read}."),
     # rows of the file
     (r"^(?P<field>[^\s:]+): the text is empty", "The text is empty ({field}): nothing was sent."),
     (r"has no column (?P<name>'.+?')", "The row has no column {name}."),
@@ -94,6 +103,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^the built-in baseline", "The built-in baseline can only choose among labels: this task needs an LLM."),
     # what is refused on the page
     (r"^there are no labels", "There are no labels yet: give at least one."),
+    (r"^There is no such page", "There is no such page."),
     (r"^the label (?P<name>'.*?') stands twice", "The label {name} stands twice."),
     (r"^(?P<name>'.*?') stands twice", "{name} stands twice."),
     (r"^a label is a text that is not empty", "A label must not be empty."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, compare
 from llmtasker.evaluation.compare import Comparison
+from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.report_page import report_page
 from llmtasker.jobs.job_state import Job
 from llmtasker.jobs.project_store import Project
@@ -24,6 +26,8 @@ from llmtasker.ui.visit import Pages, Visit
 
 _MOST_IN_TABLE = 12
 _STEPS = 4  # shades of a cell
+_MOST_TICKS = 6
+_MARGIN = 6.0  # percent of the width, for the figure at the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,34 @@ class Cell:
     rows: int
     shade: int
     right: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """The axis of shares: its ticks, at even steps, and where a share stands on it."""
+
+    ticks: tuple[float, ...]
+
+    @classmethod
+    def over(cls, *intervals: Interval) -> Axis:
+        """Return an axis of at most six ticks over some intervals.
+
+        >>> from llmtasker.evaluation.intervals import wilson
+        >>> Axis.over(wilson(167, 180)).ticks
+        (0.85, 0.9, 0.95, 1.0)
+        """
+        low, high = max(0.0, min(one.low for one in intervals)), min(1.0, max(one.high for one in intervals))
+        for step in (5, 10, 20):  # percent
+            last = max(1, math.ceil(100 * high / step))
+            first = min(last - 1, math.floor(100 * low / step))
+            if last - first < _MOST_TICKS:
+                break
+        return cls(ticks=tuple(step * place / 100 for place in range(first, last + 1)))
+
+    def at(self, share: float) -> float:
+        """Return the place of a share in percent of the width."""
+        span = (self.ticks[-1] - self.ticks[0]) or 1.0
+        return round(_MARGIN + (100 - 2 * _MARGIN) * (share - self.ticks[0]) / span, 1)
 
 
 def evaluation_pages(pages: Pages) -> APIRouter:
@@ -50,6 +82,8 @@ def evaluation_pages(pages: Pages) -> APIRouter:
             if (last := measured.before(visit, project, job)) is not None:
                 values["earlier"], older = last
                 values |= _compared(older, found.report, values["name"])
+            scores = [values[one].interval for one in ("score", "older_score") if one in values]
+            values["axis"] = Axis.over(*scores)
         return visit.show("evaluation.html", project=project, job=job, scored=found, step=6, **values)
 
     @router.get("/p/{id}/report.html")

@@ -70,7 +70,8 @@ class PageLanguage:
         """Return a size: 2.1 MB or 2,1 Mo."""
         for unit, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
             if size >= scale:
-                return f"{self.number(size / scale, 1)}{_WIDE}{unit}{'B' if self.code == 'en' else 'o'}"
+                digits = 0 if size % scale == 0 else 1
+                return f"{self.number(size / scale, digits)}{_WIDE}{unit}{'B' if self.code == 'en' else 'o'}"
         return f"{self.number(size)}{_WIDE}{'bytes' if self.code == 'en' else 'octets'}"
 
     def rows(self, count: int) -> str:

@@ -165,7 +165,7 @@ def _shown(visit: Visit, project: Project, place: Place, number: int | None) -> 
         then=urlencode({name: value for name, value in place.query.items() if value}),
         place=place.query,
         filtered=any(place.filters.values()),
-        filters=_filters(queue, job, corrected, unsure),
+        filters=_filters(queue, job, corrected, unsure, place.f),
         corrected=corrected,
         unsure=unsure,
         calibrated=any(answers.calibrated(row) for row in rows),
@@ -179,20 +179,25 @@ def _shown(visit: Visit, project: Project, place: Place, number: int | None) -> 
     )
 
 
-def _filters(queue: JobQueue, job: Job, corrected: int, unsure: int | None) -> list[tuple[str, int | None]]:
-    """Return the filters that make sense for a job, with their rows (None: not counted)."""
+def _filters(
+    queue: JobQueue, job: Job, corrected: int, unsure: int | None, chosen: str
+) -> list[tuple[str, int | None]]:
+    """Return the filters that show something, and the chosen one, with their rows (None: not counted)."""
     abstained, open_ = queue.abstained(job.id)
     filters: list[tuple[str, int | None]] = [("", job.rows)]
     if abstained:
         filters.append(("abstained", open_))
     if job.done:
         filters.append(("next", None))
-    filters += [("failed", job.failed)]
+    if job.failed > abstained or chosen == "failed":
+        filters.append(("failed", job.failed))
     if unsure is not None:
         filters.append(("unsure", unsure))
     if job.state != "done":
         filters.append(("waiting", job.rows - job.done))
-    return [*filters, ("repaired", job.repaired), ("corrected", corrected)]
+    if job.repaired or chosen == "repaired":
+        filters.append(("repaired", job.repaired))
+    return [*filters, ("corrected", corrected)]
 
 
 def _beside(link: Callable[..., str], place: Place, found: _ShownRows) -> tuple[str | None, str | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hashlib import sha256
 from importlib.resources import files
 
-from fastapi import FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 
 from llmtasker.api.problem import Problem
@@ -53,3 +53,15 @@ def add_pages(app: FastAPI) -> None:
     app.include_router(router)
     for step in _STEPS:
         app.include_router(step(pages))
+    app.include_router(_unknown(pages))
+
+
+def _unknown(pages: Pages) -> APIRouter:
+    """Return the route of what a task does not have, for who has a wrong address: a page too, after all others."""
+    router = page_router(pages)
+
+    @router.get("/p/{rest:path}")
+    def unknown(rest: str) -> Response:
+        raise Problem("not-found", "There is no such page.")
+
+    return router

@@ -134,15 +134,15 @@ if (rows) {
     const tr = current, key = drawer().dataset.number;
     if (tr && number(tr) !== key) return;
     done.push([tr, key, form.get("csrf")]);
-    const storing = sending = send(tr, key, form);
+    sending = send(tr, key, form);
     if (on) await next();
-    await storing;
   };
+  const accept = () => { const by = $("#correct [name=accept]"); if (by) return decide(new FormData($("#correct"), by), true); };
   const label = (key, on) => {
     const choice = $("#correct .keys")?.querySelectorAll("input")[key - 1];
     if (!choice || (current && number(current) !== drawer().dataset.number)) return;
     choice.checked = choice.type === "radio" ? true : !choice.checked;
-    decide(new FormData($("#correct")), on);
+    return decide(new FormData($("#correct")), on);
   };
   const undo = async () => {
     const [tr, key, csrf] = done.pop() ?? [];
@@ -151,8 +151,11 @@ if (rows) {
     form.set("csrf", csrf);
     form.set("undo", "1");
     await go(tr);
-    await (sending = send(tr, key, form));
+    sending = send(tr, key, form);
   };
+  // keys that come faster than rows are opened wait for their turn
+  let acting = Promise.resolve();
+  const act = (what) => { acting = acting.then(what, what); };
   rows.addEventListener("click", (event) => {
     if (event.target.matches("input")) return;
     if (event.target.closest("a")) event.preventDefault();
@@ -182,13 +185,13 @@ if (rows) {
     if (event.ctrlKey || event.metaKey || event.altKey || at.matches("textarea, select, input:not([type=radio], [type=checkbox])")) return;
     if (!at.closest("#rows, #row")) return;
     const key = event.key;
-    if (key === "j") next();
-    else if (key === "k") go(current?.previousElementSibling, "prev");
-    else if (key >= "1" && key <= "9") label(Number(key), Boolean(at.closest("#rows")) || at.id === "row");
-    else if (key === "a") $("#correct [name=accept]")?.click();
+    if (key === "j") act(next);
+    else if (key === "k") act(() => go(current?.previousElementSibling, "prev"));
+    else if (key >= "1" && key <= "9") act(() => label(Number(key), Boolean(at.closest("#rows")) || at.id === "row"));
+    else if (key === "a") act(accept);
     else if (key === "e") $("#correct [name=as_example]")?.click();
     else if (key === "?") $("#help summary").click();
-    else if (key === "u") undo();
+    else if (key === "u") act(undo);
     else if (key === "x") $("input", current ?? rows)?.click();
     else if (key === "/") $("#q").focus();
     else if (key === "Escape") { shut(); if (current) $("a", current).focus(); }
