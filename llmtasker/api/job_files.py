@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +129,8 @@ def format_of(stored: Mapping[str, Any] | None) -> Format | None:
 
 
 def stored_format(format_: Format) -> dict[str, Any]:
-    """Return a format as JSON values."""
-    return asdict(format_)
+    """Return a format as JSON values, without the path of the upload, which is gone when the job is exported."""
+    return asdict(replace(format_, typed_by=None))
 
 
 def _check_inflated(path: Path, most: int) -> None:
