@@ -332,11 +332,32 @@ def test_the_uploaded_file_comes_out_as_it_went_in(store: JobQueue, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("search", "numbers"), [("ÉTÉ", [1, 3]), ("été chaud", [1]), ("100%", [2]), ("_", []), ("\ud800", [])]
+    ("search", "numbers"),
+    [
+        *(("ÉTÉ", [1, 3, 4, 5]), ("ete", [1, 3, 4, 5]), ("été chaud", [1]), ("ETE CHAUD", [1]), ("l'ete", [3, 4])),
+        *(("L’été", [3, 4]), ("e\u0301te\u0301", [1, 3, 4, 5]), ("e", [1, 3, 4, 5, 6]), ("100%", [2]), ("SUR", [2])),
+        *(("strasse", [6]), ("Straße", [6]), ("cœur", [7]), ("日本", [8]), ("_", []), ("\ud800", [])),
+    ],
 )
 def test_rows_are_found_by_their_words(store: JobQueue, task: Task[Triage], search: str, numbers: list[int]) -> None:
-    job = created(store, task, ["un été chaud", "100% sûr", "L'ÉTÉ"])
+    """Whatever the case and the accents of the text and of what is searched for."""
+    texts = ["un été chaud", "100% sûr", "L'ÉTÉ", "l’e\u0301te\u0301", "ETE", "STRASSE", "Cœur", "日本"]
+    job = created(store, task, texts)
     assert [row.number for row in store.rows(job.id, search=search)] == numbers
+
+
+def test_a_file_of_an_earlier_version_is_searched_without_accents_too(tmp_path: Path, task: Task[Triage]) -> None:
+    path = tmp_path / "old.db"
+    with JobQueue(path) as before:
+        job = created(before, task, ["un été chaud", "rien"])
+        with before.file.writing() as database:
+            database.execute("UPDATE rows SET words = 'un été chaud' WHERE number = 1")
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA user_version = 1")
+    database.close()
+    for _ in range(2):
+        with JobQueue(path) as now:
+            assert [row.number for row in now.rows(job.id, search="Ete")] == [1]
 
 
 def test_pages_go_on_after_a_number(store: JobQueue, task: Task[Triage]) -> None:

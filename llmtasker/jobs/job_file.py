@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.values.folding import without_accents
 
 _APPLICATION = 0x6C740002  # in the head of the file: "lt", a file of jobs
-_VERSION = 1
+_VERSION = 2
 _PART = 1 << 20  # bytes of an uploaded file in a row of the database
 _BUSY = 10.0  # seconds to wait for another process that writes
 _SCHEMA = """
@@ -92,11 +93,20 @@ class JobFile:
         if version > _VERSION:
             raise ConfigurationError(f"{self.path} was written by a later version of llmtasker.")
         database.execute(f"PRAGMA application_id = {_APPLICATION}")
-        database.execute(f"PRAGMA user_version = {_VERSION}")
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA secure_delete = ON")
         database.executescript(_SCHEMA)
+        with self.writing():
+            self._renew()
+
+    def _renew(self) -> None:
+        """Bring a file of an earlier version up to date: that of version 1 has words with accents."""
+        database = self._database
+        if database.execute("PRAGMA user_version").fetchone()[0] == 1:
+            database.create_function("folded", 1, without_accents, deterministic=True)
+            database.execute("UPDATE rows SET words = folded(words) WHERE words != folded(words)")
+        database.execute(f"PRAGMA user_version = {_VERSION}")
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:

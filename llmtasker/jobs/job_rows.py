@@ -14,7 +14,7 @@ from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
 from llmtasker.jobs.job_state import JobRow, OpenRow, label_of
 from llmtasker.jobs.row_work import without_input
-from llmtasker.values.folding import caseless
+from llmtasker.values.folding import without_accents
 from llmtasker.values.json_values import parse_json
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ class JobRows:
         """Return a page of rows, in order: those after a number, or the last ones before another.
 
         `only` is one of ok, failed, waiting, repaired, corrected, unsure, abstained; `label` that of the answer;
-        `search` a part of the input, whose case and accents' form don't matter. An abstained row waits for a person:
+        `search` a part of the input, whose case and accents don't matter. An abstained row waits for a person:
         once it is corrected, it does not.
         """
         wheres, values = list[str](), list[Any]()
@@ -96,7 +96,7 @@ class JobRows:
             values.append(label)
         if search:
             wheres.append("instr(words, ?)")
-            values.append(_storable(caseless(search)))
+            values.append(_storable(without_accents(search)))
         where, by = " AND ".join(wheres) or "1", "" if label is not None else _INDEXED.get(only or "", "")
         if before is not None:
             return self._page(id_, where, "number < ? ORDER BY number DESC", before, limit, *values, by=by)[::-1]
@@ -267,7 +267,7 @@ def _encodes(text: str, encoding: str) -> bool:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return _storable(caseless(" ".join(str(value) for value in values.values())))
+    return _storable(without_accents(" ".join(str(value) for value in values.values())))
 
 
 def _short(label: str | None) -> str | None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 
 _NOT_LETTERS = re.compile(r"[\W_]+")
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 def caseless(text: str) -> str:
@@ -23,12 +25,23 @@ def without_accents(text: str) -> str:
     >>> without_accents("L’Été")
     "l'ete"
     """
-    if text.isascii():
-        return text.lower()
+    text = text.lower()
+    return text if text.isascii() else _BEYOND_ASCII.sub(_folded, text)
+
+
+def _folded(run: re.Match[str]) -> str:
+    return _fold_short(run[0]) if len(run[0]) <= _SHORT else _fold(run[0])
+
+
+def _fold(text: str) -> str:
     text = unicodedata.normalize("NFKD", text.replace("’", "'"))
     # Computed once for each distinct letter, not for each character.
     marks = {ord(char): None for char in set(text) if unicodedata.combining(char)}
     return text.translate(marks).casefold()
+
+
+_SHORT = 4  # characters: a language has few of such runs
+_fold_short = lru_cache(4096)(_fold)
 
 
 def composed(text: str) -> str:
