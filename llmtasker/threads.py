@@ -81,14 +81,16 @@ class Portal:
                 wait([outcome], _CLEANING_UP)
             raise
 
-    def clean_up(self, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine that closes something, and wait for it if possible.
+    def clean_up(self, close: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        """Close something in the loop, and wait for it if possible.
 
-        It is not possible in the loop's own thread, where the garbage collector may run, nor in a forked child.
+        It is not possible in the loop's own thread, where the garbage collector may run. In a forked child, where the
+        loop does not run, nothing is closed: it belongs to the parent.
         """
         if self.pid != os.getpid():
-            coroutine.close()
-        elif threading.current_thread() is self._thread:
+            return
+        coroutine = close()
+        if threading.current_thread() is self._thread:
             task = self.loop.create_task(coroutine)
             self._cleaning.add(task)
             task.add_done_callback(self._cleaning.discard)

@@ -20,7 +20,7 @@ def streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:
         while (batch := door.call(_next(batches))) is not None:
             yield from batch
     finally:
-        door.clean_up(batches.aclose())
+        door.clean_up(batches.aclose)
 
 
 async def astreamed(batches: AsyncGenerator[list[Item[T]]]) -> AsyncIterator[Item[T]]:
