@@ -58,10 +58,10 @@ test-scale: python  ## run the tests on real clusters (Ray, Spark, Dask), in a n
 	.ci/namespace $(VENV)-scale/bin/python -m pytest -m cluster --show-capture=no \
 	    tests/test_scale_out.py tests/test_docs.py $(PYTEST_ARGS)
 
-test-others: $(VENV)/.test  ## run the code of others that the page "coming from" shows, in an environment of its own
+test-others: $(VENV)/.test  ## compare with the code of others: the page "coming from", the SDK of Langfuse
 	@$(MAKE) VENV=$(VENV)-others $(VENV)-others/.others
 	PYTHON_OF_OTHERS=$(abspath $(VENV)-others/bin/python) $(RUN)/python -m pytest -m others \
-	    tests/test_coming_from.py $(PYTEST_ARGS)
+	    tests/test_coming_from.py tests/test_langfuse.py $(PYTEST_ARGS)
 
 coverage: libraries $(VENV)/.test  ## run the tests and measure the branches they take, in programs they start too
 	@$(RUN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)

@@ -7,12 +7,16 @@ import os
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import loopback
 import pytest
 from hypothesis import HealthCheck, settings
 
-OUTSIDE = ("LLMTASKER_", "OPENAI_", "AZURE_", "OLLAMA_", "LANGCHAIN_", "LANGSMITH_")
+if TYPE_CHECKING:
+    from otlp import Receiver
+
+OUTSIDE = ("LLMTASKER_", "OPENAI_", "AZURE_", "OLLAMA_", "LANGCHAIN_", "LANGFUSE_", "LANGSMITH_", "OTEL_")
 LONGEST_ID = 60
 SECONDS_TO_END = 60
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -72,3 +76,25 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     online = loopback.refused[before:]
     del loopback.refused[before:]
     assert not online, f"the test tried to leave the machine: {online}"
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """A receiver of traces and metrics; what was opened to send to it is closed, as its threads would go on."""
+    from otlp import Receiver
+
+    from llmtasker.integrations import langfuse_scores, meter, span_sender
+
+    opened: list[Any] = []
+    for kind in (span_sender.SpanSender, meter.Meter, langfuse_scores.ScoreSender):
+
+        def recorded(sender: Any, *given: Any, begin: Any = kind.__init__, **named: Any) -> None:
+            begin(sender, *given, **named)
+            opened.append(sender)
+
+        monkeypatch.setattr(kind, "__init__", recorded)
+    running = Receiver()
+    yield running
+    for sender in opened:
+        sender.close()
+    running.close()

@@ -85,14 +85,17 @@ VENDORS: dict[str, set[str]] = {
     },
     "gepa": {"optimizers.gepa"},
     "genai_prices": {"llm.costs"},
-    "httpx2": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
+    "httpx2": {
+        *("integrations.langfuse_scores", "integrations.otlp_receiver"),
+        *("llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"),
+    },
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
     "langchain_core": {"integrations.langchain", "llm.transports.langchain"},
     "narwhals": {"runner.inputs"},
     "openai": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
     "openpyxl": {"files.excel_file"},
-    "opentelemetry": {"integrations.span_sender"},
+    "opentelemetry": {"integrations.otlp_messages"},
     "pandas": {"integrations.partitions", "result_table"},
     "polars": {"result_table"},
     "pyarrow": {"files.parquet_file", "integrations.partitions", "result_table"},
@@ -143,6 +146,7 @@ HOMES = {
 }
 # These look behind a private name of another file.
 LOOKS_BEHIND = {
+    "integrations.langfuse_client": "the SDK of Langfuse has no public name for the place and keys of a client",
     "cache.text_cache": "diskcache has no public name for its rows",
     "llm.transports.openai": "the SDK has no public name for a client's options",
     "llm.transports.openai_clients": "the SDK has no public name for a client's options",

@@ -14,6 +14,7 @@ import programs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.fake_chat_models import (
     FakeListChatModel,
@@ -989,3 +990,25 @@ def test_without_langchain_it_says_what_to_install() -> None:
         'ConfigurationError: a LangChain chat model needs langchain-core: pip install "llmtasker[langchain]"'
         in run.stderr
     )
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_callbacks_given_with_a_config_see_every_call(awaited: bool) -> None:
+    class Handler(BaseCallbackHandler):
+        def __init__(self) -> None:
+            self.seen: list[str] = []
+
+        def on_chat_model_start(self, serialized: Any, messages: Any, *, tags: Any = None, **_: Any) -> None:
+            self.seen.append(f"start {tags}")
+
+        def on_llm_end(self, response: Any, **_: Any) -> None:
+            self.seen.append("end")
+
+    handler = Handler()
+    chat = FakeListChatModel(responses=["no idea", '{"team": "billing"}', '{"team": "delivery"}'])
+    task = Task(Triage, llm=LLM.of(chat.with_config(callbacks=[handler], tags=["mine"])), mode="text")
+    inputs = ["charged twice", "late"]
+    items = list(anyio.run(task.arun, inputs) if awaited else [task(text) for text in inputs])
+    assert [item.error for item in items] == [None, None]
+    assert sum(item.attempts for item in items) == 3
+    assert sorted(handler.seen) == ["end"] * 3 + ["start ['mine']"] * 3

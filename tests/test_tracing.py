@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
-import json
 import pickle
-import threading
 import time
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Literal
 
 import programs
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceResponse,
+)
+from otlp import Receiver
 
 from llmtasker import LLM, CallSettings, InputField, Item, OutputField, Prices, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.integrations import langfuse, opentelemetry, span_sender
+from llmtasker.integrations import tracer as tracer_module
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport, FaultyServer, Status
 from llmtasker.wire.request import Request
@@ -31,75 +31,6 @@ class Triage(Signature):
     team: Literal["billing", "delivery"] = OutputField()
 
 
-class Receiver:
-    """An OTLP receiver: 40 lines of http.server with the protobuf of OpenTelemetry."""
-
-    def __init__(self, port: int = 0) -> None:
-        self.spans: list[dict[str, Any]] = []
-        self.scores: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.delay = 0.0
-        self.frozen = threading.Event()
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.frozen.wait() if receiver.delay < 0 else time.sleep(receiver.delay)
-                receiver.headers.append(dict(self.headers))
-                if self.path.endswith("/scores"):
-                    receiver.scores.append(json.loads(body))
-                else:
-                    packed = self.headers.get("Content-Encoding") == "gzip"
-                    receiver.take(gzip.decompress(body) if packed else body)
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def take(self, body: bytes) -> None:
-        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
-            for scope in resource.scope_spans:
-                for span in scope.spans:
-                    attributes = {one.key: _value(one.value) for one in span.attributes}
-                    self.spans.append(
-                        {
-                            "name": span.name, "trace": span.trace_id.hex(), "id": span.span_id.hex(),
-                            "parent": span.parent_span_id.hex(), "status": span.status.code, "kind": span.kind,
-                            "seconds": (span.end_time_unix_nano - span.start_time_unix_nano) / 1e9, **attributes,
-                        }
-                    )  # fmt: skip
-
-    def named(self, name: str) -> list[dict[str, Any]]:
-        return [span for span in self.spans if span["name"].split()[0] == name]
-
-    def close(self) -> None:
-        self.frozen.set()
-        self._server.shutdown()
-        self._server.server_close()
-
-
-def _value(value: Any) -> Any:
-    kind = value.WhichOneof("value")
-    if kind == "array_value":
-        return [_value(one) for one in value.array_value.values]
-    return getattr(value, kind)
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    running = Receiver()
-    yield running
-    running.close()
-
-
 def sent(tracer: opentelemetry.Tracer, receiver: Receiver, rows: int) -> None:
     """Wait until the receiver has so many rows: the events of a single call come a moment after its item."""
     until = time.monotonic() + 20
@@ -107,22 +38,6 @@ def sent(tracer: opentelemetry.Tracer, receiver: Receiver, rows: int) -> None:
         assert time.monotonic() < until, receiver.spans
         tracer.flush(0.05)
         time.sleep(0.01)
-
-
-@pytest.fixture(autouse=True)
-def closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Close what a test has opened: a thread that goes on would disturb other tests."""
-    opened: list[span_sender.SpanSender] = []
-    begin = span_sender.SpanSender.__init__
-
-    def recorded(sender: span_sender.SpanSender, *arguments: Any) -> None:
-        begin(sender, *arguments)
-        opened.append(sender)
-
-    monkeypatch.setattr(span_sender.SpanSender, "__init__", recorded)
-    yield
-    for sender in opened:
-        sender.close()
 
 
 def fake(**options: Any) -> LLM:
@@ -221,42 +136,62 @@ def test_a_receiver_that_does_not_answer_costs_no_row(receiver: Receiver, way: s
     assert time.monotonic() - started < 5
 
 
-def test_spans_that_find_no_place_are_counted_and_errors_kept_longest() -> None:
-    tracer = opentelemetry.traces("http://127.0.0.1:9")
-    sender = tracer._sender
-    sender._running = True  # no thread: the queue is looked at
-    for number in range(span_sender.MOST_SPANS + 50):
-        span = span_sender.SpanData("row", 1, number + 1, None, 0, 1, {})
-        sender.put(span, urgent=number < 100)
-    assert tracer.dropped == 50
-    assert len(sender._urgent) == 100
+def test_spans_that_find_no_place_are_counted_and_those_of_failed_rows_stay_first(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(span_sender, "MOST_SPANS", 1000)
+    receiver.status = 503
+    tracer = opentelemetry.traces(receiver.url)
+    for row in range(1100):  # a row without calls is one span
+        item: Item[Any] = Item(input={}, error=InputError("no") if row < 100 else None)
+        tracer(Event(what="item_done", run="r", when=3.0, rows=(row,), item=item))
+    assert not tracer.flush(0.5)  # a post that failed puts them back
+    receiver.status = 200
+    assert tracer.flush(10)
+    assert tracer.dropped == 100
+    rows = [span["llmtasker.row"] for span in receiver.spans]
+    assert rows == [*range(100), *range(200, 1100)]
 
 
-def test_errors_stay_first_after_a_post_that_failed() -> None:
-    class Refusing:
-        def export(self, spans: list[Any]) -> Any:
-            raise ConnectionError
-
-        def shutdown(self) -> None:
-            pass
-
-    sender = opentelemetry.traces("http://127.0.0.1:9")._sender
-    sender._running = True  # no thread: the queue is looked at
-    sender._hurry = True  # a short pause
-    sender._exporter = Refusing()
-    made = [span_sender.SpanData("row", 1, number + 1, None, 0, 1, {}) for number in range(span_sender.MOST_SPANS)]
-    for span in made:
-        sender.put(span)
-    failed, usual = ([span._replace(id=first + n) for n in range(10)] for first in (50_000, 60_000))
-    sender._post(failed, usual)
-    assert list(sender._urgent) == failed
-    assert list(sender._usual) == made[10:]
-    assert sender.dropped == 20
+def test_spans_that_wait_are_bounded_by_their_bytes_too(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(span_sender, "MOST_BYTES", 100_000)
+    receiver.status = 503
+    tracer = opentelemetry.traces(receiver.url, content="text")
+    for row in range(100):
+        tracer(Event(what="item_done", run="r", when=3.0, rows=(row,), item=Item(input={}, output="x" * 10_000)))
+    receiver.wait_for(lambda: tracer.dropped >= 90)
+    assert tracer.dropped <= 92
 
 
-def test_calls_of_rows_that_never_end_are_counted_when_they_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opentelemetry, "_ROWS", 10)
-    tracer = opentelemetry.traces("http://127.0.0.1:9")
+@pytest.mark.parametrize(("status", "again"), [(503, True), (429, True), (401, False), (400, False), (413, False)])
+def test_what_a_receiver_refuses_is_sent_again_only_where_that_can_help(
+    receiver: Receiver, status: int, again: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    receiver.status = status
+    tracer = opentelemetry.traces(receiver.url)
+    tracer(Event(what="item_done", run="r", when=3.0, rows=(0,), item=Item(input={})))
+    assert tracer.flush(0.3) is not again
+    receiver.status = 200
+    assert tracer.flush(10)
+    assert (len(receiver.spans), tracer.dropped) == ((1, 0) if again else (0, 1))
+    assert f"status {status}" in caplog.text
+
+
+def test_what_a_receiver_takes_in_part_is_said(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    partial = ExportTracePartialSuccess(rejected_spans=1, error_message="too old")
+    receiver.response = ExportTraceServiceResponse(partial_success=partial).SerializeToString()
+    tracer = opentelemetry.traces(receiver.url)
+    tracer(Event(what="item_done", run="r", when=3.0, rows=(0,), item=Item(input={})))
+    assert tracer.flush()
+    assert tracer.dropped == 1
+    assert "too old" in caplog.text
+
+
+def test_calls_of_rows_that_never_end_are_counted_when_they_are_dropped(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracer_module, "_ROWS", 10)
+    tracer = opentelemetry.traces(receiver.url)
     for row in range(13):
         tracer(Event(what="call_ended", run="r", when=1.0, rows=(row,)))
     assert tracer.dropped == 3
@@ -282,52 +217,6 @@ def test_the_call_of_a_group_is_sent_once(receiver: Receiver) -> None:
         tracer(Event(what="item_done", run="r", when=3.0, rows=(row,), item=Item(input={})))
     assert tracer.flush()
     assert (len(receiver.named("chat")), len(receiver.named("row"))) == (1, 2)
-
-
-# ── Langfuse ──
-
-
-def test_langfuse_gets_a_trace_for_each_row(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANGFUSE_PUBLIC_KEY", "pk-1")
-    monkeypatch.setenv("LANGFUSE_SECRET_KEY", "sk-1")
-    events: list[Event] = []
-    tracer = langfuse.traces(receiver.url, environment="test", content="text")
-    task = Task(Triage, llm=fake(), observers=[tracer, events.append])
-    task.run(["a", "b"], progress=False, settings=CallSettings(tags={"team": "x"}))
-    assert tracer.flush()
-    rows = receiver.named("row")
-    assert len({row["trace"] for row in rows}) == 2
-    assert {row["parent"] for row in rows} == {""}
-    assert {row["langfuse.session.id"] for row in receiver.named("row")} == {events[0].run}
-    call = receiver.named("chat")[0]
-    assert call["langfuse.observation.type"] == "generation"
-    assert json.loads(call["langfuse.observation.output"]) == {"team": "billing"}
-    assert json.loads(call["langfuse.observation.input"])[0]["role"] == "system"
-    assert call["langfuse.environment"] == "test"
-    assert call["langfuse.trace.tags"] == ["team=x"]
-    assert {headers.get("authorization") or headers.get("Authorization") for headers in receiver.headers} == {
-        "Basic cGstMTpzay0x"
-    }
-    tracer.score(events[0].run, 1, "right", 1.0, comment="looked at")
-    assert receiver.scores[0] == {
-        "traceId": langfuse.trace_id(events[0].run, 1), "name": "right", "value": 1.0, "comment": "looked at",
-        "dataType": "NUMERIC",
-    }  # fmt: skip
-    assert receiver.scores[0]["traceId"] in {row["trace"] for row in rows}
-
-
-def test_a_correction_becomes_scores(receiver: Receiver) -> None:
-    tracer = langfuse.traces(receiver.url, public_key="pk", secret_key="sk")
-    answer = {"team": "billing", "urgent": False}
-    tracer.score_correction("r", 0, answer, {"team": "billing"})
-    tracer.score_correction("r", 1, answer, {"team": "delivery", "urgent": True})
-    assert [(score["name"], score["value"], score["dataType"]) for score in receiver.scores] == [
-        ("correct", 1.0, "NUMERIC"),
-        ("correct", 0.0, "NUMERIC"),
-        ("corrected team", "delivery", "CATEGORICAL"),
-        ("corrected urgent", "true", "CATEGORICAL"),
-    ]
-    assert [score["traceId"] for score in receiver.scores[1:]] == [langfuse.trace_id("r", 1)] * 3
 
 
 def test_a_pickled_tracer_has_no_key(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from llmtasker.api.server_settings import ServerSettings
 from llmtasker.errors import ConfigurationError
+from llmtasker.jobs.correction_reports import report_corrections
 from llmtasker.task import Task
 
 try:
@@ -60,6 +61,7 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     server = Server(tasks, settings)
     app = FastAPI(title="llmtasker", docs_url=None, redoc_url=None, openapi_url=None, lifespan=server.lifespan)
     app.state.server = server
+    report_corrections(server.queue, server.tasks.of_job)
     router = task_routes(server)
     app.router.routes += [_DirectRoute.of(route) for route in router.routes if isinstance(route, APIRoute)]
     app.include_router(router)  # for the schema

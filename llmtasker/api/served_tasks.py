@@ -168,7 +168,7 @@ class ServedTasks:
         with self._lock:
             task = self._made.pop(key, None)
             try:
-                task = task or definition.task(self._llm(definition.model))
+                task = task or self._observed(definition.task(self._llm(definition.model)))
             except (ConfigurationError, SignatureError) as error:
                 raise Problem("invalid", str(error)) from None
             self._made[key] = task
@@ -190,6 +190,10 @@ class ServedTasks:
             return self.described(job.task, KINDS[job.task].model_validate(dict(job.definition)))
         except Problem as problem:
             raise ConfigurationError(problem.detail) from None
+
+    def _observed(self, task: Task[Any]) -> Task[Any]:
+        observers = [*task.plan.observers, *self._settings.observers]
+        return task.with_(observers=observers) if observers else task
 
     def _llm(self, model: str | None) -> LLM:
         if model is not None and model not in self._settings.models:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from llmtasker.errors import ConfigurationError, check_count, snippet
 
@@ -29,6 +30,8 @@ class ServerSettings:
         open: answer callers without a key; meant for a server on loopback only.
         hosts: the names to which an open server answers, without ports; "*": every name.
         llm: what `/v1/classification` and `/v1/instruction` ask; None: the LLM of the first task.
+        observers: what is told of the runs of tasks that callers describe, there and on the page; the others have their
+            own.
         models: names of LLMs that a caller may choose there instead, such as "ollama/qwen3".
         max_bytes: the largest body, in bytes.
         max_rows: the most rows of a job.
@@ -50,6 +53,7 @@ class ServerSettings:
     hosts: Sequence[str] = ("127.0.0.1", "localhost", "[::1]")
     llm: object = None
     models: Sequence[str] = field(default=())
+    observers: Sequence[Callable[[Any], object]] = field(default=())
     max_bytes: int = 100_000_000
     max_rows: int = 1_000_000
     max_columns: int = 1_000

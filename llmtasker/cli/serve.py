@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtasker.cli.parameters import Model, say
-from llmtasker.cli.tracing import traced
+from llmtasker.cli.tracing import observers, traced
 
 if TYPE_CHECKING:
     from llmtasker.task import Task
@@ -64,9 +64,8 @@ def serve(
     if not no_key and not read_keys(given):
         shown = made_key()
         given = {"default": shown}
-    settings = ServerSettings(
-        jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), keep_days=keep_days
-    )
+    told: dict[str, Any] = {"observers": observers(), "keep_days": keep_days}
+    settings = ServerSettings(jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), **told)
     app = create_app(loaded, settings)
     if page:
         from llmtasker.ui import add_pages

@@ -1,4 +1,4 @@
-"""traced: a task with the observers that the environment asks for."""
+"""The observers that the environment asks for, for the command line and the server."""
 
 from __future__ import annotations
 
@@ -11,19 +11,29 @@ if TYPE_CHECKING:
 T = TypeVar("T", bound="Task[Any]")
 
 
-def traced(task: T) -> T:
-    """Return the task, observed by Langfuse if LLMTASKER_LANGFUSE names one, and by OTEL_EXPORTER_OTLP_ENDPOINT.
+def observers() -> list[Any]:
+    """Return Langfuse's observer if LLMTASKER_LANGFUSE names one, and those for OpenTelemetry's variables.
 
     Raises:
         ConfigurationError: a variable is wrong, or a key or an extra is missing.
     """
-    observers: list[Any] = []
+    found: list[Any] = []
     if os.environ.get("LLMTASKER_LANGFUSE"):
         from llmtasker.integrations import langfuse
 
-        observers.append(langfuse.traces())
-    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        found.append(langfuse.traces())
+    # Without a variable, nothing of the integration is loaded.
+    if any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ):
         from llmtasker.integrations import opentelemetry
 
-        observers.append(opentelemetry.traces())
-    return task.with_(observers=[*task.plan.observers, *observers]) if observers else task
+        found += opentelemetry.from_environment()
+    return found
+
+
+def traced(task: T) -> T:
+    """Return the task with the observers that the environment asks for.
+
+    Raises what `observers` raises.
+    """
+    found = observers()
+    return task.with_(observers=[*task.plan.observers, *found]) if found else task

@@ -1,25 +1,31 @@
 """Langfuse: an observer that sends each row as a trace to its OTLP endpoint, scores over its API (extra `[langfuse]`).
 
-The SDK of Langfuse is not needed: its endpoint takes OpenTelemetry (langfuse.com/docs/opentelemetry).
+The SDK of Langfuse is not needed: its endpoint takes OpenTelemetry (langfuse.com/docs/opentelemetry). The attributes
+are those that version 5 of the SDK sends.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.integrations.opentelemetry import Content, Tracer, checked_url, trace_id
-from llmtasker.integrations.span_sender import Attributes
+from llmtasker.errors import ConfigurationError
+from llmtasker.integrations.call_story import CallStory
+from llmtasker.integrations.langfuse_client import LangfuseProject
+from llmtasker.integrations.langfuse_scores import ScoreSender, TraceScore
+from llmtasker.integrations.otlp_messages import Attributes
+from llmtasker.integrations.otlp_receiver import is_disabled
+from llmtasker.integrations.span_attributes import Content, SpanAttributes, output_of
+from llmtasker.integrations.span_sender import END_SECONDS
+from llmtasker.integrations.tracer import Tracer, trace_of_job_row, trace_of_row
+from llmtasker.item import Item, jsonable
+from llmtasker.runner.corrected_row import CorrectedRow
 from llmtasker.runner.events import Event
 
-_SECONDS = 5.0
+_PARAMETERS = ("temperature", "top_p", "seed", "max_tokens", "max_completion_tokens", "reasoning_effort")
 
 
 def traces(
@@ -27,6 +33,7 @@ def traces(
     *,
     public_key: str | None = None,
     secret_key: str | None = None,
+    client: Any = None,
     sample: float = 1.0,
     content: Content = "none",
     environment: str | None = None,
@@ -36,81 +43,141 @@ def traces(
     Args:
         base_url: where Langfuse is, such as "https://langfuse.intra"; None: LLMTASKER_LANGFUSE. There is no default.
         public_key, secret_key: the keys of the project; None: LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY.
+        client: your `langfuse.Langfuse(…)` instead of these, of any version of the SDK from 2: its place, keys,
+            HTTP client, environment and mask count.
         sample: the share of rows that are sent; rows with an error are always sent.
         content: whether prompts and answers are sent: "none", as "hash", or as "text" (then Langfuse
             shows them as input and output).
         environment: what Langfuse calls so, such as "production".
 
+    With OTEL_SDK_DISABLED=true, or a client that has tracing switched off, no span is sent.
+
     Raises:
         ConfigurationError: the place or a key is missing, an argument is wrong, or the extra is missing.
     """
-    base_url = base_url or os.environ.get("LLMTASKER_LANGFUSE")
-    public_key = public_key or os.environ.get("LANGFUSE_PUBLIC_KEY")
-    secret_key = secret_key or os.environ.get("LANGFUSE_SECRET_KEY")
-    if not base_url:
-        raise ConfigurationError("where is Langfuse? Give base_url=…, or set LLMTASKER_LANGFUSE.")
-    if not public_key or not secret_key:
-        raise ConfigurationError("Langfuse needs keys: set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY.")
-    token = b64encode(f"{public_key}:{secret_key}".encode()).decode()
-    return LangfuseTracer(
-        checked_url(base_url).rstrip("/"), f"Basic {token}", sample=sample, content=content, environment=environment
-    )
+    if client is not None:
+        if base_url or public_key or secret_key:
+            raise ConfigurationError("a client has its own place and keys: leave out base_url, public_key, secret_key.")
+        project = LangfuseProject.of_client(client)
+    else:
+        base_url = base_url or os.environ.get("LLMTASKER_LANGFUSE")
+        public_key = public_key or os.environ.get("LANGFUSE_PUBLIC_KEY")
+        secret_key = secret_key or os.environ.get("LANGFUSE_SECRET_KEY")
+        if not base_url:
+            raise ConfigurationError("where is Langfuse? Give base_url=…, or set LLMTASKER_LANGFUSE.")
+        if not public_key or not secret_key:
+            raise ConfigurationError("Langfuse needs keys: set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY.")
+        project = LangfuseProject.of_keys(base_url, public_key, secret_key)
+    return LangfuseTracer(project, sample=sample, content=content, environment=environment)
+
+
+class LangfuseAttributes(SpanAttributes):
+    """The attributes for OpenTelemetry, and those of Langfuse."""
+
+    def __init__(self, content: Content, project: LangfuseProject, environment: str | None) -> None:
+        super().__init__(content)
+        self.environment = environment
+        self._project = project
+
+    def of_run(self, run: str, tags: Mapping[str, Any], job: str | None) -> Attributes:
+        """Return what each span of a run says: the session is the job, if there is one, which may have several runs."""
+        made = super().of_run(run, tags, job)
+        made["session.id"] = run if job is None else job
+        made["langfuse.trace.name"] = "row"
+        if self.environment:
+            made["langfuse.environment"] = self.environment
+        if tags:
+            made["langfuse.trace.tags"] = [f"{name}={value}" for name, value in tags.items()]
+        return made
+
+    def of_settings(self, call: Event) -> Attributes:
+        """Return what a call says, and each other one with the settings of its LLM."""
+        made = super().of_settings(call)
+        made["langfuse.observation.type"] = "generation"
+        if call.request is not None:
+            settings = call.request.settings
+            if isinstance(model := settings.body.get("model"), str):
+                made["langfuse.observation.model.name"] = model
+            sent = {**settings.body, **settings.limits}
+            if parameters := {name: sent[name] for name in _PARAMETERS if name in sent}:
+                made["langfuse.observation.model.parameters"] = json.dumps(parameters, default=str)
+        return made
+
+    def of_call(self, event: Event, story: CallStory) -> Attributes:
+        """Return what a call says. Tokens that have a price of their own are counted apart, as Langfuse adds them."""
+        made = super().of_call(event, story)
+        if event.completion is not None and (usage := event.completion.usage) is not None:
+            counts = {"input": usage.input - usage.input_cached, "output": usage.output - usage.output_reasoning}
+            apart = {"input_cached_tokens": usage.input_cached, "output_reasoning_tokens": usage.output_reasoning}
+            counts |= {name: count for name, count in apart.items() if count}
+            made["langfuse.observation.usage_details"] = json.dumps(counts)
+        if story.cost is not None:
+            made["langfuse.observation.cost_details"] = json.dumps({"total": story.cost})
+        if event.error is not None:
+            made["langfuse.observation.level"] = "ERROR"
+            made["langfuse.observation.status_message"] = event.error.code
+        if self.content == "text":
+            if event.request is not None:
+                made["langfuse.observation.input"] = self._text(event.request.messages)
+            if event.completion is not None:
+                made["langfuse.observation.output"] = self._text(event.completion.raw)
+        return made
+
+    def of_row(self, row: int, item: Item[Any]) -> Attributes:
+        """Return what a row says; its input and output are those of the trace."""
+        made = super().of_row(row, item)
+        made["langfuse.observation.type"] = "span"
+        made["langfuse.internal.is_app_root"] = True
+        if item.error is not None:
+            made["langfuse.observation.level"] = "ERROR"
+            made["langfuse.observation.status_message"] = item.error.code
+        if self.content == "text":
+            made["langfuse.observation.input"] = self._text(jsonable(item.input))
+            if item.ok:
+                made["langfuse.observation.output"] = self._text(output_of(item))
+        return made
+
+    def shown(self, name: str, value: Any) -> Attributes:
+        """Return the hash of a text; as a text, Langfuse gets it under a name of its own."""
+        return {} if self.content == "text" else super().shown(name, value)
+
+    def _text(self, value: Any) -> str:
+        masked = self._project.masked(value)
+        return masked if isinstance(masked, str) else json.dumps(masked, ensure_ascii=False, default=str)
 
 
 class LangfuseTracer(Tracer):
     """The observer that `traces` returns; `score` adds a score to a row's trace."""
 
-    def __init__(
-        self, base_url: str, authorization: str, *, sample: float, content: Content, environment: str | None
-    ) -> None:
-        self._base_url, self._authorization, self._environment = base_url, authorization, environment
-        super().__init__(
-            f"{base_url}/api/public/otel/v1/traces",
-            headers={"Authorization": authorization},
-            sample=sample,
-            content=content,
-            trace_per="row",
-            extra=self._attributes,
-        )
+    def __init__(self, project: LangfuseProject, *, sample: float, content: Content, environment: str | None) -> None:
+        self.content = content
+        self._project, self._environment = project, environment or project.environment
+        attributes = LangfuseAttributes(content, project, self._environment)
+        super().__init__(None if is_disabled() else project.receiver, attributes, sample=sample, trace_per="row")
+        self._scores = ScoreSender(project, self._environment)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the keys: the other process has its own in its environment.
         options: dict[str, Any] = {"sample": self.sample, "content": self.content, "environment": self._environment}
-        return partial(traces, self._base_url, **options), ()
+        return partial(traces, self._project.base_url, **options), ()
 
-    def _attributes(self, event: Event) -> Attributes:
-        made: Attributes = {"langfuse.session.id": event.run}
-        if self._environment:
-            made["langfuse.environment"] = self._environment
-        if event.tags:
-            made["langfuse.trace.tags"] = [f"{name}={value}" for name, value in event.tags.items()]
-        if event.what == "call_ended":
-            made["langfuse.observation.type"] = "generation"
-            if self.content == "text" and event.request is not None:
-                made["langfuse.observation.input"] = json.dumps(event.request.messages, ensure_ascii=False, default=str)
-            if self.content == "text" and event.completion is not None:
-                made["langfuse.observation.output"] = event.completion.raw
-        elif event.item is not None:
-            made["langfuse.trace.name"] = "row"
-            if self.content == "text":
-                data = event.item.to_dict()
-                made["langfuse.trace.input"] = json.dumps(data["input"], ensure_ascii=False)
-                made["langfuse.trace.output"] = json.dumps(data["output"], ensure_ascii=False)
-            if event.error is not None:
-                made["langfuse.observation.level"] = "ERROR"
-                made["langfuse.observation.status_message"] = event.error.code
-        return made
+    def flush(self, seconds: float = END_SECONDS) -> bool:
+        """Wait for the spans and scores to be sent, up to some seconds; return whether all were."""
+        sent = super().flush(seconds)
+        return self._scores.flush(seconds if sent else 0.0) and sent
+
+    def close(self) -> None:
+        """End the sending; what waits is given up, so call `flush` before."""
+        super().close()
+        self._scores.close()
 
     def score_correction(self, run: str, row: int, answer: Mapping[str, Any], correction: Mapping[str, Any]) -> None:
         """Add what a person said of an answer as scores: `correct`, 1 or 0, and for each field what is right instead.
 
         Raises what `score` raises.
         """
-        wrong = {name: value for name, value in correction.items() if answer.get(name) != value}
-        self.score(run, row, "correct", float(not wrong))
-        for name, value in wrong.items():
-            right = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            self.score(run, row, f"corrected {name}", right)
+        for score in _scores(trace_of_row(run, row).hex(), answer, correction):
+            self._scores.send(score)
 
     def score(self, run: str, row: int, name: str, value: float | str, *, comment: str | None = None) -> None:
         """Add a score to the trace of a row, such as a correction of a person; `run` and `row` are those of its events.
@@ -118,12 +185,39 @@ class LangfuseTracer(Tracer):
         Raises:
             ConfigurationError: Langfuse does not take it, or can't be reached within 5 seconds.
         """
-        body: dict[str, Any] = {"traceId": trace_id(run, row), "name": name, "value": value, "comment": comment}
-        body["dataType"] = "CATEGORICAL" if isinstance(value, str) else "NUMERIC"
-        headers = {"Content-Type": "application/json", "Authorization": self._authorization}
-        request = urllib.request.Request(f"{self._base_url}/api/public/scores", json.dumps(body).encode(), headers)  # noqa: S310
-        try:
-            with urllib.request.urlopen(request, timeout=_SECONDS):  # noqa: S310 - checked_url allows http only
-                return
-        except (urllib.error.URLError, OSError) as error:
-            raise ConfigurationError(f"Langfuse did not take the score: {snippet(error, 100)}.") from None
+        self._scores.send(TraceScore(trace=trace_of_row(run, row).hex(), name=name, value=value, comment=comment))
+
+    def take_correction(self, row: CorrectedRow) -> None:
+        """Queue what a person said of a row of a job as scores: those of before are replaced, or taken back.
+
+        What is right instead is sent of fields that hold labels or numbers, and of texts with `content="text"` only. It
+        neither waits nor raises; what can't be sent is reported in the log.
+        """
+        trace = trace_of_job_row(row.job, row.number)
+        session = None if row.failed or self.samples(trace) else row.job
+
+        def shown(correction: Mapping[str, Any] | None) -> dict[str, TraceScore]:
+            scores = [] if correction is None else _scores(trace.hex(), row.answer, correction, session=session)
+            told = {f"corrected {name}" for name in row.outputs if self.content == "text" or name in row.closed}
+            return {score.name: score for score in scores if score.name in {"correct", *told}}
+
+        before, now = shown(row.before), shown(row.correction)
+        self._scores.put([*now.values(), *(score.withdrawn() for name, score in before.items() if name not in now)])
+
+
+def _scores(
+    trace: str, answer: Mapping[str, Any], correction: Mapping[str, Any], *, session: str | None = None
+) -> list[TraceScore]:
+    """Return what a person said of an answer. Without a trace in Langfuse, it is a score of the session."""
+    wrong = {name: value for name, value in correction.items() if answer.get(name) != value}
+    right = {
+        f"corrected {name}": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in wrong.items()
+    }
+    values: dict[str, float | str] = {"correct": float(not wrong), **right}
+    return [TraceScore(trace=trace, session=session, name=name, value=value) for name, value in values.items()]
+
+
+def trace_id(run: str, row: int) -> str:
+    """Return the id of a row's own trace, as 32 hexadecimal digits."""
+    return trace_of_row(run, row).hex()

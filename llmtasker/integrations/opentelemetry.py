@@ -1,31 +1,19 @@
-"""OpenTelemetry: an observer that sends runs, rows and calls as spans over OTLP (extra `[otel]`).
+"""OpenTelemetry: observers that send runs, rows and calls as spans, and their counts as metrics (extra `[otel]`).
 
 The attributes follow the semantic conventions for generative AI, version 1.37 (opentelemetry.io/docs/specs/semconv/),
-with `llmtasker.*` for what they do not have.
+with `llmtasker.*` for what they do not have. Both are sent as OTLP over HTTP, in protobuf.
 """
 
 from __future__ import annotations
 
-import json
-import os
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import partial
-from hashlib import blake2b
-from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from collections.abc import Mapping
+from typing import Any
 
-from llmtasker.errors import ConfigurationError, check_choice, snippet
-from llmtasker.integrations.span_sender import END_SECONDS, Attributes, SpanData, SpanSender
-from llmtasker.item import Item
-from llmtasker.runner.events import Event
-
-Content = Literal["none", "hash", "text"]
-"""What is sent of prompts and answers."""
-
-
-_ROWS = 20_000  # rows whose calls are kept until the row is done
+from llmtasker.errors import ConfigurationError
+from llmtasker.integrations.meter import Meter
+from llmtasker.integrations.otlp_receiver import OTLPReceiver, Signal, is_disabled, is_off
+from llmtasker.integrations.span_attributes import Content, SpanAttributes
+from llmtasker.integrations.tracer import Tracer
 
 
 def traces(
@@ -34,257 +22,108 @@ def traces(
     headers: Mapping[str, str] | None = None,
     sample: float = 1.0,
     content: Content = "none",
-    service_name: str = "llmtasker",
+    service_name: str | None = None,
 ) -> Tracer:
     """Return an observer that sends spans of runs, rows and calls to an OTLP receiver: `Task(…, observers=[traces()])`.
 
     Args:
-        endpoint: the receiver, such as "http://collector:4318"; None: OTEL_EXPORTER_OTLP_ENDPOINT. There is no default.
+        endpoint: the receiver, such as "http://collector:4318"; None: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or
+            OTEL_EXPORTER_OTLP_ENDPOINT. There is no default.
         headers: HTTP headers of each post; None: OTEL_EXPORTER_OTLP_HEADERS.
         sample: the share of rows that are sent, from 0 to 1; rows with an error are always sent.
         content: whether prompts and answers are sent: "none", as "hash", or as "text".
-        service_name: the name under which the spans appear.
+        service_name: the name under which the spans appear; None: OTEL_SERVICE_NAME, else "llmtasker".
+
+    With OTEL_SDK_DISABLED=true, or OTEL_TRACES_EXPORTER=none and no `endpoint`, it sends nothing.
 
     Raises:
         ConfigurationError: no endpoint is given, an argument is wrong, or the extra `[otel]` is missing.
     """
-    endpoint = endpoint or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if not endpoint:
-        raise ConfigurationError("traces need a receiver: give endpoint=…, or set OTEL_EXPORTER_OTLP_ENDPOINT.")
-    return Tracer(
-        f"{checked_url(endpoint).rstrip('/')}/v1/traces",
-        headers=headers,
-        sample=sample,
-        content=content,
-        service_name=service_name,
-    )
+    receiver = _receiver("traces", endpoint, headers)
+    return _SpansOverOTLP(receiver, sample=sample, content=content, service_name=service_name)
 
 
-def checked_url(url: str) -> str:
-    """Return a URL of a receiver.
+def metrics(
+    endpoint: str | None = None, *, headers: Mapping[str, str] | None = None, service_name: str | None = None
+) -> Meter:
+    """Return an observer that posts metrics each minute, and at the end: `Task(…, observers=[metrics()])`.
+
+    They are `gen_ai.client.token.usage` and `gen_ai.client.operation.duration` of the conventions, by provider and
+    model, and `llmtasker.rows` (with `llmtasker.cached` and `error.type`), `llmtasker.retries` and `llmtasker.cost` (US
+    dollars). They are cumulative, unless OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta.
+
+    Args:
+        endpoint: the receiver, such as "http://collector:4318"; None: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or
+            OTEL_EXPORTER_OTLP_ENDPOINT. There is no default.
+        headers: HTTP headers of each post; None: OTEL_EXPORTER_OTLP_HEADERS.
+        service_name: the name under which they appear; None: OTEL_SERVICE_NAME, else "llmtasker".
+
+    With OTEL_SDK_DISABLED=true, or OTEL_METRICS_EXPORTER=none and no `endpoint`, it sends nothing.
 
     Raises:
-        ConfigurationError: it is not one of HTTP.
+        ConfigurationError: no endpoint is given, a variable is wrong, or the extra `[otel]` is missing.
     """
-    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-        raise ConfigurationError("the receiver of traces must be a URL that begins with http:// or https://.")
-    return url
+    return _MetricsOverOTLP(_receiver("metrics", endpoint, headers), service_name=service_name)
 
 
-@dataclass(slots=True)
-class _CallSoFar:
-    """A call, until one of its rows is sent: that row's span becomes its parent."""
+class _MetricsOverOTLP(Meter):
+    """A Meter that can be made again in another process."""
 
-    span: SpanData
-    rows: int
-    is_sent: bool = False
-
-
-@dataclass(slots=True)
-class _RowSoFar:
-    """The calls of a row that is not done."""
-
-    start: int
-    calls: list[_CallSoFar] = field(default_factory=list[_CallSoFar])
-
-
-class Tracer:
-    """An observer that makes spans of events and sends them from a thread of its own.
-
-    `trace_per` "row" makes a trace of each row, "run" one of the whole run. `extra` adds attributes to each span. A
-    receiver that fails or hangs costs no row and no time: spans wait, `dropped` counts those that found no place, and
-    the log reports it.
-    """
-
-    def __init__(
-        self,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        sample: float = 1.0,
-        content: Content = "none",
-        service_name: str = "llmtasker",
-        trace_per: Literal["run", "row"] = "run",
-        extra: Callable[[Event], Attributes] | None = None,
-    ) -> None:
-        if type(sample) not in (int, float) or not 0 <= sample <= 1:
-            raise ConfigurationError(f"sample must be a number from 0 to 1, not {snippet(repr(sample), 40)}.")
-        check_choice("content", content, get_args(Content))
-        self.sample, self.content = sample, content
-        self._trace_per, self._extra = trace_per, extra
-        self._url, self._service_name = url, service_name
-        self._rows: OrderedDict[tuple[str, int], _RowSoFar] = OrderedDict()
-        self._sender = SpanSender(url, headers, service_name)
+    def __init__(self, receiver: OTLPReceiver | None, *, service_name: str | None) -> None:
+        super().__init__(receiver, service_name=service_name)
+        self._again = _meter_again, (None if receiver is None else receiver.url, service_name)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without headers, which may hold a key: the other process has its own in its environment.
-        options: dict[str, Any] = {"sample": self.sample, "content": self.content, "service_name": self._service_name}
-        return partial(traces, self._url.removesuffix("/v1/traces"), **options), ()
-
-    @property
-    def dropped(self) -> int:
-        """Spans that could not be sent."""
-        return self._sender.dropped
-
-    def close(self) -> None:
-        """End the sending; spans that wait are given up, so call `flush` before."""
-        self._sender.close()
-
-    def flush(self, seconds: float = END_SECONDS) -> bool:
-        """Wait for the spans to be sent, up to some seconds; return whether all were. The end of the process does."""
-        return self._sender.flush(seconds)
-
-    def __call__(self, event: Event) -> None:
-        """Take an event."""
-        if event.what == "call_ended":
-            self._take_call(event)
-        elif event.what == "item_done" and event.item is not None:
-            self._take_item(event, event.item)
-        elif event.what == "run_ended":
-            attributes = {"llmtasker.run": event.run, **_tags(event)}
-            if self.dropped:
-                attributes["llmtasker.dropped_spans"] = self.dropped
-            start = event.when - (event.seconds or 0.0)
-            self._sender.put(
-                SpanData("run", _id(16, event.run), _id(8, event.run), None, _ns(start), _ns(event.when), attributes)
-            )
-
-    def _take_call(self, event: Event) -> None:
-        rows = event.rows or (0,)
-        start = _ns(event.when - (event.seconds or 0.0))
-        attributes = {**self._call_attributes(event), **(self._extra(event) if self._extra else {})}
-        span = SpanData(
-            f"chat {attributes.get('gen_ai.request.model', '')}".strip(),
-            0,
-            _id(8, event.run, rows[0], event.call),
-            None,
-            start,
-            _ns(event.when),
-            attributes,
-            None if event.error is None else event.error.code,
-            is_client=True,
-        )
-        call = _CallSoFar(span, len(rows))
-        for row in rows:
-            self._rows.setdefault((event.run, row), _RowSoFar(start)).calls.append(call)
-        while len(self._rows) > _ROWS:
-            _, oldest = self._rows.popitem(last=False)
-            self._give_up(oldest)
-
-    def _give_up(self, so_far: _RowSoFar) -> None:
-        for call in so_far.calls:
-            call.rows -= 1
-            if not call.rows and not call.is_sent:
-                self._sender.count_dropped(1)
-
-    def _take_item(self, event: Event, item: Item[Any]) -> None:
-        row = event.row or 0
-        so_far = self._rows.pop((event.run, row), None) or _RowSoFar(_ns(event.when))
-        failed = item.error is not None
-        if not failed and _id(8, event.run, row) >= self.sample * 2**64:
-            return
-        attributes = {**self._item_attributes(event, item), **(self._extra(event) if self._extra else {})}
-        parent = _id(8, event.run) if self._trace_per == "run" else None
-        span = SpanData(
-            "row",
-            self._trace(event.run, row),
-            _id(8, event.run, row),
-            parent,
-            so_far.start,
-            _ns(event.when),
-            attributes,
-            None if item.error is None else item.error.code,
-        )
-        for call in so_far.calls:
-            if not call.is_sent:
-                call.is_sent = True
-                self._sender.put(call.span._replace(trace=span.trace, parent=span.id), urgent=failed)
-        self._sender.put(span, urgent=failed)
-
-    def _trace(self, run: str, row: int) -> int:
-        return _id(16, run) if self._trace_per == "run" else _id(16, run, row)
-
-    def _call_attributes(self, event: Event) -> Attributes:
-        made: Attributes = {"gen_ai.operation.name": "chat", "llmtasker.run": event.run, **_tags(event)}
-        made["llmtasker.rows"] = list(event.rows)
-        if event.call is not None:
-            made["llmtasker.call"] = event.call
-        if (request := event.request) is not None:
-            body = request.settings.body
-            place = urlsplit(request.settings.endpoint)
-            made["gen_ai.provider.name"] = _provider(place.hostname or request.settings.endpoint)
-            made |= {"server.address": place.hostname} if place.hostname else {}
-            named = {"model": "model", "temperature": "temperature", "top_p": "top_p", "seed": "seed"}
-            made |= {f"gen_ai.request.{other}": body[name] for name, other in named.items() if name in body}
-            made |= self._shown("gen_ai.input.messages", request.messages)
-        if (completion := event.completion) is not None:
-            if completion.model:
-                made["gen_ai.response.model"] = completion.model
-            if completion.finish_reason:
-                made["gen_ai.response.finish_reasons"] = [completion.finish_reason]
-            if completion.usage is not None:
-                made["gen_ai.usage.input_tokens"] = completion.usage.input
-                made["gen_ai.usage.output_tokens"] = completion.usage.output
-            made |= self._shown("gen_ai.output.messages", [{"role": "assistant", "content": completion.raw}])
-        if event.error is not None:
-            made["error.type"] = event.error.code
-            if event.error.status is not None:
-                made["http.response.status_code"] = event.error.status
-        return made
-
-    def _item_attributes(self, event: Event, item: Item[Any]) -> Attributes:
-        made: Attributes = {
-            "llmtasker.run": event.run,
-            "llmtasker.row": event.row or 0,
-            "llmtasker.cached": item.cached,
-            "llmtasker.attempts": item.attempts,
-            "llmtasker.retries": max(0, item.attempts - 1),
-            "gen_ai.usage.input_tokens": item.usage.input,
-            "gen_ai.usage.output_tokens": item.usage.output,
-            **_tags(event),
-        }
-        if item.cost is not None:
-            made["llmtasker.cost"] = item.cost
-        if item.repairs:
-            made["llmtasker.repairs"] = len(item.repairs)
-        if item.error is not None:
-            made["error.type"] = item.error.code
-        if self.content != "none":
-            made |= self._shown("llmtasker.output", item.to_dict()["output"])
-        return made
-
-    def _shown(self, name: str, value: Any) -> Attributes:
-        if self.content == "none":
-            return {}
-        text = json.dumps(value, ensure_ascii=False, default=str)
-        if self.content == "hash":
-            return {f"{name}.hash": blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()}
-        return {name: text.encode("utf-8", "replace").decode()}
+        return self._again
 
 
-def _tags(event: Event) -> Attributes:
-    return {
-        f"llmtasker.tag.{name}": value if isinstance(value, str | int | float | bool) else str(value)
-        for name, value in event.tags.items()
-    }
+def _meter_again(url: str | None, service_name: str | None) -> Meter:
+    receiver = None if url is None else OTLPReceiver.at(url, "metrics")
+    return _MetricsOverOTLP(receiver, service_name=service_name)
 
 
-def _provider(host: str) -> str:
-    """Return the well-known name of a provider, as the conventions list them; else the host."""
-    known = {"openai.azure.com": "azure.ai.openai", "openai.com": "openai", "mistral.ai": "mistral_ai"}
-    return next((name for ending, name in known.items() if host.endswith(ending)), host)
+class _SpansOverOTLP(Tracer):
+    """A Tracer that can be made again in another process."""
+
+    def __init__(
+        self, receiver: OTLPReceiver | None, *, sample: float, content: Content, service_name: str | None
+    ) -> None:
+        super().__init__(receiver, SpanAttributes(content), sample=sample, service_name=service_name)
+        self._again = _again, (None if receiver is None else receiver.url, sample, content, service_name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._again
 
 
-def _id(size: int, *parts: object) -> int:
-    """Return the id of a span or trace: the same for the same run, row and call, and never 0."""
-    digest = blake2b("\0".join(map(str, parts)).encode(), digest_size=size).digest()
-    return int.from_bytes(digest) or 1
+def _again(url: str | None, sample: float, content: Content, service_name: str | None) -> Tracer:
+    """Return a tracer as another process had it, but for the headers, which may hold a key: they are from here."""
+    receiver = None if url is None else OTLPReceiver.at(url, "traces")
+    return _SpansOverOTLP(receiver, sample=sample, content=content, service_name=service_name)
 
 
-def trace_id(run: str, row: int) -> str:
-    """Return the id of a row's own trace, as 32 hexadecimal digits."""
-    return f"{_id(16, run, row):032x}"
+def _receiver(signal: Signal, endpoint: str | None, headers: Mapping[str, str] | None) -> OTLPReceiver | None:
+    """Return where a signal is sent; None: the environment switches it off.
+
+    Raises:
+        ConfigurationError: nothing says where it is sent, or a variable is wrong.
+    """
+    if is_disabled() or (not endpoint and is_off(signal)):
+        return None
+    receiver = OTLPReceiver.of(signal, endpoint, headers)
+    if receiver is None:
+        raise ConfigurationError(f"{signal} need a receiver: give endpoint=…, or set OTEL_EXPORTER_OTLP_ENDPOINT.")
+    return receiver
 
 
-def _ns(seconds: float) -> int:
-    return int(seconds * 1e9)
+def from_environment() -> list[Any]:
+    """Return the observers for which OpenTelemetry's variables name a receiver, and which they do not switch off.
+
+    Raises:
+        ConfigurationError: a variable is wrong, or the extra `[otel]` is missing.
+    """
+    found: list[Any] = []
+    if not is_off("traces") and OTLPReceiver.of("traces") is not None:
+        found.append(traces())
+    if not is_off("metrics") and OTLPReceiver.of("metrics") is not None:
+        found.append(metrics())
+    return found

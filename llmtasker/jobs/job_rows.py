@@ -68,6 +68,8 @@ class JobRows:
     def __init__(self, file: JobFile, *, clock: Callable[[], float] = time.time) -> None:
         self._file = file
         self._clock = clock
+        self.on_correction: Callable[[str, JobRow, Mapping[str, Any] | None], None] | None = None
+        """Is told of each correction that was stored, with the job's id and the row as it was before."""
 
     # ── read ──
 
@@ -209,7 +211,10 @@ class JobRows:
         with self._file.writing() as database:
             database.execute("UPDATE jobs SET updated = ? WHERE id = ?", (self._clock(), id_))
             query = "UPDATE rows SET correction = ?, label = ? WHERE job = ? AND number = ?"
-            return bool(database.execute(query, (text, label, id_, number)).rowcount)
+            stored = bool(database.execute(query, (text, label, id_, number)).rowcount)
+        if stored and self.on_correction is not None:
+            self.on_correction(id_, row, correction)
+        return stored
 
     def add_rows(self, id_: str, rows: Iterable[NewRow]) -> None:
         """Store the rows of a new job, in parts, so that others can write in between."""

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import os
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -18,22 +18,17 @@ from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_state import Job, label_of
 from llmtasker.jobs.row_work import RowWork, task_identity
 from llmtasker.runner.budget import Budget
+from llmtasker.runner.numbered_input import NumberedInput
 from llmtasker.runner.task_run import StreamOptions
 from llmtasker.task import Task
+
+__all__ = ["JobRunner", "NumberedInput"]
 
 _LOG = logging.getLogger("llmtasker")
 _LOOK = 1.0  # seconds between two looks for a job, when nobody wakes the runner
 _BEAT = LEASE / 10
 _AHEAD = 2_000  # items that may wait to be written
 _BREATH = 0.01
-
-
-class NumberedInput(dict[str, Any]):
-    """The input of a row, which knows the number of the row."""
-
-    def __init__(self, given: Mapping[str, Any], number: int) -> None:
-        super().__init__(given)
-        self.number = number
 
 
 class JobRunner:
@@ -204,5 +199,5 @@ class _Remaining:
         for row in self._queue.waiting(self._job.id):
             if self.lost or self._stopping():
                 return
-            yield NumberedInput(row.given, row.number)
+            yield NumberedInput(row.given, row.number, self._job.id)
         self.ended = True

@@ -1,0 +1,70 @@
+"""CallStory: what a call was among those of its row: the first, a retry, or asked again because of its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from llmtasker.errors import OutputError
+from llmtasker.item import Item
+from llmtasker.runner.events import Event
+
+Cause = Literal["retry", "asked_again"]
+"""Why a call was made after another one of its row: that one failed, or its answer was not accepted."""
+
+
+class CallStory(NamedTuple):
+    """What a call was for its row: which of its calls, why, whether its answer was rejected, and what it cost."""
+
+    attempt: int = 1
+    cause: Cause | None = None
+    is_rejected: bool = False
+    cost: float | None = None
+
+
+def stories(calls: Sequence[Event], item: Item[Any]) -> list[CallStory]:
+    """Return the story of each call of a row, in order.
+
+    A row of a pipeline has calls of several steps: each step has a first call. The cost is known of a call that was the
+    only one.
+    """
+    if len(calls) == 1:
+        (only,) = calls
+        alone = len(only.rows) == 1
+        rejected = alone and only.error is None and isinstance(item.error, OutputError)
+        return [CallStory(is_rejected=rejected, cost=item.cost if alone and only.error is None else None)]
+    causes: list[Cause | None] = []
+    rejected_calls: set[int] = set()
+    for number, call in enumerate(calls):
+        before = next((other for other in range(number - 1, -1, -1) if _is_for_the_same(calls[other], call)), None)
+        if before is None:
+            causes.append(None)
+        elif calls[before].error is not None:
+            causes.append("retry")
+        elif _is_longer(calls[before], call):
+            causes.append("asked_again")
+            rejected_calls.add(before)
+        else:
+            causes.append(None)  # such as several answers to one question
+    if isinstance(item.error, OutputError) and calls[-1].error is None:
+        rejected_calls.add(len(calls) - 1)
+    return [
+        CallStory(number + 1, cause, is_rejected=number in rejected_calls and len(calls[number].rows) == 1)
+        for number, cause in enumerate(causes)
+    ]
+
+
+def _is_for_the_same(before: Event, call: Event) -> bool:
+    """Return whether two calls were about the same input: alone after a group, or with the same first own message."""
+    if len(before.rows) > 1:
+        return True
+    if before.request is None or call.request is None:
+        return before.request is call.request
+    return bool(before.request.tail[0] == call.request.tail[0])
+
+
+def _is_longer(before: Event, call: Event) -> bool:
+    """Return whether a call says more than the one before: what was wrong; or is about fewer rows."""
+    if len(before.rows) > len(call.rows):
+        return True
+    return before.request is not None and call.request is not None and len(call.request.tail) > len(before.request.tail)

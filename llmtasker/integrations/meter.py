@@ -1,0 +1,265 @@
+"""Meter: an observer that counts tokens, durations, cost, retries and cache hits, and posts them as OTLP metrics."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import uuid
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.integrations.otlp_messages import (
+    Attributes,
+    Histogram,
+    OTLPMetric,
+    Sum,
+    check_installed,
+    metrics_request,
+)
+from llmtasker.integrations.otlp_receiver import OTLPReceiver, resource_of
+from llmtasker.integrations.span_attributes import endpoint_attributes
+from llmtasker.integrations.span_sender import END_SECONDS
+from llmtasker.item import Item
+from llmtasker.runner.events import Event
+
+_SETS = 2_000  # sets of attributes of a metric; further ones are counted together, as the specification says
+_OVERFLOW = (("otel.metric.overflow", True),)
+_TOKENS = tuple(4.0**power for power in range(14))
+_SECONDS = tuple(0.01 * 2**power for power in range(14))
+_INTERVAL = 60_000  # milliseconds between two posts; OTEL_METRIC_EXPORT_INTERVAL
+_LOG = logging.getLogger("llmtasker")
+
+Key = tuple[tuple[str, Any], ...]
+
+
+@dataclass(slots=True)
+class _Distribution:
+    """What is kept of values: their number in each bucket, sum, least and most."""
+
+    counts: list[int]
+    total: float = 0.0
+    least: float = float("inf")
+    most: float = float("-inf")
+
+
+@dataclass(slots=True)
+class _Counts:
+    """A metric of the table below: by attributes, a sum or a distribution."""
+
+    unit: str
+    description: str
+    bounds: tuple[float, ...] = ()
+    sums: dict[Key, float] = field(default_factory=dict[Key, float])
+    distributions: dict[Key, _Distribution] = field(default_factory=dict[Key, _Distribution])
+
+    def add(self, key: Key, value: float) -> None:
+        if key not in self.sums and len(self.sums) >= _SETS:
+            key = _OVERFLOW
+        self.sums[key] = self.sums.get(key, 0) + value
+
+    def record(self, key: Key, value: float) -> None:
+        found = self.distributions.get(key)
+        if found is None:
+            if len(self.distributions) >= _SETS:
+                key = _OVERFLOW
+            found = self.distributions.setdefault(key, _Distribution([0] * (len(self.bounds) + 1)))
+        found.counts[bisect_left(self.bounds, value)] += 1
+        found.total += value
+        found.least, found.most = min(found.least, value), max(found.most, value)
+
+    def points(self) -> Iterator[Sum | Histogram]:
+        for key, value in self.sums.items():
+            yield Sum(dict(key), value)
+        for key, kept in self.distributions.items():
+            yield Histogram(dict(key), kept.total, tuple(kept.counts), kept.least, kept.most)
+
+
+def _metrics() -> dict[str, _Counts]:
+    return {
+        "gen_ai.client.token.usage": _Counts("{token}", "Tokens of a call, input and output apart.", _TOKENS),
+        "gen_ai.client.operation.duration": _Counts("s", "Duration of a call.", _SECONDS),
+        "llmtasker.rows": _Counts("{row}", "Rows that are done: answered, from the cache, or failed."),
+        "llmtasker.retries": _Counts("{call}", "Calls of a row after its first."),
+        "llmtasker.cost": _Counts("{USD}", "Cost of the calls, where prices are known."),
+    }
+
+
+class Meter:
+    """An observer that posts metrics each minute (OTEL_METRIC_EXPORT_INTERVAL), and when it is flushed.
+
+    They are cumulative: a post that fails loses nothing, as the next one has it too. With
+    OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta, each post has what came since the last one that was taken.
+
+    Raises:
+        ConfigurationError: a variable is wrong, or the extra is missing.
+    """
+
+    def __init__(self, receiver: OTLPReceiver | None, *, service_name: str | None = None) -> None:
+        check_installed()
+        self._receiver = receiver
+        self._resource = resource_of(service_name)
+        self._delta = _is_delta()
+        self._seconds = _interval() / 1000
+        self._settings: dict[int, tuple[object, Attributes]] = {}
+        self._reset()
+        self._closed = receiver is None
+
+    def _reset(self) -> None:
+        self._process, self._instance = os.getpid(), str(uuid.uuid4())
+        self._changed = threading.Condition()
+        self._counts, self._start = _metrics(), time.time_ns()
+        self._running = self._wanted = self._new = False
+        self._failed: str | None = None
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if event.what not in {"call_ended", "item_done"} or self._closed:
+            return
+        if self._process != os.getpid():
+            self._reset()  # the thread stayed in the parent of this fork, and so do its counts
+        with self._changed:
+            if event.what == "call_ended":
+                self._take_call(event)
+            elif event.item is not None:
+                self._take_item(event.item)
+            self._new = True
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._work, name="llmtasker-metrics", daemon=True).start()
+
+    def _take_call(self, event: Event) -> None:
+        said = self._of_request(event)
+        if (completion := event.completion) is not None:
+            if completion.model:
+                said = {**said, "gen_ai.response.model": completion.model}
+            if completion.usage is not None:
+                tokens = self._counts["gen_ai.client.token.usage"]
+                for kind, count in (("input", completion.usage.input), ("output", completion.usage.output)):
+                    tokens.record((*said.items(), ("gen_ai.token.type", kind)), count)
+        if event.error is not None:
+            said = {**said, "error.type": event.error.code}
+        self._counts["gen_ai.client.operation.duration"].record(tuple(said.items()), event.seconds or 0.0)
+
+    def _take_item(self, item: Item[Any]) -> None:
+        said = {name: value for name, value in self._of_request(item).items() if name in _OF_ROWS}
+        key = tuple(said.items())
+        failed: Key = () if item.error is None else (("error.type", item.error.code),)
+        self._counts["llmtasker.rows"].add((*key, ("llmtasker.cached", item.cached), *failed), 1)
+        if item.attempts > 1:
+            self._counts["llmtasker.retries"].add(key, item.attempts - 1)
+        if item.cost:
+            self._counts["llmtasker.cost"].add(key, item.cost)
+
+    def _of_request(self, of: Event | Item[Any]) -> Attributes:
+        request = of.request
+        if request is None:
+            return {"gen_ai.operation.name": "chat"}
+        settings = request.settings
+        found = self._settings.get(id(settings))
+        if found is None or found[0] is not settings:
+            said: Attributes = {"gen_ai.operation.name": "chat", **endpoint_attributes(settings.endpoint)}
+            if isinstance(model := settings.body.get("model"), str):
+                said["gen_ai.request.model"] = model
+            if len(self._settings) >= _SETS:
+                self._settings.clear()
+            found = self._settings[id(settings)] = settings, said
+        return found[1]
+
+    def flush(self, seconds: float = END_SECONDS) -> bool:
+        """Post what was counted, waiting up to some seconds; return whether it was. The process does at its end."""
+        with self._changed:
+            if self._closed or not (self._new or self._wanted):
+                return True
+            self._wanted = True
+            self._changed.notify_all()
+            taken = self._changed.wait_for(lambda: not (self._new or self._wanted), seconds)
+        if not taken and self._receiver is not None:
+            _LOG.warning("metrics: the last counts were not sent to %s", self._receiver.place)
+        return taken
+
+    def close(self) -> None:
+        """End the sending; what was counted since the last post is given up, so call `flush` before."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        client: Any = None
+        while self._receiver is not None:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted or self._closed, self._seconds)
+                if self._closed:
+                    break
+                if not (self._new or self._wanted):
+                    continue
+                now, sent, self._new = time.time_ns(), self._counts, False
+                body = self._body(now)
+                if self._delta:
+                    self._counts = _metrics()
+            if client is None:
+                client = self._receiver.client()
+            result = self._receiver.post(client, body)
+            with self._changed:
+                self._take_result(result.reason, now, sent, taken=result.taken)
+                if not result.taken:
+                    self._changed.wait_for(lambda: self._closed, 0.2 if self._wanted else 1.0)
+        if client is not None and self._receiver is not None and client is not self._receiver.http:
+            client.close()
+
+    def _take_result(self, reason: str, now: int, sent: Mapping[str, _Counts], *, taken: bool) -> None:
+        if taken:
+            self._failed, self._wanted = None, self._wanted and self._new
+            if self._delta:
+                self._start = now
+        else:
+            if reason != self._failed and self._receiver is not None:
+                _LOG.warning("metrics: %s does not take them: %s", self._receiver.place, reason)
+            self._failed, self._new = reason, True
+            if self._delta:
+                _merge(self._counts, sent)
+        self._changed.notify_all()
+
+    def _body(self, now: int) -> bytes:
+        metrics = [
+            OTLPMetric(name, counts.unit, counts.description, points, counts.bounds)
+            for name, counts in self._counts.items()
+            if (points := list(counts.points()))
+        ]
+        resource = {"service.instance.id": self._instance, **self._resource}
+        return metrics_request(resource, metrics, self._start, now, delta=self._delta)
+
+
+_OF_ROWS = frozenset({"gen_ai.provider.name", "gen_ai.request.model"})
+
+
+def _merge(counts: Mapping[str, _Counts], more: Mapping[str, _Counts]) -> None:
+    """Add counts that could not be sent to those that came since."""
+    for name, one in more.items():
+        into = counts[name]
+        for key, value in one.sums.items():
+            into.add(key, value)
+        for key, kept in one.distributions.items():
+            found = into.distributions.setdefault(key, _Distribution([0] * len(kept.counts)))
+            found.counts = [a + b for a, b in zip(found.counts, kept.counts, strict=True)]
+            found.total += kept.total
+            found.least, found.most = min(found.least, kept.least), max(found.most, kept.most)
+
+
+def _is_delta() -> bool:
+    name = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"
+    preference = os.environ.get(name, "").strip().lower() or "cumulative"
+    if preference not in {"cumulative", "delta", "lowmemory"}:
+        raise ConfigurationError(f"{name} is cumulative, delta or lowmemory, not {snippet(repr(preference), 40)}.")
+    return preference != "cumulative"  # "lowmemory" is delta for what is counted here
+
+
+def _interval() -> int:
+    text = os.environ.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip() or str(_INTERVAL)
+    if not text.isascii() or not text.isdigit() or not int(text):
+        raise ConfigurationError(f"OTEL_METRIC_EXPORT_INTERVAL is in milliseconds, not {snippet(repr(text), 40)}.")
+    return int(text)

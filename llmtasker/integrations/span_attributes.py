@@ -1,0 +1,169 @@
+"""SpanAttributes: what spans of runs, rows and calls say, in the conventions for generative AI.
+
+`llmtasker.*` stands for what they do not have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from llmtasker.errors import ItemError, check_choice
+from llmtasker.integrations.call_story import CallStory
+from llmtasker.integrations.gen_ai_messages import input_messages, output_messages
+from llmtasker.integrations.otlp_messages import Attributes
+from llmtasker.item import Item, jsonable
+from llmtasker.runner.events import Event
+from llmtasker.runner.numbered_input import NumberedInput
+from llmtasker.signature.signature import Signature
+
+Content = Literal["none", "hash", "text"]
+"""What is sent of prompts and answers."""
+
+_REQUEST = {"model": "model", "temperature": "temperature", "top_p": "top_p", "seed": "seed"}
+_PROVIDERS = {"openai.azure.com": "azure.ai.openai", "openai.com": "openai", "mistral.ai": "mistral_ai"}
+
+
+class SpanAttributes:
+    """The attributes for OpenTelemetry; texts only where `content` asks for them.
+
+    Raises:
+        ConfigurationError: there is no such content.
+    """
+
+    def __init__(self, content: Content) -> None:
+        check_choice("content", content, get_args(Content))
+        self.content: Content = content
+
+    def of_run(self, run: str, tags: Mapping[str, Any], job: str | None) -> Attributes:
+        """Return what each span of a run says; `job` is the id of the job that the run works on."""
+        said = {
+            f"llmtasker.tag.{name}": value if isinstance(value, str | int | float | bool) else str(value)
+            for name, value in tags.items()
+        }
+        return {"llmtasker.run": run, **({} if job is None else {"llmtasker.job": job}), **said}
+
+    def of_settings(self, call: Event) -> Attributes:
+        """Return what a call says, and each other one with the settings of its LLM."""
+        made: Attributes = {"gen_ai.operation.name": "chat"}
+        if call.request is not None:
+            body = call.request.settings.body
+            made |= endpoint_attributes(call.request.settings.endpoint)
+            named = {f"gen_ai.request.{other}": body.get(name) for name, other in _REQUEST.items()}
+            made |= {name: value for name, value in named.items() if isinstance(value, str | int | float)}
+        return made
+
+    def of_call(self, event: Event, story: CallStory) -> Attributes:
+        """Return what a call says."""
+        made: Attributes = {"llmtasker.attempt": story.attempt}
+        if len(event.rows) != 1:
+            made["llmtasker.rows"] = list(event.rows)
+        if event.call is not None:
+            made["llmtasker.call"] = event.call
+        if story.cause is not None:
+            made["llmtasker.cause"] = story.cause
+        if story.is_rejected:
+            made["llmtasker.rejected"] = True
+        if story.cost is not None:
+            made["llmtasker.cost"] = story.cost
+        if (completion := event.completion) is not None:
+            if completion.model:
+                made["gen_ai.response.model"] = completion.model
+            if completion.finish_reason:
+                made["gen_ai.response.finish_reasons"] = [completion.finish_reason]
+            if (usage := completion.usage) is not None:
+                made["gen_ai.usage.input_tokens"] = usage.input
+                made["gen_ai.usage.output_tokens"] = usage.output
+        if event.error is not None:
+            made |= self._failure(event.error)
+        if self.content != "none":
+            made |= self._texts_of_call(event)
+        return made
+
+    def of_row(self, row: int, item: Item[Any]) -> Attributes:
+        """Return what a row says."""
+        made: Attributes = {
+            "llmtasker.row": row,
+            "llmtasker.cached": item.cached,
+            "llmtasker.attempts": item.attempts,
+            "llmtasker.retries": max(0, item.attempts - 1),
+            "gen_ai.usage.input_tokens": item.usage.input,
+            "gen_ai.usage.output_tokens": item.usage.output,
+        }
+        if isinstance(item.input, NumberedInput) and item.input.job is not None:
+            made["llmtasker.job.row"] = item.input.number
+        if item.cost is not None:
+            made["llmtasker.cost"] = item.cost
+        if item.calls is not None:
+            made["llmtasker.calls"] = item.calls  # its share of calls for several rows
+        if item.repairs:
+            made["llmtasker.repairs"] = len(item.repairs)
+        if item.error is not None:
+            made |= self._failure(item.error)
+        if self.content != "none":
+            if item.repairs:
+                made |= self.shown("llmtasker.repairs.made", list(item.repairs))
+            made |= self.shown("llmtasker.output", output_of(item))
+        return made
+
+    def shown(self, name: str, value: Any) -> Attributes:
+        """Return a text of a user as far as it is sent."""
+        if self.content == "none":
+            return {}
+        text = json.dumps(value, ensure_ascii=False, default=str)
+        if self.content == "hash":
+            return {f"{name}.hash": blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()}
+        return {name: text}
+
+    def _texts_of_call(self, event: Event) -> Attributes:
+        request, completion = event.request, event.completion
+        made = {} if request is None else self.shown("gen_ai.input.messages", input_messages(request.messages))
+        if completion is not None:
+            made |= self.shown("gen_ai.output.messages", output_messages(event))
+        return made
+
+    def _failure(self, error: ItemError) -> Attributes:
+        """Return what an error says; its message may have words of a text."""
+        made: Attributes = {"error.type": error.code}
+        if error.status is not None:
+            made["http.response.status_code"] = error.status
+        if (wait := error.details.get("retry_after")) is not None:
+            made["llmtasker.retry_after"] = float(wait)
+        if self.content == "text":
+            made["exception.message"] = error.message
+        return made
+
+
+def output_of(item: Item[Any]) -> Any:
+    """Return the output of an item as JSON values: of a record, the fields that were asked for."""
+    output = jsonable(item.output)
+    if isinstance(item.output, Signature):
+        return {name: output[name] for name in type(item.output).output_fields}
+    return output
+
+
+def endpoint_attributes(endpoint: str) -> Attributes:
+    """Return what the conventions say of an endpoint: provider, address, port."""
+    host = urlsplit(endpoint).hostname
+    made: Attributes = {"gen_ai.provider.name": _provider(host or endpoint)}
+    if host:
+        made["server.address"] = host
+        port = _port(endpoint)
+        if port is not None:
+            made["server.port"] = port
+    return made
+
+
+def _port(url: str) -> int | None:
+    try:
+        return urlsplit(url).port
+    except ValueError:
+        return None
+
+
+def _provider(host: str) -> str:
+    """Return the well-known name of a provider, as the conventions list them; else the host."""
+    return next((name for ending, name in _PROVIDERS.items() if host.endswith(ending)), host)

@@ -1,0 +1,302 @@
+"""Tracer: an observer that makes spans of events: one for a run, for each of its rows, for each call.
+
+::
+
+    run ──▶ row ──▶ chat (retry) ──▶ chat (asked_again)
+        └─▶ row ──▶ chat ◀┈ link ┈ row           one call for several rows stands under the first that is sent
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from hashlib import blake2b
+from typing import Any, Literal
+
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.integrations.call_story import stories
+from llmtasker.integrations.otlp_messages import (
+    Attributes,
+    Span,
+    SpanEvent,
+    check_installed,
+    encoded_attributes,
+    span_bytes,
+)
+from llmtasker.integrations.otlp_receiver import OTLPReceiver, resource_of
+from llmtasker.integrations.span_attributes import SpanAttributes
+from llmtasker.integrations.span_sender import END_SECONDS, SpanSender
+from llmtasker.item import Item
+from llmtasker.runner.events import Event
+from llmtasker.runner.numbered_input import NumberedInput
+
+_ROWS = 20_000  # rows whose calls are kept until the row is done
+_RUNS = 1_000  # runs that are known at a time
+_LINKS = 100  # rows that a call is linked to
+
+
+@dataclass(slots=True)
+class _CallSoFar:
+    """A call, until one of its rows is sent: that row's span becomes its parent."""
+
+    event: Event
+    rows: int
+    is_sent: bool = False
+
+
+@dataclass(slots=True)
+class _RowSoFar:
+    """What happened to a row that is not done."""
+
+    start: float
+    calls: list[_CallSoFar] = field(default_factory=list[_CallSoFar])
+    events: list[SpanEvent] = field(default_factory=list[SpanEvent])
+
+
+@dataclass(slots=True)
+class _Totals:
+    """What the rows of a run add up to, sent or not."""
+
+    rows: int = 0
+    failed: int = 0
+    cached: int = 0
+    repaired: int = 0
+    calls: float = 0.0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost: float = 0.0
+
+    def add(self, item: Item[Any]) -> None:
+        self.rows += 1
+        self.failed += item.error is not None
+        self.cached += item.cached
+        self.repaired += bool(item.repairs)
+        self.calls += item.attempts if item.calls is None else item.calls
+        self.input_tokens += item.usage.input
+        self.output_tokens += item.usage.output
+        self.cost += item.cost or 0.0
+
+
+@dataclass(slots=True)
+class _RunSoFar:
+    """What the spans of a run share, and what its rows add up to."""
+
+    trace: bytes
+    is_single: bool = True
+    shared: bytes | None = None
+    of_settings: dict[int, tuple[object, str, bytes]] = field(default_factory=dict[int, tuple[object, str, bytes]])
+    totals: _Totals = field(default_factory=_Totals)
+
+
+class Tracer:
+    """An observer that sends spans of runs, rows and calls from a thread of its own.
+
+    `trace_per` "row" makes a trace of each row, "run" one of the whole run. A receiver that fails or hangs costs no row
+    and no time: spans wait, `dropped` counts those that found no place, and the log reports it.
+
+    Raises:
+        ConfigurationError: `sample` is not from 0 to 1, or the extra is missing.
+    """
+
+    def __init__(
+        self,
+        receiver: OTLPReceiver | None,
+        attributes: SpanAttributes,
+        *,
+        sample: float = 1.0,
+        service_name: str | None = None,
+        trace_per: Literal["run", "row"] = "run",
+    ) -> None:
+        if type(sample) not in (int, float) or not 0 <= sample <= 1:
+            raise ConfigurationError(f"sample must be a number from 0 to 1, not {snippet(repr(sample), 40)}.")
+        check_installed()
+        self.sample = sample
+        self._attributes, self._trace_per = attributes, trace_per
+        self._rows: dict[tuple[str, int], _RowSoFar] = {}
+        self._runs: dict[str, _RunSoFar] = {}
+        self._sender = SpanSender(receiver, resource_of(service_name))
+
+    @property
+    def dropped(self) -> int:
+        """Spans that could not be sent."""
+        return self._sender.dropped
+
+    def close(self) -> None:
+        """End the sending; spans that wait are given up, so call `flush` before."""
+        self._sender.close()
+
+    def flush(self, seconds: float = END_SECONDS) -> bool:
+        """Wait for the spans to be sent, up to some seconds; return whether all were. The end of the process does."""
+        return self._sender.flush(seconds)
+
+    def __call__(self, event: Event) -> None:
+        """Take an event."""
+        if self._sender.closed:
+            return
+        match event.what:
+            case "call_ended":
+                self._take_call(event)
+            case "item_done" if event.item is not None:
+                self._take_item(event, event.item)
+            case "waiting" | "step_done":
+                self._take_moment(event)
+            case "run_started":
+                self._run(event).is_single = False
+            case "run_ended":
+                self._take_end(event)
+            case _:
+                pass
+
+    def samples(self, trace: bytes) -> bool:
+        """Return whether a row without an error is sent, by the id of its own trace."""
+        return int.from_bytes(trace[:8]) < self.sample * 2**64
+
+    def _run(self, event: Event) -> _RunSoFar:
+        run = self._runs.get(event.run)
+        if run is None:
+            run = self._runs[event.run] = _RunSoFar(_digest(16, event.run))
+            if len(self._runs) > _RUNS:
+                self._runs.pop(next(iter(self._runs)), None)
+        return run
+
+    def _row(self, event: Event, row: int, start: float) -> _RowSoFar:
+        so_far = self._rows.get((event.run, row))
+        if so_far is None:
+            so_far = self._rows[event.run, row] = _RowSoFar(start)
+            if len(self._rows) > _ROWS:
+                self._give_up(self._rows.pop(next(iter(self._rows)), None))
+        return so_far
+
+    def _take_call(self, event: Event) -> None:
+        rows = event.rows or (0,)
+        call = _CallSoFar(event, len(rows))
+        for row in rows:
+            self._row(event, row, event.when - (event.seconds or 0.0)).calls.append(call)
+
+    def _take_moment(self, event: Event) -> None:
+        """Take what has no span of its own: a wait, a step of a pipeline."""
+        said: Attributes = {} if event.seconds is None else {"llmtasker.seconds": event.seconds}
+        if (item := event.item) is not None:
+            said = {"llmtasker.cached": item.cached, "llmtasker.attempts": item.attempts}
+            said |= {} if item.error is None else {"error.type": item.error.code}
+        moment = SpanEvent(event.what, _ns(event.when), said)
+        for row in event.rows or (0,):
+            self._row(event, row, event.when).events.append(moment)
+
+    def _give_up(self, so_far: _RowSoFar | None) -> None:
+        for call in () if so_far is None else so_far.calls:
+            call.rows -= 1
+            if not call.rows and not call.is_sent:
+                self._sender.count_dropped(1)
+
+    def _take_item(self, event: Event, item: Item[Any]) -> None:
+        run, row = self._run(event), event.row or 0
+        if run.is_single:
+            self._runs.pop(event.run, None)
+        else:
+            run.totals.add(item)
+        so_far = self._rows.pop((event.run, row), None) or _RowSoFar(event.when)
+        trace, span = _ids_of_row(event.run, row)
+        job = item.input.job if isinstance(item.input, NumberedInput) else None
+        if job is not None:
+            trace = trace_of_job_row(job, item.input.number)
+        failed = item.error is not None
+        if not failed and not self.samples(trace):
+            return
+        if run.shared is None:
+            run.shared = encoded_attributes(self._attributes.of_run(event.run, event.tags, job))
+        by_run = self._trace_per == "run"
+        made = Span(
+            name="row",
+            trace=run.trace if by_run else trace,
+            id=span,
+            parent=run.trace[:8] if by_run and not run.is_single else b"",
+            start=_ns(so_far.start),
+            end=_ns(event.when),
+            attributes=self._attributes.of_row(row, item),
+            shared=run.shared,
+            error=None if item.error is None else item.error.code,
+            events=so_far.events,
+        )
+        calls = self._calls(run, made, so_far.calls, item)
+        self._sender.put([*calls, span_bytes(made)], urgent=failed)
+
+    def _calls(self, run: _RunSoFar, parent: Span, calls: list[_CallSoFar], item: Item[Any]) -> list[bytes]:
+        """Return the calls of a row that are not sent yet."""
+        encoded: list[bytes] = []
+        for call, story in zip(calls, stories([call.event for call in calls], item), strict=True):
+            event = call.event
+            if call.is_sent:
+                continue
+            call.is_sent = True
+            name, shared = self._of_settings(run, event)
+            span = Span(
+                name=name,
+                trace=parent.trace,
+                id=_digest(8, event.run, "call", event.call),
+                parent=parent.id,
+                start=_ns(event.when - (event.seconds or 0.0)),
+                end=_ns(event.when),
+                attributes=self._attributes.of_call(event, story),
+                shared=shared,
+                error=None if event.error is None else event.error.code,
+                is_client=True,
+            )
+            if len(event.rows) > 1 and self._trace_per == "run":
+                others = [_ids_of_row(event.run, row)[1] for row in event.rows[:_LINKS]]
+                span.links = [other for other in others if other != parent.id]
+            encoded.append(span_bytes(span))
+        return encoded
+
+    def _of_settings(self, run: _RunSoFar, event: Event) -> tuple[str, bytes]:
+        """Return the name of a call, and what it shares with other calls of its run that have its settings."""
+        settings = None if event.request is None else event.request.settings
+        found = run.of_settings.get(id(settings))
+        if found is None or found[0] is not settings:
+            said = self._attributes.of_settings(event)
+            name = f"chat {said.get('gen_ai.request.model', '')}".strip()
+            found = settings, name, (run.shared or b"") + encoded_attributes(said)
+            run.of_settings[id(settings)] = found
+        return found[1:]
+
+    def _take_end(self, event: Event) -> None:
+        run = self._run(event)
+        self._runs.pop(event.run, None)
+        if run.shared is None:
+            run.shared = encoded_attributes(self._attributes.of_run(event.run, event.tags, None))
+        said: Attributes = {f"llmtasker.total.{one.name}": getattr(run.totals, one.name) for one in fields(run.totals)}
+        if self.dropped:
+            said["llmtasker.dropped_spans"] = self.dropped
+        span = Span(
+            name="run",
+            trace=run.trace,
+            id=run.trace[:8],
+            start=_ns(event.when - (event.seconds or 0.0)),
+            end=_ns(event.when),
+            attributes=said,
+            shared=run.shared,
+        )
+        self._sender.put([span_bytes(span)], urgent=True)
+
+
+def trace_of_job_row(job: str, number: int) -> bytes:
+    """Return the id of the trace of a row of a job, where each row has a trace: the same in every run that asks it."""
+    return _digest(16, "job", job, number)
+
+
+def trace_of_row(run: str, row: int) -> bytes:
+    """Return the id of the trace of a row, where each row has a trace; `run` and `row` are those of its events."""
+    return _ids_of_row(run, row)[0]
+
+
+def _ids_of_row(run: str, row: int) -> tuple[bytes, bytes]:
+    digest = _digest(24, run, row)
+    return digest[:16], digest[16:]
+
+
+def _digest(size: int, *parts: object) -> bytes:
+    """Return the id of a span or trace: the same for the same run, row and call."""
+    return blake2b("\0".join(map(str, parts)).encode(), digest_size=size).digest()
+
+
+def _ns(seconds: float) -> int:
+    return int(seconds * 1e9)

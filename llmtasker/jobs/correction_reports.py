@@ -1,0 +1,67 @@
+"""report_corrections: observers of a task are told what people correct in its jobs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any, Literal, get_args, get_origin
+
+from llmtasker.errors import ConfigurationError
+from llmtasker.jobs.job_queue import JobQueue
+from llmtasker.jobs.job_state import Job, JobRow
+from llmtasker.runner.corrected_row import CorrectedRow, TakesCorrections
+from llmtasker.task import Task
+
+_LOG = logging.getLogger("llmtasker.server")
+
+
+def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> None:
+    """Let observers of a task that want to know of corrections be told of each that is stored.
+
+    One that fails costs no correction, and is logged once. `task_of` raises a ConfigurationError if there is no task.
+    """
+    failed: set[str] = set()
+
+    def told(id_: str, row: JobRow, correction: Mapping[str, Any] | None) -> None:
+        job = queue.get(id_)
+        if row.item is None or job is None:
+            return  # of a row that was not asked yet, nobody knows anything
+        try:
+            task = task_of(job)
+        except ConfigurationError:
+            return  # the server no longer has the task, nor its observers
+        observers: list[object] = list(task.plan.observers)
+        for taker in [one for one in observers if isinstance(one, TakesCorrections)]:
+            try:
+                taker.take_correction(_corrected(task, job, row, correction))
+            except Exception as error:  # noqa: BLE001 - it is code of the user, and the correction is stored
+                name = f"{type(taker).__qualname__}: {type(error).__name__}"
+                if name not in failed:
+                    failed.add(name)
+                    _LOG.warning("a correction was stored, but an observer did not take it: %s", name)
+
+    queue.on_correction = told
+
+
+def _corrected(task: Task[Any], job: Job, row: JobRow, correction: Mapping[str, Any] | None) -> CorrectedRow:
+    item = row.item or {}
+    return CorrectedRow(
+        job=job.id,
+        number=row.number,
+        answer=item.get("output") or {},
+        failed=item.get("error") is not None,
+        correction=correction,
+        before=row.correction,
+        outputs=frozenset(job.outputs),
+        closed=frozenset(name for name, info in task.signature.output_fields.items() if _is_closed(info.annotation)),
+    )
+
+
+def _is_closed(annotation: Any) -> bool:
+    """Return whether no text of one's own fits a type: labels, numbers, lists of them."""
+    if get_origin(annotation) is Literal or annotation in (bool, int, float, None, type(None)):
+        return True
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return True
+    return bool(arguments := get_args(annotation)) and all(map(_is_closed, arguments))
