@@ -121,6 +121,11 @@ class Plan:
         return (records[: selection.count], None) if selection.method == "fixed" else (records, selection)
 
     @property
+    def as_dict(self) -> bool:
+        """Whether an output that is no record is a dict with a key for each output field."""
+        return False
+
+    @property
     def shortened(self) -> Shortlist | None:
         """How many labels are shown with an input; None: all are."""
         return None

@@ -19,7 +19,7 @@ from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, InputError, check_names, nearest
-from llmtasker.item import Item
+from llmtasker.item import Item, jsonable
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, SignaturePlan, TaskOptions
 from llmtasker.results import Results
@@ -122,6 +122,19 @@ class Task(TaskData[T]):
         from llmtasker.cache.async_store import async_store
 
         return None if self.store is None else async_store(self.store)
+
+    def answer(self, item: Item[Any]) -> dict[str, Any]:
+        """Return the output of an item as JSON, by field of the signature.
+
+        >>> from llmtasker import Classification
+        >>> task = Classification(llm="offline", labels={"cat": "meows, purrs", "dog": "barks, howls"})
+        >>> task.answer(task("it barks"))
+        {'label': 'dog'}
+        """
+        output, fields = jsonable(item.output), self.signature.output_fields
+        if isinstance(item.output, Signature) or (self.plan.as_dict and item.ok):
+            return {name: output[name] for name in fields}
+        return dict.fromkeys(fields, output)  # a ready-made task shows its one field without the record
 
     def _present(self, record: Any) -> T:
         """Return what users see of a record as `item.output`."""

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, field_validator, model_validator
 
-from llmtasker import LLM, Classification, InputField, Item, OutputField, Prices, Retry, Signature, Task
+from llmtasker import LLM, Classification, InputField, Instruction, Item, OutputField, Prices, Retry, Signature, Task
 from llmtasker.cli.app import main
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, aevaluate, assert_no_regression, compare, evaluate, judge
@@ -661,3 +661,13 @@ def test_a_report_shows_no_text_of_a_row_by_itself() -> None:
     shown = repr(report) + repr(report.rows) + repr(compare(report, report))
     assert not [text for text in texts if text in shown]
     assert len(repr(report)) < 400
+
+
+@pytest.mark.parametrize("answer", [{"amount": 7}, {"amount": 7, "tone": "calm"}], ids=["one field", "two"])
+def test_an_instruction_with_named_fields_is_measured_field_by_field(answer: dict[str, Any]) -> None:
+    kinds: dict[str, type] = {"amount": int, "tone": str}
+    llm = LLM(transport=FakeTransport(lambda _: answer), cache=False)
+    task = Instruction(llm=llm, instructions="Read it.", output={name: kinds[name] for name in answer})
+    assert task.answer(task("34 euros")) == answer
+    report = evaluate(task, [{"text": "34 euros", **answer}])
+    assert [report.score(name).right for name in answer] == [1] * len(answer)

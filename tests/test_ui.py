@@ -279,6 +279,16 @@ def test_a_custom_instruction_with_fields(page: Page) -> None:
     assert refused.status_code == 422
 
 
+def test_a_custom_instruction_with_one_field(page: Page) -> None:
+    ann = page.browser()
+    project = ann.upload(french_csv(ROWS[:2]))
+    ann.send(f"{project}/file", see=f"{project}/file", text="message", kind="instruction", gold="")
+    ann.run(project, rules="Give the amount.", field=["amount"], kind=["integer"], choices=[""])
+    assert '<span class="clip-in">34</span>' in ann.get(f"{project}/results")
+    exported = [json.loads(line) for line in ann.get(f"{project}/results.jsonl").splitlines()]
+    assert [row["amount"] for row in exported] == [34, 34]
+
+
 def test_several_labels(page: Page) -> None:
     ann = page.browser()
     project = ann.upload(french_csv(ROWS[:2]))

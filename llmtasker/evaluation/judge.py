@@ -13,6 +13,7 @@ from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.fields import label_text
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
+from llmtasker.values.json_values import is_object
 
 _RIGHT = "right_"
 
@@ -44,7 +45,12 @@ class Judge:
             return self.inputs(gold, item)
         right = {name: getattr(gold, name, None) for name in gold.output_fields}
         output = item.output
-        answered = output.outputs() if isinstance(output, Signature) else dict.fromkeys(right, output)
+        if isinstance(output, Signature):
+            answered = output.outputs()
+        elif is_object(output) and output.keys() == right.keys():
+            answered = dict(output)
+        else:  # a ready-made task shows its one field without the record
+            answered = dict.fromkeys(right, output)
         known = {**gold.inputs(), **{f"{_RIGHT}{name}": value for name, value in right.items()}, **answered}
         wanted = self.task.signature.input_fields
         if missing := [name for name, info in wanted.items() if name not in known and info.is_required()]:

@@ -55,7 +55,7 @@ class Subject:
             output = item.output
             if isinstance(output, Signature):
                 return {name: jsonable(getattr(output, name)) for name in fields}
-            return dict.fromkeys(fields, jsonable(output))  # a task may show its one field without the record
+            return tasks[0].answer(item)  # a ready-made task shows no record
 
         def paid(item: Item[Any]) -> float | None:
             costs = [_paid(task, step) for task, step in zip(tasks, item.steps or (item,), strict=False)]

@@ -9,7 +9,7 @@ from typing import Any
 
 from llmtasker.errors import ItemError
 from llmtasker.files.cells import cell_json
-from llmtasker.item import Item, jsonable
+from llmtasker.item import Item
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.values.json_values import parse_json
@@ -24,7 +24,6 @@ class RowWork:
 
     def __init__(self, task: Task[Any]) -> None:
         self.task = task
-        self._outputs = tuple(task.signature.output_fields)
         sure = task.plan.sureness
         self._sure = "" if sure is None else cell_json(sure.to_dict())
 
@@ -40,11 +39,8 @@ class RowWork:
         ).digest()
 
     def answer(self, item: Item[Any]) -> dict[str, Any]:
-        """Return the output of an item by field, as JSON; a task may show its one field without the record."""
-        output = jsonable(item.output)
-        if len(self._outputs) == 1 and not isinstance(item.output, Signature):
-            return dict.fromkeys(self._outputs, output)
-        return {name: output[name] for name in self._outputs}
+        """Return the output of an item by field, as JSON."""
+        return self.task.answer(item)
 
     def kept(self, item: Item[Any]) -> str:
         """Return the whole item as JSON, but for its input, which is kept with the row."""
