@@ -44,7 +44,9 @@ def served(task: Task[Any], folder: str) -> Iterator[str]:
     """Serve a task on a free port; gives the URL."""
     settings = ServerSettings(jobs=Path(folder) / "jobs.db", keys={"bench": KEY["X-API-Key"]})
     server = uvicorn.Server(
-        uvicorn.Config(create_app({"triage": task}, settings), port=0, log_level="error", timeout_keep_alive=75)
+        uvicorn.Config(
+            create_app({"triage": task}, settings), port=0, log_level="error", timeout_keep_alive=75, http="h11"
+        )
     )
     thread = threading.Thread(target=server.run)
     thread.start()

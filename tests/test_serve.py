@@ -6,6 +6,7 @@ import os
 import re
 import selectors
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -137,6 +138,28 @@ def test_a_key_is_made_where_none_is_given(tmp_path: Path) -> None:
         assert serving.client.get("/jobs", headers={"X-API-Key": "lt_wrong"}).status_code == 401
         serving.process.send_signal(signal.SIGTERM)
         assert serving.process.wait(20) in {0, -signal.SIGTERM}
+
+
+@pytest.mark.parametrize("begin", [b"GET /", b"GET / HTTP/1.1\r\nX-Long: ", b"GET / HTTP/1.1\r\n"])
+def test_the_head_of_a_request_is_bounded(tmp_path: Path, begin: bytes) -> None:
+    """Before a key is asked for, nothing large is taken into memory."""
+    part = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 40) for number in range(1_000))
+    part = part if begin.endswith(b"1\r\n") else b"a" * len(part)
+    with Serving(tmp_path, "triage.py:triage", "--llm", "offline") as serving:
+        address = (serving.client.base_url.host, serving.client.base_url.port)
+        with socket.create_connection(address, timeout=20) as client:
+            sent = 0
+            try:
+                client.sendall(begin)
+                while sent < 50_000_000:
+                    client.sendall(part)
+                    sent += len(part)
+                answer = client.recv(100)
+            except OSError:  # it hangs up on who goes on
+                answer = b""
+        assert sent < 50_000_000
+        assert answer == b""
+        assert serving.client.get("/healthz").status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -74,8 +74,9 @@ def serve(
     # Its own log would have paths with queries: what is searched for may be private.
     logs: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
     end = math.ceil(settings.shutdown_seconds)  # some clients never take their answer
-    kept: dict[str, Any] = {"timeout_keep_alive": _KEPT, "ws": "none"}
-    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=end, **kept, **logs)
+    # With httptools, which is faster, a head of any size would be taken into memory, before a key is asked for.
+    wire: dict[str, Any] = {"http": "h11", "ws": "none", "timeout_keep_alive": _KEPT}
+    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=end, **wire, **logs)
     _server(config, shown, page=page).run()
 
 
