@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,7 +41,7 @@ def test_a_run_is_counted(receiver: Receiver, tmp_path: Path) -> None:
         llm = LLM(f"{server.base_url}#m", cache=tmp_path, api_key="none", prices=Prices(input=1.0, output=2.0))
         task = Task(Triage, llm=llm, observers=[counted])
         results = task.run(["shaky", "again", "bad", "plain", "plain"], progress=False, concurrency=1)
-    assert counted.flush()
+    assert counted.flush(10)
     usage = [item.usage for item in results]
     token = "gen_ai.client.token.usage"
     assert receiver.counted(token, gen_ai_token_type="input") == sum(one.input for one in usage)
@@ -70,7 +71,7 @@ def test_sums_are_cumulative_or_deltas(
     for calls in (3, 2):
         for _ in range(calls):
             counted(call())
-        assert counted.flush()
+        assert counted.flush(10)
     assert [point["count"] for point in receiver.points] == wanted
     first, second = receiver.points
     assert second["start"] == (first["start"] if preference == "cumulative" else first["end"])
@@ -102,7 +103,7 @@ def test_sets_of_attributes_are_bounded(receiver: Receiver, monkeypatch: pytest.
     counted = opentelemetry.metrics(receiver.url)
     for number in range(50):
         counted(call(f"model {number}"))
-    assert counted.flush()
+    assert counted.flush(10)
     duration = [point for point in receiver.points if point["metric"] == "gen_ai.client.operation.duration"]
     assert len(duration) == 11
     assert [point["count"] for point in duration if point.get("otel.metric.overflow")] == [40]
@@ -157,7 +158,7 @@ def test_variables_of_opentelemetry_are_followed(receiver: Receiver, monkeypatch
     for observer in observers():
         observer(call())
         observer(Event(what="run_ended", run="r", when=2.0))
-        assert observer.flush()
+        assert observer.flush(10)
     seen = [{name.lower(): value for name, value in headers.items()} for headers in receiver.headers]
     assert receiver.paths == ["/base/v1/traces", "/own/metrics"]
     assert [headers.get("api-key") for headers in seen] == ["a b", None]
@@ -177,7 +178,7 @@ def test_what_is_switched_off_takes_nothing(receiver: Receiver, monkeypatch: pyt
     off: list[Any] = [opentelemetry.traces(receiver.url), opentelemetry.metrics(), opentelemetry.traces()]
     off.append(langfuse.traces(receiver.url, public_key="pk", secret_key="sk"))
     Task(Triage, llm=LLM(transport=FakeTransport(), cache=False), observers=off).run(["a"], progress=False)
-    assert all(observer.flush() for observer in off)
+    assert all(observer.flush(10) for observer in off)
     assert not receiver.headers
 
 
@@ -213,3 +214,14 @@ def test_a_command_posts_both_at_its_end(receiver: Receiver, tmp_path: Path) -> 
     ended = programs.run("-m", "llmtasker", "run", "a.py:task", "in.csv", cwd=tmp_path, env=environment)
     assert ended.returncode == 0, ended.stderr
     assert receiver.counted("llmtasker.rows") == len(receiver.named("row")) == 2
+
+
+def test_a_command_ends_in_time_where_nobody_listens(tmp_path: Path) -> None:
+    code = "import time\nfrom llmtasker.integrations import opentelemetry\n"
+    code += "from llmtasker import Classification\n"
+    code += "both = [opentelemetry.traces(), opentelemetry.metrics()]\n"
+    code += "task = Classification(llm='offline', labels={'cat': 'meows', 'dog': 'barks'}, observers=both)\n"
+    code += "task.run(['it barks'], progress=False)\nprint(time.time())\n"
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "HOME": str(tmp_path), "PATH": "/usr/bin"}
+    ended = programs.run("-c", code, cwd=tmp_path, env=environment)
+    assert time.time() - float(ended.stdout) < 8, ended.stderr  # 4.9, and the end of a process on a busy machine

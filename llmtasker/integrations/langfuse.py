@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -163,8 +164,9 @@ class LangfuseTracer(Tracer):
 
     def flush(self, seconds: float = END_SECONDS) -> bool:
         """Wait for the spans and scores to be sent, up to some seconds; return whether all were."""
+        until = time.monotonic() + seconds
         sent = super().flush(seconds)
-        return self._scores.flush(seconds if sent else 0.0) and sent
+        return self._scores.flush(max(0.0, until - time.monotonic())) and sent
 
     def close(self) -> None:
         """End the sending; what waits is given up, so call `flush` before."""

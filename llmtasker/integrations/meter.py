@@ -23,7 +23,6 @@ from llmtasker.integrations.otlp_messages import (
 )
 from llmtasker.integrations.otlp_receiver import OTLPReceiver, resource_of
 from llmtasker.integrations.span_attributes import endpoint_attributes
-from llmtasker.integrations.span_sender import END_SECONDS
 from llmtasker.item import Item
 from llmtasker.runner.events import Event
 
@@ -32,6 +31,7 @@ _OVERFLOW = (("otel.metric.overflow", True),)
 _TOKENS = tuple(4.0**power for power in range(14))
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
 _INTERVAL = 60_000  # milliseconds between two posts; OTEL_METRIC_EXPORT_INTERVAL
+_END_SECONDS = 0.9  # that the end of the process waits for the last counts, after the 4 for spans
 _LOG = logging.getLogger("llmtasker")
 
 Key = tuple[tuple[str, Any], ...]
@@ -170,7 +170,7 @@ class Meter:
             found = self._settings[id(settings)] = settings, said
         return found[1]
 
-    def flush(self, seconds: float = END_SECONDS) -> bool:
+    def flush(self, seconds: float = _END_SECONDS) -> bool:
         """Post what was counted, waiting up to some seconds; return whether it was. The process does at its end."""
         with self._changed:
             if self._closed or not (self._new or self._wanted):

@@ -209,7 +209,7 @@ def _field(number: int, message: bytes) -> bytes:
 def _add(attributes: Any, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         added = attributes.add()
-        kind: object = type(value)
+        kind: type[Any] = type(value)
         try:
             added.key = name
             # The most frequent here: this is done for each attribute of each span.
@@ -226,7 +226,7 @@ def _add(attributes: Any, given: Mapping[str, Any]) -> None:
 
 def _set(message: Any, value: Any) -> None:
     """Write a value into an AnyValue, by its type."""
-    kind: object = type(value)
+    kind: type[Any] = type(value)
     if kind is str:
         message.string_value = _utf8(value)
     elif kind is bool:
