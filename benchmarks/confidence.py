@@ -17,9 +17,9 @@ from statistics import median
 
 from llmtasker.evaluation.cascade_stage import cascade_outcome
 from llmtasker.evaluation.cascade_thresholds import StageAnswer, cascade_thresholds
-from llmtasker.evaluation.risk_control import keep_risk
+from llmtasker.evaluation.risk_control import at_most, keep_risk, most_errors
 
-ROWS, MANY, RISK = 500, 50_000, 0.05
+ROWS, MANY, RISK, CERTAINTY = 500, 50_000, 0.05, 0.9
 Points = list[tuple[float, bool]]
 
 
@@ -34,28 +34,52 @@ def scored(random: Random, count: int, accuracy: float, distance: float) -> Poin
     return [(1 / (1 + math.exp(-random.gauss(distance * right, 1))), right) for right in rights]
 
 
+def plateau(random: Random, count: int) -> Points:
+    """An LLM whose surest 90 % are wrong in 5.01 %, however sure: what is the hardest for a promise of 5 %."""
+    chances = [(sure, 0.0501 if sure > 0.1 else 0.2) for sure in (random.random() for _ in range(count))]
+    return [(sure, random.random() >= chance) for sure, chance in chances]
+
+
 POPULATIONS: dict[str, Callable[[Random, int], Points]] = {
     "70 % right, calibrated, Beta(2, 0.86)": lambda random, count: calibrated(random, count, 2, 0.86),
     "92 % right, calibrated, Beta(5, 0.43)": lambda random, count: calibrated(random, count, 5, 0.43),
     "80 % right, a score": lambda random, count: scored(random, count, 0.8, 1.5),
     "90 % right, a weak score": lambda random, count: scored(random, count, 0.9, 1.0),
 }
+ALMOST = 0.14  # of promises on the plateau may be broken: the first threshold is chosen by the same rows
 
 
-def risk(name: str, slices: int) -> tuple[float, float, float, float]:
-    """The share of promises that are broken, of refusals, the median of rows answered, and an oracle's rows."""
-    draw = POPULATIONS[name]
+def risk(draw: Callable[[Random, int], Points], slices: int) -> tuple[float, float, float, float, float]:
+    """The share of promises that are broken, of refusals, the median of rows answered, an oracle's rows, and `limit`.
+
+    All rows of the plateau are taken for broken: above 5 %, by a hair.
+    """
     points = sorted(draw(Random(-1), MANY), key=lambda point: -point[0])
     confidences, errors = [-sure for sure, _ in points], list(accumulate(not right for _, right in points))
-    oracle = max((n for n, wrong in enumerate(errors, 1) if wrong <= RISK * n), default=0) / MANY
+    oracle = max((n for n, wrong in enumerate(errors, 1) if wrong <= RISK * n), default=0)
     broken, refused, answered = 0, 0, list[float]()
     for number in range(slices):
-        kept = keep_risk(draw(Random(number), ROWS), RISK, 0.9)
+        kept = keep_risk(draw(Random(number), ROWS), RISK, CERTAINTY)
         count = 0 if kept is None else bisect_right(confidences, -kept.threshold)
         refused += kept is None
         answered.append(count / MANY)
-        broken += count > 0 and errors[count - 1] > RISK * count
-    return broken / slices, refused / slices, median(answered), oracle
+        broken += count > 0 and (draw is plateau or errors[count - 1] > RISK * count)
+    half = oracle // 2
+    return broken / slices, refused / slices, median(answered), oracle / MANY, limit(half, errors[half - 1] / half)
+
+
+def limit(answered: int, wrong: float) -> float:
+    """How often any rule that keeps its promise for every LLM can answer so many of MANY rows.
+
+    Another LLM may be the same, but for errors among these rows so much more frequent that `RISK` is just broken: there
+    the rule answers them in one of ten slices. By Neyman and Pearson, the best test of the one against the other
+    counts the errors; at the count where it would be broken too often, it draws lots.
+    """
+    rows = round(answered * ROWS / MANY)
+    most, level = most_errors(rows, RISK, CERTAINTY), 1 - CERTAINTY
+    sure = (0.0, 0.0) if most < 0 else (at_most(most, rows, RISK), at_most(most, rows, wrong))
+    lots = (level - sure[0]) / (at_most(most + 1, rows, RISK) - sure[0])
+    return sure[1] + lots * (at_most(most + 1, rows, wrong) - sure[1])
 
 
 def two(random: Random, count: int) -> list[list[StageAnswer]]:
@@ -69,7 +93,7 @@ def cascades(max_risk: float, slices: int) -> tuple[float, float, float]:
     many = two(Random(-1), 20_000)
     broken, costs, answered = 0, list[float](), list[float]()
     for number in range(slices):
-        found = cascade_thresholds(two(Random(number), ROWS), max_risk, 0.9)
+        found = cascade_thresholds(two(Random(number), ROWS), max_risk, CERTAINTY)
         if found is not None:
             rows, wrong, cost = cascade_outcome(many, found.thresholds)
             broken += sum(wrong) > max_risk * sum(rows)
@@ -86,11 +110,13 @@ def main() -> None:
     options = parser.parse_args()
     missed = list[str]()
     print(f"risk of at most {RISK:.0%} at a certainty of 90 %, {options.slices:,} slices of {ROWS} rows")
-    print("| LLM | broken | refused | rows answered, median | oracle |\n|---|---:|---:|---:|---:|")
-    for name in POPULATIONS:
-        broken, refused, answered, oracle = risk(name, options.slices)
-        print(f"| {name} | {broken:.1%} | {refused:.1%} | {answered:.1%} | {oracle:.1%} |", flush=True)
-        missed += [name] if broken > 0.1 else []
+    print("| LLM | broken | refused | rows answered, median | an oracle's | answers half of it: any rule at most |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, draw in {**POPULATIONS, "5.01 % wrong on a plateau": plateau}.items():
+        broken, refused, answered, oracle, most = risk(draw, options.slices)
+        print(f"| {name} | {broken:.1%} | {refused:.1%} | {answered:.1%} | {oracle:.1%} | {most:.0%} |", flush=True)
+        missed += [name] if broken > (ALMOST if draw is plateau else 1 - CERTAINTY) else []
+        missed += [f"{name}: rows"] if most > 0.55 and answered < oracle / 2 and draw is not plateau else []
     print("\n| cascade, risk of at most | broken | cost beside the large LLM | rows answered |\n|---|---:|---:|---:|")
     for max_risk in (0.12, 0.05):
         broken, cost, answered = cascades(max_risk, max(1, options.slices // 4))

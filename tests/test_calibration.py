@@ -177,6 +177,18 @@ def test_a_promised_risk_is_kept(name: str) -> None:
         assert sorted(answered)[slices // 2] >= 0.5 * population.oracle(0.05)
 
 
+def test_a_promise_is_kept_where_confidence_says_nothing_among_the_surest() -> None:
+    """The surest nine tenths are wrong in just over 5 %: every threshold there breaks the promise."""
+    broken, slices = 0, 200
+    for number in range(slices):
+        random, points = Random(number), Points()
+        for _ in range(500):
+            sure = random.random()
+            points.append((sure, random.random() >= (0.0501 if sure > 0.1 else 0.2)))
+        broken += keep_risk(points, 0.05, 0.9) is not None
+    assert broken <= 0.15 * slices, "looking at many thresholds made it one in four"
+
+
 def test_a_threshold_as_seen_would_break_it() -> None:
     """What the bound is for: the lowest threshold with 5 % errors as seen breaks the promise half of the time."""
     draw = POPULATIONS["70 % right, calibrated"]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from llmtasker.evaluation.confidence_fit import logistic_fit
 
 _STEP = 1.05  # each threshold that is tried answers so many times the rows of the one before
-_FIRST_POWER = 0.4  # how probably the first threshold passes, by what the confidences predict
+_CAUTION = 4  # the power of a trial's chance to pass, beside the rows that it answers, when the first is chosen
 _LEAST, _MOST = 1e-6, 1 - 1e-6
 
 
@@ -82,8 +82,8 @@ def keep_risk(points: Sequence[tuple[float, bool]], max_risk: float, certainty: 
 
     Thresholds are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"): the order comes from the
     confidences, not from single errors, and the first that fails ends it, so that looking at many costs no certainty.
-    It begins where a curve of two parameters, fitted to the rows, predicts a good chance to pass. None: no threshold
-    keeps the risk, or the rows are too few to say so.
+    It begins where a curve of two parameters, fitted to the rows, predicts many answers and a good chance to pass.
+    None: no threshold keeps the risk, or the rows are too few to say so.
     """
     ordered = sorted(points, key=lambda point: -point[0])
     tried = _tried(ordered, max_risk, certainty)
@@ -112,20 +112,18 @@ class RiskTrial(NamedTuple):
 def last_to_pass(trials: Sequence[RiskTrial]) -> int | None:
     """Return the number of the last trial that keeps the risk; they are in order, the strictest first.
 
-    The first that is looked at is the last with a good chance by what is predicted. From there on the first that fails
-    ends it; where that one fails, stricter ones are looked at. None: none passes.
+    The first that is looked at is the one of which most is expected: rows, and a good chance to pass by what is
+    predicted. From there on the first that fails ends it. Where that one fails, none passes: to look at stricter ones
+    too would give each a chance to pass by luck, and where confidence says nothing among the surest rows, one
+    promise in four would be broken.
     """
     if not trials:
         return None
-    power = [at_most(trial.allowed, trial.rows, trial.predicted) if trial.allowed >= 0 else 0.0 for trial in trials]
-    enough = min(_FIRST_POWER, max(power))
-    at = max(number for number, chance in enumerate(power) if chance >= enough)
-    passes = [trial.errors <= trial.allowed for trial in trials]
-    if passes[at]:
-        while at + 1 < len(trials) and passes[at + 1]:
-            at += 1
-        return at
-    return next((number for number in range(at, -1, -1) if passes[number]), None)
+    chances = [at_most(trial.allowed, trial.rows, trial.predicted) if trial.allowed >= 0 else 0.0 for trial in trials]
+    expected = [trial.rows * chance**_CAUTION for trial, chance in zip(trials, chances, strict=True)]
+    first = max(range(len(trials)), key=expected.__getitem__)
+    failed = next((at for at in range(first, len(trials)) if trials[at].errors > trials[at].allowed), len(trials))
+    return failed - 1 if failed > first else None
 
 
 def _tried(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> list[tuple[int, int, int]]:
