@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from scipy.optimize import minimize_scalar
@@ -19,8 +20,8 @@ from llmtasker import LLM, Classification, InputField, OutputField, Signature, T
 from llmtasker.confidence import Calibration, Confidence
 from llmtasker.confidence.calibration_figures import CalibrationPoint, calibrated, calibration_error
 from llmtasker.errors import AbstainedError, ConfigurationError
-from llmtasker.evaluation import calibrate, evaluate
-from llmtasker.evaluation.calibrate import ScoredRow, fit_calibration, with_threshold
+from llmtasker.evaluation import calibrate, cascade, evaluate
+from llmtasker.evaluation.calibration_fit import ScoredRow, fit_calibration, with_threshold
 from llmtasker.evaluation.confidence_fit import auroc, fit_temperature, logistic_fit
 from llmtasker.evaluation.risk_control import at_most, keep_risk, least_rows, most_errors, rows_needed, upper_bound
 from llmtasker.testing import FakeTransport
@@ -346,6 +347,79 @@ def test_calibrating_needs_no_confidence_beforehand() -> None:
     sure = calibrate(plain, labelled(100))
     assert sure("message 1").confidence_source == "votes, calibrated"
     assert plain.calibration is None
+
+
+class Tags(Signature):
+    """Name all that the message is about."""
+
+    text: str = InputField()
+    tags: list[Literal["price", "delay", "praise"]] = OutputField()
+    note: str = OutputField()
+
+
+def _tagged(request: Request) -> dict[str, Any]:
+    """Votes for praise are too rare and votes for delay too many; the number of the message says what is right."""
+    number = int(last_user_text(request).split()[-1])
+    votes = _ASKED[number] = _ASKED[number] + 1
+    tags = ["price"] if number % 2 else []
+    tags += ["praise"] if number % 3 == 0 and votes % 4 == 0 else []
+    tags += ["delay"] if number % 5 == 0 or votes % 2 == 0 else []
+    return {"tags": tags, "note": "as written"}
+
+
+_ASKED = Counter[int]()
+
+
+def _rows_with_tags(numbers: Iterable[int]) -> list[dict[str, Any]]:
+    kinds = {"price": 2, "praise": 3, "delay": 5}
+    right = {"price": 1, "praise": 0, "delay": 0}
+    return [
+        {"text": f"message {n}", "tags": [tag for tag, by in kinds.items() if n % by == right[tag]], "note": "x"}
+        for n in numbers
+    ]
+
+
+def test_each_of_several_labels_has_a_threshold(tmp_path: Path) -> None:
+    llm = LLM("fake", transport=FakeTransport(_tagged), cache=tmp_path / "cache")
+    task = Task(Tags, llm=llm, confidence=Confidence(source="votes", samples=8))
+    before = evaluate(task, _rows_with_tags(range(300, 400))).score("tags").interval.value
+    sure = calibrate(task, _rows_with_tags(range(200)))
+    fitted = sure.calibration
+    assert fitted is not None
+    assert fitted.least_shares["praise"] < 0.3, "the votes for it are few"
+    assert fitted.least_shares["delay"] > 0.7, "the votes for it are many"
+    assert "a label is given from this share of the votes: price 50 %" in str(fitted)
+    after = evaluate(sure, _rows_with_tags(range(300, 400))).score("tags").interval.value
+    assert before < 0.7
+    assert after > 0.85
+    item = sure("message 330")
+    assert item.output is not None
+    assert (sorted(item.output.tags), item.output.note) == (["delay", "praise"], "as written")
+    sure.save(tmp_path / "sure.json")
+    assert Task.load(tmp_path / "sure.json", llm=llm, signature=Tags).calibration == fitted
+
+
+def test_several_labels_are_promised_together() -> None:
+    random = Random(5)
+
+    def vote(request: Request) -> dict[str, Any]:
+        hard = int(last_user_text(request).split()[-1]) % 4 == 0
+        return {"tags": ["price"] if not hard or random.random() < 0.5 else ["delay"], "note": ""}
+
+    task = Task(Tags, llm=LLM("fake", transport=FakeTransport(vote), cache=False), confidence="votes")
+    rows = [{"text": f"message {n}", "tags": ["price"], "note": ""} for n in range(200)]
+    sure = calibrate(task, rows, max_risk=0.05)
+    assert sure("message 3").ok
+    abstained = [sure(f"message {4 * n}") for n in range(20)]
+    assert any(isinstance(item.error, AbstainedError) for item in abstained)
+
+
+def test_what_several_labels_do_not_take_is_refused() -> None:
+    task = Task(Tags, llm=LLM("fake", transport=FakeTransport(_tagged)), confidence="votes")
+    with pytest.raises(ConfigurationError, match="is for a field with one label"):
+        calibrate(task, _rows_with_tags(range(40)), method="batch")
+    with pytest.raises(ConfigurationError, match="a cascade answers a field with one label"):
+        cascade([task, task], _rows_with_tags(range(40)), max_risk=0.1)
 
 
 def test_columns_have_their_own_names(task: Classification) -> None:

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from statistics import median
-from typing import Any
 
 from llmtasker import Classification
 from llmtasker.confidence.calibration_figures import calibration_error
@@ -32,7 +31,7 @@ Point = tuple[float, bool, bool]
 """The confidence in an answer, whether it is right, and whether it is given."""
 
 
-def judged(task: Classification[Any, Any], rows: Rows) -> list[Point]:
+def judged(task: Classification, rows: Rows) -> list[Point]:
     found = list[Point]()
     for row, item in zip(rows, task.run([row["text"] for row in rows], progress=False), strict=True):
         guess = item.error.guess if isinstance(item.error, AbstainedError) else item.output
@@ -58,7 +57,7 @@ def oracle(points: Sequence[Point]) -> int:
     return most
 
 
-def abstention(task: Classification[Any, Any], rows: Rows) -> tuple[int, int, float]:
+def abstention(task: Classification, rows: Rows) -> tuple[int, int, float]:
     """How many promises were kept and refused, and the median of the rows answered beside an oracle's."""
     kept, refused, shares = 0, 0, list[float]()
     for split in range(SPLITS):

@@ -23,6 +23,8 @@ class Calibration(CalibrationFigures):
     Args:
         temperature: probabilities are raised to the power of 1 / temperature: above 1, the LLM was too sure.
         priors: the mean share of each label, by which shares are divided first (method "batch"); empty: not done.
+        curves: where a field takes several labels, offset and slope of the log odds of each.
+        thresholds: where a field takes several labels, the probability from which each is given.
         floor: the least probability of a label before that, because 0 could not be corrected.
         threshold: answers with less confidence are abstained from; None: no risk was promised.
         max_risk, certainty: the promise: at most this share of the answers given is wrong; at least this share of such
@@ -46,6 +48,11 @@ class Calibration(CalibrationFigures):
             raise ConfigurationError(f"the calibration of the file is not whole: {describe(error)}.") from None
         if not (made.temperature > 0 and made.floor >= 0 and math.isfinite(made.temperature)):
             raise ConfigurationError(f"the calibration of the file has the temperature {made.temperature}.")
+        offsets = [offset for offset, slope in made.curves.values() if slope > 0]
+        numbers = (*made.thresholds.values(), *offsets)
+        whole = made.thresholds.keys() == made.curves.keys() and len(offsets) == len(made.curves)
+        if not (whole and all(map(math.isfinite, numbers))):
+            raise ConfigurationError("the calibration of the file has no whole curve and threshold for each label.")
         return made
 
     def write(self, path: str | os.PathLike[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +28,8 @@ class CalibrationFigures:
     rows: int
     failed: int = 0
     priors: Mapping[str, float] = field(default_factory=dict[str, float])
+    curves: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    thresholds: Mapping[str, float] = field(default_factory=dict[str, float])
     threshold: float | None = None
     max_risk: float | None = None
     certainty: float = 0.9
@@ -37,7 +39,22 @@ class CalibrationFigures:
 
     def apply(self, shares: Mapping[str, float]) -> dict[str, float]:
         """Return the probability of each label, from the shares that a source gives."""
+        if self.curves:
+            return calibrated_alone(shares, self.curves, self.floor)
         return calibrated(shares, temperature=self.temperature, floor=self.floor, priors=self.priors)
+
+    def chosen(self, found: Mapping[str, float]) -> list[str]:
+        """Return the labels that reach their threshold, of a field that takes several."""
+        return [label for label, threshold in self.thresholds.items() if found.get(label, 0.0) >= threshold]
+
+    @property
+    def least_shares(self) -> dict[str, float]:
+        """The share of the source from which each label is given, of a field that takes several."""
+        found = dict[str, float]()
+        for label, (offset, slope) in self.curves.items():
+            odds = (log_odds(self.thresholds[label], 1e-9) - offset) / slope
+            found[label] = 1 / (1 + math.exp(max(min(-odds, 700.0), -700.0)))
+        return found
 
     # ── figures ──
 
@@ -68,11 +85,20 @@ class CalibrationFigures:
         before, after = self.ece
         lines = [
             f"calibrated on {self.rows:,} rows: {right:,} right, {count - right:,} wrong, {self.failed:,} failed",
-            f"expected calibration error {before:.3f} before, {after:.3f} after (temperature {self.temperature:.2f})",
+            f"expected calibration error {before:.3f} before, {after:.3f} after "
+            + ("(a curve for each label)" if self.curves else f"(temperature {self.temperature:.2f})"),
         ]
         if self.auroc is not None:
             value, low, high = self.auroc
-            lines.append(f"right answers are surer than wrong ones: AUROC {value:.2f} ({low:.2f} to {high:.2f})")
+            what = (
+                "labels of a row are more probable than others"
+                if self.curves
+                else "right answers are surer than wrong ones"
+            )
+            lines.append(f"{what}: AUROC {value:.2f} ({low:.2f} to {high:.2f})")
+        if self.thresholds:
+            shown = ", ".join(f"{label} {100 * share:.0f} %" for label, share in self.least_shares.items())
+            lines.append(f"a label is given from this share of the votes: {shown}")
         if self.threshold is not None and self.bound is not None and self.max_risk is not None:
             lines.append(
                 f"with a confidence of {self.threshold:.3f} or more: {self.answered:,} of {count:,} rows "
@@ -103,6 +129,39 @@ def calibrated(
     powers = {label: math.exp((value - most) / temperature) for label, value in logs.items()}
     total = math.fsum(powers.values())
     return {label: power / total for label, power in powers.items()}
+
+
+def calibrated_alone(
+    shares: Mapping[str, float], curves: Mapping[str, tuple[float, float]], floor: float
+) -> dict[str, float]:
+    """Return the probability of each label of a field that takes several: each is there or not, whatever the others.
+
+    A curve is the offset and the slope of the log odds (Platt 1999).
+
+    >>> {label: round(share, 2) for label, share in calibrated_alone({"a": 0.9}, {"a": (0, 0.5), "b": (0, 1)},
+    ...     0.1).items()}
+    {'a': 0.75, 'b': 0.1}
+    """
+    found = dict[str, float]()
+    for label, (offset, slope) in curves.items():
+        odds = offset + slope * log_odds(shares.get(label, 0.0), floor)
+        found[label] = 1 / (1 + math.exp(max(min(-odds, 700.0), -700.0)))
+    return found
+
+
+def log_odds(share: float, floor: float) -> float:
+    """Return the logarithm of the odds of a share, which is taken for at least `floor` and at most the rest."""
+    inside = min(max(share, floor), 1 - floor)
+    return math.log(inside / (1 - inside))
+
+
+def sure_of_all(answer: Collection[str], found: Mapping[str, float]) -> float:
+    """Return the probability that the labels of an answer are there and the others not, each taken for itself.
+
+    >>> round(sure_of_all(["a"], {"a": 0.9, "b": 0.2}), 2)
+    0.72
+    """
+    return math.prod(share if label in answer else 1 - share for label, share in found.items())
 
 
 def calibration_error(pairs: Sequence[tuple[float, bool]], bins: int = _BINS) -> float:

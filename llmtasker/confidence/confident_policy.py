@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar, cast
 
 from llmtasker.compiler.program import MAX_VARIANTS, Program
 from llmtasker.compiler.prompt import PromptLayout
+from llmtasker.confidence.calibration_figures import sure_of_all
 from llmtasker.confidence.code_question import CodeQuestion
 from llmtasker.confidence.form_question import FormQuestion
 from llmtasker.confidence.label_field import LabelField, label_field
@@ -193,15 +194,18 @@ class ConfidentPolicy(Policy[S, T]):
         return dict(shares) if calibration is None or not shares else calibration.apply(shares)
 
     def _judged(self, item: Item[Any], shares: Mapping[str, float], labels: LabelField) -> Item[T]:
-        record: Any = item.output
         found = self._fitted(shares)
+        record = cast("S", item.output)
+        calibration = self.confidence.calibration
+        if calibration is not None and calibration.thresholds:
+            record = _with_labels(record, labels, calibration.chosen(found))
         texts = labels.texts(getattr(record, labels.name))
         ordered = dict(sorted(found.items(), key=lambda pair: -pair[1]))
-        output, calibration = self.present(record), self.confidence.calibration
+        output = self.present(record)
         done: Item[T] = replace(item, output=output, confidence=ordered, confidence_source=self.confidence.name)
         if calibration is None or calibration.threshold is None:
             return done
-        sure = found.get(texts[0], 0.0) if texts else 0.0
+        sure = sure_of_all(texts, found) if calibration.thresholds else found.get(texts[0], 0.0)
         if sure >= calibration.threshold:
             return done
         error = AbstainedError(
@@ -235,3 +239,12 @@ def confident(policy: Policy[S, T], confidence: Confidence) -> Policy[S, T]:
 
 def _unchanged(record: Any) -> Any:
     return record
+
+
+def _with_labels(record: S, labels: LabelField, chosen: Sequence[str]) -> S:
+    """Return a record with other labels; the record as it is where the signature does not take these."""
+    values = [labels.values[label] for label in chosen]
+    try:
+        return type(record).model_validate({**record.inputs(), **record.outputs(), labels.name: values})
+    except Exception:  # noqa: BLE001 - a validator of the signature may raise anything; what was voted did fit
+        return record

@@ -9,6 +9,7 @@ evaluation_report        the figures with their file; report_page: as text and a
 compare                  two reports of the same rows → which is better, and how sure that is
 calibrate                a confidence → a probability, and a threshold that keeps a promised risk
 cascade                  tasks in order of their price (cascade_run, cascade_stage, cascade_thresholds)
+calibration_fit          what is fitted to answered rows, one label or several
 confidence_fit           temperature, and how well a confidence tells right from wrong
 risk_control             the threshold, and the bounds that it rests on
 intervals, paired_tests  the statistics, with their sources

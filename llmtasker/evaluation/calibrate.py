@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args
+from dataclasses import replace
+from typing import Any, TypedDict, TypeVar, Unpack, get_args
 
 from llmtasker.confidence import Calibration, Confidence
-from llmtasker.confidence.calibration_figures import CalibrationPoint, calibrated
 from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField, label_field
 from llmtasker.errors import ConfigurationError, check_choice, check_names, snippet
-from llmtasker.evaluation.confidence_fit import auroc, fit_temperature
+from llmtasker.evaluation.calibration_fit import (
+    CalibrationMethod,
+    ScoredLabels,
+    ScoredRow,
+    fit_calibration,
+    fit_several,
+    with_threshold,
+)
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
-from llmtasker.evaluation.risk_control import keep_risk, why_not
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork
 from llmtasker.runner.budget import Budget
@@ -25,9 +29,6 @@ from llmtasker.threads import portal
 
 K = TypeVar("K", bound=Task[Any])
 
-CalibrationMethod = Literal["temperature", "batch"]
-_LEAST_SHARE = {"stated": 0.005, "logprobs": 1e-9, "label_scores": 1e-9}
-
 
 class CalibrationOptions(TypedDict, total=False):
     """The keyword arguments of `calibrate` that are those of `Task.run`."""
@@ -37,15 +38,6 @@ class CalibrationOptions(TypedDict, total=False):
     fresh: Fresh
     budget: Budget | None
     columns: Mapping[str, str] | None
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredRow:
-    """An answered row: the share of each label, its right label, and the label that was answered."""
-
-    shares: Mapping[str, float]
-    right: str
-    answer: str
 
 
 def calibrate(
@@ -62,6 +54,9 @@ def calibrate(
     A temperature makes the numbers probabilities. With `max_risk`, answers below a threshold become an AbstainedError
     that holds the best guess: of the answers given, at most this share is wrong. That promise is kept with a
     probability of `certainty`, on rows that are like the labelled ones and were not used to write the prompt.
+
+    Where a field takes several labels, each label gets a threshold of its own, the one with its best F1 on the rows:
+    the answer becomes the labels that reach theirs. It is wrong unless it has all labels of the row and no other.
 
     Args:
         rows: as for `evaluate`. A task without `confidence=` is asked for "votes".
@@ -99,31 +94,49 @@ async def acalibrate(
     asked = options.copy()
     gold = labelled_rows(asking, labels, rows, asked.pop("columns", None))
     results = await asking.arun([dict(row.given) for row in gold], **asked)
-    scored = scored_rows(asking, labels, gold, results)
-    check_answered(scored, results)
-    known = [row for row in scored if row is not None]
-    fitted = fit_calibration(
-        known,
-        confidence,
-        method=method,
-        ranks=is_whole(asking.program, confidence),
-        failed=len(scored) - len(known),
-        asked=asked_by(asking.program, asking.llm, confidence),
-    )
+    fitted = _fitted(asking, labels, gold, results, confidence, method)
     if max_risk is not None:
         fitted = with_threshold(fitted, max_risk, certainty)
     return asking.with_(confidence=replace(confidence, calibration=fitted))
+
+
+def _fitted(
+    task: Task[Any],
+    labels: LabelField,
+    gold: Sequence[GoldRow],
+    results: Iterable[Item[Any]],
+    confidence: Confidence,
+    method: CalibrationMethod,
+) -> Calibration:
+    hashed = asked_by(task.program, task.llm, confidence)
+    if labels.many:
+        if method != "temperature":
+            raise ConfigurationError(f'method="{method}" is for a field with one label; {labels.name} takes several.')
+        several = _scored_labels(task, labels, gold, results)
+        check_answered(several, results)
+        sets = [row for row in several if row is not None]
+        names = list(labels.values)
+        return fit_several(sets, names, confidence, failed=len(several) - len(sets), asked=hashed)
+    scored = scored_rows(task, labels, gold, results)
+    check_answered(scored, results)
+    known = [row for row in scored if row is not None]
+    ranks = is_whole(task.program, confidence)
+    failed = len(scored) - len(known)
+    return fit_calibration(known, confidence, method=method, ranks=ranks, failed=failed, asked=hashed)
 
 
 def measured_labels(task: Task[Any], confidence: Confidence) -> LabelField:
     """Return the field whose confidence is calibrated.
 
     Raises:
-        ConfigurationError: there is none, or it takes several labels.
+        ConfigurationError: there is none, or it takes several labels that are not known beforehand.
     """
     labels = label_field(task.signature, confidence.field, confidence.source)
-    if labels.many:
-        raise ConfigurationError(f"a field with one label can be calibrated; {labels.name} takes several.")
+    if labels.many and not labels.closed:
+        raise ConfigurationError(
+            f"{labels.name} takes several labels, and may have others than its own: give it a closed set of labels to "
+            "calibrate their thresholds."
+        )
     return labels
 
 
@@ -155,6 +168,21 @@ def scored_rows(
     return found
 
 
+def _scored_labels(
+    task: Task[Any], labels: LabelField, gold: Sequence[GoldRow], results: Iterable[Item[Any]]
+) -> list[ScoredLabels | None]:
+    work, found = RowWork(task), list[ScoredLabels | None]()
+    for row, item in zip(gold, results, strict=True):
+        if item.ok:
+            right, answer = (
+                frozenset(labels.texts(value)) for value in (row.gold[labels.name], work.answer(item)[labels.name])
+            )
+            found.append(ScoredLabels(item.confidence or {}, right, answer))
+        else:
+            found.append(None)
+    return found
+
+
 def check_answered(scored: Sequence[object], results: Iterable[Item[Any]]) -> None:
     """Check that there is a row that was answered.
 
@@ -174,67 +202,3 @@ def check_share(name: str, share: object) -> None:
     """
     if not isinstance(share, float | int) or not 0 < share < 1:
         raise ConfigurationError(f"{name} is a share between 0 and 1, such as 0.05, not {snippet(repr(share), 40)}.")
-
-
-def fit_calibration(
-    rows: Sequence[ScoredRow],
-    confidence: Confidence,
-    *,
-    method: CalibrationMethod = "temperature",
-    ranks: bool = False,
-    failed: int = 0,
-    asked: str = "",
-) -> Calibration:
-    """Return what is fitted to answered rows; `ranks` is whether the most probable label becomes the answer.
-
-    Raises:
-        ConfigurationError: the confidence does not tell right answers from wrong ones.
-    """
-    floor = _LEAST_SHARE.get(confidence.source, 0.5 / confidence.samples)
-    priors = _means([row.shares for row in rows], floor) if method == "batch" else {}
-    labelled = [(row.shares, row.right) for row in rows]
-    wrong = any(row.answer != row.right for row in rows)
-    temperature = fit_temperature(labelled, floor, priors) if wrong else 1.0
-    points = list[CalibrationPoint]()
-    for row in rows:
-        after = calibrated(row.shares, temperature=temperature, floor=floor, priors=priors)
-        # Priors may make another label the most probable one.
-        answer = max(after, key=after.__getitem__) if ranks and priors else row.answer
-        points.append(CalibrationPoint(row.shares.get(row.answer, 0.0), after.get(answer, 0.0), answer == row.right))
-    area = auroc([(point.after, point.right) for point in points])
-    if area is not None and area.low <= 0.5:
-        raise ConfigurationError(
-            f"the confidence ({confidence.source}) does not tell right answers from wrong ones: AUROC {area.value:.2f} "
-            f"({area.low:.2f} to {area.high:.2f}) on {len(points):,} rows, and 0.5 is chance. Use another source, or "
-            "more rows."
-        )
-    if not any(point.right for point in points):
-        raise ConfigurationError(f"none of the {len(points):,} answers is right, so there is nothing to fit.")
-    return Calibration(
-        temperature=temperature,
-        floor=floor,
-        priors=priors,
-        asked=asked,
-        rows=len(rows) + failed,
-        failed=failed,
-        auroc=None if area is None else (area.value, area.low, area.high),
-        points=tuple(points),
-    )
-
-
-def _means(shares: Sequence[Mapping[str, float]], floor: float) -> dict[str, float]:
-    labels = dict.fromkeys(label for row in shares for label in row)
-    return {label: max(math.fsum(row.get(label, 0.0) for row in shares) / len(shares), floor) for label in labels}
-
-
-def with_threshold(calibration: Calibration, max_risk: float, certainty: float) -> Calibration:
-    """Return the calibration with the lowest threshold that keeps a risk.
-
-    Raises:
-        ConfigurationError: the rows are too few to say so, or the answers too often wrong.
-    """
-    points = [(point.after, point.right) for point in calibration.points]
-    kept = keep_risk(points, max_risk, certainty)
-    if kept is None:
-        raise ConfigurationError(why_not(points, max_risk, certainty))
-    return replace(calibration, threshold=kept.threshold, max_risk=max_risk, certainty=certainty, bound=kept.bound)

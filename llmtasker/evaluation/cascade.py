@@ -63,6 +63,8 @@ async def acascade(
     labels = measured_labels(tasks[0], first or Confidence(source="votes")) if tasks else None
     if labels is None or len(tasks) < 2:
         raise ConfigurationError("a cascade is made of at least two tasks, the cheapest first.")
+    if labels.many:
+        raise ConfigurationError(f"a cascade answers a field with one label; {labels.name} takes several.")
     for task in tasks[1:]:
         if task.signature.output_fields.keys() != tasks[0].signature.output_fields.keys():
             raise ConfigurationError("the tasks of a cascade have the same output fields, and these differ.")

@@ -12,7 +12,8 @@ from llmtasker.confidence.calibration_figures import CalibrationPoint
 from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField
 from llmtasker.errors import ConfigurationError
-from llmtasker.evaluation.calibrate import CalibrationOptions, check_answered, fit_calibration, scored_rows
+from llmtasker.evaluation.calibrate import CalibrationOptions, check_answered, scored_rows
+from llmtasker.evaluation.calibration_fit import fit_calibration
 from llmtasker.evaluation.cascade_thresholds import StageAnswer
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.subject import Subject

@@ -86,10 +86,10 @@ def _mappings(gold: Gold, signature: type[Signature]) -> Iterator[Mapping[str, A
     if not isinstance(rows, Iterable):
         raise ConfigurationError("gold must be a file, a table, or an iterable of records or mappings.")
     for number, row in enumerate(rows, start=1):
-        if isinstance(row, signature):
-            yield {**row.inputs(), **row.outputs()}
-        elif is_mapping(row):
+        if is_mapping(row):
             yield row
+        elif isinstance(row, signature):
+            yield {**row.inputs(), **row.outputs()}
         else:
             raise ConfigurationError(
                 f"gold row {number} is {snippet(repr(row), 60)}: give records of {signature.__name__}, or mappings."

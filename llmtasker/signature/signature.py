@@ -212,7 +212,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         name = cls.bare_input
         if name is not None and type(given) is str:
             return {name: given}  # by far the most common case
-        if isinstance(given, (Signature, cls.input_model)):
+        if type(given) is not dict and isinstance(given, (Signature, cls.input_model)):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
         if name is not None:
             if not is_mapping(given):

@@ -27,7 +27,7 @@ def is_array(value: Any) -> TypeGuard[list[Any]]:
 
 def is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
     """Return whether a value is a mapping of any kind, with keys of any type."""
-    return isinstance(value, Mapping)
+    return type(value) is dict or isinstance(value, Mapping)  # asking an abstract class is slow
 
 
 def as_list(value: Any) -> list[Any]:
