@@ -273,7 +273,7 @@ def test_a_better_task_is_called_better() -> None:
     found = compare(report_of(60, 40), report_of(80, 20))
     assert (len(found.gained), len(found.lost), found.better, found.worse) == (20, 0, True, False)
     assert found.difference == share_difference(20, 0, 100)
-    assert str(found).startswith("B is better by 20.0 points (12.2 to 27.8): 20 rows gained, 0 lost, p = < 0.001.")
+    assert str(found).startswith("B is better by 20.0 points (12.2 to 27.8): 20 rows gained, 0 lost, p < 0.001.")
     assert found.labels["billing"][0] == pytest.approx(0.2)
 
 

@@ -281,8 +281,8 @@ def test_the_estimate_comes_before_the_first_call() -> None:
     assert fake.calls <= estimate.calls
     assert [line.partition(":")[0] for _, line in lines[1:]] == [
         "the task that came in",
-        "set 1 of 2 labelled rows",
-        "set 2 of 2 labelled rows",
+        "set 1, 2 labelled rows",
+        "set 2, 2 labelled rows",
     ]
 
 

@@ -80,7 +80,7 @@ class Comparison:
             text = f"B is {word} by {abs(value):{form}}{unit} ({ends[0]:{form}} to {ends[1]:{form}})"
         else:
             text = f"no difference is shown: {value:+{form}}{unit} ({low:+{form}} to {high:+{form}})"
-        lines = [f"{text}: {changed}p = {_p(self.p)}."]
+        lines = [f"{text}: {changed}p {_p(self.p)}."]
         if not self.shown and self.binary and math.isfinite(self.detectable):
             lines.append(f"So many rows show a difference of {100 * self.detectable:.1f} points or more.")
         if self.cost_ratio is not None and not _ALIKE[0] < self.cost_ratio < _ALIKE[1]:
@@ -230,4 +230,4 @@ def _ratio(values: Sequence[tuple[float | None, float | None]]) -> float | None:
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.01 else f"{value:.2f}"
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}" if value < 0.01 else f"= {value:.2f}"

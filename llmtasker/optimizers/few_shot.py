@@ -58,7 +58,7 @@ class LabeledFewShot:
         """Measure each set."""
         shown = [(example_of(search.task, row.given, row.gold), labels_of_row(row)) for row in search.train]
         for number, drawn in enumerate(draws(shown, self.k, self.sets, search.seed), start=1):
-            search.measure(search.task.with_(examples=drawn), f"set {number} of {len(drawn)} labelled rows")
+            search.measure(search.task.with_(examples=drawn), f"set {number}, {len(drawn)} labelled rows")
 
 
 @dataclass(frozen=True, kw_only=True)
