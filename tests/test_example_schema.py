@@ -11,8 +11,10 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import (
     AliasChoices,
+    AliasPath,
     BaseModel,
     Field,
+    Json,
     PlainSerializer,
     RootModel,
     SecretStr,
@@ -24,6 +26,7 @@ from pydantic.dataclasses import dataclass
 
 from llmtasker import ConfigurationError, InputField, OutputField, Signature
 from llmtasker.compiler.program import compile_program
+from llmtasker.errors import SignatureError
 from llmtasker.values.schema_check import contradiction
 from llmtasker.wire.request import Settings
 
@@ -85,6 +88,7 @@ def shown(annotation: Any, value: Any, **options: Any) -> Any:
         (Decimal, Decimal("1.50"), "1.50"),
         (dict[Colour, int], {Colour.RED: 1}, {"red": 1}),
         (Any, {"free": [1, None]}, {"free": [1, None]}),
+        (Json[list[int]], "[1, 2]", "[1,2]"),
     ],
     ids=str,
 )
@@ -110,6 +114,18 @@ def test_the_name_is_that_of_the_schema(options: Any, name: str) -> None:
 
 def wire_or_name(options: Any) -> str:
     return "Wert" if "alias" in options or "validation_alias" in options else "value"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_example_that_is_no_json_is_refused(value: float) -> None:
+    with pytest.raises(ConfigurationError, match="example 1 can't be written as JSON"):
+        shown(list[float], [value])
+
+
+@pytest.mark.parametrize("alias", [AliasPath("a", "b"), AliasChoices(AliasPath("a", 0), "b")])
+def test_an_output_that_is_read_from_another_place_than_the_schema_names_is_refused(alias: Any) -> None:
+    with pytest.raises(SignatureError, match=r"Pack\.value: an AliasPath leads into an object"):
+        shown(int, 3, validation_alias=alias)
 
 
 @pytest.mark.parametrize(

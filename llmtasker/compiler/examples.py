@@ -15,7 +15,7 @@ from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.signature.conversation import Conversation
 from llmtasker.signature.fields import label_text, wire_name
 from llmtasker.signature.signature import S, Signature, as_text
-from llmtasker.values.json_values import is_array, parse_json
+from llmtasker.values.json_values import canonical_json, is_array, parse_json
 from llmtasker.values.schema_check import contradiction
 from llmtasker.values.set_order import in_order
 from llmtasker.values.validation_json import validation_json
@@ -69,8 +69,8 @@ def _answer(signature: type[Signature], outputs: Mapping[str, Any], number: int)
     for form in (_as_read, _as_written):
         try:
             answer = form(signature, outputs)
-            text = to_json(answer)
-        except PydanticSerializationError as error:
+            text = canonical_json(answer)
+        except (PydanticSerializationError, ValueError, TypeError) as error:
             reasons.append(f"example {number} can't be written as JSON: {snippet(error)}")
             continue
         try:
@@ -103,7 +103,7 @@ def _as_read(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
 def _as_written(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
     """Return the outputs in the form in which Pydantic writes them: some types are read in no other."""
     answer = signature.output_model.model_construct(**in_order(dict(outputs)))
-    return answer.model_dump(mode="json", by_alias=True, warnings=False)
+    return answer.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
 
 
 def as_input(value: object) -> object:

@@ -13,7 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pydantic
-from pydantic import AliasChoices
+from pydantic import AliasChoices, AliasPath
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -161,6 +161,21 @@ def check_constraints(owner: str, name: str, info: FieldInfo) -> None:
                 raise SignatureError(
                     f"{owner}.{name}: {constraint}={bound!r} can't be applied to {shown}. Change the type or remove it."
                 )
+
+
+def check_alias(owner: str, name: str, info: FieldInfo) -> None:
+    """Check that the name of a field in answers is one that the schema can show.
+
+    Raises:
+        SignatureError: it is a path into an object.
+    """
+    alias = info.validation_alias
+    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+    if isinstance(first, AliasPath):
+        raise SignatureError(
+            f"{owner}.{name}: an AliasPath leads into an object that the LLM is not shown. Give a text as alias, or "
+            "make the object a field, with a model as its type."
+        )
 
 
 def check_labels(owner: str, name: str, info: FieldInfo) -> None:

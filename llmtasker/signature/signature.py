@@ -35,6 +35,7 @@ from llmtasker.signature.fields import (
     InputField,
     OutputField,
     Side,
+    check_alias,
     check_constraints,
     check_labels,
     marker_of,
@@ -325,6 +326,7 @@ def _check_sides(cls: type[Signature], sides: Mapping[str, Side]) -> None:
             check_constraints(cls.__name__, name, info)
         for name, info in cls.output_fields.items():
             check_labels(cls.__name__, name, info)
+            check_alias(cls.__name__, name, info)
 
 
 def _check_whole(cls: type[Signature]) -> None:
