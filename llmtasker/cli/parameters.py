@@ -48,7 +48,8 @@ Delimiter = Annotated[str | None, typer.Option(help="Between the cells of a CSV 
 Encoding = Annotated[str | None, typer.Option(help="Of the input; detected if not given.")]
 HeaderLine = Annotated[int, typer.Option("--header", min=1, help="The line that names the columns.")]
 Sheet = Annotated[
-    str | None, typer.Option(help="The name or number of the sheet of an Excel file; else the first.", **TEXT)
+    str | None,
+    typer.Option(help="The name or number of the sheet of an Excel file; else the first that is shown.", **TEXT),
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is not of this very run.")]
 Model = Annotated[str | None, typer.Option("--llm", help='Such as "openai/gpt-4.1-mini"; else LLMTASKER_LLM.')]

@@ -69,7 +69,8 @@ def _answer(signature: type[Signature], outputs: Mapping[str, Any], number: int)
     for form in (_as_read, _as_written):
         try:
             answer = form(signature, outputs)
-            text = canonical_json(answer)
+            text = to_json(answer)
+            canonical_json(answer)  # knows no NaN
         except (PydanticSerializationError, ValueError, TypeError) as error:
             reasons.append(f"example {number} can't be written as JSON: {snippet(error)}")
             continue
