@@ -420,5 +420,11 @@ def test_a_slip_of_brackets_loses_nothing(text: str) -> None:
         assert found.get("client") == (None if "null" in text else {"item": "x", "price": 1})
 
 
+@pytest.mark.parametrize("text", ["- [x] chat\n- [ ] chien", "- [ ] chat\n- [ ] chien", "[ ] chat"])
+def test_an_empty_check_box_is_no_empty_list(text: str) -> None:
+    with pytest.raises(InvalidOutputError):
+        value(text, Tags)
+
+
 def test_json_within_json_within_json() -> None:
     assert value(json.dumps(json.dumps(TICKET_TEXT)), Permit) == TICKET

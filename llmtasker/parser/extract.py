@@ -34,6 +34,7 @@ _BEFORE_SINGLE = ("{", "[", ",", ":")
 _JSON_OPENING = re.compile(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
 _FENCE = re.compile(r"^[ \t]*(`{3,6}|~{3,6})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
 _MORE_MEMBERS = re.compile(r'[\s\]}]*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
+_CHECK_BOX = re.compile(r"\[[ \t]\][ \t]*\w")  # of a list in Markdown: no empty array
 _PAIRS = {"{": "}", "[": "]"}
 
 
@@ -111,6 +112,8 @@ class _Scan:
 
     def piece(self, start: int) -> Piece | None:
         """Return the piece that begins with the bracket at `start`, or None if that is just prose."""
+        if _CHECK_BOX.match(self.text, start):
+            return None
         self.pieces_left -= 1
         if self.pieces_left < 0:
             raise TooComplexError(f"there are more than {MAX_PIECES} pieces in brackets")

@@ -28,6 +28,7 @@ _SENTENCE = re.compile(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
 _JOINED = re.compile(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou|und|oder)[\s\"'`*(]*(?:(?:the|an?|la|les?) )?")
 _NOT_TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|[☐□⬜])[^\n]*\n?", re.MULTILINE)
 _TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[[xX✓✔]\]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
+_BOUND = re.compile(r"\W*[<>≤≥≈~]\s*\d[^>]*$")
 _BOX = re.compile(r"\[ ?\]|[☐□⬜]")
 _CJK = r"\u3040-\u30ff\u3400-\u9fff"  # written without spaces: 'the answer is B' has none before the B
 _BEGINS = rf"(?<![^\W{_CJK}])(?<!\w-)"
@@ -211,8 +212,10 @@ class Labels:
         if "?" in text and not any("?" in name for name in self._exact):
             raise LabelError("it asks")
         text = _ticked(html.unescape(text)).replace("\u2212", "-")
+        if _BOUND.match(text) and text.strip(" *_`\"'.") not in self._exact:
+            raise LabelError("it is a bound, not a number", ambiguous=True)
         bullet = _BULLET.match(text.strip())
-        listed = bullet is not None and self._bare(bullet[0]) not in self._exact
+        listed = bullet is not None and self._words(bullet[0]) not in self._by_level[-1]
         without_bullet = text.strip()[bullet.end() :] if bullet and listed else text
         for form in (text, self._bare(text), without_bullet, self._bare(without_bullet)):
             for level, table in zip(self._levels(), self._by_level, strict=True):
