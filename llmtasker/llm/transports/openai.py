@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 import weakref
@@ -11,16 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from ssl import SSLContext
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 import httpx2
 import openai
-from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
 
-from llmtasker.errors import BadResponseError, CallTimeoutError, ItemError, NetworkError, snippet
+from llmtasker.errors import CallTimeoutError, ItemError, NetworkError, snippet
 from llmtasker.llm.credentials import hide_values
 from llmtasker.llm.transports.blocking_client import BlockingClient
+from llmtasker.llm.transports.given_client import GivenClient, prepared
 from llmtasker.llm.transports.http_client import HTTPClient, broken
 from llmtasker.llm.transports.network import check_certificates, proxy_for
 from llmtasker.llm.transports.openai_clients import (
@@ -29,7 +28,6 @@ from llmtasker.llm.transports.openai_clients import (
     PortableClient,
     capture,
     constant_keys_of,
-    creates_itself,
     identity_of,
     is_untouched,
     keys_of,
@@ -45,7 +43,6 @@ from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
 _LISTING = 5.0  # seconds to wait for an endpoint's list of models
-_STALE = 200  # connections of an event loop that has ended, which a user's http client may still hold
 _THREAD = "llmtasker-send"
 
 
@@ -67,7 +64,7 @@ class OpenAITransport:
     def __init__(self, client: AnyClient, *, named: bool = False, hooks: Any = None) -> None:
         self.endpoint = identity_of(client)
         self.client = client
-        self._hooks_given = hooks
+        self._given = GivenClient(client, hooks)
         azure = isinstance(client, openai.AzureOpenAI | openai.AsyncAzureOpenAI)
         self._deployment_in_path = azure and "/deployments/" not in str(client.base_url)
         self._named = named
@@ -77,7 +74,6 @@ class OpenAITransport:
         self._secrets = secrets_of(client)
         self._direct: PerLoop[HTTPClient] = PerLoop()
         self._proxied: PerLoop[openai.AsyncOpenAI] = PerLoop()
-        self._home: asyncio.AbstractEventLoop | None = None
         # Open connections outlive the transport until they are closed in their own loop.
         for opened in (self._direct, self._proxied):
             weakref.finalize(self, opened.drop).atexit = False
@@ -99,21 +95,16 @@ class OpenAITransport:
         """
         return _PortableTransport(PortableClient.of(self.client))
 
-    @property
-    def _hooks(self) -> Any:
-        """The hooks of an instructor client, None if there are no listeners."""
-        return self._hooks_given if any(getattr(self._hooks_given, "_handlers", {}).values()) else None
-
     def _is_own(self) -> bool:
         """Return whether calls go through the given client: it may be wrapped at any time."""
-        return not self._named and (bool(self._hooks) or not is_untouched(self.client))
+        return not self._named and self._given.is_changed
 
     def send(self, request: Request) -> Completion:
         """Send one request and wait for its answer."""
         timeout = request.settings.timeout
         if isinstance(self.client, openai.OpenAI) and self._is_own():
             try:
-                sent = call_in_thread(partial(self._send_blocking, self.client, request), _THREAD)
+                sent = call_in_thread(partial(self._send_given, self.client, request), _THREAD)
                 return sent.result(min(timeout, threading.TIMEOUT_MAX))
             except TimeoutError:
                 raise CallTimeoutError(f"no whole answer came within {timeout:g} s") from None
@@ -142,18 +133,26 @@ class OpenAITransport:
 
     async def asend(self, request: Request) -> Completion:
         """Send one request and await its answer; the caller sets the deadline."""
-        client = self.client
-        if self._is_own():
-            if isinstance(client, openai.OpenAI):
-                return await asyncio.wrap_future(call_in_thread(partial(self._send_blocking, client, request), _THREAD))
-            return await self._in_home_loop(client, request)
-        if self._proxy is None:
+        client, is_own = self.client, self._is_own()
+        if is_own and isinstance(client, openai.OpenAI):
+            return await asyncio.wrap_future(call_in_thread(partial(self._send_given, client, request), _THREAD))
+        if self._proxy is None and not is_own:
             return await self._send_directly(request)
         try:
-            response = await (await self.sdk_client()).post(self._path(request), **_prepared(request))
+            if is_own and isinstance(client, openai.AsyncOpenAI):
+                response = await self._given.asend(client, self._path(request), request)
+                return self._read(response.status, response.body, response.headers, request)
+            proxied = await (await self.sdk_client()).post(self._path(request), **prepared(request))
         except openai.OpenAIError as error:
             return self._refused(error, request)
-        return self._read(response.status_code, response.content, response.headers, request)
+        return self._read(proxied.status_code, proxied.content, proxied.headers, request)
+
+    def _send_given(self, client: openai.OpenAI, request: Request) -> Completion:
+        try:
+            response = self._given.send(client, self._path(request), request)
+        except openai.OpenAIError as error:
+            return self._refused(error, request)
+        return self._read(response.status, response.body, response.headers, request)
 
     @cached_property
     def _blocking(self) -> BlockingClient:
@@ -177,70 +176,6 @@ class OpenAITransport:
     def _tls(self) -> SSLContext | None:
         # As the SDK makes it, with SSL_CERT_FILE and SSL_CERT_DIR.
         return httpx2.create_ssl_context() if self.client.base_url.scheme == "https" else None
-
-    # ── through the given client ──
-
-    def _send_blocking(self, client: openai.OpenAI, request: Request) -> Completion:
-        try:
-            if creates_itself(client) and not self._hooks:
-                response = client.post(self._path(request), **_prepared(request))
-                return self._read(response.status_code, response.content, response.headers, request)
-            arguments = self._arguments(request)
-            self._emit("emit_completion_arguments", **arguments)
-            created = cast("Any", client.chat.completions).create(**arguments)
-        except openai.OpenAIError as error:
-            self._emit("emit_completion_error", error)
-            return self._refused(error, request)
-        return self._created(created, request)
-
-    async def _in_home_loop(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
-        """Send in the event loop that the client's connections belong to, as long as that one runs."""
-        running, home = asyncio.get_running_loop(), self._home
-        if home is None or home is running or not home.is_running():
-            self._home = running
-            return await self._send_own(client, request)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._send_own(client, request), home))
-
-    async def _send_own(self, client: openai.AsyncOpenAI, request: Request) -> Completion:
-        for _ in range(_STALE):
-            try:
-                if creates_itself(client) and not self._hooks:
-                    response = await client.post(self._path(request), **_prepared(request))
-                    return self._read(response.status_code, response.content, response.headers, request)
-                arguments = self._arguments(request)
-                self._emit("emit_completion_arguments", **arguments)
-                return self._created(await client.chat.completions.create(**arguments), request)
-            except openai.OpenAIError as error:
-                if not _is_of_ended_loop(error):
-                    self._emit("emit_completion_error", error)
-                    return self._refused(error, request)
-            except RuntimeError as error:
-                if not _is_of_ended_loop(error):
-                    raise
-        raise NetworkError("the client only has connections of an event loop that has ended. Make it in this loop")
-
-    def _arguments(self, request: Request) -> dict[str, Any]:
-        """Return a request as arguments of `create`; fields that the SDK does not know go into `extra_body`."""
-        body = request.body
-        known = {name: value for name, value in body.items() if name in _PARAMETERS}
-        others = {name: value for name, value in body.items() if name not in _PARAMETERS}
-        return {**known, "timeout": request.settings.timeout, **({"extra_body": others} if others else {})}
-
-    def _emit(self, name: str, *args: Any, **kwargs: Any) -> None:
-        if self._hooks:
-            getattr(self._hooks, name)(*args, **kwargs)
-
-    def _created(self, created: Any, request: Request) -> Completion:
-        self._emit("emit_completion_response", created)
-        if hasattr(created, "model_dump"):
-            created = created.model_dump(mode="json", warnings=False)
-        try:
-            payload = created if isinstance(created, str | bytes) else json.dumps(created)
-            return read_completion(payload, request=request)
-        except (TypeError, ValueError) as error:
-            raise BadResponseError(f"the client answered with a {type(created).__name__}: {snippet(error)}") from None
-
-    # ── for all ways ──
 
     def _path(self, request: Request) -> str:
         if isinstance(request, PromptRequest):
@@ -339,32 +274,12 @@ class OpenAITransport:
         await self._proxied.close(loop)
 
 
-_PARAMETERS = frozenset(CompletionCreateParamsNonStreaming.__annotations__)
-
-
 @dataclass(frozen=True, slots=True)
 class _PortableTransport:
     client: PortableClient
 
     def make(self) -> OpenAITransport:
         return OpenAITransport(self.client.client())
-
-
-def _prepared(request: Request) -> dict[str, Any]:
-    """Return the arguments of the SDK's `post` for a prepared request."""
-    return {
-        "cast_to": httpx2.Response,
-        "content": request.content,
-        "options": {"timeout": request.settings.timeout, "max_retries": 0},
-    }
-
-
-def _is_of_ended_loop(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, RuntimeError) and ("loop is closed" in str(error) or "different loop" in str(error)):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def connect(
