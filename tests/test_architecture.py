@@ -64,6 +64,7 @@ ARROWS = 201
 """Imports between folders, and files at the top of the package: more would mean that nobody sees the flow."""
 
 ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
+_OPENAI = {f"llm.transports.{name}" for name in ("openai", "openai_batches", "openai_clients", "given_client")}
 VENDORS: dict[str, set[str]] = {
     "anyio": {"testing.fake"},
     "diskcache": {"cache.text_cache"},
@@ -85,15 +86,12 @@ VENDORS: dict[str, set[str]] = {
     },
     "gepa": {"optimizers.gepa"},
     "genai_prices": {"llm.costs"},
-    "httpx2": {
-        *("integrations.langfuse_scores", "integrations.otlp_receiver"),
-        *("llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"),
-    },
+    "httpx2": {*_OPENAI, "integrations.langfuse_scores", "integrations.otlp_receiver"},
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},
     "langchain_core": {"integrations.langchain", "llm.transports.langchain"},
     "narwhals": {"runner.inputs"},
-    "openai": {"llm.transports.openai", "llm.transports.openai_batches", "llm.transports.openai_clients"},
+    "openai": {*_OPENAI},
     "openpyxl": {"files.excel_file"},
     "opentelemetry": {"integrations.otlp_messages"},
     "pandas": {"integrations.partitions", "result_table"},

@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 import pytest
@@ -219,6 +220,25 @@ NOW = 1_800_000_000.0
         ),
         ({"Retry-After": "30", "Date": formatdate(NOW + 3600, usegmt=True)}, 30.0),
         ({"Retry-After": formatdate(NOW + 30, usegmt=True), "Date": "soon"}, 30.0),
+        # An allowance of calls and one of tokens, each with its own end.
+        (
+            {
+                "anthropic-ratelimit-requests-remaining": "0",
+                "anthropic-ratelimit-requests-reset": datetime.fromtimestamp(NOW + 30, UTC).isoformat(),
+                "anthropic-ratelimit-tokens-remaining": "5",
+                "anthropic-ratelimit-tokens-reset": datetime.fromtimestamp(NOW + 300, UTC).isoformat(),
+            },
+            30.0,
+        ),
+        ({"ratelimitbysize-reset": "30", "ratelimitbysize-remaining": "0"}, 30.0),
+        ({"x-ratelimit-requests-minute-reset": "40"}, 40.0),
+        ({"ratelimit": '"default";r=0;t=12'}, 12.0),
+        ({"ratelimit": "limit=100, remaining=0, reset=12"}, 12.0),
+        ({"x-ms-retry-after-ms": "1500"}, 1.5),
+        ({"Retry-After": "5, 60"}, 60.0),
+        ({"Retry-After": "+5"}, 5.0),
+        ({"Retry-After": datetime.fromtimestamp(NOW + 20, UTC).isoformat().replace("+00:00", "Z")}, 20.0),
+        ({"Retry-After": "Fri, 99 Jan 2027 08:00:00 GMT"}, None),
         ({}, None),
         *(
             ({"Retry-After": text}, None)

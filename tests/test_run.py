@@ -498,7 +498,8 @@ def refusal(kind: type[CallError], message: str = "no", **details: Any) -> CallE
         pytest.param(refusal(NetworkError), False, 5, id="nobody is there"),
         pytest.param(refusal(NetworkError), True, None, id="a connection breaks now and then"),
         pytest.param(refusal(BadResponseError), False, 5, id="it is something else"),
-        pytest.param(refusal(ContextLengthError, status=413), False, None, id="rows that are too long"),
+        pytest.param(refusal(ContextLengthError, status=413), False, 16, id="all rows are too long"),
+        pytest.param(refusal(ContextLengthError, status=413), True, None, id="rows that are too long"),
         pytest.param(refusal(ServerError, status=500), False, None, id="errors that may pass"),
     ],
 )

@@ -33,7 +33,8 @@ class CircuitBreaker:
     | no connection, or responses that are not an LLM's; only before the first answer | 5 |
     | a rate limit with a longer wait than `Retry` allows | 5 |
     | a schema that the endpoint refuses in every form | 3 |
-    | any other rejection (4xx), except for inputs that are too long | 16 |
+    | inputs that are too long; only before the first answer | 16 |
+    | any other rejection (4xx) | 16 |
     | any that lasted as long as `Retry` allows | 1 |
     """
 
@@ -73,7 +74,9 @@ class CircuitBreaker:
         if isinstance(error, BadResponseError | NetworkError):
             # These were retried: after a first answer, they don't indicate a wrong configuration.
             return None if self._answered else _SURE
-        return _LIKELY if isinstance(error, RejectedError) and not isinstance(error, ContextLengthError) else None
+        if isinstance(error, ContextLengthError) and self._answered:
+            return None
+        return _LIKELY if isinstance(error, RejectedError) else None
 
 
 def _gist(message: str) -> str:

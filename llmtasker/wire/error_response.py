@@ -11,6 +11,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -270,8 +271,9 @@ def _now(headers: Mapping[str, str]) -> float:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return how many seconds the endpoint asks to wait; None where it names no time that can be understood.
 
-    `retry-after-ms` goes before `Retry-After` (seconds or an HTTP date, RFC 9110 section 10.2.3), that before the
-    `x-ratelimit-reset-*` headers. `now` is the time in seconds since the epoch.
+    `retry-after-ms` goes before `Retry-After` (seconds or an HTTP date, RFC 9110 section 10.2.3), that before the reset
+    of a rate limit, as OpenAI, Azure, Groq, Anthropic, Mistral or the IETF's draft name it. `now` is the time in
+    seconds since the epoch.
 
     >>> retry_after({"x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-remaining-tokens": "0"}, now=0)
     360.0
@@ -280,18 +282,26 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     with contextlib.suppress(ValueError, OverflowError, OSError):
         # A point in time is one on the clock of the server, which may differ from ours.
         now = parsedate_to_datetime(names["date"]).timestamp() if "date" in names else now
-    if re.fullmatch(_NUMBER, milliseconds := names.get("retry-after-ms", "")):
-        return max(float(milliseconds) / 1000, 0.0)
-    if (wait := seconds_until(names.get("retry-after", ""), now)) is not None:
-        return wait
-    resets = {name: seconds_until(value, now) for name, value in names.items() if "ratelimit-reset" in name}
+    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
+        if re.fullmatch(_NUMBER, milliseconds := names.get(name, "")):
+            return max(float(milliseconds) / 1000, 0.0)
+    given = names.get("retry-after", "")
+    asked = [given] if ":" in given else given.split(",")  # a header that was sent twice is joined
+    if found := [wait for text in asked if (wait := seconds_until(text.strip(), now)) is not None]:
+        return max(found)
+    resets = {name: seconds_until(value, now) for name, value in names.items() if _RESET.search(name)}
     waits = {name: wait for name, wait in resets.items() if wait is not None}
+    if policies := _IN_RATELIMIT.findall(names.get("ratelimit", "")):
+        waits["ratelimit"] = max(map(float, policies))
     # Those that are used up must all be free again; where none is named, the first to be free may be the one.
     empty = [wait for name, wait in waits.items() if names.get(name.replace("-reset", "-remaining")) == "0"]
     return max(empty) if empty else min(waits.values(), default=None)
 
 
-_NUMBER = r"-?[0-9]{1,15}(?:\.[0-9]{0,9})?"
+_RESET = re.compile(r"rate-?limit.*-reset")
+_IN_RATELIMIT = re.compile(r"\b(?:t|reset)=([0-9]{1,15})\b")
+_NUMBER = r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,9})?"
+_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h|d)")
 _IN_TEXT = re.compile(r"(?i)\b(?:again|retry) (?:in|after) ([0-9][0-9.hmsund]*)( minutes?)?")
@@ -312,7 +322,9 @@ def seconds_until(text: str, now: float) -> float | None:
     if text and not _DURATION.sub("", text):
         return sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(text))
     try:
-        wait = parsedate_to_datetime(text).timestamp() - now
+        moment = datetime.fromisoformat(text) if _ISO.match(text) else parsedate_to_datetime(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        wait = moment.timestamp() - now
     except (ValueError, OverflowError, OSError):
         return None
     return max(wait, 0.0) if math.isfinite(wait) else None
