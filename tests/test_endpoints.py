@@ -246,3 +246,29 @@ def unused_port() -> int:
 def test_the_host_of_ollama(monkeypatch: pytest.MonkeyPatch, host: str, endpoint: str) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
     assert LLM("ollama/qwen3", cache=False).transport.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    ("host", "named", "direct"),
+    [
+        ("llm.intern", "llm.intern:8000", True),
+        ("llm.intern", "llm.intern:9000", False),
+        ("llm.intern", ".intern", True),
+        ("llm.intern", "*.INTERN", True),
+        ("llm.intern", "llm.*", True),
+        ("llm.intern", "other llm.intern", True),
+        ("llm.intern", "ern", False),
+        ("llm.intern", "", False),
+        ("10.1.2.3", "10.0.0.0/8", True),
+        ("10.1.2.3", "192.168.0.0/16", False),
+        ("10.1.2.3", "10.1.*", True),
+        ("[fd00::1]", "fd00::/8", True),
+        ("[fd00::1]", "[fd00::1]:8000", True),
+    ],
+)
+def test_which_hosts_no_proxy_names(host: str, named: str, direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.intern:3128")
+    monkeypatch.setenv("NO_PROXY", named)
+    assert (proxy_for(f"http://{host}:8000/v1") is None) == direct

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import ssl
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -54,20 +56,22 @@ def _check_socks(variable: str) -> None:
 
 
 def _is_excepted(host: str, port: int | None) -> bool:
-    """Return whether NO_PROXY names a host: as a name, a domain, an address or a network."""
+    """Return whether NO_PROXY names a host: as a name, a domain, an address, a network, or with a `*`."""
     if proxy_bypass(host if port is None else f"{host}:{port}") or proxy_bypass(host):
         return True
+    names = re.split(r"[,\s]+", (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").lower())
+    forms = {host.lower(), f"{host.lower()}:{port}", f"[{host}]:{port}"}
+    return any(
+        name in forms or _is_in_network(host, name) or ("*" in name and any(fnmatchcase(form, name) for form in forms))
+        for name in names
+    )
+
+
+def _is_in_network(host: str, network: str) -> bool:
     try:
-        address = ipaddress.ip_address(host)
+        return ipaddress.ip_address(host) in ipaddress.ip_network(network.strip("[]"), strict=False)
     except ValueError:
         return False
-    for name in (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").split(","):
-        try:
-            if address in ipaddress.ip_network(name.strip().strip("[]"), strict=False):
-                return True
-        except ValueError:
-            continue
-    return False
 
 
 def check_certificates(url: str) -> None:
