@@ -369,6 +369,6 @@ def _only_model(transport: Transport) -> str:
     return names[0] if names else "default"
 
 
-def _type_name(value: Any) -> str:
+def _type_name(value: object) -> str:
     kind = type(value)
     return kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"

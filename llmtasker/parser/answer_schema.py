@@ -272,7 +272,8 @@ class AnswerSchema:
     def _check_of_object(self, node: JsonSchema) -> Check:
         properties: Mapping[str, Any] = node.get("properties") or {}
         checks = {name: test for name, part in properties.items() if (test := self._check(part)) is not _anything}
-        names, paths = self.names(node), node.get(PATHS) or {}
+        paths: Mapping[str, Any] = node.get(PATHS) or {}
+        names = self.names(node)
         known = {*names.exact, *(self.also if node is self.root else ())}
         more = node.get("additionalProperties")
         other = self._check(more) if is_node(more) else _anything

@@ -227,7 +227,8 @@ class _Coercion:
         if len(absent) == 1 and written and not left_out and self._may_lack(properties.get(absent[0])):
             self.repaired(f"{path}{absent[0]}", "was not given, read as null")
             coerced[absent[0]] = None
-        for name, places in (node.get(PATHS) or {}).items():
+        paths: dict[str, list[str | int]] = node.get(PATHS) or {}
+        for name, places in paths.items():
             if name in coerced:
                 _put(coerced, places, coerced.pop(name))
         return coerced
