@@ -9,6 +9,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Awaitable, Callable, Iterable
+from itertools import count
 from typing import Literal
 
 import pytest
@@ -87,10 +88,40 @@ def test_a_response_that_is_sent_again_later_is_not_the_next_answer(
                 Head({}), [{"role": "user", "content": str(number)}], Settings(endpoint="e", body={"model": "m"})
             )
             assert send(transport, request).text == str(number)
-            # What arrives only after the next request was sent can't be told from its answer.
             assert sent.wait(30)
             sent.clear()
         transport.close()
+
+
+@pytest.mark.parametrize("send", SENDERS.values(), ids=SENDERS)
+@pytest.mark.parametrize(
+    ("id_of", "calls"),
+    [(lambda number: f"chatcmpl-{number}", 15), (lambda _: "same", 9)],
+    ids=["ids", "one id for all"],
+)
+def test_a_copy_that_comes_with_the_next_request_is_not_its_answer(
+    send: Callable[[OpenAITransport, Request], Completion], id_of: Callable[[int], str], calls: int
+) -> None:
+    """A server whose answers are all alike is asked once more, and then believed."""
+    served = count()
+    before = threading.local()  # each connection has a thread
+
+    def late(seen: Seen) -> bytes:
+        id_ = id_of(next(served))
+        text = seen.json["messages"][0]["content"] if id_ != "same" else "same"
+        reply = http(b'{"id": "%b", %b' % (id_.encode(), answer(text)[1:]))
+        copy, before.reply = getattr(before, "reply", b""), reply
+        return reply if id_ == "same" else copy + reply
+
+    with peer(late) as server:
+        transport = connect(server.url, "k", None)
+        for number in range(8):
+            request = Request(
+                Head({}), [{"role": "user", "content": str(number)}], Settings(endpoint="e", body={"model": "m"})
+            )
+            assert send(transport, request).text == ("same" if calls == 9 else str(number))
+        transport.close()
+        assert len(server.seen) == calls
 
 
 @pytest.mark.parametrize("reply", TWICE.values(), ids=TWICE)

@@ -6,7 +6,7 @@ encoded once, when it is finished, and posts are put together from spans as byte
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
@@ -18,6 +18,7 @@ from llmtasker.errors import ConfigurationError
 SEMCONV = "1.37.0"  # of the attributes
 _SCHEMA = f"https://opentelemetry.io/schemas/{SEMCONV}"
 _INT64 = range(-(2**63), 2**63)
+_type_of: Callable[[object], object] = type
 
 Attributes = dict[str, Any]
 """Texts, numbers, booleans, bytes, and sequences and mappings of them; anything else is sent as text."""
@@ -209,7 +210,7 @@ def _field(number: int, message: bytes) -> bytes:
 def _add(attributes: Any, given: Mapping[str, Any]) -> None:
     for name, value in given.items():
         added = attributes.add()
-        kind: type[Any] = type(value)
+        kind = _type_of(value)
         try:
             added.key = name
             # The most frequent here: this is done for each attribute of each span.
@@ -226,7 +227,7 @@ def _add(attributes: Any, given: Mapping[str, Any]) -> None:
 
 def _set(message: Any, value: Any) -> None:
     """Write a value into an AnyValue, by its type."""
-    kind: type[Any] = type(value)
+    kind = _type_of(value)
     if kind is str:
         message.string_value = _utf8(value)
     elif kind is bool:

@@ -67,7 +67,9 @@ class Row:
     spent: Spent = field(default_factory=Spent)
 
     def sample(self, number: int) -> Row:
-        """Return the row of one of several equal requests, from 1, which cache and single flight keep apart."""
+        """Return the row of one of several equal requests, from 0, which cache and single flight keep apart."""
+        if not number:
+            return self
         key = sha256(f"{self.key} sample {number}".encode()).hexdigest()
         return replace(self, key=key, spent=Spent())
 

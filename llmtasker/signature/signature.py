@@ -213,6 +213,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         name = cls.bare_input
         if name is not None and type(given) is str:
             return {name: given}  # by far the most common case
+        kind = type(given).__name__
         if type(given) is not dict and isinstance(given, (Signature, cls.input_model)):
             return {name: getattr(given, name) for name in cls.input_fields if hasattr(given, name)}
         if name is not None:
@@ -223,14 +224,13 @@ class Signature(BaseModel, metaclass=SignatureClass):
             if not named and takes_mapping(cls.input_fields[name].annotation):
                 return {name: given}
             if not named and len(cls.input_fields) == 1:
-                raise InputError(
-                    f"the input has no {name!r}; it has {snippet(', '.join(map(str, given)), 100) or 'no keys'}."
-                )
+                keys = ", ".join(map(str, cast("Mapping[object, object]", given)))
+                raise InputError(f"the input has no {name!r}; it has {snippet(keys, 100) or 'no keys'}.")
         if is_mapping(given):
             return given
         raise InputError(
             f"{cls.__name__} has {len(cls.input_fields)} input fields ({', '.join(cls.input_fields)}); "
-            f"got one {type(given).__name__}. Give a mapping or keywords."
+            f"got one {kind}. Give a mapping or keywords."
         )
 
     def inputs(self) -> dict[str, Any]:

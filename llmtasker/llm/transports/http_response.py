@@ -32,6 +32,11 @@ class Response:
     headers: Mapping[str, str]
     body: bytes
 
+    @property
+    def has_id(self) -> bool:
+        """Whether this is an answer with an id of its own, so that an equal one is the same, sent twice."""
+        return self.status == 200 and b'"id"' in self.body
+
 
 class ResponseReader:
     """Reads one response from the bytes that it is fed.
