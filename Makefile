@@ -30,7 +30,7 @@ demo: $(VENV)/.demo  ## run the main job on bundled messages: no key, no network
 	@$(RUN)/llmtasker demo $(DEMO_ARGS)
 
 demo-llm: libraries $(VENV)/.local  ## ask a small LLM in the process: downloads 93 MB of weights once, then no network
-	@.ci/demo-llm $(RUN)/python
+	@.ci/demo-llm $(RUN)/python $(DEMO_ARGS)
 
 test: libraries $(VENV)/.test  ## run the tests
 	@$(RUN)/python -m pytest $(PYTEST_ARGS)

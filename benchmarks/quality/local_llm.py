@@ -1,7 +1,7 @@
 """What a real, very small LLM does in this process: extraction, two sets of examples, topics with a confidence.
 
     make demo-llm                                  # downloads the weights (93 MB, Apache-2.0) and checks them
-    python benchmarks/quality/local_llm.py FILE.gguf
+    python benchmarks/quality/local_llm.py FILE.gguf [--check]    # exit code 1 if too few answers are right
 
 SmolLM2-135M-Instruct is 50 to 1,000 times smaller than what one would choose: it shows that everything works without a
 network and without a server, and what the figures look like. All figures are measured here and now.
@@ -13,8 +13,7 @@ import sys
 import time
 from typing import Literal
 
-from llmtasker import LLM, InputField, OutputField, Signature, Task
-from llmtasker.errors import ConfigurationError
+from llmtasker import LLM, Classification, InputField, OutputField, Signature, Task
 from llmtasker.evaluation import calibrate, compare, evaluate
 
 
@@ -78,12 +77,14 @@ SECOND = [
     Topic(text="Our hotel was close to the airport.", topic="travel"),
 ]
 
+LEAST = {"both right": 8, "topics": 24, "label scores": 12}  # of 10, 32 and 16
+
 
 def title(text: str) -> None:
     print(f"\n── {text} ──", flush=True)
 
 
-def main(path: str) -> None:
+def main(path: str, *, check: bool) -> None:
     llm = LLM(path, temperature=0, max_tokens=60, cache=False)
     started = time.monotonic()
 
@@ -108,21 +109,31 @@ def main(path: str) -> None:
     print(f"first   {before}\nsecond  {after}")
     print(compare(before, after))
 
-    title("how sure: the probability of the label's code, calibrated on half of the texts")
-    sure = topics.with_(examples=SECOND, confidence="logprobs")
-    try:
-        fitted = calibrate(sure, texts[: len(texts) // 2], concurrency=4, progress=False)
-        print(fitted.plan.sureness.calibration if fitted.plan.sureness else "")
-        for row in texts[len(texts) // 2 :: 3]:
-            item = fitted(row["text"])
-            shares = {label: round(share, 2) for label, share in (item.confidence or {}).items()}
-            print(f"{row['text']:48} {row['topic']:9} {item.output.topic if item.output else item.error} {shares}")
-    except ConfigurationError as error:
-        print(f"refused: {error}")
+    title(
+        "how sure: scores of the labels, in a form that the LLM continues; no examples, calibrated on half of the texts"
+    )
+    labelled = [{"text": row["text"], "label": row["topic"]} for row in texts]
+    half = len(labelled) // 2
+    scored = Classification(llm=llm, labels=list(TOPICS), confidence="label_scores")
+    sure = calibrate(scored, labelled[:half], concurrency=4, progress=False)
+    print(sure.calibration)
+    judged = evaluate(sure, labelled[half:], concurrency=4, progress=False)
+    print(f"on the other half: {judged}")
+    for row in labelled[half::3]:
+        item = sure(row["text"])
+        shares = {label: round(share, 2) for label, share in (item.confidence or {}).items()}
+        print(f"{row['text']:48} {row['label']:9} {item.output or item.error} {shares}")
+
     print(f"\n{time.monotonic() - started:.0f} s. What a model of this size can't do: rewrite, summarise, many labels.")
+
+    found = {"both right": both, "topics": after.score("topic").right, "label scores": judged.score("label").right}
+    if check and (
+        missed := [f"{name} {found[name]} of {least}" for name, least in LEAST.items() if found[name] < least]
+    ):
+        sys.exit(f"fewer right answers than asked for: {', '.join(missed)}")
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
-    main(sys.argv[1])
+    main(sys.argv[1], check="--check" in sys.argv)
