@@ -60,9 +60,10 @@ if (rows) {
   const seen = new Map(), done = []; // fragments that were fetched; what `u` takes back
   let current = $("[aria-current]", rows);
   const drawer = () => $("#row"), number = (tr) => tr?.dataset.row;
+  const ask = (key) => html(part(place + key)).then((found) => (found.ok ? found.text : ""), () => "");
   const fetched = (tr) => {
     const key = number(tr);
-    if (key && !seen.has(key)) seen.set(key, html(part(place + key)).then((found) => (found.ok ? found.text : ""), () => ""));
+    if (key && !seen.has(key)) seen.set(key, ask(key));
     return key ? seen.get(key) : undefined;
   };
   const put = (html, open) => {
@@ -121,11 +122,10 @@ if (rows) {
     $("#correct")?.prepend(note);
   };
   const send = async (tr, key, form) => {
-    seen.delete(key);
-    let answer;
-    try { answer = await html(post(place + key, form)); } catch { answer = { ok: false, text: "" }; }
+    const sent = html(post(place + key, form)).catch(() => ({ ok: false, text: "" }));
+    seen.set(key, sent.then((found) => (found.ok ? found.text : ask(key)))); // who opens the row meanwhile waits for it
+    const answer = await sent;
     if (!answer.ok) { $("#correct")?.reset(); refused(answer.text.replace(/<[^>]*>/g, "").trim()); return; }
-    seen.set(key, Promise.resolve(answer.text));
     if (tr) said(`${key}: ${shown(tr, answer.text)}`);
     if (drawer().dataset.number === key) put(answer.text, drawer().classList.contains("open"));
   };
