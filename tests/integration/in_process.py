@@ -18,13 +18,15 @@ from llmtasker.llm.transports.llama_cpp import LlamaCppTransport
 def findings(path: str) -> dict[str, Any]:
     """Ask the model in every way that is tested."""
     fixed: Any = {"temperature": 0, "seed": 1, "max_tokens": 400, "cache": False}
-    llm = LLM(path, **fixed)
+    # Threads of llama.cpp wait by spinning: beside another program on the same cores, several are far slower than one.
+    llm = LLM(transport=LlamaCppTransport(path, threads=1), **fixed)
     task = Task(Triage, llm=llm, examples=EXAMPLES)
     rows = asking(6)
     found: dict[str, Any] = {"alone": str(task(ODD).raise_for_error().output)}
     found["rows"] = [str(item.raise_for_error().output) for item in task.run(rows, concurrency=6, progress=False)]
     found["pickled"] = str(pickle.loads(pickle.dumps(task))(ODD).output)
-    found["again"] = str(Task(Triage, llm=LLM(path, **fixed), examples=EXAMPLES)(ODD).output)
+    again = LLM(transport=LlamaCppTransport(path, threads=1), **fixed)
+    found["again"] = str(Task(Triage, llm=again, examples=EXAMPLES)(ODD).output)
     found["loaded"] = sum(type(thing).__name__ == "_LoadedModel" for thing in gc.get_objects())
     small = LLM(transport=LlamaCppTransport(path, context=64, slots=1, threads=1), **fixed)
     error = Task(Triage, llm=small)("word " * 500).error
