@@ -122,7 +122,7 @@ class Plan:
 
     @property
     def as_dict(self) -> bool:
-        """Whether an output that is no record is a dict with a key for each output field."""
+        """Whether an output that is not a record is a dict with a key for each output field."""
         return False
 
     @property

@@ -1,6 +1,6 @@
 """The examples run, print what the pages show, and are the same code as there; the reference tells what the code tells.
 
-`python tests/test_examples.py` writes the tables of docs/en/reference.md anew.
+`python tests/test_examples.py` writes the tables of docs/en/reference.md again.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ def test_the_index_leads_to_every_page(language: str) -> None:
 
 def test_the_reference_tells_what_the_code_tells() -> None:
     text = REFERENCE.read_text(encoding="utf-8")
-    assert text == with_tables(text), "make it anew: python tests/test_examples.py"
+    assert text == with_tables(text), "rewrite it: python tests/test_examples.py"
     assert all(f"| `{name}" in text for name in llmtasker.__all__)
 
 

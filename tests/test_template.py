@@ -58,8 +58,8 @@ def test_what_is_a_variable_and_what_stays(text, parts):
     [
         ("{txet}", "{txet}, which is unknown. Did you mean {text}? Known: {classes}, {text}, {été}."),
         ("{label}", "Pass others as variables={'label': …}; for the text {label} itself write {{label}}."),
-        ("{{ text }}", "'{{ text }}' in the instructions is no variable: write {text}."),
-        ("{{ text | upper }}", "is no variable: write {text}."),
+        ("{{ text }}", "'{{ text }}' in the instructions is not a variable: write {text}."),
+        ("{{ text | upper }}", "is not a variable: write {text}."),
     ],
 )
 def test_an_unknown_variable_is_refused_with_a_way_out(text, words):

@@ -126,7 +126,7 @@ class AsyncStore:
     def _safely(self, kind: _Operation, calls: Sequence[_StoreCall]) -> Sequence[Any]:
         try:
             return self._answers(kind, calls)
-        except BaseException as error:  # noqa: BLE001  if this thread died, all callers would wait for ever
+        except BaseException as error:  # noqa: BLE001  if this thread died, all callers would wait forever
             # Usually a warning that a filter turned into an error; callers get it as if they had no thread between.
             return [_Raised(error)] * len(calls)
 

@@ -128,7 +128,7 @@ class DatabaseHandle:
         if not self._lock.acquire(blocking=False):
             raise BlockingIOError
         try:
-            if self._cache is None or (cache := self._open(look=False, anew=False)) is None:
+            if self._cache is None or (cache := self._open(look=False, reopen=False)) is None:
                 raise BlockingIOError
             return cache.text(key)
         except (*FAILURES, ValueError):
@@ -178,7 +178,7 @@ class DatabaseHandle:
                     f"the cache in {self.folder} can't be changed ({fault}): {_ADVICE[fault.kind]}"
                 ) from error
 
-    def _open(self, *, look: bool, anew: bool = True) -> TextCache | None:
+    def _open(self, *, look: bool, reopen: bool = True) -> TextCache | None:
         """Return the open database, opening it if needed (and allowed); None if it can't be used.
 
         `look`: check now whether it is still in its place. For reads, a recent check is enough.
@@ -190,14 +190,14 @@ class DatabaseHandle:
                 moved, self._looked = place_of(self.folder) != self._place, now
             if not moved and (self._fault is None or self._reads.lasts):
                 return cache
-            if not anew:
+            if not reopen:
                 return None
             if moved:
                 self._abandon(cache)
                 self._reads.report("moved", "was deleted or replaced while in use; a new one is started")
             else:
                 self._forget()
-        return None if self._reads.lasts or not anew else self._open_now()
+        return None if self._reads.lasts or not reopen else self._open_now()
 
     def _open_now(self) -> TextCache | None:
         place = place_of(self.folder)

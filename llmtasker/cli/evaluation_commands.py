@@ -50,7 +50,7 @@ def evaluate(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="The report of before, as JSON.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="The earlier report, as JSON.")],
     b: Annotated[Path, typer.Argument(metavar="B", help="The report of now.")],
     metric: Annotated[str | None, typer.Option(help="The field or metric; else the first that both have.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="McNemar's test in its exact form.")] = False,

@@ -62,7 +62,7 @@ class Template:
         for place in _JINJA.finditer(text):
             if place.group(1) in known:
                 raise ConfigurationError(
-                    f"{place.group()!r} in the instructions is no variable: write {{{place.group(1)}}}."
+                    f"{place.group()!r} in the instructions is not a variable: write {{{place.group(1)}}}."
                 )
         return cls(tuple(part for part in parts if part != ""))
 

@@ -157,7 +157,7 @@ def labelled_rows(
 def scored_rows(
     task: Task[Any], labels: LabelField, gold: Sequence[GoldRow], results: Iterable[Item[Any]]
 ) -> list[ScoredRow | None]:
-    """Return what came of each labelled row; None: it failed."""
+    """Return the result of each labelled row; None: it failed."""
     work, found = RowWork(task), list[ScoredRow | None]()
     for row, item in zip(gold, results, strict=True):
         if item.ok:

@@ -128,4 +128,4 @@ def judge(
 def _why(output: str, fields: Sequence[str], kinds: Mapping[str, str]) -> str:
     if output not in kinds:
         return f"judge: there is no output {snippet(output, 40)!r}; there is {', '.join(fields)}."
-    return f"judge: {output} is no number and no bool: give points={{label: score}} for its labels."
+    return f"judge: {output} is neither a number nor a boolean: give points={{label: score}} for its labels."

@@ -190,7 +190,7 @@ class LangfuseTracer(Tracer):
         self._scores.send(TraceScore(trace=trace_of_row(run, row).hex(), name=name, value=value, comment=comment))
 
     def take_correction(self, row: CorrectedRow) -> None:
-        """Queue what a person said of a row of a job as scores: those of before are replaced, or taken back.
+        """Queue what a person said of a row of a job as scores: earlier ones are replaced, or withdrawn.
 
         What is right instead is sent of fields that hold labels or numbers, and of texts with `content="text"` only. It
         neither waits nor raises; what can't be sent is reported in the log.

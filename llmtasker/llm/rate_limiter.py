@@ -124,7 +124,7 @@ class RateLimiter:
             return max((bucket.used(now) for bucket in (self._requests, self._tokens) if bucket), default=0.0)
 
     def change(self, limit: RateLimit) -> None:
-        """Use another limit from now on, such as another share of it; calls in flight and debts of before count."""
+        """Use another limit from now on, such as another share of it; calls in flight and what is owed still count."""
         with self._lock:
             now = self._clock()
             if _is_other(self.limit, limit):
@@ -345,7 +345,7 @@ class Permit:
 
 
 def _is_other(before: RateLimit | None, limit: RateLimit) -> bool:
-    """Return whether a limit differs so much from the one of before that refusals of then teach nothing about it."""
+    """Return whether a limit differs so much from the previous one that earlier refusals teach nothing about it."""
     if before is None:
         return True
     pairs = (before.requests, limit.requests), (before.tokens, limit.tokens)
@@ -353,7 +353,7 @@ def _is_other(before: RateLimit | None, limit: RateLimit) -> bool:
 
 
 def _changed(bucket: TokenBucket | None, per_minute: float | None, now: float) -> TokenBucket | None:
-    """Return the bucket of a limit; what calls have taken from the one of before stays taken."""
+    """Return the bucket of a limit; what calls have taken from the previous one stays taken."""
     if not per_minute:
         return None
     changed = TokenBucket(MARGIN * per_minute / 60, now)

@@ -237,5 +237,5 @@ def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, 
     )
     if comparison.better:
         return {**found, "better": True, "comparison": comparison, "reason": said}
-    reason = f"{said} That is no proof, so the task that came in is kept."
+    reason = f"{said} That does not prove anything, so the task that came in is kept."
     return {**found, "comparison": comparison, "reason": reason}

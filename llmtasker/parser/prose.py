@@ -75,7 +75,7 @@ _STOP = re.compile(
 _END = re.compile(rf"{_CLOSE}[\s.!。✅✓✔]*$")
 _MARKED_BEFORE = re.compile(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
 _MARKED_AFTER = re.compile(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
-_NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is no label
+_NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is not a label
 _ABBREVIATED = re.compile(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
 _CONDITION = re.compile(
     r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si|s'il|sauf si|wenn|sofern)\b"

@@ -11,8 +11,8 @@ from typing import Any, Protocol, runtime_checkable
 class CorrectedRow:
     """A row that was answered, and what a person says is right; None: the correction was taken back.
 
-    `before` is the correction of before. `closed` are those of the `outputs` that hold labels or numbers, not a text of
-    one's own.
+    `before` is the correction that this one replaces. `closed` are those of the `outputs` that hold labels or numbers,
+    not a text of one's own.
     """
 
     job: str

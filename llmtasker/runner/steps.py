@@ -157,7 +157,7 @@ def _result(future: Future[Any]) -> Any:
     if not future.done() and at_work and _runs_driver():
         raise RuntimeError(
             "a blocking call has to wait for others that are under way in the event loop of this thread, and would "
-            "stop them for ever: await the async form (acall, arun, astream)"
+            "stop them forever: await the async form (acall, arun, astream)"
         )
     return future.result()
 

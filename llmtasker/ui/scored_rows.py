@@ -28,7 +28,7 @@ _SEVERAL = re.compile(r"[;|·,]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A report (None: no row can be judged), gold that is no label with its rows, and whether there were more rows."""
+    """A report (None: no row can be judged), gold that is not a label, with its rows; whether there were more rows."""
 
     report: Report | None
     unknown: Mapping[str, int]
