@@ -14,8 +14,11 @@ from test_ui import LABELS, Page, french_csv
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.api import ServerSettings, create_app
+from llmtasker.errors import ConfigurationError
 from llmtasker.integrations import langfuse
 from llmtasker.integrations.langfuse import LangfuseTracer
+from llmtasker.integrations.langfuse_client import LangfuseProject
+from llmtasker.integrations.langfuse_scores import ScoreSender, TraceScore
 from llmtasker.runner.corrected_row import CorrectedRow
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport
@@ -107,3 +110,10 @@ def test_on_the_page(tmp_path: Path, tracer: LangfuseTracer, receiver: Receiver)
     row = next(row for row in receiver.named("row") if row["llmtasker.job.row"] == 2)
     assert {score["traceId"] for score in receiver.scores} == {row["trace"]}
     assert {score["name"]: score["value"] for score in receiver.scores}["correct"] == 0.0
+
+
+def test_a_wrong_proxy_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", "foo://bad")
+    project = LangfuseProject(base_url="http://127.0.0.1:9", headers={})
+    with pytest.raises(ConfigurationError, match="did not take the score: ValueError"):
+        ScoreSender(project, None).send(TraceScore(trace="0" * 32, name="right", value=1.0))

@@ -87,7 +87,8 @@ def test_what_was_learned_is_kept_for_another_process() -> None:
     other = pace_at(Clock())
     other.restore(learned)
     assert other.rate == pytest.approx(learned["base"])
-    for wrong in ({}, {**learned, "base": -1}, {**learned, "span": "x"}, {**learned, "refill": float("inf")}):
+    wrong_values = {"base": [-1, 10**400], "span": ["x"], "refill": [float("inf")], "burst": [-5, float("inf")]}
+    for wrong in ({}, *({**learned, name: value} for name, values in wrong_values.items() for value in values)):
         fresh = pace_at(Clock())
         fresh.restore(wrong)
         assert fresh.rate is None

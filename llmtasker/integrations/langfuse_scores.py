@@ -141,9 +141,11 @@ class ScoreSender:
         import httpx2
 
         place, headers = f"{self._project.base_url}/api/public/scores", self._project.api_headers
-        own = None if self._project.http is not None else httpx2.Client()
-        client: Any = own or self._project.http
+        own: Any = None
         try:
+            if self._project.http is None:
+                own = httpx2.Client()  # a wrong proxy of the environment is an error already here
+            client: Any = own or self._project.http
             if score.value is None:
                 response = client.delete(f"{place}/{score.id}", headers=headers, timeout=_SECONDS)
             else:

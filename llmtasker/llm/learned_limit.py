@@ -373,10 +373,12 @@ class LearnedLimit:
         """Start with what another process has learned.
 
         Raises:
-            KeyError, TypeError, ValueError: it is not a result of `to_dict`.
+            KeyError, TypeError, ValueError, OverflowError: it is not a result of `to_dict`.
         """
         known = {name: float(data[name]) for name in ("base", "refill", "burst", "span", "window")}
-        if not all(0 < value < math.inf for name, value in known.items() if name != "burst"):
+        if not all(0 < value < math.inf for name, value in known.items() if name != "burst") or not (
+            0 <= known["burst"] < math.inf
+        ):
             raise ValueError("not a learned limit")
         self._base, self._refill, self._burst = known["base"], known["refill"], int(known["burst"])
         self._span = min(known["span"], SPAN_RESTORED)

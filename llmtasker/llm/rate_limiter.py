@@ -112,7 +112,7 @@ class RateLimiter:
 
     def restore(self, learned: dict[str, Any]) -> None:
         """Start with what `learned` returned in another process; anything else is ignored."""
-        with self._lock, contextlib.suppress(KeyError, TypeError, ValueError):
+        with self._lock, contextlib.suppress(KeyError, TypeError, ValueError, OverflowError):
             if self._learns and not self._in_flight:
                 self._learned.restore(learned, self._clock())
 
