@@ -379,6 +379,15 @@ def test_a_corrected_row_is_found_by_its_new_label(store: JobQueue, task: Task[T
     assert (store.corrected(job.id), store.labels(job.id)) == (0, {"billing": 1, "delivery": 1})
 
 
+def test_a_correction_made_before_the_answer_stays_the_label(store: JobQueue, task: Task[Triage]) -> None:
+    job = created(store, task, ["I was charged twice", "Where is it?"])
+    assert store.correct(job.id, 1, {"team": "other"})
+    ran(store, task, until=lambda: state(store, job) == "done")
+    assert store.labels(job.id) == {"delivery": 1, "other": 1}
+    assert store.move(job.id, "retry", only="corrected")
+    assert store.labels(job.id) == {"delivery": 1, "other": 1}
+
+
 def test_the_pace_of_a_job_is_counted_by_the_minute(store: JobQueue, task: Task[Triage], clock: Clock) -> None:
     job = created(store, task, ["a", "b", "c"])
     for number, minutes in ((1, 0), (2, 2), (3, 0)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -75,6 +76,20 @@ def test_sums_are_cumulative_or_deltas(
     assert [point["count"] for point in receiver.points] == wanted
     first, second = receiver.points
     assert second["start"] == (first["start"] if preference == "cumulative" else first["end"])
+
+
+@pytest.mark.parametrize("of", [opentelemetry.metrics, opentelemetry.traces])
+def test_a_client_that_cannot_be_made_does_not_end_the_sending(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, of: Callable[[str], Any]
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "foo://bad")
+    sent = of(receiver.url)
+    task = Task(Triage, llm=LLM(transport=FakeTransport({"team": "billing"}), cache=False), observers=[sent])
+    assert task.run(["a"], progress=False)[0].ok
+    assert not sent.flush(0.5)
+    monkeypatch.delenv("ALL_PROXY")
+    assert sent.flush(10)
+    sent.close()
 
 
 @pytest.mark.parametrize("preference", ["cumulative", "delta"])

@@ -18,6 +18,7 @@ from llmtasker import LLM, Classification
 from llmtasker.evaluation import calibrate
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.testing import FakeTransport
+from llmtasker.ui.corrections import typed_value
 from llmtasker.ui.rows_to_label import CHOSEN, rows_to_label
 from llmtasker.wire.completion import Completion, Usage
 from llmtasker.wire.request import Request
@@ -180,6 +181,14 @@ def test_rows_to_label_are_doubtful_and_of_one_kind_each(page: Page) -> None:
     left = numbers(ann.get(f"{project}/results?f=next"))
     assert all((number - 1) % 4 != (proposed[0] - 1) % 4 for number in left)  # its kind is known now
     assert len(left) == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [("12,5", "12.5"), ("0,125", "0.125"), ("-3,1415", "-3.1415"), ("1,234", "1,234"), ("1,2,3", "1,2,3"), ("7", "7")],
+)
+def test_a_comma_is_read_where_it_has_one_meaning(typed: str, value: str) -> None:
+    assert typed_value(typed, 1200.0) == value
 
 
 def test_without_confidence_failed_repaired_and_rare_rows_come_first(tmp_path: Path) -> None:

@@ -178,6 +178,7 @@ class Meter:
             self._wanted = True
             self._changed.notify_all()
             taken = self._changed.wait_for(lambda: not (self._new or self._wanted), seconds)
+            self._wanted = False  # what was not taken is left to the next interval
         if not taken and self._receiver is not None:
             _LOG.warning("metrics: the last counts were not sent to %s", self._receiver.place)
         return taken
@@ -201,9 +202,7 @@ class Meter:
                 body = self._body(now)
                 if self._delta:
                     self._counts = _metrics()
-            if client is None:
-                client = self._receiver.client()
-            result = self._receiver.post(client, body)
+            client, result = self._receiver.post(client, body)
             with self._changed:
                 self._take_result(result.reason, now, sent, taken=result.taken)
                 if not result.taken:

@@ -109,21 +109,22 @@ class OTLPReceiver:
                 raise ConfigurationError(f"a certificate of OTEL_EXPORTER_OTLP_… can't be read: {error}") from None
         return httpx2.Client(verify=verify)
 
-    def post(self, client: Any, body: bytes) -> PostResult:
-        """Post a body; never raises."""
+    def post(self, client: Any, body: bytes) -> tuple[Any, PostResult]:
+        """Post a body with a client, or with a new one for None; return it too, for the next post. Never raises."""
         headers = {"Content-Type": "application/x-protobuf", "User-Agent": f"llmtasker/{version('llmtasker')}"}
         headers |= {**self.headers, **({"Content-Encoding": "gzip"} if self.gzip else {})}
         try:
+            client = client or self.client()
             content = gzip.compress(body, _LEVEL) if self.gzip else body
             response = client.post(self.url, content=content, headers=headers, timeout=_POST)
             status, content = response.status_code, response.content
         except Exception as error:  # noqa: BLE001 - whatever a receiver does must not end the thread
-            return PostResult(taken=False, again=True, reason=type(error).__name__)
+            return client, PostResult(taken=False, again=True, reason=type(error).__name__)
         if 200 <= status < 300:
-            return PostResult(taken=True, response=content)
+            return client, PostResult(taken=True, response=content)
         after = str(response.headers.get("retry-after", ""))
         wait = float(after) if after.isascii() and after.isdigit() else None  # a date is left to our own pauses
-        return PostResult(taken=False, again=status in _LATER, reason=f"status {status}", wait=wait)
+        return client, PostResult(taken=False, again=status in _LATER, reason=f"status {status}", wait=wait)
 
 
 def checked_url(url: str) -> str:

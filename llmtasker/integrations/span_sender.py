@@ -137,10 +137,8 @@ class SpanSender:
         receiver = self._receiver
         if receiver is None:
             return
-        if self._client is None:
-            self._client = receiver.client()
         resource = {"service.instance.id": self._instance, **self._resource}
-        result = receiver.post(self._client, traces_request(resource, (*urgent, *usual)))
+        self._client, result = receiver.post(self._client, traces_request(resource, (*urgent, *usual)))
         lost, reason = rejected(result.response) if result.taken else (0, result.reason)
         with self._changed:
             if reason and reason != self._reason and not (result.again and self._hurry):

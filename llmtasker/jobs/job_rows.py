@@ -30,11 +30,12 @@ _LONGEST_LABEL = 100
 _BEGINNING = 200  # characters of a text
 _INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ANSWER = (
-    "UPDATE rows SET state = ?, item = ?, label = ?, repaired = ?, sure = ? "
-    "WHERE job = ? AND number = ? AND state = 'waiting'"
+    "UPDATE rows SET state = ?, item = ?, label = CASE WHEN correction IS NULL THEN ? ELSE label END, "
+    "repaired = ?, sure = ? WHERE job = ? AND number = ? AND state = 'waiting'"
 )
 _ASK_AGAIN = (
-    "UPDATE rows SET state = 'waiting', item = NULL, label = NULL, repaired = 0, sure = NULL "
+    "UPDATE rows SET state = 'waiting', item = NULL, label = CASE WHEN correction IS NULL THEN NULL ELSE label END, "
+    "repaired = 0, sure = NULL "
     "WHERE job = ? AND given != 'null' AND "
 )
 _COUNT = (

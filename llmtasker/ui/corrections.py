@@ -22,7 +22,7 @@ from llmtasker.values.folding import caseless
 
 _MOST_PICKED = 500
 _NUMBER = re.compile(r"[1-9][0-9]{0,14}")
-_COMMA = re.compile(r"[-+]?[0-9]+,[0-9]+")
+_COMMA = re.compile(r"[-+]?(?:0+,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))")  # "1,234" may be either
 _YES, _NO = frozenset({"true", "oui", "yes", "vrai", "1"}), frozenset({"false", "non", "no", "faux", "0"})
 
 
@@ -72,10 +72,10 @@ def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str
     sent = {name: value for name in job.outputs if isinstance(value := form.get(f"field_{name}"), str)}
     if not sent:
         raise Problem("invalid", "label")
-    return {name: _typed(value, before.get(name)) for name, value in sent.items()}
+    return {name: typed_value(value, before.get(name)) for name, value in sent.items()}
 
 
-def _typed(text: str, before: Any) -> Any:
+def typed_value(text: str, before: Any) -> Any:
     """Return a field that was typed as the kind of value that it had: the task checks whether it may be so."""
     if isinstance(before, bool):
         word = caseless(text.strip())

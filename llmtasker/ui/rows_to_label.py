@@ -40,7 +40,8 @@ def rows_to_label(queue: JobQueue, job: Job, gold: str | None) -> list[int]:
         for row in rows:
             own = doubt if row.sure is None else 1 - row.sure
             known, _ = doubts.get(row.number, (0.0, row))
-            if not (gold and str(row.row.get(gold) or "").strip()):
+            right = row.row.get(gold) if gold else None
+            if right is None or not str(right).strip():
                 doubts[row.number] = max(known, own), row
 
     measured = queue.open_rows(job.id, "measured", _POOL)
