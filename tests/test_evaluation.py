@@ -575,7 +575,7 @@ def test_a_judge_needs_a_score_and_fields_that_are_there() -> None:
         judge(task)
     with pytest.raises(ConfigurationError, match="no output 'x'"):
         judge(task, output="x")
-    with pytest.raises(ConfigurationError, match="why is no number"):
+    with pytest.raises(ConfigurationError, match="why is neither a number"):
         judge(task, output="why")
     points = {"good": 1, "bad": 0.25}
     missing = evaluate(task_of(answered(2, 0)), gold(2), metrics={"g": judge(task, points=points)}, progress=False)
