@@ -26,6 +26,10 @@ class Stay(BaseModel):
     paid_on: dt.date | None = None
 
 
+class Rate(BaseModel):
+    euros: int = Field(alias="€")
+
+
 @dataclass
 class Meal:
     dish_name: str = ""
@@ -102,6 +106,7 @@ def reading(kind: Any, value: Any, text: str | None = None) -> Reading[Any]:
         (list[Ship | Train], [{"kind": "ship", "deckCount": 2}], [Ship(deck_count=2)], "v.0.deck_count"),
         (dict[Literal["Prix", "Goût"], int], {"prix": 1}, {"Prix": 1}, "v.Prix"),
         (dict[Season, int], {"SUMMER": 1}, {Season.SUMMER: 1}, "v.été"),
+        (dict[Season, int], {"ÉTÉ": 1, "SUMMER": 1}, {Season.SUMMER: 1}, "v.été"),
     ],
 )
 def test_each_key_that_is_renamed_or_left_out_stands_in_repairs(kind: Any, value: Any, wanted: Any, path: str) -> None:
@@ -118,6 +123,9 @@ def test_each_key_that_is_renamed_or_left_out_stands_in_repairs(kind: Any, value
         (Address, {"zip": "69001"}, "v: none of the keys post_code"),
         (Stay, {"guest": "Ann", "Guest": "Bob"}, "v.guest: the keys guest, Guest have different values"),
         (Stay, {"room number": 1, "roomNumber": 2}, "v.room_number: the keys room number, roomNumber"),
+        (dict[Literal["billing"], int], {"billing": 1, "Billing": 2}, "v.billing: the keys billing, Billing have diff"),
+        (dict[Season, int], {"ÉTÉ": 1, "SUMMER": 2}, "v.été: the keys ÉTÉ, SUMMER have different values"),
+        (Rate, {"$": 3}, "v: none of the keys €"),
         (Stay, "Ann", "v: "),
         (dict[str, float], 3, "v: "),
         (dict[str, float], None, "v: "),

@@ -131,7 +131,8 @@ class AnswerSchema:
         if found is None:
             exact = {**node.get(_OTHER_NAMES, {}), **{name: name for name in node.get("properties") or ()}}
             folded: dict[str, str | None] = {}
-            for key, name in exact.items():
+            # A key of signs only, such as "€", has no letters to be compared by.
+            for key, name in ((key, name) for key, name in exact.items() if fold_key(key)):
                 folded[fold_key(key)] = name if folded.get(fold_key(key), name) == name else None
             found = self._names[id(node)] = Names(exact, folded)
         return found

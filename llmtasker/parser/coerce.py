@@ -199,6 +199,7 @@ class _Coercion:
         also = self.schema.also if node is self.schema.root else frozenset[str]()
         written: dict[str, list[str]] = {}
         coerced: dict[str, Any] = {}
+        keys_as_asked: dict[str, str] = {}
         left_out = False
         for key, part in value.items():
             name = None if key in also else names.find(key)
@@ -208,6 +209,7 @@ class _Coercion:
                 written.setdefault(name, []).append(key)
             elif key in also or more is not None or not properties:
                 as_asked = self._key(key, node, path)
+                self._same(value, [keys_as_asked.setdefault(as_asked, key), key], f"{path}{as_asked}")
                 coerced[as_asked] = self.value(part, more, f"{path}{as_asked}.") if is_node(more) else part
             else:
                 self.repaired(f"{path}{snippet(key, 40)}", "was not asked for, left out")
@@ -215,8 +217,7 @@ class _Coercion:
         if value and properties and not written and not coerced:
             self.refuse(path, f"none of the keys {_listed(properties)} is there", value)
         for name, keys in written.items():
-            if any(json.dumps(value[key]) != json.dumps(value[keys[0]]) for key in keys):
-                self.refuse(f"{path}{name}", f"the keys {_listed(keys)} have different values", value)
+            self._same(value, keys, f"{path}{name}")
             key = name if name in keys else keys[0]
             if key not in names.exact:
                 self.repaired(f"{path}{name}", f"{RENAMED} {snippet(key, 40)!r}")
@@ -232,6 +233,11 @@ class _Coercion:
             if name in coerced:
                 _put(coerced, places, coerced.pop(name))
         return coerced
+
+    def _same(self, value: dict[str, Any], keys: list[str], path: str) -> None:
+        """Refuse keys that mean one and have different values."""
+        if any(json.dumps(value[key]) != json.dumps(value[keys[0]]) for key in keys):
+            self.refuse(path, f"the keys {_listed(keys)} have different values", value)
 
     def _may_lack(self, raw: Any) -> bool:
         return kind_of_node(self.schema.resolve(raw)) != "any" and self.schema.is_nullable(raw)

@@ -19,6 +19,7 @@ _ENGLISH = (
     r"|(?:is|are) (?:out|off)|(?:ai|do|does|did|is|was|are|wo|would|should|ca|could|has)nt"
     r"|maybe|perhaps|possibly|conceivably|might|(?:may|could) (?:\w+ )?(?:be|fit|belong|concern)"
     r"(?! (?:\w+ )?(?:categori|classif|label|described))|unlikely"
+    r"|steer\w* clear|in passing|a stretch"
     r"|improbable|doubt\w*(?<!no doubt)|unclear|unsure|uncertain|difficult|whether|if|unless|what about"
     r"|second(?: |-)(?:choice|best|most)|next best|runner.up|alternatively|formerly|used to|guess\w*"
     r"|(?:you|some|one|they|people|customer|client|user|everyone|everybody) (?:\w+ )?(?:says?|claims?|thinks?)"
@@ -27,18 +28,21 @@ _FRENCH = (
     r"ne|pas|ni|aucune?|jamais|rien|sans(?! (?:aucun )?doute\b)|sauf|hors|hormis|excepte|exclure|exclue?s?|a part"
     r"|loin d\w*|(?:a l')?oppose|contraire|plutot que|au lieu d\w*|non(?! seulement\b)|evite[rz]?|fau(?:x|sse)"
     r"|incorrecte?|a tort|erreur|mauvaise?|pire|trop|m'etonnerait|penser|pensais|peut[ -]etre|peut etre|eventuellement"
-    r"|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+|doute que|si|s'il"
+    r"|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+|doute que|guere|zero"
+    r"|si(?!(?:(?<=^si)|(?<=^\Wsi)),)|s'il"
 )
 _OTHERS = {
-    "German": r"nicht|nichts|nein|kein\w*|weder|nie|niemals|ohne|ausser|statt|anstatt|kaum|falsch\w*|gegenteil"
+    "German": r"nicht|nichts|nein|kein\w*|weder|nie|niemals|nix|ohne|ausser|statt|anstatt|kaum|falsch\w*|gegenteil"
     r"|ausgeschlossen|un(?:klar|sicher|wahrscheinlich)|vielleicht|eventuell|evtl|moglich\w*|konnten?|wenn|ob|als ob",
     "Spanish": r"nunca|jamas|tampoco|ningun\w*|excepto|salvo|excluid\w+|menos|equivocad\w+|tal vez|quizas?|podria",
     "Italian": r"nessun\w*|mai|tranne|eccetto|escluso|sbagliat\w+|forse|potrebbe|magari",
     "Portuguese": r"nao|nem|nenhum\w*|exceto|errad\w+|talvez|poderia",
-    "Dutch": r"niet|geen|nooit|noch|zonder|behalve|onjuist|misschien|wellicht|mogelijk|nee",
-    "Swedish, Danish, Norwegian": r"inte|inga?|inget|ikke|ingen|aldri[gh]?|nej|nei|utan|kanskj?e|muligens",
-    "Finnish, Hungarian, Turkish": r"ei|eika|ehka|nem|talan|degil|belki|yok",
-    "Polish, Czech": r"nie|nigdy|bez|moze|ne(?:ni|jde|jedna)|nikdy|mozna",
+    "Dutch": r"niet|geen|nooit|noch|zonder|behalve|onjuist|misschien|wellicht|mogelijk|nee|nauwelijks",
+    "Swedish, Danish, Norwegian": r"inte|inga?|inget|ikke|ingen|aldri[gh]?|nej|nei|ej|utan|kanskj?e|muligens",
+    "Finnish, Hungarian, Turkish": r"ei|eika|ehka|nem|talan|degil|belki|yok|nincs\w*",
+    "Polish, Czech": r"nie|nigdy|bez|moze|ne(?:ni|jde|jedna)|nikdy|mozna|nesouvis\w+",
+    "Romanian, Croatian, Latvian": r"nu|nije|nav",
+    "Greek, Persian": r"δεν|μην|οχι|نیست",
     "Vietnamese, Indonesian": r"khong|chua|bukan|tidak|mungkin",
     "Russian, Ukrainian": r"не|нет|ни|никогда|кроме|без|возможно|может|наверное|ні|немає",
 }

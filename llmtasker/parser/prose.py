@@ -11,10 +11,15 @@ from enum import IntEnum
 from llmtasker.parser.cues import cue_in
 
 TURN = re.compile(
-    r"\b(?:but|however|mais|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so|thus"
-    r"|hence|aber|sondern|jedoch|stattdessen)\b|, (?:it|this|c'est|il s'agit|elle|cela)\b"
+    r"\b(?:but(?! for\b)|mais|sondern)\b|, (?:it|this|c'est|il s'agit|elle|cela)\b(?! \w+,)"
+    r"|(?:^|,(?!\s*\w+\s*,)|[;:.\n(–—])\s*(?:(?:and|et|und) )?"
+    r"(?:however|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so(?! to s)|thus"
+    r"|hence|aber|jedoch|stattdessen)\b"
 )
-"""Words that set what follows against what came before."""
+"""Words that set what follows against what came before, most of them only where they begin a clause.
+
+In "it is not so" and "it does not, however, concern" they belong to the denial.
+"""
 # A reason or something else follows these words, and may contain a negation.
 _GOES_ON = re.compile(
     r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont"
@@ -46,7 +51,12 @@ _CLAUSE = re.compile(rf"[,;]\s|{TURN.pattern}")
 _CLOSE = r"[\"'`*_)\]}»”$]*"
 _OPEN = r"[\"'`*_(\[{«“$]*"
 _OTHER_AFTER = re.compile(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}\w")
-_ZERO = re.compile(rf"{_CLOSE}\s*[:=]\s*0(?:[.,]0\d*)?\s*%?\s*(?:$|[,;])")  # 'billing: 0.02'
+# 'billing: 0.02', 'billing (confidence 0.1)', 'billing: 2/10', 'billing: off'
+_LOW = re.compile(
+    rf"{_CLOSE}\s*[:=(,]\s*(?:(?:confidence|confiance|score|probabilit\w+|p)\b\s*[:=]?\s*)?(?:off|(?:0(?:[.,][0-4]\d*)?"
+    rf"|[0-4](?:[.,]\d+)?\s*/\s*10|[1-4]?\d(?:[.,]\d+)?\s*(?:%|/\s*100)))\s*(?:$|[,;).](?!\d))"
+)
+_STRUCK = re.compile(rf"(?:^|[\s:(])[!~]{_OPEN}$")  # '!billing'
 _OTHER_BEFORE = re.compile(
     rf"\w{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}(?:(?:the|an?|la|les?|une?|des?) |(?:l'|d'))?$"
 )
@@ -78,7 +88,7 @@ _MARKED_AFTER = re.compile(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
 _NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is not a label
 _ABBREVIATED = re.compile(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
 _CONDITION = re.compile(
-    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si|s'il|sauf si|wenn|sofern)\b"
+    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si(?!,)|s'il|sauf si|wenn|sofern)\b"
     r"(?! (?:i|you|we) (?:had|have|must|need)\b| (?:forced|pressed|asked)\b)"
 )
 _OPENER = re.compile(
@@ -145,8 +155,9 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
         before = before[max((match.end() for match in _CLAUSE.finditer(before)), default=0) :]
     if (
         sentence.rstrip().endswith("?")
-        or any(beside.match(after) for beside in (_OTHER_AFTER, _ZERO))
+        or any(beside.match(after) for beside in (_OTHER_AFTER, _LOW))
         or _OTHER_BEFORE.search(before)
+        or _STRUCK.search(before)
     ):
         return True
     reason = _GOES_ON.search(after)
@@ -154,4 +165,7 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
     if cue.search(after, 0, reason.start() if reason else len(after)):
         return True
     cues = list(cue.finditer(before))
-    return bool(cues) and not TURN.search(before, cues[-1].end())
+    if not cues:
+        return False
+    turn = TURN.search(before, cues[-1].end())
+    return turn is None or not before[cues[-1].end() : turn.end()].rpartition(" ")[0].strip()  # 'not but …'

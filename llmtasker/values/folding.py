@@ -7,6 +7,8 @@ import unicodedata
 from functools import lru_cache
 
 _NOT_LETTERS = re.compile(r"[\W_]+")
+_BACKTICK = re.compile(r"(?<=[^\W\d_])`(?=[^\W\d_])")
+_APOSTROPHE = re.compile("[’‘´ʼ＇′]")
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
@@ -20,12 +22,12 @@ def caseless(text: str) -> str:
 
 
 def without_accents(text: str) -> str:
-    """Return a text without case and without accents; a typographic apostrophe becomes a plain one.
+    """Return a text without case and without accents; whatever stands for an apostrophe becomes a plain one.
 
     >>> without_accents("L’Été")
     "l'ete"
     """
-    text = text.lower()
+    text = _BACKTICK.sub("'", text.lower())
     return text if text.isascii() else _BEYOND_ASCII.sub(_folded, text)
 
 
@@ -34,7 +36,7 @@ def _folded(run: re.Match[str]) -> str:
 
 
 def _fold(text: str) -> str:
-    text = unicodedata.normalize("NFKD", text.replace("’", "'"))
+    text = unicodedata.normalize("NFKD", _APOSTROPHE.sub("'", text))
     # Computed once for each distinct letter, not for each character.
     marks = {ord(char): None for char in set(text) if unicodedata.combining(char)}
     return text.translate(marks).casefold()
