@@ -280,7 +280,7 @@ def test_a_better_task_is_called_better() -> None:
 def test_no_difference_says_so_and_what_could_have_been_shown() -> None:
     found = compare(report_of(60, 40), report_of(61, 39))
     assert not found.shown
-    assert str(found).startswith("no difference is shown: +1.0 points (-1.0 to +3.0): 1 rows gained, 0 lost, p = 0.50.")
+    assert str(found).startswith("no difference is shown: +1.0 points (-1.0 to +3.0): 1 row gained, 0 lost, p = 0.50.")
     assert f"{100 * detectable(1, 100):.1f} points or more" in str(found)
 
 
@@ -290,7 +290,7 @@ def test_rows_are_paired_by_content_repeats_in_order_and_none_is_dropped_silentl
     other = evaluate(task_of(answered(3, 0)), [*reversed(gold(4))], progress=False)
     found = compare(one, other)
     assert (found.rows, len(found.only_a), len(found.only_b)) == (3, 1, 1)
-    assert "Left out: 1 rows that only A has, 1 that only B has." in str(found)
+    assert "Left out: 1 row that only A has, 1 that only B has." in str(found)
 
 
 def test_rows_of_a_cluster_change_together_and_show_less() -> None:
@@ -330,7 +330,7 @@ def test_a_row_without_a_score_is_left_out_of_the_comparison_and_counted() -> No
     )
     found = compare(one, two, "own")
     assert (found.rows, len(found.unscored), len(found.gained), len(found.lost)) == (4, 1, 0, 0)
-    assert "Left out: 1 rows to which own gave no score." in str(found)
+    assert "Left out: 1 row to which own gave no score." in str(found)
 
 
 def test_a_field_that_was_measured_in_another_way_is_not_compared() -> None:
@@ -366,7 +366,6 @@ def test_reports_that_can_not_be_compared() -> None:
         ([], {}, "no gold rows"),
         ([{"message": "a", "team": ""}], {}, "1 rows have no gold"),
         ([{"message": "a", "team": "sales"}], {}, "gold row 1 does not fit Triage: team"),
-        ([{"message": "", "team": "other"}], {}, "gold row 1"),
         ([{"text": "a", "team": "other"}], {}, "no column 'message'"),
         ([{"message": "a"}], {}, "no column holds right answers"),
         ([{"message": "a", "team": "other"}], {"columns": {"colour": "x"}}, "no field 'colour'"),
@@ -671,3 +670,39 @@ def test_an_instruction_with_named_fields_is_measured_field_by_field(answer: dic
     assert task.answer(task("34 euros")) == answer
     report = evaluate(task, [{"text": "34 euros", **answer}])
     assert [report.score(name).right for name in answer] == [1] * len(answer)
+
+
+@pytest.mark.parametrize("message", ["", "  ", None, 7.5, ["a"]])
+def test_an_input_that_does_not_fit_is_a_failed_row(message: Any) -> None:
+    rows = [*gold(2), {"message": message, "team": "billing"}]
+    task = task_of({"message 0": "billing", "message 1": "billing"})
+    report = evaluate(task, rows, progress=False)
+    assert [row.error and row.error[0] for row in report.rows] == [None, None, "input"]
+    assert "of 3 rows: 2 right, 0 wrong, 1 failed" in str(report)
+    found = compare(report, report)
+    assert (found.rows, found.only_a, found.only_b) == (3, (), ())
+
+
+def test_inputs_of_which_none_fits_are_failed_rows_too() -> None:
+    report = evaluate(task_of({}), [{"message": "", "team": "other"}], progress=False)
+    assert [row.error and row.error[0] for row in report.rows] == ["input"]
+
+
+@pytest.mark.parametrize(
+    ("text", "failed", "without"),
+    [
+        ("team,message\nbilling,message 0,more\nbilling,message 0\n", 1, 0),  # the first row, whose gold can be read
+        ("message,team\nmessage 0,billing\nmessage 0, and more,billing\n", 0, 1),  # whose gold slipped
+    ],
+)
+def test_a_broken_row_of_a_file_does_not_stop_the_others(tmp_path: Path, text: str, failed: int, without: int) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text(text, encoding="utf-8")
+    report = evaluate(task_of({"message 0": "billing"}), path, progress=False)
+    assert sum(row.error is not None and row.error[0] == "input" for row in report.rows) == failed
+    assert (len(report.rows), report.without_gold) == (1 + failed, without)
+
+
+def test_bad_gold_beside_a_bad_input_is_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="gold row 1 does not fit Triage: team"):
+        evaluate(task_of({}), [{"message": "", "team": "sales"}], progress=False)

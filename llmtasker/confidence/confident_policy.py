@@ -198,7 +198,11 @@ class ConfidentPolicy(Policy[S, T]):
         record = cast("S", item.output)
         calibration = self.confidence.calibration
         if calibration is not None and calibration.thresholds:
-            record = _with_labels(record, labels, calibration.chosen(found))
+            chosen = calibration.chosen(found)
+            changed = _with_labels(record, labels, chosen)
+            if changed is None:
+                return self._refused(item, record, sure_of_all(frozenset(chosen), found), found)
+            record = changed
         texts = labels.texts(getattr(record, labels.name))
         ordered = dict(sorted(found.items(), key=lambda pair: -pair[1]))
         output = self.present(record)
@@ -215,6 +219,16 @@ class ConfidentPolicy(Policy[S, T]):
             confidence=sure,
         )
         return replace(done, output=None, error=error)
+
+    def _refused(self, item: Item[Any], record: Any, sure: float, found: dict[str, float]) -> Item[T]:
+        """Return the item without the voted record: the promised risk is that of the labels that were refused."""
+        output = self.present(record)
+        error = AbstainedError(
+            "the labels that the calibration chooses do not fit the signature",
+            guess=jsonable(record.outputs() if isinstance(output, Signature) else output),
+            confidence=sure,
+        )
+        return replace(item, output=None, error=error, confidence=found, confidence_source=self.confidence.name)
 
 
 def is_whole(program: Program[Any], confidence: Confidence) -> bool:
@@ -241,10 +255,10 @@ def _unchanged(record: Any) -> Any:
     return record
 
 
-def _with_labels(record: S, labels: LabelField, chosen: Sequence[str]) -> S:
-    """Return a record with other labels; the record as it is where the signature does not take these."""
+def _with_labels(record: S, labels: LabelField, chosen: Sequence[str]) -> S | None:
+    """Return a record with other labels; None where the signature does not take these."""
     values = [labels.values[label] for label in chosen]
     try:
         return type(record).model_validate({**record.inputs(), **record.outputs(), labels.name: values})
-    except Exception:  # noqa: BLE001 - a validator of the signature may raise anything; what was voted did fit
-        return record
+    except Exception:  # noqa: BLE001 - a validator of the signature may raise anything
+        return None

@@ -19,6 +19,7 @@ from llmtasker.evaluation.calibration_fit import (
     with_threshold,
 )
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.subject import answered
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork
 from llmtasker.runner.budget import Budget
@@ -93,7 +94,7 @@ async def acalibrate(
     labels = measured_labels(asking, confidence)
     asked = options.copy()
     gold = labelled_rows(asking, labels, rows, asked.pop("columns", None))
-    results = await asking.arun([dict(row.given) for row in gold], **asked)
+    results = await answered(asking, gold, **asked)
     fitted = _fitted(asking, labels, gold, results, confidence, method)
     if max_risk is not None:
         fitted = with_threshold(fitted, max_risk, certainty)

@@ -120,13 +120,16 @@ def _curve(values: Sequence[tuple[float, bool]], floor: float) -> tuple[float, f
 def _best_threshold(values: Sequence[tuple[float, bool]]) -> float:
     """Return the threshold with the best F1 of a label, of equal ones the nearest to a half."""
     there = sum(has for _, has in values)
-    between = [(low + high) / 2 for low, high in pairwise(sorted({value for value, _ in values}))]
-
-    def f1(threshold: float) -> float:
-        given = [has for value, has in values if value >= threshold]
-        return 2 * sum(given) / (len(given) + there)
-
-    return max((_HALF, *between), key=lambda threshold: (f1(threshold), -abs(threshold - _HALF)))
+    ordered = sorted(values, reverse=True)
+    thresholds = [_HALF, *((low + high) / 2 for high, low in pairwise(dict.fromkeys(value for value, _ in ordered)))]
+    given = right = 0
+    best = (-1.0, 0.0, _HALF)
+    for threshold in sorted(thresholds, reverse=True):
+        while given < len(ordered) and ordered[given][0] >= threshold:
+            right += ordered[given][1]
+            given += 1
+        best = max(best, (2 * right / (given + there), -abs(threshold - _HALF), threshold))
+    return best[2]
 
 
 def _floor(confidence: Confidence) -> float:

@@ -16,7 +16,7 @@ from llmtasker.evaluation.calibrate import CalibrationOptions, check_answered, s
 from llmtasker.evaluation.calibration_fit import fit_calibration
 from llmtasker.evaluation.cascade_thresholds import StageAnswer
 from llmtasker.evaluation.gold_rows import GoldRow
-from llmtasker.evaluation.subject import Subject
+from llmtasker.evaluation.subject import Subject, answered
 from llmtasker.task import Task
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ async def cascade_stage(
     confidence = task.plan.sureness or (None if last else Confidence(source="votes"))
     confidence = None if confidence is None else replace(confidence, calibration=None)
     asking = task.with_(confidence=confidence)
-    results = await asking.arun([dict(row.given) for row in gold], **options)
+    results = await answered(asking, gold, **options)
     scored = scored_rows(asking, labels, gold, results)
     check_answered(scored, results)
     cost = Subject.of(asking).cost

@@ -73,7 +73,7 @@ class Comparison:
     def __str__(self) -> str:
         unit, scale, form = (" points", 100, ".1f") if self.binary else ("", 1, ".3f")
         value, low, high = (scale * part for part in self.difference)
-        changed = f"{len(self.gained):,} rows gained, {len(self.lost):,} lost, " if self.binary else ""
+        changed = f"{_rows(len(self.gained))} gained, {len(self.lost):,} lost, " if self.binary else ""
         if self.shown:
             ends = sorted((abs(low), abs(high)))
             word = "better" if value > 0 else "worse"
@@ -82,13 +82,15 @@ class Comparison:
             text = f"no difference is shown: {value:+{form}}{unit} ({low:+{form}} to {high:+{form}})"
         lines = [f"{text}: {changed}p {_p(self.p)}."]
         if not self.shown and self.binary and math.isfinite(self.detectable):
-            lines.append(f"So many rows show a difference of {100 * self.detectable:.1f} points or more.")
+            lines.append(
+                f"With this many rows, only a difference of {100 * self.detectable:.1f} points or more would show."
+            )
         if self.cost_ratio is not None and not _ALIKE[0] < self.cost_ratio < _ALIKE[1]:
             lines.append(f"It costs {self.cost_ratio:.1f} times as much.")
         if self.only_a or self.only_b:
-            lines.append(f"Left out: {len(self.only_a):,} rows that only A has, {len(self.only_b):,} that only B has.")
+            lines.append(f"Left out: {_rows(len(self.only_a))} that only A has, {len(self.only_b):,} that only B has.")
         if self.unscored:
-            lines.append(f"Left out: {len(self.unscored):,} rows to which {self.name} gave no score.")
+            lines.append(f"Left out: {_rows(len(self.unscored))} to which {self.name} gave no score.")
         return " ".join(lines)
 
 
@@ -227,6 +229,10 @@ def _ratio(values: Sequence[tuple[float | None, float | None]]) -> float | None:
     known = [(one, two) for one, two in values if one is not None and two is not None]
     before, after = sum(one for one, _ in known), sum(two for _, two in known)
     return after / before if before and after else None
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} {'row' if count == 1 else 'rows'}"
 
 
 def _p(value: float) -> str:

@@ -11,7 +11,7 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
 from llmtasker.evaluation.scorer import ScoredItem, Scorer
-from llmtasker.evaluation.subject import Measurable, Subject
+from llmtasker.evaluation.subject import Measurable, Subject, answered
 from llmtasker.item import Item
 from llmtasker.runner.call_settings import CallSettings
 from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunOptions
@@ -31,7 +31,7 @@ class EvaluationOptions(RunOptions, total=False):
 def evaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task or pipeline over rows whose right answers are known.
 
-    All rows count; one that failed is not right.
+    All rows count; one that failed, or whose input does not fit, is not right.
 
     Args:
         gold: a file, a table, records of the signature, or mappings with inputs and right outputs.
@@ -46,7 +46,8 @@ def evaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions])
             cached are not asked again.
 
     Raises:
-        ConfigurationError: gold does not fit the signature, before any call; or the set-up is wrong.
+        ConfigurationError: a right output does not fit the signature, or a column is missing, before any call; or the
+            set-up is wrong.
 
     >>> from llmtasker import Classification
     >>> task = Classification(llm="offline", labels={"cat": "meows, purrs", "dog": "barks, howls"})
@@ -74,7 +75,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
         run = asked.copy()
         if number:
             run["settings"] = replace(asked.get("settings") or CallSettings(), sample=number)
-        items = await task.arun([row.given for row in rows], **run)
+        items = await answered(task, rows, **run)
         rounds.append(scorer.scored(rows, items))
         concurrency = asked.get("concurrency", DEFAULT_CONCURRENCY)
         await scorer.judge(rounds[-1], concurrency=concurrency, progress=asked.get("progress"))

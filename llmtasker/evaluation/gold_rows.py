@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from hashlib import blake2b
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,7 +30,8 @@ _NO_SLICES: dict[str, str] = {}
 class GoldRow(NamedTuple):
     """An input with its right outputs, as JSON by field and as a record; `key` is a hash of the input.
 
-    An output that is not measured may not be in the record.
+    An output that is not measured may not be in the record. `error` says why an input does not fit: it is not asked,
+    and counts as failed.
     """
 
     key: str
@@ -37,6 +40,7 @@ class GoldRow(NamedTuple):
     record: Signature
     slices: dict[str, str]
     cluster: Hashable = None
+    error: InputError | None = None
 
 
 def gold_rows(
@@ -50,32 +54,45 @@ def gold_rows(
     """Return the gold rows, and how many rows have no gold and are left out.
 
     `columns` names the column of a field, input or output, where it has another name. An output field without a
-    column is not measured.
+    column is not measured. An input that does not fit has its reason as `error`.
 
     Raises:
-        ConfigurationError: a column is missing, a row does not fit the signature, or there are no rows.
+        ConfigurationError: a column is missing, a right output does not fit the signature, or there are no rows.
     """
     names = dict(columns or {})
     if unknown := names.keys() - {*signature.input_fields, *signature.output_fields}:
         fields = ", ".join((*signature.input_fields, *signature.output_fields))
         raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {fields}.")
     rows, without = list[GoldRow](), 0
-    measured: list[str] | None = None
-    reader: _GoldReader | None = None
-    for number, row in enumerate(_mappings(gold, signature), start=1):
-        if isinstance(row, BrokenRow):
-            raise ConfigurationError(f"gold row {number} could not be read: {row.error.message}.")
-        if measured is None or reader is None:
-            measured = _measured(signature, row, names, [*slices, *([cluster] if cluster else [])])
-            reader = _GoldReader(signature, measured, names, slices, cluster)
+    first, given = _up_to_a_whole_row(_mappings(gold, signature))
+    if first is None:
+        raise ConfigurationError("there are no gold rows.")
+    measured = _measured(signature, first, names, [*slices, *([cluster] if cluster else [])])
+    reader = _GoldReader(signature, measured, names, slices, cluster)
+    for number, row in enumerate(given, start=1):
         values = {name: row.get(names.get(name, name)) for name in measured}
-        if all(value is None or value == "" for value in values.values()):
+        found = None
+        if not all(value is None or value == "" for value in values.values()):
+            found = reader.read(number, row, values)
+        if found is None:
             without += 1
-            continue
-        rows.append(reader.read(number, row, values))
+        else:
+            rows.append(found)
     if not rows:
         raise ConfigurationError(f"there are no gold rows{f': {without:,} rows have no gold' if without else ''}.")
     return rows, without
+
+
+def _up_to_a_whole_row(
+    given: Iterator[Mapping[str, Any]],
+) -> tuple[Mapping[str, Any] | None, Iterator[Mapping[str, Any]]]:
+    """Return the first row that has all columns, or the first one of any, and all rows from the start."""
+    seen = list[Mapping[str, Any]]()
+    for row in given:
+        seen.append(row)
+        if not isinstance(row, BrokenRow):
+            return row, chain(seen, given)
+    return (seen[0] if seen else None), iter(seen)
 
 
 def _mappings(gold: Gold, signature: type[Signature]) -> Iterator[Mapping[str, Any]]:
@@ -132,42 +149,54 @@ class _GoldReader:
         slices: Sequence[str],
         cluster: str | None,
     ) -> None:
-        self._signature = signature
+        self._signature, self._measured = signature, measured
         self._columns = {name: names.get(name, name) for name in signature.input_fields}
         self._slices, self._cluster = slices, cluster
         required = {name for name, info in signature.output_fields.items() if info.is_required()}
-        self._alone = None if required <= set(measured) else _fields_alone(signature, measured)
+        self._whole = required <= set(measured)
 
-    def read(self, number: int, row: Mapping[str, Any], values: Mapping[str, Any]) -> GoldRow:
-        """Return the gold row of a row with these right outputs.
+    @cached_property
+    def _alone(self) -> type[BaseModel]:
+        return _fields_alone(self._signature, self._measured)
+
+    def read(self, number: int, row: Mapping[str, Any], values: Mapping[str, Any]) -> GoldRow | None:
+        """Return the gold row of a row with these right outputs; None: in a broken row, they can't be told.
 
         Raises:
-            ConfigurationError: the row does not fit the signature.
+            ConfigurationError: the right outputs do not fit the signature.
         """
         given = {name: row[column] for name, column in self._columns.items() if column in row}
         signature = self._signature
+        error: InputError | None = row.error if isinstance(row, BrokenRow) else None
+        checked, known = given, given
+        if error is None:
+            try:
+                inputs = signature.validate_input(given)
+                checked, known = dict(inputs.given), dict(inputs.values)
+            except InputError as found:
+                error = found
         try:
-            inputs = signature.validate_input(given)
-            if self._alone is None:
-                record = signature.model_validate({**inputs.given, **values})
+            if self._whole and error is None:
+                record = signature.model_validate({**checked, **values})
             else:
                 read = self._alone.model_validate(values)
                 right = {name: getattr(read, name) for name in values}
-                record = signature.model_construct(**inputs.values, **right)
-        except InputError as error:
-            raise ConfigurationError(f"gold row {number}: {error.message}.") from None
-        except Exception as error:  # noqa: BLE001 - a validator of the signature may raise anything
+                record = signature.model_construct(**known, **right)
+        except Exception as wrong:  # noqa: BLE001 - a validator of the signature may raise anything
+            if isinstance(row, BrokenRow):
+                return None  # its cells may have slipped into other columns
             raise ConfigurationError(
-                f"gold row {number} does not fit {signature.__name__}: {describe(error)}."
+                f"gold row {number} does not fit {signature.__name__}: {describe(wrong)}."
             ) from None
-        shown = cell_json(given if _plain(given) else jsonable(dict(inputs.given)))
+        shown = cell_json(given if _plain(given) else jsonable(checked))
         return GoldRow(
             key=blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
             given=given,
             gold={name: jsonable(getattr(record, name)) for name in values},
             record=record,
-            slices={name: str(row[name]) for name in self._slices} if self._slices else _NO_SLICES,
-            cluster=None if self._cluster is None else str(row[self._cluster]),
+            slices={name: str(row.get(name, "")) for name in self._slices} if self._slices else _NO_SLICES,
+            cluster=None if self._cluster is None else str(row.get(self._cluster, "")),
+            error=error,
         )
 
 

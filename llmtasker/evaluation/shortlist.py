@@ -65,6 +65,9 @@ def shortlist_recall(task: Task[Any], gold: Gold, *, columns: Mapping[str, str] 
     signature = task.signature
     ranks, own = list[int](), 0
     for row in rows:
+        if row.error is not None:
+            ranks.append(picker.size + 1)  # it is not asked
+            continue
         shown = shown_text(signature, signature.validate_input(row.given).values)
         if picker.knows(shown):
             own += 1
@@ -91,6 +94,8 @@ def shortlist_check(task: Measurable) -> Callable[[GoldRow], dict[str, float]] |
     signature = task.signature
 
     def check(row: GoldRow) -> dict[str, float]:
+        if row.error is not None:
+            return {}
         shown = shown_text(signature, signature.validate_input(row.given).values)
         if picker.name not in row.gold or picker.knows(shown):
             return {}

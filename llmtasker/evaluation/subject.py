@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.evaluation.cascade_run import Cascade
+from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.item import Item, jsonable
 from llmtasker.pipelines.pipeline import Pipeline
+from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 
@@ -62,6 +64,12 @@ class Subject:
             return None if None in costs else sum(one for one in costs if one is not None)
 
         return cls(measured=measured, signature=signature, answer=answer_of, cost=paid)
+
+
+async def answered(task: Measurable, rows: Sequence[GoldRow], **options: Unpack[RunOptions]) -> list[Item[Any]]:
+    """Return an item for each gold row; one whose input does not fit is not asked, and has its error."""
+    items = iter(await task.arun([dict(row.given) for row in rows if row.error is None], **options))
+    return [next(items) if row.error is None else Item(input=row.given, error=row.error) for row in rows]
 
 
 def _paid(task: Task[Any], item: Item[Any]) -> float | None:

@@ -180,7 +180,9 @@ def _rows(
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from None
 
-    sets = {"train": read("train", train), "test": read("test", test)}
+    # What can't be asked teaches nothing; in the other sets it counts as failed.
+    learned = [row for row in read("train", train) if row.error is None]
+    sets = {"train": learned, "test": read("test", test)}
     if val is not None:
         sets["val"] = read("val", val)
     _check_apart("train", "test", sets)
@@ -206,7 +208,7 @@ def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) ->
 
 
 def _estimate(task: Task[Any], optimizer: Optimizer, rows: _SearchRows) -> SearchEstimate:
-    test = task.with_(cache=False).estimate([dict(row.given) for row in rows.test])
+    test = task.with_(cache=False).estimate([dict(row.given) for row in rows.test if row.error is None])
     search_calls = len(rows.val) + optimizer.most_calls(task, len(rows.train), len(rows.val))
     test_calls = 2 * len(rows.test)
     share = (search_calls + test_calls) / max(1, test.calls)

@@ -13,6 +13,7 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.metrics import Metric
+from llmtasker.files import BrokenRow
 from llmtasker.item import Item
 from llmtasker.results import Results
 from llmtasker.runner.budget import Budget
@@ -132,7 +133,7 @@ class Search:
     def evaluate(self, task: Task[Any], rows: Sequence[GoldRow], budget: Budget | None) -> Report:
         """Return the report of a task on some rows."""
         options: dict[str, Any] = {"budget": budget, "concurrency": self._concurrency, "progress": False}
-        return evaluate(task, [{**row.given, **row.gold} for row in rows], metrics=self._metrics, **options)
+        return evaluate(task, [_as_given(row) for row in rows], metrics=self._metrics, **options)
 
     def run(self, task: Task[Any], inputs: Sequence[Mapping[str, Any]]) -> Results[Any]:
         """Return the items of inputs, paid by the budget of the search."""
@@ -191,3 +192,8 @@ def only_field(task: Task[Any], what: str) -> str:
     if len(found) != 1:
         raise ConfigurationError(f"{what} needs one output field with labels; there are {', '.join(found) or 'none'}.")
     return found[0]
+
+
+def _as_given(row: GoldRow) -> dict[str, Any]:
+    values = {**row.given, **row.gold}
+    return values if row.error is None else BrokenRow(values, error=row.error)
