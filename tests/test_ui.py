@@ -313,7 +313,7 @@ def test_rows_are_filtered_by_their_confidence(tmp_path: Path) -> None:
         project = ann.upload(french_csv(ROWS[:2]))
         labels: dict[str, Any] = {"label": [*LABELS, "autre"], "meaning": ["", "", ""], "confidence": "votes"}
         ann.run(project, **labels)
-        assert "Sûreté" in ann.get(f"{project}/results")
+        assert "Confiance" in ann.get(f"{project}/results")
         unsure = ann.get(f"{project}/results?f=unsure")
         assert re.findall(r'<tr data-row="(\d+)"', unsure) == ["1"]
         assert "1,00" in ann.get(f"{project}/results?row=2")
@@ -394,7 +394,7 @@ def test_a_second_run_keeps_corrections_and_is_compared(page: Page) -> None:
     swapped: dict[str, Any] = {"label": list(LABELS), "meaning": ["", ""], "rules": "Autrement."}
     ann.run(project, **swapped)
     assert ann.get(f"{project}/results?f=corrected").count("<tr data-row=") == 2
-    assert "Aucune différence n’est montrée" in unescape(ann.get(f"{project}/evaluation"))
+    assert "Aucune différence n’est établie" in unescape(ann.get(f"{project}/evaluation"))
 
 
 def test_a_run_can_be_cancelled_and_asked_again(tmp_path: Path) -> None:
@@ -518,7 +518,7 @@ def test_without_an_llm_every_page_says_so(tmp_path: Path) -> None:
         anybody = served.browser(None)
         project = anybody.described()
         for path in ("/", f"{project}/file", f"{project}/task"):
-            assert "référence intégrée" in anybody.get(path)
+            assert "point de comparaison intégré" in anybody.get(path)
         foreign = {"Sec-Fetch-Site": "cross-site"}
         assert anybody.client.get("/jobs", headers=foreign).status_code == 403
 

@@ -83,7 +83,7 @@ def test_abstained_rows_wait_for_a_person(page: Page) -> None:
     opened = first.partition('id="row"')[2]
     assert '<input type="radio" name="label" value="facturation" checked>' in opened  # the best guess
     assert "La meilleure hypothèse est choisie" in opened
-    assert "La sûreté de la réponse est de 0," in opened
+    assert "La confiance de la réponse est de 0," in opened
     assert "Meilleure hypothèse" in first
     then = re.findall(r'name="then" value="([^"]*)"', first)
     assert parse_qs(then[-1]) == {"f": ["abstained"]}
