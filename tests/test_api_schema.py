@@ -22,6 +22,9 @@ EXCLUDED = {
     "negative_data_rejection": "one input may be a bare value; a wrong row of a stream is an error of that row",
 }
 
+NO_HTTP = b"Invalid HTTP request received."
+"""What uvicorn answers to generated headers that break HTTP itself, before any operation is called."""
+
 
 class Triage(Signature):
     """Route a customer message to a team."""
@@ -67,7 +70,9 @@ def test_each_call_keeps_to_the_schema(api: Any, label: str, mode: GenerationMod
     )
     @hypothesis.given(operation.as_strategy(generation_mode=mode))
     def call(case: Any) -> None:
-        case.call_and_validate(headers=ANN, excluded_checks=excluded)
+        response = case.call(headers=ANN)
+        if response.content != NO_HTTP:
+            case.validate_response(response, headers=ANN, excluded_checks=excluded)
 
     try:
         call()
