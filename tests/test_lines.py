@@ -49,6 +49,22 @@ def test_a_line_or_tag_for_each_field(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "summary"),
+    [
+        ('"they ask"', "they ask"),
+        ("'l'été'", "l'été"),
+        ('"Yes" or "No"', '"Yes" or "No"'),
+        ("'a' vs 'b'", "'a' vs 'b'"),
+        ("see you soon,", "see you soon,"),
+        (r'"a \"quoted\" word, café"', 'a "quoted" word, café'),
+        ("**bold** and **bold**", "**bold** and **bold**"),
+    ],
+)
+def test_the_text_of_a_line_is_kept_as_it_was_written(written: str, summary: str) -> None:
+    assert ticket(f"queue: sales\nsummary: {written}").summary == summary
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "queue: sales, urgency_level: 1",  # the label alone would lose the other

@@ -39,6 +39,12 @@ SCHEMA = AnswerSchema.of(Booking)
             {"guests": [Guest(name="Ann", nights=2), Guest(name="Bob")]},
         ),
         ('<answer>yes</answer><guests>[{"name": "Ann"}]</guests>', {"guests": [Guest(name="Ann")]}),
+        ("<answer>yes</answer><notes><note>a</note><note>b</note></notes>", {"notes": ["a", "b"]}),
+        (
+            "<answer>yes</answer><guests><guest><name>Ann</name></guest>\n<guest><name>Bob</name></guest></guests>",
+            {"guests": [Guest(name="Ann"), Guest(name="Bob")]},
+        ),
+        ("<answer>yes</answer><notes><![CDATA[a < b &amp; c]]></notes>", {"notes": ["a < b &amp; c"]}),
     ],
 )
 def test_fields_in_tags(text: str, wanted: dict[str, Any]) -> None:
@@ -56,6 +62,7 @@ def test_fields_in_tags(text: str, wanted: dict[str, Any]) -> None:
         "<reply>yes, no</reply>",
         "<answer>yes</answer><hotel>Ritz</hotel><notes>no</notes>",
         "<answer><answer>",
+        "<answer>yes</answer><notes><first>a</first><second>b</second></notes>",
     ],
 )
 def test_tags_that_are_no_clear_answer(text: str) -> None:

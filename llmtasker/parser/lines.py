@@ -6,16 +6,17 @@ import re
 
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.values.folding import without_accents
+from llmtasker.values.json_values import parse_json
 
 MAX_LINED = 5_000
 """Characters; a longer text is not looked at."""
 
 _LINE = re.compile(
     r"\s*(?:[-*+•]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)?[*_`\"']{0,3}([^\W\d][\w \-]{0,60}?)[*_`\"']{0,3}\s*[:=][*_`]{0,3}"
-    r"\s*(\S.*?)\s*,?\s*"
+    r"\s*(\S.*?)\s*"
 )
 _LAYOUT = re.compile(r"\s*(?:-{3,}|\.{3}|`{3,}\w*)?\s*")
-_QUOTED = re.compile(r"(\"|'|`|\*\*)(.*)\1")
+_QUOTED = re.compile(r"(\"|'|`|\*\*)((?:(?!\1).|(?<=\w)'(?=\w))*)\1")  # an apostrophe is not a quote
 _BLOCK = re.compile(r"[|>][-+]?")  # of YAML: the text comes in the next lines
 _SEPARATOR = re.compile(r"[\W_]+")
 
@@ -33,18 +34,30 @@ def lined_fields(text: str, schema: AnswerSchema) -> dict[str, str] | None:
         return None
     names = schema.names(schema.root)
     found: dict[str, str] = {}
-    for line in text.splitlines():
-        if _LAYOUT.fullmatch(line):
-            continue
-        match = _LINE.fullmatch(line)
+    lines = [line.rstrip() for line in text.splitlines() if not _LAYOUT.fullmatch(line)]
+    separated = len(lines) > 1 and all(line.endswith(",") for line in lines[:-1])
+    for line in lines:
+        match = _LINE.fullmatch(line.removesuffix(",") if separated else line)
         name = names.find(match[1]) if match else None
         if match is None or name is None or name in found or _BLOCK.fullmatch(match[2]):
             return None
         if names_other_field(match[2], name, schema):
             return None
-        quoted = _QUOTED.fullmatch(match[2])
-        found[name] = quoted[2] if quoted else match[2]
+        found[name] = _unquoted(match[2])
     return found if len(found) > 1 and schema.required <= found.keys() else None
+
+
+def _unquoted(text: str) -> str:
+    """Return a text without the quotes around all of it; one with escapes is read as JSON."""
+    if text.startswith('"'):
+        try:
+            whole = parse_json(text)
+        except ValueError:
+            whole = None
+        if isinstance(whole, str):
+            return whole
+    quoted = _QUOTED.fullmatch(text)
+    return quoted[2] if quoted else text
 
 
 def names_other_field(text: str, field: str, schema: AnswerSchema) -> bool:

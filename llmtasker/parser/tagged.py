@@ -16,9 +16,14 @@ MAX_TAGGED = 20_000
 """Characters; a longer text is not looked at."""
 
 _ELEMENT = re.compile(r"\s*<([A-Za-z_][\w.\-]*)\s*(?:/>|>(.*?)</\1\s*>)\s*", re.DOTALL)
+_CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
 _PROLOG = re.compile(r"^\s*<\?xml[^<>]*\?>")
 _WRAPPERS = frozenset({"answer", "data", "json", "output", "response", "result", "root", "xml"})
 _DEEPEST = 10
+
+
+class _UnclearError(ValueError):
+    """The elements do not have the form of what was asked for."""
 
 
 def tagged_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
@@ -35,7 +40,10 @@ def tagged_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
         elements = _elements(elements[0][1])
     if not elements or any(schema.names(schema.root).find(name) is None for name, _ in elements):
         return None
-    return _object(elements, schema.root, schema, _DEEPEST)
+    try:
+        return _object(elements, schema.root, schema, _DEEPEST)
+    except _UnclearError:
+        return None
 
 
 def _is_wrapper(name: str, schema: AnswerSchema) -> bool:
@@ -67,8 +75,18 @@ def _object(elements: list[tuple[str, str]], node: JsonSchema, schema: AnswerSch
         elif content.strip().startswith("["):
             values[name] = content.strip()  # the list as JSON
         elif is_array(listed := values.setdefault(name, [])) and content.strip():
-            listed.append(_value(content, schema.resolve(part.get("items")), schema, depth))
+            listed.extend(_members(content, schema.resolve(part.get("items")), schema, depth))
     return values
+
+
+def _members(content: str, node: JsonSchema, schema: AnswerSchema, depth: int) -> list[Any]:
+    """Return what an element says of a list: one member, or one for each of the elements in it that have one name."""
+    elements = _elements(content)
+    if not elements or any(schema.names(node).find(name) is not None for name, _ in elements):
+        return [_value(content, node, schema, depth)]
+    if len({name for name, _ in elements}) > 1:
+        raise _UnclearError
+    return [_value(part, node, schema, depth) for _, part in elements]
 
 
 def _value(content: str, node: JsonSchema, schema: AnswerSchema, depth: int) -> Any:
@@ -77,4 +95,6 @@ def _value(content: str, node: JsonSchema, schema: AnswerSchema, depth: int) -> 
         return _object(elements, node, schema, depth - 1)
     if not content.strip() and kind == "object":
         return {}
+    if whole := _CDATA.fullmatch(content):
+        return whole[1]
     return html.unescape(content.removeprefix("\n").removesuffix("\n"))
