@@ -70,8 +70,8 @@ def fit_calibration(
         answer = max(after, key=after.__getitem__) if ranks and priors else row.answer
         points.append(CalibrationPoint(row.shares.get(row.answer, 0.0), after.get(answer, 0.0), answer == row.right))
     found = {"temperature": temperature, "floor": floor, "priors": priors}
-    told = [(point.after, point.right) for point in points]
-    return _calibration(points, told, confidence, found, failed=failed, asked=asked)
+    judged = [(point.after, point.right) for point in points]
+    return _calibration(points, judged, confidence, found, failed=failed, asked=asked)
 
 
 def fit_several(
@@ -102,15 +102,15 @@ def fit_several(
             curves[label] = own if own[1] > 0 else common
             found = [calibrated_alone(row.shares, {label: curves[label]}, floor)[label] for row in rows]
             thresholds[label] = _best_threshold([(one, has) for one, (_, has) in zip(found, values, strict=True)])
-    points, told = list[CalibrationPoint](), list[tuple[float, bool]]()
+    points, judged = list[CalibrationPoint](), list[tuple[float, bool]]()
     for row in rows:
         after = calibrated_alone(row.shares, curves, floor)
         answer = frozenset(label for label in labels if after[label] >= thresholds[label])
-        told += [(after[label], label in row.right) for label in labels]
+        judged += [(after[label], label in row.right) for label in labels]
         before = sure_of_all(row.answer, {label: row.shares.get(label, 0.0) for label in labels})
         points.append(CalibrationPoint(before, sure_of_all(answer, after), answer == row.right))
     what = {"temperature": 1.0, "floor": floor, "curves": curves, "thresholds": thresholds}
-    return _calibration(points, told, confidence, what, failed=failed, asked=asked)
+    return _calibration(points, judged, confidence, what, failed=failed, asked=asked)
 
 
 def _curve(values: Sequence[tuple[float, bool]], floor: float) -> tuple[float, float]:
@@ -138,19 +138,19 @@ def _floor(confidence: Confidence) -> float:
 
 def _calibration(
     points: Sequence[CalibrationPoint],
-    told: Sequence[tuple[float, bool]],
+    judged: Sequence[tuple[float, bool]],
     confidence: Confidence,
     found: Mapping[str, Any],
     *,
     failed: int,
     asked: str,
 ) -> Calibration:
-    """Return the calibration of answered rows; `told` has the probabilities of what is right and what is not.
+    """Return the calibration of answered rows; `judged` has the probabilities of what is right and what is not.
 
     Raises:
         ConfigurationError: the confidence does not tell right answers from wrong ones.
     """
-    area = auroc(told)
+    area = auroc(judged)
     if area is not None and area.low <= 0.5:
         raise ConfigurationError(
             f"the confidence ({confidence.source}) does not tell right answers from wrong ones: AUROC {area.value:.2f} "

@@ -200,8 +200,8 @@ class LangfuseTracer(Tracer):
 
         def shown(correction: Mapping[str, Any] | None) -> dict[str, TraceScore]:
             scores = [] if correction is None else _scores(trace.hex(), row.answer, correction, session=session)
-            told = {f"corrected {name}" for name in row.outputs if self.content == "text" or name in row.closed}
-            return {score.name: score for score in scores if score.name in {"correct", *told}}
+            kept = {f"corrected {name}" for name in row.outputs if self.content == "text" or name in row.closed}
+            return {score.name: score for score in scores if score.name in {"correct", *kept}}
 
         before, now = shown(row.before), shown(row.correction)
         self._scores.put([*now.values(), *(score.withdrawn() for name, score in before.items() if name not in now)])

@@ -1,4 +1,4 @@
-"""report_corrections: observers of a task are told what people correct in its jobs."""
+"""report_corrections: observers of a task get what people correct in its jobs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _LOG = logging.getLogger("llmtasker.server")
 
 
 def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> None:
-    """Let observers of a task that want to know of corrections be told of each that is stored.
+    """Give each correction that is stored to the observers of its task that take corrections.
 
     One that fails costs no correction, and is logged once. `task_of` raises a ConfigurationError if there is no task.
     """
     failed: set[str] = set()
 
-    def told(id_: str, row: JobRow, correction: Mapping[str, Any] | None) -> None:
+    def report(id_: str, row: JobRow, correction: Mapping[str, Any] | None) -> None:
         job = queue.get(id_)
         if row.item is None or job is None:
             return  # of a row that was not asked yet, nobody knows anything
@@ -41,7 +41,7 @@ def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> 
                     failed.add(name)
                     _LOG.warning("a correction was stored, but an observer did not take it: %s", name)
 
-    queue.on_correction = told
+    queue.on_correction = report
 
 
 def _corrected(task: Task[Any], job: Job, row: JobRow, correction: Mapping[str, Any] | None) -> CorrectedRow:

@@ -70,7 +70,7 @@ class JobRows:
         self._file = file
         self._clock = clock
         self.on_correction: Callable[[str, JobRow, Mapping[str, Any] | None], None] | None = None
-        """Is told of each correction that was stored, with the job's id and the row as it was before."""
+        """Called for each correction that was stored, with the job's id and the row as it was before."""
 
     # ── read ──
 

@@ -27,7 +27,7 @@ class CorrectedRow:
 
 @runtime_checkable
 class TakesCorrections(Protocol):
-    """An observer that is told of corrections too."""
+    """An observer that takes corrections too."""
 
     def take_correction(self, row: CorrectedRow) -> None:
         """Take a correction, without waiting for anything."""
