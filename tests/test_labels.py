@@ -317,6 +317,80 @@ def test_ticked_boxes_and_other_languages(text: str, label: str) -> None:
     assert TEAMS.find(text) == label
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hau ez da billing.",
+        "Hau ez da **billing**.",
+        'Hii siyo "billing".',
+        "Kjo nuk është billing.",
+        "Þetta snýst ekki um billing.",
+        "Níl an teachtaireacht faoi billing.",
+        "Dyw hwn ddim yn billing.",
+        "Il-messaġġ mhux dwar billing.",
+        "Sa a se pa billing.",
+        "Es nedomāju, ka tas ir billing.",
+        "Tai nėra billing.",
+        "Text se netýká billing.",
+        "Wątpię, czy to billing.",
+        "Bu mesaj billing konusunu içermiyor.",
+        "Bu bir billing değildir.",
+        "Bul billing emes.",
+        "En usko, että kyse on billing.",
+        "Mesajul n-are legătură cu billing.",
+        "Ez sem billing.",
+        "Ito ay hindi billing.",
+        "Yeh message billing ke baare mein nahi hai.",
+        "Das isch kei billing.",
+        "Chẳng phải billing.",
+        "Iki dudu billing.",
+        "এটি billing নয়",
+        "இது billing அல்ல",
+        "ይህ billing አይደለም",
+        "არ არის billing",
+        "Энэ billing биш",
+        "هذا مو billing",
+        "یہ billing نہیں",
+        "これはbillingではなかった",
+        "这怎么会是billing呢",
+        "Вряд ли это billing.",
+        "Ik betwijfel of het billing is.",
+        "Dubito che sia billing.",
+        "billing: ez",
+        "(billing) ez da",
+        "billing. Hobeto: delivery da.",
+    ],
+)
+def test_a_denial_in_a_language_that_is_not_listed_is_an_error(text: str) -> None:
+    with pytest.raises(LabelError):
+        TEAMS.find(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Kategória: billing", "billing"),
+        ("Az üzenet kategóriája: **billing**", "billing"),
+        ("Danh mục: « billing »", "billing"),
+        ("หมวดหมู่: billing", "billing"),
+        ("类别：billing", "billing"),
+        ("**billing**\n\nHau fakturari buruzkoa da.", "billing"),
+        ("billing.\n\nAz ügyfél kétszer fizetett.", "billing"),
+        ("Sans aucun doute billing", "billing"),
+        ("Это billing.", "billing"),
+        ("이 메시지는 billing 입니다.", "billing"),
+    ],
+)
+def test_a_label_that_stands_apart_counts_in_every_language(text: str, label: str) -> None:
+    assert TEAMS.find(text) == label
+
+
+def test_an_option_that_is_quoted_with_its_text_counts_in_every_language() -> None:
+    assert CHOICES.find("B) réz") == "B"
+    with pytest.raises(LabelError):
+        CHOICES.find("Hau ez da (B).")
+
+
 LANGUAGES = ["C", "C++", "C#", ".NET", "Go"]
 RANGES = ["<5", ">5", "5"]
 WEATHER = ["🔥 hot", "❄️ cold"]

@@ -25,38 +25,48 @@ _ENGLISH = (
     r"|(?:you|some|one|they|people|customer|client|user|everyone|everybody) (?:\w+ )?(?:says?|claims?|thinks?)"
 )
 _FRENCH = (
-    r"ne|pas|ni|aucune?|jamais|rien|sans(?! (?:aucun )?doute\b)|sauf|hors|hormis|excepte|exclure|exclue?s?|a part"
+    r"ne|pas|ni|aucune?(?! doute\b)|jamais|rien|sans(?! (?:aucun )?doute\b)|sauf|hors|hormis|excepte|exclure"
+    r"|exclue?s?|a part"
     r"|loin d\w*|(?:a l')?oppose|contraire|plutot que|au lieu d\w*|non(?! seulement\b)|evite[rz]?|fau(?:x|sse)"
     r"|incorrecte?|a tort|erreur|mauvaise?|pire|trop|m'etonnerait|penser|pensais|peut[ -]etre|peut etre|eventuellement"
     r"|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+|doute que|guere|zero"
     r"|si(?!(?:(?<=^si)|(?<=^\Wsi)),)|s'il"
 )
 _OTHERS = {
-    "German": r"nicht|nichts|nein|kein\w*|weder|nie|niemals|nix|ohne|ausser|statt|anstatt|kaum|falsch\w*|gegenteil"
+    "German": r"nicht?|nid|ned|nod|isc?h? net|kei|keis|koa|keen|bezweifle|zweif\w+|schwerlich|nichts|nein|kein\w*"
+    r"|weder|nie|niemals|nix|ohne|ausser|statt|anstatt|kaum|falsch\w*|gegenteil"
     r"|ausgeschlossen|un(?:klar|sicher|wahrscheinlich)|vielleicht|eventuell|evtl|moglich\w*|konnten?|wenn|ob|als ob",
-    "Spanish": r"nunca|jamas|tampoco|ningun\w*|excepto|salvo|excluid\w+|menos|equivocad\w+|tal vez|quizas?|podria",
-    "Italian": r"nessun\w*|mai|tranne|eccetto|escluso|sbagliat\w+|forse|potrebbe|magari",
-    "Portuguese": r"nao|nem|nenhum\w*|exceto|errad\w+|talvez|poderia",
-    "Dutch": r"niet|geen|nooit|noch|zonder|behalve|onjuist|misschien|wellicht|mogelijk|nee|nauwelijks",
-    "Swedish, Danish, Norwegian": r"inte|inga?|inget|ikke|ingen|aldri[gh]?|nej|nei|ej|utan|kanskj?e|muligens",
-    "Finnish, Hungarian, Turkish": r"ei|eika|ehka|nem|talan|degil|belki|yok|nincs\w*",
+    "Spanish": r"nunca|nada|sin|dudo|dudos[ao]|dificilmente|jamas|tampoco|ningun\w*|excepto|salvo|excluid\w+|menos"
+    r"|equivocad\w+|tal vez|quizas?|podria",
+    "Italian": r"nessun\w*|niente|senza|dubito|difficilmente|mic{1,2}a|minga|mai|tranne|eccetto|escluso|sbagliat\w+"
+    r"|forse|potrebbe|magari",
+    "Portuguese": r"nao|nada|sem|duvido|nem|nenhum\w*|exceto|errad\w+|talvez|poderia",
+    "Dutch": r"niet|gjin|niks|betwijfel|twijfel\w*|geen|nooit|noch|zonder|behalve|onjuist|misschien|wellicht"
+    r"|mogelijk|nee|nauwelijks",
+    "Swedish, Danish, Norwegian, Icelandic": r"inte|ekki|ikki|inga?|inget|ikke|ingen|aldri[gh]?|nej|nei|ej|utan"
+    r"|kanskj?e|muligens",
+    "Finnish, Hungarian, Turkish": r"ei|eika|ehka|nem|talan|degil\w*|sem|belki|yok|nincs\w*",
     "Polish, Czech": r"nie|nigdy|bez|moze|ne(?:ni|jde|jedna)|nikdy|mozna|nesouvis\w+",
     "Romanian, Croatian, Latvian": r"nu|nije|nav",
     "Greek, Persian": r"δεν|μην|οχι|نیست",
+    "Filipino, Haitian, Hindi, Swahili": r"hindi|pa|nahin?|sio|siyo",
     "Vietnamese, Indonesian": r"khong|chua|bukan|tidak|mungkin",
-    "Russian, Ukrainian": r"не|нет|ни|никогда|кроме|без|возможно|может|наверное|ні|немає",
+    "Russian, Ukrainian": r"не|нет|ни|никогда|отнюдь|вряд|едва|сомнева\w+|кроме|без|возможно|может|наверное|ні|немає",
 }
 # These languages write no spaces, or put the denial into the word.
 _PARTS = (
-    "不", "没", "沒", "非", "無", "无", "未", "别", "排除", "除了", "可能", "也许", "或许", "或者", "还是", "吗", "嗎",
-    "ない", "なく", "ません", "以外", "かもしれ", "たぶん", "아니", "아님", "아닙", "않", "없", "제외", "아마", "ليس",
-    "غير", "لا ", "ربما", "לא", "אולי", "नहीं", "नहि", "शायद", "ไม่", "อาจ", "❌", "✗", "✘", "✖", "🚫", "👎", "≠", "¬",
+    "不", "没", "沒", "非", "無", "无", "未", "怀疑", "懷疑", "难", "難", "怎", "唔", "排除", "除了", "可能", "也许",
+    "或许", "或者", "还是", "吗", "嗎", "ない", "なく", "ません", "以外", "なかっ", "じゃね", "違", "ちが", "疑",
+    "かもしれ", "たぶん", "아니", "아님", "아닙", "않", "없", "못", "제외", "아마", "ليس", "غير", "لا ", "ربما", "לא",
+    "אולי", "नहीं", "नहि", "शायद", "ไม่", "อาจ", "❌", "✗", "✘", "✖", "🚫", "👎", "≠", "¬",
 )  # fmt: skip
+
+_NOT_CHINESE_KIND = "(?<![类類级級性区區个個特])[别別]"  # "don't", but not in the words for category, gender, level
 
 _WORDS = "|".join((_ENGLISH, _FRENCH, *map(without_accents, _OTHERS.values())))
 _IN_WORDS = rf"(?<!\w)(?:{_WORDS})(?!\w)|n't\b|\bn'|!=|\(\?\)"
 _IN_ASCII = re.compile(_IN_WORDS, re.ASCII)
-_ANYWHERE = re.compile(rf"{_IN_WORDS}|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}")
+_ANYWHERE = re.compile(rf"{_IN_WORDS}|{_NOT_CHINESE_KIND}|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}")
 
 
 def cue_in(text: str) -> re.Pattern[str]:

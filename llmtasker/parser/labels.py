@@ -9,7 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from llmtasker.parser.cues import cue_in
-from llmtasker.parser.prose import TURN, Frame, denies, frame, objection
+from llmtasker.parser.known_words import has_known_words
+from llmtasker.parser.prose import TURN, Frame, denies, frame, objection, stands_apart
 from llmtasker.values.folding import caseless, letters, without_accents
 
 MAX_PROSE = 1_000
@@ -52,12 +53,16 @@ class LabelError(ValueError):
 
 
 class _Mention(NamedTuple):
-    """A label's name in a sentence, with how the sentence frames it; `turned` is whether a "but" stands before it."""
+    """A label's name in a sentence, with how the sentence frames it.
+
+    `turned` is whether a "but" stands before it, `understood` whether the sentence would be seen to deny it.
+    """
 
     name: str
     frame: Frame
     denied: bool
     turned: bool
+    understood: bool
 
 
 def scalar_text(value: Any) -> str | None:
@@ -220,7 +225,7 @@ class Labels:
         bullet = _BULLET.match(text.strip())
         listed = bullet is not None and self._words(bullet[0]) not in self._by_level[-1]
         without_bullet = text.strip()[bullet.end() :] if bullet and listed else text
-        for form in (text, self._bare(text), without_bullet, self._bare(without_bullet)):
+        for form in dict.fromkeys((text, self._bare(text), without_bullet, self._bare(without_bullet))):
             for level, table in zip(self._levels(), self._by_level, strict=True):
                 if found := table.get(level(form)):
                     if len(found) == 1:
@@ -260,6 +265,7 @@ class Labels:
             else:
                 spans.append((name, start, end))
         found: list[_Mention] = []
+        known = bool(spans) and (has_known_words(sentence) or not _LETTER.search(self._mention.sub("", sentence)))
         for name, start, end in spans:
             framed = frame(sentence, start, end, first=first)
             before = spans[len(found) - 1][2] if found else 0
@@ -267,7 +273,11 @@ class Labels:
                 framed = max(framed, found[-1].frame)  # 'the answer is A and B'
             denied = denies(sentence, start, end, clause=framed is Frame.ANSWER)
             turned = bool(found) and TURN.search(sentence, before, start) is not None
-            found.append(_Mention(name, framed, denied, turned))
+            listed = _SHORT.fullmatch(name) is not None
+            understood = (
+                known or framed is Frame.ANSWER or (framed and stands_apart(sentence, start, end, listed=listed))
+            )
+            found.append(_Mention(name, framed, denied, turned, bool(understood)))
         return found
 
     def _value(self, name: str) -> list[Any]:
@@ -275,6 +285,8 @@ class Labels:
 
     def _only(self, mentions: Sequence[_Mention], folded: str) -> Any:
         values = self._values(mentions)
+        if not any(one.understood for one in mentions):
+            raise LabelError(f"it names {mentions[0].name!r} in a language that is not known")
         if any(one.denied for one in mentions):
             raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
         if (longer := self._longer({one.name for one in mentions}, folded)) is not None:

@@ -82,6 +82,8 @@ _HEADED = re.compile(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
 _STOP = re.compile(
     rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n。]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
 )
+_NO_WORDS = re.compile(r"[\W_]*")
+_COLON = re.compile(rf"[:：]\s*{_OPEN}\s*$")
 _END = re.compile(rf"{_CLOSE}[\s.!。✅✓✔]*$")
 _MARKED_BEFORE = re.compile(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
 _MARKED_AFTER = re.compile(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
@@ -131,6 +133,23 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
     if first and stopped and _HEADED.fullmatch(before):
         return Frame.MARKED
     return Frame.MARKED if _MARKED_BEFORE.search(before) and _MARKED_AFTER.match(after) else Frame.NONE
+
+
+def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
+    """Return whether the word `[start:end]` is all that a sentence says, but for a head such as 'kategória:' before it.
+
+    With `listed`, as in 'B) Budapest', anything may follow a word that comes first.
+
+    >>> stands_apart("kategoria: billing", 11, 18, listed=False)
+    True
+    >>> stands_apart("hau ez da billing", 10, 17, listed=False)
+    False
+    """
+    before, after = sentence[:start], sentence[end:]
+    if listed and (_OPENER.fullmatch(before) or _HEADED.fullmatch(before)):
+        return True
+    alone = _OPENER.fullmatch(before) or _HEADED.fullmatch(before) or _COLON.search(before)
+    return alone is not None and _NO_WORDS.fullmatch(after) is not None
 
 
 def objection(text: str) -> str | None:
