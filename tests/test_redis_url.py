@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
+from llmtasker.cache.open_cache import accepted
 from llmtasker.cache.redis_url import RedisURL
 
 PEM = str(Path(__file__).parent / "localhost.pem")
@@ -72,6 +73,56 @@ def test_a_url_that_is_wrong_is_an_error_where_it_is_given(url: str, expected: s
         with pytest.raises(ConfigurationError, match=expected) as raised:
             attempt(url)
         assert "s3" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        (" redis://:s3cret@h/0\n", "redis://h:6379/0"),
+        ("REDIS://:s3cret@h/0", "redis://h:6379/0"),
+        ("Rediss://ada:s3cret@h/0", "rediss://h:6379/0"),
+        *(
+            (place, None)
+            for place in (
+                "unix:///tmp/redis.sock",
+                "unix://:s3cret@/tmp/redis.sock?db=1",
+                "redis+sentinel://:s3cret@h/0",
+                "redis+unix:///tmp/redis.sock",
+                "valkey://:s3cret@h/0",
+                "memcached://h",
+                "s3://bucket/answers",
+                "postgresql://ada:s3cret@h/db",
+                "sqlite:///answers.db",
+                "file:///tmp/answers",
+                " s3://bucket",
+                "redis:h",
+                "Redis:s3cret@h",
+                "redis:/h/0",
+                "//:s3cret@h/0",
+                "ada:s3cret@h:6379",
+                ":s3cret@h:6379/0",
+            )
+        ),
+    ],
+)
+def test_a_url_is_never_the_name_of_a_folder(
+    place: str, expected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if expected is None:
+        with pytest.raises(ConfigurationError, match="is not a folder: a cache is a folder") as raised:
+            LLM("offline", cache=place)
+        assert "s3cret" not in str(raised.value)
+        with pytest.raises(ConfigurationError, match="is not a folder"):
+            LLM("offline", cache=Path(place))
+    else:
+        assert repr(accepted(place)) == f"RedisCache({expected!r})"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["answers", "./a b", "a@b", "a:b", "/data/a:b@c", "C:/answers", r"C:\ada@h"])
+def test_a_folder_may_have_any_other_name(place: str) -> None:
+    assert accepted(place) == place
 
 
 def test_the_password_of_the_environment_is_taken_where_the_url_has_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,7 +186,7 @@ def test_a_class_of_a_notebook_in_processes_of_joblib(triage: Task[Any]) -> None
 
 def test_a_worker_is_killed(ray: Any) -> None:
     """No row is lost, with one cache only what was in flight is asked twice, and the rate limit holds for all."""
-    rows, rate, concurrency = 300, 10.0, 8
+    rows, rate, concurrency = 2_000, 20.0, 16
     times: list[float] = []
     killed: list[int] = []
 
@@ -213,10 +213,10 @@ def test_a_worker_is_killed(ray: Any) -> None:
         assert [row["error"] for row in found] == [None] * rows
         assert counters.refused <= 0.1 * rows
         assert rows <= counters.ok <= rows + concurrency
+        # 3 % are left unused, and the share of the dead worker for 3 s. While it starts again, which takes as long
+        # as the machine needs, the other has its share: so there must be rows enough for that time.
         took = times[-1] - times[0]
-        print(f"{rows} rows at {rate:g}/s: {took:.1f} s, {took * rate / rows:.2f} × the ideal; {counters}")
-        # 3 % are left unused, and the share of the dead worker for 3 seconds; the rest is for a busy machine.
-        assert took <= 1.5 * rows / rate
+        assert took <= 1.1 * rows / rate, f"{took * rate / rows:.2f} × the ideal; {counters}"
 
         # Asking again resumes: everything is in the cache.
         again = ask(task, dataset, workers=1, columns={"text": "message"})

@@ -173,7 +173,7 @@ class RowsAsTexts(LLMClassifier):
 
 
 EXPECTED_TO_FAIL: dict[str, str] = {}
-"""By the name of the check, the reason; none at present."""
+"""By the name of the check, the reason; none at present, from scikit-learn 1.6.0 to 1.9.1."""
 
 
 def test_the_checks_of_scikit_learn() -> None:
@@ -187,7 +187,7 @@ def test_the_checks_of_scikit_learn() -> None:
         )
     assert {one["check_name"]: one["exception"] for one in found if one["status"] == "failed"} == {}
     skipped = {one["check_name"] for one in found if one["status"] == "skipped"}
-    assert skipped == {"check_array_api_input"}, "which needs SCIPY_ARRAY_API=1 before scipy is imported"
+    assert skipped <= {"check_array_api_input"}, "which needs SCIPY_ARRAY_API=1 before scipy is imported"
     assert {one["check_name"] for one in found if one["status"] == "xfail"} == set(EXPECTED_TO_FAIL)
     assert len(found) > 50
 

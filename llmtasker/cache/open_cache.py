@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 C = TypeVar("C")
 
-_is_redis = re.compile(r"rediss?://").match
+_is_redis = re.compile(r"\s*rediss?://", re.IGNORECASE).match
 
 
 def accepted(cache: C) -> C | RedisCache:
@@ -36,7 +36,7 @@ def accepted(cache: C) -> C | RedisCache:
     if isinstance(value, str) and _is_redis(value):
         from llmtasker.cache.redis_cache import RedisCache
 
-        return RedisCache(value)
+        return RedisCache(value.strip())
     if isinstance(value, str | os.PathLike):
         check_folder(cast("str | os.PathLike[str]", value))
     elif not (value is None or isinstance(value, bool) or _is_store(value)):

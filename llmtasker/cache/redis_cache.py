@@ -46,6 +46,7 @@ _UNUSABLE = (
     exceptions.RedisClusterException,
 )
 _PASSING = (exceptions.OutOfMemoryError, exceptions.ClusterDownError, exceptions.TryAgainError)
+_PASSING_CODES = re.compile(r"(?:BUSY|MASTERDOWN|MISCONF|NOREPLICAS|UNKILLABLE)\b").match
 _TLS_ERROR = re.compile(r"\bSSL|certificate")
 
 # KEYS: an answer and its lease, for each key. ARGV: the owner, milliseconds of a lease, the owner's key without its
@@ -148,11 +149,12 @@ class RedisCache:
             self._end(keys)
         except (*_UNUSABLE, exceptions.ConnectionError) as error:
             text = self._shown(error)
-            passing = isinstance(error, _PASSING) or not isinstance(error, _UNUSABLE)
+            passing = isinstance(error, _PASSING) or not isinstance(error, _UNUSABLE) or _PASSING_CODES(str(error))
             if passing and not _TLS_ERROR.search(text):
                 return
-            hint = _HINTS.get(type(error), "give the URL of a Redis that is not a cluster, with a user that may write")
-            raise ConfigurationError(f"{self.url.name} can't be used as a cache: {text}. To do: {hint}.") from None
+            hint = next(hint for words, hint in _HINTS.items() if re.search(words, text))
+            to_do = hint.format(namespace=self.url.namespace)
+            raise ConfigurationError(f"{self.url.name} can't be used as a cache: {text}. To do: {to_do}.") from None
         except exceptions.RedisError:
             return
 
@@ -288,20 +290,29 @@ class RedisCache:
         except exceptions.TimeoutError:
             raise TimeoutError(f"no answer within {TIMEOUT:g} s") from None
         except exceptions.ConnectionError as error:
-            raise ConnectionError(self._shown(error)) from None
+            raise ConnectionError(self._text_of(error)) from None
         except exceptions.RedisError as error:
             raise RuntimeError(self._shown(error)) from None
 
     def _shown(self, error: Exception) -> str:
-        return snippet(f"{type(error).__name__}: {self.url.without_password(str(error))}").rstrip(".")
+        return f"{type(error).__name__}: {self._text_of(error)}"
+
+    def _text_of(self, error: Exception) -> str:
+        return snippet(self.url.without_password(str(error))).rstrip(".?")
 
 
-_HINTS: dict[type[Exception], str] = {
-    exceptions.AuthenticationError: "check user and password (in the URL, or LLMTASKER_REDIS_PASSWORD)",
-    exceptions.InvalidResponse: "check host and port: what answers there is not a Redis",
-    exceptions.ReadOnlyError: "give the URL of the primary, not of a replica",
-    exceptions.ConnectionError: "check the certificates, and whether the server uses TLS (rediss://)",
+_HINTS = {
+    "^AuthenticationError": "check user and password (in the URL, or LLMTASKER_REDIS_PASSWORD)",
+    "^InvalidResponse": "check host and port: what answers there is not a Redis",
+    "^ReadOnlyError": "give the URL of the primary, not of a replica",
+    "^ConnectionError": "check the certificates, and whether the server uses TLS (rediss://)",
+    "(?i)cluster|slot|^MovedError|MOVED": "give the URL of a Redis that is not a cluster",
+    "DB index": "give the number of a database that the server has, such as /0",
+    "(?i)permission|can't run this command": "give the user the commands mget, get, set, del, type, exists, evalsha, "
+    "script, select and scan, on all keys that begin with {namespace}:",
+    "": "give the URL of a Redis of version 5 or later, with a user that may write",
 }
+"""What to do, by words of the error, the first that fit."""
 
 
 def _text(key: str, value: object) -> str | None:

@@ -15,7 +15,8 @@ from typing import Any, Protocol, runtime_checkable
 
 from llmtasker.errors import ConfigurationError
 
-_begins_as_url = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/").match  # "C:/" is a drive; a Path has one slash left
+# "C:/" is a drive; a Path has one slash left. A URL may have lost its scheme: "user:password@host".
+_begins_as_url = re.compile(r"\s*(?:([a-z][a-z0-9+.-]+):/|(rediss?):|/{0,2}[^/\\]*:[^/\\]*@)", re.IGNORECASE).match
 
 LEASE = 120.0
 """The default seconds of a lease: longer than most calls."""
@@ -85,9 +86,10 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
         ConfigurationError: it is a URL; only its scheme is shown.
     """
     if url := _begins_as_url(os.fsdecode(folder)):
+        scheme = url[1] or url[2]
         raise ConfigurationError(
-            f"a {url[1]}:// URL is not a folder: a cache is a folder, a store with get and put, or a Redis, as "
-            'LLM(…, cache="redis://host:6379/0").'
+            f"{f'a {scheme}:// URL' if scheme else 'a host with a user or password'} is not a folder: a cache is a "
+            'folder, a store with get and put, or a Redis or Valkey, as LLM(…, cache="redis://host:6379/0").'
         )
 
 
