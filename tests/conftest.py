@@ -83,16 +83,16 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     """A receiver of traces and metrics; what was opened to send to it is closed, as its threads would go on."""
     from otlp import Receiver
 
-    from llmtasker.integrations import langfuse_scores, meter, span_sender
+    from llmtasker.integrations.background_sender import BackgroundSender
 
     opened: list[Any] = []
-    for kind in (span_sender.SpanSender, meter.Meter, langfuse_scores.ScoreSender):
+    begin = BackgroundSender.__init__
 
-        def recorded(sender: Any, *given: Any, begin: Any = kind.__init__, **named: Any) -> None:
-            begin(sender, *given, **named)
-            opened.append(sender)
+    def recorded(sender: Any, *given: Any, **named: Any) -> None:
+        begin(sender, *given, **named)
+        opened.append(sender)
 
-        monkeypatch.setattr(kind, "__init__", recorded)
+    monkeypatch.setattr(BackgroundSender, "__init__", recorded)
     running = Receiver()
     yield running
     for sender in opened:

@@ -18,7 +18,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.integrations import langfuse
 from llmtasker.integrations.langfuse import LangfuseTracer
 from llmtasker.integrations.langfuse_client import LangfuseProject
-from llmtasker.integrations.langfuse_scores import ScoreSender, TraceScore
+from llmtasker.integrations.langfuse_scores import ScoreReceiver, TraceScore
 from llmtasker.runner.corrected_row import CorrectedRow
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport
@@ -116,4 +116,4 @@ def test_a_wrong_proxy_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("ALL_PROXY", "foo://bad")
     project = LangfuseProject(base_url="http://127.0.0.1:9", headers={})
     with pytest.raises(ConfigurationError, match="did not take the score: ValueError"):
-        ScoreSender(project, None).send(TraceScore(trace="0" * 32, name="right", value=1.0))
+        ScoreReceiver(project, None).send(TraceScore(trace="0" * 32, name="right", value=1.0))

@@ -16,7 +16,7 @@ from otlp import Receiver
 
 from llmtasker import LLM, CallSettings, InputField, Item, OutputField, Prices, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
-from llmtasker.integrations import langfuse, opentelemetry, span_sender
+from llmtasker.integrations import langfuse, opentelemetry, span_queue
 from llmtasker.integrations import tracer as tracer_module
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport, FaultyServer, Status
@@ -139,7 +139,7 @@ def test_a_receiver_that_does_not_answer_costs_no_row(receiver: Receiver, way: s
 def test_spans_that_find_no_place_are_counted_and_those_of_failed_rows_stay_first(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(span_sender, "MOST_SPANS", 1000)
+    monkeypatch.setattr(span_queue, "MOST_SPANS", 1000)
     receiver.status = 503
     tracer = opentelemetry.traces(receiver.url)
     for row in range(1100):  # a row without calls is one span
@@ -154,7 +154,7 @@ def test_spans_that_find_no_place_are_counted_and_those_of_failed_rows_stay_firs
 
 
 def test_spans_that_wait_are_bounded_by_their_bytes_too(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(span_sender, "MOST_BYTES", 100_000)
+    monkeypatch.setattr(span_queue, "MOST_BYTES", 100_000)
     receiver.status = 503
     tracer = opentelemetry.traces(receiver.url, content="text")
     for row in range(100):

@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.integrations.background_sender import BackgroundSender
 from llmtasker.integrations.call_story import CallStory
 from llmtasker.integrations.langfuse_client import LangfuseProject
-from llmtasker.integrations.langfuse_scores import ScoreSender, TraceScore
+from llmtasker.integrations.langfuse_scores import ScoreQueue, ScoreReceiver, TraceScore
 from llmtasker.integrations.otlp_messages import Attributes
 from llmtasker.integrations.otlp_receiver import is_disabled
 from llmtasker.integrations.span_attributes import Content, SpanAttributes, output_of
-from llmtasker.integrations.span_sender import END_SECONDS
-from llmtasker.integrations.tracer import Tracer, trace_of_job_row, trace_of_row
+from llmtasker.integrations.tracer import END_SECONDS, Tracer, trace_of_job_row, trace_of_row
 from llmtasker.item import Item, jsonable
 from llmtasker.runner.corrected_row import CorrectedRow
 from llmtasker.runner.events import Event
@@ -155,7 +155,9 @@ class LangfuseTracer(Tracer):
         self._project, self._environment = project, environment or project.environment
         attributes = LangfuseAttributes(content, project, self._environment)
         super().__init__(None if is_disabled() else project.receiver, attributes, sample=sample, trace_per="row")
-        self._scores = ScoreSender(project, self._environment)
+        self._score_receiver = ScoreReceiver(project, self._environment)
+        receiver = self._score_receiver if project.enabled else None
+        self._scores = BackgroundSender[Sequence[TraceScore], TraceScore]("scores", ScoreQueue, receiver)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Without the keys: the other process has its own in its environment.
@@ -179,7 +181,7 @@ class LangfuseTracer(Tracer):
         Raises what `score` raises.
         """
         for score in _scores(trace_of_row(run, row).hex(), answer, correction):
-            self._scores.send(score)
+            self._score_receiver.send(score)
 
     def score(self, run: str, row: int, name: str, value: float | str, *, comment: str | None = None) -> None:
         """Add a score to the trace of a row, such as a correction of a person; `run` and `row` are those of its events.
@@ -187,7 +189,9 @@ class LangfuseTracer(Tracer):
         Raises:
             ConfigurationError: Langfuse does not take it, or can't be reached within 5 seconds.
         """
-        self._scores.send(TraceScore(trace=trace_of_row(run, row).hex(), name=name, value=value, comment=comment))
+        self._score_receiver.send(
+            TraceScore(trace=trace_of_row(run, row).hex(), name=name, value=value, comment=comment)
+        )
 
     def take_correction(self, row: CorrectedRow) -> None:
         """Queue what a person said of a row of a job as scores: earlier ones are replaced, or withdrawn.

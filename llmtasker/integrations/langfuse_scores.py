@@ -1,26 +1,22 @@
-"""ScoreSender: scores over Langfuse's API, at once or from a thread of its own."""
+"""TraceScore, a score as Langfuse's API takes it; the queue in which scores wait, and where they are sent."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
-import threading
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
+from urllib.parse import urlsplit
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.integrations.background_sender import PostResult
 from llmtasker.integrations.langfuse_client import LangfuseProject
 
 _SECONDS = 5.0  # that a call may take
 _MOST = 10_000  # scores that wait to be sent; more are dropped, the oldest first
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that Langfuse is left alone after a failure
-_IDLE = 5.0  # seconds without a score after which the thread ends
 _LATER = frozenset({408, 429, 500, 502, 503, 504})  # statuses after which the same may be sent again
-_LOG = logging.getLogger("llmtasker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,55 +47,59 @@ class TraceScore:
         return body | {name: value for name, value in more.items() if value is not None}
 
 
-class ScoreSender:
-    """Sends scores: `send` at once, `put` from a thread, in order; a failure is logged once until one succeeds."""
+class ScoreQueue:
+    """A bounded queue of scores; they are sent one by one, in order."""
+
+    def __init__(self) -> None:
+        self._scores: deque[TraceScore] = deque()
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+    def add(self, thing: Sequence[TraceScore]) -> int:
+        """Take scores; return how many others were dropped for them."""
+        self._scores.extend(thing)
+        dropped = max(0, len(self._scores) - _MOST)
+        for _ in range(dropped):
+            self._scores.popleft()
+        return dropped
+
+    def take(self) -> TraceScore:
+        """Take out the next score."""
+        return self._scores.popleft()
+
+    def give_back(self, batch: TraceScore, *, again: bool) -> int:
+        """Put a score back that may be sent again; return how many were dropped."""
+        if again:
+            self._scores.appendleft(batch)
+        return 0 if again else 1
+
+
+class ScoreReceiver:
+    """The API of a project of Langfuse that takes scores."""
 
     def __init__(self, project: LangfuseProject, environment: str | None) -> None:
         self._project, self._environment = project, environment
-        self.dropped = 0
-        self._closed = False
-        self._reset()
+        self.http = project.http
+        self.place = urlsplit(project.base_url).hostname or ""
 
-    def _reset(self) -> None:
-        self._process = os.getpid()
-        self._queue: deque[TraceScore] = deque()
-        self._changed = threading.Condition()
-        self._running = self._busy = self._hurry = False
-        self._failed = False
+    def client(self) -> Any:
+        """Return a client whose connection is kept between calls."""
+        import httpx2
 
-    def put(self, scores: Sequence[TraceScore]) -> None:
-        """Queue scores; never waits for Langfuse."""
-        if self._process != os.getpid():
-            self._reset()  # the thread stayed in the parent of this fork
-        with self._changed:
-            if self._closed or not self._project.enabled:
-                return
-            self._queue.extend(scores)
-            while len(self._queue) > _MOST:
-                self._queue.popleft()
-                self.dropped += 1
-            if self._queue and not self._running:
-                self._running = True
-                threading.Thread(target=self._work, name="llmtasker-scores", daemon=True).start()
-            self._changed.notify_all()
+        return httpx2.Client()
 
-    def flush(self, seconds: float) -> bool:
-        """Wait for the queue to be empty; return whether it is."""
-        with self._changed:
-            self._hurry = True
-            self._changed.notify_all()
-            done = self._changed.wait_for(lambda: not (self._queue or self._busy), seconds)
-            self._hurry = False
-            if self.dropped or not done:
-                _LOG.warning("Langfuse: %d scores were dropped, %d are not sent yet", self.dropped, len(self._queue))
-        return done
-
-    def close(self) -> None:
-        """Give up what waits, and end the thread as soon as its call has ended."""
-        with self._changed:
-            self._closed = True
-            self._queue.clear()
-            self._changed.notify_all()
+    def post(self, client: Any, batch: TraceScore) -> PostResult:
+        """Send a score with a client; raises what the client raises."""
+        place, headers = f"{self._project.base_url}/api/public/scores", self._project.api_headers
+        if batch.value is None:
+            response = client.delete(f"{place}/{batch.id}", headers=headers, timeout=_SECONDS)
+        else:
+            body = json.dumps(batch.body(self._environment)).encode()
+            response = client.post(place, content=body, headers=headers, timeout=_SECONDS)
+        status = int(response.status_code)
+        taken = 200 <= status < 300 or (batch.value is None and status == 404)
+        return PostResult(taken=taken, again=status in _LATER, reason="" if taken else f"status {status}")
 
     def send(self, score: TraceScore) -> None:
         """Send a score now.
@@ -107,56 +107,14 @@ class ScoreSender:
         Raises:
             ConfigurationError: Langfuse does not take it, or can't be reached within 5 seconds.
         """
-        reason, _ = self._ask(score)
-        if reason is not None:
-            raise ConfigurationError(f"Langfuse did not take the score: {reason}.")
-
-    def _work(self) -> None:
-        pause = 0.0
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                if pause:
-                    self._changed.wait_for(lambda: self._closed or self._hurry, pause)
-                if not self._changed.wait_for(lambda: self._closed or bool(self._queue), _IDLE) or self._closed:
-                    self._running = False
-                    return
-                score, self._busy = self._queue.popleft(), True
-            reason, again = self._ask(score)
-            with self._changed:
-                if reason is not None and not self._failed:
-                    _LOG.warning("corrections do not arrive at Langfuse as scores: %s", reason)
-                self._failed = reason is not None
-                if reason is None:
-                    pause = 0.0
-                elif again and not self._closed:
-                    self._queue.appendleft(score)
-                    pause = 0.2 if self._hurry else min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
-                else:
-                    self.dropped += 1
-
-    def _ask(self, score: TraceScore) -> tuple[str | None, bool]:
-        """Return why Langfuse did not take a score, None if it did, and whether it may later."""
-        import httpx2
-
-        place, headers = f"{self._project.base_url}/api/public/scores", self._project.api_headers
-        own: Any = None
+        client: Any = None
         try:
-            if self._project.http is None:
-                own = httpx2.Client()  # a wrong proxy of the environment is an error already here
-            client: Any = own or self._project.http
-            if score.value is None:
-                response = client.delete(f"{place}/{score.id}", headers=headers, timeout=_SECONDS)
-            else:
-                body = json.dumps(score.body(self._environment)).encode()
-                response = client.post(place, content=body, headers=headers, timeout=_SECONDS)
-            status = int(response.status_code)
-        except Exception as error:  # noqa: BLE001 - whatever Langfuse does must not end the thread
-            return type(error).__name__, True
+            client = self.http or self.client()  # a wrong proxy of the environment is an error already here
+            reason = self.post(client, score).reason
+        except Exception as error:  # noqa: BLE001 - whatever Langfuse does
+            reason = type(error).__name__
         finally:
-            if own is not None:
-                own.close()
-        if 200 <= status < 300 or (score.value is None and status == 404):
-            return None, False
-        return f"status {status}", status in _LATER
+            if client is not None and client is not self.http:
+                client.close()
+        if reason:
+            raise ConfigurationError(f"Langfuse did not take the score: {reason}.")

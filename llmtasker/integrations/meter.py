@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
 import time
 import uuid
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.integrations.background_sender import BackgroundSender
 from llmtasker.integrations.otlp_messages import (
     Attributes,
     Histogram,
@@ -32,7 +32,8 @@ _TOKENS = tuple(4.0**power for power in range(14))
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
 _INTERVAL = 60_000  # milliseconds between two posts; OTEL_METRIC_EXPORT_INTERVAL
 _END_SECONDS = 0.9  # that the end of the process waits for the last counts, after the 4 for spans
-_LOG = logging.getLogger("llmtasker")
+_ENOUGH = 2  # never there, as counts are one thing: they wait for the interval
+_OF_ROWS = frozenset({"gen_ai.provider.name", "gen_ai.request.model"})
 
 Key = tuple[tuple[str, Any], ...]
 
@@ -101,36 +102,76 @@ class Meter:
 
     def __init__(self, receiver: OTLPReceiver | None, *, service_name: str | None = None) -> None:
         check_installed()
-        self._receiver = receiver
-        self._resource = resource_of(service_name)
-        self._delta = _is_delta()
-        self._seconds = _interval() / 1000
-        self._settings: dict[int, tuple[object, Attributes]] = {}
-        self._reset()
-        self._closed = receiver is None
-
-    def _reset(self) -> None:
-        self._process, self._instance = os.getpid(), str(uuid.uuid4())
-        self._changed = threading.Condition()
-        self._counts, self._start = _metrics(), time.time_ns()
-        self._running = self._wanted = self._new = False
-        self._failed: str | None = None
+        counts = partial(_AllCounts, resource_of(service_name), delta=_is_delta())
+        seconds = _interval() / 1000
+        self._sender = BackgroundSender[Event, _CountsBatch](
+            "metrics", counts, receiver, interval=seconds, enough=_ENOUGH
+        )
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        if event.what not in {"call_ended", "item_done"} or self._closed:
-            return
-        if self._process != os.getpid():
-            self._reset()  # the thread stayed in the parent of this fork, and so do its counts
-        with self._changed:
-            if event.what == "call_ended":
-                self._take_call(event)
-            elif event.item is not None:
-                self._take_item(event.item)
-            self._new = True
-            if not self._running:
-                self._running = True
-                threading.Thread(target=self._work, name="llmtasker-metrics", daemon=True).start()
+        if event.what in {"call_ended", "item_done"}:
+            self._sender.put(event)
+
+    def flush(self, seconds: float = _END_SECONDS) -> bool:
+        """Post what was counted, waiting up to some seconds; return whether it was. The process does at its end."""
+        return self._sender.flush(seconds)
+
+    def close(self) -> None:
+        """End the sending; what was counted since the last post is given up, so call `flush` before."""
+        self._sender.close()
+
+
+class _CountsBatch(NamedTuple):
+    """The body of a post, and the counts in it with the time at which they began."""
+
+    body: bytes
+    counts: Mapping[str, _Counts]
+    start: int
+
+
+class _AllCounts:
+    """The counts of one process: cumulative ones, or those since the last post that was taken (`delta`)."""
+
+    def __init__(self, resource: Mapping[str, Any], *, delta: bool) -> None:
+        self._resource, self._delta = {"service.instance.id": str(uuid.uuid4()), **resource}, delta
+        self._settings: dict[int, tuple[object, Attributes]] = {}
+        self._counts, self._start = _metrics(), time.time_ns()
+        self._is_new = False
+
+    def __len__(self) -> int:
+        return int(self._is_new)
+
+    def add(self, thing: Event) -> int:
+        """Count a call that ended, or a row that is done; nothing is ever dropped for it."""
+        if thing.what == "call_ended":
+            self._take_call(thing)
+        elif thing.item is not None:
+            self._take_item(thing.item)
+        self._is_new = True
+        return 0
+
+    def take(self) -> _CountsBatch:
+        """Return what is posted now."""
+        now = time.time_ns()
+        metrics = [
+            OTLPMetric(name, counts.unit, counts.description, points, counts.bounds)
+            for name, counts in self._counts.items()
+            if (points := list(counts.points()))
+        ]
+        body = metrics_request(self._resource, metrics, self._start, now, delta=self._delta)
+        taken = _CountsBatch(body, self._counts, self._start)
+        self._is_new = False
+        if self._delta:
+            self._counts, self._start = _metrics(), now
+        return taken
+
+    def give_back(self, batch: _CountsBatch, *, again: bool) -> int:
+        """Count again what was not taken: a later post has it too, also where this one was refused for good."""
+        self._is_new, self._start = True, batch.start
+        if self._delta:
+            _merge(self._counts, batch.counts)
+        return 0
 
     def _take_call(self, event: Event) -> None:
         said = self._of_request(event)
@@ -169,71 +210,6 @@ class Meter:
                 self._settings.clear()
             found = self._settings[id(settings)] = settings, said
         return found[1]
-
-    def flush(self, seconds: float = _END_SECONDS) -> bool:
-        """Post what was counted, waiting up to some seconds; return whether it was. The process does at its end."""
-        with self._changed:
-            if self._closed or not (self._new or self._wanted):
-                return True
-            self._wanted = True
-            self._changed.notify_all()
-            taken = self._changed.wait_for(lambda: not (self._new or self._wanted), seconds)
-            self._wanted = False  # what was not taken is left to the next interval
-        if not taken and self._receiver is not None:
-            _LOG.warning("metrics: the last counts were not sent to %s", self._receiver.place)
-        return taken
-
-    def close(self) -> None:
-        """End the sending; what was counted since the last post is given up, so call `flush` before."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def _work(self) -> None:
-        client: Any = None
-        while self._receiver is not None:
-            with self._changed:
-                self._changed.wait_for(lambda: self._wanted or self._closed, self._seconds)
-                if self._closed:
-                    break
-                if not (self._new or self._wanted):
-                    continue
-                now, sent, self._new = time.time_ns(), self._counts, False
-                body = self._body(now)
-                if self._delta:
-                    self._counts = _metrics()
-            client, result = self._receiver.post(client, body)
-            with self._changed:
-                self._take_result(result.reason, now, sent, taken=result.taken)
-                if not result.taken:
-                    self._changed.wait_for(lambda: self._closed, 0.2 if self._wanted else 1.0)
-        if client is not None and self._receiver is not None and client is not self._receiver.http:
-            client.close()
-
-    def _take_result(self, reason: str, now: int, sent: Mapping[str, _Counts], *, taken: bool) -> None:
-        if taken:
-            self._failed, self._wanted = None, self._wanted and self._new
-            if self._delta:
-                self._start = now
-        else:
-            if reason != self._failed and self._receiver is not None:
-                _LOG.warning("metrics: %s does not take them: %s", self._receiver.place, reason)
-            self._failed, self._new = reason, True
-            if self._delta:
-                _merge(self._counts, sent)
-        self._changed.notify_all()
-
-    def _body(self, now: int) -> bytes:
-        metrics = [
-            OTLPMetric(name, counts.unit, counts.description, points, counts.bounds)
-            for name, counts in self._counts.items()
-            if (points := list(counts.points()))
-        ]
-        resource = {"service.instance.id": self._instance, **self._resource}
-        return metrics_request(resource, metrics, self._start, now, delta=self._delta)
-
-
-_OF_ROWS = frozenset({"gen_ai.provider.name", "gen_ai.request.model"})
 
 
 def _merge(counts: Mapping[str, _Counts], more: Mapping[str, _Counts]) -> None:

@@ -8,10 +8,12 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, Protocol
 from urllib.parse import unquote, urlsplit
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.integrations.background_sender import PostResult
+from llmtasker.integrations.otlp_messages import rejected
 
 Signal = Literal["traces", "metrics"]
 
@@ -20,14 +22,13 @@ _POST = 5.0  # seconds that a post may take
 _LATER = frozenset({408, 429, 502, 503, 504})  # statuses after which the same may be sent again
 
 
-class PostResult(NamedTuple):
-    """What a receiver did with a post: took it, or not; then whether it may be sent again, and after how long."""
+class OTLPPost(Protocol):
+    """What is posted at once."""
 
-    taken: bool
-    again: bool = False
-    reason: str = ""
-    wait: float | None = None
-    response: bytes = b""
+    @property
+    def body(self) -> bytes:
+        """Its message, encoded."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +96,6 @@ class OTLPReceiver:
         Raises:
             ConfigurationError: a certificate can't be read.
         """
-        if self.http is not None:
-            return self.http
         import httpx2
 
         verify: ssl.SSLContext | bool = self.url.startswith("https:")  # certificates take 20 ms to load
@@ -109,22 +108,19 @@ class OTLPReceiver:
                 raise ConfigurationError(f"a certificate of OTEL_EXPORTER_OTLP_… can't be read: {error}") from None
         return httpx2.Client(verify=verify)
 
-    def post(self, client: Any, body: bytes) -> tuple[Any, PostResult]:
-        """Post a body with a client, or with a new one for None; return it too, for the next post. Never raises."""
+    def post(self, client: Any, batch: OTLPPost) -> PostResult:
+        """Post with a client; raises what the client raises."""
         headers = {"Content-Type": "application/x-protobuf", "User-Agent": f"llmtasker/{version('llmtasker')}"}
         headers |= {**self.headers, **({"Content-Encoding": "gzip"} if self.gzip else {})}
-        try:
-            client = client or self.client()
-            content = gzip.compress(body, _LEVEL) if self.gzip else body
-            response = client.post(self.url, content=content, headers=headers, timeout=_POST)
-            status, content = response.status_code, response.content
-        except Exception as error:  # noqa: BLE001 - whatever a receiver does must not end the thread
-            return client, PostResult(taken=False, again=True, reason=type(error).__name__)
-        if 200 <= status < 300:
-            return client, PostResult(taken=True, response=content)
+        content = gzip.compress(batch.body, _LEVEL) if self.gzip else batch.body
+        response = client.post(self.url, content=content, headers=headers, timeout=_POST)
+        if 200 <= response.status_code < 300:
+            lost, reason = rejected(response.content)
+            return PostResult(taken=True, lost=lost, reason=reason)
         after = str(response.headers.get("retry-after", ""))
         wait = float(after) if after.isascii() and after.isdigit() else None  # a date is left to our own pauses
-        return client, PostResult(taken=False, again=status in _LATER, reason=f"status {status}", wait=wait)
+        status = response.status_code
+        return PostResult(taken=False, again=status in _LATER, reason=f"status {status}", wait=wait)
 
 
 def checked_url(url: str) -> str:

@@ -9,10 +9,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Literal
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.integrations.background_sender import BackgroundSender
 from llmtasker.integrations.call_story import stories
 from llmtasker.integrations.otlp_messages import (
     Attributes,
@@ -24,11 +26,13 @@ from llmtasker.integrations.otlp_messages import (
 )
 from llmtasker.integrations.otlp_receiver import OTLPReceiver, resource_of
 from llmtasker.integrations.span_attributes import SpanAttributes
-from llmtasker.integrations.span_sender import END_SECONDS, SpanSender
+from llmtasker.integrations.span_queue import SpanBatch, SpanQueue, Spans
 from llmtasker.item import Item
 from llmtasker.runner.events import Event
 from llmtasker.runner.numbered_input import NumberedInput
 
+END_SECONDS = 4.0  # that the end of the process waits for the last spans
+_LATER, _ENOUGH = 0.5, 500  # seconds that few spans wait for others, and spans that are worth a post at once
 _ROWS = 20_000  # rows whose calls are kept until the row is done
 _RUNS = 1_000  # runs that are known at a time
 _LINKS = 100  # rows that a call is linked to
@@ -113,7 +117,8 @@ class Tracer:
         self._attributes, self._trace_per = attributes, trace_per
         self._rows: dict[tuple[str, int], _RowSoFar] = {}
         self._runs: dict[str, _RunSoFar] = {}
-        self._sender = SpanSender(receiver, resource_of(service_name))
+        queue = partial(SpanQueue, resource_of(service_name))
+        self._sender = BackgroundSender[Spans, SpanBatch]("traces", queue, receiver, interval=_LATER, enough=_ENOUGH)
 
     @property
     def dropped(self) -> int:
@@ -218,7 +223,7 @@ class Tracer:
             events=so_far.events,
         )
         calls = self._calls(run, made, so_far.calls, item)
-        self._sender.put([*calls, span_bytes(made)], urgent=failed)
+        self._sender.put(Spans([*calls, span_bytes(made)], failed))
 
     def _calls(self, run: _RunSoFar, parent: Span, calls: list[_CallSoFar], item: Item[Any]) -> list[bytes]:
         """Return the calls of a row that are not sent yet."""
@@ -275,7 +280,7 @@ class Tracer:
             attributes=said,
             shared=run.shared,
         )
-        self._sender.put([span_bytes(span)], urgent=True)
+        self._sender.put(Spans([span_bytes(span)], urgent=True))
 
 
 def trace_of_job_row(job: str, number: int) -> bytes:

@@ -1,0 +1,246 @@
+"""BackgroundSender: posts what waits in a queue from a thread of its own; a receiver that fails or hangs costs nothing.
+
+::
+
+    add ──▶ Outbox ── take ──▶ post ──▶ taken
+               ▲                 │
+               └── give_back ────┘ not taken: after a pause that grows, or (refused for good) counted as dropped
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from math import inf
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+
+T = TypeVar("T")  # what is added
+T_contra = TypeVar("T_contra", contravariant=True)
+B = TypeVar("B")  # what is posted at once
+B_contra = TypeVar("B_contra", contravariant=True)
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that a receiver is left alone after a failure
+_HURRIED_PAUSE = 0.2  # the same while somebody waits for the end
+_IDLE = 60.0  # seconds with nothing to send after which the thread ends
+_LOG = logging.getLogger("llmtasker")
+
+
+class PostResult(NamedTuple):
+    """What a receiver did with a post: took it, all but `lost`, or not; then whether it may be sent again, and when."""
+
+    taken: bool
+    again: bool = False
+    reason: str = ""
+    wait: float | None = None
+    lost: int = 0
+
+
+class Outbox(Protocol[T_contra, B]):
+    """What waits to be sent, within bounds. Its sender calls it under a lock; the child of a fork gets a new one."""
+
+    def __len__(self) -> int:
+        """Return how many things wait."""
+        ...
+
+    def add(self, thing: T_contra, /) -> int:
+        """Take a thing; return how many were dropped to make room."""
+        ...
+
+    def take(self) -> B:
+        """Take out what is posted next."""
+        ...
+
+    def give_back(self, batch: B, /, *, again: bool) -> int:
+        """Take back what was not taken, if it may be sent again; return how many things were dropped."""
+        ...
+
+
+class Receiver(Protocol[B_contra]):
+    """Where it is sent. `http` is a client that is used instead of one that `client` makes."""
+
+    @property
+    def http(self) -> Any: ...
+
+    @property
+    def place(self) -> str:
+        """Its name in the log."""
+        ...
+
+    def client(self) -> Any:
+        """Return a client whose connection is kept between posts."""
+        ...
+
+    def post(self, client: Any, batch: B_contra, /) -> PostResult:
+        """Post what was taken out of the outbox; whatever this raises is a failure."""
+        ...
+
+
+class BackgroundSender(Generic[T, B]):
+    """A bounded queue and the thread that posts it. Only `flush` waits, for as long as it is told.
+
+    The child of a fork begins with an empty queue: what waited is sent by its parent.
+
+    Args:
+        name: what is sent, as the log calls it.
+        outbox: makes the empty queue.
+        receiver: where it is sent; None: nothing is taken.
+        interval: seconds that few things wait for others.
+        enough: things that are worth a post at once.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        outbox: Callable[[], Outbox[T, B]],
+        receiver: Receiver[B] | None,
+        *,
+        interval: float = 0.0,
+        enough: int = 1,
+    ) -> None:
+        self._name, self._new_outbox, self._receiver = name, outbox, receiver
+        self._interval, self._enough = interval, enough
+        self.closed = receiver is None
+        self._begin()
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._outbox = self._new_outbox()
+        self._running = self._posting = False
+        self._awaited = inf  # things in the queue that the thread would be woken for
+        self._hurried = self._dropped = self._reported = 0
+        self._pause = 0.0
+        self._reason = ""  # why the latest post failed
+        self._client: Any = None
+        self._process = os.getpid()
+
+    def _own(self) -> threading.Condition:
+        """Return the lock; in the child of a fork a new one, as thread, lock and queue are those of the parent."""
+        if self._process != os.getpid():
+            self._begin()
+        return self._changed
+
+    @property
+    def dropped(self) -> int:
+        """Things that could not be sent."""
+        with self._own():
+            return self._dropped
+
+    def count_dropped(self, count: int) -> None:
+        """Count things that were given up before they reached the queue."""
+        with self._own():
+            self._dropped += count
+
+    def put(self, thing: T) -> None:
+        """Queue a thing; never waits for a post."""
+        with self._own():
+            if not self.closed:
+                self._dropped += self._outbox.add(thing)
+                self._wake()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait for the queue to be empty; return whether it is. What was dropped, or waits still, is logged."""
+        with self._own():
+            self._hurried += 1
+            self._wake()
+            self._changed.notify_all()
+            done = self._changed.wait_for(lambda: not self._outbox and (self.closed or not self._posting), seconds)
+            self._hurried -= 1
+            self._report("are not sent yet", 0 if done else max(1, len(self._outbox)))
+        return done
+
+    def close(self) -> None:
+        """Give up what waits, and end the thread as soon as its post has ended; this does not wait for it."""
+        with self._own():
+            self.closed = True
+            self._report("were given up", len(self._outbox))
+            self._dropped += len(self._outbox)
+            self._reported = self._dropped
+            self._outbox = self._new_outbox()
+            self._changed.notify_all()
+
+    def _report(self, what: str, left: int) -> None:
+        if self._receiver is not None and (left or self._dropped > self._reported):
+            reason = f" ({self._reason})" if self._reason else ""
+            told = (self._name, self._receiver.place, self._dropped, left, what, reason)
+            _LOG.warning("%s for %s: %d were dropped, %d %s%s", *told)
+            self._reported = self._dropped
+
+    def _wake(self) -> None:
+        if len(self._outbox) >= self._awaited:
+            self._awaited = inf
+            self._changed.notify_all()
+        if not self._running and self._outbox:
+            with contextlib.suppress(RuntimeError):  # no thread can begin now: the next call tries again
+                threading.Thread(target=self._work, name=f"llmtasker-{self._name}", daemon=True).start()
+                self._running = True
+
+    def _work(self) -> None:
+        try:
+            while (batch := self._next()) is not None:
+                self._take_result(batch, self._post(batch))
+        finally:
+            with self._changed:
+                client, self._client = self._client, None
+                self._running = self._posting = False
+                self._wake()  # something may have come since
+                self._changed.notify_all()
+            if client is not None:
+                client.close()
+
+    def _next(self) -> B | None:
+        """Wait for what is posted next; None: the sender was closed, or nothing came for long."""
+        with self._changed:
+            while self._wait(1, _IDLE):
+                self._wait(self._enough, self._interval)
+                if self._outbox and not self.closed:
+                    self._posting = True
+                    return self._outbox.take()
+        return None
+
+    def _wait(self, count: int, seconds: float) -> bool:
+        """Wait for so many things in the queue, for any if one hurries; return whether some are there."""
+
+        def ended() -> bool:
+            return self.closed or len(self._outbox) >= (1 if self._hurried else count)
+
+        self._awaited = count
+        self._changed.wait_for(ended, seconds)
+        self._awaited = inf
+        return len(self._outbox) > 0 and not self.closed
+
+    def _post(self, batch: B) -> PostResult:
+        receiver = self._receiver
+        assert receiver is not None  # noqa: S101 - without one, nothing is taken
+        try:
+            if receiver.http is None and self._client is None:
+                self._client = receiver.client()
+            return receiver.post(receiver.http or self._client, batch)
+        except BaseException as error:  # noqa: BLE001 - whatever a receiver, or a client that was given, does
+            return PostResult(taken=False, again=True, reason=type(error).__name__)
+
+    def _take_result(self, batch: B, result: PostResult) -> None:
+        with self._changed:
+            self._posting = False
+            if result.reason and result.reason != self._reason and self._receiver is not None:
+                _LOG.warning("%s: %s does not take them: %s", self._name, self._receiver.place, result.reason)
+            self._reason = result.reason
+            if result.taken:
+                self._pause = 0.0
+                self._dropped += result.lost
+            else:
+                self._dropped += self._outbox.give_back(batch, again=result.again and not self.closed)
+            self._changed.notify_all()
+            if result.again or not (result.taken or self._hurried):
+                self._leave_alone(result.wait)
+
+    def _leave_alone(self, wait: float | None) -> None:
+        """Pause after a failure, for a while that grows, or as long as the receiver said; `flush` ends it."""
+        if self._hurried:
+            self._changed.wait_for(lambda: self.closed, _HURRIED_PAUSE)
+            return
+        self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+        pause = self._pause if wait is None else min(wait, _LONGEST_PAUSE)
+        self._changed.wait_for(lambda: self.closed or self._hurried, pause)
