@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, time
+from datetime import date, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from functools import cached_property
@@ -17,9 +17,10 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item, jsonable
 from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
+from llmtasker.values.same_value import is_missing, same_value, same_values
 
 ERROR = "error"
-_CELLS = (str, int, float, bool, date, time, Decimal)
+_CELLS = (str, int, float, bool, bytes, date, time, timedelta, Decimal)
 
 
 class ResultTable:
@@ -75,15 +76,23 @@ class ResultTable:
     def to_pandas(self, given: Any = None) -> Any:
         """Return a DataFrame; the index, columns and types of the frame or series that was `given` survive.
 
+        Another column whose values no type of NumPy has exactly (large integers beside None) holds them as objects.
+
         Raises:
             ConfigurationError: pandas is not installed.
         """
         with _needed("pandas"):
             pandas = import_module("pandas")
+
+        def column(values: list[Any], index: Any = None) -> Any:
+            return pandas.Series(values, index, dtype=None if _is_exact(pandas, values) else object)
+
         frame = given.to_frame(given.name or "input") if isinstance(given, pandas.Series) else given
         if not isinstance(frame, pandas.DataFrame) or len(frame) != len(self._items):
-            return pandas.DataFrame(self.rows, columns=self.columns)
-        columns = self._answer_columns(map(str, frame.columns))
+            columns = {name: column(self._values(name)) for name in self.columns}
+            return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self._items)))
+        answers = self._answer_columns(map(str, frame.columns))
+        columns = {name: column(values, frame.index) for name, values in answers.items()}
         return pandas.concat([frame, pandas.DataFrame(columns, index=frame.index)], axis=1)
 
     def _answer_columns(self, taken: Iterable[str]) -> dict[str, list[Any]]:
@@ -96,22 +105,19 @@ class ResultTable:
     def to_polars(self, given: Any = None) -> Any:
         """Return a polars DataFrame; the columns of the frame that was `given` keep their types.
 
-        Another column that holds values of several types becomes one of texts.
+        Another column that holds values of several types, or what no type has exactly, becomes one of texts.
 
         Raises:
             ConfigurationError: polars is not installed.
         """
+        from llmtasker.files.cells import utf8_texts
+
         with _needed("polars"):
             polars = import_module("polars")
 
         def column(name: str, values: list[Any]) -> Any:
-            try:
-                found = polars.Series(name, values, strict=True)
-                return found.cast(polars.String) if found.dtype == polars.Null else found
-            except (TypeError, ValueError, OverflowError, polars.exceptions.PolarsError):
-                from llmtasker.files.cells import utf8_texts
-
-                return polars.Series(name, utf8_texts(values), polars.String)
+            found = _exact_series(polars, name, [None if is_missing(value) else value for value in values])
+            return polars.Series(name, utf8_texts(values), polars.String) if found is None else found
 
         if isinstance(given, polars.DataFrame) and given.height == len(self._items):
             return given.with_columns([column(*one) for one in self._answer_columns(given.columns).items()])
@@ -120,22 +126,22 @@ class ResultTable:
     def to_arrow(self, given: Any = None) -> Any:
         """Return a pyarrow Table; the columns of the table that was `given` keep their types.
 
-        Another column that holds values of several types becomes one of texts.
+        Another column that holds values of several types, or what no type has exactly, becomes one of texts.
 
         Raises:
             ConfigurationError: pyarrow is not installed.
         """
+        from llmtasker.files.arrow_array import exact_array
+        from llmtasker.files.cells import utf8_texts
+
         with _needed("pyarrow"):
             pyarrow = import_module("pyarrow")
 
         def column(values: list[Any]) -> Any:
-            try:
-                found = pyarrow.array(values)
-                return found.cast(pyarrow.string()) if pyarrow.types.is_null(found.type) else found
-            except (TypeError, ValueError, OverflowError, pyarrow.ArrowException):
-                from llmtasker.files.cells import utf8_texts
-
+            found = exact_array(values)
+            if found is None:
                 return pyarrow.array(utf8_texts(values), pyarrow.string())
+            return found.cast(pyarrow.string()) if pyarrow.types.is_null(found.type) else found
 
         table = pyarrow.Table.from_batches([given]) if isinstance(given, pyarrow.RecordBatch) else given
         if isinstance(table, pyarrow.Table) and table.num_rows == len(self._items):
@@ -143,6 +149,37 @@ class ResultTable:
                 table = table.append_column(name, column(values))
             return table
         return pyarrow.table({name: column(self._values(name)) for name in self.columns})
+
+
+def _is_exact(pandas: Any, values: list[Any]) -> bool:
+    """Return whether the type that pandas finds for a column has all its values, with NaN or NaT for None."""
+    try:
+        found = pandas.Series(values)
+        return found.dtype.kind not in "fMm" or all(
+            is_missing(value) or same_value(value, other) for value, other in zip(values, found.tolist(), strict=True)
+        )
+    except (TypeError, ValueError, ArithmeticError):  # such as half of a character pair
+        return False
+
+
+def _exact_series(polars: Any, name: str, values: list[Any]) -> Any:
+    """Return values as a series of polars; None if it would not have all exactly, or is one of foreign objects."""
+    from llmtasker.files.arrow_array import is_storable
+
+    if not all(is_storable(value) and _suits_polars(value) for value in values):
+        return None
+    try:
+        found = polars.Series(name, values, strict=True)
+        if found.dtype == polars.Null:
+            return found.cast(polars.String)
+        return found if found.dtype != polars.Object and same_values(values, found.to_list()) else None
+    except (Exception, polars.exceptions.PanicException):  # noqa: BLE001 - odd values make it raise anything
+        return None
+
+
+def _suits_polars(value: Any) -> bool:
+    """Return whether polars takes a number, or refuses it without a panic or a message on stderr."""
+    return value.is_finite() if isinstance(value, Decimal) else not isinstance(value, int) or value.bit_length() < 128
 
 
 def free_name(name: str, taken: Container[str]) -> str:
@@ -182,7 +219,7 @@ def _output(output: Any, name: str) -> Mapping[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """Return a value that a table can store: numbers, texts and dates as they are, the rest as JSON values."""
+    """Return a value that a table can store: numbers, texts, bytes and dates as they are, the rest as JSON values."""
     if isinstance(value, Enum):
         return value.value
     return value if isinstance(value, _CELLS) or value is None else jsonable(value)

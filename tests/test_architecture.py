@@ -24,8 +24,16 @@ PACKAGE = Path(llmtasker.__file__).parent
 # A folder stands on one floor as a whole, and its files import each other without circles. The files of `values`
 # and `wire` are what everybody needs, so they have floors of their own.
 FLOORS: list[set[str]] = [
-    {"errors", "threads", "values.folding", "values.html_table", "values.json_values", "values.set_order"},
-    {"values.json_schema", "values.validation_json", "wire.completion", "wire.logprobs"},
+    {
+        "errors",
+        "threads",
+        "values.folding",
+        "values.html_table",
+        "values.json_values",
+        "values.same_value",
+        "values.set_order",
+    },
+    {"values.json_schema", "values.same_value", "values.validation_json", "wire.completion", "wire.logprobs"},
     {
         "cache",
         "files",
@@ -96,7 +104,7 @@ VENDORS: dict[str, set[str]] = {
     "opentelemetry": {"integrations.otlp_messages"},
     "pandas": {"integrations.partitions", "result_table"},
     "polars": {"result_table"},
-    "pyarrow": {"files.parquet_file", "integrations.partitions", "result_table"},
+    "pyarrow": {"files.arrow_array", "files.parquet_file", "integrations.partitions", "result_table"},
     "ray": {"integrations.ray"},
     "redis": {"cache.redis_cache"},
     "rich": {"cli.demo"},

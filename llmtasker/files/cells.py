@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, cast
 
 from llmtasker.values.json_values import json_number
+from llmtasker.values.same_value import is_missing
 
 MAX_DEPTH = 200
 """Levels of nesting that are written; deeper values are named, not shown."""
@@ -38,8 +39,8 @@ def restore(text: str) -> str:
 def cell_text(value: Any, decimal: str = ".") -> str:
     """Return the text of a value in a CSV cell.
 
-    None is empty, dates are ISO 8601, floats have the decimal mark given, booleans are `true` and `false`,
-    and nested values are JSON.
+    None is empty, and so is what pandas has for a missing value; dates are ISO 8601, floats have the decimal mark
+    given, booleans are `true` and `false`, and nested values are JSON.
 
     >>> [cell_text(value, decimal=",") for value in ("01234", None, 0.5, True, ["é"], 2**64)]
     ['01234', '', '0,5', 'true', '["é"]', '18446744073709551616']
@@ -50,7 +51,7 @@ def cell_text(value: Any, decimal: str = ".") -> str:
         value = value.value
     if isinstance(value, str):
         return str(value)
-    if value is None:
+    if is_missing(value):
         return ""
     if isinstance(value, float | Decimal):
         return str(value).replace(".", decimal)
@@ -61,7 +62,7 @@ def cell_text(value: Any, decimal: str = ".") -> str:
 
 def utf8_texts(values: Iterable[Any]) -> list[str | None]:
     """Return the texts of values, for a table of UTF-8: None stays, a lone surrogate is written as `\\ud800`."""
-    texts = (None if value is None else cell_text(value) for value in values)
+    texts = (None if is_missing(value) else cell_text(value) for value in values)
     return [None if text is None else text.encode(errors="backslashreplace").decode() for text in texts]
 
 
@@ -89,6 +90,8 @@ def cell_json(value: Any) -> str:
 
 def _simpler(value: Any) -> Any:
     """Return something closer to JSON for a value that JSON does not support; `json` calls it again where needed."""
+    if is_missing(value):
+        return None
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, date | time):

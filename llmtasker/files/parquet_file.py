@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Self
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.files.arrow_array import exact_array
 from llmtasker.files.atomic import folder_of
 from llmtasker.files.block_buffer import BlockBuffer
-from llmtasker.files.cells import cell_text, utf8_texts
+from llmtasker.files.cells import cell_json, cell_text, utf8_texts
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
 
 _BATCH = 1_000
 _PART = 500  # rows that are kept at a time while types are not known
 _PART_SIZE = 1 << 20  # about as many bytes at most, if that is fewer rows
+_SMALL = frozenset({bool, float, date, datetime})
 _GROUP_SIZE = 1 << 19  # bytes of a row group: the writer takes many times as much
 
 
@@ -122,36 +124,20 @@ class _Draft:
     def _see(self, name: str, values: list[Any]) -> None:
         """Widen the type of a column so that it has these values, too."""
         before = self._types.get(name, self._arrow.null())
-        if before is None or (name in self._declared and self._fits(values, before)):
+        if before is None or (name in self._declared and exact_array(values, before) is not None):
             return
         self._declared.pop(name, None)
-        found = self._type(values)
-        if found is not None and found != before and before != self._arrow.null():
+        array = exact_array(values)
+        found, nothing = None if array is None else array.type, self._arrow.null()
+        if found is not None and found != before and before != nothing:
+            if found == nothing:
+                return
             self._promoted.add(name)
             found = self._common(before, found)
         self._types[name] = found
 
-    def _type(self, values: list[Any]) -> Any:
-        try:
-            found = self._arrow.array(values).type
-        except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
-            return None
-        # What Arrow takes for days would lose the times among them.
-        return None if found == self._arrow.date32() and any(isinstance(one, datetime) for one in values) else found
-
-    def _fits(self, values: list[Any], type_: Any) -> bool:
-        try:
-            self._arrow.array(values, type_)
-        except (self._arrow.ArrowException, TypeError, ValueError, OverflowError):
-            return False
-        return True
-
     def _common(self, one: Any, other: Any) -> Any:
         arrow = self._arrow
-        if other == arrow.null():
-            return one
-        if arrow.types.is_decimal(one) != arrow.types.is_decimal(other) and arrow.float64() in {one, other}:
-            return None  # a decimal number is not rounded
         schemas = [arrow.schema([("column", type_)]) for type_ in (one, other)]
         try:
             return arrow.unify_schemas(schemas, promote_options="permissive").field(0).type
@@ -168,7 +154,7 @@ class _Draft:
         for part in self._parts() if self._promoted else ():
             for name in self._promoted:
                 type_ = self._types[name]
-                if type_ is not None and not self._fits([row.get(name) for row in part], type_):
+                if type_ is not None and exact_array([row.get(name) for row in part], type_) is None:
                     self._types[name] = None
 
     def blocks(self) -> Generator[bytes]:
@@ -198,7 +184,7 @@ class _Draft:
 
     def _array(self, part: list[dict[str, Any]], name: str, typed: bool, type_: Any) -> Any:
         values = [row.get(name) for row in part]
-        return self._arrow.array(values if typed else utf8_texts(values), type_)
+        return exact_array(values, type_) if typed else self._arrow.array(utf8_texts(values), type_)
 
 
 def _declared(form: Format) -> dict[str, Any]:
@@ -213,7 +199,10 @@ def _declared(form: Format) -> dict[str, Any]:
 
 def _size(row: Mapping[str, Any]) -> int:
     """Return about how many bytes a row takes."""
-    return sum(len(one if isinstance(one, str | bytes) else repr(one)) for one in row.values())
+    return sum(
+        len(one) if isinstance(one, str | bytes) else 8 if one is None or type(one) in _SMALL else len(cell_json(one))
+        for one in row.values()
+    )
 
 
 def _pyarrow() -> tuple[Any, Any]:

@@ -9,13 +9,13 @@ from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature, takes_mapping
+from llmtasker.values.same_value import is_missing
 
 InputRows = Iterable[Any] | AsyncIterable[Any]
 
 _NAMES = 100  # column names that are collected for an error message
 _TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
 _NAN_IS_MISSING = frozenset({"pandas", "modin", "cudf", "dask"})
-_MISSING = frozenset({"NAType", "NaTType"})
 
 
 def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
@@ -129,7 +129,7 @@ def _with_none(row: dict[str, Any]) -> dict[str, Any]:
 
 def _or_none(value: Any) -> Any:
     """Return None for what pandas has where a value is missing: NaN, NaT or NA."""
-    missing = value != value if isinstance(value, float) else type(value).__name__ in _MISSING
+    missing = value != value if isinstance(value, float) else is_missing(value)
     return None if missing else value
 
 
