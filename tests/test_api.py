@@ -6,6 +6,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -133,6 +134,7 @@ def test_a_job_of_rows(served: Served, client: httpx2.Client) -> None:
     assert created.headers["location"] == f"/jobs/{created.json()['id']}"
     job = served.done(created.json()["id"])
     assert (job["state"], job["rows"], job["ok"], job["name"]) == ("done", 30, 30, "October")
+    assert (job["calls"], type(job["calls"])) == (30, int)
     page = client.get(f"/jobs/{job['id']}/items?limit=10&after=10", headers=ANN).json()
     assert [row["number"] for row in page["items"]] == list(range(11, 21))
     assert page["items"][0]["row"] == {"id": 10, "text": "charged 10"}
@@ -319,6 +321,8 @@ WRONG: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/tasks/triage/stream", {"json": {"message": "a"}}, 422, "invalid"),
     ("POST", "/tasks/triage/stream", {"json": ["a"] * 21}, 422, "too-many-rows"),
     ("POST", "/tasks/other", {"json": {}}, 404, "not-found"),
+    *((("POST", f"/tasks/{path}", {"json": {}}, 404, "not-found"))
+      for path in ("other/stream", "other/jobs", "triage/nope", "", "a/b/c", "%00", "x" * 5_000, "../tasks/other")),
     ("GET", "/tasks/triage", {}, 405, "method"),
     ("POST", "/v1/classification", {"json": {"inputs": ["a"]}}, 422, "invalid"),
     ("POST", "/v1/classification", {"json": {"labels": [], "inputs": ["a"]}}, 422, "invalid"),
@@ -367,6 +371,13 @@ def test_a_wrong_request_is_a_problem(
     assert problem["status"] == status
     assert problem["detail"].endswith((".", "…"))
     assert "llmtasker-" not in response.text
+
+
+def test_an_unknown_task_is_answered_with_those_that_are_there(client: httpx2.Client) -> None:
+    for path in ("nope", "nope/jobs"):
+        assert "'nope'; there is triage." in client.post(f"/tasks/{path}", json={}, headers=ANN).json()["detail"]
+    assert "/tasks/triage/jobs" in client.post("/tasks/triage/job", json={}, headers=ANN).json()["detail"]
+    assert client.post("/tasks/nope", json={}).status_code == 401
 
 
 def test_every_type_of_problem_has_a_client_or_server_status() -> None:
@@ -430,6 +441,17 @@ def test_every_answer_has_safe_headers(client: httpx2.Client) -> None:
         assert headers["x-content-type-options"] == "nosniff"
         assert "set-cookie" not in headers
         assert "access-control-allow-origin" not in headers
+
+
+def test_each_process_has_ids_of_its_own(client: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was forked too, which begins with what its parent had in memory."""
+    ids = list[str]()
+    for process in (4_000_001, 4_000_002, 4_000_001):
+        monkeypatch.setattr(os, "getpid", lambda process=process: process)
+        ids += [client.get("/healthz").headers["x-request-id"] for _ in range(2)]
+    monkeypatch.undo()
+    assert len(set(ids)) == len(ids)
+    assert len({one[:8] for one in ids}) == 3
 
 
 def test_the_reference_shows_every_call_and_fetches_nothing(client: httpx2.Client) -> None:

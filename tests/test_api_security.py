@@ -17,6 +17,7 @@ from served import ANN, KEYS, Served
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.api import ServerSettings, create_app
+from llmtasker.api.own_names import OwnNames
 from llmtasker.files import read_rows
 from llmtasker.testing import FakeTransport
 from llmtasker.ui import add_pages
@@ -195,6 +196,12 @@ def test_an_upload_takes_no_memory(tmp_path: Path) -> None:
         (None, b"evil.example", 403),
         (None, b"evil.example:127.0.0.1", 403),
         (None, b"127.0.0.1.evil.example", 403),
+        (None, b"LOCALHOST:8000", 200),
+        (None, b"127.0.0.1:", 200),
+        (None, b"[::1]evil.example", 403),
+        (None, b"127.0.0.1:80@evil.example", 403),
+        (None, b"[::1", 403),
+        (None, b"localhost:80:80", 403),
         (None, b"\xff\x00", 403),
         (None, b"", 403),
         (None, None, 403),
@@ -217,8 +224,15 @@ def test_an_open_server_answers_to_its_own_names(
             assert answers[0]["status"] in ((403,) if status == 403 else (200, 303))
             if status == 403:
                 assert json.loads(answers[1]["body"])["type"] == "urn:llmtasker:forbidden"
+        asked = {**scope("/", 0), "type": "websocket", "headers": [] if host is None else [(b"host", host)]}
+        refused = asyncio.run(answered(OwnNames(open_door, names=hosts or ServerSettings().hosts), asked))
+        assert [one["type"] for one in refused] == ["websocket.close" if status == 403 else "websocket.accept"]
     finally:
         made.state.server.queue.close()
+
+
+async def open_door(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "websocket.accept"})
 
 
 async def answered(app: Any, asked: dict[str, Any]) -> list[MutableMapping[str, Any]]:

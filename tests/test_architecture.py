@@ -30,6 +30,7 @@ FLOORS: list[set[str]] = [
         "values.folding",
         "values.html_table",
         "values.json_values",
+        "values.plain_number",
         "values.same_value",
         "values.set_order",
     },

@@ -16,6 +16,7 @@ from llmtasker.api.job_results import RESULT_KINDS, ResultKind, results_response
 from llmtasker.errors import InputError
 from llmtasker.files import detect, read_rows
 from llmtasker.jobs.job_queue import JobQueue
+from llmtasker.jobs.job_rows import DoneRow
 from llmtasker.jobs.job_state import Job
 
 OFFICE = {"kind": "csv", "delimiter": ";", "encoding": "cp1252", "newline": "\r\n"}
@@ -43,7 +44,7 @@ def created(queue: JobQueue, texts: list[str], **more: Any) -> Job:
 
 def answered(queue: JobQueue, job: Job, number: int, **output: str) -> None:
     kept = json.dumps({"output": output, "error": None, "raw": "…"}, ensure_ascii=False)
-    queue.put(job, [(number, Item(input={}, output=output), kept, None)])
+    queue.put(job, [DoneRow(number, Item(input={}, output=output), kept)])
 
 
 def blocks(queue: JobQueue, job: Job, kind: ResultKind) -> AsyncIterator[bytes]:
@@ -69,11 +70,10 @@ def test_each_row_has_its_answer_or_its_error(queue: JobQueue, tmp_path: Path, k
     queue.put(
         job,
         [
-            (
+            DoneRow(
                 2,
                 Item(input={}, error=InputError("no")),
                 json.dumps({"output": None, "error": {"code": "input", "message": "no"}}),
-                None,
             )
         ],
     )
@@ -100,7 +100,7 @@ def test_an_answer_that_the_encoding_lacks_widens_the_file(
 
     job = created(queue, ["été", "b"])
     kept = cell_json({"output": {"team": "billing", "quote": answer}, "error": None, "raw": "→"})
-    queue.put(job, [(2, Item(input={}, output={}), kept, None)])
+    queue.put(job, [DoneRow(2, Item(input={}, output={}), kept)])
     queue.correct(job.id, 2, correction)
     path = tmp_path / "results.csv"
     path.write_bytes(downloaded(queue, job))

@@ -13,11 +13,12 @@ from typing import Any, Literal
 import programs
 import pytest
 
-from llmtasker import LLM, InputField, Item, OutputField, Signature, Task
+from llmtasker import LLM, Classification, InputField, Item, OutputField, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_file import JobFile
 from llmtasker.jobs.job_queue import LEASE, JobQueue
+from llmtasker.jobs.job_rows import DoneRow
 from llmtasker.jobs.job_runner import JobRunner, NumberedInput
 from llmtasker.jobs.job_state import AFTER, MOVES, Job
 from llmtasker.jobs.row_work import RowWork, task_identity
@@ -337,6 +338,7 @@ def test_the_uploaded_file_comes_out_as_it_went_in(store: JobQueue, tmp_path: Pa
         *(("ÉTÉ", [1, 3, 4, 5]), ("ete", [1, 3, 4, 5]), ("été chaud", [1]), ("ETE CHAUD", [1]), ("l'ete", [3, 4])),
         *(("L’été", [3, 4]), ("e\u0301te\u0301", [1, 3, 4, 5]), ("e", [1, 3, 4, 5, 6]), ("100%", [2]), ("SUR", [2])),
         *(("strasse", [6]), ("Straße", [6]), ("cœur", [7]), ("日本", [8]), ("_", []), ("\ud800", [])),
+        *(("\u0301", []), ("\u0300\u0327", []), ("", [1, 2, 3, 4, 5, 6, 7, 8])),
     ],
 )
 def test_rows_are_found_by_their_words(store: JobQueue, task: Task[Triage], search: str, numbers: list[int]) -> None:
@@ -358,6 +360,88 @@ def test_a_file_of_an_earlier_version_is_searched_without_accents_too(tmp_path: 
     for _ in range(2):
         with JobQueue(path) as now:
             assert [row.number for row in now.rows(job.id, search="Ete")] == [1]
+
+
+def test_the_indexes_of_an_earlier_version_are_made_again(tmp_path: Path) -> None:
+    """Whichever of them was made in another way, or is not there."""
+    query, path = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name", tmp_path / "old.db"
+    JobFile(path).close()
+    database = sqlite3.connect(path)
+    fresh = database.execute(query).fetchall()
+    names = [name for name, sql in fresh if sql]
+    assert len(names) > 4
+    for name in names[1:]:
+        database.execute(f"DROP INDEX {name}")
+        database.execute(f"CREATE INDEX {name} ON rows (job, number)")
+    database.execute(f"DROP INDEX {names[0]}")
+    database.commit()
+    for _ in range(2):
+        JobFile(path).close()
+        assert database.execute(query).fetchall() == fresh
+    database.close()
+
+
+def test_an_earlier_version_is_renewed_while_others_write(
+    tmp_path: Path, task: Task[Triage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "old.db"
+    with JobQueue(path) as before:
+        job = created(before, task, ["été"] * 1_200)
+        with before.file.writing() as database:
+            database.execute("UPDATE rows SET words = 'été'")
+            database.execute("PRAGMA user_version = 1")
+        parts, begin = list[int](), JobFile.writing
+
+        def writing(self: JobFile) -> Any:
+            if self is not before.file:
+                with begin(before.file) as database:  # it would wait for ever if the other had not ended its part
+                    query = "SELECT count(*) FROM rows WHERE words = 'ete'"
+                    parts.append(database.execute(query).fetchone()[0])
+            return begin(self)
+
+        monkeypatch.setattr(JobFile, "writing", writing)
+        with JobQueue(path) as now:
+            assert parts == [0, 0, 500, 1_000]
+            assert len(now.rows(job.id, search="ete", limit=2_000)) == 1_200
+
+
+def test_a_correction_is_of_the_row_as_it_is_then(
+    tmp_path: Path, task: Task[Triage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer, or another correction, that comes a moment before it is written is not lost."""
+    with JobQueue(tmp_path / "jobs.db") as store, JobQueue(tmp_path / "jobs.db") as other:
+        job = created(store, task, ["a"])
+        before, begin = list[Any](), JobFile.writing
+        store.on_correction = lambda _, row, correction: before.append((row.item is not None, row.correction))
+        query = "UPDATE rows SET state = 'ok', item = ?, correction = ? WHERE job = ?"
+        kept = '{"output": {"team": "billing", "quote": "b"}}'
+
+        def writing(self: JobFile) -> Any:
+            with begin(other.file) as database:
+                database.execute(query, (kept, '{"quote": "c"}', job.id))
+            return begin(self)
+
+        monkeypatch.setattr(JobFile, "writing", writing)
+        store.correct(job.id, 1, {"quote": "a"})
+        assert before == [(True, {"quote": "c"})]
+        assert store.labels(job.id) == {"billing": 1}
+
+
+def test_how_sure_a_row_is_follows_from_its_whole_answer(tmp_path: Path) -> None:
+    """Of several labels, that these are right and the others are not: the surest of them says little."""
+    voted = [["a", "b"], ["a"], ["a", "b"], ["a", "c"], ["a", "b"]]
+    calls = iter(voted * 9)
+    llm = LLM(transport=FakeTransport(lambda _: {"labels": next(calls)}), cache=False, max_concurrency=1)
+    several: Any = Classification(llm=llm, labels=["a", "b", "c"], multi_label=True, confidence="votes")
+    with JobQueue(tmp_path / "jobs.db") as store:
+        about = {"owner": "ann", "task": "several", "identity": task_identity(several)}
+        job = store.create(about, [({"text": "x"}, {"text": "x"}, None)], keep=DAY)
+        ran(store, several, until=lambda: state(store, job) == "done")
+        (row,) = store.rows(job.id)
+        assert (row.item or {})["confidence"] == pytest.approx({"a": 1.0, "b": 0.6, "c": 0.2})
+        assert row.sure == pytest.approx(1.0 * 0.6 * (1 - 0.2))
+        assert [one.sure for one in store.open_rows(job.id, "measured", 9)] == [row.sure]
+        assert store.unsure(job.id) == len(store.rows(job.id, only="unsure")) == 1
 
 
 def test_pages_go_on_after_a_number(store: JobQueue, task: Task[Triage]) -> None:
@@ -392,7 +476,7 @@ def test_the_pace_of_a_job_is_counted_by_the_minute(store: JobQueue, task: Task[
     job = created(store, task, ["a", "b", "c"])
     for number, minutes in ((1, 0), (2, 2), (3, 0)):
         clock.now += 60 * minutes
-        store.put(job, [(number, Item(input={}, error=InputError("no")), '{"error": null}', None)])
+        store.put(job, [DoneRow(number, Item(input={}, error=InputError("no")), '{"error": null}')])
     assert store.pace(job.id, minutes=4) == [0, 1, 0, 2]
     store.delete(job.id)
     assert store.pace(job.id) == [0] * 10
@@ -450,7 +534,7 @@ def test_a_row_that_two_workers_answered_counts_once(store: JobQueue, task: Task
     job = created(store, task, ["a"])
     store.claim("one")
     for _ in range(2):
-        store.put(job, [(1, Item(input={}, error=InputError("no"), cost=0.5), '{"error": null}', None)])
+        store.put(job, [DoneRow(1, Item(input={}, error=InputError("no"), cost=0.5), '{"error": null}')])
     found = store.get(job.id)
     assert found is not None
     assert (found.done, found.cost, store.spent(job.owner)) == (1, 1.0, 1.0)

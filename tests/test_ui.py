@@ -555,7 +555,7 @@ def test_french_has_all_words_of_the_page() -> None:
     found |= {title for _, title in TYPES.values()}
     assert found == french().keys()
     for english, said in french().items():
-        assert sorted(re.findall(r"\{\w+\}", english)) == sorted(re.findall(r"\{\w+\}", said)), english
+        assert set(re.findall(r"\{(\w+)", english)) == set(re.findall(r"\{(\w+)", said)), english
 
 
 @pytest.mark.parametrize(

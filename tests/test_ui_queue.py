@@ -185,7 +185,20 @@ def test_rows_to_label_are_doubtful_and_of_one_kind_each(page: Page) -> None:
 
 @pytest.mark.parametrize(
     ("typed", "value"),
-    [("12,5", "12.5"), ("0,125", "0.125"), ("-3,1415", "-3.1415"), ("1,234", "1,234"), ("1,2,3", "1,2,3"), ("7", "7")],
+    [
+        ("12,5", "12.5"),
+        ("0,125", "0.125"),
+        ("-3,1415", "-3.1415"),
+        ("1,234", "1,234"),
+        ("1,2,3", "1,2,3"),
+        ("7", "7"),
+        ("3,4", "3.4"),
+        ("1 234,5", "1234.5"),
+        ("1\u202f234", "1234"),
+        ("12,50 €", "12.50"),
+        ("douze", "douze"),
+        ("", ""),
+    ],
 )
 def test_a_comma_is_read_where_it_has_one_meaning(typed: str, value: str) -> None:
     assert typed_value(typed, 1200.0) == value

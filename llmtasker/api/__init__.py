@@ -5,7 +5,7 @@ api_keys, problem             who calls, and what is answered to a wrong call
 request_body                  how a body is read: bounded, strict, early
 task_routes, job_routes       what is served; served_tasks: which tasks
 job_creation, correction      how a job begins, and how a person corrects its answers; job_json: what is shown of it
-job_files, job_results        the rows of an uploaded file; the results of a job as a download
+job_files, job_results        the rows of an uploaded file; the results of a job as a download; attachment: its name
 spending                      what callers spend in a day
 status_routes                 health, metrics, the documentation of the API: openapi_schema, reference_page
 """

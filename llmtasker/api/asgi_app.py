@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import secrets
 import time
 from collections.abc import Mapping
@@ -33,11 +34,10 @@ from llmtasker.api.problem import Problem, of_status
 from llmtasker.api.request_body import BodyLimit
 from llmtasker.api.server import Server
 from llmtasker.api.status_routes import add_status_routes
-from llmtasker.api.task_routes import task_routes
+from llmtasker.api.task_routes import task_routes, unknown_tasks
 from llmtasker.jobs.error_trace import error_trace
 
 _LOG = logging.getLogger("llmtasker.server")
-_PROCESS = secrets.token_hex(4)  # what the ids of requests begin with
 _LEFT = 499  # in log and metrics: the caller went away
 _POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 _HEADERS = (
@@ -66,6 +66,7 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     app.router.routes += [_DirectRoute.of(route) for route in router.routes if isinstance(route, APIRoute)]
     app.include_router(router)  # for the schema
     app.include_router(job_routes(server))
+    app.include_router(unknown_tasks(server))
     add_status_routes(app, server)
     _answer_problems(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, seconds=settings.body_seconds)
@@ -113,18 +114,30 @@ def _answer_problems(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, of_parameters)
 
 
+class _RequestIds:
+    """Ids of requests, which begin with what each process has of its own: one that was forked too."""
+
+    def __init__(self) -> None:
+        self._process = 0
+
+    def next(self) -> str:
+        if self._process != os.getpid():
+            self._process, self._begin, self._numbers = os.getpid(), secrets.token_hex(4), count(1)
+        return f"{self._begin}{next(self._numbers):08x}"
+
+
 class _RequestFrame:
     """Around each request: safe headers, an id, a count, a line in the log without texts; an error becomes a 500."""
 
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self._app, self._server = app, server
-        self._numbers = count(1)
+        self._ids = _RequestIds()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        id_, started, status = f"{_PROCESS}{next(self._numbers):08x}", time.perf_counter(), 0
+        id_, started, status = self._ids.next(), time.perf_counter(), 0
 
         async def framed(message: Message) -> None:
             nonlocal status

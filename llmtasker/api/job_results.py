@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from fastapi.responses import StreamingResponse
 
+from llmtasker.api.attachment import attachment
 from llmtasker.api.job_files import ENDINGS, format_of
 from llmtasker.files import Format, output_format, read_rows
 from llmtasker.files.csv_output import EVERY, csv_blocks, encoding_for
@@ -45,10 +46,9 @@ async def results_response(
     off: a file that ends is whole.
     """
     results = await asyncio.to_thread(_AnsweredRows, queue, job)
-    headers = {"Content-Disposition": f'attachment; filename="{name or job.id}.{kind}"'}
     form = await asyncio.to_thread(results.written_format, kind, neutralise=neutralise)
     blocks = _BLOCKS[kind](results.rows(), form, results.columns)
-    return StreamingResponse(_sent(blocks), media_type=MEDIA[kind], headers=headers)
+    return StreamingResponse(_sent(blocks), media_type=MEDIA[kind], headers=attachment(name or job.id, kind))
 
 
 class _AnsweredRows:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmtasker.api.problem import Problem
 from llmtasker.errors import snippet
+
+_ASKED = frozenset({"http", "websocket"})  # by a browser, that is; "lifespan" has no host
+_FORBIDDEN = 1008  # RFC 6455: it violates a policy
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]*)(?::\d*)?")
 
 
 class OwnNames:
@@ -22,8 +27,11 @@ class OwnNames:
         self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or "*" in self._names or (host := _host(scope)) in self._names:
+        if scope["type"] not in _ASKED or "*" in self._names or (host := _host(scope)) in self._names:
             await self._app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": _FORBIDDEN})
             return
         known = ", ".join(sorted(self._names))
         problem = Problem(
@@ -37,4 +45,5 @@ class OwnNames:
 def _host(scope: Scope) -> str:
     """Return the host that a request names, without its port; an address of IPv6 in its brackets."""
     text = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
-    return text.partition("]")[0] + "]" if text.startswith("[") else text.partition(":")[0]
+    found = _HOST.fullmatch(text)
+    return text if found is None else found[1]

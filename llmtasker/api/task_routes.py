@@ -15,7 +15,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.api.request_body import read_json, read_model, strict_json
 from llmtasker.api.served_tasks import ClassificationDefinition, InstructionDefinition
 from llmtasker.api.server import Server
-from llmtasker.errors import InputError
+from llmtasker.errors import InputError, snippet
 from llmtasker.jobs.job_runner import NumberedInput
 from llmtasker.task import Task
 from llmtasker.values.json_values import is_array, is_object
@@ -62,6 +62,23 @@ def task_routes(server: Server) -> APIRouter:
     ):
         body = {"required": True, "content": {"application/json": {"schema": model.model_json_schema()}}}
         router.add_api_route(path, endpoint, methods=["POST"], tags=["own tasks"], openapi_extra={"requestBody": body})
+    return router
+
+
+def unknown_tasks(server: Server) -> APIRouter:
+    """Return the route of tasks that are not there, after all others: it says which are."""
+    router = APIRouter()
+
+    @router.post("/tasks/{rest:path}", include_in_schema=False)
+    def unknown(request: Request, rest: str) -> None:
+        server.caller(request)
+        name, _, more = rest.partition("/")
+        if name in server.tasks.by_name:
+            there = "; ".join(f"/tasks/{name}{end}" for end in ("", "/stream", "/jobs"))
+            raise Problem("not-found", f"There is nothing at /{snippet(more, 60)} of a task; POST to {there}.")
+        known = ", ".join(server.tasks.by_name) or "none: only /v1/classification and /v1/instruction"
+        raise Problem("not-found", f"There is no task {snippet(repr(name), 60)}; there is {known}.")
+
     return router
 
 

@@ -203,13 +203,12 @@ class ConfidentPolicy(Policy[S, T]):
             if changed is None:
                 return self._refused(item, record, sure_of_all(frozenset(chosen), found), found)
             record = changed
-        texts = labels.texts(getattr(record, labels.name))
         ordered = dict(sorted(found.items(), key=lambda pair: -pair[1]))
         output = self.present(record)
         done: Item[T] = replace(item, output=output, confidence=ordered, confidence_source=self.confidence.name)
         if calibration is None or calibration.threshold is None:
             return done
-        sure = sure_of_all(texts, found) if calibration.thresholds else found.get(texts[0], 0.0)
+        sure = labels.sure(getattr(record, labels.name), found)
         if sure >= calibration.threshold:
             return done
         error = AbstainedError(

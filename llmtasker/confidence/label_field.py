@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmtasker.confidence.calibration_figures import sure_of_all
 from llmtasker.errors import ConfigurationError
 from llmtasker.signature.fields import label_descriptions, label_text, wire_name
 from llmtasker.signature.signature import Signature
@@ -34,6 +35,14 @@ class LabelField:
         if self.many:
             return [label_text(one) for one in value] if value else []
         return [NO_LABEL if value is None else label_text(value)]
+
+    def sure(self, value: Any, found: Mapping[str, float]) -> float:
+        """Return how sure a value of the field is, by what was found for each label.
+
+        Of several labels, that these are right and the others are not: the surest of them says little about the rest.
+        """
+        texts = self.texts(value)
+        return sure_of_all(texts, found) if self.many else found.get(texts[0], 0.0)
 
 
 def label_field(signature: type[Signature], name: str | None, source: str) -> LabelField:

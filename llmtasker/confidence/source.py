@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, cast, get_args
 
 from llmtasker.confidence.calibration import Calibration
+from llmtasker.confidence.label_field import label_field
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
+from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
 
 ConfidenceSource = Literal["votes", "stated", "logprobs", "label_scores"]
@@ -62,6 +64,23 @@ class Confidence:
         if is_mapping(fitted := parts.get("calibration")):
             parts["calibration"] = Calibration.from_dict(cast("Mapping[str, Any]", fitted))
         return cls(**parts)
+
+    def of_answers(self, signature: type[Signature]) -> Callable[[Mapping[str, Any], Mapping[str, float]], float]:
+        """Return what says how sure an answer (by field, as JSON) is, by the confidence found for each label.
+
+        Of several labels, it is the confidence that these are right and the others are not.
+
+        Raises:
+            ConfigurationError: the signature has no such field, or more than one, or its labels are not known.
+
+        >>> from llmtasker import Classification
+        >>> task = Classification(llm="offline", labels=["cat", "dog"], multi_label=True)
+        >>> sure = Confidence(source="votes").of_answers(task.signature)
+        >>> sure({"labels": ["cat", "dog"]}, {"cat": 1.0, "dog": 0.4})
+        0.4
+        """
+        labels = label_field(signature, self.field, self.source)
+        return lambda answer, found: labels.sure(answer.get(labels.name), found)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the confidence as JSON values, which `of` reads."""

@@ -15,6 +15,7 @@ from llmtasker.values.folding import without_accents
 
 _APPLICATION = 0x6C740002  # in the head of the file: "lt", a file of jobs
 _VERSION = 2
+_RENEWED = 500  # rows that are brought up to date in one transaction
 _PART = 1 << 20  # bytes of an uploaded file in a row of the database
 _BUSY = 10.0  # seconds to wait for another process that writes
 _SCHEMA = """
@@ -96,17 +97,32 @@ class JobFile:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
         database.execute("PRAGMA secure_delete = ON")
-        database.executescript(_SCHEMA)
         with self.writing():
-            self._renew()
-
-    def _renew(self) -> None:
-        """Bring a file of an earlier version up to date: that of version 1 has words with accents."""
-        database = self._database
-        if database.execute("PRAGMA user_version").fetchone()[0] == 1:
-            database.create_function("folded", 1, without_accents, deterministic=True)
-            database.execute("UPDATE rows SET words = folded(words) WHERE words != folded(words)")
+            self._renew_indexes()
+        if version == 1:
+            self._fold_words()
         database.execute(f"PRAGMA user_version = {_VERSION}")
+
+    def _renew_indexes(self) -> None:
+        """Create what is not there, and make the indexes again that an earlier version made in another way."""
+        database = self._database
+        made = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"))
+        for statement in filter(None, map(str.strip, _SCHEMA.split(";"))):
+            create, index, rest = statement.partition("INDEX IF NOT EXISTS ")
+            name = rest.partition(" ")[0]
+            if index and made.get(name, f"{create}INDEX {rest}") != f"{create}INDEX {rest}":
+                database.execute(f"DROP INDEX {name}")
+            database.execute(statement)
+
+    def _fold_words(self) -> None:
+        """Take the accents from the words of version 1, in parts, so that others can write in between."""
+        job, number = "", 0
+        query = "SELECT job, number, words FROM rows WHERE (job, number) > (?, ?) ORDER BY job, number LIMIT ?"
+        while found := self.read(query, job, number, _RENEWED):
+            job, number, _ = found[-1]
+            folded = [(without_accents(words), *row) for *row, words in found]
+            with self.writing() as database:
+                database.executemany("UPDATE rows SET words = ? WHERE job = ? AND number = ?", folded)
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:

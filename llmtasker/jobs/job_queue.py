@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
-from llmtasker.jobs.job_rows import JobRows, NewRow, ask_again, count_rows, store_item
+from llmtasker.jobs.job_rows import DoneRow, JobRows, NewRow, ask_again, count_rows, store_item
 from llmtasker.jobs.job_state import AFTER, MOVES, Job, State
 
 LEASE = 15.0
@@ -218,24 +217,23 @@ class JobQueue(JobRows):
                 (state, reason, self._clock(), id_, worker),
             )
 
-    def put(self, job: Job, items: Sequence[tuple[int, Item[Any], str, str | None]]) -> None:
-        """Store the items of rows and count them: number, item, the item as JSON, its label.
+    def put(self, job: Job, rows: Sequence[DoneRow]) -> None:
+        """Store the items of rows and count them.
 
         A row keeps the first item that comes: for a while after a pause two workers may ask the same row. What was
         spent is counted in any case, also for a job that was deleted.
         """
-        cost = sum(item.cost or 0.0 for _, item, _, _ in items)
+        items = [row.item for row in rows]
+        cost = sum(item.cost or 0.0 for item in items)
         with self._writing() as database:
-            stored = [
-                item for number, item, kept, label in items if store_item(database, job.id, number, item, kept, label)
-            ]
+            stored = [row.item for row in rows if store_item(database, job.id, row)]
             counts = (
                 sum(item.ok for item in stored),
                 sum(not item.ok for item in stored),
                 sum(item.cached for item in stored),
                 sum(item.repaired for item in stored),
-                sum(item.requests for _, item, _, _ in items),
-                None if any(item.cost is None for _, item, _, _ in items) else cost,
+                sum(item.requests for item in items),
+                None if any(item.cost is None for item in items) else cost,
             )
             database.execute(
                 "UPDATE jobs SET ok = ok + ?, failed = failed + ?, cached = cached + ?, repaired = repaired + ?, "

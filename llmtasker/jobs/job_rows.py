@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
@@ -98,8 +98,9 @@ class JobRows:
             wheres.append("label = ?")
             values.append(label)
         if search:
-            wheres.append("instr(words, ?)")
-            values.append(_storable(without_accents(search)))
+            folded = _storable(without_accents(search))
+            wheres.append("instr(words, ?)" if folded else "0")  # accents alone: every text has nothing in it
+            values += [folded] if folded else []
         where, by = " AND ".join(wheres) or "1", "" if label is not None else _INDEXED.get(only or "", "")
         if before is not None:
             return self._page(id_, where, "number < ? ORDER BY number DESC", before, limit, *values, by=by)[::-1]
@@ -108,7 +109,7 @@ class JobRows:
     def _page(
         self, id_: str, where: str, part: str, number: int, limit: int, *values: Any, by: str = ""
     ) -> list[JobRow]:
-        columns = "number, row, given, item, correction"
+        columns = "number, sure, row, given, item, correction"
         query = f"SELECT {columns} FROM rows {by} WHERE job = ? AND {where} AND {part} LIMIT ?"
         return [_row(found) for found in self._file.read(query, id_, *values, number, limit)]
 
@@ -203,19 +204,19 @@ class JobRows:
 
         The row is found by the label that it has then.
         """
-        row = self.row(id_, number)
-        if row is None:
-            return False
-        output: dict[str, Any] = (row.item or {}).get("output") or {}
         text = None if correction is None else cell_json(dict(correction))
-        label = _short(label_of({**output, **(correction or {})}))
         with self._file.writing() as database:
+            row = self.row(id_, number)  # here, where no answer and no other correction can come in between
+            if row is None:
+                return False
+            output: dict[str, Any] = (row.item or {}).get("output") or {}
+            label = _short(label_of({**output, **(correction or {})}))
             database.execute("UPDATE jobs SET updated = ? WHERE id = ?", (self._clock(), id_))
             query = "UPDATE rows SET correction = ?, label = ? WHERE job = ? AND number = ?"
-            stored = bool(database.execute(query, (text, label, id_, number)).rowcount)
-        if stored and self.on_correction is not None:
+            database.execute(query, (text, label, id_, number))
+        if self.on_correction is not None:
             self.on_correction(id_, row, correction)
-        return stored
+        return True
 
     def add_rows(self, id_: str, rows: Iterable[NewRow]) -> None:
         """Store the rows of a new job, in parts, so that others can write in between."""
@@ -224,12 +225,21 @@ class JobRows:
                 database.executemany(_INSERT, [_new_row(id_, number, *row) for number, row in part])
 
 
-def store_item(
-    database: sqlite3.Connection, id_: str, number: int, item: Item[Any], kept: str, label: str | None
-) -> bool:
+class DoneRow(NamedTuple):
+    """The item of a row before it is stored: the item as JSON too, what it is filtered by, how sure its answer is."""
+
+    number: int
+    item: Item[Any]
+    kept: str
+    label: str | None = None
+    sure: float | None = None
+
+
+def store_item(database: sqlite3.Connection, id_: str, row: DoneRow) -> bool:
     """Store the item of a row that has none, and return whether it had none: the first item that comes is kept."""
-    sure = max(item.confidence.values(), default=None) if item.confidence else None
-    values = ("ok" if item.ok else "failed", kept, _short(label), int(item.repaired), sure, id_, number)
+    item = row.item
+    state, repaired = "ok" if item.ok else "failed", int(item.repaired)
+    values = (state, row.kept, _short(row.label), repaired, row.sure, id_, row.number)
     return bool(database.execute(_ANSWER, values).rowcount)
 
 
@@ -250,9 +260,9 @@ def _parts(rows: Iterator[T]) -> Iterator[list[T]]:
 
 
 def _row(found: tuple[Any, ...]) -> JobRow:
-    number, *texts = found
+    number, sure, *texts = found
     row, given, item, correction = (parse_json(text or "null") for text in texts)
-    return JobRow(number=number, row=row, given=given or {}, item=item, correction=correction)
+    return JobRow(number=number, row=row, given=given or {}, item=item, correction=correction, sure=sure)
 
 
 def _new_row(

@@ -15,6 +15,7 @@ from llmtasker.errors import ConfigurationError, LLMTaskerError
 from llmtasker.item import Item
 from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
+from llmtasker.jobs.job_rows import DoneRow
 from llmtasker.jobs.job_state import Job, label_of
 from llmtasker.jobs.row_work import RowWork, task_identity
 from llmtasker.runner.budget import Budget
@@ -160,12 +161,14 @@ class _Writer:
 
     def __init__(self, queue: JobQueue, job: Job, work: RowWork) -> None:
         self._queue, self._job, self._work = queue, job, work
-        self._came: list[tuple[int, Item[Any], str, str | None]] = []
+        self._came: list[DoneRow] = []
         self._ready = asyncio.Event()
         self._ended = False
 
     async def add(self, number: int, item: Item[Any]) -> None:
-        self._came.append((number, item, self._work.kept(item), label_of(self._work.answer(item)) if item.ok else None))
+        work = self._work
+        label = label_of(work.answer(item)) if item.ok else None
+        self._came.append(DoneRow(number, item, work.kept(item), label, work.sure(item)))
         self._ready.set()
         while len(self._came) >= _AHEAD:  # noqa: ASYNC110 - seldom: the disk is slower than the LLM
             await asyncio.sleep(_BREATH)
@@ -179,9 +182,9 @@ class _Writer:
         while self._came or not self._ended:
             await self._ready.wait()
             self._ready.clear()
-            items, self._came = self._came, []
-            if items:
-                await asyncio.to_thread(self._queue.put, self._job, items)
+            rows, self._came = self._came, []
+            if rows:
+                await asyncio.to_thread(self._queue.put, self._job, rows)
 
 
 class _Remaining:

@@ -71,13 +71,17 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRow:
-    """A row of a job: its cells, and its item without the input as JSON values, once there is one."""
+    """A row of a job: its cells, and once there is one, its item without the input as JSON values.
+
+    `sure` is how sure its answer is, or the guess of a row that was abstained from; None: unknown.
+    """
 
     number: int
     row: Mapping[str, Any]
     given: Mapping[str, Any]
     item: Mapping[str, Any] | None = None
     correction: Mapping[str, Any] | None = None
+    sure: float | None = None
 
 
 class OpenRow(NamedTuple):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any
 
@@ -41,6 +42,20 @@ class RowWork:
     def answer(self, item: Item[Any]) -> dict[str, Any]:
         """Return the output of an item by field, as JSON."""
         return self.task.answer(item)
+
+    def sure(self, item: Item[Any]) -> float | None:
+        """Return how sure the answer of an item is, or the best guess of one that was abstained from; None: unknown."""
+        if item.error is not None:
+            found: object = item.error.details.get("confidence")
+            return float(found) if isinstance(found, int | float) else None
+        if self._of_answers is None or not item.confidence:
+            return None
+        return self._of_answers(self.answer(item), item.confidence)
+
+    @cached_property
+    def _of_answers(self) -> Callable[[Mapping[str, Any], Mapping[str, float]], float] | None:
+        sure = self.task.plan.sureness
+        return None if sure is None else sure.of_answers(self.task.signature)
 
     def kept(self, item: Item[Any]) -> str:
         """Return the whole item as JSON, but for its input, which is kept with the row."""

@@ -16,6 +16,7 @@ from llmtasker.parser.answer_schema import PATHS, AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
+from llmtasker.values.plain_number import plain_number
 
 RENAMED = "the key was written"
 
@@ -129,7 +130,7 @@ class _Coercion:
             return value
         if not scalars.is_finite(value):
             return self.refuse(path, "the number is not finite", value)
-        plain = scalars.plain_number(value)
+        plain = plain_number(value)
         if plain is None:
             return value
         self.repaired(path, f"{shown(value)} read as {plain}")

@@ -1,4 +1,4 @@
-"""How people and LLMs write numbers, dates and "nothing"; only what has exactly one reading is accepted."""
+"""How people and LLMs write dates and "nothing", and which texts Pydantic would take for a number."""
 
 from __future__ import annotations
 
@@ -17,17 +17,6 @@ _NUMERIC = re.compile(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.I
 _NOT_FINITE = re.compile(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
 _EXPONENT = re.compile(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
 _COMPACT_DAY = re.compile(r"((?:19|20)\d\d)([01]\d)([0-3]\d)")
-_UNIT = r"(?:[$€£¥]|EUR|USD|GBP|CHF|[Ee]uros?|[Dd]ollars?)?"
-_CURRENCY = re.compile(rf"{_UNIT}[ \u00a0\u202f]*([+-]?\d(?:.*\d)?)[ \u00a0\u202f]*{_UNIT}")
-_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f_'’]\d{3})+(?:\.\d+)?")
-_COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?:,\d{3})+\.\d+")
-_DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
-_COMMA_DECIMALS = re.compile(
-    r"[+-]?(?:\d{1,3}(?:[ \u00a0\u202f'’]\d{3})+,\d+|0,\d+|\d{4,},\d+|\d+,(?:\d\d|\d{4,}))"
-)  # not "1,234", which may be a thousand, nor "3,4", which may be two numbers
-_THREE_DECIMALS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # "1.234 €" may be a thousand; a bare 1.234 is JSON's
-_ONE_DECIMAL = re.compile(r"[+-]?\d+,\d")
-_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
 _NULLS = _NULL_TEXTS | {"", "na", "-"}
 
@@ -69,26 +58,3 @@ def compact_day(text: str) -> str | None:
         return datetime.date(int(match[1]), int(match[2]), int(match[3])).isoformat()
     except ValueError:
         return None
-
-
-def plain_number(text: str) -> str | None:
-    """Return a number as people write it in plain digits, or None unless it has exactly one reading.
-
-    >>> plain_number("€ 1,234.50"), plain_number("1 234,5"), plain_number("1,234"), plain_number("1.234 €")
-    ('1234.50', '1234.5', None, None)
-    """
-    match = _CURRENCY.fullmatch(text.strip())
-    if match is None:
-        return None
-    number = match[1]
-    if _GROUPED.fullmatch(number):
-        return re.sub(r"[ \u00a0\u202f_'’]", "", number)
-    if _COMMA_GROUPS.fullmatch(number):
-        return number.replace(",", "")
-    if _DOT_GROUPS.fullmatch(number):
-        return number.replace(".", "").replace(",", ".")
-    if _COMMA_DECIMALS.fullmatch(number) or (number != text.strip() and _ONE_DECIMAL.fullmatch(number)):
-        return re.sub(r"[ \u00a0\u202f'’]", "", number).replace(",", ".")
-    if number != text.strip() and _THREE_DECIMALS.fullmatch(number):
-        return None
-    return number if number != text and _PLAIN.fullmatch(number) else None

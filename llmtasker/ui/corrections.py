@@ -19,10 +19,10 @@ from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.ui.task_form import LabelForm
 from llmtasker.ui.visit import Visit
 from llmtasker.values.folding import caseless
+from llmtasker.values.plain_number import plain_number
 
 _MOST_PICKED = 500
 _NUMBER = re.compile(r"[1-9][0-9]{0,14}")
-_COMMA = re.compile(r"[-+]?(?:0+,[0-9]+|[0-9]+,(?:[0-9]{1,2}|[0-9]{4,}))")  # "1,234" may be either
 _YES, _NO = frozenset({"true", "oui", "yes", "vrai", "1"}), frozenset({"false", "non", "no", "faux", "0"})
 
 
@@ -80,8 +80,8 @@ def typed_value(text: str, before: Any) -> Any:
     if isinstance(before, bool):
         word = caseless(text.strip())
         return True if word in _YES else False if word in _NO else text
-    if isinstance(before, int | float) and _COMMA.fullmatch(text.strip()):
-        return text.strip().replace(",", ".")
+    if isinstance(before, int | float):
+        return plain_number(text, alone=True) or text
     if isinstance(before, list):
         return [part.strip() for part in text.split(";") if part.strip()]
     return text

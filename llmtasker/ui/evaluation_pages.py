@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 
+from llmtasker.api.attachment import attachment
 from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, compare
@@ -92,8 +93,7 @@ def evaluation_pages(pages: Pages) -> APIRouter:
         _, found = measured.now(visit, visit.project(id))
         if found.report is None:
             raise Problem("not-found", visit.language.text("No row has a right answer to compare with."))
-        headers = {"Content-Disposition": f'attachment; filename="{id}-report.html"'}
-        return HTMLResponse(report_page(found.report), headers=headers)
+        return HTMLResponse(report_page(found.report), headers=attachment(f"{id}-report", "html"))
 
     return router
 

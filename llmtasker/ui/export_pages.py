@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from pathlib import Path
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
+from llmtasker.api.attachment import attachment
 from llmtasker.api.job_results import ResultKind, results_response
 from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError
@@ -49,8 +49,7 @@ def export_pages(pages: Pages) -> APIRouter:
             except ConfigurationError as error:
                 raise Problem("wrong-state", str(error).replace(str(path), "the file")) from None
             content = path.read_bytes()
-        headers = {"Content-Disposition": f'attachment; filename="{_file_name(project)}.json"'}
-        return Response(content, media_type="application/json", headers=headers)
+        return Response(content, media_type="application/json", headers=attachment(_file_name(project), "json"))
 
     @router.get("/p/{id}/task.py")
     def as_python(request: Request, id: str) -> Response:  # noqa: A002
@@ -59,13 +58,12 @@ def export_pages(pages: Pages) -> APIRouter:
         form = form_of(visit, project)
         if form is None:
             raise Problem("not-found", visit.language.text("This task is written in Python already, by who serves it."))
-        headers = {"Content-Disposition": f'attachment; filename="{_file_name(project)}.py"'}
         code = task_code(form.definition(), project)
-        return PlainTextResponse(code, media_type="text/x-python", headers=headers)
+        return PlainTextResponse(code, media_type="text/x-python", headers=attachment(_file_name(project), "py"))
 
     return router
 
 
 def _file_name(project: Project) -> str:
-    """Return a name for a file that every system takes."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", Path(project.name).stem).strip("-").lower()[:60] or "llmtasker"
+    """Return the name of a project without the ending of the file that it was made of."""
+    return Path(project.name).stem if project.name == project.file else project.name

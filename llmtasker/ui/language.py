@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from markupsafe import Markup, escape
 
@@ -28,6 +28,21 @@ _FRENCH_MONTHS = (
 )  # fmt: skip
 
 
+class Count(str):
+    """A number as a language writes it, which in words chooses between two: `{count:row|rows}`."""
+
+    single: bool
+
+    def __new__(cls, text: str, *, single: bool) -> Self:
+        made = super().__new__(cls, text)
+        made.single = single
+        return made
+
+    def __format__(self, spec: str) -> str:
+        one, chosen, many = spec.partition("|")
+        return str(self) if not chosen else one if self.single else many
+
+
 @dataclass(frozen=True, slots=True)
 class PageLanguage:
     """One of the two languages of the page. Texts of users are never passed through it."""
@@ -38,13 +53,16 @@ class PageLanguage:
     def text(self, words: str, **values: Any) -> Markup:
         """Return words of the page in this language; `{name}` is replaced by a value, which is escaped.
 
+        `{name:row|rows}` is replaced by the first word where the value is a `count` of one, else by the second.
+
         Raises:
             KeyError: French has no such words.
         """
         said = self._set.get(words)
         if said is None:
             said = self._set[words] = words if self.code == "en" else typeset(french()[words])
-        return Markup(said.format_map({name: escape(value) for name, value in values.items()}))  # noqa: S704 - own words
+        safe = {name: one if isinstance(one, Count) else escape(one) for name, one in values.items()}
+        return Markup(said.format_map(safe))  # noqa: S704 - own words
 
     def number(self, value: float, digits: int = 0) -> str:
         """Return a number with its thousands apart: 9,412 or 9 412.
@@ -54,6 +72,16 @@ class PageLanguage:
         """
         text = f"{value:,.{digits}f}"
         return text if self.code == "en" else text.replace(",", _NARROW).replace(".", ",").replace("-", "−")
+
+    def count(self, number: float, digits: int = 0) -> Count:
+        """Return a number of things, for words that follow it.
+
+        >>> for count in (1, 1234):
+        ...     "{count} {count:row|rows}".format(count=PageLanguage("en").count(count))
+        '1 row'
+        '1,234 rows'
+        """
+        return Count(self.number(number, digits), single=number == 1 if self.code == "en" else abs(number) < 2)
 
     def percent(self, share: float, digits: int = 1) -> str:
         """Return a share in percent: 84.3% or 84,3 %."""
@@ -76,9 +104,8 @@ class PageLanguage:
 
     def rows(self, count: int) -> str:
         """Return a number of rows with its noun."""
-        one, many = ("row", "rows") if self.code == "en" else ("ligne", "lignes")
-        single = count == 1 or (count == 0 and self.code == "fr")
-        return f"{self.number(count)}{_WIDE}{one if single else many}"
+        words = "{0}\u00a0{0:row|rows}" if self.code == "en" else "{0}\u00a0{0:ligne|lignes}"
+        return words.format(self.count(count))
 
     def time_span(self, seconds: float) -> str:
         """Return a time as people say it: 40 s, 9 min, 2 h 05."""

@@ -20,6 +20,7 @@ from llmtasker.ui.visit import Pages, Visit
 
 _LAST = 8
 _RATED = 3  # minutes that the rate is taken from
+_FEW, _SHORTEST = 10, 5.0  # rows, seconds: what is needed before anything can be said of the rest
 _WIDTH, _HEIGHT = 600, 56  # of the line of the last minutes, in the units of its picture
 
 
@@ -63,28 +64,41 @@ def _acted(visit: Visit, project: Project, action: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast a job goes: rows a second of late, seconds left, the points of the line of the last minutes."""
+    """How fast a job goes: rows a second of late, seconds left, the points of the line of the last minutes.
 
-    rate: float
+    `rate` and `left` are None for as long as they would be guesses.
+    """
+
+    rate: float | None
     left: float | None
     points: str
     most: float
 
 
-def pace(minutes: Sequence[int], job: Job, seconds: float) -> Pace:
-    """Return the pace of a job from the rows of its last minutes; `seconds` is how much of the last one has gone."""
-    recent = minutes[-_RATED:]
-    started = next((place for place, rows in enumerate(recent) if rows), len(recent))
-    span = max(1.0, 60.0 * (len(recent) - started - 1) + max(seconds, 1.0))
-    rate = sum(recent) / span
+def pace(minutes: Sequence[int], job: Job, now: float) -> Pace:
+    """Return the pace of a job from the rows of its last minutes, of which the last has begun."""
+    seconds, recent = now % 60, minutes[-_RATED:]
+    rate = _rate(recent, job, now)
     rates = [rows / 60 for rows in minutes[:-1]] + [minutes[-1] / max(seconds, 1.0)]
     most = max([*rates, 1e-9])
     step = _WIDTH / max(1, len(rates) - 1)
     points = " ".join(
         f"{place * step:.0f},{_HEIGHT - 1 - (_HEIGHT - 6) * value / most:.1f}" for place, value in enumerate(rates)
     )
-    left = (job.rows - job.done) / rate if rate and job.rows > job.done else None
+    enough = sum(recent) >= min(_FEW, job.rows / 10)
+    left = (job.rows - job.done) / rate if rate and enough and job.rows > job.done else None
     return Pace(rate=rate, left=left, points=points, most=most)
+
+
+def _rate(recent: Sequence[int], job: Job, now: float) -> float | None:
+    """Return the rows a second of the last minutes; None: the job has not gone on for long enough."""
+    started = next((place for place, rows in enumerate(recent) if rows), len(recent))
+    span = 60.0 * (len(recent) - started - 1) + now % 60
+    if (age := now - job.created) < span + 60:
+        span = age  # the whole job is in these minutes
+    elif started:
+        started, span = started + 1, span - 60  # nobody knows when in that minute the rows were asked again
+    return sum(recent[started:]) / span if span >= _SHORTEST else None
 
 
 def _shown(visit: Visit, project: Project, template: str) -> Response:
@@ -101,7 +115,7 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
         job=job,
         trial=project.run is None,
         going=going,
-        pace=pace(queue.pace(job.id), job, now % 60),
+        pace=pace(queue.pace(job.id), job, now),
         answers=ShownAnswers.of(visit.server.tasks, project, job, queue.labels(job.id)),
         last=list(reversed(last)),
         failures=list(queue.failures(job.id).items())[:6],

@@ -122,11 +122,6 @@ class ShownAnswers:
         """Return the labels that are chosen when a row is opened: those of its answer, else of the best guess."""
         return _texts(self.answer(row) or self.guess(row))
 
-    def sure(self, row: JobRow) -> float | None:
-        """Return the confidence of a row's answer; None: it has none."""
-        found: Mapping[str, float] = (row.item or {}).get("confidence") or {}
-        return max(found.values(), default=None)
-
     def calibrated(self, row: JobRow) -> bool:
         """Whether the confidence of a row's answer is a probability."""
         return str((row.item or {}).get("confidence_source") or "").endswith("calibrated")

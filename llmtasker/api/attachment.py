@@ -1,0 +1,27 @@
+"""attachment: the header with the name under which a browser keeps a download."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from llmtasker.values.folding import ascii_letters, composed
+
+_LONGEST = 100
+_NOT_A_WORD = re.compile(r"[^\w .()-]+")
+
+
+def attachment(name: str, ending: str) -> dict[str, str]:
+    """Return the headers of a download with a name and an ending.
+
+    The name keeps its accents (RFC 5987: `filename*`); a client that does not know that form gets ASCII letters. What
+    a system of files or of shells takes for something else becomes a hyphen.
+
+    >>> print(attachment("Été : 10/26", "csv")["Content-Disposition"])
+    attachment; filename="Ete - 10-26.csv"; filename*=UTF-8''%C3%89t%C3%A9%20-%2010-26.csv
+    """
+    kept = _NOT_A_WORD.sub("-", composed(name))[:_LONGEST].strip(" .-")
+    plain = re.sub(" +", " ", _NOT_A_WORD.sub("", ascii_letters(kept))).strip(" .-")
+    full, short = f"{kept or 'llmtasker'}.{ending}", f"{plain or 'llmtasker'}.{ending}"
+    coded = "" if full == short else f"; filename*=UTF-8''{quote(full, safe='')}"
+    return {"Content-Disposition": f'attachment; filename="{short}"{coded}'}

@@ -1,0 +1,44 @@
+"""plain_number: how people and LLMs write numbers; only what has exactly one reading is accepted."""
+
+from __future__ import annotations
+
+import re
+
+_UNIT = r"(?:[$€£¥]|EUR|USD|GBP|CHF|[Ee]uros?|[Dd]ollars?)?"
+_CURRENCY = re.compile(rf"{_UNIT}[ \u00a0\u202f]*([+-]?\d(?:.*\d)?)[ \u00a0\u202f]*{_UNIT}")
+_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f_'’]\d{3})+(?:\.\d+)?")
+_COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?:,\d{3})+\.\d+")
+_DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
+_COMMA_DECIMALS = re.compile(
+    r"[+-]?(?:\d{1,3}(?:[ \u00a0\u202f'’]\d{3})+,\d+|0,\d+|\d{4,},\d+|\d+,(?:\d\d|\d{4,}))"
+)  # not "1,234", which may be a thousand, nor "3,4", which may be two numbers
+_THREE_DECIMALS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # "1.234 €" may be a thousand; a bare 1.234 is JSON's
+_ONE_DECIMAL = re.compile(r"[+-]?\d+,\d")
+_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
+
+
+def plain_number(text: str, *, alone: bool = False) -> str | None:
+    """Return a number as people write it in plain digits, or None unless it has exactly one reading.
+
+    `alone` is whether nothing but one number can stand there: "3,4" is not two numbers then.
+
+    >>> plain_number("€ 1,234.50"), plain_number("1 234,5"), plain_number("1,234"), plain_number("1.234 €")
+    ('1234.50', '1234.5', None, None)
+    >>> plain_number("3,4"), plain_number("3,4", alone=True)
+    (None, '3.4')
+    """
+    match = _CURRENCY.fullmatch(text.strip())
+    if match is None:
+        return None
+    number, alone = match[1], alone or match[1] != text.strip()
+    if _GROUPED.fullmatch(number):
+        return re.sub(r"[ \u00a0\u202f_'’]", "", number)
+    if _COMMA_GROUPS.fullmatch(number):
+        return number.replace(",", "")
+    if _DOT_GROUPS.fullmatch(number):
+        return number.replace(".", "").replace(",", ".")
+    if _COMMA_DECIMALS.fullmatch(number) or (alone and _ONE_DECIMAL.fullmatch(number)):
+        return re.sub(r"[ \u00a0\u202f'’]", "", number).replace(",", ".")
+    if number != text.strip() and _THREE_DECIMALS.fullmatch(number):
+        return None
+    return number if number != text and _PLAIN.fullmatch(number) else None

@@ -1,0 +1,134 @@
+"""What the page says of numbers: one row and several, how fast a run goes, the names of what is downloaded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from test_ui import Page, french_csv
+
+from llmtasker.api.attachment import attachment
+from llmtasker.jobs.job_state import Job
+from llmtasker.ui.language import LANGUAGES, french
+from llmtasker.ui.run_pages import pace
+
+NOW = 1_700_000_000.0 - 1_700_000_000.0 % 60 + 40  # 40 s after a minute began
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    with Page(tmp_path_factory.mktemp("words")) as served:
+        yield served
+
+
+def job(*, age: float, rows: int = 1_000, done: int = 100) -> Job:
+    return Job(id="a", owner="ann", task="t", rows=rows, ok=done, created=NOW - age)
+
+
+@pytest.mark.parametrize(
+    ("minutes", "age", "rate", "left"),
+    [
+        ([0, 0, 0, 100], 20, 5.0, 180.0),  # it began 20 s ago, not with the minute
+        ([0, 0, 60, 40], 50, 2.0, 450.0),  # 50 s ago, in the minute before
+        ([0, 0, 0, 100], 4, None, None),  # too early
+        ([0, 0, 0, 3], 30, 0.1, None),  # too few rows for a guess of the rest
+        ([0, 0, 0, 100], 9_000, None, None),  # asked again, or resumed: nobody knows when in this minute
+        ([0, 0, 7, 80], 9_000, 2.0, 450.0),  # the minute in which it was resumed does not count
+        ([90, 120, 120, 80], 9_000, 2.0, 450.0),
+        ([0, 0, 0, 0], 9_000, None, None),
+        ([0, 0, 0, 0], 10, 0.0, None),
+    ],
+)
+def test_the_time_that_is_left_is_measured_or_not_said(
+    minutes: list[int], age: float, rate: float | None, left: float | None
+) -> None:
+    found = pace(minutes, job(age=age), NOW)
+    assert found.rate == (None if rate is None else pytest.approx(rate))
+    assert found.left == (None if left is None else pytest.approx(left))
+
+
+def test_words_follow_their_number() -> None:
+    """All words of the page that choose, in both languages: with one and with several, nothing else is left."""
+    choosing = [words for words in french() if "|" in words]
+    assert len(choosing) > 10
+    for language in LANGUAGES.values():
+        for words in choosing:
+            for number in (0, 1, 2, 1_234):
+                values = {name: language.count(number) for name in re.findall(r"\{(\w+)", words)}
+                said = language.text(words, **values)
+                assert not re.search(r"[{}|]", said), said
+
+
+@pytest.mark.parametrize(
+    ("code", "number", "said"),
+    [
+        *(("en", 0, "0 rows tried"), ("en", 1, "1 row tried"), ("en", 2, "2 rows tried")),
+        *(("fr", 0, "0 ligne essayée"), ("fr", 1, "1 ligne essayée"), ("fr", 2_000, "2\u202f000 lignes essayées")),
+    ],
+)
+def test_one_row_is_a_row(code: Any, number: int, said: str) -> None:
+    language = LANGUAGES[code]
+    assert language.text("{count} {count:row|rows} tried", count=language.count(number)) == said
+    assert language.rows(number).split("\u00a0")[1] == said.split(" ")[1]
+
+
+def test_a_file_of_one_row(page: Page) -> None:
+    ann = page.browser(language="en")
+    project = ann.described(french_csv([("1", "Toujours rien reçu de mon colis", "livraison")]))
+    assert "Run 1 row" in ann.get(f"{project}/task")
+    ran = unescape(ann.run(project))
+    assert "1 row finished" in ran
+    assert "1 answer, 0 failed" in ran
+    for step in ("file", "task", "run", "results", "evaluation"):
+        text = re.sub(r"<[^>]+>", "", unescape(ann.get(f"{project}/{step}")))
+        assert not re.search(r"(?<![.,])\b1[ \u00a0](rows|answers|values|characters|days)\b", text), step
+
+
+@pytest.mark.parametrize(
+    ("name", "short", "full"),
+    [
+        ("messages", "messages.csv", None),
+        ("Réclamations été", "Reclamations ete.csv", "Réclamations été.csv"),
+        ("re\u0301sume\u0301", "resume.csv", "résumé.csv"),
+        ("客户", "llmtasker.csv", "客户.csv"),
+        ("../../etc/passwd", "etc-passwd.csv", None),
+        ('a"b\\c;d\r\nX-Evil: 1', "a-b-c-d-X-Evil- 1.csv", None),
+        ("a\u202egnp", "a-gnp.csv", None),
+        ("  .. ", "llmtasker.csv", None),
+        ("", "llmtasker.csv", None),
+        ("é" * 500, "e" * 100 + ".csv", "é" * 100 + ".csv"),
+    ],
+)
+def test_a_download_keeps_its_name(name: str, short: str, full: str | None) -> None:
+    header = attachment(name, "csv")["Content-Disposition"]
+    found = re.fullmatch(r"attachment; filename=\"([ -~]+)\"(?:; filename\*=UTF-8''([A-Za-z0-9%.~_-]+))?", header)
+    assert found is not None, header
+    assert (found[1], found[2] and unquote(found[2])) == (short, full)
+
+
+def test_downloads_are_called_like_the_task(page: Page) -> None:
+    ann = page.browser()
+    project = ann.described(french_csv())
+    ann.send(f"{project}/file", see=f"{project}/file", text="message", kind="classification", name="Été n° 3.5")
+    ann.run(project)
+    for ending in ("results.csv", "results.xlsx", "task.json", "task.py"):
+        header = ann.client.get(f"{project}/{ending}").headers["content-disposition"]
+        assert unquote(header).endswith(f"UTF-8''Été n° 3.5.{ending.partition('.')[2]}".replace("°", "-"))
+
+
+@pytest.mark.parametrize(
+    ("gold", "title"), [("facturation", "Sur 1"), ("zebra", "ne peuvent pas être comparées"), ("", "Aucune ligne")]
+)
+def test_the_title_of_an_evaluation_says_what_is_there(tmp_path: Path, gold: str, title: str) -> None:
+    with Page(tmp_path) as served:
+        ann = served.browser()
+        project = ann.described(french_csv([("1", "prélevé", gold), ("2", "reçu", "")]))
+        ann.send(f"{project}/file", see=f"{project}/file", text="message", kind="classification", gold="equipe")
+        ann.run(project)
+        (found,) = re.findall(r"<h1>(.*?)</h1>", unescape(ann.get(f"{project}/evaluation")))
+        assert title in found
