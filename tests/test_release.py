@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import programs
 import pytest
 import yaml
+
+from llmtasker import Classification
 
 TOP = Path(__file__).parents[1]
 pytestmark = pytest.mark.skipif(
@@ -62,6 +66,32 @@ def test_the_container_starts_the_server_with_options_that_there_are() -> None:
     assert re.search(r"^USER (?!root)", text, re.MULTILINE)
 
 
+def test_the_container_serves_with_what_its_documents_give_it(tmp_path: Path) -> None:
+    """A task file says nothing of an LLM: the command must."""
+    text = (TOP / "Containerfile").read_text(encoding="utf-8")
+    commands = {
+        re.sub(r"[\s\\]+", " ", found)
+        for source in (re.sub(r"^#", "", text, flags=re.MULTILINE), *map(page, ("en", "fr")))
+        for found in re.findall(r"podman run(?:.*\\\n)*.*", source)
+    }
+    (command,) = commands
+    names = re.findall(r" -e (\w+)", command)
+    given = {"LLMTASKER_LLM": "offline", "OPENAI_API_KEY": "sk-none", "LLMTASKER_SERVER_KEYS": "ann=a-key-of-16-chars"}
+    given = {name: given[name] for name in names}
+    Classification(llm="offline", labels=["a", "b"]).save(tmp_path / "triage.json")
+    inside = json.loads(re.findall(r"^ENTRYPOINT (\[.*\])$", text, re.MULTILINE)[0])
+    at = {"0.0.0.0": "127.0.0.1", "8000": "0", "/data/jobs.db": str(tmp_path / "jobs.db")}  # noqa: S104
+    options = [at.get(word, word) for word in inside]
+    kept = {name: os.environ[name] for name in ("PATH", "LLMTASKER_CACHE_DIR")}
+    variables = {**kept, **given, "HOME": str(tmp_path)}
+    with programs.started("-m", *options, tmp_path / "triage.json", env=variables, stderr=subprocess.PIPE) as server:
+        assert "page http://127.0.0.1:" in server.stderr.readline()
+
+
+def page(language: str) -> str:
+    return (TOP / "docs" / language / "how-to/serve.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("headings", [0, 1, 2])
 def test_a_release_dates_the_changelog(headings: int, tmp_path: Path) -> None:
     (tmp_path / ".ci").mkdir()
@@ -92,8 +122,57 @@ def test_the_message_of_a_commit(message: str, good: bool) -> None:
     assert bool(re.fullmatch(settings["customize"]["schema_pattern"], message)) is good
 
 
-def test_the_hooks_call_targets_that_there_are() -> None:
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (TOP / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    hooks = [hook for repo in read(".pre-commit-config.yaml")["repos"] for hook in repo["hooks"]]
-    assert {repo["repo"] for repo in read(".pre-commit-config.yaml")["repos"]} == {"local"}, "nothing is fetched"
-    assert {hook["entry"].removeprefix("make ") for hook in hooks} <= targets
+def test_the_hooks_fetch_nothing_and_run_once() -> None:
+    repos = read(".pre-commit-config.yaml")["repos"]
+    assert {repo["repo"] for repo in repos} == {"local"}, "nothing is fetched"
+    assert all(hook["language"] == "system" for repo in repos for hook in repo["hooks"])
+    assert all(len(hook["stages"]) == 1 for repo in repos for hook in repo["hooks"])
+
+
+# Files, and where in them a command or a name of a target stands; `make A B` names two.
+NAMING = {
+    ".pre-commit-config.yaml": r"entry: make ([a-z][a-z -]*)",
+    ".ci/run": r"\bmake ([a-z][a-z-]*)(?: [A-Z_]+=.*)?$",
+    ".ci/bare": r"inside make ([a-z][a-z-]*)",
+    "Makefile": r"\$\(MAKE\) ([a-z][a-z-]*)",
+    "pyproject.toml": r"`make ([a-z][a-z -]*)",
+    **dict.fromkeys(["README.md", "CONTRIBUTING.md", "SECURITY.md", "benchmarks/README.md"], r"`make ([a-z][a-z -]*)"),
+}
+
+
+def targets() -> set[str]:
+    text = (TOP / "Makefile").read_text(encoding="utf-8").replace("\\\n", "")
+    (phony,) = re.findall(r"^\.PHONY:(.*)$", text, re.MULTILINE)
+    rules = set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
+    assert rules == set(phony.split()), "every target is phony, and every phony one a target"
+    return rules
+
+
+@pytest.mark.parametrize("path", NAMING)
+def test_what_calls_make_names_targets_that_there_are(path: str) -> None:
+    text = (TOP / path).read_text(encoding="utf-8")
+    named = [name for found in re.findall(NAMING[path], text, re.MULTILINE) for name in found.split()]
+    assert set(named) <= targets()
+
+
+def test_both_hosted_ci_run_the_same_targets() -> None:
+    def called(jobs: Any) -> set[str]:
+        names = re.findall(r"\bmake ((?:[a-z][a-z-]*\b ?)+)", json.dumps(jobs))
+        return {name for found in names for name in found.split()}
+
+    gitlab = called({name: job for name, job in read(".gitlab-ci.yml").items() if isinstance(job, dict)})
+    github = read(".github/workflows/ci.yml")["jobs"]
+    matrix = set(github["check"]["strategy"]["matrix"]["target"])
+    assert gitlab == called(github) | matrix
+    assert gitlab <= targets()
+    # `.ci/run` does the rest by another name: coverage in "Tests", the SBOM in the rehearsal, …
+    elsewhere = {"coverage", "docs", "build", "sbom", "test-large"}
+    hosted_only = {"audit", "test-scale", "test-others"}
+    run = (TOP / ".ci/run").read_text(encoding="utf-8")
+    assert {name for name in gitlab if not re.search(rf"make {name}\b(?!-)", run)} == elsewhere | hosted_only
+
+
+def test_an_audit_without_its_service_fails() -> None:
+    makefile = (TOP / "Makefile").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\t@\$\(RUN\)/pip-audit (.*)", makefile, re.MULTILINE)
+    assert "--strict" in command, "without it, what could not be asked counts as safe"
