@@ -239,13 +239,19 @@ class Task(TaskData[T]):
     def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, even where some fail.
 
-        At most `concurrency` inputs are processed at once. `progress` is True (a bar, needs `[progress]`), False,
-        None (a bar in a terminal or notebook, if tqdm is installed), or a function that is called with a `Progress`.
-        Rows that the `budget` does not cover get a BudgetError. Also works in a notebook and a running event loop.
+        Also works in a notebook and a running event loop.
 
-        `columns` names the column of an input field, where that has another name; `row_variables` the column of a
-        variable, or of the labels of an output field (or of "classes"), which then replace the task's in that
-        row. `settings` apply to all rows.
+        Args:
+            inputs: an iterable of values, mappings or records, or a table, such as a data frame.
+            concurrency: the most inputs that are processed at once.
+            progress: True (a bar, needs `[progress]`), False, None (a bar in a terminal or notebook, if tqdm is
+                installed), or a function that is called with a `Progress`.
+            fresh: which cached answers to ask for again: True, all; "invalid", those that no longer fit.
+            budget: the most that the run may cost; rows that it does not cover get a BudgetError.
+            columns: the name of the column of an input field, where that has another name.
+            row_variables: the column of a variable, or of the labels of an output field (or of "classes"), which
+                then replace the task's in that row.
+            settings: a `CallSettings` for all rows.
 
         Raises:
             ConfigurationError: the set-up is wrong, or all rows lack the same column.
@@ -269,7 +275,12 @@ class Task(TaskData[T]):
         return Results(items, fields=tuple(self.program.signature.output_fields), given=table_of(inputs))
 
     def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
-        """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
+        """Yield items from any iterable; memory stays constant.
+
+        Args:
+            inputs, options: as for `run`.
+            ordered: yield the items in the order of the inputs, not as they are done.
+        """
         from llmtasker.runner.task_run import RunSettings
 
         return streamed(self._batches(inputs, RunSettings.of_stream(options)))

@@ -204,28 +204,6 @@ def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     page.run()
 
 
-PUBLIC = ("api", "confidence", "evaluation", "optimizers", "testing")
-"""Folders whose public names stand on the page of the API, as a whole."""
-
-
-@pytest.mark.parametrize("language", ["en", "fr"])
-def test_the_page_of_the_api_has_all_public_names(language: str) -> None:
-    shown = set(
-        re.findall(r"^::: llmtasker\.(\S+)$", (TOP / f"docs/{language}/api.md").read_text("utf-8"), re.MULTILINE)
-    )
-    wanted = set(llmtasker.__all__) - {"ConfigurationError", "LLMTaskerError"} | {"errors", *PUBLIC}
-    assert not wanted - shown
-    assert len([name for name in shown if name.startswith("integrations.")]) >= 6
-
-
-@pytest.mark.parametrize("language", ["en", "fr"])
-def test_the_table_of_variables_has_each_that_is_read(language: str) -> None:
-    code = [path.read_text(encoding="utf-8") for path in Path(llmtasker.__file__).parent.rglob("*.py")]
-    read = {name for text in code for name in re.findall(r"LLMTASKER_[A-Z]+(?:_[A-Z]+)*", text)}
-    table = (TOP / f"docs/{language}/how-to/cli.md").read_text(encoding="utf-8")
-    assert not {name for name in read if f"| `{name}` |" not in table}
-
-
 @pytest.mark.cluster
 @pytest.mark.filterwarnings("ignore")  # those of Ray, Spark and Dask are theirs
 def test_a_page_runs_on_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
