@@ -19,6 +19,7 @@ from llmtasker.compiler.chosen_examples import ChosenExamples, Selection
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
+from llmtasker.compiler.wording import Language
 from llmtasker.confidence.label_field import label_field
 from llmtasker.confidence.source import Confidence, ConfidenceSource
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
@@ -48,6 +49,7 @@ class TaskOptions(TypedDict, total=False):
     input_role: InputRole
     mode: AskMode
     reasoning: bool
+    language: Language
     attempts: int
     cache: bool | str | os.PathLike[str] | Store | None
     group_size: GroupSize
@@ -80,6 +82,7 @@ class Plan:
     input_role: InputRole = "user"
     mode: AskMode | None = None
     reasoning: bool = False
+    language: Language = "en"
     attempts: int = 3
     cache: bool | str | os.PathLike[str] | Store | None = None
     group_size: GroupSize = 1
@@ -99,6 +102,7 @@ class Plan:
         check_choice("examples_role", self.examples_role, (*get_args(ExamplesRole), None))
         check_choice("input_role", self.input_role, get_args(InputRole))
         check_choice("reasoning", self.reasoning, (True, False))
+        check_choice("language", self.language, get_args(Language))
         check_count("attempts", self.attempts, "the answers to ask for")
         self._set("cache", accepted(self.cache))
         self._set("observers", copied("observers", self.observers))
@@ -190,6 +194,7 @@ class Plan:
             examples,
             self.asked,
             reasoning=self.reasoning,
+            language=self.language,
             selection=selection,
             shortlist=self.shortened,
         )
@@ -218,13 +223,11 @@ class Plan:
             "examples": [
                 _as_json(f"example {number}", example) for number, example in enumerate(self.shown_examples(), start=1)
             ],
-            "variables": {name: _as_json(f"the variable {name!r}", value) for name, value in self._variables.items()},
+            "variables": {
+                name: _as_json(f"the variable {name!r}", value) for name, value in (self.variables or {}).items()
+            },
             "settings": {**self._options(), **self.own_settings()},
         }
-
-    @property
-    def _variables(self) -> Mapping[str, object]:
-        return self.variables or {}
 
     def _options(self) -> dict[str, Any]:
         sure = self.sureness
@@ -260,11 +263,11 @@ class Plan:
         for name, reason in document["needs"].items():
             if given.get(name) is None:
                 raise ConfigurationError(f"give {name}=…, because {reason}.")
-        known_options = (*_OPTIONS, "group_size", "confidence")
-        settings = {name: value for name, value in document["settings"].items() if name in known_options}
+        known = (*_OPTIONS, "group_size", "confidence")
+        settings = {name: value for name, value in document["settings"].items() if name in known}
         settings["group_size"] = _auto_group(settings.get("group_size", 1))
-        known = {"examples": document["examples"], "variables": document["variables"], **settings}
-        arguments = {**known, **cls.own_arguments(document, given)}
+        settings |= {"examples": document["examples"], "variables": document["variables"]}
+        arguments = {**settings, **cls.own_arguments(document, given)}
         if (selection := document["settings"].get("selection")) is not None:
             arguments["examples"] = ChosenExamples(pool=arguments["examples"], selection=Selection.read(selection))
         plan = cls.of(kind, arguments)
@@ -284,7 +287,7 @@ def _made_again(kind: type[Plan], arguments: dict[str, Any]) -> Plan:
     return kind(**arguments)
 
 
-_OPTIONS = ("examples_role", "input_role", "mode", "reasoning", "attempts")
+_OPTIONS = ("examples_role", "input_role", "mode", "reasoning", "language", "attempts")
 
 
 def _group_size(size: GroupSize) -> Any:
@@ -387,8 +390,7 @@ def copied(name: str, given: Any) -> Any:
     """Return a copy of a list or mapping, so that what the caller does to its own does not change the task."""
     if is_mapping(given):
         return dict(given)
-    is_text = isinstance(given, str | bytes)
-    if is_text or not hasattr(given, "__iter__"):
+    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
         raise ConfigurationError(f"{name} is a list, not {_shown(given)}.")
     return tuple(in_order_of_text(cast("Iterable[object]", given)) if isinstance(given, set | frozenset) else given)
 

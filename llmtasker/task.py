@@ -62,6 +62,7 @@ class Task(TaskData[T]):
         input_role: the role of the message that holds the input.
         mode: how the answer is asked for; "auto" uses function calls, or what the endpoint supports.
         reasoning: ask for a reasoning before the other outputs; it is in `item.reasoning`.
+        language: of the sentences that are added to the instructions, "en" or "fr"; `preview` shows them.
         attempts: the most answers to ask for when they do not fit, each time with the reason.
         cache: instead of that of the LLM: False, a folder, the URL of a Redis, or a store.
         group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an

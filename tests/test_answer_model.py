@@ -18,6 +18,7 @@ from llmtasker.compiler.answer_model import (
     reask_messages,
     wire_model,
 )
+from llmtasker.compiler.wording import WORDINGS
 from llmtasker.errors import InvalidOutputError
 from llmtasker.parser.calls import answer_text
 from llmtasker.wire.completion import Completion, ToolCall
@@ -69,10 +70,8 @@ def test_tools_mode_offers_one_function_and_insists_on_it():
 
 def test_json_schema_mode_sends_the_schema_as_response_format():
     fields = prepare(wire_model(Sort), "json_schema").fields
-    schema = {**PARAMETERS, "title": "Sort"}
-    assert fields == {
-        "response_format": {"type": "json_schema", "json_schema": {"name": "Sort", "schema": schema, "strict": True}}
-    }
+    form = {"name": "Sort", "schema": PARAMETERS, "strict": True}
+    assert fields == {"response_format": {"type": "json_schema", "json_schema": form}}
 
 
 @pytest.mark.parametrize("mode", ["json", "text"])
@@ -80,7 +79,7 @@ def test_json_and_text_mode_tell_the_schema_in_words(mode):
     prepared = prepare(wire_model(Sort), mode)
     assert prepared.fields == ({"response_format": {"type": "json_object"}} if mode == "json" else {})
     start, end = prepared.note.index("{"), prepared.note.rindex("}") + 1
-    assert json.loads(prepared.note[start:end]) == {**PARAMETERS, "title": "Sort"}
+    assert json.loads(prepared.note[start:end]) == PARAMETERS
     assert ("```json" in prepared.note) is (mode == "text")
     assert not any(line.startswith(" ") for line in prepared.note[:start].splitlines())
 
@@ -90,13 +89,12 @@ def test_modes_with_a_schema_of_their_own_have_nothing_to_say(mode):
     assert prepare(wire_model(Sort), mode).note == ""
 
 
-def test_the_schema_in_the_note_keeps_its_indentation():
-    class Deep(BaseModel):
-        inner: list[Sort]
-
-    note = prepare(wire_model(Deep), "text").note
-    schema = json.loads(note[note.index("{") : note.rindex("}") + 1])
-    assert json.dumps(schema, indent=2) in note
+@pytest.mark.parametrize("mode", ["json", "text"])
+def test_a_note_costs_few_tokens_besides_the_schema(mode):
+    for wording in WORDINGS.values():
+        words, _, schema = prepare(wire_model(Sort), mode, wording).note.partition("\n")
+        assert len(words.split()) <= 14
+        assert schema == json.dumps(json.loads(schema), ensure_ascii=False, separators=(",", ":"))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -196,16 +194,16 @@ def test_words_inside_values_are_left_alone():
 
 
 def test_reasoning_comes_first():
-    model = wire_model(Sort, reasoning=True)
+    model = wire_model(Sort, reasoning="Think.")
     assert list(model.model_fields) == ["reasoning", "team", "urgent"]
-    assert model.model_json_schema()["properties"]["reasoning"]["description"].startswith("Think step by step")
+    assert model.model_json_schema()["properties"]["reasoning"]["description"] == "Think."
 
 
 def test_descriptions_can_be_replaced():
     model = wire_model(Sort, descriptions={"team": "- billing: money"})
     assert model.model_json_schema()["properties"]["team"]["description"] == "- billing: money"
     assert Sort.model_fields["team"].description == "who takes it"
-    nested = group_model(model, "its first words").model_json_schema()["$defs"]["SortAnswer"]
+    nested = group_model(model, WORDINGS["en"]).model_json_schema()["$defs"]["SortAnswer"]
     assert nested["properties"]["team"]["description"] == "- billing: money"
     named = create_model("Named", team=(str, Field(alias="Équipe")))
     properties = wire_model(named, descriptions={"team": "who"}).model_json_schema()["properties"]
@@ -220,9 +218,9 @@ def test_the_name_of_the_function_is_one_that_endpoints_take(name, wire):
 
 
 def test_a_group_asks_for_id_and_anchor_before_each_answer():
-    schema = group_model(wire_model(Sort), "its first words").model_json_schema()
+    schema = group_model(wire_model(Sort), WORDINGS["en"]).model_json_schema()
     assert list(schema["$defs"]["SortAnswer"]["properties"]) == ["id", "anchor", "team", "urgent"]
-    assert schema["$defs"]["SortAnswer"]["properties"]["anchor"]["description"] == "its first words"
+    assert schema["$defs"]["SortAnswer"]["properties"]["anchor"]["description"] == WORDINGS["en"].anchor
     assert schema["properties"]["answers"]["items"] == {"$ref": "#/$defs/SortAnswer"}
 
 

@@ -6,6 +6,7 @@
 import datetime as dt
 import itertools
 import json
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from llmtasker import ConfigurationError, InputField, OutputField, Signature
 from llmtasker.compiler.program import compile_program
 from llmtasker.compiler.prompt import Prompt
+from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.wire.request import Settings
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -256,3 +258,23 @@ if __name__ == "__main__":
         path.unlink()
     for name, make in CASES.items():
         path_of(name).write_text(shown(messages_of(make())), encoding="utf-8")
+
+
+ENGLISH_WORDS = re.compile(r"\b(?:the|and|with|answer|input|inputs|think|first|words)\b", re.IGNORECASE)
+
+
+@pytest.mark.parametrize("mode", ["tools", "json_schema", "json", "text"])
+@pytest.mark.parametrize("group", [False, True])
+def test_what_is_added_is_in_the_language_of_the_task(mode, group):
+    class Trier(Signature):
+        """Oriente le message."""
+
+        message: str = InputField()
+        service: Literal["facture", "colis"] = OutputField()
+
+    program = compile_program(Trier, mode=mode, reasoning=True, language="fr")
+    head = (GroupProgram(program) if group else program).head(mode)
+    added = json.dumps([*head.messages, head.schema], ensure_ascii=False)
+    # The names of fields are the same in every language, because answers are read by them.
+    assert not set(ENGLISH_WORDS.findall(re.sub(r'"(?:answers|id|anchor)"|<[^>]*>|comme anchor', "", added)))
+    assert "Raisonne" in added

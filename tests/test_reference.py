@@ -29,7 +29,7 @@ from llmtasker.api.problem import TYPES
 from llmtasker.cli.app import app
 from llmtasker.llm.options import LLMOptions
 from llmtasker.plan import TaskOptions
-from llmtasker.runner.task_run import RunOptions, StreamOptions
+from llmtasker.runner.task_run import RunOptions
 
 ENGLISH = TOP / "docs" / "en" / "reference"
 FRENCH = TOP / "docs" / "fr" / "reference"
@@ -207,7 +207,9 @@ def route(method: str, path: str, operation: Mapping[str, Any]) -> Iterator[str]
 def allowed(schema: Mapping[str, Any]) -> str:
     """The values that a parameter may have."""
     parts = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
-    shown = " or ".join(", ".join(f"`{value}`" for value in one["enum"]) if "enum" in one else one["type"] for one in parts)
+    shown = " or ".join(
+        ", ".join(f"`{value}`" for value in one["enum"]) if "enum" in one else one["type"] for one in parts
+    )
     return f"{shown} [{schema['default']}]" if schema.get("default") is not None else shown
 
 
@@ -269,7 +271,10 @@ def test_every_table_stands_on_a_page() -> None:
     [
         (llmtasker.Task, TaskOptions.__annotations__),
         (llmtasker.LLM, LLMOptions.__annotations__),
-        (llmtasker.Task.run, {**RunOptions.__annotations__, **llmtasker.runner.call_settings.InputOptions.__annotations__}),
+        (
+            llmtasker.Task.run,
+            {**RunOptions.__annotations__, **llmtasker.runner.call_settings.InputOptions.__annotations__},
+        ),
         (llmtasker.Task.stream, {"ordered": bool}),
         (llmtasker.CallSettings, defaults(llmtasker.CallSettings)),
         (llmtasker.api.ServerSettings, defaults(llmtasker.api.ServerSettings)),
@@ -289,7 +294,13 @@ def variables_read() -> set[str]:
 @pytest.mark.parametrize("folder", [ENGLISH, FRENCH], ids=["en", "fr"])
 def test_the_pages_have_every_variable_route_and_problem(folder: Path) -> None:
     settings = (folder / "settings.md").read_text(encoding="utf-8")
-    described = [llmtasker.Task, llmtasker.LLM, llmtasker.Task.run, llmtasker.CallSettings, llmtasker.api.ServerSettings]
+    described = [
+        llmtasker.Task,
+        llmtasker.LLM,
+        llmtasker.Task.run,
+        llmtasker.CallSettings,
+        llmtasker.api.ServerSettings,
+    ]
     options = {name for thing in described for name in arguments_told(thing)}
     assert not {name for name in variables_read() | options if f"`{name}`" not in settings}
     http = (folder / "http.md").read_text(encoding="utf-8")

@@ -48,6 +48,19 @@ def test_a_call_costs_what_it_costs_by_hand(role: Any, most: float) -> None:
     assert counted(task.preview(BY_HAND["input"]).request.body) <= most * TOKENS
 
 
+@pytest.mark.parametrize("mode", ["json_schema", "json", "text"])
+def test_every_mode_costs_what_it_costs_by_hand(mode: Any) -> None:
+    task = Classification(
+        llm="offline",
+        instructions=BY_HAND["instructions"],
+        labels=BY_HAND["labels"],
+        examples={example["text"]: example["label"] for example in BY_HAND["examples"]},
+        examples_role="system",
+        mode=mode,
+    )
+    assert counted(task.preview(BY_HAND["input"]).request.body) <= 1.05 * TOKENS
+
+
 GROUPED = {
     "en": [
         "The transfer that I made on Monday has not arrived",

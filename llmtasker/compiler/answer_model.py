@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_
 from pydantic_core import CoreSchema
 
 from llmtasker.compiler.prepared import Prepared, prepared_once
+from llmtasker.compiler.wording import WORDINGS, Wording
 from llmtasker.signature.fields import label_text, wire_name
 from llmtasker.values.json_schema import lone_reference, offered_labels
 from llmtasker.values.json_values import is_array, is_object
@@ -25,7 +26,6 @@ from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message, Mode
 
 REASONING = "reasoning"
-REASONING_DESCRIPTION = "Think step by step, in a few sentences, before you fill in the rest."
 
 # What strict function schemas can't express (platform.openai.com, "Structured Outputs", supported schemas).
 _NOT_STRICT = frozenset(
@@ -68,17 +68,17 @@ class _Lean(BaseModel):
 def wire_model(
     output_model: type[BaseModel],
     *,
-    reasoning: bool = False,
+    reasoning: str | None = None,
     descriptions: Mapping[str, str] | None = None,
     annotations: Mapping[str, Any] | None = None,
 ) -> type[BaseModel]:
-    """Return the model that the LLM is asked to fill: the output half, perhaps with reasoning before it.
+    """Return the model that the LLM is asked to fill: the output half, and before it, if described, a `reasoning`.
 
     `descriptions` and `annotations` replace those of fields.
     """
     fields: dict[str, Any] = {}
-    if reasoning:
-        fields[REASONING] = (str, Field(description=REASONING_DESCRIPTION))
+    if reasoning is not None:
+        fields[REASONING] = (str, Field(description=reasoning))
     kinds = annotations or {}
     fields |= {name: (kinds.get(name, info.annotation), info) for name, info in output_model.model_fields.items()}
     on_wire = {wire_name(name, output_model.model_fields[name]): text for name, text in (descriptions or {}).items()}
@@ -88,38 +88,44 @@ def wire_model(
     )
 
 
-def group_model(model: type[BaseModel], anchor: str) -> type[BaseModel]:
-    """Return the model of several answers; each names its input, and gives its anchor (described by `anchor`)."""
+def group_model(model: type[BaseModel], wording: Wording) -> type[BaseModel]:
+    """Return the model of several answers; each names its input, and gives its anchor."""
     # They come first: the LLM writes in this order, and must know which input an answer is about.
     fields: dict[str, Any] = {
-        "id": (str, Field(description="the id of the input")),
-        "anchor": (str, Field(description=anchor)),
+        "id": (str, Field(description=wording.id)),
+        "anchor": (str, Field(description=wording.anchor)),
     }
     fields |= {name: (info.annotation, info) for name, info in model.model_fields.items()}
     given: dict[str, Any] = {"descriptions": model.__descriptions__ if issubclass(model, _Lean) else {}}
     answer = create_model(
         f"{model.__name__}Answer"[:64], __base__=(_Lean,), __module__=model.__module__, __cls_kwargs__=given, **fields
     )
-    answers: dict[str, Any] = {"answers": (list[answer], Field(description="one answer for each input"))}  # type: ignore[valid-type]
+    answers: dict[str, Any] = {"answers": (list[answer], Field(description=wording.answers))}  # type: ignore[valid-type]
     return create_model(f"{model.__name__}Group"[:64], __base__=(_Lean,), __module__=model.__module__, **answers)
 
 
-def prepare(model: type[BaseModel], mode: Mode, *, keep: bool = True) -> Prepared:
+def prepare(model: type[BaseModel], mode: Mode, wording: Wording = WORDINGS["en"], *, keep: bool = True) -> Prepared:
     """Return the request fields that ask for `model` in a mode, prepared by instructor's handler.
+
+    Where a mode has no field for the schema, the note for the system message holds it, in our words: those of
+    instructor cost three times the tokens.
 
     instructor is loaded only if no process has prepared the same before; `keep=False` does not touch the disk.
     """
+    words = {"json": wording.json, "text": wording.text}.get(mode, "")
     if not keep:
-        return _prepared(model, mode)
+        return _prepared(model, mode, words)
     _wording(mode, False)  # so that the first invalid answer does not load modules in an event loop
     _wording(mode, mode == "tools")
-    source = {"schema": model.model_json_schema(), "name": model.__name__, "doc": model.__doc__, "mode": mode}
-    return prepared_once(source, __file__, lambda: _prepared(model, mode))
+    schema = model.model_json_schema()
+    source = {"schema": schema, "name": model.__name__, "doc": model.__doc__, "mode": mode, "words": words}
+    return prepared_once(source, __file__, lambda: _prepared(model, mode, words))
 
 
-def _prepared(model: type[BaseModel], mode: Mode) -> Prepared:
+def _prepared(model: type[BaseModel], mode: Mode, words: str) -> Prepared:
     _, kwargs = _handlers(mode).request_handler(model, {"messages": []})
-    note = "\n\n".join(_without_indent(message["content"]) for message in kwargs.pop("messages"))
+    del kwargs["messages"]
+    note = ""
     if mode == "tools":
         function = kwargs["tools"][0]["function"]
         if not model.__doc__:
@@ -134,17 +140,14 @@ def _prepared(model: type[BaseModel], mode: Mode) -> Prepared:
         }
     elif mode == "json_schema":
         asked = kwargs["response_format"]["json_schema"]
+        asked["schema"].pop("title", None)
         if not _is_free(asked["schema"]):
             kwargs["response_format"]["json_schema"] = {**asked, "strict": True}
+    else:
+        lean = {name: value for name, value in model.model_json_schema().items() if name != "title"}
+        schema = json.dumps(lean, ensure_ascii=False, separators=(",", ":"))
+        note = f"{words}\n{schema}"
     return Prepared(fields=kwargs, note=note)
-
-
-def _without_indent(text: str) -> str:
-    # Instructor's prose keeps the indentation of its source; the schema in it has an indentation of its own.
-    before, opening, rest = text.strip().partition("{")
-    schema, closing, after = rest.rpartition("}")
-    before, after = (re.sub(r"\n{3,}", "\n\n", re.sub(r"(?m)^ +", "", prose)) for prose in (before, after))
-    return f"{before}{opening}{schema}{closing}{after}"
 
 
 @cache

@@ -30,6 +30,7 @@ from llmtasker.compiler.label_set import (
 from llmtasker.compiler.prepared import Prepared
 from llmtasker.compiler.program_source import ProgramSource, shown_model
 from llmtasker.compiler.prompt import Prompt, PromptLayout, variable_text
+from llmtasker.compiler.wording import WORDINGS, Language
 from llmtasker.errors import (
     ConfigurationError,
     InputError,
@@ -67,7 +68,9 @@ class Program(Generic[S]):
         self.asked: AskMode = source.mode
         self.first_mode: Mode = FIRST_MODE[source.mode]
         shortened = None if self.label_picker is None else self.label_picker.name
-        self.model = shown_model(signature, self.layout, shortened, reasoning=source.reasoning)
+        self.wording = WORDINGS[source.language]
+        reasoning = self.wording.reasoning if source.reasoning else None
+        self.model = shown_model(signature, self.layout, shortened, reasoning=reasoning)
         self._asking: dict[Mode, Prepared] = {}
         self.columns: Columns | None = None
         self._heads: dict[Mode, Head] = {}
@@ -116,7 +119,7 @@ class Program(Generic[S]):
             return Head({}, self.layout.head("", lambda answer: {"role": "assistant", "content": answer}))
         prepared = self._asking.get(mode)
         if prepared is None:
-            prepared = self._asking[mode] = prepare(self.model, mode, keep=self.source.keep)
+            prepared = self._asking[mode] = prepare(self.model, mode, self.wording, keep=self.source.keep)
         return Head(prepared.fields, self.layout.head(prepared.note, lambda answer: as_turn(mode, answer)))
 
     def with_settings(
@@ -308,6 +311,7 @@ def compile_program(
     mode: AskMode = "auto",
     *,
     reasoning: bool = False,
+    language: Language = "en",
     selection: Selection | None = None,
     shortlist: Shortlist | None = None,
 ) -> Program[S]:
@@ -325,6 +329,7 @@ def compile_program(
         examples=tuple(examples),
         mode=mode,
         reasoning=reasoning,
+        language=language,
         selection=selection,
         shortlist=shortlist,
     )

@@ -14,6 +14,7 @@ from llmtasker.compiler.examples import Example, labels_in_answer, read_example,
 from llmtasker.compiler.label_picker import LabelPicker, Shortlist
 from llmtasker.compiler.label_set import takes_several, without_labels
 from llmtasker.compiler.prompt import Prompt, PromptLayout
+from llmtasker.compiler.wording import Language
 from llmtasker.errors import ConfigurationError
 from llmtasker.signature.fields import holds_text, label_descriptions, wire_name
 from llmtasker.signature.signature import S, Signature
@@ -37,6 +38,7 @@ class ProgramSource(Generic[S]):
     examples: Sequence[Any] = ()
     mode: AskMode = "auto"
     reasoning: bool = False
+    language: Language = "en"
     keep: bool = True
     selection: Selection | None = None
     shortlist: Shortlist | None = None
@@ -108,7 +110,7 @@ class ProgramSource(Generic[S]):
 
 
 def shown_model(
-    signature: type[Signature], layout: PromptLayout, shortened: str | None, *, reasoning: bool
+    signature: type[Signature], layout: PromptLayout, shortened: str | None, *, reasoning: str | None
 ) -> type[BaseModel]:
     """Return the model to be filled; it describes the labels, unless the instructions list them.
 

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from typing import Any, Self, Unpack, cast, get_args
+from typing import Any, Self, Unpack, cast
 
 from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program
-from llmtasker.errors import ConfigurationError, check_choice, snippet
+from llmtasker.compiler.wording import Language
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
 from llmtasker.signature.fields import InputField, OutputField, label_text
@@ -21,7 +22,7 @@ from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
-from llmtasker.tasks.prompts import Language, prompt_text
+from llmtasker.tasks.prompts import prompt_text
 from llmtasker.values.json_values import is_array
 
 __all__ = ["Classification", "Shortlist"]
@@ -31,7 +32,7 @@ Examples = Mapping[str, Any] | Iterable[Any] | ChosenExamples
 
 _CLASSES = re.compile(r"(?<!\{)\{classes\}(?!\})")
 _MOST_OFFERED = 100  # labels that were found so far; each costs tokens in every call
-_SETTINGS = ("multi_label", "open_set", "allow_none", "language")
+_SETTINGS = ("multi_label", "open_set", "allow_none")
 
 
 class ClassificationChanges(TaskChanges, total=False):
@@ -41,7 +42,6 @@ class ClassificationChanges(TaskChanges, total=False):
     multi_label: bool
     open_set: bool
     allow_none: bool
-    language: Language
     shortlist: int | Shortlist | None
 
 
@@ -54,7 +54,6 @@ class ClassificationPlan(Plan):
     multi_label: bool = False
     open_set: bool = False
     allow_none: bool = False
-    language: Language = "en"
     shortlist: int | Shortlist | None = None
 
     def __post_init__(self) -> None:
@@ -62,7 +61,6 @@ class ClassificationPlan(Plan):
         if not (self.labels is None or isinstance(self.labels, type | str)):
             self._set("labels", copied("labels", self.labels))
         self._set("shortlist", Shortlist.of(self.shortlist))
-        check_choice("language", self.language, get_args(Language))
         self._set("signature", self._signature())
 
     @cached_property
@@ -172,12 +170,11 @@ class Classification(Task[Any]):
         labels: a list, a mapping from label to meaning, or an Enum (then outputs are its members). A label is a
             text, a number (also of numpy) or a boolean, and is returned as it was given. None with `open_set=True`: the
             labels that this task found in earlier calls and runs are offered, 100 at most.
-        instructions: with {classes}, {examples}, {text} and own variables; None: generic ones in `language`.
+        instructions: with {classes}, {examples}, {text} and own variables; None: generic ones.
         examples: a mapping from text to label(s), or (text, label) pairs.
         multi_label: a text may have several labels.
         open_set: the LLM may name a new label if none fits.
         allow_none: a text may have no label; its output is None, or an empty list.
-        language: of the generic instructions, "en" or "fr".
         shortlist: show only so many labels with each text, those that are likely by their names, meanings and
             examples; the LLM can still answer another, or ask for more. A `Shortlist` takes an embedding function.
 
@@ -208,7 +205,6 @@ class Classification(Task[Any]):
         multi_label: bool = False,
         open_set: bool = False,
         allow_none: bool = False,
-        language: Language = "en",
         shortlist: int | Shortlist | None = None,
         **options: Unpack[TaskOptions],
     ) -> None:
@@ -219,7 +215,6 @@ class Classification(Task[Any]):
             "multi_label": multi_label,
             "open_set": open_set,
             "allow_none": allow_none,
-            "language": language,
             "shortlist": shortlist,
         }
         self._build(ClassificationPlan.of(type(self).__name__, {**own, **options}), LLM.of(llm))

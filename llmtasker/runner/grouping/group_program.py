@@ -17,14 +17,9 @@ from llmtasker.runner.grouping.members import Group
 from llmtasker.runner.row import Row
 from llmtasker.signature.signature import S
 from llmtasker.wire.completion import Completion, ToolCall
-from llmtasker.wire.group_format import ANCHOR_WORDS, anchor_of, ids_of, write_blocks
+from llmtasker.wire.group_format import anchor_of, ids_of, write_blocks
 from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Message, Mode, Request
 
-_NOTE = (
-    'The message holds several inputs, each between <input id="…"> and </input>. Treat each one by itself, as if it '
-    "were the only one. Answer every input exactly once: give its id, as anchor its first "
-    f"{ANCHOR_WORDS} words copied verbatim, and then its own answer."
-)
 _RESERVED = {"id", "anchor"}
 
 
@@ -54,7 +49,7 @@ class GroupProgram(Generic[S]):
         if taken:
             raise ConfigurationError(f"group_size needs the name {min(taken)!r} for itself: rename that output field.")
         self.asked: AskMode = "auto" if program.asked == "plain" else program.asked
-        self.model = group_model(program.model, f"the first {ANCHOR_WORDS} words of the input, verbatim")
+        self.model = group_model(program.model, program.wording)
         self._heads: dict[Mode, Head] = {}
         self._lock = threading.Lock()
         self._variants: WeakKeyDictionary[Program[S], GroupProgram[S]] = WeakKeyDictionary()
@@ -77,8 +72,9 @@ class GroupProgram(Generic[S]):
             return self._heads[mode]
 
     def _prepare(self, mode: Mode) -> Head:
-        prepared, layout = prepare(self.model, mode), self.program.layout
-        parts = (layout.template.render({}), _NOTE, prepared.note)
+        layout, wording = self.program.layout, self.program.wording
+        prepared = prepare(self.model, mode, wording)
+        parts = (layout.template.render({}), wording.group, prepared.note)
         messages: list[Message] = [{"role": "system", "content": "\n\n".join(filter(None, parts))}]
         if layout.examples and layout.examples_role == "turns":
             shown = [layout.signature.format_input(one.values) for one in layout.examples]

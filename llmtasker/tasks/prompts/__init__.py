@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Literal, get_args
+from typing import get_args
 
+from llmtasker.compiler.wording import Language
 from llmtasker.errors import ConfigurationError
-
-Language = Literal["en", "fr"]
 
 
 def prompt_text(name: str, language: Language) -> str:
