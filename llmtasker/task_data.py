@@ -115,8 +115,8 @@ class TaskData(Generic[T]):
         --- this
         +++ other
         @@ ... @@
-             "mode": null,
              "reasoning": false,
+             "language": "en",
         -    "attempts": 3,
         +    "attempts": 1,
              "group_size": 1,
