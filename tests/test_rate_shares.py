@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
@@ -11,7 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker import RateLimit
-from llmtasker.integrations.rate_shares import BEAT, HEADROOM, IDLE_BEATS, LEASE, RateShare, RateShares, part_of
+from llmtasker.integrations.rate_shares import (
+    ANSWER,
+    BEAT,
+    HEADROOM,
+    IDLE_BEATS,
+    LEASE,
+    LONGEST_WAIT,
+    NONE,
+    RateShare,
+    RateShares,
+    part_of,
+)
 from llmtasker.llm.rate_limiter import Permit, RateLimiter
 
 LIMIT = RateLimit(requests=1200, tokens=60_000)
@@ -59,6 +71,17 @@ def test_all_get_the_same_after_two_renewals(workers: str, clock: Clock) -> None
 def test_what_one_cannot_use_is_lent_to_the_others(wants: list[float], shares: list[float], clock: Clock) -> None:
     found = rounds(RateShares(clock=clock), {str(place): wanted for place, wanted in enumerate(wants)}, 3)
     assert found == pytest.approx(shares)
+
+
+def test_what_one_uses_is_not_given_away_before_it_knows(clock: Clock) -> None:
+    """The answer that takes half of it may be lost: then it uses all, until its lease ends."""
+    shares = RateShares(clock=clock)
+    assert shares.renew("a", ALL) == 1.0
+    assert shares.renew("b", ALL) == 0.0
+    assert shares.renew("a", ALL, using=1.0) == 0.5
+    assert shares.renew("b", ALL) == 0.0
+    assert shares.renew("a", ALL, using=0.5) == 0.5
+    assert shares.renew("b", ALL) == 0.5
 
 
 def test_a_loan_is_given_back_at_the_next_renewal(clock: Clock) -> None:
@@ -113,9 +136,11 @@ class Answers:
     def __init__(self, *answers: float | Exception) -> None:
         self.answers = list(answers)
         self.wanted: list[float] = []
+        self.used: list[float] = []
         self.left = 0
 
-    def renew(self, wanted: float) -> float:
+    def renew(self, wanted: float, using: float) -> float:
+        self.used.append(using)
         self.wanted.append(wanted)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
@@ -128,28 +153,124 @@ class Answers:
 
 
 def share_of(answers: Answers, clock: Clock, sleep: Callable[[float], object] = lambda _: None) -> RateShare:
-    return RateShare(LIMIT, RateLimiter(part_of(LIMIT, 0.25), clock=clock), answers, sleep)
+    return RateShare(LIMIT, RateLimiter(part_of(LIMIT, 0.25), clock=clock), answers, 0.25, sleep=sleep, clock=clock)
 
 
 @contextmanager
-def with_rows(limiter: RateLimiter, answers: Answers) -> Generator[RateShare]:
+def with_rows(limiter: RateLimiter, answers: Answers, clock: Clock) -> Generator[RateShare]:
     """The share of a worker that has rows: it was renewed once, and then only the test does."""
     ended = threading.Event()
-    with RateShare(LIMIT, limiter, answers, lambda _: ended.wait(10)) as share:
+    with RateShare(LIMIT, limiter, answers, 0.25, sleep=lambda _: ended.wait(10), clock=clock) as share:
         try:
             yield share
         finally:
             ended.set()
 
 
-def test_a_worker_uses_its_share(clock: Clock) -> None:
+GONE = ConnectionError("gone")
+
+
+@pytest.mark.parametrize(
+    ("answers", "rates"),
+    [  # 0.97 × 20 calls a second are the whole limit
+        ([0.5, 1.0], [9.7, 19.4]),
+        ([0.5, GONE, GONE, 1.0], [9.7, 9.7, 9.7, 19.4]),  # cut off for a moment, within the lease
+        ([0.5, GONE, GONE, GONE, GONE, 1.0], [9.7, 9.7, 9.7, 0.0, 0.0, 19.4]),  # others may have it by now
+        ([0.5, 0.0, 0.25], [9.7, 0.0, 4.85]),  # it was lost, such as to a pause of the machine
+        ([GONE, 0.0, 0.5], [0.0, 0.0, 9.7]),  # there is none at first
+    ],
+)
+def test_a_worker_uses_its_share_while_it_lasts(
+    answers: list[float | Exception], rates: list[float], clock: Clock
+) -> None:
     limiter = RateLimiter(part_of(LIMIT, 0.25), clock=clock)
-    with with_rows(limiter, Answers(0.5, 0.0, ConnectionError("gone"), 1.0)) as share:
-        used = [limiter.rate]
-        for _ in range(3):
-            share.beat()
-            used.append(limiter.rate)
-    assert used == pytest.approx([9.7, 9.7, 9.7, 19.4]), "0.97 × 20 a second; without an answer, as before"
+    share = RateShare(LIMIT, limiter, Answers(*answers), 0.25, clock=clock)
+    share._parts = 1  # it has rows
+    used: list[float] = []
+    for _ in answers:
+        share.beat()
+        used.append(limiter.rate or 0.0)
+        clock.now += BEAT
+    assert used == pytest.approx(rates, abs=1e-3)
+
+
+def test_after_a_long_wait_an_equal_part_is_used_until_there_is_a_share(clock: Clock) -> None:
+    """Else no row would be asked any more where the process that shares out the limit has died."""
+    limiter = RateLimiter(part_of(LIMIT, 0.25), clock=clock)
+    share = RateShare(LIMIT, limiter, Answers(0.5, *[GONE] * 4, 0.5), 0.25, clock=clock)
+    share._parts = 1  # it has rows
+    used: list[float] = []
+    for now in (0.0, 0.5, 2.0, LONGEST_WAIT + 1.9, LONGEST_WAIT + 2.0, LONGEST_WAIT + 2.5):
+        clock.now = now
+        share.beat()
+        used.append(limiter.rate or 0.0)
+    assert used == pytest.approx([9.7, 9.7, 0.0, 0.0, 4.85, 9.7], abs=1e-3)
+
+
+class Line:
+    """The way of a worker to the shares, which can be cut; each question takes its time."""
+
+    def __init__(self, shares: RateShares, name: str, clock: Clock) -> None:
+        self.shares, self.name, self.clock = shares, name, clock
+        self.is_cut = False
+        self.seconds = 0.0
+
+    def renew(self, wanted: float, using: float) -> float:
+        share = 0.0 if self.is_cut else self.shares.renew(self.name, wanted, using)
+        if self.is_cut or self.seconds >= ANSWER:
+            raise TimeoutError(self.name)
+        return share
+
+    def leave(self) -> None:
+        raise TimeoutError(self.name)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.floats(0, ANSWER)), max_size=80))
+def test_shares_in_use_never_add_up_to_more_than_the_limit(steps: list[tuple[int, bool, float]]) -> None:
+    """Workers that are cut off in between: each beats in time, as its thread does."""
+    clock = Clock()
+    shares = RateShares(clock=clock)
+    lines = [Line(shares, name, clock) for name in "abc"]
+    limiters = [RateLimiter(part_of(LIMIT, NONE), clock=clock) for _ in lines]
+    workers = [
+        RateShare(LIMIT, limiter, line, 0.0001, clock=clock) for line, limiter in zip(lines, limiters, strict=True)
+    ]
+    for worker in workers:
+        worker._parts = 1  # it has rows
+    for number, cut, seconds in steps:
+        lines[number].is_cut = cut
+        lines[number].seconds = seconds
+        for worker in workers:
+            worker.beat()
+            used = sum((limiter.limit.requests or 0.0) for limiter in limiters if limiter.limit is not None)
+            assert used <= 1200 * (1 + 1e-3)
+        clock.now += BEAT + max(line.seconds for line in lines)
+
+
+def test_rows_come_and_go_while_a_share_is_given_back(clock: Clock) -> None:
+    """The message that gives it back takes long; rows that come meanwhile get a share of their own."""
+    did: list[str] = []
+
+    def work() -> None:
+        did.append("began")
+        with share:
+            did.append("worked")
+
+    rows = threading.Thread(target=work, daemon=True)
+
+    class Slow(Answers):
+        def leave(self) -> None:
+            rows.start()
+            until = time.monotonic() + 10
+            while not share._parts:
+                assert time.monotonic() < until, "rows wait for the message"
+                time.sleep(0.001)
+
+    share = share_of(Slow(*[0.5] * (IDLE_BEATS + 1)), clock)
+    share._renewing = True  # the test is the thread that renews it
+    assert [share.beat() for _ in range(IDLE_BEATS + 2)] == [True] * (IDLE_BEATS + 2)
+    rows.join(10)
+    assert did == ["began", "worked"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +280,7 @@ def test_a_worker_says_what_it_can_use(calls: int, wanted: float, clock: Clock) 
     """Half of `LIMIT` is 10 calls a second."""
     limiter = RateLimiter(LIMIT, clock=clock)
     answers = Answers(0.5, 0.5)
-    with with_rows(limiter, answers) as share:
+    with with_rows(limiter, answers, clock) as share:
         waiting: list[Permit] = []
         for _ in range(10):
             for _ in range(calls):

@@ -1,8 +1,10 @@
 """RateShares: one rate limit, shared out over the workers of several machines.
 
-Each worker renews its share while it has rows, says what it can use, and never gets more than the others leave; a share
-that is not renewed (its worker ended, or was killed) goes to the others. So the shares never add up to more than the
-limit, and what one can't use, such as while it starts, is lent to those who can.
+Each worker renews its share while it has rows, says what it can use, and never gets more than the others leave. A share
+that is not renewed for a while, its lease, goes to the others (its worker ended, or was killed); a worker that is cut
+off stops using its share before that. So the shares in use never add up to more than the limit, and what one can't use,
+such as while it starts, is lent to those who can. Only a worker that gets no share for long uses an equal part: then
+most likely nobody shares out the limit any more.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from llmtasker.llm.rate_limiter import RateLimiter
 
 LEASE = 3.0  # seconds after which a share that was not renewed is given to others
 BEAT = 0.5  # seconds between two renewals
-LONGEST_WAIT = 30.0  # seconds that rows wait for a share
+ANSWER = 1.0  # seconds that a renewal may take; a share is not used when its lease could end before the answer
+LONGEST_WAIT = 30.0  # seconds that rows wait for a share; then they use an equal part of the limit
 IDLE_BEATS = 4  # a worker without rows keeps its share for so many renewals: the next rows are mostly on their way
 SPARE = 0.1  # a worker that leaves less than this part of its share unused can use more
 HEADROOM = 1.25  # × what a worker uses: its share grows as soon as it uses more than that
+NONE = 1e-6  # of the limit: no call in practice
 LEAST = 0.1  # of an equal share is left to each, so that one that starts can begin
 
 
@@ -47,13 +51,17 @@ class RateShares:
         self._clock = clock
         self._held: dict[str, _Held] = {}
 
-    def renew(self, worker: str, wanted: float) -> float:
-        """Return the share of a worker that can use `wanted` from now on; 0: the others have to renew theirs first."""
+    def renew(self, worker: str, wanted: float, using: float = 0.0) -> float:
+        """Return the share of a worker that can use `wanted` from now on; 0: the others have to renew theirs first.
+
+        `using` is the share that it uses if this answer does not reach it: the others get none of that before the next
+        renewal.
+        """
         now = self._clock()
         others = {name: held for name, held in self._held.items() if name != worker and held.ends > now}
         fair = _fair(wanted, [held.wanted for held in others.values()])
         share = min(fair, max(0.0, 1.0 - sum(held.share for held in others.values())))
-        self._held = {**others, worker: _Held(share, wanted, now + self._lease)}
+        self._held = {**others, worker: _Held(max(share, using), wanted, now + self._lease)}
         return share
 
     def leave(self, worker: str) -> None:
@@ -62,7 +70,7 @@ class RateShares:
 
 
 class _Held(NamedTuple):
-    share: float
+    share: float  # that it may use until then
     wanted: float
     ends: float  # when it goes to the others
 
@@ -86,8 +94,8 @@ def _fair(wanted: float, others: list[float]) -> float:
 class Shares(Protocol):
     """How a worker reaches the `RateShares` of its run; a call may fail with any error."""
 
-    def renew(self, wanted: float) -> float:
-        """Renew the share of this worker, which can use `wanted`, and return it."""
+    def renew(self, wanted: float, using: float) -> float:
+        """Renew the share of this worker, as `RateShares` does, and return it, or fail after `ANSWER` seconds."""
         ...
 
     def leave(self) -> None:
@@ -102,21 +110,33 @@ class RateShare:
         limit: the limit that is shared out.
         limiter: gets the share as its limit.
         shares: where the share is renewed.
+        equal: the part of the limit that is used after `LONGEST_WAIT` seconds without a share.
     """
 
     def __init__(
-        self, limit: RateLimit, limiter: RateLimiter, shares: Shares, sleep: Callable[[float], object] = time.sleep
+        self,
+        limit: RateLimit,
+        limiter: RateLimiter,
+        shares: Shares,
+        equal: float,
+        *,
+        sleep: Callable[[float], object] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limit = limit
         self._limiter = limiter
         self._shares = shares
+        self._equal = equal
         self._sleep = sleep
+        self._clock = clock
         self._lock = threading.Lock()
         self._parts = 0  # parts of the rows that are worked on
         self._idle = 0
         self._renewing = False
         self._granted = threading.Event()
         self._share = 0.0
+        self._ends = 0.0  # when the lease of the share ends, at the earliest
+        self._since: float | None = None  # since when rows wait for a share
 
     def __enter__(self) -> Self:
         """Wait until this worker has a share, at most `LONGEST_WAIT`."""
@@ -135,28 +155,51 @@ class RateShare:
     def _renew(self) -> None:
         while self.beat():
             # One without a share asks more often: the others are about to renew theirs.
-            self._sleep(BEAT if self._granted.is_set() else BEAT / 5)
+            self._sleep(BEAT if self._share else BEAT / 5)
 
     def beat(self) -> bool:
         """Renew the share, or give it back if there were no rows for a while; return whether to go on."""
         with self._lock:
             self._idle = 0 if self._parts else self._idle + 1
-            if self._idle > IDLE_BEATS:
-                self._renewing = False
-                self._granted.clear()
-                with contextlib.suppress(Exception):  # out of reach: it ends with its lease
-                    self._shares.leave()
-                return False
-        try:
-            share = self._shares.renew(self._wanted())
-        except Exception:  # noqa: BLE001 - out of reach: the share of before is kept, so that rows do not wait for ever
-            self._granted.set()
-            return True
+        if self._idle > IDLE_BEATS:
+            return self._leave()
+        asked, wanted = self._clock(), self._wanted()
+        if asked + ANSWER + BEAT >= self._ends:  # before the next beat
+            self._use(0.0)
+        share = 0.0
+        with contextlib.suppress(Exception):  # out of reach: the share of before is used until its lease ends
+            share = self._shares.renew(wanted, self._share)
+            if share <= 0:
+                self._use(0.0)  # it was lost
         if share > 0:
-            self._limiter.change(part_of(self._limit, share))
-            self._share = share
-            self._granted.set()
+            self._ends = asked + LEASE  # where shares are renewed, the lease began later
+            self._use(share)
         return True
+
+    def _leave(self) -> bool:
+        """Give the share back; return whether rows have come since, which begin without one."""
+        self._share, self._ends, self._since = 0.0, 0.0, None
+        self._granted.clear()
+        with contextlib.suppress(Exception):  # out of reach: it ends with its lease
+            self._shares.leave()  # not under the lock: it may take long, and rows come and go
+        with self._lock:
+            self._renewing = self._parts > 0
+            return self._renewing
+
+    def _use(self, share: float) -> None:
+        """Use a share from now on; 0: none, and after long an equal part."""
+        self._share = share
+        if share > 0:
+            self._since = None
+        else:
+            now = self._clock()
+            self._since = now if self._since is None else self._since
+            share = self._equal if now - self._since >= LONGEST_WAIT else NONE
+        self._limiter.change(part_of(self._limit, share))
+        if share > NONE:
+            self._granted.set()
+        else:
+            self._granted.clear()
 
     def _wanted(self) -> float:
         """Return what this worker can use: somewhat more than it used, or all it gets if it used up its share."""

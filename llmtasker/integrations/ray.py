@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from llmtasker.errors import ConfigurationError, check_count, snippet
 from llmtasker.integrations.partitions import PartitionOptions, PartitionTask
-from llmtasker.integrations.rate_shares import RateShare, RateShares, part_of
+from llmtasker.integrations.rate_shares import ANSWER, RateShare, RateShares, part_of
 from llmtasker.llm.limits import RateLimit
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.result_table import free_name
@@ -20,7 +20,6 @@ from llmtasker.threads import call_in_thread
 
 ROW = "row"
 _BLOCKS_AT_ONCE = 3  # of one worker: while the last rows of a block are answered, those of the next begin
-_TIMEOUT = 5.0  # seconds for a question to another actor
 
 
 def ask(
@@ -70,7 +69,7 @@ def ask(
     numbered = dataset.with_column(row, expressions.monotonically_increasing_id())
     return numbered.repartition(target_num_rows_per_block=rows).map_batches(
         TaskWorker,
-        fn_constructor_args=(part, row, limit and part_of(limit, 1 / most), limit, shares),
+        fn_constructor_args=(part, row, limit, 1 / most, shares),
         batch_size=rows,
         batch_format="pyarrow",
         compute=data.ActorPoolStrategy(
@@ -87,19 +86,18 @@ def ask(
 class TaskWorker:
     """What an actor of Ray does: answer blocks of rows, several at once."""
 
-    def __init__(
-        self, part: PartitionTask, row: str, first: RateLimit | None, limit: RateLimit | None, shares: Any
-    ) -> None:
+    def __init__(self, part: PartitionTask, row: str, limit: RateLimit | None, equal: float, shares: Any) -> None:
         self._part = part
         self._row = row
         # All blocks together have no more calls in flight than one run would have.
         given = part.llm.rate_limiter.max_concurrency
         concurrency = part.settings.concurrency
+        first = limit and part_of(limit, equal)
         limiter = RateLimiter(first, max_concurrency=concurrency if given is None else min(given, concurrency))
         part.llm.rate_limiter = limiter
         self._share: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         if limit is not None:
-            self._share = RateShare(limit, limiter, _SharesOfActor(shares))
+            self._share = RateShare(limit, limiter, _SharesOfActor(shares), equal)
 
     async def __call__(self, table: Any) -> Any:
         # In a thread: Ray blocks the event loop of an actor whose results wait to be read.
@@ -120,8 +118,8 @@ class _SharesOfActor:
         self._actor = actor
         self._worker = uuid4().hex
 
-    def renew(self, wanted: float) -> float:
-        share: float = _ray().get(self._actor.renew.remote(self._worker, wanted), timeout=_TIMEOUT)
+    def renew(self, wanted: float, using: float) -> float:
+        share: float = _ray().get(self._actor.renew.remote(self._worker, wanted, using), timeout=ANSWER)
         return share
 
     def leave(self) -> None:
