@@ -20,7 +20,7 @@ from llmtasker.integrations.langfuse_client import LangfuseProject
 from llmtasker.integrations.langfuse_scores import ScoreQueue, ScoreReceiver, TraceScore
 from llmtasker.integrations.otlp_messages import Attributes
 from llmtasker.integrations.otlp_receiver import is_disabled
-from llmtasker.integrations.span_attributes import Content, SpanAttributes, output_of
+from llmtasker.integrations.span_attributes import Content, SpanAttributes, json_text, output_of
 from llmtasker.integrations.tracer import END_SECONDS, Tracer, trace_of_job_row, trace_of_row
 from llmtasker.item import Item, jsonable
 from llmtasker.runner.corrected_row import CorrectedRow
@@ -111,17 +111,12 @@ class LangfuseAttributes(SpanAttributes):
             counts = {"input": usage.input - usage.input_cached, "output": usage.output - usage.output_reasoning}
             apart = {"input_cached_tokens": usage.input_cached, "output_reasoning_tokens": usage.output_reasoning}
             counts |= {name: count for name, count in apart.items() if count}
-            made["langfuse.observation.usage_details"] = json.dumps(counts)
+            made["langfuse.observation.usage_details"] = json_text(counts)
         if story.cost is not None:
-            made["langfuse.observation.cost_details"] = json.dumps({"total": story.cost})
+            made["langfuse.observation.cost_details"] = json_text({"total": story.cost})
         if event.error is not None:
             made["langfuse.observation.level"] = "ERROR"
             made["langfuse.observation.status_message"] = event.error.code
-        if self.content == "text":
-            if event.request is not None:
-                made["langfuse.observation.input"] = self._text(event.request.messages)
-            if event.completion is not None:
-                made["langfuse.observation.output"] = self._text(event.completion.raw)
         return made
 
     def of_row(self, row: int, item: Item[Any]) -> Attributes:
@@ -132,19 +127,31 @@ class LangfuseAttributes(SpanAttributes):
         if item.error is not None:
             made["langfuse.observation.level"] = "ERROR"
             made["langfuse.observation.status_message"] = item.error.code
-        if self.content == "text":
-            made["langfuse.observation.input"] = self._text(jsonable(item.input))
-            if item.ok:
-                made["langfuse.observation.output"] = self._text(output_of(item))
         return made
 
-    def shown(self, name: str, value: Any) -> Attributes:
-        """Return the hash of a text; as a text, Langfuse gets it under a name of its own."""
-        return {} if self.content == "text" else super().shown(name, value)
+    def texts_of_call(self, event: Event) -> Attributes:
+        """Return what was sent and answered: hashes, or texts under Langfuse's own names."""
+        if self.content == "hash":
+            return super().texts_of_call(event)
+        made: Attributes = {}
+        if event.request is not None:
+            made["langfuse.observation.input"] = self._text(event.request.messages)
+        if event.completion is not None:
+            made["langfuse.observation.output"] = self._text(event.completion.raw)
+        return made
+
+    def texts_of_row(self, item: Item[Any]) -> Attributes:
+        """Return the input and output of a row: hashes, or texts under Langfuse's own names."""
+        if self.content == "hash":
+            return super().texts_of_row(item)
+        made: Attributes = {"langfuse.observation.input": self._text(jsonable(item.input))}
+        if item.ok:
+            made["langfuse.observation.output"] = self._text(output_of(item))
+        return made
 
     def _text(self, value: Any) -> str:
         masked = self._project.masked(value)
-        return masked if isinstance(masked, str) else json.dumps(masked, ensure_ascii=False, default=str)
+        return masked if isinstance(masked, str) else json_text(masked)
 
 
 class LangfuseTracer(Tracer):
