@@ -86,7 +86,23 @@ class SignatureError(LLMTaskerError, TypeError):
 
 
 class ConfigurationError(LLMTaskerError, ValueError):
-    """The set-up is wrong or incomplete: an LLM, a setting, a template, a missing extra."""
+    """The set-up is wrong or incomplete: an LLM, a setting, a template, a missing extra.
+
+    `give` names arguments that would help, with their values. The message ends with them as Python writes them;
+    the command line writes them as options.
+    """
+
+    def __init__(self, message: str = "", *, give: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.give = dict(give or {})
+
+    def __str__(self) -> str:
+        return self.worded(lambda name, value: f"{name}={value!r}")
+
+    def worded(self, argument: Callable[[str, Any], str | None]) -> str:
+        """Return the message, with each argument of `give` as `argument` writes it; None leaves it out."""
+        given = [text for name, value in self.give.items() if (text := argument(name, value))]
+        return f"{self.args[0]} Give {' and '.join(given)}." if given else str(self.args[0])
 
 
 class UnexpectedCallError(LLMTaskerError, AssertionError):

@@ -124,6 +124,7 @@ VENDORS: dict[str, set[str]] = {
         "cli.app",
         "cli.batch_commands",
         "cli.cache_commands",
+        "cli.command",
         "cli.evaluation_commands",
         "cli.file_commands",
         "cli.optimize_command",

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -22,7 +23,8 @@ import programs
 import pytest
 
 from llmtasker.cli.app import main
-from llmtasker.files import Journal
+from llmtasker.errors import ConfigurationError
+from llmtasker.files import Journal, read_rows
 from llmtasker.testing import FaultyServer, Status
 
 TRIAGE = '''
@@ -135,7 +137,7 @@ def test_run(shell: Shell) -> None:
         ("parcel", "delivery"),
     }
     again = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.csv")
-    assert "0 calls, 20 done before" in again.err
+    assert "20 rows: all done before. out.csv" in again.err
 
 
 @pytest.mark.parametrize("source", ["-", "in.csv.gz"])
@@ -143,7 +145,7 @@ def test_a_run_over_a_copy_of_its_input_is_resumed(shell: Shell, monkeypatch: py
     """Standard input and packed files are copied, each time to another place."""
     content = (shell.folder / "in.csv").read_bytes()
     (shell.folder / "in.csv.gz").write_bytes(gzip.compress(content))
-    for done in ("20 calls", "0 calls, 20 done before"):
+    for done in ("20 calls", "20 rows: all done before"):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         command = ("run", "triage.py:triage", source, "--kind", "csv", "--llm", "offline", "-o", "out.csv")
         said = shell(*command)
@@ -156,7 +158,7 @@ def test_run_goes_on_in_its_own_output(shell: Shell) -> None:
     first = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl", "--limit", "5")
     assert "5 rows: 5 ok" in first.err
     second = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
-    assert "20 rows: 15 ok, 0 failed, 0 from the cache, 15 calls, 5 done before. out.jsonl" in second.err
+    assert "20 rows: 5 done before, 15 ok, 0 failed, 0 from the cache, 15 calls. out.jsonl" in second.err
     assert len(lines(shell.folder / "out.jsonl")) == 20
 
 
@@ -243,7 +245,7 @@ def test_failed_rows_are_said_and_asked_again(shell: Shell) -> None:
         server.faults.clear()
         last = shell(*command, "--retry-errors")
         assert (last.code, server.counters.requests) == (0, 30)
-        assert "20 rows: 10 ok, 0 failed, 0 from the cache, 10 calls, 10 done before" in last.err
+        assert "20 rows: 10 done before, 10 ok, 0 failed, 0 from the cache, 10 calls" in last.err
     assert all(row["error"] == "" for row in cells(shell.folder / "out.csv"))
 
 
@@ -317,8 +319,15 @@ def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
 # ── mistakes ──
 
 MISTAKES: dict[str, tuple[list[str], str]] = {
-    "no task named": (["run", "triage.py", "in.csv"], "write FILE.py:TASK"),
+    "no task named": (["run", "triage.py", "in.csv"], "triage.py:TASK"),
     "no file named": (["run", ":triage", "in.csv"], "write FILE.py:TASK"),
+    "no file and no name": (["run", "triage", "in.csv"], "write FILE.py:TASK"),
+    "the file before the task": (["run", "in.csv", "fixed.py:fixed"], "the task comes first, then the file"),
+    "gold before the task": (["evaluate", "in.csv", "fixed.py:fixed"], "the task comes first, then the file"),
+    "a batch before its task": (["batch", "submit", "in.csv", "fixed.py:fixed"], "the task comes first"),
+    "a page to compare": (["compare", "page.html", "page.html"], "give the .json file that `evaluate` wrote"),
+    "rows to compare": (["compare", "notes.jsonl", "notes.jsonl"], "give the .json file that `evaluate` wrote"),
+    "no report to compare": (["compare", "no.json", "no.json"], "can't read no.json: No such file"),
     "no such file": (["run", "nowhere.py:triage", "in.csv"], "there is no file nowhere.py"),
     "no such task": (["run", "fixed.py:fixe", "in.csv"], "it has fixed"),
     "no task": (["run", "fixed.py:nothing", "in.csv"], "has no task 'nothing'"),
@@ -330,7 +339,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a missing package": (["run", "missing.py:x", "in.csv"], "missing.py, line 1: ModuleNotFoundError"),
     "a wrong signature": (["run", "signature.py:x", "in.csv"], "has no output field"),
     "no LLM": (["run", "triage.py:triage", "in.csv"], "LLMTASKER_LLM"),
-    "an unknown LLM": (["run", "triage.py:triage", "in.csv", "--llm", "gpt"], "give base_url"),
+    "an unknown LLM": (["run", "triage.py:triage", "in.csv", "--llm", "gpt"], "such as openai/gpt"),
     "no key": (["run", "triage.py:triage", "in.csv", "--llm", "openai/gpt-4.1"], "OPENAI_API_KEY"),
     "no input": (["run", "fixed.py:fixed", "nowhere.csv"], "nowhere.csv"),
     "an input of an unknown kind": (["run", "fixed.py:fixed", "in.pdf"], "in.pdf"),
@@ -349,7 +358,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "too much to preview": (["preview", "fixed.py:fixed", "in.csv", "--text", "x"], "give either a file or --text"),
     "an empty file to preview": (["preview", "fixed.py:fixed", "empty.jsonl"], "has no rows"),
     "a text for two fields": (["preview", "triage.py:compare", "--text", "x", "--llm", "offline"], "left"),
-    "a demo with no LLM": (["demo", "--llm", "gpt"], "give base_url"),
+    "a demo with no LLM": (["demo", "--llm", "gpt"], "such as openai/gpt"),
     "a demo into nowhere": (["demo", "-o", "no/such/out.csv"], "no/such"),
     "a copy from nowhere": (["cache", "copy", "none", "cache"], "there is no cache in"),
     "a copy to another kind of place": (["cache", "copy", "s3://a/b", "none"], "is not a folder"),
@@ -370,6 +379,9 @@ FILES = {
     "missing.py": "import no_such_package_anywhere\n",
     "signature.py": "from llmtasker import *\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
     "in.pdf": "%PDF-1.4",
+    "in.dat": "message\nx\n",
+    "wide.csv": "PAR1",
+    "page.html": "<!doctype html>",
     "other.csv": "a,b\n1,2\n",
     "notes.jsonl": '{"id": 1}\n',
 }
@@ -386,11 +398,59 @@ def test_a_mistake_is_told_in_a_line_and_nothing_is_written(shell: Shell, mistak
     assert said.code == 2
     assert words in said.err
     assert said.err.startswith("llmtasker: ")
-    assert said.err.count("\n") == 1 or "Three ways" in said.err
+    assert said.err.count("\n") == 1 or "An LLM is named as one of" in said.err
     assert said.out == ""
     after = {path.name: path.read_bytes() for path in shell.folder.iterdir() if path.is_file()}
     after.pop("out.csv.journal.jsonl", None)
     assert after == before
+
+
+ADVICE: dict[str, tuple[list[str], str, str]] = {
+    "no LLM": (["run", "triage.py:triage", "in.csv"], "Give --llm offline.", "llm='offline'"),
+    "no LLM to preview": (["preview", "triage.py:triage", "in.csv"], "Give --llm offline.", "llm='offline'"),
+    "an unknown ending": (["run", "fixed.py:fixed", "in.dat"], "Give --kind csv.", "kind='csv'"),
+    "Parquet by another name": (["classify", "wide.csv", "-l", "a"], "Give --kind parquet.", "kind="),
+    "no gold": (["evaluate", "fixed.py:fixed", "in.csv"], "Give --column team=….", "columns={"),
+    "an option that the command lacks": (["evaluate", "fixed.py:fixed", "in.dat"], ".xlsm.\n", "--kind"),
+}
+"""Commands with the options that their error names, and what it would be in Python."""
+
+
+@pytest.mark.parametrize("case", ADVICE)
+def test_advice_is_in_the_words_of_the_command_line(shell: Shell, case: str) -> None:
+    arguments, option, python = ADVICE[case]
+    for name, content in FILES.items():
+        (shell.folder / name).write_text(content)
+    said = shell(*arguments, *(["--llm", "offline"] if arguments[0] == "classify" else []))
+    assert said.code == 2
+    assert option in said.err
+    assert python not in said.err
+
+
+def test_the_same_advice_is_in_python_where_python_asks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"Give kind='csv'\.$") as caught:
+        read_rows(tmp_path / "in.dat")
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_columns_of_gold_are_named_by_either_option(shell: Shell) -> None:
+    (shell.folder / "gold.csv").write_text("text,right,site\nthe invoice,billing,A\nthe parcel,delivery,\n")
+    command = ("evaluate", "fixed.py:fixed", "gold.csv", "--by", "site")
+    first = shell(*command, "-c", "text", "-g", "right")
+    second = shell(*command, "-c", "message=text", "-c", "team=right")
+    assert first.code == second.code == 0
+    for printed in (first.out, second.out):
+        assert "site A, team: accuracy 100.0 % (20.7 to 100.0) of 1 row: 1 right" in printed
+        assert "site (empty), team: accuracy" in printed
+
+
+def test_rows_piped_into_a_command_that_stops_reading(shell: Shell) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = ("-m", "llmtasker", "run", "fixed.py:fixed", "in.csv", "-o", "-")
+    with os.fdopen(write, "wb") as closed:
+        done = programs.run(*command, cwd=shell.folder, stdout=closed)
+    assert (done.stderr, done.returncode) == ("", 1)
 
 
 @pytest.mark.parametrize(

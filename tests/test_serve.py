@@ -33,6 +33,28 @@ triage = Task(Triage)
 SECONDS = 40.0
 
 
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("127.0.0.1", "is taken by another program: choose another with --port"),
+        ("localhost", "is taken by another program: choose another with --port"),
+        ("no.such.host.invalid", "there is no such host"),
+        ("192.0.2.1", "this machine does not have that address"),
+    ],
+)
+def test_an_address_that_can_not_be_had_is_a_mistake_of_the_command(tmp_path: Path, host: str, words: str) -> None:
+    (tmp_path / "triage.py").write_text(TASK, encoding="utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        command = ("serve", "triage.py:triage", "--llm", "offline", "--host", host, "--port", port)
+        done = programs.run("-m", "llmtasker", *command, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("llmtasker: ")
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.glob("*.db"))
+
+
 class Serving:
     """The command in a process of its own; leaving the context kills it."""
 

@@ -426,7 +426,7 @@ def test_an_input_is_given_in_several_ways(signature, given, values):
         (Letter, "a", "Letter has 2 input fields (subject, body); got one str"),
         (Letter, None, "got one NoneType"),
         (Triage, None, "message: Input should be a valid string (got None)"),
-        (One, "", "text: the text is empty. InputField(min_length=0) allows that."),
+        (One, "", "text: the text is empty, and the task needs one"),
         (One, {"text": " \n"}, "text: the text is empty"),
         (Letter, {"subject": "", "body": "b"}, "subject: the text is empty"),
         (Letter, {"subject": "a", "body": None}, "body: Input should be a valid string"),

@@ -37,7 +37,7 @@ _KINDS = {
 def _refusal(why: str) -> BadRequestError:
     return BadRequestError(
         "the built-in baseline, which is not a language model, can fill label fields only; "
-        f'{why}: choose a real LLM, e.g. llm="openai/…" or "ollama/…"'
+        f"{why}: choose a real LLM, such as openai/… or ollama/…"
     )
 
 

@@ -1,8 +1,8 @@
 """The command line: `llmtasker COMMAND`. Vendor SDKs are loaded where they are needed.
 
-app, options, load_task             the commands' frame, what they share, the user's task
+app, command, parameters, load_task   the commands' frame, how mistakes are reported, what they share, the user's task
 file_commands, file_job             run, classify, preview: rows of files through a task, and the job that is resumed
-serve                               tasks over HTTP
+serve, listening                    tasks over HTTP
 evaluation_commands                 evaluate, compare; optimize_command: optimize
 batch_commands, cache_commands      the provider's batch API; the cache
 demo, demo_task                     what `llmtasker demo` runs
@@ -21,13 +21,14 @@ import typer
 
 from llmtasker.cli.batch_commands import batch_app
 from llmtasker.cli.cache_commands import cache_app
+from llmtasker.cli.command import Commands
 from llmtasker.cli.evaluation_commands import compare, evaluate
 from llmtasker.cli.file_commands import classify, preview, run
 from llmtasker.cli.optimize_command import optimize
-from llmtasker.cli.parameters import WRONG, Model, say
+from llmtasker.cli.parameters import Model, say
 from llmtasker.cli.serve import serve
 
-app = typer.Typer(
+app = Commands(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Declare LLM text tasks as Pydantic signatures and run them in bulk on private data.",
@@ -35,21 +36,15 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; a mistake is one line, without a traceback."""
-    from llmtasker.errors import LLMTaskerError
-
+    """Run the command line."""
     for stream in (sys.stdout, sys.stderr):
         out: Any = stream
         if isinstance(out, io.TextIOWrapper):
             # A text of the user may hold what the terminal can't show.
             out.reconfigure(errors="backslashreplace")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
-            app()
-    except (LLMTaskerError, OSError) as error:
-        say(f"llmtasker: {error}")
-        sys.exit(WRONG)
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        app()
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
@@ -85,12 +80,7 @@ def demo(
     show(llm=llm or os.environ.get("LLMTASKER_LLM") or "offline", out=out, fresh=fresh)
 
 
-app.command()(run)
-app.command()(classify)
-app.command()(preview)
-app.command()(serve)
-app.command()(evaluate)
-app.command()(compare)
-app.command()(optimize)
+for command in (run, classify, preview, serve, evaluate, compare, optimize):
+    app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(batch_app, name="batch")

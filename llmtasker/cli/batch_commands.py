@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmtasker.cli.command import Commands
 from llmtasker.cli.parameters import (
     SOME_FAILED,
     ColumnOption,
@@ -26,7 +27,7 @@ from llmtasker.cli.parameters import (
 if TYPE_CHECKING:
     from llmtasker.runner.batch.job import BatchStatus
 
-batch_app = typer.Typer(
+batch_app = Commands(
     no_args_is_help=True, help="Have rows answered by the provider's batch API: cheaper, within a day."
 )
 

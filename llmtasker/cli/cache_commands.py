@@ -8,9 +8,10 @@ from typing import Annotated
 
 import typer
 
+from llmtasker.cli.command import Commands
 from llmtasker.cli.parameters import Directory
 
-cache_app = typer.Typer(no_args_is_help=True, help="Look into the cache, or clear it.")
+cache_app = Commands(no_args_is_help=True, help="Look into the cache, or clear it.")
 
 
 @cache_app.command("info")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from llmtasker.cli.parameters import ColumnOption, Model, TaskName, named_columns, say
+from llmtasker.cli.parameters import ColumnOption, Concurrency, GoldColumn, Model, TaskName, gold_columns, say
 
 _WORSE = 1
 
@@ -16,19 +16,14 @@ def evaluate(
     task_name: TaskName,
     gold: Annotated[Path, typer.Argument(metavar="GOLD", help="A file of rows whose answers are known.")],
     column: ColumnOption = None,
-    gold_column: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--gold", "-g", help="The column of the right answers: COLUMN, or FIELD=COLUMN where there are several."
-        ),
-    ] = None,
+    gold_column: GoldColumn = None,
     by: Annotated[list[str] | None, typer.Option("--by", help="Show the figures for each value of a column.")] = None,
     cluster: Annotated[str | None, typer.Option(help="A column whose equal values belong together.")] = None,
     out: Annotated[
         list[Path] | None, typer.Option("--out", "-o", help="The report: .json, .html, .md or .txt; repeat it.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How often each row is asked, to see which flip.")] = 1,
-    concurrency: Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")] = 32,
+    concurrency: Concurrency = 32,
     llm: Model = None,
 ) -> None:
     """Measure a task on rows whose answers are known; answers that are cached are not asked again."""
@@ -36,8 +31,7 @@ def evaluate(
     from llmtasker.evaluation.evaluate import evaluate as measure
 
     task = load_task(task_name, llm)
-    columns = named_columns(list(task.signature.input_fields), column or [], "--column")
-    columns |= named_columns(list(task.signature.output_fields), gold_column or [], "--gold")
+    columns = gold_columns(task.signature, column, gold_column)
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
     report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
     typer.echo(str(report))

@@ -17,6 +17,7 @@ from llmtasker.cli.parameters import (
     SOME_FAILED,
     TEXT,
     ColumnOption,
+    Concurrency,
     Delimiter,
     Encoding,
     HeaderLine,
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from llmtasker.runner.budget import Budget
     from llmtasker.task import Task
 
-Concurrency = Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")]
 GroupSizeOption = Annotated[
     str | None, typer.Option("--group-size", help='Rows in one message: a number, or "auto"; else as the task has it.')
 ]
@@ -50,6 +50,7 @@ FreshOption = Annotated[bool, typer.Option("--fresh", help="Ask again what is ca
 RetryErrors = Annotated[bool, typer.Option(help="Ask again for rows that failed in an earlier run.")]
 
 _STANDARD = Path("-")  # standard input or output
+_STDOUT = Path("/dev/stdout")
 
 
 def run(
@@ -203,7 +204,7 @@ def _target(source: Path, out: Path | None) -> Path:
     from llmtasker.files.packed import PACKED
 
     if out is not None:
-        return Path("/dev/stdout") if out == _STANDARD else out
+        return _STDOUT if out == _STANDARD else out
     if source == _STANDARD:
         raise ConfigurationError("for standard input, give its --kind, and --out.")
     whole = source.with_suffix("") if source.suffix in PACKED else source
@@ -249,11 +250,14 @@ def _run_job(job: FileJob, options: dict[str, Any]) -> None:
 def show_counts(job: FileJob) -> None:
     """Print how the rows of a job ended; exits with SOME_FAILED where rows failed."""
     counts = job.counts
-    parts = [f"{counts.ok:,} ok", f"{counts.failed:,} failed", f"{counts.cached:,} from the cache"]
-    parts.append(f"{round(counts.calls):,} calls")
-    if counts.earlier:
-        parts.append(f"{counts.earlier:,} done before")
-    say(f"{counts.rows:,} rows: {', '.join(parts)}. {job.target}")
+    parts = [f"{counts.earlier:,} done before"] if counts.earlier else []
+    if counts.earlier == counts.rows:
+        parts = ["all done before"]
+    else:
+        parts += [f"{counts.ok:,} ok", f"{counts.failed:,} failed", f"{counts.cached:,} from the cache"]
+        parts.append(f"{round(counts.calls):,} calls")
+    target = "standard output" if job.target == _STDOUT else job.target
+    say(f"{counts.rows:,} rows: {', '.join(parts)}. {target}")
     if counts.failed:
         kinds = ", ".join(f"{count:,} {code}" for code, count in counts.errors.items())
         say(f"failed: {kinds}; the column {job.error_column!r} has the reasons. The same command asks them again.")

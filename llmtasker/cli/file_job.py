@@ -280,6 +280,8 @@ class FileJob:
         try:
             write_rows(self.target, rows(), format=self.form, columns=columns)
         except OSError as error:
+            if self._is_pipe:
+                raise  # there is no journal beside a pipe
             raise ConfigurationError(
                 f"can't write {self.target}: {error.strerror or error}. Nothing is lost: the rows are in "
                 f"{self.journal_path}, and the same command writes them."

@@ -31,9 +31,7 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
 
     place, _, attribute = name.rpartition(":")
     if not place or not attribute.isidentifier():
-        raise ConfigurationError(
-            f"{name!r} does not name a task: write FILE.py:TASK or package.module:TASK, such as triage.py:triage."
-        )
+        raise ConfigurationError(_no_task(name))
     with default_llm(llm):
         is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
         module = _module_of_file(Path(place)) if is_file else _module(place)
@@ -50,6 +48,16 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
     task = traced(tasks[attribute])
     # Also where the file names another LLM, whose settings hold.
     return task if llm is None else task.with_(llm=task.llm.at(llm))
+
+
+def _no_task(name: str) -> str:
+    """Return what is wrong with a name that is not that of a task."""
+    path = Path(name)
+    if path.suffix == ".py":
+        return f"{name} is a Python file; write which task of it is meant: {name}:TASK, such as triage.py:triage."
+    if path.exists():
+        return f"{name} is not a task: the task comes first, then the file, such as triage.py:triage {name}"
+    return f"{name!r} does not name a task: write FILE.py:TASK or package.module:TASK, such as triage.py:triage."
 
 
 def _module(name: str) -> ModuleType:

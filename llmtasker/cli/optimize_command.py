@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmtasker.cli.parameters import ColumnOption, Model, TaskName, named_columns, say
+from llmtasker.cli.parameters import ColumnOption, Concurrency, GoldColumn, Model, TaskName, gold_columns, say
 
 if TYPE_CHECKING:
     from llmtasker.optimizers.search import Optimizer
@@ -38,16 +38,13 @@ def optimize(
         str | None, typer.Option(help="The LLM that proposes or teaches; else that of the task.")
     ] = None,
     column: ColumnOption = None,
-    gold_column: Annotated[
-        list[str] | None,
-        typer.Option("--gold", "-g", help="The column of the right answers: COLUMN, or FIELD=COLUMN."),
-    ] = None,
+    gold: GoldColumn = None,
     metric: Annotated[str | None, typer.Option(help="The output field that counts; else the first.")] = None,
     calls: Annotated[int | None, typer.Option(min=1, help="The most calls.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens.")] = None,
     cost: Annotated[float | None, typer.Option(min=0.0, help="The most US dollars.")] = None,
     seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
-    concurrency: Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")] = 32,
+    concurrency: Concurrency = 32,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the better task goes, as JSON.")] = None,
     llm: Model = None,
 ) -> None:
@@ -57,8 +54,7 @@ def optimize(
     from llmtasker.runner.budget import Budget
 
     task = load_task(task_name, llm)
-    columns = named_columns(list(task.signature.input_fields), column or [], "--column")
-    columns |= named_columns(list(task.signature.output_fields), gold_column or [], "--gold")
+    columns = gold_columns(task.signature, column, gold)
     limited = (calls, tokens, cost) != (None, None, None)
     found = search(
         task,

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from llmtasker.signature.signature import Signature
 
 SOME_FAILED = 1
 """Exit code: rows failed; the others are done."""
@@ -40,6 +43,16 @@ ColumnOption = Annotated[
         "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several.", **TEXT
     ),
 ]
+GoldColumn = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--gold",
+        "-g",
+        help="The column of the right answers: COLUMN, or FIELD=COLUMN where there are several.",
+        **TEXT,
+    ),
+]
+Concurrency = Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first rows.")]
 KindOption = Annotated[
     str | None, typer.Option(help="Of the input: csv, jsonl, json, parquet or excel; else by its name.")
@@ -63,20 +76,28 @@ def say(text: str) -> None:
     typer.echo(text, err=True)
 
 
-def named_columns(fields: list[str], chosen: list[str], option: str) -> dict[str, str]:
-    """Return the columns that an option names by field: COLUMN, where there is one field, or FIELD=COLUMN.
+def gold_columns(signature: type[Signature], column: list[str] | None, gold: list[str] | None) -> dict[str, str]:
+    """Return the columns that --column and --gold name by field: FIELD=COLUMN, or COLUMN where there is one field.
+
+    `--column FIELD=COLUMN` takes an output field too.
 
     Raises:
         ConfigurationError: there is no such field.
     """
+    inputs, outputs = list(signature.input_fields), list(signature.output_fields)
+    named = _by_field(column or [], inputs, [*inputs, *outputs], "--column")
+    return named | _by_field(gold or [], outputs, outputs, "--gold")
+
+
+def _by_field(chosen: list[str], own: list[str], known: list[str], option: str) -> dict[str, str]:
     from llmtasker.errors import ConfigurationError
 
     found = dict[str, str]()
     for one in chosen:
         name, equals, column = one.partition("=")
-        if not equals and len(fields) == 1:
-            name, column = fields[0], one
-        if name not in fields or not column:
-            raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(fields)}.")
+        if not equals and len(own) == 1:
+            name, column = own[0], one
+        if name not in known or not column:
+            raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(own)}.")
         found[name] = column
     return found

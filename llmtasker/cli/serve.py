@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from llmtasker.task import Task
 
 _KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, which would send into a closed one
+_CONFIG: dict[str, Any] = {
+    # Its own log would have paths with queries: what is searched for may be private.
+    "log_level": "warning",
+    "access_log": False,
+    "server_header": False,
+    # With httptools, which is faster, a head of any size would be taken into memory before a key is asked for.
+    "http": "h11",
+    "ws": "none",
+    "timeout_keep_alive": _KEPT,
+}
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -37,47 +48,55 @@ def serve(
     ] = False,
 ) -> None:
     """Serve tasks over HTTP, with jobs that survive a restart: llmtasker serve triage.py:triage."""
-    from llmtasker.api.api_keys import key_file_text
-    from llmtasker.api.api_keys import new_key as made_key
+    if new_key:
+        _show_new_key()
+        return
     from llmtasker.errors import ConfigurationError
 
-    if new_key:
-        key = made_key()
-        typer.echo(f"key (shown this once): {key}\nfor the file of --keys: [{key_file_text('name', key)}]")
-        return
     if no_key and host not in _LOOPBACK:
         raise ConfigurationError(f"--no-key is for 127.0.0.1 only, not for {host}: others could use your LLM.")
     try:
         import uvicorn
     except ModuleNotFoundError:
         raise ConfigurationError('serving needs uvicorn: pip install "llmtasker[api]"') from None
-    from llmtasker.api.api_keys import read_keys
     from llmtasker.api.asgi_app import create_app
     from llmtasker.api.server_settings import ServerSettings
+    from llmtasker.cli.listening import listening
 
     loaded = _loaded(tasks or [], llm)
     if not loaded and llm is None and not os.environ.get("LLMTASKER_LLM"):
         say("no LLM is configured (--llm, LLMTASKER_LLM): the built-in baseline answers, which compares words")
         llm = "offline"
-    given: Any = keys
-    shown = ""
-    if not no_key and not read_keys(given):
-        shown = made_key()
-        given = {"default": shown}
-    told: dict[str, Any] = {"observers": observers(), "keep_days": keep_days}
-    settings = ServerSettings(jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), **told)
-    app = create_app(loaded, settings)
-    if page:
-        from llmtasker.ui import add_pages
+    given, shown = (keys, "") if no_key else _keys(keys)
+    more: dict[str, Any] = {"observers": observers(), "keep_days": keep_days}
+    settings = ServerSettings(jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), **more)
+    with listening(host, port) as sockets:
+        app = create_app(loaded, settings)
+        if page:
+            from llmtasker.ui import add_pages
 
-        add_pages(app)
-    # Its own log would have paths with queries: what is searched for may be private.
-    logs: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False}
-    end = math.ceil(settings.shutdown_seconds)  # some clients never take their answer
-    # With httptools, which is faster, a head of any size would be taken into memory, before a key is asked for.
-    wire: dict[str, Any] = {"http": "h11", "ws": "none", "timeout_keep_alive": _KEPT}
-    config = uvicorn.Config(app, host=host, port=port, timeout_graceful_shutdown=end, **wire, **logs)
-    _server(config, shown, page=page).run()
+            add_pages(app)
+        # Some clients never take their answer.
+        config = uvicorn.Config(app, timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds), **_CONFIG)
+        _server(config, shown, page=page).run(sockets)
+
+
+def _show_new_key() -> None:
+    from llmtasker.api.api_keys import key_file_text, new_key
+
+    key = new_key()
+    typer.echo(f"key (shown this once): {key}\nfor the file of --keys: [{key_file_text('name', key)}]")
+
+
+def _keys(file: Path | None) -> tuple[Any, str]:
+    """Return the keys of callers, and a key that was made because there are none, else an empty text."""
+    from llmtasker.api.api_keys import new_key, read_keys
+
+    given: Any = file
+    if read_keys(given):
+        return given, ""
+    key = new_key()
+    return {"default": key}, key
 
 
 def _loaded(names: list[str], llm: str | None) -> dict[str, Task[Any]]:
@@ -103,11 +122,11 @@ def _server(config: Any, key: str, *, page: bool) -> Any:
     import uvicorn
 
     class Announcing(uvicorn.Server):
-        async def startup(self, sockets: Any = None) -> None:
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             for server in self.servers:
-                for socket in server.sockets:
-                    host, port = socket.getsockname()[:2]
+                for one in server.sockets:
+                    host, port = one.getsockname()[:2]
                     place = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
                     shown = f"page {place}/     " if page else ""
                     say(f"{shown}API  {place}/docs" + (f"     key  {key} (shown this once)" if key else ""))

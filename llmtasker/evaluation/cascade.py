@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 from llmtasker.confidence import Confidence
+from llmtasker.confidence.label_field import LabelField
 from llmtasker.errors import ConfigurationError, check_names
 from llmtasker.evaluation.calibrate import CalibrationOptions, check_share, labelled_rows, measured_labels
 from llmtasker.evaluation.cascade_run import Cascade, CascadeReport
@@ -59,15 +60,7 @@ async def acascade(
     check_names("cascade", options, tuple(CalibrationOptions.__annotations__))
     check_share("max_risk", max_risk)
     check_share("certainty", certainty)
-    first = tasks[0].plan.sureness if tasks else None
-    labels = measured_labels(tasks[0], first or Confidence(source="votes")) if tasks else None
-    if labels is None or len(tasks) < 2:
-        raise ConfigurationError("a cascade is made of at least two tasks, the cheapest first.")
-    if labels.many:
-        raise ConfigurationError(f"a cascade answers a field with one label; {labels.name} takes several.")
-    for task in tasks[1:]:
-        if task.signature.output_fields.keys() != tasks[0].signature.output_fields.keys():
-            raise ConfigurationError("the tasks of a cascade have the same output fields, and these differ.")
+    labels = _labels_of_all(tasks)
     asked = options.copy()
     gold = labelled_rows(tasks[0], labels, rows, asked.pop("columns", None))
     stages = [await cascade_stage(task, labels, gold, asked, last=task is tasks[-1]) for task in tasks]
@@ -98,3 +91,20 @@ async def acascade(
         bound=chosen.bound,
     )
     return Cascade(made, report)
+
+
+def _labels_of_all(tasks: Sequence[Task[Any]]) -> LabelField:
+    """Return the field that the tasks answer, of which each can say how sure it is.
+
+    Raises:
+        ConfigurationError: there are fewer than two tasks, or they do not answer the same field with one label.
+    """
+    if len(tasks) < 2:
+        raise ConfigurationError("a cascade is made of at least two tasks, the cheapest first.")
+    labels = measured_labels(tasks[0], tasks[0].plan.sureness or Confidence(source="votes"))
+    if labels.many:
+        raise ConfigurationError(f"a cascade answers a field with one label; {labels.name} takes several.")
+    for task in tasks[1:]:
+        if task.signature.output_fields.keys() != tasks[0].signature.output_fields.keys():
+            raise ConfigurationError("the tasks of a cascade must have the same output fields; these differ.")
+    return labels

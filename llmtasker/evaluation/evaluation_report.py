@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from pydantic import TypeAdapter, ValidationError
 
-from llmtasker.errors import ConfigurationError, describe, snippet
+from llmtasker.errors import ConfigurationError, describe
 from llmtasker.evaluation.figures import Figures
 from llmtasker.evaluation.report_page import report_body, report_page, report_text
 from llmtasker.files.atomic import replacing
@@ -17,6 +17,7 @@ from llmtasker.files.cells import cell_json
 from llmtasker.values.json_values import is_object, parse_json
 
 KIND, VERSION = "llmtasker report", 1
+_SAVED = "give the .json file that `evaluate` wrote; its .html, .md and .txt files are for reading only."
 _MOST_BYTES = 500_000_000
 
 
@@ -41,10 +42,12 @@ class Report(Figures):
             if file.stat().st_size > _MOST_BYTES:
                 raise ConfigurationError(f"{file} has more than {_MOST_BYTES:,} bytes, which no report has.")
             data = parse_json(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigurationError(f"{file} can't be read as a report: {snippet(error, 100)}.") from None
+        except OSError as error:
+            raise ConfigurationError(f"can't read {file}: {error.strerror or error}.") from None
+        except (ValueError, RecursionError):
+            raise ConfigurationError(f"{file} can't be read as JSON: {_SAVED}") from None
         if not is_object(data) or data.pop("kind", None) != KIND:
-            raise ConfigurationError(f"{file} is not a report of llmtasker.")
+            raise ConfigurationError(f"{file} is JSON, but not a report: {_SAVED}")
         if (version := data.pop("version", None)) != VERSION:
             raise ConfigurationError(f"{file} has version {version!r} of the format; this version reads {VERSION}.")
         try:

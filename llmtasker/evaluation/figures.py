@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, NamedTuple
 
 from llmtasker.errors import ConfigurationError
@@ -14,6 +15,8 @@ from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
 from llmtasker.item import Item
 
 _WORST = 20
+_SLICES = 30
+"""The most values of a column that are printed; a report file shows all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,6 +208,11 @@ class Figures:
         return sum(row.attempts > 0 for row in self.rows)
 
     def __str__(self) -> str:
+        by = [_slice_lines(name, column, found) for name in self.names for column, found in self.slices(name).items()]
+        return "\n".join([*self.summary(), *chain.from_iterable(by)])
+
+    def summary(self) -> list[str]:
+        """Return the figures over all rows, in sentences."""
         lines = [_line(name, self.score(name)) for name in self.names]
         for name, kind in self.kinds.items():
             if kind in LABEL_KINDS and len(scores := self.labels(name)) > 2:
@@ -224,19 +232,28 @@ class Figures:
         lines.append(", ".join(spent))
         if self.without_gold:
             lines.append(f"{self.without_gold:,} rows without gold are left out")
-        return "\n".join(lines)
+        return lines
+
+
+def _slice_lines(name: str, column: str, found: Mapping[str, Score]) -> list[str]:
+    shown = [f"{column} {value or '(empty)'}, {_line(name, score)}" for value, score in list(found.items())[:_SLICES]]
+    return [*shown, f"{column}: {len(found) - _SLICES:,} more values"] if len(found) > _SLICES else shown
 
 
 def _line(name: str, score: Score) -> str:
     interval, failed = score.interval, score.failed
     if score.right is None:
-        text = f"{name}: {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {score.rows:,} rows"
+        text = f"{name}: {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {_rows(score.rows)}"
         return f"{text}, {failed:,} failed and count as 0" if failed else text
     text = (
         f"{name}: accuracy {percent(interval.value)} ({span(interval)}) "
-        f"of {score.rows:,} rows: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
+        f"of {_rows(score.rows)}: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
     )
     return f"{text}; {percent(score.at_best)} if all of these were right" if failed else text
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _flips(name: str, kind: FieldKind | None, row: ReportRow) -> bool:

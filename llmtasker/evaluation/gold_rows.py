@@ -133,7 +133,8 @@ def _measured(
     if not measured:
         fields = ", ".join(signature.output_fields)
         raise ConfigurationError(
-            f"gold: no column holds right answers ({fields}); there are {there}. Name it: columns={{'{fields}': …}}."
+            f"gold: no column holds right answers ({fields}); there are {there}.",
+            give={"columns": {next(iter(signature.output_fields)): "…"}},
         )
     return measured
 

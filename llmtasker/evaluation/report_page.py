@@ -52,7 +52,7 @@ def report_body(report: Figures) -> str:
 
 def _text(report: Figures) -> Iterator[str]:
     yield f"# {report.signature}: report of {len(report.rows):,} rows\n"
-    yield "\n".join(f"- {line}" for line in str(report).splitlines()) + "\n"
+    yield "\n".join(f"- {line}" for line in report.summary()) + "\n"
     for name in report.kinds:
         scores = _label_scores(report, name)
         if scores:
@@ -79,7 +79,7 @@ def _body(report: Figures) -> Iterator[str]:
     for name in report.names:
         yield from _headline(name, report.score(name))
     yield "<h2>In words</h2><ul>"
-    yield "".join(f"<li>{escape(line)}</li>" for line in str(report).splitlines())
+    yield "".join(f"<li>{escape(line)}</li>" for line in report.summary())
     yield "</ul>"
     for name in report.kinds:
         scores = _label_scores(report, name)

@@ -111,7 +111,7 @@ def _header(path: Path, lines: _Lines, form: Format) -> Header:
     lines.begin()
     names = [restore(name) for name in cells] if form.neutralised else cells
     if any("\0" in name for name in names):
-        raise ConfigurationError(f"{path} looks like UTF-16; try encoding='utf-16-le'")
+        raise ConfigurationError(f"{path} looks like UTF-16.", give={"encoding": "utf-16-le"})
     return header_of(names)
 
 

@@ -19,6 +19,13 @@ from llmtasker.values.json_values import is_object, parse_json
 
 _SAMPLE = 1 << 18
 _SAMPLE_LINES = 1_000
+_MAGIC: dict[bytes, tuple[str, Kind | None]] = {
+    b"PK\x03\x04": ("an Excel or zip file", "excel"),
+    b"PAR1": ("a Parquet file", "parquet"),
+    b"\x1f\x8b": ("a gzip file without .gz in its name", None),
+    b"%PDF": ("a PDF", None),
+}
+"""How other kinds of files begin, and the kind that reads them."""
 _WHOLE = re.compile(r"\[\s*(?:\{|$)|\{$")
 
 
@@ -107,15 +114,9 @@ def _check_kind(file: Path, kind: Kind, head: bytes) -> None:
     name, expected = {"excel": ("an Excel", b"PK\x03\x04"), "parquet": ("a Parquet", b"PAR1")}.get(kind, ("", b""))
     if not head.startswith(expected):
         raise ConfigurationError(f"{file} is not {name} file, in spite of its name, or it has a password")
-    names = {
-        b"PK\x03\x04": "an Excel or zip file",
-        b"PAR1": "a Parquet file",
-        b"\x1f\x8b": "a gzip file",
-        b"%PDF": "a PDF",
-    }
-    for start, name in names.items():
+    for start, (name, right) in _MAGIC.items():
         if start != expected and head.startswith(start):
-            raise ConfigurationError(f"{file} is {name}, not {kind}; unpack it, or give the right kind")
+            raise ConfigurationError(f"{file} is {name}, not {kind}.", give={"kind": right} if right else None)
 
 
 def _sample(file: Path, seen: Format) -> list[str]:

@@ -120,8 +120,8 @@ def kind_of(file: Path) -> Kind:
         raise ConfigurationError(f"{file} is in Excel's old format; save it as .xlsx or .csv")
     if ending not in _KINDS:
         raise ConfigurationError(
-            f"the name of {file} does not show its kind. Known endings are {', '.join(_KINDS)}; or give the "
-            "kind: kind='csv'"
+            f"the name of {file} does not show its kind; known endings are {', '.join(_KINDS)}.",
+            give={"kind": "csv"},
         )
     return _KINDS[ending]
 

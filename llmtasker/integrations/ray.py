@@ -20,6 +20,10 @@ from llmtasker.threads import call_in_thread
 
 ROW = "row"
 _BLOCKS_AT_ONCE = 3  # of one worker: while the last rows of a block are answered, those of the next begin
+_BLOCKS: dict[str, int] = {
+    "max_concurrent_calls_per_actor": _BLOCKS_AT_ONCE,
+    "max_tasks_in_flight_per_actor": _BLOCKS_AT_ONCE + 1,
+}
 
 
 def ask(
@@ -54,13 +58,9 @@ def ask(
     """
     ray = _ray()
     data, expressions = import_module("ray.data"), import_module("ray.data.expressions")
-    least, most = workers if isinstance(workers, tuple) else (workers, workers)
-    for count in (least, most):
-        check_count("workers", count, "the actors that ask")
-    part = PartitionTask(task, **options)
+    least, most = _least_and_most(workers)
     columns: list[str] = dataset.columns() or []
-    part.check(columns)
-    _check_portable(part)
+    part = _portable(PartitionTask(task, **options), columns)
     limit = rate_limit or part.llm.rate_limiter.limit
     shares = None if limit is None else ray.remote(num_cpus=0)(RateShares).remote()
     row = free_name(ROW, columns)
@@ -72,12 +72,7 @@ def ask(
         fn_constructor_args=(part, row, limit, 1 / most, shares),
         batch_size=rows,
         batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(
-            min_size=least,
-            max_size=most,
-            max_concurrent_calls_per_actor=_BLOCKS_AT_ONCE,
-            max_tasks_in_flight_per_actor=_BLOCKS_AT_ONCE + 1,
-        ),
+        compute=data.ActorPoolStrategy(min_size=least, max_size=most, **_BLOCKS),
         num_cpus=num_cpus,
         udf_modifying_row_count=False,
     )
@@ -126,7 +121,16 @@ class _SharesOfActor:
         self._actor.leave.remote(self._worker)
 
 
-def _check_portable(part: PartitionTask) -> None:
+def _least_and_most(workers: int | tuple[int, int]) -> tuple[int, int]:
+    least, most = workers if isinstance(workers, tuple) else (workers, workers)
+    for count in (least, most):
+        check_count("workers", count, "the actors that ask")
+    return least, most
+
+
+def _portable(part: PartitionTask, columns: list[str]) -> PartitionTask:
+    """Return the task, checked: the columns have its inputs, and it can be sent to workers."""
+    part.check(columns)
     try:
         import_module("ray.cloudpickle").dumps(part)
     except Exception as error:  # noqa: BLE001 - __reduce__ of a foreign object may raise anything
@@ -134,6 +138,7 @@ def _check_portable(part: PartitionTask) -> None:
             f"the task can't be sent to workers: {snippet(error)}. "
             "Give it an LLM by its name, and a cache by its folder or URL."
         ) from None
+    return part
 
 
 def _ray() -> Any:

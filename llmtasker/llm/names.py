@@ -11,12 +11,13 @@ from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.credentials import is_credential
 from llmtasker.wire.request import Transport
 
-_WAYS = """Three ways to go on:
-  llm="offline"                          the built-in baseline, no language model: to try things out
-  llm="ollama/qwen3" or "http://host:8000/v1#model"    an endpoint of your own
-  llm="local/qwen3-4b-q4.gguf"           a file that llama.cpp runs in this process
-  llm="openai/gpt-4.1-mini" or "azure/<deployment>"    with the key in the environment
+_WAYS = """An LLM is named as one of:
+  offline                                        the built-in baseline, not a language model: to try things out
+  ollama/qwen3 or http://host:8000/v1#model      an endpoint of your own
+  local/qwen3-4b-q4.gguf                         a file that llama.cpp runs in this process
+  openai/gpt-4.1-mini or azure/<deployment>      with the key in the environment
 The variable LLMTASKER_LLM sets the default."""
+_GIVE = {"llm": "offline"}
 
 _AZURE_VERSION = "2024-10-21"  # the newest stable version
 _OLLAMA_PORT = 11434
@@ -39,7 +40,7 @@ def parse_name(
             that may work without one.
     """
     if not name and base_url is None:
-        raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}")
+        raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}", give=_GIVE)
     if name == "offline":
         from llmtasker.baseline.transport import MODEL, OfflineTransport
 
@@ -59,7 +60,8 @@ def parse_name(
         openai_url = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
         return rest, _at_url(openai_url, key, headers, is_openai=True)
     raise ConfigurationError(
-        f"it is not clear where the model {name!r} is: give base_url=…, or a name with its place. {_WAYS}"
+        f"it is not clear where the model {name!r} is: write its place before it, such as openai/{name} "
+        f"(or, in Python, give base_url=…). {_WAYS}"
     )
 
 
@@ -80,7 +82,7 @@ def without_password(name: str | None) -> tuple[str | None, bool]:
 def _key(variable: str, name: str) -> str:
     key = os.environ.get(variable)
     if not key:
-        raise ConfigurationError(f"{name!r} needs a key: set {variable}, or give api_key=…. {_WAYS}")
+        raise ConfigurationError(f"{name!r} needs a key: set {variable} (or, in Python, give api_key=…). {_WAYS}")
     return key
 
 
@@ -111,10 +113,12 @@ def _at_url(
     url = urlsplit(base_url)
     if url.scheme not in {"http", "https"}:
         raise ConfigurationError(
-            'base_url must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
+            'the URL of an endpoint begins with "http://" or "https://", such as "http://localhost:8000/v1".'
         )
     if url.query:
-        raise ConfigurationError("base_url can't have a query (?…): give client=OpenAI(…, default_query={…}).")
+        raise ConfigurationError(
+            "the URL of an endpoint can't have a query (?…); in Python, give client=OpenAI(…, default_query={…})."
+        )
     # The OpenAI key is sent only to OpenAI, never to another host.
     is_openai = is_openai or (url.hostname or "").endswith(".openai.com")
     variable = "OPENAI_API_KEY" if is_openai else "LLMTASKER_API_KEY"
@@ -153,7 +157,7 @@ def _at_azure(
         )
     if not (api_key or os.environ.get("AZURE_OPENAI_API_KEY") or os.environ.get("AZURE_OPENAI_AD_TOKEN")):
         raise ConfigurationError(
-            '"azure/…" needs a key: set AZURE_OPENAI_API_KEY, or give api_key=… or client=AzureOpenAI(…).'
+            '"azure/…" needs a key: set AZURE_OPENAI_API_KEY (or, in Python, give api_key=… or client=AzureOpenAI(…)).'
         )
     named = os.environ.get("OPENAI_API_VERSION") or os.environ.get("AZURE_OPENAI_API_VERSION")
 

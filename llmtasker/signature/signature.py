@@ -206,7 +206,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         for name in cls._not_empty:
             value = values[name]
             if isinstance(value, str) and not value.strip():
-                raise InputError(f"{name}: the text is empty. InputField(min_length=0) allows that.")
+                raise InputError(f"{name}: the text is empty, and the task needs one")
 
     @classmethod
     def _as_mapping(cls, given: object) -> Mapping[str, Any]:

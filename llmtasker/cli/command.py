@@ -1,0 +1,56 @@
+"""Commands: a set of commands in which a mistake is one sentence, in the words of the command's options."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import typer
+from typer.core import TyperCommand
+
+from llmtasker.cli.parameters import WRONG, say
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PARAMETERS = {"columns": "column", "slices": "by"}
+"""Arguments of Python whose option has another name."""
+
+
+class Command(TyperCommand):
+    """A command that reports what is wrong in a sentence, without a traceback, and exits with WRONG."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        from llmtasker.errors import ConfigurationError, LLMTaskerError
+
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # `… | head` has seen enough: click ends the command quietly
+        except ConfigurationError as error:
+            say(f"llmtasker: {error.worded(self._option)}")
+        except (LLMTaskerError, OSError) as error:
+            say(f"llmtasker: {error}")
+        raise typer.Exit(WRONG)
+
+    def _option(self, name: str, value: Any) -> str | None:
+        """Return an argument as it is typed; None: this command does not have it."""
+        wanted = _PARAMETERS.get(name, name)
+        options = next((one.opts for one in self.params if one.name == wanted), None)
+        if options is None:
+            return None
+        texts = [shlex.quote(str(value))]
+        if isinstance(value, dict):
+            texts = [f"{field}={column}" for field, column in cast("dict[str, str]", value).items()]
+        return " ".join(f"{options[0]} {text}" for text in texts)
+
+
+class Commands(typer.Typer):
+    """A set of commands, each of them a `Command`."""
+
+    def command(
+        self, name: str | None = None, *, cls: type[TyperCommand] | None = None, **options: Any
+    ) -> Callable[[F], F]:
+        """Return the decorator that adds a function as a command."""
+        return super().command(name, cls=cls or Command, **options)
