@@ -55,7 +55,20 @@ def test_a_strict_signature_reads_what_json_can_hold(signature: Any) -> None:
         answered(signature, text={**GOOD, "day": 20260302})
 
 
-@pytest.mark.parametrize("reason", ["error", "abort", "ERROR", "network_error", "cancelled", "malformed_function_call"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "error",
+        "abort",
+        "ERROR",
+        "network_error",
+        "cancelled",
+        "malformed_function_call",
+        "engine_overloaded",
+        "UNEXPECTED_TOOL_CALL",
+        "pause_turn",
+    ],
+)
 def test_an_answer_that_the_endpoint_broke_off_is_not_accepted(reason: str) -> None:
     with pytest.raises(TruncatedError, match="broke off"):
         answered(Visit, text=TEXT, finish_reason=reason)

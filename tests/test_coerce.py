@@ -164,6 +164,9 @@ def test_the_value_of_the_only_field_may_come_without_its_name(kind: Any, text: 
     ("kind", "value"),
     [
         (dt.date, 20260302),
+        (int, "12.000"),
+        (int, "1.234"),
+        (list[int], ["5.000"]),
         (dt.date, "2026"),
         (dt.date, "20261341"),
         (dt.datetime, 1_700_000_000),

@@ -359,6 +359,9 @@ def test_ticked_boxes_and_other_languages(text: str, label: str) -> None:
         "billing: ez",
         "(billing) ez da",
         "billing. Hobeto: delivery da.",
+        "Category ≠ billing",
+        "≠ billing",
+        "¬billing",
     ],
 )
 def test_a_denial_in_a_language_that_is_not_listed_is_an_error(text: str) -> None:

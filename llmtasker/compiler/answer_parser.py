@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -32,10 +33,11 @@ from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Mode
 
 _WHOLE = (None, "stop", "tool_calls")  # finish reasons that do not prove that a text is complete
-_BROKEN_OFF = frozenset({
-    "error", "abort", "aborted", "cancelled", "canceled", "interrupted", "network_error", "timeout", "engine_error",
-    "insufficient_system_resource", "malformed_function_call",
-})  # fmt: skip
+_BROKEN_OFF = re.compile(
+    r"error|abort|cancel|interrupt|fail|time_?out|overload|preempt|insufficient|malformed|unexpected|too_many|incomplete"
+    r"|truncat|exceed|pause",
+    re.IGNORECASE,
+)
 _LOOP_LOOKED_AT, _LONGEST_PERIOD = 600, 120  # characters
 
 
@@ -162,7 +164,7 @@ def raise_for_ending(completion: Completion) -> None:
             f"the answer was cut by the token limit after {length} characters; raise max_tokens",
             finish_reason="length",
         )
-    if (completion.finish_reason or "").lower() in _BROKEN_OFF:
+    if completion.finish_reason and _BROKEN_OFF.search(completion.finish_reason):
         raise TruncatedError(f"the endpoint broke off the answer: it ended with {completion.finish_reason!r}")
 
 

@@ -130,6 +130,8 @@ class _Coercion:
             return value
         if not scalars.is_finite(value):
             return self.refuse(path, "the number is not finite", value)
+        if kind_of_node(node) == "integer" and scalars.may_be_thousands(value):
+            return self.refuse(path, "whether its dot stands between thousands is not clear", value)
         plain = plain_number(value)
         if plain is None:
             return value

@@ -30,7 +30,7 @@ _JOINED = re.compile(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou|und|oder)[\s\"'`*(]*(?:(?
 _NOT_TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|[☐□⬜])[^\n]*\n?", re.MULTILINE)
 _TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[[xX✓✔]\]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
 _BOUND = re.compile(r"\W*[<>≤≥≈~]\s*\d[^>]*$")
-_STRUCK = re.compile(r"\s*[!~]\w")
+_STRUCK = re.compile(r"^\s*(?:[!~]|¬\s?)\w|[≠≢≉∉∌]")
 _BOX = re.compile(r"\[ ?\]|[☐□⬜]")
 _CJK = r"\u3040-\u30ff\u3400-\u9fff"  # written without spaces: 'the answer is B' has none before the B
 _BEGINS = rf"(?<![^\W{_CJK}])(?<!\w-)"
@@ -218,8 +218,8 @@ class Labels:
         if "?" in text and not any("?" in name for name in self._exact):
             raise LabelError("it asks")
         text = _ticked(html.unescape(text)).replace("\u2212", "-")
-        if _STRUCK.match(text) and not any(name[:1] in "!~" for name in self._exact if name):
-            raise LabelError("it is struck out")
+        if _STRUCK.search(text) and not any(_STRUCK.search(name) for name in self._exact):
+            raise LabelError("it is struck out", ambiguous=True)
         if _BOUND.match(text) and text.strip(" *_`\"'.") not in self._exact:
             raise LabelError("it is a bound, not a number", ambiguous=True)
         bullet = _BULLET.match(text.strip())

@@ -34,6 +34,9 @@ _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("a constant of Python", re.compile(r"\bFalse\b"), "false"),
     ("a constant of Python", re.compile(r"\bNone\b"), "null"),
 )
+_STRAIGHT = str.maketrans(dict.fromkeys("“”‘’`´", '"'))
+_STRAY_QUOTE = re.compile(r'"([^"\n\\]*[^"\s,:\\])"(?! and | or )([^"\n\\]*)"')  # 'a 24" screen', in quotes
+_BEGINS_STRING = re.compile(r"\s*[,:]")
 _INNER_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
 _JUNCTION = re.compile(r"""["']\s*\+?\s*["']""")
 _CONCATENATED = re.compile(rf"({_STRICT_PART})\s*\+\s*(?={_STRICT_PART})")
@@ -59,6 +62,8 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
     """
     if _PLACE in text:
         return None
+    if (unusual := _with_unusual_quotes(text)) is not None:
+        return unusual
     slips: dict[str, None] = {}
     if (bare := without_comments(text)) != text:
         text = bare
@@ -80,6 +85,19 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
         return parse_json("".join(parts)), tuple(slips) or ("comments",)
     except (_CannotRewriteError, ValueError, RecursionError):
         return None
+
+
+def _with_unusual_quotes(text: str) -> tuple[Any, tuple[str, ...]] | None:
+    """Return the value of a text with typographic quotes only, or of a lone string with one quote inside."""
+    if (stray := _STRAY_QUOTE.fullmatch(text)) is not None and not _BEGINS_STRING.match(stray[2]):
+        return f'{stray[1]}"{stray[2]}', ("quotes inside a string",)
+    if '"' in text or "'" in text or "``" in text or (text.isascii() and "`" not in text):
+        return None  # "``" is the beginning of a code fence
+    straight = text.translate(_STRAIGHT)
+    try:
+        return (parse_json(straight), ("typographic quotes",)) if straight != text else None
+    except (ValueError, RecursionError):
+        return None  # something else is wrong as well, or a string has such a quote inside
 
 
 def without_comments(text: str) -> str:

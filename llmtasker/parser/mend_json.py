@@ -6,6 +6,7 @@ import contextlib
 import html
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any, SupportsIndex
 
@@ -48,6 +49,12 @@ _BEYOND_MENDING = (
     (_ELIDED, "something is left out ('...')"),
     (_NO_JSON_VALUE, "NaN, Infinity and undefined are not JSON values"),
 )
+# Not the marks of JSON, comments, quotes and bold, nor a currency before a number, nor what can't be seen.
+_SIGNS = re.compile(
+    rf"[^\w\s{{}}\[\]:,.;{_QUOTES}„\\*/#=$€£¥°\u180e\u200b-\u200f\u2060\ufeff]|(?<!\d)_|_(?!\d)|\$(?=[^\W\d])"
+)
+_NO_SIGN = re.compile(r"[eE][+-](?=\d)|(?<=[:\[,])\s*\+(?=[\d.])")  # of an exponent, and "+3"
+_NO_ESCAPE = re.compile(r"(?<!\\)\\(?:\n|u(?=[0-9a-fA-F])(?![0-9a-fA-F]{4}))")  # part of one, or a line that goes on
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _WORD = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")
 _CONSTANTS = {"none": "null"}
@@ -130,6 +137,10 @@ def _difference(value: Any, text: str, without_comments: str, bare: str) -> str 
         return "a number is out of range"
     if _words_of(value) not in (_words(text), _words(without_comments)):
         return "mending it would change its words"
+    if _NO_ESCAPE.search(text):
+        return "what a backslash escapes is not clear"
+    if _lost_signs(value, without_comments):
+        return "a sign beside a value would be lost"
     strings = list(_strings(value))
     if _has_odd_quotes(text, strings) or any(_is_doubtful(string, text) for string in strings):
         return "where its strings begin and end is not clear"
@@ -188,6 +199,17 @@ def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
             if text.count(char) - too_many > content.count(char) + made:
                 return True
     return False
+
+
+def _lost_signs(value: Any, text: str) -> bool:
+    """Return whether a sign of the text is in no value: '−3', '~3' and '<3' are not 3, '!true' is not true.
+
+    Brackets around a value may be lost, both of them.
+    """
+    signs = Counter(_SIGNS.findall(_NO_SIGN.sub("", text)))
+    if signs:
+        signs -= Counter(_SIGNS.findall(_NO_SIGN.sub("", json.dumps(value, ensure_ascii=False))))
+    return signs.pop("(", 0) != signs.pop(")", 0) or bool(signs)
 
 
 def _containers(value: Any) -> tuple[int, int]:

@@ -20,12 +20,12 @@ from llmtasker.wire.request import Request
 
 _FINISH_REASONS = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "max_length"), "length"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_length"), "length"),
+    **dict.fromkeys(("model_length", "token_limit", "model_context_window_exceeded"), "length"),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
-    **dict.fromkeys(
-        ("content_filter", "content_filtered", "safety", "recitation", "blocklist", "prohibited_content", "spii"),
-        "content_filter",
-    ),
+    **dict.fromkeys(("content_filter", "content_filtered", "guardrail_intervened", "refusal"), "content_filter"),
+    **dict.fromkeys(("safety", "image_safety", "recitation", "blocklist", "sensitive"), "content_filter"),
+    **dict.fromkeys(("prohibited_content", "spii"), "content_filter"),
 }
 
 
