@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.runnables import RunnableLambda
+from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
+from langchain_core.tracers.context import collect_runs
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.errors import ConfigurationError, InvalidOutputError
@@ -48,8 +52,6 @@ def test_it_stands_in_a_chain(runnable: TaskRunnable) -> None:
 
 
 def test_it_awaits(runnable: TaskRunnable) -> None:
-    import asyncio
-
     async def both() -> tuple[Any, list[Any]]:
         return await runnable.ainvoke("charged"), await runnable.abatch(["charged", "late"])
 
@@ -92,15 +94,11 @@ def test_each_input_of_a_batch_may_have_its_own_config(runnable: TaskRunnable, e
 
 @pytest.mark.parametrize("inputs", [[], ["late"]])
 def test_a_batch_of_any_size(inputs: list[str], runnable: TaskRunnable) -> None:
-    import asyncio
-
     assert [record.team for record in runnable.batch(inputs)] == ["delivery"] * len(inputs)
     assert [record.team for record in asyncio.run(runnable.abatch(inputs))] == ["delivery"] * len(inputs)
 
 
 def test_it_streams_without_blocking(runnable: TaskRunnable) -> None:
-    import asyncio
-
     async def chunks() -> list[Any]:
         return [chunk async for chunk in runnable.astream("late", config={"tags": ["night"]})]
 
@@ -125,6 +123,76 @@ def test_callbacks_see_each_call(runnable: TaskRunnable) -> None:
     runnable.invoke("late", config={"callbacks": [Handler()]})
     runnable.batch(["charged", "late"], config={"callbacks": [Handler()]})
     assert seen == ["start late", "end delivery", "start charged", "start late", "end billing", "end delivery"]
+
+
+Combine = Callable[[TaskRunnable], Runnable[Any, Any]]
+COMBINED: dict[str, tuple[Combine, list[Any]]] = {
+    "after another": (lambda made: RunnableLambda(str.strip) | made | TEAM, ["billing", "delivery"]),
+    "beside others": (
+        lambda made: RunnableParallel(team=made | TEAM, text=RunnablePassthrough()),
+        [{"team": "billing", "text": "charged"}, {"team": "delivery", "text": "late"}],
+    ),
+    "into a mapping": (
+        lambda made: (lambda text: {"message": text, "id": 7}) | RunnablePassthrough.assign(out=made) | ID_AND_TEAM,
+        [(7, "billing"), (7, "delivery")],
+    ),
+    "with fallbacks": (lambda made: FAILING.with_fallbacks([made | TEAM]), ["billing", "delivery"]),
+    "with retry": (lambda made: made.with_retry(stop_after_attempt=2) | TEAM, ["billing", "delivery"]),
+    "with config": (lambda made: made.with_config(tags=["a"], run_name="b") | TEAM, ["billing", "delivery"]),
+    "with types": (lambda made: made.with_types(input_type=str) | TEAM, ["billing", "delivery"]),
+    "of a list": (lambda made: (lambda text: [text]) | (made | TEAM).map(), [["billing"], ["delivery"]]),
+}
+TEAM = RunnableLambda(lambda record: record.team)
+ID_AND_TEAM = RunnableLambda(lambda given: (given["id"], given["out"].team))
+FAILING: Runnable[Any, Any] = RunnableLambda(int)
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_it_combines_with_other_runnables_in_every_way_to_call(name: str, runnable: TaskRunnable) -> None:
+    combine, expected = COMBINED[name]
+    combined, inputs = combine(runnable), ["charged", "late"]
+
+    async def awaited() -> list[list[Any]]:
+        return [
+            [await combined.ainvoke(text) for text in inputs],
+            await combined.abatch(inputs),
+            [[part async for part in combined.astream(text)][-1] for text in inputs],
+            combined.batch(inputs),  # blocking, within a loop
+        ]
+
+    found = [[combined.invoke(text) for text in inputs], combined.batch(inputs), *asyncio.run(awaited())]
+    if name == "beside others":  # it streams its parts one by one
+        del found[4]
+    assert found == [expected] * len(found)
+
+
+def test_only_the_rows_that_failed_get_the_fallback_or_another_try() -> None:
+    asked: list[str] = []
+
+    def at_the_second_time(request: Request) -> Any:
+        text = last_user_text(request)
+        asked.append(text)
+        return "nonsense" if "bad" in text and asked.count(text) == 1 else {"team": "billing"}
+
+    def fresh() -> TaskRunnable:
+        asked.clear()
+        return as_runnable(Task(Triage, llm=LLM(transport=FakeTransport(at_the_second_time), cache=False), attempts=1))
+
+    inputs = ["charged", "bad 1", "bad 2"]
+    other = RunnableLambda(lambda text: text.upper())
+    with_fallback = fresh().with_fallbacks([other]).batch(inputs)
+    assert [getattr(found, "team", found) for found in with_fallback] == ["billing", "BAD 1", "BAD 2"]
+    assert len(asked) == 3
+    again = fresh().with_retry(stop_after_attempt=2, wait_exponential_jitter=False).batch(inputs)
+    assert [found.team for found in again] == ["billing"] * 3
+    assert sorted(asked) == ["bad 1", "bad 1", "bad 2", "bad 2", "charged"]
+
+
+@pytest.mark.parametrize("returned", [False, True])
+def test_callbacks_see_the_error_of_its_own_row(returned: bool, runnable: TaskRunnable) -> None:
+    with collect_runs() as seen, contextlib.suppress(InvalidOutputError):
+        runnable.batch(["charged", "bad", "late"], return_exceptions=returned)
+    assert [bool(run.error) for run in seen.traced_runs] == [False, True, False]
 
 
 def test_its_schemas_are_those_of_the_signature(runnable: TaskRunnable) -> None:

@@ -225,6 +225,35 @@ def test_a_notebook_reaches_a_fresh_process(tmp_path: Path) -> None:
     assert python(FRESH, path) == sent
 
 
+# A script, whose classes stand in `__main__` too: processes made by "spawn" run the script again, by another name.
+SCRIPT = """
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from typing import Literal
+from llmtasker import InputField, OutputField, Signature, Task
+
+class Triage(Signature):
+    "Route a customer message."
+    message: str = InputField()
+    team: Literal["billing", "delivery"] = OutputField(labels={"billing": "charged", "delivery": "parcel"})
+
+triage = Task(Triage, llm="offline", cache=False)
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        item = pool.submit(triage, "my parcel").result(60)
+        (kept,) = pool.submit(triage.run, ["charged"]).result(60)
+    assert type(item.output) is Triage, type(item.output)
+    print(item.output.team, kept.output.team)
+"""
+
+
+def test_a_script_reaches_the_processes_that_it_spawns(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    done = programs.run("-W", "error", tmp_path / "script.py")
+    assert done.stdout == "delivery billing\n", done.stderr
+
+
 # ── secrets ──
 
 KEY = "sk-sentinel-7f3a"
