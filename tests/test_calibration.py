@@ -23,7 +23,15 @@ from llmtasker.errors import AbstainedError, ConfigurationError
 from llmtasker.evaluation import calibrate, cascade, evaluate
 from llmtasker.evaluation.calibration_fit import ScoredRow, fit_calibration, with_threshold
 from llmtasker.evaluation.confidence_fit import auroc, fit_temperature, logistic_fit
-from llmtasker.evaluation.risk_control import at_most, keep_risk, least_rows, most_errors, rows_needed, upper_bound
+from llmtasker.evaluation.risk_control import (
+    at_most,
+    first_rows,
+    keep_risk,
+    least_rows,
+    most_errors,
+    rows_needed,
+    upper_bound,
+)
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Request
@@ -178,16 +186,33 @@ def test_a_promised_risk_is_kept(name: str) -> None:
         assert sorted(answered)[slices // 2] >= 0.5 * population.oracle(0.05)
 
 
-def test_a_promise_is_kept_where_confidence_says_nothing_among_the_surest() -> None:
-    """The surest nine tenths are wrong in just over 5 %: every threshold there breaks the promise."""
+PLATEAUS: dict[str, Callable[[Random], float]] = {
+    "any confidence": lambda random: random.random(),
+    "two values": lambda random: 0.9 if random.random() < 0.6 else 0.05,
+    "votes out of 5": lambda random: random.choices([1.0, 0.8, 0.6, 0.05], [5, 2, 2, 1])[0],
+}
+
+
+@pytest.mark.parametrize("name", PLATEAUS)
+def test_a_promise_is_kept_where_confidence_says_nothing_among_the_surest(name: str) -> None:
+    """The surest are wrong in just over 5 %, however sure: every threshold there breaks the promise."""
     broken, slices = 0, 200
     for number in range(slices):
         random, points = Random(number), Points()
         for _ in range(500):
-            sure = random.random()
+            sure = PLATEAUS[name](random)
             points.append((sure, random.random() >= (0.0501 if sure > 0.1 else 0.2)))
         broken += keep_risk(points, 0.05, 0.9) is not None
-    assert broken <= 0.15 * slices, "looking at many thresholds made it one in four"
+    assert broken <= 0.1 * slices
+
+
+def test_the_first_threshold_does_not_depend_on_errors() -> None:
+    assert first_rows(500, 0.05, 0.9) == 158, "four errors are allowed among so many"
+    points: Points = [(1 - n / 1000, n != 0) for n in range(500)]
+    kept = keep_risk(points, 0.05, 0.9)
+    assert kept is not None
+    assert kept.rows == 500
+    assert keep_risk([(1 - n / 1000, n % 20 != 0 or n >= 200) for n in range(500)], 0.05, 0.9) is None
 
 
 def test_a_threshold_as_seen_would_break_it() -> None:

@@ -54,9 +54,34 @@ def test_a_risk_that_can_not_be_kept_has_no_thresholds() -> None:
     assert cascade_thresholds(failed, 0.05, 0.9) is None
 
 
+def test_a_promise_is_kept_where_neither_confidence_says_anything() -> None:
+    """Whatever the votes, both are wrong in more than 12 %."""
+    kept, slices = 0, 400
+    for number in range(slices):
+        random = Random(number)
+        stages = [
+            [StageAnswer(random.choice([1.0, 0.8, 0.6]), random.random() >= 0.123, price) for _ in range(300)]
+            for price in (1.0, 20.0)
+        ]
+        kept += cascade_thresholds(stages, 0.12, 0.9) is not None
+    assert kept <= 0.1 * slices, "candidates chosen by a curve fitted to the errors made it one in five"
+
+
+def test_the_last_task_may_have_no_confidence_and_break_the_risk_alone() -> None:
+    random = Random(1)
+    small = [
+        StageAnswer(sure, random.random() < sure, 1.0) for sure in (random.betavariate(9, 0.5) for _ in range(500))
+    ]
+    large = [StageAnswer(1.0, random.random() < 0.92, 20.0) for _ in range(500)]
+    found = cascade_thresholds([small, large], 0.06, 0.9)
+    assert found is not None
+    assert found.rows > 350
+    assert found.bound <= 0.06
+
+
 def test_a_task_that_is_of_no_use_is_not_asked() -> None:
     random = Random(3)
-    useless = [StageAnswer(random.random(), random.random() < 0.3, 1.0) for _ in range(300)]
+    useless = [StageAnswer(0.2 + random.random() / 5, random.random() < 0.3, 1.0) for _ in range(300)]
     good = [StageAnswer(0.5 + number / 1000, True, 20.0) for number in range(300)]
     found = cascade_thresholds([useless, good], 0.02, 0.9)
     assert found is not None

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from llmtasker.evaluation.risk_control import RiskTrial, last_to_pass, most_errors, predicted_errors, upper_bound
+from llmtasker.evaluation.risk_control import RiskTrial, last_to_pass, most_errors, upper_bound
 
 _RANKS = 30  # thresholds of the earlier tasks that are considered
-_TARGETS = [number / 20 for number in range(2, 27)]  # predicted risks that are aimed at, in parts of the promised one
+_TARGETS = [0.9**number for number in range(40, -1, -1)]  # risks that are aimed at, in parts of the highest predicted
 _ALMOST = 0.995  # of the most rows that can be answered: so many are enough if that costs less
 _NEVER = math.inf
 
@@ -47,23 +47,21 @@ def cascade_thresholds(
 ) -> CascadeThresholds | None:
     """Return the thresholds for tasks in order, from what each made of the same labelled rows.
 
-    The tasks before the last have one threshold in common. For a row of risks that are aimed at, the candidate is
-    taken that should answer the most rows, and of those that nearly do so the cheapest; these are tested in order of
+    The tasks before the last have one threshold in common. For each of several risks that are aimed at, the candidate
+    is taken that should answer the most rows, and of those that nearly do so the cheapest; these are tested in order of
     risk, as in `keep_risk`. None: none keeps the risk.
     """
     found = list[_Combination]()
     all_candidates = _candidates(stages)
+    highest = max((one.predicted / one.rows for one in all_candidates), default=0.0)
     for target in _TARGETS:
-        fitting = [one for one in all_candidates if one.predicted <= target * max_risk * one.rows]
+        fitting = [one for one in all_candidates if one.predicted <= target * highest * one.rows]
         most = max((one.rows for one in fitting), default=0)
         best = min((one for one in fitting if one.rows >= _ALMOST * most), key=lambda one: one.cost, default=None)
         if best is not None and best not in found:
             found.append(best)
-    trials = [
-        RiskTrial(one.rows, one.errors, most_errors(one.rows, max_risk, certainty), one.predicted / one.rows)
-        for one in found
-    ]
-    if (at := last_to_pass(trials)) is None:
+    trials = [RiskTrial(one.rows, one.errors, most_errors(one.rows, max_risk, certainty)) for one in found]
+    if (at := last_to_pass(trials, len(stages[-1]), max_risk, certainty)) is None:
         return None
     best = found[at]
     thresholds = (*[best.early] * (len(stages) - 1), best.last)
@@ -72,7 +70,7 @@ def cascade_thresholds(
 
 def _candidates(stages: Sequence[Sequence[StageAnswer]]) -> list[_Combination]:
     *early, last = stages
-    chances = [_chances(stage) for stage in stages]
+    chances = _chances(stages)
     confidences = sorted({answer.confidence for stage in early for answer in stage if answer.confidence >= 0})
     step = max(1, len(confidences) // _RANKS)
     found = list[_Combination]()
@@ -102,8 +100,17 @@ def _candidates(stages: Sequence[Sequence[StageAnswer]]) -> list[_Combination]:
     return found
 
 
-def _chances(stage: Sequence[StageAnswer]) -> list[float]:
-    """Return the predicted probability of an error in each row; 1 where the task failed."""
-    known = [number for number, answer in enumerate(stage) if answer.confidence >= 0]
-    chances = dict(zip(known, predicted_errors([(stage[n].confidence, stage[n].right) for n in known]), strict=True))
-    return [chances.get(number, 1.0) for number in range(len(stage))]
+def _chances(stages: Sequence[Sequence[StageAnswer]]) -> list[list[float]]:
+    """Return the probability of an error in each row of each task by the confidences themselves; 1 where it failed.
+
+    A curve fitted to the errors would choose the candidates by luck, and then one promise in five could be broken. A
+    task without a confidence is taken to be as good as the others are on average.
+    """
+    doubts = [[1 - answer.confidence for answer in stage if answer.confidence >= 0] for stage in stages]
+    known = [doubt for found in doubts if len(set(found)) > 1 for doubt in found]
+    mean = sum(known) / len(known) if known else 0.0
+    chances = list[list[float]]()
+    for stage, found in zip(stages, doubts, strict=True):
+        alike = len(set(found)) <= 1
+        chances.append([1.0 if one.confidence < 0 else mean if alike else 1 - one.confidence for one in stage])
+    return chances

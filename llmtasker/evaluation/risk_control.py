@@ -11,7 +11,8 @@ from typing import NamedTuple
 from llmtasker.evaluation.confidence_fit import logistic_fit
 
 _STEP = 1.05  # each threshold that is tried answers so many times the rows of the one before
-_CAUTION = 4  # the power of a trial's chance to pass, beside the rows that it answers, when the first is chosen
+_FEW = 4  # errors that the first trial allows, where the rows are many enough
+_LEAST_FIRST, _MOST_FIRST = 0.15, 0.4  # of the rows are answered by the first trial
 _LEAST, _MOST = 1e-6, 1 - 1e-6
 
 
@@ -80,63 +81,84 @@ class KeptRisk:
 def keep_risk(points: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> KeptRisk | None:
     """Return the lowest threshold whose upper bound keeps the risk, from (confidence, right) of labelled rows.
 
-    Thresholds are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"): the order comes from the
-    confidences, not from single errors, and the first that fails ends it, so that looking at many costs no certainty.
-    It begins where a curve of two parameters, fitted to the rows, predicts many answers and a good chance to pass.
     None: no threshold keeps the risk, or the rows are too few to say so.
     """
     ordered = sorted(points, key=lambda point: -point[0])
-    tried = _tried(ordered, max_risk, certainty)
-    if not tried:
-        return None
-    predicted = _predicted(ordered)
-    at = last_to_pass([RiskTrial(rows, errors, most, predicted[rows - 1]) for rows, errors, most in tried])
+    trials = _trials(ordered, max_risk, certainty)
+    at = last_to_pass(trials, len(ordered), max_risk, certainty)
     if at is None:
         return None
-    rows, errors, _ = tried[at]
+    rows, errors, _ = trials[at]
     return KeptRisk(ordered[rows - 1][0], rows, errors, upper_bound(errors, rows, certainty))
 
 
 class RiskTrial(NamedTuple):
-    """A choice of thresholds: the labelled rows that it answers, errors among them, errors allowed, errors predicted.
-
-    The last is a share.
-    """
+    """A choice of thresholds: the labelled rows that it answers, errors among them, errors allowed."""
 
     rows: int
     errors: int
     allowed: int
-    predicted: float
 
 
-def last_to_pass(trials: Sequence[RiskTrial]) -> int | None:
+def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certainty: float) -> int | None:
     """Return the number of the last trial that keeps the risk; they are in order, the strictest first.
 
-    The first that is looked at is the one of which most is expected: rows, and a good chance to pass by what is
-    predicted. From there on the first that fails ends it. Where that one fails, none passes: to look at stricter ones
-    too would give each a chance to pass by luck, and where confidence says nothing among the surest rows, one
-    promise in four would be broken.
+    Trials are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"), and the first that fails ends
+    it, so that looking at many costs no certainty. The first is chosen by numbers of rows alone: one chosen by errors
+    would pass more often by luck, and where confidence says nothing among the surest rows, one promise in eight would
+    be broken. Where it fails none passes, for the same reason.
     """
-    if not trials:
+    start = first_rows(rows, max_risk, certainty)
+    able = [at for at, trial in enumerate(trials) if trial.allowed >= 0]
+    if not able:
         return None
-    chances = [at_most(trial.allowed, trial.rows, trial.predicted) if trial.allowed >= 0 else 0.0 for trial in trials]
-    expected = [trial.rows * chance**_CAUTION for trial, chance in zip(trials, chances, strict=True)]
-    first = max(range(len(trials)), key=expected.__getitem__)
+    first = min(able, key=lambda at: abs(math.log(trials[at].rows / start)))
     failed = next((at for at in range(first, len(trials)) if trials[at].errors > trials[at].allowed), len(trials))
     return failed - 1 if failed > first else None
 
 
-def _tried(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> list[tuple[int, int, int]]:
-    """Return the thresholds to try, strictest first: rows answered, errors among them, errors allowed."""
-    found, errors, last = list[tuple[int, int, int]](), 0, float(least_rows(max_risk, certainty))
+def first_rows(rows: int, max_risk: float, certainty: float) -> int:
+    """Return how many of the labelled rows the first trial answers.
+
+    Enough to allow a few errors, but not most of the rows: among the surest, errors are rarest. Of many rows a share.
+
+    >>> first_rows(100, 0.05, 0.9), first_rows(500, 0.05, 0.9), first_rows(2_000, 0.05, 0.9)
+    (45, 158, 306)
+    """
+    start = max(least_rows(max_risk, certainty), math.ceil(rows * _LEAST_FIRST))
+    if most_errors(start, max_risk, certainty) == most_errors(start - 1, max_risk, certainty):
+        start = _one_more_allowed(start, max_risk, certainty)
+    while most_errors(start, max_risk, certainty) < _FEW:
+        following = _one_more_allowed(start, max_risk, certainty)
+        if following > rows * _MOST_FIRST:
+            break
+        start = following
+    return start
+
+
+def _one_more_allowed(rows: int, max_risk: float, certainty: float) -> int:
+    """Return the next larger number of rows among which one more error is allowed."""
+    allowed = most_errors(rows, max_risk, certainty)
+    while most_errors(rows, max_risk, certainty) == allowed:
+        rows += 1
+    return rows
+
+
+def _trials(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> list[RiskTrial]:
+    """Return the thresholds to try, strictest first."""
+    found, errors, least = list[RiskTrial](), 0, float(least_rows(max_risk, certainty))
+    allowed = -1
     for rows, (confidence, right) in enumerate(ordered, start=1):
         errors += not right
         end = rows == len(ordered)
         if not end and ordered[rows][0] == confidence:
             continue  # equal confidences are answered together
-        if rows >= last or (end and rows >= least_rows(max_risk, certainty)):
-            found.append((rows, errors, most_errors(rows, max_risk, certainty)))
-            last = rows * _STEP
+        if rows < least and not end:
+            continue
+        now = most_errors(rows, max_risk, certainty)
+        if now > allowed or end:  # more rows without one more error allowed would only fail more often
+            found.append(RiskTrial(rows, errors, now))
+            least, allowed = rows * _STEP, now
     return found
 
 
