@@ -70,7 +70,7 @@ def cascade_thresholds(
 
 def _candidates(stages: Sequence[Sequence[StageAnswer]]) -> list[_Combination]:
     *early, last = stages
-    chances = _chances(stages)
+    chances = [_chances(stage) for stage in stages]
     confidences = sorted({answer.confidence for stage in early for answer in stage if answer.confidence >= 0})
     step = max(1, len(confidences) // _RANKS)
     found = list[_Combination]()
@@ -100,17 +100,14 @@ def _candidates(stages: Sequence[Sequence[StageAnswer]]) -> list[_Combination]:
     return found
 
 
-def _chances(stages: Sequence[Sequence[StageAnswer]]) -> list[list[float]]:
-    """Return the probability of an error in each row of each task by the confidences themselves; 1 where it failed.
+def _chances(stage: Sequence[StageAnswer]) -> list[float]:
+    """Return the probability of an error in each row by the confidences themselves; 1 where the task failed.
 
-    A curve fitted to the errors would choose the candidates by luck, and then one promise in five could be broken. A
-    task without a confidence is taken to be as good as the others are on average.
+    A curve fitted to the errors would choose the candidates by luck, and then one promise in five could be broken. Only
+    of a task without a confidence, the share of errors is counted.
     """
-    doubts = [[1 - answer.confidence for answer in stage if answer.confidence >= 0] for stage in stages]
-    known = [doubt for found in doubts if len(set(found)) > 1 for doubt in found]
-    mean = sum(known) / len(known) if known else 0.0
-    chances = list[list[float]]()
-    for stage, found in zip(stages, doubts, strict=True):
-        alike = len(set(found)) <= 1
-        chances.append([1.0 if one.confidence < 0 else mean if alike else 1 - one.confidence for one in stage])
-    return chances
+    known = [answer for answer in stage if answer.confidence >= 0]
+    if len({answer.confidence for answer in known}) == 1:
+        share = sum(not answer.right for answer in known) / len(known)
+        return [1.0 if answer.confidence < 0 else share for answer in stage]
+    return [1 - max(answer.confidence, 0.0) for answer in stage]
