@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
 
@@ -191,6 +191,15 @@ def together(item: Item[T], items: Sequence[Item[Any]]) -> Item[T]:
         calls=None if all(one.calls is None for one in items) else sum(one.requests for one in items),
         cached=all(one.cached for one in items),
     )
+
+
+def cost_of(items: Iterable[Item[Any]]) -> float | None:
+    """Return what items cost together in US dollars; None if the price of any call is unknown.
+
+    What was never asked costs nothing.
+    """
+    costs = [item.cost for item in items if item.attempts or item.cost]
+    return None if None in costs else sum(cost for cost in costs if cost is not None)
 
 
 def jsonable(value: Any) -> Any:

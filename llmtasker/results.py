@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
 from llmtasker.errors import ItemError
-from llmtasker.item import Item
+from llmtasker.item import Item, cost_of
 from llmtasker.result_table import ResultTable
 from llmtasker.values.html_table import html_table
 from llmtasker.wire.completion import NO_USAGE, Usage
@@ -79,8 +79,7 @@ class Results(Sequence[Item[T]], Generic[T]):
     @property
     def cost(self) -> float | None:
         """The cost of this run in US dollars; None if that of any call is unknown."""
-        costs = [item.cost for item in self._items if item.attempts or item.cost]
-        return None if None in costs else sum(cost for cost in costs if cost is not None)
+        return cost_of(self._items)
 
     @property
     def attempts(self) -> int:

@@ -482,6 +482,18 @@ def test_the_pace_of_a_job_is_counted_by_the_minute(store: JobQueue, task: Task[
     assert store.pace(job.id) == [0] * 10
 
 
+def test_a_row_that_was_not_asked_costs_nothing(store: JobQueue) -> None:
+    """One empty text does not make the price of a job unknown; a call whose price is not known does."""
+    unasked: Item[Any] = Item(input={}, error=InputError("empty"))
+    unknown: Item[Any] = Item(input={}, attempts=1)
+    for last, cost in ((unasked, 0.5), (unknown, None)):
+        job = store.create({"owner": "ann", "task": "t"}, [({}, {"text": "a"}, None)] * 2, keep=DAY)
+        store.put(job, [DoneRow(1, Item(input={}, cost=0.5, attempts=1), "{}"), DoneRow(2, last, "{}")])
+        done = store.get(job.id)
+        assert done is not None
+        assert done.cost == cost
+
+
 def test_a_correction_is_kept_and_taken_back(store: JobQueue, task: Task[Triage]) -> None:
     job = created(store, task, ["a", "b"])
     assert store.correct(job.id, 2, {"team": "other"})

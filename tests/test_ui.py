@@ -575,7 +575,7 @@ def test_french_has_all_words_of_the_page() -> None:
         ("invalid", "amount: Input should be greater than or equal to 1 (got 0); the …", "0 est au-dessous de 1"),
         ("invalid", "date: Field required; mood: Field required; the answer was", "date\u00a0: la valeur manque."),
         ("input", "text: the text is empty, and the task needs one", "Le texte est vide (text)"),
-        ("input", "line 1,234 has 1 cell, the header has 2", "Ligne 1\u202f234\u00a0: cellules 1, colonnes 2."),
+        ("input", "line 1,234 has 1 cell, the header has 2", "1\u202f234 du fichier\u00a0: cellules 1, colonnes 2."),
         (
             "abstained",
             "its confidence is 0.312, and the threshold is 0.900",

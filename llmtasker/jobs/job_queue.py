@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.item import cost_of
 from llmtasker.jobs.job_file import JobFile
 from llmtasker.jobs.job_rows import DoneRow, JobRows, NewRow, ask_again, count_rows, store_item
 from llmtasker.jobs.job_state import AFTER, MOVES, Job, State
@@ -233,7 +234,7 @@ class JobQueue(JobRows):
                 sum(item.cached for item in stored),
                 sum(item.repaired for item in stored),
                 sum(item.requests for item in items),
-                None if any(item.cost is None for item in items) else cost,
+                cost_of(items),
             )
             database.execute(
                 "UPDATE jobs SET ok = ok + ?, failed = failed + ?, cached = cached + ?, repaired = repaired + ?, "

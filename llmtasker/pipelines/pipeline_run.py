@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, PipelineError, snippet
-from llmtasker.item import Item
+from llmtasker.item import Item, cost_of
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.returned import Returned
 from llmtasker.runner.feed import Feed, WaitingRow
@@ -57,7 +57,6 @@ class RowWorker:
             except ItemError as failure:
                 error = failure.with_traceback(None)
         steps = row.items
-        costs = [step.cost for step in steps]
         cached = bool(steps) and all(step.cached for step in steps)
         return Item(
             input=given,
@@ -66,7 +65,7 @@ class RowWorker:
             error=error,
             repairs=tuple(repair for step in steps for repair in step.repairs),
             usage=sum((step.usage for step in steps), NO_USAGE),
-            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+            cost=cost_of(steps),
             latency=0.0 if cached else time.perf_counter() - started,
             attempts=sum(step.attempts for step in steps),
             calls=None if all(step.calls is None for step in steps) else sum(step.requests for step in steps),

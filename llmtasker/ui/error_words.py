@@ -90,7 +90,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"has no column (?P<name>'.+?')", "The row has no column {name}."),
     (
         r"^line (?P<line>[\d,]+) has (?P<cells>[\d,]+) cells?, the header has (?P<columns>[\d,]+)",
-        "Line {line}: cells {cells}, columns {columns}.",
+        "Line {line} of the file: cells {cells}, columns {columns}.",
     ),
     (r"^line (?P<line>[\d,]+) is not valid JSON", "Line {line} is not valid JSON."),
     (r"^line (?P<line>[\d,]+) is not (?P<encoding>\S+)$", "Line {line} can't be read as {encoding}."),
