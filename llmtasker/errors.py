@@ -225,7 +225,7 @@ class NotRunError(ItemError):
 
 
 class AbstainedError(ItemError):
-    """The answer is less sure than the threshold that keeps a promised risk; `guess` is the answer all the same."""
+    """The answer's confidence is below the threshold that keeps a promised risk; `guess` is the answer anyway."""
 
     code = "abstained"
 

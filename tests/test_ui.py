@@ -579,7 +579,7 @@ def test_french_has_all_words_of_the_page() -> None:
         (
             "abstained",
             "its confidence is 0.312, and the threshold is 0.900",
-            "0,31\u202f; la tâche répond à partir de 0,90",
+            "0,31, en dessous du seuil de 0,90 fixé",
         ),
         ("timeout", "no whole answer came within 30 s", "en 30 s."),
         ("truncated", 'the answer is cut after \'{"label": "li\'', "coupée avant sa fin."),

@@ -1,4 +1,4 @@
-"""Correction: what a person says is right for a row, checked against the task of its job."""
+"""Correction: the right values of a row as a person gives them, checked against the task of its job."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtasker.jobs.job_state import Job
 
 
 class Correction(BaseModel):
-    """What a person says is right for a row; null takes a correction back."""
+    """The right values of a row; null withdraws a correction."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -25,7 +25,7 @@ async def in_time(awaitable: Awaitable[T], due: float) -> T:
 
 
 class _Begun(Generic[T]):
-    """An awaitable after its first step: its result, or what it waits for. It goes on where it is awaited."""
+    """An awaitable after its first step: its result, or what it waits for. It continues where it is awaited."""
 
     def __init__(self, awaitable: Awaitable[T]) -> None:
         self.result: tuple[T] | None = None

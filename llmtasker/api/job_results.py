@@ -107,7 +107,7 @@ class _AnsweredRows:
 
 
 def error_of(row: JobRow) -> str | None:
-    """Return the error of a row as it stands in a file of results; a row without an item says so."""
+    """Return the error of a row as it stands in a file of results; a row without an item has an error of its own."""
     if row.item is None:
         return "not_run: the row was not asked"
     error = row.item.get("error")

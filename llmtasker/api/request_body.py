@@ -24,7 +24,7 @@ _SLOWEST = 1_000  # bytes per second
 
 
 class BodyLimit:
-    """Answers 413 to a body that is too large, before it is read if it says its length, and 408 to one that stalls.
+    """Answers 413 to a body that is too large, before it is read if its length is declared, and 408 to one that stalls.
 
     A client that takes nothing of its answer for as long is left.
     """
@@ -74,7 +74,7 @@ def limit_body(request: Request, most: int) -> None:
     """Limit the body of a request, which is not read yet, to what its key allows.
 
     Raises:
-        Problem: it says that it is larger.
+        Problem: its declared length is larger.
     """
     request.scope[_OF_KEY] = most
     if _said_length(request.scope) > most:

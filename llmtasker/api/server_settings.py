@@ -30,8 +30,7 @@ class ServerSettings:
         open: answer callers without a key; meant for a server on loopback only.
         hosts: the names to which an open server answers, without ports; "*": every name.
         llm: what `/v1/classification` and `/v1/instruction` ask; None: the LLM of the first task.
-        observers: what is told of the runs of tasks that callers describe, there and on the page; the others have their
-            own.
+        observers: those of tasks that callers describe, there and on the page; other tasks have their own.
         models: names of LLMs that a caller may choose there instead, such as "ollama/qwen3".
         max_bytes: the largest body, in bytes.
         max_rows: the most rows of a job.

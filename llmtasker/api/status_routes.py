@@ -17,7 +17,7 @@ _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def add_status_routes(app: FastAPI, server: Server) -> None:
-    """Add the routes that tell how the server is."""
+    """Add the routes that report the state of the server."""
     router = APIRouter(tags=["status"])
 
     @router.get("/healthz")

@@ -66,7 +66,7 @@ def task_routes(server: Server) -> APIRouter:
 
 
 def unknown_tasks(server: Server) -> APIRouter:
-    """Return the route of tasks that are not there, after all others: it says which are."""
+    """Return the route for tasks that do not exist, which lists those that do; it comes after all others."""
     router = APIRouter()
 
     @router.post("/tasks/{rest:path}", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""copy_answers: the answers of one cache into another, of any kind; started again, it goes on where it was."""
+"""copy_answers: the answers of one cache into another, of any kind; started again, it resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _copy_batch(source: _Listed, target: _Listed, keys: Sequence[str], count: Co
     texts = source.get_many(missing)
     entries = [(key, text) for key, text in zip(missing, texts, strict=True) if text is not None]
     target.put_many(entries)
-    # A folder that is full or read-only warns and goes on, as runs must: a copy must not.
+    # With a full or read-only folder, a run warns and continues; a copy must not.
     if target.get_many([key for key, _ in entries]) != [text for _, text in entries]:
         raise ConfigurationError(_stopped(count, "the target does not keep them"))
     count.copied += len(entries)
@@ -71,7 +71,7 @@ def _copy_batch(source: _Listed, target: _Listed, keys: Sequence[str], count: Co
 def _stopped(count: CopyCount, reason: str) -> str:
     return (
         f"the copy stopped after {count.copied:,} answers: {reason}. "
-        "Start it again when this is mended: it goes on with the answers that are missing."
+        "Start it again once this is fixed: it continues with the missing answers."
     )
 
 

@@ -204,7 +204,9 @@ class DiskCache:
         while True:
             listed = database.read(database.methods.keys_after, None, row, _LISTED)
             if listed is None:
-                raise ConfigurationError(f"the cache in {self.directory} can't be read; the warning before says why.")
+                raise ConfigurationError(
+                    f"the cache in {self.directory} can't be read; the warning before gives the reason."
+                )
             if not listed:
                 return
             row = listed[-1][0]

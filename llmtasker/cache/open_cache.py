@@ -54,7 +54,7 @@ def open_cache(value: bool | str | os.PathLike[str] | Store | None = None) -> Co
     URL of a Redis, which is checked at the first time. A store with `get` and `put` is wrapped in a SafeStore, once.
 
     Raises:
-        ConfigurationError: the value is none of these; or the Redis answers, and can't be used.
+        ConfigurationError: the value is something else, or the Redis answers but can't be used.
     """
     if value is False:
         return None

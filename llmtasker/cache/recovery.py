@@ -50,7 +50,7 @@ _ADVICE = {
     "unavailable": "check the path, and who may read and write there",
 }
 _READ_ON = "The answers in it are read, new ones are not kept"
-_WITHOUT = "The run goes on without it"
+_WITHOUT = "The run continues without it"
 
 
 class DatabaseHandle:
@@ -165,7 +165,9 @@ class DatabaseHandle:
         with self._lock:
             cache = self._open(look=True)
             if cache is None:
-                raise ConfigurationError(f"the cache in {self.folder} can't be opened; the warning before says why")
+                raise ConfigurationError(
+                    f"the cache in {self.folder} can't be opened; the warning before gives the reason"
+                )
             try:
                 if self._fault is not None:
                     raise self._fault

@@ -174,7 +174,7 @@ class SafeStore:
         self._backoff.failed(tolerable=not failure.hangs)
         self._backoff.report(
             "failed",
-            f"failed: {snippet(failure.reason)}. The run goes on, answers may not be kept; it is tried again later.",
+            f"failed: {snippet(failure.reason)}. The run continues; answers may not be kept until it works again.",
         )
 
 

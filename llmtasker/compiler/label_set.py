@@ -40,7 +40,7 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
     `known` are the meanings of labels that the list only names.
 
     Raises:
-        ConfigurationError: the value is none of these, is empty, or a label is neither a text, a number nor a boolean.
+        ConfigurationError: the value is something else, is empty, or a label is neither a text, a number nor a boolean.
 
     >>> label_set(["chat", "chien"], {"chat": "un félin"})
     (('chat', 'un félin'), ('chien', ''))

@@ -18,7 +18,7 @@ from llmtasker.errors import ConfigurationError, describe
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration(CalibrationFigures):
-    """What `calibrate` has fitted on `rows` labelled rows, of which `failed` had no answer; `print` says it.
+    """What `calibrate` has fitted on `rows` labelled rows, of which `failed` had no answer; `print` shows it.
 
     Args:
         temperature: probabilities are raised to the power of 1 / temperature: above 1, the LLM was too sure.

@@ -1,4 +1,4 @@
-"""ConfidentPolicy, from one input to an Item that says how sure its label is."""
+"""ConfidentPolicy, from one input to an Item with the confidence of its label."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def asked_by(program: Program[Any], llm: LLM, confidence: Confidence) -> str:
 
 
 def confident(policy: Policy[S, T], confidence: Confidence) -> Policy[S, T]:
-    """Return the policy that asks as another one does, and for the confidence too."""
+    """Return a policy that also asks for the confidence, and otherwise asks like the given one."""
     own: dict[str, Any] = {one.name: getattr(policy, one.name) for one in fields(policy) if one.init}
     return ConfidentPolicy(**own, confidence=confidence)
 

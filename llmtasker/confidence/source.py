@@ -26,7 +26,7 @@ class Confidence:
             ends where the label stands, and the probability of each label's first token counts.
         field: the output field with the labels; None: the only one that has some.
         samples: how many answers "votes" asks for; each is cached apart.
-        calibration: what `calibrate` has fitted. Without one, the numbers are no probabilities.
+        calibration: what `calibrate` has fitted. Without one, the numbers are not probabilities.
 
     Raises:
         ConfigurationError: there is no such source, or a number is out of range.

@@ -69,7 +69,7 @@ def calibrate(
 
     Raises:
         ConfigurationError: the confidence does not tell right answers from wrong ones, or the rows are too few to
-            promise this risk (it says how many would do); or the rows do not fit.
+            promise this risk (the message gives the number that would be enough); or the rows do not fit.
     """
     return portal().call(acalibrate(task, rows, max_risk=max_risk, certainty=certainty, method=method, **options))
 

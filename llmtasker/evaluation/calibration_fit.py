@@ -178,7 +178,7 @@ def with_threshold(calibration: Calibration, max_risk: float, certainty: float) 
     """Return the calibration with the lowest threshold that keeps a risk.
 
     Raises:
-        ConfigurationError: the rows are too few to say so, or the answers too often wrong.
+        ConfigurationError: there are too few rows to show it, or too many answers are wrong.
     """
     points = [(point.after, point.right) for point in calibration.points]
     kept = keep_risk(points, max_risk, certainty)

@@ -33,7 +33,7 @@ def cascade(
 
     Thresholds are chosen on labelled rows, which all tasks are asked for, so that of all answers at most `max_risk` is
     wrong, with a probability of `certainty`; among those that keep this promise, such that most rows are answered, at
-    the least cost. `print(made.report)` says what each task answers.
+    the least cost. `print(made.report)` shows what each task answers.
 
     Args:
         tasks: the cheapest first, all of one signature. Each but the last needs a confidence (else "votes" are asked
@@ -42,8 +42,8 @@ def cascade(
         options: those of `calibrate`.
 
     Raises:
-        ConfigurationError: a confidence does not tell right answers from wrong ones, the risk can't be promised (it
-            says what would help), or the tasks do not belong together.
+        ConfigurationError: a confidence does not tell right answers from wrong ones, the risk can't be promised (the
+            message names what would help), or the tasks do not belong together.
     """
     return portal().call(acascade(tasks, rows, max_risk=max_risk, certainty=certainty, **options))
 
@@ -94,7 +94,7 @@ async def acascade(
 
 
 def _labels_of_all(tasks: Sequence[Task[Any]]) -> LabelField:
-    """Return the field that the tasks answer, of which each can say how sure it is.
+    """Return the label field that the tasks answer.
 
     Raises:
         ConfigurationError: there are fewer than two tasks, or they do not answer the same field with one label.

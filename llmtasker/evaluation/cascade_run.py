@@ -22,7 +22,7 @@ _NOT_GIVEN: Any = object()
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeReport:
-    """What a cascade does on its labelled rows; `print` says it.
+    """What a cascade does on its labelled rows; `print` shows it.
 
     `answered` and `wrong` are rows, by task in order; `to_people` are those that no task answers. `cost_ratio` is the
     cost of the cascade in parts of that of the last task alone, in `unit`s: US dollars, or tokens where a price is not

@@ -22,20 +22,20 @@ from llmtasker.evaluation.paired_tests import (
 )
 
 _SURE = 0.05
-_ALIKE = (0.95, 1.05)  # times the cost, of which nothing is said
+_ALIKE = (0.95, 1.05)  # ratios of cost that are not worth reporting
 
 Pairs = Sequence[tuple[ReportRow, ReportRow]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `compare` found; `print(comparison)` says it in a sentence.
+    """What `compare` found; `print(comparison)` shows it in a sentence.
 
     `difference` is that of B minus A, with its 95 % interval; `p` is how often chance alone gives as much.
     `gained` and `lost` are the rows that only B, or only A, has right, as pairs (A's row, B's row); both are empty for
     scores that are not right or wrong. `only_a` and `only_b` are rows that the other report does not have;
     `unscored` are pairs to which the metric gave no score on one side, although that side was answered.
-    `detectable` is the difference that so many rows show in 4 of 5 comparisons. `labels` has, for a label field, the
+    `detectable` is the difference that as many rows show in 4 of 5 comparisons. `labels` has, for a label field, the
     difference of each label's rows that are right, and p after Holm's correction.
     """
 

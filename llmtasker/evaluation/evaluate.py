@@ -41,7 +41,7 @@ def evaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions])
         cluster: a column whose equal values belong together, such as a customer: intervals allow for it.
         seed: of the resampling.
         samples: how often each row is asked; the answers are cached apart. The figures are those of the first, and
-            `report.flips` says how many rows get another answer by themselves.
+            `report.flips` counts the rows whose answer changes from one time to the next.
         options: beside these, those of `Task.run`; `columns` names the column of an output field too. Answers that are
             cached are not asked again.
 

@@ -30,7 +30,7 @@ _NO_SLICES: dict[str, str] = {}
 class GoldRow(NamedTuple):
     """An input with its right outputs, as JSON by field and as a record; `key` is a hash of the input.
 
-    An output that is not measured may not be in the record. `error` says why an input does not fit: it is not asked,
+    An output that is not measured may not be in the record. `error` is why an input does not fit: it is not asked,
     and counts as failed.
     """
 
@@ -86,7 +86,7 @@ def gold_rows(
 def _up_to_a_whole_row(
     given: Iterator[Mapping[str, Any]],
 ) -> tuple[Mapping[str, Any] | None, Iterator[Mapping[str, Any]]]:
-    """Return the first row that has all columns, or the first one of any, and all rows from the start."""
+    """Return the first row that has all columns, or else the first row, and all rows from the start."""
     seen = list[Mapping[str, Any]]()
     for row in given:
         seen.append(row)
@@ -161,7 +161,7 @@ class _GoldReader:
         return _fields_alone(self._signature, self._measured)
 
     def read(self, number: int, row: Mapping[str, Any], values: Mapping[str, Any]) -> GoldRow | None:
-        """Return the gold row of a row with these right outputs; None: in a broken row, they can't be told.
+        """Return the gold row of a row with these right outputs; None for a broken row with doubtful outputs.
 
         Raises:
             ConfigurationError: the right outputs do not fit the signature.
@@ -209,7 +209,7 @@ def _fields_alone(signature: type[Signature], names: Sequence[str]) -> type[Base
     """Return a model of some output fields with their validators, but none of those that see the whole record."""
     found = signature.__pydantic_decorators__.field_validators.values()
     validators: dict[str, Any] = {}
-    make: Any = field_validator  # its overloads know each mode alone
+    make: Any = field_validator  # its overloads take one literal mode each
     for number, validator in enumerate(found):
         if fields := [name for name in validator.info.fields if name in names or name == "*"]:
             validators[f"check_{number}"] = make(*fields, mode=validator.info.mode)(staticmethod(validator.func))

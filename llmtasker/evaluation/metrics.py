@@ -157,7 +157,7 @@ def _f1(mine: Counter[str], other: Counter[str]) -> float:
 def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> tuple[dict[str, float], list[str]]:
     """Return the scores of the user's metrics for a row, and the names of those that could not give one.
 
-    A metric that raises or gives NaN says nothing about this row; one that gives None does not apply.
+    A metric that raises or gives NaN has no score for this row; one that gives None does not apply.
     """
     scores, broken = dict[str, float](), list[str]()
     for name, metric in metrics.items():

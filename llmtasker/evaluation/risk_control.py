@@ -81,7 +81,7 @@ class KeptRisk:
 def keep_risk(points: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> KeptRisk | None:
     """Return the lowest threshold whose upper bound keeps the risk, from (confidence, right) of labelled rows.
 
-    None: no threshold keeps the risk, or the rows are too few to say so.
+    None: no threshold keeps the risk, or there are too few rows to show that one does.
     """
     ordered = sorted(points, key=lambda point: -point[0])
     trials = _trials(ordered, max_risk, certainty)
@@ -105,7 +105,7 @@ def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certai
 
     Trials are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"), and the first that fails ends
     it, so that looking at many costs no certainty. The first is chosen by numbers of rows alone: one chosen by errors
-    would pass more often by luck, and where confidence says nothing among the surest rows, one promise in eight would
+    would pass more often by luck, and where confidence is uninformative among the surest rows, one promise in eight would
     be broken. Where it fails none passes, for the same reason.
     """
     start = first_rows(rows, max_risk, certainty)

@@ -37,7 +37,7 @@ class Subject:
         """Return the subject that a task, a pipeline or a cascade is.
 
         Raises:
-            ConfigurationError: it is none of these, or a pipeline with several outputs an input.
+            ConfigurationError: it is something else, or a pipeline with several outputs an input.
         """
         given = cast("object", measured)  # at run time it may be anything
         if not isinstance(given, Task | Pipeline | Cascade):

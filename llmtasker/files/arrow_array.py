@@ -19,7 +19,7 @@ _PLAIN = {str: "string", int: "int64", float: "double", bool: "bool", bytes: "bi
 def exact_array(values: Sequence[Any], type_: Any = None) -> Any:
     """Return values as an array of a type, else of the type that Arrow finds; None if it would not hold all exactly.
 
-    Arrow makes one time zone of several, days of moments, and times without a zone of those with one, and says nothing:
+    Arrow makes one time zone of several, days of moments, and times without a zone of those with one, silently:
     what it took is compared with what it gives back.
     """
     arrow = import_module("pyarrow")

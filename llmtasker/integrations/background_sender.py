@@ -79,7 +79,7 @@ class Receiver(Protocol[B_contra]):
 
 
 class BackgroundSender(Generic[T, B]):
-    """A bounded queue and the thread that posts it. Only `flush` waits, for as long as it is told.
+    """A bounded queue and the thread that posts it. Only `flush` waits, for at most the given time.
 
     The child of a fork begins with an empty queue: what waited is sent by its parent.
 
@@ -237,7 +237,7 @@ class BackgroundSender(Generic[T, B]):
                 self._leave_alone(result.wait)
 
     def _leave_alone(self, wait: float | None) -> None:
-        """Pause after a failure, for a while that grows, or as long as the receiver said; `flush` ends it."""
+        """Pause after a failure, for a while that grows, or as long as the receiver asks for; `flush` ends it."""
         if self._hurried:
             self._changed.wait_for(lambda: self.closed, _HURRIED_PAUSE)
             return

@@ -64,7 +64,7 @@ def _is_for_the_same(before: Event, call: Event) -> bool:
 
 
 def _is_longer(before: Event, call: Event) -> bool:
-    """Return whether a call says more than the one before: what was wrong; or is about fewer rows."""
+    """Return whether a call adds what was wrong to the one before, or is about fewer rows."""
     if len(before.rows) > len(call.rows):
         return True
     return before.request is not None and call.request is not None and len(call.request.tail) > len(before.request.tail)

@@ -42,23 +42,23 @@ def traces(
     """Return an observer that sends rows to Langfuse: a trace a row, a generation a call, a session a run.
 
     Args:
-        base_url: where Langfuse is, such as "https://langfuse.intra"; None: LLMTASKER_LANGFUSE. There is no default.
+        base_url: where Langfuse is, such as "https://langfuse.intra"; None: LLMTASKER_LANGFUSE.
         public_key, secret_key: the keys of the project; None: LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY.
-        client: your `langfuse.Langfuse(…)` instead of these, of any version of the SDK from 2: its place, keys,
-            HTTP client, environment and mask count.
+        client: your `langfuse.Langfuse(…)` instead of these, of the SDK's version 2 or later; its URL, keys,
+            HTTP client, environment and mask are used.
         sample: the share of rows that are sent; rows with an error are always sent.
         content: whether prompts and answers are sent: "none", as "hash", or as "text" (then Langfuse
             shows them as input and output).
-        environment: what Langfuse calls so, such as "production".
+        environment: Langfuse's `environment`, such as "production".
 
     With OTEL_SDK_DISABLED=true, or a client that has tracing switched off, no span is sent.
 
     Raises:
-        ConfigurationError: the place or a key is missing, an argument is wrong, or the extra is missing.
+        ConfigurationError: the URL or a key is missing, an argument is wrong, or the extra is missing.
     """
     if client is not None:
         if base_url or public_key or secret_key:
-            raise ConfigurationError("a client has its own place and keys: leave out base_url, public_key, secret_key.")
+            raise ConfigurationError("a client has its own URL and keys: leave out base_url, public_key, secret_key.")
         project = LangfuseProject.of_client(client)
     else:
         base_url = base_url or os.environ.get("LLMTASKER_LANGFUSE")
@@ -81,7 +81,7 @@ class LangfuseAttributes(SpanAttributes):
         self._project = project
 
     def of_run(self, run: str, tags: Mapping[str, Any], job: str | None) -> Attributes:
-        """Return what each span of a run says: the session is the job, if there is one, which may have several runs."""
+        """Return the attributes of each span of a run; the session is the job, if any, which may have several runs."""
         made = super().of_run(run, tags, job)
         made["session.id"] = run if job is None else job
         made["langfuse.trace.name"] = "row"
@@ -92,7 +92,7 @@ class LangfuseAttributes(SpanAttributes):
         return made
 
     def of_settings(self, call: Event) -> Attributes:
-        """Return what a call says, and each other one with the settings of its LLM."""
+        """Return the attributes that all calls with the settings of this one share."""
         made = super().of_settings(call)
         made["langfuse.observation.type"] = "generation"
         if call.request is not None:
@@ -105,7 +105,7 @@ class LangfuseAttributes(SpanAttributes):
         return made
 
     def of_call(self, event: Event, story: CallStory) -> Attributes:
-        """Return what a call says. Tokens that have a price of their own are counted apart, as Langfuse adds them."""
+        """Return the attributes of a call. Tokens of different prices are separate, because Langfuse adds them up."""
         made = super().of_call(event, story)
         if event.completion is not None and (usage := event.completion.usage) is not None:
             counts = {"input": usage.input - usage.input_cached, "output": usage.output - usage.output_reasoning}
@@ -120,7 +120,7 @@ class LangfuseAttributes(SpanAttributes):
         return made
 
     def of_row(self, row: int, item: Item[Any]) -> Attributes:
-        """Return what a row says; its input and output are those of the trace."""
+        """Return the attributes of a row; its input and output are also the trace's."""
         made = super().of_row(row, item)
         made["langfuse.observation.type"] = "span"
         made["langfuse.internal.is_app_root"] = True
@@ -178,12 +178,12 @@ class LangfuseTracer(Tracer):
         return self._scores.flush(max(0.0, until - time.monotonic())) and sent
 
     def close(self) -> None:
-        """End the sending; what waits is given up, so call `flush` before."""
+        """Stop sending; what is still queued is dropped, so call `flush` first."""
         super().close()
         self._scores.close()
 
     def score_correction(self, run: str, row: int, answer: Mapping[str, Any], correction: Mapping[str, Any]) -> None:
-        """Add what a person said of an answer as scores: `correct`, 1 or 0, and for each field what is right instead.
+        """Add a person's verdict on an answer as scores: `correct` (1 or 0), and the right value of each wrong field.
 
         Raises what `score` raises.
         """
@@ -191,7 +191,7 @@ class LangfuseTracer(Tracer):
             self._score_receiver.send(score)
 
     def score(self, run: str, row: int, name: str, value: float | str, *, comment: str | None = None) -> None:
-        """Add a score to the trace of a row, such as a correction of a person; `run` and `row` are those of its events.
+        """Add a score to the trace of a row, such as a person's correction; `run` and `row` are those of its events.
 
         Raises:
             ConfigurationError: Langfuse does not take it, or can't be reached within 5 seconds.
@@ -201,10 +201,10 @@ class LangfuseTracer(Tracer):
         )
 
     def take_correction(self, row: CorrectedRow) -> None:
-        """Queue what a person said of a row of a job as scores: earlier ones are replaced, or withdrawn.
+        """Queue a person's correction of a job's row as scores; earlier ones are replaced or withdrawn.
 
-        What is right instead is sent of fields that hold labels or numbers, and of texts with `content="text"` only. It
-        neither waits nor raises; what can't be sent is reported in the log.
+        The right values of label and number fields are sent; those of text fields only with `content="text"`. It
+        neither waits nor raises; what can't be sent is logged.
         """
         trace = trace_of_job_row(row.job, row.number)
         session = None if row.failed or self.samples(trace) else row.job
@@ -221,7 +221,7 @@ class LangfuseTracer(Tracer):
 def _scores(
     trace: str, answer: Mapping[str, Any], correction: Mapping[str, Any], *, session: str | None = None
 ) -> list[TraceScore]:
-    """Return what a person said of an answer. Without a trace in Langfuse, it is a score of the session."""
+    """Return a person's verdict on an answer as scores; of the session, if Langfuse does not have the trace."""
     wrong = {name: value for name, value in correction.items() if answer.get(name) != value}
     right = {
         f"corrected {name}": value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -28,7 +28,7 @@ def traces(
 
     Args:
         endpoint: the receiver, such as "http://collector:4318"; None: OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, or
-            OTEL_EXPORTER_OTLP_ENDPOINT. There is no default.
+            OTEL_EXPORTER_OTLP_ENDPOINT; without either, an error.
         headers: HTTP headers of each post; None: OTEL_EXPORTER_OTLP_HEADERS.
         sample: the share of rows that are sent, from 0 to 1; rows with an error are always sent.
         content: whether prompts and answers are sent: "none", as "hash", or as "text".
@@ -54,7 +54,7 @@ def metrics(
 
     Args:
         endpoint: the receiver, such as "http://collector:4318"; None: OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, or
-            OTEL_EXPORTER_OTLP_ENDPOINT. There is no default.
+            OTEL_EXPORTER_OTLP_ENDPOINT; without either, an error.
         headers: HTTP headers of each post; None: OTEL_EXPORTER_OTLP_HEADERS.
         service_name: the name under which they appear; None: OTEL_SERVICE_NAME, else "llmtasker".
 

@@ -59,14 +59,14 @@ class PartitionTask:
     A pandas DataFrame gives one, an iterator of them an iterator (Spark). The columns, their types and the index stay;
     behind them stand one column for each output field and "error". Every part has columns of the same types: texts,
     booleans, integers, floats; other values become JSON texts. It can be pickled: the key of the LLM comes from the
-    environment of the worker, and a worker that has none says so in the error of its rows.
+    environment of the worker, and without one there, its rows fail with an error that names it.
 
     Args:
         task: the task.
         options: `concurrency`, `fresh`, `columns`, `row_variables` and `settings`, as for `Task.run`.
 
     Raises:
-        ConfigurationError: an option is wrong; on a worker: a part lacks a column, or its signature is another one.
+        ConfigurationError: an option is wrong; on a worker: a part lacks a column, or has a different signature.
 
     >>> import pandas
     >>> from llmtasker import Classification

@@ -114,7 +114,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
         """Return how sure each label of `classes_` is, as an array of (texts, labels) whose rows add up to 1.
 
-        They are the confidences of the items, divided by their sum. Without a calibration they are no probabilities.
+        They are the confidences of the items, divided by their sum. Without a calibration they are not probabilities.
 
         Raises:
             ValueError: X is not a list of texts.

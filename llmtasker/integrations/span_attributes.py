@@ -118,7 +118,7 @@ class SpanAttributes:
         return made
 
     def texts_of_row(self, item: Item[Any]) -> Attributes:
-        """Return what became of a row, as texts or hashes."""
+        """Return the input and output of a row, as texts or hashes."""
         made = self._shown("llmtasker.repairs.made", list(item.repairs)) if item.repairs else {}
         return made | self._shown("llmtasker.output", output_of(item))
 

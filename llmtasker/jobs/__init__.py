@@ -4,6 +4,6 @@ chosen_columns  which column each input is read from
 row_work        what marks a row as done, for the command line and for the server alike
 job_state       a job, and the states that it goes through
 job_queue       the jobs of a server, in one SQLite file (job_file) with their rows (job_rows)
-correction_reports  tell observers what people correct
+correction_reports  pass corrections on to observers
 job_runner      does what is left to do in a queue
 """

@@ -1,4 +1,4 @@
-"""report_corrections: observers of a task get what people correct in its jobs."""
+"""report_corrections: pass the corrections that people make in jobs to the observers of the task."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _LOG = logging.getLogger("llmtasker.server")
 
 
 def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> None:
-    """Give each correction that is stored to the observers of its task that take corrections.
+    """Pass each stored correction to those observers of its task that take corrections.
 
-    One that fails costs no correction, and is logged once. `task_of` raises a ConfigurationError if there is no task.
+    If an observer fails, the correction stays stored, and the failure is logged once. `task_of` raises a
+    ConfigurationError if there is no task.
     """
     failed: set[str] = set()
 
     def report(id_: str, row: JobRow, correction: Mapping[str, Any] | None) -> None:
         job = queue.get(id_)
         if row.item is None or job is None:
-            return  # of a row that was not asked yet, nobody knows anything
+            return  # the row has not been asked yet, so there is nothing to correct
         try:
             task = task_of(job)
         except ConfigurationError:
@@ -35,7 +36,7 @@ def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> 
         for taker in [one for one in observers if isinstance(one, TakesCorrections)]:
             try:
                 taker.take_correction(_corrected(task, job, row, correction))
-            except Exception as error:  # noqa: BLE001 - it is code of the user, and the correction is stored
+            except Exception as error:  # noqa: BLE001 - user code; the correction is already stored
                 name = f"{type(taker).__qualname__}: {type(error).__name__}"
                 if name not in failed:
                     failed.add(name)
@@ -59,7 +60,7 @@ def _corrected(task: Task[Any], job: Job, row: JobRow, correction: Mapping[str, 
 
 
 def _is_closed(annotation: Any) -> bool:
-    """Return whether no text of one's own fits a type: labels, numbers, lists of them."""
+    """Return whether a type admits no free text: labels, numbers, lists of them."""
     if get_origin(annotation) is Literal or annotation in (bool, int, float, None, type(None)):
         return True
     if isinstance(annotation, type) and issubclass(annotation, Enum):

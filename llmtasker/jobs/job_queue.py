@@ -196,7 +196,7 @@ class JobQueue(JobRows):
         return self.get(found[0])
 
     def beat(self, id_: str, worker: str) -> bool:
-        """Return whether a job is still this worker's to do, and say that the worker is alive."""
+        """Return whether this worker still holds the lease on a job, and renew it."""
         with self._writing() as database:
             values = (self._clock(), id_, worker)
             query = "UPDATE jobs SET beat = ? WHERE id = ? AND worker = ? AND state = 'running'"

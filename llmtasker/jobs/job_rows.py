@@ -200,7 +200,7 @@ class JobRows:
     # ── written ──
 
     def correct(self, id_: str, number: int, correction: Mapping[str, Any] | None) -> bool:
-        """Store what a person says is right for a row, None: nothing; return whether there is such a row.
+        """Store a person's correction of a row (None withdraws it); return whether the row exists.
 
         The row is found by the label that it has then.
         """

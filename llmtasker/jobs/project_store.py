@@ -115,7 +115,7 @@ class ProjectStore:
     def change(self, project: Project, *, sample: Sequence[Mapping[str, Any]] | None = None, **about: Any) -> Project:
         """Store other values of a project, perhaps other rows to show, and return it as it is then.
 
-        What is not given stays as it is by now, also if somebody else has changed it.
+        What is not given keeps its current value, even if somebody else has changed it meanwhile.
 
         Raises:
             LookupError: it was deleted.

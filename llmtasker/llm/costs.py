@@ -98,7 +98,7 @@ class TokenMeter:
         self._lock = threading.Lock()
 
     def record(self, characters: int, usage: Usage, rows: int = 1) -> None:
-        """Record the usage that the endpoint reported for a request of this length, with so many rows."""
+        """Record the usage that the endpoint reported for a request of this length with `rows` rows."""
         with self._lock:
             self.calls += 1
             self._rows += rows
@@ -114,7 +114,7 @@ class TokenMeter:
         return self._characters / self._input if self._input else _CHARACTERS_PER_TOKEN
 
     def output_of(self, rows: int, names: int = 0) -> int:
-        """Return the expected output tokens of the answers to so many rows.
+        """Return the expected output tokens of the answers to `rows` rows.
 
         `names` is the number of characters that groups add to the answers; what was counted may have them already.
         """

@@ -358,7 +358,7 @@ class LearnedLimit:
             self._bucket.set(max(0.0, saved - 1.0), self._base, now)
 
     def forget(self, now: float) -> None:
-        """The limit is another one from now on: what was learned of its rate does not count; a wait goes on."""
+        """The limit has changed: what was learned about its rate no longer counts; a wait continues."""
         self._bucket = self._guess = self._end = None
         self._begin, self._refused = (self._sent, now), 0
 

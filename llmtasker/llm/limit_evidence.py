@@ -51,7 +51,7 @@ class LimitEvidence:
         self._trusted = 0
 
     def trust_more(self) -> None:
-        """Count more refusals without a test than before: a test showed a limit, or another one was wrong."""
+        """Count more refusals without a test than before: a test showed a limit, or another was wrong."""
         self._trust *= 2
         self._trusted = self._trust
 
@@ -72,7 +72,7 @@ class LimitEvidence:
         return False
 
     def counts(self, number: int, sent: int) -> bool | None:
-        """Return whether a refusal at a learned rate is due to that rate; None: not known, TESTS calls shall leave now.
+        """Return whether a learned rate caused a refusal; None: unknown, so TESTS calls should be sent now.
 
         `sent` is the number of the latest call.
         """

@@ -111,7 +111,7 @@ class LLM:
         a Transport, or None for what LLMTASKER_LLM names.
 
         Raises:
-            ConfigurationError: `llm` is none of these, or does not determine an endpoint.
+            ConfigurationError: `llm` is something else, or does not determine an endpoint.
         """
         if isinstance(llm, LLM):
             if options or model:

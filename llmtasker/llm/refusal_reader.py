@@ -73,7 +73,7 @@ def about_schema(request: Request, error: ItemError) -> bool:
 
 
 def is_unexplained(request: Request, error: ItemError) -> bool:
-    """Return whether an error refuses a request without a word about the reason."""
+    """Return whether an error refuses a request without giving a reason."""
     if not isinstance(error, BadRequestError) or error.status not in (400, 422):
         return False
     words = _Words.of(request, error)

@@ -219,7 +219,7 @@ def _estimate(task: Task[Any], optimizer: Optimizer, rows: _SearchRows) -> Searc
 
 
 def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, Any]:
-    """Return what the report says about the best candidate, judged once on the test rows."""
+    """Return what the report states about the best candidate, judged once on the test rows."""
     nothing: dict[str, Any] = {"better": False, "comparison": None, "before": None, "after": None}
     if not search.trials:
         return {**nothing, "candidate": search.task, "reason": "Nothing was measured: the task that came in is kept."}

@@ -41,9 +41,9 @@ class SearchEstimate:
 class SearchReport:
     """What came out; `print(report)` shows it.
 
-    `better` is whether the candidate is shown to be better on the test rows; `reason` says why or why not. `comparison`
-    and the reports `before` and `after` are None where nothing was worth a judgement. `spent` has cost, tokens and
-    calls.
+    `better` is whether the candidate is shown to be better on the test rows; `reason` explains why or why not.
+    `comparison` and the reports `before` and `after` are None where no candidate was worth judging. `spent` has cost,
+    tokens and calls.
     """
 
     better: bool

@@ -17,7 +17,7 @@ from llmtasker.values.json_values import is_array, is_object, parse_json
 _QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"
 PATHS = "x-paths"
-"""In the schema of a model: where Pydantic looks for a property that has an AliasPath; JSON Schema can't say it."""
+"""In the schema of a model: where Pydantic looks for a property that has an AliasPath; JSON Schema can't express it."""
 
 Check = Callable[[Any], bool]
 

@@ -162,7 +162,7 @@ class _Coercion:
         return value
 
     def _embedded(self, value: Any, node: JsonSchema, path: str) -> Any:
-        """Return a text that is itself JSON, with what it says coerced; JSON that is not in a text is put into one."""
+        """Return a text that is itself JSON, with its content coerced; JSON that is not in a text is put into one."""
         try:
             said = parse_json(value) if isinstance(value, str) else value
         except (ValueError, RecursionError):

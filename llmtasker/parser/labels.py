@@ -209,7 +209,7 @@ class Labels:
         """Return the label that equals the text but for case, accents, separators, punctuation around it or a bullet.
 
         Raises:
-            LabelError: it is none, or it may be two.
+            LabelError: it is not a label, or it may be two.
         """
         if text in self._exact:
             return self._exact[text]

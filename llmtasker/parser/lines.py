@@ -24,7 +24,7 @@ _SEPARATOR = re.compile(r"[\W_]+")
 def lined_fields(text: str, schema: AnswerSchema) -> dict[str, str] | None:
     """Return the fields of a text that is nothing but lines named after them, else None; values are texts.
 
-    One line alone is no list of fields: "answer: all good" may be a sentence.
+    A single line is not a list of fields: "answer: all good" may be a sentence.
 
     >>> schema = AnswerSchema({"type": "object", "properties": {"team": {"type": "string"}, "n": {"type": "integer"}}})
     >>> lined_fields("- **team**: billing\\n- **n**: 3", schema)
@@ -61,7 +61,7 @@ def _unquoted(text: str) -> str:
 
 
 def names_other_field(text: str, field: str, schema: AnswerSchema) -> bool:
-    """Return whether a text names a further field, so that it says more than the value of `field`."""
+    """Return whether a text names a further field, so that it holds more than the value of `field`."""
     words = f" {_SEPARATOR.sub(' ', without_accents(text))} "
     others = (name for name in schema.properties if name != field)
     return any(f" {_SEPARATOR.sub(' ', without_accents(name))} " in words for name in others)

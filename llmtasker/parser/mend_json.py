@@ -272,7 +272,7 @@ def _empties(value: Any) -> int:
 
 
 class _Bounded(str):
-    """A text that can be looked at only so many times."""
+    """A text that can be examined a limited number of times."""
 
     __slots__ = ("effort",)
     effort: Effort

@@ -136,7 +136,7 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
 
 
 def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
-    """Return whether the word `[start:end]` is all that a sentence says, but for a head such as 'kategória:' before it.
+    """Return whether a sentence holds only the word `[start:end]`, apart from a head such as 'kategória:'.
 
     With `listed`, as in 'B) Budapest', anything may follow a word that comes first.
 
@@ -160,7 +160,7 @@ def objection(text: str) -> str | None:
 
 
 def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool:
-    """Return whether the sentence asks, doubts or negates its word `[start:end]`, or sets another one beside it.
+    """Return whether the sentence asks, doubts or negates its word `[start:end]`, or puts another beside it.
 
     With `clause`, only what stands in the same clause counts of what comes before the word.
 

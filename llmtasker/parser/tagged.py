@@ -80,7 +80,7 @@ def _object(elements: list[tuple[str, str]], node: JsonSchema, schema: AnswerSch
 
 
 def _members(content: str, node: JsonSchema, schema: AnswerSchema, depth: int) -> list[Any]:
-    """Return what an element says of a list: one member, or one for each of the elements in it that have one name."""
+    """Return the members of a list that an element holds: one, or one for each child if all have the same name."""
     elements = _elements(content)
     if not elements or any(schema.names(node).find(name) is not None for name, _ in elements):
         return [_value(content, node, schema, depth)]

@@ -1,4 +1,4 @@
-"""CorrectedRow: what a person said of a row of a job, for those who want to know."""
+"""CorrectedRow: a person's correction of a job's row, as observers receive it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Protocol, runtime_checkable
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CorrectedRow:
-    """A row that was answered, and what a person says is right; None: the correction was taken back.
+    """An answered row, and the values that a person corrected; None: the correction was withdrawn.
 
     `before` is the correction that this one replaces. `closed` are those of the `outputs` that hold labels or numbers,
-    not a text of one's own.
+    not free text.
     """
 
     job: str
@@ -27,8 +27,8 @@ class CorrectedRow:
 
 @runtime_checkable
 class TakesCorrections(Protocol):
-    """An observer that takes corrections too."""
+    """An observer that also takes corrections."""
 
     def take_correction(self, row: CorrectedRow) -> None:
-        """Take a correction, without waiting for anything."""
+        """Take a correction; must not block."""
         ...

@@ -77,7 +77,7 @@ def estimate(
     calls = math.ceil(missing / groups.size)
     names = 0
     if groups.program is not None and groups.size > 1:
-        # One head for several rows, another one than of a row alone; and names for each row, in and out.
+        # One head for several rows, different from that of a single row; and names for each row, in and out.
         alone = _empty(program.head(program.first_mode), llm.settings)
         together = _empty(groups.program.head(FIRST_MODE[groups.program.asked]), llm.settings)
         characters += together * calls + (ROW_TAGS - alone) * missing

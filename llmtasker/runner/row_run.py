@@ -78,7 +78,7 @@ class _Output(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowRun(ABC, Generic[T, W]):
-    """Works on rows, with at most `concurrency` at once; a subclass says how one becomes an item.
+    """Works on rows, with at most `concurrency` at once; a subclass defines how one becomes an item.
 
     When the `breaker` opens, no further row is worked on. With a `window`, at most that many rows are read ahead of
     those that the caller has taken, so that memory is constant for any number of inputs. `events` report to observers,

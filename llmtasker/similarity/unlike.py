@@ -16,7 +16,7 @@ def unlike(
 ) -> list[int]:
     """Return at most `count` of the keys, the best first: a score counts less by how alike one was taken before.
 
-    Scores and likeness are from 0 to 1. `repeated` says how alike each is to what is known already; what is alike by
+    Scores and likeness are from 0 to 1. `repeated` is how similar each is to what is already known; what is alike by
     `most` or more is not taken.
 
     >>> unlike({1: 0.9, 2: 0.8, 3: 0.5}, lambda one, other: 1.0 if one + other == 3 else 0.0, 2)

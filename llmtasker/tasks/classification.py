@@ -175,7 +175,7 @@ class Classification(Task[Any]):
         multi_label: a text may have several labels.
         open_set: the LLM may name a new label if none fits.
         allow_none: a text may have no label; its output is None, or an empty list.
-        shortlist: show only so many labels with each text, those that are likely by their names, meanings and
+        shortlist: how many labels are shown with each text, those that are likely by their names, meanings and
             examples; the LLM can still answer another, or ask for more. A `Shortlist` takes an embedding function.
 
     The other arguments are those of `Task`.
@@ -296,7 +296,7 @@ def pairs(examples: Examples, answer: str) -> list[tuple[str, Any]]:
     """Return examples as (text, answer) pairs, from a mapping, pairs, or mappings with the keys "text" and `answer`.
 
     Raises:
-        ConfigurationError: an example is none of these.
+        ConfigurationError: an example has another form.
     """
     given = cast("Iterable[Any]", examples.items() if isinstance(examples, Mapping) else examples)
     found: list[tuple[str, Any]] = []

@@ -110,7 +110,7 @@ class Instruction(Task[Any]):
     The other arguments are those of `Task`.
 
     Raises:
-        ConfigurationError: the output is none of these types, or an example does not fit it.
+        ConfigurationError: the output is of another type, or an example does not fit it.
 
     >>> from llmtasker import LLM
     >>> from llmtasker.testing import FakeTransport

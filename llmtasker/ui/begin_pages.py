@@ -152,7 +152,7 @@ def create_project(visit: Visit, path: Path, name: str, file: str | None = None)
 
 
 def read_about(visit: Visit, path: Path, form: dict[str, Any]) -> dict[str, Any]:
-    """Return what a project says of its file, read as the form says, with a guess of its columns.
+    """Return a project's facts about its file, read with the settings of the form, with a guess of its columns.
 
     Raises:
         Problem: the file can't be read, or has too many rows or none.

@@ -44,7 +44,7 @@ def answers_of(visit: Visit, project: Project, job: Job, counts: Mapping[str, in
 
 
 def correct_row(visit: Visit, project: Project, number: int, form: FormData) -> None:
-    """Store what a person says of a row, and add it to the examples if that is wished.
+    """Store a person's correction of a row, and add it to the examples if requested.
 
     Raises:
         Problem: there is no such row, or the task would not accept the correction.

@@ -1,4 +1,4 @@
-"""What errors say to people, in the language of the page: what happened, with its values, and what to do."""
+"""Errors in the language of the page: what happened, with the values, and what to do."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ CAUSES = {
     "abstained": "The task was not sure enough to answer",
     "pipeline": "A step of the task failed",
     "call": "The call failed",
-    "transient": "The LLM could not answer for now",
+    "transient": "The LLM could not answer at the moment",
     "rate_limit": "The LLM asked to wait for too long",
     "timeout": "The LLM did not answer in time",
     "network": "The LLM could not be reached",
     "server": "The LLM had an error",
-    "bad_response": "What the LLM sent is no answer",
+    "bad_response": "The LLM sent something that is not an answer",
     "rejected": "The LLM does not accept the call",
-    "authentication": "The LLM did not accept its key",
-    "not_found": "The LLM is not there",
+    "authentication": "The LLM rejected its key",
+    "not_found": "The LLM was not found",
     "context_length": "The text is too long for the LLM",
     "bad_request": "The LLM does not accept the request",
     "output": "The answer can't be used",
@@ -33,7 +33,7 @@ CAUSES = {
     "refusal": "The LLM refused to answer",
     "filtered": "The filter of the LLM stopped the answer",
 }
-"""What the code of an error says to people."""
+"""The meaning of each error code, in plain words."""
 
 _LATER = "Ask the failed rows again later: all other answers are kept."
 _SERVED = "Tell the person who runs this server."
@@ -56,31 +56,34 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     # answers
     (r"^the answer is empty", "The LLM sent an empty answer."),
     (r"^there are (?:several|two) different answers", "The LLM gave several answers that differ."),
-    (r"characters and is not JSON: (?P<text>.+)$", "The LLM wrote something else than the form asked for: {text}"),
+    (r"characters and is not JSON: (?P<text>.+)$", "The LLM did not answer in the required form: {text}"),
     (r"cut by the token limit after (?P<count>[\d,]+)", "The answer was cut off after {count} characters."),
     (r"cut (?:after|inside)", "The answer was cut off before its end."),
     (r"stops inside its reasoning", "The LLM reasoned for so long that no answer came."),
     (r"^the LLM declined: (?P<text>.+)$", "The LLM refused: {text}"),
     (
         r"its confidence is (?P<sure>[\d.]+), and the threshold is (?P<limit>[\d.]+)",
-        "The confidence of the answer is {sure}; the task answers from {limit} on.",
+        "The confidence of the answer is {sure}, below the {limit} that the task requires.",
     ),
-    (rf"^labels?(?:\.\d+)?: Input should be ['\d].*? {_VALUE}", "The LLM answered {got}, which is none of the labels."),
+    (
+        rf"^labels?(?:\.\d+)?: Input should be ['\d].*? {_VALUE}",
+        "The LLM answered {got}, which is not one of the labels.",
+    ),
     # values that do not fit
-    (rf"{_FIELD}Input should be (?P<wanted>['\d].*?) {_VALUE}", "{field}: {got} is none of {wanted}."),
+    (rf"{_FIELD}Input should be (?P<wanted>['\d].*?) {_VALUE}", "{field}: {got} is not one of {wanted}."),
     (rf"{_FIELD}Input should be a valid integer.*? {_VALUE}", "{field}: {got} is not a whole number."),
     (rf"{_FIELD}Input should be a valid number.*? {_VALUE}", "{field}: {got} is not a number."),
     (rf"{_FIELD}Input should be a valid boolean.*? {_VALUE}", "{field}: {got} is neither yes nor no."),
-    (rf"{_FIELD}Input should be a valid string.*? {_VALUE}", "{field}: {got} is not a text."),
+    (rf"{_FIELD}Input should be a valid string.*? {_VALUE}", "{field}: {got} is not text."),
     (rf"{_FIELD}Input should be a valid (?:date|time).*? {_VALUE}", "{field}: {got} is not a date or a time."),
     (rf"{_FIELD}Input should be greater than.*? (?P<limit>[-\d.]+) {_VALUE}", "{field}: {got} is below {limit}."),
     (rf"{_FIELD}Input should be less than.*? (?P<limit>[-\d.]+) {_VALUE}", "{field}: {got} is above {limit}."),
     (rf"{_FIELD}List should have at least (?P<count>\d+)", "{field}: at least {count} must be named."),
     (rf"{_FIELD}Field required", "{field}: the value is missing."),
     # repairs
-    (r"^taken from a code fence", "The answer stood in a block of code."),
-    (r"^taken from behind the reasoning", "The answer stood behind a reasoning."),
-    (r"^mended JSON", "A slip in the form of the answer was mended."),
+    (r"^taken from a code fence", "The answer was in a code block."),
+    (r"^taken from behind the reasoning", "The answer came after some reasoning."),
+    (r"^mended JSON", "A small mistake in the form of the answer was mended."),
     (r"^cut before a further turn", "What the LLM wrote after its answer was left out."),
     (r"^without the mark", "A mark around the answer was left out."),
     (r"^(?P<field>[^\s:]+): the key was written (?P<got>'.+')", "{field}: the LLM called it {got}."),
@@ -104,14 +107,14 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     # what is refused on the page
     (r"^there are no labels", "There are no labels yet: give at least one."),
     (r"^There is no such page", "There is no such page."),
-    (r"^the label (?P<name>'.*?') stands twice", "The label {name} stands twice."),
-    (r"^(?P<name>'.*?') stands twice", "{name} stands twice."),
+    (r"^the label (?P<name>'.*?') stands twice", "The label {name} appears twice."),
+    (r"^(?P<name>'.*?') stands twice", "{name} appears twice."),
     (r"^a label is a text that is not empty", "A label must not be empty."),
     (
         r"^example (?P<number>\d+) does not fit .*?" + _VALUE,
-        "Example {number}: {got} is none of the labels.",
+        "Example {number}: {got} is not one of the labels.",
     ),
-    (r"has no instructions", "There are no instructions yet: say what is to be done with each text."),
+    (r"has no instructions", "There are no instructions yet: describe what to do with each text."),
     (r"^An example has one value for each field", 'Write the answer of an example as JSON: {{"name": "…"}}.'),
     (r"^The file has no rows", "The file has no rows."),
     (
@@ -128,13 +131,16 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ),
     (r"^A body has at most (?P<most>[\d,]+) bytes", "The file is larger than {most} bytes: give it in several parts."),
     (r"^(?P<name>'.*?') is not read; send one of (?P<known>.+?)\.?$", "{name} is not read here; {known} are."),
-    (r"not an Excel file", "The file is not an Excel file, whatever its name says."),
-    (r"may spend (?P<cost>[\d.e+]+) a day", "Your key may spend {cost} US dollars a day, and has today."),
+    (r"not an Excel file", "The file is not an Excel file, despite its name."),
+    (
+        r"may spend (?P<cost>[\d.e+]+) a day",
+        "Your key may spend {cost} US dollars a day, and that is used up for today.",
+    ),
     (r"no longer has the task (?P<name>'.*?')", "The server no longer has the task {name}."),
     (r"task was changed since the job began", "The task was changed since the run began: start a new run."),
     (r"^which column holds (?P<field>'.*?')\?", "Which column holds {field}? Choose it in step 1."),
 )
-"""What a message says, and the sentence with its values; the first that fits counts."""
+"""Patterns of error messages, and the sentence for each; the first match counts."""
 
 _COMPILED = tuple((re.compile(pattern, re.DOTALL), sentence) for pattern, sentence in SENTENCES)
 _QUOTED = re.compile(r"'([^']*)'")
@@ -142,7 +148,7 @@ _DECIMAL = re.compile(r"\d+\.\d+")
 
 
 def reason(message: str, words: PageLanguage) -> str | None:
-    """Return a message in the language of the page, with its values; None: there are no words for it."""
+    """Return a message in the language of the page, with its values; None if no sentence fits."""
     for pattern, sentence in _COMPILED:
         if found := pattern.search(message[:2_000]):
             values = {name: _written(value or "", words) for name, value in found.groupdict().items()}

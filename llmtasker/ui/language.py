@@ -88,7 +88,7 @@ class PageLanguage:
         return self.number(100 * share, digits) + ("%" if self.code == "en" else f"{_NARROW}%")
 
     def money(self, cost: float | None) -> str:
-        """Return US dollars with the digits that say something: $1.41 or 1,41 $; "price unknown" for None."""
+        """Return US dollars with the significant digits: $1.41 or 1,41 $; "price unknown" for None."""
         if cost is None:
             return self.text("price unknown")
         digits = 2 if cost >= 0.1 or cost == 0 else 4 if cost >= 0.001 else 6
@@ -108,7 +108,7 @@ class PageLanguage:
         return words.format(self.count(count))
 
     def time_span(self, seconds: float) -> str:
-        """Return a time as people say it: 40 s, 9 min, 2 h 05."""
+        """Return a duration in everyday form: 40 s, 9 min, 2 h 05."""
         if seconds < 60:
             return f"{self.number(max(1, round(seconds)))}{_WIDE}s"
         minutes = round(seconds / 60)

@@ -122,7 +122,7 @@ def price(visit: Visit, project: Project, task: Task[Any], sample: Sequence[Mapp
 
 
 def _seconds(visit: Visit, project: Project, calls: int) -> float | None:
-    """Return how long a run will take as far as the trial tells: rows in flight, each as long as there."""
+    """Return how long a run will take, estimated from the trial: rows in flight, each as long as there."""
     if project.trial is None:
         return None
     asked = [
@@ -228,7 +228,7 @@ def uploaded(visit: Visit, project: Project) -> Generator[job_files.TableFile]:
 
 
 def table_of(visit: Visit, path: Path, form: Mapping[str, Any]) -> job_files.TableFile:
-    """Return a file as a table, read as its form says.
+    """Return a file as a table, read with the settings of its form.
 
     Raises:
         Problem: it can't be read.

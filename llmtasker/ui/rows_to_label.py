@@ -22,7 +22,7 @@ _LOOKED_AT = 200  # characters of a corrected text
 _SAME_KIND = 0.6  # two texts that are more alike are of one kind
 _NUMBERS = re.compile(r"\d+")
 _ANSWERED = frozenset({"abstained", "invalid", "truncated", "refusal", "filtered"})
-"""Failures of the task; the others (a network, a budget) say nothing about it."""
+"""Failures of the task; the others (network, budget) are not its fault."""
 
 
 def rows_to_label(queue: JobQueue, job: Job, gold: str | None) -> list[int]:

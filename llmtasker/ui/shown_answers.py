@@ -31,7 +31,7 @@ class LabelCount:
 class ShownAnswers:
     """The answers of a job. A label keeps its hue: that of its place in the form, else in the order of texts.
 
-    `task` is one of the server's, whose signature says which labels there are.
+    `task` is one of the server's, whose signature lists the labels.
     """
 
     def __init__(self, project: Project, job: Job, counts: Mapping[str, int], task: Task[Any] | None = None) -> None:

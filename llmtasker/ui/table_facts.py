@@ -114,7 +114,7 @@ _DATES: Mapping[str, Callable[[str], Any]] = {
 
 
 def _sampled(number: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row of the sample, which is kept as JSON: `dates` says which cells are dates or times."""
+    """Return a row of the sample, which is kept as JSON: `dates` lists the cells that are dates or times."""
     dates = {name: type(cell).__name__ for name, cell in row.items() if type(cell).__name__ in _DATES}
     return {"number": number, "row": dict(row), **({"dates": dates} if dates else {})}
 

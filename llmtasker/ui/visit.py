@@ -157,7 +157,7 @@ class Visit:
             return words.text(CAUSES.get(code, CAUSES["call"]))
 
         def said(message: str) -> str:
-            """Return what was wrong in the language of the page; in English the message says it already."""
+            """Return what was wrong in the language of the page; the message itself is already in English."""
             return (None if words.code == "en" else reason(message, words)) or message
 
         def money(cost: float | None) -> str:

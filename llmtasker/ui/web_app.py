@@ -57,7 +57,7 @@ def add_pages(app: FastAPI) -> None:
 
 
 def _unknown(pages: Pages) -> APIRouter:
-    """Return the route of what a task does not have, for who has a wrong address: a page too, after all others."""
+    """Return the route for addresses that do not exist, which answers with a page; it comes after all others."""
     router = page_router(pages)
 
     @router.get("/p/{rest:path}")

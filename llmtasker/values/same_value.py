@@ -20,7 +20,7 @@ def is_missing(value: object) -> bool:
 
 
 def same_value(before: Any, after: Any) -> bool:
-    """Return whether `after` says all that `before` said.
+    """Return whether `after` holds all the information of `before`.
 
     Numbers may change their type where they stay exact (7, 7.0); a tuple may come back as a list, and an object with
     None for keys that it did not have. Moments keep their time zone or its absence, days are not moments, and a decimal

@@ -310,7 +310,7 @@ _IN_TEXT = re.compile(r"(?i)\b(?:again|retry) (?:in|after) ([0-9][0-9.hmsund]*)(
 def seconds_until(text: str, now: float) -> float | None:
     """Return the seconds until what a text names: a number, a duration such as 6m0s, a point in time, an HTTP date.
 
-    None: the text is none of these. `now` is the time in seconds since the epoch.
+    None: the text is something else. `now` is the time in seconds since the epoch.
 
     >>> seconds_until("6m0.5s", 0), seconds_until("12ms", 0), seconds_until("2", 0), seconds_until("soon", 0)
     (360.5, 0.012, 2.0, None)

@@ -51,7 +51,7 @@ class BlockingClient:
             before = connection.answered
             response = connection.ask(request, until)
             if response.body == before and response.has_id and not self._all_alike:
-                # A server or proxy may have sent it twice; a connection that has carried nothing else tells.
+                # A server or proxy may have sent it twice; a connection that has carried nothing else will show it.
                 connection.close()
                 connection = self._connect(made, until)
                 response = connection.ask(request, until)

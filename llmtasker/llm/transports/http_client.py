@@ -2,7 +2,7 @@
 
 Most of an SDK's work is the same for every call: URL, headers, credentials, checks. The SDK does it once, and the
 request that it would have sent becomes the template of all later calls. A connection is reused only if every byte on
-it was read, so a call can't receive the answer to another one.
+it was read, so a call can't receive another call's answer.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class HTTPClient:
             before = connection.answered
             response = await connection.ask(request, made.timeout)
             if response.body == before and response.has_id and not self._all_alike:
-                # A server or proxy may have sent it twice; a connection that has carried nothing else tells.
+                # A server or proxy may have sent it twice; a connection that has carried nothing else will show it.
                 connection.abort()
                 connection = await self._connect(made)
                 response = await connection.ask(request, made.timeout)
