@@ -105,7 +105,7 @@ def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certai
 
     Trials are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"), and the first that fails ends
     it, so that looking at many costs no certainty. The first is chosen by numbers of rows alone: one chosen by errors
-    would pass more often by luck, and where confidence is uninformative among the surest rows, one promise in eight would
+    would pass more often by luck, and where confidence means nothing among the surest rows, one promise in eight would
     be broken. Where it fails none passes, for the same reason.
     """
     start = first_rows(rows, max_risk, certainty)
