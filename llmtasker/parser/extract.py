@@ -27,7 +27,10 @@ MAX_MARKS = 200_000
 
 _STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _MARK = re.compile(r'[{}\[\]"]')
-_LOOSE_MARK = re.compile(r"[{}\[\]\"']")
+# Plain strings, with what stands between them, are passed over together.
+_LOOSE_MARK = re.compile(
+    r"""(?:(?:"[^"\\\n]*+"|(?:(?<=[{\[,:])|(?<=[{\[,:]\s))'[^'\\\n]*+')(?=\s*[:,}\]])[^{}\[\]"']*+)++|[{}\[\]"']"""
+)
 _OPENING = re.compile(r"[{\[]")
 _LOOSE_END = {quote: re.compile(rf"(?<!\\)(?:\\\\)*{quote}(?=\s*(?:[,:}}\]]|$))") for quote in "\"'"}
 _BEFORE_SINGLE = ("{", "[", ",", ":")
@@ -157,13 +160,13 @@ class _Scan:
             if self.marks_left < 0:
                 raise TooComplexError("there are too many brackets and quotes")
             char, index = mark[0], mark.end()
+            if len(char) > 1 or (char == "'" and not _begins_single(text, mark.start())):
+                continue
             if char in _PAIRS:
                 expected.append(_PAIRS[char])
                 if len(expected) > MAX_DEPTH:
                     raise TooComplexError(f"brackets are nested deeper than {MAX_DEPTH}")
             elif char in "\"'":
-                if char == "'" and text[max(0, mark.start() - 9) : mark.start()].rstrip()[-1:] not in _BEFORE_SINGLE:
-                    continue
                 string = _LOOSE_END[char].search(text, index) if loose else _STRING.match(text, mark.start())
                 if string is None:
                     return None
@@ -176,3 +179,8 @@ class _Scan:
             elif not loose:
                 return None
         return None
+
+
+def _begins_single(text: str, start: int) -> bool:
+    """Return whether a single quote begins a string, where it is no apostrophe."""
+    return text[max(0, start - 9) : start].rstrip()[-1:] in _BEFORE_SINGLE

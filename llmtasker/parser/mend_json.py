@@ -153,12 +153,13 @@ def _difference(value: Any, text: str, without_comments: str, bare: str) -> str 
 
 def _with_raw_breaks(text: str) -> Any:
     """Return the value if line breaks within strings are all that is wrong, else None."""
-    if any(match[0][:-1] != match[0][:-1].rstrip("\r\n") for match in re.finditer(_STRING, text, re.DOTALL)):
-        return None  # a break before the closing quote is layout: json-repair drops it
     try:
-        return parse_json(text, raw_controls=True)
+        value = parse_json(text, raw_controls=True)
     except (ValueError, RecursionError):
         return None  # something else is wrong as well
+    # A break before the closing quote is layout: json-repair drops it.
+    strings = re.finditer(_STRING, text, re.DOTALL)
+    return None if any(match[0][:-1] != match[0][:-1].rstrip("\r\n") for match in strings) else value
 
 
 def _unescaped_once(text: str) -> Any:

@@ -73,12 +73,12 @@ def keys_stand_once(value: Any, text: str, schema: AnswerSchema) -> bool:
 
     Beside keys that were not asked for, the repair may have taken one out of a string.
     """
-    counts: dict[str, int] = {}
-    _count(value, counts)
     names = schema.names(schema.root)
     roots = [part for part in as_list(value) if is_object(part)]
     if not schema.properties or all(names.find(key) for root in roots for key in root):
         return True
+    counts: dict[str, int] = {}
+    _count(value, counts)
     for key, count in counts.items():
         if names.find(key) is None:
             continue
