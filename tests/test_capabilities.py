@@ -241,6 +241,40 @@ LEARNED = [
     (ask(), "References ($ref) are not supported in tool schemas", None, no("schema", "strict")),
     (ask(schema=sized()), "JSON schema conversion failed", None, no("schema", "keywords")),
     (ask(), f"{NO_PARSER} JSON schema error at #: unrecognized type bogus", None, no("schema", "strict")),
+    # whatever names a place in the schema, or a grammar
+    *(
+        (ask(), text, None, no("schema", "strict"))
+        for text in (
+            "tools.0.input_schema: Input should be a valid dictionary",
+            "Failed to advance FSM for request 7",
+            "* GenerateContentRequest.tools[0].function_declarations[0].parameters.properties[a].format: only 'enum'",
+            "Unable to submit request because `Sort` functionDeclaration `a` specified other fields alongside any_of",
+            "Function calling config is set without function_declarations.",
+            "Invalid type for 'tools.0.function.parameters'",
+            "tools.function.parameters is not a valid moonshot flavored json schema",
+            "json: cannot unmarshal array into Go struct field .tools.function.parameters.properties.type of type int",
+            "json: cannot unmarshal object into Go value of type api.PropertyType",
+            "Pattern must start with '^' and end with '$'",
+        )
+    ),
+    *(
+        (ask("json_schema"), text, None, no("schema", "strict"))
+        for text in (
+            "The request cannot be compiled into a valid grammar: EBNF parser error at line 5",
+            "output_format: For 'string' type, properties pattern, maxLength are not supported",
+            "Grammar backend is disabled",
+            "grammar is not valid: Unsupported key word pattern",
+            "The input schema nesting depth exceeds the maximum",
+            "failed to load model vocabulary required for format",
+        )
+    ),
+    (ask(), "tools.0.custom.strict: Extra inputs are not permitted", None, no("strict")),
+    (ask(), "Extra inputs are not permitted, field: 'tools[0].function.strict'", None, no("strict")),
+    (ask(), "Function call parser is not set. Please set --tool-call-parser", None, no("mode", "tools")),
+    (ask(), "Unable to determine prompt template for tools", None, no("mode", "tools")),
+    (ask(), "Thinking may not be enabled when tool_choice forces tool use.", None, no("tool_choice", "required")),
+    (ask(), "This model does not accept the toolConfig.toolChoice.any field", None, no("tool_choice", "required")),
+    (ask("json_schema"), "Unsupported param: response_format", None, no("mode", "json_schema")),
     # response formats
     (
         ask("json_schema"),
@@ -399,6 +433,9 @@ NOTHING = [
         "messages[0].content[0].type",
         "missing_required_parameter",
     ),
+    (ask(), "messages[1].content does not match the schema of a message", None, None),
+    (ask(), "model 'grammar-checker' not found", None, None),
+    (ask(), "The model `schema-7b` does not exist", None, None),
     # ordinary words that are also names of fields
     (ask(body={"model": "m", "user": "u", "stop": "#"}), "The user is not allowed to stop this deployment", None, None),
 ]

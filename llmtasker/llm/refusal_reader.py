@@ -26,6 +26,7 @@ from llmtasker.wire.request import Request
 _NOT_DROPPED = frozenset({"model", "messages", "tools", "tool_choice", "response_format", "stream"})
 # These names are also ordinary words: they count only in quotes or after "parameter".
 _PLAIN_WORDS = frozenset({"n", "stop", "user", "store", "seed", "metadata", "tools", "strict"})
+_STRICT_PLACE = rf"(?:\.|, ')strict\b.{{0,40}}{REFUSED}|{REFUSED}.{{0,40}}\.strict\b"
 # The value is at fault, not the field: the user has to fix it.
 _VALUE_FAULT = (
     r"\b(?:between|range|maximum|minimum|(?:greater|less) than|at (?:least|most)|above|below)\b|[<>]=|\s[<>]\s"
@@ -110,7 +111,7 @@ def _has_turns(request: Request) -> bool:
 
 def _refused_field(request: Request, words: _Words) -> UnsupportedFeature | None:
     schema, mode = request.head.schema, mode_of(request)
-    if is_strict(schema) and ("strict" in words.places or words.refuses("strict")):
+    if is_strict(schema) and ("strict" in words.places or words.refuses("strict") or words.has(_STRICT_PLACE)):
         return UnsupportedFeature("strict")
     if "tool_choice" in schema and words.refuses("tool_choice"):
         return UnsupportedFeature("tool_choice", "auto" if schema["tool_choice"] == "auto" else "required")

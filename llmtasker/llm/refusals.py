@@ -25,7 +25,7 @@ REFUSED = (
     r"|cannot both be|no longer|only the default|only \S+ is (?:allowed|supported|accepted)|may only be set"
     r"|must be (?:set to )?(?:the default|1\b)|enabled only for|extra inputs|" + _CAN_NOT + ")"
 )
-_NOUN = r"(?:parameter|argument|field|property|key|name|option|input|value|setting|keyword)s?"
+_NOUN = r"(?:param(?:eter)?|argument|field|property|key|name|option|input|value|setting|keyword)s?"
 MARK = "['\"`]"
 FIELD, QUOTED = "{field}", "{quoted}"
 _GAP = r"(?:[^.,:;]|\.(?=\d)){0,50}?"
@@ -93,7 +93,7 @@ REFUSALS = (
         "Invalid schema for function 'Sort': In context=('properties', 'sum'), 'pattern' is not permitted.",
         "schema",
         r"(?:invalid|unsupported|bad|malformed|incorrect)(?: \w+){0,2} (?:json[ _-]?)?schema"
-        r"|schema(?: \w+){0,6} (?:is |are )?(?:invalid|malformed|not valid|too (?:complex|large|deep))",
+        r"|schemas?(?: \w+){0,6} (?:is |are )?(?:invalid|malformed|not valid|too (?:complex|large|deep))",
     ),
     RefusalPattern(
         "OpenAI", "'additionalProperties' is required to be supplied and to be false", "schema", r"additionalproperties"
@@ -158,7 +158,7 @@ REFUSALS = (
         "OpenAI",
         "Unsupported parameter: 'max_tokens' is not supported with this model.",
         "field",
-        rf"(?:{REFUSED}|invalid|extraneous|extra) (?:\w+ ){{0,3}}?{_NOUN}(?: \w+){{0,2}}[ :\[('\"`]+{FIELD}",
+        rf"(?:{REFUSED}|invalid|extraneous|extra) (?:\w+ ){{0,3}}?{_NOUN}(?: \w+){{0,2}}[ :{{\[('\"`]+{FIELD}",
     ),
     RefusalPattern(
         "Groq", "property 'logprobs' is unsupported", "field", rf"{_NOUN} {QUOTED} is (?:invalid|unsupported)"
@@ -187,6 +187,22 @@ REFUSALS = (
         '"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser to be set',
         "tools",
         r"requires? --enable-auto-tool-choice",
+    ),
+    RefusalPattern(
+        "SGLang", "Function call parser is not set. Please set --tool-call-parser", "tools", r"--tool-call-parser"
+    ),
+    RefusalPattern(
+        "Fireworks",
+        "Unable to determine prompt template for tools",
+        "tools",
+        r"template (?:for|with|of) (?:the )?tools",
+    ),
+    RefusalPattern("Mistral", "Tool call id was a1 but must be a-z, A-Z, 0-9", "turns", r"tool call id was"),
+    RefusalPattern(
+        "Gemini",
+        "Function calling with a response mime type: 'application/json' is unsupported",
+        "tools",
+        r"function calling with",
     ),
     RefusalPattern("llama.cpp", "tools param requires --jinja flag", "tools", r"requires? --jinja"),
     RefusalPattern("OpenRouter", "No endpoints found that support tool use.", "tools", r"support tool use"),
@@ -260,6 +276,23 @@ REFUSALS = (
         "Schema keyword 'pattern' cannot be compiled",
         "schema",
         rf"(?<!json_)schema{_GAP}(?:{REFUSED}|cannot|error)|(?:{REFUSED}|cannot){_GAP}(?<!json_)schemas?\b",
+    ),
+    # What names the choice of the tool, the schema or a place in it, and nothing above: all rows share these.
+    RefusalPattern("Zhipu", "tool_choice 参数非法，仅支持 auto", "tool_choice", r"\btool[_ ]?choice\b"),
+    RefusalPattern(
+        "Anthropic",
+        "tools.0.input_schema: Input should be a valid dictionary",
+        "schema",
+        r"^(?!.*(?:\bstrict\b|tool_?choice|\bmessages\W?\d|not (?:be )?found|(?:does not|doesn't) exist)).*"
+        r"(?:\btools?\W{1,4}(?:0\b|function\W)|\bfunction_?declarations?\b|input_?schema|toolconfig|tools?\.parameters"
+        r"|output_(?:format|config)|response_schema|\bschemas?\b|\bgrammars?\b|\bfsm\b|nesting depth)",
+    ),
+    RefusalPattern("llama.cpp", "Pattern must start with '^' and end with '$'", "schema", r"pattern must"),
+    RefusalPattern(
+        "Ollama",
+        "json: cannot unmarshal array into Go value of type api.PropertyType",
+        "schema",
+        r"cannot unmarshal \w+ into go .*(?:property|tool|schema)|required for format",
     ),
 )
 
