@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import statistics
 import subprocess
@@ -29,6 +30,7 @@ from llmtasker import LLM, InputField, OutputField, Prices, Signature, Task
 from llmtasker.api import ServerSettings, create_app
 from llmtasker.testing import Delay, FaultyServer
 
+PAUSE = 0.002  # seconds between two calls of a client that does something itself
 KEY = {"X-API-Key": "a-key-of-the-benchmark"}
 
 
@@ -40,14 +42,9 @@ class Triage(Signature):
 
 
 @contextmanager
-def served(task: Task[Any], folder: str) -> Iterator[str]:
-    """Serve a task on a free port; gives the URL."""
-    settings = ServerSettings(jobs=Path(folder) / "jobs.db", keys={"bench": KEY["X-API-Key"]})
-    server = uvicorn.Server(
-        uvicorn.Config(
-            create_app({"triage": task}, settings), port=0, log_level="error", timeout_keep_alive=75, http="h11"
-        )
-    )
+def served(app: Any) -> Iterator[str]:
+    """Serve an app on a free port; gives the URL."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_keep_alive=75, http="h11"))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:
@@ -97,41 +94,89 @@ def started(*arguments: str) -> Iterator[Served]:
 
 
 def one_by_one(llm: str, calls: int = 1_000, times: int = 5) -> None:
-    """Compare the CPU of a server for one input with that of `acall`, each in a process of its own, in turn."""
-    ratios = list[float]()
+    """Compare the CPU of a server for one input with that of `acall`, each in a process of its own, in turn.
+
+    What no server of ours can go below stands beside it: uvicorn with an app that answers at once, and with one that
+    only awaits `acall`; and `acall` after a pause each time, which finds the caches of the processor cold, as a server
+    does that waits for its clients.
+    """
+    taken = {way: list[float]() for way in ("acall", "acall, paced", "empty", "only acall", "serve")}
     for _ in range(times):
-        with started("acall", llm, str(calls)) as alone:
-            acall = float(alone.line)
-        with started("serve", llm) as server, httpx2.Client(base_url=server.line, headers=KEY, timeout=60) as client:
-            before = 0.0
-            for number in range(-100, calls):
-                before = server.cpu if number == 0 else before
-                response = client.post("/tasks/triage", json={"message": f"through {number}"})
-                assert response.status_code == 200, response.text
-            through = (server.cpu - before) / calls
-        ratios.append(through / acall)
-        print(f"one input: {1e6 * acall:.0f} µs of CPU by acall, {1e6 * through:.0f} by the server alone")
-    print(f"one input: {statistics.median(ratios):.2f} × acall (at most 2)")
+        for way, figures in taken.items():
+            if way.startswith("acall"):
+                with started(way, llm, str(calls)) as alone:
+                    figures.append(float(alone.line))
+            else:
+                with started(way, llm) as server:
+                    figures.append(cpu_of_a_request(server, calls))
+    for way, figures in taken.items():
+        ratio = statistics.median(one / other for one, other in zip(figures, taken["acall"], strict=True))
+        print(f"one input, {way}: {1e6 * statistics.median(figures):.0f} µs of CPU, {ratio:.2f} × acall")
 
 
-async def acalls(task: Task[Any], calls: int) -> float:
-    """Return the seconds of CPU of a call."""
+def cpu_of_a_request(server: Served, calls: int) -> float:
+    """Return the seconds of CPU that a server takes for one input."""
+    with httpx2.Client(base_url=server.line, headers=KEY, timeout=60) as client:
+        before = 0.0
+        for number in range(-100, calls):
+            before = server.cpu if number == 0 else before
+            response = client.post("/tasks/triage", json={"message": f"through {number}"})
+            assert response.status_code == 200, response.text
+        return (server.cpu - before) / calls
+
+
+async def acalls(task: Task[Any], calls: int, pause: float) -> float:
+    """Return the seconds of CPU of a call, without those of the pauses."""
     for number in range(100):
         await task.acall(f"first {number}")
     before = time.process_time()
     for number in range(calls):
         await task.acall(f"alone {number}")
-    return (time.process_time() - before) / calls
+        if pause:
+            await asyncio.sleep(pause)
+    taken = time.process_time() - before
+    before = time.process_time()
+    for _ in range(calls if pause else 0):
+        await asyncio.sleep(pause)
+    return (taken - (time.process_time() - before)) / calls
+
+
+def bare_app(task: Task[Any] | None) -> Any:
+    """Return an app that reads a body and answers, or only awaits `acall` between the two."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        while scope["type"] == "lifespan":
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+        body = (await receive())["body"]
+        if task is not None:
+            item = await task.acall(json.loads(body))
+            body = json.dumps({"team": item.output.team if item.ok else None}).encode()
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": body})
+
+    return app
 
 
 def part(name: str, llm: str, calls: str = "0") -> None:
     """Do a part of a comparison in this process."""
-    if name == "acall":
-        print(asyncio.run(acalls(task_of(llm), int(calls))), flush=True)
+    if name.startswith("acall"):
+        print(asyncio.run(acalls(task_of(llm), int(calls), PAUSE if "paced" in name else 0.0)), flush=True)
         return
-    with tempfile.TemporaryDirectory() as folder, served(task_of(llm), folder) as url:
+    with tempfile.TemporaryDirectory() as folder, served(app_of(name, llm, folder)) as url:
         print(url, flush=True)
         threading.Event().wait()
+
+
+def app_of(name: str, llm: str, folder: str) -> Any:
+    """Return an app: ours, or one that does less."""
+    if name != "serve":
+        return bare_app(task_of(llm) if name == "only acall" else None)
+    settings = ServerSettings(jobs=Path(folder) / "jobs.db", keys={"bench": KEY["X-API-Key"]})
+    return create_app({"triage": task_of(llm)}, settings)
 
 
 def task_of(llm: str) -> Task[Any]:

@@ -18,6 +18,7 @@ from served import ANN, KEYS, Served
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.api import ServerSettings, create_app
 from llmtasker.api.own_names import OwnNames
+from llmtasker.api.task_routes import AnswerResponse
 from llmtasker.files import read_rows
 from llmtasker.testing import FakeTransport
 from llmtasker.ui import add_pages
@@ -264,3 +265,16 @@ def test_a_client_that_takes_nothing_is_left(tmp_path: Path) -> None:
     finally:
         made.state.server.queue.close()
     assert len(started) == 1
+
+
+@pytest.mark.parametrize("text", ["é", "\ud800 alone", "\x00", "</script>", "\u202e", "😀", ""])
+def test_any_text_can_be_answered(text: str) -> None:
+    body = AnswerResponse({"output": {text or "name": text}, "cost": 2e-05}).body
+    assert json.loads(bytes(body)) == {"output": {text or "name": text}, "cost": 2e-05}
+
+
+def test_no_other_telemetry_has_what_happens_in_a_request(tmp_path: Path) -> None:
+    """FastAPI has one of its own, with the messages of exceptions; its options are kept where it knows none."""
+    made = app(tmp_path)
+    found = getattr(made, "_telemetry", None) or made.extra["telemetry"]
+    assert not any(found[what] for what in ("tracing", "metrics", "logs", "auto_configure"))

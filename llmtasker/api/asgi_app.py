@@ -40,6 +40,8 @@ from llmtasker.jobs.error_trace import error_trace
 _LOG = logging.getLogger("llmtasker.server")
 _LEFT = 499  # in log and metrics: the caller went away
 _POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+# Newer versions of FastAPI report exceptions to OpenTelemetry with their messages, which may have words of a text.
+_OPTIONS: dict[str, Any] = {"telemetry": {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}}
 _HEADERS = (
     (b"content-security-policy", _POLICY),
     (b"x-content-type-options", b"nosniff"),
@@ -59,7 +61,8 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     """
     settings = settings or ServerSettings()
     server = Server(tasks, settings)
-    app = FastAPI(title="llmtasker", docs_url=None, redoc_url=None, openapi_url=None, lifespan=server.lifespan)
+    own: dict[str, Any] = {"docs_url": None, "redoc_url": None, "openapi_url": None}
+    app = FastAPI(title="llmtasker", lifespan=server.lifespan, **own, **_OPTIONS)
     app.state.server = server
     report_corrections(server.queue, server.tasks.of_job)
     router = task_routes(server)

@@ -99,7 +99,23 @@ async def read_json(request: Request) -> Any:
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
         raise Problem("media-type", f"The body is {snippet(kind, 60)}; send application/json.")
-    return strict_json(await request.body())
+    return strict_json(await read_body(request))
+
+
+async def read_body(request: Request) -> bytes:
+    """Return a body, as `request.body()` does with twice the steps.
+
+    Raises:
+        ClientDisconnect: the caller went away.
+    """
+    parts: list[bytes] = []
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 def strict_json(body: bytes) -> Any:

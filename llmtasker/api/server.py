@@ -22,7 +22,6 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_runner import JobRunner
-from llmtasker.jobs.row_work import RowWork
 from llmtasker.task import Task
 
 _LOG = logging.getLogger("llmtasker.server")
@@ -131,7 +130,7 @@ class Server:
         """Count an item that was asked for by a request, and return it as JSON values."""
         self.spending.add(key.name, item.cost)
         self.count_item(item)
-        return item_json(RowWork(task), item)
+        return item_json(task, item)
 
     def count_item(self, item: Item[Any]) -> None:
         """Count an item for the metrics."""
@@ -140,11 +139,11 @@ class Server:
         self.counts["tokens", "output"] += item.usage.output
 
 
-def item_json(work: RowWork, item: Item[Any]) -> dict[str, Any]:
+def item_json(task: Task[Any], item: Item[Any]) -> dict[str, Any]:
     """Return an item as a caller gets it: the output by field, or the error with its code."""
     error = item.error
     return {
-        "output": work.answer(item) if item.ok else None,
+        "output": task.answer(item) if item.ok else None,
         "error": None if error is None else {"code": error.code, "message": error.message},
         "repairs": list(item.repairs),
         "confidence": None if item.confidence is None else dict(item.confidence),

@@ -9,10 +9,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
+from pydantic_core import to_json
 
 from llmtasker.api.api_keys import ApiKey
 from llmtasker.api.problem import Problem
-from llmtasker.api.request_body import read_json, read_model, strict_json
+from llmtasker.api.request_body import read_body, read_json, read_model, strict_json
 from llmtasker.api.served_tasks import ClassificationDefinition, InstructionDefinition
 from llmtasker.api.server import Server
 from llmtasker.errors import InputError, snippet
@@ -34,6 +35,17 @@ class InstructionRequest(InstructionDefinition):
     """Texts, and what to do with each."""
 
     inputs: list[str] = Field(min_length=1)
+
+
+class AnswerResponse(JSONResponse):
+    """JSON values as a body, written fast; a lone surrogate, which nothing can send, is written as its escape."""
+
+    def render(self, content: Any) -> bytes:
+        """Return the body."""
+        try:
+            return to_json(content)
+        except ValueError:
+            return json.dumps(content, allow_nan=False).encode()
 
 
 def task_routes(server: Server) -> APIRouter:
@@ -93,7 +105,7 @@ def _add_task(router: APIRouter, server: Server, name: str, task: Task[Any]) -> 
         item = await task.acall(given)
         if isinstance(item.error, InputError):
             raise Problem("input", f"{item.error.message}.")
-        return JSONResponse(server.served(key, task, item))
+        return AnswerResponse(server.served(key, task, item))
 
     async def ask_many(request: Request) -> StreamingResponse:
         key = server.caller(request)
@@ -148,7 +160,7 @@ def _numbered(task: Task[Any], row: Any, number: int) -> NumberedInput:
 
 async def _read_rows(request: Request) -> list[Any]:
     if request.headers.get("content-type", "").startswith(_LINES):
-        body = await request.body()
+        body = await read_body(request)
         rows = [strict_json(line) for line in body.split(b"\n") if line.strip()]
     else:
         rows = await read_json(request)
@@ -167,4 +179,4 @@ async def _answered(server: Server, key: ApiKey, task: Task[Any], texts: Sequenc
     server.check_spending(key)
     server.check_rows(key, len(texts), server.settings.max_sync_rows)
     results = await task.arun(list(texts), concurrency=server.settings.concurrency, progress=False)
-    return JSONResponse({"items": [server.served(key, task, item) for item in results]})
+    return AnswerResponse({"items": [server.served(key, task, item) for item in results]})
