@@ -121,6 +121,24 @@ def test_downloads_are_called_like_the_task(page: Page) -> None:
         assert unquote(header).endswith(f"UTF-8''Été n° 3.5.{ending.partition('.')[2]}".replace("°", "-"))
 
 
+@pytest.mark.parametrize("said", [True, False])
+def test_a_file_that_is_too_large_is_refused_on_a_page(tmp_path: Path, said: bool) -> None:
+    """Before it is read if its length is said, and in the language of the page."""
+    with Page(tmp_path, max_bytes=100_000) as served:
+        ann = served.browser()
+        csrf = ann.token("/")
+        part = '--b\r\nContent-Disposition: form-data; name="csrf"\r\n\r\n' + csrf + "\r\n--b\r\n"
+        part += (
+            'Content-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\n' + "x\n" * 60_000 + "\r\n--b--\r\n"
+        )
+        body: Any = part.encode() if said else iter([part[:90_000].encode(), part[90_000:].encode()])
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        refused = ann.client.post("/projects", content=body, headers=headers)
+        assert refused.status_code == 413
+        assert '<html lang="fr"' in refused.text
+        assert "Le fichier dépasse 100\u202f000 octets" in unescape(refused.text)
+
+
 @pytest.mark.parametrize(
     ("gold", "title"), [("facturation", "Sur 1"), ("zebra", "ne peuvent pas être comparées"), ("", "Aucune ligne")]
 )

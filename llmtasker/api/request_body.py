@@ -36,16 +36,16 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if _said_length(scope) > self._most:
-            await _too_large(self._most).response()(scope, receive, send)
-            return
-        seen, loop = 0, asyncio.get_running_loop()
+        seen, answering, loop = 0, False, asyncio.get_running_loop()
         started = loop.time()
 
         async def limited() -> Message:
             nonlocal seen
             if seen < 0:  # the body is there: this is the wait for the end of the connection
                 return await receive()
+            most = min(self._most, scope.get(_OF_KEY, self._most))
+            if not answering and _said_length(scope) > most:  # a page says it as a page
+                raise _too_large(most)
             try:
                 # A body that drips is as slow as one that stalls.
                 due = min(loop.time(), started + seen / _SLOWEST) + self._seconds
@@ -54,7 +54,6 @@ class BodyLimit:
                 raise Problem("slow-body", f"Too little came in {self._seconds:g} seconds.") from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
-                most = min(self._most, scope.get(_OF_KEY, self._most))
                 if seen > most:
                     raise _too_large(most)
                 if not message.get("more_body", False):
@@ -62,6 +61,8 @@ class BodyLimit:
             return message
 
         async def patient(message: Message) -> None:
+            nonlocal answering
+            answering = True
             try:
                 await in_time(send(message), loop.time() + self._seconds)
             except TimeoutError:

@@ -194,6 +194,7 @@ if (rows) {
     else if (key === "u") act(undo);
     else if (key === "x") $("input", current ?? rows)?.click();
     else if (key === "/") $("#q").focus();
+    else if (key === "Escape" && $("#help").open) $("#help").open = false;
     else if (key === "Escape") { shut(); if (current) $("a", current).focus(); }
     else return;
     event.preventDefault();
