@@ -182,10 +182,10 @@ def test_what_can_not_be_an_llm_says_how_to_go_on(monkeypatch, name, options, va
     assert "secret" not in str(caught.value)
 
 
-def test_no_llm_at_all_gives_three_ways():
+def test_no_llm_at_all_names_the_ways_to_have_one():
     with pytest.raises(ConfigurationError) as caught:
         Task(Sort)
-    for way in ('llm="offline"', 'llm="ollama/', 'llm="openai/', "LLMTASKER_LLM"):
+    for way in ("Give llm='offline'.", "ollama/qwen3", "openai/gpt", "LLMTASKER_LLM"):
         assert way in str(caught.value)
 
 

@@ -113,7 +113,7 @@ def _at_url(
     url = urlsplit(base_url)
     if url.scheme not in {"http", "https"}:
         raise ConfigurationError(
-            'the URL of an endpoint begins with "http://" or "https://", such as "http://localhost:8000/v1".'
+            'the URL of an endpoint must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
         )
     if url.query:
         raise ConfigurationError(
