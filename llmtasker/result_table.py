@@ -87,13 +87,17 @@ class ResultTable:
         def column(values: list[Any], index: Any = None) -> Any:
             return pandas.Series(values, index, dtype=None if _is_exact(pandas, values) else object)
 
-        frame = given.to_frame(given.name or "input") if isinstance(given, pandas.Series) else given
+        frame = given
+        if isinstance(given, pandas.Series):
+            frame = given.to_frame("input" if given.name is None else given.name)
         if not isinstance(frame, pandas.DataFrame) or len(frame) != len(self._items):
             columns = {name: column(self._values(name)) for name in self.columns}
             return pandas.DataFrame(columns, index=pandas.RangeIndex(len(self._items)))
         answers = self._answer_columns(map(str, frame.columns))
         columns = {name: column(values, frame.index) for name, values in answers.items()}
-        return pandas.concat([frame, pandas.DataFrame(columns, index=frame.index)], axis=1)
+        made = pandas.concat([frame, pandas.DataFrame(columns, index=frame.index)], axis=1)
+        made.attrs = dict(frame.attrs)
+        return made
 
     def _answer_columns(self, taken: Iterable[str]) -> dict[str, list[Any]]:
         """Return the columns of the outputs and the error; they are there even if there is no row."""
@@ -180,6 +184,15 @@ def _exact_series(polars: Any, name: str, values: list[Any]) -> Any:
 def _suits_polars(value: Any) -> bool:
     """Return whether polars takes a number, or refuses it without a panic or a message on stderr."""
     return value.is_finite() if isinstance(value, Decimal) else not isinstance(value, int) or value.bit_length() < 128
+
+
+def part_of(table: Any, rows: slice) -> Any:
+    """Return rows of a table of pandas, polars or pyarrow; None of anything else."""
+    if hasattr(table, "iloc"):
+        return table.iloc[rows]
+    if hasattr(table, "num_rows"):
+        return table.take(list(range(*rows.indices(table.num_rows))))
+    return table[rows] if hasattr(table, "height") else None
 
 
 def free_name(name: str, taken: Container[str]) -> str:

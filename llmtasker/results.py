@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from llmtasker.errors import ItemError
 from llmtasker.item import Item, cost_of
-from llmtasker.result_table import ResultTable
+from llmtasker.result_table import ResultTable, part_of
 from llmtasker.values.html_table import html_table
 from llmtasker.wire.completion import NO_USAGE, Usage
 
@@ -37,8 +37,7 @@ class Results(Sequence[Item[T]], Generic[T]):
     def __getitem__(self, index: int | slice) -> Item[T] | Results[T]:
         if not isinstance(index, slice):
             return self._items[index]
-        given = self._given.iloc[index] if hasattr(self._given, "iloc") else None
-        return Results(self._items[index], fields=self._fields, given=given)
+        return Results(self._items[index], fields=self._fields, given=part_of(self._given, index))
 
     def __len__(self) -> int:
         return len(self._items)

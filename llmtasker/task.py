@@ -266,14 +266,14 @@ class Task(TaskData[T]):
         from llmtasker.runner.task_run import RunSettings
 
         items: list[Item[T]] = []
-        settings = RunSettings.of_run(options)
-        async for batch in self._batches(inputs, settings):
+        settings, given = RunSettings.of_run(options), table_of(inputs)
+        async for batch in self._batches(inputs if given is None else given, settings):
             items += batch
         if items and all(isinstance(item.error, InputError) for item in items):
             # Of rows that can be read only once, it is known now.
             columns = columns_of(settings.columns, settings.row_variables)
             check_rows([item.input for item in items], self.signature, columns)
-        return Results(items, fields=tuple(self.program.signature.output_fields), given=table_of(inputs))
+        return Results(items, fields=tuple(self.program.signature.output_fields), given=given)
 
     def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items from any iterable; memory stays constant.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -143,9 +144,10 @@ def test_chunks_of_a_file_are_read_one_by_one(tmp_path: Path) -> None:
     assert [item.input["message"] for item in results] == [row["message"] for row in ROWS]
 
 
-def test_a_dict_that_is_filled_again_and_again_is_copied() -> None:
+@pytest.mark.parametrize("kind", [dict, OrderedDict, lambda: defaultdict(str), UserDict])
+def test_a_dict_that_is_filled_again_and_again_is_copied(kind: Callable[[], Any]) -> None:
     def rows() -> Any:
-        row: dict[str, Any] = {}
+        row = kind()
         for message in ("one", "two", "three"):
             row["message"] = message
             yield row
@@ -153,3 +155,44 @@ def test_a_dict_that_is_filled_again_and_again_is_copied() -> None:
     task = Task(Triage, llm=LLM(transport=FakeTransport()))
     items = list(task.stream(rows(), concurrency=1, ordered=True))
     assert [item.input["message"] for item in items] == ["one", "two", "three"]
+
+
+def test_a_list_that_is_filled_again_and_again_is_copied() -> None:
+    class Tagged(Signature):
+        """Route a message."""
+
+        tags: list[str] = InputField()
+        team: Literal["billing", "delivery"] = OutputField()
+
+    def rows(bare: bool) -> Any:
+        tags: list[Any] = []
+        for tag in ("one", "two"):
+            tags[:] = [tag]
+            yield tags if bare else {"tags": tags, "self": tags}
+
+    task = Task(Tagged, llm=LLM(transport=FakeTransport()))
+    for bare in (False, True):
+        items = list(task.stream(rows(bare), concurrency=1, ordered=True))
+        assert [item.input if bare else item.input["tags"] for item in items] == [["one"], ["two"]]
+
+
+def test_columns_whose_names_are_not_texts_are_found_by_their_text() -> None:
+    frame = pd.DataFrame([["où est mon colis ?", 1], ["charged twice", 2]])
+    results = Task(Triage, llm=LLM(transport=FakeTransport())).run(frame, columns={"message": "0"})
+    assert results.counts == {"ok": 2}
+    assert list(results.to_pandas().columns) == [0, 1, "team", "error"]
+
+
+@needs_polars
+def test_a_lazy_frame_is_computed_once_and_keeps_its_types() -> None:
+    computed: list[int] = []
+
+    def seen(frame: Any) -> Any:
+        computed.append(len(frame))
+        return frame
+
+    given = polars().with_columns(import_module("polars").col("id").cast(import_module("polars").Int8))
+    lazy = given.lazy().map_batches(seen)
+    made = Task(Triage, llm=LLM(transport=FakeTransport())).run(lazy).to_polars()
+    assert made.select(given.columns).equals(given)
+    assert computed == [2]

@@ -213,6 +213,12 @@ class Pair(Signature):
         (["a=b", "right"], ["left=a=b"], {"left": "a=b", "right": "right"}),
         (["re\u0301sume\u0301", "right"], ["left=résumé"], {"left": "re\u0301sume\u0301", "right": "right"}),
         (["left", "right", "x"], ["left=x", "right=x"], {"left": "x", "right": "x"}),
+        (["left ", "left", "right"], [], {"left": "left", "right": "right"}),
+        (["left", "left ", "right"], [], {"left": "left", "right": "right"}),
+        (["é", "e\u0301", "right"], ["left=é"], {"left": "é", "right": "right"}),
+        (["é", "e\u0301", "right"], ["left=e\u0301"], {"left": "e\u0301", "right": "right"}),
+        ([" left", "left ", "right", "x"], ["left=x"], {"left": "x", "right": "right"}),
+        ([" left", "left ", "right"], [], None),
         (["left"], [], None),
         (["left", "right"], ["middle=left"], None),
         (["left", "right"], ["left=nowhere"], None),
@@ -457,6 +463,19 @@ def test_a_damaged_entry_of_the_journal_costs_its_row_only(tmp_path: Path, sourc
     assert cells(target)[3]["team"] == "delivery"
 
 
+@pytest.mark.parametrize("part", [slice(0, 4096), slice(4096, 12_288), slice(4096, None)])
+def test_a_damaged_journal_is_said_and_the_output_stays(tmp_path: Path, part: slice) -> None:
+    source, target = write(tmp_path / "in.csv", table(["invoice " + "x" * 500] * 60)), tmp_path / "out.csv"
+    do(make_task(), source, target)
+    before, journal = target.read_bytes(), tmp_path / "out.csv.journal"
+    content = bytearray(journal.read_bytes())
+    content[part] = b"\xa5" * len(content[part])
+    journal.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=r"out\.csv\.journal is (damaged|there and is not a journal)"):
+        do(make_task(), source, target)
+    assert target.read_bytes() == before
+
+
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_output_that_was_changed_by_hand_is_kept(tmp_path: Path, source: Path, overwrite: bool) -> None:
     target = tmp_path / "out.csv"
@@ -496,6 +515,31 @@ def test_a_json_lines_output_grows_while_the_run_goes_on(tmp_path: Path, source:
     job(make_task(FakeTransport(watched)), source, target).run(concurrency=1)
     assert seen[-1] >= 30 - 2 * 8, "a stream reads 8 rows ahead of what was taken"
     assert all("_row" not in row for row in lines(target))
+
+
+def test_a_json_lines_output_keeps_its_rows_while_others_are_added(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+    do(make_task(), source, target)
+    before = target.read_bytes()
+    write(source, table([*MESSAGES, *(f"parcel {number}" for number in range(30, 60))]))
+
+    def broken(_: Any, **__: Any) -> Any:
+        raise OSError("no network")
+        yield
+
+    with pytest.raises(OSError, match="no network"):
+        do(make_task(), source, target, stream=broken)
+    assert target.read_bytes() == before
+    seen: list[bytes] = []
+
+    def watched(request: Request) -> Any:
+        seen.append(target.read_bytes())
+        return answer(request)
+
+    job(make_task(FakeTransport(watched), cache=False), source, target).run(concurrency=1)
+    assert all(one.startswith(before) for one in seen)
+    assert len(seen[-1].splitlines()) > 30
+    assert [row["message"] for row in lines(target)] == [*MESSAGES, *(f"parcel {number}" for number in range(30, 60))]
 
 
 def test_a_changed_validator_judges_anew_what_is_paid(tmp_path: Path, source: Path) -> None:

@@ -287,6 +287,8 @@ def test_packed_files_are_read_as_they_are(tmp_path: Path, ending: str) -> None:
     if ending == ".zip":
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("in.csv", content)
+            for name in ("folder/", "__MACOSX/._in.csv", ".DS_Store", "folder/Thumbs.db"):
+                archive.writestr(name, b"")
     else:
         path.write_bytes({".gz": gzip, ".bz2": bz2, ".xz": lzma}[ending].compress(content))
     assert [row["message"] for row in read_rows(path)] == ["a", "b"]
@@ -454,6 +456,11 @@ def test_an_output_without_a_known_ending_is_an_error() -> None:
         output_format("out")
 
 
+def test_macros_are_not_written() -> None:
+    with pytest.raises(ConfigurationError, match=r"choose \.xlsx"):
+        output_format("out.xlsm")
+
+
 def test_an_output_is_not_packed_in_name_only() -> None:
     with pytest.raises(ConfigurationError, match=r"outputs are not packed; leave out \.gz"):
         output_format("out.csv.gz")
@@ -485,3 +492,16 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path, written: str, named: str, 
 def test_single_words_overrule_a_format(tmp_path: Path) -> None:
     path = put(tmp_path, "a|b\n'=1|2\n")
     assert rows_of(path, format=Format(delimiter=";"), delimiter="|", neutralised=True) == [{"a": "=1", "b": "2"}]
+
+
+@pytest.mark.parametrize("delimiter", [";", ",", "\t"])
+def test_a_delimiter_at_the_end_of_each_row_is_no_cell(tmp_path: Path, delimiter: str) -> None:
+    text = "id;message\n1;a;\n2;b;;\n3;;\n4;d;x\n".replace(";", delimiter)
+    rows = rows_of(put(tmp_path, text))
+    assert [row["message"] for row in rows] == ["a", "b", "", f"d{delimiter}x"]
+    assert [reason is None for reason in reasons(rows)] == [True, True, True, False]
+
+
+def test_no_character_of_a_text_is_taken_for_a_carriage_return(tmp_path: Path) -> None:
+    path = put(tmp_path, "id,message\n1,a\ufdd0b\n2,a\rb\ufdd0\n")
+    assert [row["message"] for row in rows_of(path)] == ["a\ufdd0b", "a\rb\ufdd0"]

@@ -358,3 +358,65 @@ def test_a_missing_package_is_told_with_the_line_to_type(tmp_path: Path, monkeyp
         with pytest.raises(ConfigurationError, match=r'pip install "llmtasker\[data\]"'):
             do()
     assert [path.name for path in tmp_path.iterdir()] == ["o.xlsx"]
+
+
+FORMATTED = {
+    "a time that is not shown": (datetime(2026, 3, 1, 14, 30), "yyyy-mm-dd", datetime(2026, 3, 1, 14, 30)),
+    "a day": (datetime(2026, 3, 1), "dd/mm/yy", date(2026, 3, 1)),
+    "a postal code": (1234, "00000", "01234"),
+    "below nought": (-5, "000", "-005"),
+}
+
+
+@pytest.mark.parametrize("name", FORMATTED)
+def test_the_format_of_a_cell_hides_nothing(tmp_path: Path, name: str) -> None:
+    value, number_format, read = FORMATTED[name]
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["v"])
+    book.worksheets[0].append([value])
+    book.worksheets[0]["A2"].number_format = number_format
+    book.save(tmp_path / "in.xlsx")
+    ((back,),) = [row.values() for row in read_rows(tmp_path / "in.xlsx")]
+    assert (back, type(back)) == (read, type(read))
+
+
+def test_a_cell_past_the_header_hides_no_column(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["column_3", "message"])
+    book.worksheets[0].append(["kept", "a", "stray"])
+    book.save(tmp_path / "in.xlsx")
+    (row,) = read_rows(tmp_path / "in.xlsx")
+    assert isinstance(row, BrokenRow)
+    assert row == {"column_3": "kept", "message": "a", "column_3_": "stray"}
+
+
+def test_the_unicode_form_of_the_name_of_a_sheet_does_not_matter(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.create_sheet("Données").append(["v"])
+    book["Données"].append([1])
+    book.save(tmp_path / "in.xlsx")
+    assert list(read_rows(tmp_path / "in.xlsx", sheet="Donne\u0301es")) == [{"v": 1}]
+
+
+BEYOND_PYTHON = {
+    "days": (pa.array([3_000_000]).cast(pa.int32()).cast(pa.date32()), "10183-09-21"),
+    "moments": (pa.array([2**58], pa.timestamp("us")), "11103-08-29"),
+    "times": (pa.array([123_456_789], pa.time64("ns")), "00:00:00.123456789"),
+    "in lists": (pa.array([[2**58]], pa.list_(pa.timestamp("us"))), "11103-08-29"),
+    "in objects": (pa.array([{"t": 123_456_789}], pa.struct([("t", pa.time64("ns"))])), "00:00:00.123456789"),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND_PYTHON)
+def test_days_and_times_that_python_can_not_hold_are_texts(tmp_path: Path, name: str) -> None:
+    column, text = BEYOND_PYTHON[name]
+    parquet.write_table(pa.table({"v": column}), tmp_path / "in.parquet")
+    (row,) = read_rows(tmp_path / "in.parquet")
+    assert text in str(row["v"])
+
+
+def test_a_column_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+    twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    parquet.write_table(pa.table({"v": twice}), tmp_path / "in.parquet")
+    with pytest.raises(ConfigurationError, match="can't read the column 'v'"):
+        list(read_rows(tmp_path / "in.parquet"))

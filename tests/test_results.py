@@ -239,6 +239,9 @@ def test_a_frame_that_was_run_keeps_its_index_and_types() -> None:
     series = pandas.Series(["a", "b"], index=["p", "q"], name="text")
     made = Results([OK, MENDED], fields=["label"], given=series).to_pandas()
     assert (list(made.columns), list(made.index)) == (["text", "label", "error"], ["p", "q"])
+    series, frame.attrs = series.rename(0), {"source": "crm"}
+    assert list(Results([OK, MENDED], fields=["label"], given=series).to_pandas().columns) == [0, "label", "error"]
+    assert results.to_pandas().attrs == {"source": "crm"}
 
 
 def test_a_table_of_arrow_that_was_run_keeps_its_types() -> None:
@@ -255,6 +258,8 @@ def test_a_table_of_arrow_that_was_run_keeps_its_types() -> None:
         assert made.select(table.column_names).equals(table)
         assert made.schema.field("llm_team").type == pyarrow.string()
         assert made.column_names == ["n", "price", "team", "llm_team", "error"]
+        part = Results(items, fields=["team"], given=given)[::-1].to_arrow()
+        assert part.select(table.column_names).equals(table.take([1, 0]))
 
 
 @pytest.mark.needs("polars")
@@ -263,11 +268,11 @@ def test_a_frame_of_polars_that_was_run_keeps_its_types() -> None:
     frame = polars.DataFrame({"n": [1, None], "kind": ["x", "y"]}).with_columns(
         polars.col("n").cast(polars.Int8), polars.col("kind").cast(polars.Categorical)
     )
-    made = Results(
-        [Item(input=row, error=FAILED) for row in frame.to_dicts()], fields=["team"], given=frame
-    ).to_polars()
+    results = Results([Item(input=row, error=FAILED) for row in frame.to_dicts()], fields=["team"], given=frame)
+    made = results.to_polars()
     assert made.select(frame.columns).equals(frame)
     assert made.schema["team"] == polars.String
+    assert results[1:].to_polars().select(frame.columns).equals(frame[1:])
 
 
 def test_a_frame_without_rows_has_the_columns_of_the_output() -> None:

@@ -208,7 +208,8 @@ def _target(source: Path, out: Path | None) -> Path:
     if source == _STANDARD:
         raise ConfigurationError("for standard input, give its --kind, and --out.")
     whole = source.with_suffix("") if source.suffix in PACKED else source
-    return whole.with_name(f"{whole.stem}.answers{whole.suffix}")
+    ending = ".xlsx" if whole.suffix.lower() == ".xlsm" else whole.suffix  # macros are not written
+    return whole.with_name(f"{whole.stem}.answers{ending}")
 
 
 def _run_file(

@@ -100,6 +100,7 @@ class FileJob:
         self._chosen: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._columns: list[str] = []
+        self._whole = False  # the target has the rows of an earlier run
 
     @property
     def journal_path(self) -> Path:
@@ -140,7 +141,9 @@ class FileJob:
         with Journal(self.journal_path) as journal:
             self._check_journal(journal)
             with self._growing() as show:
-                inputs = _Sized(self._unfinished(journal, show), max(self.counts.rows - len(journal), 0))
+                inputs = _Sized(
+                    self._unfinished(journal, _unseen if self._whole else show), max(self.counts.rows - len(journal), 0)
+                )
                 for item in (self.stream or self.task.stream)(inputs, **options):
                     if not isinstance(item.input, RowInput):
                         raise ConfigurationError(str(item.error))  # the source broke, and the error names the reason
@@ -234,6 +237,7 @@ class FileJob:
             self._refuse(f"{self.target} was begun with other {', '.join(differing)}")
         elif self.target.is_file() and not self._is_pipe and not grows and written != _digest(self.target):
             self._refuse(f"{self.target} was changed since it was written, or another program wrote it")
+        self._whole = bool(written) and not differing and self.target.is_file()
         journal.describe({**about, "written": ""} if self.form.kind == "jsonl" else about)
 
     def _about(self) -> dict[str, str]:
@@ -245,9 +249,10 @@ class FileJob:
     def _growing(self) -> Generator[Show]:
         """Give what shows an item in the target while the job runs: only JSON lines can grow."""
         if self.form.kind != "jsonl" or self._is_pipe:
-            yield lambda _: None
+            yield _unseen
             return
-        with self.target.open("wb", buffering=0) as file:
+        # A run that fails at once leaves the rows that an earlier one has written.
+        with self.target.open("ab" if self._whole else "wb", buffering=0) as file:
 
             def show(item: Item[Any]) -> None:
                 line = json_line(self._with_answer(item.input.row, item))
@@ -291,6 +296,12 @@ class FileJob:
 
 
 Show: TypeAlias = Callable[[Item[Any]], object]
+
+
+def _unseen(_: Item[Any]) -> None:
+    """Show nothing."""
+
+
 _CHANGED = NotRunError("the input was changed while the job ran; the same command resumes it")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import restore
-from llmtasker.files.dialect import RETURN, masked, parse, separator_line
+from llmtasker.files.dialect import RETURN, ends_empty, masked, parse, separator_line
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
@@ -133,8 +133,8 @@ def _records(lines: _Lines, names: Sequence[str], form: Format) -> Iterator[dict
                 # Empty lines at the end of a file are not rows: editors add them.
                 yield from [dict.fromkeys(names, "") for _ in range(empty)]
                 empty = 0
-                if len(cells) == width:
-                    yield dict(zip(names, lines.shown(cells), strict=True))
+                if len(cells) == width or ends_empty(cells, width):
+                    yield dict(zip(names, lines.shown(cells[:width]), strict=True))
                 else:
                     yield _ragged(names, lines.shown(cells), lines.number, form)
                 lines.begin()

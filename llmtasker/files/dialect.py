@@ -12,8 +12,8 @@ _MAX_CELL = 2**31 - 1  # The largest C long on Windows.
 _DECIMAL = re.compile(r"[+-]?\d+([.,])\d+")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 _NUMBER_OR_DATE = re.compile(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
-RETURN = "\ufdd0"
-"""Stands for a carriage return inside a line; texts don't contain this character, a noncharacter of Unicode."""
+RETURN = "\udc0d"
+"""Stands for a carriage return inside a line; it is half of a character, which no encoding reads in a file."""
 _MANY = 1_000  # different values of a column that are worth counting
 
 
@@ -65,10 +65,16 @@ def seen_delimiter(lines: list[str]) -> str:
 
 def _score(lines: list[str], delimiter: str) -> tuple[int, float]:
     """Return the number of columns, and the share of records that have as many."""
-    widths = [len(cells) for cells in parse(lines, delimiter, strict=False) if cells]
-    if not widths:
+    rows = [cells for cells in parse(lines, delimiter, strict=False) if cells]
+    if not rows:
         return 0, 0.0
-    return widths[0], Counter(widths)[widths[0]] / len(widths)
+    width = len(rows[0])
+    return width, sum(len(cells) == width or ends_empty(cells, width) for cells in rows) / len(rows)
+
+
+def ends_empty(cells: list[str], width: int) -> bool:
+    """Return whether all cells past the columns are empty: some programs end each row with a delimiter."""
+    return len(cells) > width > 1 and not any(cells[width:])
 
 
 def seen_quotes(lines: Callable[[], Iterable[str]], delimiter: str) -> bool:

@@ -7,7 +7,7 @@ import warnings
 import zipfile
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, time
 from importlib import import_module
 from itertools import zip_longest
 from pathlib import Path
@@ -17,7 +17,8 @@ from llmtasker.errors import ConfigurationError, InputError, snippet
 from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import cell_text
 from llmtasker.files.format import Format
-from llmtasker.files.header import Header, header_of
+from llmtasker.files.header import Header, free_column, header_of
+from llmtasker.values.folding import composed
 
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
 
@@ -74,6 +75,8 @@ def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[
         names = [sheet.title for sheet in book.worksheets]
         shown = [sheet.title for sheet in book.worksheets if sheet.sheet_state == "visible"]
         name = form.sheet or (shown or names)[0]
+        if name not in names:
+            name = next((one for one in names if composed(one) == composed(name)), name)
         if name not in names and name.isdecimal() and 0 < int(name) <= len(names):
             name = names[int(name) - 1]
         if name not in names:
@@ -124,7 +127,9 @@ def _row(header: Header, values: list[Any], number: int) -> dict[str, Any]:
     texts = ["" if value is None else value for value in values]
     row: dict[str, Any] = dict.fromkeys(names, "") | dict(zip(names, texts, strict=False))
     past = {
-        f"column_{place}": value for place, value in enumerate(texts, start=1) if place > len(names) and value != ""
+        free_column(f"column_{place}", names): value
+        for place, value in enumerate(texts, start=1)
+        if place > len(names) and value != ""
     }
     if past:
         return BrokenRow(row | past, error=InputError(f"row {number} has a value in a column without a name"))
@@ -135,11 +140,11 @@ def _value(cell: Any) -> Any:
     value = cell.value
     if isinstance(value, str):
         return _ESCAPED.sub(lambda match: chr(int(match[1], 16)), value)
-    if isinstance(value, datetime) and "h" not in cell.number_format.lower():
-        return value.date()
+    if isinstance(value, datetime) and "h" not in cell.number_format.lower() and value.time() == time():
+        return value.date()  # a time that the format hides is kept
     # A postal code is often the number 1234 shown as 01234: use the text that people see.
     if isinstance(value, int) and not isinstance(value, bool) and re.fullmatch("00+", cell.number_format):
-        return str(value).zfill(len(cell.number_format))
+        return f"{'-' if value < 0 else ''}{abs(value):0{len(cell.number_format)}}"
     return value
 
 

@@ -89,11 +89,13 @@ def output_format(
     (True, 'utf-8')
 
     Raises:
-        ConfigurationError: the ending of the name is not known, or is that of a packed file.
+        ConfigurationError: the ending of the name is not known, or is that of a packed file or a workbook with macros.
     """
     file = Path(path)
     if file.suffix.lower() in PACKED:
         raise ConfigurationError(f"{file}: outputs are not packed; leave out {file.suffix}")
+    if file.suffix.lower() == ".xlsm":
+        raise ConfigurationError(f"{file}: macros are not written, and Excel opens no .xlsm without; choose .xlsx")
     if kind is None:
         kind = like.kind if like is not None and not file.suffix else kind_of(file)
     start = like if like is not None and like.kind == kind and kind in {"csv", "parquet"} else Format(kind=kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 from llmtasker.errors import snippet
@@ -28,17 +28,18 @@ def header_of(cells: Sequence[str]) -> Header:
     for place, cell in enumerate(cells, start=1):
         name = cell
         if not cell.strip():
-            name = _free(f"column_{place}", taken)
+            name = free_column(f"column_{place}", taken)
             notes.append(f"column {place} has no name and is called {name!r}")
         elif cell in names:
-            name = _free(f"{cell}_{list(cells[:place]).count(cell)}", taken)
+            name = free_column(f"{cell}_{list(cells[:place]).count(cell)}", taken)
             notes.append(f"column {place} has the name of another, {snippet(cell, 40)!r}, and is called {name!r}")
         names.append(name)
         taken.add(name)
     return Header(tuple(names), tuple(notes))
 
 
-def _free(name: str, taken: set[str]) -> str:
+def free_column(name: str, taken: Container[str]) -> str:
+    """Return the name of a column that had none, which is not one of those `taken`."""
     while name in taken:
         name += "_"
     return name

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -78,13 +79,27 @@ class Journal:
     @property
     def about(self) -> dict[str, str]:
         """The description of the run; empty in a new file."""
-        with self._lock:
+        with self._locked():
             return dict(self._database.execute("SELECT name, value FROM about"))
 
     def describe(self, about: Mapping[str, str]) -> None:
         """Store a description of the run, in addition to the existing one."""
-        with self._lock:
+        with self._locked():
             self._database.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+
+    @contextmanager
+    def _locked(self) -> Generator[None]:
+        """Hold the lock, and say what can be done where the file itself is damaged."""
+        with self._lock:
+            try:
+                yield
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                raise ConfigurationError(
+                    f"{self.path} is damaged ({error}); move it and the output away to start again: what is in the "
+                    "cache is not paid twice"
+                ) from error
 
     def put(self, number: int, identity: bytes, item: str) -> None:
         """Store the item of a row, from any thread; a later one replaces an earlier one.
@@ -92,7 +107,7 @@ class Journal:
         Raises:
             OSError: the disk is full.
         """
-        with self._lock:
+        with self._locked():
             try:
                 self._database.execute(
                     "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
@@ -103,7 +118,7 @@ class Journal:
 
     def find(self, number: int, identity: bytes) -> str | None:
         """Return the item of a row, preferably the one with this number; None if it is not finished."""
-        with self._lock:
+        with self._locked():
             try:
                 # Read one by one: thousands of rows may be equal.
                 for query, values in ((_BY_NUMBER, (number, identity)), (_BY_IDENTITY, (identity,))):
@@ -115,7 +130,7 @@ class Journal:
         return None
 
     def __len__(self) -> int:
-        with self._lock:
+        with self._locked():
             (count,) = self._database.execute("SELECT count(*) FROM rows").fetchone()
         return int(count)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import shutil
 import tempfile
 import zipfile
@@ -18,6 +19,9 @@ from llmtasker.errors import ConfigurationError, snippet
 PACKED = {".gz", ".bz2", ".xz", ".zip"}
 MAX_UNPACKED = 1 << 36
 """The most bytes that are unpacked: a small file can hold more than any disk."""
+
+# Folders, and what macOS and Windows add to an archive.
+_OF_A_SYSTEM = re.compile(r"/$|^__MACOSX/|(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)$", re.IGNORECASE)
 
 
 @contextmanager
@@ -62,7 +66,7 @@ def _opened(path: Path) -> Generator[IO[bytes]]:
             yield file
         return
     with zipfile.ZipFile(path) as archive:
-        names = [name for name in archive.namelist() if not name.endswith("/")]
+        names = [name for name in archive.namelist() if not _OF_A_SYSTEM.search(name)]
         if len(names) != 1:
             raise ConfigurationError(f"{path} holds {len(names)} files; unpack it and give one of them")
         with archive.open(names[0]) as file:

@@ -11,7 +11,7 @@ from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Self
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.files.arrow_array import exact_array
+from llmtasker.files.arrow_array import exact_array, exact_list
 from llmtasker.files.atomic import folder_of
 from llmtasker.files.block_buffer import BlockBuffer
 from llmtasker.files.cells import cell_json, cell_text, utf8_texts
@@ -21,7 +21,7 @@ from llmtasker.files.header import Header, header_of
 _BATCH = 1_000
 _PART = 500  # rows that are kept at a time while types are not known
 _PART_SIZE = 1 << 20  # about as many bytes at most, if that is fewer rows
-_SMALL = frozenset({bool, float, date, datetime})
+_SMALL = frozenset({bool, float, date, datetime, type(None)})
 _GROUP_SIZE = 1 << 19  # bytes of a row group: the writer takes many times as much
 
 
@@ -36,13 +36,20 @@ def parquet_header(path: Path, form: Format) -> Header:
 
 
 def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file with their types, a batch in memory at a time."""
+    """Yield the rows of a Parquet file with their types, a batch in memory at a time.
+
+    A moment that Python can't hold, such as one of the year 10000 or of nanoseconds, is its text.
+
+    Raises:
+        ConfigurationError: it is not a Parquet file, or has a column that can't be read.
+    """
     arrow, parquet = _pyarrow()
     try:
         with parquet.ParquetFile(path) as file:
             names = list(header_of(file.schema_arrow.names).names)
             for batch in file.iter_batches(batch_size=_BATCH):
-                yield from batch.rename_columns(names).to_pylist()
+                columns = [exact_list(column, name) for column, name in zip(batch.columns, names, strict=True)]
+                yield from (dict(zip(names, cells, strict=True)) for cells in zip(*columns, strict=True))
     except (arrow.ArrowException, OSError) as error:
         raise ConfigurationError(f"can't read {path} as Parquet: {snippet(error)}") from error
 
@@ -199,10 +206,16 @@ def _declared(form: Format) -> dict[str, Any]:
 
 def _size(row: Mapping[str, Any]) -> int:
     """Return about how many bytes a row takes."""
-    return sum(
-        len(one) if isinstance(one, str | bytes) else 8 if one is None or type(one) in _SMALL else len(cell_json(one))
-        for one in row.values()
-    )
+    return sum(map(_value_size, row.values()))
+
+
+def _value_size(value: Any) -> int:
+    kind: object = type(value)
+    if kind is str or kind is bytes:
+        return len(value)
+    if kind is int:
+        return 8 + value.bit_length() // 8
+    return 8 if kind in _SMALL else len(cell_json(value))
 
 
 def _pyarrow() -> tuple[Any, Any]:

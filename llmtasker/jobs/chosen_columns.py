@@ -26,34 +26,58 @@ def choose_columns(
     the choice in; the `notes` of the header stand in the error, because they may name its reason (another sheet).
 
     Raises:
-        ConfigurationError: a field has no column, or a column is not there.
+        ConfigurationError: a field has no column, or a column is not there, or several look alike.
     """
-    columns, fields = {_composed(name): name for name in header}, list(signature.input_fields)
-    found = {name: columns[_composed(name)] for name in fields if _composed(name) in columns}
-    there = ", ".join(columns.values())
+    columns, fields = _HeaderNames(header, option), list(signature.input_fields)
+    found = dict[str, str]()
+    there = ", ".join(columns.names)
     for one in chosen:
         name, equals, column = one.partition("=")
-        if _composed(one) in columns or not equals:
+        if one in columns or not equals:
             name, column = fields[0] if len(fields) == 1 else "", one
         if name not in fields:
             raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(fields)}.")
-        if _composed(column) not in columns:
+        if column not in columns:
             raise ConfigurationError(f"{option} {one}: there is no column {column!r}; there are {there}.")
-        found[name] = columns[_composed(column)]
+        found[name] = columns[column]
+    found |= {name: columns[name] for name in fields if name not in found and name in columns}
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
     if missing:
         # Columns without a name: perhaps a title stands above the names.
-        titled = any(re.fullmatch(r"column_\d+_*", name) for name in columns.values())
+        titled = any(re.fullmatch(r"column_\d+_*", name) for name in columns.names)
         hints = ["If their names stand further down, give --header with the number of the line."] if titled else []
         hints += [f"{note[:1].upper()}{note[1:]}." for note in notes]
         question = f"which column holds {missing[0]!r}? Give {option} {missing[0]}=…; there are {there}."
         raise ConfigurationError(" ".join([question, *hints]))
-    return found
+    return {name: found[name] for name in fields if name in found}
 
 
 def given_of(row: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
     """Return the input of a row: the cells of the chosen columns, as far as the row has them."""
     return {name: row[column] for name, column in chosen.items() if column in row}
+
+
+class _HeaderNames:
+    """The columns of a header, found by their name or by one that looks the same: spaces around it, Unicode form."""
+
+    def __init__(self, header: Iterable[str], option: str) -> None:
+        self.names = list(header)
+        self._option = option
+
+    def _alike(self, name: str) -> list[str]:
+        return [name] if name in self.names else [one for one in self.names if _composed(one) == _composed(name)]
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._alike(name))
+
+    def __getitem__(self, name: str) -> str:
+        found, *others = self._alike(name)
+        if others:
+            alike = ", ".join(map(ascii, [found, *others]))
+            raise ConfigurationError(
+                f"several columns look like {name!r}: {alike}. Give one of them with {self._option}."
+            )
+        return found
 
 
 def _composed(name: str) -> str:

@@ -155,14 +155,14 @@ class Pipeline(Generic[R, T]):
     async def arun(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, without blocking the event loop; see `run`."""
         items: list[Item[T]] = []
-        settings = RunSettings.of_run(options)
-        async for batch in self._batches(inputs, settings):
+        settings, given = RunSettings.of_run(options), table_of(inputs)
+        async for batch in self._batches(inputs if given is None else given, settings):
             items += batch
         missing = {None if item.error is None else item.error.details.get("missing") for item in items}
         if len(missing) == 1 and None not in missing:
             error = next(item.error for item in items if item.error is not None)
             raise ConfigurationError(f"no row fits: {error.message}")
-        return Results(items, fields=tuple(self._returned.fields), given=table_of(inputs))
+        return Results(items, fields=tuple(self._returned.fields), given=given)
 
     def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""

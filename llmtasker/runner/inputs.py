@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict, UserDict, defaultdict
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -9,11 +11,14 @@ from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature, takes_mapping
+from llmtasker.values.json_values import as_list
 from llmtasker.values.same_value import is_missing
 
 InputRows = Iterable[Any] | AsyncIterable[Any]
 
 _NAMES = 100  # column names that are collected for an error message
+_FILLED = frozenset({dict, list, OrderedDict, defaultdict, UserDict})
+_COPIED = 4  # levels of lists and dicts: a list may be in itself
 _TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
 _NAN_IS_MISSING = frozenset({"pandas", "modin", "cudf", "dask"})
 
@@ -42,18 +47,20 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
 
 
 def table_of(inputs: Any) -> Any:
-    """Return the inputs if they are a table, else None."""
-    return inputs if _is_table(inputs) else None
+    """Return the inputs if they are a table, else None; a lazy frame of polars is computed, so that it is once."""
+    if not _is_table(inputs):
+        return None
+    return inputs.collect() if _library(inputs) == "polars" and hasattr(inputs, "collect") else inputs
 
 
 def rows_in(part: Any) -> Sequence[Any]:
     """Return the inputs in one element of an iterable: the element itself, or the rows of a chunk of a table.
 
-    A plain dict is copied, because some sources reuse one dict. A row of pandas (from `iterrows`, `itertuples`)
-    becomes a mapping.
+    A dict is copied with the lists and dicts in it, because some sources fill one again and again. A row of pandas
+    (from `iterrows`, `itertuples`) becomes a mapping.
     """
-    if type(part) is dict:
-        return (cast("Any", part).copy(),)
+    if type(part) in _FILLED:
+        return (_copied(part),)
     if _is(part, tuple):
         if hasattr(part, "_asdict"):
             return (part._asdict(),)
@@ -107,19 +114,31 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
     return _Table(native, gaps=gaps)
 
 
+def _copied(value: Any, levels: int = _COPIED) -> Any:
+    kind: object = type(value)
+    if kind not in _FILLED or not levels:
+        return value
+    if kind is list:
+        return [_copied(part, levels - 1) for part in as_list(value)]
+    return {name: _copied(part, levels - 1) for name, part in value.items()} if kind is dict else copy.copy(value)
+
+
 class _Table:
     """The rows of a table as mappings, created one by one; `gaps` is whether NaN stands for a value that is missing."""
 
     def __init__(self, frame: Any, *, gaps: bool) -> None:
         self._frame = frame
         self._gaps = gaps
-        self.columns: list[str] = frame.columns
+        self.columns = [str(name) for name in frame.columns]
+        self._renamed = self.columns != list(frame.columns)
 
     def __len__(self) -> int:
         return len(self._frame)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         rows: Iterator[dict[str, Any]] = iter(self._frame.iter_rows(named=True))
+        if self._renamed:  # names that are numbers or tuples
+            rows = (dict(zip(self.columns, row.values(), strict=True)) for row in rows)
         return map(_with_none, rows) if self._gaps else rows
 
 
