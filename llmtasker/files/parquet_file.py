@@ -21,7 +21,7 @@ from llmtasker.files.header import Header, header_of
 _BATCH = 1_000
 _PART = 500  # rows that are kept at a time while types are not known
 _PART_SIZE = 1 << 20  # about as many bytes at most, if that is fewer rows
-_SMALL = frozenset({bool, float, date, datetime, type(None)})
+_SMALL = frozenset({float, date, datetime, type(None)})
 _GROUP_SIZE = 1 << 19  # bytes of a row group: the writer takes many times as much
 
 
@@ -210,12 +210,11 @@ def _size(row: Mapping[str, Any]) -> int:
 
 
 def _value_size(value: Any) -> int:
-    kind: object = type(value)
-    if kind is str or kind is bytes:
+    if isinstance(value, str | bytes):
         return len(value)
-    if kind is int:
+    if isinstance(value, int):
         return 8 + value.bit_length() // 8
-    return 8 if kind in _SMALL else len(cell_json(value))
+    return 8 if type(value) in _SMALL else len(cell_json(value))
 
 
 def _pyarrow() -> tuple[Any, Any]:
