@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from llmtasker.errors import InvalidOutputError
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.calls import is_offered
+from llmtasker.parser.calls import is_offered, one_call, written_calls
 from llmtasker.parser.read import read
 
 
@@ -163,3 +163,32 @@ def test_other_names_are_not_offered(name: str) -> None:
 def test_the_schema_around_the_values() -> None:
     assert sorted_as(json.dumps({"type": "object", "properties": GLASS, "required": ["bin"]})) == GLASS
     assert sorted_as(json.dumps({"title": "Sort", "properties": GLASS})) == GLASS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'Search({"team": "billing"})',
+        "[Search(team='billing')]",
+        "Search(team='billing')",
+        '```python\nSearch(q="Route")\n```',
+    ],
+)
+def test_a_function_that_was_not_offered_is_an_error_in_text_too(text: str) -> None:
+    calls = written_calls(text, "Route")
+    with pytest.raises(InvalidOutputError, match="'Search' was called, which was not offered"):
+        one_call(calls, "Route")
+
+
+@pytest.mark.parametrize(
+    "text", ['print({"team": "billing"})', 'callback({"team": "billing"});', 'JSON.parse({"a": 1})']
+)
+def test_what_json_is_put_into_is_not_a_call(text: str) -> None:
+    assert written_calls(text, "Route") == []
+
+
+def test_of_a_first_and_a_second_answer_none_is_taken() -> None:
+    other = json.dumps({**GLASS, "bin": "paper"})
+    with pytest.raises(InvalidOutputError, match="several different answers"):
+        sorted_as(f"First: {other}\nThen: {TEXT}")
+    assert sorted_as(f"First draft: {other}\nThen: {TEXT}") == GLASS

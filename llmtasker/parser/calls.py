@@ -53,6 +53,13 @@ _REACT_CALL = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _PYTHON_CALL = re.compile(r"\s*\[?\s*(?:print\()?\s*[\w.]+\(.*\)\s*\]?\s*", re.DOTALL)
+# `Search({"q": 1})`, `[Search(q=1)]`; not what JSON is often put into, such as `print({…})` and `callback({…});`
+_NAMED_CALL = re.compile(r"\[?\s*([^\W\d][\w.]*)\(\s*(?:\{.*\}|\w+\s*=.*)\s*\)\s*\]?\s*;?", re.DOTALL)
+_WRAPPERS = re.compile(
+    r"(?:.*\.)?(?:print|callback|cb|dict|loads?|parse|dumps|stringify|log|eval|return|answer|result|response|output|json"
+    r"|object)",
+    re.IGNORECASE,
+)
 _FENCE = re.compile(r"^```\w*\n(.*)\n```$", re.DOTALL)
 
 
@@ -149,7 +156,12 @@ def _xml_call(name: str, body: str) -> ToolCall:
 def _python_calls(text: str, function: str) -> list[ToolCall]:
     """Return the calls of a text that is nothing but calls in Python: `[Route(team="billing")]`."""
     bare = _FENCE.sub(r"\1", text.strip())
-    if not function or function not in bare or len(bare) > MAX_PYTHON or not _PYTHON_CALL.fullmatch(bare):
+    if not function or len(bare) > MAX_PYTHON or not _PYTHON_CALL.fullmatch(bare):
+        return []
+    named = _NAMED_CALL.fullmatch(bare)
+    if named and not _WRAPPERS.fullmatch(named[1]) and not is_offered(named[1], function):
+        return [ToolCall(name=named[1], arguments="{}")]
+    if function not in bare:
         return []
     try:
         body = ast.parse(bare.strip(), mode="eval").body

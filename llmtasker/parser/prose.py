@@ -31,7 +31,7 @@ _NOT_SURE = re.compile(
     r"|pas (?:\w+ )?(?:sure?|certaine?)\b|nicht (?:\w+ )?sicher|weiss (?:es )?nicht"
     r"|i (?:cannot|can't|can not|could not|couldn't|will not|won't|am unable to) "
     r"(?:\w+ )?(?:classif|categori|determin|decid|answer|assist|help))"
-    r"|\b(?:that|this|it)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake)|\bc'est (?:faux"
+    r"|\b(?:that|this|it)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake|false|untrue)|\bc'est (?:faux"
     r"|incorrect|une erreur)"
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
     r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
@@ -40,6 +40,7 @@ _NOT_SURE = re.compile(
 _NONE_FITS = re.compile(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
     r"\b(?:any|aucune?|of the|des|specific)\b[^.!?\n]{0,40}\b(?:categor|label|class|topic|option|theme|etiquette)"
+    r"|\bno (?:\w+ )?(?:label|category|class|option|topic)s? (?:really |quite |exactly )?(?:appl|fit|match|suit)"
     r"|\bnone of (?:these|those|them|the above)\b|\bkeine (?:der|dieser|von)\b"
 )
 # 'no category fits; it is about gold, which falls under the category of …'
@@ -53,7 +54,7 @@ _OPEN = r"[\"'`*_(\[{«“$]*"
 _OTHER_AFTER = re.compile(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}\w")
 # 'billing: 0.02', 'billing (confidence 0.1)', 'billing: 2/10', 'billing: off'
 _LOW = re.compile(
-    rf"{_CLOSE}\s*[:=(,]\s*(?:(?:confidence|confiance|score|probabilit\w+|p)\b\s*[:=]?\s*)?(?:off|(?:0(?:[.,][0-4]\d*)?"
+    rf"{_CLOSE}(?:\s*[:=(,]\s*|\s+)(?:(?:confidence|confiance|score|probabilit\w+|p)\b\s*[:=]?\s*)?(?:off|(?:0(?:[.,][0-4]\d*)?"
     rf"|[0-4](?:[.,]\d+)?\s*/\s*10|[1-4]?\d(?:[.,]\d+)?\s*(?:%|/\s*100)))\s*(?:$|[,;).](?!\d))"
 )
 _STRUCK = re.compile(rf"(?:^|[\s:(])[!~]{_OPEN}$")  # '!billing'

@@ -46,7 +46,7 @@ _CORRECTION = re.compile(
 )
 _CALLED = re.compile(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
 _LONGEST_SCALAR = 1_000  # characters of a number or string that is repaired
-_DRAFT = re.compile(r"\b(?:first|draft|initially|attempt|guess|d'abord|premi[eè]re?|brouillon|essai)$", re.IGNORECASE)
+_DRAFT = re.compile(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", re.IGNORECASE)
 
 
 class Reading(NamedTuple, Generic[T]):
