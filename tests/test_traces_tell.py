@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 from otlp import Receiver
 
-from llmtasker import LLM, InputField, OutputField, Prices, Signature, Task, pipeline
-from llmtasker.integrations import opentelemetry
+from llmtasker import LLM, Budget, InputField, OutputField, Prices, Signature, Task, pipeline
+from llmtasker.integrations import langfuse, opentelemetry
 from llmtasker.integrations.gen_ai_messages import input_messages, output_messages
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport, Fault, FaultyServer, Malformed, Status
@@ -121,6 +122,66 @@ def test_a_group_is_told(receiver: Receiver) -> None:
     assert call["llmtasker.rows"] == [0, 1, 2]
     assert {call["parent"], *call["links"]} == {row["id"] for row in rows}
     assert [row["llmtasker.calls"] for row in rows] == [pytest.approx(1 / 3)] * 3
+
+
+def test_a_row_that_spoils_its_group_is_told_from_the_others(receiver: Receiver) -> None:
+    """The group is asked again in smaller groups, then alone: each call says for which rows, and why."""
+    tracer = opentelemetry.traces(receiver.url)
+    with FaultyServer(faults=[Malformed("not_json", when=lambda call: "hopeless" in str(call.body))]) as server:
+        llm = LLM(f"{server.base_url}#m", cache=False, api_key="none")
+        task = Task(Triage, llm=llm, observers=[tracer], group_size=3, attempts=2)
+        task.run(["a", "hopeless", "c"], progress=False)
+    assert tracer.flush()
+    rows = {row["llmtasker.row"]: row for row in receiver.named("row")}
+    calls = sorted(receiver.named("chat"), key=lambda call: call["start"])
+    assert [row["status"] for _, row in sorted(rows.items())] == [0, 2, 0]
+    assert calls[0]["llmtasker.rows"] == [0, 1, 2]
+    alone = {number: [call for call in calls[1:] if call["parent"] == row["id"]] for number, row in rows.items()}
+    assert not [call for call in calls[1:] if "llmtasker.rows" in call]
+    assert [len(alone[number]) for number in range(3)] == [1, 2, 1]
+    assert {call["llmtasker.cause"] for call in calls[1:]} == {"asked_again"}
+    assert [call.get("llmtasker.rejected") for call in alone[1]] == [True, True]
+
+
+@pytest.mark.parametrize("of", ["run", "row"])
+def test_rows_in_flight_when_a_run_is_given_up_are_told(receiver: Receiver, of: str) -> None:
+    tracer: Any = opentelemetry.traces(receiver.url)
+    if of == "row":
+        tracer = langfuse.traces(receiver.url, public_key="pk", secret_key="sk")
+    asked = asyncio.Event()
+
+    async def answer(request: Request) -> Any:
+        if "slow" in str(request.messages):
+            asked.set()
+            await asyncio.sleep(60)
+        return {"team": "billing"}
+
+    async def first() -> None:
+        task = Task(Triage, llm=LLM(transport=FakeTransport(answer), cache=False), observers=[tracer])
+        rows = asyncio.ensure_future(task.arun(["a", "slow", "never"], progress=False, concurrency=1))
+        await asyncio.wait_for(asked.wait(), 20)
+        rows.cancel()
+        await asyncio.wait([rows])
+
+    asyncio.run(first())
+    receiver.wait_for(lambda: tracer.flush(1) and bool(receiver.named("run")))
+    rows = {row["llmtasker.row"]: row for row in receiver.named("row")}
+    calls = {call["parent"]: call for call in receiver.named("chat")}
+    (run,) = receiver.named("run")
+    assert {number: row.get("llmtasker.given_up") for number, row in rows.items()} == {0: None, 1: True}
+    assert calls[rows[1]["id"]]["llmtasker.given_up"]
+    assert (run["llmtasker.total.rows"], run["llmtasker.total.given_up"]) == (1, 1)
+
+
+def test_what_was_not_asked_for_want_of_a_budget_is_told(receiver: Receiver) -> None:
+    tracer = opentelemetry.traces(receiver.url)
+    task = Task(Triage, llm=LLM(transport=FakeTransport({"team": "billing"}), cache=False), observers=[tracer])
+    task.run(["a", "b", "c"], progress=False, concurrency=1, budget=Budget(calls=1))
+    assert tracer.flush()
+    rows = sorted(receiver.named("row"), key=lambda row: int(row["llmtasker.row"]))
+    told = [(row.get("error.type"), row["llmtasker.attempts"]) for row in rows]
+    assert told == [(None, 1), ("budget", 0), ("budget", 0)]
+    assert len(receiver.named("chat")) == 1
 
 
 def test_a_single_call_is_a_trace_of_its_own(receiver: Receiver) -> None:

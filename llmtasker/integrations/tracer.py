@@ -33,6 +33,7 @@ from llmtasker.runner.numbered_input import NumberedInput
 
 END_SECONDS = 4.0  # that the end of the process waits for the last spans
 _LATER, _ENOUGH = 0.5, 500  # seconds that few spans wait for others, and spans that are worth a post at once
+_GIVEN_UP = "llmtasker.given_up"  # of a call in flight when its run was cancelled, and of its row
 _ROWS = 20_000  # rows whose calls are kept until the row is done
 _RUNS = 1_000  # runs that are known at a time
 _LINKS = 100  # rows that a call is linked to
@@ -234,6 +235,8 @@ class Tracer:
                 continue
             call.is_sent = True
             name, shared = self._of_settings(run, event)
+            given_up = event.error is None and event.completion is None
+            said = self._attributes.of_call(event, story) | ({_GIVEN_UP: True} if given_up else {})
             span = Span(
                 name=name,
                 trace=parent.trace,
@@ -241,7 +244,7 @@ class Tracer:
                 parent=parent.id,
                 start=_ns(event.when - (event.seconds or 0.0)),
                 end=_ns(event.when),
-                attributes=self._attributes.of_call(event, story),
+                attributes=said,
                 shared=shared,
                 error=None if event.error is None else event.error.code,
                 is_client=True,
@@ -268,7 +271,12 @@ class Tracer:
         self._runs.pop(event.run, None)
         if run.shared is None:
             run.shared = encoded_attributes(self._attributes.of_run(event.run, event.tags, None))
+        given_up = [row for of, row in self._rows if of == event.run]
+        for row in given_up:
+            self._take_given_up(event, run, row)
         said: Attributes = {f"llmtasker.total.{one.name}": getattr(run.totals, one.name) for one in fields(run.totals)}
+        if given_up:
+            said["llmtasker.total.given_up"] = len(given_up)
         if self.dropped:
             said["llmtasker.dropped_spans"] = self.dropped
         span = Span(
@@ -281,6 +289,26 @@ class Tracer:
             shared=run.shared,
         )
         self._sender.put(Spans([span_bytes(span)], urgent=True))
+
+    def _take_given_up(self, event: Event, run: _RunSoFar, row: int) -> None:
+        """Send a row whose call was in flight when its run was cancelled: it may have cost something."""
+        so_far = self._rows.pop((event.run, row))
+        trace, span = _ids_of_row(event.run, row)
+        by_run = self._trace_per == "run"
+        made = Span(
+            name="row",
+            trace=run.trace if by_run else trace,
+            id=span,
+            parent=run.trace[:8] if by_run else b"",
+            start=_ns(so_far.start),
+            end=_ns(event.when),
+            attributes={"llmtasker.row": row, _GIVEN_UP: True},
+            shared=run.shared or b"",
+            error="given_up",
+            events=so_far.events,
+        )
+        calls = self._calls(run, made, so_far.calls, Item(input=None))
+        self._sender.put(Spans([*calls, span_bytes(made)], urgent=True))
 
 
 def trace_of_job_row(job: str, number: int) -> bytes:

@@ -28,7 +28,8 @@ _LONG = 1.0  # seconds; shorter waits are not reported
 class Event:
     """An event of a run, or of a single call, which is a run of one row.
 
-    `what` is "run_started", "call_started" (with its `request`), "call_ended" (with its `completion` or `error`),
+    `what` is "run_started", "call_started" (with its `request`), "call_ended" (with its `completion` or `error`;
+    with neither if the run was given up before its answer),
     "waiting" (before a call, for about `seconds`: a rate limit, or a retry), "item_done" (with its `item`),
     "step_done" (the `item` of a step of a pipeline, whose own follows) or "run_ended". `when` is in seconds since
     1970; `seconds` is also the duration of a call or a run. `run` is the id of the run, `rows` are the numbers of
@@ -125,7 +126,8 @@ class RunEvents:
                 advance = steps.send
                 if isinstance(step, Send):
                     number, began = next(self._calls), self._clock()
-                    named: dict[str, Any] = {"run": self.run, "tags": self.tags, "rows": numbers, "call": number}
+                    about = numbers if step.places is None else tuple(numbers[place] for place in step.places)
+                    named: dict[str, Any] = {"run": self.run, "tags": self.tags, "rows": about, "call": number}
                     named["request"] = step.request
                     self._publish(Event(what="call_started", when=began, **named))
                     try:
@@ -134,6 +136,10 @@ class RunEvents:
                     except ItemError as error:
                         named["error"] = error
                         advance, came = steps.throw, error
+                    except GeneratorExit:  # the run was cancelled, or nobody reads it any more
+                        now = self._clock()
+                        self._publish(Event(what="call_ended", when=now, seconds=now - began, **named))
+                        raise
                     now = self._clock()
                     self._publish(Event(what="call_ended", when=now, seconds=now - began, **named))
                 else:

@@ -232,7 +232,7 @@ class Policy(Generic[S, T]):
                 spent.calls += 1
                 spent.share += 1
                 permit.sent = True
-                completion: Completion = yield Send(request)
+                completion: Completion = yield Send(request, spent.places)
             except ItemError as error:
                 wait = llm.retry.wait_asked_by(error) if isinstance(error, RateLimitError) else None
                 permit.failed(error, wait=wait, pause=self._pauses, new_row=not failed["failed"])

@@ -27,7 +27,8 @@ def may_be_paid(error: ItemError) -> bool:
 class Spent:
     """The cost of one item so far, and its last answer.
 
-    `calls` counts all calls that included the item; `share` counts only the item's part of calls for a group.
+    `calls` counts all calls that included the item; `share` counts only the item's part of calls for a group. `places`
+    are those of its inputs in the generator that asks; None: all of them.
     """
 
     calls: int = 0
@@ -37,6 +38,7 @@ class Spent:
     counted: bool = True
     started: float | None = None
     completion: Completion | None = None
+    places: tuple[int, ...] | None = None
 
     def answered(self, completion: Completion) -> None:
         """Count an answer."""

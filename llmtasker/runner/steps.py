@@ -62,9 +62,13 @@ class Wait(NamedTuple):
 
 
 class Send(NamedTuple):
-    """Make a call; sent back: the Completion."""
+    """Make a call; sent back: the Completion.
+
+    `places` are those of its inputs among the inputs of the generator; None: it is for all of them.
+    """
 
     request: Request
+    places: tuple[int, ...] | None = None
 
 
 Step = Look | Keep | Lease | Release | Wait | Send

@@ -100,6 +100,7 @@ class GroupWorker(Generic[S, T]):
                 items[place] = row
             else:
                 open_rows[place] = row
+                row.spent.places = (place,)
         flights = self.alone.llm.single_flight
         while open_rows:
             # A leader must land before it waits, or two groups could wait for each other.
@@ -168,7 +169,7 @@ class GroupWorker(Generic[S, T]):
 
     def _ask(self, batch: _Batch[T], members: Mapping[int, Member]) -> Steps[None]:
         """Ask for one group; inputs that are answered, or can't be grouped, leave `batch.waiting`."""
-        group, spent = Group(list(members.values())), Spent()
+        group, spent = Group(list(members.values())), Spent(places=tuple(members))
         answers: dict[int, Completion] = {}
         leave = False
         error: ItemError | None = None
