@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
 from datetime import date
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -248,3 +249,12 @@ def test_the_schema_for_spark(answer: PartitionTask) -> None:
         "error": "string",
     }
     assert given.names == ["message", "team"]
+
+
+def test_a_missing_extra_is_an_error_before_a_row_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = Classification(llm="offline", labels=["a", "b"])
+    sent = pickle.dumps(PartitionTask(task))
+    monkeypatch.setitem(sys.modules, "narwhals", None)
+    for make in (lambda: PartitionTask(task), lambda: pickle.loads(sent)):
+        with pytest.raises(ConfigurationError, match=r'pip install "llmtasker\[data\]"'):
+            make()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Container, Iterable, Mapping, Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
 from uuid import uuid4
@@ -66,7 +67,8 @@ class PartitionTask:
         options: `concurrency`, `fresh`, `columns`, `row_variables` and `settings`, as for `Task.run`.
 
     Raises:
-        ConfigurationError: an option is wrong; on a worker: a part lacks a column, or has a different signature.
+        ConfigurationError: an option is wrong, or the extra `[data]` is missing; on a worker: a part lacks a column, or
+            has a different signature.
 
     >>> import pandas
     >>> from llmtasker import Classification
@@ -77,6 +79,8 @@ class PartitionTask:
     """
 
     def __init__(self, task: Task[Any], **options: Unpack[PartitionOptions]) -> None:
+        if find_spec("narwhals") is None:  # else each row would say so
+            raise ConfigurationError('a task on partitions needs narwhals: pip install "llmtasker[data]"')
         check_names("a task on partitions", options, tuple(PartitionOptions.__annotations__))
         self.settings = RunSettings.of_run(options)
         self.task = task
