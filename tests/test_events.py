@@ -9,6 +9,7 @@ import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -181,8 +182,16 @@ def test_what_is_not_an_observer(observer: Any) -> None:
 
     async def later(event: Event) -> None: ...
 
-    with pytest.raises(ConfigurationError, match="a plain function"):
-        task_of(echo, later)
+    class Later:
+        async def __call__(self, event: Event) -> None: ...
+
+        async def later(self, event: Event) -> None: ...
+
+    for one in (later, Later(), Later().later, partial(later)):
+        with pytest.raises(ConfigurationError, match="a plain function"):
+            task_of(echo, one)
+    with pytest.warns(UserWarning, match="returned a coroutine, which is not awaited"):
+        assert all(item.ok for item in task_of(echo, lambda event: later(event) if event else None).run(TEXTS))
 
 
 def test_an_event_shows_no_text() -> None:

@@ -242,6 +242,16 @@ def test_the_usual_limit_is_64_mb_inflated() -> None:
         (b"HTTP/1.1 100 Continue\r\n\r\n" + http(b"a"), b"a"),
         (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
         (b"HTTP/1.0 200 OK\r\n\r\nuntil the end", b"until the end"),
+        (http(gzip.compress(b"a" * 50) + gzip.compress(b"b"), content_encoding="gzip"), b"a" * 50 + b"b"),
+        (http(gzip.compress(b"a") + bytes(8), content_encoding="gzip"), b"a"),
+        (http(gzip.compress(b"a"), content_encoding="identity, GZIP"), b"a"),
+        (http(b"a", content_encoding="utf-8"), b"a"),
+        (http(b"a", content_encoding="none"), b"a"),
+        (http(b"a", transfer_encoding="identity"), b"a"),
+        (chunked(b"a").replace(b"chunked", b"chunked\r\nTransfer-Encoding: Chunked", 1), b"a"),
+        (chunked(b"a").replace(b"\r\n1\r\n", b"\r\n0001 ; a=b\r\n").replace(b"0\r\n\r\n", b"0\r\nx: y\r\n\r\n"), b"a"),
+        (http(b"a\r\n\r\nb").replace(b"\r\n", b"\n", 4), b"a\r\n\r\nb"),
+        (http(b"a", x_long="1\r\n  2\r\n\t3"), b"a"),
     ],
 )
 def test_bodies_are_read_whole(reply: bytes, body: bytes) -> None:
@@ -266,6 +276,11 @@ def test_bodies_are_read_whole(reply: bytes, body: bytes) -> None:
         OK + b"transfer-encoding: chunked\r\n\r\nxyz\r\n",
         OK + b"transfer-encoding: chunked\r\n\r\n1\r\nabc",
         OK + b"content-encoding: gzip\r\ncontent-length: 4\r\n\r\nnope",
+        OK + b"content-encoding: gzip, gzip\r\ncontent-length: 1\r\n\r\nx",
+        OK + b"transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n0x1\r\na\r\n0\r\n\r\n",
+        OK + b"transfer-encoding: chunked\r\n\r\n+1\r\na\r\n0\r\n\r\n",
+        b"HTTP/1.1 099 Early\r\n\r\n",
     ],
 )
 def test_what_is_not_a_response_is_an_error(reply: bytes) -> None:
@@ -279,7 +294,7 @@ def test_what_is_not_a_response_is_an_error(reply: bytes) -> None:
 @example(body=b"x", form="chunked", cuts=[51], more=b"")  # the line end of the chunk comes in two parts
 @given(
     body=st.binary(max_size=300),
-    form=st.sampled_from(["length", "chunked", "gzip"]),
+    form=st.sampled_from(["length", "chunked", "gzip", "members", "deflate", "lines"]),
     cuts=st.lists(st.integers(0, 600), max_size=8),
     more=st.binary(max_size=3),
 )
@@ -290,6 +305,9 @@ def test_however_the_bytes_arrive_the_response_is_the_same(
         "length": http(body),
         "chunked": chunked(body) if body else OK + b"transfer-encoding: chunked\r\n\r\n0\r\n\r\n",
         "gzip": http(gzip.compress(body), content_encoding="gzip"),
+        "members": http(gzip.compress(body[:9]) + gzip.compress(body[9:]), content_encoding="gzip"),
+        "deflate": http(zlib.compress(body)[2:-4], content_encoding="deflate"),
+        "lines": http(b"").replace(b"\r\n", b"\n").replace(b"length: 0", b"length: %d" % len(body)) + body,
     }[form] + more
     reader, at, whole = ResponseReader(), 0, False
     for cut in [*sorted(min(cut, len(sent)) for cut in cuts), len(sent)]:

@@ -20,6 +20,8 @@ from llmtasker import (
     Task,
 )
 from llmtasker.errors import SignatureError
+from llmtasker.plan import TaskOptions
+from llmtasker.runner.task_run import TASK_ARGUMENTS
 
 
 class Mood(Enum):
@@ -128,6 +130,41 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "LLM(rate_limit=60)": (llm(rate_limit=60), "rate_limit"),
     "LLM(prices=2)": (llm(prices=2), "prices"),
     "LLM(max_tokens=0)": (llm(max_tokens=0), "max_tokens"),
+    **{
+        f"LLM({name}=)": (llm(**{name: 1}), words)
+        for name, words in {
+            "max_retries": "retry=Retry(attempts=…)",
+            "organization": "client=OpenAI(…, organization=…)",
+            "default_headers": "headers={…}",
+            "api_base": "base_url=…",
+            "top_k": "extra_body={'top_k': …}",
+            "concurrency": "run(inputs, concurrency=…)",
+            "observers": "Task(…, observers=…)",
+            "rpm": "rate_limit=RateLimit(requests=…)",
+        }.items()
+    },
+    **{
+        f"headers={headers}": (llm(headers=headers), words)
+        for headers, words in [
+            ({"X A:": "b"}, "can't be the name"),
+            ({"": "b"}, "can't be the name"),
+            ({"X": "a\r\nY: b"}, "another character that can't be sent"),
+            ({"X": "né"}, "another character that can't be sent"),
+            ({"Content-Length": "3"}, "belongs to the connection"),
+            ({"transfer-encoding": "chunked"}, "belongs to the connection"),
+        ]
+    },
+    **{
+        f"api_key={key!r}": (llm(api_key=key), "api_key can't be sent")
+        for key in ("sk-abc\n", " sk-abc", "sk-abcé", "sk-a\tbc")
+    },
+    "stop=''": (llm(stop=""), "stop"),
+    "stop=[]": (llm(stop=[]), "stop"),
+    "top_p=7": (llm(top_p=7), "from 0 to 1"),
+    "extra_body={1: 2}": (llm(extra_body={1: 2}), "not the name of a field"),
+    "temperature twice": (llm(temperature=0, extra_body={"temperature": 1}), "given twice"),
+    "max_tokens twice": (llm(max_tokens=5, extra_body={"max_tokens": 1}), "given twice"),
+    "run(group_size=)": (lambda: Task(Triage, llm="offline").run([], group_size=3), "Task(…, group_size=…)"),  # type: ignore[call-arg]
     "extra_body={'n': 3}": (llm(extra_body={"n": 3}), "n=3"),
     "extra_body={'messages': []}": (llm(extra_body={"messages": []}), "'messages'"),
     "extra_body={'stream': True}": (llm(extra_body={"stream": True}), "'stream'"),
@@ -152,3 +189,22 @@ def test_a_wrong_setting_is_a_configuration_error(case: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         make()
     assert words in str(raised.value)
+
+
+@pytest.mark.parametrize(("name", "variable"), [("openai/m", "OPENAI_API_KEY"), ("http://h/v1#m", "LLMTASKER_API_KEY")])
+def test_a_key_of_the_environment_that_can_not_be_sent_is_named_and_not_shown(
+    name: str, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "sk-abc123\n")
+    with pytest.raises(ConfigurationError, match=f"{variable} can't be sent") as raised:
+        LLM(name)
+    assert "abc123" not in str(raised.value)
+
+
+def test_each_argument_of_a_task_is_named_where_a_run_is_given_it() -> None:
+    assert set(TASK_ARGUMENTS) == TaskOptions.__annotations__.keys() - {"variables"}
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    three = pytest.importorskip("numpy").int64(3)
+    assert (Budget(calls=three).limits, RateLimit(requests=three).requests) == ({"calls": 3}, 3)

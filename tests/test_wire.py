@@ -437,6 +437,14 @@ STREAMS = {
         ),
         done("ab", model="m", usage=Usage(input=3, output=2)),
     ),
+    "an answer in two equal lines": (
+        '{"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}\n' * 2,
+        done("a"),
+    ),
+    "more behind the end": (
+        events(piece("stop", content="a")) + events(piece("stop", content="b")),
+        done("a", model="m"),
+    ),
 }
 
 
@@ -452,6 +460,13 @@ def test_a_stream_that_nobody_asked_for_is_put_together(name):
     [
         (events(piece(content="a"), end=""), BadResponseError, "without a whole answer"),
         (events(), BadResponseError, "without a whole answer"),
+        (
+            "\n".join(
+                json.dumps({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]}) for text in "ab"
+            ),
+            BadResponseError,
+            "several answers",
+        ),
         (events(piece(content="a"), end='data: {"choices'), BadResponseError, "not JSON"),
         (events(piece(content="a"), {"error": {"message": "x", "code": "tool_use_failed"}}, end=""), ServerError, "x"),
     ],

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from llmtasker.errors import ItemError
+from llmtasker.errors import ConfigurationError, ItemError
 
 _NAMES = re.compile(
     r"(?:proxy-|x-|cf-aig-)?authorization|(?:set-)?cookie"
@@ -21,6 +21,20 @@ _SOUNDS_LIKE_ONE = re.compile(
 )
 _MAY_BE_ONE = re.compile(r"keys?(?:[-_]|$)", re.IGNORECASE)
 _LONG = 16  # characters; a shorter word is not a key
+
+
+def check_key(key: str, source: str) -> str:
+    """Return a key that can be sent; `source` names the argument or variable that it comes from.
+
+    Raises:
+        ConfigurationError: it has a line break, as at the end of a file, or another character that a header can't have.
+    """
+    if not (key.isascii() and key.isprintable() and key == key.strip()):
+        raise ConfigurationError(
+            f"{source} can't be sent: it has a space or line break around it, or a character other than printable "
+            "ASCII. A key that was read from a file may end with a line break: read it with .strip()."
+        )
+    return key
 
 
 def is_credential(name: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from random import Random
 from typing import Literal
 
@@ -110,7 +111,7 @@ class Retry:
 
 def is_number(value: object) -> bool:
     """Return whether a value is a comparable number; bool is not a number here."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)  # Real includes the numbers of numpy
 
 
 def is_count(value: object) -> bool:

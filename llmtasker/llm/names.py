@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.llm.credentials import is_credential
+from llmtasker.llm.credentials import check_key, is_credential
 from llmtasker.wire.request import Transport
 
 _WAYS = """An LLM is named as one of:
@@ -83,7 +83,7 @@ def _key(variable: str, name: str) -> str:
     key = os.environ.get(variable)
     if not key:
         raise ConfigurationError(f"{name!r} needs a key: set {variable} (or, in Python, give api_key=…). {_WAYS}")
-    return key
+    return check_key(key, variable)
 
 
 def _local_url(provider: str) -> str:
@@ -122,7 +122,7 @@ def _at_url(
     # The OpenAI key is sent only to OpenAI, never to another host.
     is_openai = is_openai or (url.hostname or "").endswith(".openai.com")
     variable = "OPENAI_API_KEY" if is_openai else "LLMTASKER_API_KEY"
-    key = api_key or os.environ.get(variable) or "none"
+    key = api_key or check_key(os.environ.get(variable, ""), variable) or "none"
     if needs_key and key == "none":
         raise ConfigurationError(f"the endpoint {url.hostname} needs a key, and this process has none: set {variable}.")
     named, _, place = url.netloc.rpartition("@")
@@ -159,6 +159,8 @@ def _at_azure(
         raise ConfigurationError(
             '"azure/…" needs a key: set AZURE_OPENAI_API_KEY (or, in Python, give api_key=… or client=AzureOpenAI(…)).'
         )
+    if not api_key:
+        check_key(os.environ.get("AZURE_OPENAI_API_KEY", ""), "AZURE_OPENAI_API_KEY")
     named = os.environ.get("OPENAI_API_VERSION") or os.environ.get("AZURE_OPENAI_API_VERSION")
 
     def connect() -> Transport:

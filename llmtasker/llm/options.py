@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
@@ -12,7 +13,7 @@ from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 from llmtasker.cache.store import Store
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.costs import Prices
-from llmtasker.llm.credentials import may_be_credential
+from llmtasker.llm.credentials import check_key, may_be_credential
 from llmtasker.llm.limits import RateLimit, Retry
 from llmtasker.values.json_values import canonical_json, is_mapping
 from llmtasker.wire.request import Transport
@@ -70,13 +71,61 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_stop(value: object) -> bool:
-    return isinstance(value, str) or (
-        isinstance(value, list | tuple) and all(isinstance(one, str) for one in cast("Sequence[Any]", value))
-    )
+    texts = cast("Sequence[object]", [value] if isinstance(value, str) else value)
+    return isinstance(texts, list | tuple) and len(texts) > 0 and all(isinstance(one, str) and one for one in texts)
 
 
 def _is_headers(value: object) -> bool:
     return is_mapping(value) and all(isinstance(part, str) for pair in value.items() for part in pair)
+
+
+_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_OF_TRANSPORT = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
+
+
+def _check_headers(headers: Mapping[str, str]) -> None:
+    """Check that headers can be sent; a value may be a credential, and is not shown."""
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigurationError(f"headers: {snippet(name, 60)!r} can't be the name of a header.")
+        if name.lower() in _OF_TRANSPORT:
+            raise ConfigurationError(f"headers: {name!r} belongs to the connection, and is not set here.")
+        if not (value.isascii() and value.replace("\t", " ").isprintable()):
+            raise ConfigurationError(
+                f"headers: the value of {name!r} has a line break, an accent or another character that can't be sent."
+            )
+
+
+_OF_TASK = ("attempts", "examples", "group_size", "mode", "observers", "reasoning", "variables")
+_OF_BODY = (
+    "chat_template_kwargs",
+    "frequency_penalty",
+    "logit_bias",
+    "metadata",
+    "min_p",
+    "presence_penalty",
+    "reasoning_effort",
+    "repetition_penalty",
+    "service_tier",
+    "top_k",
+    "user",
+)
+_ELSEWHERE = {
+    **{name: f"it belongs in Task(…, {name}=…)" for name in _OF_TASK},
+    **{name: f"it belongs in run(inputs, {name}=…)" for name in ("budget", "concurrency", "fresh", "progress")},
+    **{name: f"it belongs in extra_body={{{name!r}: …}}" for name in _OF_BODY},
+    **{
+        name: f"it belongs in client=OpenAI(…, {name}=…)"
+        for name in ("default_query", "http_client", "organization", "project")
+    },
+    **dict.fromkeys(("api_base", "azure_endpoint", "endpoint", "url"), "write base_url=…"),
+    **dict.fromkeys(("default_headers", "extra_headers"), "write headers={…}"),
+    **dict.fromkeys(("max_retries", "num_retries", "retries"), "write retry=Retry(attempts=…)"),
+    **dict.fromkeys(("requests_per_minute", "rpm"), "write rate_limit=RateLimit(requests=…)"),
+    **dict.fromkeys(("tokens_per_minute", "tpm"), "write rate_limit=RateLimit(tokens=…)"),
+    **dict.fromkeys(("max_completion_tokens", "max_output_tokens"), "write max_tokens=…"),
+}
+"""Where arguments belong that an LLM does not take; several are those of other libraries."""
 
 
 _SECRET = frozenset({"api_key", "base_url", "headers"})  # their values are not shown
@@ -86,9 +135,9 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "api_version": (lambda value: isinstance(value, str), 'a text such as "2024-10-21"'),
     "temperature": (_is_real, "a number"),
     "max_tokens": (lambda value: _is_integer(value) and value >= 1, "a whole number from 1"),
-    "top_p": (_is_real, "a number"),
+    "top_p": (lambda value: _is_real(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "seed": (_is_integer, "a whole number"),
-    "stop": (_is_stop, "a text or a list of texts"),
+    "stop": (_is_stop, "a text or a list of texts, none of them empty"),
     "headers": (_is_headers, 'a mapping such as {"X-Team": "data"}'),
     "extra_body": (lambda value: isinstance(value, Mapping), 'a mapping such as {"top_k": 5}'),
     "rate_limit": (lambda value: isinstance(value, RateLimit), "a RateLimit, such as RateLimit(requests=600)"),
@@ -107,10 +156,14 @@ def check(options: Mapping[str, Any]) -> None:
         if name not in LLMOptions.__annotations__:
             near = difflib.get_close_matches(name, LLMOptions.__annotations__, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]}?" if near else "a field of the request body goes into extra_body={…}."
+            hint = f"{_ELSEWHERE[name]}." if name in _ELSEWHERE else hint
             raise ConfigurationError(f"LLM has no option {name!r}: {hint}")
         if value is not None and name in _CHECKS and not _CHECKS[name][0](value):
             shown = f"a {type(value).__name__}" if name in _SECRET else snippet(repr(value), 60)
             raise ConfigurationError(f"{name} must be {_CHECKS[name][1]}, not {shown}.")
+    if options.get("api_key"):
+        check_key(options["api_key"], "api_key")
+    _check_headers(options.get("headers") or {})
     timeout = options.get("timeout")
     if timeout is not None and not (_is_real(timeout) and timeout > 0):
         raise ConfigurationError(f"timeout is a number of seconds above 0, not {timeout!r}")
@@ -130,6 +183,11 @@ def sent_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     names = ("temperature", "top_p", "seed", "stop")
     fields = {name: options[name] for name in names if options.get(name) is not None}
     more: Mapping[str, Any] = options.get("extra_body") or {}
+    for name in more:
+        if not isinstance(cast("object", name), str):
+            raise ConfigurationError(f"extra_body: {name!r} is not the name of a field, which is a text.")
+        if name in fields or (name == "max_tokens" and options.get("max_tokens") is not None):
+            raise ConfigurationError(f"{name} is given twice: as an argument and in extra_body. Give it once.")
     fields |= dict(sorted(more.items()))
     for name, value in fields.items():
         if name in _FROM_TASK:

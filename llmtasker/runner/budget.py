@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from llmtasker.errors import BudgetError, ConfigurationError
+from llmtasker.llm.limits import is_number
 from llmtasker.wire.completion import Usage
 
 _CHARACTERS_PER_TOKEN = 3  # of an answer whose tokens were not counted; prose has more
@@ -30,7 +31,7 @@ class Budget:
         self.limits = {
             name: value for name, value in {"cost": cost, "tokens": tokens, "calls": calls}.items() if value is not None
         }
-        if not self.limits or not all(type(value) in (int, float) and value > 0 for value in self.limits.values()):
+        if not self.limits or not all(is_number(value) and value > 0 for value in self.limits.values()):
             raise ConfigurationError("a budget needs cost=…, tokens=… or calls=…: numbers above 0.")
         self.spent: dict[str, float] = dict.fromkeys(_WORDS, 0)
         self._reserved: dict[str, float] = dict.fromkeys(_WORDS, 0)

@@ -70,7 +70,8 @@ class _Outlet:
     """Delivers events to one observer, in order, in a thread that starts on demand."""
 
     def __init__(self, observer: Observer) -> None:
-        if not callable(observer) or inspect.iscoroutinefunction(observer):
+        call = getattr(type(observer), "__call__", None)  # noqa: B004 - an object may have an async one
+        if not callable(observer) or inspect.iscoroutinefunction(observer) or inspect.iscoroutinefunction(call):
             raise ConfigurationError(f"an observer is a plain function that takes an Event, not {observer!r}.")
         self.observer = observer
         self._reported = False
@@ -107,9 +108,15 @@ class _Outlet:
                     return
                 event, self._busy = self._queue.popleft(), True
             try:
-                self.observer(event)
+                returned: object = self.observer(event)
             except BaseException as error:  # noqa: BLE001 - the observer is user code, and may even exit
                 self._failure = self._failure or f"failed: {type(error).__name__}: {snippet(error)}"
+            else:
+                if inspect.iscoroutine(returned):
+                    returned.close()
+                    self._failure = (
+                        self._failure or "returned a coroutine, which is not awaited: make it a plain function"
+                    )
             self._stuck = False
 
     def flush(self, seconds: float) -> None:

@@ -39,8 +39,10 @@ class Places:
         else:
             self.start()
         self.give()
-        await asyncio.sleep(seconds)
-        self.resting -= 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self.resting -= 1
         self.spare += 1
         await self.take(first=True)
 
@@ -54,7 +56,12 @@ class Places:
             self.waiting.appendleft(place)
         else:
             self.waiting.append(place)
-        await place
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():
+                self.give()  # it was given in the moment of the cancellation
+            raise
 
     def give(self) -> None:
         """Give a place back, or to the first that waits."""

@@ -94,13 +94,29 @@ class RunSettings:
         return cls(**options)
 
 
+TASK_ARGUMENTS = (
+    "attempts",
+    "cache",
+    "confidence",
+    "examples_role",
+    "group_size",
+    "input_role",
+    "language",
+    "mode",
+    "observers",
+    "reasoning",
+)
+"""The arguments of every kind of task that a run or a call does not take."""
+
+
 def places() -> dict[str, str]:
     """Return where each argument of an LLM, a run or a call belongs, for the error of what does not take it."""
     of_runs = {name: f"run(inputs, {name}=…)" for name in RunOptions.__annotations__}
     of_runs["ordered"] = "stream(inputs, ordered=…)"
     of_calls = {each.name: f"settings=CallSettings({each.name}=…)" for each in fields(CallSettings)}
     of_llms = {name: f'llm=LLM("…", {name}=…)' for name in ("model", *LLMOptions.__annotations__)}
-    return {name: f"it belongs in {place}" for name, place in {**of_runs, **of_calls, **of_llms}.items()}
+    of_tasks = {name: f"Task(…, {name}=…)" for name in TASK_ARGUMENTS}
+    return {name: f"it belongs in {place}" for name, place in {**of_runs, **of_calls, **of_llms, **of_tasks}.items()}
 
 
 async def run_task(

@@ -73,7 +73,7 @@ _BY_TEXT: dict[type[ItemError], str] = {
     r"|content exists risk",
     ContextLengthError: r"context (length|window|size)|(prompt|input|messages|messages is)( is| are)? too long"
     r"|too many tokens|reduce the length|request too large|input token count|max_model_len|too large for model"
-    r"|inputs? tokens.{0,40}must be|range of input length",
+    r"|inputs?`? tokens.{0,40}must be|range of input length",
     AuthenticationError: r"insufficient (balance|credit|quota)|credit balance is too low",
 }
 # A 500 with these words is permanent: llama.cpp and template engines refuse a request that way.
@@ -124,7 +124,9 @@ def _error(
     what, hint = _PROXY if status == 407 else _WORDING[kind]
     wait = None
     if issubclass(kind, TransientError):
-        wait = retry_after(headers, _now(headers))
+        now = _now(headers)
+        wait = retry_after(headers, now)
+        wait = _wait_in_body(body, now) if wait is None else wait
         wait = _wait_in_text(text) if wait is None else wait
     # A code such as "400" adds nothing to the status; the type is better.
     codes = (reason.code if not reason.code.isdigit() else "", reason.kind, reason.code)
@@ -179,8 +181,8 @@ def reason_in(value: Any, depth: int = 6) -> Reason:
         return Reason(f"{'.'.join(places)}: {value['msg']}", kind, kind, ".".join(places))
     metadata = value.get("metadata")
     routed = metadata.get("raw") if is_object(metadata) else None  # OpenRouter: the words of the real provider
-    names = ("error", "errors", "message", "detail", "msg", "base_resp", "status_msg", "error_msg", "description")
-    for inner in (routed, *(value.get(name) for name in names)):
+    names = ("error", "errors", "message", "detail", "msg", "base_resp", "status_msg", "error_msg")
+    for inner in (routed, *(value.get(name) for name in (*names, "errorMessage", "description"))):
         reason = reason_in(inner, depth - 1)
         if reason.text:
             status = _scalar(value.get("status_code"))
@@ -285,10 +287,11 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     for name in ("retry-after-ms", "x-ms-retry-after-ms"):
         if re.fullmatch(_NUMBER, milliseconds := names.get(name, "")):
             return max(float(milliseconds) / 1000, 0.0)
-    given = names.get("retry-after", "")
-    asked = [given] if ":" in given else given.split(",")  # a header that was sent twice is joined
-    if found := [wait for text in asked if (wait := seconds_until(text.strip(), now)) is not None]:
-        return max(found)
+    for name in _WAITS:
+        given = names.get(name, "").partition(";")[0]
+        asked = [given] if ":" in given else given.split(",")  # a header that was sent twice is joined
+        if found := [wait for text in asked if (wait := seconds_until(text.strip(' "'), now)) is not None]:
+            return max(found)
     resets = {name: seconds_until(value, now) for name, value in names.items() if _RESET.search(name)}
     waits = {name: wait for name, wait in resets.items() if wait is not None}
     if policies := _IN_RATELIMIT.findall(names.get("ratelimit", "")):
@@ -298,13 +301,22 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     return max(empty) if empty else min(waits.values(), default=None)
 
 
+_WAITS = ("retry-after", "x-retry-after", "x-ratelimit-retry-after", "retry-after-seconds")
 _RESET = re.compile(r"rate-?limit.*-reset")
 _IN_RATELIMIT = re.compile(r"\b(?:t|reset)=([0-9]{1,15})\b")
 _NUMBER = r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,9})?"
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_DURATION = re.compile(r"([0-9]{1,15}(?:\.[0-9]{0,9})?)(ns|us|µs|ms|s|m|h|d)")
-_IN_TEXT = re.compile(r"(?i)\b(?:again|retry) (?:in|after) ([0-9][0-9.hmsund]*)( minutes?)?")
+_AMOUNT = r"[0-9]{1,15}(?:\.[0-9]{0,9})?"
+_UNIT = r"(?:ns|us|µs|ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-zµ])"
+_BETWEEN = r"[\s,]*(?:and\s+)?"
+_DURATION = re.compile(rf"({_AMOUNT})\s*({_UNIT}){_BETWEEN}", re.IGNORECASE)
+_ISO_DURATION = re.compile(r"P([0-9]{1,9}D)?(?:T([0-9.HMS]+))?")
+_IN_TEXT = re.compile(
+    r"(?i)\b(?:(?:again|retry|available|resets?) (?:in|after)|wait(?: for)?"
+    r"|retry[-_ ]?(?:after|delay)[\"']?\s*[:=])\s*[\"']?"
+    rf"(?:about |approximately |another |~)?((?:{_AMOUNT}\s*{_UNIT}{_BETWEEN})+|{_AMOUNT}(?!\w))"
+)
 
 
 def seconds_until(text: str, now: float) -> float | None:
@@ -319,8 +331,10 @@ def seconds_until(text: str, now: float) -> float | None:
         # Some send the time of the reset in seconds or milliseconds: both are far larger than any wait.
         number = float(text) / 1000 if float(text) > 1e11 else float(text)
         return max(number - now if number > 1e8 else number, 0.0)
+    if text[:1] in ("P", "p") and (iso := _ISO_DURATION.fullmatch(text.upper())):
+        text = f"{iso[1] or ''}{iso[2] or ''}"
     if text and not _DURATION.sub("", text):
-        return sum(float(amount) * _UNITS[unit] for amount, unit in _DURATION.findall(text))
+        return sum(float(amount) * _unit(unit.lower()) for amount, unit in _DURATION.findall(text))
     try:
         moment = datetime.fromisoformat(text) if _ISO.match(text) else parsedate_to_datetime(text)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -330,9 +344,32 @@ def seconds_until(text: str, now: float) -> float | None:
     return max(wait, 0.0) if math.isfinite(wait) else None
 
 
+def _unit(name: str) -> float:
+    """Return the seconds of a unit, which may be written out."""
+    return _UNITS["ms" if name.startswith("mil") else name if name in _UNITS else name[0]]
+
+
 def _wait_in_text(text: str) -> float | None:
     found = _IN_TEXT.search(text)
-    if found is None:
-        return None
-    seconds = seconds_until(found[1].rstrip("."), 0.0)
-    return seconds * 60 if seconds is not None and found[2] else seconds
+    return None if found is None else seconds_until(found[1].strip(" ,").rstrip("."), 0.0)
+
+
+_IN_BODY = frozenset({"retryafter", "retrydelay", "retryafterseconds"})
+
+
+def _wait_in_body(body: Any, now: float, depth: int = 6) -> float | None:
+    """Return the seconds to wait that a field of an error body names, as with Gemini; None: there is no such field.
+
+    OpenRouter repeats the headers of the real provider there.
+    """
+    inner = body.items() if is_object(body) else [("", entry) for entry in as_list(body)[:8]]
+    for name, value in inner if depth else ():
+        if str(name).replace("_", "").replace("-", "").lower() in _IN_BODY:
+            wait = seconds_until(_scalar(value) or (str(value) if isinstance(value, float) else ""), now)
+        elif name == "headers" and is_object(value):
+            wait = retry_after(value, now)
+        else:
+            wait = _wait_in_body(value, now, depth - 1)
+        if wait is not None:
+            return wait
+    return None

@@ -262,11 +262,26 @@ def _join_stream(payload: bytes | str, content_type: str | None) -> dict[Any, An
         raise no_completion(kind, text)
     whole: dict[Any, Any] = {"choices": [{"message": {}}]}
     ended = False
+    answers = [chunk for chunk in chunks if _is_answer(chunk)]
+    if answers:
+        # A whole answer in one line. Sent again, it is the same; another one may belong to another row.
+        if any(answer.get("choices") != answers[0].get("choices") for answer in answers):
+            raise no_completion("several answers", text)
+        chunks = answers[:1]
     for chunk in chunks:
         ended = _join_chunk(whole, chunk) or ended
     if "error" not in whole and (not ended or whole["choices"] == [{"message": {}}]):
         raise no_completion("an event stream without a whole answer", text)
     return whole
+
+
+def _is_answer(chunk: dict[Any, Any]) -> bool:
+    """Return whether a line is a whole answer, not a part of one."""
+    choices = as_list(chunk.get("choices"))
+    first = choices[0] if choices else None
+    if not is_object(first) or not is_object(first.get("message")) or is_object(first.get("delta")):
+        return False
+    return bool(first.get("finish_reason") and (first["message"].get("content") or first["message"].get("tool_calls")))
 
 
 def _chunks(text: str) -> Iterator[dict[Any, Any]]:
@@ -276,6 +291,7 @@ def _chunks(text: str) -> Iterator[dict[Any, Any]]:
         data = line.removeprefix("data:").strip()
         if data == "[DONE]":
             yield {"done": True, "choices": []}
+            return  # nothing belongs to this answer after that
         elif data.startswith("{"):
             try:
                 yield json.loads(data)

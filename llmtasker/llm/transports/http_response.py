@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,12 @@ LARGEST = 64 << 20
 """The most bytes of a body that are read, counted after decompression."""
 _LARGEST_HEAD = 1 << 18
 _NO_BODY = frozenset({204, 304})
+_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
+_NOT_ASKED_FOR = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
+_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")  # int() accepts more, such as 0x10 and 1_0
+_EITHER = zlib.MAX_WBITS | 32  # zlib or gzip, by its header
+_MEMBER = b"\x1f\x8b"
+_CR = 13
 _LINE_END = -2  # the bytes left, where only the line end of a chunk is
 
 
@@ -92,19 +99,28 @@ class ResponseReader:
 
     def _read_head(self) -> bool:
         while True:
-            end = self._data.find(b"\r\n\r\n")
+            first = self._data.find(b"\n")
+            line_end = (
+                b"\r\n" if first > 0 and self._data[first - 1] == _CR else b"\n"
+            )  # RFC 9112 section 2.2 allows both
+            end = self._data.find(line_end * 2)
             if end < 0:
                 if len(self._data) > _LARGEST_HEAD or (len(self._data) >= 5 and not self._data.startswith(b"HTTP/")):
                     raise ResponseError(f"not an HTTP response: {bytes(self._data[:40])!r}")
                 return False
-            lines = self._data[:end].decode("latin-1").split("\r\n")
-            del self._data[: end + 4]
+            head = self._data[:end].decode("latin-1")
+            if "\n " in head or "\n\t" in head:
+                head = re.sub(r"\r?\n[ \t]+", " ", head)  # a header that goes on in the next line
+            lines = head.split(line_end.decode())
+            del self._data[: end + 2 * len(line_end)]
             version, _, rest = lines[0].partition(" ")
             if not version.startswith("HTTP/1.") or not (rest[:3].isascii() and rest[:3].isdigit()):
                 raise ResponseError(f"not an HTTP response: {lines[0][:40]!r}")
             status = int(rest[:3])
             if status >= 200:
                 break
+            if status < 100:
+                raise ResponseError(f"not an HTTP response: {lines[0][:40]!r}")
             if status == 101:
                 raise ResponseError("the server switches to another protocol")
         for line in lines[1:]:
@@ -122,19 +138,17 @@ class ResponseReader:
         headers = self._headers
         connection = headers.get("connection", "").lower()
         self.keeps_alive = "close" not in connection and (version != "HTTP/1.0" or "keep-alive" in connection)
-        coding = headers.get("content-encoding", "").lower().strip()
-        if coding in {"gzip", "x-gzip", "deflate"}:
-            self._decoder = _Inflater(self._largest)
-        elif coding not in {"", "identity"}:
-            raise ResponseError(f"the body is encoded as {coding[:20]!r}, which was not asked for")
+        if "content-encoding" in headers:
+            self._plan_decoding(headers["content-encoding"].lower())
         transfer = headers.get("transfer-encoding", "").lower()
+        codings = {part.strip() for part in transfer.split(",")} - {"", "identity"} if transfer else None
         if self._status in _NO_BODY:
             self._left, self._decoder = 0, None
-        elif transfer:
-            if transfer != "chunked":
+        elif codings:
+            if codings != {"chunked"}:
                 raise ResponseError(f"unknown transfer-encoding {transfer[:20]!r}")
             # A response with both may be an attack that relies on two readings (RFC 9112 section 6.3).
-            self.keeps_alive = self.keeps_alive and "content-length" not in headers
+            self.keeps_alive = self.keeps_alive and transfer == "chunked" and "content-length" not in headers
             self._chunked = True
         elif "content-length" in headers:
             lengths = {part.strip() for part in headers["content-length"].split(",")}
@@ -148,6 +162,15 @@ class ResponseReader:
                 raise TooLargeError(self._largest)
         else:
             self.keeps_alive = False
+
+    def _plan_decoding(self, header: str) -> None:
+        """Decide how the body is decompressed; what does not name a compression, such as "utf-8", changes nothing."""
+        codings = [part.strip() for part in header.split(",")]
+        compressed = [coding for coding in codings if coding in _COMPRESSED]
+        if len(compressed) > 1 or _NOT_ASKED_FOR.intersection(codings):
+            raise ResponseError(f"the body is encoded as {header[:20]!r}, which was not asked for")
+        if compressed:
+            self._decoder = _Inflater(self._largest)
 
     def _read_body(self) -> bool:
         size = len(self._data) if self._left is None else min(self._left, len(self._data))
@@ -183,11 +206,10 @@ class ResponseReader:
                     raise ResponseError("a chunk without a size")
                 return False
             size_text = bytes(self._data[:end]).partition(b";")[0].strip()
-            try:
-                self._left = int(size_text, 16)
-            except ValueError:
-                raise ResponseError(f"a chunk of the size {size_text[:20]!r}") from None
-            if self._left < 0 or self._left > self._largest:
+            if not _CHUNK_SIZE.fullmatch(size_text):
+                raise ResponseError(f"a chunk of the size {size_text[:20]!r}")
+            self._left = int(size_text, 16)
+            if self._left > self._largest:
                 raise TooLargeError(self._largest)
             del self._data[: end + 2]
 
@@ -208,30 +230,45 @@ class ResponseReader:
 
 
 class _Inflater:
-    """Decompresses gzip and deflate, up to a limit."""
+    """Decompresses gzip, of one member or several, and deflate, up to a limit."""
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
-        self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib or gzip, by its header
+        self._inflate = zlib.decompressobj(_EITHER)
         self._begun = False
+        self._kept: bytes = b""  # a single byte, which does not show what begins with it
 
     @property
     def finished(self) -> bool:
-        return self._inflate.eof or not self._begun
+        return self._inflate.eof or not (self._begun or self._kept)
 
     def feed(self, data: bytes, so_far: int) -> bytes:
-        if not data:
-            return b""
-        room = self._largest - so_far + 1
-        try:
-            made = self._inflate.decompress(data, room)
-        except zlib.error as error:
-            if self._begun:
-                raise ResponseError(f"the compressed body is broken: {error}") from None
-            self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers send deflate without its header
-            try:
-                made = self._inflate.decompress(data, room)
-            except zlib.error:
-                raise ResponseError(f"the compressed body is broken: {error}") from None
-        self._begun = True
+        made = b""
+        data = self._kept + data
+        self._kept = b""
+        while data and so_far + len(made) <= self._largest:
+            between = self._inflate.eof or not self._begun
+            if between and len(data) == 1:
+                self._kept = data
+                break
+            if self._inflate.eof:
+                if not data.startswith(_MEMBER):
+                    break  # padding
+                self._inflate, self._begun = zlib.decompressobj(_EITHER), False
+            made += self._decompress(data, self._largest - so_far - len(made) + 1)
+            data = self._inflate.unused_data
         return made
+
+    def _decompress(self, data: bytes, room: int) -> bytes:
+        begun, self._begun = self._begun, True
+        try:
+            return self._inflate.decompress(data, room)
+        except zlib.error as error:
+            wrong = ResponseError(f"the compressed body is broken: {error}")
+        if begun:
+            raise wrong
+        self._inflate = zlib.decompressobj(-zlib.MAX_WBITS)  # some servers send deflate without its header
+        try:
+            return self._inflate.decompress(data, room)
+        except zlib.error:
+            raise wrong from None
