@@ -351,7 +351,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a wrong delimiter": (["run", "fixed.py:fixed", "in.csv", "--delimiter", ";;"], "delimiter"),
     "an unknown encoding": (["run", "fixed.py:fixed", "in.csv", "--encoding", "utf-9"], "utf-9"),
     "an output of an unknown kind": (["run", "fixed.py:fixed", "in.csv", "-o", "out.pdf"], "out.pdf"),
-    "an output in no folder": (["run", "fixed.py:fixed", "in.csv", "-o", "no/out.csv"], "out.csv"),
+    "an output in no folder": (
+        ["run", "fixed.py:fixed", "in.csv", "-o", "no/out.csv"],
+        "can't write no/out.csv: there is no folder no.",
+    ),
     "an output that is the input": (["run", "fixed.py:fixed", "in.csv", "-o", "in.csv"], "the input itself"),
     "an output that is something else": (["run", "fixed.py:fixed", "in.csv", "-o", "notes.jsonl"], "notes.jsonl"),
     "nothing to preview": (["preview", "fixed.py:fixed"], "give either a file or --text"),

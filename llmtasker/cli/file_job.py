@@ -161,6 +161,8 @@ class FileJob:
     def _check_places(self) -> None:
         if self.source.resolve() in {self.target.resolve(), self.journal_path.resolve()}:
             raise ConfigurationError(f"{self.target} is the input itself: choose another name for the output.")
+        if not self.target.parent.is_dir():
+            raise ConfigurationError(f"can't write {self.target}: there is no folder {self.target.parent}.")
         if self.target.is_dir():
             raise ConfigurationError(f"{self.target} is a folder; give the name of a file.")
         if self.target.is_file() and not self._is_pipe and not self.journal_path.exists():
