@@ -706,3 +706,54 @@ def test_a_broken_row_of_a_file_does_not_stop_the_others(tmp_path: Path, text: s
 def test_bad_gold_beside_a_bad_input_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="gold row 1 does not fit Triage: team"):
         evaluate(task_of({}), [{"message": "", "team": "sales"}], progress=False)
+
+
+def _changed(data: dict[str, Any], part: str, value: Any) -> dict[str, Any]:
+    first, *others = data["rows"]
+    return {**data, "rows": [{**first, part: value}, *others]}
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("gold", {}, "row 1 lacks a field"),
+        ("answer", {}, "row 1 lacks a field"),
+        ("answer", None, "neither an answer nor an error"),
+        ("error", ["invalid", "x"], "both an answer and an error"),
+        ("slices", {"a": "b"}, "other slices than the first"),
+        ("samples", [{"answer": {}, "scores": {}}], "row 1 lacks a field"),
+    ],
+)
+def test_a_report_whose_parts_do_not_fit_is_refused(part: str, value: Any, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "report.json"
+    evaluate(_always("a"), _letters("ab")).save(file)
+    file.write_text(json.dumps(_changed(json.loads(file.read_text()), part, value)))
+    with pytest.raises(ConfigurationError, match=message):
+        Report.load(file)
+
+
+class _Letter(Signature):
+    """Name the letter."""
+
+    text: str = InputField()
+    letter: Literal["a", "b"] = OutputField()
+
+
+def _always(letter: str) -> Task[_Letter]:
+    return Task(_Letter, llm=LLM(transport=FakeTransport({"letter": letter}), cache=False))
+
+
+def _letters(letters: str) -> list[dict[str, Any]]:
+    return [{"text": f"{at}", "letter": letter, "k": "one"} for at, letter in enumerate(letters)]
+
+
+def test_figures_that_can_not_be_had_are_said_in_words(tmp_path: Path) -> None:
+    metrics: dict[str, Any] = {"none": lambda _gold, _item: None, "words": lambda _gold, _item: 42.5}
+    report = evaluate(_always("a"), _letters("aab"), metrics=metrics, cluster="k")
+    text = str(report)
+    assert "letter: accuracy 66.7 % (no interval: all in one cluster) of 3 rows" in text
+    assert "none: no row has a score" in text
+    report.write(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert '<span class="big">42.500</span>' in page, "a number that is no share is not in percent"
+    assert "nan" not in text + page + str(compare(report, report))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import pickle
 import re
 import sys
+import threading
 from collections.abc import Mapping
 from hashlib import blake2b
 from itertools import pairwise
@@ -36,6 +38,7 @@ from llmtasker.optimizers import (
     LabelDescriptions,
     LabeledFewShot,
     Optimizer,
+    aoptimize,
     estimate_search,
     optimize,
 )
@@ -424,3 +427,35 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert "at most" in shown.err
     assert "B is better by" in shown.out
     assert Classification.load("better.json", llm="offline")("about the parcel").output == "delivery"
+
+
+def test_the_async_form_finds_the_same() -> None:
+    task, _ = task_of()
+    search, rows = LabeledFewShot(k=2, sets=2), sets()
+    found = asyncio.run(aoptimize(task, search, **rows))
+    assert [trial.score for trial in found.report.trials] == [
+        trial.score for trial in optimize(task, search, **rows).report.trials
+    ]
+
+
+def test_a_cancelled_search_asks_nothing_more() -> None:
+    task, fake = task_of()
+
+    async def cancelled() -> None:
+        loop, ended = asyncio.get_running_loop(), threading.Event()
+
+        def cancel(_line: str) -> None:
+            loop.call_soon_threadsafe(searching.cancel)
+            assert ended.wait(10)
+
+        searching = asyncio.ensure_future(aoptimize(task, LabeledFewShot(), progress=cancel, **sets()))
+        with pytest.raises(asyncio.CancelledError):
+            await searching
+        ended.set()
+
+    asyncio.run(cancelled())
+    for thread in threading.enumerate():
+        if thread.name == "llmtasker-optimize":
+            thread.join(10)
+            assert not thread.is_alive()
+    assert fake.calls == 0, "it was cancelled where the estimate is told, before the first call"

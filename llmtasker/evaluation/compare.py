@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
-from llmtasker.evaluation.figures import ReportRow
+from llmtasker.evaluation.figures import ReportRow, rows_of
 from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.metrics import LABEL_KINDS, labels_in
 from llmtasker.evaluation.paired_tests import (
@@ -73,13 +73,14 @@ class Comparison:
     def __str__(self) -> str:
         unit, scale, form = (" points", 100, ".1f") if self.binary else ("", 1, ".3f")
         value, low, high = (scale * part for part in self.difference)
-        changed = f"{_rows(len(self.gained))} gained, {len(self.lost):,} lost, " if self.binary else ""
+        changed = f"{rows_of(len(self.gained))} gained, {len(self.lost):,} lost, " if self.binary else ""
         if self.shown:
-            ends = sorted((abs(low), abs(high)))
+            least, most = sorted((abs(low), abs(high)))
             word = "better" if value > 0 else "worse"
-            text = f"B is {word} by {abs(value):{form}}{unit} ({ends[0]:{form}} to {ends[1]:{form}})"
+            text = f"B is {word} by {abs(value):{form}}{unit} ({least:{form}} to {most:{form}})"
         else:
-            text = f"no difference is shown: {value:+{form}}{unit} ({low:+{form}} to {high:+{form}})"
+            ends = f"{low:+{form}} to {high:+{form}}" if math.isfinite(low) else "no interval: all in one cluster"
+            text = f"no difference is shown: {value:+{form}}{unit} ({ends})"
         lines = [f"{text}: {changed}p {_p(self.p)}."]
         if not self.shown and self.binary and math.isfinite(self.detectable):
             lines.append(
@@ -88,9 +89,11 @@ class Comparison:
         if self.cost_ratio is not None and not _ALIKE[0] < self.cost_ratio < _ALIKE[1]:
             lines.append(f"It costs {self.cost_ratio:.1f} times as much.")
         if self.only_a or self.only_b:
-            lines.append(f"Left out: {_rows(len(self.only_a))} that only A has, {len(self.only_b):,} that only B has.")
+            lines.append(
+                f"Left out: {rows_of(len(self.only_a))} that only A has, {len(self.only_b):,} that only B has."
+            )
         if self.unscored:
-            lines.append(f"Left out: {_rows(len(self.unscored))} to which {self.name} gave no score.")
+            lines.append(f"Left out: {rows_of(len(self.unscored))} to which {self.name} gave no score.")
         return " ".join(lines)
 
 
@@ -229,10 +232,6 @@ def _ratio(values: Sequence[tuple[float | None, float | None]]) -> float | None:
     known = [(one, two) for one, two in values if one is not None and two is not None]
     before, after = sum(one for one, _ in known), sum(two for _, two in known)
     return after / before if before and after else None
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} {'row' if count == 1 else 'rows'}"
 
 
 def _p(value: float) -> str:

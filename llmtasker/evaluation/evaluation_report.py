@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -51,9 +52,12 @@ class Report(Figures):
         if (version := data.pop("version", None)) != VERSION:
             raise ConfigurationError(f"{file} has version {version!r} of the format; this version reads {VERSION}.")
         try:
-            return cast("Report", _REPORT.validate_python(data))
+            report = cast("Report", _REPORT.validate_python(data))
         except ValidationError as error:
             raise ConfigurationError(f"{file} is not a whole report: {describe(error)}.") from None
+        if (lack := next(_lacks(report), None)) is not None:
+            raise ConfigurationError(f"{file} is not a whole report: {lack}.")
+        return report
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the report for people: `.html` (one page, nothing is fetched), `.md` or `.txt`.
@@ -69,6 +73,19 @@ class Report(Figures):
 
     def _repr_html_(self) -> str:
         return report_body(self)
+
+
+def _lacks(report: Report) -> Iterator[str]:
+    """Yield what does not fit together in a report that was read, so that its figures can't be computed."""
+    fields, first = report.kinds.keys(), report.rows[0] if report.rows else None
+    for number, row in enumerate(report.rows, start=1):
+        answers = [answer for answer in (row.answer, *(one.answer for one in row.samples)) if answer is not None]
+        if any(fields - found.keys() for found in (row.gold, *answers)):
+            yield f"row {number} lacks a field that is measured"
+        if (row.answer is None) == (row.error is None):
+            yield f"row {number} has {'neither an answer nor' if row.error is None else 'both an answer and'} an error"
+        if first is not None and row.slices.keys() != first.slices.keys():
+            yield f"row {number} has other slices than the first"
 
 
 _REPORT: TypeAdapter[Any] = TypeAdapter(Report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -85,6 +86,20 @@ class Score(NamedTuple):
     at_best: float
     right: int | None
     wrong: int | None
+
+    @property
+    def figure(self) -> str:
+        """The figure as a text: a share in percent, another number as it is."""
+        if not self.rows:
+            return "–"
+        return f"{self.interval.value:.3f}" if self.right is None else percent(self.interval.value)
+
+    @property
+    def ends(self) -> str:
+        """The ends of the interval as a text."""
+        if self.right is not None or math.isnan(self.interval.low):
+            return span(self.interval)
+        return f"{self.interval.low:.3f} to {self.interval.high:.3f}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,16 +237,16 @@ class Figures:
         lines += [_flip_line(name, found, self.by_sample(name)) for name in self.names if (found := self.flips(name))]
         if self.failures:
             lines.append(f"failed: {', '.join(f'{count:,} {code}' for code, count in self.failures.items())}")
-        lines += [f"{name} could not be computed for {count:,} rows" for name, count in self.broken.items()]
+        lines += [f"{name} could not be computed for {rows_of(count)}" for name, count in self.broken.items()]
         lines += [f"{name}: {_judge_line(judged)}" for name, judged in self.judged.items()]
-        spent = [f"{self.asked:,} rows asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
+        spent = [f"{rows_of(self.asked)} asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
         if self.tokens:
             spent.append(f"{self.tokens:,} tokens")
         if self.cost:
             spent.append(f"${self.cost:,.4f}")
         lines.append(", ".join(spent))
         if self.without_gold:
-            lines.append(f"{self.without_gold:,} rows without gold are left out")
+            lines.append(f"{rows_of(self.without_gold)} without gold left out")
         return lines
 
 
@@ -241,18 +256,18 @@ def _slice_lines(name: str, column: str, found: Mapping[str, Score]) -> list[str
 
 
 def _line(name: str, score: Score) -> str:
-    interval, failed = score.interval, score.failed
+    if not score.rows:
+        return f"{name}: no row has a score"
+    what, failed = "" if score.right is None else "accuracy ", score.failed
+    text = f"{name}: {what}{score.figure} ({score.ends}) of {rows_of(score.rows)}"
     if score.right is None:
-        text = f"{name}: {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f}) of {_rows(score.rows)}"
         return f"{text}, {failed:,} failed and count as 0" if failed else text
-    text = (
-        f"{name}: accuracy {percent(interval.value)} ({span(interval)}) "
-        f"of {_rows(score.rows)}: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
-    )
+    text = f"{text}: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
     return f"{text}; {percent(score.at_best)} if all of these were right" if failed else text
 
 
-def _rows(count: int) -> str:
+def rows_of(count: int) -> str:
+    """Return a number of rows as a text."""
     return f"{count:,} row{'' if count == 1 else 's'}"
 
 
@@ -279,7 +294,9 @@ def _judge_line(judged: Judged) -> str:
 
 
 def span(interval: Interval) -> str:
-    """Return the ends of an interval of shares, in percent."""
+    """Return the ends of an interval of shares, in percent; from one cluster there is none."""
+    if math.isnan(interval.low):
+        return "no interval: all in one cluster"
     return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
 
 

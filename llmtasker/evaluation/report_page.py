@@ -67,7 +67,7 @@ def _text(report: Figures) -> Iterator[str]:
             yield f"## {name} by {column}\n\n| {column} | rows | figure |\n|---|---|---|"
             for value, part in found.items():
                 shown = value.replace("|", "\\|")
-                yield f"| {shown} | {part.rows:,} | {percent(part.interval.value)} ({span(part.interval)}) |"
+                yield f"| {shown} | {part.rows:,} | {part.figure} ({part.ends}) |"
             yield ""
 
 
@@ -96,19 +96,23 @@ def _body(report: Figures) -> Iterator[str]:
 
 def _headline(name: str, score: Score) -> Iterator[str]:
     interval = score.interval
-    yield f'<h2>{escape(name)}</h2><p><span class="big">{percent(interval.value)}</span> '
-    yield f'<span class="soft">{span(interval)}, at 95 %</span></p>{_whisker(interval)}<p class="soft">'
+    yield f'<h2>{escape(name)}</h2><p><span class="big">{score.figure}</span> '
+    if not score.rows:
+        yield '</p><p class="soft">no row has a score</p>'
+        return
+    at = "" if math.isnan(interval.low) else ", at 95 %"
+    yield f'<span class="soft">{score.ends}{at}</span></p>{_whisker(interval)}<p class="soft">'
     if score.right is None:
         yield f"mean of {score.rows:,} rows, {score.failed:,} of them failed and counted as 0"
     else:
         yield f"{score.right:,} right, {score.wrong:,} wrong, {score.failed:,} failed and counted as wrong"
     if score.failed:
-        yield f"; at best {percent(score.at_best)}, if all that failed were right"
+        yield f"; at best {percent(score.at_best)}, if all that failed were right" if score.right is not None else ""
     yield "</p>"
 
 
 def _figures(score: Score) -> tuple[str, str, str]:
-    return f"{score.rows:,}", percent(score.interval.value), _whisker(score.interval)
+    return f"{score.rows:,}", score.figure, _whisker(score.interval)
 
 
 def _by_label(name: str, scores: dict[str, LabelScore]) -> Iterator[str]:
@@ -167,11 +171,10 @@ def _cell(text: str) -> str:
 
 
 def _whisker(interval: Interval) -> str:
-    """Return an interval from 0 to 1 as a drawing, with its numbers for those who can't see it."""
-    low, value, high = (
-        160 * min(max(part, 0.0), 1.0) if math.isfinite(part) else 0.0
-        for part in (interval.low, interval.value, interval.high)
-    )
+    """Return an interval from 0 to 1 as a drawing, with its numbers for those who can't see it; nothing for others."""
+    if not all(0 <= part <= 1 for part in interval):
+        return ""
+    low, value, high = (160 * part for part in (interval.low, interval.value, interval.high))
     return (
         f'<svg width="160" height="10" role="img" aria-label="{span(interval)}"><rect y="4" width="160" height="2"/>'
         f'<line x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5"/><circle cx="{value:.1f}" cy="5" r="3.5"/></svg>'

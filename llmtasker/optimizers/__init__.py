@@ -14,7 +14,7 @@ from llmtasker.optimizers.few_shot import BootstrapFewShot, LabeledFewShot
 from llmtasker.optimizers.gepa import GEPA
 from llmtasker.optimizers.instruction_search import InstructionSearch
 from llmtasker.optimizers.label_descriptions import LabelDescriptions
-from llmtasker.optimizers.optimize import Optimized, estimate_search, optimize
+from llmtasker.optimizers.optimize import Optimized, aoptimize, estimate_search, optimize
 from llmtasker.optimizers.search import Optimizer, Search, Trial
 from llmtasker.optimizers.search_report import SearchEstimate, SearchReport
 
@@ -30,6 +30,7 @@ __all__ = [
     "SearchEstimate",
     "SearchReport",
     "Trial",
+    "aoptimize",
     "estimate_search",
     "optimize",
 ]

@@ -1,10 +1,12 @@
-"""optimize: search for a better task, and take it only if rows that the search never saw prove it."""
+"""optimize, aoptimize: search for a better task, and take it only if rows that the search never saw prove it."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from threading import Event
 from typing import Any, TypedDict, Unpack, cast
 
 from llmtasker.errors import ConfigurationError, check_count, check_names, snippet
@@ -24,6 +26,7 @@ from llmtasker.optimizers.search_budget import SearchBudget
 from llmtasker.optimizers.search_report import SearchEstimate, SearchReport
 from llmtasker.runner.budget import Budget
 from llmtasker.task import Task
+from llmtasker.threads import call_in_thread
 
 _SPARE = 1.25  # times the estimate of the test is held back: answers that do not fit are asked again
 _ENOUGH = 0.9  # of the test rows must have been judged in both
@@ -90,14 +93,50 @@ def optimize(
     Raises:
         ConfigurationError: rows do not fit, rows of train or val are in test, or the budget does not cover the test.
     """
+    return _optimized(task, optimizer, (train, val, test), budget, options)
+
+
+async def aoptimize(
+    task: Task[Any],
+    optimizer: Optimizer,
+    *,
+    train: Gold,
+    test: Gold,
+    val: Gold | None = None,
+    budget: Budget | None = None,
+    **options: Unpack[SearchOptions],
+) -> Optimized:
+    """Search for a better task without blocking the event loop; see `optimize`.
+
+    The search has a thread of its own, in which `progress` is called. Where this is cancelled, it ends with the rows
+    that it is measuring.
+    """
+    cancelled = Event()
+    searching = call_in_thread(
+        lambda: _optimized(task, optimizer, (train, val, test), budget, options, cancelled), "llmtasker-optimize"
+    )
+    try:
+        return await asyncio.wrap_future(searching)
+    finally:
+        cancelled.set()
+
+
+def _optimized(
+    task: Task[Any],
+    optimizer: Optimizer,
+    gold: tuple[Gold, Gold | None, Gold],
+    budget: Budget | None,
+    options: SearchOptions,
+    cancelled: Event | None = None,
+) -> Optimized:
     _check_task(task)
     check_names("optimize", options, tuple(SearchOptions.__annotations__))
-    rows = _rows(task, train, val, test, options.get("columns"), options.get("seed", 0))
+    rows = _rows(task, *gold, options.get("columns"), options.get("seed", 0))
     optimizer.check(task, rows.train)
     estimate = _estimate(task, optimizer, rows)
     whole = budget or Budget(calls=_NO_LIMIT)
     before = dict(whole.spent)
-    search = _search(task, rows, SearchBudget(whole, _held(estimate)), options)
+    search = _search(task, rows, SearchBudget(whole, _held(estimate)), options, cancelled)
     if (progress := options.get("progress")) is not None:
         progress(str(estimate))
     ended: str | None = None
@@ -112,7 +151,9 @@ def optimize(
     return Optimized(task=report.candidate if report.better else task, report=report)
 
 
-def _search(task: Task[Any], rows: _SearchRows, budget: SearchBudget, options: SearchOptions) -> Search:
+def _search(
+    task: Task[Any], rows: _SearchRows, budget: SearchBudget, options: SearchOptions, cancelled: Event | None
+) -> Search:
     metrics = dict(options.get("metrics") or {})
     gold = rows.test[0].gold
     name = options.get("metric") or next(iter((*gold, *metrics)))
@@ -130,6 +171,7 @@ def _search(task: Task[Any], rows: _SearchRows, budget: SearchBudget, options: S
         concurrency=concurrency,
         metrics=metrics,
         progress=options.get("progress"),
+        cancelled=cancelled,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from threading import Event
 from typing import Any, Protocol
 
 from llmtasker.compiler.answer_model import labels_of
@@ -24,6 +25,10 @@ _ENOUGH = 0.8  # of the rows must have been judged, or a candidate is not
 
 class SearchEnded(Exception):  # noqa: N818 - it is not an error: the best so far is judged
     """The search can't go on: the budget is used up, or the endpoint fails."""
+
+
+class SearchCancelled(Exception):  # noqa: N818 - nobody waits for it any more
+    """Whoever waited for the search was cancelled: nothing more is asked, nothing is judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +75,7 @@ class Search:
         concurrency: rows that are worked on at once.
         metrics: the user's metrics, by name.
         progress: is called with a line for each candidate.
+        cancelled: once set, nothing more is asked.
     """
 
     def __init__(
@@ -84,6 +90,7 @@ class Search:
         concurrency: int,
         metrics: Mapping[str, Metric],
         progress: Callable[[str], None] | None,
+        cancelled: Event | None = None,
     ) -> None:
         self.task = task
         self.train = train
@@ -95,6 +102,7 @@ class Search:
         self._concurrency = concurrency
         self._metrics = metrics
         self._progress = progress
+        self._cancelled = cancelled
 
     def begin(self) -> Trial:
         """Measure the task that came in on the rows for measuring; every search begins with it."""
@@ -132,12 +140,18 @@ class Search:
 
     def evaluate(self, task: Task[Any], rows: Sequence[GoldRow], budget: Budget | None) -> Report:
         """Return the report of a task on some rows."""
+        self._check_cancelled()
         options: dict[str, Any] = {"budget": budget, "concurrency": self._concurrency, "progress": False}
         return evaluate(task, [_as_given(row) for row in rows], metrics=self._metrics, **options)
 
     def run(self, task: Task[Any], inputs: Sequence[Mapping[str, Any]]) -> Results[Any]:
         """Return the items of inputs, paid by the budget of the search."""
+        self._check_cancelled()
         return task.run(list(inputs), budget=self._budget, concurrency=self._concurrency, progress=False)
+
+    def _check_cancelled(self) -> None:
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise SearchCancelled
 
     def ask(self, proposer: Task[Any], **fields: Any) -> Any:
         """Return the output of a proposer, or None where it gives none that fits.
