@@ -180,12 +180,11 @@ _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "
 
 def together(item: Item[T], items: Sequence[Item[Any]]) -> Item[T]:
     """Return an item with what all calls for its input took: tokens, cost, time."""
-    costs = [one.cost for one in items]
     return replace(
         item,
         usage=sum((one.usage for one in items), NO_USAGE),
         answer_usage=sum((one.answer_usage for one in items), NO_USAGE),
-        cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+        cost=sum_of(one.cost for one in items),
         latency=sum(one.latency for one in items),
         attempts=sum(one.attempts for one in items),
         calls=None if all(one.calls is None for one in items) else sum(one.requests for one in items),
@@ -198,8 +197,17 @@ def cost_of(items: Iterable[Item[Any]]) -> float | None:
 
     What was never asked costs nothing.
     """
-    costs = [item.cost for item in items if item.attempts or item.cost]
-    return None if None in costs else sum(cost for cost in costs if cost is not None)
+    return sum_of(item.cost for item in items if item.attempts or item.cost)
+
+
+def sum_of(costs: Iterable[float | None]) -> float | None:
+    """Return the sum of costs; None if one of them is unknown."""
+    total: float = 0
+    for cost in costs:
+        if cost is None:
+            return None
+        total += cost
+    return total
 
 
 def jsonable(value: Any) -> Any:

@@ -13,7 +13,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
 from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
-from llmtasker.item import Item
+from llmtasker.item import Item, sum_of
 
 _WORST = 20
 _SLICES = 30
@@ -39,11 +39,10 @@ class Judged:
     def plus(self, items: Iterable[Item[Any]]) -> Judged:
         """Return it with some items of the judge."""
         made = list(items)
-        costs = [self.cost, *(item.cost for item in made)]
         return Judged(
             calls=self.calls + sum(item.attempts for item in made),
             tokens=self.tokens + sum(item.usage.total for item in made),
-            cost=None if None in costs else sum(cost for cost in costs if cost is not None),
+            cost=sum_of((self.cost, *(item.cost for item in made))),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Unpack, cast
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.evaluation.cascade_run import Cascade
 from llmtasker.evaluation.gold_rows import GoldRow
-from llmtasker.item import Item, jsonable
+from llmtasker.item import Item, jsonable, sum_of
 from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature import Signature
@@ -60,8 +60,7 @@ class Subject:
             return tasks[0].answer(item)  # a ready-made task shows no record
 
         def paid(item: Item[Any]) -> float | None:
-            costs = [_paid(task, step) for task, step in zip(tasks, item.steps or (item,), strict=False)]
-            return None if None in costs else sum(one for one in costs if one is not None)
+            return sum_of(_paid(task, step) for task, step in zip(tasks, item.steps or (item,), strict=False))
 
         return cls(measured=measured, signature=signature, answer=answer_of, cost=paid)
 

@@ -26,7 +26,6 @@ from llmtasker.optimizers.search_budget import SearchBudget
 from llmtasker.optimizers.search_report import SearchEstimate, SearchReport
 from llmtasker.runner.budget import Budget
 from llmtasker.task import Task
-from llmtasker.threads import call_in_thread
 
 _SPARE = 1.25  # times the estimate of the test is held back: answers that do not fit are asked again
 _ENOUGH = 0.9  # of the test rows must have been judged in both
@@ -108,15 +107,12 @@ async def aoptimize(
 ) -> Optimized:
     """Search for a better task without blocking the event loop; see `optimize`.
 
-    The search has a thread of its own, in which `progress` is called. Where this is cancelled, it ends with the rows
+    The search runs in a thread, in which `progress` is called. When this is cancelled, the search ends with the rows
     that it is measuring.
     """
     cancelled = Event()
-    searching = call_in_thread(
-        lambda: _optimized(task, optimizer, (train, val, test), budget, options, cancelled), "llmtasker-optimize"
-    )
     try:
-        return await asyncio.wrap_future(searching)
+        return await asyncio.to_thread(_optimized, task, optimizer, (train, val, test), budget, options, cancelled)
     finally:
         cancelled.set()
 

@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any, Generic, Literal, TypeVar, Unpack, get_type_hints, overload
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.item import Item
+from llmtasker.item import Item, sum_of
 from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
@@ -100,13 +100,11 @@ class Pipeline(Generic[R, T]):
 
     def answer_cost(self, item: Item[Any]) -> float | None:
         """Return what the answers of an item's steps cost, those from the cache too; None: a price is not known."""
-        costs = [self._step_cost(step) for step in item.steps]
-        return None if None in costs else sum(cost for cost in costs if cost is not None)
+        return sum_of(self._step_cost(step) for step in item.steps)
 
     def _step_cost(self, step: Item[Any]) -> float | None:
         if step.steps:
-            costs = [self._step_cost(one) for one in step.steps]
-            return None if None in costs else sum(cost for cost in costs if cost is not None)
+            return self.answer_cost(step)
         if not (step.cached and step.answer_usage.total):
             return step.cost
         settings = None if step.request is None else step.request.settings

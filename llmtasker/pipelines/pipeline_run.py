@@ -7,11 +7,11 @@ import time
 import traceback
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sized
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, PipelineError, snippet
-from llmtasker.item import Item, cost_of
+from llmtasker.item import Item, cost_of, together
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.returned import Returned
 from llmtasker.runner.feed import Feed, WaitingRow
@@ -22,7 +22,6 @@ from llmtasker.runner.progress import reporting
 from llmtasker.runner.row_run import READ_AHEAD, RowRun
 from llmtasker.runner.row_scope import RunScope
 from llmtasker.runner.task_run import RunSettings
-from llmtasker.wire.completion import NO_USAGE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,22 +57,18 @@ class RowWorker:
                 error = failure.with_traceback(None)
         steps = row.items
         cached = bool(steps) and all(step.cached for step in steps)
-        return Item(
+        item = Item(
             input=given,
             output=output,
             raw=next((step.raw for step in reversed(steps) if step.raw is not None), None),
             error=error,
             repairs=tuple(repair for step in steps for repair in step.repairs),
-            usage=sum((step.usage for step in steps), NO_USAGE),
-            cost=cost_of(steps),
-            latency=0.0 if cached else time.perf_counter() - started,
-            attempts=sum(step.attempts for step in steps),
-            calls=None if all(step.calls is None for step in steps) else sum(step.requests for step in steps),
-            cached=cached,
-            answer_usage=sum((step.answer_usage for step in steps), NO_USAGE),
             steps=steps,
             tags=self.tags,
         )
+        # Steps may run at the same time, so their times do not add up.
+        took = 0.0 if cached else time.perf_counter() - started
+        return replace(together(item, steps), cost=cost_of(steps), latency=took, cached=cached)
 
     async def _called(self, arguments: Mapping[str, Any]) -> Any:
         """Return what the function returns.
