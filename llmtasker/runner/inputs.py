@@ -115,7 +115,7 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
 
 
 def _copied(value: Any, levels: int = _COPIED) -> Any:
-    kind: object = type(value)
+    kind = type(cast(object, value))
     if kind not in _FILLED or not levels:
         return value
     if kind is list:
