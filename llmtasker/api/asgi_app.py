@@ -35,6 +35,7 @@ from llmtasker.api.request_body import BodyLimit
 from llmtasker.api.server import Server
 from llmtasker.api.status_routes import add_status_routes
 from llmtasker.api.task_routes import task_routes, unknown_tasks
+from llmtasker.api.unread_body import UnreadBody
 from llmtasker.jobs.error_trace import error_trace
 
 _LOG = logging.getLogger("llmtasker.server")
@@ -76,6 +77,7 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     if settings.open:
         app.add_middleware(OwnNames, names=settings.hosts)
     app.add_middleware(_RequestFrame, server=server)
+    app.add_middleware(UnreadBody)
     return app
 
 
