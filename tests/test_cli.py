@@ -334,6 +334,19 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "not Python": (["run", "in.csv:x", "in.csv"], "not a Python file"),
     "no tasks": (["run", "empty.py:x", "in.csv"], "it has none"),
     "a pipeline": (["serve", "chained.py:shout"], "chained.py:shout is a pipeline, and the command line runs and"),
+    "a pipeline to run": (["run", "chained.py:shout", "in.csv"], "llmtasker evaluate chained.py:shout GOLD"),
+    "an LLM for a pipeline": (
+        ["evaluate", "chained.py:shout", "in.csv", "--llm", "offline"],
+        "--llm offline: the tasks of a pipeline have LLMs of their own: set them in chained.py, or LLMTASKER_LLM",
+    ),
+    "several outputs to measure": (["evaluate", "chained.py:words", "in.csv"], "measure it without explode=True"),
+    "a function to measure": (["evaluate", "chained.py:plain", "in.csv"], "Write @pipeline above async def plain."),
+    "nothing to measure": (["evaluate", "chained.py:x", "in.csv"], "no task or pipeline 'x'; it has shout, words.\n"),
+    "a pipeline without gold": (["evaluate", "chained.py:shout", "short.csv"], "Give --column output=….\n"),
+    "no such field of a pipeline": (
+        ["evaluate", "chained.py:shout", "in.csv", "--gold", "loud=text"],
+        "--gold loud=text: give field=column, where field is one of output.",
+    ),
     "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
     "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),
     "a missing package": (["run", "missing.py:x", "in.csv"], "missing.py, line 1: ModuleNotFoundError"),
@@ -378,6 +391,8 @@ FILES = {
     "broken.py": "x = 0\ndef f():\n    return 1 / x\nf()\n",
     "chained.py": (
         "from llmtasker import pipeline\n@pipeline\nasync def shout(text: str) -> str:\n    return text.upper()\n"
+        "@pipeline(explode=True)\nasync def words(text: str) -> list[str]:\n    return text.split()\n"
+        "async def plain(text: str) -> str:\n    return text\n"
     ),
     "missing.py": "import no_such_package_anywhere\n",
     "signature.py": "from llmtasker import *\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
@@ -385,6 +400,7 @@ FILES = {
     "in.dat": "message\nx\n",
     "wide.csv": "PAR1",
     "page.html": "<!doctype html>",
+    "short.csv": "text\nx\n",
     "other.csv": "a,b\n1,2\n",
     "notes.jsonl": '{"id": 1}\n',
 }
@@ -414,6 +430,7 @@ ADVICE: dict[str, tuple[list[str], str, str]] = {
     "an unknown ending": (["run", "fixed.py:fixed", "in.dat"], "Give --kind csv.", "kind='csv'"),
     "Parquet by another name": (["classify", "wide.csv", "-l", "a"], "Give --kind parquet.", "kind="),
     "no gold": (["evaluate", "fixed.py:fixed", "in.csv"], "Give --column team=….", "columns={"),
+    "no input in gold": (["evaluate", "fixed.py:fixed", "other.csv"], "Give --column message=….", "columns={"),
     "an option that the command lacks": (["evaluate", "fixed.py:fixed", "in.dat"], ".xlsm.\n", "--kind"),
 }
 """Commands with the options that their error names, and what it would be in Python."""
@@ -445,6 +462,27 @@ def test_columns_of_gold_are_named_by_either_option(shell: Shell) -> None:
     for printed in (first.out, second.out):
         assert "site A, team: accuracy 100.0 % (20.7 to 100.0) of 1 row: 1 right" in printed
         assert "site (empty), team: accuracy" in printed
+
+
+def test_a_pipeline_is_measured_like_a_task(shell: Shell) -> None:
+    code = FIXED + (
+        "from llmtasker import pipeline\n"
+        "@pipeline\n"
+        "async def answer(message: str) -> str:\n"
+        "    return 'to ' + (await fixed.acall(message)).value.team\n"
+    )
+    (shell.folder / "flow.py").write_text(code)
+    (shell.folder / "gold.csv").write_text(
+        "text,reply,site\nthe invoice,to billing,A\nthe parcel,to delivery,A\nan invoice,to delivery,B\n"
+    )
+    options = ("-c", "text", "--gold", "reply", "--by", "site", "-o", "a.json", "-o", "a.html")
+    said = shell("evaluate", "flow.py:answer", "gold.csv", *options)
+    assert (said.code, said.err) == (0, "written to a.json\nwritten to a.html\n")
+    assert "output: accuracy 66.7 % (20.8 to 93.9) of 3 rows: 2 right, 1 wrong, 0 failed" in said.out
+    assert "site B, output: accuracy 0.0 %" in said.out
+    assert "answer" in (shell.folder / "a.html").read_text("utf-8")
+    assert "3 from the cache" in shell("evaluate", "flow.py:answer", "gold.csv", "-c", "text", "-g", "reply").out
+    assert shell("compare", "a.json", "a.json").code == 0
 
 
 def test_rows_piped_into_a_command_that_stops_reading(shell: Shell) -> None:

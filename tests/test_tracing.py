@@ -254,15 +254,19 @@ def test_a_wrong_set_up(make: Any, words: str, monkeypatch: pytest.MonkeyPatch) 
         make()
 
 
-def test_the_command_line_is_traced(receiver: Receiver, tmp_path: Any) -> None:
+@pytest.mark.parametrize("command", [("run", "a.py:task"), ("evaluate", "a.py:task"), ("evaluate", "a.py:chain")])
+def test_the_command_line_is_traced(receiver: Receiver, tmp_path: Any, command: tuple[str, ...]) -> None:
     code = (
-        "from llmtasker import Classification\n"
+        "from llmtasker import Classification, pipeline\n"
         "task = Classification(llm='offline', labels={'cat': 'meows', 'dog': 'barks'})\n"
+        "@pipeline\n"
+        "async def chain(text: str) -> str:\n"
+        "    return (await task.acall(text)).value\n"
     )
     (tmp_path / "a.py").write_text(code, encoding="utf-8")
-    (tmp_path / "in.csv").write_text("text\nit barks\nit meows\n", encoding="utf-8")
+    (tmp_path / "in.csv").write_text("text,label,output\nit barks,dog,dog\nit meows,cat,cat\n", encoding="utf-8")
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url, "HOME": str(tmp_path), "PATH": "/usr/bin"}
-    ended = programs.run("-m", "llmtasker", "run", "a.py:task", "in.csv", cwd=tmp_path, env=environment)
+    ended = programs.run("-m", "llmtasker", *command, "in.csv", cwd=tmp_path, env=environment)
     assert ended.returncode == 0, ended.stderr
     assert len(receiver.named("row")) == 2
     assert len(receiver.named("run")) == 1

@@ -26,11 +26,11 @@ def evaluate(
     concurrency: Concurrency = 32,
     llm: Model = None,
 ) -> None:
-    """Measure a task on rows whose answers are known; answers that are cached are not asked again."""
-    from llmtasker.cli.load_task import load_task
+    """Measure a task or a pipeline on rows whose answers are known; answers that are cached are not asked again."""
+    from llmtasker.cli.load_task import load_measurable
     from llmtasker.evaluation.evaluate import evaluate as measure
 
-    task = load_task(task_name, llm)
+    task = load_measurable(task_name, llm)
     columns = gold_columns(task.signature, column, gold_column)
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
     report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, samples=samples, **options)

@@ -1,8 +1,9 @@
-"""load_task: the task that FILE.py:TASK or package.module:TASK names."""
+"""load_task: the task that FILE.py:TASK or package.module:TASK names; load_measurable: that, or a pipeline."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 import pkgutil
 import sys
@@ -13,10 +14,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from llmtasker.cli.tracing import traced
+from llmtasker.cli.tracing import observers, traced
 from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 
 if TYPE_CHECKING:
+    from llmtasker.evaluation.subject import Measurable
     from llmtasker.task import Task
 
 
@@ -26,26 +28,70 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
     Raises:
         ConfigurationError: there is no such file, module or task, or the code raises.
     """
-    from llmtasker.llm.llm import default_llm
     from llmtasker.task import Task
+
+    place, attribute, module = _module_named(name, llm)
+    tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
+    if attribute in tasks:
+        return _asked_with(tasks[attribute], llm)
+    named, known = vars(module).get(attribute), ", ".join(tasks) or "none"
+    if hasattr(named, "acall"):  # a pipeline, a cascade
+        raise ConfigurationError(
+            f"{name} is a {type(named).__name__.lower()}, and the command line runs and serves tasks only; it measures "
+            f"this too: llmtasker evaluate {name} GOLD. Run it in Python: {attribute}.run(rows); or name one of the "
+            f"tasks of {place}: {known}."
+        )
+    raise ConfigurationError(f"{place} has no task {attribute!r}; it has {known}.")
+
+
+def load_measurable(name: str, llm: str | None) -> Measurable:
+    """Run the file or module and return its task, as `load_task`, or its pipeline or cascade.
+
+    Raises:
+        ConfigurationError: what `load_task` raises, or an LLM is named for what has several tasks.
+    """
+    from llmtasker.evaluation.cascade_run import Cascade
+    from llmtasker.pipelines.pipeline import Pipeline
+    from llmtasker.task import Task
+
+    place, attribute, module = _module_named(name, llm)
+    found: dict[str, Measurable] = {
+        known: value for known, value in vars(module).items() if isinstance(value, Task | Pipeline | Cascade)
+    }
+    named = found.get(attribute)
+    if named is None:
+        known, hint = ", ".join(found) or "none", ""
+        if inspect.iscoroutinefunction(vars(module).get(attribute)):
+            hint = f" Is it meant to be a pipeline? Write @pipeline above async def {attribute}."
+        raise ConfigurationError(f"{place} has no task or pipeline {attribute!r}; it has {known}.{hint}")
+    if isinstance(named, Task):
+        return _asked_with(named, llm)
+    if llm is not None:
+        raise ConfigurationError(
+            f"--llm {llm}: the tasks of a {type(named).__name__.lower()} have LLMs of their own: set them in {place}, "
+            "or LLMTASKER_LLM for those that name none."
+        )
+    more = observers()
+    if isinstance(named, Pipeline):
+        return named.observed(*more)
+    return Cascade([traced(task, more) for task in named.tasks], named.report)
+
+
+def _module_named(name: str, llm: str | None) -> tuple[str, str, ModuleType]:
+    """Return the place and the attribute that a name has, and the module that is there."""
+    from llmtasker.llm.llm import default_llm
 
     place, _, attribute = name.rpartition(":")
     if not place or not attribute.isidentifier():
         raise ConfigurationError(_no_task(name))
     with default_llm(llm):
         is_file = place.endswith(".py") or os.sep in place or Path(place).is_file()
-        module = _module_of_file(Path(place)) if is_file else _module(place)
-    tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
-    named = vars(module).get(attribute)
-    if attribute not in tasks and hasattr(named, "acall"):  # a pipeline, a cascade
-        known = ", ".join(tasks) or "none"
-        raise ConfigurationError(
-            f"{name} is a {type(named).__name__.lower()}, and the command line runs and serves tasks only. Run it in "
-            f"Python: {attribute}.run(rows); or name one of the tasks of {place}: {known}."
-        )
-    if attribute not in tasks:
-        raise ConfigurationError(f"{place} has no task {attribute!r}; it has {', '.join(tasks) or 'none'}.")
-    task = traced(tasks[attribute])
+        return place, attribute, _module_of_file(Path(place)) if is_file else _module(place)
+
+
+def _asked_with(task: Task[Any], llm: str | None) -> Task[Any]:
+    """Return a task with the observers of the environment, and the LLM of the command line if there is one."""
+    task = traced(task)
     # Also where the file names another LLM, whose settings hold.
     return task if llm is None else task.with_(llm=task.llm.at(llm))
 

@@ -125,7 +125,10 @@ def _measured(
     for name, info in signature.input_fields.items():
         if names.get(name, name) not in row and (info.is_required() or name in names):
             column = names.get(name, name)
-            raise ConfigurationError(f"gold: there is no column {column!r} for {name}; there are {there}.")
+            raise ConfigurationError(
+                f"gold: there is no column {column!r} for {name}; there are {there}.",
+                give=None if name in names else {"columns": {name: "…"}},
+            )
     for column in (*(names[name] for name in names), *others):
         if column not in row:
             raise ConfigurationError(f"gold: there is no column {column!r}; there are {there}.")

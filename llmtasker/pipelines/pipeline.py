@@ -88,6 +88,17 @@ class Pipeline(Generic[R, T]):
             outputs={names[name]: declared for name, declared in outputs.items()},
         )
 
+    def observed(self, *observers: Observer) -> Pipeline[R, T]:
+        """Return this pipeline with more observers, which receive the events of runs and of all steps.
+
+        Raises:
+            ConfigurationError: one is not a plain function.
+        """
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        other._observers = Observers([*self._observers.given, *observers])
+        return other
+
     @property
     def explodes(self) -> bool:
         """Whether `run` makes an item of each member of what the function returns."""
