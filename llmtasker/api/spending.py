@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import defaultdict
 
 from llmtasker.jobs.error_trace import error_trace
@@ -23,12 +24,18 @@ class Spending:
     def __init__(self, queue: JobQueue, *, delay: float = _DELAY) -> None:
         self._queue = queue
         self._delay = delay
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = os.getpid()
         self._added = defaultdict[str, float](float)
         self._in_writing: dict[str, float] = {}
         self._writer: asyncio.Task[None] | None = None
 
     def add(self, owner: str, cost: float | None) -> None:
         """Count the cost of a call; call it in the event loop."""
+        if self._process != os.getpid():  # one that was forked: its parent writes what it has counted
+            self._begin()
         if cost:
             self._added[owner] += cost
             if self._writer is None:
@@ -63,6 +70,8 @@ class Spending:
 
     async def close(self) -> None:
         """Write what is left."""
+        if self._process != os.getpid():
+            self._begin()
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait([self._writer])

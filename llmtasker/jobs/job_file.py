@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +61,8 @@ CREATE TABLE IF NOT EXISTS spending (
 class JobFile:
     """Two connections, so that nobody who reads waits for one that writes; each is used by one thread at a time.
 
-    The file is private (mode 0600), and what is deleted is overwritten.
+    The file is private (mode 0600), and what is deleted is overwritten. No connection goes through a fork, which SQLite
+    does not allow: they are closed before, and both processes open their own when they need them.
 
     Raises:
         ConfigurationError: the path is another kind of file, of a later version, or can't be written.
@@ -68,24 +71,41 @@ class JobFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self._lock, self._read_lock = threading.Lock(), threading.Lock()
+        self._database: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._closed = False
+        self._held: list[threading.Lock] = []
         try:
             if not self.path.exists():
                 os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT, 0o600))
-            self._database, self._reader = self._connect(), self._connect()
             try:
-                self._prepare()
-                self._reader.execute("PRAGMA query_only = ON")
+                self._prepare(self._to_write())
             except BaseException:
                 self.close()
                 raise
         except (sqlite3.Error, OSError) as error:
             raise ConfigurationError(f"can't use {self.path} for jobs: {error}") from error
+        _files.add(self)
 
-    def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self.path, timeout=_BUSY, check_same_thread=False, isolation_level=None)
+    def _connect(self, *settings: str) -> sqlite3.Connection:
+        if self._closed:
+            raise sqlite3.ProgrammingError(f"{self.path} was closed")
+        database = sqlite3.connect(self.path, timeout=_BUSY, check_same_thread=False, isolation_level=None)
+        for setting in settings:
+            database.execute(f"PRAGMA {setting}")
+        return database
 
-    def _prepare(self) -> None:
-        database = self._database
+    def _to_write(self) -> sqlite3.Connection:
+        if self._database is None:
+            self._database = self._connect("synchronous = NORMAL", "secure_delete = ON")
+        return self._database
+
+    def _to_read(self) -> sqlite3.Connection:
+        if self._reader is None:
+            self._reader = self._connect("query_only = ON")
+        return self._reader
+
+    def _prepare(self, database: sqlite3.Connection) -> None:
         (application,) = database.execute("PRAGMA application_id").fetchone()
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -95,17 +115,14 @@ class JobFile:
             raise ConfigurationError(f"{self.path} was written by a later version of llmtasker.")
         database.execute(f"PRAGMA application_id = {_APPLICATION}")
         database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute("PRAGMA secure_delete = ON")
         with self.writing():
-            self._renew_indexes()
+            self._renew_indexes(database)
         if version == 1:
             self._fold_words()
         database.execute(f"PRAGMA user_version = {_VERSION}")
 
-    def _renew_indexes(self) -> None:
+    def _renew_indexes(self, database: sqlite3.Connection) -> None:
         """Create what is not there, and make the indexes again that an earlier version made in another way."""
-        database = self._database
         made = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"))
         for statement in filter(None, map(str.strip, _SCHEMA.split(";"))):
             create, index, rest = statement.partition("INDEX IF NOT EXISTS ")
@@ -128,18 +145,19 @@ class JobFile:
     def writing(self) -> Generator[sqlite3.Connection]:
         """Give the database for a transaction: all that is written, or nothing where an error is raised."""
         with self._lock:
-            self._database.execute("BEGIN IMMEDIATE")
+            database = self._to_write()
+            database.execute("BEGIN IMMEDIATE")
             try:
-                yield self._database
+                yield database
             except BaseException:
-                self._database.execute("ROLLBACK")
+                database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
+            database.execute("COMMIT")
 
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows that a query finds among what was committed."""
         with self._read_lock:
-            return self._reader.execute(query, values).fetchall()
+            return self._to_read().execute(query, values).fetchall()
 
     def store_upload(self, id_: str, source: Path) -> None:
         """Store an uploaded file under an id, in parts, so that others can write in between."""
@@ -158,5 +176,50 @@ class JobFile:
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         with self._lock, self._read_lock:
-            self._database.close()
-            self._reader.close()
+            self._closed = True
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        for connection in (self._database, self._reader):
+            if connection is not None:
+                connection.close()
+        self._database = self._reader = None
+
+    def before_fork(self) -> None:
+        """Wait until no thread uses the file, and close its connections."""
+        self._held = [lock for lock in (self._lock, self._read_lock) if lock.acquire(timeout=2 * _BUSY)]
+        if len(self._held) == 2:
+            self._disconnect()
+
+    def after_fork(self, *, child: bool) -> None:
+        """Let the file be used again, in both processes."""
+        for lock in self._held:
+            lock.release()
+        if child and len(self._held) < 2:  # a thread that does not exist here is still at it
+            _left.append((self._database, self._reader))
+            self._database = self._reader = None
+            self._lock, self._read_lock = threading.Lock(), threading.Lock()
+
+
+_files: weakref.WeakSet[JobFile] = weakref.WeakSet()
+_forking: list[JobFile] = []
+_left: list[object] = []  # connections of the parent, which must not be closed
+
+
+def _before_fork() -> None:
+    _forking.extend(_files)
+    for file in _forking:
+        file.before_fork()
+
+
+def _after_fork(*, child: bool) -> None:
+    while _forking:
+        _forking.pop().after_fork(child=child)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=partial(_after_fork, child=False),
+        after_in_child=partial(_after_fork, child=True),
+    )
