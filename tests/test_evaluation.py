@@ -113,7 +113,8 @@ def test_metrics_of_the_user() -> None:
     report = evaluate(task_of(answered(4, 0)), gold(4), metrics=metrics, progress=False)
     assert report.score("length").interval.value == pytest.approx(0.7)
     assert report.broken == {"fails": 4, "nan": 4}
-    assert "fails could not be computed for 4 rows" in str(report)
+    assert report.errors == {"fails": "ValueError: no", "nan": "nan is no score"}
+    assert "fails could not be computed for 4 rows; the first time: ValueError: no" in str(report)
 
 
 class Colour(Enum):

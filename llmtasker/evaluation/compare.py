@@ -108,9 +108,11 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0, exa
     Where a report was made with `cluster`, the rows of a cluster count together here too.
 
     Raises:
-        ConfigurationError: the reports share no rows or no metric, or measured a field in different ways, or their rows
-            have different right answers.
+        ConfigurationError: one is no report; or the reports share no rows or no metric, or measured a field in
+            different ways, or their rows have different right answers.
     """
+    for which, report in (("A", a), ("B", b)):
+        _check_report(which, report)
     name = _common_name(a, b, name)
     shared, only_a, only_b = _paired(a, b)
     _check_gold(name, shared)
@@ -158,6 +160,15 @@ def assert_no_regression(before: Report, after: Report, name: str | None = None,
     found = compare(before, after, name)
     if found.worse and -found.difference.value > by:
         raise AssertionError(str(found))
+
+
+def _check_report(which: str, report: object) -> None:
+    if not isinstance(report, Report):
+        given = "None" if report is None else f"a {type(report).__name__}"
+        raise ConfigurationError(
+            f"{which} is {given}, not a report: give what `evaluate` returned, "
+            "or `Report.load(path)` of a file that `save` wrote."
+        )
 
 
 def _common_name(a: Report, b: Report, name: str | None) -> str:

@@ -103,7 +103,10 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What was measured, and the figures that follow from the rows."""
+    """What was measured, and the figures that follow from the rows.
+
+    `broken` counts the rows for which a metric gave no score, and `errors` has the first reason, without texts of rows.
+    """
 
     signature: str
     signature_hash: str
@@ -112,6 +115,7 @@ class Figures:
     metrics: tuple[str, ...] = ()
     without_gold: int = 0
     broken: dict[str, int] = field(default_factory=dict[str, int])
+    errors: dict[str, str] = field(default_factory=dict[str, str])
     judged: dict[str, Judged] = field(default_factory=dict[str, Judged])
     clustered: bool = False
     seed: int = 0
@@ -236,7 +240,7 @@ class Figures:
         lines += [_flip_line(name, found, self.by_sample(name)) for name in self.names if (found := self.flips(name))]
         if self.failures:
             lines.append(f"failed: {', '.join(f'{count:,} {code}' for code, count in self.failures.items())}")
-        lines += [f"{name} could not be computed for {rows_of(count)}" for name, count in self.broken.items()]
+        lines += [self._broken_line(name, count) for name, count in self.broken.items()]
         lines += [f"{name}: {_judge_line(judged)}" for name, judged in self.judged.items()]
         spent = [f"{rows_of(self.asked)} asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
         if self.tokens:
@@ -247,6 +251,10 @@ class Figures:
         if self.without_gold:
             lines.append(f"{rows_of(self.without_gold)} without gold left out")
         return lines
+
+    def _broken_line(self, name: str, count: int) -> str:
+        why = f"; the first time: {self.errors[name]}" if name in self.errors else ""
+        return f"{name} could not be computed for {rows_of(count)}{why}"
 
 
 def _slice_lines(name: str, column: str, found: Mapping[str, Score]) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import re
 import types
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -15,7 +14,6 @@ from pydantic import BaseModel
 
 from llmtasker.item import Item
 from llmtasker.signature.fields import label_text
-from llmtasker.signature.signature import Signature
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object
 
@@ -152,22 +150,3 @@ def _leaves(value: Any, path: str) -> list[tuple[str, str]]:
 def _f1(mine: Counter[str], other: Counter[str]) -> float:
     total = mine.total() + other.total()
     return 2 * (mine & other).total() / total if total else 1.0
-
-
-def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> tuple[dict[str, float], list[str]]:
-    """Return the scores of the user's metrics for a row, and the names of those that could not give one.
-
-    A metric that raises or gives NaN has no score for this row; one that gives None does not apply.
-    """
-    scores, broken = dict[str, float](), list[str]()
-    for name, metric in metrics.items():
-        try:
-            score = metric(gold, item)
-            value = None if score is None else float(score)
-        except Exception:  # noqa: BLE001 - the metric is the user's
-            value = math.nan
-        if value is not None and math.isfinite(value):
-            scores[name] = value
-        elif value is not None:
-            broken.append(name)
-    return scores, broken

@@ -11,9 +11,10 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import Judged, ReportRow, SampledAnswer
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.judge import Judge
-from llmtasker.evaluation.metrics import FieldKind, Metric, applied, further, kind_of, label_count, right
+from llmtasker.evaluation.metrics import FieldKind, Metric, further, kind_of, label_count, right
 from llmtasker.evaluation.shortlist import shortlist_check
 from llmtasker.evaluation.subject import Subject
+from llmtasker.evaluation.user_metrics import applied
 from llmtasker.item import Item
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature_schema import fields_of, labels_of, signature_hash
@@ -42,6 +43,7 @@ class Scorer:
         self._labels = {name: label_count(fields[name]) for name, kind in self._kinds.items() if kind == "labels"}
         self._in_shortlist = shortlist_check(subject.measured)
         self._broken = dict[str, int]()
+        self._errors = dict[str, str]()
         self._judged = dict[str, Judged]()
 
     def scored(self, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> list[ScoredItem]:
@@ -53,8 +55,9 @@ class Scorer:
         if item.ok:
             if self._plain:
                 scores, failed = applied(self._plain, row.record, item)
-                for name in failed:
+                for name, why in failed.items():
                     self._count_broken(name)
+                    self._errors.setdefault(name, why)
             answer = dict(subject.answer(item))
             for name, kind in self._kinds.items():
                 scores[name] = right(kind, row.gold[name], answer[name])
@@ -96,6 +99,7 @@ class Scorer:
             rows=tuple(_report_row(one, others) for one, others in zip(rounds[0], more, strict=True)),
             without_gold=without_gold,
             broken=self._broken,
+            errors=self._errors,
             judged=self._judged,
             clustered=clustered,
             seed=seed,
