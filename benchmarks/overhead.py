@@ -355,6 +355,10 @@ def main() -> None:
         chosen = [
             each for each in bench.contenders if not options.only or any(word in each.name for word in options.only)
         ]
+        if not chosen:
+            bench.close()
+            names = ", ".join(repr(each.name) for each in bench.contenders)
+            parser.error(f"no name has the word {' or '.join(map(repr, options.only))}; the names are {names}")
         measure(chosen, meter, options.rounds, options.calls)
         bench.close()
         counts = {contender.name: contender.counts for contender in chosen}

@@ -19,7 +19,7 @@ becomes `item.error`; `item.raise_for_error()` raises it.
         │   │   ├── CallTimeoutError
         │   │   ├── NetworkError
         │   │   ├── ServerError
-        │   │   └── BadResponseError   a 200 that is not a chat completion
+        │   │   └── BadResponseError   a success (2xx) without a chat completion
         │   └── RejectedError       it will not work as it is; never retried
         │       ├── AuthenticationError
         │       ├── NotFoundError
@@ -36,13 +36,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
 from numbers import Integral
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 SNIPPET_LENGTH = 160
 _MOST = 5  # problems that one message names
+
+_Class = TypeVar("_Class", bound=type)
 
 
 def snippet(text: object, length: int = SNIPPET_LENGTH) -> str:
@@ -134,6 +137,34 @@ def check_names(
             raise ConfigurationError(
                 f"{owner} has no argument {name!r}.{nearest(name, known)} Its arguments are {', '.join(known)}."
             )
+
+
+def by_name(
+    places: Callable[[], Mapping[str, str]] | None = None, more: Sequence[str] = ()
+) -> Callable[[_Class], _Class]:
+    """Return a decorator of a class whose arguments are all given by name: wrong ones raise a ConfigurationError.
+
+    `places` is that of `check_names`; `more` are the names that `**options` of its `__init__` takes.
+    """
+
+    def decorate(cls: _Class) -> _Class:
+        made: Any = vars(cls)["__init__"]
+        names: tuple[str, ...] = made.__code__.co_varnames[1 : 1 + made.__code__.co_kwonlyargcount]
+        needed = [name for name in names if name not in (made.__kwdefaults__ or {})]
+
+        @wraps(made)
+        def init(self: object, *unnamed: object, **given: object) -> None:
+            owner = type(self).__name__
+            check_names(owner, given, (*names, *more), places)
+            if unnamed or any(name not in given for name in needed):
+                wanted = ", ".join(f"{name}=…" for name in needed or names)
+                raise ConfigurationError(f"{owner} takes its arguments by name: {owner}({wanted}).")
+            made(self, **given)
+
+        cls.__init__ = init  # type: ignore[misc]
+        return cls
+
+    return decorate
 
 
 def check_choice(name: str, given: object, choices: Sequence[object]) -> None:
@@ -277,13 +308,13 @@ class NetworkError(TransientError):
 
 
 class ServerError(TransientError):
-    """The endpoint failed (5xx, or an error of its own inside a 200)."""
+    """The endpoint failed (5xx, or an error of its own inside a success)."""
 
     code = "server"
 
 
 class BadResponseError(TransientError):
-    """The endpoint answered 200, but the body is not a chat completion."""
+    """The endpoint reports a success (2xx), but the body is not a chat completion."""
 
     code = "bad_response"
 

@@ -241,11 +241,33 @@ def unused_port() -> int:
         ("http://gpu", "http://gpu/v1"),
         ("https://gpu/ollama/", "https://gpu/ollama/v1"),
         ('"gpu:1"', "http://gpu:1/v1"),
+        ("::1", "http://[::1]:11434/v1"),
+        ("http://::1", "http://[::1]/v1"),
+        ("fe80::1/ollama", "http://[fe80::1]:11434/ollama/v1"),
+        (":8080", "http://localhost:8080/v1"),
+        ("gpu:", "http://gpu:11434/v1"),
+        ("me:secret@gpu:1", "http://gpu:1/v1"),
     ],
 )
 def test_the_host_of_ollama(monkeypatch: pytest.MonkeyPatch, host: str, endpoint: str) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)
     assert LLM("ollama/qwen3", cache=False).transport.endpoint == endpoint
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["99999", "11434", "gpu:99999", "gpu:0", "gpu:-1", "gpu:x", "[::1", "[]", "tcp://gpu:1", "a b", "gpu?x=1", "gpu#x"],
+)
+def test_what_is_no_host_of_ollama_is_an_error_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", host)
+    with pytest.raises(ConfigurationError, match=r"OLLAMA_HOST is .* which is not a host"):
+        LLM("ollama/qwen3", cache=False)
+    monkeypatch.setenv("OLLAMA_HOST", f"me:secret@{host}")
+    with pytest.raises(ConfigurationError) as raised:
+        LLM("ollama/qwen3", cache=False)
+    assert "secret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

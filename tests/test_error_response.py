@@ -20,7 +20,7 @@ from llmtasker.errors import (
     RateLimitError,
     ServerError,
 )
-from llmtasker.wire.error_response import error_in_200, hide_keys, read_error, retry_after
+from llmtasker.wire.error_response import error_in_success, hide_keys, read_error, retry_after
 from llmtasker.wire.response import rate_limits
 
 AZURE_FILTER = {
@@ -242,6 +242,12 @@ NOW = 1_800_000_000.0
         ({"Retry-After": "1 h 30 min"}, 5400.0),
         ({"Retry-After": "PT1M30S"}, 90.0),
         ({"Retry-After": "p1dt1h"}, 90000.0),
+        ({"Retry-After": "00:00:30"}, 30.0),
+        ({"Retry-After": "1:02:03.5"}, 3723.5),
+        ({"Retry-After": "1.00:00:30"}, 86430.0),
+        ({"Retry-After": "00:00:61"}, None),
+        ({"Retry-After": "10:30"}, None),
+        ({"x-ratelimit-reset-tokens": "00:06:00"}, 360.0),
         ({"Retry-After": '"7"'}, 7.0),
         ({"Retry-After": "7; comment=busy"}, 7.0),
         ({"X-Retry-After": "5"}, 5.0),
@@ -332,7 +338,8 @@ def check(error, status):
 @given(bodies, st.integers(min_value=201, max_value=599))
 def test_any_body_gives_an_item_error(value, status):
     check(read_error(status, json.dumps(value), {}), status)
-    check(error_in_200(value), 200)
+    check(error_in_success(value), 200)
+    check(error_in_success(value, status=206), 206)
 
 
 @given(st.binary(max_size=200), st.integers(min_value=201, max_value=599))

@@ -125,7 +125,6 @@ def test_an_enum_has_no_labels_but_its_values() -> None:
         (np.array(["a"]), (("a", "known"),)),
         (np.array([0, 1]), ((0, ""), (1, ""))),
         ([True, False], ((True, ""), (False, ""))),
-        (["a", "a"], (("a", "known"),)),
         ([Team.SALES], (("sales", ""),)),
         ('["a"]', (("a", "known"),)),
         ('{"a": "own"}', (("a", "own"),)),
@@ -151,6 +150,9 @@ def test_a_set_of_labels(given: Any, labels: Any) -> None:
         ([None], "not None"),
         ([["a"]], r"not \['a'\]"),
         ([1, True], "two labels are equal"),
+        (["a", "b", "a"], "the label 'a' stands twice"),
+        ('["a", "a"]', "the label 'a' stands twice"),
+        ([1, 1], "the label 1 stands twice"),
         ([0.5], "a whole number or a boolean, not 0.5"),
     ],
 )

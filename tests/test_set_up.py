@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from enum import Enum
+from functools import partial
+from inspect import signature
+from math import inf, nan
 from typing import Any, Literal
 
 import pytest
 
 from llmtasker import (
     LLM,
+    AutoGroup,
     Budget,
+    CallSettings,
     ConfigurationError,
     InputField,
+    Instruction,
     OutputField,
     Prices,
     RateLimit,
@@ -19,9 +25,13 @@ from llmtasker import (
     Signature,
     Task,
 )
+from llmtasker.api.server_settings import ServerSettings
+from llmtasker.compiler.label_picker import Shortlist
+from llmtasker.confidence.source import Confidence
 from llmtasker.errors import SignatureError
 from llmtasker.plan import TaskOptions
-from llmtasker.runner.task_run import TASK_ARGUMENTS
+from llmtasker.runner.call_settings import RUN_ARGUMENTS, TASK_ARGUMENTS
+from llmtasker.runner.task_run import RunOptions
 
 
 class Mood(Enum):
@@ -77,6 +87,27 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "labels of a number": (lambda: output(int, labels={"1": "first"}), "needs a type that has labels"),
     "labels of numbers": (lambda: output(list[float] | None, labels={"1": "first"}), "needs a type that has labels"),
     "no type": (without_type, "Wrong.text has no type: write text: str = InputField()"),
+    **{
+        f"{bound} of {kind}": (partial(output, kind, **bound), words)
+        for kind, bound, words in [
+            (int, {"ge": "a"}, "Sort.label: ge='a' can't be applied: ValueError"),
+            (float | None, {"lt": "a"}, "Sort.label: lt='a' can't be applied"),
+            (int, {"multiple_of": 0}, "'multiple_of' must be a finite number greater than 0"),
+            (str, {"pattern": "("}, "Sort.label: pattern='(' can't be applied: SchemaError: regex parse error"),
+            (str, {"min_length": "a"}, "Sort.label: min_length='a' can't be applied"),
+            (list[str], {"max_length": -1}, "Sort.label: max_length=-1 can't be applied"),
+            (int, {"strict": "yes"}, "Sort.label: strict='yes' can't be applied"),
+            (float, {"union_mode": "smart"}, "Sort.label: union_mode='smart' can't be applied"),
+            (int, {"discriminator": "kind"}, "Sort: The core schema type 'int' is not a valid discriminated union"),
+            (object(), {}, "Sort: "),
+        ]
+    },
+    "bound of an input": (
+        lambda: Signature.make("A", instructions="B", inputs={"n": (int, InputField(ge="a"))}, outputs={"x": int}),
+        "A.n: ge='a'",
+    ),
+    "alias is a number": (lambda: OutputField(alias=3), "alias is a text, not 3"),
+    "two defaults": (lambda: InputField(default=1, default_factory=int), "cannot specify both"),
     "an underscore": (with_underscore, "Wrong._label: a field can't begin with an underscore"),
 }
 
@@ -120,7 +151,65 @@ def llm(**options: Any) -> Any:
     return lambda: LLM("offline", **options)
 
 
+NEEDED: dict[Any, dict[str, Any]] = {
+    AutoGroup: {},
+    Budget: {"calls": 1},
+    CallSettings: {},
+    Confidence: {"source": "votes"},
+    Instruction: {"llm": "offline", "instructions": "Do."},
+    Prices: {"input": 1, "output": 1},
+    RateLimit: {},
+    Retry: {},
+    ServerSettings: {},
+    Shortlist: {"count": 3},
+}
+
+
+@pytest.mark.parametrize("made", NEEDED, ids=lambda made: made.__name__)
+def test_arguments_are_given_by_the_names_that_there_are(made: Any) -> None:
+    assert made(**NEEDED[made])
+    name = max((each for each in signature(made).parameters if each not in ("llm", "options")), key=len)
+    for unnamed, given, words in [
+        ((), {"xyzzy": 1}, f"{made.__name__} has no argument 'xyzzy'. Its arguments are "),
+        ((), {f"{name}z": 1}, f"Did you mean '{name}'?"),
+        ((3,), {}, f"{made.__name__} takes its arguments by name: {made.__name__}("),
+    ]:
+        with pytest.raises(ConfigurationError) as raised:
+            made(*unnamed, **NEEDED[made], **given)
+        assert words in str(raised.value)
+
+
 SETTINGS: dict[str, tuple[Any, str]] = {
+    **{
+        f"{made.__name__}({name}=)": (partial(made, **{name: 1}), words)
+        for made, name, words in [
+            (CallSettings, "temperature", 'it belongs in llm=LLM("…", temperature=…)'),
+            (CallSettings, "concurrency", "it belongs in run(inputs, concurrency=…)"),
+            (CallSettings, "mode", "it belongs in Task(…, mode=…)"),
+            (Budget, "fresh", "it belongs in run(inputs, fresh=…)"),
+            (AutoGroup, "group_size", "it belongs in Task(…, group_size=…)"),
+            (RateLimit, "rpm", "write requests=…"),
+            (RateLimit, "max_concurrency", 'it belongs in LLM("…", max_concurrency=…)'),
+            (Retry, "max_retries", "write attempts=…"),
+            (Retry, "timeout", 'it belongs in LLM("…", timeout=…)'),
+            (Prices, "input", "Prices takes its arguments by name: Prices(input=…, output=…)."),
+            (Instruction, "instruction", "Did you mean 'instructions'?"),
+        ]
+    },
+    **{
+        f"AutoGroup({given})": (partial(AutoGroup, **given), words)
+        for given, words in [
+            ({"sizes": 5}, "sizes counts inputs"),
+            ({"sizes": "ab"}, "sizes counts inputs"),
+            ({"sizes": (1,)}, "sizes counts inputs"),
+            ({"epsilon": "a"}, "epsilon is a share"),
+            ({"sample": "60"}, "sample counts rows"),
+            ({"check_every": 0}, "check_every counts groups"),
+        ]
+    },
+    "Retry(backoff=inf)": (lambda: Retry(backoff=inf, cap=inf), "backoff must be a number from 0, not inf"),
+    "Retry(cap=inf)": (lambda: Retry(cap=inf), "cap must be a number from 0, not inf"),
+    "Retry(jitter=nan)": (lambda: Retry(jitter=nan), "jitter"),
     "LLM(max_concurrency=0)": (llm(max_concurrency=0), "max_concurrency"),
     "LLM(max_concurrency='4')": (llm(max_concurrency="4"), "max_concurrency"),
     "LLM(timeout=-1)": (llm(timeout=-1), "timeout"),
@@ -202,6 +291,7 @@ def test_a_key_of_the_environment_that_can_not_be_sent_is_named_and_not_shown(
 
 
 def test_each_argument_of_a_task_is_named_where_a_run_is_given_it() -> None:
+    assert set(RUN_ARGUMENTS) == RunOptions.__annotations__.keys()
     assert set(TASK_ARGUMENTS) == TaskOptions.__annotations__.keys() - {"variables"}
 
 

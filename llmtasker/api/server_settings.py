@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtasker.errors import ConfigurationError, check_count, snippet
+from llmtasker.errors import ConfigurationError, by_name, check_count, snippet
 
 _COUNTS = {
     "max_bytes": "bytes of a body",
@@ -20,6 +20,7 @@ _COUNTS = {
 _SECONDS = ("keep_days", "body_seconds", "shutdown_seconds")
 
 
+@by_name()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """What a server allows.

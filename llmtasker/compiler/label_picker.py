@@ -11,7 +11,7 @@ from operator import add
 from typing import Any
 
 from llmtasker.compiler.prompt import show_labels
-from llmtasker.errors import ConfigurationError, InputError, check_count, check_names, snippet
+from llmtasker.errors import ConfigurationError, InputError, by_name, check_count, snippet
 from llmtasker.similarity.nearest import SHORTLIST, Nearest, name_words, words
 from llmtasker.similarity.vectors import Embed, cosines, unit_vectors
 from llmtasker.values.json_values import is_mapping
@@ -20,6 +20,7 @@ from llmtasker.wire.offered_labels import write_offer
 _MOST_MORE = 200  # labels that a re-ask shows beyond the shortlist
 
 
+@by_name()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shortlist:
     """How many labels are shown with an input, and how texts are compared; `shortlist=20` is `Shortlist(count=20)`.
@@ -48,7 +49,6 @@ class Shortlist:
         if given is None or isinstance(given, Shortlist):
             return given
         if is_mapping(given):
-            check_names("Shortlist", given, ("count", "embed"))
             return cls(**given)
         return cls(count=given)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 

@@ -8,11 +8,11 @@ from enum import Enum
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Protocol, Union, cast, get_args, get_origin, runtime_checkable
 
-from pydantic import AfterValidator, BeforeValidator, PlainValidator, WrapValidator
+from pydantic import AfterValidator, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.signature.fields import OutputField, constraints_of, label_text
+from llmtasker.signature.fields import VALIDATORS, OutputField, constraints_of, label_text
 from llmtasker.signature.signature import S, Signature
 from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json
 from llmtasker.values.set_order import in_order_of_text
@@ -21,7 +21,6 @@ LabelSet = tuple[tuple[Any, str], ...]
 """Labels in order, each with its meaning, which may be empty."""
 
 _LISTS: tuple[Any, ...] = (list, set, frozenset, tuple, collections.abc.Sequence, collections.abc.Set)
-_VALIDATORS = (AfterValidator, BeforeValidator, PlainValidator, WrapValidator)
 _KEPT = ("alias", "validation_alias", "serialization_alias", "title", "description", "examples")
 
 
@@ -40,7 +39,8 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
     `known` are the meanings of labels that the list only names.
 
     Raises:
-        ConfigurationError: the value is something else, is empty, or a label is neither a text, a number nor a boolean.
+        ConfigurationError: the value is something else, is empty, or a label is neither a text, a number nor a boolean,
+            or stands twice.
 
     >>> label_set(["chat", "chien"], {"chat": "un félin"})
     (('chat', 'un félin'), ('chien', ''))
@@ -58,8 +58,10 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
         raise ConfigurationError(f"labels are a list, or a mapping from label to its meaning, not {_shown(value)}.")
     found: dict[Any, str] = {}
     for label, meaning in [(_plain(label), meaning) for label, meaning in pairs]:
-        if label in found and label not in [other for other in found if type(other) is type(label)]:
-            raise ConfigurationError(f"two labels are equal: {label!r} is given as a number and as a boolean.")
+        if label in found:
+            if type(label) not in [type(other) for other in found if other == label]:
+                raise ConfigurationError(f"two labels are equal: {label!r} is given as a number and as a boolean.")
+            raise ConfigurationError(f"the label {_shown(label)} stands twice.")
         found[label] = str(meaning or "")
     if not found:
         raise ConfigurationError("the list of labels is empty: give at least one.")
@@ -181,7 +183,7 @@ def without_labels(annotation: Any) -> Any:
         values: list[Any] = list(parts) if origin is Literal else [member.value for member in annotation]
         return _any_of([type(_value_of(value)) for value in values])
     if origin is Annotated:
-        constraints = [part for part in parts[1:] if not isinstance(part, _VALIDATORS)]
+        constraints = [part for part in parts[1:] if not isinstance(part, VALIDATORS)]
         return _annotated(without_labels(parts[0]), constraints, ())
     if origin in (Union, UnionType):
         return _any_of([without_labels(part) for part in parts])
@@ -246,7 +248,7 @@ def _value_of(member: Any) -> Any:
 def _kept(annotation: Any, metadata: Iterable[Any]) -> list[Any]:
     """Return what still holds for labels: what constrains a text, such as its length, does not."""
     many = get_origin(annotation) in _LISTS
-    return [part for part in metadata if many or isinstance(part, _VALIDATORS)]
+    return [part for part in metadata if many or isinstance(part, VALIDATORS)]
 
 
 def _annotated(annotation: Any, metadata: Iterable[Any], labels: Sequence[Any]) -> Any:

@@ -8,13 +8,14 @@ from typing import Any, Literal, cast, get_args
 
 from llmtasker.confidence.calibration import Calibration
 from llmtasker.confidence.label_field import label_field
-from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
+from llmtasker.errors import ConfigurationError, by_name, check_choice, check_count, snippet
 from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
 
 ConfidenceSource = Literal["votes", "stated", "logprobs", "label_scores"]
 
 
+@by_name()
 @dataclass(frozen=True, kw_only=True)
 class Confidence:
     """How a task finds out how sure its labels are; `confidence="votes"` is short for `Confidence(source="votes")`.
@@ -60,7 +61,6 @@ class Confidence:
         if not is_mapping(given):
             raise ConfigurationError(f"confidence is a source or a Confidence, not {snippet(repr(given), 60)}.")
         parts: dict[str, Any] = dict(given)
-        check_names("Confidence", parts, tuple(cls.__dataclass_fields__))
         if is_mapping(fitted := parts.get("calibration")):
             parts["calibration"] = Calibration.from_dict(cast("Mapping[str, Any]", fitted))
         return cls(**parts)

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, by_name
 from llmtasker.llm.limits import is_number
 from llmtasker.wire.completion import Usage
 
 
+@by_name()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prices:
     """The user's own prices, in US dollars (or any one currency) per million tokens.

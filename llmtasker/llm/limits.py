@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from random import Random
 from typing import Literal
 
-from llmtasker.errors import ConfigurationError, RateLimitError, TransientError
+from llmtasker.errors import ConfigurationError, RateLimitError, TransientError, by_name
 from llmtasker.wire.error_response import seconds_until
 
 MARGIN = 0.97
@@ -19,7 +20,22 @@ SLACK = 0.03
 
 Unit = Literal["requests", "tokens"]
 
+# Where arguments belong that these do not take; several are those of other libraries.
+_OF_LLMS = {name: f'it belongs in LLM("…", {name}=…)' for name in ("max_concurrency", "timeout")}
+_OF_RATES = {
+    **_OF_LLMS,
+    **dict.fromkeys(("requests_per_minute", "rpm"), "write requests=…"),
+    **dict.fromkeys(("tokens_per_minute", "tpm"), "write tokens=…"),
+    "concurrency": "it belongs in run(inputs, concurrency=…)",
+}
+_OF_RETRIES = {
+    **_OF_LLMS,
+    **dict.fromkeys(("max_attempts", "max_retries", "num_retries", "retries"), "write attempts=…"),
+    **dict.fromkeys(("max_backoff", "max_wait"), "write cap=…"),
+}
 
+
+@by_name(lambda: _OF_RATES)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateLimit:
     """What an endpoint allows per minute; None: not limited, or not known.
@@ -43,6 +59,7 @@ class RateLimit:
                 raise ConfigurationError(f"RateLimit: {name} per minute must be a number above 0, not {value!r}.")
 
 
+@by_name(lambda: _OF_RETRIES)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
     """How a call that failed with a `TransientError` is retried; times in seconds.
@@ -80,7 +97,8 @@ class Retry:
                 raise ConfigurationError(f"Retry: {name} counts calls, so it is a whole number from 1, not {value!r}.")
         for name in ("backoff", "cap", "jitter", "give_up_after"):
             value = getattr(self, name)
-            if not is_number(value) or not value >= 0:
+            most = math.inf if name == "give_up_after" else sys.float_info.max  # a run may never be given up
+            if not is_number(value) or not 0 <= value <= most:
                 raise ConfigurationError(f"Retry: {name} must be a number from 0, not {value!r}.")
         if self.cap < self.backoff:
             raise ConfigurationError(f"Retry: cap ({self.cap}) must not be below backoff ({self.backoff}).")

@@ -39,6 +39,7 @@ def parse_name(
         ConfigurationError: the endpoint is ambiguous, or a key is missing; with `needs_key`, also for an endpoint
             that may work without one.
     """
+    name = name.strip()
     if not name and base_url is None:
         raise ConfigurationError(f"no LLM is given, and LLMTASKER_LLM is not set. {_WAYS}", give=_GIVE)
     if name == "offline":
@@ -48,7 +49,7 @@ def parse_name(
     provider, _, rest = name.partition("/")
     if "://" in name:
         base_url, _, rest = name.partition("#")
-        return rest or None, _at_url(base_url, api_key, headers, needs_key=needs_key)
+        return rest.strip() or None, _at_url(base_url, api_key, headers, needs_key=needs_key)
     if provider in _LOCAL and rest:
         return rest, _at_url(base_url or _local_url(provider), api_key, headers, needs_key=needs_key)
     if base_url is not None:
@@ -57,8 +58,9 @@ def parse_name(
         return rest, _at_azure(api_key, api_version, headers)
     if provider == "openai" and rest:
         key = api_key or _key("OPENAI_API_KEY", name)
-        openai_url = os.environ.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-        return rest, _at_url(openai_url, key, headers, is_openai=True)
+        openai_url = os.environ.get("OPENAI_BASE_URL")
+        checked = _checked_url(openai_url, "OPENAI_BASE_URL") if openai_url else "https://api.openai.com/v1"
+        return rest, _at_url(checked, key, headers, is_openai=True)
     raise ConfigurationError(
         f"it is not clear where the model {name!r} is: write its place before it, such as openai/{name} "
         f"(or, in Python, give base_url=…). {_WAYS}"
@@ -90,16 +92,58 @@ def _local_url(provider: str) -> str:
     host = os.environ.get("OLLAMA_HOST", "").strip().strip("\"'") if provider == "ollama" else ""
     if not host:
         return _LOCAL[provider]
+    shown = snippet(host.rpartition("@")[2], 60)
+    refused = ConfigurationError(
+        f"OLLAMA_HOST is {shown!r}, which is not a host, host:port, :port (from 1 to 65535) or http:// URL."
+    )
     try:
-        url = urlsplit(host if "://" in host else f"http://{host}")
+        scheme, _, place = host.rpartition("://")
+        url = urlsplit(f"{scheme or 'http'}://{_in_brackets(place)}")
         # As Ollama reads it: without a scheme, the port is Ollama's own unless given.
-        port = url.port or ("" if "://" in host else _OLLAMA_PORT)
-        name = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(url.hostname or "", url.hostname)  # noqa: S104
+        port = url.port or ("" if scheme else _OLLAMA_PORT)
+        name = url.hostname or ""
+        if url.port == 0 or name.isdigit() or url.query or url.fragment:
+            raise refused
+        name = {"": "localhost", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(name, name)  # noqa: S104
+        user = f"{url.netloc.rpartition('@')[0]}@" if "@" in url.netloc else ""
+        path = url.path.rstrip("/").removesuffix("/v1")
+        return _checked_url(f"{url.scheme}://{user}{_in_brackets(name)}{f':{port}' if port else ''}{path}/v1")
     except ValueError:
-        raise ConfigurationError(f"OLLAMA_HOST is {snippet(host, 60)!r}, which is not a host or URL.") from None
-    netloc = f"[{name}]" if name and ":" in name else name
-    path = url.path.rstrip("/").removesuffix("/v1")
-    return f"{url.scheme}://{netloc}{f':{port}' if port else ''}{path}/v1"
+        raise refused from None
+
+
+def _in_brackets(host: str) -> str:
+    """Return a host, perhaps with a path, with brackets around an IPv6 address that has none."""
+    address, slash, path = host.partition("/")
+    return f"[{address}]{slash}{path}" if address.count(":") > 1 and not {*"]@"} & {*address} else host
+
+
+def _checked_url(given: str, source: str = "") -> str:
+    """Return the URL of an endpoint without spaces around it; it may have a password, and is not shown.
+
+    Raises:
+        ConfigurationError: a request can't be sent there; it names the `source`, if that is a variable.
+    """
+    text, owner = given.strip(), f"{source}, the URL of an endpoint," if source else "the URL of an endpoint"
+    try:
+        url, port = urlsplit(text), urlsplit(text).port
+    except ValueError:
+        raise ConfigurationError(
+            f"{owner} can't be read: a port is a number up to 65535, and an IPv6 address stands in brackets."
+        ) from None
+    if url.scheme not in {"http", "https"}:
+        raise ConfigurationError(
+            f'{owner} must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
+        )
+    if not url.hostname or port == 0:
+        raise ConfigurationError(f"{owner} has {'port 0' if url.hostname else 'no host'}.")
+    if any(char.isspace() or not char.isprintable() for char in text):
+        raise ConfigurationError(f"{owner} has a space or line break in it.")
+    if url.query:
+        raise ConfigurationError(
+            f"{owner} can't have a query (?…); in Python, give client=OpenAI(…, default_query={{…}})."
+        )
+    return text
 
 
 def _at_url(
@@ -110,15 +154,8 @@ def _at_url(
     is_openai: bool = False,
     needs_key: bool = False,
 ) -> Callable[[], Transport]:
+    base_url = _checked_url(base_url)
     url = urlsplit(base_url)
-    if url.scheme not in {"http", "https"}:
-        raise ConfigurationError(
-            'the URL of an endpoint must begin with "http://" or "https://", such as "http://localhost:8000/v1".'
-        )
-    if url.query:
-        raise ConfigurationError(
-            "the URL of an endpoint can't have a query (?…); in Python, give client=OpenAI(…, default_query={…})."
-        )
     # The OpenAI key is sent only to OpenAI, never to another host.
     is_openai = is_openai or (url.hostname or "").endswith(".openai.com")
     variable = "OPENAI_API_KEY" if is_openai else "LLMTASKER_API_KEY"
@@ -155,6 +192,7 @@ def _at_azure(
         raise ConfigurationError(
             '"azure/…" needs the variable AZURE_OPENAI_ENDPOINT (https://<resource>.openai.azure.com).'
         )
+    endpoint = _checked_url(endpoint, "AZURE_OPENAI_ENDPOINT")
     if not (api_key or os.environ.get("AZURE_OPENAI_API_KEY") or os.environ.get("AZURE_OPENAI_AD_TOKEN")):
         raise ConfigurationError(
             '"azure/…" needs a key: set AZURE_OPENAI_API_KEY (or, in Python, give api_key=… or client=AzureOpenAI(…)).'

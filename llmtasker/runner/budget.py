@@ -7,14 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from llmtasker.errors import BudgetError, ConfigurationError
+from llmtasker.errors import BudgetError, ConfigurationError, by_name
 from llmtasker.llm.limits import is_number
+from llmtasker.runner.call_settings import places_beside_calls
 from llmtasker.wire.completion import Usage
 
 _CHARACTERS_PER_TOKEN = 3  # of an answer whose tokens were not counted; prose has more
 _WORDS = {"cost": "US dollars", "tokens": "tokens", "calls": "calls"}
 
 
+@by_name(places_beside_calls)
 class Budget:
     """The most that all runs with this budget may cost together: `cost` in US dollars, `tokens`, `calls`.
 

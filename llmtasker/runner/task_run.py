@@ -13,9 +13,8 @@ from llmtasker.compiler.program import Program
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
-from llmtasker.llm.options import LLMOptions
 from llmtasker.runner.budget import Budget
-from llmtasker.runner.call_settings import CallSettings, InputOptions
+from llmtasker.runner.call_settings import CallSettings, InputOptions, places_beside_calls
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.grouping.group_plan import GroupPlan
@@ -94,29 +93,10 @@ class RunSettings:
         return cls(**options)
 
 
-TASK_ARGUMENTS = (
-    "attempts",
-    "cache",
-    "confidence",
-    "examples_role",
-    "group_size",
-    "input_role",
-    "language",
-    "mode",
-    "observers",
-    "reasoning",
-)
-"""The arguments of every kind of task that a run or a call does not take."""
-
-
 def places() -> dict[str, str]:
     """Return where each argument of an LLM, a run or a call belongs, for the error of what does not take it."""
-    of_runs = {name: f"run(inputs, {name}=…)" for name in RunOptions.__annotations__}
-    of_runs["ordered"] = "stream(inputs, ordered=…)"
-    of_calls = {each.name: f"settings=CallSettings({each.name}=…)" for each in fields(CallSettings)}
-    of_llms = {name: f'llm=LLM("…", {name}=…)' for name in ("model", *LLMOptions.__annotations__)}
-    of_tasks = {name: f"Task(…, {name}=…)" for name in TASK_ARGUMENTS}
-    return {name: f"it belongs in {place}" for name, place in {**of_runs, **of_calls, **of_llms, **of_tasks}.items()}
+    of_calls = {each.name: f"it belongs in settings=CallSettings({each.name}=…)" for each in fields(CallSettings)}
+    return {**of_calls, **places_beside_calls()}
 
 
 async def run_task(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, time, timedelta
@@ -10,17 +11,30 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pydantic
-from pydantic import AliasChoices, AliasPath
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    PydanticUserError,
+    TypeAdapter,
+    WrapValidator,
+)
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic_core import PydanticUndefined, SchemaError
 
 from llmtasker.errors import SignatureError, nearest, snippet
 from llmtasker.values.json_values import canonical_json, is_mapping
 
 Side = Literal["input", "output"]
+
+VALIDATORS = (AfterValidator, BeforeValidator, PlainValidator, WrapValidator)
 
 RESERVED = frozenset({"classes", "examples"})
 """Names that mean something else in instructions."""
@@ -99,7 +113,13 @@ def _check_arguments(owner: str, given: Iterable[str]) -> None:
 
 
 def _marked(marker: FieldMarker, default: Any, constraints: dict[str, Any]) -> Any:
-    info = pydantic.Field(default, **constraints)
+    alias = constraints.get("alias")
+    if not (alias is None or isinstance(alias, str)):
+        raise SignatureError(f"alias is a text, not {snippet(repr(alias), 60)}.")
+    try:
+        info = pydantic.Field(default, **constraints)
+    except (TypeError, RuntimeError) as error:  # a default beside a default_factory, an alias of another type …
+        raise SignatureError(f"{marker.side} field: {snippet(error)}") from error
     info.metadata.append(marker)
     return info
 
@@ -161,6 +181,32 @@ def check_constraints(owner: str, name: str, info: FieldInfo) -> None:
                 raise SignatureError(
                     f"{owner}.{name}: {constraint}={bound!r} can't be applied to {shown}. Change the type or remove it."
                 )
+
+
+def check_bounds(owner: str, name: str, info: FieldInfo, config: ConfigDict) -> None:
+    """Check that Pydantic can apply the constraints of a field: `ge="a"` is no bound of a number, "(" no pattern.
+
+    Raises:
+        SignatureError: it can't apply one.
+    """
+    bounds = [part for part in constraints_of(info) if not isinstance(part, VALIDATORS)]
+    kind: Any = info.annotation
+    if not bounds or (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return
+    try:
+        TypeAdapter[Any](_annotated(kind, bounds), config=config)
+    except PydanticUserError:
+        return  # what is wrong is the type, or it has settings of its own; Pydantic's words for the class say more
+    except (SchemaError, RuntimeError, TypeError) as error:
+        given = ", ".join(re.sub(r"^\w+\((.*)\)$", r"\1", repr(part)) for part in bounds)
+        words = " ".join(line for line in str(error).splitlines() if "Error building" not in line)
+        raise SignatureError(f"{owner}.{name}: {snippet(given, 60)} can't be applied: {snippet(words)}") from error
+
+
+def _annotated(kind: Any, parts: Iterable[Any]) -> Any:
+    for part in parts:
+        kind = Annotated[kind, part]
+    return kind
 
 
 def check_alias(owner: str, name: str, info: FieldInfo) -> None:

@@ -11,23 +11,12 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from enum import Enum
 from types import UnionType
-from typing import (
-    Any,
-    ClassVar,
-    NamedTuple,
-    Self,
-    TypeVar,
-    Union,
-    cast,
-    dataclass_transform,
-    get_args,
-    get_origin,
-)
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar, Union, cast, dataclass_transform, get_args, get_origin
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import to_json, to_jsonable_python
+from pydantic_core import CoreSchema, to_json, to_jsonable_python
 
 from llmtasker.errors import InputError, SignatureError, describe, snippet
 from llmtasker.signature.fields import (
@@ -36,6 +25,7 @@ from llmtasker.signature.fields import (
     OutputField,
     Side,
     check_alias,
+    check_bounds,
     check_constraints,
     check_labels,
     marker_of,
@@ -139,6 +129,17 @@ class Signature(BaseModel, metaclass=SignatureClass):
         _check_sides(cls, sides)
         cls.input_model = _half(cls, "input")
         cls.output_model = _half(cls, "output")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        # Before Pydantic builds the validators of the class, whose errors name neither class nor constraint.
+        if cls.__pydantic_fields_complete__:
+            for name, info in cls.model_fields.items():
+                check_bounds(cls.__name__, name, info, cls.model_config)
+        try:
+            return handler(source)
+        except (TypeError, RuntimeError) as error:  # such as a type that Pydantic can't check
+            raise SignatureError(f"{cls.__name__}: {snippet(error)}") from error
 
     @classmethod
     def with_instructions(cls, instructions: str) -> type[Self]:

@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack, cast
 
 from pydantic import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, by_name, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions
 from llmtasker.signature.fields import InputField, OutputField
@@ -96,6 +96,7 @@ class InstructionPlan(Plan):
         return cast("Mapping[str, Any]", answer)
 
 
+@by_name(InstructionPlan.places, tuple(TaskOptions.__annotations__))
 class Instruction(Task[Any]):
     """Applies your own instructions to each text.
 

@@ -9,7 +9,7 @@ from typing import Any
 from llmtasker.errors import BadResponseError, ItemError, NotRunError, snippet
 from llmtasker.values.json_values import as_list, is_object, json_text
 from llmtasker.wire.completion import Completion
-from llmtasker.wire.error_response import error_in_200, hide_keys, read_error
+from llmtasker.wire.error_response import error_in_success, hide_keys, read_error
 from llmtasker.wire.request import Request
 from llmtasker.wire.response import read_completion
 
@@ -104,7 +104,7 @@ def read_line(line: bytes, request: Request | None = None) -> Completion | ItemE
             f"the batch ended before this row was asked ({code}). Submit it again, or run it", provider_code=code
         )
     if error:
-        return error_in_200({"error": error}, request)
+        return error_in_success({"error": error}, request)
     return BadResponseError(
         f"the batch has neither an answer nor an error for this row: {snippet(hide_keys(_text(data)))}"
     )
@@ -113,9 +113,10 @@ def read_line(line: bytes, request: Request | None = None) -> Completion | ItemE
 def _read_response(response: dict[str, Any], request: Request | None) -> Completion | ItemError:
     status, body = response.get("status_code", 200), response["body"]
     payload = body if isinstance(body, str) else json_text(body)
-    if not (type(status) is int and status != 200):
+    status = status if type(status) is int else 200
+    if 200 <= status < 300:
         try:
-            return read_completion(payload, request=request)
+            return read_completion(payload, request=request, status=status)
         except ItemError as error:
             return error
     return read_error(status, payload, {}, request)

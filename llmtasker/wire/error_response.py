@@ -78,7 +78,7 @@ _BY_TEXT: dict[type[ItemError], str] = {
 }
 # A 500 with these words is permanent: llama.cpp and template engines refuse a request that way.
 _LASTING = r"not supported|unsupported|n[o']t support|roles? must alternate|unexpected role|template|jinja"
-# Only for an error inside a 200, which has no status of its own.
+# Only for an error inside a success, which has no status of its own.
 _BY_GUESS: dict[int, str] = {
     401: r"api.?key|authentication|unauthori|permission",
     429: r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl",
@@ -90,7 +90,7 @@ _BY_GUESS: dict[int, str] = {
 def read_error(
     status: int, payload: bytes | str, headers: Mapping[str, str], request: Request | None = None
 ) -> ItemError:
-    """Return the error that a response other than 200 stands for; nothing is raised.
+    """Return the error that a response other than a success (2xx) stands for; nothing is raised.
 
     Its `details` have `status`, `retry_after` (seconds; only where trying again can help), and as far as the
     provider sends them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500
@@ -103,13 +103,16 @@ def read_error(
     return _error(status, status, body, headers, request)
 
 
-def error_in_200(body: Any, request: Request | None = None) -> ItemError:
-    """Return the error in the body of a 200; the kind depends on its words, without what they repeat of the request."""
+def error_in_success(body: Any, request: Request | None = None, status: int = 200) -> ItemError:
+    """Return the error in the body of a success (2xx).
+
+    The kind depends on its words, without what they repeat of the request.
+    """
     reason = reason_in(body)
-    status = int(reason.code) if re.fullmatch(r"[45][0-9][0-9]", reason.code) else 0
+    named = int(reason.code) if re.fullmatch(r"[45][0-9][0-9]", reason.code) else 0
     words = f"{reason.code} {reason.kind} {without_echo(reason.text, request)}"
-    guesses = (status for status, pattern in _BY_GUESS.items() if re.search(pattern, words, re.IGNORECASE))
-    return _error(200, status or next(guesses, 500), body, {}, request)
+    guesses = (guess for guess, pattern in _BY_GUESS.items() if re.search(pattern, words, re.IGNORECASE))
+    return _error(status, named or next(guesses, 500), body, {}, request)
 
 
 def _error(
@@ -223,14 +226,14 @@ def listed(names: list[str]) -> str:
     return f" ({snippet(', '.join(names), 80)})" if names else ""
 
 
-def no_completion(what: str, body: Any) -> BadResponseError:
-    """Return the error of a 200 whose body is `what` in place of a chat completion."""
+def no_completion(what: str, body: Any, status: int = 200) -> BadResponseError:
+    """Return the error of a success (2xx) whose body is `what` in place of a chat completion."""
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     text = text if isinstance(text, str) else json_text(text)
     return BadResponseError(
-        f"the endpoint answered 200 with {what}: {snippet(hide_keys(_plain(text[:5000]))) or 'nothing in it'}. "
+        f"the endpoint answered {status} with {what}: {snippet(hide_keys(_plain(text[:5000]))) or 'nothing in it'}. "
         "Check that base_url names a Chat Completions API (it often ends in /v1)",
-        status=200,
+        status=status,
     )
 
 
@@ -305,6 +308,7 @@ _WAITS = ("retry-after", "x-retry-after", "x-ratelimit-retry-after", "retry-afte
 _RESET = re.compile(r"rate-?limit.*-reset")
 _IN_RATELIMIT = re.compile(r"\b(?:t|reset)=([0-9]{1,15})\b")
 _NUMBER = r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,9})?"
+_CLOCK = re.compile(r"(?:([0-9]{1,5})\.)?([0-9]{1,3}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{0,9})?)")  # 00:00:30, as .NET
 _ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNT = r"[0-9]{1,15}(?:\.[0-9]{0,9})?"
@@ -320,7 +324,7 @@ _IN_TEXT = re.compile(
 
 
 def seconds_until(text: str, now: float) -> float | None:
-    """Return the seconds until what a text names: a number, a duration such as 6m0s, a point in time, an HTTP date.
+    """Return the seconds until what a text names: a number, a duration (6m0s, 00:06:00), a point in time, an HTTP date.
 
     None: the text is something else. `now` is the time in seconds since the epoch.
 
@@ -335,6 +339,9 @@ def seconds_until(text: str, now: float) -> float | None:
         text = f"{iso[1] or ''}{iso[2] or ''}"
     if text and not _DURATION.sub("", text):
         return sum(float(amount) * _unit(unit.lower()) for amount, unit in _DURATION.findall(text))
+    if clock := _CLOCK.fullmatch(text):
+        days, hours, minutes, seconds = (float(part or 0) for part in clock.groups())
+        return days * 86400.0 + hours * 3600.0 + minutes * 60.0 + seconds
     try:
         moment = datetime.fromisoformat(text) if _ISO.match(text) else parsedate_to_datetime(text)
         moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)

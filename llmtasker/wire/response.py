@@ -14,7 +14,7 @@ from llmtasker.errors import BadResponseError, FilteredError
 from llmtasker.values.json_values import as_list, is_array, is_object, json_text
 from llmtasker.wire.completion import Completion, ToolCall, Usage
 from llmtasker.wire.echo import without_echo
-from llmtasker.wire.error_response import error_in_200, filters_in, listed, no_completion, reason_in
+from llmtasker.wire.error_response import error_in_success, filters_in, listed, no_completion, reason_in
 from llmtasker.wire.logprobs import first_alternatives
 from llmtasker.wire.request import Request
 
@@ -29,14 +29,24 @@ _FINISH_REASONS = {
 }
 
 
+class _NoCompletionError(Exception):
+    """A body is `what` in place of a chat completion."""
+
+    def __init__(self, what: str, body: Any) -> None:
+        super().__init__(what)
+        self.what = what
+        self.body = body
+
+
 def read_completion(
     payload: bytes | str,
     *,
     content_type: str | None = None,
     headers: Mapping[str, str] | None = None,
     request: Request | None = None,
+    status: int = 200,
 ) -> Completion:
-    r"""Return the completion in the body of a 200, in whatever dialect it is written.
+    r"""Return the completion in the body of a success (2xx), in whatever dialect it is written.
 
     Texts and tool arguments are kept character for character. Of several choices the first counts.
     An event stream that was not asked for is joined. Finish reasons whose meaning is sure are given
@@ -46,7 +56,7 @@ def read_completion(
     Raises:
         BadResponseError: the body is not a chat completion (HTML, empty, cut, no choices …).
         FilteredError: a content filter left nothing of the answer.
-        CallError: the body is an error despite the 200; the kind depends on its text.
+        CallError: the body is an error despite the status; the kind depends on its text.
 
     >>> read_completion('{"choices": [{"message": {"content": "Bonjour"}, "finish_reason": "eos"}]}').finish_reason
     'stop'
@@ -56,11 +66,12 @@ def read_completion(
             data = json.loads(payload)
         except ValueError:
             data = _join_stream(payload, content_type)
-        return _completion(data, rate_limits(headers) if headers else None, request)
+        return _completion(data, rate_limits(headers) if headers else None, request, status)
     except RecursionError:
-        raise no_completion("JSON that is nested too deeply to be read", payload[:200]) from None
-    except BadResponseError as error:
-        raise BadResponseError(without_echo(error.message, request), **error.details) from None
+        bad = no_completion("JSON that is nested too deeply to be read", payload[:200], status)
+    except _NoCompletionError as error:
+        bad = no_completion(error.what, error.body, status)
+    raise BadResponseError(without_echo(bad.message, request), **bad.details)
 
 
 def rate_limits(headers: Mapping[str, str]) -> dict[str, str] | None:
@@ -73,12 +84,12 @@ def rate_limits(headers: Mapping[str, str]) -> dict[str, str] | None:
     return found or None
 
 
-def _completion(value: Any, limits: Mapping[str, str] | None, request: Request | None) -> Completion:
+def _completion(value: Any, limits: Mapping[str, str] | None, request: Request | None, status: int) -> Completion:
     match value:
         case {**data} | [{**data}, *_]:  # Some proxies answer with a list of one.
             pass
         case _:
-            raise no_completion("JSON that is not an object", value)
+            raise _NoCompletionError("JSON that is not an object", value)
     choice: dict[Any, Any] = data  # Ollama's own format is a choice without the list around it.
     match data.get("choices"):
         case [{**first}, *_]:
@@ -86,7 +97,7 @@ def _completion(value: Any, limits: Mapping[str, str] | None, request: Request |
         case _:
             pass
     if data.get("error") or choice.get("error"):
-        raise error_in_200(data if data.get("error") else choice, request)
+        raise error_in_success(data if data.get("error") else choice, request, status)
     finish_reason = _finish_reason(choice.get("finish_reason") or choice.get("done_reason"))
     usage = _usage(data)
     message = choice.get("delta") if choice.get("message") is None else choice["message"]
@@ -96,9 +107,13 @@ def _completion(value: Any, limits: Mapping[str, str] | None, request: Request |
         case _:
             message, text, reasoning, refusal, tool_calls = None, choice.get("text"), None, None, ()
     if not text and not tool_calls:
-        _check_filter(choice, finish_reason, usage)
+        _check_filter(choice, finish_reason, usage, status)
         if message is None and (choice is data or text is None):
-            raise error_in_200(data, request) if reason_in(data).text else no_completion("JSON without a message", data)
+            raise (
+                error_in_success(data, request, status)
+                if reason_in(data).text
+                else _NoCompletionError("JSON without a message", data)
+            )
     model = data.get("model")
     return Completion(
         text=text if isinstance(text, str) else None,
@@ -122,13 +137,13 @@ def _finish_reason(value: Any) -> str | None:
     return _FINISH_REASONS.get(value) or _FINISH_REASONS.get(value.lower().partition(":")[0], value)
 
 
-def _check_filter(choice: dict[Any, Any], finish_reason: str | None, usage: Usage | None) -> None:
+def _check_filter(choice: dict[Any, Any], finish_reason: str | None, usage: Usage | None, status: int) -> None:
     filters = filters_in(choice)
     if filters or finish_reason == "content_filter":
         raise FilteredError(
             f"a content filter of the endpoint left nothing of the answer{listed(filters)}. "
             "Look at the input, or have the filter of the deployment changed",
-            status=200,
+            status=status,
             provider_code="content_filter",
             usage=usage.to_dict() if usage else None,
         )
@@ -255,23 +270,23 @@ def _join_stream(payload: bytes | str, content_type: str | None) -> dict[Any, An
     try:
         text = payload if isinstance(payload, str) else payload.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise no_completion("bytes that are not UTF-8", payload[:200]) from None
+        raise _NoCompletionError("bytes that are not UTF-8", payload[:200]) from None
     chunks = list(_chunks(text))
     if not chunks:
         kind = "an empty body" if not text.strip() else f"{content_type or 'a body'} that is not JSON"
-        raise no_completion(kind, text)
+        raise _NoCompletionError(kind, text)
     whole: dict[Any, Any] = {"choices": [{"message": {}}]}
     ended = False
     answers = [chunk for chunk in chunks if _is_answer(chunk)]
     if answers:
         # A whole answer in one line. Sent again, it is the same; another one may belong to another row.
         if any(answer.get("choices") != answers[0].get("choices") for answer in answers):
-            raise no_completion("several answers", text)
+            raise _NoCompletionError("several answers", text)
         chunks = answers[:1]
     for chunk in chunks:
         ended = _join_chunk(whole, chunk) or ended
     if "error" not in whole and (not ended or whole["choices"] == [{"message": {}}]):
-        raise no_completion("an event stream without a whole answer", text)
+        raise _NoCompletionError("an event stream without a whole answer", text)
     return whole
 
 
@@ -296,7 +311,7 @@ def _chunks(text: str) -> Iterator[dict[Any, Any]]:
             try:
                 yield json.loads(data)
             except ValueError:
-                raise no_completion("a body that is not JSON", data) from None
+                raise _NoCompletionError("a body that is not JSON", data) from None
 
 
 def _join_chunk(whole: dict[Any, Any], chunk: dict[Any, Any]) -> bool:

@@ -118,9 +118,9 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
     response = _response(error)
     if response is not None:
         status, payload, headers = response
-        if status != 200:
+        if status >= 300:
             return failed_generation(status, payload) or read_error(status, hide(payload), headers, request)
-        return _read(payload, headers, request)
+        return _read(payload, headers, request, status)
     kinds = " ".join(kind.__name__ for kind in type(error).__mro__)
     what = f"{type(error).__name__}: {_words(error, hide)}"
     if "Timeout" in kinds:
@@ -143,9 +143,10 @@ def _told(error: BaseException, request: Request, hide: _Hide) -> Completion | I
     return None
 
 
-def _read(payload: str, headers: Mapping[str, str], request: Request) -> Completion | ItemError:
+def _read(payload: str, headers: Mapping[str, str], request: Request, status: int = 200) -> Completion | ItemError:
+    kind = headers.get("content-type")
     try:
-        return read_completion(payload, content_type=headers.get("content-type"), headers=headers, request=request)
+        return read_completion(payload, content_type=kind, headers=headers, request=request, status=status)
     except ItemError as error:
         return error
 
@@ -174,13 +175,13 @@ def _response(error: BaseException) -> tuple[int, str, Mapping[str, str]] | None
     if status is None:
         return None
     content = _content(response)
-    if status == 200 and not content:
+    if status < 300 and not content:
         return None
     return int(status), content or _body(error), mapping(getattr(response, "headers", None))
 
 
 def _is_status(value: Any) -> bool:
-    return isinstance(value, int) and (value == 200 or 400 <= value < 600)
+    return isinstance(value, int) and (200 <= value < 300 or 400 <= value < 600)
 
 
 def _content(response: Any) -> str:

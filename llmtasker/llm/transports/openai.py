@@ -191,7 +191,8 @@ class OpenAITransport:
                 if (answer := failed_generation(status, body)) is not None:
                     return answer
                 raise read_error(status, body, headers, request)
-            return read_completion(body, content_type=headers.get("content-type"), headers=headers, request=request)
+            kind = headers.get("content-type")
+            return read_completion(body, content_type=kind, headers=headers, request=request, status=status)
         except ItemError as error:
             raise hide_values(error, self._secrets) from None
 

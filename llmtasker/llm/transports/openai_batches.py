@@ -134,9 +134,7 @@ class Batches:
             data = None
         if not is_object(data) or wanted not in data:
             words = snippet(hide_keys(content[:1000].decode("utf-8", "replace")))
-            raise BadResponseError(
-                f"the endpoint has no batch API like OpenAI's, or failed; it answered 200 with: {words}"
-            )
+            raise BadResponseError(f"the endpoint has no batch API like OpenAI's, or failed; it answered: {words}")
         return data
 
     async def _acall(self, call: Callable[[Any], Any]) -> Any:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
+from typing import Any, cast
 
 from pydantic import BaseModel
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, by_name, check_count, snippet
+from llmtasker.llm.limits import is_number
+from llmtasker.runner.call_settings import places_beside_calls
 
 _Z = 1.6449  # 95 %, one-sided
 
 
+@by_name(places_beside_calls)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoGroup:
     """How `group_size="auto"` finds its size.
@@ -37,8 +41,17 @@ class AutoGroup:
     same: Callable[[Any, Any], bool] | None = None
 
     def __post_init__(self) -> None:
-        if not self.sizes or min(self.sizes) < 2 or self.check_every < 1:
-            raise ConfigurationError("AutoGroup: sizes count inputs, so 2 or more; check_every counts groups.")
+        check_count("AutoGroup: sample", self.sample, "rows")
+        check_count("AutoGroup: check_every", self.check_every, "groups")
+        sizes = cast("Any", self.sizes)  # at run time it may be anything
+        if not (isinstance(sizes, list | tuple | range) and sizes and all(map(_is_size, cast("list[Any]", sizes)))):
+            raise ConfigurationError(
+                f"AutoGroup: sizes counts inputs, such as (10, 5, 2), not {snippet(repr(self.sizes), 60)}."
+            )
+        if not is_number(self.epsilon):
+            raise ConfigurationError(
+                f"AutoGroup: epsilon is a share, such as 0.05, not {snippet(repr(self.epsilon), 60)}."
+            )
         if not (0 < self.epsilon < 1 and upper_bound(0, self.sample) < self.epsilon):
             raise ConfigurationError(
                 f"AutoGroup: {self.sample} rows can't show that less than {self.epsilon:g} differ: take "
@@ -57,6 +70,10 @@ class AutoGroup:
     def agrees(self, one: Any, other: Any) -> bool:
         """Return whether two outputs count as equal."""
         return (self.same or same_output)(one, other)
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, Integral) and int(value) >= 2
 
 
 def upper_bound(differing: int, rows: int) -> float:
