@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, date, datetime, time
 from html import unescape
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from test_ui import Page, french_csv
+from test_ui import LABELS, Page, french_csv
 
 from llmtasker.api.attachment import attachment
+from llmtasker.files import read_rows, write_rows
 from llmtasker.jobs.job_state import Job
 from llmtasker.ui.language import LANGUAGES, french
 from llmtasker.ui.run_pages import pace
@@ -87,6 +89,44 @@ def test_a_file_of_one_row(page: Page) -> None:
     for step in ("file", "task", "run", "results", "evaluation"):
         text = re.sub(r"<[^>]+>", "", unescape(ann.get(f"{project}/{step}")))
         assert not re.search(r"(?<![.,])\b1[ \u00a0](rows|answers|values|characters|days)\b", text), step
+
+
+@pytest.mark.parametrize(
+    ("value", "english", "french"),
+    [
+        (date(2026, 3, 1), "1 March 2026", "01/03/2026"),
+        (date(987, 12, 31), "31 December 987", "31/12/0987"),
+        (datetime(2026, 3, 1, 14, 30), "1 March 2026, 14:30", "01/03/2026 14:30"),
+        (datetime(2026, 3, 1), "1 March 2026, 00:00", "01/03/2026 00:00"),
+        (datetime(2026, 3, 1, 4, 5, 6), "1 March 2026, 04:05:06", "01/03/2026 04:05:06"),
+        (datetime(2026, 3, 1, 14, 30, tzinfo=UTC), "1 March 2026, 14:30+00:00", "01/03/2026 14:30+00:00"),
+        (time(9, 5), "09:05", "09:05"),
+        ("2026-03-01", "2026-03-01", "2026-03-01"),  # a text, which is shown as it was read
+        (1.5, "1.5", "1.5"),
+        (True, "True", "True"),
+    ],
+)
+def test_a_date_is_written_as_the_language_does(value: Any, english: str, french: str) -> None:
+    assert [LANGUAGES[code].cell(value) for code in ("en", "fr")] == [english, french]
+
+
+@pytest.mark.parametrize(("language", "said"), [("fr", "01/03/2026 14:30"), ("en", "1 March 2026, 14:30")])
+@pytest.mark.parametrize("ending", ["xlsx", "parquet"])
+def test_the_dates_of_a_file_are_shown_in_the_language_of_the_page(
+    page: Page, tmp_path: Path, language: str, said: str, ending: str
+) -> None:
+    row = {"message": "Mon colis", "vu": datetime(2026, 3, 1, 14, 30), "note": "2026-03-01"}
+    write_rows(tmp_path / f"came.{ending}", [row])
+    ann = page.browser(language=language)
+    project = ann.upload((tmp_path / f"came.{ending}").read_bytes(), f"messages.{ending}")
+    shown = ann.get(f"{project}/file")
+    assert f">{said}</td>" in shown
+    assert ">2026-03-01</td>" in shown
+    assert "2026-03-01T" not in shown
+    ann.run(project, "run", label=list(LABELS), meaning=["", ""])
+    path = tmp_path / f"results.{ending}"
+    path.write_bytes(ann.client.get(f"{project}/results.{ending}").content)
+    assert next(iter(read_rows(path)))["vu"] == row["vu"]
 
 
 @pytest.mark.parametrize(

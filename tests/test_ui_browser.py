@@ -46,11 +46,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 class Walk:
     """A person at a browser: what the browser complained of, and where it went."""
 
-    def __init__(self, chromium: Chromium, served: Page, *, language: str, width: int = 1440) -> None:
+    def __init__(
+        self, chromium: Chromium, served: Page, *, language: str, width: int = 1440, height: int = 900
+    ) -> None:
         from axe_playwright_python.sync_playwright import Axe
 
         self._axe, self.language, self._served = Axe(), language, served
-        viewport: Any = {"width": width, "height": 900}
+        viewport: Any = {"width": width, "height": height}
         context = chromium.new_context(locale={"fr": "fr-FR", "en": "en-GB"}[language], viewport=viewport)
         self.tab: Tab = context.new_page()
         self.tab.set_default_timeout(15_000)
@@ -216,6 +218,26 @@ def test_a_queue_is_worked_through_by_keyboard(chromium: Chromium, careful_page:
     walk.look("back")
     tab.goto(f"{careful_page.url}{project}/results?f=next#go")
     walk.look("label-next")
+    walk.end()
+
+
+@pytest.mark.parametrize(("width", "height"), [(1024, 700), (1400, 900), (1920, 1080)])
+def test_a_list_without_rows_fits_the_window(chromium: Chromium, served: Page, width: int, height: int) -> None:
+    ann = served.browser()
+    project = ann.described(french_csv(ROWS[:4]))
+    ann.run(project)
+    walk = Walk(chromium, served, language="fr", width=width, height=height)
+    tab = walk.sign_in()
+    tab.goto(f"{served.url}{project}/results?q=zzzz")
+    assert tab.locator(".empty").count() == 1
+    assert tab.evaluate("document.scrollingElement.scrollHeight - innerHeight") == 0
+    foot = tab.locator(".foot").bounding_box()
+    assert foot is not None
+    for part in (".list", ".drawer") if width >= 1400 else (".list",):
+        box = tab.locator(part).bounding_box()
+        assert box is not None
+        assert box["y"] + box["height"] == pytest.approx(foot["y"], abs=1), part  # its border goes all the way
+    walk.look("nothing")
     walk.end()
 
 

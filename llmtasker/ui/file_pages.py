@@ -18,7 +18,7 @@ from llmtasker.jobs.project_store import Project
 from llmtasker.ui.begin_pages import LONGEST_NAME, project_name, read_about
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import uploaded
-from llmtasker.ui.table_facts import FIRST
+from llmtasker.ui.table_facts import FIRST, typed_row
 from llmtasker.ui.visit import Pages, Visit
 
 ENCODINGS = ("utf-8", "cp1252", "iso-8859-15", "utf-16", "mac_roman", "cp850")
@@ -58,7 +58,7 @@ def file_pages(pages: Pages) -> APIRouter:
 
 
 def _shown(visit: Visit, project: Project, problem: Problem | None = None) -> Response:
-    first = visit.pages.projects.sample(project.id)[:FIRST]
+    first = [typed_row(row) for row in visit.pages.projects.sample(project.id)[:FIRST]]
     return visit.show(
         "file.html",
         200 if problem is None else problem.status,

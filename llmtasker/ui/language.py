@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, Self
@@ -131,6 +131,31 @@ class PageLanguage:
             return self.text("yesterday, {hour}", hour=hour)
         months = _ENGLISH_MONTHS if self.code == "en" else _FRENCH_MONTHS
         return f"{then.day}{_WIDE}{months[then.month - 1]}"
+
+    def cell(self, value: Any) -> str:
+        """Return a cell of a file as this language writes it: a date, a time, or a moment; others as they are.
+
+        >>> for language in LANGUAGES.values():
+        ...     language.cell(datetime(2026, 3, 1, 14, 30)), language.cell(date(2026, 3, 1))
+        ('1 March 2026, 14:30', '1 March 2026')
+        ('01/03/2026 14:30', '01/03/2026')
+        """
+        if isinstance(value, datetime):
+            return f"{self._day(value)}{', ' if self.code == 'en' else ' '}{_hour(value.timetz())}"
+        if isinstance(value, date):
+            return self._day(value)
+        return _hour(value) if isinstance(value, time) else str(value)
+
+    def _day(self, day: date) -> str:
+        # In English the order of numbers differs from one country to the next.
+        if self.code == "en":
+            return f"{day.day} {_ENGLISH_MONTHS[day.month - 1]} {day.year}"
+        return f"{day.day:02d}/{day.month:02d}/{day.year:04d}"
+
+
+def _hour(moment: time) -> str:
+    """Return a time of day with the parts that it has: seconds, fractions, its distance from UTC."""
+    return moment.isoformat("auto" if moment.second or moment.microsecond else "minutes")
 
 
 @cache
