@@ -191,7 +191,11 @@ def part_of(table: Any, rows: slice) -> Any:
     if hasattr(table, "iloc"):
         return table.iloc[rows]
     if hasattr(table, "num_rows"):
-        return table.take(list(range(*rows.indices(table.num_rows))))
+        start, stop, step = rows.indices(table.num_rows)
+        if step == 1:
+            return table.slice(start, max(stop - start, 0))
+        pyarrow = import_module("pyarrow")
+        return table.take(pyarrow.array(range(start, stop, step), pyarrow.int64()))
     return table[rows] if hasattr(table, "height") else None
 
 

@@ -144,7 +144,10 @@ def test_chunks_of_a_file_are_read_one_by_one(tmp_path: Path) -> None:
     assert [item.input["message"] for item in results] == [row["message"] for row in ROWS]
 
 
-@pytest.mark.parametrize("kind", [dict, OrderedDict, lambda: defaultdict(str), UserDict])
+FILLED: list[Callable[[], Any]] = [dict, OrderedDict, lambda: defaultdict(str), UserDict]
+
+
+@pytest.mark.parametrize("kind", FILLED)
 def test_a_dict_that_is_filled_again_and_again_is_copied(kind: Callable[[], Any]) -> None:
     def rows() -> Any:
         row = kind()
@@ -157,7 +160,8 @@ def test_a_dict_that_is_filled_again_and_again_is_copied(kind: Callable[[], Any]
     assert [item.input["message"] for item in items] == ["one", "two", "three"]
 
 
-def test_a_list_that_is_filled_again_and_again_is_copied() -> None:
+@pytest.mark.parametrize("kind", FILLED)
+def test_a_list_that_is_filled_again_and_again_is_copied(kind: Callable[[], Any]) -> None:
     class Tagged(Signature):
         """Route a message."""
 
@@ -165,15 +169,18 @@ def test_a_list_that_is_filled_again_and_again_is_copied() -> None:
         team: Literal["billing", "delivery"] = OutputField()
 
     def rows(bare: bool) -> Any:
-        tags: list[Any] = []
+        tags, row, inner = list[Any](), kind(), kind()
+        row["tags"], row["self"], row["inner"], inner["tags"] = tags, row, inner, tags
         for tag in ("one", "two"):
             tags[:] = [tag]
-            yield tags if bare else {"tags": tags, "self": tags}
+            yield tags if bare else row
 
     task = Task(Tagged, llm=LLM(transport=FakeTransport()))
     for bare in (False, True):
         items = list(task.stream(rows(bare), concurrency=1, ordered=True))
         assert [item.input if bare else item.input["tags"] for item in items] == [["one"], ["two"]]
+        assert bare or [item.input["inner"]["tags"] for item in items] == [["one"], ["two"]]
+        assert bare or type(items[0].input) is type(kind())
 
 
 def test_columns_whose_names_are_not_texts_are_found_by_their_text() -> None:

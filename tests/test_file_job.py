@@ -10,6 +10,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import closing
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -517,19 +518,25 @@ def test_a_json_lines_output_grows_while_the_run_goes_on(tmp_path: Path, source:
     assert all("_row" not in row for row in lines(target))
 
 
-def test_a_json_lines_output_keeps_its_rows_while_others_are_added(tmp_path: Path, source: Path) -> None:
-    target = tmp_path / "out.jsonl"
+@pytest.mark.parametrize("done", [0, 1, 20])
+def test_a_json_lines_output_keeps_its_rows_while_others_are_added(tmp_path: Path, done: int) -> None:
+    messages = [*MESSAGES[:20], *(f"unreachable {number}" for number in range(20, 30))]
+    source, target = write(tmp_path / "in.csv", table(messages)), tmp_path / "out.jsonl"
     do(make_task(), source, target)
     before = target.read_bytes()
-    write(source, table([*MESSAGES, *(f"parcel {number}" for number in range(30, 60))]))
+    assert sum(row["error"] is not None for row in lines(target)) == 10
+    write(source, table([*messages, *(f"parcel {number}" for number in range(30, 60))]))
 
-    def broken(_: Any, **__: Any) -> Any:
+    def broken(inputs: Any, **options: Any) -> Any:
+        better = make_task(FakeTransport(lambda _: {"team": "billing", "score": 1}), cache=False)
+        yield from islice(better.stream(inputs, **options), done)
         raise OSError("no network")
-        yield
 
-    with pytest.raises(OSError, match="no network"):
-        do(make_task(), source, target, stream=broken)
-    assert target.read_bytes() == before
+    for _ in range(3):
+        with pytest.raises(OSError, match="no network"):
+            do(make_task(), source, target, stream=broken)
+        assert target.read_bytes() == before
+    write(source, table([*MESSAGES, *(f"parcel {number}" for number in range(30, 60))]))
     seen: list[bytes] = []
 
     def watched(request: Request) -> Any:
@@ -537,9 +544,30 @@ def test_a_json_lines_output_keeps_its_rows_while_others_are_added(tmp_path: Pat
         return answer(request)
 
     job(make_task(FakeTransport(watched), cache=False), source, target).run(concurrency=1)
-    assert all(one.startswith(before) for one in seen)
-    assert len(seen[-1].splitlines()) > 30
+    assert set(seen) == {before}
     assert [row["message"] for row in lines(target)] == [*MESSAGES, *(f"parcel {number}" for number in range(30, 60))]
+    assert not any(row["error"] for row in lines(target))
+
+
+def test_a_json_lines_output_that_was_stopped_grows_when_it_is_resumed(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.jsonl"
+
+    def broken(inputs: Any, **options: Any) -> Any:
+        yield from islice(make_task().stream(inputs, **options), 10)
+        raise OSError("no network")
+
+    with pytest.raises(OSError, match="no network"):
+        do(make_task(), source, target, stream=broken)
+    assert len(lines(target)) == 10
+    seen: list[int] = []
+
+    def watched(request: Request) -> Any:
+        seen.append(len(lines(target)))
+        return answer(request)
+
+    job(make_task(FakeTransport(watched), cache=False), source, target).run(concurrency=1)
+    assert len(seen) == 20
+    assert seen[-1] >= 30 - 2 * 8
 
 
 def test_a_changed_validator_judges_anew_what_is_paid(tmp_path: Path, source: Path) -> None:

@@ -244,6 +244,18 @@ def test_a_frame_that_was_run_keeps_its_index_and_types() -> None:
     assert results.to_pandas().attrs == {"source": "crm"}
 
 
+PARTS: dict[tuple[int | None, ...], list[int]] = {
+    (None, None, -1): [1, 0],
+    (1, None): [1],
+    (-1, None): [1],
+    (0, 9, 2): [0],
+    (2, 2): [],
+    (2, 1): [],
+    (5, 9): [],
+    (0, 1, -1): [],
+}
+
+
 def test_a_table_of_arrow_that_was_run_keeps_its_types() -> None:
     table = pyarrow.table(
         {
@@ -258,8 +270,9 @@ def test_a_table_of_arrow_that_was_run_keeps_its_types() -> None:
         assert made.select(table.column_names).equals(table)
         assert made.schema.field("llm_team").type == pyarrow.string()
         assert made.column_names == ["n", "price", "team", "llm_team", "error"]
-        part = Results(items, fields=["team"], given=given)[::-1].to_arrow()
-        assert part.select(table.column_names).equals(table.take([1, 0]))
+        for rows, places in PARTS.items():
+            part = Results(items, fields=["team"], given=given)[slice(*rows)].to_arrow()
+            assert part.select(table.column_names).equals(table.take(pyarrow.array(places, pyarrow.int64())))
 
 
 @pytest.mark.needs("polars")

@@ -67,7 +67,7 @@ class FileJob:
     Each finished row is kept at once in a journal beside the target. What is finished is known by its identity: the
     values of its inputs, the request that is sent for it, and the task; its answer is judged again by the signature as
     it is now. Cells are read from the source again when the target is written, so they come out as they went in. A
-    JSON lines target grows while the job runs.
+    JSON lines target grows while the job runs, until it has all rows once.
 
     Args:
         columns: as for `choose_columns`.
@@ -141,9 +141,7 @@ class FileJob:
         with Journal(self.journal_path) as journal:
             self._check_journal(journal)
             with self._growing() as show:
-                inputs = _Sized(
-                    self._unfinished(journal, _unseen if self._whole else show), max(self.counts.rows - len(journal), 0)
-                )
+                inputs = _Sized(self._unfinished(journal, show), max(self.counts.rows - len(journal), 0))
                 for item in (self.stream or self.task.stream)(inputs, **options):
                     if not isinstance(item.input, RowInput):
                         raise ConfigurationError(str(item.error))  # the source broke, and the error names the reason
@@ -240,7 +238,7 @@ class FileJob:
         elif self.target.is_file() and not self._is_pipe and not grows and written != _digest(self.target):
             self._refuse(f"{self.target} was changed since it was written, or another program wrote it")
         self._whole = bool(written) and not differing and self.target.is_file()
-        journal.describe({**about, "written": ""} if self.form.kind == "jsonl" else about)
+        journal.describe({**about, "written": ""} if self.form.kind == "jsonl" and not self._whole else about)
 
     def _about(self) -> dict[str, str]:
         source = str((self.origin or self.source).resolve())
@@ -249,12 +247,15 @@ class FileJob:
 
     @contextmanager
     def _growing(self) -> Generator[Show]:
-        """Give what shows an item in the target while the job runs: only JSON lines can grow."""
-        if self.form.kind != "jsonl" or self._is_pipe:
+        """Give what shows an item in the target while the job runs: only JSON lines can grow.
+
+        A target with all rows of an earlier run stays as it is until the end replaces it: whatever stops the job, no
+        row is lost from it, or in it twice.
+        """
+        if self.form.kind != "jsonl" or self._is_pipe or self._whole:
             yield _unseen
             return
-        # A run that fails at once leaves the rows that an earlier one has written.
-        with self.target.open("ab" if self._whole else "wb", buffering=0) as file:
+        with self.target.open("wb", buffering=0) as file:
 
             def show(item: Item[Any]) -> None:
                 line = json_line(self._with_answer(item.input.row, item))

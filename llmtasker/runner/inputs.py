@@ -120,7 +120,10 @@ def _copied(value: Any, levels: int = _COPIED) -> Any:
         return value
     if kind is list:
         return [_copied(part, levels - 1) for part in as_list(value)]
-    return {name: _copied(part, levels - 1) for name, part in value.items()} if kind is dict else copy.copy(value)
+    made: Any = {} if kind is dict else copy.copy(value)  # a copy keeps the default of a defaultdict
+    for name, part in value.items():
+        made[name] = _copied(part, levels - 1)
+    return made
 
 
 class _Table:
