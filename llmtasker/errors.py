@@ -59,6 +59,16 @@ def snippet(text: object, length: int = SNIPPET_LENGTH) -> str:
     return line if len(line) <= length else line[: length - 1] + "…"
 
 
+def counted(count: float, one: str, many: str | None = None) -> str:
+    """Return a count with its noun, for a message; `many` is the plural where it is not `one` with an s.
+
+    >>> counted(1, "row"), counted(2000, "row"), counted(0, "entry", "entries")
+    ('1 row', '2,000 rows', '0 entries')
+    """
+    number = f"{count:,}" if isinstance(count, int) else f"{count:,.10g}"
+    return f"{number} {one if count == 1 else many or one + 's'}"
+
+
 def describe(error: BaseException) -> str:
     """Return why a value does not fit, a field at a time, with a short piece of each value and never a whole record."""
     if not isinstance(error, ValidationError):
@@ -91,8 +101,8 @@ class SignatureError(LLMTaskerError, TypeError):
 class ConfigurationError(LLMTaskerError, ValueError):
     """The set-up is wrong or incomplete: an LLM, a setting, a template, a missing extra.
 
-    `give` names arguments that would help, with their values. The message ends with them as Python writes them;
-    the command line writes them as options.
+    `give` names arguments, each of which may help, with their values. The message ends with them as Python writes
+    them; the command line writes them as options.
     """
 
     def __init__(self, message: str = "", *, give: Mapping[str, object] | None = None) -> None:
@@ -105,7 +115,7 @@ class ConfigurationError(LLMTaskerError, ValueError):
     def worded(self, argument: Callable[[str, Any], str | None]) -> str:
         """Return the message, with each argument of `give` as `argument` writes it; None leaves it out."""
         given = [text for name, value in self.give.items() if (text := argument(name, value))]
-        return f"{self.args[0]} Give {' and '.join(given)}." if given else str(self.args[0])
+        return f"{self.args[0]} Give {' or '.join(given)}." if given else str(self.args[0])
 
 
 class UnexpectedCallError(LLMTaskerError, AssertionError):

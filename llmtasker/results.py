@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Generic, TypeVar, cast, overload
 
-from llmtasker.errors import ItemError
+from llmtasker.errors import ItemError, counted
 from llmtasker.item import Item, cost_of
 from llmtasker.result_table import ResultTable, part_of
 from llmtasker.values.html_table import html_table
@@ -147,7 +147,7 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
-        lines = [f"Results({len(self)} items{': ' if counts else ''}{counts})"]
+        lines = [f"Results({counted(len(self), 'item')}{': ' if counts else ''}{counts})"]
         lines += [f"  {index}: {item!r}" for index, item in enumerate(self._items[:_SHOWN])]
         return "\n".join([*lines, f"  … {len(self) - _SHOWN} more"] if len(self) > _SHOWN else lines)
 

@@ -153,6 +153,11 @@ def upload(client: httpx2.Client, content: bytes, name: str = "messages.csv", **
     return client.post("/tasks/triage/jobs", files={"file": (name, content)}, data=fields, headers=ANN)
 
 
+def test_the_column_is_asked_for_in_the_words_of_the_form(client: httpx2.Client) -> None:
+    detail = upload(client, b"id,\n1,x\n").json()["detail"]
+    assert detail.endswith("Give message=… as column."), detail
+
+
 def test_a_job_of_an_office_file(served: Served, client: httpx2.Client) -> None:
     created = upload(client, OFFICE.encode("cp1252"), column="message")
     job = served.done(created.json()["id"])

@@ -442,7 +442,7 @@ def test_after_a_fork_an_async_store_has_no_thread_yet() -> None:
     way.many._lock.acquire()  # held by a thread that the child does not have
     way.many.after_fork()
     assert asyncio.run(way.get(KEYS[0])) == "{}"
-    assert repr(way.many.store) == "MemoryCache(1 entries)"
+    assert repr(way.many.store) == "MemoryCache(1 entry)"
 
 
 def test_look_ups_in_the_loop_let_others_take_turns(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_reservation_ends_once() -> None:
     share.settle(NO_USAGE)
     share.cancel()
     assert budget.spent["calls"] == 1
-    with pytest.raises(BudgetError, match="1 calls is used up"):
+    with pytest.raises(BudgetError, match="1 call is used up"):
         budget.reserve(NO_USAGE, free)
 
 

@@ -140,6 +140,18 @@ def test_run(shell: Shell) -> None:
     assert "20 rows: all done before. out.csv" in again.err
 
 
+def test_one_is_not_several(shell: Shell) -> None:
+    (shell.folder / "one.csv").write_text("message,team\nthe invoice,billing\n")
+    said = shell("run", "fixed.py:fixed", "one.csv", "-o", "out.csv")
+    assert said.err.splitlines() == [
+        "one.csv: CSV, utf-8, delimiter ',', 1 row",
+        "1 row: 1 ok, 0 failed, 0 from the cache, 1 call. out.csv",
+    ]
+    shell("evaluate", "fixed.py:fixed", "one.csv", "-o", "a.md")
+    assert "report of 1 row\n" in (shell.folder / "a.md").read_text()
+    assert shell("cache", "clear", "--yes").out == "1 entry removed\n"
+
+
 @pytest.mark.parametrize("source", ["-", "in.csv.gz"])
 def test_a_run_over_a_copy_of_its_input_is_resumed(shell: Shell, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
     """Standard input and packed files are copied, each time to another place."""
@@ -313,7 +325,10 @@ def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
     book.save(shell.folder / "in.xlsx")
     said = shell("run", "triage.py:triage", "in.xlsx", "-o", "out.xlsx", "--llm", "offline")
     assert said.code == 2
-    assert "another ('data') give --sheet" in said.err
+    assert said.err.endswith(
+        "which column holds 'message'? There are Export CRM. The sheet 'Sheet' is read, not 'data'. "
+        "Give --column message=… or --sheet data.\n"
+    )
 
 
 # ── mistakes ──
@@ -551,7 +566,7 @@ def test_the_cache_can_be_looked_into_pruned_and_cleared(shell: Shell) -> None:
 def test_clearing_asks_first(shell: Shell, answer: str, left: int) -> None:
     shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
     done = programs.run("-m", "llmtasker", "cache", "clear", input=answer)
-    assert "Remove all 20 answers from" in done.stdout
+    assert "Remove 20 answers from" in done.stdout
     assert "Traceback" not in done.stderr
     assert (done.returncode == 0) is (left == 0)
     assert f"entries  {left}" in shell("cache", "info").out
@@ -682,7 +697,7 @@ def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
     assert "The same command resumes from there." in err
     with Journal(shell.folder / f"{target}.journal") as journal:
         kept = len(journal)
-    assert f"stopped; {kept} rows are in {target}.journal." in err
+    assert f"stopped; {kept} rows kept in {target}.journal." in err
     assert kept >= ROWS // 2 - 4 * AT_ONCE
     finish(shell.folder, server, target)
     assert server.counters.requests <= ROWS + AT_ONCE

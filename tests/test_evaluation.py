@@ -365,7 +365,7 @@ def test_reports_that_can_not_be_compared() -> None:
     ("rows", "options", "words"),
     [
         ([], {}, "no gold rows"),
-        ([{"message": "a", "team": ""}], {}, "1 rows have no gold"),
+        ([{"message": "a", "team": ""}], {}, "1 row without gold"),
         ([{"message": "a", "team": "sales"}], {}, "gold row 1 does not fit Triage: team"),
         ([{"text": "a", "team": "other"}], {}, "no column 'message'"),
         ([{"message": "a"}], {}, "no column holds right answers"),

@@ -725,7 +725,7 @@ def test_26_only_what_succeeded_is_kept(answer: Any) -> None:
     task = fake_task(lambda request: answer if "bad" in last_user_text(request) else GLAD, cache=store)
     results: Results[Any] = task.run(["bad", "good"])
     assert [item.ok for item in results] == [False, True]
-    assert repr(store) == "MemoryCache(1 entries)"
+    assert repr(store) == "MemoryCache(1 entry)"
 
 
 # ── 29: templates in data ──

@@ -170,7 +170,8 @@ def test_a_sheet_and_a_header_can_be_chosen(tmp_path: Path) -> None:
     for sheet in ("data", "2"):
         assert list(read_rows(path, sheet=sheet, header=3)) == [{"id": 1, "m": "a"}]
     form = detect(path)
-    assert read_header(path, form).notes == ("the sheet 'cover' is read; for another ('data') give --sheet",)
+    assert read_header(path, form).notes == ("the sheet 'cover' is read, not 'data'",)
+    assert read_header(path, form).sheets == ("data",)
     with pytest.raises(ConfigurationError, match="no sheet '3'; it has 'cover', 'data'"):
         list(read_rows(path, sheet="3"))
 

@@ -320,7 +320,7 @@ def test_the_cache_of_the_task_and_of_the_llm(tmp_path: Path) -> None:
     assert [task(QUESTION).cached for task in tasks] == [False, False, False, True]
     assert [task(QUESTION).cached for task in tasks] == [True] * 4
     assert transport.calls == 3
-    assert (repr(llm_cache), repr(own)) == ("MemoryCache(1 entries)",) * 2
+    assert (repr(llm_cache), repr(own)) == ("MemoryCache(1 entry)",) * 2
     off = Task(Triage, llm=llm, cache=False)
     assert [off(QUESTION).cached for _ in range(2)] == [False, False]
     on = Task(Triage, llm=LLM(transport=transport, cache=False), cache=True)

@@ -65,9 +65,9 @@ class TableFile:
             Problem: a field has no column, or a column is not there.
         """
         try:
-            return choose_columns(task.signature, self.header, columns, option="column")
+            return choose_columns(task.signature, self.header, columns)
         except ConfigurationError as error:
-            raise Problem("file", str(error), columns=list(self.header)) from None
+            raise Problem("file", error.worded(_parameter), columns=list(self.header)) from None
 
     def rows(self, chosen: Mapping[str, str], *, most: int) -> Iterator[NewRow]:
         """Yield the rows for a job.
@@ -111,9 +111,9 @@ def given_rows(
     if len(header) > max_columns:
         raise Problem("input", f"The rows have {len(header):,} columns; at most {max_columns:,} are taken.")
     try:
-        chosen = choose_columns(task.signature, header, columns, option="columns")
+        chosen = choose_columns(task.signature, header, columns)
     except ConfigurationError as error:
-        raise Problem("input", str(error), columns=list(header)) from None
+        raise Problem("input", error.worded(_parameter), columns=list(header)) from None
     made = list[NewRow]()
     for row in tables:
         missing = [name for name, column in chosen.items() if column not in row]
@@ -141,6 +141,11 @@ def _check_inflated(path: Path, most: int) -> None:
         raise ConfigurationError(f"it is not an Excel file: {snippet(error, 60)}") from None
     if size > most:
         raise ConfigurationError(f"it holds {size:,} bytes unpacked; at most {most:,} are taken")
+
+
+def _parameter(name: str, value: Any) -> str | None:
+    """Return an argument as a caller writes it; None: a request does not have it."""
+    return ", ".join(f"{field}={column} as column" for field, column in value.items()) if name == "columns" else None
 
 
 def _without_path(error: ConfigurationError, path: Path) -> str:

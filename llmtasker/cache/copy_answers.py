@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from llmtasker.cache.disk_cache import DiskCache
 from llmtasker.cache.open_cache import accepted
 from llmtasker.cache.text_cache import place_of
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, counted, snippet
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def _copy_batch(source: _Listed, target: _Listed, keys: Sequence[str], count: Co
 
 def _stopped(count: CopyCount, reason: str) -> str:
     return (
-        f"the copy stopped after {count.copied:,} answers: {reason}. "
+        f"the copy stopped after {counted(count.copied, 'answer')}: {reason}. "
         "Start it again once this is fixed: it continues with the missing answers."
     )
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, counted
 
 # "C:/" is a drive; a Path has one slash left. A URL may have lost its scheme: "user:password@host".
 _begins_as_url = re.compile(r"\s*(?:([a-z][a-z0-9+.-]+):/|(rediss?):|/{0,2}[^/\\]*:[^/\\]*@)", re.IGNORECASE).match
@@ -109,7 +109,7 @@ class MemoryCache:
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
-        return f"MemoryCache({len(self._texts)} entries)"
+        return f"MemoryCache({counted(len(self._texts), 'entry', 'entries')})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MemoryCache, ()  # another process has its own memory

@@ -93,6 +93,7 @@ def fetch(
     """Write the rows with their answers; what is not answered yet is fetched when the command is run again."""
     from llmtasker.cli.file_job import FileJob
     from llmtasker.cli.load_task import load_task
+    from llmtasker.errors import counted
     from llmtasker.files import detect
 
     task = load_task(task_name, llm)
@@ -112,7 +113,7 @@ def fetch(
     counts = writing.run()
     kinds = "".join(f", {count:,} {code}" for code, count in counts.errors.items())
     earlier = f", {counts.earlier:,} done before" if counts.earlier else ""
-    say(f"{counts.rows:,} rows: {counts.ok:,} ok{kinds}{earlier}. {target}")
+    say(f"{counted(counts.rows, 'row')}: {counts.ok:,} ok{kinds}{earlier}. {target}")
     if counts.failed:
         say(f"the reasons are in the column {writing.error_column!r}; `batch submit` asks for these rows again.")
         sys.exit(SOME_FAILED)

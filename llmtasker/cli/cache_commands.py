@@ -38,6 +38,7 @@ def cache_copy(
 ) -> None:
     """Copy the answers that the other cache does not have; if it is stopped, start it again."""
     from llmtasker.cache.copy_answers import CopyCount, copy_answers
+    from llmtasker.errors import counted
 
     def show(count: CopyCount) -> None:
         typer.echo(f"\r{count.copied:,} copied", nl=False, err=True)
@@ -49,7 +50,7 @@ def cache_copy(
         if terminal:
             typer.echo("\r", nl=False, err=True)
     damaged = f", {count.damaged:,} damaged and left out" if count.damaged else ""
-    typer.echo(f"{count.copied:,} entries copied, {count.present:,} were there{damaged}")
+    typer.echo(f"{counted(count.copied, 'entry', 'entries')} copied, {count.present:,} were there{damaged}")
 
 
 @cache_app.command("prune")
@@ -60,14 +61,14 @@ def cache_prune(
 ) -> None:
     """Remove old answers; they would have to be asked and paid again."""
     from llmtasker.cache import DiskCache
-    from llmtasker.errors import ConfigurationError
+    from llmtasker.errors import ConfigurationError, counted
 
     if older_than is None and max_size is None:
         raise ConfigurationError("name what to remove: give --older-than 30d, --max-size 1GB, or both.")
     seconds = None if older_than is None else _amount(older_than, {"h": 3600, "d": 86400, "w": 604800})
     size = None if max_size is None else int(_amount(max_size, {"kb": 1e3, "mb": 1e6, "gb": 1e9}))
     removed = DiskCache(directory).prune(older_than=seconds, max_bytes=size)
-    typer.echo(f"{removed:,} entries removed")
+    typer.echo(f"{counted(removed, 'entry', 'entries')} removed")
 
 
 @cache_app.command("clear")
@@ -76,11 +77,12 @@ def cache_clear(
 ) -> None:
     """Remove all answers; they would have to be asked and paid again."""
     from llmtasker.cache import DiskCache
+    from llmtasker.errors import counted
 
     cache = DiskCache(directory)
     if not yes:
-        typer.confirm(f"Remove all {cache.info().entries:,} answers from {cache.directory}?", abort=True)
-    typer.echo(f"{cache.clear():,} entries removed")
+        typer.confirm(f"Remove {counted(cache.info().entries, 'answer')} from {cache.directory}?", abort=True)
+    typer.echo(f"{counted(cache.clear(), 'entry', 'entries')} removed")
 
 
 def _amount(text: str, units: dict[str, float]) -> float:

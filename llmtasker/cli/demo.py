@@ -13,7 +13,7 @@ from rich.table import Table
 
 from llmtasker.cli.demo_faults import BROKEN, REFUSED, run_over_faults
 from llmtasker.cli.demo_task import EXAMPLES, Triage
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.files import read_rows, write_rows
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
@@ -46,9 +46,8 @@ def show(*, llm: str, out: Path, fresh: bool) -> None:
     console.print(f"accuracy   {right / len(rows):.1%} ({right} of {len(rows)} as a person labelled them)")
     console.print(f"by team    {_by_team(rows, results)}")
     console.print(f"answered   {counts.get('ok', 0)} ok, {len(results.errors)} failed, in {seconds:.1f} s")
-    console.print(
-        f"cache      {counts.get('cached', 0)} of {len(rows)} answered from the cache, {results.attempts} calls"
-    )
+    calls = counted(results.attempts, "call")
+    console.print(f"cache      {counts.get('cached', 0)} of {len(rows)} answered from the cache, {calls}")
     console.print(f"results    {out}")
     if llm == BASELINE:
         _show_healing(console, rows, results)
@@ -79,11 +78,11 @@ def _show_healing(console: Console, rows: list[dict[str, Any]], results: Results
     mended = next(item.repairs[0] for item in healed.results if item.repairs)
     console.print(
         f"\nThe same over a server that refuses {REFUSED:.0%} of the calls and breaks {BROKEN:.0%} of the answers, "
-        f"stopped after {healed.stopped_after} rows and started again:"
+        f"stopped after {counted(healed.stopped_after, 'row')} and started again:"
     )
-    repaired = healed.results.counts["repaired"]
     console.print(f"answered   {len(healed.results) - len(healed.results.errors)} of {len(rows)}, {same} as above")
-    console.print(f"healed     {healed.refused} refused calls repeated, {repaired} answers mended, such as: {mended}")
+    refused, repaired = counted(healed.refused, "refused call"), counted(healed.results.counts["repaired"], "answer")
+    console.print(f"healed     {refused} repeated, {repaired} mended, such as: {mended}")
     console.print(f"resumed    {healed.asked_again} asked again: broken beyond mending, or in flight when it stopped")
 
 

@@ -144,8 +144,7 @@ def preview(
     row = next(read_rows(source, form), None)
     if row is None:
         raise ConfigurationError(f"{source} has no rows.")
-    names = read_header(source, form)
-    columns = choose_columns(task.signature, names.names, column or (), notes=names.notes)
+    columns = choose_columns(task.signature, read_header(source, form), column or ())
     typer.echo(str(task.preview({name: row[found] for name, found in columns.items() if found in row})))
 
 
@@ -235,30 +234,35 @@ def _run_file(
 
 
 def _run_job(job: FileJob, options: dict[str, Any]) -> None:
+    from llmtasker.errors import counted
+
     source = "standard input" if job.origin == _STANDARD else job.origin
     try:
         with _terminated_as_interrupt():
             counts = job.run(**options)
     except KeyboardInterrupt:
-        say(f"llmtasker: stopped; {job.kept():,} rows are in {job.journal_path}. The same command resumes from there.")
+        kept = counted(job.kept(), "row")
+        say(f"llmtasker: stopped; {kept} kept in {job.journal_path}. The same command resumes from there.")
         sys.exit(INTERRUPTED)
     for note in job.notes:
         say(f"llmtasker: {source}: {note}")
-    say(f"{source}: {job.source_format}, {counts.rows:,} rows")
+    say(f"{source}: {job.source_format}, {counted(counts.rows, 'row')}")
     show_counts(job)
 
 
 def show_counts(job: FileJob) -> None:
     """Print how the rows of a job ended; exits with SOME_FAILED where rows failed."""
+    from llmtasker.errors import counted
+
     counts = job.counts
     parts = [f"{counts.earlier:,} done before"] if counts.earlier else []
     if counts.earlier == counts.rows:
         parts = ["all done before"]
     else:
         parts += [f"{counts.ok:,} ok", f"{counts.failed:,} failed", f"{counts.cached:,} from the cache"]
-        parts.append(f"{round(counts.calls):,} calls")
+        parts.append(counted(round(counts.calls), "call"))
     target = "standard output" if job.target == _STDOUT else job.target
-    say(f"{counts.rows:,} rows: {', '.join(parts)}. {target}")
+    say(f"{counted(counts.rows, 'row')}: {', '.join(parts)}. {target}")
     if counts.failed:
         kinds = ", ".join(f"{count:,} {code}" for code, count in counts.errors.items())
         say(f"failed: {kinds}; the column {job.error_column!r} has the reasons. The same command asks them again.")

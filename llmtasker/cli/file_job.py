@@ -19,7 +19,7 @@ from llmtasker.files.atomic import is_stream
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item
-from llmtasker.jobs.chosen_columns import choose_columns, given_of
+from llmtasker.jobs.chosen_columns import choose_columns, given_of, sentences
 from llmtasker.jobs.row_work import RowWork, task_parts
 from llmtasker.result_table import free_name, free_names
 from llmtasker.signature.signature import Signature
@@ -181,11 +181,11 @@ class FileJob:
                 broken.append(row.error.message)
                 names.update(dict.fromkeys(row))
         if not self.counts.rows:
-            notes = (f"{note[:1].upper()}{note[1:]}." for note in header.notes)
-            raise ConfigurationError(" ".join([f"{self.source} has no rows.", *notes]))
+            give = {"sheet": header.sheets[0]} if header.sheets else None
+            raise ConfigurationError(" ".join([f"{self.source} has no rows.", *sentences(header.notes)]), give=give)
         if len(broken) == self.counts.rows and self.source_format.kind in {"jsonl", "json"}:
             raise ConfigurationError(f"no row of {self.source} can be read: {broken[0]}.")
-        self._chosen = choose_columns(self.task.signature, header.names, self.columns, notes=header.notes)
+        self._chosen = choose_columns(self.task.signature, header, self.columns)
         self._outputs = free_names(self.task.signature.output_fields, names)
         self.error_column = free_name(ERROR, [*names, *self._outputs.values()])
         self._columns = [*names, *self._outputs.values(), self.error_column]

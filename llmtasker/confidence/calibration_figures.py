@@ -7,6 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from llmtasker.errors import counted
+
 _BINS = 10
 
 
@@ -83,8 +85,9 @@ class CalibrationFigures:
         count = len(self.points)
         right = sum(point.right for point in self.points)
         before, after = self.ece
+        judged = f"{right:,} right, {count - right:,} wrong, {self.failed:,} failed"
         lines = [
-            f"calibrated on {self.rows:,} rows: {right:,} right, {count - right:,} wrong, {self.failed:,} failed",
+            f"calibrated on {counted(self.rows, 'row')}: {judged}",
             f"expected calibration error {before:.3f} before, {after:.3f} after "
             + ("(a curve for each label)" if self.curves else f"(temperature {self.temperature:.2f})"),
         ]
@@ -101,7 +104,7 @@ class CalibrationFigures:
             lines.append(f"a label is given from this share of the votes: {shown}")
         if self.threshold is not None and self.bound is not None and self.max_risk is not None:
             lines.append(
-                f"with a confidence of {self.threshold:.3f} or more: {self.answered:,} of {count:,} rows "
+                f"with a confidence of {self.threshold:.3f} or more: {self.answered:,} of {counted(count, 'row')} "
                 f"({100 * self.answered / max(count, 1):.0f} %) answered, {self.wrong:,} of them wrong"
             )
             lines.append(

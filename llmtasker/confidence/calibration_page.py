@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from html import escape
 
 from llmtasker.confidence.calibration_figures import CalibrationFigures, reliability
+from llmtasker.errors import counted
 
 _STYLE = """
 :root{color-scheme:light dark;--line:light-dark(#e3e0d9,#2d2f34);--soft:light-dark(#514e48,#b5b3ae);
@@ -35,7 +36,7 @@ def calibration_body(calibration: CalibrationFigures) -> str:
     """Return the calibration as HTML without the frame of a page."""
     lines = "".join(f"<li>{escape(line)}</li>" for line in str(calibration).splitlines())
     return (
-        f"<h1>Calibration on {calibration.rows:,} labelled rows</h1><ul>{lines}</ul>"
+        f"<h1>Calibration on {counted(calibration.rows, 'labelled row')}</h1><ul>{lines}</ul>"
         "<h2>Is a confidence of 80 % right in 80 of 100 rows?</h2>"
         f"{_reliability(calibration)}"
         '<p class="soft">Each mark is a tenth of the scale: hollow before, full after calibration. On the dashed line, '
@@ -53,7 +54,7 @@ def _reliability(calibration: CalibrationFigures) -> str:
         pairs = [(getattr(point, name), point.right) for point in calibration.points]
         for part in reliability(pairs):
             at = f'cx="{_x(part.confidence):.1f}" cy="{_y(part.right):.1f}"'
-            shown = f"{name}: confidence {part.confidence:.2f}, right {part.right:.2f}, {part.rows:,} rows"
+            shown = f"{name}: confidence {part.confidence:.2f}, right {part.right:.2f}, {counted(part.rows, 'row')}"
             marks.append(f'<circle class="{name}" {at} r="4"><title>{escape(shown)}</title></circle>')
     ideal = f'<line class="ideal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
     before, after = calibration.ece
@@ -75,7 +76,8 @@ def _risk_coverage(calibration: CalibrationFigures) -> str:
         parts.append(f'<line class="ideal" x1="{_x(0)}" x2="{_x(1)}" y1="{height}" y2="{height}"/>')
         at = f"{_x(calibration.answered / max(len(ordered), 1)):.1f}"
         parts.append(f'<line class="ideal" x1="{at}" x2="{at}" y1="{_y(0)}" y2="{_y(1)}"/>')
-    label = f"risk by coverage: {calibration.answered:,} of {len(ordered):,} rows answered, {calibration.wrong:,} wrong"
+    judged = counted(len(ordered), "row")
+    label = f"risk by coverage: {calibration.answered:,} of {judged} answered, {calibration.wrong:,} wrong"
     return _plot(label, "".join(parts), "share of rows answered", "wrong", top)
 
 

@@ -16,7 +16,7 @@ from llmtasker.confidence.calibration_figures import (
     log_odds,
     sure_of_all,
 )
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.confidence_fit import auroc, fit_temperature, logistic_fit
 from llmtasker.evaluation.risk_control import keep_risk, why_not
 
@@ -154,11 +154,11 @@ def _calibration(
     if area is not None and area.low <= 0.5:
         raise ConfigurationError(
             f"the confidence ({confidence.source}) does not tell right answers from wrong ones: AUROC {area.value:.2f} "
-            f"({area.low:.2f} to {area.high:.2f}) on {len(points):,} rows, and 0.5 is chance. Use another source, or "
-            "more rows."
+            f"({area.low:.2f} to {area.high:.2f}) on {counted(len(points), 'row')}, and 0.5 is chance. "
+            "Use another source, or more rows."
         )
     if not any(point.right for point in points):
-        raise ConfigurationError(f"none of the {len(points):,} answers is right, so there is nothing to fit.")
+        raise ConfigurationError(f"none of {counted(len(points), 'answer')} is right, so there is nothing to fit.")
     return Calibration(
         asked=asked,
         rows=len(points) + failed,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, Unpack
 
-from llmtasker.errors import BudgetError, InputError
+from llmtasker.errors import BudgetError, InputError, counted
 from llmtasker.item import Item, together
 from llmtasker.results import Results
 from llmtasker.runner.inputs import InputRows
@@ -43,12 +43,13 @@ class CascadeReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{number}. {name} answers {count:,} of {self.rows:,} rows ({_percent(count, self.rows)}), {wrong:,} wrong"
+            f"{number}. {name} answers {count:,} of {counted(self.rows, 'row')} ({_percent(count, self.rows)}), "
+            f"{wrong:,} wrong"
             for number, (name, count, wrong) in enumerate(
                 zip(self.names, self.answered, self.wrong, strict=True), start=1
             )
         ]
-        lines.append(f"people get {self.to_people:,} rows ({_percent(self.to_people, self.rows)})")
+        lines.append(f"people get {counted(self.to_people, 'row')} ({_percent(self.to_people, self.rows)})")
         if self.cost_ratio is not None:
             lines.append(f"it costs {self.cost_ratio:.2f} times as much as {self.names[-1]} alone, in {self.unit}")
         lines.append(

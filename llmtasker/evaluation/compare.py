@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.evaluation_report import Report
-from llmtasker.evaluation.figures import ReportRow, rows_of
+from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.metrics import LABEL_KINDS, labels_in
 from llmtasker.evaluation.paired_tests import (
@@ -73,7 +73,7 @@ class Comparison:
     def __str__(self) -> str:
         unit, scale, form = (" points", 100, ".1f") if self.binary else ("", 1, ".3f")
         value, low, high = (scale * part for part in self.difference)
-        changed = f"{rows_of(len(self.gained))} gained, {len(self.lost):,} lost, " if self.binary else ""
+        changed = f"{counted(len(self.gained), 'row')} gained, {len(self.lost):,} lost, " if self.binary else ""
         if self.shown:
             least, most = sorted((abs(low), abs(high)))
             word = "better" if value > 0 else "worse"
@@ -90,10 +90,10 @@ class Comparison:
             lines.append(f"It costs {self.cost_ratio:.1f} times as much.")
         if self.only_a or self.only_b:
             lines.append(
-                f"Left out: {rows_of(len(self.only_a))} that only A has, {len(self.only_b):,} that only B has."
+                f"Left out: {counted(len(self.only_a), 'row')} that only A has, {len(self.only_b):,} that only B has."
             )
         if self.unscored:
-            lines.append(f"Left out: {rows_of(len(self.unscored))} to which {self.name} gave no score.")
+            lines.append(f"Left out: {counted(len(self.unscored), 'row')} to which {self.name} gave no score.")
         return " ".join(lines)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
 from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
@@ -242,40 +242,35 @@ class Figures:
             lines.append(f"failed: {', '.join(f'{count:,} {code}' for code, count in self.failures.items())}")
         lines += [self._broken_line(name, count) for name, count in self.broken.items()]
         lines += [f"{name}: {_judge_line(judged)}" for name, judged in self.judged.items()]
-        spent = [f"{rows_of(self.asked)} asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
+        spent = [f"{counted(self.asked, 'row')} asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
         if self.tokens:
-            spent.append(f"{self.tokens:,} tokens")
+            spent.append(counted(self.tokens, "token"))
         if self.cost:
             spent.append(f"${self.cost:,.4f}")
         lines.append(", ".join(spent))
         if self.without_gold:
-            lines.append(f"{rows_of(self.without_gold)} without gold left out")
+            lines.append(f"{counted(self.without_gold, 'row')} without gold left out")
         return lines
 
     def _broken_line(self, name: str, count: int) -> str:
         why = f"; the first time: {self.errors[name]}" if name in self.errors else ""
-        return f"{name} could not be computed for {rows_of(count)}{why}"
+        return f"{name} could not be computed for {counted(count, 'row')}{why}"
 
 
 def _slice_lines(name: str, column: str, found: Mapping[str, Score]) -> list[str]:
     shown = [f"{column} {value or '(empty)'}, {_line(name, score)}" for value, score in list(found.items())[:_SLICES]]
-    return [*shown, f"{column}: {len(found) - _SLICES:,} more values"] if len(found) > _SLICES else shown
+    return [*shown, f"{column}: {counted(len(found) - _SLICES, 'more value')}"] if len(found) > _SLICES else shown
 
 
 def _line(name: str, score: Score) -> str:
     if not score.rows:
         return f"{name}: no row has a score"
     what, failed = "" if score.right is None else "accuracy ", score.failed
-    text = f"{name}: {what}{score.figure} ({score.ends}) of {rows_of(score.rows)}"
+    text = f"{name}: {what}{score.figure} ({score.ends}) of {counted(score.rows, 'row')}"
     if score.right is None:
         return f"{text}, {failed:,} failed and count as 0" if failed else text
     text = f"{text}: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
     return f"{text}; {percent(score.at_best)} if all of these were right" if failed else text
-
-
-def rows_of(count: int) -> str:
-    """Return a number of rows as a text."""
-    return f"{count:,} row{'' if count == 1 else 's'}"
 
 
 def _flips(name: str, kind: FieldKind | None, row: ReportRow) -> bool:
@@ -297,7 +292,7 @@ def _flip_line(name: str, flips: Interval, rounds: Sequence[float]) -> str:
 
 def _judge_line(judged: Judged) -> str:
     cost = f", ${judged.cost:,.4f}" if judged.cost else ""
-    return f"judged in {judged.calls:,} calls, {judged.tokens:,} tokens{cost}"
+    return f"judged in {counted(judged.calls, 'call')}, {counted(judged.tokens, 'token')}{cost}"
 
 
 def span(interval: Interval) -> str:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, create_model, field_validator
 
-from llmtasker.errors import ConfigurationError, InputError, describe, snippet
+from llmtasker.errors import ConfigurationError, InputError, counted, describe, snippet
 from llmtasker.files import BrokenRow, read_rows
 from llmtasker.files.cells import cell_json
 from llmtasker.item import jsonable
@@ -79,7 +79,8 @@ def gold_rows(
         else:
             rows.append(found)
     if not rows:
-        raise ConfigurationError(f"there are no gold rows{f': {without:,} rows have no gold' if without else ''}.")
+        reason = f": {counted(without, 'row')} without gold" if without else ""
+        raise ConfigurationError(f"there are no gold rows{reason}.")
     return rows, without
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Any
 
+from llmtasker.errors import counted
 from llmtasker.evaluation.figures import Figures, ReportRow, Score, percent, span
 from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.label_scores import LabelScore, macro_f1, micro_f1
@@ -51,7 +52,7 @@ def report_body(report: Figures) -> str:
 
 
 def _text(report: Figures) -> Iterator[str]:
-    yield f"# {report.signature}: report of {len(report.rows):,} rows\n"
+    yield f"# {report.signature}: report of {counted(len(report.rows), 'row')}\n"
     yield "\n".join(f"- {line}" for line in report.summary()) + "\n"
     for name in report.kinds:
         scores = _label_scores(report, name)
@@ -75,7 +76,7 @@ def _text(report: Figures) -> Iterator[str]:
 
 
 def _body(report: Figures) -> Iterator[str]:
-    yield f"<h1>{escape(report.signature)}: {len(report.rows):,} rows whose answers are known</h1>"
+    yield f"<h1>{escape(report.signature)}: {counted(len(report.rows), 'row')} whose answers are known</h1>"
     for name in report.names:
         yield from _headline(name, report.score(name))
     yield "<h2>In words</h2><ul>"
@@ -103,7 +104,7 @@ def _headline(name: str, score: Score) -> Iterator[str]:
     at = "" if math.isnan(interval.low) else ", at 95 %"
     yield f'<span class="soft">{score.ends}{at}</span></p>{_whisker(interval)}<p class="soft">'
     if score.right is None:
-        yield f"mean of {score.rows:,} rows, {score.failed:,} of them failed and counted as 0"
+        yield f"mean of {counted(score.rows, 'row')}, {score.failed:,} of them failed and counted as 0"
     else:
         yield f"{score.right:,} right, {score.wrong:,} wrong, {score.failed:,} failed and counted as wrong"
     if score.failed:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
+from llmtasker.errors import counted
 from llmtasker.evaluation.confidence_fit import logistic_fit
 
 _STEP = 1.05  # each threshold that is tried answers so many times the rows of the one before
@@ -210,11 +211,11 @@ def why_not(points: Sequence[tuple[float, bool]], max_risk: float, certainty: fl
     """Return why a risk can't be promised from these rows, and what would help."""
     least = least_rows(max_risk, certainty)
     if len(points) < least:
-        reason = f"that takes at least {least:,} answered rows without an error, and there are {len(points):,}"
+        reason = f"that takes at least {counted(least, 'answered row')} without an error, and there are {len(points):,}"
     elif (needed := rows_needed(points, max_risk, certainty)) is None:
         reason = (
-            f"even the surest answers to these {len(points):,} rows are wrong too often. Allow a higher risk, or use a "
-            "better LLM or another source of confidence"
+            f"even the surest answers to these {counted(len(points), 'row')} are wrong too often. Allow a higher "
+            "risk, or use a better LLM or another source of confidence"
         )
     else:
         reason = f"{len(points):,} answered rows are too few. About {max(needed, len(points) + 1):,} may do"

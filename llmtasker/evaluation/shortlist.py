@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtasker.compiler.examples import shown_text
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.intervals import Interval, wilson
 from llmtasker.evaluation.metrics import labels_in
@@ -32,13 +32,13 @@ class ShortlistRecall:
     at: dict[int, Interval]
 
     def __str__(self) -> str:
-        lines = [f"right label among those shown, {self.labels:,} labels, {self.rows:,} rows:"]
+        lines = [f"right label among those shown, {counted(self.labels, 'label')}, {counted(self.rows, 'row')}:"]
         for size, share in self.at.items():
             mark = "  <- shortlist" if size == self.count else ""
             low, high = 100 * share.low, 100 * share.high
             lines.append(f"  first {size:>3,}: {100 * share.value:5.1f} % ({low:.1f} to {high:.1f}){mark}")
         if self.own:
-            lines.append(f"{self.own:,} rows are examples of the task and are left out")
+            lines.append(f"left out: {counted(self.own, 'row')} among the examples of the task")
         return "\n".join(lines)
 
 
@@ -75,7 +75,9 @@ def shortlist_recall(task: Task[Any], gold: Gold, *, columns: Mapping[str, str] 
         order = {label: rank for rank, label in enumerate(picker.ranked(shown, picker.size), start=1)}
         ranks.append(max((order.get(label, picker.size + 1) for label in labels_in(row.gold[picker.name])), default=1))
     if not ranks:
-        raise ConfigurationError(f"all {own:,} rows are examples of the task: measure on others.")
+        raise ConfigurationError(
+            f"nothing is left of {counted(own, 'row')} without the examples of the task: measure on others."
+        )
     sizes = sorted({picker.count, *(size for size in _SIZES if size < picker.size)})
     return ShortlistRecall(
         count=picker.count,

@@ -28,8 +28,8 @@ def excel_header(path: Path, form: Format) -> Header:
     with _sheet(path, form) as (sheet, others):
         header = _header(sheet, form)[0]
         names = ", ".join(repr(name) for name in others)
-        notes = (f"the sheet {sheet.title!r} is read; for another ({names}) give --sheet",) if others else ()
-        return Header(header.names, (*notes, *header.notes))
+        notes = (f"the sheet {sheet.title!r} is read, not {names}",) if others else ()
+        return Header(header.names, (*notes, *header.notes), tuple(others))
 
 
 def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:

@@ -10,10 +10,11 @@ from llmtasker.errors import snippet
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The names of the columns, and notes on those that had none or a duplicate name."""
+    """The names of the columns, notes on those that had none or a duplicate name, and the sheets that are not read."""
 
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    sheets: tuple[str, ...] = ()
 
 
 def header_of(cells: Sequence[str]) -> Header:

@@ -7,28 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.files.header import Header
 from llmtasker.signature.signature import Signature
 from llmtasker.values.folding import composed
 
 
-def choose_columns(
-    signature: type[Signature],
-    header: Iterable[str],
-    chosen: Sequence[str],
-    *,
-    option: str = "--column",
-    notes: Sequence[str] = (),
-) -> dict[str, str]:
+def choose_columns(signature: type[Signature], header: Header | Iterable[str], chosen: Sequence[str]) -> dict[str, str]:
     """Return the column of each input field.
 
     `chosen` has `field=column`, or just the column where there is one input field. What is not chosen is taken
-    from the column of the same name; the Unicode form of a name does not matter. `option` is what the caller wrote
-    the choice in; the `notes` of the header stand in the error, because they may name its reason (another sheet).
+    from the column of the same name; the Unicode form of a name does not matter. The notes of a header
+    stand in the error, because they may name its reason (another sheet).
 
     Raises:
         ConfigurationError: a field has no column, or a column is not there, or several look alike.
     """
-    columns, fields = _HeaderNames(header, option), list(signature.input_fields)
+    header = header if isinstance(header, Header) else Header(tuple(header))
+    columns, fields = _HeaderNames(header.names), list(signature.input_fields)
     found = dict[str, str]()
     there = ", ".join(columns.names)
     for one in chosen:
@@ -36,20 +31,28 @@ def choose_columns(
         if one in columns or not equals:
             name, column = fields[0] if len(fields) == 1 else "", one
         if name not in fields:
-            raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(fields)}.")
+            raise ConfigurationError(f"column {one!r}: give field=column, where field is one of {', '.join(fields)}.")
         if column not in columns:
-            raise ConfigurationError(f"{option} {one}: there is no column {column!r}; there are {there}.")
+            raise ConfigurationError(f"column {one!r}: there is no column {column!r}; there are {there}.")
         found[name] = columns[column]
     found |= {name: columns[name] for name in fields if name not in found and name in columns}
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
     if missing:
+        give: dict[str, object] = {"columns": {missing[0]: "…"}}
+        parts = [f"which column holds {missing[0]!r}? There are {there}."]
         # Columns without a name: perhaps a title stands above the names.
-        titled = any(re.fullmatch(r"column_\d+_*", name) for name in columns.names)
-        hints = ["If their names stand further down, give --header with the number of the line."] if titled else []
-        hints += [f"{note[:1].upper()}{note[1:]}." for note in notes]
-        question = f"which column holds {missing[0]!r}? Give {option} {missing[0]}=…; there are {there}."
-        raise ConfigurationError(" ".join([question, *hints]))
+        if any(re.fullmatch(r"column_\d+_*", name) for name in columns.names):
+            parts.append("Their names may stand further down, such as in line 3.")
+            give["header"] = 3
+        if header.sheets:
+            give["sheet"] = header.sheets[0]
+        raise ConfigurationError(" ".join([*parts, *sentences(header.notes)]), give=give)
     return {name: found[name] for name in fields if name in found}
+
+
+def sentences(notes: Iterable[str]) -> list[str]:
+    """Return the notes of a header as sentences."""
+    return [f"{note[:1].upper()}{note[1:]}." for note in notes]
 
 
 def given_of(row: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
@@ -60,9 +63,8 @@ def given_of(row: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any
 class _HeaderNames:
     """The columns of a header, found by their name or by one that looks the same: spaces around it, Unicode form."""
 
-    def __init__(self, header: Iterable[str], option: str) -> None:
-        self.names = list(header)
-        self._option = option
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = names
 
     def _alike(self, name: str) -> list[str]:
         return [name] if name in self.names else [one for one in self.names if _composed(one) == _composed(name)]
@@ -74,9 +76,7 @@ class _HeaderNames:
         found, *others = self._alike(name)
         if others:
             alike = ", ".join(map(ascii, [found, *others]))
-            raise ConfigurationError(
-                f"several columns look like {name!r}: {alike}. Give one of them with {self._option}."
-            )
+            raise ConfigurationError(f"several columns look like {name!r}: {alike}.", give={"columns": {name: found}})
         return found
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from llmtasker.errors import ConfigurationError, by_name
+from llmtasker.errors import ConfigurationError, by_name, counted
 from llmtasker.llm.limits import is_number
 from llmtasker.wire.completion import Usage
 
@@ -139,4 +139,4 @@ class TokenMeter:
         if not self.calls:
             return f"{ratio}, a rule of thumb: no call to this LLM has been counted yet"
         answer = f"{self._output / self.calls:.0f} tokens an answer"
-        return f"{ratio} and {answer}, as counted by the endpoint in {self.calls:,} calls"
+        return f"{ratio} and {answer}, as counted by the endpoint in {counted(self.calls, 'call')}"

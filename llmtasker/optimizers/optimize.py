@@ -9,7 +9,7 @@ from random import Random
 from threading import Event
 from typing import Any, TypedDict, Unpack, cast
 
-from llmtasker.errors import ConfigurationError, check_count, check_names, snippet
+from llmtasker.errors import ConfigurationError, check_count, check_names, counted, snippet
 from llmtasker.evaluation.compare import compare
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
@@ -240,8 +240,8 @@ def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) ->
     known = {row.key for row in sets[one]}
     if shared := sum(row.key in known for row in sets[other]):
         raise ConfigurationError(
-            f"{shared:,} of {len(sets[other]):,} rows of {other} are in {one} too: what was learned from a row can't "
-            f"be judged on it. Take them out of {one}."
+            f"{shared:,} of {counted(len(sets[other]), 'row')} of {other} {'is' if shared == 1 else 'are'} in {one} "
+            f"too: what was learned from a row can't be judged on it. Take what they share out of {one}."
         )
 
 
@@ -272,9 +272,8 @@ def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, 
         failed = next(report for report in (before, after) if not all(map(was_judged, report.rows)))
         return {**found, "reason": f"Too few test rows could be judged: {why_not_judged(failed)}. The task is kept."}
     comparison = compare(judged_only(before), judged_only(after), search.name, seed=search.seed)
-    said = (
-        f"On {comparison.rows:,} test rows, with A as the task that came in and B as the best candidate: {comparison}"
-    )
+    rows = counted(comparison.rows, "test row")
+    said = f"On {rows}, with A as the task that came in and B as the best candidate: {comparison}"
     if comparison.better:
         return {**found, "better": True, "comparison": comparison, "reason": said}
     reason = f"{said} That does not prove anything, so the task that came in is kept."

@@ -8,7 +8,7 @@ from threading import Event
 from typing import Any, Protocol
 
 from llmtasker.compiler.answer_model import labels_of
-from llmtasker.errors import AbstainedError, BudgetError, ConfigurationError, ItemError, OutputError
+from llmtasker.errors import AbstainedError, BudgetError, ConfigurationError, ItemError, OutputError, counted
 from llmtasker.evaluation.evaluate import evaluate
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
@@ -122,7 +122,7 @@ class Search:
         trial = self.look(task, self.val, what)
         self.trials.append(trial)
         if self._progress is not None:
-            self._progress(f"{what}: {trial.score:.3f} on {trial.rows:,} rows")
+            self._progress(f"{what}: {trial.score:.3f} on {counted(trial.rows, 'row')}")
         return trial
 
     def look(self, task: Task[Any], rows: Sequence[GoldRow], what: str = "") -> Trial:

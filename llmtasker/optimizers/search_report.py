@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from llmtasker.errors import counted
 from llmtasker.evaluation.compare import Comparison
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.optimizers.search import Trial
@@ -32,8 +33,8 @@ class SearchEstimate:
     def __str__(self) -> str:
         cost = "cost unknown" if self.cost is None else f"${self.cost:,.2f}"
         return (
-            f"at most {self.calls:,} calls ({self.search_calls:,} to search, {self.test_calls:,} to test), about "
-            f"{self.tokens:,} tokens, {cost}"
+            f"at most {counted(self.calls, 'call')} ({self.search_calls:,} to search, {self.test_calls:,} to test), "
+            f"about {counted(self.tokens, 'token')}, {cost}"
         )
 
 
@@ -64,6 +65,8 @@ class SearchReport:
         if self.trials:
             best, first = max(self.trials, key=lambda trial: trial.score), self.trials[0]
             scores = f"{first.score:.3f} before, {best.score:.3f} at best ({best.what})"
-            lines.append(f"{len(self.trials):,} candidates were measured on {first.rows:,} rows: {scores}.")
-        lines.append(f"Asked now: {self.spent['calls']:,g} calls, {self.spent['tokens']:,g} tokens.")
+            lines.append(
+                f"Measured {counted(len(self.trials), 'candidate')} on {counted(first.rows, 'row')}: {scores}."
+            )
+        lines.append(f"Asked now: {counted(self.spent['calls'], 'call')}, {counted(self.spent['tokens'], 'token')}.")
         return "\n".join(lines)

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from llmtasker.errors import BudgetError, ConfigurationError, by_name
+from llmtasker.errors import BudgetError, ConfigurationError, by_name, counted
 from llmtasker.llm.limits import is_number
 from llmtasker.runner.call_settings import places_beside_calls
 from llmtasker.wire.completion import Usage
 
 _CHARACTERS_PER_TOKEN = 3  # of an answer whose tokens were not counted; prose has more
-_WORDS = {"cost": "US dollars", "tokens": "tokens", "calls": "calls"}
+_WORDS = {"cost": "US dollar", "tokens": "token", "calls": "call"}
 
 
 @by_name(places_beside_calls)
@@ -76,11 +76,11 @@ class Budget:
             limit, spent, may_take = self.limits[name], self.spent[name], need[name]
             if may_take > limit:
                 raise BudgetError(
-                    f"the budget of {limit:,g} {_WORDS[name]} is too small for this call, which may take "
+                    f"the budget of {counted(limit, _WORDS[name])} is too small for this call, which may take "
                     f"{may_take:,g}. Raise it, or lower max_tokens."
                 )
             raise BudgetError(
-                f"the budget of {limit:,g} {_WORDS[name]} is used up: {spent:,g} are spent, and this call may take "
+                f"the budget of {counted(limit, _WORDS[name])} is used up: {spent:,g} spent, and this call may take "
                 f"{may_take:,g}. Run again with a new budget to go on."
             )
 

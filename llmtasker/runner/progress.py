@@ -168,7 +168,7 @@ class Heartbeat:
             self._log_at = stalled + _NEXT_LOG
             what = "fails" if self._limiter.down else "refuses"
             _LOG.warning(
-                "the endpoint %s every call, for %.0f s now: it is asked again in %.0f s; %d calls wait",
+                "the endpoint %s every call, for %.0f s now: it is asked again in %.0f s; calls that wait: %d",
                 what, stalled, held, self._limiter.waiting,
             )  # fmt: skip
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar, cast
 
-from llmtasker.errors import InputError, ItemError, LLMTaskerError, snippet
+from llmtasker.errors import InputError, ItemError, LLMTaskerError, counted, snippet
 from llmtasker.item import Item
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.events import RunEvents
@@ -191,5 +191,5 @@ class RowRun(ABC, Generic[T, W]):
 
 def _broken(failure: Exception, rows: int, tags: Mapping[str, Any]) -> Item[Any]:
     reason = f"{type(failure).__name__}: {snippet(failure)}"
-    error = InputError(f"the source of the inputs failed after {rows:,} rows: {reason}")
+    error = InputError(f"the source of the inputs failed after {counted(rows, 'row')}: {reason}")
     return Item(input=None, error=error, tags=tags)

@@ -60,7 +60,7 @@ def columns_of(project: Project, task: Task[Any]) -> dict[str, str]:
     """
     chosen = [f"{field}={column}" for field, column in project.columns.items() if field in task.signature.input_fields]
     try:
-        return choose_columns(task.signature, project.header, chosen, option="column")
+        return choose_columns(task.signature, project.header, chosen)
     except ConfigurationError as error:
         raise Problem("file", str(error)) from None
 

@@ -20,6 +20,7 @@ from llmtasker.errors import (
     OutputError,
     ServerError,
     TransientError,
+    counted,
 )
 from llmtasker.item import Item
 from llmtasker.llm.costs import Prices
@@ -61,7 +62,7 @@ class BatchStatus:
 
     def __str__(self) -> str:
         states = ", ".join(f"{count} {status}" for status, count in self.batches.items()) or "none needed"
-        text = f"{self.rows:,} rows: {self.done:,} done, {self.failed:,} failed; batches: {states}"
+        text = f"{counted(self.rows, 'row')}: {self.done:,} done, {self.failed:,} failed; batches: {states}"
         return "; ".join([text, *self.reasons])
 
 

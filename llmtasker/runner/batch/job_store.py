@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llmtasker.cache.store import CacheWarning
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, counted, snippet
 from llmtasker.wire.batch_file import BatchInfo
 
 VERSION = 1
@@ -75,7 +75,7 @@ class StoredJob:
     @property
     def size(self) -> str:
         """Its numbers of rows and batches, as a phrase."""
-        return f"{self.rows:,} rows in {len(self.parts)} batch{'' if len(self.parts) == 1 else 'es'}"
+        return f"{counted(self.rows, 'row')} in {counted(len(self.parts), 'batch', 'batches')}"
 
 
 class JobStore:

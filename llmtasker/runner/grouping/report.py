@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
+from llmtasker.errors import counted
 from llmtasker.item import Item
 from llmtasker.runner.grouping.auto_size import Choice, Watch
 from llmtasker.runner.grouping.group_limits import GroupLimits
@@ -40,9 +41,12 @@ class GroupReport:
         return self.rows - self.calls
 
     def __str__(self) -> str:
-        tokens = "tokens not counted" if self.tokens_saved is None else f"about {self.tokens_saved:,} tokens saved"
-        first = f"{self.rows:,} rows in {self.calls:,} calls: {self.calls_saved:,} calls and {tokens}"
-        lines = [f"{first}; {self.grouped:,} rows answered in groups of up to {self.size}"]
+        tokens = (
+            "tokens not counted" if self.tokens_saved is None else f"about {counted(self.tokens_saved, 'token')} saved"
+        )
+        saved = f"{counted(self.calls_saved, 'call')} and {tokens}"
+        first = f"{counted(self.rows, 'row')} in {counted(self.calls, 'call')}: {saved}"
+        lines = [f"{first}; {counted(self.grouped, 'row')} answered in groups of up to {self.size}"]
         lines += [f"auto: {self.choice}"] if self.choice else []
         lines += [f"checked alone: {self.checked:,}, {self.differing:,} differ"] if self.checked else []
         return "\n".join(lines)
