@@ -263,6 +263,13 @@ LEARNED = [
             "The request cannot be compiled into a valid grammar: EBNF parser error at line 5",
             "output_format: For 'string' type, properties pattern, maxLength are not supported",
             "Grammar backend is disabled",
+            "Schema: keyword 'oneOf' isn't supported",
+            "schema must be an object of type object",
+            "schema.properties.a: unsupported",
+            "Failed to compile regex in guided decoding",
+            "Unsupported regular expression",
+            "The compiled grammar exceeds the size limit",
+            "Your schema was refused: it is too deep",
             "grammar is not valid: Unsupported key word pattern",
             "The input schema nesting depth exceeds the maximum",
             "failed to load model vocabulary required for format",
@@ -436,7 +443,25 @@ NOTHING = [
     (ask(), "messages[1].content does not match the schema of a message", None, None),
     (ask(), "model 'grammar-checker' not found", None, None),
     (ask(), "The model `schema-7b` does not exist", None, None),
-    # ordinary words that are also names of fields
+    # ordinary words that are also parts of a request
+    *(
+        (ask(mode), text, None, None)
+        for mode in ("tools", "json_schema")
+        for text in (
+            "Content blocked by policy: grammar exercises for minors",
+            "Your budget is exceeded for team schema-migration",
+            "Prisma schema engine timed out",
+            "Bad input, see https://gateway.example/errors/schemas for help",
+            "Content policy: grammar exercises are not allowed for minors",
+            "The key of team schema-migration is not allowed to call this model",
+            "Unable to reach the schema registry",
+            "Error: database schema is not available",
+            "The FSM team has used up its credit",
+            "Blocked by guardrail: regex 'ssn' matched",
+            "Prompt refused, it matches the regular expression of rule 12",
+            "Request rejected by the moderation of grammar schools",
+        )
+    ),
     (ask(body={"model": "m", "user": "u", "stop": "#"}), "The user is not allowed to stop this deployment", None, None),
 ]
 

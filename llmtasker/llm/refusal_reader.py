@@ -32,6 +32,9 @@ _VALUE_FAULT = (
     r"\b(?:between|range|maximum|minimum|(?:greater|less) than|at (?:least|most)|above|below)\b|[<>]=|\s[<>]\s"
 )
 _SURE_CODES = r"unsupported|unknown_?param|unrecogni[sz]ed|not_supported|extra_forbidden"
+# The request was turned down for its content or its cost: "schema" and "grammar" are then ordinary words.
+_OTHER_REASON = r"\b(?:blocked|polic(?:y|ies)|moderat\w+|guardrails?|budgets?|quotas?|credits?|content[ _]filter\w*)\b"
+_OF_THE_SCHEMA = frozenset({"names", "schema", "response_format"})
 _SCHEMA_PLACES = frozenset({"parameters", "schema", "jsonschema", "inputschema"})
 # Refusals without a reason. The schema is the part of a request that most endpoints can't do in full.
 _UNEXPLAINED = re.compile(
@@ -53,7 +56,10 @@ def unsupported_feature(request: Request, error: ItemError) -> UnsupportedFeatur
         return None
     words = _Words.of(request, error)
     fields_done = False
+    ordinary = not words.places and words.has(_OTHER_REASON)
     for refusal in REFUSALS:
+        if ordinary and refusal.feature in _OF_THE_SCHEMA:
+            continue
         if refusal.feature != "field":
             found = _found(refusal, request, words)
         elif fields_done:

@@ -29,6 +29,17 @@ _NOUN = r"(?:param(?:eter)?|argument|field|property|key|name|option|input|value|
 MARK = "['\"`]"
 FIELD, QUOTED = "{field}", "{quoted}"
 _GAP = r"(?:[^.,:;]|\.(?=\d)){0,50}?"
+# As words of their own, not "schema-7b", ".../errors/schemas", "team schema-migration", or the schema of a database.
+_GRAMMAR = (
+    r"(?<!\bdatabase )(?<!\bgraphql )(?<!\bprisma )(?<!\bsql )(?<![\w/-])"
+    r"(?:(?:json)?schemas?|grammars?|fsm)(?![\w/-]|\.\w| (?:migration|registry|engine|server|service)s?\b)"
+)
+_REGEX = r"\b(?:regex\w*|regular expressions?)\b"
+_FAULT = (
+    rf"(?:{REFUSED}|\b(?:refused|invalid|disabled|malformed|exceeds|unimplemented|not (?:a )?valid|error|unable"
+    r"|too (?:complex|large|deep|long|many)|can ?not be|can't be|could not be|(?:compil|pars|fail|conver)\w*"
+    r"|\w+n't (?:be )?(?:supported|allowed|valid|permitted)))"
+)
 
 
 class UnsupportedFeature(NamedTuple):
@@ -111,13 +122,13 @@ REFUSALS = (
         "vLLM",
         "regex look-around, including look-ahead and look-behind, is not supported",
         "schema",
-        r"\bregex|look-?(?:around|ahead|behind)|regular expression",
+        rf"look-?(?:around|ahead|behind)|{_REGEX}{_GAP}{_FAULT}|{_FAULT}{_GAP}{_REGEX}",
     ),
     RefusalPattern(
         "llama.cpp",
         "Failed to initialize samplers: failed to parse grammar",
         "schema",
-        r"(?:fail\w*|unable|error|could not|can ?not|can't)(?: to)? (?:\w+ ){0,3}?(?:json[ _-]?)?(?:grammar|schema)"
+        rf"(?:fail\w*|unable|error|could not|can ?not|can't)(?: to)? (?:\w+ ){{0,3}}?(?:json[_-])?{_GRAMMAR}"
         r"|(?:schema|grammar) (?:conversion|compilation|parsing) (?:failed|error)|json schema error"
         r"|number of repetitions",
     ),
@@ -275,7 +286,7 @@ REFUSALS = (
         "Mistral",
         "Schema keyword 'pattern' cannot be compiled",
         "schema",
-        rf"(?<!json_)schema{_GAP}(?:{REFUSED}|cannot|error)|(?:{REFUSED}|cannot){_GAP}(?<!json_)schemas?\b",
+        rf"{_GRAMMAR}{_GAP}(?:{REFUSED}|cannot|error)|(?:{REFUSED}|cannot){_GAP}{_GRAMMAR}",
     ),
     # What names the choice of the tool, the schema or a place in it, and nothing above: all rows share these.
     RefusalPattern("Zhipu", "tool_choice 参数非法，仅支持 auto", "tool_choice", r"\btool[_ ]?choice\b"),
@@ -285,7 +296,8 @@ REFUSALS = (
         "schema",
         r"^(?!.*(?:\bstrict\b|tool_?choice|\bmessages\W?\d|not (?:be )?found|(?:does not|doesn't) exist)).*"
         r"(?:\btools?\W{1,4}(?:0\b|function\W)|\bfunction_?declarations?\b|input_?schema|toolconfig|tools?\.parameters"
-        r"|output_(?:format|config)|response_schema|\bschemas?\b|\bgrammars?\b|\bfsm\b|nesting depth)",
+        r"|output_(?:format|config)|response_schema|nesting depth|\bschema\.(?:properties|items|\$?defs|any_?of|type)\b"
+        rf"|{_GRAMMAR}[^.;]{{0,50}}?(?:{_FAULT}|\b(?:must|should|missing|expected)\b)|{_FAULT}{_GAP}{_GRAMMAR})",
     ),
     RefusalPattern("llama.cpp", "Pattern must start with '^' and end with '$'", "schema", r"pattern must"),
     RefusalPattern(

@@ -16,7 +16,7 @@ from llmtasker.parser.answer_schema import PATHS, AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
-from llmtasker.values.plain_number import plain_number
+from llmtasker.values.plain_number import may_be_thousands, plain_number
 
 RENAMED = "the key was written"
 
@@ -130,7 +130,7 @@ class _Coercion:
             return value
         if not scalars.is_finite(value):
             return self.refuse(path, "the number is not finite", value)
-        if kind_of_node(node) == "integer" and scalars.may_be_thousands(value):
+        if kind_of_node(node) == "integer" and may_be_thousands(value):
             return self.refuse(path, "whether its dot stands between thousands is not clear", value)
         plain = plain_number(value)
         if plain is None:

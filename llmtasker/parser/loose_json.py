@@ -34,7 +34,9 @@ _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("a constant of Python", re.compile(r"\bFalse\b"), "false"),
     ("a constant of Python", re.compile(r"\bNone\b"), "null"),
 )
-_STRAIGHT = str.maketrans(dict.fromkeys("“”‘’`´", '"'))
+# A string in typographic quotes, closed by the kind that opened it; inside, only an apostrophe between letters.
+_CURLY_INNER = r"((?:[^“”‘’`´\\]|\\.|(?<=\w)’(?=\w))*+)"
+_CURLY_STRING = re.compile(rf"[“”]{_CURLY_INNER}[“”]|[‘’]{_CURLY_INNER}[‘’]|[`´]{_CURLY_INNER}[`´]", re.DOTALL)
 _STRAY_QUOTE = re.compile(r'"([^"\n\\]*[^"\s,:\\])"(?! and | or )([^"\n\\]*)"')  # 'a 24" screen', in quotes
 _BEGINS_STRING = re.compile(r"\s*[,:]")
 _INNER_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
@@ -93,11 +95,11 @@ def _with_unusual_quotes(text: str) -> tuple[Any, tuple[str, ...]] | None:
         return f'{stray[1]}"{stray[2]}', ("quotes inside a string",)
     if '"' in text or "'" in text or "``" in text or (text.isascii() and "`" not in text):
         return None  # "``" is the beginning of a code fence
-    straight = text.translate(_STRAIGHT)
+    straight = _CURLY_STRING.sub(lambda match: f'"{match[match.lastindex or 0]}"', text)
     try:
         return (parse_json(straight), ("typographic quotes",)) if straight != text else None
     except (ValueError, RecursionError):
-        return None  # something else is wrong as well, or a string has such a quote inside
+        return None  # something else is wrong as well, or such quotes do not pair
 
 
 def without_comments(text: str) -> str:

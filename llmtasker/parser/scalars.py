@@ -16,7 +16,6 @@ LONGEST_FLOAT = 16
 _NUMERIC = re.compile(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
 _EXPONENT = re.compile(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
-_ONE_DOT = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")
 _COMPACT_DAY = re.compile(r"((?:19|20)\d\d)([01]\d)([0-3]\d)")
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
 _NULLS = _NULL_TEXTS | {"", "na", "-"}
@@ -44,15 +43,6 @@ def is_address(format_: object) -> bool:
 def is_finite(text: str) -> bool:
     """Return whether a text that Pydantic might read as a number is a finite one."""
     return _NOT_FINITE.fullmatch(text) is None and _EXPONENT.fullmatch(text) is None
-
-
-def may_be_thousands(text: str) -> bool:
-    """Return whether a whole number in a text has either three decimals, all 0, or a dot between its thousands.
-
-    >>> may_be_thousands("12.000"), may_be_thousands("12.0")
-    (True, False)
-    """
-    return _ONE_DOT.fullmatch(text.strip()) is not None
 
 
 def compact_day(text: str) -> str | None:

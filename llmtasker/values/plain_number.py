@@ -39,6 +39,15 @@ def plain_number(text: str, *, alone: bool = False) -> str | None:
         return number.replace(".", "").replace(",", ".")
     if _COMMA_DECIMALS.fullmatch(number) or (alone and _ONE_DECIMAL.fullmatch(number)):
         return re.sub(r"[ \u00a0\u202f'’]", "", number).replace(",", ".")
-    if number != text.strip() and _THREE_DECIMALS.fullmatch(number):
+    if number != text.strip() and may_be_thousands(number):
         return None
     return number if number != text and _PLAIN.fullmatch(number) else None
+
+
+def may_be_thousands(text: str) -> bool:
+    """Return whether a number has either three decimals, or a dot between its thousands.
+
+    >>> may_be_thousands("12.000"), may_be_thousands("12.0")
+    (True, False)
+    """
+    return _THREE_DECIMALS.fullmatch(text.strip()) is not None
