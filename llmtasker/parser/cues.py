@@ -20,7 +20,7 @@ _ENGLISH = (
     r"|maybe|perhaps|possibly|conceivably|might|toss.?up|coin.?flip"
     r"|(?:may|could) (?:\w+ )?(?:be|fit|belong|concern|argue|say|claim|think|pass)"
     r"(?! (?:\w+ )?(?:categori|classif|label|described))|unlikely"
-    r"|steer\w* clear|in passing|a stretch"
+    r"|steer\w* clear|in passing|a stretch|my (?:foot|eye|arse|ass|hat)"
     r"|improbable|doubt\w*(?<!no doubt)|unclear|unsure|uncertain|difficult|whether|if|unless|what about"
     r"|second(?: |-)(?:choice|best|most)|next best|runner.up|alternatively|formerly|used to|guess\w*"
     r"|(?:you|some|one|they|people|customer|client|user|everyone|everybody) (?:\w+ )?(?:says?|claims?|thinks?)"
@@ -30,7 +30,7 @@ _FRENCH = (
     r"|exclue?s?|a part"
     r"|loin d\w*|(?:a l')?oppose|contraire|plutot que|au lieu d\w*|non(?! seulement\b)|evite[rz]?|fau(?:x|sse)"
     r"|incorrecte?|a tort|erreur|mauvaise?|pire|trop|m'etonnerait|penser|pensais|peut[ -]etre|peut etre|eventuellement"
-    r"|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+|doute que|guere|zero"
+    r"|mon (?:oeil|\u0153il)|possible(?:ment)?|pourrait|pourraient|difficile|incertaine?|douteu\w+|doute que|guere|zero"
     r"|si(?!(?:(?<=^si)|(?<=^\Wsi)),)|s'il"
 )
 _OTHERS = {

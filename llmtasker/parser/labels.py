@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from llmtasker.parser.cues import cue_in
 from llmtasker.parser.known_words import has_known_words
-from llmtasker.parser.prose import TURN, Frame, denies, frame, objection, stands_apart
+from llmtasker.parser.prose import NO_ANSWER, TURN, Frame, denies, frame, is_part_of_subject, objection, stands_apart
 from llmtasker.values.folding import caseless, letters, without_accents
 
 MAX_PROSE = 1_000
@@ -55,7 +55,8 @@ class LabelError(ValueError):
 class _Mention(NamedTuple):
     """A label's name in a sentence, with how the sentence frames it.
 
-    `turned` is whether a "but" stands before it, `understood` whether the sentence would be seen to deny it.
+    `turned` is whether a "but" stands before it, `understood` whether the sentence would be seen to deny it,
+    `of_subject` whether it only says of which kind the subject is.
     """
 
     name: str
@@ -63,6 +64,7 @@ class _Mention(NamedTuple):
     denied: bool
     turned: bool
     understood: bool
+    of_subject: bool
 
 
 def scalar_text(value: Any) -> str | None:
@@ -237,6 +239,8 @@ class Labels:
         folded = "\n".join(_unaccented(line) for line in _ticked(text).splitlines())
         if reason := objection(folded):
             raise LabelError(reason)
+        if (answer := NO_ANSWER.search(folded)) and self._words(answer["word"]) not in self._by_level[-1]:
+            raise LabelError("no label fits, by its own words")
         mentions = [
             mention
             for place, sentence in enumerate(_SENTENCE.split(folded))
@@ -277,7 +281,8 @@ class Labels:
             understood = (
                 known or framed is Frame.ANSWER or (framed and stands_apart(sentence, start, end, listed=listed))
             )
-            found.append(_Mention(name, framed, denied, turned, bool(understood)))
+            of_subject = not framed and is_part_of_subject(sentence, start, end)
+            found.append(_Mention(name, framed, denied, turned, bool(understood), of_subject))
         return found
 
     def _value(self, name: str) -> list[Any]:
@@ -287,7 +292,7 @@ class Labels:
         values = self._values(mentions)
         if not any(one.understood for one in mentions):
             raise LabelError(f"it names {mentions[0].name!r} in a language that is not known")
-        if any(one.denied for one in mentions):
+        if any(one.denied for one in mentions) or all(one.of_subject for one in mentions):
             raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
         if (longer := self._longer({one.name for one in mentions}, folded)) is not None:
             raise LabelError(f"it may also mean {longer[:60]!r}")

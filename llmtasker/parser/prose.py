@@ -73,6 +73,13 @@ _ANSWER = re.compile(
     r"|\\boxed\s*\{|(?:^|\n)\s*#{2,}|→|⇒|=>|->)"
     rf"[\s:=]*{_OPEN}(?:(?:the|la|le) )?(?:{_HEAD}\s+)?(?:\\(?:text|boxed|mathrm|mathbf)\s*\{{)?{_OPEN}$"
 )
+NO_ANSWER = re.compile(
+    rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,20}}?(?:\b(?:is|est|ist|es)\b|[:=]|->|→)|^)[\s:=]*{_OPEN}"
+    r"(?P<word>none|neither|nothing|null|unknown|n/a|no (?:label|category|class|option|answer|match)|aucune?(?: \w+)?"
+    rf"|rien|inconnue?|keine?[rs]?|nichts|ningun[ao]?|nessun[ao]?|nenhuma?){_CLOSE}\s*(?:[.;!\n]|$)",
+    re.MULTILINE,
+)
+"""An answer that is no label, such as 'final answer: none.', unless a label has this name (`word`)."""
 _IS_THE_ANSWER = re.compile(
     rf"{_CLOSE}\s+(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
     rf"(?:correct|right|best|correcte|bonne|{_HEAD})\b"
@@ -97,6 +104,23 @@ _CONDITION = re.compile(
 _OPENER = re.compile(
     r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also)[\s,:!]+)*[\W_]*"
 )
+
+
+# What a label is put before to name it or whom it concerns: 'the billing team', but not 'the billing address'.
+_NAMING = (
+    rf"(?:{_HEAD}|issue|problem|question|matter|request|query|complaint|topic|theme|subject|aspect|angle|side|area|domain"
+    r"|field|section|genre|tag|content|context|focus|nature|part|element|department|desk|group|one|stuff|thing"
+    r"|service|probleme|demande|sujet|aspect|domaine|rubrique|departement)s?"
+)
+_VERB = r"(?:is|was|are|were|has|had|have|does|did|will|can|seems?|looks?|isn't|est|sont|etait|etaient|a|ont|semble)"
+_OWNER = r"(?:the|an?|my|our|your|his|her|their|its|this|that|(?:the |a |my )?\w+'s)"
+_SUBJECT_BEFORE = re.compile(rf"[\W_]*{_OWNER}\s+")
+_SUBJECT_AFTER = re.compile(rf"\s+(?!{_NAMING}\b)[^\W\d_]+\s+{_VERB}\b")
+_FRENCH_SUBJECT_BEFORE = re.compile(
+    rf"[\W_]*(?:l'|(?:la|le|les|une?|des|mon|ma|mes|son|sa|ses|leurs?|notre|votre)\s+)(?!{_NAMING}\b)[^\W\d_]+"
+    r"\s+(?:de\s+(?:la\s+|l')?|du\s+|des\s+|d')"
+)
+_FRENCH_SUBJECT_AFTER = re.compile(rf"\s+{_VERB}\b")
 
 
 class Frame(IntEnum):
@@ -134,6 +158,21 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
     if first and stopped and _HEADED.fullmatch(before):
         return Frame.MARKED
     return Frame.MARKED if _MARKED_BEFORE.search(before) and _MARKED_AFTER.match(after) else Frame.NONE
+
+
+def is_part_of_subject(sentence: str, start: int, end: int) -> bool:
+    """Return whether the word `[start:end]` only says of which kind the subject of the sentence is.
+
+    >>> is_part_of_subject("the billing address is missing", 4, 11)
+    True
+    >>> is_part_of_subject("the billing team is right", 4, 11)
+    False
+    """
+    before, after = sentence[:start], sentence[end:]
+    return bool(
+        (_SUBJECT_BEFORE.fullmatch(before) and _SUBJECT_AFTER.match(after))
+        or (_FRENCH_SUBJECT_BEFORE.fullmatch(before) and _FRENCH_SUBJECT_AFTER.match(after))
+    )
 
 
 def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
