@@ -383,6 +383,10 @@ def test_an_unknown_task_is_answered_with_those_that_are_there(client: httpx2.Cl
         assert "'nope'; there is triage." in client.post(f"/tasks/{path}", json={}, headers=ANN).json()["detail"]
     assert "/tasks/triage/jobs" in client.post("/tasks/triage/job", json={}, headers=ANN).json()["detail"]
     assert client.post("/tasks/nope", json={}).status_code == 401
+    # Starlette's own answers stay: a slash at the end is passed over, and reading such a path is no wrong method.
+    slashed = client.post("/tasks/triage/", json={"message": "my parcel"}, headers=ANN, follow_redirects=True)
+    assert slashed.json()["output"] == {"team": "delivery"}
+    assert client.get("/tasks/nope", headers=ANN).status_code == 404
 
 
 def test_every_type_of_problem_has_a_client_or_server_status() -> None:

@@ -19,6 +19,7 @@ from llmtasker import ConfigurationError, InputField, OutputField, Signature
 from llmtasker.compiler.program import compile_program
 from llmtasker.compiler.prompt import Prompt
 from llmtasker.runner.grouping.group_program import GroupProgram
+from llmtasker.wire.offered_labels import describe_offer, points_to_offer
 from llmtasker.wire.request import Settings
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -278,3 +279,13 @@ def test_what_is_added_is_in_the_language_of_the_task(mode, group):
     # The names of fields are the same in every language, because answers are read by them.
     assert not set(ENGLISH_WORDS.findall(re.sub(r'"(?:answers|id|anchor)"|<[^>]*>|comme anchor', "", added)))
     assert "Raisonne" in added
+
+
+@pytest.mark.parametrize("language", ["en", "fr"])
+@pytest.mark.parametrize("open_set", [False, True])
+def test_the_labels_of_an_input_are_pointed_to_in_the_language_of_the_task(language, open_set):
+    description = describe_offer(language, many=False, open_set=open_set)
+    assert bool(re.search(r"\b(?:word|labels?|other|another)\b", description.replace("<labels>", ""))) is (
+        language == "en"
+    )
+    assert points_to_offer({"properties": {"label": {"description": description}}})

@@ -8,6 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
+from http import HTTPStatus
 from itertools import count
 from typing import Any
 
@@ -34,7 +35,7 @@ from llmtasker.api.problem import Problem, of_status
 from llmtasker.api.request_body import BodyLimit
 from llmtasker.api.server import Server
 from llmtasker.api.status_routes import add_status_routes
-from llmtasker.api.task_routes import task_routes, unknown_tasks
+from llmtasker.api.task_routes import task_routes, unknown_task
 from llmtasker.api.unread_body import UnreadBody
 from llmtasker.jobs.error_trace import error_trace
 
@@ -70,9 +71,8 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     app.router.routes += [_DirectRoute.of(route) for route in router.routes if isinstance(route, APIRoute)]
     app.include_router(router)  # for the schema
     app.include_router(job_routes(server))
-    app.include_router(unknown_tasks(server))
     add_status_routes(app, server)
-    _answer_problems(app)
+    _answer_problems(app, server)
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, seconds=settings.body_seconds)
     if settings.open:
         app.add_middleware(OwnNames, names=settings.hosts)
@@ -97,13 +97,18 @@ class _DirectRoute(Route):
         return match, {**found, "route": self}  # as FastAPI does: log and metrics name it
 
 
-def _answer_problems(app: FastAPI) -> None:
+def _answer_problems(app: FastAPI, server: Server) -> None:
     async def problem(_: Request, error: Exception) -> Response:
         assert isinstance(error, Problem)  # noqa: S101 - it is registered for nothing else
         return error.response()
 
-    async def of_framework(_: Request, error: Exception) -> Response:
+    async def of_framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
+        if error.status_code == HTTPStatus.NOT_FOUND and "/tasks/" in request.url.path:
+            try:
+                return unknown_task(server, request).response()
+            except Problem as refused:
+                return refused.response()
         found = of_status(error.status_code)
         found.headers = dict(error.headers or {})
         return found.response()

@@ -77,21 +77,19 @@ def task_routes(server: Server) -> APIRouter:
     return router
 
 
-def unknown_tasks(server: Server) -> APIRouter:
-    """Return the route for tasks that do not exist, which lists those that do; it comes after all others."""
-    router = APIRouter()
+def unknown_task(server: Server, request: Request) -> Problem:
+    """Return the problem of a path below /tasks that leads nowhere: it lists what there is.
 
-    @router.post("/tasks/{rest:path}", include_in_schema=False)
-    def unknown(request: Request, rest: str) -> None:
-        server.caller(request)
-        name, _, more = rest.partition("/")
-        if name in server.tasks.by_name:
-            there = "; ".join(f"/tasks/{name}{end}" for end in ("", "/stream", "/jobs"))
-            raise Problem("not-found", f"There is nothing at /{snippet(more, 60)} of a task; POST to {there}.")
-        known = ", ".join(server.tasks.by_name) or "none: only /v1/classification and /v1/instruction"
-        raise Problem("not-found", f"There is no task {snippet(repr(name), 60)}; there is {known}.")
-
-    return router
+    Raises:
+        Problem: the caller has no key.
+    """
+    server.caller(request)
+    name, _, more = request.url.path.partition("/tasks/")[2].partition("/")
+    if name in server.tasks.by_name:
+        there = "; ".join(f"/tasks/{name}{end}" for end in ("", "/stream", "/jobs"))
+        return Problem("not-found", f"There is nothing at /{snippet(more, 60)} of a task; POST to {there}.")
+    known = ", ".join(server.tasks.by_name) or "none: only /v1/classification and /v1/instruction"
+    return Problem("not-found", f"There is no task {snippet(repr(name), 60)}; there is {known}.")
 
 
 def _add_task(router: APIRouter, server: Server, name: str, task: Task[Any]) -> None:

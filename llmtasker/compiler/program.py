@@ -69,8 +69,7 @@ class Program(Generic[S]):
         self.first_mode: Mode = FIRST_MODE[source.mode]
         shortened = None if self.label_picker is None else self.label_picker.name
         self.wording = WORDINGS[source.language]
-        reasoning = self.wording.reasoning if source.reasoning else None
-        self.model = shown_model(signature, self.layout, shortened, reasoning=reasoning)
+        self.model = shown_model(source, self.layout, shortened)
         self._asking: dict[Mode, Prepared] = {}
         self.columns: Columns | None = None
         self._heads: dict[Mode, Head] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from llmtasker.values.json_schema import JsonSchema
 from llmtasker.values.json_values import is_array, is_object
@@ -20,13 +20,16 @@ ASK_FOR_MORE = "?"
 """The answer that asks for the other labels."""
 
 _OPENING, _CLOSING = "<labels>\n", "\n</labels>\n"
-_MARK = "from <labels>, word for word"
+_MARKS = {"en": "from <labels>, word for word", "fr": "de <labels>, mot pour mot"}
 
 
-def describe_offer(*, many: bool, open_set: bool) -> str:
-    """Return the description of a field whose labels come with the input."""
+def describe_offer(language: Literal["en", "fr"], *, many: bool, open_set: bool) -> str:
+    """Return the description of a field whose labels come with the input, in the language of the task."""
+    if language == "fr":
+        rest = "une autre si aucune ne convient" if open_set else f'"{ASK_FOR_MORE}" montre les autres étiquettes'
+        return f"{'des étiquettes' if many else 'une étiquette'} {_MARKS['fr']} ; {rest}"
     rest = "another one if none of them fits" if open_set else f'"{ASK_FOR_MORE}" shows the other labels'
-    return f"{'labels' if many else 'a label'} {_MARK}; {rest}"
+    return f"{'labels' if many else 'a label'} {_MARKS['en']}; {rest}"
 
 
 def write_offer(lines: str) -> str:
@@ -55,7 +58,11 @@ def offered_schema(schema: JsonSchema, lines: Sequence[str]) -> dict[str, Any]:
 
 def points_to_offer(schema: JsonSchema) -> bool:
     """Return whether a schema has a field whose labels come with the input."""
-    return _MARK in json.dumps(schema, ensure_ascii=False)
+    return _is_marked(json.dumps(schema, ensure_ascii=False))
+
+
+def _is_marked(text: str) -> bool:
+    return any(mark in text for mark in _MARKS.values())
 
 
 def _closed(node: Any, lines: Sequence[str], *, marked: bool) -> Any:
@@ -63,7 +70,7 @@ def _closed(node: Any, lines: Sequence[str], *, marked: bool) -> Any:
         return [_closed(part, lines, marked=marked) for part in node]
     if not is_object(node):
         return node
-    marked = marked or _MARK in str(node.get("description", ""))
+    marked = marked or _is_marked(str(node.get("description", "")))
     made = {name: _closed(part, lines, marked=marked) for name, part in node.items()}
     kind = node.get("type")
     if marked and kind in {"string", "integer", "number", "boolean"} and "enum" not in node:
