@@ -558,8 +558,12 @@ def test_the_cache_can_be_looked_into_pruned_and_cleared(shell: Shell) -> None:
     shell("run", "fixed.py:fixed", "in.csv", "-o", "again.csv")
     assert "20 entries removed" in shell("cache", "clear", "--yes").out
     assert "entries  0" in shell("cache", "info").out
-    other = shell("cache", "info", "--directory", str(shell.folder / "elsewhere"))
-    assert "elsewhere" in other.out
+    other = shell.folder / "elsewhere"
+    for command in ("info", "prune --max-size 1GB", "clear --yes"):
+        mistyped = shell("cache", *command.split(), "--directory", str(other))
+        assert (mistyped.code, "there is no such folder" in mistyped.err, other.exists()) == (2, True, False)
+    other.mkdir()
+    assert "elsewhere" in shell("cache", "info", "--directory", str(other)).out
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n\n", 20), ("y\n", 0)])

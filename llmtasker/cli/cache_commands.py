@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llmtasker.cli.command import Commands
 from llmtasker.cli.parameters import Directory
+
+if TYPE_CHECKING:
+    from llmtasker.cache import DiskCache
 
 cache_app = Commands(no_args_is_help=True, help="Look into the cache, or clear it.")
 
@@ -17,9 +21,7 @@ cache_app = Commands(no_args_is_help=True, help="Look into the cache, or clear i
 @cache_app.command("info")
 def cache_info(directory: Directory = None) -> None:
     """Show where the cache is and what is in it."""
-    from llmtasker.cache import DiskCache
-
-    info = DiskCache(directory).info()
+    info = _opened(directory).info()
     typer.echo(f"folder   {info.directory}")
     typer.echo(f"entries  {info.entries:,}")
     typer.echo(f"size     {info.bytes / 1e6:,.1f} MB")
@@ -60,14 +62,13 @@ def cache_prune(
     directory: Directory = None,
 ) -> None:
     """Remove old answers; they would have to be asked and paid again."""
-    from llmtasker.cache import DiskCache
     from llmtasker.errors import ConfigurationError, counted
 
     if older_than is None and max_size is None:
         raise ConfigurationError("name what to remove: give --older-than 30d, --max-size 1GB, or both.")
     seconds = None if older_than is None else _amount(older_than, {"h": 3600, "d": 86400, "w": 604800})
     size = None if max_size is None else int(_amount(max_size, {"kb": 1e3, "mb": 1e6, "gb": 1e9}))
-    removed = DiskCache(directory).prune(older_than=seconds, max_bytes=size)
+    removed = _opened(directory).prune(older_than=seconds, max_bytes=size)
     typer.echo(f"{counted(removed, 'entry', 'entries')} removed")
 
 
@@ -76,10 +77,9 @@ def cache_clear(
     directory: Directory = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
 ) -> None:
     """Remove all answers; they would have to be asked and paid again."""
-    from llmtasker.cache import DiskCache
     from llmtasker.errors import counted
 
-    cache = DiskCache(directory)
+    cache = _opened(directory)
     if not yes:
         typer.confirm(f"Remove {counted(cache.info().entries, 'answer')} from {cache.directory}?", abort=True)
     typer.echo(f"{counted(cache.clear(), 'entry', 'entries')} removed")
@@ -92,3 +92,13 @@ def _amount(text: str, units: dict[str, float]) -> float:
     if found is None or found.group(2) not in units:
         raise ConfigurationError(f"{text!r} is not an amount: give a number and one of {', '.join(units)}.")
     return float(found.group(1)) * units[found.group(2)]
+
+
+def _opened(directory: Path | None) -> DiskCache:
+    """Return the cache in a folder that is there: a mistyped one is not made."""
+    from llmtasker.cache import DiskCache
+    from llmtasker.errors import ConfigurationError
+
+    if directory is not None and not directory.exists():
+        raise ConfigurationError(f"there is no cache in {directory}: there is no such folder.")
+    return DiskCache(directory)

@@ -129,7 +129,7 @@ class Retry:
 
 def is_number(value: object) -> bool:
     """Return whether a value is a comparable number; bool is not a number here."""
-    return isinstance(value, Real) and not isinstance(value, bool)  # Real includes the numbers of numpy
+    return not isinstance(value, bool) and isinstance(value, Real)  # Real includes the numbers of numpy
 
 
 def is_count(value: object) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
@@ -61,9 +62,21 @@ def parse_name(
         openai_url = os.environ.get("OPENAI_BASE_URL")
         checked = _checked_url(openai_url, "OPENAI_BASE_URL") if openai_url else "https://api.openai.com/v1"
         return rest, _at_url(checked, key, headers, is_openai=True)
-    raise ConfigurationError(
+    raise ConfigurationError(f"{_unclear(name, provider, rest)} {_WAYS}")
+
+
+def _unclear(name: str, provider: str, rest: str) -> str:
+    """Return why a name does not lead to an endpoint, and what may have been meant."""
+    places = ["openai", "azure", "local", *_LOCAL]
+    if provider in places:
+        return f"{name!r} lacks the name of a model behind the slash."
+    if "/" in name and (near := difflib.get_close_matches(provider, places, n=1)):
+        return f"there is no place {provider!r} for LLMs. Did you mean {near[0]}/{rest}?"
+    if difflib.get_close_matches(name, ["offline"]):
+        return f"{name!r} is not an LLM. Did you mean offline?"
+    return (
         f"it is not clear where the model {name!r} is: write its place before it, such as openai/{name} "
-        f"(or, in Python, give base_url=…). {_WAYS}"
+        "(or, in Python, give base_url=…)."
     )
 
 
