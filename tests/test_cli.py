@@ -333,6 +333,7 @@ def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
 
 # ── mistakes ──
 
+SEARCH = ["optimize", "fixed.py:fixed", "--train", "gold.jsonl", "--test", "in.csv"]
 MISTAKES: dict[str, tuple[list[str], str]] = {
     "no task named": (["run", "triage.py", "in.csv"], "triage.py:TASK"),
     "no file named": (["run", ":triage", "in.csv"], "write FILE.py:TASK"),
@@ -361,6 +362,23 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no such field of a pipeline": (
         ["evaluate", "chained.py:shout", "in.csv", "--gold", "loud=text"],
         "--gold loud=text: give field=column, where field is one of output.",
+    ),
+    "a report of an unknown kind": (
+        ["evaluate", "fixed.py:fixed", "gold.jsonl", "-o", "a.json", "-o", "r.docx"],
+        "--out r.docx: a report is written as .json, .html, .md or .txt.",
+    ),
+    "a report in no folder": (
+        ["evaluate", "fixed.py:fixed", "gold.jsonl", "-o", "no/r.json"],
+        "--out no/r.json: there is no folder no.",
+    ),
+    "a report that is a folder": (["evaluate", "fixed.py:fixed", "gold.jsonl", "-o", "folder.json"], "is a folder"),
+    "a report over its gold": (["evaluate", "fixed.py:fixed", "gold.json", "-o", "./gold.json"], "choose another name"),
+    "a task of an unknown kind": ([*SEARCH, "-o", "better.yaml"], "--out better.yaml: a task is written as .json."),
+    "a task in no folder": ([*SEARCH, "-o", "no/x.json"], "--out no/x.json: there is no folder no."),
+    "a task over its rows": ([*SEARCH, "--val", "gold.json", "-o", "gold.json"], "--out gold.json: that is a file of"),
+    "a task that no file holds": (
+        [*SEARCH[:1], "unsaved.py:fixed", *SEARCH[2:], "-o", "better.json"],
+        "a file can't hold AutoGroup(same=…)",
     ),
     "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
     "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),
@@ -411,6 +429,10 @@ FILES = {
     ),
     "missing.py": "import no_such_package_anywhere\n",
     "signature.py": "from llmtasker import *\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
+    "unsaved.py": "from operator import eq\nfrom llmtasker import AutoGroup\n"
+    + FIXED.replace('llm="offline"', 'llm="offline", group_size=AutoGroup(same=eq)'),
+    "gold.jsonl": '{"message": "the invoice", "team": "billing"}\n',
+    "gold.json": '[{"message": "the parcel", "team": "delivery"}]',
     "in.pdf": "%PDF-1.4",
     "in.dat": "message\nx\n",
     "wide.csv": "PAR1",
@@ -425,7 +447,8 @@ FILES = {
 def test_a_mistake_is_told_in_a_line_and_nothing_is_written(shell: Shell, mistake: str) -> None:
     for name, content in FILES.items():
         (shell.folder / name).write_text(content)
-    (shell.folder / "folder.csv").mkdir()
+    for name in ("folder.csv", "folder.json"):
+        (shell.folder / name).mkdir()
     before = {path.name: path.read_bytes() for path in shell.folder.iterdir() if path.is_file()}
     arguments, words = MISTAKES[mistake]
     said = shell(*arguments)

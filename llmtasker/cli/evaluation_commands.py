@@ -10,6 +10,7 @@ import typer
 from llmtasker.cli.parameters import ColumnOption, Concurrency, GoldColumn, Model, TaskName, gold_columns, say
 
 _WORSE = 1
+_REPORTS = (".json", ".html", ".md", ".txt")
 
 
 def evaluate(
@@ -28,8 +29,11 @@ def evaluate(
 ) -> None:
     """Measure a task or a pipeline on rows whose answers are known; answers that are cached are not asked again."""
     from llmtasker.cli.load_task import load_measurable
+    from llmtasker.cli.output_file import check_output
     from llmtasker.evaluation.evaluate import evaluate as measure
 
+    for path in out or []:
+        check_output(path, "a report", _REPORTS, [gold])
     task = load_measurable(task_name, llm)
     columns = gold_columns(task.signature, column, gold_column)
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}

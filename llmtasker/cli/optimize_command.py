@@ -50,10 +50,15 @@ def optimize(
 ) -> None:
     """Search for a better task; the exit code is 1 if none is shown to be better. Again, it goes on after a stop."""
     from llmtasker.cli.load_task import load_task
+    from llmtasker.cli.output_file import check_output
     from llmtasker.optimizers.optimize import optimize as search
     from llmtasker.runner.budget import Budget
 
+    if out is not None:
+        check_output(out, "a task", [".json"], [train, test, val])
     task = load_task(task_name, llm)
+    if out is not None:
+        task.plan.document(type(task).__name__)  # what no file can hold is known before it is paid for
     columns = gold_columns(task.signature, column, gold)
     limited = (calls, tokens, cost) != (None, None, None)
     found = search(

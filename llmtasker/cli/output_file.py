@@ -1,0 +1,32 @@
+"""check_output: whether a file can be written, known before anything is asked for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def check_output(path: Path, what: str, endings: Sequence[str], sources: Sequence[Path | None] = ()) -> None:
+    """Check that --out names a file that can be written; `what` is written to it, with one of these endings.
+
+    Raises:
+        ConfigurationError: it has another ending, it is one of the files that are read, or its folder can't be used.
+    """
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.files.atomic import is_stream
+
+    wrong, folder = "", path.parent
+    if path.suffix.lower() not in endings:
+        names = " or ".join(filter(None, [", ".join(endings[:-1]), endings[-1]]))
+        wrong = f"{what} is written as {names}."
+    elif path.is_dir():
+        wrong = "that is a folder; give the name of a file."
+    elif any(source is not None and source.resolve() == path.resolve() for source in sources):
+        wrong = "that is a file of rows that is read: choose another name."
+    elif not folder.is_dir():
+        wrong = f"there is no folder {folder}."
+    elif not is_stream(path) and not os.access(folder, os.W_OK | os.X_OK):
+        wrong = f"nothing can be written in the folder {folder}."
+    if wrong:
+        raise ConfigurationError(f"--out {path}: {wrong}")
