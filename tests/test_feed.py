@@ -98,6 +98,29 @@ def test_columns_of_one_name_are_an_error_that_says_so() -> None:
         Task(Triage, llm=LLM(transport=FakeTransport())).run(frame)
 
 
+def named(*names: Any) -> pd.DataFrame:
+    return pd.DataFrame([["a"] * len(names)], ["row"], pd.Index(names, dtype=object, tupleize_cols=False))
+
+
+@pytest.mark.parametrize("names", [(1, "1"), ("1", 1.0, 1), (("1", 1), "('1', 1)"), (None, "None")])
+def test_columns_of_one_name_as_text_are_an_error(names: tuple[Any, ...]) -> None:
+    with pytest.raises(ConfigurationError, match="needs a name of its own"):
+        Task(Triage, llm=LLM(transport=FakeTransport())).run(named("message", *names))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: iter([named("message", 1, "1")]),
+        lambda: iter([named("message", 1, "1").reset_index(drop=True)]),
+        lambda: named("message", "1", "1").iterrows(),
+    ],
+)
+def test_rows_and_chunks_with_columns_of_one_name_are_an_error(source: Callable[[], Any]) -> None:
+    results = Task(Triage, llm=LLM(transport=FakeTransport())).run(source())
+    assert ["needs a name of its own" in str(item.error) for item in results] == [True]
+
+
 @pytest.mark.parametrize("one", ["one text", b"bytes", {"message": "one mapping"}])
 def test_one_input_is_not_taken_for_many(one: Any) -> None:
     with pytest.raises(ConfigurationError, match="given one"):

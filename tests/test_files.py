@@ -318,6 +318,8 @@ def test_bytes_outside_the_given_encoding_cost_their_row_only(
         (b"PAR1rest", {}, "Parquet"),
         (b"a;b\n", {"encoding": "klingon"}, "unknown encoding 'klingon'"),
         (b"a;b\n", {"encoding": "zip"}, "unknown encoding 'zip'"),
+        (b"a;b\nbon+3A0-jour;c\n", {"encoding": "utf-7"}, "half characters"),
+        (b"a;b\nbon\\udc0djour;c\n", {"encoding": "unicode_escape"}, "half characters"),
         (b"a;b\n", {"delimiter": ";;"}, "one character"),
         (b"a;b\n", {"decimal": "·"}, "decimal mark"),
         (b"a;b\n", {"kind": "xml"}, "unknown kind of file 'xml'"),

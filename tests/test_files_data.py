@@ -399,6 +399,55 @@ def test_the_unicode_form_of_the_name_of_a_sheet_does_not_matter(tmp_path: Path)
     assert list(read_rows(tmp_path / "in.xlsx", sheet="Donne\u0301es")) == [{"v": 1}]
 
 
+LATE, MOMENT = 2**58, pa.timestamp("us")  # microseconds until a day of the year 11103
+LATE_TEXT = "11103-08-29 17:22:31.711744"
+NOON = datetime(2026, 3, 1, 12)
+NOON_AT = int(NOON.replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def moments(*values: Any, type_: Any = MOMENT) -> Any:
+    return pa.array(values, pa.int64()).cast(type_)
+
+
+AMONG_OTHERS: dict[str, tuple[Any, list[Any]]] = {
+    "moments": (moments(NOON_AT, None, LATE), [NOON, None, LATE_TEXT]),
+    "days": (pa.array([20_513, 3_000_000], pa.int32()).cast(pa.date32()), [date(2026, 3, 1), "10183-09-21"]),
+    "times": (moments(1_000, 1_001, type_=pa.time64("ns")), [time(0, 0, 0, 1), "00:00:00.000001001"]),
+    "lists": (pa.ListArray.from_arrays([0, 2, 3], moments(NOON_AT, LATE, NOON_AT)), [[NOON, LATE_TEXT], [NOON]]),
+    "large lists": (
+        pa.LargeListArray.from_arrays([0, 2, 3], moments(NOON_AT, LATE, NOON_AT)),
+        [[NOON, LATE_TEXT], [NOON]],
+    ),
+    "pairs": (
+        pa.FixedSizeListArray.from_arrays(moments(NOON_AT, LATE, None, NOON_AT), 2),
+        [[NOON, LATE_TEXT], [None, NOON]],
+    ),
+    "values of maps": (
+        pa.MapArray.from_arrays([0, 2, 3], ["a", "b", "c"], moments(NOON_AT, LATE, NOON_AT)),
+        [[("a", NOON), ("b", LATE_TEXT)], [("c", NOON)]],
+    ),
+    "keys of maps": (
+        pa.MapArray.from_arrays([0, 1, 2], moments(LATE, NOON_AT), [1, 2]),
+        [[(LATE_TEXT, 1)], [(NOON, 2)]],
+    ),
+    "objects": (
+        pa.StructArray.from_arrays([pa.array([1, 2]), moments(NOON_AT, LATE)], ["n", "at"]),
+        [{"n": 1, "at": NOON}, {"n": 2, "at": LATE_TEXT}],
+    ),
+    "lists of objects": (
+        pa.LargeListArray.from_arrays([0, 1, 2], pa.StructArray.from_arrays([moments(LATE, NOON_AT)], ["at"])),
+        [[{"at": LATE_TEXT}], [{"at": NOON}]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AMONG_OTHERS)
+def test_what_python_can_not_hold_does_not_change_its_neighbours(tmp_path: Path, name: str) -> None:
+    column, expected = AMONG_OTHERS[name]
+    parquet.write_table(pa.table({"v": column}), tmp_path / "in.parquet")
+    assert [row["v"] for row in read_rows(tmp_path / "in.parquet")] == expected
+
+
 BEYOND_PYTHON = {
     "days": (pa.array([3_000_000]).cast(pa.int32()).cast(pa.date32()), "10183-09-21"),
     "moments": (pa.array([2**58], pa.timestamp("us")), "11103-08-29"),

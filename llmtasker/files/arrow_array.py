@@ -39,7 +39,7 @@ def exact_array(values: Sequence[Any], type_: Any = None) -> Any:
 
 
 def exact_list(column: Any, name: str) -> list[Any]:
-    """Return the values of an array; as texts the days and times that Python can't hold.
+    """Return the values of an array; as texts those days and times that Python can't hold.
 
     Raises:
         ConfigurationError: they have no text either; `name` is that of the column.
@@ -52,19 +52,35 @@ def exact_list(column: Any, name: str) -> list[Any]:
         if "time64[ns]" not in str(column.type) or arrow.array(values, column.type).equals(column):
             return values
     try:
-        found: list[Any] = column.cast(_with_texts(arrow, column.type)).to_pylist()
+        # One by one: how a value comes out must not depend on its neighbours.
+        return [_held(arrow, cell) for cell in column]
     except known as error:
         raise ConfigurationError(f"can't read the column {name!r} ({column.type}): {snippet(error)}") from error
-    return found
 
 
-def _with_texts(arrow: Any, type_: Any) -> Any:
-    """Return a type with texts in the place of days and times."""
-    if arrow.types.is_list(type_):
-        return arrow.list_(_with_texts(arrow, type_.value_type))
-    if arrow.types.is_struct(type_):
-        return arrow.struct([(field.name, _with_texts(arrow, field.type)) for field in type_])
-    return arrow.string() if arrow.types.is_temporal(type_) else type_
+def _held(arrow: Any, cell: Any) -> Any:
+    """Return the value of a scalar, in which what Python can't hold is a text."""
+    type_, types = cell.type, arrow.types
+    if not cell.is_valid:
+        return None
+    if isinstance(cell, arrow.DictionaryScalar | arrow.ExtensionScalar):
+        return _held(arrow, cell.value)
+    if types.is_map(type_):
+        return [(_held(arrow, pair[0]), _held(arrow, pair[1])) for pair in cell.values]
+    if isinstance(cell, arrow.ListScalar):  # also large ones and those of one size
+        return [_held(arrow, part) for part in cell.values]
+    if types.is_struct(type_):
+        names = [field.name for field in type_]
+        if len(set(names)) < len(names):
+            raise ValueError(f"an object has one value for a name, and two are named {snippet(max(names), 40)!r}")
+        return {name: _held(arrow, cell[place]) for place, name in enumerate(names)}
+    if not types.is_temporal(type_):
+        return cell.as_py()
+    with suppress(arrow.ArrowException, TypeError, ValueError, ArithmeticError, ImportError):
+        value = cell.as_py()
+        if not types.is_time64(type_) or arrow.scalar(value, type_).equals(cell):
+            return value
+    return arrow.array([cell]).cast(arrow.string())[0].as_py()
 
 
 def is_storable(value: Any, levels: int = MAX_LEVELS) -> bool:

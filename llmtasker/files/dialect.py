@@ -13,7 +13,7 @@ _DECIMAL = re.compile(r"[+-]?\d+([.,])\d+")
 _SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
 _NUMBER_OR_DATE = re.compile(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
 RETURN = "\udc0d"
-"""Stands for a carriage return inside a line; it is half of a character, which no encoding reads in a file."""
+"""Stands for a carriage return inside a line; it is half of a character, which no accepted encoding reads in a file."""
 _MANY = 1_000  # different values of a column that are worth counting
 
 

@@ -11,6 +11,7 @@ from typing import TextIO
 from llmtasker.errors import ConfigurationError
 
 _BLOCK = 1 << 20
+_HALF = "\udc0d"
 _BOMS = (
     # UTF-32 first: its mark begins like that of UTF-16.
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -130,9 +131,12 @@ codecs.register_error(_ODD_BYTES, _as_windows_1252)
 
 
 def check_encoding(encoding: str) -> None:
-    """Raise ConfigurationError for a name that is not an encoding of text."""
+    """Raise ConfigurationError for a name that is not an encoding of text, or is one that holds half characters."""
     try:
         # Not codecs.lookup: `zip` and `rot13` are codecs too.
-        "".encode(encoding)
+        _HALF.encode(encoding)
     except LookupError as error:
         raise ConfigurationError(f"unknown encoding {encoding[:40]!r}; try 'utf-8', 'cp1252' or 'utf-16'") from error
+    except UnicodeError:  # as it should be
+        return
+    raise ConfigurationError(f"{encoding[:40]} can hold half characters, which no row can; save the file as 'utf-8'")

@@ -38,7 +38,8 @@ def parquet_header(path: Path, form: Format) -> Header:
 def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the rows of a Parquet file with their types, a batch in memory at a time.
 
-    A moment that Python can't hold, such as one of the year 10000 or of nanoseconds, is its text.
+    A moment that Python can't hold, such as one of the year 10000, is its text. One that counts nanoseconds is a
+    `Timestamp` where pandas is installed; elsewhere it is a text unless it ends at a whole microsecond.
 
     Raises:
         ConfigurationError: it is not a Parquet file, or has a column that can't be read.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict, UserDict, defaultdict
+from collections import Counter, OrderedDict, UserDict, defaultdict
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
@@ -68,6 +68,7 @@ def rows_in(part: Any) -> Sequence[Any]:
             return rows_in(part[1])
     elif _is_table(part):
         if hasattr(part, "index") and hasattr(part, "to_dict") and all(_is(name, str) for name in part.index):
+            _texts(part.index if part.ndim == 1 else part.columns)
             found: list[dict[str, Any]] = [part.to_dict()] if part.ndim == 1 else part.to_dict("records")
             return list(map(_with_none, found))
         rows = _table_rows(part, bare=True)
@@ -114,6 +115,17 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
     return _Table(native, gaps=gaps)
 
 
+def _texts(names: Iterable[object]) -> list[str]:
+    """Return the texts of names, which are different: of two columns of one name, a row would have only one cell."""
+    texts = list(map(str, names))
+    if len(set(texts)) < len(texts):
+        (name, count), *_ = Counter(texts).most_common(1)
+        raise ConfigurationError(
+            f"each column of a table needs a name of its own, as a text: {count} are named {snippet(name, 40)!r}"
+        )
+    return texts
+
+
 def _copied(value: Any, levels: int = _COPIED) -> Any:
     kind = type(cast(object, value))
     if kind not in _FILLED or not levels:
@@ -132,7 +144,7 @@ class _Table:
     def __init__(self, frame: Any, *, gaps: bool) -> None:
         self._frame = frame
         self._gaps = gaps
-        self.columns = [str(name) for name in frame.columns]
+        self.columns = _texts(frame.columns)
         self._renamed = self.columns != list(frame.columns)
 
     def __len__(self) -> int:
