@@ -6,6 +6,7 @@ Nothing of it may cost the caller: only `flush` waits, for as long as it is told
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -149,6 +151,41 @@ def test_a_child_sends_its_own_and_the_parent_sends_the_rest(receiver: Receiver,
     assert (kind.received(receiver) if kind.drops else sum(rows)) == 2
 
 
+def test_threads_of_the_child_of_a_fork_share_one_lock_and_one_queue() -> None:
+    """All of them may be the first that sends: here making a queue takes a while, so that they would meet in it."""
+
+    class Slow(Numbers):
+        def __init__(self) -> None:
+            threading.Event().wait(0.05)
+            super().__init__()
+
+    receiver = Answers()
+    sender = BackgroundSender[int, int]("numbers", Slow, receiver)
+    together = threading.Barrier(8)
+
+    def put(number: int) -> None:
+        together.wait(5)
+        sender.put(number)
+
+    def work() -> bool:
+        threads = [threading.Thread(target=put, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+        return sender.flush(5) and sorted(receiver.taken) == [*range(8)]
+
+    assert in_child(work) == 0
+
+
+def test_a_sender_that_nobody_has_is_gone() -> None:
+    sender = BackgroundSender[int, int]("numbers", Numbers, Answers())
+    gone = weakref.ref(sender)
+    del sender
+    gc.collect()
+    assert gone() is None
+
+
 # ── receivers that do not take anything ──
 
 
@@ -258,6 +295,45 @@ def test_what_close_gives_up_is_said(receiver: Receiver, kind: Kind, caplog: pyt
     assert "0 were dropped, 1 were given up (status 503)" in caplog.text
 
 
+@every
+@pytest.mark.parametrize(("status", "most"), [(400, 1), (413, 1), (429, 5), (503, 5)])
+def test_a_receiver_that_does_not_take_them_is_not_asked_all_the_time(
+    receiver: Receiver, kind: Kind, status: int, most: int
+) -> None:
+    """Five times a second while somebody waits for the end; once, where it says that it never will."""
+    receiver.status = status
+    observer = kind.make(receiver.url)
+    kind.add(observer)
+    observer.flush(0.6)
+    assert 1 <= len(receiver.paths) <= most
+
+
+@every
+def test_a_post_that_fails_after_close_ends_the_sending(
+    receiver: Receiver, kind: Kind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begun: list[str] = []
+    start = threading.Thread.start
+
+    def recorded(thread: threading.Thread) -> None:
+        begun.extend([thread.name] * thread.name.startswith("llmtasker-"))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", recorded)
+    receiver.delay, receiver.status = -1, 503
+    observer = kind.make(receiver.url)
+    kind.add(observer)
+    assert not observer.flush(0.1)
+    sender = kind.sender(observer)
+    receiver.wait_for(lambda: sender._posting)
+    observer.close()
+    receiver.frozen.set()
+    receiver.wait_for(lambda: not sender._running)
+    assert (len(begun), sender.dropped, len(sender._outbox)) == (1, 1, 0)
+    assert "status 503" in caplog.text
+    assert observer.flush(0)
+
+
 # ── the sender itself ──
 
 
@@ -323,6 +399,18 @@ def test_whatever_a_receiver_raises_does_not_end_the_sending(
     assert receiver.taken == [1]
     assert f"numbers: here does not take them: {type(error).__name__}" in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_what_is_refused_for_good_is_not_hurried_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_sender, "_HURRIED_PAUSE", 10.0)
+    receiver = Answers(*[PostResult(taken=False, reason="status 401")] * 5)
+    sender = BackgroundSender[int, int]("numbers", Numbers, receiver, interval=60.0, enough=100)
+    for number in range(5):
+        sender.put(number)
+    assert not sender.flush(0.3)
+    assert (len(receiver.answers), sender.dropped) == (4, 1)
+    sender.close()
+    assert sender.dropped == 5
 
 
 def test_pauses_grow_up_to_a_bound_and_begin_again_after_a_success(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import contextlib
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from math import inf
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
@@ -54,7 +55,10 @@ class Outbox(Protocol[T_contra, B]):
         ...
 
     def give_back(self, batch: B, /, *, again: bool) -> int:
-        """Take back what was not taken, if it may be sent again; return how many things were dropped."""
+        """Take back what was not taken, if it may be sent again; return how many things were dropped.
+
+        What is refused for good and kept all the same, for a later post, is not waited for.
+        """
         ...
 
 
@@ -103,63 +107,67 @@ class BackgroundSender(Generic[T, B]):
         self._name, self._new_outbox, self._receiver = name, outbox, receiver
         self._interval, self._enough = interval, enough
         self.closed = receiver is None
-        self._begin()
+        self.begin()
+        _senders.add(self)
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
+        """Begin with an empty queue; the child of a fork does, as thread, lock and queue are those of its parent."""
         self._changed = threading.Condition()
         self._outbox = self._new_outbox()
         self._running = self._posting = False
         self._awaited = inf  # things in the queue that the thread would be woken for
         self._hurried = self._dropped = self._reported = 0
+        self._kept = 0  # posts that were refused for good, and kept for a later one
         self._pause = 0.0
         self._reason = ""  # why the latest post failed
         self._client: Any = None
-        self._process = os.getpid()
-
-    def _own(self) -> threading.Condition:
-        """Return the lock; in the child of a fork a new one, as thread, lock and queue are those of the parent."""
-        if self._process != os.getpid():
-            self._begin()
-        return self._changed
 
     @property
     def dropped(self) -> int:
         """Things that could not be sent."""
-        with self._own():
+        with self._changed:
             return self._dropped
 
     def count_dropped(self, count: int) -> None:
         """Count things that were given up before they reached the queue."""
-        with self._own():
+        with self._changed:
             self._dropped += count
 
     def put(self, thing: T) -> None:
         """Queue a thing; never waits for a post."""
-        with self._own():
+        with self._changed:
             if not self.closed:
                 self._dropped += self._outbox.add(thing)
                 self._wake()
 
     def flush(self, seconds: float) -> bool:
         """Wait for the queue to be empty; return whether it is. What was dropped, or waits still, is logged."""
-        with self._own():
+        with self._changed:
             self._hurried += 1
             self._wake()
             self._changed.notify_all()
-            done = self._changed.wait_for(lambda: not self._outbox and (self.closed or not self._posting), seconds)
+            kept = self._kept
+            self._changed.wait_for(lambda: self._is_done() or self._kept > kept, seconds)
+            done = self._is_done()
             self._hurried -= 1
             self._report("are not sent yet", 0 if done else max(1, len(self._outbox)))
         return done
 
+    def _is_done(self) -> bool:
+        return not self._outbox and (self.closed or not self._posting)
+
     def close(self) -> None:
         """Give up what waits, and end the thread as soon as its post has ended; this does not wait for it."""
-        with self._own():
+        with self._changed:
             self.closed = True
-            self._report("were given up", len(self._outbox))
-            self._dropped += len(self._outbox)
-            self._reported = self._dropped
-            self._outbox = self._new_outbox()
+            self._give_up()
             self._changed.notify_all()
+
+    def _give_up(self) -> None:
+        self._report("were given up", len(self._outbox))
+        self._dropped += len(self._outbox)
+        self._reported = self._dropped
+        self._outbox = self._new_outbox()
 
     def _report(self, what: str, left: int) -> None:
         if self._receiver is not None and (left or self._dropped > self._reported):
@@ -172,7 +180,7 @@ class BackgroundSender(Generic[T, B]):
         if len(self._outbox) >= self._awaited:
             self._awaited = inf
             self._changed.notify_all()
-        if not self._running and self._outbox:
+        if not self._running and self._outbox and not self.closed:
             with contextlib.suppress(RuntimeError):  # no thread can begin now: the next call tries again
                 threading.Thread(target=self._work, name=f"llmtasker-{self._name}", daemon=True).start()
                 self._running = True
@@ -231,10 +239,18 @@ class BackgroundSender(Generic[T, B]):
                 self._pause = 0.0
                 self._dropped += result.lost
             else:
-                self._dropped += self._outbox.give_back(batch, again=result.again and not self.closed)
+                self._take_back(batch, again=result.again)
             self._changed.notify_all()
-            if result.again or not (result.taken or self._hurried):
+            if not result.taken and (self._outbox or not self._hurried):
                 self._leave_alone(result.wait)
+
+    def _take_back(self, batch: B, *, again: bool) -> None:
+        dropped = self._outbox.give_back(batch, again=again and not self.closed)
+        self._dropped += dropped
+        if self.closed:
+            self._give_up()
+        elif not again and not dropped:
+            self._kept += 1
 
     def _leave_alone(self, wait: float | None) -> None:
         """Pause after a failure, for a while that grows, or as long as the receiver asks for; `flush` ends it."""
@@ -244,3 +260,16 @@ class BackgroundSender(Generic[T, B]):
         self._pause = min(max(2 * self._pause, _FIRST_PAUSE), _LONGEST_PAUSE)
         pause = self._pause if wait is None else min(wait, _LONGEST_PAUSE)
         self._changed.wait_for(lambda: self.closed or self._hurried, pause)
+
+
+_senders: weakref.WeakSet[BackgroundSender[Any, Any]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    """Begin anew before the child has a second thread: two of them would each make a lock of their own."""
+    for sender in list(_senders):
+        sender.begin()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -114,7 +114,10 @@ class Meter:
             self._sender.put(event)
 
     def flush(self, seconds: float = _END_SECONDS) -> bool:
-        """Post what was counted, waiting up to some seconds; return whether it was. The process does at its end."""
+        """Post what was counted, waiting up to some seconds; return whether it was. The process does at its end.
+
+        Where it is refused for good, this does not wait: a later post has it too.
+        """
         return self._sender.flush(seconds)
 
     def close(self) -> None:
