@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pickle
+import ssl
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 import programs
@@ -13,6 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 from otlp import Receiver
+from peer import http, peer
 
 from llmtasker import LLM, CallSettings, InputField, Item, OutputField, Prices, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
@@ -252,6 +255,53 @@ def test_a_wrong_set_up(make: Any, words: str, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigurationError, match=words):
         make()
+
+
+PEM = str(Path(__file__).parent / "localhost.pem")
+SIGNALS = pytest.mark.parametrize("make", [opentelemetry.traces, opentelemetry.metrics])
+_OTLP = "OTEL_EXPORTER_OTLP_"
+
+
+@SIGNALS
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        ({"CERTIFICATE": "/no/such.pem"}, "^{}CERTIFICATE names '/no/such.pem', .* No such file"),
+        ({"CERTIFICATE": __file__}, "^{}CERTIFICATE names .*: it has no certificates"),
+        ({"CERTIFICATE": str(Path(__file__).parent)}, "^{}CERTIFICATE names .*directory"),
+        ({"CERTIFICATE": PEM, "CLIENT_CERTIFICATE": "/no/such.pem"}, "^{}CLIENT_CERTIFICATE names '/no/such.pem'"),
+        ({"CLIENT_CERTIFICATE": __file__}, "^{}CLIENT_CERTIFICATE names .*no certificate with its key"),
+        ({"CLIENT_CERTIFICATE": PEM, "CLIENT_KEY": "/no/key"}, "^{}CLIENT_KEY names '/no/key', .* No such file"),
+        ({"CLIENT_CERTIFICATE": PEM, "CLIENT_KEY": __file__}, "no certificate with its key .* in {}CLIENT_KEY"),
+        ({"CLIENT_CERTIFICATE": PEM, "CLIENT_KEY": "-----BEGIN SECRET"}, "^{}CLIENT_KEY names a text instead"),
+    ],
+)
+def test_a_certificate_that_cannot_be_used(
+    make: Any, files: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for prefix in (_OTLP, f"{_OTLP}{make.__name__.upper()}_"):
+        with monkeypatch.context() as patched:
+            for name, path in files.items():
+                patched.setenv(f"{prefix}{name}", path)
+            with pytest.raises(ConfigurationError, match=words.format(prefix)) as caught:
+                make("https://collector:4318")
+            assert "SECRET" not in str(caught.value)
+            make("http://collector:4318").close()  # there, none is read
+
+
+def test_spans_are_sent_over_tls_with_the_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(PEM)
+    tls.load_verify_locations(PEM)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    for name in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
+        monkeypatch.setenv(f"{_OTLP}{name}", PEM)
+    with peer(lambda _: http(b""), context=tls) as server:
+        tracer = opentelemetry.traces(server.url)
+        tracer(Event(what="item_done", run="r", when=3.0, rows=(0,), item=Item(input={})))
+        assert tracer.flush(10)
+        tracer.close()
+        assert [seen.target for seen in server.seen] == ["/v1/v1/traces"]
 
 
 @pytest.mark.parametrize("command", [("run", "a.py:task"), ("evaluate", "a.py:task"), ("evaluate", "a.py:chain")])

@@ -119,7 +119,7 @@ class BackgroundSender(Generic[T, B]):
         self._hurried = self._dropped = self._reported = 0
         self._kept = 0  # posts that were refused for good, and kept for a later one
         self._pause = 0.0
-        self._reason = ""  # why the latest post failed
+        self._reason: str = ""  # why the latest post failed
         self._client: Any = None
 
     @property

@@ -8,7 +8,8 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any, Literal, Protocol
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
 from urllib.parse import unquote, urlsplit
 
 from llmtasker.errors import ConfigurationError, snippet
@@ -31,6 +32,48 @@ class OTLPPost(Protocol):
         ...
 
 
+class Variable(NamedTuple):
+    """A variable of the environment that is set."""
+
+    name: str
+    value: str
+
+
+class Certificates(NamedTuple):
+    """The variables that name files of PEM: the authorities to trust, and the certificate and key to show."""
+
+    trusted: Variable | None
+    shown: Variable | None
+    key: Variable | None
+
+    def context(self) -> ssl.SSLContext:
+        """Return the settings of TLS.
+
+        Raises:
+            ConfigurationError: a file can't be read, or does not hold what its variable names.
+        """
+        for variable in filter(None, self):
+            try:
+                with Path(variable.value).open("rb"):
+                    pass
+            except OSError as error:
+                raise _unusable(variable, error.strerror or type(error).__name__) from None
+        try:
+            context = ssl.create_default_context(cafile=None if self.trusted is None else self.trusted.value)
+        except OSError:
+            assert self.trusted is not None  # noqa: S101 - without one, no file is read
+            raise _unusable(self.trusted, "it has no certificates") from None
+        if self.shown is not None:
+            try:
+                key = None if self.key is None else self.key.value
+                # The empty password: for a key that has one, the terminal would be asked, and waited for.
+                context.load_cert_chain(self.shown.value, key, password="")
+            except OSError:
+                fault = "it is no certificate with its key (one without a password)"
+                raise _unusable(self.shown, fault if self.key is None else f"{fault} in {self.key.name}") from None
+        return context
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OTLPReceiver:
     """A receiver of one signal. Its representation does not show the headers, which may hold a key."""
@@ -38,9 +81,7 @@ class OTLPReceiver:
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     gzip: bool = False
-    certificate: str | None = None
-    client_certificate: str | None = None
-    client_key: str | None = None
+    certificates: Certificates | None = None
     http: Any = field(default=None, repr=False)
     """A client of httpx that is used instead of an own one."""
 
@@ -51,7 +92,7 @@ class OTLPReceiver:
         """Return the receiver that is given, or that the environment names; None: it does not name any.
 
         Raises:
-            ConfigurationError: the endpoint is not a URL of HTTP, or a variable is wrong.
+            ConfigurationError: the endpoint is not a URL of HTTP, or a variable is wrong or names an unusable file.
         """
         if endpoint:
             url = f"{checked_url(endpoint).rstrip('/')}/v1/{signal}"
@@ -62,9 +103,9 @@ class OTLPReceiver:
         else:
             return None
         protocol = _variable(signal, "PROTOCOL")
-        if not endpoint and protocol not in {None, "http/protobuf"}:
+        if not endpoint and protocol is not None and protocol.value != "http/protobuf":
             raise ConfigurationError(
-                f"OTEL_EXPORTER_OTLP_PROTOCOL is {snippet(protocol or '', 20)!r}; {signal} are sent as http/protobuf: "
+                f"{protocol.name} is {snippet(protocol.value, 20)!r}; {signal} are sent as http/protobuf: "
                 f"set OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL=http/protobuf, and the endpoint of HTTP (port 4318)."
             )
         return cls.at(url, signal, headers)
@@ -74,15 +115,22 @@ class OTLPReceiver:
         """Return the receiver at a URL, with the headers that are given, and else as the environment says.
 
         Raises:
-            ConfigurationError: a variable is wrong.
+            ConfigurationError: a variable is wrong, or names a file that can't be used.
         """
+        certificates: Certificates | None = None
+        if urlsplit(url).scheme == "https":
+            names = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+            certificates = Certificates(*(_variable(signal, name) for name in names))
+            if any(certificates):
+                certificates.context()  # a mistake is said now; each client reads them anew, as they are renewed
+            else:
+                certificates = None
+        headers_set, compression = _variable(signal, "HEADERS"), _variable(signal, "COMPRESSION")
         return cls(
             url=url,
-            headers=_pairs(_variable(signal, "HEADERS"), "OTEL_EXPORTER_OTLP_HEADERS") if headers is None else headers,
-            gzip=_variable(signal, "COMPRESSION") == "gzip",
-            certificate=_variable(signal, "CERTIFICATE"),
-            client_certificate=_variable(signal, "CLIENT_CERTIFICATE"),
-            client_key=_variable(signal, "CLIENT_KEY"),
+            headers=_pairs(headers_set) if headers is None else headers,
+            gzip=compression is not None and compression.value == "gzip",
+            certificates=certificates,
         )
 
     @property
@@ -98,15 +146,9 @@ class OTLPReceiver:
         """
         import httpx2
 
-        verify: ssl.SSLContext | bool = self.url.startswith("https:")  # certificates take 20 ms to load
-        if self.certificate or self.client_certificate:
-            try:
-                verify = ssl.create_default_context(cafile=self.certificate)
-                if self.client_certificate:
-                    verify.load_cert_chain(self.client_certificate, self.client_key)
-            except (OSError, ssl.SSLError) as error:
-                raise ConfigurationError(f"a certificate of OTEL_EXPORTER_OTLP_… can't be read: {error}") from None
-        return httpx2.Client(verify=verify)
+        if self.certificates is not None:
+            return httpx2.Client(verify=self.certificates.context())
+        return httpx2.Client(verify=urlsplit(self.url).scheme == "https")  # certificates take 20 ms to load
 
     def post(self, client: Any, batch: OTLPPost) -> PostResult:
         """Post with a client; raises what the client raises."""
@@ -151,29 +193,37 @@ def resource_of(service_name: str | None) -> dict[str, str]:
     Raises:
         ConfigurationError: OTEL_RESOURCE_ATTRIBUTES can't be read.
     """
-    given = _pairs(os.environ.get("OTEL_RESOURCE_ATTRIBUTES"), "OTEL_RESOURCE_ATTRIBUTES")
+    given = _pairs(_set_variable("OTEL_RESOURCE_ATTRIBUTES"))
     name = service_name or os.environ.get("OTEL_SERVICE_NAME") or given.get("service.name") or "llmtasker"
     about = {"telemetry.sdk.name": "llmtasker", "telemetry.sdk.language": "python"}
     return {**about, "telemetry.sdk.version": version("llmtasker"), **given, "service.name": name}
 
 
-def _variable(signal: Signal, what: str) -> str | None:
+def _variable(signal: Signal, what: str) -> Variable | None:
     """Return a variable of the signal, else of all signals."""
-    own = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}")
-    return own or os.environ.get(f"OTEL_EXPORTER_OTLP_{what}") or None
+    return _set_variable(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}")
 
 
-def _pairs(text: str | None, variable: str) -> dict[str, str]:
+def _set_variable(*names: str) -> Variable | None:
+    return next((Variable(name, value) for name in names if (value := os.environ.get(name))), None)
+
+
+def _unusable(file: Variable, fault: str) -> ConfigurationError:
+    value = "a text instead of a file" if "-----" in file.value else snippet(repr(file.value), 100)  # not a key itself
+    return ConfigurationError(f"{file.name} names {value}, which can't be used: {fault}. Name a file of PEM, or unset it.")
+
+
+def _pairs(variable: Variable | None) -> dict[str, str]:
     """Return `name=value,name=value` with percent-encoded values.
 
     Raises:
         ConfigurationError: a part is not a pair; its text is not shown, as it may be a key.
     """
     pairs: dict[str, str] = {}
-    for number, part in enumerate((text or "").split(","), start=1):
+    for number, part in enumerate(("" if variable is None else variable.value).split(","), start=1):
         name, equals, value = part.partition("=")
         if equals and name.strip():
             pairs[unquote(name.strip())] = unquote(value.strip())
-        elif part.strip():
-            raise ConfigurationError(f"{variable}: part {number} is not name=value.")
+        elif variable is not None and part.strip():
+            raise ConfigurationError(f"{variable.name}: part {number} is not name=value.")
     return pairs
