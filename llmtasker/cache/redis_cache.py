@@ -306,10 +306,12 @@ _HINTS = {
     "^InvalidResponse": "check host and port: what answers there is not a Redis",
     "^ReadOnlyError": "give the URL of the primary, not of a replica",
     "^ConnectionError": "check the certificates, and whether the server uses TLS (rediss://)",
-    "(?i)cluster|slot|^MovedError|MOVED": "give the URL of a Redis that is not a cluster",
+    # Before the others, as it has the name of a user, which may be any word.
+    "^NoPermissionError|(?i:permission)|can't run this command": "give the user the commands mget, get, set, del, "
+    "type, exists, evalsha, script, select and scan, on all keys that begin with {namespace}:",
+    r"^(?:Moved|Ask|ClusterCrossSlot)Error|\b(?:CROSSSLOT|MOVED|cluster (?:mode|node|support)|same slot)\b": "give the "
+    "URL of a Redis that is not a cluster",
     "DB index": "give the number of a database that the server has, such as /0",
-    "(?i)permission|can't run this command": "give the user the commands mget, get, set, del, type, exists, evalsha, "
-    "script, select and scan, on all keys that begin with {namespace}:",
     "": "give the URL of a Redis of version 5 or later, with a user that may write",
 }
 """What to do, by words of the error, the first that fit."""

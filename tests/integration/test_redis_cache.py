@@ -382,6 +382,13 @@ def answering(reply: bytes) -> Iterator[int]:
         (b"HTTP/1.1 400 Bad Request\r\n\r\n{sent}\r\n", "InvalidResponse.*is not a Redis"),
         (b"-ERR unknown command, with args beginning with: {sent}\r\n", r"ResponseError.*\*\*\*"),
         (b"-MOVED 3999 127.0.0.1:6381\r\n", "not a cluster"),
+        (b"-CROSSSLOT Keys in request don't hash to the same slot\r\n", "not a cluster"),
+        (b"-ERR SELECT is not allowed in cluster mode\r\n", "not a cluster"),
+        (b"-ERR This instance has cluster support enabled\r\n", "not a cluster"),
+        (b"-NOPERM User slotbot has no permissions to run the 'mget' command\r\n", "give the user the commands mget,"),
+        (b"-NOPERM User MOVED has no permissions to run the 'mget' command\r\n", "give the user the commands mget,"),
+        (b"-NOPERM cluster-reader can't run this command or subcommand\r\n", "give the user the commands mget,"),
+        (b"-ERR the slots of clustered are all taken\r\n", "of version 5 or later"),
     ],
 )
 def test_another_kind_of_server_is_an_error_that_shows_no_password(reply: bytes, expected: str) -> None:
