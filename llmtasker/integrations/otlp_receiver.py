@@ -210,7 +210,9 @@ def _set_variable(*names: str) -> Variable | None:
 
 def _unusable(file: Variable, fault: str) -> ConfigurationError:
     value = "a text instead of a file" if "-----" in file.value else snippet(repr(file.value), 100)  # not a key itself
-    return ConfigurationError(f"{file.name} names {value}, which can't be used: {fault}. Name a file of PEM, or unset it.")
+    return ConfigurationError(
+        f"{file.name} names {value}, which can't be used: {fault}. Name a file of PEM, or unset it."
+    )
 
 
 def _pairs(variable: Variable | None) -> dict[str, str]:
