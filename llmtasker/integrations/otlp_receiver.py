@@ -32,7 +32,7 @@ class OTLPPost(Protocol):
         ...
 
 
-class Variable(NamedTuple):
+class OTLPVariable(NamedTuple):
     """A variable of the environment that is set."""
 
     name: str
@@ -42,9 +42,9 @@ class Variable(NamedTuple):
 class Certificates(NamedTuple):
     """The variables that name files of PEM: the authorities to trust, and the certificate and key to show."""
 
-    trusted: Variable | None
-    shown: Variable | None
-    key: Variable | None
+    trusted: OTLPVariable | None
+    shown: OTLPVariable | None
+    key: OTLPVariable | None
 
     def context(self) -> ssl.SSLContext:
         """Return the settings of TLS.
@@ -199,23 +199,23 @@ def resource_of(service_name: str | None) -> dict[str, str]:
     return {**about, "telemetry.sdk.version": version("llmtasker"), **given, "service.name": name}
 
 
-def _variable(signal: Signal, what: str) -> Variable | None:
+def _variable(signal: Signal, what: str) -> OTLPVariable | None:
     """Return a variable of the signal, else of all signals."""
     return _set_variable(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}")
 
 
-def _set_variable(*names: str) -> Variable | None:
-    return next((Variable(name, value) for name in names if (value := os.environ.get(name))), None)
+def _set_variable(*names: str) -> OTLPVariable | None:
+    return next((OTLPVariable(name, value) for name in names if (value := os.environ.get(name))), None)
 
 
-def _unusable(file: Variable, fault: str) -> ConfigurationError:
+def _unusable(file: OTLPVariable, fault: str) -> ConfigurationError:
     value = "a text instead of a file" if "-----" in file.value else snippet(repr(file.value), 100)  # not a key itself
     return ConfigurationError(
         f"{file.name} names {value}, which can't be used: {fault}. Name a file of PEM, or unset it."
     )
 
 
-def _pairs(variable: Variable | None) -> dict[str, str]:
+def _pairs(variable: OTLPVariable | None) -> dict[str, str]:
     """Return `name=value,name=value` with percent-encoded values.
 
     Raises:
