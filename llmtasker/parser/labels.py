@@ -269,7 +269,7 @@ class Labels:
             else:
                 spans.append((name, start, end))
         found: list[_Mention] = []
-        known = bool(spans) and (has_known_words(sentence) or not _LETTER.search(self._mention.sub("", sentence)))
+        known = bool(spans) and has_known_words(self._mention.sub(" ", sentence))
         for name, start, end in spans:
             framed = frame(sentence, start, end, first=first)
             before = spans[len(found) - 1][2] if found else 0
