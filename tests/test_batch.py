@@ -32,6 +32,7 @@ from llmtasker.errors import (
     NotRunError,
     ServerError,
 )
+from llmtasker.files import BrokenRow
 from llmtasker.runner.batch.job import BatchStatus
 from llmtasker.runner.batch.job_store import JobStore, StoredJob
 from llmtasker.testing import Body, FakeTransport, FaultyServer, Rejects, Status, last_user_text
@@ -144,11 +145,13 @@ def test_equal_rows_are_asked_once(server: FaultyServer) -> None:
 def test_cached_rows_and_inputs_that_do_not_fit_are_not_sent(server: FaultyServer) -> None:
     task = task_at(server)
     task.run(rows(2))
-    inputs = [*rows(4), {"message": 5}]
+    broken = BrokenRow({"message": "row9"}, error=InputError("line 7 has 3 cells"))
+    inputs = [*rows(4), {"message": 5}, broken]
     items = task.submit(inputs).results(inputs)
     assert server.batches.asked_lines == 2
-    assert [item.cached for item in items] == [True, True, False, False, False]
+    assert [item.cached for item in items] == [True, True, False, False, False, False]
     assert isinstance(items[4].error, InputError)
+    assert items[5].error == broken.error
 
 
 def test_nothing_is_sent_when_everything_is_cached(server: FaultyServer) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -12,6 +15,7 @@ import pytest
 from llmtasker import LLM, CallSettings, ConfigurationError, InputField, OutputField, Signature, Task
 from llmtasker.cache import MemoryCache
 from llmtasker.errors import InputError
+from llmtasker.files import read_rows
 from llmtasker.item import Item
 from llmtasker.runner.events import Event
 from llmtasker.tasks.classification import Classification
@@ -395,6 +399,69 @@ def test_so_are_other_calls_over_rows(inputs: Any) -> None:
 def test_where_one_row_has_it_the_others_are_errors_of_their_own(inputs: Any) -> None:
     results = task_of().run(inputs)
     assert len(results) == len(inputs)
+
+
+# ── rows of a file that could not be read completely ──
+
+CELLS = "id,texte\n1,a,more\n2,b\n3\n4,c\n"
+BROKEN = ["line 2 has 3 cells", None, "line 4 has 1 cell", None]
+
+
+def reasons(items: Sequence[Item[Any]]) -> list[str | None]:
+    assert not any(item.attempts for item in items if item.error)
+    return [None if item.error is None else f"{item.error.code}: {item.error}".partition(",")[0] for item in items]
+
+
+async def collected(task: Task[Any], rows: Any, **options: Any) -> list[Item[Any]]:
+    return [item async for item in task.astream(rows, ordered=True, **options)]
+
+
+@pytest.mark.parametrize("group", [1, 3])
+@pytest.mark.parametrize("given", [list, iter], ids=["a list", "read once"])
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda task, rows, **options: task.run(rows, **options),
+        lambda task, rows, **options: list(task.stream(rows, ordered=True, **options)),
+        lambda task, rows, **options: portal().call(task.arun(rows, **options)),
+        lambda task, rows, **options: portal().call(collected(task, rows, **options)),
+    ],
+    ids=["run", "stream", "arun", "astream"],
+)
+def test_a_broken_row_is_an_error_with_its_reason(tmp_path: Path, ask: Any, given: Any, group: int) -> None:
+    (tmp_path / "in.csv").write_text(CELLS, "utf-8")
+    task = task_of(group_size=group)
+    items = ask(task, given(read_rows(tmp_path / "in.csv")), columns={"message": "texte"})
+    assert reasons(items) == [None if reason is None else f"input: {reason}" for reason in BROKEN]
+    assert [item.input["id"] for item in items] == ["1", "2", "3", "4"]
+    assert pickle.loads(pickle.dumps(list(items))) == list(items)
+    if group == 1:
+        assert fake_of(task).calls == 2
+
+
+def test_broken_rows_are_unfit_for_an_estimate_and_for_one_call(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(CELLS.replace("texte", "message"), "utf-8")
+    rows = list(read_rows(tmp_path / "in.csv"))
+    found = task_of().estimate(rows)
+    assert (found.rows, found.unfit, found.distinct) == (4, 2, 2)
+    assert reasons(list(map(task_of(), rows))) == [None if reason is None else f"input: {reason}" for reason in BROKEN]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_broken_rows_do_not_hide_a_column_that_all_lack(tmp_path: Path, first: int) -> None:
+    (tmp_path / "in.csv").write_text(CELLS, "utf-8")
+    rows = list(read_rows(tmp_path / "in.csv"))[first:]
+    for call in (task_of().run, task_of().estimate, lambda rows, **options: task_of().run(iter(rows), **options)):
+        with pytest.raises(
+            ConfigurationError, match=r"no row has a column 'nope' for the input 'message'; the columns are: id, texte"
+        ):
+            call(rows, columns={"message": "nope"})
+
+
+def test_where_all_rows_are_broken_each_says_why(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,texte\n1,a,b\n2,b,c\n", "utf-8")
+    items = task_of().run(read_rows(tmp_path / "in.csv", delimiter=","))
+    assert reasons(items) == [f"input: line {n} has 3 cells" for n in (2, 3)]
 
 
 def test_a_field_that_is_a_mapping_is_not_missed() -> None:

@@ -27,8 +27,9 @@ from llmtasker import (
     Task,
     pipeline,
 )
-from llmtasker.errors import AuthenticationError, ServerError
+from llmtasker.errors import AuthenticationError, InputError, ServerError
 from llmtasker.evaluation import compare, evaluate
+from llmtasker.files import BrokenRow
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport, last_user_text
 from llmtasker.wire.request import Request
@@ -374,6 +375,11 @@ def test_parameters_of_their_own() -> None:
     assert "give a mapping or keywords" in str(join("a").error)
     with pytest.raises(ConfigurationError, match="no row fits: the input has no 'left'; it has message"):
         join.run([{"message": "a"}] * 3, progress=False)
+    broken = BrokenRow({"message": "a", "left": "b"}, error=InputError("line 2 has 3 cells"))
+    items = join.run([broken, {"left": "a"}], progress=False)
+    assert [item.error and str(item.error) for item in items] == ["line 2 has 3 cells", None]
+    with pytest.raises(ConfigurationError, match="no row fits: the input has no 'left'; it has message"):
+        join.run([broken, {"message": "a"}], progress=False)
     with pytest.raises(TypeError, match="not both"):
         join("a", left="b")
 

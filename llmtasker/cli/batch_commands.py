@@ -52,13 +52,14 @@ def submit(
     from llmtasker.cli.file_job import FileJob
     from llmtasker.cli.load_task import load_task
     from llmtasker.errors import ConfigurationError
-    from llmtasker.files import detect
+    from llmtasker.files import BrokenRow, detect
 
     task = load_task(task_name, llm)
     form = detect(source, delimiter=delimiter, encoding=encoding)
     rows = FileJob(task=task, source=source, target=source, source_format=form, columns=column or (), limit=limit)
     if trial:
-        tried = task.run(islice(rows.inputs(), trial), progress=False)
+        whole = (row for row in rows.inputs() if not isinstance(row, BrokenRow))
+        tried = task.run(islice(whole, trial), progress=False)
         if len(tried.errors) == len(tried):
             raise ConfigurationError(f"nothing was sent: no row could be answered: {tried.errors[0]}")
     job = task.submit(rows.inputs())

@@ -118,15 +118,15 @@ class FileJob:
         return TemporaryDirectory(prefix="llmtasker-")
 
     def inputs(self) -> Iterator[dict[str, Any]]:
-        """Yield the input of each row that could be read.
+        """Yield the input of each row; that of a row which could not be read completely has its error.
 
         Raises:
             ConfigurationError: the source can't be read or has no rows, or a column is missing.
         """
         self._survey()
         for row in self._rows():
-            if not isinstance(row, BrokenRow):
-                yield self._given(row)
+            given = self._given(row)
+            yield BrokenRow(given, error=row.error) if isinstance(row, BrokenRow) else given
 
     def run(self, **options: Any) -> JobCounts:
         """Do what is left to do and return the counts; `options` are those of `Task.stream`.

@@ -39,6 +39,7 @@ from llmtasker.errors import (
 )
 from llmtasker.signature.fields import label_descriptions
 from llmtasker.signature.signature import Inputs, S
+from llmtasker.values.broken_row import BrokenRow
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Mode, Request, Settings
 
@@ -210,8 +211,10 @@ class Program(Generic[S]):
         """Return the validated input; see `Signature.validate_input`.
 
         Raises:
-            InputError: the input does not fit, or a column is missing.
+            InputError: the input does not fit, a column is missing, or the row of a file could not be read completely.
         """
+        if isinstance(given, BrokenRow):
+            raise InputError(given.error.message, **given.error.details)
         if self.columns is None:
             return self.for_input(self.signature.validate_input(given))
         inputs = self.signature.validate_input(self.columns.inputs(given))

@@ -9,7 +9,7 @@ Journal        the finished rows of a run that can be resumed
 csv_file, json_file, parquet_file, excel_file   one kind each
 csv_output, excel_output, block_buffer          written while the rows come
 detect, encoding, dialect, format, header       how a file is written
-cells, broken_row, packed, atomic               values of cells; damaged rows; compressed files; whole or not at all
+cells, packed, atomic                           values of cells; compressed files; whole or not at all
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from llmtasker.files.atomic import replacing
-from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.csv_file import csv_header, read_csv
 from llmtasker.files.csv_output import write_csv
 from llmtasker.files.detect import FormatOptions, check_readable, detect
@@ -33,6 +32,7 @@ from llmtasker.files.journal import Journal
 from llmtasker.files.json_file import json_header, read_json, read_jsonl, write_json, write_jsonl
 from llmtasker.files.packed import unpacked
 from llmtasker.files.parquet_file import parquet_header, read_parquet, write_parquet
+from llmtasker.values.broken_row import BrokenRow
 
 __all__ = [
     "BrokenRow",

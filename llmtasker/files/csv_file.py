@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from llmtasker.errors import ConfigurationError, InputError
-from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import restore
 from llmtasker.files.dialect import RETURN, ends_empty, masked, parse, separator_line
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
+from llmtasker.values.broken_row import BrokenRow
 
 MAX_RECORD = 1 << 24
 """Characters of one record, line ends in quotes included. Past it, a quote was opened and never closed."""

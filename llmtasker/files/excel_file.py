@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import cell_text
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header, free_column, header_of
+from llmtasker.values.broken_row import BrokenRow
 from llmtasker.values.folding import composed
 
 _ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.files.broken_row import BrokenRow
 from llmtasker.files.cells import cell_json
 from llmtasker.files.encoding import decodes, open_text
 from llmtasker.files.format import Format
 from llmtasker.files.header import Header
+from llmtasker.values.broken_row import BrokenRow
 from llmtasker.values.json_values import is_array, is_object, parse_json, parse_json_loosely
 
 _BLOCK = 1 << 16  # bytes

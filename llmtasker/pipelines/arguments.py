@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from llmtasker.errors import ConfigurationError, InputError, describe, snippet
 from llmtasker.signature.fields import InputField
 from llmtasker.signature.signature import takes_mapping
+from llmtasker.values.broken_row import BrokenRow
 from llmtasker.values.json_values import is_mapping
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -67,8 +68,11 @@ class Arguments:
         """Return the arguments for an input; `columns` names the column of a field that has another name.
 
         Raises:
-            InputError: a field is missing or does not fit; a missing one is in the details as "missing".
+            InputError: the row of a file could not be read completely, or a field is missing or does not fit; a missing
+                one is in the details as "missing".
         """
+        if isinstance(given, BrokenRow):
+            raise InputError(given.error.message, **given.error.details)
         try:
             parts = self._parts(given, columns)
             return {name: self._checks[name].validate_python(value) for name, value in parts.items()}

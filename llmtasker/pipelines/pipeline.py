@@ -27,6 +27,7 @@ from llmtasker.runner.streamed import astreamed, streamed
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
 from llmtasker.signature.signature import Signature
 from llmtasker.threads import portal
+from llmtasker.values.broken_row import BrokenRow
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -167,9 +168,10 @@ class Pipeline(Generic[R, T]):
         settings, given = RunSettings.of_run(options), table_of(inputs)
         async for batch in self._batches(inputs if given is None else given, settings):
             items += batch
-        missing = {None if item.error is None else item.error.details.get("missing") for item in items}
+        whole = [item for item in items if not isinstance(item.input, BrokenRow)]
+        missing = {None if item.error is None else item.error.details.get("missing") for item in whole}
         if len(missing) == 1 and None not in missing:
-            error = next(item.error for item in items if item.error is not None)
+            error = next(item.error for item in whole if item.error is not None)
             raise ConfigurationError(f"no row fits: {error.message}")
         return Results(items, fields=tuple(self._returned.fields), given=given)
 

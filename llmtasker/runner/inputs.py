@@ -11,6 +11,7 @@ from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature, takes_mapping
+from llmtasker.values.broken_row import BrokenRow
 from llmtasker.values.json_values import as_list
 from llmtasker.values.same_value import is_missing
 
@@ -170,7 +171,7 @@ def _or_none(value: Any) -> Any:
 def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | None) -> None:
     """Raise if all rows lack the same column, so that none of them could be answered.
 
-    Rows that can be read only once, or are not plain dicts, are not checked.
+    Rows that can be read only once, or are not plain dicts, are not checked; broken rows of a file say nothing.
 
     Raises:
         ConfigurationError: all rows lack a column; the message names the missing and the existing columns.
@@ -179,7 +180,7 @@ def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | N
         names = set(rows.columns)
         missing = [what for what, accepted in _wanted(signature, columns).items() if not accepted & names]
     elif isinstance(rows, list | tuple):
-        if not rows or type(rows[0]) is not dict:
+        if not rows or not (type(rows[0]) is dict or isinstance(rows[0], BrokenRow)):
             return
         names, missing = _of_rows(rows, _wanted(signature, columns))
     else:
@@ -187,22 +188,24 @@ def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | N
     if missing:
         there = snippet(", ".join(sorted(map(str, names))), 200) or "none"
         raise ConfigurationError(
-            f"no row has a column for {missing[0]}; the columns are: {there}. Name the one that is meant, such as "
+            f"no row has a column {missing[0]}; the columns are: {there}. Name the one that is meant, such as "
             f"columns={{{signature.bare_input or next(iter(signature.input_fields))!r}: '…'}}."
         )
 
 
 def _wanted(signature: type[Signature], columns: Columns | None) -> dict[str, set[str]]:
-    """Return the accepted column names for each value that a row must have."""
+    """Return the accepted column names for each value that a row must have, by what an error says of it."""
     named: Mapping[str, str] = columns.fields if columns else {}
     variables: Mapping[str, str] = columns.variables if columns else {}
     wanted = {
-        f"the input {name!r}": {named[name]} if name in named else {name, wire_name(name, info)}
+        f"for the input {name!r}": {name, wire_name(name, info)}
         for name, info in signature.input_fields.items()
-        if name in named
-        or (info.is_required() and not (name == signature.bare_input and takes_mapping(info.annotation)))
+        if name not in named
+        and info.is_required()
+        and not (name == signature.bare_input and takes_mapping(info.annotation))
     }
-    return wanted | {f"the variable {name!r}": {column} for name, column in variables.items()}
+    wanted |= {f"{column!r} for the input {name!r}": {column} for name, column in named.items()}
+    return wanted | {f"{column!r} for the variable {name!r}": {column} for name, column in variables.items()}
 
 
 def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[str], list[str]]:
@@ -210,6 +213,8 @@ def _of_rows(rows: Sequence[Any], wanted: Mapping[str, set[str]]) -> tuple[set[s
     names: set[str] = set()
     missing = dict(wanted)
     for row in rows:
+        if isinstance(row, BrokenRow):
+            continue
         if type(row) is not dict:
             return names, []
         missing = {
