@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ import pytest
 from llmtasker.cli.app import main
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import Journal, read_rows
+from llmtasker.tasks.classification import Classification
 from llmtasker.testing import FaultyServer, Status
 
 TRIAGE = '''
@@ -109,6 +111,14 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     ]
     (tmp_path / "in.csv").write_text("id,message\n" + "\n".join(rows) + "\n", "utf-8")
     return Shell(tmp_path, capsys, monkeypatch)
+
+
+def save_tasks(folder: Path) -> None:
+    """Write two task files: one whose signature is a class, and one that is whole."""
+    fixed = runpy.run_path(str(folder / "fixed.py"))["fixed"]
+    fixed.with_(instructions="Say who pays.").save(folder / "saved.json")
+    labels = {"billing": "the invoice", "delivery": "the parcel"}
+    Classification(labels=labels, llm="offline").save(folder / "plain.json")
 
 
 def cells(path: Path, encoding: str = "utf-8", delimiter: str = ",") -> list[dict[str, str]]:
@@ -331,6 +341,20 @@ def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
     )
 
 
+def test_a_task_file_is_named_where_a_task_is(shell: Shell) -> None:
+    save_tasks(shell.folder)
+    (shell.folder / "gold.csv").write_text("message,team\nthe invoice,billing\n")
+    saved = "fixed.py:fixed+saved.json"
+    for part in ("Say who pays.", "the parcel is late"):
+        assert part in shell("preview", saved, "--text", "the parcel").out
+    assert "accuracy 100.0 %" in shell("evaluate", saved, "gold.csv").out
+    assert shell("run", saved, "in.csv", "-o", "out.csv").code == 0
+    plain = shell("run", "plain.json", "in.csv", "-c", "message", "-o", "plain.csv", "--llm", "offline")
+    assert plain.code == 0, plain.err
+    teams = [row["team"] for row in cells(shell.folder / "out.csv")]
+    assert teams == [row["label"] for row in cells(shell.folder / "plain.csv")] == ["delivery", "billing"] * 10
+
+
 # ── mistakes ──
 
 SEARCH = ["optimize", "fixed.py:fixed", "--train", "gold.jsonl", "--test", "in.csv"]
@@ -380,6 +404,14 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         [*SEARCH[:1], "unsaved.py:fixed", *SEARCH[2:], "-o", "better.json"],
         "a file can't hold AutoGroup(same=…)",
     ),
+    "rows as a task": (["run", "gold.json", "fixed.py:fixed"], "the task comes first, then the file of rows"),
+    "a file that needs a class": (
+        ["run", "saved.json", "in.csv"],
+        "name the task in Python that it was made from before it, as in FILE.py:TASK+saved.json",
+    ),
+    "a file of another task": (["evaluate", "other.py:other+saved.json", "in.csv"], "example 1 does not fit Triage"),
+    "no task file": (["run", "fixed.py:fixed+no.json", "in.csv"], "no.json: can't be read: No such file"),
+    "no LLM for a task file": (["run", "plain.json", "in.csv"], "Give --llm offline."),
     "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
     "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),
     "a missing package": (["run", "missing.py:x", "in.csv"], "missing.py, line 1: ModuleNotFoundError"),
@@ -431,6 +463,7 @@ FILES = {
     "signature.py": "from llmtasker import *\nclass X(Signature):\n    'X.'\n    a: str = InputField()\n",
     "unsaved.py": "from operator import eq\nfrom llmtasker import AutoGroup\n"
     + FIXED.replace('llm="offline"', 'llm="offline", group_size=AutoGroup(same=eq)'),
+    "other.py": FIXED.replace("fixed =", "other =").replace("billing", "invoices"),
     "gold.jsonl": '{"message": "the invoice", "team": "billing"}\n',
     "gold.json": '[{"message": "the parcel", "team": "delivery"}]',
     "in.pdf": "%PDF-1.4",
@@ -449,6 +482,7 @@ def test_a_mistake_is_told_in_a_line_and_nothing_is_written(shell: Shell, mistak
         (shell.folder / name).write_text(content)
     for name in ("folder.csv", "folder.json"):
         (shell.folder / name).mkdir()
+    save_tasks(shell.folder)
     before = {path.name: path.read_bytes() for path in shell.folder.iterdir() if path.is_file()}
     arguments, words = MISTAKES[mistake]
     said = shell(*arguments)

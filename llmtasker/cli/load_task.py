@@ -1,4 +1,4 @@
-"""load_task: the task that FILE.py:TASK or package.module:TASK names; load_measurable: that, or a pipeline."""
+"""load_task: the task that FILE.py:TASK, package.module:TASK or a task file names; load_measurable: or a pipeline."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
+from llmtasker.cli.saved_task import named_file, saved_like, saved_task
 from llmtasker.cli.tracing import observers, traced
 from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 
@@ -23,13 +24,16 @@ if TYPE_CHECKING:
 
 
 def load_task(name: str, llm: str | None) -> Task[Any]:
-    """Run the file or module and return its task, asked with another LLM if one is named.
+    """Return the task of a file of Python, a module or a task file, asked with another LLM if one is named.
 
     Raises:
         ConfigurationError: there is no such file, module or task, or the code raises.
     """
     from llmtasker.task import Task
 
+    if (named_in := named_file(name)) is not None:
+        declared, file = named_in
+        return traced(saved_task(file, llm)) if declared is None else saved_like(load_task(declared, llm), file)
     place, attribute, module = _module_named(name, llm)
     tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
     if attribute in tasks:
@@ -54,6 +58,8 @@ def load_measurable(name: str, llm: str | None) -> Measurable:
     from llmtasker.pipelines.pipeline import Pipeline
     from llmtasker.task import Task
 
+    if named_file(name) is not None:
+        return load_task(name, llm)
     place, attribute, module = _module_named(name, llm)
     found: dict[str, Measurable] = {
         known: value for known, value in vars(module).items() if isinstance(value, Task | Pipeline | Cascade)

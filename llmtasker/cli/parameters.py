@@ -31,7 +31,12 @@ TEXT: dict[str, Any] = {"parser": as_written, "metavar": "<str>"}
 """Settings of an option whose text may have accents; not of one that names a file."""
 
 TaskName = Annotated[
-    str, typer.Argument(metavar="TASK", help="FILE.py:TASK or package.module:TASK, such as triage.py:triage.")
+    str,
+    typer.Argument(
+        metavar="TASK",
+        help="FILE.py:TASK or package.module:TASK, such as triage.py:triage; or a task file: better.json, or "
+        "triage.py:triage+better.json where it needs the classes of a task.",
+    ),
 ]
 InputArgument = Annotated[
     Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines, JSON, Parquet or Excel; also packed; - for stdin.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmtasker.cli.parameters import Model, say
-from llmtasker.cli.tracing import observers, traced
+from llmtasker.cli.tracing import observers
 
 if TYPE_CHECKING:
     from llmtasker.task import Task
@@ -32,7 +32,11 @@ _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 def serve(
     tasks: Annotated[
-        list[str] | None, typer.Argument(metavar="[TASK …]", help="FILE.py:TASK, module:TASK, or a task file (.json).")
+        list[str] | None,
+        typer.Argument(
+            metavar="[TASK …]",
+            help="FILE.py:TASK, module:TASK, a task file (.json), or both: FILE.py:TASK+better.json.",
+        ),
     ] = None,
     llm: Model = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
@@ -102,18 +106,16 @@ def _keys(file: Path | None) -> tuple[Any, str]:
 def _loaded(names: list[str], llm: str | None) -> dict[str, Task[Any]]:
     """Return the tasks by name: that of the variable, or of the file."""
     from llmtasker.cli.load_task import load_task
+    from llmtasker.cli.saved_task import named_file
     from llmtasker.errors import ConfigurationError
-    from llmtasker.tasks import load_task as load_task_file
 
     loaded: dict[str, Task[Any]] = {}
     for name in names:
-        if name.endswith(".json"):
-            called, task = Path(name).stem.replace("-", "_"), traced(load_task_file(name, llm=llm))
-        else:
-            called, task = name.rpartition(":")[2], load_task(name, llm)
+        saved = named_file(name)
+        called = name.rpartition(":")[2] if saved is None else saved[1].stem.replace("-", "_")
         if called in loaded:
             raise ConfigurationError(f"two tasks have the name {called!r}: rename one.")
-        loaded[called] = task
+        loaded[called] = load_task(name, llm)
     return loaded
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 __all__ = ["load_task"]
@@ -34,3 +35,15 @@ def load_task(path: str | os.PathLike[str], *, llm: Any = None, **handed_in: Any
     owner, name = kinds[kind]
     check_names(f"load_task of a {kind}", handed_in, (name,))
     return owner.load(path, llm=llm, **handed_in)
+
+
+def classes_needed(path: str | os.PathLike[str]) -> Mapping[str, str]:
+    """Return the arguments that must be handed in to load a file, each with the reason.
+
+    Raises:
+        ConfigurationError: the file is not a whole task file.
+    """
+    from llmtasker.task_file import read_document
+
+    needs: Mapping[str, str] = read_document(path)["needs"]
+    return needs
