@@ -137,6 +137,11 @@ COMPLETIONS = {
     ),
     # reasoning and refusal
     "refusal": (body({"content": None, "refusal": "I can't"}), done(refusal="I can't")),
+    "refusal as the reason": (body({"content": "no"}, "refusal"), done("no", finish_reason="refusal", refusal="no")),
+    "refusal without a word": (
+        body({"content": ""}, "refusal"),
+        done("", finish_reason="refusal", refusal="it gives no reason"),
+    ),
     "reasoning_content": (body({"content": "a", "reasoning_content": "hm"}), done("a", reasoning="hm")),
     "reasoning": (
         body({"content": "a", "reasoning": "hm", "reasoning_details": [{"text": "hm"}]}),
@@ -195,7 +200,7 @@ def test_every_dialect_gives_its_completion(name):
         ("tool_use", "tool_calls"),
         ("safety", "content_filter"),
         ("sensitive", "content_filter"),
-        ("refusal", "content_filter"),
+        ("REFUSAL", "refusal"),
         ("content_filter: SAFETY", "content_filter"),
         ("", None),
         (None, None),

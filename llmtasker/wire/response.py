@@ -23,7 +23,8 @@ _FINISH_REASONS = {
     **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "max_new_tokens", "max_length"), "length"),
     **dict.fromkeys(("model_length", "token_limit", "model_context_window_exceeded"), "length"),
     **dict.fromkeys(("tool_calls", "tool_call", "tool_use", "function_call"), "tool_calls"),
-    **dict.fromkeys(("content_filter", "content_filtered", "guardrail_intervened", "refusal"), "content_filter"),
+    **dict.fromkeys(("content_filter", "content_filtered", "guardrail_intervened"), "content_filter"),
+    "refusal": "refusal",
     **dict.fromkeys(("safety", "image_safety", "recitation", "blocklist", "sensitive"), "content_filter"),
     **dict.fromkeys(("prohibited_content", "spii"), "content_filter"),
 }
@@ -50,8 +51,8 @@ def read_completion(
 
     Texts and tool arguments are kept character for character. Of several choices the first counts.
     An event stream that was not asked for is joined. Finish reasons whose meaning is sure are given
-    in OpenAI's words (stop, length, tool_calls, content_filter), any other is unchanged. What an error repeats of the
-    `request` is not evidence, and is left out.
+    in OpenAI's words (stop, length, tool_calls, content_filter) or as "refusal", any other is unchanged. What an error
+    repeats of the `request` is not evidence, and is left out.
 
     Raises:
         BadResponseError: the body is not a chat completion (HTML, empty, cut, no choices …).
@@ -106,6 +107,8 @@ def _completion(value: Any, limits: Mapping[str, str] | None, request: Request |
             (text, reasoning, refusal), tool_calls = _content(parts), _tool_calls(parts)
         case _:
             message, text, reasoning, refusal, tool_calls = None, choice.get("text"), None, None, ()
+    if finish_reason == "refusal" and not refusal:
+        refusal = text if text and isinstance(text, str) else "it gives no reason"
     if not text and not tool_calls:
         _check_filter(choice, finish_reason, usage, status)
         if message is None and (choice is data or text is None):

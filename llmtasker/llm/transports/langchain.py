@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -319,10 +319,7 @@ def read_message(message: object, request: Request | None = None) -> Completion:
     }
     # One wire format is parsed in one place: the answer is converted to that format.
     text = json.dumps(answer, default=lambda _: None)
-    completion = read_completion(text, headers=mapping(metadata.get("headers")), request=request)
-    if completion.finish_reason == "refusal" and not completion.refusal:
-        return replace(completion, refusal=completion.text or "it gives no reason")
-    return completion
+    return read_completion(text, headers=mapping(metadata.get("headers")), request=request)
 
 
 def _first(known: Mapping[str, Any], names: Iterable[str]) -> Any:
