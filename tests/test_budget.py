@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llmtasker import LLM, Budget, ConfigurationError, InputField, OutputField, Prices, Signature, Task
 from llmtasker.errors import BudgetError
 from llmtasker.runner.budget import Reservation
+from llmtasker.tasks.classification import Classification
 from llmtasker.testing import FakeTransport, FaultyServer, Status
 from llmtasker.wire.completion import NO_USAGE, Usage
 
@@ -184,3 +185,15 @@ def test_without_a_token_limit_one_call_is_made_first_then_twice_as_many_as_were
             one.settle(most)
     assert waves == [1, 2, 6, 18, 54]
     assert isinstance(budget.reserve(most, free), Reservation), "where the limit is sent, nobody waits"
+
+
+def test_the_built_in_baseline_uses_no_tokens() -> None:
+    task = Classification(llm=LLM("offline", cache=False), labels=["a", "b"])
+    rows = [f"row {number}" for number in range(50)]
+    budget = Budget(tokens=100)
+    assert task.run(rows, budget=budget).counts["ok"] == 50
+    assert (budget.spent["tokens"], budget.spent["calls"]) == (0, 50)
+    found = task.estimate(rows)
+    assert (found.calls, found.usage, found.method) == (50, NO_USAGE, "the built-in baseline uses none")
+    with pytest.raises(BudgetError, match="the budget of 1 call is used up"):
+        raise task.run(rows, budget=Budget(calls=1)).errors[0]

@@ -29,11 +29,13 @@ class OfflineTransport:
 
     Labels (also optional ones, lists of them, and yes/no where the examples show both) are filled with
     the nearest one; optional fields of other kinds keep their default or stay null. The same request
-    always gets the same answer. It does not count tokens, so `usage` is None.
+    always gets the same answer. It uses no tokens, so `usage` is None.
 
     Raises (from `send` and `asend`):
         BadRequestError: a required output is not a label, or no schema was sent.
     """
+
+    uses_tokens = False
 
     def __init__(self) -> None:
         self.endpoint = "offline"

@@ -210,6 +210,11 @@ class LLM:
         prices = self._options.get("prices")
         return prices.cost if prices else listed_cost(self.transport.endpoint, self.model)
 
+    @property
+    def uses_tokens(self) -> bool:
+        """Whether a call uses tokens: not that of the built-in baseline."""
+        return bool(getattr(self.transport, "uses_tokens", True))
+
     def cost(self, usage: Usage) -> float | None:
         """Return the cost of a usage in US dollars (or in the currency of your own prices); None: unknown."""
         return self._price(usage)

@@ -121,11 +121,13 @@ class Reservation:
         """Return the part that the call did not use.
 
         None: the usage is unknown, so the whole reservation counts as spent, or more if the `length` of the
-        answer, in characters, must have used more.
+        answer, in characters, must have used more; a call that could use none has used none.
         """
         if self.settled:
             return
         self.settled = True
+        if usage is None and not self.most.total:
+            usage = self.most
         taken = usage or Usage(input=self.most.input, output=max(self.most.output, length // _CHARACTERS_PER_TOKEN))
         cost = self.price(taken) if "cost" in self.budget.limits else 0.0
         spent = {"cost": cost or 0.0, "tokens": taken.total, "calls": self.need["calls"]}

@@ -12,7 +12,7 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.policy import Policy
 from llmtasker.values.html_table import html_table
-from llmtasker.wire.completion import Usage
+from llmtasker.wire.completion import NO_USAGE, Usage
 from llmtasker.wire.group_format import ROW_NAMES, ROW_TAGS
 from llmtasker.wire.request import FIRST_MODE, Head, Request, Settings
 
@@ -82,7 +82,10 @@ def estimate(
         together = _empty(groups.program.head(FIRST_MODE[groups.program.asked]), llm.settings)
         characters += together * calls + (ROW_TAGS - alone) * missing
         names = ROW_NAMES * missing
-    usage = Usage(input=llm.tokens.expected(characters).input, output=llm.tokens.output_of(missing, names))
+    usage, method = NO_USAGE, "the built-in baseline uses none"
+    if llm.uses_tokens:
+        usage = Usage(input=llm.tokens.expected(characters).input, output=llm.tokens.output_of(missing, names))
+        method = str(llm.tokens)
     return Estimate(
         rows=rows,
         unfit=unfit,
@@ -91,7 +94,7 @@ def estimate(
         calls=calls,
         usage=usage,
         cost=llm.cost(usage),
-        method=str(llm.tokens),
+        method=method,
     )
 
 

@@ -337,8 +337,8 @@ class Policy(Generic[S, T]):
         llm = self.llm
         while True:
             # Again after each wait: longer answers may have arrived since.
-            most = llm.tokens.at_most(length, llm.max_tokens)
-            share = budget.reserve(most, llm.cost, sure=llm.max_tokens is not None)
+            most = llm.tokens.at_most(length, llm.max_tokens) if llm.uses_tokens else NO_USAGE
+            share = budget.reserve(most, llm.cost, sure=llm.max_tokens is not None or not llm.uses_tokens)
             if not isinstance(share, Future):
                 return share
             yield Wait(share)
