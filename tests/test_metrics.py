@@ -239,4 +239,4 @@ def test_a_command_ends_in_time_where_nobody_listens(tmp_path: Path) -> None:
     code += "task.run(['it barks'], progress=False)\nprint(time.time())\n"
     environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "HOME": str(tmp_path), "PATH": "/usr/bin"}
     ended = programs.run("-c", code, cwd=tmp_path, env=environment)
-    assert time.time() - float(ended.stdout) < 8, ended.stderr  # 4.9, and the end of a process on a busy machine
+    assert time.time() - float(ended.stdout) < 30, ended.stderr  # 4.9 s at the end, and however busy the machine is

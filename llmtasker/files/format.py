@@ -97,7 +97,7 @@ def output_format(
     if file.suffix.lower() == ".xlsm":
         raise ConfigurationError(f"{file}: macros are not written, and Excel opens no .xlsm without; choose .xlsx")
     if kind is None:
-        kind = like.kind if like is not None and not file.suffix else kind_of(file)
+        kind = like.kind if like is not None and not file.suffix else kind_of(file, choice=False)
     start = like if like is not None and like.kind == kind and kind in {"csv", "parquet"} else Format(kind=kind)
     if file.suffix.lower() in {".tsv", ".tab"}:
         start = replace(start, delimiter="\t")
@@ -113,8 +113,11 @@ def output_format(
     )
 
 
-def kind_of(file: Path) -> Kind:
-    """Return the kind that the extension of a name stands for; for a compressed file, the extension before `.gz`."""
+def kind_of(file: Path, *, choice: bool = True) -> Kind:
+    """Return the kind that the extension of a name stands for; for a compressed file, the extension before `.gz`.
+
+    `choice` is whether the caller can be advised to give the kind beside the name.
+    """
     ending = file.suffix.lower()
     if ending in PACKED:
         ending = Path(file.stem).suffix.lower()
@@ -123,7 +126,7 @@ def kind_of(file: Path) -> Kind:
     if ending not in _KINDS:
         raise ConfigurationError(
             f"the name of {file} does not show its kind; known endings are {', '.join(_KINDS)}.",
-            give={"kind": "csv"},
+            give={"kind": "csv"} if choice else None,
         )
     return _KINDS[ending]
 
