@@ -168,7 +168,7 @@ class Plan:
         Raises:
             ConfigurationError: there is no such argument, or one has a value that it can't have.
         """
-        check_names(kind, arguments, cls.names(), cls.places)
+        check_names(kind, arguments, ("llm", *cls.names()), cls.places)  # the LLM is no part of a plan
         return cls(**arguments)
 
     def changed(self, kind: str, changes: Mapping[str, Any]) -> Self:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from copy import deepcopy
 from difflib import unified_diff
-from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack
+from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack, cast
 
 from pydantic.fields import FieldInfo
 
@@ -122,6 +122,8 @@ class TaskData(Generic[T]):
              "group_size": 1,
              "output": "text"
         """
+        if not isinstance(cast("object", other), TaskData):
+            raise ConfigurationError(f"a task differs from another task, not from {snippet(repr(other), 60)}.")
         mine, its = self._text().splitlines(), other._text().splitlines()
         return "\n".join(unified_diff(mine, its, "this", "other", lineterm="", n=2))
 

@@ -351,7 +351,7 @@ def test_reports_that_can_not_be_compared() -> None:
     other = evaluate(task_of(answered(3, 0)), [{"message": "another", "team": "other"}], progress=False)
     with pytest.raises(ConfigurationError, match="no row in common"):
         compare(report_of(3, 0), other)
-    with pytest.raises(ConfigurationError, match="nothing to compare"):
+    with pytest.raises(ConfigurationError, match="'colour' is not in both"):
         compare(report_of(3, 0), report_of(3, 0), "colour")
     relabelled = evaluate(task_of(answered(3, 0)), gold(3, "other"), progress=False)
     with pytest.raises(ConfigurationError, match="different right answers"):

@@ -84,7 +84,7 @@ async def acalibrate(
     **options: Unpack[CalibrationOptions],
 ) -> K:
     """Return the task with its confidence fitted to labelled rows, without blocking the event loop; see `calibrate`."""
-    check_names("calibrate", options, tuple(CalibrationOptions.__annotations__))
+    check_names("calibrate", options, ("max_risk", "certainty", "method", *CalibrationOptions.__annotations__))
     check_choice("method", method, get_args(CalibrationMethod))
     check_share("certainty", certainty)
     if max_risk is not None:
@@ -95,7 +95,13 @@ async def acalibrate(
     asked = options.copy()
     gold = labelled_rows(asking, labels, rows, asked.pop("columns", None))
     results = await answered(asking, gold, **asked)
-    fitted = _fitted(asking, labels, gold, results, confidence, method)
+    try:
+        fitted = _fitted(asking, labels, gold, results, confidence, method)
+    except ConfigurationError as error:
+        if task.plan.sureness is not None:
+            raise
+        hint = 'The task has no confidence=, so "votes" were counted: task.with_(confidence="stated") asks for it.'
+        raise ConfigurationError(f"{error} {hint}") from None
     if max_risk is not None:
         fitted = with_threshold(fitted, max_risk, certainty)
     return asking.with_(confidence=replace(confidence, calibration=fitted))

@@ -97,11 +97,11 @@ class Comparison:
         return " ".join(lines)
 
 
-def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0, exact: bool = False) -> Comparison:
+def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, exact: bool = False) -> Comparison:
     """Return how B differs from A on the rows that both have, paired by the content of the inputs.
 
     Args:
-        name: the field or metric to compare; None: the first that both have.
+        metric: the field or metric to compare; None: the first that both have.
         seed: of the resampling, for scores that are not right or wrong.
         exact: McNemar's test in its exact form, which shows less than the mid-p form.
 
@@ -113,7 +113,7 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0, exa
     """
     for which, report in (("A", a), ("B", b)):
         _check_report(which, report)
-    name = _common_name(a, b, name)
+    name = _common_name(a, b, metric)
     shared, only_a, only_b = _paired(a, b)
     _check_gold(name, shared)
     pairs = [pair for pair in shared if _scored(name, pair)]
@@ -151,20 +151,20 @@ def compare(a: Report, b: Report, name: str | None = None, *, seed: int = 0, exa
     )
 
 
-def assert_no_regression(before: Report, after: Report, name: str | None = None, *, by: float = 0.0) -> None:
+def assert_no_regression(before: Report, after: Report, metric: str | None = None, *, by: float = 0.0) -> None:
     """Fail a test if a task is shown to be worse than before by more than `by` (0.01: one point).
 
     Raises:
         AssertionError: it is.
     """
-    found = compare(before, after, name)
+    found = compare(before, after, metric)
     if found.worse and -found.difference.value > by:
         raise AssertionError(str(found))
 
 
 def _check_report(which: str, report: object) -> None:
     if not isinstance(report, Report):
-        given = "None" if report is None else f"a {type(report).__name__}"
+        given = "None" if report is None else f"of type {type(report).__name__}"
         raise ConfigurationError(
             f"{which} is {given}, not a report: give what `evaluate` returned, "
             "or `Report.load(path)` of a file that `save` wrote."
@@ -175,9 +175,8 @@ def _common_name(a: Report, b: Report, name: str | None) -> str:
     """Return what is compared: what was asked for, else the first that both have, measured in the same way."""
     name = name or next((one for one in a.names if one in b.names), None)
     if name is None or name not in a.names or name not in b.names:
-        raise ConfigurationError(
-            f"A measured {', '.join(a.names)}, B {', '.join(b.names)}: there is nothing to compare."
-        )
+        wanted = "they share nothing to compare" if name is None else f"{name!r} is not in both"
+        raise ConfigurationError(f"A measured {', '.join(a.names)}, B {', '.join(b.names)}: {wanted}.")
     if a.kinds.get(name) != b.kinds.get(name):
         kinds = [report.kinds.get(name, "a metric of yours") for report in (a, b)]
         raise ConfigurationError(f"{name} is {kinds[0]} in A and {kinds[1]} in B: measured in different ways.")

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack, cast
 
-from llmtasker.errors import ConfigurationError, check_count
+from llmtasker.errors import ConfigurationError, check_count, check_names
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
 from llmtasker.evaluation.scorer import ScoredItem, Scorer
 from llmtasker.evaluation.subject import Measurable, Subject, answered
+from llmtasker.evaluation.user_metrics import metrics_of
 from llmtasker.item import Item
 from llmtasker.runner.call_settings import CallSettings
-from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunOptions
+from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunOptions, places
 from llmtasker.threads import portal
 
 
@@ -60,9 +61,10 @@ def evaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions])
 
 async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task over gold rows, without blocking the event loop; see `evaluate`."""
+    check_names("evaluate", options, tuple(EvaluationOptions.__annotations__), places)
     subject = Subject.of(task)
     signature = subject.signature
-    own = dict(options.pop("metrics", None) or {})
+    own = metrics_of(options.pop("metrics", None))
     if taken := own.keys() & signature.output_fields.keys():
         raise ConfigurationError(f"metrics: {min(taken)!r} is the name of an output field; choose another.")
     columns, slices = options.pop("columns", None), options.pop("slices", ())

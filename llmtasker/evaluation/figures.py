@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, NamedTuple
 
-from llmtasker.errors import ConfigurationError, counted
+from llmtasker.errors import ConfigurationError, counted, nearest
 from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
 from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
@@ -137,8 +137,7 @@ class Figures:
             ConfigurationError: it was not measured.
         """
         rows = self.rows if rows is None else rows
-        if name not in self.names and not any(name in row.scores for row in self.rows):
-            raise ConfigurationError(f"{name!r} was not measured; there is {', '.join(self.names)}.")
+        self._check(name)
         counted = [row for row in rows if name in row.scores or row.error is not None]
         values = [row.scores.get(name, 0.0) for row in counted]
         failed = sum(row.error is not None for row in counted)
@@ -173,7 +172,14 @@ class Figures:
         return found
 
     def pairs(self, name: str) -> list[Pair]:
-        """Return gold and answer of each row as sets of labels."""
+        """Return gold and answer of each row as sets of labels.
+
+        Raises:
+            ConfigurationError: it is not a field that was measured.
+        """
+        if name not in self.kinds:
+            there = f"The fields are {', '.join(self.kinds)}"
+            raise ConfigurationError(f"{name!r} is not a field that was measured.{nearest(name, self.kinds)} {there}.")
         return [
             (labels_in(row.gold[name]), None if row.answer is None else labels_in(row.answer[name]))
             for row in self.rows
@@ -192,6 +198,7 @@ class Figures:
 
         None: each row was asked once.
         """
+        self._check(name)
         asked = [row for row in self.rows if row.samples]
         if not asked:
             return None
@@ -199,6 +206,7 @@ class Figures:
 
     def by_sample(self, name: str) -> list[float]:
         """Return the figure of a field or metric in each round of answers; a row that failed counts as 0."""
+        self._check(name)
         rounds = [[row.scores for row in self.rows]]
         more = min((len(row.samples) for row in self.rows), default=0)
         rounds += [[row.samples[number].scores for row in self.rows] for number in range(more)]
@@ -206,8 +214,14 @@ class Figures:
 
     def worst(self, name: str, limit: int = _WORST) -> list[ReportRow]:
         """Return the rows with the lowest scores that are not right, answered ones first."""
+        self._check(name)
         wrong = [row for row in self.rows if row.scores.get(name, 0.0) < 1]
         return sorted(wrong, key=lambda row: (row.error is not None, row.scores.get(name, 0.0)))[:limit]
+
+    def _check(self, name: str) -> None:
+        if name not in self.names and not any(name in row.scores for row in self.rows):
+            there = f"There is {', '.join(self.names)}"
+            raise ConfigurationError(f"{name!r} was not measured.{nearest(name, self.names)} {there}.")
 
     @property
     def cost(self) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import blake2b
 from itertools import chain
@@ -63,6 +63,7 @@ def gold_rows(
     if unknown := names.keys() - {*signature.input_fields, *signature.output_fields}:
         fields = ", ".join((*signature.input_fields, *signature.output_fields))
         raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {fields}.")
+    _check_columns(slices, cluster)
     rows, without = list[GoldRow](), 0
     first, given = _up_to_a_whole_row(_mappings(gold, signature))
     if first is None:
@@ -82,6 +83,14 @@ def gold_rows(
         reason = f": {counted(without, 'row')} without gold" if without else ""
         raise ConfigurationError(f"there are no gold rows{reason}.")
     return rows, without
+
+
+def _check_columns(slices: object, cluster: object) -> None:
+    if isinstance(slices, str) or not isinstance(slices, Collection):
+        shown = snippet(repr(slices), 60)
+        raise ConfigurationError(f"slices is a list of columns, such as [{shown}], not {shown}.")
+    if not (cluster is None or isinstance(cluster, str)):
+        raise ConfigurationError(f"cluster is the name of a column, not {snippet(repr(cluster), 60)}.")
 
 
 def _up_to_a_whole_row(

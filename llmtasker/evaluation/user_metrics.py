@@ -9,16 +9,33 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llmtasker.errors import describe, snippet
+from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.evaluation.metrics import LABEL_KINDS, Metric, kind_of
 from llmtasker.item import Item
 from llmtasker.signature.signature import Signature
+from llmtasker.values.json_values import is_mapping
 
 _READ = 100_000  # characters of a message or a value that are compared
 _RUN = 3  # words in sequence that can't be chance
 _WORD = re.compile(r"\w+")
 _IN_QUOTES = re.compile(r"(?<!\w)(['\"`«“]).*?['\"`»”](?!\w)", re.DOTALL)
 _GAPS = re.compile(r"…(?:\W*…)+")
+
+
+def metrics_of(given: object) -> dict[str, Metric]:
+    """Return the metrics that were given, by name.
+
+    Raises:
+        ConfigurationError: it is not a mapping from names to functions.
+    """
+    if given is None:
+        return {}
+    if is_mapping(given) and all(isinstance(name, str) and callable(metric) for name, metric in given.items()):
+        return dict(given)
+    raise ConfigurationError(
+        "metrics is a mapping from name to function, such as {'short': lambda gold, item: len(item.output.text) < 80}, "
+        f"not {snippet(repr(given), 60)}."
+    )
 
 
 def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> tuple[dict[str, float], dict[str, str]]:

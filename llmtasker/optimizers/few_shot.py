@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from llmtasker.errors import ConfigurationError, check_count
+from llmtasker.errors import ConfigurationError, check_count, counted
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.metrics import labels_in
 from llmtasker.item import Item
@@ -103,7 +103,8 @@ class BootstrapFewShot:
         pairs = [(row, item) for row, item in zip(rows, items, strict=True) if item.ok]
         shown = [(self._example(search.task, row, item), labels_of_row(row)) for row, item in pairs]
         for number, drawn in enumerate(draws(shown, self.k, self.sets, search.seed), start=1):
-            search.measure(search.task.with_(examples=drawn), f"set {number} of {len(drawn)} rows answered rightly")
+            shown_as = f"set {number}, {counted(len(drawn), 'row')} answered correctly"
+            search.measure(search.task.with_(examples=drawn), shown_as)
 
     @staticmethod
     def _example(task: Task[Any], row: GoldRow, item: Item[Any]) -> Shown:

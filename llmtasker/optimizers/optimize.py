@@ -13,6 +13,7 @@ from llmtasker.errors import ConfigurationError, check_count, check_names, count
 from llmtasker.evaluation.compare import compare
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
+from llmtasker.evaluation.user_metrics import metrics_of
 from llmtasker.optimizers.search import (
     Optimizer,
     Search,
@@ -25,6 +26,7 @@ from llmtasker.optimizers.search import (
 from llmtasker.optimizers.search_budget import SearchBudget
 from llmtasker.optimizers.search_report import SearchEstimate, SearchReport
 from llmtasker.runner.budget import Budget
+from llmtasker.runner.task_run import check_budget
 from llmtasker.task import Task
 
 _SPARE = 1.25  # times the estimate of the test is held back: answers that do not fit are asked again
@@ -126,7 +128,9 @@ def _optimized(
     cancelled: Event | None = None,
 ) -> Optimized:
     _check_task(task)
-    check_names("optimize", options, tuple(SearchOptions.__annotations__))
+    _check_optimizer(optimizer)
+    check_names("optimize", options, ("train", "test", "val", "budget", *SearchOptions.__annotations__))
+    check_budget(budget)
     rows = _rows(task, *gold, options.get("columns"), options.get("seed", 0))
     optimizer.check(task, rows.train)
     estimate = _estimate(task, optimizer, rows)
@@ -150,7 +154,7 @@ def _optimized(
 def _search(
     task: Task[Any], rows: _SearchRows, budget: SearchBudget, options: SearchOptions, cancelled: Event | None
 ) -> Search:
-    metrics = dict(options.get("metrics") or {})
+    metrics = metrics_of(options.get("metrics"))
     gold = rows.test[0].gold
     name = options.get("metric") or next(iter((*gold, *metrics)))
     if name not in gold and name not in metrics:
@@ -197,6 +201,7 @@ def estimate_search(
         ConfigurationError: see `optimize`.
     """
     _check_task(task)
+    _check_optimizer(optimizer)
     rows = _rows(task, train, val, test, columns, seed=0)
     optimizer.check(task, rows.train)
     return _estimate(task, optimizer, rows)
@@ -205,6 +210,16 @@ def estimate_search(
 def _check_task(task: Task[Any]) -> None:
     if not isinstance(cast("object", task), Task):
         raise ConfigurationError(f"a Task can be optimized, not {snippet(repr(task), 60)}.")
+
+
+def _check_optimizer(optimizer: object) -> None:
+    if isinstance(optimizer, type):
+        raise ConfigurationError(f"the optimizer is the class {optimizer.__name__}: give {optimizer.__name__}().")
+    if not all(hasattr(optimizer, name) for name in ("check", "most_calls", "search")):
+        raise ConfigurationError(
+            "the optimizer is one of LabeledFewShot(), BootstrapFewShot(), InstructionSearch(), LabelDescriptions(), "
+            f"GEPA(), not {snippet(repr(optimizer), 60)}."
+        )
 
 
 def _rows(

@@ -85,12 +85,21 @@ class RunSettings:
         check_names(call, options, tuple(known.__annotations__), places)
         check_count("concurrency", options.get("concurrency", 1), "the inputs that are worked on at once")
         check_choice("fresh", options.get("fresh", False), (False, True, "invalid"))
-        progress, budget = options.get("progress"), options.get("budget")
+        progress = options.get("progress")
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise ConfigurationError(f"progress is True, False, None or a function, not {snippet(repr(progress), 60)}.")
-        if not (budget is None or hasattr(budget, "reserve")):
-            raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {budget!r}.")
+        check_budget(options.get("budget"))
         return cls(**options)
+
+
+def check_budget(budget: object) -> None:
+    """Check that a budget is one.
+
+    Raises:
+        ConfigurationError: it is something else, such as a number.
+    """
+    if not (budget is None or hasattr(budget, "reserve")):
+        raise ConfigurationError(f"budget takes a Budget, such as Budget(calls=1000), not {snippet(repr(budget), 60)}.")
 
 
 def places() -> dict[str, str]:

@@ -34,7 +34,7 @@ def batches_of(transport: Transport) -> Batches:
     if isinstance(transport, OpenAITransport):
         return Batches(transport)
     raise ConfigurationError(
-        f"a {type(transport).__name__} has no batch API: it needs OpenAI, Azure OpenAI or an endpoint that "
+        f"{type(transport).__name__} has no batch API: it needs OpenAI, Azure OpenAI or an endpoint that "
         'does the same ("openai/…", "azure/…", or an openai client). `run` works with every LLM.'
     )
 
