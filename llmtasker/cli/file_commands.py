@@ -259,7 +259,11 @@ def show_counts(job: FileJob) -> None:
     if counts.earlier == counts.rows:
         parts = ["all done before"]
     else:
-        parts += [f"{counts.ok:,} ok", f"{counts.failed:,} failed", f"{counts.cached:,} from the cache"]
+        parts += [
+            f"{counts.ok:,} ok",
+            f"{counts.failed:,} failed",
+            f"{counts.cached:,} from the cache{' or an equal row' if counts.cached else ''}",
+        ]
         parts.append(counted(round(counts.calls), "call"))
     target = "standard output" if job.target == _STDOUT else job.target
     say(f"{counted(counts.rows, 'row')}: {', '.join(parts)}. {target}")

@@ -148,7 +148,8 @@ class Policy(Generic[S, T]):
             except OutputError as invalid:
                 kept = f'{invalid.message} (an earlier answer, kept in the cache; fresh="invalid" asks such rows again)'
                 error = type(invalid)(kept, **invalid.details)
-        return self.item(row, error=error, cached=True)
+            return self.item(row, error=error, cached=True)
+        return self.item(row, error=error)  # an equal row has failed just now: errors are not kept
 
     def lease(self, rows: Sequence[Row]) -> Steps[Sequence[bool]]:
         """Lease the rows, so that other processes do not ask for them; deliberate re-asks need no lease."""
