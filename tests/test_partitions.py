@@ -147,7 +147,7 @@ def test_the_only_column_is_the_input() -> None:
 def test_a_missing_column_raises(columns: list[str], answer: PartitionTask) -> None:
     several = PartitionTask(answer.task, columns={"message": "body"})
     for part in (several, answer) if len(columns) > 1 else (several,):
-        with pytest.raises(ConfigurationError, match="no row has a column for the input 'message'"):
+        with pytest.raises(ConfigurationError, match=r"no row has a column .*for the input 'message'"):
             part.check(columns)
         with pytest.raises(ConfigurationError, match="no row has a column"):
             part(pd.DataFrame(columns=columns))
