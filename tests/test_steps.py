@@ -123,7 +123,7 @@ def test_both_drivers_give_the_same_item(story: str, cached: bool) -> None:
         assert type(item.error) is (error or type(None)), item.error
         assert transport.calls == item.attempts == calls
         if store is not None:
-            assert repr(store) == f"MemoryCache({int(item.ok)} entries)", "only what succeeded is kept"
+            assert repr(store) == f"MemoryCache({'1 entry' if item.ok else '0 entries'})", "only what succeeded is kept"
             assert store.lease("0" * 64)
             assert item.request is not None
             assert store.lease(item.request.key) is not item.ok, "no lease is left"

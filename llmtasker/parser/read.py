@@ -33,7 +33,7 @@ T = TypeVar("T")
 MAX_MENDED_PIECES = 5
 """The most broken pieces of a text that are examined, from its end."""
 
-_NOT_WORDS = re.compile(r"`{3,}\w*|[\W_]+")
+_NOT_WORDS = re.compile(r"`{3,}\w*|(?:[^\w`]|_|`(?!``))+")  # the language of a fence is not a word either
 FROM_FENCE = "taken from a code fence"
 """The note of an answer that stands in a code fence."""
 
@@ -47,6 +47,7 @@ _CORRECTION = re.compile(
 _CALLED = re.compile(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
 _LONGEST_SCALAR = 1_000  # characters of a number or string that is repaired
 _DRAFT = re.compile(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", re.IGNORECASE)
+_FIRST = re.compile(r"\b(?:first|d'abord|premi[eè]re?)$", re.IGNORECASE)  # a draft, or one of two answers
 
 
 class Reading(NamedTuple, Generic[T]):
@@ -333,7 +334,9 @@ def _words_between(answer: str, one: Piece, other: Piece) -> str:
 def _is_corrected(answer: str, one: Piece, other: Piece) -> bool:
     """Return whether the words between two answers correct the first one, or those before it announce a draft."""
     before = _NOT_WORDS.sub(" ", answer[max(0, one.start - 40) : one.start]).rstrip()
-    return bool(_CORRECTION.search(_words_between(answer, one, other)) or _DRAFT.search(before))
+    between = _words_between(answer, one, other)
+    is_draft = _DRAFT.search(before) or (_FIRST.search(before) and not between)
+    return bool(_CORRECTION.search(between) or is_draft)
 
 
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:
