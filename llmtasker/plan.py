@@ -19,7 +19,6 @@ from llmtasker.compiler.chosen_examples import ChosenExamples, Selection
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
-from llmtasker.compiler.wording import Language
 from llmtasker.confidence.label_field import label_field
 from llmtasker.confidence.source import Confidence, ConfidenceSource
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
@@ -39,6 +38,7 @@ from llmtasker.task_file import VERSION, Document
 from llmtasker.values.json_values import canonical_json, is_mapping
 from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.request import AskMode
+from llmtasker.wire.wording import Language
 
 
 class TaskOptions(TypedDict, total=False):

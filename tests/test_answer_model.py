@@ -18,10 +18,10 @@ from llmtasker.compiler.answer_model import (
     reask_messages,
     wire_model,
 )
-from llmtasker.compiler.wording import WORDINGS
 from llmtasker.errors import InvalidOutputError
 from llmtasker.parser.calls import answer_text
 from llmtasker.wire.completion import Completion, ToolCall
+from llmtasker.wire.wording import WORDINGS
 
 MODES = ["tools", "json_schema", "json", "text"]
 

@@ -21,6 +21,7 @@ from llmtasker.compiler.prompt import Prompt
 from llmtasker.runner.grouping.group_program import GroupProgram
 from llmtasker.wire.offered_labels import describe_offer, points_to_offer
 from llmtasker.wire.request import Settings
+from llmtasker.wire.wording import WORDINGS
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 SETTINGS = Settings(endpoint="test", body={"model": "m"})
@@ -284,7 +285,7 @@ def test_what_is_added_is_in_the_language_of_the_task(mode, group):
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("open_set", [False, True])
 def test_the_labels_of_an_input_are_pointed_to_in_the_language_of_the_task(language, open_set):
-    description = describe_offer(language, many=False, open_set=open_set)
+    description = describe_offer(WORDINGS[language], many=False, open_set=open_set)
     assert bool(re.search(r"\b(?:word|labels?|other|another)\b", description.replace("<labels>", ""))) is (
         language == "en"
     )

@@ -105,10 +105,7 @@ def _answer_problems(app: FastAPI, server: Server) -> None:
     async def of_framework(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         if error.status_code == HTTPStatus.NOT_FOUND and "/tasks/" in request.url.path:
-            try:
-                return unknown_task(server, request).response()
-            except Problem as refused:
-                return refused.response()
+            return unknown_task(server, request).response()
         found = of_status(error.status_code)
         found.headers = dict(error.headers or {})
         return found.response()

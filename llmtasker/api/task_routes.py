@@ -78,12 +78,11 @@ def task_routes(server: Server) -> APIRouter:
 
 
 def unknown_task(server: Server, request: Request) -> Problem:
-    """Return the problem of a path below /tasks that leads nowhere: it lists what there is.
-
-    Raises:
-        Problem: the caller has no key.
-    """
-    server.caller(request)
+    """Return the problem of a path below /tasks that leads nowhere: it lists what there is, for whoever has a key."""
+    try:
+        server.caller(request)
+    except Problem as refused:
+        return refused
     name, _, more = request.url.path.partition("/tasks/")[2].partition("/")
     if name in server.tasks.by_name:
         there = "; ".join(f"/tasks/{name}{end}" for end in ("", "/stream", "/jobs"))

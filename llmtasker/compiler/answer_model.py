@@ -17,13 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, create_
 from pydantic_core import CoreSchema
 
 from llmtasker.compiler.prepared import Prepared, prepared_once
-from llmtasker.compiler.wording import WORDINGS, Wording
 from llmtasker.signature.fields import label_text, wire_name
 from llmtasker.values.json_schema import lone_reference, offered_labels
 from llmtasker.values.json_values import is_array, is_object
 from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message, Mode
+from llmtasker.wire.wording import WORDINGS, Wording
 
 REASONING = "reasoning"
 

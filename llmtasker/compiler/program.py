@@ -30,7 +30,6 @@ from llmtasker.compiler.label_set import (
 from llmtasker.compiler.prepared import Prepared
 from llmtasker.compiler.program_source import ProgramSource, shown_model
 from llmtasker.compiler.prompt import Prompt, PromptLayout, variable_text
-from llmtasker.compiler.wording import WORDINGS, Language
 from llmtasker.errors import (
     ConfigurationError,
     InputError,
@@ -42,6 +41,7 @@ from llmtasker.signature.signature import Inputs, S
 from llmtasker.values.broken_row import BrokenRow
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Mode, Request, Settings
+from llmtasker.wire.wording import WORDINGS, Language
 
 MAX_VARIANTS = 256
 """Sets of variables and labels whose programs are kept, so that rows which share them are compiled once."""

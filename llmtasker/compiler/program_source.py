@@ -14,12 +14,12 @@ from llmtasker.compiler.examples import Example, labels_in_answer, read_example,
 from llmtasker.compiler.label_picker import LabelPicker, Shortlist
 from llmtasker.compiler.label_set import takes_several, without_labels
 from llmtasker.compiler.prompt import Prompt, PromptLayout
-from llmtasker.compiler.wording import WORDINGS, Language
 from llmtasker.errors import ConfigurationError
 from llmtasker.signature.fields import holds_text, label_descriptions, wire_name
 from llmtasker.signature.signature import S
 from llmtasker.wire.offered_labels import POINTER, describe_offer
 from llmtasker.wire.request import AskMode
+from llmtasker.wire.wording import WORDINGS, Language
 
 if TYPE_CHECKING:
     from llmtasker.compiler.example_picker import ExamplePicker
@@ -114,15 +114,15 @@ def shown_model(source: ProgramSource[Any], layout: PromptLayout, shortened: str
 
     The field that is `shortened` takes any label, because not all of them are shown.
     """
-    signature, language = source.signature, source.language
-    reasoning = WORDINGS[language].reasoning if source.reasoning else None
+    signature, wording = source.signature, WORDINGS[source.language]
+    reasoning = wording.reasoning if source.reasoning else None
     descriptions, annotations = dict[str, str](), dict[str, Any]()
     for name, info in signature.output_fields.items():
         meanings = label_descriptions(info)
         if name == shortened:
             annotations[name] = without_labels(info.annotation)
             is_open = holds_text(info.annotation)
-            descriptions[name] = describe_offer(language, many=takes_several(info.annotation), open_set=is_open)
+            descriptions[name] = describe_offer(wording, many=takes_several(info.annotation), open_set=is_open)
             continue
         if meanings and not layout.shows_classes:
             lines = [f"- {label}: {meaning}" for label, meaning in meanings.items()]

@@ -13,7 +13,6 @@ from typing import Any, Self, Unpack, cast
 from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program
-from llmtasker.compiler.wording import Language
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
@@ -24,6 +23,7 @@ from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import prompt_text
 from llmtasker.values.json_values import is_array
+from llmtasker.wire.wording import WORDINGS, Language
 
 __all__ = ["Classification", "Shortlist"]
 
@@ -133,8 +133,7 @@ class ClassificationPlan(Plan):
                 with_labels=bool(self.sent),
             )
         if not self.sent:
-            none = "(aucune pour l'instant)" if self.language == "fr" else "(none so far)"
-            instructions = _CLASSES.sub(none, instructions)
+            instructions = _CLASSES.sub(WORDINGS[self.language].no_labels, instructions)
         kind = label_type(
             self.labels,
             list(self.sent),

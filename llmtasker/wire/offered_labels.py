@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 from llmtasker.values.json_schema import JsonSchema
 from llmtasker.values.json_values import is_array, is_object
+from llmtasker.wire.wording import WORDINGS, Wording
 
 POINTER = "<labels>…</labels>"
 """Stands in the instructions where all labels would stand."""
 
-ASK_FOR_MORE = "?"
-"""The answer that asks for the other labels."""
-
 _OPENING, _CLOSING = "<labels>\n", "\n</labels>\n"
-_MARKS = {"en": "from <labels>, word for word", "fr": "de <labels>, mot pour mot"}
 
 
-def describe_offer(language: Literal["en", "fr"], *, many: bool, open_set: bool) -> str:
-    """Return the description of a field whose labels come with the input, in the language of the task."""
-    if language == "fr":
-        rest = "une autre si aucune ne convient" if open_set else f'"{ASK_FOR_MORE}" montre les autres étiquettes'
-        return f"{'des étiquettes' if many else 'une étiquette'} {_MARKS['fr']} ; {rest}"
-    rest = "another one if none of them fits" if open_set else f'"{ASK_FOR_MORE}" shows the other labels'
-    return f"{'labels' if many else 'a label'} {_MARKS['en']}; {rest}"
+def describe_offer(wording: Wording, *, many: bool, open_set: bool) -> str:
+    """Return the description of a field whose labels come with the input."""
+    return f"{wording.labels if many else wording.label}{wording.another if open_set else wording.more}"
 
 
 def write_offer(lines: str) -> str:
@@ -62,7 +55,7 @@ def points_to_offer(schema: JsonSchema) -> bool:
 
 
 def _is_marked(text: str) -> bool:
-    return any(mark in text for mark in _MARKS.values())
+    return any(wording.from_offer in text for wording in WORDINGS.values())
 
 
 def _closed(node: Any, lines: Sequence[str], *, marked: bool) -> Any:

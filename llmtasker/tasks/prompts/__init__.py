@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import get_args
 
-from llmtasker.compiler.wording import Language
 from llmtasker.errors import ConfigurationError
+from llmtasker.wire.wording import Language
 
 
 def prompt_text(name: str, language: Language) -> str:

@@ -12,10 +12,11 @@ Language = Literal["en", "fr"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """What is said of the answer where the schema alone does not; each sentence is paid for in every call.
+    """What a prompt adds about the answer, where the schema alone is not enough; each call pays for it.
 
-    `json` and `text` stand before the schema, where a mode has no other place for it. The others describe the
-    reasoning, a group of inputs, and the parts of its answers.
+    `json` and `text` stand before the schema, where a mode has no other place for it. `group`, `id`, `anchor` and
+    `answers` describe a group of inputs, and the parts of its answers. A field whose labels come with the input is
+    described by `label` or `labels`, which hold `from_offer`, then `more` or, of an open set, `another`.
     """
 
     json: str
@@ -25,6 +26,12 @@ class Wording:
     id: str
     anchor: str
     answers: str
+    label: str
+    labels: str
+    more: str
+    another: str
+    from_offer: str
+    no_labels: str
 
 
 WORDINGS: dict[Language, Wording] = {
@@ -40,6 +47,12 @@ WORDINGS: dict[Language, Wording] = {
         id="the id of the input",
         anchor=f"the first {ANCHOR_WORDS} words of the input, verbatim",
         answers="one answer for each input",
+        label="a label from <labels>, word for word; ",
+        labels="labels from <labels>, word for word; ",
+        more='"?" shows the other labels',
+        another="another one if none of them fits",
+        from_offer="from <labels>, word for word",
+        no_labels="(none so far)",
     ),
     "fr": Wording(
         json="Réponds par un JSON conforme à ce schéma :",
@@ -53,5 +66,11 @@ WORDINGS: dict[Language, Wording] = {
         id="l'id de l'entrée",
         anchor=f"les {ANCHOR_WORDS} premiers mots de l'entrée, tels quels",
         answers="une réponse par entrée",
+        label="une étiquette de <labels>, mot pour mot ; ",
+        labels="des étiquettes de <labels>, mot pour mot ; ",
+        more='"?" montre les autres étiquettes',
+        another="une autre si aucune ne convient",
+        from_offer="de <labels>, mot pour mot",
+        no_labels="(aucune pour l'instant)",
     ),
 }
