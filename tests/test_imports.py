@@ -131,6 +131,26 @@ def test_the_package_alone_does_not_even_load_pydantic() -> None:
     assert "pydantic" not in loaded_by("import llmtasker")
 
 
+def test_every_pattern_compiles() -> None:
+    """Patterns are compiled at their first use, so a mistake in one would be found by a user."""
+    program = """
+import gc, pkgutil
+from importlib import import_module
+import llmtasker
+from llmtasker.values.lazy_pattern import lazy_pattern
+
+kind = type(lazy_pattern("a"))
+for module in pkgutil.walk_packages(llmtasker.__path__, "llmtasker."):
+    if not module.name.endswith("__main__"):
+        import_module(module.name)
+patterns = [each for each in gc.get_objects() if type(each) is kind]
+assert len(patterns) > 200, len(patterns)
+for each in patterns:
+    assert each.groups >= 0, each.pattern
+"""
+    assert "re" in loaded_by(program)
+
+
 def test_every_public_name_is_resolved_and_listed() -> None:
     program = """
 import llmtasker

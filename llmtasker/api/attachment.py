@@ -6,9 +6,10 @@ import re
 from urllib.parse import quote
 
 from llmtasker.values.folding import ascii_letters, composed
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _LONGEST = 100
-_NOT_A_WORD = re.compile(r"[^\w .()-]+")
+_NOT_A_WORD = lazy_pattern(r"[^\w .()-]+")
 
 
 def attachment(name: str, ending: str) -> dict[str, str]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llmtasker.api.problem import Problem
 from llmtasker.errors import snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _ASKED = frozenset({"http", "websocket"})  # by a browser, that is; "lifespan" has no host
 _FORBIDDEN = 1008  # RFC 6455: it violates a policy
-_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^\[\]:]*)(?::\d*)?")
+_HOST = lazy_pattern(r"(\[[0-9a-f:.]+\]|[^\[\]:]*)(?::\d*)?")
 
 
 class OwnNames:

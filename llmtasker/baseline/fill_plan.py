@@ -13,6 +13,7 @@ from llmtasker.similarity.nearest import Nearest, name_words, words
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_schema import JsonSchema, expand
 from llmtasker.values.json_values import canonical_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.group_format import anchor_of, grouped_answers, read_blocks
 from llmtasker.wire.offered_labels import offered_schema
 from llmtasker.wire.request import Message, Request
@@ -22,7 +23,7 @@ _LINE = 2_000  # characters that are looked at in a line about a label
 _DEPTH = 16  # of nested objects in a schema; a recursive schema ends here
 _CATCH_ALL = frozenset({"other", "others", "autre", "autres", "misc", "none", "unknown", "divers", "aucun", "aucune"})
 _ABSENT = object()
-_DESCRIBED = re.compile(r"[:=–—-]\s")
+_DESCRIBED = lazy_pattern(r"[:=–—-]\s")
 
 _KINDS = {
     "string": "free text",

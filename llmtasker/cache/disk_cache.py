@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import re
 import sys
 import threading
 import time
@@ -25,6 +24,7 @@ from llmtasker.cache.backoff import Backoff
 from llmtasker.cache.process import reset_in_child
 from llmtasker.cache.store import LEASE, check_folder
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from llmtasker.cache.recovery import DatabaseHandle
@@ -33,7 +33,7 @@ PATIENCE = 5.0
 """The default seconds to wait for a lock that another process holds."""
 
 _LISTED = 500  # keys per batch
-_is_sound_key = re.compile(r"[0-9a-f]{64}").fullmatch
+_KEY = lazy_pattern(r"[0-9a-f]{64}")
 _logger = logging.getLogger(__name__)
 
 
@@ -132,7 +132,7 @@ class DiskCache:
         Raises:
             BlockingIOError: it has to wait; use `get`, outside the thread of an event loop.
         """
-        if self._handle is None or not _is_sound_key(key):
+        if self._handle is None or not _KEY.fullmatch(key):
             raise BlockingIOError
         return self._handle.read_at_once(key)
 
@@ -210,7 +210,7 @@ class DiskCache:
             if not listed:
                 return
             row = listed[-1][0]
-            yield [key for _, key in listed if isinstance(key, str) and _is_sound_key(key)]
+            yield [key for _, key in listed if isinstance(key, str) and _KEY.fullmatch(key)]
 
     def info(self) -> CacheInfo:
         """Return the content of the cache, as far as it can be read."""
@@ -272,7 +272,7 @@ class DiskCache:
         return any((cache := ref()) is not None and key in cache._leased for ref in list(_caches))  # noqa: SLF001
 
     def _is_key(self, key: object) -> bool:
-        if isinstance(key, str) and _is_sound_key(key):
+        if isinstance(key, str) and _KEY.fullmatch(key):
             return True
         what = f"takes keys of 64 hexadecimal digits only, not {snippet(repr(key), 20)}: left out"
         self._backoff.report("key", what)

@@ -15,13 +15,14 @@ from llmtasker.cache.shared import Shared
 from llmtasker.cache.store import CacheWarning, CompleteStore, MemoryCache, Store, check_folder
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.threads import call_in_thread
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from llmtasker.cache.redis_cache import RedisCache
 
 C = TypeVar("C")
 
-_is_redis = re.compile(r"\s*rediss?://", re.IGNORECASE).match
+_REDIS = lazy_pattern(r"\s*rediss?://", re.IGNORECASE)
 
 
 def accepted(cache: C) -> C | RedisCache:
@@ -33,7 +34,7 @@ def accepted(cache: C) -> C | RedisCache:
         ConfigurationError: it is not True, False, None, a folder, the URL of a Redis, or a store with `get` and `put`.
     """
     value: Any = cache
-    if isinstance(value, str) and _is_redis(value):
+    if isinstance(value, str) and _REDIS.match(value):
         from llmtasker.cache.redis_cache import RedisCache
 
         return RedisCache(value.strip())

@@ -21,6 +21,7 @@ from llmtasker.cache.process import reset_in_child
 from llmtasker.cache.redis_url import RedisURL
 from llmtasker.cache.store import LEASE, checksum
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 try:
     import redis
@@ -35,7 +36,7 @@ _ALIVE = 30.0  # seconds after which an owner that is not renewed has ended
 _RENEWED = 10.0  # seconds between two renewals
 _LARGEST = 64_000_000  # bytes of an answer
 _SCANNED = 500  # keys per batch
-_is_key = re.compile(r"[0-9a-f]{64}").fullmatch
+_KEY = lazy_pattern(r"[0-9a-f]{64}")
 
 # Errors of a server that will not serve as a cache in a minute either; and how a TLS error begins.
 _UNUSABLE = (
@@ -46,8 +47,8 @@ _UNUSABLE = (
     exceptions.RedisClusterException,
 )
 _PASSING = (exceptions.OutOfMemoryError, exceptions.ClusterDownError, exceptions.TryAgainError)
-_PASSING_CODES = re.compile(r"(?:BUSY|MASTERDOWN|MISCONF|NOREPLICAS|UNKILLABLE)\b").match
-_TLS_ERROR = re.compile(r"\bSSL|certificate")
+_PASSING_CODES = lazy_pattern(r"(?:BUSY|MASTERDOWN|MISCONF|NOREPLICAS|UNKILLABLE)\b")
+_TLS_ERROR = lazy_pattern(r"\bSSL|certificate")
 
 # KEYS: an answer and its lease, for each key. ARGV: the owner, milliseconds of a lease, the owner's key without its
 # name, milliseconds of the owner. Returns 1 for each lease taken. A value of another type is nobody's answer or lease.
@@ -149,8 +150,8 @@ class RedisCache:
             self._end(keys)
         except (*_UNUSABLE, exceptions.ConnectionError) as error:
             text = self._shown(error)
-            passing = isinstance(error, _PASSING) or not isinstance(error, _UNUSABLE) or _PASSING_CODES(str(error))
-            if passing and not _TLS_ERROR.search(text):
+            lasting = isinstance(error, _UNUSABLE) and not _PASSING_CODES.match(str(error))
+            if (isinstance(error, _PASSING) or not lasting) and not _TLS_ERROR.search(text):
                 return
             hint = next(hint for words, hint in _HINTS.items() if re.search(words, text))
             to_do = hint.format(namespace=self.url.namespace)
@@ -228,7 +229,7 @@ class RedisCache:
         with self._talking():
             for name in self._redis.scan_iter(match=f"{begin}*", count=_SCANNED):
                 key = name.decode("ascii", "replace").removeprefix(begin)
-                if _is_key(key):
+                if _KEY.fullmatch(key):
                     batch.append(key)
                 if len(batch) >= _SCANNED:
                     yield batch

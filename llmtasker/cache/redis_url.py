@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
@@ -14,8 +15,8 @@ from llmtasker.errors import ConfigurationError, snippet
 PASSWORD = "LLMTASKER_REDIS_PASSWORD"  # noqa: S105  the name of a variable
 _OptionRule = tuple[Callable[[str], object], str]
 _VALID: dict[str, _OptionRule] = {
-    "namespace": (re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}").fullmatch, "up to 64 letters, digits and _ . : -"),
-    "ttl": (re.compile(r"[1-9]\d{0,9}").fullmatch, "a whole number of seconds, from 1"),
+    "namespace": (partial(re.fullmatch, r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}"), "up to 64 letters, digits and _ . : -"),
+    "ttl": (partial(re.fullmatch, r"[1-9]\d{0,9}"), "a whole number of seconds, from 1"),
 }
 _TLS: dict[str, _OptionRule] = dict.fromkeys(
     ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), (os.path.isfile, "the path of a file")

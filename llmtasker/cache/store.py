@@ -14,9 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from llmtasker.errors import ConfigurationError, counted
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 # "C:/" is a drive; a Path has one slash left. A URL may have lost its scheme: "user:password@host".
-_begins_as_url = re.compile(r"\s*(?:([a-z][a-z0-9+.-]+):/|(rediss?):|/{0,2}[^/\\]*:[^/\\]*@)", re.IGNORECASE).match
+_BEGINS_AS_URL = lazy_pattern(r"\s*(?:([a-z][a-z0-9+.-]+):/|(rediss?):|/{0,2}[^/\\]*:[^/\\]*@)", re.IGNORECASE)
 
 LEASE = 120.0
 """The default seconds of a lease: longer than most calls."""
@@ -85,7 +86,7 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     Raises:
         ConfigurationError: it is a URL; only its scheme is shown.
     """
-    if url := _begins_as_url(os.fsdecode(folder)):
+    if url := _BEGINS_AS_URL.match(os.fsdecode(folder)):
         scheme = url[1] or url[2]
         raise ConfigurationError(
             f"{f'a {scheme}:// URL' if scheme else 'a host with a user or password'} is not a folder: a cache is a "

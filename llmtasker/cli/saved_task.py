@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 if TYPE_CHECKING:
     from llmtasker.task import Task
 
-_JOINED = re.compile(r"(?P<task>.+:\w+)\+(?P<file>.+)")
+_JOINED = lazy_pattern(r"(?P<task>.+:\w+)\+(?P<file>.+)")
 _CLASSES = ("signature", "labels", "output")
 """Arguments of tasks that may be classes, which no file holds."""
 

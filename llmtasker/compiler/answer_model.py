@@ -20,6 +20,7 @@ from llmtasker.compiler.prepared import Prepared, prepared_once
 from llmtasker.signature.fields import label_text, wire_name
 from llmtasker.values.json_schema import lone_reference, offered_labels
 from llmtasker.values.json_values import is_array, is_object
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message, Mode
@@ -197,7 +198,7 @@ def reask_messages(mode: Mode, completion: Completion, reason: str) -> list[Mess
 
 _CALL_ID = "reask0001"
 _CONTENT, _REASON, _ID, _NAME, _ARGUMENTS = (f"<<{word}>>" for word in ("content", "reason", "id", "name", "arguments"))
-_BLANKS = re.compile("|".join((_CONTENT, _REASON, _ID, _NAME, _ARGUMENTS)))
+_BLANKS = lazy_pattern("|".join((_CONTENT, _REASON, _ID, _NAME, _ARGUMENTS)))
 
 
 @cache

@@ -29,11 +29,12 @@ from llmtasker.parser.read import FROM_FENCE, read
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Inputs, S, as_text
 from llmtasker.values.json_values import is_object
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Mode
 
 _WHOLE = (None, "stop", "tool_calls")  # finish reasons that do not prove that a text is complete
-_BROKEN_OFF = re.compile(
+_BROKEN_OFF = lazy_pattern(
     r"error|abort|cancel|interrupt|fail|time_?out|overload|preempt|insufficient|malformed|unexpected|too_many|incomplete"
     r"|truncat|exceed|pause",
     re.IGNORECASE,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 # `{{name}}` is a literal {name}; `{name}` a variable. JSON and code have no lone identifier between braces.
-_PLACE = re.compile(r"\{\{([^\W\d]\w*)\}\}|\{([^\W\d]\w*)\}")
-_JINJA = re.compile(r"\{\{\s+([^\W\d]\w*)[^{}]*\}\}")
+_PLACE = lazy_pattern(r"\{\{([^\W\d]\w*)\}\}|\{([^\W\d]\w*)\}")
+_JINJA = lazy_pattern(r"\{\{\s+([^\W\d]\w*)[^{}]*\}\}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import types
 from collections import Counter
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from llmtasker.item import Item
 from llmtasker.signature.fields import label_text
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 Metric = Callable[[Any, Item[Any]], "float | bool | None"]
 """A user's metric: the gold record and the item → a score, True or False, or None (does not apply)."""
@@ -24,7 +24,7 @@ FieldKind = Literal["label", "labels", "number", "text", "nested", "list"]
 
 LABEL_KINDS: frozenset[FieldKind] = frozenset({"label", "labels"})
 
-_WORDS = re.compile(r"\w+")
+_WORDS = lazy_pattern(r"\w+")
 
 
 def kind_of(annotation: Any) -> FieldKind:

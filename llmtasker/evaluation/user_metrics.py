@@ -14,12 +14,13 @@ from llmtasker.evaluation.metrics import LABEL_KINDS, Metric, kind_of
 from llmtasker.item import Item
 from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _READ = 100_000  # characters of a message or a value that are compared
 _RUN = 3  # words in sequence that can't be chance
-_WORD = re.compile(r"\w+")
-_IN_QUOTES = re.compile(r"(?<!\w)(['\"`«“]).*?['\"`»”](?!\w)", re.DOTALL)
-_GAPS = re.compile(r"…(?:\W*…)+")
+_WORD = lazy_pattern(r"\w+")
+_IN_QUOTES = lazy_pattern(r"(?<!\w)(['\"`«“]).*?['\"`»”](?!\w)", re.DOTALL)
+_GAPS = lazy_pattern(r"…(?:\W*…)+")
 
 
 def metrics_of(given: object) -> dict[str, Metric]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, time
 from decimal import Decimal
@@ -12,14 +11,15 @@ from enum import Enum
 from typing import Any, cast
 
 from llmtasker.values.json_values import json_number
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.values.same_value import is_missing
 
 MAX_DEPTH = 200
 """Levels of nesting that are written; deeper values are named, not shown."""
 
 # What a spreadsheet runs: OWASP's list for CSV injection, with the full-width forms that Excel reads as ASCII.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n＝＋－＠]")
-_NEUTRALISED = re.compile("'+[=+\\-@\t\r\n＝＋－＠]")
+_FORMULA = lazy_pattern("'*[=+\\-@\t\r\n＝＋－＠]")
+_NEUTRALISED = lazy_pattern("'+[=+\\-@\t\r\n＝＋－＠]")
 
 
 def neutralise(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from llmtasker.files.atomic import folder_of
 from llmtasker.files.cells import cell_text, neutralise
 from llmtasker.files.format import Format
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 WIDE = "utf-8-sig"
 """The encoding instead of one that can't represent a text: UTF-8 with the mark by which Excel knows it."""
@@ -21,7 +22,7 @@ WIDE = "utf-8-sig"
 EVERY = "\U0010ffff"
 """A character that an encoding has if it has all of Unicode."""
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = lazy_pattern("[\ud800-\udfff]")
 _BLOCK = 1 << 16  # characters
 
 

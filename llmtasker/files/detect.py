@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from llmtasker.files.encoding import SeenEncoding, open_text, seen_encoding
 from llmtasker.files.format import Format, Kind, kind_of, typed
 from llmtasker.files.packed import unpacked
 from llmtasker.values.json_values import is_object, parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _SAMPLE = 1 << 18
 _SAMPLE_LINES = 1_000
@@ -26,7 +26,7 @@ _MAGIC: dict[bytes, tuple[str, Kind | None]] = {
     b"%PDF": ("a PDF", None),
 }
 """How other kinds of files begin, and the kind that reads them."""
-_WHOLE = re.compile(r"\[\s*(?:\{|$)|\{$")
+_WHOLE = lazy_pattern(r"\[\s*(?:\{|$)|\{$")
 
 
 class FormatOptions(TypedDict, total=False):

@@ -7,11 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from llmtasker.values.lazy_pattern import lazy_pattern
+
 DELIMITERS = (";", ",", "\t", "|")
 _MAX_CELL = 2**31 - 1  # The largest C long on Windows.
-_DECIMAL = re.compile(r"[+-]?\d+([.,])\d+")
-_SEPARATOR_LINE = re.compile(r"sep=(.)\r?\n?", re.IGNORECASE)
-_NUMBER_OR_DATE = re.compile(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
+_DECIMAL = lazy_pattern(r"[+-]?\d+([.,])\d+")
+_SEPARATOR_LINE = lazy_pattern(r"sep=(.)\r?\n?", re.IGNORECASE)
+_NUMBER_OR_DATE = lazy_pattern(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
 RETURN = "\udc0d"
 """Stands for a carriage return inside a line; it is half of a character, which no accepted encoding reads in a file."""
 _MANY = 1_000  # different values of a column that are worth counting

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _BLOCK = 1 << 20
 _HALF = "\udc0d"
@@ -21,7 +21,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _OUTSIDE_ASCII = bytes(range(0x80, 0x100))
-_RUN = re.compile(rb"[\x80-\xff]{3,}")
+_RUN = lazy_pattern(rb"[\x80-\xff]{3,}")
 _ODD_BYTES = "llmtasker.windows-1252"
 
 

@@ -19,8 +19,9 @@ from llmtasker.files.format import Format
 from llmtasker.files.header import Header, free_column, header_of
 from llmtasker.values.broken_row import BrokenRow
 from llmtasker.values.folding import composed
+from llmtasker.values.lazy_pattern import lazy_pattern
 
-_ESCAPED = re.compile("_x([0-9A-Fa-f]{4})_")
+_ESCAPED = lazy_pattern("_x([0-9A-Fa-f]{4})_")
 
 
 def excel_header(path: Path, form: Format) -> Header:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 import zipfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -15,6 +14,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.files.block_buffer import BlockBuffer
 from llmtasker.files.cells import cell_text
 from llmtasker.files.format import Format
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_ROWS = 1_048_575
 """The most rows of a sheet, without the header."""
@@ -32,8 +32,8 @@ _BLOCK = 1 << 16  # characters of XML, and bytes of the archive, that are handed
 _LEVEL = 3  # of compression: the highest takes twice the time for 12 % less
 
 # What XML does not hold (a lone \r becomes \n), and the underscore of a text that looks like such an escape.
-_TO_ESCAPE = re.compile("[\\x00-\\x08\\x0b-\\x1f\\ud800-\\udfff\\ufffe\\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
-_HALF = re.compile("[\ud800-\udbff]$")
+_TO_ESCAPE = lazy_pattern("[\\x00-\\x08\\x0b-\\x1f\\ud800-\\udfff\\ufffe\\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
+_HALF = lazy_pattern("[\ud800-\udbff]$")
 
 _XML = '<?xml version="1.0" encoding="UTF-8" standalone="yes"?>\n'
 _MAIN = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"

@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 PACKED = {".gz", ".bz2", ".xz", ".zip"}
 MAX_UNPACKED = 1 << 36
 """The most bytes that are unpacked: a small file can hold more than any disk."""
 
 # Folders, and what macOS and Windows add to an archive.
-_OF_A_SYSTEM = re.compile(r"/$|^__MACOSX/|(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)$", re.IGNORECASE)
+_OF_A_SYSTEM = lazy_pattern(r"/$|^__MACOSX/|(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)$", re.IGNORECASE)
 
 
 @contextmanager

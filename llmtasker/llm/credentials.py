@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from llmtasker.errors import ConfigurationError, ItemError
+from llmtasker.values.lazy_pattern import lazy_pattern
 
-_NAMES = re.compile(
+_NAMES = lazy_pattern(
     r"(?:proxy-|x-|cf-aig-)?authorization|(?:set-)?cookie"
     r"|(?:x-)?(?:goog-|litellm-|portkey-|helicone-)?api[-_]?key|helicone-auth|x-litellm-key|x-functions-key"
     r"|(?:ocp-apim-|x-)?subscription-key|(?:x-)?(?:auth|access|secret)-key"
@@ -16,10 +17,10 @@ _NAMES = re.compile(
     r"|(?:x-)?(?:(?:client|api)-)?secret|(?:x-)?password|x-auth",
     re.IGNORECASE,
 )
-_SOUNDS_LIKE_ONE = re.compile(
+_SOUNDS_LIKE_ONE = lazy_pattern(
     r"(?:^|[-_])(?:auth\w*|credentials?|passw\w*|pass|secrets?|tokens?|cookies?)(?:[-_]|$)", re.IGNORECASE
 )
-_MAY_BE_ONE = re.compile(r"keys?(?:[-_]|$)", re.IGNORECASE)
+_MAY_BE_ONE = lazy_pattern(r"keys?(?:[-_]|$)", re.IGNORECASE)
 _LONG = 16  # characters; a shorter word is not a key
 
 
@@ -58,7 +59,7 @@ def may_be_credential(name: str, value: str) -> bool:
     return is_credential(name) or bool(_SOUNDS_LIKE_ONE.search(name)) or (long and bool(_MAY_BE_ONE.search(name)))
 
 
-_PARAMETERS = re.compile(
+_PARAMETERS = lazy_pattern(
     r"(?:x-|x_)?(?:api[-_]?)?key|(?:access[-_]|auth[-_])?token|sig|signature|code|secret|password|subscription-key",
     re.IGNORECASE,
 )

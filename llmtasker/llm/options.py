@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import math
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
@@ -16,6 +15,7 @@ from llmtasker.llm.costs import Prices
 from llmtasker.llm.credentials import check_key, may_be_credential
 from llmtasker.llm.limits import RateLimit, Retry
 from llmtasker.values.json_values import canonical_json, is_mapping
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.request import Transport
 
 _FROM_TASK = frozenset({"messages", "model", "stream", "stream_options", "tools", "tool_choice", "response_format"})
@@ -79,7 +79,7 @@ def _is_headers(value: object) -> bool:
     return is_mapping(value) and all(isinstance(part, str) for pair in value.items() for part in pair)
 
 
-_HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_HEADER_NAME = lazy_pattern(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _OF_TRANSPORT = frozenset({"connection", "content-length", "expect", "te", "trailer", "transfer-encoding", "upgrade"})
 
 

@@ -20,6 +20,7 @@ from llmtasker.llm.refusals import (
     mode_of,
 )
 from llmtasker.llm.schema_rungs import ascii_names, is_strict, next_rung, schema_of
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.echo import without_echo
 from llmtasker.wire.request import Request
 
@@ -37,7 +38,7 @@ _OTHER_REASON = r"\b(?:blocked|polic(?:y|ies)|moderat\w+|guardrails?|budgets?|qu
 _OF_THE_SCHEMA = frozenset({"names", "schema", "response_format"})
 _SCHEMA_PLACES = frozenset({"parameters", "schema", "jsonschema", "inputschema"})
 # Refusals without a reason. The schema is the part of a request that most endpoints can't do in full.
-_UNEXPLAINED = re.compile(
+_UNEXPLAINED = lazy_pattern(
     r"(?:error\W+)?(?:\d{3}\W+)?"
     r"(?:request contains an invalid argument"
     r"|(?:the )?(?:provider|upstream) returned (?:an )?error"

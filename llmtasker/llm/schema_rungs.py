@@ -20,10 +20,11 @@ from typing import Any
 from llmtasker.values.folding import ascii_letters
 from llmtasker.values.json_schema import renamed_reference
 from llmtasker.values.json_values import canonical_json, is_array, is_object
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Message
 
-_CHECKED_ANYWAY = re.compile(
+_CHECKED_ANYWAY = lazy_pattern(
     r"pattern|format|default|examples|title|multipleOf|(?:exclusiveM|m)(?:in|ax)imum|(?:min|max)(?:Length|Items|Properties)"
     r"|uniqueItems|content\w+|propertyNames|patternProperties|readOnly|writeOnly|deprecated|discriminator"
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
@@ -16,9 +15,10 @@ from llmtasker.optimizers.search import Search, Trial, instructions_of, was_judg
 from llmtasker.signature.fields import InputField, OutputField
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _LONGEST = 2_000  # characters of a row that a proposer is shown
-_PLACE = re.compile(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
+_PLACE = lazy_pattern(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 
 
 class ImproveInstructions(Signature):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any, NamedTuple, cast
 
@@ -13,8 +12,9 @@ from llmtasker.parser.labels import Labels, fold_key
 from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_address, is_numeric, means_null
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object, parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
-_QUOTED_KEY = re.compile(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
+_QUOTED_KEY = lazy_pattern(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"
 PATHS = "x-paths"
 """In the schema of a model: where Pydantic looks for a property that has an AliasPath; JSON Schema can't express it."""

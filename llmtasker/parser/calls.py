@@ -15,6 +15,7 @@ from typing import Any
 from llmtasker.errors import InvalidOutputError, snippet
 from llmtasker.parser.labels import fold_key
 from llmtasker.values.json_values import is_object, parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Mode
 
@@ -27,40 +28,42 @@ MAX_PYTHON = 5_000
 FORMS = ("answered by a function call, not in text", "answered in text, not by a function call")
 """Repairs of the form alone, which are not reported if any form is accepted."""
 
-_DECORATION = re.compile(
+_DECORATION = lazy_pattern(
     r"^(?:(?:functions?|tools?|default_api|assistant|multi_tool_use)[./])+|(?:[:#]\d+|\(\)|\.call|<\|.*)$"
 )
-_XML_CALL = re.compile(
+_XML_CALL = lazy_pattern(
     r"<function=[\"']?([\w.\-]+)[\"']?>(.*?)(?:</function>|\Z)|<invoke\s+name=[\"']([^\"']+)[\"']>(.*?)</invoke>",
     re.DOTALL,
 )
-_XML_PARAMETER = re.compile(
+_XML_PARAMETER = lazy_pattern(
     r"<parameter(?:=|\s+name=)[\"']?([^\"'>]+?)[\"']?>\n?(.*?)\n?\s*(?:</parameter>|(?=<parameter)|\Z)", re.DOTALL
 )
-_KEYED_CALL = re.compile(r"<tool_call>\s*([\w.\-]+)\s*\n?((?:\s*<arg_key>.*?</arg_value>)+)\s*</tool_call>", re.DOTALL)
-_KEYED_PARAMETER = re.compile(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
-_MARKED_CALL = re.compile(
+_KEYED_CALL = lazy_pattern(
+    r"<tool_call>\s*([\w.\-]+)\s*\n?((?:\s*<arg_key>.*?</arg_value>)+)\s*</tool_call>", re.DOTALL
+)
+_KEYED_PARAMETER = lazy_pattern(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+_MARKED_CALL = lazy_pattern(
     r"<[|｜]tool[_▁]call[_▁]begin[|｜]>(?:function<[|｜]tool[_▁]sep[|｜]>)?\s*([\w.\-:]+)\s*"
     r"(?:<[|｜]tool[_▁](?:sep|call[_▁]argument[_▁]begin)[|｜]>)?\s*(.*?)\s*<[|｜]tool[_▁]call[_▁]end[|｜]>",
     re.DOTALL,
 )
-_MISTRAL_CALL = re.compile(
+_MISTRAL_CALL = lazy_pattern(
     r"\[TOOL_CALLS\]\s*([\w.\-]+)\s*(?:\[CALL_ID\]\w+)?(?:\[ARGS\])?\s*(?=\{)(.*?)(?=\[TOOL_CALLS\]|\Z)", re.DOTALL
 )
-_REACT_CALL = re.compile(
+_REACT_CALL = lazy_pattern(
     r"^[ \t]*Action:[ \t]*`?([\w.\-]+)`?[ \t]*\n\s*Action Input:\s*(.*?)\s*"
     r"(?=^[ \t]*(?:Observation|Thought|Action|Final Answer):|\Z)",
     re.DOTALL | re.MULTILINE,
 )
-_PYTHON_CALL = re.compile(r"\s*\[?\s*(?:print\()?\s*[\w.]+\(.*\)\s*\]?\s*", re.DOTALL)
+_PYTHON_CALL = lazy_pattern(r"\s*\[?\s*(?:print\()?\s*[\w.]+\(.*\)\s*\]?\s*", re.DOTALL)
 # `Search({"q": 1})`, `[Search(q=1)]`; not what JSON is often put into, such as `print({…})` and `callback({…});`
-_NAMED_CALL = re.compile(r"\[?\s*([^\W\d][\w.]*)\(\s*(?:\{.*\}|\w+\s*=.*)\s*\)\s*\]?\s*;?", re.DOTALL)
-_WRAPPERS = re.compile(
+_NAMED_CALL = lazy_pattern(r"\[?\s*([^\W\d][\w.]*)\(\s*(?:\{.*\}|\w+\s*=.*)\s*\)\s*\]?\s*;?", re.DOTALL)
+_WRAPPERS = lazy_pattern(
     r"(?:.*\.)?(?:print|callback|cb|dict|loads?|parse|dumps|stringify|log|eval|return|answer|result|response|output|json"
     r"|object)",
     re.IGNORECASE,
 )
-_FENCE = re.compile(r"^```\w*\n(.*)\n```$", re.DOTALL)
+_FENCE = lazy_pattern(r"^```\w*\n(.*)\n```$", re.DOTALL)
 
 
 def is_offered(name: str, function: str) -> bool:

@@ -6,7 +6,6 @@ Each change is a repair with its path. A value that Pydantic would misread is re
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,11 +15,12 @@ from llmtasker.parser.answer_schema import PATHS, AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.values.plain_number import may_be_thousands, plain_number
 
 RENAMED = "the key was written"
 
-_SEVERAL = re.compile(r"[,;|\n]|\s(?:and|et)\s")
+_SEVERAL = lazy_pattern(r"[,;|\n]|\s(?:and|et)\s")
 _MOST_KEYS = 8  # that an error names
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from llmtasker.values.folding import without_accents
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _ENGLISH = (
     r"not(?! (?:only|just|merely)\b)|no(?! doubt\b)|nope|nor|neither|never|none|nothing|nobody|without|cannot|minus"
@@ -64,7 +65,7 @@ _OTHERS = {
 }
 # Denials that are also English words or abbreviations: they count where a sentence has no function word of English.
 _HOMOGRAPHS = "sem|sin|net|nit|ned|nod|mica|hindi"
-_ENGLISH_SENTENCE = re.compile(
+_ENGLISH_SENTENCE = lazy_pattern(
     r"(?<!\w)(?:the|this|that|these|those|and|about|with|from|which|concerns|belongs|because)(?!\w)"
 )
 # These languages write no spaces, or put the denial into the word.
@@ -85,7 +86,7 @@ _IN_ENGLISH = rf"(?<!\w)(?:{_WORDS})(?!\w)|{_SIGNS}"
 _ELSEWHERE = rf"(?<!\w)(?:{_WORDS}|{_HOMOGRAPHS})(?!\w)|{_SIGNS}"
 _BEYOND_WORDS = f"{_NOT_CHINESE_KIND}|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}"
 _CUES = {
-    (ascii_only, english): re.compile(words if ascii_only else f"{words}|{_BEYOND_WORDS}", re.ASCII * ascii_only)
+    (ascii_only, english): lazy_pattern(words if ascii_only else f"{words}|{_BEYOND_WORDS}", re.ASCII * ascii_only)
     for english, words in ((True, _IN_ENGLISH), (False, _ELSEWHERE))
     for ascii_only in (True, False)
 }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmtasker.values.json_values import parse_json_at
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_SCANNED = 200_000
 """Characters; a longer text is read only if it is JSON as a whole."""
@@ -25,19 +26,19 @@ MAX_PIECES = 200
 MAX_MARKS = 200_000
 """Brackets and quotes of one text that are looked at, each time that they are."""
 
-_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
-_MARK = re.compile(r'[{}\[\]"]')
+_STRING = lazy_pattern(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_MARK = lazy_pattern(r'[{}\[\]"]')
 # Plain strings, with what stands between them, are passed over together.
-_LOOSE_MARK = re.compile(
+_LOOSE_MARK = lazy_pattern(
     r"""(?:(?:"[^"\\\n]*+"|(?:(?<=[{\[,:])|(?<=[{\[,:]\s))'[^'\\\n]*+')(?=\s*[:,}\]])[^{}\[\]"']*+)++|[{}\[\]"']"""
 )
-_OPENING = re.compile(r"[{\[]")
-_LOOSE_END = {quote: re.compile(rf"(?<!\\)(?:\\\\)*{quote}(?=\s*(?:[,:}}\]]|$))") for quote in "\"'"}
+_OPENING = lazy_pattern(r"[{\[]")
+_LOOSE_END = {quote: lazy_pattern(rf"(?<!\\)(?:\\\\)*{quote}(?=\s*(?:[,:}}\]]|$))") for quote in "\"'"}
 _BEFORE_SINGLE = ("{", "[", ",", ":")
-_JSON_OPENING = re.compile(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
-_FENCE = re.compile(r"^[ \t]*(`{3,6}|~{3,6})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
-_MORE_MEMBERS = re.compile(r'[\s\]}]*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
-_CHECK_BOX = re.compile(r"\[[ \t]\][ \t]*\w")  # of a list in Markdown: no empty array
+_JSON_OPENING = lazy_pattern(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
+_FENCE = lazy_pattern(r"^[ \t]*(`{3,6}|~{3,6})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
+_MORE_MEMBERS = lazy_pattern(r'[\s\]}]*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
+_CHECK_BOX = lazy_pattern(r"\[[ \t]\][ \t]*\w")  # of a list in Markdown: no empty array
 _PAIRS = {"{": "}", "[": "]"}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from llmtasker.values.folding import without_accents
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _ENGLISH = (
     r"the|and|is|it's|that's|this|that|these|those|i'd|i'm|i'll|i think|my|your|you|they|their|his|which|what|who|where"
@@ -47,12 +48,12 @@ _PARTS = (
 )  # fmt: skip
 
 _IN_WORDS = rf"(?<![\w'-])(?:{'|'.join((_ENGLISH, _FRENCH, *map(without_accents, _OTHERS.values())))})(?!\w)"
-_IN_ASCII = re.compile(_IN_WORDS, re.ASCII)
-_ANYWHERE = re.compile(rf"{_IN_WORDS}|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}")
+_IN_ASCII = lazy_pattern(_IN_WORDS, re.ASCII)
+_ANYWHERE = lazy_pattern(rf"{_IN_WORDS}|{'|'.join(map(re.escape, map(without_accents, _PARTS)))}")
 
 
-_SHARED_WORD = re.compile(rf"(?:{_SHARED})")
-_WORD = re.compile(r"[^\W\d_]+")
+_SHARED_WORD = lazy_pattern(rf"(?:{_SHARED})")
+_WORD = lazy_pattern(r"[^\W\d_]+")
 
 
 def has_known_words(words: str) -> bool:

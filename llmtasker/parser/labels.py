@@ -12,34 +12,35 @@ from llmtasker.parser.cues import cue_in
 from llmtasker.parser.known_words import has_known_words
 from llmtasker.parser.prose import NO_ANSWER, TURN, Frame, denies, frame, is_part_of_subject, objection, stands_apart
 from llmtasker.values.folding import caseless, letters, without_accents
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_PROSE = 1_000
 """Characters; mentions in a longer text do not count."""
 
 _WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„#|\\"
-_BULLET = re.compile(r"(?:[-•*–]\s+|\(?\w{1,2}[.):]\s+)")
-_SEPARATORS = re.compile(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
-_SHORT = re.compile(r"\w{1,2}|[\d.]+")
+_BULLET = lazy_pattern(r"(?:[-•*–]\s+|\(?\w{1,2}[.):]\s+)")
+_SEPARATORS = lazy_pattern(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
+_SHORT = lazy_pattern(r"\w{1,2}|[\d.]+")
 # Words that occur in any sentence without meaning the label with the same name.
-_EVERYDAY = re.compile(
+_EVERYDAY = lazy_pattern(
     r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true"
     r"|unknown|yes|autres?|aucune?|faux|non|oui|rien|sans|tout|une|vrai"
 )
-_SENTENCE = re.compile(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
-_JOINED = re.compile(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou|und|oder)[\s\"'`*(]*(?:(?:the|an?|la|les?) )?")
-_NOT_TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|[☐□⬜])[^\n]*\n?", re.MULTILINE)
-_TICKED = re.compile(r"^[ \t]*(?:[-*][ \t]+)?(?:\[[xX✓✔]\]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
-_BOUND = re.compile(r"\W*[<>≤≥≈~]\s*\d[^>]*$")
-_STRUCK = re.compile(r"^\s*(?:[!~]|¬\s?)\w|[≠≢≉∉∌]")
-_BOX = re.compile(r"\[ ?\]|[☐□⬜]")
+_SENTENCE = lazy_pattern(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
+_JOINED = lazy_pattern(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou|und|oder)[\s\"'`*(]*(?:(?:the|an?|la|les?) )?")
+_NOT_TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|[☐□⬜])[^\n]*\n?", re.MULTILINE)
+_TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:\[[xX✓✔]\]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
+_BOUND = lazy_pattern(r"\W*[<>≤≥≈~]\s*\d[^>]*$")
+_STRUCK = lazy_pattern(r"^\s*(?:[!~]|¬\s?)\w|[≠≢≉∉∌]")
+_BOX = lazy_pattern(r"\[ ?\]|[☐□⬜]")
 _CJK = r"\u3040-\u30ff\u3400-\u9fff"  # written without spaces: 'the answer is B' has none before the B
 _BEGINS = rf"(?<![^\W{_CJK}])(?<!\w-)"
 _ENDS = rf"(?![^\W{_CJK}])(?!-\w)(?![\u200d\U0001f3fb-\U0001f3ff])"
-_IDEOGRAPH = re.compile(f"[{_CJK}]")
+_IDEOGRAPH = lazy_pattern(f"[{_CJK}]")
 _PICTURE = r"\u2300-\u27bf\u2b00-\u2bff\u200d\ufe0f\U0001f000-\U0001faff"
-_PICTURES = re.compile(rf"^[\s{_PICTURE}]+(?=\w)|(?<=\w)[\s{_PICTURE}]+$")
-_LETTER = re.compile(r"[^\W\d_]")
-_WORD = re.compile(r"\w+")
+_PICTURES = lazy_pattern(rf"^[\s{_PICTURE}]+(?=\w)|(?<=\w)[\s{_PICTURE}]+$")
+_LETTER = lazy_pattern(r"[^\W\d_]")
+_WORD = lazy_pattern(r"\w+")
 _SHORTEST_PART = 4  # characters; a shorter part of a label may be anything
 _YES_AND_NO = {"yes": True, "oui": True, "vrai": True, "no": False, "non": False, "faux": False}
 

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import re
-
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.values.folding import without_accents
 from llmtasker.values.json_values import parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_LINED = 5_000
 """Characters; a longer text is not looked at."""
 
-_LINE = re.compile(
+_LINE = lazy_pattern(
     r"\s*(?:[-*+•]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)?[*_`\"']{0,3}([^\W\d][\w \-]{0,60}?)[*_`\"']{0,3}\s*[:=][*_`]{0,3}"
     r"\s*(\S.*?)\s*"
 )
-_LAYOUT = re.compile(r"\s*(?:-{3,}|\.{3}|`{3,}\w*)?\s*")
-_QUOTED = re.compile(r"(\"|'|`|\*\*)((?:(?!\1).|(?<=\w)'(?=\w))*)\1")  # an apostrophe is not a quote
-_BLOCK = re.compile(r"[|>][-+]?")  # of YAML: the text comes in the next lines
-_SEPARATOR = re.compile(r"[\W_]+")
+_LAYOUT = lazy_pattern(r"\s*(?:-{3,}|\.{3}|`{3,}\w*)?\s*")
+_QUOTED = lazy_pattern(r"(\"|'|`|\*\*)((?:(?!\1).|(?<=\w)'(?=\w))*)\1")  # an apostrophe is not a quote
+_BLOCK = lazy_pattern(r"[|>][-+]?")  # of YAML: the text comes in the next lines
+_SEPARATOR = lazy_pattern(r"[\W_]+")
 
 
 def lined_fields(text: str, schema: AnswerSchema) -> dict[str, str] | None:

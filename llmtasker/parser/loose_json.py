@@ -10,46 +10,47 @@ import re
 from typing import Any
 
 from llmtasker.values.json_values import parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _END = r"(?=\s*(?:[:,}\]：，｝]|\Z))"
 _NO_END = r"(?!\s*(?:[:,}\]：，｝]|\Z))"
 # A quote behind a backslash does not begin a string; trying each of thousands would take seconds.
 _STRICT_PART = r'(?<!\\)"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
 _STRICT_STRING = rf'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*+"{_END}'
-_STRING = re.compile(
+_STRING = lazy_pattern(
     rf'({_STRICT_STRING}|"(?:[^"\\]++|\\.|"{_NO_END}){{0,200}}+"{_END}'
     rf"|(?<![^\s{{\[,:(])'(?:[^'\\]++|\\.|'{_NO_END}){{0,200}}+'{_END})",
     re.DOTALL,
 )
-_COMMENT = re.compile(rf"({_STRICT_STRING})|//[^\n]*|/\*.*?\*/|(?<![^\s,{{\[])#[^\n]*", re.DOTALL)
+_COMMENT = lazy_pattern(rf"({_STRICT_STRING})|//[^\n]*|/\*.*?\*/|(?<![^\s,{{\[])#[^\n]*", re.DOTALL)
 _PLACE = "\x00"  # where a string stands, while the text between the strings is rewritten
 _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
-    ("full-width punctuation", re.compile(r"："), ":"),
-    ("full-width punctuation", re.compile(r"，"), ","),
-    ("a trailing comma", re.compile(r",(?=\s*[}\]])"), ""),
-    ("a missing comma", re.compile(r"(?<=[\x00\w}\]])\s*\x00(?=\s*:)"), f", {_PLACE}"),
-    ("a missing comma", re.compile(r"(?<=\})\s*(?=\{)"), ", "),
-    ("keys without quotes", re.compile(r"(?<=[{,\s])([^\W\d][\w$-]*)(?=\s*:)"), r'"\1"'),
-    ("a constant of Python", re.compile(r"\bTrue\b"), "true"),
-    ("a constant of Python", re.compile(r"\bFalse\b"), "false"),
-    ("a constant of Python", re.compile(r"\bNone\b"), "null"),
+    ("full-width punctuation", lazy_pattern(r"："), ":"),
+    ("full-width punctuation", lazy_pattern(r"，"), ","),
+    ("a trailing comma", lazy_pattern(r",(?=\s*[}\]])"), ""),
+    ("a missing comma", lazy_pattern(r"(?<=[\x00\w}\]])\s*\x00(?=\s*:)"), f", {_PLACE}"),
+    ("a missing comma", lazy_pattern(r"(?<=\})\s*(?=\{)"), ", "),
+    ("keys without quotes", lazy_pattern(r"(?<=[{,\s])([^\W\d][\w$-]*)(?=\s*:)"), r'"\1"'),
+    ("a constant of Python", lazy_pattern(r"\bTrue\b"), "true"),
+    ("a constant of Python", lazy_pattern(r"\bFalse\b"), "false"),
+    ("a constant of Python", lazy_pattern(r"\bNone\b"), "null"),
 )
 # A string in typographic quotes, closed by the kind that opened it; inside, only an apostrophe between letters.
 _CURLY_INNER = r"((?:[^“”‘’`´\\]|\\.|(?<=\w)’(?=\w))*+)"
-_CURLY_STRING = re.compile(rf"[“”]{_CURLY_INNER}[“”]|[‘’]{_CURLY_INNER}[‘’]|[`´]{_CURLY_INNER}[`´]", re.DOTALL)
-_STRAY_QUOTE = re.compile(r'"([^"\n\\]*[^"\s,:\\])"(?! and | or )([^"\n\\]*)"')  # 'a 24" screen', in quotes
-_BEGINS_STRING = re.compile(r"\s*[,:]")
-_INNER_QUOTE = re.compile(r'(\\.)|"', re.DOTALL)
-_JUNCTION = re.compile(r"""["']\s*\+?\s*["']""")
-_CONCATENATED = re.compile(rf"({_STRICT_PART})\s*\+\s*(?={_STRICT_PART})")
-_NO_COLON = re.compile(
+_CURLY_STRING = lazy_pattern(rf"[“”]{_CURLY_INNER}[“”]|[‘’]{_CURLY_INNER}[‘’]|[`´]{_CURLY_INNER}[`´]", re.DOTALL)
+_STRAY_QUOTE = lazy_pattern(r'"([^"\n\\]*[^"\s,:\\])"(?! and | or )([^"\n\\]*)"')  # 'a 24" screen', in quotes
+_BEGINS_STRING = lazy_pattern(r"\s*[,:]")
+_INNER_QUOTE = lazy_pattern(r'(\\.)|"', re.DOTALL)
+_JUNCTION = lazy_pattern(r"""["']\s*\+?\s*["']""")
+_CONCATENATED = lazy_pattern(rf"({_STRICT_PART})\s*\+\s*(?={_STRICT_PART})")
+_NO_COLON = lazy_pattern(
     rf"([{{,]\s*{_STRICT_PART})\s*(?=(?:true|false|null|-?\d[\d.]*)\s*[,}}]|[\[{{])|{_STRICT_PART}", re.DOTALL
 )
-_TUPLE = re.compile(r"(?<![\w.\x00\])])\(([^()]*+)\)")
-_TUPLE_COMMA = re.compile(r",(?!\d)")  # "(1,234)" may be a negative amount
+_TUPLE = lazy_pattern(r"(?<![\w.\x00\])])\(([^()]*+)\)")
+_TUPLE_COMMA = lazy_pattern(r",(?!\d)")  # "(1,234)" may be a negative amount
 _MAX_TUPLES = 5  # levels
-_NO_ESCAPE = re.compile(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a pattern
-_CONTROL = re.compile(r"[\x00-\x1f]")
+_NO_ESCAPE = lazy_pattern(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a pattern
+_CONTROL = lazy_pattern(r"[\x00-\x1f]")
 
 
 class _CannotRewriteError(Exception):

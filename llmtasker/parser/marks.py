@@ -19,25 +19,26 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from llmtasker.errors import InvalidOutputError, TruncatedError, snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _TAGS = (
     r"(?:\w+[_:])?think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis|inner_(?:monologue|thoughts)"
 )
 _PAIRS = (
-    (re.compile(rf"\s*<({_TAGS})>", re.IGNORECASE), re.compile(rf"</(?:{_TAGS})>", re.IGNORECASE)),
-    (re.compile(r"\s*\[(?:THINK|THINKING|REASONING)\]"), re.compile(r"\[/(?:THINK|THINKING|REASONING)\]")),
-    (re.compile(r"\s*◁think▷"), re.compile(r"◁/think▷")),
-    (re.compile(r"\s*<\|START_THINKING\|>"), re.compile(r"<\|END_THINKING\|>")),
-    (re.compile(r"\s*<\|begin_of_thought\|>"), re.compile(r"<\|end_of_thought\|>")),
-    (re.compile(r"\s*<\|inner_prefix\|>"), re.compile(r"<\|inner_suffix\|>")),
-    (re.compile(r"\s*<unused94>(?:thought\b)?"), re.compile(r"<unused95>")),
-    (re.compile(r"\s*<\|channel>(?:thought|analysis)?"), re.compile(r"<channel\|>")),
+    (lazy_pattern(rf"\s*<({_TAGS})>", re.IGNORECASE), lazy_pattern(rf"</(?:{_TAGS})>", re.IGNORECASE)),
+    (lazy_pattern(r"\s*\[(?:THINK|THINKING|REASONING)\]"), lazy_pattern(r"\[/(?:THINK|THINKING|REASONING)\]")),
+    (lazy_pattern(r"\s*◁think▷"), lazy_pattern(r"◁/think▷")),
+    (lazy_pattern(r"\s*<\|START_THINKING\|>"), lazy_pattern(r"<\|END_THINKING\|>")),
+    (lazy_pattern(r"\s*<\|begin_of_thought\|>"), lazy_pattern(r"<\|end_of_thought\|>")),
+    (lazy_pattern(r"\s*<\|inner_prefix\|>"), lazy_pattern(r"<\|inner_suffix\|>")),
+    (lazy_pattern(r"\s*<unused94>(?:thought\b)?"), lazy_pattern(r"<unused95>")),
+    (lazy_pattern(r"\s*<\|channel>(?:thought|analysis)?"), lazy_pattern(r"<channel\|>")),
 )
-_CLOSES = re.compile("|".join(closing.pattern for _, closing in _PAIRS), re.IGNORECASE)
-_OPENING_BRACKET, _CLOSING_BRACKET = re.compile(r"[{\[]"), re.compile(r"[}\]]")
+_CLOSES = lazy_pattern("|".join(closing.pattern for _, closing in _PAIRS), re.IGNORECASE)
+_OPENING_BRACKET, _CLOSING_BRACKET = lazy_pattern(r"[{\[]"), lazy_pattern(r"[}\]]")
 
 _ROLE = r"(?:[ \t]*(?:assistant|model)\b)?"
-_STARTS = re.compile(
+_STARTS = lazy_pattern(
     rf"\s*(?:<\|im_start\|>{_ROLE}(?:<\|im_sep\|>)?|<\|(?:start|turn)\|?>{_ROLE}|<start_of_turn>{_ROLE}"
     rf"|<\|(?:start_header_id|header_start|start_of_role)\|>{_ROLE}<\|(?:end_header_id|header_end|end_of_role)\|>"
     r"|<[|｜](?:hy_)?[Aa]ssistant[|｜]>|<\|(?:assistant_start|begin_of_text|python_tag|begin_of_box|begin_of_solution)\|>"
@@ -50,23 +51,23 @@ _END = (
     r"|<turn\|>|</s>|<eos>|<seed:eos>|\[EOS\]|\[\|endofturn\|\]|</(?:final_)?answer>|<｜end▁of▁sentence｜>"
     r"|\[/TOOL_CALLS\])"
 )
-_ENDS = re.compile(rf"\s*(?:{_END}\s*)+$")
-_NEXT_TURN = re.compile(
+_ENDS = lazy_pattern(rf"\s*(?:{_END}\s*)+$")
+_NEXT_TURN = lazy_pattern(
     rf"\s*{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>|<\|user\|>|\[INST\])"
 )
 _MARK = r"\[\|\w{1,40}\|\]|<unused\d+>|<[|｜][^|｜<>\n]{1,40}[|｜]?>|<[^|｜<>\n]{1,40}[|｜]>"
 _LIKE = r"\w*(?:think|thought|reason|reflect|ponder|scratch|monolog|deliberat|analys)\w*"
-_UNKNOWN_START = re.compile(rf"\s*({_MARK}|<{_LIKE}[^<>\n]{{0,40}}>|\[([A-Z][A-Z_]{{2,}})\](?=.*\[/\2\]))", re.DOTALL)
-_UNKNOWN_END = re.compile(rf"({_MARK}|</{_LIKE}>|\[/[A-Z][A-Z_]{{2,}}\])\s*$")
-_CALL = re.compile(r"\s*(?:\[TOOL_CALLS\]|<[|｜]?tool[_▁]?calls?|<function(?:=|_calls?>))")
+_UNKNOWN_START = lazy_pattern(rf"\s*({_MARK}|<{_LIKE}[^<>\n]{{0,40}}>|\[([A-Z][A-Z_]{{2,}})\](?=.*\[/\2\]))", re.DOTALL)
+_UNKNOWN_END = lazy_pattern(rf"({_MARK}|</{_LIKE}>|\[/[A-Z][A-Z_]{{2,}}\])\s*$")
+_CALL = lazy_pattern(r"\s*(?:\[TOOL_CALLS\]|<[|｜]?tool[_▁]?calls?|<function(?:=|_calls?>))")
 
-_MESSAGE = re.compile(
+_MESSAGE = lazy_pattern(
     r"(?:<\|start\|>(?P<role>(?:(?!<\|).){0,100}))?<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).){0,200})<\|message\|>"
     r"(?P<body>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
     re.DOTALL,
 )
-_TO_FUNCTION = re.compile(r"\bto=([\w.\-]+)")
-_BARE_CHANNELS = re.compile(r"\s*analysis(?P<reasoning>.+?)assistant\s*final(?P<text>.+)", re.DOTALL)
+_TO_FUNCTION = lazy_pattern(r"\bto=([\w.\-]+)")
+_BARE_CHANNELS = lazy_pattern(r"\s*analysis(?P<reasoning>.+?)assistant\s*final(?P<text>.+)", re.DOTALL)
 
 _MOST_STARTS = 5
 BEHIND_REASONING = "taken from behind the reasoning"

@@ -15,6 +15,7 @@ from llmtasker.parser.loose_json import parse_loose_json
 from llmtasker.parser.missing_quote import with_missing_quote
 from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object, parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_MENDED = 50_000
 """Characters of one answer, over all its pieces; a longer one is not repaired. 25,000 take 5 ms."""
@@ -27,36 +28,36 @@ MAX_OPEN_COMMENTS = 20  # each is looked for up to the end of the text
 
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _SINGLE = r"(?<=[\s{\[,:(])'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'"
-_COMMENT = re.compile(rf"({_STRING}|{_SINGLE})|(?<![a-z]:)//[^\n]*|/\*.*?\*/|(?<=[\s,{{\[])\#[^\n]*", re.DOTALL)
-_QUOTED = re.compile(rf"{_STRING}|{_SINGLE}", re.DOTALL)
-_MISSING_COMMA = re.compile(
+_COMMENT = lazy_pattern(rf"({_STRING}|{_SINGLE})|(?<![a-z]:)//[^\n]*|/\*.*?\*/|(?<=[\s,{{\[])\#[^\n]*", re.DOTALL)
+_QUOTED = lazy_pattern(rf"{_STRING}|{_SINGLE}", re.DOTALL)
+_MISSING_COMMA = lazy_pattern(
     rf"({_STRING})|([:\[,]\s*(?:true|false|null|-?\d[\d.eE+-]*))(?=\"[^\"\n]*\"\s*:)", re.DOTALL | re.IGNORECASE
 )
-_DOUBLED = re.compile(r"\{\s*(\{.*\})\s*\}", re.DOTALL)  # as in a template of Python
-_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
-_ESCAPED_KEY = re.compile(r'[\[\s]*\{(?:\s|\\n)*\\"')
-_SINGLE_KEY = re.compile(r"[{,]\s*'[^'\n]*'\s*:")
+_DOUBLED = lazy_pattern(r"\{\s*(\{.*\})\s*\}", re.DOTALL)  # as in a template of Python
+_QUOTE = lazy_pattern(r'(?<!\\)(?:\\\\)*"')
+_ESCAPED_KEY = lazy_pattern(r'[\[\s]*\{(?:\s|\\n)*\\"')
+_SINGLE_KEY = lazy_pattern(r"[{,]\s*'[^'\n]*'\s*:")
 _QUOTES = "\"'`´‘’“”"
-_NO_KEY = re.compile(rf"[{_QUOTES}«»„「」＂″{{}}\[\]:]")
-_JOINED = re.compile(rf"[\"']\s*\+\s*[\"']|[{_QUOTES}]\s*[,:]\s*[{_QUOTES}]")
-_EMPTY = re.compile(r"\{\s*\}|\[\s*\]")
-_NO_VALUE = re.compile(r":\s*(?:[,}\]]|$)|:\s*-\s*[,}\]]")
-_ELIDED = re.compile(r"(?:^|[\[{,:])\s*(?:\.\.\.|…)")
-_NO_JSON_VALUE = re.compile(r"[:\[,]\s*[+-]?(?:nan|inf|infinity|undefined)\s*[,}\]]", re.IGNORECASE)
+_NO_KEY = lazy_pattern(rf"[{_QUOTES}«»„「」＂″{{}}\[\]:]")
+_JOINED = lazy_pattern(rf"[\"']\s*\+\s*[\"']|[{_QUOTES}]\s*[,:]\s*[{_QUOTES}]")
+_EMPTY = lazy_pattern(r"\{\s*\}|\[\s*\]")
+_NO_VALUE = lazy_pattern(r":\s*(?:[,}\]]|$)|:\s*-\s*[,}\]]")
+_ELIDED = lazy_pattern(r"(?:^|[\[{,:])\s*(?:\.\.\.|…)")
+_NO_JSON_VALUE = lazy_pattern(r"[:\[,]\s*[+-]?(?:nan|inf|infinity|undefined)\s*[,}\]]", re.IGNORECASE)
 _BEYOND_MENDING = (
     (_NO_VALUE, "a value is missing"),
-    (re.compile("```"), "a code fence stands inside it"),
+    (lazy_pattern("```"), "a code fence stands inside it"),
     (_ELIDED, "something is left out ('...')"),
     (_NO_JSON_VALUE, "NaN, Infinity and undefined are not JSON values"),
 )
 # Not the marks of JSON, comments, quotes and bold, nor a currency before a number, nor what can't be seen.
-_SIGNS = re.compile(
+_SIGNS = lazy_pattern(
     rf"[^\w\s{{}}\[\]:,.;{_QUOTES}„\\*/#=$€£¥°\u180e\u200b-\u200f\u2060\ufeff]|(?<!\d)_|_(?!\d)|\$(?=[^\W\d])"
 )
-_NO_SIGN = re.compile(r"[eE][+-](?=\d)|(?<=[:\[,])\s*\+(?=[\d.])")  # of an exponent, and "+3"
-_NO_ESCAPE = re.compile(r"(?<!\\)\\(?:\n|u(?=[0-9a-fA-F])(?![0-9a-fA-F]{4}))")  # part of one, or a line that goes on
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
-_WORD = re.compile(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")
+_NO_SIGN = lazy_pattern(r"[eE][+-](?=\d)|(?<=[:\[,])\s*\+(?=[\d.])")  # of an exponent, and "+3"
+_NO_ESCAPE = lazy_pattern(r"(?<!\\)\\(?:\n|u(?=[0-9a-fA-F])(?![0-9a-fA-F]{4}))")  # part of one, or a line that goes on
+_ESCAPE = lazy_pattern(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
+_WORD = lazy_pattern(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")
 _CONSTANTS = {"none": "null"}
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from llmtasker.parser.loose_json import parse_loose_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_LENGTH = 1_000
 """Characters; a longer text is not looked at."""
@@ -13,10 +13,10 @@ MAX_LENGTH = 1_000
 MAX_PLACES = 40
 """Places for a quote that are tried."""
 
-_QUOTE = re.compile(r'(?<!\\)(?:\\\\)*"')
-_OPENS = re.compile(r'[{,:]\s*(?=[^\s"{\[\]},:\d-][^",{}\[\]]*"\s*[:,}])')
-_CLOSES = re.compile(r'(?<=")([^",{}\[\]]+)(?=\s*(?::|,\s*"[^",]*"\s*:|\}\s*$))')
-_INSIDE = re.compile(r'(?<=[^\s{\[,:\\"])"(?=[^\s,:}\]"])')
+_QUOTE = lazy_pattern(r'(?<!\\)(?:\\\\)*"')
+_OPENS = lazy_pattern(r'[{,:]\s*(?=[^\s"{\[\]},:\d-][^",{}\[\]]*"\s*[:,}])')
+_CLOSES = lazy_pattern(r'(?<=")([^",{}\[\]]+)(?=\s*(?::|,\s*"[^",]*"\s*:|\}\s*$))')
+_INSIDE = lazy_pattern(r'(?<=[^\s{\[,:\\"])"(?=[^\s,:}\]"])')
 
 
 def with_missing_quote(text: str) -> Any:

@@ -7,11 +7,12 @@ from typing import Any
 
 from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json_at
+from llmtasker.values.lazy_pattern import lazy_pattern
 
-_KEY = re.compile(r"""(["'])((?:(?!\1)[^\\\n]){1,80})\1\s*:\s*""")
-_STRING = re.compile(r"'((?:[^'\\\n\"]|\\['nt])*)'")
-_CONSTANT = re.compile(r"(True|False|None)\b")
-_NEXT = re.compile(r"""\s*(?:,?\s*\}|,\s*(?:["'][^"'\n]{1,80}["']|[^\W\d]\w*)\s*:)""")
+_KEY = lazy_pattern(r"""(["'])((?:(?!\1)[^\\\n]){1,80})\1\s*:\s*""")
+_STRING = lazy_pattern(r"'((?:[^'\\\n\"]|\\['nt])*)'")
+_CONSTANT = lazy_pattern(r"(True|False|None)\b")
+_NEXT = lazy_pattern(r"""\s*(?:,?\s*\}|,\s*(?:["'][^"'\n]{1,80}["']|[^\W\d]\w*)\s*:)""")
 
 
 def plain_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:

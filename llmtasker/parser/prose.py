@@ -9,8 +9,9 @@ import re
 from enum import IntEnum
 
 from llmtasker.parser.cues import cue_in
+from llmtasker.values.lazy_pattern import lazy_pattern
 
-TURN = re.compile(
+TURN = lazy_pattern(
     r"\b(?:but(?! for\b)|mais|sondern)\b|, (?:it|this|c'est|il s'agit|elle|cela)\b(?! \w+,)"
     r"|(?:^|,(?!\s*\w+\s*,)|[;:.\n(–—])\s*(?:(?:and|et|und) )?"
     r"(?:however|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so(?! to s)|thus"
@@ -21,12 +22,12 @@ TURN = re.compile(
 In "it is not so" and "it does not, however, concern" they belong to the denial.
 """
 # A reason or something else follows these words, and may contain a negation.
-_GOES_ON = re.compile(
+_GOES_ON = lazy_pattern(
     r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont"
     r"|weil|denn)\b"
 )
 # These apply to the whole answer, wherever they occur.
-_NOT_SURE = re.compile(
+_NOT_SURE = lazy_pattern(
     r"\b(?:not (?:\w+ )?(?:sure|certain)|unsure|no idea|don't know|do not know|(?:ne )?sais pas"
     r"|pas (?:\w+ )?(?:sure?|certaine?)\b|nicht (?:\w+ )?sicher|weiss (?:es )?nicht"
     r"|i (?:cannot|can't|can not|could not|couldn't|will not|won't|am unable to) "
@@ -37,28 +38,28 @@ _NOT_SURE = re.compile(
     r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
     r"|[.!;\n]\s*(?:no|non|nope|wait|actually|correction|sorry|attends|en fait)\b[,:.!]"
 )
-_NONE_FITS = re.compile(
+_NONE_FITS = lazy_pattern(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
     r"\b(?:any|aucune?|of the|des|specific)\b[^.!?\n]{0,40}\b(?:categor|label|class|topic|option|theme|etiquette)"
     r"|\bno (?:\w+ )?(?:label|category|class|option|topic)s? (?:really |quite |exactly )?(?:appl|fit|match|suit)"
     r"|\bnone of (?:these|those|them|the above)\b|\bkeine (?:der|dieser|von)\b"
 )
 # 'no category fits; it is about gold, which falls under the category of …'
-_FITS_AFTER_ALL = re.compile(
+_FITS_AFTER_ALL = lazy_pattern(
     r"\b(?:falls?|fits?|belongs?|releve|entre) (?:under|into|in|to|de|dans) (?:the |la )?"
     r"(?:category|class|label|categorie|classe)"
 )
-_CLAUSE = re.compile(rf"[,;]\s|{TURN.pattern}")
+_CLAUSE = lazy_pattern(rf"[,;]\s|{TURN.pattern}")
 _CLOSE = r"[\"'`*_)\]}»”$]*"
 _OPEN = r"[\"'`*_(\[{«“$]*"
-_OTHER_AFTER = re.compile(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}\w")
+_OTHER_AFTER = lazy_pattern(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}\w")
 # 'billing: 0.02', 'billing (confidence 0.1)', 'billing: 2/10', 'billing: off'
-_LOW = re.compile(
+_LOW = lazy_pattern(
     rf"{_CLOSE}(?:\s*[:=(,]\s*|\s+)(?:(?:confidence|confiance|score|probabilit\w+|p)\b\s*[:=]?\s*)?(?:off|(?:0(?:[.,][0-4]\d*)?"
     rf"|[0-4](?:[.,]\d+)?\s*/\s*10|[1-4]?\d(?:[.,]\d+)?\s*(?:%|/\s*100)))\s*(?:$|[,;).](?!\d))"
 )
-_STRUCK = re.compile(rf"(?:^|[\s:(])[!~]{_OPEN}$")  # '!billing'
-_OTHER_BEFORE = re.compile(
+_STRUCK = lazy_pattern(rf"(?:^|[\s:(])[!~]{_OPEN}$")  # '!billing'
+_OTHER_BEFORE = lazy_pattern(
     rf"\w{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}(?:(?:the|an?|la|les?|une?|des?) |(?:l'|d'))?$"
 )
 
@@ -67,41 +68,41 @@ _HEAD = (
     r"|decision|reponse|choix|categorie|etiquette|lettre|classe|equipe|note|valeur"
     r"|antwort|kategorie|klasse|buchstabe|wahl|respuesta|opcion|categoria|risposta|resposta)"
 )
-_ANSWER = re.compile(
+_ANSWER = lazy_pattern(
     rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,40}}?(?:\b(?:is|est|ist|lautet|es|must be)\b|'s\b|[:=]|->|→)"
     r"|\b(?:choose|pick|select|go with|choisis|choisirais|wahle)\b|答案(?:是|为|為|:)"
     r"|\\boxed\s*\{|(?:^|\n)\s*#{2,}|→|⇒|=>|->)"
     rf"[\s:=]*{_OPEN}(?:(?:the|la|le) )?(?:{_HEAD}\s+)?(?:\\(?:text|boxed|mathrm|mathbf)\s*\{{)?{_OPEN}$"
 )
-NO_ANSWER = re.compile(
+NO_ANSWER = lazy_pattern(
     rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,20}}?(?:\b(?:is|est|ist|es)\b|[:=]|->|→)|^)[\s:=]*{_OPEN}"
     r"(?P<word>none|neither|nothing|null|unknown|n/a|no (?:label|category|class|option|answer|match)|aucune?(?: \w+)?"
     rf"|rien|inconnue?|keine?[rs]?|nichts|ningun[ao]?|nessun[ao]?|nenhuma?){_CLOSE}\s*(?:[.;!\n]|$)",
     re.MULTILINE,
 )
 """An answer that is no label, such as 'final answer: none.', unless a label has this name (`word`)."""
-_IS_THE_ANSWER = re.compile(
+_IS_THE_ANSWER = lazy_pattern(
     rf"{_CLOSE}\s+(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
     rf"(?:correct|right|best|correcte|bonne|{_HEAD})\b"
 )
-_NAMED = re.compile(rf"^[\W_]*(?:(?:the|la|le) )?(?:\w+ )?{_HEAD}\s+{_OPEN}$|^[\W_]*$")
+_NAMED = lazy_pattern(rf"^[\W_]*(?:(?:the|la|le) )?(?:\w+ )?{_HEAD}\s+{_OPEN}$|^[\W_]*$")
 # 'Option B' as the first words, and then a stop.
-_HEADED = re.compile(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
-_STOP = re.compile(
+_HEADED = lazy_pattern(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
+_STOP = lazy_pattern(
     rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n。]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
 )
-_NO_WORDS = re.compile(r"[\W_]*")
-_COLON = re.compile(rf"[:：]\s*{_OPEN}\s*$")
-_END = re.compile(rf"{_CLOSE}[\s.!。✅✓✔]*$")
-_MARKED_BEFORE = re.compile(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
-_MARKED_AFTER = re.compile(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
+_NO_WORDS = lazy_pattern(r"[\W_]*")
+_COLON = lazy_pattern(rf"[:：]\s*{_OPEN}\s*$")
+_END = lazy_pattern(rf"{_CLOSE}[\s.!。✅✓✔]*$")
+_MARKED_BEFORE = lazy_pattern(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
+_MARKED_AFTER = lazy_pattern(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
 _NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is not a label
-_ABBREVIATED = re.compile(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
-_CONDITION = re.compile(
+_ABBREVIATED = lazy_pattern(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
+_CONDITION = lazy_pattern(
     r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si(?!,)|s'il|sauf si|wenn|sofern)\b"
     r"(?! (?:i|you|we) (?:had|have|must|need)\b| (?:forced|pressed|asked)\b)"
 )
-_OPENER = re.compile(
+_OPENER = lazy_pattern(
     r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also)[\s,:!]+)*[\W_]*"
 )
 
@@ -114,13 +115,13 @@ _NAMING = (
 )
 _VERB = r"(?:is|was|are|were|has|had|have|does|did|will|can|seems?|looks?|isn't|est|sont|etait|etaient|a|ont|semble)"
 _OWNER = r"(?:the|an?|my|our|your|his|her|their|its|this|that|(?:the |a |my )?\w+'s)"
-_SUBJECT_BEFORE = re.compile(rf"[\W_]*{_OWNER}\s+")
-_SUBJECT_AFTER = re.compile(rf"\s+(?!{_NAMING}\b)[^\W\d_]+\s+{_VERB}\b")
-_FRENCH_SUBJECT_BEFORE = re.compile(
+_SUBJECT_BEFORE = lazy_pattern(rf"[\W_]*{_OWNER}\s+")
+_SUBJECT_AFTER = lazy_pattern(rf"\s+(?!{_NAMING}\b)[^\W\d_]+\s+{_VERB}\b")
+_FRENCH_SUBJECT_BEFORE = lazy_pattern(
     rf"[\W_]*(?:l'|(?:la|le|les|une?|des|mon|ma|mes|son|sa|ses|leurs?|notre|votre)\s+)(?!{_NAMING}\b)[^\W\d_]+"
     r"\s+(?:de\s+(?:la\s+|l')?|du\s+|des\s+|d')"
 )
-_FRENCH_SUBJECT_AFTER = re.compile(rf"\s+{_VERB}\b")
+_FRENCH_SUBJECT_AFTER = lazy_pattern(rf"\s+{_VERB}\b")
 
 
 class Frame(IntEnum):

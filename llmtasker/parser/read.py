@@ -27,27 +27,28 @@ from llmtasker.parser.plain_fields import keys_stand_once, plain_fields
 from llmtasker.parser.tagged import tagged_fields
 from llmtasker.parser.unwrap import unwrap
 from llmtasker.values.json_values import is_array, is_object, parse_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 T = TypeVar("T")
 
 MAX_MENDED_PIECES = 5
 """The most broken pieces of a text that are examined, from its end."""
 
-_NOT_WORDS = re.compile(r"`{3,}\w*|(?:[^\w`]|_|`(?!``))+")  # the language of a fence is not a word either
+_NOT_WORDS = lazy_pattern(r"`{3,}\w*|(?:[^\w`]|_|`(?!``))+")  # the language of a fence is not a word either
 FROM_FENCE = "taken from a code fence"
 """The note of an answer that stands in a code fence."""
 
-_CORRECTION = re.compile(
+_CORRECTION = lazy_pattern(
     r"\b(?:no|wait|actually|rather|instead|correct\w*|sorry|oops|final\w*|revis\w*|mistake\w*|better|but|however"
     r"|amend\w*|second thought|the (?:\w+ )?(?:answer|result|output)"
     r"|l[ae] (?:\w+ )?(?:r[ée]ponse|r[ée]sultat)|mais|plut[oô]t|en fait|non|corrig\w*|pardon|erreur|r[ée]vis\w*"
     r"|mieux)\b",
     re.IGNORECASE,
 )
-_CALLED = re.compile(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
+_CALLED = lazy_pattern(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
 _LONGEST_SCALAR = 1_000  # characters of a number or string that is repaired
-_DRAFT = re.compile(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", re.IGNORECASE)
-_FIRST = re.compile(r"\b(?:first|d'abord|premi[eè]re?)$", re.IGNORECASE)  # a draft, or one of two answers
+_DRAFT = lazy_pattern(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", re.IGNORECASE)
+_FIRST = lazy_pattern(r"\b(?:first|d'abord|premi[eè]re?)$", re.IGNORECASE)  # a draft, or one of two answers
 
 
 class Reading(NamedTuple, Generic[T]):

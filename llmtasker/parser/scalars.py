@@ -6,6 +6,7 @@ import datetime
 import re
 
 from llmtasker.values.folding import caseless
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MOMENTS = frozenset({"date", "date-time", "time", "duration"})
 """Formats of texts that Pydantic would also make from a number, as a count of seconds."""
@@ -13,10 +14,10 @@ MOMENTS = frozenset({"date", "date-time", "time", "duration"})
 LONGEST_FLOAT = 16
 """Characters of a number that a float surely holds exactly; what is longer may have lost digits for a Decimal."""
 
-_NUMERIC = re.compile(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
-_NOT_FINITE = re.compile(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
-_EXPONENT = re.compile(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
-_COMPACT_DAY = re.compile(r"((?:19|20)\d\d)([01]\d)([0-3]\d)")
+_NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
+_NOT_FINITE = lazy_pattern(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
+_EXPONENT = lazy_pattern(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
+_COMPACT_DAY = lazy_pattern(r"((?:19|20)\d\d)([01]\d)([0-3]\d)")
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
 _NULLS = _NULL_TEXTS | {"", "na", "-"}
 

@@ -11,13 +11,14 @@ from llmtasker.parser.answer_schema import AnswerSchema
 from llmtasker.parser.labels import fold_key
 from llmtasker.values.json_schema import JsonSchema, kind_of_node
 from llmtasker.values.json_values import is_array
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_TAGGED = 20_000
 """Characters; a longer text is not looked at."""
 
-_ELEMENT = re.compile(r"\s*<([A-Za-z_][\w.\-]*)\s*(?:/>|>(.*?)</\1\s*>)\s*", re.DOTALL)
-_CDATA = re.compile(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
-_PROLOG = re.compile(r"^\s*<\?xml[^<>]*\?>")
+_ELEMENT = lazy_pattern(r"\s*<([A-Za-z_][\w.\-]*)\s*(?:/>|>(.*?)</\1\s*>)\s*", re.DOTALL)
+_CDATA = lazy_pattern(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
+_PROLOG = lazy_pattern(r"^\s*<\?xml[^<>]*\?>")
 _WRAPPERS = frozenset({"answer", "data", "json", "output", "response", "result", "root", "xml"})
 _DEEPEST = 10
 

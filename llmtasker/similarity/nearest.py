@@ -6,7 +6,6 @@ It serves the built-in baseline, the choice of examples and the shortlist of lab
 from __future__ import annotations
 
 import math
-import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from operator import add
 from zlib import crc32
 
 from llmtasker.values.folding import without_accents
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 _HEAD, _TAIL = 1_500, 500  # characters that are looked at in a long text
 _WORD_LENGTH = 40
@@ -24,8 +24,8 @@ _REMEMBERED_WORDS = 20_000
 _SKETCH = 4_096  # bits: few of a text's n-grams share one
 
 # Letters and digits, or a pictogram; "_" and a change of case separate the words of a name.
-_WORDS = re.compile(r"[^\W_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
-_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORDS = lazy_pattern(r"[^\W_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
+_CAMEL = lazy_pattern(r"(?<=[a-z])(?=[A-Z])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -23,6 +22,7 @@ from llmtasker.task_file import Document, read_document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import prompt_text
 from llmtasker.values.json_values import is_array
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.wording import WORDINGS, Language
 
 __all__ = ["Classification", "Shortlist"]
@@ -30,7 +30,7 @@ __all__ = ["Classification", "Shortlist"]
 Examples = Mapping[str, Any] | Iterable[Any] | ChosenExamples
 
 
-_CLASSES = re.compile(r"(?<!\{)\{classes\}(?!\})")
+_CLASSES = lazy_pattern(r"(?<!\{)\{classes\}(?!\})")
 _MOST_OFFERED = 100  # labels that were found so far; each costs tokens in every call
 _SETTINGS = ("multi_label", "open_set", "allow_none")
 

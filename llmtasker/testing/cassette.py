@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from llmtasker.errors import CallError, ConfigurationError, FilteredError, ItemError, UnexpectedCallError, snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Request, Transport
 from llmtasker.wire.request_reader import last_user_text
 
-_SECRET_NAME = re.compile(r"api[-_]?key|authorization|password|secret|credential|access[-_]?token", re.IGNORECASE)
-_SECRET_TEXT = re.compile(r"\b(?:sk|pk|rk|gsk|hf|xai)[-_][A-Za-z0-9_\-*.]{8,}|\bBearer\s+[^\s\"',]+", re.IGNORECASE)
+_SECRET_NAME = lazy_pattern(r"api[-_]?key|authorization|password|secret|credential|access[-_]?token", re.IGNORECASE)
+_SECRET_TEXT = lazy_pattern(r"\b(?:sk|pk|rk|gsk|hf|xai)[-_][A-Za-z0-9_\-*.]{8,}|\bBearer\s+[^\s\"',]+", re.IGNORECASE)
 _HIDDEN = "[hidden]"
 
 

@@ -10,6 +10,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, cast
 
 from llmtasker.values.json_schema import JsonSchema, expand, resolve
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.group_format import anchor_of, grouped_answers, read_blocks
 from llmtasker.wire.offered_labels import offered_schema, points_to_offer, read_offer
 from llmtasker.wire.request_reader import last_user_text, request_schema
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from llmtasker.wire.request import Request
 
 _DEEPEST = 6
-_WORD = re.compile(r"\w+")
+_WORD = lazy_pattern(r"\w+")
 _FORMATS = {
     "date-time": "20{:02d}-{:02d}-{:02d}T09:30:00Z",
     "date": "20{:02d}-{:02d}-{:02d}",
@@ -30,10 +31,10 @@ _FORMATS = {
     "uuid": "000000{:02d}-00{:02d}-4000-8000-0000000000{:02d}",
 }
 
-_ATOM = re.compile(
+_ATOM = lazy_pattern(
     r"(?P<set>\[\^?\]?(?:\\.|[^\]\\])*\])|(?P<escape>\\.)|(?P<anchor>[\^$])|(?P<group>[()|])|(?P<plain>.)", re.DOTALL
 )
-_TIMES = re.compile(r"(?P<sign>[*+?])|\{(?P<low>\d+)(?P<comma>,(?P<high>\d*))?\}")
+_TIMES = lazy_pattern(r"(?P<sign>[*+?])|\{(?P<low>\d+)(?P<comma>,(?P<high>\d*))?\}")
 _CANDIDATES = "a0A_- .,:/@#é" + "".join(map(chr, range(33, 127)))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -19,10 +18,11 @@ from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.ui.task_form import LabelForm
 from llmtasker.ui.visit import Visit
 from llmtasker.values.folding import caseless
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.values.plain_number import plain_number
 
 _MOST_PICKED = 500
-_NUMBER = re.compile(r"[1-9][0-9]{0,14}")
+_NUMBER = lazy_pattern(r"[1-9][0-9]{0,14}")
 _YES, _NO = frozenset({"true", "oui", "yes", "vrai", "1"}), frozenset({"false", "non", "no", "faux", "0"})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.ui.language import PageLanguage
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 CAUSES = {
     "error": "The row failed",
@@ -142,9 +143,9 @@ SENTENCES: tuple[tuple[str, str], ...] = (
 )
 """Patterns of error messages, and the sentence for each; the first match counts."""
 
-_COMPILED = tuple((re.compile(pattern, re.DOTALL), sentence) for pattern, sentence in SENTENCES)
-_QUOTED = re.compile(r"'([^']*)'")
-_DECIMAL = re.compile(r"\d+\.\d+")
+_COMPILED = tuple((lazy_pattern(pattern, re.DOTALL), sentence) for pattern, sentence in SENTENCES)
+_QUOTED = lazy_pattern(r"'([^']*)'")
+_DECIMAL = lazy_pattern(r"\d+\.\d+")
 
 
 def reason(message: str, words: PageLanguage) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from urllib.parse import quote, urlencode
@@ -16,10 +15,11 @@ from starlette.exceptions import HTTPException
 from llmtasker.api.problem import Problem, of_status
 from llmtasker.ui.language import LANGUAGES
 from llmtasker.ui.visit import LANGUAGE, Pages, SignInNeededError, Visit, begin_session
+from llmtasker.values.lazy_pattern import lazy_pattern
 
-_PROJECT = re.compile(r"/p/[0-9a-f]{16}(?=/)")
+_PROJECT = lazy_pattern(r"/p/[0-9a-f]{16}(?=/)")
 _WHOLE = {"progress": "/run", "rows": "/results", "prompt": "/task"}
-_PARTS = re.compile(r"/(progress|rows|prompt)(?:/[0-9]+)?$")
+_PARTS = lazy_pattern(r"/(progress|rows|prompt)(?:/[0-9]+)?$")
 """Parts of pages, and those that wait for a form: who has signed in again sees the whole page."""
 
 

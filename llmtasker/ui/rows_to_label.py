@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, OpenRow
 from llmtasker.similarity.nearest import alike, sketch
 from llmtasker.similarity.unlike import unlike
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 CHOSEN = 20
 """Rows that are proposed at a time."""
@@ -20,7 +20,7 @@ _RARE, _OF_RARE = 10, 6  # labels, rows of each
 _SPREAD = 40  # rows from all over the file
 _LOOKED_AT = 200  # characters of a corrected text
 _SAME_KIND = 0.6  # two texts that are more alike are of one kind
-_NUMBERS = re.compile(r"\d+")
+_NUMBERS = lazy_pattern(r"\d+")
 _ANSWERED = frozenset({"abstained", "invalid", "truncated", "refusal", "filtered"})
 """Failures of the task; the others (network, budget) are not its fault."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,11 +18,12 @@ from llmtasker.jobs.row_work import RowWork
 from llmtasker.task import Task
 from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.values.json_values import as_list
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 MOST = 20_000
 """Rows with gold that a page measures; of more, the first."""
 
-_SEVERAL = re.compile(r"[;|·,]")
+_SEVERAL = lazy_pattern(r"[;|·,]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

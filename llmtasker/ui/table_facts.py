@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 from llmtasker.files import BrokenRow
 from llmtasker.jobs.project_store import ColumnFacts
 from llmtasker.values.folding import caseless
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 FIRST = 8
 """Rows that are shown as they were read."""
@@ -20,7 +20,7 @@ _SPREAD = 200  # rows that are kept from all over the table
 _FEW = 100  # values of a column that are counted
 _SHORT = 60  # characters of a value that may be a label
 _BROKEN = 20  # broken rows that are named
-_WORDS = re.compile(r"[^\W\d_]{2}")  # two letters: a text, not a number or a date
+_WORDS = lazy_pattern(r"[^\W\d_]{2}")  # two letters: a text, not a number or a date
 NAMES_OF_LABELS = frozenset(
     {
         *("label", "labels", "name", "nom", "gold", "category", "class", "team", "reference", "topic", "theme"),

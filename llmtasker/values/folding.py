@@ -6,10 +6,12 @@ import re
 import unicodedata
 from functools import lru_cache
 
-_NOT_LETTERS = re.compile(r"[\W_]+")
-_BACKTICK = re.compile(r"(?<=[^\W\d_])`(?=[^\W\d_])")
-_APOSTROPHE = re.compile("[’‘´ʼ＇′]")
-_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
+from llmtasker.values.lazy_pattern import lazy_pattern
+
+_NOT_LETTERS = lazy_pattern(r"[\W_]+")
+_BACKTICK = lazy_pattern(r"(?<=[^\W\d_])`(?=[^\W\d_])")
+_APOSTROPHE = lazy_pattern("[’‘´ʼ＇′]")
+_BEYOND_ASCII = lazy_pattern(r"[^\x00-\x7f]+")
 
 
 def caseless(text: str) -> str:

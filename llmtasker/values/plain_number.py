@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 
+from llmtasker.values.lazy_pattern import lazy_pattern
+
 _UNIT = r"(?:[$€£¥]|EUR|USD|GBP|CHF|[Ee]uros?|[Dd]ollars?)?"
-_CURRENCY = re.compile(rf"{_UNIT}[ \u00a0\u202f]*([+-]?\d(?:.*\d)?)[ \u00a0\u202f]*{_UNIT}")
-_GROUPED = re.compile(r"[+-]?\d{1,3}(?:[ \u00a0\u202f_'’]\d{3})+(?:\.\d+)?")
-_COMMA_GROUPS = re.compile(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?:,\d{3})+\.\d+")
-_DOT_GROUPS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
-_COMMA_DECIMALS = re.compile(
+_CURRENCY = lazy_pattern(rf"{_UNIT}[ \u00a0\u202f]*([+-]?\d(?:.*\d)?)[ \u00a0\u202f]*{_UNIT}")
+_GROUPED = lazy_pattern(r"[+-]?\d{1,3}(?:[ \u00a0\u202f_'’]\d{3})+(?:\.\d+)?")
+_COMMA_GROUPS = lazy_pattern(r"[+-]?\d{1,3}(?:,\d{3}){2,}(?:\.\d+)?|[+-]?\d{1,3}(?:,\d{3})+\.\d+")
+_DOT_GROUPS = lazy_pattern(r"[+-]?\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|[+-]?\d{1,3}(?:\.\d{3})+,\d+")
+_COMMA_DECIMALS = lazy_pattern(
     r"[+-]?(?:\d{1,3}(?:[ \u00a0\u202f'’]\d{3})+,\d+|0,\d+|\d{4,},\d+|\d+,(?:\d\d|\d{4,}))"
 )  # not "1,234", which may be a thousand, nor "3,4", which may be two numbers
-_THREE_DECIMALS = re.compile(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # "1.234 €" may be a thousand; a bare 1.234 is JSON's
-_ONE_DECIMAL = re.compile(r"[+-]?\d+,\d")
-_PLAIN = re.compile(r"[+-]?\d+(?:\.\d+)?")
+_THREE_DECIMALS = lazy_pattern(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # "1.234 €" may be a thousand; a bare 1.234 is JSON's
+_ONE_DECIMAL = lazy_pattern(r"[+-]?\d+,\d")
+_PLAIN = lazy_pattern(r"[+-]?\d+(?:\.\d+)?")
 
 
 def plain_number(text: str, *, alone: bool = False) -> str | None:

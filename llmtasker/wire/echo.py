@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from llmtasker.values.json_values import as_list, is_object
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.request import Request
 
 _READ = 100_000  # characters of a message that are compared; an error message repeats its beginning
-_WORD = re.compile(r"\w+")
+_WORD = lazy_pattern(r"\w+")
 _RUN_OF_INPUT, _RUN = 3, 5  # words in sequence that can't be chance: of the input; of instructions and examples
-_PIECES = re.compile(r"\n|<[^<>]*>|:\s|\"")  # between these stands the value of an input field
-_IN_QUOTES = re.compile(r"(?<!\w)['\"`«“](?=\w)[^'\"`»”\n]{3,}['\"`»”](?!\w)")
+_PIECES = lazy_pattern(r"\n|<[^<>]*>|:\s|\"")  # between these stands the value of an input field
+_IN_QUOTES = lazy_pattern(r"(?<!\w)['\"`«“](?=\w)[^'\"`»”\n]{3,}['\"`»”](?!\w)")
 
 
 def without_echo(text: str, request: Request | None) -> str:

@@ -30,6 +30,7 @@ from llmtasker.errors import (
     snippet,
 )
 from llmtasker.values.json_values import as_list, is_array, is_object, json_text
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.echo import without_echo
 from llmtasker.wire.request import Request
 
@@ -245,7 +246,7 @@ def _plain(text: str) -> str:
     return " ".join(words.split()) or "an empty HTML page"
 
 
-_KEYS = re.compile(
+_KEYS = lazy_pattern(
     r"(?i)(\bapi[-_ ]?key(?:\s+provided)?\s*[:=]\s*['\"]?(?:(?:bearer|basic)\s+)?|\bbearer\s+"
     r"|\bbasic\s+(?=[a-z0-9+/]*[0-9=])|\b(?:sk|pk|gsk|xai|hf|nvapi|rpa)[-_])"
     r"[^\s'\",;<>}]*[^\s'\",;<>}.]"
@@ -305,18 +306,20 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 _WAITS = ("retry-after", "x-retry-after", "x-ratelimit-retry-after", "retry-after-seconds")
-_RESET = re.compile(r"rate-?limit.*-reset")
-_IN_RATELIMIT = re.compile(r"\b(?:t|reset)=([0-9]{1,15})\b")
+_RESET = lazy_pattern(r"rate-?limit.*-reset")
+_IN_RATELIMIT = lazy_pattern(r"\b(?:t|reset)=([0-9]{1,15})\b")
 _NUMBER = r"[-+]?[0-9]{1,15}(?:\.[0-9]{0,9})?"
-_CLOCK = re.compile(r"(?:([0-9]{1,5})\.)?([0-9]{1,3}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{0,9})?)")  # 00:00:30, as .NET
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:")
+_CLOCK = lazy_pattern(
+    r"(?:([0-9]{1,5})\.)?([0-9]{1,3}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{0,9})?)"
+)  # 00:00:30, as .NET
+_ISO = lazy_pattern(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:")
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _AMOUNT = r"[0-9]{1,15}(?:\.[0-9]{0,9})?"
 _UNIT = r"(?:ns|us|µs|ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|d|days?)(?![a-zµ])"
 _BETWEEN = r"[\s,]*(?:and\s+)?"
-_DURATION = re.compile(rf"({_AMOUNT})\s*({_UNIT}){_BETWEEN}", re.IGNORECASE)
-_ISO_DURATION = re.compile(r"P([0-9]{1,9}D)?(?:T([0-9.HMS]+))?")
-_IN_TEXT = re.compile(
+_DURATION = lazy_pattern(rf"({_AMOUNT})\s*({_UNIT}){_BETWEEN}", re.IGNORECASE)
+_ISO_DURATION = lazy_pattern(r"P([0-9]{1,9}D)?(?:T([0-9.HMS]+))?")
+_IN_TEXT = lazy_pattern(
     r"(?i)\b(?:(?:again|retry|available|resets?) (?:in|after)|wait(?: for)?"
     r"|retry[-_ ]?(?:after|delay)[\"']?\s*[:=])\s*[\"']?"
     rf"(?:about |approximately |another |~)?((?:{_AMOUNT}\s*{_UNIT}{_BETWEEN})+|{_AMOUNT}(?!\w))"

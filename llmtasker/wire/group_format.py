@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from llmtasker.values.folding import caseless, letters
 from llmtasker.values.json_schema import JsonSchema, expand
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 ANCHOR_WORDS = 3
 """Each costs a token of the answer. Rows that start with the same ones are asked in different groups."""
@@ -24,13 +25,13 @@ ROW_TAGS, ROW_NAMES = 35, 45
 _UNSPACED = (
     "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u9fff\uf900-\ufaff\U0001b000-\U0001b2ff\U00020000-\U0003ffff"
 )
-_WORD = re.compile(rf"[{_UNSPACED}]{{1,2}}|[^\s{_UNSPACED}]+")
+_WORD = lazy_pattern(rf"[{_UNSPACED}]{{1,2}}|[^\s{_UNSPACED}]+")
 _LONGEST_WORD = 40
 _OPENING = 600  # characters of an input in which an anchor is searched
-_TAG = re.compile(r"</?\w+>")
-_BLOCK = re.compile(r'<input id="([^"\n]*)">\n')
+_TAG = lazy_pattern(r"</?\w+>")
+_BLOCK = lazy_pattern(r'<input id="([^"\n]*)">\n')
 _BLOCK_END = "\n</input>"
-_LIKE_A_BLOCK = re.compile(r"<\s*/\s*input|<\s*input\s+id\s*=", re.IGNORECASE)
+_LIKE_A_BLOCK = lazy_pattern(r"<\s*/\s*input|<\s*input\s+id\s*=", re.IGNORECASE)
 
 
 def write_blocks(ids: Sequence[str], shown: Sequence[str]) -> str:

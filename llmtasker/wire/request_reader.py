@@ -8,16 +8,17 @@ from functools import lru_cache
 from typing import Any
 
 from llmtasker.values.json_values import as_list, is_mapping, is_object, parse_json_at
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.request import Message, Request
 
 ExampleTurn = tuple[str, dict[str, Any]]
 """The text of an input and its outputs by name."""
 
-BULLET = re.compile(r"\s*(?:[-*•]|\d+[.)])\s+")
+BULLET = lazy_pattern(r"\s*(?:[-*•]|\d+[.)])\s+")
 """How a line of a list begins."""
 
 # An example without tags: an input of one line, then its answer.
-_EXAMPLE_LINES = re.compile(r"^(?P<given>[^\n]+)\n(?P<answer>\{[^\n]*\})(?=\n[ \t]*\n|\s*\Z)", re.MULTILINE)
+_EXAMPLE_LINES = lazy_pattern(r"^(?P<given>[^\n]+)\n(?P<answer>\{[^\n]*\})(?=\n[ \t]*\n|\s*\Z)", re.MULTILINE)
 
 INSTRUCTS = frozenset({"system", "developer"})
 """The roles of instructions."""

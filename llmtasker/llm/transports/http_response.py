@@ -7,13 +7,15 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llmtasker.values.lazy_pattern import lazy_pattern
+
 LARGEST = 64 << 20
 """The most bytes of a body that are read, counted after decompression."""
 _LARGEST_HEAD = 1 << 18
 _NO_BODY = frozenset({204, 304})
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 _NOT_ASKED_FOR = frozenset({"br", "zstd", "compress", "x-compress", "dcb", "dcz"})
-_CHUNK_SIZE = re.compile(rb"[0-9A-Fa-f]{1,15}")  # int() accepts more, such as 0x10 and 1_0
+_CHUNK_SIZE = lazy_pattern(rb"[0-9A-Fa-f]{1,15}")  # int() accepts more, such as 0x10 and 1_0
 _EITHER = zlib.MAX_WBITS | 32  # zlib or gzip, by its header
 _MEMBER = b"\x1f\x8b"
 _CR = 13

@@ -25,6 +25,7 @@ from llmtasker.errors import (
 )
 from llmtasker.llm.transports.langchain_identity import is_secret, mapping
 from llmtasker.values.json_values import is_object
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.echo import without_echo
 from llmtasker.wire.error_response import hide_keys, read_error
@@ -41,11 +42,11 @@ _STATUS_OF = {
     "ModelRateLimitError": 429,
     "ModelAPIError": 500,
 }
-_NETWORK = re.compile(
+_NETWORK = lazy_pattern(
     r"Connect(?:ion)?Error|Network|(?:Protocol|Transport|Read|Write|SSL|Proxy)Error|gaierror|Disconnected"
 )
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
-_NO_ANSWER = re.compile(r"choices|response type|generations|candidates", re.IGNORECASE)
+_UNEXPECTED = lazy_pattern(r"unexpected keyword argument '(\w+)'")
+_NO_ANSWER = lazy_pattern(r"choices|response type|generations|candidates", re.IGNORECASE)
 
 
 def unsupported(name: str, what: str = "this chat model") -> BadRequestError:
@@ -71,7 +72,7 @@ def recovered(error: Exception, request: Request, chat: BaseModel) -> Completion
     raise CallError(f"the chat model failed: {type(error).__name__}: {_words(error, hide)}") from None
 
 
-_URL = re.compile(r"[A-Za-z][\w+.-]*://[^\s\"'<>\\)]*")
+_URL = lazy_pattern(r"[A-Za-z][\w+.-]*://[^\s\"'<>\\)]*")
 
 
 class _Hide:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence, Set
 from enum import Enum
 from typing import Any, cast
@@ -13,12 +12,13 @@ from pydantic import BaseModel
 
 from llmtasker.llm.credentials import is_credential
 from llmtasker.values.json_values import canonical_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
-_SECRET = re.compile(
+_SECRET = lazy_pattern(
     r"(?i)(?:^|_)(?:(?:api)?keys?|token|secrets?|passw\w*|auth|authorization|credentials?|headers?|cookies?)(?:_|$)"
 )
 # These do not change a complete answer.
-_ASIDE = re.compile(
+_ASIDE = lazy_pattern(
     r"^(?:max_(?:completion_|output_|new_)?tokens|num_predict|max_retries|timeout|request_timeout|stream_chunk_timeout"
     r"|cache|verbose|callbacks|callback_manager|tags|metadata|name|rate_limiter|custom_get_token_ids|profile"
     r"|disable_streaming|streaming|stream|stream_usage|http_\w*|\w*prox(?:y|ies)|include_response_headers)$"
@@ -114,7 +114,7 @@ def mapping(value: object) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
-_CREDENTIAL = re.compile(
+_CREDENTIAL = lazy_pattern(
     r"(?i)(?:\w+_)?(?:(?:api|access|secret|subscription)_?key(?:_id)?|(?:\w+_)?token|secret|passw(?:or)?d|credentials?)"
 )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.llm.credentials import is_credential, is_credential_parameter, may_be_credential
 from llmtasker.llm.transports.http_client import RequestTemplate
 from llmtasker.values.json_values import canonical_json
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 AnyClient = openai.OpenAI | openai.AsyncOpenAI
 
@@ -31,7 +31,9 @@ _DEFAULT_HTTP = frozenset({"SyncHttpxClientWrapper", "AsyncHttpxClientWrapper"})
 _KINDS = (openai.OpenAI, openai.AsyncOpenAI, openai.AzureOpenAI, openai.AsyncAzureOpenAI)
 _PLAIN: dict[str, type[AnyClient]] = {kind.__name__: kind for kind in _KINDS}
 # Headers that describe the SDK and the connection, not the request.
-_INCIDENTAL = re.compile(r"accept(?:-encoding)?|connection|content-type|host|user-agent|idempotency-key|x-stainless-.*")
+_INCIDENTAL = lazy_pattern(
+    r"accept(?:-encoding)?|connection|content-type|host|user-agent|idempotency-key|x-stainless-.*"
+)
 
 
 def is_plain(client: AnyClient) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import secrets
 import time
 import warnings
@@ -16,11 +15,12 @@ from typing import Any
 
 from llmtasker.cache.store import CacheWarning
 from llmtasker.errors import ConfigurationError, counted, snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.batch_file import BatchInfo
 
 VERSION = 1
 _PREFIX = 16  # digits of a key that are stored: 64 bits are enough to distinguish rows
-_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
+_ID = lazy_pattern(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 
 
 @dataclass(slots=True, kw_only=True)

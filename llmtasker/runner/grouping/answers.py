@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -15,6 +14,7 @@ from llmtasker.parser.marks import after_reasoning
 from llmtasker.parser.read import read
 from llmtasker.runner.grouping.members import Group, Member
 from llmtasker.values.json_values import is_array, is_object, parse_json_at
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.group_format import folded
 
@@ -27,8 +27,8 @@ _SCHEMA = AnswerSchema(
         "required": ["answers"],
     }
 )
-_LIST = re.compile(r'"answers"\s*:\s*\[')
-_BETWEEN = re.compile(r"[\s,]*")
+_LIST = lazy_pattern(r'"answers"\s*:\s*\[')
+_BETWEEN = lazy_pattern(r"[\s,]*")
 _LONGEST_ANCHOR = 500  # characters of an anchor that are compared
 
 
