@@ -180,7 +180,7 @@ def test_a_file_that_is_too_large_is_refused_on_a_page(tmp_path: Path, said: boo
 
 
 @pytest.mark.parametrize(
-    ("gold", "title"), [("facturation", "Sur 1"), ("zebra", "ne peuvent pas être comparées"), ("", "Aucune ligne")]
+    ("gold", "title"), [("facturation", "Sur 1"), ("zebra", "avec la référence est impossible"), ("", "Aucune ligne")]
 )
 def test_the_title_of_an_evaluation_says_what_is_there(tmp_path: Path, gold: str, title: str) -> None:
     with Page(tmp_path) as served:

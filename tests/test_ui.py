@@ -211,13 +211,13 @@ def test_from_a_file_to_checked_answers(page: Page, tmp_path: Path) -> None:
     assert ann.get(f"{project}/results?f=failed").count("<tr data-row=") == 1
     assert ann.get(f"{project}/results?q=COLIS").count("<tr data-row=") == 1
     assert ann.get(f"{project}/results?label=livraison").count("<tr data-row=") == 2
-    assert "Aucune ligne ne passe" in ann.get(f"{project}/results?q=zebra")
+    assert "Aucune ligne ne correspond" in ann.get(f"{project}/results?q=zebra")
     corrected = ann.send(f"{project}/rows/5", see=f"{project}/results", label="livraison", as_example="on").text
     assert "Votre choix devient la référence" in unescape(corrected)
     assert ann.get(f"{project}/results?f=corrected").count("<tr data-row=") == 1
     assert "nonsense</textarea>" in ann.get(f"{project}/task")
     evaluation = unescape(ann.get(f"{project}/evaluation"))
-    assert "5 lignes de référence".replace(" ", "\u00a0", 1) in evaluation
+    assert "5 lignes avec référence".replace(" ", "\u00a0", 1) in evaluation
     assert "80,0\u202f%" in evaluation  # the failed row counts as wrong, though it was corrected
     assert "Confusions" in evaluation
     assert "<html" in ann.get(f"{project}/report.html")
@@ -394,7 +394,7 @@ def test_a_second_run_keeps_corrections_and_is_compared(page: Page) -> None:
     swapped: dict[str, Any] = {"label": list(LABELS), "meaning": ["", ""], "rules": "Autrement."}
     ann.run(project, **swapped)
     assert ann.get(f"{project}/results?f=corrected").count("<tr data-row=") == 2
-    assert "Aucune différence n’est établie" in unescape(ann.get(f"{project}/evaluation"))
+    assert "Aucune différence démontrée" in unescape(ann.get(f"{project}/evaluation"))
 
 
 def test_a_run_can_be_cancelled_and_asked_again(tmp_path: Path) -> None:
@@ -409,7 +409,7 @@ def test_a_run_can_be_cancelled_and_asked_again(tmp_path: Path) -> None:
         ann.send(f"{project}/run", see=f"{project}/task", do="resume")
         ann.send(f"{project}/run", see=f"{project}/task", do="cancel")
         assert "Annulée" in ann.ended(project)
-        assert "pas encore demandée" in ann.get(f"{project}/results?f=waiting")
+        assert "pas encore envoyée" in ann.get(f"{project}/results?f=waiting")
 
 
 # ── who may see what ──
@@ -497,7 +497,7 @@ def test_names_of_files_are_only_words(page: Page) -> None:
         assert "etc/" not in shown
         assert len(shown) < 40_000
     refused = ann.send("/projects", see="/", status=415, files={"file": ("run.exe", b"MZ")})
-    assert "Ce genre de fichier" in refused.text
+    assert "Ce type de fichier" in refused.text
 
 
 def test_what_is_deleted_is_gone(tmp_path: Path) -> None:
@@ -518,7 +518,7 @@ def test_without_an_llm_every_page_says_so(tmp_path: Path) -> None:
         anybody = served.browser(None)
         project = anybody.described()
         for path in ("/", f"{project}/file", f"{project}/task"):
-            assert "point de comparaison intégré" in anybody.get(path)
+            assert "baseline intégrée" in anybody.get(path)
         foreign = {"Sec-Fetch-Site": "cross-site"}
         assert anybody.client.get("/jobs", headers=foreign).status_code == 403
 
@@ -561,29 +561,29 @@ def test_french_has_all_words_of_the_page() -> None:
 @pytest.mark.parametrize(
     ("code", "message", "why"),
     [
-        ("invalid", "the answer is empty", "Le modèle a envoyé une réponse vide."),
+        ("invalid", "the answer is empty", "Le LLM a envoyé une réponse vide."),
         (
             "invalid",
             "label: Input should be 'a' or 'b' (got 'z'); the answer was '{}'",
-            "Le modèle a répondu «\u00a0z\u00a0», qui n’est pas une des étiquettes.",
+            "Le LLM a répondu «\u00a0z\u00a0», qui n’est pas une des étiquettes.",
         ),
         (
             "input",
             "the input does not fit S: n: Input should be a valid integer, unable … (got 'b')",
             "n\u00a0: «\u00a0b\u00a0» n’est",
         ),
-        ("invalid", "amount: Input should be greater than or equal to 1 (got 0); the …", "0 est au-dessous de 1"),
-        ("invalid", "date: Field required; mood: Field required; the answer was", "date\u00a0: la valeur manque."),
+        ("invalid", "amount: Input should be greater than or equal to 1 (got 0); the …", "0 est trop petit"),
+        ("invalid", "date: Field required; mood: Field required; the answer was", "date\u00a0: la valeur est absente."),
         ("input", "text: the text is empty, and the task needs one", "Le texte est vide (text)"),
-        ("input", "line 1,234 has 1 cell, the header has 2", "1\u202f234 du fichier\u00a0: cellules 1, colonnes 2."),
+        ("input", "line 1,234 has 1 cell, the header has 2", "1\u202f234 du fichier a 1 cellule, l’en-tête 2."),
         (
             "abstained",
             "its confidence is 0.312, and the threshold is 0.900",
             "0,31, en dessous du seuil de 0,90 fixé",
         ),
         ("timeout", "no whole answer came within 30 s", "en 30 s."),
-        ("truncated", 'the answer is cut after \'{"label": "li\'', "coupée avant sa fin."),
-        ("rate_limit", "anything else", "Le modèle a demandé d’attendre trop longtemps."),
+        ("truncated", 'the answer is cut after \'{"label": "li\'', "coupée avant la fin."),
+        ("rate_limit", "anything else", "Le LLM a imposé une attente trop longue."),
         ("of a later version", "<script>", "L’appel a échoué."),
         ("invalid", "x: Input should be 'a' (got '<script>')", "&lt;script&gt;"),
     ],

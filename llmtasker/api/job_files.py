@@ -145,9 +145,11 @@ def _check_inflated(path: Path, most: int) -> None:
 
 def _parameter(name: str, value: Any) -> str | None:
     """Return an argument as a caller writes it; None: a request does not have it."""
-    return ", ".join(f"{field}={column} as column" for field, column in value.items()) if name == "columns" else None
+    if name == "columns":
+        return ", ".join(f"{field}={column} as column" for field, column in value.items())
+    return f"{name}={value}" if name in {"encoding", "sheet"} else None
 
 
 def _without_path(error: ConfigurationError, path: Path) -> str:
     """Return an error without the place of the file on the server."""
-    return str(error).replace(str(path), "the file").replace(str(path.parent), "")
+    return error.worded(_parameter).replace(str(path), "the file").replace(str(path.parent), "")

@@ -71,7 +71,7 @@ def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str
     before: Mapping[str, Any] = (row.item or {}).get("output") or {}
     sent = {name: value for name in job.outputs if isinstance(value := form.get(f"field_{name}"), str)}
     if not sent:
-        raise Problem("invalid", "label")
+        raise Problem("invalid", "No label was sent.")
     return {name: typed_value(value, before.get(name)) for name, value in sent.items()}
 
 

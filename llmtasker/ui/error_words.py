@@ -53,7 +53,12 @@ ADVICE = {
 
 _VALUE = r"\(got (?P<got>.+?)\)(?=; |$|\.)"
 _FIELD = r"(?:^|; |: )(?P<field>[^\s:;]+): "
+_WRONG_LABEL = r"labels?(?:\.\d+)?: Input should be "
 SENTENCES: tuple[tuple[str, str], ...] = (
+    (
+        rf"^example (?P<number>\d+) does not fit \w+: {_WRONG_LABEL}.*? {_VALUE}",
+        "Example {number}: {got} is not one of the labels.",
+    ),
     # answers
     (r"^the answer is empty", "The LLM sent an empty answer."),
     (r"^there are (?:several|two) different answers", "The LLM gave several answers that differ."),
@@ -67,7 +72,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         "The confidence of the answer is {sure}, below the {limit} that the task requires.",
     ),
     (
-        rf"^labels?(?:\.\d+)?: Input should be ['\d].*? {_VALUE}",
+        rf"^{_WRONG_LABEL}['\d].*? {_VALUE}",
         "The LLM answered {got}, which is not one of the labels.",
     ),
     # values that do not fit
@@ -77,9 +82,20 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (rf"{_FIELD}Input should be a valid boolean.*? {_VALUE}", "{field}: {got} is neither yes nor no."),
     (rf"{_FIELD}Input should be a valid string.*? {_VALUE}", "{field}: {got} is not text."),
     (rf"{_FIELD}Input should be a valid (?:date|time).*? {_VALUE}", "{field}: {got} is not a date or a time."),
-    (rf"{_FIELD}Input should be greater than.*? (?P<limit>[-\d.]+) {_VALUE}", "{field}: {got} is below {limit}."),
-    (rf"{_FIELD}Input should be less than.*? (?P<limit>[-\d.]+) {_VALUE}", "{field}: {got} is above {limit}."),
+    (
+        rf"{_FIELD}Input should be greater than.*? (?P<limit>[-\d.]+) {_VALUE}",
+        "{field}: {got} is too small; the limit is {limit}.",
+    ),
+    (
+        rf"{_FIELD}Input should be less than.*? (?P<limit>[-\d.]+) {_VALUE}",
+        "{field}: {got} is too large; the limit is {limit}.",
+    ),
     (rf"{_FIELD}List should have at least (?P<count>\d+)", "{field}: at least {count} must be named."),
+    (r"^labels: \S+ should have at most (?P<most>\d+)", "At most {most} labels are taken."),
+    (r"^examples: \S+ should have at most (?P<most>\d+)", "At most {most} examples are taken."),
+    (r"^output: \S+ should have at most (?P<most>\d+)", "At most {most} fields are taken."),
+    (r"^instructions: \S+ should have at most (?P<most>\d+)", "The instructions may have {most} characters at most."),
+    (rf"{_FIELD}\S+ should have at most (?P<most>\d+) (?:items?|characters?)", "{field}: {most} at most."),
     (rf"{_FIELD}Field required", "{field}: the value is missing."),
     # repairs
     (r"^taken from a code fence", "The answer was in a code block."),
@@ -89,32 +105,63 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^without the mark", "A mark around the answer was left out."),
     (r"^(?P<field>[^\s:]+): the key was written (?P<got>'.+')", "{field}: the LLM called it {got}."),
     (r"^(?P<field>[^\s:]+): (?P<got>'.+') read as (?P<read>.+)$", "{field}: {got} was read as {read}."),
+    (r"^(?P<field>[^\s:]+): was not asked for, left out", "{field}: this field was not asked for, and was left out."),
     # rows of the file
     (r"^(?P<field>[^\s:]+): the text is empty", "The text is empty ({field}): nothing was sent."),
     (r"has no column (?P<name>'.+?')", "The row has no column {name}."),
     (
         r"^line (?P<line>[\d,]+) has (?P<cells>[\d,]+) cells?, the header has (?P<columns>[\d,]+)",
-        "Line {line} of the file: cells {cells}, columns {columns}.",
+        "Line {line} of the file has {cells} {cells:cell|cells}, the header {columns}.",
     ),
     (r"^line (?P<line>[\d,]+) is not valid JSON", "Line {line} is not valid JSON."),
+    (
+        r"^line (?P<line>[\d,]+) can't be read as CSV",
+        "Line {line} can't be read: a quote inside a quoted text must be doubled.",
+    ),
+    (r"^(?:line|element) (?P<line>[\d,]+) holds an? ", "Row {line} is not an object with its columns."),
     (r"^line (?P<line>[\d,]+) is not (?P<encoding>\S+)$", "Line {line} can't be read as {encoding}."),
     (
         r"^row (?P<line>[\d,]+) has a value in a column without a name",
         "Row {line} has a value in a column without a name.",
     ),
+    # files
+    (r"is an Excel or zip file, not", "The file is an Excel file or an archive, despite its name: give it as .xlsx."),
+    (r"is a Parquet file, not", "The file is a Parquet file, despite its name: give it as .parquet."),
+    (r"is a gzip file", "The file is compressed: unpack it first."),
+    (r"is a PDF, not", "The file is a PDF, despite its name: copy its texts into a table first."),
+    (r"not an Excel file", "The file is not an Excel file, despite its name, or it has a password."),
+    (r"not a Parquet file", "The file is not a Parquet file, despite its name."),
+    (r"^can't read the file as (?P<kind>Parquet|an Excel)", "The file is damaged: save it again."),
+    (
+        r"^it holds (?P<size>[\d,]+) bytes unpacked; at most (?P<most>[\d,]+)",
+        "The file holds {size} bytes once it is unpacked; at most {most} are taken.",
+    ),
+    (r"^can't read the column (?P<name>'.*?')", "The column {name} can't be read."),
+    (r"has no sheet (?P<name>'.*?'); it has (?P<known>.+?)\.?$", "The file has no sheet {name}; it has {known}."),
+    (
+        r"^can't read the header of the file",
+        "The line that names the columns can't be read: a quote in it is not closed.",
+    ),
+    (r"looks like UTF-16", "The file looks like UTF-16 without its mark: save it as UTF-8."),
+    (r"can't be read as (?P<encoding>[\w-]+)", "The file can't be read as {encoding}: choose another encoding."),
+    (r"^the file is not valid JSON", "The file is not valid JSON."),
+    (r"^the delimiter must be one character", "The separator must be one character."),
+    (r"^several columns look like (?P<name>'.+?'): ", "Several columns look like {name}: rename one of them."),
+    (r"there is no column (?P<name>'.+?'); there are", "The file has no column {name}."),
+    (r"^an Excel sheet holds (?P<most>[\d,]+) (?:rows|columns)", "An Excel sheet is too small for this: take the CSV."),
+    (r"^an Excel sheet of over 2 GB", "An Excel sheet is too small for this: take the CSV."),
     # calls
     (r"came within (?P<seconds>[\d.]+) s", "The LLM did not answer within {seconds} s."),
     (r"^the built-in baseline", "The built-in baseline can only choose among labels: this task needs an LLM."),
     # what is refused on the page
     (r"^there are no labels", "There are no labels yet: give at least one."),
     (r"^There is no such page", "There is no such page."),
+    (r"^the address has a wrong (?P<name>'.*?')", "The address of the page has a wrong value: {name}."),
+    (r"^There is (?:no such file|nothing at this path)", "There is no such page."),
+    (r"^(?:The body did not come|Too little came) in", "The file did not come in time: try again."),
     (r"^the label (?P<name>'.*?') stands twice", "The label {name} appears twice."),
     (r"^(?P<name>'.*?') stands twice", "{name} appears twice."),
     (r"^a label is a text that is not empty", "A label must not be empty."),
-    (
-        r"^example (?P<number>\d+) does not fit .*?" + _VALUE,
-        "Example {number}: {got} is not one of the labels.",
-    ),
     (r"has no instructions", "There are no instructions yet: describe what to do with each text."),
     (r"^An example has one value for each field", 'Write the answer of an example as JSON: {{"name": "…"}}.'),
     (r"^The file has no rows", "The file has no rows."),
@@ -132,17 +179,34 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ),
     (r"^A body has at most (?P<most>[\d,]+) bytes", "The file is larger than {most} bytes: give it in several parts."),
     (r"^(?P<name>'.*?') is not read; send one of (?P<known>.+?)\.?$", "{name} is not read here; {known} are."),
-    (r"not an Excel file", "The file is not an Excel file, despite its name."),
     (
         r"may spend (?P<cost>[\d.e+]+) a day",
         "Your key may spend {cost} US dollars a day, and that is used up for today.",
     ),
-    (r"no longer has the task (?P<name>'.*?')", "The server no longer has the task {name}."),
+    (r"(?:no longer has|There is no) (?:the )?task (?P<name>'.*?')", "The server no longer has the task {name}."),
+    (r"^model: (?P<name>'.*?') is not offered", "The model {name} is not offered here."),
+    (
+        r"takes several labels, so only \"votes\"",
+        "With several labels, only the votes of five answers give a confidence.",
+    ),
+    (
+        r"a value that is not among its labels, so only \"votes\"",
+        "Where other labels may be proposed, only the votes of five answers give a confidence.",
+    ),
+    (r"^an output field with labels needs", "A field with choices needs at least one choice."),
+    (r"^Instruction has no input field", "A field can't be called “text”: the text of the row has this name."),
+    (
+        r"^\w+\.(?P<name>\w+): (?:a field can't begin|the name '.*?' has a meaning)",
+        "A field can't be called “{name}”: choose another name.",
+    ),
+    (r"^output: give one of (?P<known>.+?)\.?$", "The answer has only these fields: {known}."),
+    (r"^No label was sent", "Choose a label first."),
     (r"task was changed since the job began", "The task was changed since the run began: start a new run."),
     (r"^which column holds (?P<field>'.*?')\?", "Which column holds {field}? Choose it in step 1."),
 )
 """Patterns of error messages, and the sentence for each; the first match counts."""
 
+_EXAMPLE = lazy_pattern(r"^example (?P<number>\d+) does not fit \w+: (?!" + _WRONG_LABEL + ")")
 _COMPILED = tuple((lazy_pattern(pattern, re.DOTALL), sentence) for pattern, sentence in SENTENCES)
 _QUOTED = lazy_pattern(r"'([^']*)'")
 _DECIMAL = lazy_pattern(r"\d+\.\d+")
@@ -150,6 +214,9 @@ _DECIMAL = lazy_pattern(r"\d+\.\d+")
 
 def reason(message: str, words: PageLanguage) -> str | None:
     """Return a message in the language of the page, with its values; None if no sentence fits."""
+    if example := _EXAMPLE.match(message):
+        why = reason(message[example.end() :], words)
+        return None if why is None else words.text("Example {number}: {why}", number=example["number"], why=why)
     for pattern, sentence in _COMPILED:
         if found := pattern.search(message[:2_000]):
             values = {name: _written(value or "", words) for name, value in found.groupdict().items()}
@@ -170,6 +237,6 @@ def _written(value: str, words: PageLanguage) -> str:
     if _DECIMAL.fullmatch(value):
         return words.number(float(value), 2)
     if value.replace(",", "").isdigit():
-        return words.number(int(value.replace(",", "")))
+        return words.count(int(value.replace(",", "")))
     opened, closed = ("«\u00a0", "\u00a0»") if words.code == "fr" else ("“", "”")
     return _QUOTED.sub(f"{opened}\\1{closed}", value.replace("' or '", "', '"))

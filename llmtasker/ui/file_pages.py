@@ -13,7 +13,6 @@ from starlette.datastructures import FormData
 
 from llmtasker.api.problem import Problem
 from llmtasker.api.served_tasks import KINDS
-from llmtasker.errors import snippet
 from llmtasker.jobs.project_store import Project
 from llmtasker.ui.begin_pages import LONGEST_NAME, project_name, read_about
 from llmtasker.ui.page_route import page_router
@@ -77,8 +76,8 @@ def _changed(visit: Visit, project: Project, form: FormData) -> Project:
     """Store what was chosen; the file is read again where it is to be read in another way."""
     store = visit.pages.projects
     kind = str(form.get("kind", project.kind))
-    if kind not in {*KINDS, *visit.server.tasks.by_name}:
-        raise Problem("invalid", f"kind: {snippet(kind, 40)!r}")
+    if kind not in KINDS:
+        visit.server.tasks.named(kind)
     name = project_name(str(form.get("name") or "").strip() or project.name)
     read = _reading(project, form)
     if read != {option: (project.format or {}).get(option) for option in read}:

@@ -129,8 +129,9 @@ class PageLanguage:
             return self.text("today, {hour}", hour=hour)
         if then.date() == today - timedelta(days=1):
             return self.text("yesterday, {hour}", hour=hour)
-        months = _ENGLISH_MONTHS if self.code == "en" else _FRENCH_MONTHS
-        return f"{then.day}{_WIDE}{months[then.month - 1]}"
+        if self.code == "en":
+            return f"{then.day}{_WIDE}{_ENGLISH_MONTHS[then.month - 1]}"
+        return f"{'1er' if then.day == 1 else then.day}{_WIDE}{_FRENCH_MONTHS[then.month - 1]}"
 
     def cell(self, value: Any) -> str:
         """Return a cell of a file as this language writes it: a date, a time, or a moment; others as they are.

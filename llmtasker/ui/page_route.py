@@ -39,9 +39,8 @@ def page_router(pages: Pages) -> APIRouter:
                 except SignInNeededError:
                     return sign_in(Visit.of(pages, request, signed_in=False))
                 except RequestValidationError as error:
-                    first = error.errors()[0]
-                    where = ".".join(str(part) for part in first["loc"][1:])
-                    return problem_page(pages, request, Problem("invalid", f"{where}: {first['msg']}"))
+                    where = ".".join(str(part) for part in error.errors()[0]["loc"][1:])
+                    return problem_page(pages, request, Problem("invalid", f"the address has a wrong {where!r}"))
                 except HTTPException as error:
                     return problem_page(pages, request, of_status(error.status_code))
                 except Problem as problem:

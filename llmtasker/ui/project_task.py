@@ -62,7 +62,7 @@ def columns_of(project: Project, task: Task[Any]) -> dict[str, str]:
     try:
         return choose_columns(task.signature, project.header, chosen)
     except ConfigurationError as error:
-        raise Problem("file", str(error)) from None
+        raise Problem("file", str(error.args[0])) from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

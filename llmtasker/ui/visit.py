@@ -156,10 +156,6 @@ class Visit:
         def cause(code: str) -> Markup:
             return words.text(CAUSES.get(code, CAUSES["call"]))
 
-        def said(message: str) -> str:
-            """Return what was wrong in the language of the page; the message itself is already in English."""
-            return (None if words.code == "en" else reason(message, words)) or message
-
         def money(cost: float | None) -> str:
             return words.money(0.0 if baseline else cost)
 
@@ -181,7 +177,7 @@ class Visit:
             version=version("llmtasker"),
             now=self.pages.clock(),
             cause=cause,
-            said=said,
+            said=partial(worded, words=words),
             explained=partial(explained, words=words),
             mark=marked,
             value_of=shown,
@@ -217,6 +213,19 @@ def _key(pages: Pages, session: str) -> ApiKey | None:
 def begin_session(visit: Visit, response: Response, key_hash: str = _ANYBODY) -> None:
     """Sign somebody in: the cookie of the response has the number of a new session."""
     visit.keep(response, SESSION, visit.pages.sessions.begin(key_hash), private=True)
+
+
+def worded(message: str, words: PageLanguage) -> str:
+    """Return what was wrong in the language of the page; where French has no sentence, it introduces the English one.
+
+    What the page itself says is `Markup`, and in its language already.
+    """
+    if isinstance(message, Markup):
+        return message
+    found = reason(message, words)
+    if found is None and words.code == "fr":
+        return words.text("This can't be done. In English: {message}", message=message)
+    return found or message
 
 
 def marked(text: str, own: Iterable[str], given: Iterable[object]) -> Markup:
