@@ -210,6 +210,19 @@ def sum_of(costs: Iterable[float | None]) -> float | None:
     return total
 
 
+def error_line(item: Mapping[str, Any]) -> str | None:
+    """Return the error of an item as a line: its code, the step of a pipeline that failed, and what was wrong.
+
+    The item is what `to_dict` returns.
+    """
+    error = item.get("error")
+    if error is None:
+        return None
+    failed = [step.get("error") for step in item.get("steps", ())]
+    step = f"step {failed.index(error) + 1}: " if error in failed else ""
+    return f"{error['code']}: {step}{error['message']}"
+
+
 def jsonable(value: Any) -> Any:
     """Return any value as JSON values; a value without such a form becomes a short text."""
     if type(value) is dict:  # what a subclass does in items() is unknown

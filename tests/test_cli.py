@@ -370,11 +370,13 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no report to compare": (["compare", "no.json", "no.json"], "can't read no.json: No such file"),
     "no such file": (["run", "nowhere.py:triage", "in.csv"], "there is no file nowhere.py"),
     "no such task": (["run", "fixed.py:fixe", "in.csv"], "it has fixed"),
-    "no task": (["run", "fixed.py:nothing", "in.csv"], "has no task 'nothing'"),
+    "no task": (["run", "fixed.py:nothing", "in.csv"], "has no task or pipeline 'nothing'"),
     "not Python": (["run", "in.csv:x", "in.csv"], "not a Python file"),
     "no tasks": (["run", "empty.py:x", "in.csv"], "it has none"),
-    "a pipeline": (["serve", "chained.py:shout"], "chained.py:shout is a pipeline, and the command line runs and"),
-    "a pipeline to run": (["run", "chained.py:shout", "in.csv"], "llmtasker evaluate chained.py:shout GOLD"),
+    "a pipeline to preview": (
+        ["preview", "chained.py:shout", "in.csv"],
+        "chained.py:shout is a pipeline, and this command takes a task; llmtasker run and evaluate take it.",
+    ),
     "an LLM for a pipeline": (
         ["evaluate", "chained.py:shout", "in.csv", "--llm", "offline"],
         "--llm offline: the tasks of a pipeline have LLMs of their own: set them in chained.py, or LLMTASKER_LLM",

@@ -21,7 +21,8 @@ from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_rows import DoneRow
 from llmtasker.jobs.job_runner import JobRunner, NumberedInput
 from llmtasker.jobs.job_state import AFTER, MOVES, Job
-from llmtasker.jobs.row_work import RowWork, task_identity
+from llmtasker.jobs.pipeline_work import work_on
+from llmtasker.jobs.row_work import RowWork
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text
@@ -67,7 +68,7 @@ def task() -> Task[Triage]:
 
 
 def created(store: JobQueue, task: Task[Any], texts: list[str], **more: Any) -> Job:
-    about = {"owner": "ann", "task": "triage", "identity": task_identity(task), **more}
+    about = {"owner": "ann", "task": "triage", "identity": work_on(task).whole, **more}
     rows = [({"id": str(number), "text": text}, {"message": text}, None) for number, text in enumerate(texts)]
     return store.create(about, rows, keep=DAY)
 
@@ -112,7 +113,7 @@ def test_a_job_is_done_row_by_row(store: JobQueue, task: Task[Triage]) -> None:
 
 def test_a_row_that_could_not_be_read_is_never_asked(store: JobQueue, task: Task[Triage]) -> None:
     broken: Item[Any] = Item(input={}, error=InputError("line 3 has 1 cell"))
-    about = {"owner": "ann", "task": "triage", "identity": task_identity(task)}
+    about = {"owner": "ann", "task": "triage", "identity": work_on(task).whole}
     job = store.create(about, [({"text": "a"}, {"message": "a"}, None), ({"text": "x"}, {}, broken)], keep=DAY)
     ran(store, task, until=lambda: state(store, job) == "done")
     assert store.move(job.id, "retry")
@@ -434,7 +435,7 @@ def test_how_sure_a_row_is_follows_from_its_whole_answer(tmp_path: Path) -> None
     llm = LLM(transport=FakeTransport(lambda _: {"labels": next(calls)}), cache=False, max_concurrency=1)
     several: Any = Classification(llm=llm, labels=["a", "b", "c"], multi_label=True, confidence="votes")
     with JobQueue(tmp_path / "jobs.db") as store:
-        about = {"owner": "ann", "task": "several", "identity": task_identity(several)}
+        about = {"owner": "ann", "task": "several", "identity": work_on(several).whole}
         job = store.create(about, [({"text": "x"}, {"text": "x"}, None)], keep=DAY)
         ran(store, several, until=lambda: state(store, job) == "done")
         (row,) = store.rows(job.id)

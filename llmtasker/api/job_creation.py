@@ -24,7 +24,7 @@ from llmtasker.api.server import Server
 from llmtasker.errors import describe, snippet
 from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.job_state import Job
-from llmtasker.jobs.row_work import task_identity
+from llmtasker.jobs.pipeline_work import work_on
 from llmtasker.result_table import free_names
 from llmtasker.task import Task
 
@@ -193,7 +193,7 @@ def new_job(
         "owner": key.name,
         "task": name,
         "definition": None if definition is None else definition.model_dump(mode="json"),
-        "identity": task_identity(task),
+        "identity": work_on(task).whole,
         "outputs": free_names(task.signature.output_fields, about["header"]),
     }
     keep = server.settings.keep_days * _DAY

@@ -19,6 +19,7 @@ from llmtasker.files.csv_output import EVERY, csv_blocks, encoding_for
 from llmtasker.files.excel_output import excel_blocks
 from llmtasker.files.json_file import jsonl_blocks
 from llmtasker.files.parquet_file import parquet_blocks
+from llmtasker.item import error_line
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.result_table import free_name
@@ -110,8 +111,7 @@ def error_of(row: JobRow) -> str | None:
     """Return the error of a row as it stands in a file of results; a row without an item has an error of its own."""
     if row.item is None:
         return "not_run: the row was not asked"
-    error = row.item.get("error")
-    return None if error is None or row.correction is not None else f"{error['code']}: {error['message']}"
+    return None if row.correction is not None else error_line(row.item)
 
 
 class _Blocks:

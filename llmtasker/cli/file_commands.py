@@ -36,8 +36,9 @@ from llmtasker.cli.tracing import traced
 if TYPE_CHECKING:
     from llmtasker.cli.file_job import FileJob
     from llmtasker.files import FormatOptions, Kind
+    from llmtasker.jobs.pipeline_work import TaskLike
+    from llmtasker.pipelines.pipeline import Pipeline
     from llmtasker.runner.budget import Budget
-    from llmtasker.task import Task
 
 GroupSizeOption = Annotated[
     str | None, typer.Option("--group-size", help='Rows in one message: a number, or "auto"; else as the task has it.')
@@ -73,12 +74,12 @@ def run(
     header: HeaderLine = 1,
     sheet: Sheet = None,
 ) -> None:
-    """Ask a task for each row of a file; a run that was stopped is resumed by the same command."""
-    from llmtasker.cli.load_task import load_task
+    """Ask a task or a pipeline for each row of a file; a run that was stopped is resumed by the same command."""
+    from llmtasker.cli.load_task import load_runnable
 
-    task = load_task(task_name, llm)
+    task = load_runnable(task_name, llm)
     if group_size is not None:
-        task = task.with_(group_size=_group_size(group_size))
+        task = _grouped(task, _group_size(group_size))
     settings = {"columns": column or (), "limit": limit, "retry_errors": retry_errors, "overwrite": overwrite}
     options = {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
     _run_file(task, source, out, _given(kind, delimiter, encoding, header, sheet), settings, options, estimate)
@@ -148,6 +149,15 @@ def preview(
     typer.echo(str(task.preview({name: row[found] for name, found in columns.items() if found in row})))
 
 
+def _grouped(task: TaskLike, size: int | Literal["auto"]) -> TaskLike:
+    from llmtasker.errors import ConfigurationError
+    from llmtasker.task import Task
+
+    if isinstance(task, Task):
+        return task.with_(group_size=size)
+    raise ConfigurationError(f"--group-size {size}: {task!r} calls its tasks for one row at a time.")
+
+
 def _group_size(text: str) -> int | Literal["auto"]:
     from llmtasker.errors import ConfigurationError
 
@@ -212,7 +222,7 @@ def _target(source: Path, out: Path | None) -> Path:
 
 
 def _run_file(
-    task: Task[Any],
+    task: TaskLike,
     source: Path,
     out: Path | None,
     given: FormatOptions,
@@ -222,15 +232,33 @@ def _run_file(
 ) -> None:
     from llmtasker.cli.file_job import FileJob
     from llmtasker.files import detect
+    from llmtasker.task import Task
 
+    if not isinstance(task, Task):
+        _check_pipeline(task, settings, estimate=estimate)
     target = _target(source, out)
     with _opened(source, given.get("kind")) as place:
         form = detect(place if source == _STANDARD else source, **given)
         job = FileJob(task=task, source=place, origin=source, target=target, source_format=form, **settings)
-        if estimate:
+        if estimate and isinstance(task, Task):
             typer.echo(str(task.estimate(job.inputs())))
         else:
             _run_job(job, options)
+
+
+def _check_pipeline(task: Pipeline[Any, Any], settings: dict[str, Any], *, estimate: bool) -> None:
+    from llmtasker.errors import ConfigurationError
+
+    if estimate:
+        raise ConfigurationError(
+            f"--estimate: which calls {task!r} makes is known only when it runs. Try --limit 20: the line of counts "
+            "has its calls, and the whole run takes these rows from the cache."
+        )
+    if task.version is None and not settings.get("retry_errors", True):
+        raise ConfigurationError(
+            f"--no-retry-errors: {task!r} has no version, so nobody knows whether rows of an earlier run are its own, "
+            'and all are run again. Write @pipeline(version="1"), and change it with the code.'
+        )
 
 
 def _run_job(job: FileJob, options: dict[str, Any]) -> None:
@@ -242,7 +270,10 @@ def _run_job(job: FileJob, options: dict[str, Any]) -> None:
             counts = job.run(**options)
     except KeyboardInterrupt:
         kept = counted(job.kept(), "row")
-        say(f"llmtasker: stopped; {kept} kept in {job.journal_path}. The same command resumes from there.")
+        if job.lasting:
+            say(f"llmtasker: stopped; {kept} kept in {job.journal_path}. The same command resumes from there.")
+        else:
+            say(f"llmtasker: stopped after {kept}. The same command runs them again, from the caches of the steps.")
         sys.exit(INTERRUPTED)
     for note in job.notes:
         say(f"llmtasker: {source}: {note}")

@@ -18,12 +18,10 @@ from llmtasker.files import BrokenRow, Format, Journal, output_format, read_head
 from llmtasker.files.atomic import is_stream
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
-from llmtasker.item import Item
+from llmtasker.item import Item, error_line
 from llmtasker.jobs.chosen_columns import choose_columns, given_of, sentences
-from llmtasker.jobs.row_work import RowWork, task_parts
+from llmtasker.jobs.pipeline_work import TaskLike, work_on
 from llmtasker.result_table import free_name, free_names
-from llmtasker.signature.signature import Signature
-from llmtasker.task import Task
 
 ERROR = "error"
 
@@ -66,8 +64,9 @@ class FileJob:
 
     Each finished row is kept at once in a journal beside the target. What is finished is known by its identity: the
     values of its inputs, the request that is sent for it, and the task; its answer is judged again by the signature as
-    it is now. Cells are read from the source again when the target is written, so they come out as they went in. A
-    JSON lines target grows while the job runs, until it has all rows once.
+    it is now. The rows of a pipeline are known by its version; without one, all are run again. Cells are read from the
+    source again when the target is written, so they come out as they went in. A JSON lines target grows while the job
+    runs, until it has all rows once.
 
     Args:
         columns: as for `choose_columns`.
@@ -78,7 +77,7 @@ class FileJob:
         origin: what the source was copied from, such as a packed file; None: from nothing.
     """
 
-    task: Task[Any]
+    task: TaskLike
     source: Path
     target: Path
     source_format: Format
@@ -93,7 +92,7 @@ class FileJob:
     def __post_init__(self) -> None:
         self.form = self.target_format or output_format(self.target, like=self.source_format)
         self.counts = JobCounts()
-        self._work = RowWork(self.task)
+        self._work = work_on(self.task)
         self.error_column = ERROR
         self.notes: tuple[str, ...] = ()
         self._lock = threading.Lock()  # broken rows are counted where they are read, in another thread
@@ -108,6 +107,11 @@ class FileJob:
         if self._is_pipe:
             return Path(self._scratch.name) / "journal"
         return self.target.with_name(f"{self.target.name}.journal")
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the same command uses what this one finished, also in a later process."""
+        return self._work.lasting
 
     @property
     def _is_pipe(self) -> bool:
@@ -141,8 +145,9 @@ class FileJob:
         with Journal(self.journal_path) as journal:
             self._check_journal(journal)
             with self._growing() as show:
-                inputs = _Sized(self._unfinished(journal, show), max(self.counts.rows - len(journal), 0))
-                for item in (self.stream or self.task.stream)(inputs, **options):
+                finished = len(journal) if self._work.lasting else 0
+                inputs = _Sized(self._unfinished(journal, show), max(self.counts.rows - finished, 0))
+                for item in (self.stream or self._work.asked.stream)(inputs, **options):
                     if not isinstance(item.input, RowInput):
                         raise ConfigurationError(str(item.error))  # the source broke, and the error names the reason
                     self._keep(item, journal, show)
@@ -242,7 +247,7 @@ class FileJob:
 
     def _about(self) -> dict[str, str]:
         source = str((self.origin or self.source).resolve())
-        parts = {"input": source, "columns": self._chosen, **task_parts(self.task)}
+        parts = {"input": source, "columns": self._chosen, **self._work.parts}
         return {name: blake2b(cell_json(part).encode(), digest_size=8).hexdigest() for name, part in parts.items()}
 
     @contextmanager
@@ -258,19 +263,18 @@ class FileJob:
         with self.target.open("wb", buffering=0) as file:
 
             def show(item: Item[Any]) -> None:
-                line = json_line(self._with_answer(item.input.row, item))
+                lines = b"".join(map(json_line, self._answered(item.input.row, item)))
                 with self._lock:
-                    file.write(line)
+                    file.write(lines)
 
             yield show
 
-    def _with_answer(self, row: Mapping[str, Any], item: Item[Any]) -> dict[str, Any]:
-        answer: dict[str, Any] = {}
-        if item.ok:
-            answer = item.output.outputs() if isinstance(item.output, Signature) else self._work.answer(item)
-        cells = {column: answer.get(name) for name, column in self._outputs.items()}
-        error = None if item.error is None else f"{item.error.code}: {item.error.message}"
-        return {**row, **cells, self.error_column: error}
+    def _answered(self, row: Mapping[str, Any], item: Item[Any]) -> Iterator[dict[str, Any]]:
+        """Yield the rows of the target for a row of the source."""
+        error = None if item.error is None else error_line(item.to_dict())
+        for answer in self._work.cells(item):
+            cells = {column: answer.get(name) for name, column in self._outputs.items()}
+            yield {**row, **cells, self.error_column: error}
 
     def _write(self, journal: Journal) -> None:
         """Write the target: each row of the source as it is, with its answer."""
@@ -280,9 +284,9 @@ class FileJob:
                 given = self._input(number, row)
                 item = self._finished(journal, given)
                 if item is not None:  # also past the limit, where an earlier run had none
-                    yield self._with_answer(row, item)
+                    yield from self._answered(row, item)
                 elif self.limit is None or number <= self.limit:
-                    yield self._with_answer(row, Item(input=given, error=_CHANGED))
+                    yield from self._answered(row, Item(input=given, error=_CHANGED))
 
         columns = None if self.form.kind in {"jsonl", "json"} else self._columns
         try:

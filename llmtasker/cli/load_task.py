@@ -1,4 +1,4 @@
-"""load_task: the task that FILE.py:TASK, package.module:TASK or a task file names; load_measurable: or a pipeline."""
+"""load_task: the task that FILE.py:TASK, package.module:TASK or a task file names; load_runnable: or a pipeline."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 
 if TYPE_CHECKING:
     from llmtasker.evaluation.subject import Measurable
+    from llmtasker.jobs.pipeline_work import TaskLike
     from llmtasker.task import Task
 
 
@@ -31,35 +32,40 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
     """
     from llmtasker.task import Task
 
-    if (named_in := named_file(name)) is not None:
-        declared, file = named_in
-        return traced(saved_task(file, llm)) if declared is None else saved_like(load_task(declared, llm), file)
-    place, attribute, module = _module_named(name, llm)
-    tasks: dict[str, Task[Any]] = {known: value for known, value in vars(module).items() if isinstance(value, Task)}
-    if attribute in tasks:
-        return _asked_with(tasks[attribute], llm)
-    named, known = vars(module).get(attribute), ", ".join(tasks) or "none"
-    if hasattr(named, "acall"):  # a pipeline, a cascade
-        raise ConfigurationError(
-            f"{name} is a {type(named).__name__.lower()}, and the command line runs and serves tasks only; it measures "
-            f"this too: llmtasker evaluate {name} GOLD. Run it in Python: {attribute}.run(rows); or name one of the "
-            f"tasks of {place}: {known}."
-        )
-    raise ConfigurationError(f"{place} has no task {attribute!r}; it has {known}.")
+    found = load_measurable(name, llm)
+    if isinstance(found, Task):
+        return found
+    raise _refused(name, found, "this command takes a task")
+
+
+def load_runnable(name: str, llm: str | None) -> TaskLike:
+    """Return the task that a name stands for, as `load_task`, or its pipeline.
+
+    Raises:
+        ConfigurationError: what `load_measurable` raises, or it is a cascade.
+    """
+    from llmtasker.evaluation.cascade_run import Cascade
+
+    found = load_measurable(name, llm)
+    if isinstance(found, Cascade):
+        raise _refused(name, found, "the command line runs and serves tasks and pipelines")
+    return found
 
 
 def load_measurable(name: str, llm: str | None) -> Measurable:
-    """Run the file or module and return its task, as `load_task`, or its pipeline or cascade.
+    """Return the task that a name stands for, or its pipeline or cascade.
 
     Raises:
-        ConfigurationError: what `load_task` raises, or an LLM is named for what has several tasks.
+        ConfigurationError: there is no such file, module or task, the code raises, or an LLM is named for what has
+            several tasks.
     """
     from llmtasker.evaluation.cascade_run import Cascade
     from llmtasker.pipelines.pipeline import Pipeline
     from llmtasker.task import Task
 
-    if named_file(name) is not None:
-        return load_task(name, llm)
+    if (named_in := named_file(name)) is not None:
+        declared, file = named_in
+        return traced(saved_task(file, llm)) if declared is None else saved_like(load_task(declared, llm), file)
     place, attribute, module = _module_named(name, llm)
     found: dict[str, Measurable] = {
         known: value for known, value in vars(module).items() if isinstance(value, Task | Pipeline | Cascade)
@@ -81,6 +87,15 @@ def load_measurable(name: str, llm: str | None) -> Measurable:
     if isinstance(named, Pipeline):
         return named.observed(*more)
     return Cascade([traced(task, more) for task in named.tasks], named.report)
+
+
+def _refused(name: str, found: Measurable, takes: str) -> ConfigurationError:
+    kind, attribute = type(found).__name__.lower(), name.rpartition(":")[2]
+    commands = "llmtasker evaluate" if kind == "cascade" else "llmtasker run and evaluate"
+    return ConfigurationError(
+        f"{name} is a {kind}, and {takes}; {commands} take{'s' if kind == 'cascade' else ''} it. In Python: "
+        f"{attribute}.run(rows)."
+    )
 
 
 def _module_named(name: str, llm: str | None) -> tuple[str, str, ModuleType]:

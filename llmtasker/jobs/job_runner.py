@@ -17,7 +17,8 @@ from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_rows import DoneRow
 from llmtasker.jobs.job_state import Job, label_of
-from llmtasker.jobs.row_work import RowWork, task_identity
+from llmtasker.jobs.pipeline_work import PipelineWork, work_on
+from llmtasker.jobs.row_work import RowWork
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.numbered_input import NumberedInput
 from llmtasker.runner.task_run import StreamOptions
@@ -114,9 +115,9 @@ class JobRunner:
 
     async def _do(self, job: Job) -> None:
         task = self._task_of(job)
-        if task_identity(task) != job.identity:
+        work = work_on(task)
+        if work.whole != job.identity:
             raise ConfigurationError("the task was changed since the job began: create the job again.")
-        work = RowWork(task)
         inputs = _Remaining(self.queue, job, self._worker, lambda: self._stopping)
         writer = _Writer(self.queue, job, work)
         async with asyncio.TaskGroup() as group:
@@ -159,7 +160,7 @@ class JobRunner:
 class _Writer:
     """Writes items in another thread: those that come while some are written go together."""
 
-    def __init__(self, queue: JobQueue, job: Job, work: RowWork) -> None:
+    def __init__(self, queue: JobQueue, job: Job, work: RowWork | PipelineWork) -> None:
         self._queue, self._job, self._work = queue, job, work
         self._came: list[DoneRow] = []
         self._ready = asyncio.Event()

@@ -21,10 +21,13 @@ class RowWork:
 
     A row is done if an item is kept under its identity: the values of its inputs, and the request that is sent for
     them. A kept answer is judged again by the signature as it is now.
+
+    `asked` is what is run: it gives one item for each row. `lasting`: another process finds what this one finished.
     """
 
     def __init__(self, task: Task[Any]) -> None:
-        self.task = task
+        self.task = self.asked = task
+        self.lasting = True
         sure = task.plan.sureness
         self._sure = "" if sure is None else cell_json(sure.to_dict())
 
@@ -39,9 +42,25 @@ class RowWork:
             f"{key}{self._sure} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16
         ).digest()
 
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """What all answers depend on, by the words in which a person changes it."""
+        return task_parts(self.task)
+
+    @cached_property
+    def whole(self) -> str:
+        """The identity of what all answers depend on, as a short text."""
+        return identity_of(self.parts)
+
     def answer(self, item: Item[Any]) -> dict[str, Any]:
         """Return the output of an item by field, as JSON."""
         return self.task.answer(item)
+
+    def cells(self, item: Item[Any]) -> list[Mapping[str, Any]]:
+        """Return the output of an item by field: one for each row that is written for it."""
+        if not item.ok:
+            return [{}]
+        return [item.output.outputs() if isinstance(item.output, Signature) else self.answer(item)]
 
     def sure(self, item: Item[Any]) -> float | None:
         """Return how sure the answer of an item is, or the best guess of one that was abstained from; None: unknown."""
@@ -80,7 +99,7 @@ class RowWork:
         return item if read is None or not read.ok else replace(item, output=read.output)
 
 
-def without_input(item: Item[Any], answer: Mapping[str, Any] | None = None) -> str:
+def without_input(item: Item[Any], answer: Any = None) -> str:
     """Return an item as JSON, but for its input, with its answer by field; one that failed has none."""
     data = item.to_dict()
     del data["input"]
@@ -98,9 +117,9 @@ def task_parts(task: Task[Any]) -> dict[str, Any]:
     }
 
 
-def task_identity(task: Task[Any]) -> str:
+def identity_of(parts: Any) -> str:
     """Return the identity of what the answers of a task depend on, as a short text."""
-    return blake2b(cell_json(task_parts(task)).encode(), digest_size=16).hexdigest()
+    return blake2b(cell_json(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _record(signature: type[Signature], values: Mapping[str, Any]) -> Signature:

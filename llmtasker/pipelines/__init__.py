@@ -3,5 +3,6 @@
 pipeline         the decorator, and what it makes of a function
 arguments        an input → the arguments of the function
 returned         what the function returns → the output, and its fields
+used_values      what its code names
 pipeline_run     the rows of a run, a bounded number at a time
 """

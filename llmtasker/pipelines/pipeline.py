@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property, update_wrapper
@@ -15,6 +16,7 @@ from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
+from llmtasker.pipelines.used_values import used_values
 from llmtasker.result_table import free_names
 from llmtasker.results import Results
 from llmtasker.runner.call_settings import CallSettings, columns_of, settings_of
@@ -34,6 +36,7 @@ T = TypeVar("T")
 
 Function = Callable[..., Coroutine[Any, Any, R]]
 
+
 _NOT_GIVEN: Any = object()
 _PATIENCE = 3600.0  # seconds for a row: more than any endpoint is waited for
 
@@ -50,6 +53,7 @@ class Pipeline(Generic[R, T]):
         function: Function[R],
         *,
         explode: bool = False,
+        version: str | None = None,
         timeout: float = _PATIENCE,
         observers: Iterable[Observer] = (),
         frame: FrameType | None = None,
@@ -60,7 +64,12 @@ class Pipeline(Generic[R, T]):
             )
         if isinstance(timeout, bool) or not timeout > 0:
             raise ConfigurationError(f"timeout is the seconds that a row may take, above 0, not {timeout!r}.")
+        if version is not None and not (isinstance(version, str) and version.strip()):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(f'version is a text such as "3", not {version!r}.')
         types = _types(function, frame)
+        self.version = version
+        self.code = version or secrets.token_hex(16)
+        """Names what the function does: its version, else a text that no other pipeline has."""
         self._function, self._explode, self._timeout = function, explode, float(timeout)
         self._arguments = Arguments(function, types)
         self._returned = Returned(function.__name__, types.get("return", Any), explode=explode)
@@ -95,9 +104,15 @@ class Pipeline(Generic[R, T]):
         Raises:
             ConfigurationError: one is not a plain function.
         """
+        return self._copy(_observers=Observers([*self._observers.given, *observers]))
+
+    def whole(self) -> Pipeline[R, Any]:
+        """Return this pipeline with one item for each input in runs too: with `explode`, its output is the list."""
+        return self._copy(_explode=False)
+
+    def _copy(self, **changes: Any) -> Pipeline[R, T]:
         other = object.__new__(type(self))
-        other.__dict__.update(self.__dict__)
-        other._observers = Observers([*self._observers.given, *observers])
+        other.__dict__.update(self.__dict__, **changes)
         return other
 
     @property
@@ -105,10 +120,19 @@ class Pipeline(Generic[R, T]):
         """Whether `run` makes an item of each member of what the function returns."""
         return self._explode
 
+    @property
+    def used(self) -> Iterator[tuple[str, Any]]:
+        """Names and values that the code of the function names, those of the helpers in its module too."""
+        return used_values(self._function)
+
     def answer(self, item: Item[Any]) -> dict[str, Any]:
         """Return the output of an item as JSON, by field of the signature."""
+        return self.answer_of(item.output)
+
+    def answer_of(self, output: Any) -> dict[str, Any]:
+        """Return an output, or with `explode` a member of one, as JSON, by field of the signature."""
         names = free_names(self._returned.fields, self._arguments.fields)
-        return {names[name]: value for name, value in self._returned.values(item.output).items()}
+        return {names[name]: value for name, value in self._returned.values(output).items()}
 
     def answer_cost(self, item: Item[Any]) -> float | None:
         """Return what the answers of an item's steps cost, those from the cache too; None: a price is not known."""
@@ -243,14 +267,24 @@ def _types(function: Function[Any], frame: FrameType | None) -> dict[str, Any]:
 def pipeline(function: Function[R], /) -> Pipeline[R, R]: ...
 @overload
 def pipeline(
-    *, explode: Literal[False] = False, timeout: float = ..., observers: Iterable[Observer] = ...
+    *,
+    explode: Literal[False] = False,
+    version: str | None = None,
+    timeout: float = ...,
+    observers: Iterable[Observer] = ...,
 ) -> Callable[[Function[R]], Pipeline[R, R]]: ...
 @overload
 def pipeline(
-    *, explode: Literal[True], timeout: float = ..., observers: Iterable[Observer] = ...
+    *, explode: Literal[True], version: str | None = None, timeout: float = ..., observers: Iterable[Observer] = ...
 ) -> Callable[[Function[list[T]]], Pipeline[list[T], T]]: ...
 def pipeline(
-    function: Any = None, /, *, explode: bool = False, timeout: float = _PATIENCE, observers: Iterable[Observer] = ()
+    function: Any = None,
+    /,
+    *,
+    explode: bool = False,
+    version: str | None = None,
+    timeout: float = _PATIENCE,
+    observers: Iterable[Observer] = (),
 ) -> Any:
     """Make a pipeline of an async function over tasks, which is called, run and measured like one task.
 
@@ -261,6 +295,8 @@ def pipeline(
         function: takes one input: a Pydantic model, a value, or one parameter for each column.
         explode: the function returns a list, of which `run` and `stream` make an item for each member; an empty one
             gives one item with the output None.
+        version: names what the function does now, such as "3": change it with the code. By it, a file or a job that is
+            taken up again knows its finished rows; without one, such rows are run again, from the caches of the steps.
         timeout: seconds that a row may take, with all its calls and waits.
         observers: receive the events of runs, of the calls of all steps, and "step_done" with the item of each step.
 
@@ -279,6 +315,6 @@ def pipeline(
     frame = None if caller is None else caller.f_back
 
     def make(function: Function[Any]) -> Pipeline[Any, Any]:
-        return Pipeline(function, explode=explode, timeout=timeout, observers=observers, frame=frame)
+        return Pipeline(function, explode=explode, version=version, timeout=timeout, observers=observers, frame=frame)
 
     return make if function is None else make(function)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, get_args
+from functools import cached_property
+from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -52,23 +53,25 @@ class Returned:
         except ValidationError as error:
             raise PipelineError(f"what {self._owner} returned does not fit its type: {describe(error)}") from None
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, tuple[Any, Any]]:
         """Each field of an output, with its type and mark, as `Signature.make` takes them; a bare one is "output"."""
         kind = self.kind
-        if isinstance(kind, type) and issubclass(kind, Signature):
+        if not _is_model(kind):
+            return {_BARE: (kind, OutputField())}
+        if issubclass(kind, Signature):
             return {name: (info.annotation, info) for name, info in kind.output_fields.items()}
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            return {name: (info.annotation, OutputField()) for name, info in kind.model_fields.items()}
-        return {_BARE: (kind, OutputField())}
+        return {name: (info.annotation, OutputField()) for name, info in kind.model_fields.items()}
 
     def values(self, output: Any) -> dict[str, Any]:
         """Return an output as JSON, by field."""
-        if isinstance(output, Signature):
-            return {name: jsonable(value) for name, value in output.outputs().items()}
-        if isinstance(output, BaseModel):
-            return {name: jsonable(value) for name, value in output}
-        return {_BARE: jsonable(output)}
+        if not _is_model(self.kind):
+            return {_BARE: jsonable(output)}
+        return {name: jsonable(getattr(output, name)) for name in self.fields}
+
+
+def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _is_list(value: object) -> bool:

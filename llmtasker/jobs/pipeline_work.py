@@ -1,0 +1,116 @@
+"""PipelineWork: the work of a pipeline on one row; work_on: that of whatever is run over rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+from pydantic import ValidationError
+
+from llmtasker.files.cells import cell_json
+from llmtasker.item import Item
+from llmtasker.jobs.row_work import RowWork, identity_of, task_parts, without_input
+from llmtasker.pipelines.pipeline import Pipeline
+from llmtasker.task import Task
+from llmtasker.values.json_values import parse_json
+
+TaskLike = Task[Any] | Pipeline[Any, Any]
+"""What is run over the rows of files and jobs."""
+
+
+class PipelineWork:
+    """What a pipeline makes of rows, in the form in which it is kept.
+
+    What a function of Python does can't be known from outside, so its user says by a version when it changes. A row is
+    done if an item is kept under its identity: the values of its inputs, the version, the fields, and what is sent by
+    the tasks that can be seen in the code. Without a version, only this very pipeline in this process finds what it
+    finished: another process runs the function again, and the caches of its steps answer.
+
+    With `explode`, the answer of a row is a list, a member for each row that is written.
+    """
+
+    def __init__(self, pipeline: Pipeline[Any, Any]) -> None:
+        self.task = pipeline
+        self.asked = pipeline.whole()
+        self.lasting = pipeline.version is not None
+        signature = pipeline.signature
+        self.parts: dict[str, Any] = {
+            "function or version": [signature.__name__, pipeline.version],
+            "input or output fields": [
+                [
+                    half.model_json_schema()
+                    for half in (pipeline.signature.input_model, pipeline.signature.output_model)
+                ],
+                pipeline.explodes,
+            ],
+            "tasks in it": {name: task_parts(task) for name, task in _tasks(pipeline, set())},
+        }
+        self.whole = identity_of([self.parts, pipeline.code])
+
+    def identity(self, given: Mapping[str, Any]) -> bytes:
+        """Return the identity of the work on an input, 16 bytes."""
+        text = f"{self.whole} {cell_json(dict(given))}"
+        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+    def answer(self, item: Item[Any]) -> Any:
+        """Return the output of an item by field, as JSON; with `explode`, a list of such."""
+        if self.task.explodes:
+            return [self.task.answer_of(output) for output in item.value]
+        return self.task.answer(item)
+
+    def cells(self, item: Item[Any]) -> list[Mapping[str, Any]]:
+        """Return the output of an item by field: one for each row that is written for it."""
+        if not item.ok:
+            return [{}]
+        if isinstance(item.output, _Kept):
+            return list(item.output)
+        answer = self.answer(item)
+        return (answer or [{}]) if self.task.explodes else [answer]
+
+    def sure(self, item: Item[Any]) -> None:
+        """Return how sure the answer of an item is: nobody knows that of several steps."""
+
+    def kept(self, item: Item[Any]) -> str:
+        """Return the whole item as JSON, but for its input, which is kept with the row."""
+        return without_input(item, self.answer(item) if item.ok else None)
+
+    def read(self, text: str, given: Mapping[str, Any]) -> Item[Any]:
+        """Return the item that `kept` wrote; its output is for `cells`."""
+        data = parse_json(text)
+        item = Item[Any].from_dict({**data, "output": None, "input": given})
+        if item.error is not None:
+            return item
+        answers = data["output"] if self.task.explodes else [data["output"]]
+        return replace(item, output=_Kept(self._typed(answer) for answer in answers or [{}]))
+
+    def _typed(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return an answer with the types of its fields, such as dates, for files that have such."""
+        model = self.task.signature.output_model
+        try:
+            record = model.model_validate_json(cell_json(answer))
+        except ValidationError:
+            return answer
+        return {name: getattr(record, name) for name in answer}
+
+
+class _Kept(list[Mapping[str, Any]]):
+    """The answers of a row that were read again."""
+
+
+def work_on(task: TaskLike) -> RowWork | PipelineWork:
+    """Return the work of a task or a pipeline."""
+    return PipelineWork(task) if isinstance(task, Pipeline) else RowWork(task)
+
+
+def _tasks(pipeline: Pipeline[Any, Any], seen: set[int]) -> Iterator[tuple[str, Task[Any]]]:
+    """Yield the tasks that can be seen in the code of a pipeline, and of the pipelines in it, by name."""
+    seen.add(id(pipeline))
+    for name, value in pipeline.used:
+        if isinstance(value, Task):
+            yield name, value
+        elif isinstance(value, Pipeline):
+            other: Pipeline[Any, Any] = value
+            if id(other) not in seen:
+                yield from ((f"{name}: {inner}", task) for inner, task in _tasks(other, seen))

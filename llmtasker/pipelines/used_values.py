@@ -1,0 +1,56 @@
+"""used_values: what the code of a function names, as far as that can be seen without running it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, cast
+
+from llmtasker.values.json_values import is_object
+
+_MOST = 1_000  # members of a list or mapping: more are data, not tasks
+
+
+def used_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield name and value of all that a function names, and the functions of its module that it calls.
+
+    These are global names, names of the functions around it, `module.name`, and the members of lists and mappings
+    among them. What is made while the function runs, or is reached through an object, is not seen.
+    """
+    waiting, seen = [function], set[int]()
+    while waiting:
+        current = waiting.pop()
+        if id(current) in seen:
+            continue
+        seen.add(id(current))
+        names = sorted(set(_names(current.__code__)))
+        known = {name: current.__globals__[name] for name in names if name in current.__globals__}
+        for name, value in [*known.items(), *_around(current)]:
+            for part_name, part in _parts(name, value, names):
+                yield part_name, part
+                if isinstance(part, FunctionType) and part.__module__ == function.__module__:
+                    waiting.append(part)
+
+
+def _names(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):  # a lambda, a comprehension, a function inside
+            yield from _names(constant)
+
+
+def _around(function: FunctionType) -> Iterator[tuple[str, Any]]:
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # it has no value yet
+            continue
+
+
+def _parts(name: str, value: Any, names: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    yield name, value
+    if isinstance(value, ModuleType):
+        yield from ((f"{name}.{one}", vars(value)[one]) for one in names if one in vars(value))
+    elif isinstance(value, dict | list | tuple) and 0 < len(cast("Sequence[Any]", value)) <= _MOST:
+        members = value if is_object(value) else enumerate(cast("Sequence[Any]", value))
+        yield from ((f"{name}[{key!r}]", part) for key, part in dict[Any, Any](members).items())
