@@ -22,6 +22,7 @@ import uvicorn
 
 from llmtasker import LLM
 from llmtasker.api import ServerSettings, create_app
+from llmtasker.api.http_protocol import HTTPProtocol
 from llmtasker.ui import add_pages
 
 LABELS = {"livraison": "colis, livreur", "facturation": "prélèvement, facture", "retour": "renvoi"}
@@ -33,7 +34,7 @@ def served(folder: str) -> Iterator[str]:
     llm = LLM("offline", cache=False)
     app = create_app({}, ServerSettings(jobs=Path(folder) / "jobs.db", open=True, llm=llm))
     add_pages(app)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", http=HTTPProtocol))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

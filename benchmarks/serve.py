@@ -28,6 +28,7 @@ import uvicorn
 
 from llmtasker import LLM, InputField, OutputField, Prices, Signature, Task
 from llmtasker.api import ServerSettings, create_app
+from llmtasker.api.http_protocol import HTTPProtocol
 from llmtasker.testing import Delay, FaultyServer
 
 PAUSE = 0.002  # seconds between two calls of a client that does something itself
@@ -44,7 +45,8 @@ class Triage(Signature):
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """Serve an app on a free port; gives the URL."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", timeout_keep_alive=75, http="h11"))
+    options: dict[str, Any] = {"http": HTTPProtocol, "loop": "asyncio", "timeout_keep_alive": 75}  # as for `acall`
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", **options))
     thread = threading.Thread(target=server.run)
     thread.start()
     while not server.started:

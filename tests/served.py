@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from typing import Any
 
 import httpx2
 import uvicorn
+
+from llmtasker.api.http_protocol import HTTPProtocol
 
 KEYS = {"ann": "ann-has-this-very-key", "bob": "bob-has-another-key-x"}
 ANN = {"X-API-Key": KEYS["ann"]}
@@ -18,15 +21,21 @@ DONE = {"done", "failed", "cancelled"}
 class Served:
     """An app on a free port of loopback, in a thread of its own."""
 
-    def __init__(self, app: Any) -> None:
-        self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", access_log=False))
+    def __init__(self, app: Any, http: type[HTTPProtocol] = HTTPProtocol) -> None:
+        self.app = app
+        config = uvicorn.Config(app, port=0, log_level="error", access_log=False, http=http)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         while not self._server.started:
             assert self._thread.is_alive()
             time.sleep(0.005)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
+        self._port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.client = httpx2.Client(base_url=f"http://127.0.0.1:{self._port}", timeout=20)
+
+    def connect(self) -> socket.socket:
+        """Return a connection to it."""
+        return socket.create_connection(("127.0.0.1", self._port), timeout=20)
 
     def close(self) -> None:
         self.client.close()

@@ -53,10 +53,6 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Serv
         server.close()
 
 
-def connect(server: Served) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.client.base_url.port or 0), timeout=20)
-
-
 def head(begin: str, headers: str, length: str) -> bytes:
     host = "" if "Host:" in headers else "Host: localhost\r\n"
     return f"{begin} HTTP/1.1\r\n{host}{headers}\r\n{length}\r\n\r\n".encode()
@@ -95,7 +91,7 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(
     size: int,
 ) -> None:
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
-    with connect(servers[server]) as client:
+    with servers[server].connect() as client:
         client.sendall(head(begin, f"{headers}\r\nConnection: close" if close else headers, length))
         for part in body(size, chunked):  # all of it, before the answer is looked at
             client.sendall(part)
@@ -104,7 +100,7 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(
 
 
 def test_a_connection_is_kept_after_a_small_body(servers: dict[str, Served]) -> None:
-    with connect(servers["keys"]) as client:
+    with servers["keys"].connect() as client:
         for _ in range(2):
             client.sendall(head("POST /nothing", KEY, "Content-Length: 100000"))
             client.sendall(b"".join(body(100_000, chunked=False)))
@@ -112,7 +108,7 @@ def test_a_connection_is_kept_after_a_small_body(servers: dict[str, Served]) -> 
 
 
 def test_a_refusal_comes_before_the_body(servers: dict[str, Served]) -> None:
-    with connect(servers["keys"]) as client:
+    with servers["keys"].connect() as client:
         client.sendall(head("POST /tasks/triage", f"{JSON}\r\n{KEY}", "Content-Length: 101000000"))
         assert answer(client)[0] == 413
         tracemalloc.start()

@@ -71,7 +71,7 @@ def test_each_call_keeps_to_the_schema(api: Any, label: str, mode: GenerationMod
     @hypothesis.given(operation.as_strategy(generation_mode=mode))
     def call(case: Any) -> None:
         response = case.call(headers=ANN)
-        if response.content != NO_HTTP:
+        if NO_HTTP not in response.content:
             case.validate_response(response, headers=ANN, excluded_checks=excluded)
 
     try:

@@ -139,7 +139,7 @@ VENDORS: dict[str, set[str]] = {
         "cli.parameters",
         "cli.serve",
     },
-    "uvicorn": {"cli.serve"},
+    "uvicorn": {"api.http_protocol", "cli.serve"},
 }
 
 LINES_OF_A_FILE = 400

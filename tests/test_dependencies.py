@@ -24,8 +24,8 @@ GROUPS: dict[str, list[Any]] = PROJECT["dependency-groups"]
 TOOLS = {"mypy", "pyright", "pytest_cov", "pytest_timeout"}
 
 
-# What starlette loads to read forms.
-LOADED_BY_OTHERS = {"python_multipart"}
+# What starlette loads to read forms, and uvicorn to read requests.
+LOADED_BY_OTHERS = {"httptools", "python_multipart"}
 
 
 WHOLE_EXTRAS = ("llmtasker.api.", "llmtasker.integrations.langchain", "llmtasker.integrations.sklearn", "llmtasker.ui.")

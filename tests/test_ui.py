@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from llmtasker import LLM, Classification, Instruction, Prices
 from llmtasker.api import ServerSettings, create_app
+from llmtasker.api.http_protocol import HTTPProtocol
 from llmtasker.api.problem import TYPES
 from llmtasker.errors import ItemError
 from llmtasker.files import read_rows, write_rows
@@ -74,7 +75,8 @@ class Page:
         tasks = given.pop("tasks", {})
         self.app = create_app(tasks, ServerSettings(jobs=folder / "jobs.db", **given))
         add_pages(self.app)
-        self._server = uvicorn.Server(uvicorn.Config(self.app, port=0, log_level="error", access_log=False))
+        config = uvicorn.Config(self.app, port=0, log_level="error", access_log=False, http=HTTPProtocol)
+        self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._browsers: list[httpx2.Client] = []
 

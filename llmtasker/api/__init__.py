@@ -1,6 +1,7 @@
 """The REST API: `create_app` makes an ASGI app of tasks (extra `[api]`); `llmtasker serve` runs it.
 
 asgi_app, server_settings     the app, and what it may do
+http_protocol                 HTTP as uvicorn reads it, bounded
 api_keys, problem             who calls, and what is answered to a wrong call
 request_body                  how a body is read: bounded, strict, early
 task_routes, job_routes       what is served; served_tasks: which tasks

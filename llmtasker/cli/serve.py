@@ -22,8 +22,6 @@ _CONFIG: dict[str, Any] = {
     "log_level": "warning",
     "access_log": False,
     "server_header": False,
-    # With httptools, which is faster, a head of any size would be taken into memory before a key is asked for.
-    "http": "h11",
     "ws": "none",
     "timeout_keep_alive": _KEPT,
 }
@@ -61,8 +59,10 @@ def serve(
         raise ConfigurationError(f"--no-key is for 127.0.0.1 only, not for {host}: others could use your LLM.")
     try:
         import uvicorn
+
+        from llmtasker.api.http_protocol import HTTPProtocol
     except ModuleNotFoundError:
-        raise ConfigurationError('serving needs uvicorn: pip install "llmtasker[api]"') from None
+        raise ConfigurationError('serving needs uvicorn and httptools: pip install "llmtasker[api]"') from None
     from llmtasker.api.asgi_app import create_app
     from llmtasker.api.server_settings import ServerSettings
     from llmtasker.cli.listening import listening
@@ -81,7 +81,8 @@ def serve(
 
             add_pages(app)
         # Some clients never take their answer.
-        config = uvicorn.Config(app, timeout_graceful_shutdown=math.ceil(settings.shutdown_seconds), **_CONFIG)
+        patience = math.ceil(settings.shutdown_seconds)
+        config = uvicorn.Config(app, http=HTTPProtocol, timeout_graceful_shutdown=patience, **_CONFIG)
         _server(config, shown, page=page).run(sockets)
 
 

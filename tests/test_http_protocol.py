@@ -1,0 +1,146 @@
+"""HTTP as the server reads it: what is no HTTP, has no end or comes too slowly is refused before a key is asked for."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from served import Served
+
+from llmtasker.api.http_protocol import HTTPProtocol
+
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "a path": (b"GET /", b"a" * 10_000),
+    "a name": (b"GET / HTTP/1.1\r\n", b"a" * 10_000),
+    "a value": (b"GET / HTTP/1.1\r\nX-Long: ", b"a" * 10_000),
+    "headers": (b"GET / HTTP/1.1\r\n", b"X-One: 1\r\n" * 1_000),
+    "what a chunk has beside its size": (CHUNKED + b"1;", b"a" * 10_000),
+    "a trailer": (CHUNKED + b"0\r\nX-Long: ", b"a" * 10_000),
+    "trailers": (CHUNKED + b"0\r\n", b"X-One: 1\r\n" * 1_000),
+}
+NO_HTTP = [
+    *(b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"),
+    *(b"KLINGON / HTTP/1.1\r\n\r\n", b"GET \xff HTTP/1.1\r\n\r\n", b"GET http:// HTTP/1.1\r\n\r\n", b"\r\n\r\n \r\n"),
+    *(b"CONNECT a:80 HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    *(b"GET / HTTP/1.1\r\nA: \x00\r\n\r\n", b"GET / HTTP/1.1\r\nA : b\r\n\r\n", b"GET / HTTP/1.1\nA: b\n\n"),
+    *(POST + b"Content-Length: -1\r\n\r\n", POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
+    POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    *(POST + b"Transfer-Encoding: gzip\r\n\r\n", CHUNKED + b"x\r\n"),
+]
+
+
+class App:
+    """Answers with what it read, and counts its requests."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        self.asked += 1
+        body, message = b"", dict[str, Any](more_body=True)
+        while message.get("more_body"):
+            message = await receive()
+            body += message.get("body", b"")
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": body})
+
+
+class Impatient(HTTPProtocol):
+    head_seconds = 0.05
+
+
+@pytest.fixture(params=[HTTPProtocol], scope="module")
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    running = Served(App(), request.param)
+    yield running
+    running.close()
+
+
+def sent(served: Served, data: bytes) -> tuple[int, bytes]:
+    """Return the status and the body of the answer to some bytes, after which the server hangs up."""
+    with served.connect() as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        return answered(client)
+
+
+def answered(client: socket.socket) -> tuple[int, bytes]:
+    head, _, body = b"".join(iter(lambda: client.recv(65_536), b"")).partition(b"\r\n\r\n")
+    return int(head.split()[1]) if head else 0, body
+
+
+@pytest.mark.parametrize("what", ENDLESS)
+def test_what_never_ends_is_refused(served: Served, what: str) -> None:
+    begin, part = ENDLESS[what]
+    taken = 0
+    with served.connect() as client:
+        try:
+            client.sendall(begin)
+            while taken < 50_000_000:
+                client.sendall(part)
+                taken += len(part)
+        except OSError:  # it hangs up on who goes on
+            assert taken < 50_000_000
+            return
+    raise AssertionError("all of it was taken")
+
+
+@pytest.mark.parametrize("data", NO_HTTP)
+def test_what_is_no_http_is_a_problem(served: Served, data: bytes) -> None:
+    status, body = sent(served, data)
+    problem = json.loads(body)
+    assert (status, problem["status"], problem["type"]) == (400, 400, "urn:llmtasker:bad-request")
+    assert served.client.get("/").status_code == 200
+
+
+def test_seeded_bytes_get_no_error_of_the_server(served: Served) -> None:
+    chance, whole = (
+        random.Random(7),
+        [CHUNKED + b"3\r\nabc\r\n0\r\n\r\n", POST + b"Content-Length: 3\r\n\r\nabc", *NO_HTTP],
+    )
+    for _ in range(300):
+        data = bytearray(b"".join(chance.choices(whole, k=2)))
+        for _ in range(chance.randrange(4)):
+            at = chance.randrange(len(data))
+            data[at : at + chance.randrange(3)] = chance.choice([b"", b"\r\n", b"\x00", b"9" * 30, chance.randbytes(2)])
+        assert sent(served, bytes(data))[0] in {0, 200, 400}, data
+
+
+def test_few_requests_wait_for_the_answer_to_another(served: Served) -> None:
+    one, before = POST + b"Content-Length: 1\r\n\r\na", served.app.asked
+    with served.connect() as client:
+        client.sendall(one * 10)
+        answers = b""
+        while answers.count(b"200 OK") < 10:
+            answers += (part := client.recv(65_536))
+            assert part
+    with served.connect() as client:
+        client.sendall(one * 1_000)
+        assert answered(client)[0] == 400
+    assert served.app.asked <= before + 30
+
+
+@pytest.mark.parametrize("served", [Impatient], indirect=True)
+@pytest.mark.parametrize("begin", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nA: b\r\n", CHUNKED + b"0\r\n\r\nGET / HT"])
+def test_a_head_has_its_time(served: Served, begin: bytes) -> None:
+    with served.connect() as client:
+        client.sendall(begin)
+        assert answered(client)[0] == (200 if b"0" in begin else 0)
+
+
+@pytest.mark.parametrize("served", [Impatient], indirect=True)
+def test_a_body_may_take_longer_than_a_head(served: Served) -> None:
+    with served.connect() as client, served.connect() as other:
+        client.sendall(CHUNKED + b"1")
+        assert answered(other)[0] == 0  # that took as long as a head may
+        client.sendall(b"\r\na\r\n0\r\n\r\n")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200 OK")
