@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from itertools import count
 from typing import Any
@@ -24,7 +24,6 @@ try:
     from fastapi.routing import APIRoute
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
-    from starlette.routing import Match, Route
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 except ModuleNotFoundError:
     raise ConfigurationError('the REST API needs fastapi: pip install "llmtasker[api]"') from None
@@ -68,11 +67,11 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     app.state.server = server
     report_corrections(server.queue, server.tasks.of_job)
     router = task_routes(server)
-    app.router.routes += [_DirectRoute.of(route) for route in router.routes if isinstance(route, APIRoute)]
-    app.include_router(router)  # for the schema
+    app.include_router(router)
     app.include_router(job_routes(server))
     add_status_routes(app, server)
     _answer_problems(app, server)
+    app.add_middleware(_DirectCalls, routes=[route for route in router.routes if isinstance(route, APIRoute)])
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, seconds=settings.body_seconds)
     if settings.open:
         app.add_middleware(OwnNames, names=settings.hosts)
@@ -81,20 +80,29 @@ def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None =
     return app
 
 
-class _DirectRoute(Route):
-    """A call of a function that takes the request and returns the response.
+class _DirectCalls:
+    """Calls of functions that take the request and return the response, by path.
 
-    What FastAPI does around such a function costs as much as all that it does itself.
+    What FastAPI does around such a function costs as much as all that it does itself. Whatever is not such a call, such
+    as another method, goes on to FastAPI.
     """
 
-    @classmethod
-    def of(cls, route: APIRoute) -> _DirectRoute:
-        """Return the direct way to what a route calls."""
-        return cls(route.path, route.endpoint, methods=["POST"], include_in_schema=False)
+    def __init__(self, app: ASGIApp, routes: Iterable[APIRoute]) -> None:
+        self._app = app
+        self._routes = {route.path: route for route in routes}
 
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, found = super().matches(scope)
-        return match, {**found, "route": self}  # as FastAPI does: log and metrics name it
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = scope["type"] == "http" and scope["method"] == "POST"
+        route = self._routes.get(scope["path"].removeprefix(scope.get("root_path", ""))) if asked else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = route  # as FastAPI does: log and metrics name it
+        try:
+            response = await route.endpoint(Request(scope, receive))
+        except Problem as problem:
+            response = problem.response()
+        await response(scope, receive, send)
 
 
 def _answer_problems(app: FastAPI, server: Server) -> None:
