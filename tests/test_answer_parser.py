@@ -8,7 +8,7 @@ import json
 from typing import Any, Literal
 
 import pytest
-from pydantic import ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from llmtasker import InputField, OutputField, Signature
 from llmtasker.compiler.answer_parser import Answer, repeated_end
@@ -28,6 +28,22 @@ class Visit(Signature):
     note: str = InputField()
     ward: Ward = OutputField()
     day: dt.date = OutputField()
+
+
+class Named(BaseModel):
+    name: str
+
+
+class Aged(BaseModel):
+    name: str
+    age: int = Field(default=0, ge=0)
+
+
+class Met(Signature):
+    """Take down who was met."""
+
+    note: str = InputField()
+    who: Named | Aged = OutputField()
 
 
 class StrictVisit(Visit):
@@ -81,6 +97,29 @@ def test_a_loop_is_not_a_text_that_is_too_long() -> None:
         answered(Visit, text=" ".join(map(str, range(500))), finish_reason="length")
     assert repeated_end("0" * 1000) == "0"
     assert repeated_end("so late. " * 5) is None
+
+
+@pytest.mark.parametrize("age", ["abc", -1, 2.5, None, True])
+def test_a_value_that_does_not_fit_is_not_lost_in_another_type_of_a_union(age: Any) -> None:
+    """Pydantic alone takes `Named`, which leaves out the age."""
+    assert answered(Met, text={"who": {"name": "Ann", "age": 7}}).record.who == Aged(name="Ann", age=7)
+    with pytest.raises(InvalidOutputError, match="who"):
+        answered(Met, text={"who": {"name": "Ann", "age": age}})
+
+
+@pytest.mark.parametrize(
+    "completion",
+    [
+        Completion(text='{"ward": "south", "day": "2026-03-02"}', tool_calls=(ToolCall(name="Visit", arguments=TEXT),)),
+        Completion(text="ward: north\nday: 2026-03-0"),
+        Completion(text="<function=Visit><parameter=ward>north</parameter><parameter=day>2026-03-0"),
+        Completion(text=f"Example: {TEXT}", finish_reason="stop"),
+    ],
+)
+def test_what_is_contradicted_may_be_cut_or_is_an_example_is_not_an_answer(completion: Completion) -> None:
+    program = compile_program(Visit)
+    with pytest.raises(OutputError):
+        program.parse(completion, program.validate("a note"))
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,8 @@ def test_arguments_may_be_text_inside_json(notation: str) -> None:
             "<tool_call>Sort\n<arg_key>bin</arg_key>\n<arg_value>glass</arg_value>\n<arg_key>weight</arg_key>\n"
             "<arg_value>3</arg_value>\n</tool_call>"
         ),
+        "<tool_call>Sort<arg_key>bin</arg_key>glass</arg_value><arg_key>weight</arg_key>3</arg_value></tool_call>",
+        '<|tool_call>call:Sort{bin:<|"|>glass<|"|>,weight:3}<tool_call|>',
         '[Sort(bin="glass", weight=3)]',
         "```tool_code\nprint(default_api.Sort(bin='glass', weight=3))\n```",
     ],
@@ -121,6 +123,7 @@ TURNED = json.dumps(dict(reversed(GLASS.items())))
         f"{PAPER}. Correction: {TEXT}",
         f"First: {PAPER}\nThe final answer is {TEXT}",
         f"Brouillon :\n{PAPER}\nFinalement :\n{TEXT}",
+        f"For example {PAPER}\nAnswer: {TEXT}",
     ],
 )
 def test_equal_answers_are_one_and_a_corrected_one_counts(text: str) -> None:
@@ -135,6 +138,8 @@ def test_equal_answers_are_one_and_a_corrected_one_counts(text: str) -> None:
         f"One is {PAPER}, another is {TEXT}",
         f"{PAPER} then {TEXT}",
         f"[{PAPER}, {TEXT}]",
+        "It is not [glass].",
+        '["glass"]: false',
         f"<function=Sort>{PAPER}</function><function=Sort>{TEXT}</function>",
         (
             f'<tool_call>{{"name": "Sort", "arguments": {PAPER}}}</tool_call>'

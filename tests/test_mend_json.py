@@ -206,6 +206,11 @@ def test_a_dict_in_single_quotes_is_read_right_or_refused(value: dict[str, str],
     assert mended == value
 
 
+def test_a_quote_that_is_added_does_not_become_text() -> None:
+    with pytest.raises(NotMendableError):
+        mend_json('{"tool": "a 3/8" ratchet, chromed.", "n": 1}')
+
+
 def test_the_usual_slips_of_hundreds_of_objects_need_no_json_repair() -> None:
     rows = [{"id": number, "team": "billing", "note": "it's late"} for number in range(400)]
     effort = Effort()

@@ -126,6 +126,9 @@ class AnswerParser(Generic[S]):
             except AttributeError:
                 raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}") from None
             reasoning = _text_or_none(value.get(REASONING)) if self.reasons else None
+            if self.schema.has_choices:
+                # Where a value does not fit, Pydantic takes another type of the union that leaves its key out.
+                self.signature.output_model.model_validate(outputs, extra="forbid")
             try:
                 return self.signature.model_validate({**given, **outputs}), reasoning
             except ValidationError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Set
+from functools import cached_property
 from typing import Any, NamedTuple, cast
 
 from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter
@@ -19,6 +20,9 @@ _MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"
 PATHS = "x-paths"
 """In the schema of a model: where Pydantic looks for a property that has an AliasPath; JSON Schema can't express it."""
 
+NUMBER = "x-number"
+"""In the schema of a dict's keys: they are numbers, written as texts."""
+
 Check = Callable[[Any], bool]
 
 
@@ -32,6 +36,12 @@ class _Generator(GenerateJsonSchema):
     def decimal_schema(self, schema: Any) -> JsonSchemaValue:
         """Distinguish a decimal from a union of number and text."""
         return {"type": "number", "format": "decimal"}
+
+    def dict_schema(self, schema: Any) -> JsonSchemaValue:
+        """Add that keys are numbers: several ways to write one key must not hide each other."""
+        made = super().dict_schema(schema)
+        numbers = schema.get("keys_schema", {}).get("type") in ("int", "float")
+        return made | {"propertyNames": {"type": "string", NUMBER: True}} if numbers else made
 
     def model_schema(self, schema: Any) -> JsonSchemaValue:
         """Add the other names under which Pydantic accepts a field."""
@@ -164,6 +174,24 @@ class AnswerSchema:
             kind_of_node(node) == "array" and self.labels(node.get("items")) is not None
         )
 
+    def takes_list(self, node: Any) -> bool:
+        """Return whether a node, or a branch of it, is an array."""
+        node = self.resolve(node)
+        return kind_of_node(node) in ("array", "any") or any(map(self.takes_list, branches(node)))
+
+    def may_go_on(self, name: str) -> bool:
+        """Return whether a text that is cut may still be a value of a field: a number or a text, not a label."""
+        return self.labels(self.properties[name]) is None
+
+    @cached_property
+    def has_choices(self) -> bool:
+        """Whether a union of several objects occurs, none of which takes keys that it does not name."""
+        nodes = list(_nodes(self.schema))
+        unions = ([self.resolve(branch) for branch in branches(node)] for node in nodes)
+        return any(sum("properties" in one for one in union) > 1 for union in unions) and not any(
+            "properties" in node and node.get("additionalProperties") for node in nodes
+        )
+
     @property
     def expectation(self) -> str:
         """What to report about an answer that is not of this kind."""
@@ -237,7 +265,9 @@ class AnswerSchema:
             return _anything if all(isinstance(value, str) for value in labels.values) else labels.__contains__
         if members := branches(node):
             tests = [(self.resolve(branch), self._check(branch)) for branch in members]
-            return lambda value: any(self.may_be(value, branch) and test(value) for branch, test in tests)
+            return lambda value: (
+                value != {} and any(self.may_be(value, branch) and test(value) for branch, test in tests)
+            )
         kind, format_ = kind_of_node(node), node.get("format")
         if kind in ("number", "integer"):
             return _is_short_number if format_ == "decimal" else _is_number
@@ -275,6 +305,10 @@ class AnswerSchema:
         checks = {name: test for name, part in properties.items() if (test := self._check(part)) is not _anything}
         paths: Mapping[str, Any] = node.get(PATHS) or {}
         names = self.names(node)
+        by_name: dict[str, list[str]] = {}
+        for key, name in names.exact.items():
+            by_name.setdefault(name, []).append(key)
+        several = [keys for keys in by_name.values() if len(keys) > 1]
         known = {*names.exact, *(self.also if node is self.root else ())}
         more = node.get("additionalProperties")
         other = self._check(more) if is_node(more) else _anything
@@ -289,6 +323,8 @@ class AnswerSchema:
                 others = () if closed else fields.keys() - known
                 if closed or any((name := names.find(key)) and name not in fields for key in others):
                     return False
+            if any(sum(key in fields for key in keys) > 1 for keys in several):
+                return False
             if paths and not paths.keys().isdisjoint(fields):
                 return False
             for name, test in checks.items():
@@ -309,7 +345,16 @@ class AnswerSchema:
             return labels.__contains__
         if self.resolve(node).get("format") in MOMENTS:
             return lambda key: not is_numeric(key)
+        if NUMBER in self.resolve(node):
+            return lambda key: key.isascii() and key.isdigit() and key == str(int(key))
         return _anything
+
+
+def _nodes(value: Any) -> Iterator[JsonSchema]:
+    if is_node(value):
+        yield value
+    for part in value.values() if is_node(value) else value if is_array(value) else ():
+        yield from _nodes(part)
 
 
 def _anything(_: Any) -> bool:

@@ -41,7 +41,9 @@ _XML_PARAMETER = lazy_pattern(
 _KEYED_CALL = lazy_pattern(
     r"<tool_call>\s*([\w.\-]+)\s*\n?((?:\s*<arg_key>.*?</arg_value>)+)\s*</tool_call>", re.DOTALL
 )
-_KEYED_PARAMETER = lazy_pattern(r"<arg_key>(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", re.DOTALL)
+_KEYED_PARAMETER = lazy_pattern(r"<arg_key>([^<>]*)</arg_key>\s*(?:<arg_value>)?(.*?)</arg_value>", re.DOTALL)
+_QUOTED_CALL = lazy_pattern(r"<\|tool_call>\s*call:([\w.\-]+)\s*(\{.*?\})\s*<tool_call\|>", re.DOTALL)
+_QUOTED = lazy_pattern(r"<\|\"\|>(.*?)<\|\"\|>", re.DOTALL)
 _MARKED_CALL = lazy_pattern(
     r"<[|｜]tool[_▁]call[_▁]begin[|｜]>(?:function<[|｜]tool[_▁]sep[|｜]>)?\s*([\w.\-:]+)\s*"
     r"(?:<[|｜]tool[_▁](?:sep|call[_▁]argument[_▁]begin)[|｜]>)?\s*(.*?)\s*<[|｜]tool[_▁]call[_▁]end[|｜]>",
@@ -120,10 +122,19 @@ def answer_text(mode: Mode, function: str, completion: Completion) -> tuple[str,
         InvalidOutputError: another function was called, or calls differ, or there is no answer at all.
     """
     calls, text = completion.tool_calls, completion.text or ""
-    if len(calls) == 1 and calls[0].name == function and mode == "tools" and calls[0].arguments not in ("", "{}"):
+    if (
+        not text
+        and len(calls) == 1
+        and calls[0].name == function
+        and mode == "tools"
+        and calls[0].arguments not in ("", "{}")
+    ):
         return calls[0].arguments, ()
     if calls:
         arguments, repairs = one_call(calls, function)
+        called, said = _value(arguments), _value(_FENCE.sub(r"\1", text.strip()))
+        if is_object(called) and is_object(said) and called and called.keys() == said.keys() and called != said:
+            raise InvalidOutputError(f"the call and the text beside it differ: {snippet(text)!r}")
         return arguments, repairs if mode == "tools" else (FORMS[0], *repairs)
     if text.strip():
         return text, (FORMS[1],) if mode == "tools" else ()
@@ -146,9 +157,18 @@ def written_calls(text: str, function: str) -> list[ToolCall]:
     for found in _KEYED_CALL.finditer(text):
         parameters = {key.strip(): value for key, value in _KEYED_PARAMETER.findall(found[2])}
         calls.append(ToolCall(name=found[1], arguments=json.dumps(parameters)))
+    calls += [
+        ToolCall(name=found[1], arguments=_QUOTED.sub(lambda text: json.dumps(text[1]), found[2]))
+        for found in _QUOTED_CALL.finditer(text)
+    ]
     for pattern in (_MARKED_CALL, _MISTRAL_CALL, _REACT_CALL):
         calls += [ToolCall(name=found[1], arguments=_FENCE.sub(r"\1", found[2])) for found in pattern.finditer(text)]
     return calls or _python_calls(text, function)
+
+
+def ends_open(text: str) -> bool:
+    """Return whether the last parameter of a written call is not closed, so that it may be cut."""
+    return "</" not in text[text.rfind("<parameter") :] and "<parameter" in text
 
 
 def _xml_call(name: str, body: str) -> ToolCall:

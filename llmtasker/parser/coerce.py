@@ -5,13 +5,14 @@ Each change is a repair with its path. A value that Pydantic would misread is re
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 from llmtasker.errors import snippet
 from llmtasker.parser import scalars
-from llmtasker.parser.answer_schema import PATHS, AnswerSchema
+from llmtasker.parser.answer_schema import NUMBER, PATHS, AnswerSchema
 from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
@@ -22,6 +23,7 @@ RENAMED = "the key was written"
 
 _SEVERAL = lazy_pattern(r"[,;|\n]|\s(?:and|et)\s")
 _MOST_KEYS = 8  # that an error names
+_FLAGS = {"1": True, "0": False, "on": True, "off": False}
 
 
 class CoercionError(ValueError):
@@ -73,7 +75,8 @@ class _Coercion:
         kind = kind_of_node(node)
         if value is None and self.schema.is_nullable(raw):
             return None
-        if is_scalar_in_list(value) and (labels is not None or kind in ("number", "integer") or "format" in node):
+        format_ = node.get("format", "binary")
+        if is_scalar_in_list(value) and (labels is not None or kind in ("number", "integer") or format_ != "binary"):
             self.repaired(path, "taken out of a list of one")
             value = as_list(value)[0]
         if labels is not None:
@@ -114,9 +117,14 @@ class _Coercion:
         except LabelError as error:
             if isinstance(value, str) and self._means_null(value, raw, path, in_text_field=False):
                 return None
-            if isinstance(value, bool) and any(type(label) in (int, float) for label in labels.values):
+            kinds = set(map(type, labels.values))
+            if isinstance(value, bool) and kinds & {int, float}:
                 return self.refuse(path, "a boolean is not a number", value)
-            return self.refuse(path, str(error), value) if error.ambiguous else value
+            if bool in kinds and kinds != {bool} and isinstance(value, int | float):
+                return self.refuse(path, "a number is not a boolean", value)
+            if kinds != {bool} or text not in _FLAGS:
+                return self.refuse(path, str(error), value) if error.ambiguous else value
+            label = _FLAGS[text]
         self.repaired(path, f"{shown(value)} read as {label!r}")
         return label
 
@@ -176,15 +184,26 @@ class _Coercion:
 
     def _union(self, value: Any, members: list[Any], path: str) -> Any:
         nodes = [self.schema.resolve(branch) for branch in members]
+        others = [node for node in nodes if self.schema.labels(node) is None]
+        if not any(kind_of_node(node) == "string" and "format" not in node for node in others):
+            for labels in filter(None, map(self.schema.labels, nodes)):
+                with contextlib.suppress(LabelError):
+                    labels.find_exact(scalar_text(value) or "")
+                    return self._label(value, labels, {}, path)
+            nodes = others or nodes
         meant = [node for node in nodes if self.schema.may_be(value, node)]
         if len(meant) > 1 and is_object(value):
             exact = [node for node in meant if all(self.schema.names(node).find(key) for key in value)]
             meant = exact or meant
+        if value == {} and len(meant) > 1:
+            return self.refuse(path, "an empty object may be any of several types", value)
         if len(meant) == 1:
             return self.value(value, meant[0], path)
         kinds = [kind_of_node(node) for node in nodes]
-        if not meant and isinstance(value, str) and "number" in kinds:
-            return self._number(value, nodes[kinds.index("number")], path)
+        numeric = [node for node, kind in zip(nodes, kinds, strict=True) if kind in ("number", "integer")]
+        if not meant and isinstance(value, str) and numeric:
+            number = self._number(f"{value} ", numeric[-1], path)  # Pydantic may take "1" for a boolean
+            return value if isinstance(number, str) else number
         if not meant and isinstance(value, bool) and not {"boolean", "any", "label"} & set(kinds):
             return self.refuse(path, "a boolean is not asked for", value)
         if not meant and kind_of_value(value) in ("integer", "number") and not {"any", "label"} & set(kinds):
@@ -249,6 +268,9 @@ class _Coercion:
         """Return a key of a dict, coerced towards what its keys may be."""
         asked, place = self.schema.resolve(node.get("propertyNames")), f"{path}{snippet(key, 40)}"
         labels = self.schema.labels(asked)
+        if labels is None and (number := plain_number(f" {key}")) is not None and NUMBER in asked:
+            found = repr(float(number)) if "." in number else str(int(number))
+            return self._written(key, found, path)
         if labels is None:
             return str(self._text(key, asked, place))
         if key in labels:
@@ -257,8 +279,13 @@ class _Coercion:
             found = str(labels.find_exact(key))
         except LabelError:
             return key
-        self.repaired(f"{path}{found}", f"{RENAMED} {snippet(key, 40)!r}")
-        self.renamed.append(self.repairs[-1])
+        return self._written(key, found, path)
+
+    def _written(self, key: str, found: str, path: str) -> str:
+        """Return how a key was meant, and record how it was written."""
+        if found != key:
+            self.repaired(f"{path}{found}", f"{RENAMED} {snippet(key, 40)!r}")
+            self.renamed.append(self.repairs[-1])
         return found
 
     def _array(self, value: Any, node: JsonSchema, path: str) -> Any:

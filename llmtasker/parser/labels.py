@@ -9,16 +9,15 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from llmtasker.parser.cues import cue_in
-from llmtasker.parser.known_words import has_known_words
-from llmtasker.parser.prose import NO_ANSWER, TURN, Frame, denies, frame, is_part_of_subject, objection, stands_apart
+from llmtasker.parser.prose import NO_ANSWER, TURN, Frame, denies, frame, is_stated, objection, stands_apart
 from llmtasker.values.folding import caseless, letters, without_accents
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_PROSE = 1_000
 """Characters; mentions in a longer text do not count."""
 
-_WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„#|\\"
-_BULLET = lazy_pattern(r"(?:[-•*–]\s+|\(?\w{1,2}[.):]\s+)")
+_WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„「」『』#|\\"
+_BULLET = lazy_pattern(r"(?:[-•*–]\s+|\(?(?:\d{1,2}|\w)[.):]\s+)")
 _SEPARATORS = lazy_pattern(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
 _SHORT = lazy_pattern(r"\w{1,2}|[\d.]+")
 # Words that occur in any sentence without meaning the label with the same name.
@@ -39,6 +38,7 @@ _ENDS = rf"(?![^\W{_CJK}])(?!-\w)(?![\u200d\U0001f3fb-\U0001f3ff])"
 _IDEOGRAPH = lazy_pattern(f"[{_CJK}]")
 _PICTURE = r"\u2300-\u27bf\u2b00-\u2bff\u200d\ufe0f\U0001f000-\U0001faff"
 _PICTURES = lazy_pattern(rf"^[\s{_PICTURE}]+(?=\w)|(?<=\w)[\s{_PICTURE}]+$")
+_ONE_PICTURE = lazy_pattern(r"[\u2600-\u27bf\u2b00-\u2bff\U0001f000-\U0001f3fa\U0001f400-\U0001faff]")
 _LETTER = lazy_pattern(r"[^\W\d_]")
 _WORD = lazy_pattern(r"\w+")
 _SHORTEST_PART = 4  # characters; a shorter part of a label may be anything
@@ -56,16 +56,14 @@ class LabelError(ValueError):
 class _Mention(NamedTuple):
     """A label's name in a sentence, with how the sentence frames it.
 
-    `turned` is whether a "but" stands before it, `understood` whether the sentence would be seen to deny it,
-    `of_subject` whether it only says of which kind the subject is.
+    `turned` is whether a "but" stands before it, `stated` whether the sentence gives it as its answer.
     """
 
     name: str
     frame: Frame
     denied: bool
     turned: bool
-    understood: bool
-    of_subject: bool
+    stated: bool
 
 
 def scalar_text(value: Any) -> str | None:
@@ -176,6 +174,21 @@ class Labels:
         return {part: values[0] for part, values in found.items() if len(values) == 1 and len(part) >= _SHORTEST_PART}
 
     @cached_property
+    def _pictures(self) -> dict[str, list[Any]]:
+        """The pictures in the names of labels, each with the labels that have it."""
+        found: dict[str, list[Any]] = {}
+        for name, value in self._exact.items():
+            for char in filter(_ONE_PICTURE.match, name):
+                found.setdefault(char, []).append(value)
+        return found
+
+    def _without_decoration(self, text: str) -> str:
+        """Return a text without the pictures that stand beside the words of labels."""
+        lone = {char for char in self._pictures if any(char in name for name in self._exact if not _WORD.search(name))}
+        kept = (char for char in text if char not in self._pictures or char in lone)
+        return "".join(kept) if self._pictures else text
+
+    @cached_property
     def _mention(self) -> re.Pattern[str]:
         # The longest first: 'card payment' does not mention 'card'.
         names = sorted({*map(self._words, self._exact), *self._parts} - {""}, key=len, reverse=True)
@@ -200,13 +213,16 @@ class Labels:
             LabelError: it names none, or several.
         """
         try:
-            return self.find_exact(text)
+            found = self.find_exact(text)
         except LabelError as error:
             if error.ambiguous:
                 raise
-        if len(text) > MAX_PROSE:
-            raise LabelError("it is too long to be a label")
-        return self._mentioned(text)
+            if len(text) > MAX_PROSE:
+                raise LabelError("it is too long to be a label") from None
+            found = self._mentioned(text)
+        if any(found not in self._pictures.get(char, (found,)) for char in text):
+            raise LabelError("its picture is that of another label", ambiguous=True)
+        return found
 
     def find_exact(self, text: str) -> Any:
         """Return the label that equals the text but for case, accents, separators, punctuation around it or a bullet.
@@ -237,7 +253,8 @@ class Labels:
         raise LabelError(f"{text[:60]!r} is not a label")
 
     def _mentioned(self, text: str) -> Any:
-        folded = "\n".join(_unaccented(line) for line in _ticked(text).splitlines())
+        lines = (_unaccented(line).replace("« ", "«").replace(" »", "»") for line in _ticked(text).splitlines())
+        folded = self._without_decoration("\n".join(lines))
         if reason := objection(folded):
             raise LabelError(reason)
         if (answer := NO_ANSWER.search(folded)) and self._words(answer["word"]) not in self._by_level[-1]:
@@ -270,7 +287,6 @@ class Labels:
             else:
                 spans.append((name, start, end))
         found: list[_Mention] = []
-        known = bool(spans) and has_known_words(self._mention.sub(" ", sentence))
         for name, start, end in spans:
             framed = frame(sentence, start, end, first=first)
             before = spans[len(found) - 1][2] if found else 0
@@ -278,12 +294,12 @@ class Labels:
                 framed = max(framed, found[-1].frame)  # 'the answer is A and B'
             denied = denies(sentence, start, end, clause=framed is Frame.ANSWER)
             turned = bool(found) and TURN.search(sentence, before, start) is not None
-            listed = _SHORT.fullmatch(name) is not None
-            understood = (
-                known or framed is Frame.ANSWER or (framed and stands_apart(sentence, start, end, listed=listed))
+            stated = (
+                framed is Frame.ANSWER
+                or is_stated(sentence, start, end)
+                or stands_apart(sentence, start, end, listed=_SHORT.fullmatch(name) is not None)
             )
-            of_subject = not framed and is_part_of_subject(sentence, start, end)
-            found.append(_Mention(name, framed, denied, turned, bool(understood), of_subject))
+            found.append(_Mention(name, framed, denied, turned, stated))
         return found
 
     def _value(self, name: str) -> list[Any]:
@@ -291,9 +307,7 @@ class Labels:
 
     def _only(self, mentions: Sequence[_Mention], folded: str) -> Any:
         values = self._values(mentions)
-        if not any(one.understood for one in mentions):
-            raise LabelError(f"it names {mentions[0].name!r} in a language that is not known")
-        if any(one.denied for one in mentions) or all(one.of_subject for one in mentions):
+        if any(one.denied for one in mentions) or not any(one.stated for one in mentions):
             raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
         if (longer := self._longer({one.name for one in mentions}, folded)) is not None:
             raise LabelError(f"it may also mean {longer[:60]!r}")

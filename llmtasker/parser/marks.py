@@ -66,6 +66,7 @@ _MESSAGE = lazy_pattern(
     r"(?P<body>.*?)(?P<end><\|(?:end|return|call)\|>|(?=<\|start\|>|<\|channel\|>)|\Z)",
     re.DOTALL,
 )
+_CHANNEL = lazy_pattern(r"<\|channel\|>\s*\w")
 _TO_FUNCTION = lazy_pattern(r"\bto=([\w.\-]+)")
 _BARE_CHANNELS = lazy_pattern(r"\s*analysis(?P<reasoning>.+?)assistant\s*final(?P<text>.+)", re.DOTALL)
 
@@ -125,7 +126,7 @@ def without_marks(text: str, given: Callable[[], str] = str) -> Front:
     if not any(char in text for char in "<[◁") and not text.lstrip().startswith("analysis"):
         return Front(text)
     shown = given()
-    if "<|channel|>" in text and "<|channel|>" not in shown:
+    if _CHANNEL.search(text) and "<|channel|>" not in shown:
         front = _channels(text)
     else:
         bare = _BARE_CHANNELS.fullmatch(text)

@@ -36,6 +36,6 @@ def with_missing_quote(text: str) -> Any:
     readings: list[Any] = []
     for at in places:
         found = parse_loose_json(f'{text[:at]}"{text[at:]}')
-        if found is not None and found[0] not in readings:
+        if found is not None and "quotes inside a string" not in found[1] and found[0] not in readings:
             readings.append(found[0])
     return readings[0] if len(readings) == 1 else None

@@ -9,6 +9,7 @@ import re
 from enum import IntEnum
 
 from llmtasker.parser.cues import cue_in
+from llmtasker.values.folding import without_accents
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 TURN = lazy_pattern(
@@ -26,17 +27,22 @@ _GOES_ON = lazy_pattern(
     r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont"
     r"|weil|denn)\b"
 )
+# What follows these words contradicts what came before.
+_TURNS_AWAY = lazy_pattern(
+    r"\b(?:but|however|although|though|yet|mais|cependant|pourtant|aber|jedoch|pero|mas|maar|но)\b|但|しかし|ですが"
+)
 # These apply to the whole answer, wherever they occur.
 _NOT_SURE = lazy_pattern(
     r"\b(?:not (?:\w+ )?(?:sure|certain)|unsure|no idea|don't know|do not know|(?:ne )?sais pas"
     r"|pas (?:\w+ )?(?:sure?|certaine?)\b|nicht (?:\w+ )?sicher|weiss (?:es )?nicht"
     r"|i (?:cannot|can't|can not|could not|couldn't|will not|won't|am unable to) "
     r"(?:\w+ )?(?:classif|categori|determin|decid|answer|assist|help))"
-    r"|\b(?:that|this|it)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake|false|untrue)|\bc'est (?:faux"
-    r"|incorrect|une erreur)"
+    r"|\b(?:that|this|it|which)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake|false|untrue)"
+    r"|\bc'est (?:faux|incorrect|une erreur)"
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
     r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
-    r"|[.!;\n]\s*(?:no|non|nope|wait|actually|correction|sorry|attends|en fait)\b[,:.!]"
+    r"|[.!;\n]\s*(?:(?:no|non|nope|correction|sorry)\b[,:.!]|(?:no,? )?(?:wait|actually|attends|en fait)\b)"
+    r"|\btake (?:that|it) back\b|\bscratch that\b"
 )
 _NONE_FITS = lazy_pattern(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
@@ -49,9 +55,10 @@ _FITS_AFTER_ALL = lazy_pattern(
     r"\b(?:falls?|fits?|belongs?|releve|entre) (?:under|into|in|to|de|dans) (?:the |la )?"
     r"(?:category|class|label|categorie|classe)"
 )
+_EXAMPLE = lazy_pattern(r"\W*(?:for example|for instance|e\.g|example|par exemple|z\.b|zum beispiel|por ejemplo)\b")
 _CLAUSE = lazy_pattern(rf"[,;]\s|{TURN.pattern}")
-_CLOSE = r"[\"'`*_)\]}»”$]*"
-_OPEN = r"[\"'`*_(\[{«“$]*"
+_CLOSE = r"[\"'`*_)\]}»”」$]*"
+_OPEN = r"[\"'`*_(\[{«“「$]*"
 _OTHER_AFTER = lazy_pattern(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}\w")
 # 'billing: 0.02', 'billing (confidence 0.1)', 'billing: 2/10', 'billing: off'
 _LOW = lazy_pattern(
@@ -76,52 +83,95 @@ _ANSWER = lazy_pattern(
 )
 NO_ANSWER = lazy_pattern(
     rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,20}}?(?:\b(?:is|est|ist|es)\b|[:=]|->|→)|^)[\s:=]*{_OPEN}"
-    r"(?P<word>none|neither|nothing|null|unknown|n/a|no (?:label|category|class|option|answer|match)|aucune?(?: \w+)?"
-    rf"|rien|inconnue?|keine?[rs]?|nichts|ningun[ao]?|nessun[ao]?|nenhuma?){_CLOSE}\s*(?:[.;!\n]|$)",
+    r"(?P<word>no|non|nope|nein|none|neither|nothing|null|unknown|n/a|no (?:label|category|class|option|answer|match)"
+    rf"|aucune?(?: \w+)?|rien|inconnue?|keine?[rs]?|nichts|ningun[ao]?|nessun[ao]?|nenhuma?){_CLOSE}\s*(?:[.;!\n]|$)",
     re.MULTILINE,
 )
 """An answer that is no label, such as 'final answer: none.', unless a label has this name (`word`)."""
 _IS_THE_ANSWER = lazy_pattern(
-    rf"{_CLOSE}\s+(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
+    rf"{_CLOSE}(?:\s+{_HEAD})?\s+(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
     rf"(?:correct|right|best|correcte|bonne|{_HEAD})\b"
 )
-_NAMED = lazy_pattern(rf"^[\W_]*(?:(?:the|la|le) )?(?:\w+ )?{_HEAD}\s+{_OPEN}$|^[\W_]*$")
+_NAMED = lazy_pattern(rf"^[\W_]*(?:\w+ ){{0,3}}{_OPEN}$")
 # 'Option B' as the first words, and then a stop.
 _HEADED = lazy_pattern(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
 _STOP = lazy_pattern(
     rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n。]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
 )
 _NO_WORDS = lazy_pattern(r"[\W_]*")
-_COLON = lazy_pattern(rf"[:：]\s*{_OPEN}\s*$")
+_COLON = lazy_pattern(rf"(?:[:：]|\s[—–])\s*{_OPEN}\s*$")
 _END = lazy_pattern(rf"{_CLOSE}[\s.!。✅✓✔]*$")
 _MARKED_BEFORE = lazy_pattern(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
 _MARKED_AFTER = lazy_pattern(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
 _NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is not a label
 _ABBREVIATED = lazy_pattern(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
 _CONDITION = lazy_pattern(
-    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si(?!,)|s'il|sauf si|wenn|sofern)\b"
+    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si(?!,)|s'il|sauf si|wenn|sofern"
+    r"|(?:according to|selon|d'apres|laut) (?:the |le |la |dem |der )?(?:customer|client|user|kund))"
     r"(?! (?:i|you|we) (?:had|have|must|need)\b| (?:forced|pressed|asked)\b)"
 )
 _OPENER = lazy_pattern(
-    r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also)[\s,:!]+)*[\W_]*"
+    r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also|clairement"
+    r"|(?:plain|clear|definite|certain|obvious)ly)[\s,:!]+)*[\W_]*"
 )
 
 
-# What a label is put before to name it or whom it concerns: 'the billing team', but not 'the billing address'.
+# What a label is put before to name it: 'a billing issue', but not 'a billing address'.
 _NAMING = (
     rf"(?:{_HEAD}|issue|problem|question|matter|request|query|complaint|topic|theme|subject|aspect|angle|side|area|domain"
     r"|field|section|genre|tag|content|context|focus|nature|part|element|department|desk|group|one|stuff|thing"
     r"|service|probleme|demande|sujet|aspect|domaine|rubrique|departement)s?"
 )
-_VERB = r"(?:is|was|are|were|has|had|have|does|did|will|can|seems?|looks?|isn't|est|sont|etait|etaient|a|ont|semble)"
-_OWNER = r"(?:the|an?|my|our|your|his|her|their|its|this|that|(?:the |a |my )?\w+'s)"
-_SUBJECT_BEFORE = lazy_pattern(rf"[\W_]*{_OWNER}\s+")
-_SUBJECT_AFTER = lazy_pattern(rf"\s+(?!{_NAMING}\b)[^\W\d_]+\s+{_VERB}\b")
-_FRENCH_SUBJECT_BEFORE = lazy_pattern(
-    rf"[\W_]*(?:l'|(?:la|le|les|une?|des|mon|ma|mes|son|sa|ses|leurs?|notre|votre)\s+)(?!{_NAMING}\b)[^\W\d_]+"
-    r"\s+(?:de\s+(?:la\s+|l')?|du\s+|des\s+|d')"
+# A reason or a remark follows these words, so that what comes before them is whole.
+_REASON = (
+    r"(?:because|since|as|for|and|but|which|that|who|with|given|due|based|in|on|of|rather|specifically|especially|than"
+    r"|possibly|car|puisque|parce|et|qui|dont|mais|plutot|weil|denn|da|und|porque|ya|y|perche|poiche|want|omdat)"
 )
-_FRENCH_SUBJECT_AFTER = lazy_pattern(rf"\s+{_VERB}\b")
+_PUT = (
+    r"(?:categori[sz]\w*|classif\w*|label\w*|tag\w*|mark\w*|filed?|put|placed?|listed|describ\w*|identif\w*)"
+    r" (?:\w+ ){0,4}"
+)
+# The words by which a sentence states of what kind a text is, right before the label.
+_LINKS = {
+    "English": r"is|are|was|be|(?:it|that|this)'s|about|regard(?:s|ing)|concern(?:s|ing|ed with)|relat(?:ed|es|ing) to"
+    r"|refers to|pertain(?:s|ing) to|belongs? (?:to|in|under)|has to do with|fits|matches|describes?|discusses|covers"
+    r"|(?:falls?|comes?|goes|fits?|deals?)(?: \w+ly)? (?:under|into|in|within|with)|(?:talks|speaks) of|suggests"
+    r"|indicates|so|therefore|thus|hence|i(?:'d| would)? (?:say|choose|pick|go with|think|call (?:it|this))"
+    rf"|(?:route|assign|send|forward)\w*(?: \w+){{0,3}} to|{_PUT}(?:as|under|in|into)|{_NAMING} (?:of|for|is)",
+    "French": r"est|serait|sont|concerne|releve(?:nt)? d[eu]|porte sur|parle d[eu]|traite d[eu]|appartient a|lie a"
+    r"|(?:s'agit|question) (?:de|du|d'une?)|correspond a|(?:entre|tombe|class\w+(?: \w+){0,3}) (?:dans|comme|en)"
+    rf"|dirais|choisis|evoque|donc|comme|sans (?:aucun )?doute|{_NAMING} (?:de|du)",
+    "German": r"ist|betrifft|um|uber|(?:gehort|zahlt) (?:zu|zur|zum)|fallt (?:unter|in)|handelt von|bezieht sich auf",
+    "Spanish, Portuguese, Italian": r"es|si, e|tratar?(?: \w+)? d[eo]|sobre|pertenece a|pertence a|(?:fala|habla) d[eo]"
+    r"|refiere a|riguarda|tratta di"
+    r"|(?:categoria|etichetta|etiqueta|messaggio|mensagem|risposta|resposta|testo|texto) e",
+    "Dutch": r"gaat over|betreft|hoort bij",
+    "Russian": r"это|относится к|о|об|про|категории",
+    "Arabic": r"عن|حول|هي|هو|بخصوص",
+}
+_PARTICLES = "|".join(map(without_accents, ("是", "为", "為", "属于", "屬於", "关于", "關於", "は", "이", "는", "은")))
+_ADVERBS = (
+    r"(?:(?:(?:clear|plain|main|primari|most|certain|definite|obvious|undoubted|like|probab|sure|simp|tru|real|direct)ly"
+    r"|best|most|more|also|surtout|clairement|surement|sans doute|klar|eindeutig) ){0,2}"
+)
+_ARTICLE = (
+    r"(?:(?:the|an?|this|le|la|les|une?|des?|du|einen?|eine[rm]?|der|die|das|de[nm]|el|los|una|os?|il|het|een) |l'|d')?"
+)
+_LINKED = lazy_pattern(
+    rf"(?:(?<![^\W_])(?:{'|'.join(_LINKS.values())})[\s:]+{_ADVERBS}{_ARTICLE}(?:{_NAMING}\s*(?:of|de|:)?\s+)?{_ARTICLE}"
+    rf"|(?:{_PARTICLES})\s*){_OPEN}$"
+)
+_WHOLE = lazy_pattern(rf"{_CLOSE}\s*(?:$|[^\w\s'-]|[-–—] |[^\x00-\x7f]|(?:{_REASON}|{_NAMING})(?!\w))")
+_EXPLAINED = lazy_pattern(
+    rf"{_CLOSE}\s*(?:[,:;(–—-]\s*)?(?:[\d.,/%]+\W*$|{_NAMING}\s*(?:$|[.,;:!?])"
+    rf"|(?:{_REASON}|it|this|these|they|the|confidence|confiance|score|il|elle|c'est|le|la|les|es|das|die|der)(?!\w))"
+)
+# The head of the input, of an example or of the choices, in place of an answer.
+_NO_HEAD = lazy_pattern(
+    r"[\W_]*(?:\w+ ){0,2}?(?:message|input|text[eo]?|values?|(?:available|allowed|possible) \w+|nachricht|mensaje"
+    r"|eingabe|entree|entrada|example|exemple|beispiel|ejemplo|e\.g|z\.b|ex|quote|citation|zitat|words?|options?|choices"
+    r"|question|user|customer|client|kunde)\b[^:]{0,20}:"
+)
 
 
 class Frame(IntEnum):
@@ -161,25 +211,24 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
     return Frame.MARKED if _MARKED_BEFORE.search(before) and _MARKED_AFTER.match(after) else Frame.NONE
 
 
-def is_part_of_subject(sentence: str, start: int, end: int) -> bool:
-    """Return whether the word `[start:end]` only says of which kind the subject of the sentence is.
+def is_stated(sentence: str, start: int, end: int) -> bool:
+    """Return whether a sentence says that its word `[start:end]` is what a text is, or is about.
 
-    >>> is_part_of_subject("the billing address is missing", 4, 11)
-    True
-    >>> is_part_of_subject("the billing team is right", 4, 11)
-    False
+    Only mentioned is what no such words go before, or what only describes something else.
+
+    >>> is_stated("it falls under the category of billing", 31, 38), is_stated("it is a billing issue", 8, 15)
+    (True, True)
+    >>> is_stated("hau ez da billing", 10, 17), is_stated("it is a billing address", 8, 15)
+    (False, False)
     """
-    before, after = sentence[:start], sentence[end:]
-    return bool(
-        (_SUBJECT_BEFORE.fullmatch(before) and _SUBJECT_AFTER.match(after))
-        or (_FRENCH_SUBJECT_BEFORE.fullmatch(before) and _FRENCH_SUBJECT_AFTER.match(after))
-    )
+    before = sentence[:start]
+    return bool(_LINKED.search(before) and _WHOLE.match(sentence, end) and not _NO_HEAD.match(before))
 
 
 def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
     """Return whether a sentence holds only the word `[start:end]`, apart from a head such as 'kategória:'.
 
-    With `listed`, as in 'B) Budapest', anything may follow a word that comes first.
+    A reason may follow a word that comes first, and with `listed`, as in 'B) Budapest', anything.
 
     >>> stands_apart("kategoria: billing", 11, 18, listed=False)
     True
@@ -187,16 +236,19 @@ def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
     False
     """
     before, after = sentence[:start], sentence[end:]
-    if listed and (_OPENER.fullmatch(before) or _HEADED.fullmatch(before)):
+    opens = _OPENER.fullmatch(before) or _HEADED.fullmatch(before)
+    if opens and (listed or _EXPLAINED.match(after)):
         return True
-    alone = _OPENER.fullmatch(before) or _HEADED.fullmatch(before) or _COLON.search(before)
-    return alone is not None and _NO_WORDS.fullmatch(after) is not None
+    headed = _COLON.search(before) and not _NO_HEAD.match(before)
+    return bool(opens or headed) and _NO_WORDS.fullmatch(after) is not None
 
 
 def objection(text: str) -> str | None:
-    """Return why no mention in the text counts, or None: it is not sure, or no label fits."""
+    """Return why no mention in the text counts, or None: it is not sure, gives an example, or no label fits."""
     if (none := _NONE_FITS.search(text)) and not _FITS_AFTER_ALL.search(text, none.end()):
         return "no label fits, by its own words"
+    if _EXAMPLE.match(text):
+        return "it is an example"
     return "it is not sure, or takes it back" if _NOT_SURE.search(text) else None
 
 
@@ -219,6 +271,8 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
         or _OTHER_BEFORE.search(before)
         or _STRUCK.search(before)
     ):
+        return True
+    if _TURNS_AWAY.search(after):
         return True
     reason = _GOES_ON.search(after)
     cue = cue_in(sentence)

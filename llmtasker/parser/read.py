@@ -16,8 +16,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 from llmtasker.errors import InvalidOutputError, TruncatedError, describe, snippet
 from llmtasker.parser import extract
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.parser.calls import one_call, written_calls
-from llmtasker.parser.coerce import RENAMED, CoercionError, coerce
+from llmtasker.parser.calls import ends_open, one_call, written_calls
+from llmtasker.parser.coerce import RENAMED, CoercionError, coerce, is_scalar_in_list
 from llmtasker.parser.extract import Piece
 from llmtasker.parser.lines import lined_fields, names_other_field
 from llmtasker.parser.loose_json import parse_loose_json, without_comments
@@ -48,6 +48,9 @@ _CORRECTION = lazy_pattern(
 _CALLED = lazy_pattern(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
 _LONGEST_SCALAR = 1_000  # characters of a number or string that is repaired
 _DRAFT = lazy_pattern(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", re.IGNORECASE)
+_EXAMPLE = lazy_pattern(
+    r"\b(?:(?:example|sample|exemple)(?: \w+)?|e g|for instance|z B|Beispiel|ejemplo)$", re.IGNORECASE
+)
 _FIRST = lazy_pattern(r"\b(?:first|d'abord|premi[eè]re?)$", re.IGNORECASE)  # a draft, or one of two answers
 
 
@@ -82,13 +85,13 @@ def read(
     schema: AnswerSchema,
     validate: Callable[[Any], T],
     *,
-    stopped: bool = False,
+    stopped: bool | None = None,
     given: Callable[[], str] = str,
 ) -> Reading[T]:
     """Return what the text states, as the type that `validate` makes of a JSON value.
 
     `validate` may raise anything for a value that is not valid. `stopped` is whether the endpoint reported that the LLM
-    ended by itself; `given` returns the text of the input, whose marks are not control marks.
+    ended by itself, None if nobody asked; `given` returns the text of the input, whose marks are not control marks.
 
     Raises:
         InvalidOutputError: there is no valid value, or which one is meant is not clear.
@@ -118,7 +121,7 @@ def read(
 class _Reader(Generic[T]):
     """Reads one text that is not a valid answer as it is."""
 
-    def __init__(self, schema: AnswerSchema, validate: Callable[[Any], T], *, stopped: bool) -> None:
+    def __init__(self, schema: AnswerSchema, validate: Callable[[Any], T], *, stopped: bool | None) -> None:
         self.schema = schema
         self.validate = validate
         self.stopped = stopped
@@ -148,6 +151,8 @@ class _Reader(Generic[T]):
 
     def _unmarked(self, answer: str) -> Reading[T]:
         if not self.schema.is_text and (calls := written_calls(answer, self.schema.function)):
+            if self.stopped is False and ends_open(answer):
+                raise TruncatedError(f"the answer is cut after {snippet(answer[-60:])!r}")
             arguments, repairs = one_call(calls, self.schema.function)
             reading = self._arguments(arguments)
             return Reading(reading.value, ("taken out of a written call", *repairs, *reading.repairs))
@@ -216,6 +221,9 @@ class _Reader(Generic[T]):
         if text.startswith('"') and text.count('"') == 1:
             raise TruncatedError(f"the answer is cut inside a string: {snippet(text[-60:])!r}")
         if fields := lined_fields(text, self.schema):
+            last = next(reversed(fields))
+            if self.stopped is False and self.schema.may_go_on(last):
+                raise TruncatedError(f"whether {last!r} is whole is not known: the endpoint does not report that it is")
             reading = self.whole(fields, text)
             return Reading(reading.value, ("taken out of lines", *reading.repairs))
         field = self.schema.label_field
@@ -241,6 +249,7 @@ class _Reader(Generic[T]):
         if self.schema.kind == "array" and (rows := _rows(answer, pieces)):
             reading = self.whole(rows, answer)
             return Reading(value=reading.value, repairs=("JSON lines taken as a list", *reading.repairs))
+        pieces = [piece for piece in pieces if not _is_example(answer, piece)]
         found = [found for piece in pieces if piece.parsed and (found := self._strict(answer, piece))]
         last_start = found[-1].piece.start if found else -1
         broken = [p for p in pieces if not p.parsed and p.start > last_start]
@@ -255,6 +264,8 @@ class _Reader(Generic[T]):
         return self._choose(answer, found)
 
     def _strict(self, answer: str, piece: Piece) -> _Candidate[T] | None:
+        if self._is_word_in_prose(piece.value, answer, piece):
+            return None
         try:
             json, reading = self._accept(piece.value, _place(answer, piece))
         except _NotValidError as error:
@@ -267,11 +278,19 @@ class _Reader(Generic[T]):
         except NotMendableError as error:
             related = self.schema.mentions_key(piece.text) or (self.schema.kind == "any" and alone)
             return _Candidate(piece=piece, error=error) if related else None
+        if self._is_word_in_prose(value, answer, piece):
+            return None
         try:
             json, reading = self._accept(value, (*_place(answer, piece), *notes))
         except _NotValidError as error:
             return _Candidate(piece=piece, error=error) if error.related else None
         return _Candidate(piece=piece, json=json, reading=reading)
+
+    def _is_word_in_prose(self, value: Any, answer: str, piece: Piece) -> bool:
+        """Return whether a list of one scalar is a word in brackets, to be read with the words around it."""
+        alone = not _NOT_WORDS.sub("", answer[: piece.start] + answer[piece.start + len(piece.text) :])
+        field = self.schema.properties.get(self.schema.only_field or "")
+        return bool(field) and not self.schema.takes_list(field) and is_scalar_in_list(value) and not alone
 
     def _mended(self, piece: Piece) -> tuple[Any, tuple[str, ...]]:
         if not piece.closed and not piece.flaw:
@@ -317,6 +336,11 @@ class _Reader(Generic[T]):
         if any(piece.parsed and is_object(piece.value) for piece in pieces):
             raise _invalid(self.schema.expectation, answer)
         return self._bare(answer.strip())
+
+
+def _is_example(answer: str, piece: Piece) -> bool:
+    """Return whether the words right before a piece announce an example."""
+    return _EXAMPLE.search(_NOT_WORDS.sub(" ", answer[max(0, piece.start - 40) : piece.start]).rstrip()) is not None
 
 
 def _rows(answer: str, pieces: list[Piece]) -> list[Any]:
