@@ -375,7 +375,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "no tasks": (["run", "empty.py:x", "in.csv"], "it has none"),
     "a pipeline to preview": (
         ["preview", "chained.py:shout", "in.csv"],
-        "chained.py:shout is a pipeline, and this command takes a task; llmtasker run and evaluate take it.",
+        "chained.py:shout is a pipeline, and this command takes a task; llmtasker run, serve and evaluate take it.",
     ),
     "an LLM for a pipeline": (
         ["evaluate", "chained.py:shout", "in.csv", "--llm", "offline"],

@@ -20,7 +20,7 @@ from llmtasker.testing import Delay, FaultyServer
 
 TASK = '''
 from typing import Literal
-from llmtasker import InputField, OutputField, Signature, Task
+from llmtasker import InputField, OutputField, Signature, Task, pipeline
 
 class Triage(Signature):
     """Say which team takes the message."""
@@ -29,6 +29,12 @@ class Triage(Signature):
     team: Literal["billing", "delivery"] = OutputField()
 
 triage = Task(Triage)
+
+@pipeline
+async def routed(message: str) -> str:
+    return "to " + (await triage.acall(message)).value.team
+
+versioned = pipeline(version="1")(routed.__wrapped__)
 '''
 SECONDS = 40.0
 
@@ -102,14 +108,19 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
-def test_a_killed_server_loses_no_row_and_asks_few_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["triage", "routed", "versioned"])
+def test_a_killed_server_loses_no_row_and_asks_few_again(tmp_path: Path, name: str) -> None:
     with FaultyServer(faults=[Delay(0.02)]) as llm:
-        arguments = ("triage.py:triage", "--llm", f"{llm.base_url}#m", "--jobs", str(tmp_path / "jobs.db"))
-        keys = {"LLMTASKER_SERVER_KEYS": "ann=ann-has-this-very-key", "LLMTASKER_CACHE_DIR": str(tmp_path / "cache")}
+        arguments = (f"triage.py:{name}", "--jobs", str(tmp_path / "jobs.db"))
+        keys = {
+            "LLMTASKER_SERVER_KEYS": "ann=ann-has-this-very-key",
+            "LLMTASKER_CACHE_DIR": str(tmp_path / "cache"),
+            "LLMTASKER_LLM": f"{llm.base_url}#m",
+        }
         with Serving(tmp_path, *arguments, **keys) as serving:
             serving.client.headers["X-API-Key"] = "ann-has-this-very-key"
             rows = [f"message {number}" for number in range(600)]
-            job = serving.client.post("/tasks/triage/jobs", json={"rows": rows}).json()
+            job = serving.client.post(f"/tasks/{name}/jobs", json={"rows": rows}).json()
             until(lambda: serving.job(job["id"])["done"] >= 300)
             serving.process.send_signal(signal.SIGKILL)
             serving.process.wait(20)
@@ -191,6 +202,7 @@ def test_the_head_of_a_request_is_bounded(tmp_path: Path, begin: bytes) -> None:
         (["absent.py:triage"], "there is no file absent.py"),
         (["triage.py:triage", "triage.py:triage", "--llm", "offline"], "two tasks have the name 'triage'"),
         (["--keys", "absent.json"], "can't read the keys"),
+        (["triage.py:routed", "--llm", "offline"], "the tasks of a pipeline have LLMs of their own"),
     ],
 )
 def test_a_wrong_command_ends_at_once(tmp_path: Path, arguments: list[str], words: str) -> None:

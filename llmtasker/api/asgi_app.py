@@ -15,7 +15,6 @@ from typing import Any
 from llmtasker.api.server_settings import ServerSettings
 from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.correction_reports import report_corrections
-from llmtasker.task import Task
 
 try:
     from fastapi import FastAPI, Request
@@ -37,6 +36,7 @@ from llmtasker.api.status_routes import add_status_routes
 from llmtasker.api.task_routes import task_routes, unknown_task
 from llmtasker.api.unread_body import UnreadBody
 from llmtasker.jobs.error_trace import error_trace
+from llmtasker.jobs.pipeline_work import TaskLike
 
 _LOG = logging.getLogger("llmtasker.server")
 _LEFT = 499  # in log and metrics: the caller went away
@@ -51,7 +51,7 @@ _HEADERS = (
 )
 
 
-def create_app(tasks: Mapping[str, Task[Any]], settings: ServerSettings | None = None) -> FastAPI:
+def create_app(tasks: Mapping[str, TaskLike], settings: ServerSettings | None = None) -> FastAPI:
     """Return an app that serves tasks by name: one input, many inputs, jobs, and tasks that callers describe.
 
     The jobs are worked on while the app is served (its lifespan). `app.state.server` is what requests share.

@@ -24,9 +24,8 @@ from llmtasker.api.server import Server
 from llmtasker.errors import describe, snippet
 from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.job_state import Job
-from llmtasker.jobs.pipeline_work import work_on
+from llmtasker.jobs.pipeline_work import TaskLike, work_on
 from llmtasker.result_table import free_names
-from llmtasker.task import Task
 
 _DAY = 86_400.0
 _BLOCK = 1 << 18
@@ -63,7 +62,7 @@ class JobCreation:
         content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}}
         extra = {"requestBody": {"required": True, "content": content}}
 
-        def route(path: str, name: str, task: Task[Any] | None) -> None:
+        def route(path: str, name: str, task: TaskLike | None) -> None:
             async def create(request: Request) -> JSONResponse:
                 return await self._create(request, name, task)
 
@@ -85,7 +84,7 @@ class JobCreation:
         for kind in KINDS:
             route(f"/v1/{kind}/jobs", kind, None)
 
-    async def _create(self, request: Request, name: str, task: Task[Any] | None) -> JSONResponse:
+    async def _create(self, request: Request, name: str, task: TaskLike | None) -> JSONResponse:
         server = self._server
         key = server.caller(request)
         server.check_spending(key)
@@ -102,7 +101,7 @@ class JobCreation:
         server.wake()
         return JSONResponse(job_json(job), 202, headers={"Location": f"/jobs/{job.id}"})
 
-    def _task(self, name: str, task: Task[Any] | None, definition: Any) -> tuple[Task[Any], Definition | None]:
+    def _task(self, name: str, task: TaskLike | None, definition: Any) -> tuple[TaskLike, Definition | None]:
         if task is not None:
             if definition is not None:
                 raise Problem("invalid", "definition: this task is the server's own, and has one already.")
@@ -114,7 +113,7 @@ class JobCreation:
         return self._server.tasks.described(name, described), described
 
     async def _of_rows(
-        self, request: Request, key: ApiKey, name: str, task: Task[Any] | None, repeated: str | None
+        self, request: Request, key: ApiKey, name: str, task: TaskLike | None, repeated: str | None
     ) -> Job:
         server = self._server
         asked = await read_model(request, RowsOfJob)
@@ -132,7 +131,7 @@ class JobCreation:
         return await asyncio.to_thread(new_job, server, key, name, found, described, about, rows, repeated=repeated)
 
     async def _of_form(
-        self, request: Request, key: ApiKey, name: str, task: Task[Any] | None, repeated: str | None
+        self, request: Request, key: ApiKey, name: str, task: TaskLike | None, repeated: str | None
     ) -> Job:
         async with request.form(max_files=1, max_fields=50, max_part_size=1 << 20) as form:
             _check_texts(form)
@@ -154,7 +153,7 @@ class JobCreation:
         file: UploadFile,
         key: ApiKey,
         name: str,
-        task: Task[Any],
+        task: TaskLike,
         described: Definition | None,
         repeated: str | None,
     ) -> Job:
@@ -179,7 +178,7 @@ def new_job(
     server: Server,
     key: ApiKey,
     name: str,
-    task: Task[Any],
+    task: TaskLike,
     definition: Definition | None,
     about: Mapping[str, Any],
     rows: Iterable[NewRow],

@@ -15,7 +15,7 @@ from llmtasker.files import BrokenRow, Format, detect, read_header, read_rows
 from llmtasker.item import Item
 from llmtasker.jobs.chosen_columns import choose_columns, given_of
 from llmtasker.jobs.job_rows import NewRow
-from llmtasker.task import Task
+from llmtasker.jobs.pipeline_work import TaskLike
 from llmtasker.values.json_values import is_object
 
 ENDINGS = {"csv": ".csv", "excel": ".xlsx", "jsonl": ".jsonl", "parquet": ".parquet", "json": ".json"}
@@ -58,7 +58,7 @@ class TableFile:
         if len(self.header) > max_columns:
             raise Problem("file", f"The file has {len(self.header):,} columns; at most {max_columns:,} are taken.")
 
-    def chosen(self, task: Task[Any], columns: Sequence[str]) -> dict[str, str]:
+    def chosen(self, task: TaskLike, columns: Sequence[str]) -> dict[str, str]:
         """Return the column of each input field.
 
         Raises:
@@ -89,7 +89,7 @@ class TableFile:
 
 
 def given_rows(
-    task: Task[Any], rows: Sequence[Any], columns: Sequence[str], *, max_columns: int
+    task: TaskLike, rows: Sequence[Any], columns: Sequence[str], *, max_columns: int
 ) -> tuple[tuple[str, ...], dict[str, str], list[NewRow]]:
     """Return the columns, the column of each input field, and the rows of a job whose rows stand in its request.
 

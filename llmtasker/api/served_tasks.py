@@ -14,7 +14,9 @@ from llmtasker.api.server_settings import ServerSettings
 from llmtasker.confidence.source import ConfidenceSource
 from llmtasker.errors import ConfigurationError, SignatureError, snippet
 from llmtasker.jobs.job_state import Job
+from llmtasker.jobs.pipeline_work import TaskLike, tasks_in
 from llmtasker.llm.llm import LLM
+from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
@@ -120,13 +122,9 @@ def _type_of(kind: str | list[str]) -> Any:
 class ServedTasks:
     """The tasks of a server. What a caller describes never holds a URL, a key or a path: only words and names."""
 
-    def __init__(self, tasks: Mapping[str, Task[Any]], settings: ServerSettings) -> None:
+    def __init__(self, tasks: Mapping[str, TaskLike], settings: ServerSettings) -> None:
         for name, task in tasks.items():
-            if not name.isidentifier() or not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
-                kind = type(task).__name__
-                raise ConfigurationError(
-                    f"tasks: {snippet(name, 40)!r} must be a name, and its value a Task, not a {kind}."
-                )
+            _check_served(name, task)
         self.by_name = dict(tasks)
         self._settings = settings
         self._llms: dict[str | None, LLM] = {}
@@ -136,7 +134,7 @@ class ServedTasks:
     @property
     def llms(self) -> list[LLM]:
         """The LLMs that are asked."""
-        own = {id(task.llm): task.llm for task in self.by_name.values()}
+        own = {id(llm): llm for task in self.by_name.values() for llm in _llms_of(task)}
         return [*own.values(), *(llm for llm in self._llms.values() if id(llm) not in own)]
 
     @property
@@ -147,8 +145,8 @@ class ServedTasks:
         except ConfigurationError:
             return None
 
-    def named(self, name: str) -> Task[Any]:
-        """Return a task of the server.
+    def named(self, name: str) -> TaskLike:
+        """Return a task or pipeline of the server.
 
         Raises:
             Problem: it has none of this name.
@@ -176,7 +174,7 @@ class ServedTasks:
                 self._made.popitem(last=False)
         return task
 
-    def of_job(self, job: Job) -> Task[Any]:
+    def of_job(self, job: Job) -> TaskLike:
         """Return the task of a job.
 
         Raises:
@@ -199,10 +197,25 @@ class ServedTasks:
         if model is not None and model not in self._settings.models:
             raise Problem("invalid", f"model: {snippet(model, 60)!r} is not offered; leave it out{self._offered()}.")
         if model not in self._llms:
-            first = next(iter(self.by_name.values()), None)
-            own = self._settings.llm or (first.llm if first is not None else None)
+            own = self._settings.llm or next((llm for task in self.by_name.values() for llm in _llms_of(task)), None)
             self._llms[model] = LLM.of(own if model is None else model)
         return self._llms[model]
 
     def _offered(self) -> str:
         return f", or choose one of {', '.join(self._settings.models)}" if self._settings.models else ""
+
+
+def _check_served(name: str, task: object) -> None:
+    if not name.isidentifier() or not isinstance(task, Task | Pipeline):
+        raise ConfigurationError(
+            f"tasks: {snippet(name, 40)!r} must be a name, and its value a Task or a pipeline, not a "
+            f"{type(task).__name__}."
+        )
+    if isinstance(task, Pipeline) and task.explodes:
+        raise ConfigurationError(
+            f"{task!r} has several outputs for an input: serve it without explode=True, with the list as its output."
+        )
+
+
+def _llms_of(task: TaskLike) -> list[LLM]:
+    return [one.llm for one in tasks_in(task)]

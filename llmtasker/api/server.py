@@ -19,10 +19,10 @@ from llmtasker.api.served_tasks import ServedTasks
 from llmtasker.api.server_settings import ServerSettings
 from llmtasker.api.spending import Spending
 from llmtasker.errors import ConfigurationError
-from llmtasker.item import Item
+from llmtasker.item import Item, failed_step
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_runner import JobRunner
-from llmtasker.task import Task
+from llmtasker.jobs.pipeline_work import TaskLike
 
 _LOG = logging.getLogger("llmtasker.server")
 _ANYBODY = ApiKey(name="anybody")
@@ -31,7 +31,7 @@ _ANYBODY = ApiKey(name="anybody")
 class Server:
     """The tasks, keys, jobs and counts of a server; made when the app is made, at work while it is served."""
 
-    def __init__(self, tasks: Mapping[str, Task[Any]], settings: ServerSettings) -> None:
+    def __init__(self, tasks: Mapping[str, TaskLike], settings: ServerSettings) -> None:
         self.settings = settings
         self.tasks = ServedTasks(tasks, settings)
         keys = read_keys(settings.keys)
@@ -126,7 +126,7 @@ class Server:
         if rows > most:
             raise Problem("too-many-rows", f"The request has {rows:,} rows; at most {most:,} are taken here.")
 
-    def served(self, key: ApiKey, task: Task[Any], item: Item[Any]) -> dict[str, Any]:
+    def served(self, key: ApiKey, task: TaskLike, item: Item[Any]) -> dict[str, Any]:
         """Count an item that was asked for by a request, and return it as JSON values."""
         self.spending.add(key.name, item.cost)
         self.count_item(item)
@@ -139,12 +139,19 @@ class Server:
         self.counts["tokens", "output"] += item.usage.output
 
 
-def item_json(task: Task[Any], item: Item[Any]) -> dict[str, Any]:
-    """Return an item as a caller gets it: the output by field, or the error with its code."""
+def item_json(task: TaskLike, item: Item[Any]) -> dict[str, Any]:
+    """Return an item as a caller gets it: the output by field, or the error with its code and the step that failed."""
     error = item.error
+    step = failed_step(item.to_dict()) if error is not None and item.steps else None
     return {
         "output": task.answer(item) if item.ok else None,
-        "error": None if error is None else {"code": error.code, "message": error.message},
+        "error": None
+        if error is None
+        else {
+            "code": error.code,
+            "message": error.message,
+            **({} if step is None else {"step": step}),
+        },
         "repairs": list(item.repairs),
         "confidence": None if item.confidence is None else dict(item.confidence),
         "cached": item.cached,

@@ -18,7 +18,7 @@ from llmtasker.api.served_tasks import ClassificationDefinition, InstructionDefi
 from llmtasker.api.server import Server
 from llmtasker.errors import InputError, snippet
 from llmtasker.jobs.job_runner import NumberedInput
-from llmtasker.task import Task
+from llmtasker.jobs.pipeline_work import TaskLike
 from llmtasker.values.json_values import is_array, is_object
 
 _LINES = "application/x-ndjson"
@@ -91,7 +91,7 @@ def unknown_task(server: Server, request: Request) -> Problem:
     return Problem("not-found", f"There is no task {snippet(repr(name), 60)}; there is {known}.")
 
 
-def _add_task(router: APIRouter, server: Server, name: str, task: Task[Any]) -> None:
+def _add_task(router: APIRouter, server: Server, name: str, task: TaskLike) -> None:
     schema = task.signature.input_model.model_json_schema()
 
     async def ask(request: Request) -> JSONResponse:
@@ -100,7 +100,7 @@ def _add_task(router: APIRouter, server: Server, name: str, task: Task[Any]) -> 
         given = await read_json(request)
         _check_input(task, given)
         item = await task.acall(given)
-        if isinstance(item.error, InputError):
+        if isinstance(item.error, InputError) and not item.steps:  # a step refuses what an earlier one gave it
             raise Problem("input", f"{item.error.message}.")
         return AnswerResponse(server.served(key, task, item))
 
@@ -134,7 +134,7 @@ def _add_task(router: APIRouter, server: Server, name: str, task: Task[Any]) -> 
     )
 
 
-def _check_input(task: Task[Any], given: Any) -> None:
+def _check_input(task: TaskLike, given: Any) -> None:
     """Refuse an input with fields that the task does not have: a misspelt one would go unnoticed.
 
     Raises:
@@ -145,7 +145,7 @@ def _check_input(task: Task[Any], given: Any) -> None:
         raise Problem("input", f"There is no input field {min(unknown)[:60]!r}; the fields are {known}.")
 
 
-def _numbered(task: Task[Any], row: Any, number: int) -> NumberedInput:
+def _numbered(task: TaskLike, row: Any, number: int) -> NumberedInput:
     _check_input(task, row)
     if is_object(row):
         return NumberedInput(row, number)
@@ -166,13 +166,13 @@ async def _read_rows(request: Request) -> list[Any]:
     return rows
 
 
-async def _lines(server: Server, key: ApiKey, task: Task[Any], inputs: Sequence[NumberedInput]) -> AsyncGenerator[str]:
+async def _lines(server: Server, key: ApiKey, task: TaskLike, inputs: Sequence[NumberedInput]) -> AsyncGenerator[str]:
     async for item in task.astream(inputs, concurrency=server.settings.concurrency, progress=False):
         line = {"index": item.input.number - 1, **server.served(key, task, item)}
         yield json.dumps(line, ensure_ascii=False) + "\n"
 
 
-async def _answered(server: Server, key: ApiKey, task: Task[Any], texts: Sequence[str]) -> JSONResponse:
+async def _answered(server: Server, key: ApiKey, task: TaskLike, texts: Sequence[str]) -> JSONResponse:
     server.check_spending(key)
     server.check_rows(key, len(texts), server.settings.max_sync_rows)
     results = await task.arun(list(texts), concurrency=server.settings.concurrency, progress=False)

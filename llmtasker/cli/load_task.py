@@ -91,7 +91,7 @@ def load_measurable(name: str, llm: str | None) -> Measurable:
 
 def _refused(name: str, found: Measurable, takes: str) -> ConfigurationError:
     kind, attribute = type(found).__name__.lower(), name.rpartition(":")[2]
-    commands = "llmtasker evaluate" if kind == "cascade" else "llmtasker run and evaluate"
+    commands = "llmtasker evaluate" if kind == "cascade" else "llmtasker run, serve and evaluate"
     return ConfigurationError(
         f"{name} is a {kind}, and {takes}; {commands} take{'s' if kind == 'cascade' else ''} it. In Python: "
         f"{attribute}.run(rows)."

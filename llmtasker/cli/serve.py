@@ -14,7 +14,7 @@ from llmtasker.cli.parameters import Model, say
 from llmtasker.cli.tracing import observers
 
 if TYPE_CHECKING:
-    from llmtasker.task import Task
+    from llmtasker.jobs.pipeline_work import TaskLike
 
 _KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, which would send into a closed one
 _CONFIG: dict[str, Any] = {
@@ -104,19 +104,19 @@ def _keys(file: Path | None) -> tuple[Any, str]:
     return {"default": key}, key
 
 
-def _loaded(names: list[str], llm: str | None) -> dict[str, Task[Any]]:
+def _loaded(names: list[str], llm: str | None) -> dict[str, TaskLike]:
     """Return the tasks by name: that of the variable, or of the file."""
-    from llmtasker.cli.load_task import load_task
+    from llmtasker.cli.load_task import load_runnable
     from llmtasker.cli.saved_task import named_file
     from llmtasker.errors import ConfigurationError
 
-    loaded: dict[str, Task[Any]] = {}
+    loaded: dict[str, TaskLike] = {}
     for name in names:
         saved = named_file(name)
         called = name.rpartition(":")[2] if saved is None else saved[1].stem.replace("-", "_")
         if called in loaded:
             raise ConfigurationError(f"two tasks have the name {called!r}: rename one.")
-        loaded[called] = load_task(name, llm)
+        loaded[called] = load_runnable(name, llm)
     return loaded
 
 

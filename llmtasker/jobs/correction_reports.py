@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args, get_origin
 from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, JobRow
+from llmtasker.jobs.pipeline_work import TaskLike
+from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.runner.corrected_row import CorrectedRow, TakesCorrections
-from llmtasker.task import Task
 
 _LOG = logging.getLogger("llmtasker.server")
 
 
-def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> None:
+def report_corrections(queue: JobQueue, task_of: Callable[[Job], TaskLike]) -> None:
     """Pass each stored correction to those observers of its task that take corrections.
 
     If an observer fails, the correction stays stored, and the failure is logged once. `task_of` raises a
@@ -32,7 +33,7 @@ def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> 
             task = task_of(job)
         except ConfigurationError:
             return  # the server no longer has the task, nor its observers
-        observers: list[object] = list(task.plan.observers)
+        observers: list[object] = list(task.observers if isinstance(task, Pipeline) else task.plan.observers)
         for taker in [one for one in observers if isinstance(one, TakesCorrections)]:
             try:
                 taker.take_correction(_corrected(task, job, row, correction))
@@ -45,7 +46,7 @@ def report_corrections(queue: JobQueue, task_of: Callable[[Job], Task[Any]]) -> 
     queue.on_correction = report
 
 
-def _corrected(task: Task[Any], job: Job, row: JobRow, correction: Mapping[str, Any] | None) -> CorrectedRow:
+def _corrected(task: TaskLike, job: Job, row: JobRow, correction: Mapping[str, Any] | None) -> CorrectedRow:
     item = row.item or {}
     return CorrectedRow(
         job=job.id,

@@ -195,6 +195,20 @@ class JobQueue(JobRows):
             )
         return self.get(found[0])
 
+    def start_over(self, job: Job, worker: str, identity: str) -> Job:
+        """Take away what a process finished that this one can't vouch for, and return the job, now of this identity.
+
+        A worker that no longer holds the lease changes nothing.
+        """
+        query = (
+            "UPDATE jobs SET about = json_set(about, '$.identity', ?), cached = 0 "
+            "WHERE id = ? AND worker = ? AND state = 'running'"
+        )
+        with self._writing() as database:
+            if database.execute(query, (identity, job.id, worker)).rowcount:
+                ask_again(database, job.id, "answered")
+        return self.get(job.id) or job
+
     def beat(self, id_: str, worker: str) -> bool:
         """Return whether this worker still holds the lease on a job, and renew it."""
         with self._writing() as database:

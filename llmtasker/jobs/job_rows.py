@@ -46,6 +46,7 @@ _FILTERS = {
     "ok": "state = 'ok'",
     "failed": "state = 'failed'",
     "waiting": "state = 'waiting'",
+    "answered": "state != 'waiting'",
     "repaired": "repaired = 1",
     "corrected": "correction IS NOT NULL",
     "unsure": f"sure < {UNSURE}",

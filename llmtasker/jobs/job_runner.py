@@ -17,12 +17,11 @@ from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_rows import DoneRow
 from llmtasker.jobs.job_state import Job, label_of
-from llmtasker.jobs.pipeline_work import PipelineWork, work_on
+from llmtasker.jobs.pipeline_work import PipelineWork, TaskLike, work_on
 from llmtasker.jobs.row_work import RowWork
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.numbered_input import NumberedInput
 from llmtasker.runner.task_run import StreamOptions
-from llmtasker.task import Task
 
 __all__ = ["JobRunner", "NumberedInput"]
 
@@ -44,7 +43,7 @@ class JobRunner:
     def __init__(
         self,
         queue: JobQueue,
-        task_of: Callable[[Job], Task[Any]],
+        task_of: Callable[[Job], TaskLike],
         *,
         jobs_at_once: int = 2,
         concurrency: int = 32,
@@ -117,7 +116,9 @@ class JobRunner:
         task = self._task_of(job)
         work = work_on(task)
         if work.whole != job.identity:
-            raise ConfigurationError("the task was changed since the job began: create the job again.")
+            if work.lasting:
+                raise ConfigurationError("the task was changed since the job began: create the job again.")
+            job = await asyncio.to_thread(self.queue.start_over, job, self._worker, work.whole)
         inputs = _Remaining(self.queue, job, self._worker, lambda: self._stopping)
         writer = _Writer(self.queue, job, work)
         async with asyncio.TaskGroup() as group:
@@ -128,7 +129,7 @@ class JobRunner:
                 writer.end()
         await asyncio.to_thread(self.queue.leave, job.id, self._worker, done=inputs.ended)
 
-    async def _ask(self, job: Job, task: Task[Any], inputs: _Remaining, writer: _Writer) -> None:
+    async def _ask(self, job: Job, task: TaskLike, inputs: _Remaining, writer: _Writer) -> None:
         budget = None if job.budget is None else Budget(cost=max(job.budget - (job.cost or 0.0), 1e-9))
         options: StreamOptions = {"concurrency": self._concurrency, "budget": budget, "progress": False}
         beating: asyncio.Task[None] | None = None

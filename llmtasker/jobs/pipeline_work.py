@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from hashlib import blake2b
-from typing import Any
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -35,8 +36,12 @@ class PipelineWork:
         self.task = pipeline
         self.asked = pipeline.whole()
         self.lasting = pipeline.version is not None
-        signature = pipeline.signature
-        self.parts: dict[str, Any] = {
+
+    @cached_property
+    def parts(self) -> dict[str, Any]:
+        """What all answers depend on, as far as it is known, by the words in which a person changes it."""
+        pipeline, signature = self.task, self.task.signature
+        return {
             "function or version": [signature.__name__, pipeline.version],
             "input or output fields": [
                 [
@@ -47,7 +52,11 @@ class PipelineWork:
             ],
             "tasks in it": {name: task_parts(task) for name, task in _tasks(pipeline, set())},
         }
-        self.whole = identity_of([self.parts, pipeline.code])
+
+    @cached_property
+    def whole(self) -> str:
+        """The identity of what all answers depend on, as a short text."""
+        return identity_of([self.parts, self.task.code])
 
     def identity(self, given: Mapping[str, Any]) -> bytes:
         """Return the identity of the work on an input, 16 bytes."""
@@ -64,10 +73,8 @@ class PipelineWork:
         """Return the output of an item by field: one for each row that is written for it."""
         if not item.ok:
             return [{}]
-        if isinstance(item.output, _Kept):
-            return list(item.output)
         answer = self.answer(item)
-        return (answer or [{}]) if self.task.explodes else [answer]
+        return [self._typed(one) for one in answer] or [{}] if self.task.explodes else [self._typed(answer)]
 
     def sure(self, item: Item[Any]) -> None:
         """Return how sure the answer of an item is: nobody knows that of several steps."""
@@ -77,13 +84,16 @@ class PipelineWork:
         return without_input(item, self.answer(item) if item.ok else None)
 
     def read(self, text: str, given: Mapping[str, Any]) -> Item[Any]:
-        """Return the item that `kept` wrote; its output is for `cells`."""
-        data = parse_json(text)
-        item = Item[Any].from_dict({**data, "output": None, "input": given})
+        """Return the item that `kept` wrote; its output has the fields of the one that was returned."""
+        return self.item(parse_json(text), given)
+
+    def item(self, kept: Mapping[str, Any], given: Mapping[str, Any]) -> Item[Any]:
+        """Return the whole item of a row, as `read`."""
+        item = Item[Any].from_dict({**kept, "output": None, "input": given})
         if item.error is not None:
             return item
-        answers = data["output"] if self.task.explodes else [data["output"]]
-        return replace(item, output=_Kept(self._typed(answer) for answer in answers or [{}]))
+        answer, output_of = kept["output"], self.task.output_of
+        return replace(item, output=list(map(output_of, answer)) if self.task.explodes else output_of(answer))
 
     def _typed(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return an answer with the types of its fields, such as dates, for files that have such."""
@@ -95,13 +105,14 @@ class PipelineWork:
         return {name: getattr(record, name) for name in answer}
 
 
-class _Kept(list[Mapping[str, Any]]):
-    """The answers of a row that were read again."""
-
-
 def work_on(task: TaskLike) -> RowWork | PipelineWork:
     """Return the work of a task or a pipeline."""
     return PipelineWork(task) if isinstance(task, Pipeline) else RowWork(task)
+
+
+def tasks_in(task: TaskLike) -> list[Task[Any]]:
+    """Return a task, or the tasks that can be seen in the code of a pipeline."""
+    return [one for _, one in _tasks(task, set())] if isinstance(task, Pipeline) else [task]
 
 
 def _tasks(pipeline: Pipeline[Any, Any], seen: set[int]) -> Iterator[tuple[str, Task[Any]]]:
@@ -110,7 +121,9 @@ def _tasks(pipeline: Pipeline[Any, Any], seen: set[int]) -> Iterator[tuple[str, 
     for name, value in pipeline.used:
         if isinstance(value, Task):
             yield name, value
-        elif isinstance(value, Pipeline):
-            other: Pipeline[Any, Any] = value
-            if id(other) not in seen:
-                yield from ((f"{name}: {inner}", task) for inner, task in _tasks(other, seen))
+        elif _is_pipeline(value) and id(value) not in seen:
+            yield from ((f"{name}: {inner}", task) for inner, task in _tasks(value, seen))
+
+
+def _is_pipeline(value: object) -> TypeGuard[Pipeline[Any, Any]]:
+    return isinstance(value, Pipeline)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -51,7 +51,7 @@ class Arguments:
     def fields(self) -> dict[str, tuple[Any, Any]]:
         """Each field of an input, with its type and mark, as `Signature.make` takes them."""
         if self._model is not None:
-            return {name: (info.annotation, _marked(info)) for name, info in self._model.model_fields.items()}
+            return {name: (type_of(info), _marked(info)) for name, info in self._model.model_fields.items()}
         return {
             name: (self._types[name], InputField(min_length=0, **_default(parameter.default)))
             for name, parameter in self.parameters.items()
@@ -131,12 +131,21 @@ def checker(owner: str, kind: Any) -> TypeAdapter[Any]:
         raise ConfigurationError(f"{owner}: {snippet(kind)} can't be checked: {snippet(error)}") from None
 
 
+def type_of(info: FieldInfo) -> Any:
+    """Return the type of a field with its constraints."""
+    kind: Any = info.annotation
+    for constraint in info.metadata:
+        kind = Annotated[kind, constraint]
+    return kind
+
+
 def _marked(info: FieldInfo) -> Any:
+    options: dict[str, Any] = {"min_length": 0, "description": info.description}
     if info.is_required():
-        return InputField(min_length=0)
+        return InputField(**options)
     if info.default_factory is not None:
-        return InputField(min_length=0, default_factory=info.default_factory)
-    return InputField(min_length=0, default=info.default)
+        return InputField(**options, default_factory=info.default_factory)
+    return InputField(**options, default=info.default)
 
 
 def _default(default: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property, update_wrapper
 from types import FrameType
@@ -116,6 +116,11 @@ class Pipeline(Generic[R, T]):
         return other
 
     @property
+    def observers(self) -> list[Observer]:
+        """The observers of this pipeline."""
+        return self._observers.given
+
+    @property
     def explodes(self) -> bool:
         """Whether `run` makes an item of each member of what the function returns."""
         return self._explode
@@ -133,6 +138,11 @@ class Pipeline(Generic[R, T]):
         """Return an output, or with `explode` a member of one, as JSON, by field of the signature."""
         names = free_names(self._returned.fields, self._arguments.fields)
         return {names[name]: value for name, value in self._returned.values(output).items()}
+
+    def output_of(self, answer: Mapping[str, Any]) -> Any:
+        """Return a value that stands for an output that was kept: it has the same answer."""
+        names = free_names(self._returned.fields, self._arguments.fields)
+        return self._returned.of_values({name: answer.get(names[name]) for name in names})
 
     def answer_cost(self, item: Item[Any]) -> float | None:
         """Return what the answers of an item's steps cost, those from the cache too; None: a price is not known."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, TypeGuard, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from llmtasker.errors import ConfigurationError, PipelineError, describe
 from llmtasker.item import jsonable
-from llmtasker.pipelines.arguments import checker
+from llmtasker.pipelines.arguments import checker, type_of
 from llmtasker.signature.fields import OutputField
 from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
@@ -61,13 +62,19 @@ class Returned:
             return {_BARE: (kind, OutputField())}
         if issubclass(kind, Signature):
             return {name: (info.annotation, info) for name, info in kind.output_fields.items()}
-        return {name: (info.annotation, OutputField()) for name, info in kind.model_fields.items()}
+        return {
+            name: (type_of(info), OutputField(description=info.description)) for name, info in kind.model_fields.items()
+        }
 
     def values(self, output: Any) -> dict[str, Any]:
         """Return an output as JSON, by field."""
         if not _is_model(self.kind):
             return {_BARE: jsonable(output)}
         return {name: jsonable(getattr(output, name)) for name in self.fields}
+
+    def of_values(self, values: Mapping[str, Any]) -> Any:
+        """Return a value whose `values` are these."""
+        return SimpleNamespace(**values) if _is_model(self.kind) else values[_BARE]
 
 
 def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:

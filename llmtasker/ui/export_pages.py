@@ -13,6 +13,7 @@ from llmtasker.api.job_results import ResultKind, results_response
 from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.project_store import Project
+from llmtasker.task import Task
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import form_of, task_of
 from llmtasker.ui.run_pages import job_of
@@ -42,6 +43,8 @@ def export_pages(pages: Pages) -> APIRouter:
         visit = Visit.of(pages, request)
         project = visit.project(id)
         task, _ = task_of(visit, project)
+        if not isinstance(task, Task):
+            raise Problem("not-found", visit.language.text("This task is written in Python already, by who serves it."))
         with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
             path = Path(folder) / "task.json"
             try:

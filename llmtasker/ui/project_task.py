@@ -20,6 +20,7 @@ from llmtasker.files import detect, write_rows
 from llmtasker.jobs.chosen_columns import choose_columns, given_of
 from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.job_state import Job
+from llmtasker.jobs.pipeline_work import TaskLike
 from llmtasker.jobs.project_store import Project
 from llmtasker.task import Task
 from llmtasker.ui.table_facts import typed_row
@@ -39,7 +40,7 @@ def form_of(visit: Visit, project: Project) -> TaskForm | None:
     return FieldForm.of(project.definition) if project.kind == "instruction" else None
 
 
-def task_of(visit: Visit, project: Project) -> tuple[Task[Any], Definition | None]:
+def task_of(visit: Visit, project: Project) -> tuple[TaskLike, Definition | None]:
     """Return the task of a project, with its definition if it is not the server's own.
 
     Raises:
@@ -52,7 +53,7 @@ def task_of(visit: Visit, project: Project) -> tuple[Task[Any], Definition | Non
     return visit.server.tasks.described(project.kind, definition), definition
 
 
-def columns_of(project: Project, task: Task[Any]) -> dict[str, str]:
+def columns_of(project: Project, task: TaskLike) -> dict[str, str]:
     """Return the column of each input field.
 
     Raises:
@@ -76,9 +77,9 @@ class Sent:
     refused: str | None = None
 
 
-def sent(project: Project, task: Task[Any], sample: Sequence[Mapping[str, Any]], place: int) -> Sent | None:
-    """Return what is sent for a row of the sample; None: it has no rows."""
-    if not sample:
+def sent(project: Project, task: TaskLike, sample: Sequence[Mapping[str, Any]], place: int) -> Sent | None:
+    """Return what is sent for a row of the sample; None: it has no rows, or it is a pipeline."""
+    if not sample or not isinstance(task, Task):
         return None
     one = sample[place % len(sample)]
     given = given_of(one["row"], columns_of(project, task))
@@ -101,9 +102,11 @@ class Price:
     seconds: float | None
 
 
-def price(visit: Visit, project: Project, task: Task[Any], sample: Sequence[Mapping[str, Any]]) -> Price:
-    """Return the estimate of a run over all rows of a project."""
+def price(visit: Visit, project: Project, task: TaskLike, sample: Sequence[Mapping[str, Any]]) -> Price | None:
+    """Return the estimate of a run over all rows of a project; None: what a pipeline asks is not known before."""
     columns = columns_of(project, task)
+    if not isinstance(task, Task):
+        return None
     some = sample[:_PRICED]
     rows = project.rows - project.broken_rows
     found = task.estimate([given_of(one["row"], columns) for one in some])

@@ -18,6 +18,7 @@ from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_rows import UNSURE
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.jobs.project_store import Project
+from llmtasker.task import Task
 from llmtasker.ui.corrections import answers_of, asked_job, correct_picked, correct_row
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.rows_to_label import rows_to_label
@@ -230,7 +231,8 @@ def _opened(visit: Visit, job: Job, answers: ShownAnswers, row: JobRow | None) -
     messages: list[Mapping[str, Any]] = []
     if row is not None and row.given:
         try:
-            messages = list(visit.server.tasks.of_job(job).preview(dict(row.given)).messages)
+            task = visit.server.tasks.of_job(job)
+            messages = list(task.preview(dict(row.given)).messages) if isinstance(task, Task) else []
         except (ValueError, InputError):  # the server has no such task any more, or the row does not fit it
             messages = []
     return {"row": row, "messages": messages, "by_fields": not answers.by_label, "limit": UNSURE}

@@ -13,9 +13,8 @@ from llmtasker.evaluation.evaluate import report_of
 from llmtasker.evaluation.gold_rows import gold_rows
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, JobRow
+from llmtasker.jobs.pipeline_work import TaskLike, work_on
 from llmtasker.jobs.project_store import Project
-from llmtasker.jobs.row_work import RowWork
-from llmtasker.task import Task
 from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.values.json_values import as_list
 from llmtasker.values.lazy_pattern import lazy_pattern
@@ -43,7 +42,7 @@ class ScoredRows:
         self._made: OrderedDict[tuple[Any, ...], Scored] = OrderedDict()
         self._most = kept
 
-    def of(self, queue: JobQueue, project: Project, job: Job, task: Task[Any], gold_of: Job | None = None) -> Scored:
+    def of(self, queue: JobQueue, project: Project, job: Job, task: TaskLike, gold_of: Job | None = None) -> Scored:
         """Return the report of a job. `gold_of` is the job whose corrections count: that of the run that is shown."""
         source = gold_of or job
         key = (job.id, job.updated, job.done, source.id, source.updated, project.gold)
@@ -54,12 +53,12 @@ class ScoredRows:
         return found
 
 
-def scored(queue: JobQueue, project: Project, job: Job, task: Task[Any], source: Job) -> Scored:
+def scored(queue: JobQueue, project: Project, job: Job, task: TaskLike, source: Job) -> Scored:
     """Return the report of the rows that have an answer and gold; nothing is asked."""
     answers, field = ShownAnswers(project, job, {}), next(iter(job.outputs))
     known = set(answers.labels) if not answers.open_set else set[str]()
     corrections = {row.number: row.correction for row in _corrected(queue, source)}
-    work, unknown = RowWork(task), Counter[str]()
+    work, unknown = work_on(task), Counter[str]()
     found = list[tuple[dict[str, Any], JobRow]]()
     more = False
     for row in queue.all_rows(job.id):

@@ -9,8 +9,8 @@ from typing import Any, Self
 from llmtasker.api.served_tasks import ServedTasks
 from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.job_state import Job, JobRow, label_of
+from llmtasker.jobs.pipeline_work import TaskLike
 from llmtasker.jobs.project_store import Project
-from llmtasker.task import Task
 from llmtasker.values.json_schema import offered_labels, resolve
 from llmtasker.values.json_values import as_list, is_array, is_object
 
@@ -34,7 +34,7 @@ class ShownAnswers:
     `task` is one of the server's, whose signature lists the labels.
     """
 
-    def __init__(self, project: Project, job: Job, counts: Mapping[str, int], task: Task[Any] | None = None) -> None:
+    def __init__(self, project: Project, job: Job, counts: Mapping[str, int], task: TaskLike | None = None) -> None:
         self._project, self._job = project, job
         self._definition: Mapping[str, Any] = job.definition or {}
         offered, self._many = ([], False) if task is None else _offered(task)
@@ -145,7 +145,7 @@ def _texts(answer: Mapping[str, Any]) -> list[str]:
     return [str(one) for one in as_list(first) if one is not None]
 
 
-def _offered(task: Task[Any]) -> tuple[list[str], bool]:
+def _offered(task: TaskLike) -> tuple[list[str], bool]:
     """Return the labels of a task whose one output is a label or several of them, and whether it is several."""
     schema = task.signature.output_model.model_json_schema()
     node = resolve(next(iter(schema["properties"].values())), schema)

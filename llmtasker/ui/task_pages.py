@@ -16,6 +16,7 @@ from llmtasker.api import job_files
 from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.project_store import Project
+from llmtasker.task import Task
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import form_of, price, sent, start, table_of, task_of
 from llmtasker.ui.table_facts import NAMES_OF_LABELS
@@ -67,6 +68,7 @@ def _shown(
     try:
         task, _ = task_of(visit, project)
         sample = visit.pages.projects.sample(project.id)
+        values["pipeline"] = not isinstance(task, Task)
         values |= {"sent": sent(project, task, sample, line), "price": price(visit, project, task, sample)}
         values["task_fields"] = list(task.signature.input_fields)
     except (Problem, ConfigurationError) as error:
