@@ -34,7 +34,6 @@ becomes `item.error`; `item.raise_for_error()` raises it.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from numbers import Integral
@@ -128,8 +127,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     >>> nearest("temprature", ["temperature", "top_p"])
     " Did you mean 'temperature'?"
     """
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    near = closest(name, known)
+    return "" if near is None else f" Did you mean {near!r}?"
+
+
+def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
+    """Return the known name that is most like a wrong one, if its likeness (from 0 to 1) reaches `cutoff`."""
+    from difflib import get_close_matches  # few processes make such a mistake
+
+    return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
 def check_names(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Self, TypedDict, cast, get_args
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any, Self, TypedDict, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
@@ -16,13 +16,9 @@ from pydantic_core import to_jsonable_python
 from llmtasker.cache.open_cache import accepted
 from llmtasker.cache.store import Store
 from llmtasker.compiler.chosen_examples import ChosenExamples, Selection
-from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
-from llmtasker.confidence.label_field import label_field
-from llmtasker.confidence.source import Confidence, ConfidenceSource
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
-from llmtasker.runner.events import Observer
 from llmtasker.runner.grouping.auto_group import AutoGroup
 from llmtasker.runner.grouping.group_plan import GroupSize
 from llmtasker.signature.signature import Signature
@@ -39,6 +35,11 @@ from llmtasker.values.json_values import canonical_json, is_mapping
 from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.request import AskMode
 from llmtasker.wire.wording import Language
+
+if TYPE_CHECKING:  # loaded only for tasks that have one
+    from llmtasker.compiler.label_picker import Shortlist
+    from llmtasker.confidence.source import Confidence, ConfidenceSource
+    from llmtasker.runner.events import Observer
 
 
 class TaskOptions(TypedDict, total=False):
@@ -106,7 +107,7 @@ class Plan:
         check_count("attempts", self.attempts, "the answers to ask for")
         self._set("cache", accepted(self.cache))
         self._set("observers", copied("observers", self.observers))
-        self._set("confidence", Confidence.of(self.confidence))
+        self._set("confidence", self.sureness)
         if self.confidence is not None and self.group_size != 1:
             raise ConfigurationError("confidence is found for one input at a time: leave out group_size.")
 
@@ -142,6 +143,10 @@ class Plan:
     @property
     def sureness(self) -> Confidence | None:
         """How the confidence of answers is found; None: it is not."""
+        if self.confidence is None:
+            return None
+        from llmtasker.confidence.source import Confidence
+
         return Confidence.of(self.confidence)
 
     @property
@@ -199,6 +204,8 @@ class Plan:
             shortlist=self.shortened,
         )
         if (sure := self.sureness) is not None:
+            from llmtasker.confidence.label_field import label_field
+
             label_field(self.signature, sure.field, sure.source)
         return program
 
@@ -232,7 +239,7 @@ class Plan:
     def _options(self) -> dict[str, Any]:
         sure = self.sureness
         return {name: getattr(self, name) for name in _OPTIONS} | {
-            "group_size": _group_size(self.group_size),
+            "group_size": size.document() if isinstance(size := self.group_size, AutoGroup) else size,
             **({} if sure is None else {"confidence": sure.to_dict()}),
             **({"selection": self.examples.selection.document()} if isinstance(self.examples, ChosenExamples) else {}),
         }
@@ -288,14 +295,6 @@ def _made_again(kind: type[Plan], arguments: dict[str, Any]) -> Plan:
 
 
 _OPTIONS = ("examples_role", "input_role", "mode", "reasoning", "language", "attempts")
-
-
-def _group_size(size: GroupSize) -> Any:
-    if not isinstance(size, AutoGroup):
-        return size
-    if size.same is not None:
-        raise ConfigurationError("a file can't hold AutoGroup(same=…), which is a function: use with_(group_size=…).")
-    return {name: value for name, value in asdict(size).items() if name != "same"}
 
 
 def _auto_group(size: Any) -> Any:

@@ -22,26 +22,24 @@ from llmtasker.errors import ConfigurationError, InputError, check_names, neares
 from llmtasker.item import Item, jsonable
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, SignaturePlan, TaskOptions
-from llmtasker.results import Results
 from llmtasker.runner.batch.file_limits import MOST_BYTES, MOST_ROWS
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptions, columns_of, settings_of
-from llmtasker.runner.estimate import Estimate, estimate
-from llmtasker.runner.inputs import InputRows, check_rows, rows_of, table_of
 from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.row_scope import check_awaited, in_scope
 from llmtasker.runner.steps import Steps, run_blocking
-from llmtasker.runner.streamed import astreamed, streamed
 from llmtasker.signature.signature import S, Signature
 from llmtasker.task_data import TaskData
-from llmtasker.task_file import read_document
 from llmtasker.wire.request import Preview
 
-if TYPE_CHECKING:  # loaded where they are used: a lone blocking call needs no event loop
+if TYPE_CHECKING:  # loaded where they are used: a lone blocking call needs neither an event loop nor a run
     from llmtasker.cache.async_store import AsyncStore
+    from llmtasker.results import Results
     from llmtasker.runner.batch.job import BatchJob
     from llmtasker.runner.batch.submit import BatchSubmitter
+    from llmtasker.runner.estimate import Estimate
     from llmtasker.runner.grouping.report import GroupReport
+    from llmtasker.runner.inputs import InputRows
     from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
 
 T = TypeVar("T")
@@ -111,7 +109,7 @@ class Task(TaskData[T]):
             ConfigurationError: the file is not a valid task file, contains another kind of task, was saved with another
                 signature, or has a later format.
         """
-        return cls._load(path, read_document(path), llm, {"signature": signature})
+        return cls._load(path, llm, {"signature": signature})
 
     @cached_property
     def store(self) -> CompleteStore | None:
@@ -257,12 +255,14 @@ class Task(TaskData[T]):
         Raises:
             ConfigurationError: the set-up is wrong, or all rows lack the same column.
         """
-        from llmtasker.threads import portal
+        from llmtasker.portal import portal
 
         return portal().call(self.arun(inputs, **options))
 
     async def arun(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, without blocking the event loop; see `run`."""
+        from llmtasker.results import Results
+        from llmtasker.runner.inputs import check_rows, table_of
         from llmtasker.runner.task_run import RunSettings
 
         items: list[Item[T]] = []
@@ -282,12 +282,14 @@ class Task(TaskData[T]):
             inputs, options: as for `run`.
             ordered: yield the items in the order of the inputs, not as they are done.
         """
+        from llmtasker.runner.streamed import streamed
         from llmtasker.runner.task_run import RunSettings
 
         return streamed(self._batches(inputs, RunSettings.of_stream(options)))
 
     def astream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> AsyncIterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable or async iterable. See `run`."""
+        from llmtasker.runner.streamed import astreamed
         from llmtasker.runner.task_run import RunSettings
 
         return astreamed(self._batches(inputs, RunSettings.of_stream(options)))
@@ -319,6 +321,9 @@ class Task(TaskData[T]):
         Raises:
             ConfigurationError: the inputs are an async iterable, or not an iterable, or all lack the same column.
         """
+        from llmtasker.runner.estimate import estimate
+        from llmtasker.runner.inputs import check_rows, rows_of
+
         policy = self._checked_policy("estimate", options)
         program = policy.program
         rows = rows_of(inputs, program.columns)

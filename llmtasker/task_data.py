@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from copy import deepcopy
-from difflib import unified_diff
-from typing import Any, ClassVar, Generic, Self, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, Unpack, cast
 
 from pydantic.fields import FieldInfo
 
 from llmtasker.compiler.program import Program
-from llmtasker.confidence.calibration import Calibration
 from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, compiles_alike
@@ -19,8 +17,11 @@ from llmtasker.runner.grouping.group_plan import GroupPlan
 from llmtasker.runner.observers import Observers
 from llmtasker.runner.policy import Policy
 from llmtasker.signature.signature import Signature
-from llmtasker.task_file import Document, document_text, write_document
+from llmtasker.task_file import document_text, read_document, write_document
 from llmtasker.values.html_table import html_table
+
+if TYPE_CHECKING:  # loaded only for tasks that have one
+    from llmtasker.confidence.calibration import Calibration
 
 T = TypeVar("T")
 
@@ -95,7 +96,8 @@ class TaskData(Generic[T]):
         write_document(path, self.plan.document(type(self).__name__))
 
     @classmethod
-    def _load(cls, path: str | os.PathLike[str], document: Document, llm: Any, given: Mapping[str, Any]) -> Self:
+    def _load(cls, path: str | os.PathLike[str], llm: Any, given: Mapping[str, Any]) -> Self:
+        document = read_document(path)
         task = object.__new__(cls)
         try:
             plan = cls._plan_class.from_document(cls.__name__, document, given)
@@ -124,6 +126,8 @@ class TaskData(Generic[T]):
         """
         if not isinstance(cast("object", other), TaskData):
             raise ConfigurationError(f"a task differs from another task, not from {snippet(repr(other), 60)}.")
+        from difflib import unified_diff
+
         mine, its = self._text().splitlines(), other._text().splitlines()
         return "\n".join(unified_diff(mine, its, "this", "other", lineterm="", n=2))
 

@@ -27,6 +27,7 @@ FLOORS: list[set[str]] = [
     {"values.lazy_pattern"},
     {
         "errors",
+        "portal",
         "threads",
         "values.folding",
         "values.html_table",

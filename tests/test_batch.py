@@ -647,7 +647,7 @@ def test_the_clients_that_users_have(server: FaultyServer, kind: str) -> None:
     if isinstance(client, openai.OpenAI):
         client.close()
     elif "own" in kind:
-        from llmtasker.threads import portal
+        from llmtasker.portal import portal
 
         portal().call(client.close())
 

@@ -17,11 +17,11 @@ from llmtasker.cache import MemoryCache
 from llmtasker.errors import InputError
 from llmtasker.files import read_rows
 from llmtasker.item import Item
+from llmtasker.portal import portal
 from llmtasker.runner.events import Event
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, last_user_text
-from llmtasker.threads import portal
 
 
 class Triage(Signature):

@@ -16,10 +16,10 @@ import pytest
 from llmtasker import LLM, ConfigurationError, Task
 from llmtasker.cache import MemoryCache
 from llmtasker.errors import InputError, InvalidOutputError
+from llmtasker.portal import portal
 from llmtasker.tasks.classification import Classification, pairs
 from llmtasker.tasks.prompts import prompt_text
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
-from llmtasker.threads import portal
 from llmtasker.wire.request import Request
 
 EXAMPLES = {"un regard perçant": "chat", "leurs queues remuent": "chien"}

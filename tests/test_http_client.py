@@ -23,8 +23,8 @@ from llmtasker.llm.transports.blocking_client import BlockingClient
 from llmtasker.llm.transports.http_client import HTTPClient, RequestTemplate
 from llmtasker.llm.transports.http_response import ResponseError, ResponseReader, TooLargeError
 from llmtasker.llm.transports.openai import OpenAITransport, connect
+from llmtasker.portal import portal
 from llmtasker.testing import FaultyServer
-from llmtasker.threads import portal
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Request, Settings
 

@@ -15,9 +15,9 @@ from typing_extensions import TypedDict  # that of typing knows too little befor
 
 from llmtasker import LLM, ConfigurationError, OutputField
 from llmtasker.errors import FilteredError, InvalidOutputError, TruncatedError
+from llmtasker.portal import portal
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.testing import FakeTransport, FaultyServer, last_user_text
-from llmtasker.threads import portal
 from llmtasker.wire.completion import Completion
 
 

@@ -46,8 +46,8 @@ from llmtasker.errors import (
 )
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.transports.langchain import LangChainTransport, read_message, to_messages
+from llmtasker.portal import portal
 from llmtasker.testing import Body, ContentFilter, Cut, FaultyServer, Malformed, Refusal, Rejects, Reset, Status
-from llmtasker.threads import portal
 from llmtasker.wire.completion import Completion, ToolCall, Usage
 from llmtasker.wire.request import Head, Message, Request, Settings, Transport
 

@@ -290,7 +290,7 @@ def way(request: pytest.FixtureRequest) -> Iterator[Make]:
         if isinstance(client, openai.OpenAI):
             client.close()
         else:
-            from llmtasker.threads import portal
+            from llmtasker.portal import portal
 
             portal().call(client.close())
 
@@ -380,7 +380,7 @@ def test_the_deadline_is_for_the_whole_call(kind: str, make: Make) -> None:
         assert time.monotonic() - started < 2.0
         transport.close()
         if isinstance(client, openai.AsyncOpenAI):
-            from llmtasker.threads import portal
+            from llmtasker.portal import portal
 
             portal().call(client.close())
 

@@ -31,12 +31,12 @@ from llmtasker.errors import (
     RejectedError,
     ServerError,
 )
+from llmtasker.portal import portal
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.feed import Feed
 from llmtasker.runner.run import Run
 from llmtasker.runner.steps import Steps, Wait
 from llmtasker.testing import FakeTransport, FaultyServer, Status, last_user_text
-from llmtasker.threads import portal
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Request
 

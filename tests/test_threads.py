@@ -8,12 +8,12 @@ import threading
 import programs
 import pytest
 
-from llmtasker.threads import portal
+from llmtasker.portal import portal
 
 INTERRUPTED = """
 import asyncio, os, signal, threading, time
 import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)  # not how slow this machine is
-from llmtasker.threads import portal
+from llmtasker.portal import portal
 
 began = threading.Event()
 told = []
@@ -42,7 +42,7 @@ print(told)
 LEFT_OPEN = """
 import asyncio
 import logging; logging.getLogger("asyncio").setLevel(logging.ERROR)  # not how slow this machine is
-from llmtasker.threads import portal
+from llmtasker.portal import portal
 
 async def closes_late():
     try:

@@ -6,15 +6,19 @@ import contextlib
 import hashlib
 import logging
 import os
+import re
 import secrets
 import stat
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmtasker.cache.disk_cache import default_directory
 from llmtasker.values.json_values import canonical_json, is_object, parse_json
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 _FOLDER = "compiled"  # in the user's cache folder
 _MOST_FILES = 400
@@ -52,10 +56,17 @@ def _versions(code: tuple[str, ...]) -> dict[str, str]:
     found: dict[str, str] = {}
     for package in _PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[package] = metadata.version(package)
+            found[package] = _version(metadata.distribution(package))
     with contextlib.suppress(OSError):  # a version in development changes without its number
         found["code"] = hashlib.sha256(b"".join(Path(file).read_bytes() for file in code)).hexdigest()
     return found
+
+
+def _version(distribution: Distribution) -> str:
+    # Not its `version`, which parses the whole description of a package.
+    text = distribution.read_text("METADATA") or ""
+    found = re.search(r"^Version:\s*(\S+)", text, re.MULTILINE)
+    return distribution.version if found is None else found[1]
 
 
 def _read(folder: Path, key: str) -> dict[str, Any] | None:

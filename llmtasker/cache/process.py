@@ -10,7 +10,6 @@ import contextlib
 import functools
 import json
 import os
-import socket
 import sys
 import weakref
 from dataclasses import dataclass
@@ -81,6 +80,8 @@ def _process(pid: int) -> ProcessId:
 @functools.cache
 def _machine() -> str:
     """Identify this boot of the machine, and the container: elsewhere, the same number is another process."""
+    import socket  # loaded only where a lease is taken or looked at
+
     parts = [socket.gethostname()]
     boot, container = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     if boot.exists() and container.is_symlink():

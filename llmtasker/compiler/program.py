@@ -19,7 +19,6 @@ from llmtasker.compiler.answer_model import (
 from llmtasker.compiler.chosen_examples import Selection
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.examples import shown_text
-from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.label_set import (
     LabelSet,
     fits_labels,
@@ -49,6 +48,7 @@ MAX_VARIANTS = 256
 
 if TYPE_CHECKING:
     from llmtasker.compiler.answer_parser import Answer, AnswerParser
+    from llmtasker.compiler.label_picker import Shortlist
 
 
 class Program(Generic[S]):

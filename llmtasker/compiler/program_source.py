@@ -11,7 +11,6 @@ from pydantic import BaseModel
 from llmtasker.compiler.answer_model import REASONING, labels_of, wire_model
 from llmtasker.compiler.chosen_examples import Selection
 from llmtasker.compiler.examples import Example, labels_in_answer, read_example, shown_text
-from llmtasker.compiler.label_picker import LabelPicker, Shortlist
 from llmtasker.compiler.label_set import takes_several, without_labels
 from llmtasker.compiler.prompt import Prompt, PromptLayout
 from llmtasker.errors import ConfigurationError
@@ -23,6 +22,7 @@ from llmtasker.wire.wording import WORDINGS, Language
 
 if TYPE_CHECKING:
     from llmtasker.compiler.example_picker import ExamplePicker
+    from llmtasker.compiler.label_picker import LabelPicker, Shortlist
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +93,8 @@ class ProgramSource(Generic[S]):
         name = self.shortened(labels)
         if name is None or self.shortlist is None:
             return None
+        from llmtasker.compiler.label_picker import LabelPicker
+
         info = self.signature.output_fields[name]
         meanings = label_descriptions(info)
         texts = [

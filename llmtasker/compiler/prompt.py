@@ -6,7 +6,6 @@ input is the last user message.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from pydantic_core import PydanticSerializationError
 
 from llmtasker.compiler.examples import Example, as_input, show_examples
 from llmtasker.compiler.template import Template, Variable
-from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.errors import ConfigurationError, InputError, nearest, snippet
 from llmtasker.signature.conversation import Conversation
 from llmtasker.signature.fields import RESERVED, label_descriptions
 from llmtasker.signature.signature import Signature, as_text
@@ -47,11 +46,9 @@ class Prompt:
         """
         for name in variables:
             if name not in self.variables:
-                near = difflib.get_close_matches(name, self.variables, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ConfigurationError(
-                    f"the task has no variable {name!r}.{hint} It has {', '.join(self.variables) or 'none'}; give it "
-                    "a value there first: Task(…, variables={…})."
+                    f"the task has no variable {name!r}.{nearest(name, self.variables)} It has "
+                    f"{', '.join(self.variables) or 'none'}; give it a value there first: Task(…, variables={{…}})."
                 )
         return replace(self, variables={**self.variables, **variables})
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, closest
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 # `{{name}}` is a literal {name}; `{name}` a variable. JSON and code have no lone identifier between braces.
@@ -83,8 +82,8 @@ class Template:
 
 
 def _unknown(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f" Did you mean {{{near[0]}}}?" if near else ""
+    near = closest(name, known)
+    hint = f" Did you mean {{{near}}}?" if near else ""
     return (
         f"the instructions have the variable {{{name}}}, which is unknown.{hint} "
         f"Known: {', '.join(f'{{{other}}}' for other in sorted(known))}. "

@@ -22,11 +22,11 @@ from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.subject import answered
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork
+from llmtasker.portal import portal
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.policy import Fresh
 from llmtasker.runner.progress import OnProgress
 from llmtasker.task import Task
-from llmtasker.threads import portal
 
 K = TypeVar("K", bound=Task[Any])
 

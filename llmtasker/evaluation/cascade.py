@@ -15,8 +15,8 @@ from llmtasker.evaluation.cascade_stage import cascade_outcome, cascade_stage
 from llmtasker.evaluation.cascade_thresholds import cascade_thresholds
 from llmtasker.evaluation.gold_rows import Gold
 from llmtasker.evaluation.risk_control import why_not
+from llmtasker.portal import portal
 from llmtasker.task import Task
-from llmtasker.threads import portal
 
 T = TypeVar("T")
 

@@ -8,12 +8,12 @@ from typing import Any, Generic, TypeVar, Unpack
 
 from llmtasker.errors import BudgetError, InputError, counted
 from llmtasker.item import Item, together
+from llmtasker.portal import portal
 from llmtasker.results import Results
 from llmtasker.runner.inputs import InputRows
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
-from llmtasker.threads import portal
 
 T = TypeVar("T")
 

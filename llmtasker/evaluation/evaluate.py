@@ -14,9 +14,9 @@ from llmtasker.evaluation.scorer import ScoredItem, Scorer
 from llmtasker.evaluation.subject import Measurable, Subject, answered
 from llmtasker.evaluation.user_metrics import metrics_of
 from llmtasker.item import Item
+from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
 from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunOptions, places
-from llmtasker.threads import portal
 
 
 class EvaluationOptions(RunOptions, total=False):

@@ -8,9 +8,9 @@ from typing import Any
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
+from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
 from llmtasker.task import Task
-from llmtasker.threads import portal
 
 try:
     from langchain_core.runnables import Runnable, RunnableConfig

@@ -11,7 +11,6 @@ from random import Random
 from typing import Literal
 
 from llmtasker.errors import ConfigurationError, RateLimitError, TransientError, by_name
-from llmtasker.wire.error_response import seconds_until
 
 MARGIN = 0.97
 """The share of a known rate that is used. With `SLACK`, no second gets more than the rate: 1.03 × 0.97 < 1."""
@@ -207,6 +206,8 @@ def limit_in_headers(unit: Unit, headers: Mapping[str, str]) -> HeaderLimit | No
     >>> limit_in_headers("requests", {"x-ratelimit-limit-requests": "600", "x-ratelimit-remaining-requests": "599"})
     HeaderLimit(rate=10.0, remaining=599.0)
     """
+    from llmtasker.wire.error_response import seconds_until  # loaded with the first response
+
     try:
         limit = float(headers[f"x-ratelimit-limit-{unit}"])
         remaining = float(headers[f"x-ratelimit-remaining-{unit}"])

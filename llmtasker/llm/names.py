@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from urllib.parse import unquote, urlsplit
 
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, closest, snippet
 from llmtasker.llm.credentials import check_key, is_credential
 from llmtasker.wire.request import Transport
 
@@ -70,9 +69,9 @@ def _unclear(name: str, provider: str, rest: str) -> str:
     places = ["openai", "azure", "local", *_LOCAL]
     if provider in places:
         return f"{name!r} lacks the name of a model behind the slash."
-    if "/" in name and (near := difflib.get_close_matches(provider, places, n=1)):
-        return f"there is no place {provider!r} for LLMs. Did you mean {near[0]}/{rest}?"
-    if difflib.get_close_matches(name, ["offline"]):
+    if "/" in name and (near := closest(provider, places)):
+        return f"there is no place {provider!r} for LLMs. Did you mean {near}/{rest}?"
+    if closest(name, ["offline"]):
         return f"{name!r} is not an LLM. Did you mean offline?"
     return (
         f"it is not clear where the model {name!r} is: write its place before it, such as openai/{name} "

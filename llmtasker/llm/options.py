@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +9,7 @@ from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
 from llmtasker.cache.store import Store
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, closest, snippet
 from llmtasker.llm.costs import Prices
 from llmtasker.llm.credentials import check_key, may_be_credential
 from llmtasker.llm.limits import RateLimit, Retry
@@ -154,8 +153,8 @@ def check(options: Mapping[str, Any]) -> None:
     """
     for name, value in options.items():
         if name not in LLMOptions.__annotations__:
-            near = difflib.get_close_matches(name, LLMOptions.__annotations__, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]}?" if near else "a field of the request body goes into extra_body={…}."
+            near = closest(name, LLMOptions.__annotations__, cutoff=0.5)
+            hint = f"did you mean {near}?" if near else "a field of the request body goes into extra_body={…}."
             hint = f"{_ELSEWHERE[name]}." if name in _ELSEWHERE else hint
             raise ConfigurationError(f"LLM has no option {name!r}: {hint}")
         if value is not None and name in _CHECKS and not _CHECKS[name][0](value):

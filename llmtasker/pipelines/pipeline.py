@@ -17,6 +17,7 @@ from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
 from llmtasker.pipelines.used_values import used_values
+from llmtasker.portal import portal
 from llmtasker.result_table import free_names
 from llmtasker.results import Results
 from llmtasker.runner.call_settings import CallSettings, columns_of, settings_of
@@ -28,7 +29,6 @@ from llmtasker.runner.row_scope import RunScope, check_awaited, current_row
 from llmtasker.runner.streamed import astreamed, streamed
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
 from llmtasker.signature.signature import Signature
-from llmtasker.threads import portal
 from llmtasker.values.broken_row import BrokenRow
 
 R = TypeVar("R")

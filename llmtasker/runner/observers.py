@@ -12,12 +12,16 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.runner.events import Event, LogObserver, Observer, RunEvents
 from llmtasker.runner.row_scope import current_row
 
+if TYPE_CHECKING:  # loaded only where somebody observes
+    from llmtasker.runner.events import Event, Observer, RunEvents
+
+_logger = logging.getLogger("llmtasker")
 _MOST = 10_000  # events queued for one observer; further ones are dropped and counted
 _IDLE = 5.0  # seconds without an event after which a thread ends
 _PATIENCE = 2.0  # seconds that the end of a run waits for its last events to be delivered
@@ -44,10 +48,14 @@ class Observers:
 
     def begin(self, tags: Mapping[str, Any] | None = None) -> RunEvents | None:
         """Return the events of a new run with these tags; None if nobody observes it."""
-        observed = bool(self._outlets) or _log.observer.logger.isEnabledFor(logging.DEBUG)
+        observed = bool(self._outlets) or _logger.isEnabledFor(logging.DEBUG)
         if (scope := current_row.get()) is not None:
             return scope.begin(self if observed else None, tags)
-        return RunEvents(self, tags=tags) if observed else None
+        if not observed:
+            return None
+        from llmtasker.runner.events import RunEvents
+
+        return RunEvents(self, tags=tags)
 
     def publish(self, event: Event) -> None:
         """Queue an event for each observer."""
@@ -63,7 +71,7 @@ class Observers:
                 _warn(report)
 
     def _all(self) -> list[_Outlet]:
-        return [*self._outlets, _log] if _log.observer.logger.isEnabledFor(logging.DEBUG) else self._outlets
+        return [*self._outlets, _log()] if _logger.isEnabledFor(logging.DEBUG) else self._outlets
 
 
 class _Outlet:
@@ -142,11 +150,13 @@ class _Outlet:
         return f"the observer {name} {'; it '.join(problems)}. No row was lost; this is reported once."
 
 
-class _LogOutlet(_Outlet):
-    observer: LogObserver
+@cache
+def _log() -> _Outlet:
+    from llmtasker.runner.events import LogObserver
+
+    return _Outlet(LogObserver())
 
 
-_log = _LogOutlet(LogObserver())
 _known: weakref.WeakSet[Observers] = weakref.WeakSet()
 
 
@@ -165,4 +175,4 @@ def _warn(report: str) -> None:
         warnings.warn(report, stacklevel=3)
     except UserWarning:
         # If warnings are errors, this one must not cost the rows of the run.
-        logging.getLogger("llmtasker").warning(report)
+        _logger.warning(report)

@@ -6,15 +6,17 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.circuit_breaker import CircuitBreaker
-from llmtasker.runner.events import Event, Publisher, RunEvents
 from llmtasker.runner.policy import Fresh, Policy
+
+if TYPE_CHECKING:  # loaded only where somebody observes, or in a pipeline
+    from llmtasker.runner.events import Event, Publisher, RunEvents
 
 P = TypeVar("P", bound=Policy[Any, Any])
 
@@ -126,6 +128,8 @@ class RowScope:
 
     def begin(self, own: Publisher | None, tags: Mapping[str, Any] | None) -> RunEvents:
         """Return the events of a call or run of a step, whose items are kept; `own` takes them too."""
+        from llmtasker.runner.events import RunEvents
+
         items = dict[int, Item[Any]]()
         self._items.append(items)
         return RunEvents(_StepPublisher(self, items, own), tags=tags)

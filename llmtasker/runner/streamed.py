@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 def streamed(batches: AsyncGenerator[list[Item[T]]]) -> Iterator[Item[T]]:
     """Yield the items of a run that continues in the event loop of another thread."""
-    from llmtasker.threads import portal
+    from llmtasker.portal import portal
 
     door = portal()
     try:

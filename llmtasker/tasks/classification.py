@@ -18,7 +18,7 @@ from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
 from llmtasker.signature.fields import InputField, OutputField, label_text
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
-from llmtasker.task_file import Document, read_document
+from llmtasker.task_file import Document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import prompt_text
 from llmtasker.values.json_values import is_array
@@ -227,7 +227,7 @@ class Classification(Task[Any]):
         Raises:
             ConfigurationError: see `Task.load`.
         """
-        return cls._load(path, read_document(path), llm, {"labels": labels})
+        return cls._load(path, llm, {"labels": labels})
 
     @property
     def plan(self) -> ClassificationPlan:

@@ -17,7 +17,7 @@ from llmtasker.signature.fields import InputField, OutputField
 from llmtasker.signature.signature import Signature
 from llmtasker.signature.signature_schema import field_type, why_not_made_again
 from llmtasker.task import Task
-from llmtasker.task_file import Document, read_document
+from llmtasker.task_file import Document
 from llmtasker.tasks.classification import Examples, pairs
 from llmtasker.wire.request import AskMode
 
@@ -141,7 +141,7 @@ class Instruction(Task[Any]):
         Raises:
             ConfigurationError: see `Task.load`.
         """
-        return cls._load(path, read_document(path), llm, {"output": output})
+        return cls._load(path, llm, {"output": output})
 
     @property
     def plan(self) -> InstructionPlan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 
 
@@ -29,5 +28,7 @@ def _text(value: object, longest: int) -> str:
         text = value if isinstance(value, str) else str(value)
     except Exception:  # noqa: BLE001 - __str__ of a foreign object may raise anything
         text = f"a {type(value).__name__}"
+    import html  # loads all names of characters, and few processes show a table
+
     shown = text if len(text) <= longest else f"{text[:longest]}…"
     return html.escape(shown).replace("\n", "<br>")

@@ -20,7 +20,8 @@ from llmtasker.llm.credentials import may_be_credential
 from llmtasker.llm.transports.langchain_errors import recovered, unsupported
 from llmtasker.llm.transports.langchain_identity import endpoint_of, mapping, model_of
 from llmtasker.llm.transports.langchain_wrappers import arguments_in, chats_in, rewrapped
-from llmtasker.threads import call_in_thread, portal
+from llmtasker.portal import portal
+from llmtasker.threads import call_in_thread
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Head, Message, Request

@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import ssl
+import sys
 from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from llmtasker.errors import ConfigurationError, snippet
 
@@ -23,6 +22,10 @@ def proxy_for(url: str) -> str | None:
     Raises:
         ConfigurationError: the variable does not contain the URL of a proxy.
     """
+    if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return None  # as in most processes; urllib.request loads the standard library's HTTP client
+    from urllib.request import getproxies
+
     parts = urlsplit(url)
     proxies = getproxies()
     scheme = parts.scheme if proxies.get(parts.scheme) else "all"
@@ -57,6 +60,8 @@ def _check_socks(variable: str) -> None:
 
 def _is_excepted(host: str, port: int | None) -> bool:
     """Return whether NO_PROXY names a host: as a name, a domain, an address, a network, or with a `*`."""
+    from urllib.request import proxy_bypass
+
     if proxy_bypass(host if port is None else f"{host}:{port}") or proxy_bypass(host):
         return True
     names = re.split(r"[,\s]+", (os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or "").lower())
@@ -85,6 +90,8 @@ def check_certificates(url: str) -> None:
     if (folder := os.environ.get("SSL_CERT_DIR")) and not Path(folder).is_dir():
         raise ConfigurationError(f"SSL_CERT_DIR names {snippet(folder, 100)!r}, which is not a folder.")
     if file := os.environ.get("SSL_CERT_FILE"):
+        import ssl
+
         try:
             ssl.create_default_context(cafile=file)
         except OSError as error:

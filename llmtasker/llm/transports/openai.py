@@ -34,7 +34,8 @@ from llmtasker.llm.transports.openai_clients import (
     secrets_of,
     twin,
 )
-from llmtasker.threads import PerLoop, call_in_thread, portal
+from llmtasker.portal import PerLoop, portal
+from llmtasker.threads import call_in_thread
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.error_response import read_error
 from llmtasker.wire.failed_generation import failed_generation

@@ -13,7 +13,7 @@ from llmtasker.errors import BadResponseError, ConfigurationError, NotFoundError
 from llmtasker.llm.transports.deferred import DeferredTransport
 from llmtasker.llm.transports.http_client import broken
 from llmtasker.llm.transports.openai import OpenAITransport
-from llmtasker.threads import portal
+from llmtasker.portal import portal
 from llmtasker.values.json_values import as_list, is_object
 from llmtasker.wire.batch_file import BatchInfo, read_batch
 from llmtasker.wire.error_response import hide_keys

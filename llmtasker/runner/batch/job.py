@@ -24,6 +24,7 @@ from llmtasker.errors import (
 )
 from llmtasker.item import Item
 from llmtasker.llm.costs import Prices
+from llmtasker.portal import portal
 from llmtasker.results import Results
 from llmtasker.runner.awaiting import run_awaiting
 from llmtasker.runner.batch.job_store import StoredJob
@@ -31,7 +32,6 @@ from llmtasker.runner.batch.output_files import OutputFiles
 from llmtasker.runner.batch.submit import BatchSubmitter
 from llmtasker.runner.policy import worth_another
 from llmtasker.runner.row import Outcome, Row, Spent
-from llmtasker.threads import portal
 from llmtasker.wire.batch_file import ENDED
 from llmtasker.wire.completion import NO_USAGE, Completion
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from numbers import Integral
 from typing import Any, cast
 
@@ -62,6 +62,18 @@ class AutoGroup:
     def largest(self) -> int:
         """The largest size to try."""
         return max(self.sizes)
+
+    def document(self) -> dict[str, Any]:
+        """Return the settings as JSON values.
+
+        Raises:
+            ConfigurationError: `same` is one of them.
+        """
+        if self.same is not None:
+            raise ConfigurationError(
+                "a file can't hold AutoGroup(same=…), which is a function: use with_(group_size=…)."
+            )
+        return {name: value for name, value in asdict(self).items() if name != "same"}
 
     def key(self) -> str:
         """Return a text that is equal for objects that choose in the same way."""
