@@ -32,10 +32,24 @@ predict = dspy.Predict(Triage)
 predict.demos = [dspy.Example(message="I was charged twice.", team="billing")]
 """
 
+# What any process with a model of Pydantic costs, so no process with a signature can be cheaper.
+_FLOOR = """
+from typing import Literal
+from pydantic import BaseModel, Field
+
+class Triage(BaseModel):
+    "Route a customer message to the team that can solve it."
+    message: str = Field(description="what the customer wrote")
+    team: Literal["billing", "delivery", "other"] = Field(description="who takes it")
+
+examples = [Triage(message="I was charged twice.", team="billing")]
+"""
+
 PROGRAMS = {
-    "import pydantic": "from pydantic import BaseModel",
+    "import pydantic": "import pydantic",
+    "floor: a class of Pydantic": _FLOOR,
     "import llmtasker": "import llmtasker",
-    "import Task, Signature": "import llmtasker; from llmtasker import Task, Signature",
+    "import Task, Signature": "from llmtasker import Task, Signature",
     "process: offline task declared": f"{_TRIAGE}\nTask(Triage, llm='offline', examples=examples)",
     "process: answered from cache": f"""{_TRIAGE}
 import sys
@@ -58,6 +72,8 @@ def process_costs(base_url: str, folder: str, dspy_python: str, rounds: int = 5)
     All take turns. The first round, which may write bytecode and fills the caches, is not counted.
     """
     environment = {**os.environ, "LLMTASKER_CACHE_DIR": f"{folder}/cache", "DSPY_CACHEDIR": f"{folder}/dspy"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # else each process compiles all that it imports
+    environment["PYTHONPYCACHEPREFIX"] = f"{folder}/bytecode"
     counts: dict[str, list[float]] = {name: [] for name in PROGRAMS}
     for number in range(rounds + 1):
         empty = _cpu([sys.executable, "-c", "pass"], environment)

@@ -7,7 +7,6 @@ Only the database is read, written or deleted. What these functions raise is amo
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import itertools
 import os
@@ -266,4 +265,6 @@ def keep_open(connection: sqlite3.Connection) -> None:
     Closing the last connection deletes `cache.db-wal` by its name. After the database was replaced, that is the log
     of the new one, and writes of other processes would be lost. A forked child has its parent's connection.
     """
+    import ctypes  # few databases are ever replaced
+
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))

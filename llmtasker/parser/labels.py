@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
@@ -236,6 +235,8 @@ class Labels:
             raise LabelError("it is too long to be a label")
         if "?" in text and not any("?" in name for name in self._exact):
             raise LabelError("it asks")
+        import html  # it loads all named characters, and is needed for odd answers only
+
         text = _ticked(html.unescape(text)).replace("\u2212", "-")
         if _STRUCK.search(text) and not any(_STRUCK.search(name) for name in self._exact):
             raise LabelError("it is struck out", ambiguous=True)

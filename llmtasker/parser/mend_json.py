@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import html
 import json
 import re
 from collections import Counter
@@ -103,6 +102,8 @@ def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tup
         with contextlib.suppress(ValueError, RecursionError):
             return parse_json(doubled[1]), ("mended JSON: doubled braces",)
     if '"' not in text and "&quot;" in text:
+        import html  # it loads all named characters
+
         with contextlib.suppress(ValueError, RecursionError):
             return parse_json(html.unescape(text)), ("mended JSON: quotes escaped as in HTML",)
     effort = effort or Effort()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -98,4 +97,6 @@ def _value(content: str, node: JsonSchema, schema: AnswerSchema, depth: int) -> 
         return {}
     if whole := _CDATA.fullmatch(content):
         return whole[1]
+    import html  # it loads all named characters
+
     return html.unescape(content.removeprefix("\n").removesuffix("\n"))
