@@ -12,6 +12,7 @@ from urllib.parse import unquote
 
 import pytest
 from test_ui import LABELS, Page, french_csv
+from typeset_site import typeset_html
 
 from llmtasker.api.attachment import attachment
 from llmtasker.files import read_rows, write_rows
@@ -190,3 +191,10 @@ def test_the_title_of_an_evaluation_says_what_is_there(tmp_path: Path, gold: str
         ann.run(project)
         (found,) = re.findall(r"<h1>(.*?)</h1>", unescape(ann.get(f"{project}/evaluation")))
         assert title in found
+
+
+def test_the_french_site_is_typeset_outside_code() -> None:
+    apart = "<head><title>l'a : b</title></head><pre>x ;</pre><code>a : 'b'</code>"
+    text = "<p>L'appel : « non » ; 40 000 tokens, 5 % !</p>"
+    said = "<p>L’appel\u00a0: «\u00a0non\u00a0»\u202f; 40\u202f000 tokens, 5\u202f%\u202f!</p>"
+    assert typeset_html(apart + text) == apart + said
