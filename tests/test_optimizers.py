@@ -28,6 +28,7 @@ from llmtasker import (
     OutputField,
     Signature,
     Task,
+    pipeline,
 )
 from llmtasker.cli.app import main
 from llmtasker.errors import NetworkError
@@ -370,8 +371,14 @@ def test_what_an_optimizer_can_not_improve_is_named() -> None:
     with pytest.raises(ConfigurationError, match="no column for label"):
         optimize(whole, LabelDescriptions(), **notes)  # type: ignore[arg-type]
     assert fake.calls == 0
-    with pytest.raises(ConfigurationError, match="Task"):
-        optimize("triage", LabeledFewShot(), **rows)  # type: ignore[arg-type]
+
+    async def steps(text: str) -> str:
+        return text
+
+    wrong: Any
+    for wrong in ("triage", pipeline(steps)):
+        with pytest.raises(ConfigurationError, match=r"a Task can be optimized.* optimize a task that it calls"):
+            optimize(wrong, LabeledFewShot(), **rows)
 
 
 def test_val_is_half_of_train_if_it_is_not_given() -> None:

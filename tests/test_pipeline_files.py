@@ -15,6 +15,7 @@ from test_cli import Shell
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task, pipeline
 from llmtasker.cli.file_job import FileJob
+from llmtasker.errors import SignatureError
 from llmtasker.files import detect, read_rows
 from llmtasker.jobs.pipeline_work import work_on
 from llmtasker.testing import FakeTransport
@@ -302,3 +303,22 @@ def test_a_changed_prompt_is_noticed_where_the_code_names_the_task(way: str) -> 
     assert one == same
     assert (one != other) == (way in SEEN)
     assert _made(way, Task(Team, llm=llm))("x").output == "billing"
+
+
+class Odd:
+    """A class that no file can hold."""
+
+
+def test_types_and_values_that_do_not_fit_are_named() -> None:
+    @pipeline
+    async def two(text: str, number: int) -> str:
+        return text * number
+
+    @pipeline
+    async def odd(text: str) -> Odd:
+        return Odd()
+
+    assert "the input does not fit two: number: Input should be a valid integer" in str(two(text="x", number="y").error)
+    assert isinstance(odd("x").output, Odd)
+    with pytest.raises(SignatureError, match=r"odd: files and requests can't hold the type of output, .*Odd.*: use a"):
+        work_on(odd).whole  # noqa: B018 - it is computed when it is asked for

@@ -209,7 +209,10 @@ def estimate_search(
 
 def _check_task(task: Task[Any]) -> None:
     if not isinstance(cast("object", task), Task):
-        raise ConfigurationError(f"a Task can be optimized, not {snippet(repr(task), 60)}.")
+        raise ConfigurationError(
+            f"a Task can be optimized, not {snippet(repr(task), 60)}. Of a pipeline, optimize a task that it calls, "
+            "with rows of that step; then compare the pipeline with the one and with the other."
+        )
 
 
 def _check_optimizer(optimizer: object) -> None:

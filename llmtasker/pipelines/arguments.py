@@ -74,18 +74,22 @@ class Arguments:
         if isinstance(given, BrokenRow):
             raise InputError(given.error.message, **given.error.details)
         try:
-            parts = self._parts(given, columns)
-            return {name: self._checks[name].validate_python(value) for name, value in parts.items()}
+            return {name: self._checked(name, value) for name, value in self._parts(given, columns).items()}
+        except InputError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a validator, or the input's own code, may raise anything
+            raise InputError(f"the input could not be read: {type(error).__name__}: {snippet(error)}") from None
+
+    def _checked(self, name: str, value: Any) -> Any:
+        try:
+            return self._checks[name].validate_python(value)
         except ValidationError as error:
             missing = [
                 str(one["loc"][-1]) for one in error.errors() if one["type"] == "missing" and len(one["loc"]) == 1
             ]
             found = {"missing": missing[0]} if missing else {}
-            raise InputError(f"the input does not fit {self.owner}: {describe(error)}", **found) from None
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001 - a validator, or the input's own code, may raise anything
-            raise InputError(f"the input could not be read: {type(error).__name__}: {snippet(error)}") from None
+            place = "" if self._only is not None else f"{name}: "
+            raise InputError(f"the input does not fit {self.owner}: {place}{describe(error)}", **found) from None
 
     def _parts(self, given: Any, columns: Mapping[str, str]) -> dict[str, Any]:
         if self._only is not None:

@@ -10,7 +10,10 @@ from functools import cached_property, update_wrapper
 from types import FrameType
 from typing import Any, Generic, Literal, TypeVar, Unpack, get_type_hints, overload
 
-from llmtasker.errors import ConfigurationError, snippet
+from pydantic import TypeAdapter
+from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+
+from llmtasker.errors import ConfigurationError, SignatureError, snippet
 from llmtasker.item import Item, sum_of
 from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.arguments import Arguments
@@ -87,10 +90,12 @@ class Pipeline(Generic[R, T]):
         An output field with the name of an input field gets the prefix "llm_".
 
         Raises:
-            SignatureError: a field has a name that a signature can't have.
+            SignatureError: a field has a name that a signature can't have, or a type that files can't hold.
         """
         fields, outputs = self._arguments.fields, self._returned.fields
         names = free_names(outputs, fields)
+        for name, (kind, _) in [*fields.items(), *outputs.items()]:
+            _check_kind(self._function.__name__, name, kind)
         return Signature.make(
             self._function.__name__,
             instructions=inspect.getdoc(self._function) or self._function.__name__,
@@ -254,6 +259,16 @@ class Pipeline(Generic[R, T]):
 
     def __repr__(self) -> str:
         return f"pipeline({self._function.__qualname__})"
+
+
+def _check_kind(owner: str, name: str, kind: Any) -> None:
+    try:
+        TypeAdapter(kind)
+    except (PydanticSchemaGenerationError, PydanticUserError):
+        raise SignatureError(
+            f"{owner}: files and requests can't hold the type of {name}, {snippet(repr(kind), 60)}: use a Pydantic "
+            "model, a dataclass or a plain type."
+        ) from None
 
 
 def _exploded(item: Item[Any]) -> list[Item[Any]]:
