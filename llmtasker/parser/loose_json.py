@@ -31,9 +31,10 @@ _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("a missing comma", lazy_pattern(r"(?<=[\x00\w}\]])\s*\x00(?=\s*:)"), f", {_PLACE}"),
     ("a missing comma", lazy_pattern(r"(?<=\})\s*(?=\{)"), ", "),
     ("keys without quotes", lazy_pattern(r"(?<=[{,\s])([^\W\d][\w$-]*)(?=\s*:)"), r'"\1"'),
-    ("a constant of Python", lazy_pattern(r"\bTrue\b"), "true"),
-    ("a constant of Python", lazy_pattern(r"\bFalse\b"), "false"),
-    ("a constant of Python", lazy_pattern(r"\bNone\b"), "null"),
+    # A pattern that begins with its letters is looked for ten times as fast as one that begins with "\b".
+    ("a constant of Python", lazy_pattern(r"True(?<!\wTrue)\b"), "true"),
+    ("a constant of Python", lazy_pattern(r"False(?<!\wFalse)\b"), "false"),
+    ("a constant of Python", lazy_pattern(r"None(?<!\wNone)\b"), "null"),
 )
 # A string in typographic quotes, closed by the kind that opened it; inside, only an apostrophe between letters.
 _CURLY_INNER = r"((?:[^“”‘’`´\\]|\\.|(?<=\w)’(?=\w))*+)"
@@ -46,11 +47,13 @@ _CONCATENATED = lazy_pattern(rf"({_STRICT_PART})\s*\+\s*(?={_STRICT_PART})")
 _NO_COLON = lazy_pattern(
     rf"([{{,]\s*{_STRICT_PART})\s*(?=(?:true|false|null|-?\d[\d.]*)\s*[,}}]|[\[{{])|{_STRICT_PART}", re.DOTALL
 )
+_PERHAPS_NO_COLON = lazy_pattern(r'"\s*(?:true|false|null|-?\d|[\[{])')
 _TUPLE = lazy_pattern(r"(?<![\w.\x00\])])\(([^()]*+)\)")
 _TUPLE_COMMA = lazy_pattern(r",(?!\d)")  # "(1,234)" may be a negative amount
 _MAX_TUPLES = 5  # levels
 _NO_ESCAPE = lazy_pattern(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a pattern
 _CONTROL = lazy_pattern(r"[\x00-\x1f]")
+_PLAIN_STRING = lazy_pattern(r"""(?:"[^"\\\x00-\x1f]*"|('[^'"\\\x00-\x1f]*'))""")
 
 
 class _CannotRewriteError(Exception):
@@ -80,10 +83,14 @@ def parse_loose_json(text: str) -> tuple[Any, tuple[str, ...]] | None:
         between, count = pattern.subn(good, between)
         if count:
             slips[name] = None
+    plain_string = _PLAIN_STRING.fullmatch
     try:
         for at in range(1, len(parts), 2):
-            if not _is_strict(parts[at]):
+            if (plain := plain_string(parts[at])) is None:
                 parts[at] = _rewritten(parts[at], slips, is_key=parts[at + 1].lstrip().startswith(":"))
+            elif plain[1] is not None:
+                parts[at] = f'"{plain[1][1:-1]}"'
+                slips["single quotes"] = None
         parts[::2] = between.split(_PLACE)
         return parse_json("".join(parts)), tuple(slips) or ("comments",)
     except (_CannotRewriteError, ValueError, RecursionError):
@@ -123,6 +130,8 @@ def _with_colons(text: str, slips: dict[str, None]) -> str:
 
     A key follows a bracket or comma outside strings; in an array, the colon makes the text invalid.
     """
+    if _PERHAPS_NO_COLON.search(text) is None:
+        return text
     mended = _NO_COLON.sub(lambda match: f"{match[1]}: " if match[1] else match[0], text)
     if mended != text:
         slips["a missing colon"] = None
@@ -138,10 +147,6 @@ def _without_tuples(between: str, slips: dict[str, None]) -> str:
         between = arrays
         slips["a tuple of Python"] = None
     return between
-
-
-def _is_strict(string: str) -> bool:
-    return string[0] == '"' and string.count('"') == 2 and "\\" not in string and not _CONTROL.search(string)
 
 
 def _rewritten(string: str, slips: dict[str, None], *, is_key: bool) -> str:

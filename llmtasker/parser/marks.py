@@ -51,9 +51,9 @@ _END = (
     r"|<turn\|>|</s>|<eos>|<seed:eos>|\[EOS\]|\[\|endofturn\|\]|</(?:final_)?answer>|<｜end▁of▁sentence｜>"
     r"|\[/TOOL_CALLS\])"
 )
-_ENDS = lazy_pattern(rf"\s*(?:{_END}\s*)+$")
+_ENDS = lazy_pattern(rf"{_END}\s*(?:{_END}\s*)*$")  # what stands before is not looked at: that would take long
 _NEXT_TURN = lazy_pattern(
-    rf"\s*{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>|<\|user\|>|\[INST\])"
+    rf"{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>|<\|user\|>|\[INST\])"
 )
 _MARK = r"\[\|\w{1,40}\|\]|<unused\d+>|<[|｜][^|｜<>\n]{1,40}[|｜]?>|<[^|｜<>\n]{1,40}[|｜]>"
 _LIKE = r"\w*(?:think|thought|reason|reflect|ponder|scratch|monolog|deliberat|analys)\w*"
@@ -180,7 +180,7 @@ def _stripped(text: str, shown: str) -> tuple[str, tuple[str, ...]]:
     """Return the text without the known marks at its ends, and without a further turn that was made up behind it."""
     repairs: list[str] = []
     if (turn := _NEXT_TURN.search(text)) and turn[0].strip() not in shown:
-        text = text[: turn.start()]
+        text = text[: turn.start()].rstrip()
         repairs.append(f"cut before a further turn ({turn[0].strip()!r})")
     for _ in range(_MOST_STARTS):
         start = _STARTS.match(text)
@@ -189,7 +189,7 @@ def _stripped(text: str, shown: str) -> tuple[str, tuple[str, ...]]:
         text = text[start.end() :]
         repairs.append(f"without the mark {mark!r}")
     if (end := _ENDS.search(text)) and (mark := end[0].strip()) not in shown:
-        text = text[: end.start()]
+        text = text[: end.start()].rstrip()
         repairs.append(f"without the mark {snippet(mark, 40)!r}")
     return text, tuple(repairs)
 
