@@ -33,7 +33,17 @@ MEDIA: dict[ResultKind, str] = {
     "jsonl": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
 }
-_BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks, "xlsx": excel_blocks, "parquet": parquet_blocks}
+_TYPED = frozenset({"excel", "parquet"})  # files with types that JSON does not have
+_ARROW = {
+    "text text": "string",
+    "integer integer": "int64",
+    "real real": "double",
+    "true integer": "bool",
+    "false integer": "bool",
+}
+"""Types of Arrow by those of JSON; a column with others, or with several, shows its type when all of it was read."""
+
+_BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks, "xlsx": excel_blocks}
 
 
 async def results_response(
@@ -42,13 +52,18 @@ async def results_response(
     """Return the results of a job as a file, a CSV in the form of the file that came.
 
     It is sent while the rows are read, so it begins at once and takes little memory; but a Parquet file begins when all
-    rows were read. `neutralise` writes an apostrophe before what a spreadsheet would run in a CSV. The file is called
-    by `name` without an ending, else by the job's id. Where the job is deleted in the middle, the connection is broken
-    off: a file that ends is whole.
+    rows were read where a column has lists, objects or several types, and where an Excel or Parquet file came.
+    `neutralise` writes an apostrophe before what a spreadsheet would run in a CSV. The file is called by `name` without
+    an ending, else by the job's id. Where the job is deleted in the middle, the connection is broken off: a file that
+    ends is whole.
     """
     results = await asyncio.to_thread(_AnsweredRows, queue, job)
     form = await asyncio.to_thread(results.written_format, kind, neutralise=neutralise)
-    blocks = _BLOCKS[kind](results.rows(), form, results.columns)
+    if kind == "parquet":
+        types = await asyncio.to_thread(results.arrow_types)
+        blocks = parquet_blocks(results.rows(), form, results.columns, types)
+    else:
+        blocks = _BLOCKS[kind](results.rows(), form, results.columns)
     return StreamingResponse(_sent(blocks), media_type=MEDIA[kind], headers=attachment(name or job.id, kind))
 
 
@@ -77,6 +92,18 @@ class _AnsweredRows:
             yield EVERY  # bytes that were not in the encoding: nor are all cells
         yield from self._queue.odd_answers(self._job.id, encoding)
 
+    def arrow_types(self) -> dict[str, str] | None:
+        """Return the type of each column by its name in Arrow; None: the values have to be seen first."""
+        typed = (format_of(self._job.format) or Format()).kind in _TYPED
+        found = None if typed else self._queue.json_types(self._job.id, self._job.header, list(self._job.outputs))
+        types = {self._error: "string", **dict.fromkeys(self._marked, "bool")}
+        for column, kinds in zip(self.columns, found or (), strict=False):
+            arrow = {_ARROW.get(kind) for kind in kinds} or {"string"}  # as where no column has a value
+            if len(arrow) > 1 or (name := arrow.pop()) is None:
+                return None
+            types[column] = name
+        return None if found is None else types
+
     def rows(self) -> Generator[dict[str, Any]]:
         """Yield the rows.
 
@@ -99,7 +126,7 @@ class _AnsweredRows:
     def _cells(self, folder: Path) -> Iterator[dict[str, Any]] | None:
         """Return the rows of the file again where it has types that JSON does not; None: they are as they were kept."""
         form = format_of(self._job.format)
-        if form is None or form.kind not in {"excel", "parquet"}:
+        if form is None or form.kind not in _TYPED:
             return None
         source = folder / f"source{ENDINGS[form.kind]}"
         with source.open("wb") as file:

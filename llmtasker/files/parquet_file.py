@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any, BinaryIO, Self
@@ -69,11 +70,26 @@ def write_parquet(
         return draft.count
 
 
-def parquet_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str]) -> Generator[bytes]:
-    """Yield what `write_parquet` writes; it begins when the last row has come, because types stand before the rows."""
-    with _Draft(columns, None, form) as draft:
-        draft.add(rows)
-        yield from draft.blocks()
+def parquet_blocks(
+    rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str], types: Mapping[str, str] | None = None
+) -> Generator[bytes]:
+    """Yield what `write_parquet` writes, when the last row has come: types stand before the rows.
+
+    With the `types` of all columns, by their names in Arrow, it begins at once. What does not fit a column of texts is
+    written as its text there.
+
+    Raises:
+        ValueError: a value does not have the type that was given.
+    """
+    if types is None:
+        with _Draft(columns, None, form) as draft:
+            draft.add(rows)
+            yield from draft.blocks()
+        return
+    arrow, _ = _pyarrow()
+    schema = arrow.schema([(name, arrow.type_for_alias(types[name])) for name in columns])
+    source = iter(rows)
+    yield from _written(iter(lambda: list(islice(source, _PART)), []), schema)
 
 
 class _Draft:
@@ -177,22 +193,34 @@ class _Draft:
         }
         types = {name: typed.get(name, text if self.count else null) for name in self._names}
         schema = self._arrow.schema(list(types.items()))
-        buffer, group, size = BlockBuffer(), list[Any](), 0
-        with self._parquet.ParquetWriter(buffer, schema) as writer:
-            for part in self._parts():
-                arrays = [self._array(part, name, name in typed, types[name]) for name in types]
-                group.append(self._arrow.RecordBatch.from_arrays(arrays, schema=schema))
-                size += group[-1].nbytes
-                if size >= _GROUP_SIZE:
-                    writer.write_table(self._arrow.Table.from_batches(group, schema))
-                    group, size = [], 0
-                    yield buffer.take()
-            writer.write_table(self._arrow.Table.from_batches(group, schema))
-        yield buffer.take()
+        yield from _written(self._parts(), schema)
 
-    def _array(self, part: list[dict[str, Any]], name: str, typed: bool, type_: Any) -> Any:
-        values = [row.get(name) for row in part]
-        return exact_array(values, type_) if typed else self._arrow.array(utf8_texts(values), type_)
+
+def _written(parts: Iterable[Sequence[Mapping[str, Any]]], schema: Any) -> Generator[bytes]:
+    """Yield a file of rows that fit its schema, or whose texts do."""
+    arrow, parquet = _pyarrow()
+    buffer, group, size = BlockBuffer(), list[Any](), 0
+    with parquet.ParquetWriter(buffer, schema) as writer:
+        yield buffer.take()  # how the file begins: a client sees at once that it comes
+        for part in parts:
+            arrays = [_array([row.get(field.name) for row in part], field) for field in schema]
+            group.append(arrow.RecordBatch.from_arrays(arrays, schema=schema))
+            size += group[-1].nbytes
+            if size >= _GROUP_SIZE:
+                writer.write_table(arrow.Table.from_batches(group, schema))
+                group, size = [], 0
+                yield buffer.take()
+        writer.write_table(arrow.Table.from_batches(group, schema))
+    yield buffer.take()
+
+
+def _array(values: list[Any], field: Any) -> Any:
+    array = exact_array(values, field.type)
+    if array is None and str(field.type) == "string":
+        array = import_module("pyarrow").array(utf8_texts(values), field.type)
+    if array is None:
+        raise ValueError(f"the column {field.name!r} has a value that is not of the type {field.type}")
+    return array
 
 
 def _declared(form: Format) -> dict[str, Any]:

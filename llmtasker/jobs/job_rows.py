@@ -26,6 +26,8 @@ UNSURE = 0.6
 """Confidence below which a row is called unsure."""
 
 _CHUNK = 500  # rows that are read or written at a time
+_LOOKED_AT = 10_000  # rows at a time of which types are read
+_MOST_NAMES = 100  # whose types are read
 _LONGEST_LABEL = 100
 _BEGINNING = 200  # characters of a text
 _INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -145,6 +147,35 @@ class JobRows:
                     item, correction = (parse_json(text or "null") for text in texts)
                     shown = [item and [item["output"], item["error"]], correction]
                     yield json.dumps(shown, ensure_ascii=False)
+
+    def json_types(self, id_: str, cells: Sequence[str], outputs: Sequence[str]) -> list[set[str]] | None:
+        """Return the types of each cell and of each output that has a value; None: they can't be read cheaply.
+
+        A type is what JSON calls it and how SQLite holds it: an integer of more than 64 bits is "integer real".
+        """
+        names = [*cells, *outputs]
+        if len(names) > _MOST_NAMES or not all(map(_in_path, names)):
+            return None
+        paths = [
+            *(f'$."{name}"' for name in cells),
+            *(f'$.{part}"{name}"' for name in outputs for part in ("output.", "")),
+        ]
+        places = ["row"] * len(cells) + ["item", "correction"] * len(outputs)
+        types = ", ".join(
+            f"group_concat(DISTINCT json_type({place}, ?{at}) || ' ' || typeof(json_extract({place}, ?{at})))"
+            for at, place in enumerate(places, start=4)
+        )
+        part = "SELECT * FROM rows WHERE job = ?1 AND number > ?2 ORDER BY number LIMIT ?3"
+        query = f"SELECT max(number), {types} FROM ({part})"
+        found = [set[str]() for _ in paths]
+        last: int | None = 0
+        while last is not None:
+            ((last, *seen),) = self._file.read(query, id_, last, _LOOKED_AT, *paths)
+            for kinds, more in zip(found, seen, strict=True):
+                kinds.update((more or "null null").split(","))
+        of_outputs = found[len(cells) :]
+        joined = [one | other for one, other in zip(of_outputs[::2], of_outputs[1::2], strict=True)]
+        return [kinds - {"null null"} for kinds in (*found[: len(cells)], *joined)]
 
     def labels(self, id_: str) -> dict[str, int]:
         """Return how many rows have each label, the most frequent first."""
@@ -289,6 +320,11 @@ def _words(values: Mapping[str, Any]) -> str:
 
 def _short(label: str | None) -> str | None:
     return None if label is None or len(label) > _LONGEST_LABEL else _storable(label)
+
+
+def _in_path(name: str) -> bool:
+    """Return whether a name is the same in a path of SQLite's JSON, in JSON and as it is."""
+    return name.isprintable() and name != "" and not {'"', "\\"} & {*name}
 
 
 def _storable(text: str) -> str:
