@@ -163,7 +163,9 @@ def test_plain_texts_go_through_the_same_front_end(text: str, target: str) -> No
     assert answered(Translation, mode="plain", text=text).record.target == target
 
 
-@pytest.mark.parametrize("text", ["[TOOL_CALLS][]", '<tool_call>{"name": "x"}</tool_call>', "<|mystery|>Good", ""])
+@pytest.mark.parametrize(
+    "text", ["[TOOL_CALLS][]", "<|python_tag|>say()", '<tool_call>{"name": "x"}</tool_call>', "<|mystery|>Good", ""]
+)
 def test_a_call_or_an_unknown_mark_is_not_a_text(text: str) -> None:
     with pytest.raises(OutputError):
         answered(Translation, mode="plain", text=text)
@@ -172,6 +174,20 @@ def test_a_call_or_an_unknown_mark_is_not_a_text(text: str) -> None:
 def test_marks_of_the_input_are_text() -> None:
     said = "The mark <|im_end|>"
     assert answered(Translation, given="What is <|im_end|>?", mode="plain", text=said).record.target == said
+
+
+class Due(Signature):
+    """When is it due?"""
+
+    note: str = InputField()
+    day: dt.date = OutputField()
+
+
+def test_a_lone_value_that_no_prose_looks_like_needs_no_json() -> None:
+    assert answered(Due, text="2026-03-02", finish_reason="stop").record.day == dt.date(2026, 3, 2)
+    for text, finish in (("on 2026-03-02", "stop"), ("2026", "stop"), ("I can't say", "stop"), ("2026-03-02", None)):
+        with pytest.raises(OutputError):
+            answered(Due, text=text, finish_reason=finish)
 
 
 class Verdict(Signature):

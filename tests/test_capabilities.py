@@ -273,6 +273,11 @@ LEARNED = [
             "grammar is not valid: Unsupported key word pattern",
             "The input schema nesting depth exceeds the maximum",
             "failed to load model vocabulary required for format",
+            "Value error, minItems is not supported (type=value_error)",
+            "additional_properties is not supported in the Gemini API.",
+            "xgrammar does not support pattern in string",
+            "Circular reference detected in $.properties.a",
+            "failed to compile guide: pattern",
         )
     ),
     (ask(), "tools.0.custom.strict: Extra inputs are not permitted", None, no("strict")),
@@ -460,6 +465,8 @@ NOTHING = [
             "Blocked by guardrail: regex 'ssn' matched",
             "Prompt refused, it matches the regular expression of rule 12",
             "Request rejected by the moderation of grammar schools",
+            "A pattern of abuse was found in your account",
+            "The const team does not support this region",
         )
     ),
     (ask(body={"model": "m", "user": "u", "stop": "#"}), "The user is not allowed to stop this deployment", None, None),

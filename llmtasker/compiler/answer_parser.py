@@ -104,7 +104,7 @@ class AnswerParser(Generic[S]):
         text = front.text.strip()
         if not text:
             raise InvalidOutputError("the answer is empty")
-        if begins_with_call(text) and text[:10] not in _given(inputs):
+        if (begins_with_call(text) or begins_with_call(completion.text or "")) and text[:10] not in _given(inputs):
             raise InvalidOutputError(
                 f"the answer is a function call, where a text was asked for: {snippet(text, 60)!r}"
             )

@@ -34,6 +34,10 @@ _GRAMMAR = (
     r"(?<!\bdatabase )(?<!\bgraphql )(?<!\bprisma )(?<!\bsql )(?<![\w/-])"
     r"(?:(?:json)?schemas?|grammars?|fsm)(?![\w/-]|\.\w| (?:migration|registry|engine|server|service)s?\b)"
 )
+_KEYWORD = (
+    r"(?:(?:min|max|unique|prefix)_?items|(?:min|max)_?length|(?:any|one|all)_?of|enum|const|additional_?properties"
+    r"|multiple_?of|\$(?:ref|defs))"
+)
 _REGEX = r"\b(?:regex\w*|regular expressions?)\b"
 _FAULT = (
     rf"(?:{REFUSED}|\b(?:refused|invalid|disabled|malformed|exceeds|unimplemented|not (?:a )?valid|error|unable"
@@ -114,6 +118,14 @@ REFUSALS = (
         "The provided JSON schema contains features not supported by xgrammar.",
         "schema",
         r"schema (?:contains|has|uses)|schema\W{0,3}(?:feature|keyword|field|key|propert)(?:s|y|ies)?\b",
+    ),
+    RefusalPattern(
+        "Gemini",
+        "parameters.properties[a].enum[0]: expected string, got integer",
+        "schema",
+        rf"\b{_KEYWORD}\b\S{{0,4}}(?: is| are)? (?:{REFUSED}|expected)"
+        rf"|{_CAN_NOT} (?:\w+ ){{0,2}}?(?:{_KEYWORD}|pattern)\b"
+        r"|\b(?:circular|recursive) (?:\w+ )?(?:references?|schemas?|definitions?)\b|compile (?:the )?guide",
     ),
     RefusalPattern(
         "llguidance", 'Grammar error: Unimplemented keys: ["pattern"]', "schema", r"unimplemented keys|grammar error"

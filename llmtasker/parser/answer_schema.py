@@ -23,6 +23,8 @@ PATHS = "x-paths"
 NUMBER = "x-number"
 """In the schema of a dict's keys: they are numbers, written as texts."""
 
+_FORMS_OF_TEXT = MOMENTS | {"uuid", "uri", "email", "ipv4", "ipv6"}
+
 Check = Callable[[Any], bool]
 
 
@@ -168,6 +170,13 @@ class AnswerSchema:
         names = [name for name, node in self.properties.items() if self._is_label_field(node)]
         return names[0] if len(names) == 1 and self.required <= {names[0]} else None
 
+    @property
+    def format_field(self) -> str | None:
+        """The only field, if its text has a form that no prose has, such as that of a date."""
+        (name, *others) = self.properties or [None]
+        found = None if name is None or others else self.resolve(self.properties[name])
+        return name if found and found.get("format") in _FORMS_OF_TEXT else None
+
     def _is_label_field(self, node: Any) -> bool:
         node = self.resolve(node)
         return self.labels(node) is not None or (
@@ -181,7 +190,7 @@ class AnswerSchema:
 
     def may_go_on(self, name: str) -> bool:
         """Return whether a text that is cut may still be a value of a field: a number or a text, not a label."""
-        return self.labels(self.properties[name]) is None
+        return not self._is_label_field(self.properties[name])
 
     @cached_property
     def has_choices(self) -> bool:

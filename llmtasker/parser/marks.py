@@ -59,7 +59,7 @@ _MARK = r"\[\|\w{1,40}\|\]|<unused\d+>|<[|｜][^|｜<>\n]{1,40}[|｜]?>|<[^|｜<
 _LIKE = r"\w*(?:think|thought|reason|reflect|ponder|scratch|monolog|deliberat|analys)\w*"
 _UNKNOWN_START = lazy_pattern(rf"\s*({_MARK}|<{_LIKE}[^<>\n]{{0,40}}>|\[([A-Z][A-Z_]{{2,}})\](?=.*\[/\2\]))", re.DOTALL)
 _UNKNOWN_END = lazy_pattern(rf"({_MARK}|</{_LIKE}>|\[/[A-Z][A-Z_]{{2,}}\])\s*$")
-_CALL = lazy_pattern(r"\s*(?:\[TOOL_CALLS\]|<[|｜]?tool[_▁]?calls?|<function(?:=|_calls?>))")
+_CALL = lazy_pattern(r"\s*(?:\[TOOL_CALLS\]|<\|python_tag\|>|<[|｜]?tool[_▁]?calls?|<function(?:=|_calls?>))")
 
 _MESSAGE = lazy_pattern(
     r"(?:<\|start\|>(?P<role>(?:(?!<\|).){0,100}))?<\|channel\|>\s*(?P<channel>\w+)(?P<head>(?:(?!<\|message\|>).){0,200})<\|message\|>"

@@ -221,21 +221,26 @@ class _Reader(Generic[T]):
         if text.startswith('"') and text.count('"') == 1:
             raise TruncatedError(f"the answer is cut inside a string: {snippet(text[-60:])!r}")
         if fields := lined_fields(text, self.schema):
-            last = next(reversed(fields))
-            if self.stopped is False and self.schema.may_go_on(last):
-                raise TruncatedError(f"whether {last!r} is whole is not known: the endpoint does not report that it is")
+            self._check_whole(next(reversed(fields)))
             reading = self.whole(fields, text)
             return Reading(reading.value, ("taken out of lines", *reading.repairs))
-        field = self.schema.label_field
+        field = self.schema.label_field or self.schema.format_field
         if field is None and self.schema.labels(self.schema.root) is None:
             raise _invalid(self.schema.expectation, text)
         if field is not None and names_other_field(text, field, self.schema):
             raise _invalid(f"it says more than {field!r}, but not as JSON", text)
+        if field is not None:
+            self._check_whole(field)
         try:
             value, notes = coerce(text if field is None else {field: text}, self.schema)
         except CoercionError as error:
             raise _invalid(error, text) from None
         return Reading(value=self._validated(value, text), repairs=(*notes,) or ("taken without JSON around it",))
+
+    def _check_whole(self, last: str) -> None:
+        """Raise TruncatedError if the text may be cut within the value of its last field."""
+        if self.stopped is False and self.schema.may_go_on(last):
+            raise TruncatedError(f"whether {last!r} is whole is not known: the endpoint does not report it")
 
     def _validated(self, value: Any, text: str) -> T:
         try:
