@@ -18,7 +18,6 @@ from llmtasker.llm.transports.llama_cpp import LlamaCppTransport
 def findings(path: str) -> dict[str, Any]:
     """Ask the model in every way that is tested."""
     fixed: Any = {"temperature": 0, "seed": 1, "max_tokens": 400, "cache": False}
-    # Threads of llama.cpp wait by spinning: beside another program on the same cores, several are far slower than one.
     llm = LLM(transport=LlamaCppTransport(path, threads=1), **fixed)
     task = Task(Triage, llm=llm, examples=EXAMPLES)
     rows = asking(6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,20 @@ def test_counts_are_whole_numbers(model: Path, option: str, count: Any) -> None:
 def test_options_of_another_endpoint_are_refused(model: Path) -> None:
     with pytest.raises(ConfigurationError, match="api_key belongs to the transport"):
         LLM(str(model), api_key="sk-1")
+
+
+@pytest.mark.parametrize("chosen", [None, "active"])
+def test_the_threads_wait_without_using_the_cores_that_others_need(model: Path, chosen: str | None) -> None:
+    code = """
+import os, sys
+from llmtasker import LLM, Instruction
+Instruction(instructions="Greet.", llm=LLM(sys.argv[1], max_tokens=1, cache=False), attempts=1)("hello")
+print(os.environ.get("OMP_WAIT_POLICY"))
+"""
+    given = {} if chosen is None else {"OMP_WAIT_POLICY": chosen}
+    ended = programs.run("-c", code, model, env={**os.environ, **given, "OMP_DISPLAY_ENV": "true"})
+    assert f"OMP_WAIT_POLICY = '{(chosen or 'passive').upper()}'" in ended.stderr
+    assert ended.stdout == f"{chosen}\n", "the variable is for llama.cpp only"
 
 
 def test_the_extra_is_named(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from llmtasker.wire.response import read_completion
 
 _MODELS = "LLMTASKER_MODELS"  # the folder where "local/…" is looked for if it is not in the current one
 _PROMPTS_MIB = 256  # of earlier prompts that are kept; llama.cpp's own default grows to 8 GiB
+_WAITING = "OMP_WAIT_POLICY"  # how the threads of OpenMP wait for each other; it is read when the library is loaded
 _SAMPLE = 1 << 16  # bytes of each part of a file that its identity is computed from
 _PARTS = 16
 
@@ -154,10 +155,17 @@ def _identity(path: Path) -> str:
 
 
 def _xllamacpp() -> Any:
+    chosen = os.environ.get(_WAITING)
+    if chosen is None:
+        # By default, threads wait in a loop: where others use the cores too, an answer takes 20 times as long.
+        os.environ[_WAITING] = "passive"
     try:
         xllamacpp = import_module("xllamacpp")  # it has no types
     except ModuleNotFoundError:
         raise ConfigurationError('an LLM in the process needs xllamacpp: pip install "llmtasker[local]"') from None
     except ImportError as error:  # libgomp.so.1, which no Python package has
         raise ConfigurationError(f"llama.cpp can't start: {error}. On Debian or Ubuntu: apt install libgomp1") from None
+    finally:
+        if chosen is None:
+            os.environ.pop(_WAITING, None)
     return xllamacpp
