@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import cProfile
 import io
+import itertools
 import json
 import math
 import re
@@ -28,7 +29,7 @@ from llmtasker import LLM, Classification, InputField, Instruction, Item, Output
 from llmtasker.cli.app import main
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, aevaluate, assert_no_regression, compare, evaluate, judge
-from llmtasker.evaluation.intervals import mean_interval, wilson
+from llmtasker.evaluation.intervals import mean_interval, share_interval, wilson
 from llmtasker.evaluation.label_scores import label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import kind_of, right
 from llmtasker.evaluation.paired_tests import detectable, holm, mcnemar, mean_difference, share_difference
@@ -229,6 +230,33 @@ def test_intervals_of_shares_cover() -> None:
     seen = [covered(count, share) for count in (20, 30, 50, 80, 130, 200, 400, 1000) for share in shares]
     assert min(seen) >= 0.89
     assert 0.94 <= sum(seen) / len(seen) <= 0.96
+
+
+def clusters_covered(count: int, size: int, share: float, alike: float, draws: int = 200) -> float:
+    """How often the interval of a share holds it, over drawn clusters; `alike` is the correlation inside one."""
+    random, held, spread = Random(f"{count} {size} {share} {alike}"), 0, 1 / alike - 1
+    for _ in range(draws):
+        drawn = [random.betavariate(share * spread, (1 - share) * spread) for _ in range(count)]
+        hits = [random.random() < chance for chance in drawn for _ in range(size)]
+        found = share_interval(hits, [at // size for at in range(len(hits))])
+        held += found.low <= share <= found.high
+    return held / draws
+
+
+def test_intervals_of_clustered_shares_cover() -> None:
+    kinds = itertools.product((10, 20, 50), (2, 10), (0.5, 0.8, 0.95), (0.01, 0.3, 0.9))
+    seen = [clusters_covered(*kind) for kind in kinds]
+    assert min(seen) >= 0.84  # a bootstrap: 0.35
+    assert 0.93 <= sum(seen) / len(seen) <= 0.97
+
+
+@pytest.mark.parametrize(("hits", "size"), [([True] * 10, 2), ([True] * 9 + [False], 5), ([True, False] * 5, 2)])
+def test_a_share_of_clusters_is_less_certain_than_that_of_rows(hits: list[bool], size: int) -> None:
+    found, plain = share_interval(hits, [at // size for at in range(10)]), wilson(sum(hits), 10)
+    assert found.value == plain.value
+    assert found.low <= plain.low
+    assert found.high >= plain.high
+    assert share_interval(hits, range(10)) == plain, "each row is a cluster of its own"
 
 
 def test_equal_tasks_are_seldom_told_apart_and_better_ones_are() -> None:
@@ -752,8 +780,10 @@ def test_figures_that_can_not_be_had_are_said_in_words(tmp_path: Path) -> None:
     metrics: dict[str, Any] = {"none": lambda _gold, _item: None, "words": lambda _gold, _item: 42.5}
     report = evaluate(_always("a"), _letters("aab"), metrics=metrics, cluster="k")
     text = str(report)
-    assert "letter: accuracy 66.7 % (no interval: all in one cluster) of 3 rows" in text
+    assert "letter: accuracy 66.7 % (no interval from one row or cluster) of 3 rows" in text
     assert "none: no row has a score" in text
+    alone = replace(report, rows=(replace(report.rows[0], scores={"letter: error": 2.0}),), metrics=())
+    assert "letter: error 2.000 (no interval from one row or cluster)" in str(alone)
     report.write(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert '<span class="big">42.500</span>' in page, "a number that is no share is not in percent"

@@ -79,7 +79,7 @@ class Comparison:
             word = "better" if value > 0 else "worse"
             text = f"B is {word} by {abs(value):{form}}{unit} ({least:{form}} to {most:{form}})"
         else:
-            ends = f"{low:+{form}} to {high:+{form}}" if math.isfinite(low) else "no interval: all in one cluster"
+            ends = f"{low:+{form}} to {high:+{form}}" if math.isfinite(low) else "no interval from one row or cluster"
             text = f"no difference is shown: {value:+{form}}{unit} ({ends})"
         lines = [f"{text}: {changed}p {_p(self.p)}."]
         if not self.shown and self.binary and math.isfinite(self.detectable):

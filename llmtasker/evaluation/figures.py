@@ -16,6 +16,7 @@ from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
 from llmtasker.item import Item, sum_of
 
 _WORST = 20
+_NO_ENDS = "no interval from one row or cluster"
 _SLICES = 30
 """The most values of a column that are printed; a report file shows all."""
 
@@ -96,9 +97,7 @@ class Score(NamedTuple):
     @property
     def ends(self) -> str:
         """The ends of the interval as a text."""
-        if self.right is not None or math.isnan(self.interval.low):
-            return span(self.interval)
-        return f"{self.interval.low:.3f} to {self.interval.high:.3f}"
+        return span(self.interval) if self.right is not None else ends(self.interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +140,10 @@ class Figures:
         counted = [row for row in rows if name in row.scores or row.error is not None]
         values = [row.scores.get(name, 0.0) for row in counted]
         failed = sum(row.error is not None for row in counted)
-        clusters = [row.cluster for row in counted] if self.clustered else None
+        clusters = self._clusters(counted)
         binary = all(value in (0.0, 1.0) for value in values)
         if binary:
-            interval = share_interval([value == 1 for value in values], self.seed, clusters)
+            interval = share_interval([value == 1 for value in values], clusters)
         else:
             interval = mean_interval(values, self.seed, clusters)
         right = sum(value == 1 for value in values)
@@ -155,9 +154,10 @@ class Figures:
     def further(self) -> dict[str, Interval]:
         """Return what else is measured of the rows that were answered, such as the absolute error of a number."""
         names = dict.fromkeys(name for row in self.rows for name in row.scores if name not in self.names)
+        found = {name: [row for row in self.rows if name in row.scores] for name in names}
         return {
-            name: mean_interval([row.scores[name] for row in self.rows if name in row.scores], self.seed)
-            for name in names
+            name: mean_interval([row.scores[name] for row in rows], self.seed, self._clusters(rows))
+            for name, rows in found.items()
         }
 
     def slices(self, name: str) -> dict[str, dict[str, Score]]:
@@ -202,7 +202,7 @@ class Figures:
         asked = [row for row in self.rows if row.samples]
         if not asked:
             return None
-        return share_interval([_flips(name, self.kinds.get(name), row) for row in asked], self.seed)
+        return share_interval([_flips(name, self.kinds.get(name), row) for row in asked], self._clusters(asked))
 
     def by_sample(self, name: str) -> list[float]:
         """Return the figure of a field or metric in each round of answers; a row that failed counts as 0."""
@@ -217,6 +217,9 @@ class Figures:
         self._check(name)
         wrong = [row for row in self.rows if row.scores.get(name, 0.0) < 1]
         return sorted(wrong, key=lambda row: (row.error is not None, row.scores.get(name, 0.0)))[:limit]
+
+    def _clusters(self, rows: Sequence[ReportRow]) -> list[str | None] | None:
+        return [row.cluster for row in rows] if self.clustered else None
 
     def _check(self, name: str) -> None:
         if name not in self.names and not any(name in row.scores for row in self.rows):
@@ -250,7 +253,7 @@ class Figures:
             if kind in LABEL_KINDS and len(scores := self.labels(name)) > 2:
                 lines.append(f"{name}: macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}")
         for name, interval in self.further().items():
-            lines.append(f"{name} {interval.value:.3f} ({interval.low:.3f} to {interval.high:.3f})")
+            lines.append(f"{name} {interval.value:.3f} ({ends(interval)})")
         lines += [_flip_line(name, found, self.by_sample(name)) for name in self.names if (found := self.flips(name))]
         if self.failures:
             lines.append(f"failed: {', '.join(f'{count:,} {code}' for code, count in self.failures.items())}")
@@ -310,10 +313,13 @@ def _judge_line(judged: Judged) -> str:
 
 
 def span(interval: Interval) -> str:
-    """Return the ends of an interval of shares, in percent; from one cluster there is none."""
-    if math.isnan(interval.low):
-        return "no interval: all in one cluster"
-    return f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    """Return the ends of an interval of shares, in percent."""
+    return _NO_ENDS if math.isnan(interval.low) else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
+
+
+def ends(interval: Interval) -> str:
+    """Return the ends of an interval of numbers, as they are."""
+    return _NO_ENDS if math.isnan(interval.low) else f"{interval.low:.3f} to {interval.high:.3f}"
 
 
 def percent(share: float) -> str:

@@ -23,7 +23,7 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(hits: int, count: int) -> Interval:
+def wilson(hits: float, count: float) -> Interval:
     """Return a share with Wilson's score interval (Wilson 1927), which is right also near 0 and 1.
 
     >>> [round(part, 3) for part in wilson(843, 1000)]
@@ -65,11 +65,32 @@ def mean_interval(values: Sequence[float], seed: int, clusters: Sequence[Hashabl
     return Interval(mean, means[int(0.025 * _RESAMPLES)], means[math.ceil(0.975 * _RESAMPLES) - 1])
 
 
-def share_interval(hits: Sequence[bool], seed: int, clusters: Sequence[Hashable] | None = None) -> Interval:
-    """Return a share with Wilson's interval, or with that of `mean_interval` where rows come in clusters."""
-    if clusters is None:
-        return wilson(sum(hits), len(hits))
-    return mean_interval([float(hit) for hit in hits], seed, clusters)
+def share_interval(hits: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Interval:
+    """Return a share with Wilson's interval; where rows come in clusters, as of the rows that they are worth.
+
+    A bootstrap of few clusters that are nearly all right holds the true share in 3 of 10 cases only.
+
+    >>> [round(part, 3) for part in share_interval([True] * 20, [0] * 10 + [1] * 10)]
+    [1.0, 0.342, 1.0]
+    """
+    found = wilson(sum(hits), len(hits))
+    groups = grouped([float(hit) for hit in hits], clusters)
+    if len(groups) == len(hits):
+        return found
+    if len(groups) < 2:
+        return Interval(found.value, math.nan, math.nan)
+    worth = _worth(groups, found.value)
+    return wilson(found.value * worth, worth)._replace(value=found.value)
+
+
+def _worth(groups: Sequence[Sequence[float]], share: float) -> float:
+    """Return how many independent rows the rows of clusters are worth (Kish 1965); alike ones, one a cluster."""
+    count, rows = len(groups), sum(map(len, groups))
+    if share in (0.0, 1.0):
+        return count
+    deviation = math.fsum((sum(group) - share * len(group)) ** 2 for group in groups)
+    variance = deviation * count / (count - 1) / rows**2  # of the share, as drawn by clusters
+    return min(rows, share * (1 - share) / variance) if variance else rows
 
 
 def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:

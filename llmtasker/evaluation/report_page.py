@@ -26,6 +26,11 @@ h1{font-size:20px;line-height:28px}h2{font-size:14px;margin:32px 0 8px}
 border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-size:12px}.num{text-align:right}
 svg{display:block}line{stroke:var(--act);stroke-width:2}circle{fill:var(--act)}rect{fill:var(--line)}
 """
+_LABEL_FIGURES = (
+    "Precision: how many of the answers with this label are right. Recall: how many rows of the label got it. "
+    "F1 is one number for both, and high only if both are."
+)
+_MOST_CONFUSED, _WORST = 15, 20  # rows of these tables
 _TEXT = 160  # characters of an input or a raw answer that are shown
 
 
@@ -57,12 +62,12 @@ def _text(report: Figures) -> Iterator[str]:
     for name in report.kinds:
         scores = _label_scores(report, name)
         if scores:
-            yield f"## {name} by label\n\n| label | rows | precision | recall | F1 |\n|---|---|---|---|---|"
+            yield f"## {name}: each label\n\n| label | rows | precision | recall | F1 |\n|---|---|---|---|---|"
             for label, score in scores.items():
                 recall = f"{percent(score.recall.value)} ({span(score.recall)})"
                 shown = label.replace("|", "\\|")
                 yield f"| {shown} | {score.gold:,} | {percent(score.precision)} | {recall} | {score.f1:.2f} |"
-            yield ""
+            yield f"\n{_LABEL_FIGURES}\n"
     for name in report.names:
         for column, found in report.slices(name).items():
             yield f"## {name} by {column}\n\n| {column} | rows | figure |\n|---|---|---|"
@@ -101,12 +106,14 @@ def _headline(name: str, score: Score) -> Iterator[str]:
     if not score.rows:
         yield '</p><p class="soft">no row has a score</p>'
         return
-    at = "" if math.isnan(interval.low) else ", at 95 %"
+    at = "" if math.isnan(interval.low) else " for all rows like these, with a certainty of 95 %"
     yield f'<span class="soft">{score.ends}{at}</span></p>{_whisker(interval)}<p class="soft">'
     if score.right is None:
-        yield f"mean of {counted(score.rows, 'row')}, {score.failed:,} of them failed and counted as 0"
+        yield f"mean of {counted(score.rows, 'row')}"
+        yield f", {score.failed:,} of them failed and counted as 0" if score.failed else ""
     else:
-        yield f"{score.right:,} right, {score.wrong:,} wrong, {score.failed:,} failed and counted as wrong"
+        yield f"{score.right:,} right, {score.wrong:,} wrong, {score.failed:,} failed"
+        yield " and counted as wrong" if score.failed else ""
     if score.failed:
         yield f"; at best {percent(score.at_best)}, if all that failed were right" if score.right is not None else ""
     yield "</p>"
@@ -129,25 +136,28 @@ def _by_label(name: str, scores: dict[str, LabelScore]) -> Iterator[str]:
         for label, score in scores.items()
     ]
     header = ("label", "rows", "precision", "recall", "0 to 100 %", "F1")
-    yield f"<h2>{escape(name)} by label</h2>{_table(header, rows)}"
-    yield f'<p class="soft">macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}</p>'
+    yield f"<h2>{escape(name)}: each label</h2>{_table(header, rows)}"
+    yield f'<p class="soft">{_LABEL_FIGURES} macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}</p>'
 
 
 def _confusions(report: Figures, name: str, labels: Sequence[str]) -> Iterator[str]:
     found = report.confusion(name)
-    wrong = [(pair, count) for pair, count in found.most_common() if pair[0] != pair[1]][:15]
+    kinds = [(pair, count) for pair, count in found.most_common() if pair[0] != pair[1]]
+    wrong = kinds[:_MOST_CONFUSED]
     if wrong:
         rows = [(gold, "failed" if answer is None else answer, f"{count:,}") for (gold, answer), count in wrong]
         yield f"<h2>{escape(name)}: what is taken for what</h2>{_table(('right', 'answered', 'rows'), rows)}"
-        yield f'<p class="soft">of {len(labels):,} labels; the most frequent first</p>'
+        first = f"; the {len(wrong)} most frequent of {len(kinds)} confusions" if len(kinds) > len(wrong) else ""
+        yield f'<p class="soft">of {len(labels):,} labels{first}</p>'
 
 
 def _worst(report: Figures, name: str) -> Iterator[str]:
-    worst = report.worst(name)
-    if worst:
+    found = report.worst(name, len(report.rows))
+    if worst := found[:_WORST]:
         rows = [_worst_row(row, name) for row in worst]
         header = ("input", "right", "answered", "the answer as it came", "repairs")
-        yield f"<h2>{escape(name)}: rows that are not right</h2>{_table(header, rows)}"
+        first = f", the first {len(worst)} of {len(found):,}" if len(found) > len(worst) else ""
+        yield f"<h2>{escape(name)}: rows that are not right{first}</h2>{_table(header, rows)}"
 
 
 def _worst_row(row: ReportRow, name: str) -> tuple[str, ...]:
