@@ -389,6 +389,19 @@ def test_an_unknown_task_is_answered_with_those_that_are_there(client: httpx2.Cl
     assert client.get("/tasks/nope", headers=ANN).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("limit=0", "limit: Input should be greater than or equal to 1 (got '0')."),
+        ("before=x", "before: Input should be a valid number, unable to parse string as a number (got 'x')."),
+        ("limt=5", "'limt' is not a parameter here. Did you mean 'limit'? It takes before, limit."),
+    ],
+)
+def test_a_wrong_query_is_named_with_its_value(client: httpx2.Client, query: str, words: str) -> None:
+    response = client.get(f"/jobs?{query}", headers=ANN)
+    assert (response.status_code, response.json()["detail"]) == (422, words)
+
+
 def test_every_type_of_problem_has_a_client_or_server_status() -> None:
     assert all(400 <= status < 600 and title for status, title in TYPES.values())
 

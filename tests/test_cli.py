@@ -418,7 +418,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),
     "a missing package": (["run", "missing.py:x", "in.csv"], "missing.py, line 1: ModuleNotFoundError"),
     "a wrong signature": (["run", "signature.py:x", "in.csv"], "has no output field"),
-    "no LLM": (["run", "triage.py:triage", "in.csv"], "LLMTASKER_LLM"),
+    "no LLM": (["run", "triage.py:triage", "in.csv"], "triage.py, line "),
     "an unknown LLM": (["run", "triage.py:triage", "in.csv", "--llm", "gpt"], "such as openai/gpt"),
     "no key": (["run", "triage.py:triage", "in.csv", "--llm", "openai/gpt-4.1"], "OPENAI_API_KEY"),
     "no input": (["run", "fixed.py:fixed", "nowhere.csv"], "nowhere.csv"),
@@ -429,6 +429,18 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a column of no field": (["run", "fixed.py:fixed", "in.csv", "-c", "text=id"], "field is one of message"),
     "no column that fits": (["run", "fixed.py:fixed", "other.csv"], "--column message="),
     "a wrong delimiter": (["run", "fixed.py:fixed", "in.csv", "--delimiter", ";;"], "delimiter"),
+    "a header past the end": (
+        ["run", "fixed.py:fixed", "in.csv", "--header", "99"],
+        "in.csv has no rows below line 99, which is read as its header.",
+    ),
+    "a column that is near": (["run", "fixed.py:fixed", "in.csv", "-c", "mesage"], "Did you mean 'message'? There are"),
+    "a label that stands twice": (
+        ["classify", "in.csv", "-l", "a=x", "-l", "a", "--llm", "offline"],
+        "--label a is given twice.",
+    ),
+    "a budget below 0": (["run", "fixed.py:fixed", "in.csv", "--budget", "-1"], "--budget -1: give a cost above 0"),
+    "a served LLM that is none": (["serve", "--llm", "gpt", "--no-key"], "such as openai/gpt"),
+    "an offered LLM that is none": (["serve", "--llm", "offline", "--model", "gpt", "--no-key"], "such as openai/gpt"),
     "an unknown encoding": (["run", "fixed.py:fixed", "in.csv", "--encoding", "utf-9"], "utf-9"),
     "an output of an unknown kind": (["run", "fixed.py:fixed", "in.csv", "-o", "out.pdf"], "out.pdf"),
     "an output in no folder": (
@@ -521,6 +533,49 @@ def test_advice_is_in_the_words_of_the_command_line(shell: Shell, case: str) -> 
     assert python not in said.err
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--concurrency", "0", "1"),
+        ("--limit", "-3", "1"),
+        ("--limit", "many", "integer"),
+        ("--header", "0", "1"),
+    ],
+)
+def test_an_option_that_can_not_be_read_is_named_with_its_value(
+    shell: Shell, option: str, value: str, words: str
+) -> None:
+    said = shell("run", "fixed.py:fixed", "in.csv", option, value)
+    assert said.code == 2
+    for part in (option, value, words):
+        assert part in said.err
+
+
+def test_how_the_file_is_read_is_shown_before_the_first_call(shell: Shell) -> None:
+    code = FIXED + (
+        "import sys\nfrom llmtasker.testing import FakeTransport\n"
+        "def answer(request):\n    print('asked', file=sys.stderr)\n    return {'team': 'billing'}\n"
+        "fake = fixed.with_(llm=__import__('llmtasker').LLM(transport=FakeTransport(answer)))\n"
+    )
+    (shell.folder / "fake.py").write_text(code)
+    said = shell("run", "fake.py:fake", "in.csv", "-o", "out.csv", "--limit", "1")
+    assert said.code == 0
+    assert [line.split(":")[0] for line in said.err.splitlines()] == ["in.csv", "asked", "1 row"]
+
+
+def test_an_estimate_counts_what_a_run_would_ask(shell: Shell) -> None:
+    run = ("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
+    assert shell(*run, "--limit", "1").code == 0
+    said = shell(*run, "--estimate")
+    rows = len(Path(shell.folder / "in.csv").read_text("utf-8").splitlines()) - 1
+    assert f"rows    {rows - 1}, " in said.out
+    assert "1 row done before, not in the estimate" in said.err
+    assert shell(*run).code == 0
+    fresh = shell(*run[:3], "-o", "again.csv", "--estimate", "--fresh")
+    assert f"rows    {rows}, {rows} distinct, 0 cached" in fresh.out
+    assert f"calls   {rows}" in fresh.out
+
+
 def test_the_same_advice_is_in_python_where_python_asks(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"Give kind='csv'\.$") as caught:
         read_rows(tmp_path / "in.dat")
@@ -565,7 +620,7 @@ def test_rows_piped_into_a_command_that_stops_reading(shell: Shell) -> None:
     command = ("-m", "llmtasker", "run", "fixed.py:fixed", "in.csv", "-o", "-")
     with os.fdopen(write, "wb") as closed:
         done = programs.run(*command, cwd=shell.folder, stdout=closed)
-    assert (done.stderr, done.returncode) == ("", 1)
+    assert (done.stderr, done.returncode) == ("in.csv: CSV, utf-8, delimiter ',', 20 rows\n", 1)
 
 
 @pytest.mark.parametrize(
@@ -755,8 +810,9 @@ def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
         process.send_signal(sent)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert err.count("\n") == 1, err
-    assert err.startswith("llmtasker: stopped; ")
+    shown, stopped = err.splitlines()
+    assert shown == "many.jsonl: jsonl, 300 rows"
+    assert stopped.startswith("llmtasker: stopped; ")
     assert "The same command resumes from there." in err
     with Journal(shell.folder / f"{target}.journal") as journal:
         kept = len(journal)

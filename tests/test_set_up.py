@@ -266,7 +266,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "Prices(input=-1)": (lambda: Prices(input=-1, output=1), "input"),
     "Prices(output='1')": (lambda: Prices(input=1, output="1"), "output"),  # type: ignore[arg-type]
     "Budget()": (Budget, "cost=…, tokens=… or calls=…"),
-    "Budget(calls=0)": (lambda: Budget(calls=0), "numbers above 0"),
+    "Budget(calls=0)": (lambda: Budget(calls=0), "Budget: calls is a number above 0, not 0."),
+    "Budget(cost='1')": (lambda: Budget(cost="1"), "Budget: cost is a number above 0, not '1'."),  # type: ignore[arg-type]
     "Task(str)": (lambda: Task(str, llm="offline"), "a Task takes a Signature class first"),  # type: ignore[type-var]
     "Task(cache=5)": (lambda: Task(Triage, llm="offline", cache=5), "cache=5 is not a cache"),  # type: ignore[arg-type]
 }

@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 from llmtasker.api.server_settings import ServerSettings
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.jobs.correction_reports import report_corrections
 
 try:
@@ -122,7 +122,7 @@ def _answer_problems(app: FastAPI, server: Server) -> None:
         assert isinstance(error, RequestValidationError)  # noqa: S101
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:])
-        return Problem("invalid", f"{where}: {first['msg']}.").response()
+        return Problem("invalid", f"{where}: {first['msg']} (got {snippet(repr(first['input']), 60)}).").response()
 
     app.add_exception_handler(Problem, problem)
     app.add_exception_handler(HTTPException, of_framework)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from llmtasker.api.correction import Correction, check_correction
@@ -15,6 +15,7 @@ from llmtasker.api.job_results import MEDIA, ResultKind, results_response
 from llmtasker.api.problem import Problem
 from llmtasker.api.request_body import read_model
 from llmtasker.api.server import Server
+from llmtasker.errors import nearest, snippet
 from llmtasker.jobs.job_state import MOVES, Job
 
 _PAGE = 500
@@ -24,11 +25,20 @@ Only = Literal["ok", "failed", "waiting", "repaired", "corrected", "unsure", "ab
 
 def job_routes(server: Server) -> APIRouter:
     """Return the routes of jobs."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(_check_query)])
     JobCreation(server).add_to(router)
     _add_control(router, server)
     _add_reading(router, server)
     return router
+
+
+def _check_query(request: Request) -> None:
+    """Refuse parameters that the route does not have: a filter that is misspelt must not show all rows."""
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            there = f" It takes {', '.join(known)}." if known else ""
+            raise Problem("invalid", f"{snippet(name, 40)!r} is not a parameter here.{nearest(name, known)}{there}")
 
 
 def _add_control(router: APIRouter, server: Server) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -130,6 +131,9 @@ class ServedTasks:
         self._llms: dict[str | None, LLM] = {}
         self._made: OrderedDict[str, Task[Any]] = OrderedDict()
         self._lock = threading.Lock()
+        # A name that is wrong must not wait for the first caller.
+        for model in (*([None] if settings.llm or os.environ.get("LLMTASKER_LLM") else []), *settings.models):
+            self._llm(model)
 
     @property
     def llms(self) -> list[LLM]:

@@ -20,6 +20,19 @@ _PARAMETERS = {"columns": "column", "slices": "by"}
 class Command(TyperCommand):
     """A command that reports what is wrong in a sentence, without a traceback, and exits with WRONG."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments; an error of one names the value that was given."""
+        from pydantic import ValidationError
+
+        from llmtasker.errors import describe
+
+        try:
+            return super().parse_args(ctx, args)
+        except typer.BadParameter as error:
+            if isinstance(error.__cause__, ValidationError):
+                error.message = describe(error.__cause__)
+            raise
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         from llmtasker.errors import ConfigurationError, LLMTaskerError

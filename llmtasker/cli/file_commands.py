@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from llmtasker.jobs.pipeline_work import TaskLike
     from llmtasker.pipelines.pipeline import Pipeline
     from llmtasker.runner.budget import Budget
+    from llmtasker.task import Task
 
 GroupSizeOption = Annotated[
     str | None, typer.Option("--group-size", help='Rows in one message: a number, or "auto"; else as the task has it.')
@@ -108,9 +109,14 @@ def classify(
     sheet: Sheet = None,
 ) -> None:
     """Choose a label for each row of a file, without a Python file: llmtasker classify -l billing -l delivery FILE."""
+    from llmtasker.errors import ConfigurationError
     from llmtasker.tasks.classification import Classification
 
-    meanings = {name: meaning for name, _, meaning in (one.partition("=") for one in label)}
+    meanings = dict[str, str]()
+    for name, _, meaning in (one.partition("=") for one in label):
+        if name in meanings:
+            raise ConfigurationError(f"--label {name} is given twice.")
+        meanings[name] = meaning
     task = traced(Classification(llm=llm, labels=meanings, instructions=instructions, multi_label=multi_label))
     settings = {"columns": column or (), "limit": limit, "overwrite": overwrite}
     options = {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
@@ -144,7 +150,7 @@ def preview(
     form = detect(source, **_given(kind, delimiter, encoding, header, sheet))
     row = next(read_rows(source, form), None)
     if row is None:
-        raise ConfigurationError(f"{source} has no rows.")
+        raise ConfigurationError(f"{source} {form.no_rows}.")
     columns = choose_columns(task.signature, read_header(source, form), column or ())
     typer.echo(str(task.preview({name: row[found] for name, found in columns.items() if found in row})))
 
@@ -181,7 +187,7 @@ def _budget(text: str | None) -> Budget | None:
         return Budget(**limits)
     except (TypeError, ValueError):
         raise ConfigurationError(
-            f"--budget {text}: give a cost such as 5.00, or calls=1000 or tokens=1000000"
+            f"--budget {text}: give a cost above 0 such as 5.00, or calls=1000 or tokens=1000000"
         ) from None
 
 
@@ -239,9 +245,11 @@ def _run_file(
     target = _target(source, out)
     with _opened(source, given.get("kind")) as place:
         form = detect(place if source == _STANDARD else source, **given)
-        job = FileJob(task=task, source=place, origin=source, target=target, source_format=form, **settings)
+        job = FileJob(
+            task=task, source=place, origin=source, target=target, source_format=form, begin=_show_source, **settings
+        )
         if estimate and isinstance(task, Task):
-            typer.echo(str(task.estimate(job.inputs())))
+            _show_estimate(task, job, fresh=options["fresh"])
         else:
             _run_job(job, options)
 
@@ -261,13 +269,33 @@ def _check_pipeline(task: Pipeline[Any, Any], settings: dict[str, Any], *, estim
         )
 
 
-def _run_job(job: FileJob, options: dict[str, Any]) -> None:
+def _show_source(job: FileJob) -> None:
+    """Print how the source is read, before anything is asked: a wrong guess costs nothing then."""
     from llmtasker.errors import counted
 
     source = "standard input" if job.origin == _STANDARD else job.origin
+    for note in job.notes:
+        say(f"llmtasker: {source}: {note}")
+    say(f"{source}: {job.source_format}, {counted(job.counts.rows, 'row')}")
+
+
+def _show_estimate(task: Task[Any], job: FileJob, *, fresh: bool) -> None:
+    from llmtasker.errors import counted
+
+    asked = task.with_(cache=False) if fresh else task
+    estimate = asked.estimate(job.unfinished())
+    _show_source(job)
+    typer.echo(str(estimate))
+    if job.counts.earlier:
+        say(f"{counted(job.counts.earlier, 'row')} done before, not in the estimate")
+
+
+def _run_job(job: FileJob, options: dict[str, Any]) -> None:
+    from llmtasker.errors import counted
+
     try:
         with _terminated_as_interrupt():
-            counts = job.run(**options)
+            job.run(**options)
     except KeyboardInterrupt:
         kept = counted(job.kept(), "row")
         if job.lasting:
@@ -275,9 +303,6 @@ def _run_job(job: FileJob, options: dict[str, Any]) -> None:
         else:
             say(f"llmtasker: stopped after {kept}. The same command runs them again, from the caches of the steps.")
         sys.exit(INTERRUPTED)
-    for note in job.notes:
-        say(f"llmtasker: {source}: {note}")
-    say(f"{source}: {job.source_format}, {counted(counts.rows, 'row')}")
     show_counts(job)
 
 

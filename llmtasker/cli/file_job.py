@@ -75,6 +75,7 @@ class FileJob:
         overwrite: replace what is at `target` even if it is not of this job.
         stream: where the items come from; None: from the task.
         origin: what the source was copied from, such as a packed file; None: from nothing.
+        begin: called when all is read and checked, before anything is asked.
     """
 
     task: TaskLike
@@ -88,6 +89,7 @@ class FileJob:
     overwrite: bool = False
     stream: Callable[[Iterable[Any]], Iterator[Item[Any]]] | None = None
     origin: Path | None = None
+    begin: Callable[[FileJob], object] | None = None
 
     def __post_init__(self) -> None:
         self.form = self.target_format or output_format(self.target, like=self.source_format)
@@ -132,6 +134,19 @@ class FileJob:
             given = self._given(row)
             yield BrokenRow(given, error=row.error) if isinstance(row, BrokenRow) else given
 
+    def unfinished(self) -> Iterator[dict[str, Any]]:
+        """Yield the input of each row that a run would ask for, and count the rows that are done; see `inputs`."""
+        if not self.journal_path.exists():
+            yield from self.inputs()
+            return
+        with Journal(self.journal_path) as journal:
+            for number, given in enumerate(self.inputs(), start=1):
+                row = RowInput(given, number, given, self._work.identity(given))
+                if isinstance(given, BrokenRow) or self._done(journal, row) is None:
+                    yield given
+                else:
+                    self.counts.earlier += 1
+
     def run(self, **options: Any) -> JobCounts:
         """Do what is left to do and return the counts; `options` are those of `Task.stream`.
 
@@ -144,6 +159,8 @@ class FileJob:
         self._survey()
         with Journal(self.journal_path) as journal:
             self._check_journal(journal)
+            if self.begin is not None:
+                self.begin(self)
             with self._growing() as show:
                 finished = len(journal) if self._work.lasting else 0
                 inputs = _Sized(self._unfinished(journal, show), max(self.counts.rows - finished, 0))
@@ -187,7 +204,9 @@ class FileJob:
                 names.update(dict.fromkeys(row))
         if not self.counts.rows:
             give = {"sheet": header.sheets[0]} if header.sheets else None
-            raise ConfigurationError(" ".join([f"{self.source} has no rows.", *sentences(header.notes)]), give=give)
+            raise ConfigurationError(
+                " ".join([f"{self.source} {self.source_format.no_rows}.", *sentences(header.notes)]), give=give
+            )
         if len(broken) == self.counts.rows and self.source_format.kind in {"jsonl", "json"}:
             raise ConfigurationError(f"no row of {self.source} can be read: {broken[0]}.")
         self._chosen = choose_columns(self.task.signature, header, self.columns)
@@ -212,8 +231,8 @@ class FileJob:
             if isinstance(row, BrokenRow):
                 self._keep(Item(input=given, error=row.error), journal, show)
                 continue
-            item = self._finished(journal, given)
-            if item is None or (item.error is not None and self.retry_errors):
+            item = self._done(journal, given)
+            if item is None:
                 yield given
             else:
                 self.counts.earlier += 1
@@ -224,6 +243,11 @@ class FileJob:
         with self._lock:
             self.counts.add(item)
         show(item)
+
+    def _done(self, journal: Journal, given: RowInput) -> Item[Any] | None:
+        """Return the item of a row that is not asked again; None: it is."""
+        item = self._finished(journal, given)
+        return None if item is not None and item.error is not None and self.retry_errors else item
 
     def _finished(self, journal: Journal, given: RowInput) -> Item[Any] | None:
         """Return the item of a row that is finished, its output as a record; None if it no longer fits."""

@@ -161,10 +161,12 @@ def _errors_at(name: str, file: str) -> Generator[None]:
     """Turn an error in the user's code into one line that names the place."""
     try:
         yield
-    except LLMTaskerError:
-        raise
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else None
         where = f"{name}, line {line}" if line else name
+        if isinstance(error, ConfigurationError):
+            raise ConfigurationError(f"{where}: {error.args[0]}", give=error.give) from error
+        if isinstance(error, LLMTaskerError):
+            raise ConfigurationError(f"{where}: {error}") from error
         raise ConfigurationError(f"{where}: {type(error).__name__}: {snippet(error)}") from error

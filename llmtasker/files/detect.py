@@ -11,7 +11,7 @@ from typing import TypedDict, Unpack
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import dialect
-from llmtasker.files.encoding import SeenEncoding, open_text, seen_encoding
+from llmtasker.files.encoding import SeenEncoding, decodes, open_text, seen_encoding
 from llmtasker.files.format import Format, Kind, kind_of, typed
 from llmtasker.files.packed import unpacked
 from llmtasker.values.json_values import is_object, parse_json
@@ -66,6 +66,8 @@ def detect(path: str | os.PathLike[str], **given: Unpack[FormatOptions]) -> Form
             return replace(seen, typed_by=str(file)) if seen.kind == "parquet" and place == file else seen
         found = SeenEncoding(encoding) if encoding else seen_encoding(place)
         seen = replace(seen, encoding=found.name, odd_bytes=found.odd_lines > 0)
+        if encoding and not decodes(place, encoding):
+            _warn_of_encoding(file, encoding, seen_encoding(place))
         if found.odd_lines:
             _warn_of_odd_bytes(file, found)
         if found.doubtful:
@@ -97,6 +99,15 @@ def check_readable(file: Path) -> bytes:
             return opened.read(16)
     except OSError as error:
         raise ConfigurationError(f"can't read {file}: {error.strerror or error}") from error
+
+
+def _warn_of_encoding(file: Path, given: str, seen: SeenEncoding) -> None:
+    odd = " with some bytes of Windows-1252" if seen.odd_lines else ""
+    warnings.warn(
+        f"{file} is not all {given}, and rows with other bytes become errors; it looks like {seen.name}{odd}: leave "
+        "the encoding out to read it so",
+        stacklevel=3,
+    )
 
 
 def _warn_of_odd_bytes(file: Path, found: SeenEncoding) -> None:

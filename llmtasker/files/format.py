@@ -61,6 +61,11 @@ class Format:
             raise ConfigurationError(f"the header is a line counted from 1, not {self.header}")
         check_encoding(self.encoding)
 
+    @property
+    def no_rows(self) -> str:
+        """What is wrong with a file of this format that has no rows."""
+        return "has no rows" + ("" if self.header == 1 else f" below line {self.header}, which is read as its header")
+
     def __str__(self) -> str:
         if self.kind != "csv":
             return self.kind

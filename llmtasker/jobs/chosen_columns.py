@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, nearest
 from llmtasker.files.header import Header
 from llmtasker.signature.signature import Signature
 from llmtasker.values.folding import composed
@@ -33,7 +33,9 @@ def choose_columns(signature: type[Signature], header: Header | Iterable[str], c
         if name not in fields:
             raise ConfigurationError(f"column {one!r}: give field=column, where field is one of {', '.join(fields)}.")
         if column not in columns:
-            raise ConfigurationError(f"column {one!r}: there is no column {column!r}; there are {there}.")
+            raise ConfigurationError(
+                f"there is no column {column!r}.{nearest(column, columns.names)} There are {there}."
+            )
         found[name] = columns[column]
     found |= {name: columns[name] for name in fields if name not in found and name in columns}
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]

@@ -20,7 +20,7 @@ from llmtasker.cache.single_flight import SingleFlight
 from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.llm.capabilities import Capabilities
-from llmtasker.llm.costs import TokenMeter, listed_cost
+from llmtasker.llm.costs import Prices, TokenMeter, listed_cost
 from llmtasker.llm.kept_limits import load_limits, save_limits
 from llmtasker.llm.limits import Retry
 from llmtasker.llm.names import local_file, parse_name, without_password
@@ -207,7 +207,7 @@ class LLM:
 
     @cached_property
     def _price(self) -> Callable[[Usage], float | None]:
-        prices = self._options.get("prices")
+        prices = self._options.get("prices") or (None if self.uses_tokens else Prices(input=0, output=0))
         return prices.cost if prices else listed_cost(self.transport.endpoint, self.model)
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
-from llmtasker.errors import BudgetError, ConfigurationError, by_name, counted
+from llmtasker.errors import BudgetError, ConfigurationError, by_name, counted, snippet
 from llmtasker.llm.limits import is_number
 from llmtasker.runner.call_settings import places_beside_calls
 from llmtasker.wire.completion import Usage
@@ -33,8 +33,11 @@ class Budget:
         self.limits = {
             name: value for name, value in {"cost": cost, "tokens": tokens, "calls": calls}.items() if value is not None
         }
-        if not self.limits or not all(is_number(value) and value > 0 for value in self.limits.values()):
-            raise ConfigurationError("a budget needs cost=…, tokens=… or calls=…: numbers above 0.")
+        if not self.limits:
+            raise ConfigurationError("a budget needs cost=…, tokens=… or calls=…, such as Budget(cost=5.00).")
+        for name, value in self.limits.items():
+            if not is_number(value) or value <= 0:
+                raise ConfigurationError(f"Budget: {name} is a number above 0, not {snippet(repr(value), 60)}.")
         self.spent: dict[str, float] = dict.fromkeys(_WORDS, 0)
         self._reserved: dict[str, float] = dict.fromkeys(_WORDS, 0)
         self._open = self._answered = self._longest = 0
@@ -57,7 +60,8 @@ class Budget:
         cost = price(most) if "cost" in self.limits else 0.0
         if cost is None:
             raise ConfigurationError(
-                "a budget in cost needs prices: this LLM's are unknown. Give LLM(prices=Prices(…))."
+                "a budget in cost needs prices, and those of this LLM are unknown: give them, as in "
+                "LLM(…, prices=Prices(input=0.40, output=1.60)), or a budget in tokens or calls."
             )
         need = {"cost": cost, "tokens": most.total, "calls": 1}
         with self._lock:
