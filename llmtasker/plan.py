@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Self, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Self, TypedDict, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_jsonable_python
@@ -21,6 +21,7 @@ from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
 from llmtasker.runner.grouping.auto_group import AutoGroup
 from llmtasker.runner.grouping.group_plan import GroupSize
+from llmtasker.signature.mistaken import to_write
 from llmtasker.signature.signature import Signature
 from llmtasker.signature.signature_schema import (
     differences,
@@ -31,8 +32,8 @@ from llmtasker.signature.signature_schema import (
     why_not_made_again,
 )
 from llmtasker.task_file import VERSION, Document
+from llmtasker.values.given_list import copied
 from llmtasker.values.json_values import canonical_json, is_mapping
-from llmtasker.values.set_order import in_order_of_text
 from llmtasker.wire.request import AskMode
 from llmtasker.wire.wording import Language
 
@@ -338,8 +339,9 @@ class SignaturePlan(Plan):
     signature: type[Signature]
 
     def __post_init__(self) -> None:
-        if Signature not in getattr(self.signature, "__mro__", ()):
-            raise ConfigurationError(f"a Task takes a Signature class first, not {_shown(self.signature)}.")
+        if Signature not in getattr(self.signature, "__mro__", ()) or not self.signature.output_fields:
+            shown, instead = _shown(self.signature), to_write(self.signature)
+            raise ConfigurationError(f"a Task takes a Signature class first, not {shown}: {instead}.")
         super().__post_init__()
 
     @classmethod
@@ -383,15 +385,6 @@ def _records(signature: type[Signature], examples: Sequence[Any]) -> list[Any]:
         except ValidationError as error:
             raise ConfigurationError(f"example {number} does not fit {signature.__name__}: {describe(error)}") from None
     return found
-
-
-def copied(name: str, given: Any) -> Any:
-    """Return a copy of a list or mapping, so that what the caller does to its own does not change the task."""
-    if is_mapping(given):
-        return dict(given)
-    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
-        raise ConfigurationError(f"{name} is a list, not {_shown(given)}.")
-    return tuple(in_order_of_text(cast("Iterable[object]", given)) if isinstance(given, set | frozenset) else given)
 
 
 def _shown(value: object) -> str:

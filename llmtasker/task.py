@@ -145,13 +145,13 @@ class Task(TaskData[T]):
         return self.program
 
     def _one(self, given: Any, fields: Mapping[str, Any]) -> Any:
+        known = self.signature.input_fields
+        for name in fields:
+            if name not in known:
+                place = self.plan.places().get(name)
+                hint = f": {place}." if place else f".{nearest(name, known)} The fields are {', '.join(known)}."
+                raise TypeError(f"there is no input field {name!r}{hint}")
         if given is NOT_GIVEN:
-            known = self.signature.input_fields
-            for name in fields:
-                if name not in known:
-                    raise TypeError(
-                        f"there is no input field {name!r}.{nearest(name, known)} The fields are {', '.join(known)}."
-                    )
             return dict(fields)
         if fields:
             raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")

@@ -534,6 +534,34 @@ def test_advice_is_in_the_words_of_the_command_line(shell: Shell, case: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("rows", "advice"),
+    [
+        ("\nx\n", "failed: 1 input; the column 'error' has the reasons. Nothing was sent: correct these rows"),
+        (
+            "\nwhere\n",
+            "failed: 1 input, 1 bad_request; the column 'error' has the reasons. The same command asks 1 ",
+        ),
+    ],
+)
+def test_rows_that_were_never_asked_are_not_asked_again(shell: Shell, rows: str, advice: str) -> None:
+    code = FIXED + (
+        "from llmtasker import LLM\nfrom llmtasker.errors import BadRequestError\n"
+        "from llmtasker.testing import FakeTransport\n"
+        "def answer(request):\n"
+        "    if 'where' in str(request.tail):\n        raise BadRequestError('no')\n"
+        "    return {'team': 'billing'}\n"
+        "fake = fixed.with_(llm=LLM(transport=FakeTransport(answer)))\n"
+    )
+    (shell.folder / "fake.py").write_text(code)
+    (shell.folder / "some.jsonl").write_text(
+        "".join(json.dumps({"message": text}) + "\n" for text in rows.removesuffix("\n").split("\n"))
+    )
+    said = shell("run", "fake.py:fake", "some.jsonl", "-o", "out.jsonl")
+    assert said.code == 1
+    assert advice in said.err
+
+
+@pytest.mark.parametrize(
     ("option", "value", "words"),
     [
         ("--concurrency", "0", "1"),

@@ -360,3 +360,32 @@ def test_what_json_schema_does_not_say_is_read_as_it_is_shown(kind: Any, value: 
 def test_inner_json_keys_and_addresses_are_checked_too(kind: Any, value: Any, why: str) -> None:
     with pytest.raises(InvalidOutputError, match=why):
         reading(kind, value)
+
+
+@pytest.mark.parametrize(
+    ("field", "about", "written", "read"),
+    [
+        ("price", None, "12,50 $", 12.5),
+        ("price", "in euros", "12,50 €", 12.5),
+        ("price", "in euros", "EUR 12.50", 12.5),
+        ("price", "in euros", "12,50", 12.5),
+        ("price", "in euros or dollars", "$12.50", 12.5),
+        ("price", "in euros", "12,50 $", None),
+        ("price", "US dollars", "12,50 €", None),
+        ("price_eur", None, "12 USD", None),
+        ("price_usd", "what it costs", "12 USD", 12),
+    ],
+)
+@pytest.mark.parametrize("optional", [False, True])
+def test_an_amount_in_another_currency_than_is_asked_for_is_refused(
+    field: str, about: str | None, written: str, read: float | None, optional: bool
+) -> None:
+    number: dict[str, Any] = {"type": "number"}
+    node = {"anyOf": [number, {"type": "null"}]} if optional else number
+    about_it = {"description": about} if about else {}
+    schema = AnswerSchema({"type": "object", "properties": {field: {**node, **about_it}}})
+    if read is not None:
+        assert coerce({field: written}, schema)[0] == {field: read}
+        return
+    with pytest.raises(CoercionError, match=f"{field}: an amount in .* is asked for"):
+        coerce({field: written}, schema)

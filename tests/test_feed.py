@@ -92,6 +92,35 @@ def test_what_pandas_has_for_a_missing_value_is_none(table: Callable[[pd.DataFra
     assert results.counts == {"ok": 4}
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        lambda frame: frame,
+        lambda frame: [frame[:1], frame[1:]],
+        lambda frame: iter([frame[:1], frame[1:]]),
+        lambda frame: frame.iterrows(),
+    ],
+)
+@pytest.mark.parametrize(
+    ("frame", "columns", "inputs"),
+    [
+        (pd.DataFrame({0: ["a", "b"]}), None, ["a", "b"]),
+        (pd.DataFrame({"text": ["a", "b"]}), {"message": "text"}, [{"text": "a"}, {"text": "b"}]),
+        (
+            pd.DataFrame({0: ["a", "b"], 1: ["c", "d"]}),
+            {"message": "0"},
+            [{"0": "a", "1": "c"}, {"0": "b", "1": "d"}],
+        ),
+    ],
+)
+def test_parts_of_a_frame_are_read_as_the_frame_is(
+    rows: Callable[[pd.DataFrame], Any], frame: pd.DataFrame, columns: dict[str, str] | None, inputs: list[Any]
+) -> None:
+    results = Task(Triage, llm=LLM(transport=FakeTransport())).run(rows(frame), columns=columns)
+    assert [item.input for item in results] == inputs
+    assert results.counts == {"ok": 2}
+
+
 def test_columns_of_one_name_are_an_error_that_says_so() -> None:
     frame = pd.DataFrame([["a", 1, 2]], columns=["message", "n", "n"])
     with pytest.raises(ConfigurationError, match=r"needs a name of its own.*'n'"):

@@ -289,3 +289,13 @@ def test_a_client_leaves_its_key_behind(way: str, monkeypatch: pytest.MonkeyPatc
     assert KEY.encode() not in written
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-worker")
     assert pickle.loads(written).preview("a").body == task.preview("a").body
+
+
+@pytest.mark.parametrize("answers", [None, "text", {"team": "billing"}, [{"team": "billing"}, {"team": "delivery"}]])
+def test_a_pickled_fake_has_all_its_answers_again(answers: Any) -> None:
+    fake = FakeTransport(answers, endpoint="test", keep_requests=False)
+    task = Task(Triage, llm=LLM(transport=fake), attempts=1)
+    before = [task(text).output for text in ("a", "b")]
+    again = pickle.loads(pickle.dumps(task))
+    assert [again(text).output for text in ("a", "b")] == before
+    assert (fake.calls, again.llm.transport.calls, again.llm.transport.endpoint) == (2, 2, "test")

@@ -6,15 +6,18 @@ from enum import Enum
 from functools import partial
 from inspect import signature
 from math import inf, nan
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from pydantic import BaseModel
 
 from llmtasker import (
     LLM,
     AutoGroup,
     Budget,
     CallSettings,
+    Classification,
     ConfigurationError,
     InputField,
     Instruction,
@@ -37,6 +40,16 @@ from llmtasker.runner.task_run import RunOptions
 class Mood(Enum):
     GLAD = "glad"
     ANGRY = "angry"
+
+
+class Record(BaseModel):
+    label: str
+
+
+class Frame:
+    """What a data frame looks like."""
+
+    columns, shape = ("message", "team"), (1, 2)
 
 
 class Triage(Signature):
@@ -86,6 +99,22 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "labels of an Enum": (lambda: output(Mood, labels={"GLAD": "happy"}), "'GLAD', which is not a value"),
     "labels of a number": (lambda: output(int, labels={"1": "first"}), "needs a type that has labels"),
     "labels of numbers": (lambda: output(list[float] | None, labels={"1": "first"}), "needs a type that has labels"),
+    **{
+        f"instructions={given!r} of {made.__name__}": (partial(made, llm="offline", instructions=given, **more), words)
+        for given, words in [(3, "instructions are a text, not 3."), (["a"], "instructions are a text, not ['a'].")]
+        for made, more in [(Instruction, {}), (Classification, {"labels": ["a", "b"]})]
+    },
+    **{
+        f"output={{'x': {given!r}}}": (
+            partial(Instruction, llm="offline", instructions="A", output={"x": given}),
+            words,
+        )
+        for given, words in [
+            ("integer", "Instruction.x: 'integer' is not a type; write str, int or the like."),
+            (["a", "b"], "Instruction.x: ['a', 'b'] is not a type; write Literal['a', 'b']."),
+            (("int", OutputField()), "Instruction.x: 'int' is not a type"),
+        ]
+    },
     "no type": (without_type, "Wrong.text has no type: write text: str = InputField()"),
     **{
         f"{bound} of {kind}": (partial(output, kind, **bound), words)
@@ -154,6 +183,7 @@ def llm(**options: Any) -> Any:
 NEEDED: dict[Any, dict[str, Any]] = {
     AutoGroup: {},
     Budget: {"calls": 1},
+    Classification: {"llm": "offline", "labels": ["a"]},
     CallSettings: {},
     Confidence: {"source": "votes"},
     Instruction: {"llm": "offline", "instructions": "Do."},
@@ -268,7 +298,43 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "Budget()": (Budget, "cost=…, tokens=… or calls=…"),
     "Budget(calls=0)": (lambda: Budget(calls=0), "Budget: calls is a number above 0, not 0."),
     "Budget(cost='1')": (lambda: Budget(cost="1"), "Budget: cost is a number above 0, not '1'."),  # type: ignore[arg-type]
-    "Task(str)": (lambda: Task(str, llm="offline"), "a Task takes a Signature class first"),  # type: ignore[type-var]
+    **{
+        f"Task({given!r})": (partial(Task, given, llm="offline"), f"a Task takes a Signature class first, not {words}")
+        for given, words in [
+            (str, "<class 'str'>: write class Triage(Signature): with message: str = InputField()"),
+            (
+                Record,
+                "<class 'test_set_up.Record'>: write class Record(Signature): and give each field an InputField()",
+            ),
+            (Signature, "<class 'llmtasker.signature.signature.Signature'>: it has no fields; write class Triage"),
+            (
+                Triage(message="a", team="billing"),
+                "Triage(message='a', team='billing'): give its class: Task(Triage, …)",
+            ),
+            ("Sort it.", "'Sort it.': for an instruction alone, write Instruction(instructions='Sort it.', …)."),
+            (
+                "question, marks: list[int] -> answer",
+                """'question, marks: list[int] -> answer': write Signature.make("Task", instructions="…", inputs={""",
+            ),
+        ]
+    },
+    **{
+        f"examples={type(given).__name__}": (partial(Task, Triage, llm="offline", examples=given), words)
+        for given, words in [
+            (
+                "gold.csv",
+                "not 'gold.csv': `read_rows` of llmtasker.files returns the rows of a file: read_rows('gold.csv')",
+            ),
+            (Path("gold.csv"), "read_rows('gold.csv')."),
+            (Frame(), 'not a Frame: give its rows, such as frame.to_dict("records").'),
+            (Triage(message="a", team="billing"), "not one Triage: write [Triage(message='a', team='billing')]."),
+            (3, "examples is a list, not 3."),
+        ]
+    },
+    "run(columns=[])": (
+        lambda: Task(Triage, llm="offline").run([], columns=["a"]),  # type: ignore[arg-type]
+        "which is a text, such as columns={'text': 'message'} or {'text': '0'}, not ['a'].",
+    ),
     "Task(cache=5)": (lambda: Task(Triage, llm="offline", cache=5), "cache=5 is not a cache"),  # type: ignore[arg-type]
 }
 
@@ -294,6 +360,27 @@ def test_a_key_of_the_environment_that_can_not_be_sent_is_named_and_not_shown(
 def test_each_argument_of_a_task_is_named_where_a_run_is_given_it() -> None:
     assert set(RUN_ARGUMENTS) == RunOptions.__annotations__.keys()
     assert set(TASK_ARGUMENTS) == TaskOptions.__annotations__.keys() - {"variables"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fields", "words"),
+    [
+        (
+            ("a",),
+            {"temperature": 0},
+            """there is no input field 'temperature': it belongs in llm=LLM("…", temperature=…).""",
+        ),
+        ((), {"message": "a", "concurrency": 3}, "'concurrency': it belongs in run(inputs, concurrency=…)."),
+        ((), {"mesage": "a"}, "Did you mean 'message'? The fields are message."),
+        (("a",), {"message": "b"}, "give one input, or its fields as keywords, not both: message"),
+    ],
+)
+def test_an_argument_of_a_call_that_is_no_field_is_named_with_its_place(
+    arguments: tuple[str, ...], fields: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TypeError) as raised:
+        Task(Triage, llm="offline")(*arguments, **fields)
+    assert words in str(raised.value)
 
 
 def test_numbers_of_numpy_are_numbers() -> None:

@@ -82,7 +82,8 @@ def _of_file(path: Path) -> list[ApiKey]:
     try:
         data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigurationError(f"can't read the keys in {path}: {snippet(error, 100)}") from None
+        reason = snippet(getattr(error, "strerror", None) or error, 100)
+        raise ConfigurationError(f"can't read the keys in {path}: {reason}") from None
     if not is_array(data):
         raise ConfigurationError(f"{path} must be a JSON list of keys.")
     return [_of_entry(path, number, entry) for number, entry in enumerate(data, start=1)]

@@ -34,7 +34,7 @@ from llmtasker.cli.parameters import (
 from llmtasker.cli.tracing import traced
 
 if TYPE_CHECKING:
-    from llmtasker.cli.file_job import FileJob
+    from llmtasker.cli.file_job import FileJob, JobCounts
     from llmtasker.files import FormatOptions, Kind
     from llmtasker.jobs.pipeline_work import TaskLike
     from llmtasker.pipelines.pipeline import Pipeline
@@ -306,6 +306,15 @@ def _run_job(job: FileJob, options: dict[str, Any]) -> None:
     show_counts(job)
 
 
+def _advice(counts: JobCounts) -> str:
+    """Return what to do about rows that failed: those whose input is wrong were never asked."""
+    asked = counts.failed - counts.errors.get("input", 0)
+    if asked == counts.failed:
+        return "The same command asks them again."
+    again = f"The same command asks {asked:,} again; for the others nothing" if asked else "Nothing"
+    return f"{again} was sent: correct {'those' if asked else 'these'} rows in the input."
+
+
 def show_counts(job: FileJob) -> None:
     """Print how the rows of a job ended; exits with SOME_FAILED where rows failed."""
     from llmtasker.errors import counted
@@ -325,7 +334,7 @@ def show_counts(job: FileJob) -> None:
     say(f"{counted(counts.rows, 'row')}: {', '.join(parts)}. {target}")
     if counts.failed:
         kinds = ", ".join(f"{count:,} {code}" for code, count in counts.errors.items())
-        say(f"failed: {kinds}; the column {job.error_column!r} has the reasons. The same command asks them again.")
+        say(f"failed: {kinds}; the column {job.error_column!r} has the reasons. {_advice(counts)}")
         sys.exit(SOME_FAILED)
 
 

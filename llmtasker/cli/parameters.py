@@ -41,7 +41,10 @@ TaskName = Annotated[
 InputArgument = Annotated[
     Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines, JSON, Parquet or Excel; also packed; - for stdin.")
 ]
-Out = Annotated[Path | None, typer.Option("--out", "-o", help="Where the rows go, with their answers; - for stdout.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help="Where the rows go, with their answers; else INPUT.answers; - for stdout."),
+]
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -42,8 +42,8 @@ def choose_columns(signature: type[Signature], header: Header | Iterable[str], c
     if missing:
         give: dict[str, object] = {"columns": {missing[0]: "…"}}
         parts = [f"which column holds {missing[0]!r}? There are {there}."]
-        # Columns without a name: perhaps a title stands above the names.
-        if any(re.fullmatch(r"column_\d+_*", name) for name in columns.names):
+        # Columns without a name, or one column alone: perhaps a title stands above the names.
+        if len(columns.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in columns.names):
             parts.append("Their names may stand further down, such as in line 3.")
             give["header"] = 3
         if header.sheets:

@@ -17,7 +17,7 @@ from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
-from llmtasker.values.plain_number import may_be_thousands, plain_number
+from llmtasker.values.plain_number import currencies, may_be_thousands, plain_number
 
 RENAMED = "the key was written"
 
@@ -58,6 +58,7 @@ class _Coercion:
         self.repairs: list[str] = []
         self.renamed: list[str] = []
         self.refusals: list[str] = []
+        self.described: dict[str, str] = {}
 
     def repaired(self, path: str, what: str) -> None:
         """Record a change."""
@@ -73,6 +74,9 @@ class _Coercion:
         node = self.schema.resolve(raw)
         labels = self.schema.labels(node)
         kind = kind_of_node(node)
+        for each in (node, raw):  # of an optional field, the node has none; of a union, its member
+            if is_node(each) and isinstance(about := each.get("description"), str):
+                self.described[path] = about
         if value is None and self.schema.is_nullable(raw):
             return None
         format_ = node.get("format", "binary")
@@ -143,6 +147,9 @@ class _Coercion:
         plain = plain_number(value)
         if plain is None:
             return value
+        asked, written = currencies(f"{path} {self.described.get(path, '')}"), currencies(value)
+        if asked and not written <= asked:
+            return self.refuse(path, f"an amount in {' or '.join(sorted(asked))} is asked for", value)
         self.repaired(path, f"{shown(value)} read as {plain}")
         if decimal:
             return plain

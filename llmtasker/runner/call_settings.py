@@ -106,7 +106,8 @@ def columns_of(columns: object, row_variables: object) -> Columns | None:
         if not (is_mapping(found) and all(isinstance(name, str) for pair in found.items() for name in pair)):
             what = "an input field" if argument == "columns" else "a variable"
             raise ConfigurationError(
-                f"{argument} is a mapping from {what} to the name of its column, not {_shown(given)}."
+                f"{argument} is a mapping from {what} to the name of its column, which is a text, such as "
+                f"{argument}={{'text': 'message'}} or {{'text': '0'}}, not {_shown(given)}."
             )
         named.append(dict(found))
     fields, variables = named

@@ -31,12 +31,13 @@ class Feed:
     """Returns the inputs, numbered; a blocking iterator is read in a thread, a few rows at a time.
 
     A group is filled with rows that any worker has read, so that rows which need no call do not make groups smaller;
-    only the last group is not full.
+    only the last group is not full. `bare` is that of `rows_in`.
     """
 
-    def __init__(self, inputs: InputRows) -> None:
+    def __init__(self, inputs: InputRows, *, bare: bool = True) -> None:
         self.total = len(inputs) if isinstance(inputs, Sequence) else None
         self.failure: Exception | None = None
+        self._bare = bare
         self.given_out = 0
         self._rows: deque[Any] = deque()
         self._ended = False
@@ -105,7 +106,7 @@ class Feed:
             await _aside(self._pull, self._source)
             return
         try:
-            self._rows.extend(rows_in(await anext(self._source)))
+            self._rows.extend(rows_in(await anext(self._source), bare=self._bare))
         except StopAsyncIteration:
             self._ended = True
         except Exception as error:  # noqa: BLE001 - the caller's iterator may raise anything
@@ -116,7 +117,7 @@ class Feed:
         with self._reading:
             try:
                 for _ in range(_PULL_ROWS):
-                    self._rows.extend(rows_in(next(source)))
+                    self._rows.extend(rows_in(next(source), bare=self._bare))
                     if self._closed or time.monotonic() > until:
                         break
             except StopIteration:

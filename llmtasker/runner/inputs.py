@@ -42,7 +42,7 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
     if not _is(inputs, Iterable, AsyncIterable):
         raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
     if _is(inputs, list, tuple) and any(_is_table(part) or _is(part, tuple) for part in inputs[:1]):
-        return [row for part in inputs for row in rows_in(part)]
+        return [row for part in inputs for row in rows_in(part, bare=columns is None)]
     many: InputRows = inputs
     return many
 
@@ -54,8 +54,10 @@ def table_of(inputs: Any) -> Any:
     return inputs.collect() if _library(inputs) == "polars" and hasattr(inputs, "collect") else inputs
 
 
-def rows_in(part: Any) -> Sequence[Any]:
+def rows_in(part: Any, *, bare: bool = True) -> Sequence[Any]:
     """Return the inputs in one element of an iterable: the element itself, or the rows of a chunk of a table.
+
+    `bare`: a chunk of one column yields its bare values.
 
     A dict is copied with the lists and dicts in it, because some sources fill one again and again. A row of pandas
     (from `iterrows`, `itertuples`) becomes a mapping.
@@ -66,13 +68,15 @@ def rows_in(part: Any) -> Sequence[Any]:
         if hasattr(part, "_asdict"):
             return (part._asdict(),)
         if len(part) == 2 and _is_table(part[1]):  # index and row, or key and group
-            return rows_in(part[1])
+            if getattr(part[1], "ndim", 0) == 1 and len(part[1]) > 1 and part[1].name is part[0]:
+                return (_with_none(dict(zip(_texts(part[1].index), part[1].tolist(), strict=True))),)
+            return rows_in(part[1], bare=bare)
     elif _is_table(part):
         if hasattr(part, "index") and hasattr(part, "to_dict") and all(_is(name, str) for name in part.index):
             _texts(part.index if part.ndim == 1 else part.columns)
             found: list[dict[str, Any]] = [part.to_dict()] if part.ndim == 1 else part.to_dict("records")
             return list(map(_with_none, found))
-        rows = _table_rows(part, bare=True)
+        rows = _table_rows(part, bare=bare)
         return list(rows) if isinstance(rows, Iterable) else (rows,)
     return (part,)
 
@@ -111,7 +115,7 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
     if not isinstance(native, narwhals.DataFrame):
         return table.to_pylist() if hasattr(table, "to_pylist") else table if _is(table, Iterable) else [table]
     if bare and len(names) == 1:
-        values = native[names[0]].to_list()
+        values = native[:, 0].to_list()  # by place: the name may be a number
         return list(map(_or_none, values)) if gaps else values
     return _Table(native, gaps=gaps)
 

@@ -135,7 +135,7 @@ async def run_task(
     with reporting(settings.progress, llm.rate_limiter, total) as reporter:
         rows = rows_of(inputs, policy.program.columns)
         check_rows(rows, policy.program.signature, policy.program.columns)
-        feed = Feed(rows)
+        feed = Feed(rows, bare=policy.program.columns is None)
         if run.events is not None:
             run.events.started()
         try:

@@ -269,3 +269,18 @@ def wire_name(name: str, info: FieldInfo) -> str:
     if isinstance(alias, AliasChoices):
         alias = alias.choices[0]
     return alias if isinstance(alias, str) else name
+
+
+def check_types(owner: str, kinds: Mapping[str, Any]) -> None:
+    """Raise SignatureError where a text or a list stands for the type of a field, alone or in front of the field."""
+    for name, given in kinds.items():
+        kind = given[0] if isinstance(given, tuple) and given else given
+        if isinstance(kind, str | list):
+            write = f"write Literal{kind!r}" if isinstance(kind, list) else "write str, int or the like"
+            raise SignatureError(f"{owner}.{name}: {snippet(repr(kind), 60)} is not a type; {write}.")
+
+
+def check_text(owner: str, instructions: object) -> None:
+    """Raise SignatureError for instructions that are not a text."""
+    if not isinstance(instructions, str):
+        raise SignatureError(f"{owner}: instructions are a text, not {snippet(repr(instructions), 60)}.")

@@ -28,6 +28,8 @@ from llmtasker.signature.fields import (
     check_bounds,
     check_constraints,
     check_labels,
+    check_text,
+    check_types,
     marker_of,
     wire_name,
 )
@@ -122,6 +124,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         # Only a docstring of its own counts; without one the parent's instructions are inherited.
         own = instructions if instructions is not None else cls.__dict__.get("__doc__")
         if own is not None:
+            check_text(cls.__name__, own)
             cls.instructions = inspect.cleandoc(own)
         cls.bare_input = _bare_input(cls.input_fields)
         cls._not_empty = frozenset(name for name, info in cls.input_fields.items() if _must_hold_text(info))
@@ -173,6 +176,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         >>> Signature.make("Length", instructions="Count.", inputs={"text": str}, outputs={"words": int}).__name__
         'Length'
         """
+        check_types(name, {**(inputs or {}), **outputs})
         fields: dict[str, Any] = {
             **{n: t if isinstance(t, tuple) else (t, InputField()) for n, t in (inputs or {"text": str}).items()},
             **{n: t if isinstance(t, tuple) else (t, OutputField()) for n, t in outputs.items()},
@@ -226,7 +230,8 @@ class Signature(BaseModel, metaclass=SignatureClass):
                 return {name: given}
             if not named and len(cls.input_fields) == 1:
                 keys = ", ".join(map(str, cast("Mapping[object, object]", given)))
-                raise InputError(f"the input has no {name!r}; it has {snippet(keys, 100) or 'no keys'}.")
+                there = f"; it has {snippet(keys, 100)}" if keys else ""
+                raise InputError(f"the input has no {name!r}{there}.")
         if is_mapping(given):
             return given
         raise InputError(

@@ -12,15 +12,16 @@ from typing import Any, Self, Unpack, cast
 from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError, by_name, snippet
 from llmtasker.llm.llm import LLM
-from llmtasker.plan import Plan, TaskChanges, TaskOptions, copied
+from llmtasker.plan import Plan, TaskChanges, TaskOptions
 from llmtasker.signature.fields import InputField, OutputField, label_text
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.task_file import Document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import prompt_text
+from llmtasker.values.given_list import copied
 from llmtasker.values.json_values import is_array
 from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.wording import WORDINGS, Language
@@ -162,6 +163,7 @@ def generic_instructions(
     return "\n\n".join(prompt_text(part, language) for part in parts)
 
 
+@by_name(ClassificationPlan.places, tuple(TaskOptions.__annotations__))
 class Classification(Task[Any]):
     """Gives each text a label; `item.output` is the label, or the list of labels.
 

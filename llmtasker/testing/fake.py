@@ -36,7 +36,7 @@ class FakeTransport:
 
     `latency` is in seconds, in real time. `keep_requests=False` keeps only the counts, for
     runs over many rows. `send` and `asend` may be called from several threads at once. Answers are not
-    cached unless the LLM is given a cache.
+    cached unless the LLM is given a cache. A pickled one is made again, with all its answers and no requests.
 
     Raises (from `send` and `asend`):
         UnexpectedCallError: the list of answers is used up; the code under test made more calls than expected.
@@ -70,6 +70,9 @@ class FakeTransport:
         self._used = 0
         self._lock = threading.Lock()
         self._answers = answers
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _made_again, (type(self), self._answers, self.endpoint, self.latency, self._keep_requests)
 
     @property
     def calls(self) -> int:
@@ -141,6 +144,12 @@ class FakeTransport:
             f"no answer left: FakeTransport was given {len(answers)} answer(s), and this is call {self.calls}, "
             f"for {snippet(last_user_text(request))!r}"
         )
+
+
+def _made_again(
+    kind: type[FakeTransport], answers: Any, endpoint: str, latency: float, keep_requests: bool
+) -> FakeTransport:
+    return kind(answers, endpoint=endpoint, latency=latency, keep_requests=keep_requests)
 
 
 def completion_of(answer: Answer, request: Request) -> Completion:

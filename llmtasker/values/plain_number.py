@@ -17,6 +17,15 @@ _COMMA_DECIMALS = lazy_pattern(
 _THREE_DECIMALS = lazy_pattern(r"[+-]?[1-9]\d{0,2}\.\d{3}")  # "1.234 €" may be a thousand; a bare 1.234 is JSON's
 _ONE_DECIMAL = lazy_pattern(r"[+-]?\d+,\d")
 _PLAIN = lazy_pattern(r"[+-]?\d+(?:\.\d+)?")
+_WORDS = lazy_pattern(r"[$€£¥]|[^\W\d_]+")
+_CURRENCIES = {
+    "$": ("$", "usd", "dollar"),
+    "€": ("€", "eur", "euro"),
+    "£": ("£", "gbp"),
+    "¥": ("¥", "yen", "jpy"),
+    "CHF": ("chf",),
+}
+_SIGNS = {word: sign for sign, words in _CURRENCIES.items() for word in words}
 
 
 def plain_number(text: str, *, alone: bool = False) -> str | None:
@@ -44,6 +53,16 @@ def plain_number(text: str, *, alone: bool = False) -> str | None:
     if number != text.strip() and may_be_thousands(number):
         return None
     return number if number != text and _PLAIN.fullmatch(number) else None
+
+
+def currencies(text: str) -> set[str]:
+    """Return the signs of the currencies that a text names.
+
+    >>> currencies("12,50 $"), currencies("price_eur, in Euros"), currencies("a price")
+    ({'$'}, {'€'}, set())
+    """
+    words = (word.removesuffix("s") for word in _WORDS.findall(text.lower()))
+    return {_SIGNS[word] for word in words if word in _SIGNS}
 
 
 def may_be_thousands(text: str) -> bool:

@@ -1,0 +1,40 @@
+"""copied: a list that a caller gave, as the task's own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.values.json_values import is_mapping
+from llmtasker.values.set_order import in_order_of_text
+
+
+def copied(name: str, given: Any) -> Any:
+    """Return a copy of a list or mapping, so that what the caller does to its own does not change the task.
+
+    Raises:
+        ConfigurationError: it is neither, but a text, the name of a file, a data frame or one record.
+    """
+    if is_mapping(given):
+        return dict(given)
+    table = hasattr(given, "columns") and hasattr(given, "shape")
+    if table or isinstance(given, str | bytes | BaseModel) or not hasattr(given, "__iter__"):
+        raise ConfigurationError(f"{name} is a list, not {_shown(given, table=table)}")
+    return tuple(in_order_of_text(cast("Iterable[object]", given)) if isinstance(given, set | frozenset) else given)
+
+
+def _shown(given: object, *, table: bool) -> str:
+    """Return what was given, and how to write it as a list."""
+    if table:
+        kind, rows = type(given).__name__, "to_dicts()" if hasattr(given, "to_dicts") else 'to_dict("records")'
+        return f"a {kind}: give its rows, such as frame.{rows}."
+    shown = snippet(repr(given), 60)
+    if isinstance(given, BaseModel):
+        return f"one {type(given).__name__}: write [{shown}]."
+    if isinstance(given, os.PathLike) or (isinstance(given, str) and os.path.splitext(given)[1]):  # noqa: PTH122
+        return f"{shown}: `read_rows` of llmtasker.files returns the rows of a file: read_rows({str(given)!r})."
+    return f"{shown}."
