@@ -59,6 +59,10 @@ class Triage(Signature):
     team: Literal["billing", "delivery"] = OutputField()
 
 
+def make(made: Any, *arguments: Any, **more: Any) -> Any:
+    return partial(made, *arguments, llm="offline", **more)
+
+
 def output(kind: Any, **arguments: Any) -> Any:
     return Signature.make("Sort", instructions="Sort.", outputs={"label": (kind, OutputField(**arguments))})
 
@@ -79,6 +83,7 @@ def with_underscore() -> None:
         _label: str = OutputField()
 
 
+OF_TEXT: list[tuple[Any, dict[str, Any]]] = [(Instruction, {}), (Classification, {"labels": ["a", "b"]})]
 FIELDS: dict[str, tuple[Any, str]] = {
     "desc=": (lambda: OutputField(desc="who"), "OutputField has no argument 'desc': write description=…"),
     "desc= of an input": (lambda: InputField(desc="who"), "InputField has no argument 'desc': write description=…"),
@@ -100,9 +105,9 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "labels of a number": (lambda: output(int, labels={"1": "first"}), "needs a type that has labels"),
     "labels of numbers": (lambda: output(list[float] | None, labels={"1": "first"}), "needs a type that has labels"),
     **{
-        f"instructions={given!r} of {made.__name__}": (partial(made, llm="offline", instructions=given, **more), words)
+        f"instructions={given!r} of {made.__name__}": (make(made, instructions=given, **more), words)
         for given, words in [(3, "instructions are a text, not 3."), (["a"], "instructions are a text, not ['a'].")]
-        for made, more in [(Instruction, {}), (Classification, {"labels": ["a", "b"]})]
+        for made, more in OF_TEXT
     },
     **{
         f"output={{'x': {given!r}}}": (
@@ -143,9 +148,9 @@ FIELDS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", FIELDS)
 def test_a_wrong_declaration_is_a_signature_error(case: str) -> None:
-    make, words = FIELDS[case]
+    wrong, words = FIELDS[case]
     with pytest.raises(SignatureError) as raised:
-        make()
+        wrong()
     assert words in str(raised.value)
 
 
@@ -299,7 +304,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "Budget(calls=0)": (lambda: Budget(calls=0), "Budget: calls is a number above 0, not 0."),
     "Budget(cost='1')": (lambda: Budget(cost="1"), "Budget: cost is a number above 0, not '1'."),  # type: ignore[arg-type]
     **{
-        f"Task({given!r})": (partial(Task, given, llm="offline"), f"a Task takes a Signature class first, not {words}")
+        f"Task({given!r})": (make(Task, given), f"a Task takes a Signature class first, not {words}")
         for given, words in [
             (str, "<class 'str'>: write class Triage(Signature): with message: str = InputField()"),
             (
@@ -319,7 +324,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
         ]
     },
     **{
-        f"examples={type(given).__name__}": (partial(Task, Triage, llm="offline", examples=given), words)
+        f"examples={type(given).__name__}": (make(Task, Triage, examples=given), words)
         for given, words in [
             (
                 "gold.csv",
@@ -341,9 +346,9 @@ SETTINGS: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("case", SETTINGS)
 def test_a_wrong_setting_is_a_configuration_error(case: str) -> None:
-    make, words = SETTINGS[case]
+    wrong, words = SETTINGS[case]
     with pytest.raises(ConfigurationError) as raised:
-        make()
+        wrong()
     assert words in str(raised.value)
 
 
