@@ -325,8 +325,11 @@ def test_nested_labels_are_filled_and_optional_others_left() -> None:
         ({"type": "string", "format": "date-time"}, "is a date"),
         ({"type": "integer"}, "is a number"),
         ({"type": "number"}, "is a number"),
-        ({"type": "array", "items": {"type": "string"}}, "is a list of other things"),
-        ({"type": "object", "additionalProperties": {"type": "string"}}, "is an object of other things"),
+        ({"type": "array", "items": {"type": "string"}}, "is a list of values that are not labels"),
+        (
+            {"type": "object", "additionalProperties": {"type": "string"}},
+            "is an object with values that are not labels",
+        ),
         ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "is no label"),
         ({}, "is no label"),
     ],
@@ -350,7 +353,7 @@ def test_a_refusal_names_the_nested_field_and_a_recursive_schema_ends() -> None:
     with pytest.raises(BadRequestError, match=r'field "label\.label" is free text'):
         answer(nested, "x")
     recursive = one_field({"$ref": "#"})
-    with pytest.raises(BadRequestError, match="is an object of other things"):
+    with pytest.raises(BadRequestError, match="is an object with values that are not labels"):
         answer(recursive, "x")
     endless = one_field({"$ref": "#/$defs/A"}, **{"$defs": {"A": {"$ref": "#/$defs/A"}}})
     with pytest.raises(BadRequestError, match="is no label"):

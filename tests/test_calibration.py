@@ -240,7 +240,7 @@ def test_a_confidence_without_information_is_refused() -> None:
         try:
             fit_calibration(rows, SURE)
         except ConfigurationError as error:
-            refused += "does not tell right answers from wrong ones" in str(error)
+            refused += "does not separate right from wrong answers" in str(error)
     assert refused >= 37
 
 
@@ -442,7 +442,7 @@ def test_several_labels_are_promised_together() -> None:
 
 def test_what_several_labels_do_not_take_is_refused() -> None:
     task = Task(Tags, llm=LLM("fake", transport=FakeTransport(_tagged)), confidence="votes")
-    with pytest.raises(ConfigurationError, match="is for a field with one label"):
+    with pytest.raises(ConfigurationError, match="is only for a field with one label"):
         calibrate(task, _rows_with_tags(range(40)), method="batch")
     with pytest.raises(ConfigurationError, match="a cascade answers a field with one label"):
         cascade([task, task], _rows_with_tags(range(40)), max_risk=0.1)
@@ -489,5 +489,5 @@ def test_rows_that_can_not_be_used_are_refused(task: Classification) -> None:
     with pytest.raises(ConfigurationError, match="no output field has labels"):
         calibrate(Task(Numbers, llm=task.llm), [{"text": "a", "one": 1, "two": 2}])
     silent = task.with_(llm=LLM("fake", transport=FakeTransport("A")))
-    with pytest.raises(ConfigurationError, match="the first error is: the endpoint gives no probabilities"):
+    with pytest.raises(ConfigurationError, match="the first error is: the endpoint returns no token probabilities"):
         calibrate(silent, labelled(4))

@@ -190,7 +190,7 @@ def test_a_changed_task_does_not_replace_the_output_of_another(shell: Shell) -> 
     (shell.folder / "triage.py").write_text(text, "utf-8")
     said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
     assert (said.code, len(said.err.splitlines())) == (2, 1)
-    assert "begun with other instructions or examples" in said.err
+    assert "started with other instructions or examples" in said.err
     said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl", "--overwrite")
     assert "20 calls. out.jsonl" in said.err
 
@@ -379,7 +379,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "an LLM for a pipeline": (
         ["evaluate", "chained.py:shout", "in.csv", "--llm", "offline"],
-        "--llm offline: the tasks of a pipeline have LLMs of their own: set them in chained.py, or LLMTASKER_LLM",
+        "--llm offline: the tasks of a pipeline have their own LLMs: set them in chained.py, or set LLMTASKER_LLM",
     ),
     "several outputs to measure": (["evaluate", "chained.py:words", "in.csv"], "measure it without explode=True"),
     "a function to measure": (["evaluate", "chained.py:plain", "in.csv"], "Write @pipeline above async def plain."),
@@ -401,7 +401,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a report over its gold": (["evaluate", "fixed.py:fixed", "gold.json", "-o", "./gold.json"], "choose another name"),
     "a task of an unknown kind": ([*SEARCH, "-o", "better.yaml"], "--out better.yaml: a task is written as .json."),
     "a task in no folder": ([*SEARCH, "-o", "no/x.json"], "--out no/x.json: there is no folder no."),
-    "a task over its rows": ([*SEARCH, "--val", "gold.json", "-o", "gold.json"], "--out gold.json: that is a file of"),
+    "a task over its rows": ([*SEARCH, "--val", "gold.json", "-o", "gold.json"], "--out gold.json: that is an input"),
     "a task that no file holds": (
         [*SEARCH[:1], "unsaved.py:fixed", *SEARCH[2:], "-o", "better.json"],
         "a file can't hold AutoGroup(same=…)",
@@ -409,7 +409,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "rows as a task": (["run", "gold.json", "fixed.py:fixed"], "the task comes first, then the file of rows"),
     "a file that needs a class": (
         ["run", "saved.json", "in.csv"],
-        "name the task in Python that it was made from before it, as in FILE.py:TASK+saved.json",
+        "put the Python task that it was made from before it, as in FILE.py:TASK+saved.json",
     ),
     "a file of another task": (["evaluate", "other.py:other+saved.json", "in.csv"], "example 1 does not fit Triage"),
     "no task file": (["run", "fixed.py:fixed+no.json", "in.csv"], "no.json: can't be read: No such file"),
@@ -754,7 +754,7 @@ def test_demo_twice(shell: Shell) -> None:
     assert re.search(r"by team    \w+ \d+/20", first.out)
     # The same answers over a server that fails: nothing lost, nothing altered.
     assert "answered   120 of 120, 120 as above" in first.out
-    assert re.search(r"healed     \d+ refused calls repeated, \d+ answers mended, such as: ", first.out)
+    assert re.search(r"healed     \d+ refused calls repeated, \d+ answers repaired, such as: ", first.out)
     fresh = shell("demo", "-o", "demo.csv", "--fresh")
     assert "cache      0 of 120 answered from the cache, 120 calls" in fresh.out
 
@@ -764,7 +764,7 @@ def test_demo_with_an_llm_that_fails_now_and_then(shell: Shell) -> None:
         said = shell("demo", "-o", "demo.csv", "--llm", f"{server.base_url}#m")
     assert said.code == 0
     assert "failed" in said.out
-    assert "answers of the built-in baseline" not in said.out
+    assert "built-in baseline gave these answers" not in said.out
     errors = [row["error"] for row in cells(shell.folder / "demo.csv") if row["error"]]
     assert errors
     assert all(error.startswith("bad_request: ") for error in errors)

@@ -178,7 +178,7 @@ class Undecided(Signature):
         (Undecided, {"reasoning": True}, "has a field 'reasoning' already"),
         (Triage, {"mode": "plain"}, "one output field, of type str"),
         (Summary.with_fields(summary=(Literal["a"], OutputField())), {"mode": "plain"}, "of type str"),
-        (Summary, {"mode": "plain", "reasoning": True}, "no place for reasoning"),
+        (Summary, {"mode": "plain", "reasoning": True}, "does not support reasoning"),
         (Summary.with_instructions("{txt}"), {}, "Did you mean {text}?"),
     ],
 )

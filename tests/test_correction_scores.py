@@ -115,5 +115,5 @@ def test_on_the_page(tmp_path: Path, tracer: LangfuseTracer, receiver: Receiver)
 def test_a_wrong_proxy_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "foo://bad")
     project = LangfuseProject(base_url="http://127.0.0.1:9", headers={})
-    with pytest.raises(ConfigurationError, match="did not take the score: ValueError"):
+    with pytest.raises(ConfigurationError, match="refused the score: ValueError"):
         ScoreReceiver(project, None).send(TraceScore(trace="0" * 32, name="right", value=1.0))

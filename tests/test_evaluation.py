@@ -396,7 +396,7 @@ def test_reports_that_can_not_be_compared() -> None:
         ([{"message": "a", "team": ""}], {}, "1 row without gold"),
         ([{"message": "a", "team": "sales"}], {}, "gold row 1 does not fit Triage: team"),
         ([{"text": "a", "team": "other"}], {}, "no column 'message'"),
-        ([{"message": "a"}], {}, "no column holds right answers"),
+        ([{"message": "a"}], {}, "no column has right answers"),
         ([{"message": "a", "team": "other"}], {"columns": {"colour": "x"}}, "no field 'colour'"),
         ([{"message": "a", "team": "other"}], {"columns": {"team": "x"}}, "no column 'x'"),
         ([{"message": "a", "team": "other"}], {"slices": ["x"]}, "no column 'x'"),
@@ -447,7 +447,7 @@ def test_a_report_comes_back_from_its_file(tmp_path: Path) -> None:
     [
         ("", "can't be read"), ("{", "can't be read"), ("[]", "not a report"), ('{"kind": "x"}', "not a report"),
         ('{"kind": "llmtasker report", "version": 2}', "version 2"),
-        ('{"kind": "llmtasker report", "version": 1}', "not a whole report"),
+        ('{"kind": "llmtasker report", "version": 1}', "not a complete report"),
         ("[" * 100_000, "can't be read"), ('{"a": 1, "a": 2}', "can't be read"),
     ],
 )  # fmt: skip
@@ -463,7 +463,7 @@ def test_a_report_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     for wrong in ({**data, "rows": [{}]}, {**data, "kinds": {"team": "x"}}, {**data, "rows": 7}):
         path.write_text(json.dumps(wrong), encoding="utf-8")
-        with pytest.raises(ConfigurationError, match="not a whole report"):
+        with pytest.raises(ConfigurationError, match="not a complete report"):
             Report.load(path)
 
 
@@ -545,7 +545,7 @@ def test_rows_that_flip_by_themselves_are_counted(tmp_path: Path) -> None:
     flips = report.flips("team")
     assert flips == wilson(1, 5)
     assert report.by_sample("team") == [0.8, 0.6, 0.8]
-    assert "team: 20.0 % (3.6 to 62.4) of rows are not answered alike when asked 3 times, each of which" in str(report)
+    assert "team: 20.0 % (3.6 to 62.4) of rows get different answers when asked 3 times; the figure" in str(report)
     report.save(tmp_path / "a.json")
     assert Report.load(tmp_path / "a.json") == report
     again = evaluate(task, gold(4), samples=3, progress=False)

@@ -139,9 +139,7 @@ def test_an_output_that_is_read_from_another_place_than_the_schema_names_is_refu
 def test_an_example_that_contradicts_the_schema_is_refused(
     annotation: Any, options: Any, value: Any, words: str
 ) -> None:
-    with pytest.raises(
-        ConfigurationError, match=f"example 1 contradicts the schema that the LLM is shown: value: {words}"
-    ):
+    with pytest.raises(ConfigurationError, match=f"example 1 contradicts the schema that the LLM sees: value: {words}"):
         shown(annotation, value, **options)
 
 

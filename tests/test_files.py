@@ -425,7 +425,7 @@ def test_the_kind_of_json_is_seen(tmp_path: Path, name: str, text: str, kind: st
 
 def test_an_array_with_an_odd_element_keeps_the_others(tmp_path: Path) -> None:
     rows = rows_of(put(tmp_path, '[{"a": 1}, 7, {"a": 2}]', "in.json"))
-    assert reasons(rows) == [None, 'element 2 holds a int, not an object as {"message": …}', None]
+    assert reasons(rows) == [None, 'element 2 is a int, not an object such as {"message": …}', None]
 
 
 def test_a_broken_array_is_an_error(tmp_path: Path) -> None:
@@ -470,7 +470,7 @@ def test_macros_are_not_written() -> None:
 
 
 def test_an_output_is_not_packed_in_name_only() -> None:
-    with pytest.raises(ConfigurationError, match=r"outputs are not packed; leave out \.gz"):
+    with pytest.raises(ConfigurationError, match=r"outputs are not compressed; leave out \.gz"):
         output_format("out.csv.gz")
 
 

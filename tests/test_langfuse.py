@@ -258,7 +258,7 @@ def test_a_client_with_tracing_switched_off_sends_nothing(receiver: Receiver) ->
     ("options", "words"),
     [
         ({"client": object()}, "client is object"),
-        ({"client": SimpleNamespace(api=None, client=None)}, "no place and keys"),
+        ({"client": SimpleNamespace(api=None, client=None)}, "the URL and keys of Langfuse can't be read"),
         ({"client": object(), "base_url": "http://x"}, "leave out base_url"),
     ],
 )

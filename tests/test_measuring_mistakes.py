@@ -91,7 +91,7 @@ MISTAKES: dict[str, tuple[Case, str]] = {
     ),
     "a confidence that was not asked for": (
         lambda task, _: calibrate(task, BILLING + DELIVERY),
-        'The task has no confidence=, so "votes" were counted: task.with_(confidence="stated")',
+        'The task has no confidence=, so "votes" were counted. Another source: task.with_(confidence="stated")',
     ),
     "labels of a field that is not there": (
         lambda _, report: report.labels("tea"),

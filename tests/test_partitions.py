@@ -196,7 +196,7 @@ def test_another_version_of_the_class_is_refused(change: Any, words: str, monkey
     other = change()
     other.__qualname__ = other.__name__ = "Read"
     monkeypatch.setitem(globals(), "Read", other)
-    with pytest.raises(ConfigurationError, match=f"another class on this worker.*{words}"):
+    with pytest.raises(ConfigurationError, match=f"a different class on this worker.*{words}"):
         pickle.loads(sent)
 
 

@@ -270,9 +270,9 @@ _OTLP = "OTEL_EXPORTER_OTLP_"
         ({"CERTIFICATE": __file__}, "^{}CERTIFICATE names .*: it has no certificates"),
         ({"CERTIFICATE": str(Path(__file__).parent)}, "^{}CERTIFICATE names .*directory"),
         ({"CERTIFICATE": PEM, "CLIENT_CERTIFICATE": "/no/such.pem"}, "^{}CLIENT_CERTIFICATE names '/no/such.pem'"),
-        ({"CLIENT_CERTIFICATE": __file__}, "^{}CLIENT_CERTIFICATE names .*no certificate with its key"),
+        ({"CLIENT_CERTIFICATE": __file__}, "^{}CLIENT_CERTIFICATE names .*not a certificate with its key"),
         ({"CLIENT_CERTIFICATE": PEM, "CLIENT_KEY": "/no/key"}, "^{}CLIENT_KEY names '/no/key', .* No such file"),
-        ({"CLIENT_CERTIFICATE": PEM, "CLIENT_KEY": __file__}, "no certificate with its key .* in {}CLIENT_KEY"),
+        ({"CLIENT_CERTIFICATE": PEM, "CLIENT_KEY": __file__}, "not a certificate with its key .* in {}CLIENT_KEY"),
         ({"CLIENT_CERTIFICATE": PEM, "CLIENT_KEY": "-----BEGIN SECRET"}, "^{}CLIENT_KEY names a text instead"),
     ],
 )

@@ -1,11 +1,11 @@
 """The REST API: `create_app` makes an ASGI app of tasks (extra `[api]`); `llmtasker serve` runs it.
 
-asgi_app, server_settings     the app, and what it may do
-http_protocol                 HTTP as uvicorn reads it, bounded
-api_keys, problem             who calls, and what is answered to a wrong call
-request_body                  how a body is read: bounded, strict, early
+asgi_app, server_settings     the app and its settings
+http_protocol                 HTTP as uvicorn reads it, with limits
+api_keys, problem             who may call, and the error responses
+request_body                  how a body is read: limited, strict, early
 task_routes, job_routes       what is served; served_tasks: which tasks
-job_creation, correction      how a job begins, and how a person corrects its answers; job_json: what is shown of it
+job_creation, correction      how a job is created, and how a person corrects its answers; job_json: a job as JSON
 job_files, job_results        the rows of an uploaded file; the results of a job as a download; attachment: its name
 spending                      what callers spend in a day
 status_routes                 health, metrics, the documentation of the API: openapi_schema, reference_page

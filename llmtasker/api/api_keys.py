@@ -1,4 +1,4 @@
-"""ApiKeys: who may call, known by the hash of a key, each with limits of its own."""
+"""ApiKeys: who may call, identified by the hash of a key, each with its own limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SHORTEST = 16  # characters of a key that somebody chose
 class ApiKey:
     """A caller: a name, the SHA-256 of the key in hexadecimal digits, and limits (None: no limit).
 
-    `rows` and `bytes` are of one request, `cost` is of a day (UTC), in US dollars.
+    `rows` and `bytes` are per request, `cost` is per day (UTC), in US dollars.
     """
 
     name: str
@@ -44,7 +44,7 @@ def new_key() -> str:
 
 
 def key_hash(key: str) -> str:
-    """Return what is kept of a key."""
+    """Return the hash that is stored of a key."""
     return sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -54,7 +54,7 @@ def read_keys(given: str | os.PathLike[str] | Mapping[str, str] | None) -> list[
     The file is JSON: a list of objects with `name`, `sha256` and the limits of `ApiKey`.
 
     Raises:
-        ConfigurationError: the file can't be read, or a key is incomplete, too short or there twice.
+        ConfigurationError: the file can't be read, or a key is incomplete, too short or a duplicate.
     """
     if given is None:
         pairs = [part.strip().partition("=") for part in os.environ.get(VARIABLE, "").split(",") if part.strip()]
@@ -66,7 +66,7 @@ def read_keys(given: str | os.PathLike[str] | Mapping[str, str] | None) -> list[
     for what in ("name", "sha256"):
         values = [getattr(key, what) for key in found]
         if len(set(values)) < len(values):
-            raise ConfigurationError(f"the {what} of each key must be its own.")
+            raise ConfigurationError(f"the {what} of each key must be unique.")
     return found
 
 
@@ -94,7 +94,7 @@ def _of_entry(path: Path, number: int, entry: Any) -> ApiKey:
     known = {field.name for field in fields(ApiKey)}
     if not is_object(entry) or not known >= entry.keys() or not isinstance(entry.get("name"), str):
         limits = ", ".join(sorted(known - {"name", "sha256"}))
-        raise ConfigurationError(f"{where}: give name, sha256 and perhaps {limits}.")
+        raise ConfigurationError(f"{where}: give name, sha256 and, if you like, {limits}.")
     digest = entry.get("sha256")
     if not isinstance(digest, str) or len(digest) != 64 or set(digest) - set("0123456789abcdef"):
         raise ConfigurationError(
@@ -122,7 +122,7 @@ class ApiKeys:
         self._lock = threading.Lock()
 
     def find(self, presented: str) -> ApiKey | None:
-        """Return the key that was presented; it takes as long for every key, known or not."""
+        """Return the key that was presented; this takes equally long for known and unknown keys."""
         return self.of_hash(key_hash(presented))
 
     def of_hash(self, digest: str) -> ApiKey | None:
@@ -134,7 +134,7 @@ class ApiKeys:
         return found
 
     def wait(self, key: ApiKey) -> float:
-        """Return the seconds until a key may be used, and count this use if that is 0: a bucket of a minute's size."""
+        """Return the seconds until a key may be used; 0 counts this use. The bucket has the size of a minute."""
         rate = key.requests_per_minute
         if rate is None:
             return 0.0

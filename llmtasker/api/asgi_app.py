@@ -1,4 +1,4 @@
-"""create_app: an ASGI app that serves tasks; to run, or to mount in another app."""
+"""create_app: an ASGI app that serves tasks, to run or to mount in another app."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from llmtasker.jobs.pipeline_work import TaskLike
 _LOG = logging.getLogger("llmtasker.server")
 _LEFT = 499  # in log and metrics: the caller went away
 _POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-# Newer versions of FastAPI report exceptions to OpenTelemetry with their messages, which may have words of a text.
+# Newer versions of FastAPI report exceptions to OpenTelemetry with their messages, which may contain users' texts.
 _OPTIONS: dict[str, Any] = {"telemetry": {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}}
 _HEADERS = (
     (b"content-security-policy", _POLICY),
@@ -54,7 +54,7 @@ _HEADERS = (
 def create_app(tasks: Mapping[str, TaskLike], settings: ServerSettings | None = None) -> FastAPI:
     """Return an app that serves tasks by name: one input, many inputs, jobs, and tasks that callers describe.
 
-    The jobs are worked on while the app is served (its lifespan). `app.state.server` is what requests share.
+    Jobs run while the app is served (its lifespan). `app.state.server` is what requests share.
 
     Raises:
         ConfigurationError: there are no keys and the server is not open, the file of jobs can't be used, or the extra
@@ -83,8 +83,8 @@ def create_app(tasks: Mapping[str, TaskLike], settings: ServerSettings | None = 
 class _DirectCalls:
     """Calls of functions that take the request and return the response, by path.
 
-    What FastAPI does around such a function costs as much as all that it does itself. Whatever is not such a call, such
-    as another method, goes on to FastAPI.
+    What FastAPI adds around such a function takes as long as the rest of its work. Other calls, such as those with
+    another method, go on to FastAPI.
     """
 
     def __init__(self, app: ASGIApp, routes: Iterable[APIRoute]) -> None:
@@ -130,7 +130,7 @@ def _answer_problems(app: FastAPI, server: Server) -> None:
 
 
 class _RequestIds:
-    """Ids of requests, which begin with what each process has of its own: one that was forked too."""
+    """Ids of requests; they begin with a prefix that each process, also a forked one, draws for itself."""
 
     def __init__(self) -> None:
         self._process = 0
@@ -142,7 +142,7 @@ class _RequestIds:
 
 
 class _RequestFrame:
-    """Around each request: safe headers, an id, a count, a line in the log without texts; an error becomes a 500."""
+    """Wraps each request: safe headers, an id, a count, a log line without texts; an exception becomes a 500."""
 
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self._app, self._server = app, server
@@ -167,11 +167,9 @@ class _RequestFrame:
             status = status or _LEFT
         except Exception as error:  # noqa: BLE001 - the last place that can answer
             _LOG.error("request %s failed: %s", id_, error_trace(error))
-            if status:  # it is too late for another answer; the server's own log gets no text either
-                raise ConnectionAbortedError(f"request {id_} was broken off") from None
-            await Problem("internal", f"The log of the server has it as request {id_}.").response()(
-                scope, receive, framed
-            )
+            if status:  # it is too late for another response; the server's own log gets no text either
+                raise ConnectionAbortedError(f"request {id_} was aborted") from None
+            await Problem("internal", f"See request {id_} in the log of the server.").response()(scope, receive, framed)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             self._server.counts["requests", route, str(status)] += 1

@@ -1,4 +1,4 @@
-"""attachment: the header with the name under which a browser keeps a download."""
+"""attachment: the header that names a download."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _NOT_A_WORD = lazy_pattern(r"[^\w .()-]+")
 def attachment(name: str, ending: str) -> dict[str, str]:
     """Return the headers of a download with a name and an ending.
 
-    The name keeps its accents (RFC 5987: `filename*`); a client that does not know that form gets ASCII letters. What
-    a system of files or of shells takes for something else becomes a hyphen.
+    The name keeps its accents (RFC 5987: `filename*`); a client that does not know that form gets ASCII letters.
+    Characters with a meaning in file systems or shells become hyphens.
 
     >>> print(attachment("Été : 10/26", "csv")["Content-Disposition"])
     attachment; filename="Ete - 10-26.csv"; filename*=UTF-8''%C3%89t%C3%A9%20-%2010-26.csv

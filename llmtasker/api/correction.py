@@ -1,4 +1,4 @@
-"""Correction: the right values of a row as a person gives them, checked against the task of its job."""
+"""Correction: the right values of a row from a person, checked against the task of its job."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ class Correction(BaseModel):
 
 
 def check_correction(server: Server, job: Job, output: Mapping[str, Any] | None) -> None:
-    """Refuse a correction that the task of a job would not accept as an output; None takes one back.
+    """Refuse a correction that the task of a job would not accept as an output; None withdraws one.
 
     Raises:
-        Problem: it would not, or the server no longer has the task.
+        Problem: the task does not accept it, or the server no longer has the task.
     """
     if output is None:
         return

@@ -1,4 +1,4 @@
-"""in_time: a wait with an end, which costs no timer where there is nothing to wait for."""
+"""in_time: wait with a time limit, without a timer if there is nothing to wait for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ T = TypeVar("T")
 
 
 async def in_time(awaitable: Awaitable[T], due: float) -> T:
-    """Return what an awaitable gives until a time of the event loop's clock.
+    """Await something until a time of the event loop's clock, and return the result.
 
-    A server's messages are mostly there at once, or taken at once: then this is as cheap as `await`.
+    Most messages of a server arrive or are taken at once; this is then as cheap as `await`.
 
     Raises:
         TimeoutError: it took longer.
@@ -25,7 +25,7 @@ async def in_time(awaitable: Awaitable[T], due: float) -> T:
 
 
 class _Begun(Generic[T]):
-    """An awaitable after its first step: its result, or what it waits for. It continues where it is awaited."""
+    """An awaitable after its first step: its result, or what it waits for. It continues when it is awaited."""
 
     def __init__(self, awaitable: Awaitable[T]) -> None:
         self.result: tuple[T] | None = None

@@ -1,4 +1,4 @@
-"""How a job is created: from rows as JSON, or from a file as a form."""
+"""Create a job: from rows as JSON, or from a file as a form."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ _REPEATED = 200  # characters of an Idempotency-Key
 
 
 class RowsOfJob(BaseModel):
-    """Rows for a job, as objects with columns or, where the task has one input, as texts."""
+    """Rows for a job, as objects with columns or, if the task has one input, as texts."""
 
     model_config = ConfigDict(extra="forbid")
 
     rows: list[Any] = Field(min_length=1)
     columns: list[str] = Field(default_factory=list[str], max_length=50, description="field=column, or a column")
     name: str = Field("", max_length=_LONGEST_NAME)
-    budget: float | None = Field(None, gt=0, allow_inf_nan=False, description="the most that it may cost")
+    budget: float | None = Field(None, gt=0, allow_inf_nan=False, description="the most that the job may cost")
     definition: dict[str, Any] | None = Field(None, description="for /v1/…/jobs: the task, as for /v1/…")
 
 
 class JobCreation:
-    """The ways to create a job: rows as JSON, or a file as a form."""
+    """The routes that create a job: from rows as JSON, or from a file as a form."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -67,7 +67,7 @@ class JobCreation:
                 return await self._create(request, name, task)
 
             create.__doc__ = (
-                f"Create a job of `{name}`. With the header Idempotency-Key, a repeated request is the same job."
+                f"Create a job of `{name}`. With the header Idempotency-Key, a repeated request returns the same job."
             )
             router.add_api_route(
                 path,
@@ -104,7 +104,7 @@ class JobCreation:
     def _task(self, name: str, task: TaskLike | None, definition: Any) -> tuple[TaskLike, Definition | None]:
         if task is not None:
             if definition is not None:
-                raise Problem("invalid", "definition: this task is the server's own, and has one already.")
+                raise Problem("invalid", "definition: the server defines this task, so leave definition out.")
             return task, None
         try:
             described = KINDS[name].model_validate(definition)
@@ -137,7 +137,7 @@ class JobCreation:
             _check_texts(form)
             file = form.get("file")
             if not isinstance(file, UploadFile):
-                raise Problem("invalid", "file: send the file of the rows in the field `file`.")
+                raise Problem("invalid", "file: send the file with the rows in the field `file`.")
             definition = _text(form, "definition")
             parsed = None if definition is None else strict_json(definition.encode())
             found, described = self._task(name, task, parsed)
@@ -200,17 +200,17 @@ def new_job(
 
 
 def _check_texts(form: FormData) -> None:
-    """Refuse a form with a text that can't be stored, or a name that is too long: its charset is the caller's.
+    """Refuse a form with a text that can't be stored, or with a name that is too long; the caller sets its charset.
 
     Raises:
-        Problem: it has one.
+        Problem: a text can't be stored, or the name is too long.
     """
     for field, value in form.multi_items():
         text = value if isinstance(value, str) else value.filename or ""
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise Problem("invalid", "The form has characters that are not Unicode text. Send it in UTF-8.")
         if field == "name" and len(text) > _LONGEST_NAME:
-            raise Problem("invalid", f"name: it has {len(text):,} characters; at most {_LONGEST_NAME} are taken.")
+            raise Problem("invalid", f"name: it has {len(text):,} characters; the limit is {_LONGEST_NAME}.")
 
 
 def _text(form: FormData, name: str) -> str | None:

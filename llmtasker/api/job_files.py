@@ -1,4 +1,4 @@
-"""The rows of a job before it is created: of an uploaded file, or of a request."""
+"""The rows of a job before it is created, from an uploaded file or a request."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from llmtasker.values.json_values import is_object
 
 ENDINGS = {"csv": ".csv", "excel": ".xlsx", "jsonl": ".jsonl", "parquet": ".parquet", "json": ".json"}
 _TAKEN = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".jsonl", ".ndjson", ".json", ".parquet")
-_INFLATED = 20  # times the limit of a body: what an Excel file may hold unpacked
+_INFLATED = 20  # the unpacked size of an Excel file, in multiples of the body limit
 
 
 def ending_of(name: str) -> str:
-    """Return the ending of an uploaded file's name, which is all of the name that is used.
+    """Return the suffix of an uploaded file's name; the rest of the name is not used.
 
     Raises:
-        Problem: it is not that of a file that is read.
+        Problem: files with this suffix are not read.
     """
     ending = Path(name.replace("\\", "/")).suffix.lower()
     if ending not in _TAKEN:
@@ -36,10 +36,10 @@ def ending_of(name: str) -> str:
 
 
 class TableFile:
-    """A table that was uploaded: its format, its columns, and its rows for a task.
+    """An uploaded table: its format, its columns, and its rows for a task.
 
     Raises:
-        Problem: the file can't be read, is of another kind, or has too many columns.
+        Problem: the file can't be read, has another format, or has too many columns.
     """
 
     def __init__(self, path: Path, *, max_bytes: int, max_columns: int, **given: Any) -> None:
@@ -56,7 +56,7 @@ class TableFile:
         self.header = tuple(header.names)
         self.notes = [str(warning.message).replace(str(path), "the file") for warning in seen] + list(header.notes)
         if len(self.header) > max_columns:
-            raise Problem("file", f"The file has {len(self.header):,} columns; at most {max_columns:,} are taken.")
+            raise Problem("file", f"The file has {len(self.header):,} columns; the limit is {max_columns:,}.")
 
     def chosen(self, task: TaskLike, columns: Sequence[str]) -> dict[str, str]:
         """Return the column of each input field.
@@ -91,10 +91,10 @@ class TableFile:
 def given_rows(
     task: TaskLike, rows: Sequence[Any], columns: Sequence[str], *, max_columns: int
 ) -> tuple[tuple[str, ...], dict[str, str], list[NewRow]]:
-    """Return the columns, the column of each input field, and the rows of a job whose rows stand in its request.
+    """Return the columns, the column of each input field, and the rows of a job that has its rows in its request.
 
     Raises:
-        Problem: a row is neither a text nor an object, there are none, or a field has no column.
+        Problem: a row is neither a text nor an object, there are no rows, or a field has no column.
     """
     fields = list(task.signature.input_fields)
     tables = list[dict[str, Any]]()
@@ -109,7 +109,7 @@ def given_rows(
     if not tables:
         raise Problem("input", "There are no rows.")
     if len(header) > max_columns:
-        raise Problem("input", f"The rows have {len(header):,} columns; at most {max_columns:,} are taken.")
+        raise Problem("input", f"The rows have {len(header):,} columns; the limit is {max_columns:,}.")
     try:
         chosen = choose_columns(task.signature, header, columns)
     except ConfigurationError as error:
@@ -129,7 +129,8 @@ def format_of(stored: Mapping[str, Any] | None) -> Format | None:
 
 
 def stored_format(format_: Format) -> dict[str, Any]:
-    """Return a format as JSON values, without the path of the upload, which is gone when the job is exported."""
+    """Return a format as JSON values, without the path of the upload, which no longer exists when the job is
+    exported."""
     return asdict(replace(format_, typed_by=None))
 
 
@@ -140,7 +141,7 @@ def _check_inflated(path: Path, most: int) -> None:
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ConfigurationError(f"it is not an Excel file: {snippet(error, 60)}") from None
     if size > most:
-        raise ConfigurationError(f"it holds {size:,} bytes unpacked; at most {most:,} are taken")
+        raise ConfigurationError(f"it has {size:,} bytes unpacked; the limit is {most:,}")
 
 
 def _parameter(name: str, value: Any) -> str | None:
@@ -151,5 +152,5 @@ def _parameter(name: str, value: Any) -> str | None:
 
 
 def _without_path(error: ConfigurationError, path: Path) -> str:
-    """Return an error without the place of the file on the server."""
+    """Return the text of an error without the path of the file on the server."""
     return error.worded(_parameter).replace(str(path), "the file").replace(str(path.parent), "")

@@ -15,7 +15,7 @@ _SHOWN = (
 def job_json(job: Job) -> dict[str, Any]:
     """Return a job as a caller sees it."""
     shown = {name: getattr(job, name) for name in _SHOWN}
-    return {**shown, "calls": round(job.calls)}  # rows that share a call have a part of it each
+    return {**shown, "calls": round(job.calls)}  # rows that share a call count a part of it each
 
 
 def row_json(row: JobRow) -> dict[str, Any]:

@@ -49,7 +49,7 @@ _BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks, "xlsx": excel_blocks}
 async def results_response(
     queue: JobQueue, job: Job, kind: ResultKind, *, neutralise: bool = True, name: str | None = None
 ) -> StreamingResponse:
-    """Return the results of a job as a file, a CSV in the form of the file that came.
+    """Return the results of a job as a file; a CSV has the format of the uploaded one.
 
     It is sent while the rows are read, so it begins at once and takes little memory; but a Parquet file begins when all
     rows were read where a column has lists, objects or several types, and where an Excel or Parquet file came.
@@ -68,7 +68,7 @@ async def results_response(
 
 
 class _AnsweredRows:
-    """The rows of a job with their answers: its columns, its rows, and how it is written."""
+    """The rows of a job with their answers: their columns, their values, and the format of the file."""
 
     def __init__(self, queue: JobQueue, job: Job) -> None:
         self._queue, self._job = queue, job
@@ -79,17 +79,17 @@ class _AnsweredRows:
         self.columns = [*names, self._error, *self._marked]
 
     def written_format(self, kind: ResultKind, *, neutralise: bool) -> Format:
-        """Return how a file is written: CSV as the one that came, where its encoding has all characters of answers."""
+        """Return the format of a file: CSV like the uploaded one, if its encoding has all characters of the answers."""
         form = output_format(f"results.{kind}", like=format_of(self._job.format))
         if kind != "csv":
             return form
         return replace(form, encoding=encoding_for(self._texts(form.encoding), form.encoding), neutralised=neutralise)
 
     def _texts(self, encoding: str) -> Iterator[str]:
-        """Yield texts with the characters that the encoding of the file might lack; its own cells it has."""
+        """Yield the texts whose characters the encoding of the file might lack; it has those of its own cells."""
         yield "".join(self.columns)
         if self._job.format is not None and self._job.format.get("odd_bytes"):
-            yield EVERY  # bytes that were not in the encoding: nor are all cells
+            yield EVERY  # some bytes were not valid in the encoding, so some cells don't fit it either
         yield from self._queue.odd_answers(self._job.id, encoding)
 
     def arrow_types(self) -> dict[str, str] | None:
@@ -108,7 +108,7 @@ class _AnsweredRows:
         """Yield the rows.
 
         Raises:
-            LookupError: the job was deleted meanwhile.
+            LookupError: the job was deleted in the meantime.
         """
         sent = 0
         with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
@@ -124,7 +124,7 @@ class _AnsweredRows:
             raise LookupError("the job was deleted while its results were sent")
 
     def _cells(self, folder: Path) -> Iterator[dict[str, Any]] | None:
-        """Return the rows of the file again where it has types that JSON does not; None: they are as they were kept."""
+        """Read the rows of the file again if it has types that JSON lacks; None: use the rows as they were stored."""
         form = format_of(self._job.format)
         if form is None or form.kind not in _TYPED:
             return None
@@ -135,14 +135,14 @@ class _AnsweredRows:
 
 
 def error_of(row: JobRow) -> str | None:
-    """Return the error of a row as it stands in a file of results; a row without an item has an error of its own."""
+    """Return the error of a row as written to a file of results; a row without an item gets its own error."""
     if row.item is None:
         return "not_run: the row was not asked"
     return None if row.correction is not None else error_line(row.item)
 
 
 class _Blocks:
-    """Blocks that are made in threads, one at a time; `close` may be called while one is made."""
+    """Blocks that are made in threads, one at a time; `close` may be called while one is being made."""
 
     def __init__(self, blocks: Generator[bytes]) -> None:
         self._blocks, self._lock = blocks, threading.Lock()
@@ -162,5 +162,5 @@ async def _sent(blocks: Generator[bytes]) -> AsyncGenerator[bytes]:
         while (block := await asyncio.to_thread(made.next)) is not None:
             yield block
     finally:
-        # Not awaited: where the client went away, nothing may be.
+        # Not awaited, because nothing may be awaited once the client has disconnected.
         asyncio.get_running_loop().run_in_executor(None, made.close)

@@ -1,4 +1,4 @@
-"""Jobs: rows or a file that a task works on by itself; their progress, their items, their results as a file."""
+"""Jobs: rows or a file that a task processes in the background; their progress, items, and results as a file."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _add_control(router: APIRouter, server: Server) -> None:
 
     @router.get("/jobs", tags=["jobs"])
     def jobs(request: Request, before: float | None = None, limit: int = Query(50, ge=1, le=_PAGE)) -> dict[str, Any]:
-        """List your jobs, the newest first; `before` is the `created` of the last one of the page before."""
+        """List your jobs, newest first; for the next page, pass the `created` of the last one as `before`."""
         return {"jobs": [job_json(job) for job in queue.jobs(server.caller(request).name, limit=limit, before=before)]}
 
     @router.get("/jobs/{id}", tags=["jobs"])
@@ -56,7 +56,7 @@ def _add_control(router: APIRouter, server: Server) -> None:
 
     @router.delete("/jobs/{id}", tags=["jobs"], status_code=204)
     def delete(request: Request, id: str) -> Response:  # noqa: A002
-        """Delete a job with its file, its rows and its answers; it stops first."""
+        """Stop a job, and delete it with its file, rows and answers."""
         found = job_of(server, request, id)
         queue.move(found.id, "cancel")
         queue.delete(found.id)
@@ -72,9 +72,9 @@ def _add_control(router: APIRouter, server: Server) -> None:
             return job_json(queue.get(found.id) or found)
 
         hints = {
-            "pause": "Let a job wait.",
-            "resume": "Let a paused job go on.",
-            "cancel": "End a job; its finished rows stay.",
+            "pause": "Pause a job.",
+            "resume": "Resume a paused job.",
+            "cancel": "Stop a job for good; its finished rows stay.",
             "retry": "Ask the failed rows of a job again.",
         }
         do.__doc__ = hints[action]
@@ -97,7 +97,8 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         label: str | None = Query(None, max_length=200),
         search: str | None = Query(None, max_length=500),
     ) -> dict[str, Any]:
-        """Show the rows of a job with their items, page by page: `after` is the number of the last row before."""
+        """Show the rows of a job with their items, page by page: `after` is the number of the previous page's last
+        row."""
         found = job_of(server, request, id)
         rows = queue.rows(found.id, after=after, limit=limit, only=only, label=label, search=search)
         return {"items": [row_json(row) for row in rows], "after": rows[-1].number if len(rows) == limit else None}
@@ -109,7 +110,7 @@ def _add_reading(router: APIRouter, server: Server) -> None:
 
     @router.patch("/jobs/{id}/items/{number}", tags=["jobs"])
     async def correct(request: Request, id: str, number: int) -> dict[str, Any]:  # noqa: A002
-        """Correct the answer of a row: the correction stands in the results, and is what `corrected` finds."""
+        """Correct the answer of a row; the results contain the correction, and `corrected` finds it."""
         found = await asyncio.to_thread(job_of, server, request, id)
         asked = await read_model(request, Correction)
         there = 0 < number <= found.rows
@@ -127,7 +128,8 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         format: ResultKind = "csv",  # noqa: A002
         formulas: Literal["neutralise", "keep"] = "neutralise",
     ) -> StreamingResponse:
-        """Download the rows with their answers, a CSV in the form of the file that came, without live formulas."""
+        """Download the rows with their answers; a CSV has the format of the uploaded file, with formulas
+        neutralised."""
         found = await asyncio.to_thread(job_of, server, request, id)
         return await results_response(queue, found, format, neutralise=formulas == "neutralise")
 
@@ -136,9 +138,9 @@ def job_of(server: Server, request: Request, id_: str) -> Job:
     """Return a job of the caller.
 
     Raises:
-        Problem: there is none with this id that is the caller's: another's looks like one that is not there.
+        Problem: the caller has no job with this id; another caller's job looks like one that does not exist.
     """
     job = server.queue.get(id_, server.caller(request).name)
     if job is None:
-        raise Problem("not-found", "There is no such job of this key; it may have expired.")
+        raise Problem("not-found", "This key has no such job; it may have expired.")
     return job

@@ -1,4 +1,4 @@
-"""The OpenAPI schema of an app: what FastAPI sees, with the key of callers and the one form of problems."""
+"""The OpenAPI schema of an app: FastAPI's schema with the key of callers and the common form of problems."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
     "properties": {
-        "type": {"type": "string", "description": "urn:llmtasker:…, whose meaning never changes"},
+        "type": {"type": "string", "description": "urn:llmtasker:…; its meaning never changes"},
         "title": {"type": "string"},
         "status": {"type": "integer"},
-        "detail": {"type": "string", "description": "what was wrong with which value, and what to try"},
+        "detail": {"type": "string", "description": "which value was wrong, and what to try"},
     },
 }
 _RESPONSE = {"description": "A problem", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
@@ -29,7 +29,7 @@ def api_schema(app: FastAPI) -> dict[str, Any]:
     schema = app.openapi()
     if "Problem" in schema.setdefault("components", {}).setdefault("schemas", {}):
         return schema  # FastAPI keeps it
-    schema["components"]["schemas"] = {"Problem": _PROBLEM}  # FastAPI's own are of its form of errors
+    schema["components"]["schemas"] = {"Problem": _PROBLEM}  # FastAPI's own schemas describe its form of errors
     schema["components"]["securitySchemes"] = {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}}
     for path, methods in schema["paths"].items():
         for operation in methods.values():

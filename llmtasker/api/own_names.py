@@ -1,4 +1,4 @@
-"""OwnNames: a server that asks for no key answers to its own names only."""
+"""OwnNames: a server without keys answers only to its own names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.errors import snippet
 from llmtasker.values.lazy_pattern import lazy_pattern
 
-_ASKED = frozenset({"http", "websocket"})  # by a browser, that is; "lifespan" has no host
+_ASKED = frozenset({"http", "websocket"})  # requests of browsers; "lifespan" has no host
 _FORBIDDEN = 1008  # RFC 6455: it violates a policy
 _HOST = lazy_pattern(r"(\[[0-9a-f:.]+\]|[^\[\]:]*)(?::\d*)?")
 
@@ -18,8 +18,8 @@ _HOST = lazy_pattern(r"(\[[0-9a-f:.]+\]|[^\[\]:]*)(?::\d*)?")
 class OwnNames:
     """Answers 403 to a request for another host; `*` among the names allows every host.
 
-    Another site could point its own name at this machine: its pages would then be of the same origin as the server,
-    and a browser would let them call it.
+    Another site could point its own name at this machine: its pages would then have the same origin as the server, and
+    a browser would let them call it.
     """
 
     def __init__(self, app: ASGIApp, *, names: Iterable[str]) -> None:
@@ -36,14 +36,14 @@ class OwnNames:
         known = ", ".join(sorted(self._names))
         problem = Problem(
             "forbidden",
-            f"The server asks for no key, so it answers to its own names only ({known}), not to {snippet(host, 60)!r}. "
+            f"The server asks for no key, so it answers only to its own names ({known}), not to {snippet(host, 60)!r}. "
             "Give it keys, or name the host in ServerSettings(hosts=…).",
         )
         await problem.response()(scope, receive, send)
 
 
 def _host(scope: Scope) -> str:
-    """Return the host that a request names, without its port; an address of IPv6 in its brackets."""
+    """Return the host that a request names, without its port; an IPv6 address keeps its brackets."""
     text = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()
     found = _HOST.fullmatch(text)
     return text if found is None else found[1]

@@ -1,4 +1,4 @@
-"""Problem: what is answered to a call that can't be served, as application/problem+json (RFC 9457)."""
+"""Problem: the response to a call that can't be served, as application/problem+json (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ TYPES: dict[str, tuple[int, str]] = {
     "no-key": (401, "A key is needed"),
     "unknown-key": (401, "The key is not known"),
     "forbidden": (403, "The key does not allow this"),
-    "not-found": (404, "There is no such thing"),
-    "method": (405, "The method does not exist here"),
-    "slow-body": (408, "The body did not come in time"),
+    "not-found": (404, "Not found"),
+    "method": (405, "This path does not have this method"),
+    "slow-body": (408, "The body did not arrive in time"),
     "wrong-state": (409, "The state of the job does not allow this"),
     "too-large": (413, "The body is too large"),
-    "media-type": (415, "The kind of the body is not known"),
+    "media-type": (415, "The media type is not supported"),
     "invalid": (422, "The request has a wrong value"),
     "input": (422, "The input does not fit the task"),
     "file": (422, "The file can't be used"),
     "too-many-rows": (422, "There are too many rows"),
     "rate-limit": (429, "There were too many requests"),
-    "spending-limit": (429, "The key has spent what it may spend today"),
+    "spending-limit": (429, "The key has reached its spending limit for today"),
     "internal": (500, "Something went wrong in the server"),
     "stopping": (503, "The server is stopping"),
 }
@@ -35,9 +35,9 @@ TYPES: dict[str, tuple[int, str]] = {
 
 
 class Problem(Exception):  # noqa: N818 - the word of RFC 9457
-    """A call that can't be served: one of `TYPES`, what was wrong with which value, and what to try.
+    """A call that can't be served: one of `TYPES`, which value was wrong, and what to try.
 
-    `more` are members of the answer, such as `row` and `column`; `headers` are added to it.
+    `more` are members of the response, such as `row` and `column`; `headers` are added to it.
     """
 
     def __init__(self, kind: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any) -> None:
@@ -49,7 +49,7 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
         self.more = more
 
     def response(self) -> Response:
-        """Return the answer."""
+        """Return the response."""
         body = {
             "type": f"urn:llmtasker:{self.kind}",
             "title": self.title,
@@ -61,8 +61,8 @@ class Problem(Exception):  # noqa: N818 - the word of RFC 9457
 
 
 def of_status(status: int) -> Problem:
-    """Return the problem for a status that the framework answers by itself."""
+    """Return the problem for a status that the framework sets itself."""
     kinds = {404: "not-found", 405: "method", 413: "too-large", 415: "media-type"}
     kind = kinds.get(status, "bad-request" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "internal")
-    hints = {"not-found": "There is nothing at this path: /docs lists what there is.", "method": "See /docs."}
+    hints = {"not-found": "Nothing is served at this path; /docs lists all paths.", "method": "See /docs."}
     return Problem(kind, hints.get(kind, "See /docs for the form of a request."))

@@ -1,4 +1,4 @@
-"""The documentation of the API as one page of HTML, made from its OpenAPI schema; nothing is fetched from elsewhere."""
+"""The documentation of the API as one HTML page, made from its OpenAPI schema; it loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ table { border-collapse: collapse; font-size: 13px } td, th { text-align: left; 
 """
 
 _INTRODUCTION = """
-<p>Send your key in the header <code>X-API-Key</code>. Bodies are JSON in UTF-8 unless a call says otherwise. What can't
-be served is answered with <code>application/problem+json</code>: <code>type</code> (its meaning never changes),
-<code>title</code>, <code>status</code>, and <code>detail</code> with what was wrong and what to try.</p>
+<p>Send your key in the header <code>X-API-Key</code>. Bodies are JSON in UTF-8 unless a call documents another type. A
+call
+that can't be served returns <code>application/problem+json</code>: <code>type</code> (its meaning never changes),
+<code>title</code>, <code>status</code>, and <code>detail</code>: what was wrong and what to try.</p>
 """
 
 

@@ -1,4 +1,4 @@
-"""How a body is read: refused early where it is too large or too slow, and as strict JSON; no client is waited for."""
+"""Read a body: refuse it early if it is too large or too slow, and parse it as strict JSON; never wait for a client."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _SLOWEST = 1_000  # bytes per second
 
 
 class BodyLimit:
-    """Answers 413 to a body that is too large, before it is read if its length is declared, and 408 to one that stalls.
+    """Answers 413 to a body that is too large, before reading it if its length is declared, and 408 to one that stalls.
 
-    A client that takes nothing of its answer for as long is left.
+    A client that reads nothing of its response for that long is disconnected.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int, seconds: float) -> None:
@@ -44,14 +44,14 @@ class BodyLimit:
             if seen < 0:  # the body is there: this is the wait for the end of the connection
                 return await receive()
             most = min(self._most, scope.get(_OF_KEY, self._most))
-            if not answering and _said_length(scope) > most:  # a page says it as a page
+            if not answering and _declared_length(scope) > most:  # a page reports it as a page
                 raise _too_large(most)
             try:
-                # A body that drips is as slow as one that stalls.
+                # A body that arrives a few bytes at a time counts as one that stalls.
                 due = min(loop.time(), started + seen / _SLOWEST) + self._seconds
                 message = await in_time(receive(), due)
             except TimeoutError:
-                raise Problem("slow-body", f"Too little came in {self._seconds:g} seconds.") from None
+                raise Problem("slow-body", f"Too little arrived in {self._seconds:g} seconds.") from None
             if message["type"] == "http.request":
                 seen += len(message.get("body", b""))
                 if seen > most:
@@ -72,17 +72,17 @@ class BodyLimit:
 
 
 def limit_body(request: Request, most: int) -> None:
-    """Limit the body of a request, which is not read yet, to what its key allows.
+    """Limit the body of a request, before it is read, to what its key allows.
 
     Raises:
         Problem: its declared length is larger.
     """
     request.scope[_OF_KEY] = most
-    if _said_length(request.scope) > most:
+    if _declared_length(request.scope) > most:
         raise _too_large(most)
 
 
-def _said_length(scope: MutableMapping[str, Any]) -> int:
+def _declared_length(scope: MutableMapping[str, Any]) -> int:
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     return int(length[:20]) if length.isdigit() else 0
 
@@ -95,7 +95,7 @@ async def read_json(request: Request) -> Any:
     """Return the JSON value of a body.
 
     Raises:
-        Problem: it is not JSON, or JSON that can't be trusted: NaN, doubled keys, lone surrogates, thousands of levels.
+        Problem: it is not JSON, or has NaN, duplicate keys, lone surrogates or thousands of levels.
     """
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json" and not kind.endswith("+json"):
@@ -104,10 +104,10 @@ async def read_json(request: Request) -> Any:
 
 
 async def read_body(request: Request) -> bytes:
-    """Return a body, as `request.body()` does with twice the steps.
+    """Return a body, as `request.body()` does in twice the time.
 
     Raises:
-        ClientDisconnect: the caller went away.
+        ClientDisconnect: the caller disconnected.
     """
     parts: list[bytes] = []
     while True:
@@ -128,7 +128,7 @@ def strict_json(body: bytes) -> Any:
     except UnicodeError:
         raise Problem("not-json", "The body has characters that are not Unicode text.") from None
     except NotStrictError as error:
-        raise Problem("not-json", f"The JSON can't be trusted: {error}.") from None
+        raise Problem("not-json", f"The JSON is ambiguous: {error}.") from None
     except RecursionError:
         raise Problem("not-json", "The JSON is nested too deep.") from None
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""ServedTasks: the tasks of a server by name, and those that callers describe in a request."""
+"""ServedTasks: the tasks of a server by name, and tasks that callers describe in a request."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 from llmtasker.values.json_values import canonical_json
 
-_REMEMBERED = 64  # tasks of callers that are kept compiled
+_REMEMBERED = 64  # callers' tasks that are kept compiled
 _MOST_LABELS = 1_000
 _MOST_EXAMPLES = 200
 _LONGEST = 20_000  # characters of instructions
@@ -33,7 +33,7 @@ Text = str
 
 
 class LabelExample(BaseModel):
-    """A text with its label, or its labels where several may fit."""
+    """A text with its label, or its labels if several may fit."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -49,14 +49,14 @@ class ClassificationDefinition(BaseModel):
     labels: list[str] | dict[str, str] = Field(
         max_length=_MOST_LABELS, description="the labels, or each label with what it means"
     )
-    instructions: str | None = Field(None, max_length=_LONGEST, description="what to do; else a generic prompt")
+    instructions: str | None = Field(None, max_length=_LONGEST, description="what to do; default: a generic prompt")
     examples: list[LabelExample] = Field(default_factory=list[LabelExample], max_length=_MOST_EXAMPLES)
     multi_label: bool = Field(default=False, description="several labels may fit")
     open_set: bool = Field(default=False, description="other labels may be proposed")
     allow_none: bool = Field(default=False, description="no label may fit")
     language: Literal["en", "fr"] = Field("en", description="the language of the generic prompt")
-    confidence: ConfidenceSource | None = Field(None, description="how to find out how sure a label is")
-    model: str | None = Field(None, description="an LLM that the server offers; else its own")
+    confidence: ConfidenceSource | None = Field(None, description="how to determine the confidence of a label")
+    model: str | None = Field(None, description="an LLM that the server offers; default: its own")
 
     def task(self, llm: LLM) -> Task[Any]:
         """Return the task."""
@@ -89,10 +89,10 @@ class InstructionDefinition(BaseModel):
 
     instructions: str = Field(max_length=_LONGEST)
     output: dict[str, Literal["text", "integer", "number", "boolean"] | list[str]] | None = Field(
-        None, max_length=50, description="output fields, each with its type or its labels; else the answer is a text"
+        None, max_length=50, description="output fields, each with its type or labels; default: the answer is a text"
     )
     examples: list[InstructionExample] = Field(default_factory=list[InstructionExample], max_length=_MOST_EXAMPLES)
-    model: str | None = Field(None, description="an LLM that the server offers; else its own")
+    model: str | None = Field(None, description="an LLM that the server offers; default: its own")
 
     def task(self, llm: LLM) -> Task[Any]:
         """Return the task."""
@@ -121,7 +121,7 @@ def _type_of(kind: str | list[str]) -> Any:
 
 
 class ServedTasks:
-    """The tasks of a server. What a caller describes never holds a URL, a key or a path: only words and names."""
+    """The tasks of a server. A caller's description never contains a URL, a key or a path: only words and names."""
 
     def __init__(self, tasks: Mapping[str, TaskLike], settings: ServerSettings) -> None:
         for name, task in tasks.items():
@@ -153,7 +153,7 @@ class ServedTasks:
         """Return a task or pipeline of the server.
 
         Raises:
-            Problem: it has none of this name.
+            Problem: the server has no task with this name.
         """
         if name not in self.by_name:
             known = ", ".join(self.by_name) or "none"
@@ -164,7 +164,7 @@ class ServedTasks:
         """Return the task that a caller describes; equal descriptions are compiled once.
 
         Raises:
-            Problem: it does not make a task, or names an LLM that is not offered.
+            Problem: the description is not a valid task, or names an LLM that is not offered.
         """
         key = canonical_json([kind, definition.model_dump(mode="json")])
         with self._lock:

@@ -29,7 +29,7 @@ _ANYBODY = ApiKey(name="anybody")
 
 
 class Server:
-    """The tasks, keys, jobs and counts of a server; made when the app is made, at work while it is served."""
+    """The tasks, keys, jobs and counts of a server; made with the app, active while it is served."""
 
     def __init__(self, tasks: Mapping[str, TaskLike], settings: ServerSettings) -> None:
         self.settings = settings
@@ -38,7 +38,7 @@ class Server:
         if not keys and not settings.open:
             raise ConfigurationError(
                 "the server has no keys: give ServerSettings(keys={'name': 'key'}), set LLMTASKER_SERVER_KEYS, "
-                "or let everybody in with open=True."
+                "or allow everyone with open=True."
             )
         self.keys = ApiKeys(keys)
         self.queue = JobQueue(settings.jobs)
@@ -50,7 +50,7 @@ class Server:
 
     @contextlib.asynccontextmanager
     async def lifespan(self, _: FastAPI) -> AsyncGenerator[None]:
-        """Work on jobs while the app is served; at the end let rows in flight finish."""
+        """Work on jobs while the app is served; at the end, let rows in flight finish."""
         self._loop = asyncio.get_running_loop()
         self._runner = JobRunner(
             self.queue,
@@ -67,14 +67,14 @@ class Server:
             try:
                 await asyncio.wait_for(working, self.settings.shutdown_seconds)
             except TimeoutError:
-                _LOG.warning("rows in flight were given up; the next start asks them again")
+                _LOG.warning("rows in flight were abandoned; the next start asks them again")
             for llm in self.tasks.llms:
                 await llm.aclose()
             await self.spending.close()
             self.queue.close()
 
     def wake(self) -> None:
-        """Look for a job now; it may be called from any thread."""
+        """Look for a job now; may be called from any thread."""
         if self._runner is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._runner.wake)
 
@@ -82,7 +82,7 @@ class Server:
         """Return the key of a request.
 
         Raises:
-            Problem: there is none, it is not known, it is used too often, or it has spent too much today.
+            Problem: there is no key, it is unknown, it is used too often, or it has spent too much today.
         """
         if self.settings.open:
             if request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}:
@@ -97,7 +97,7 @@ class Server:
             raise Problem("no-key", "Send your key in the header X-API-Key.", headers=challenge)
         key = self.keys.find(presented)
         if key is None:
-            raise Problem("unknown-key", "The key in X-API-Key is not known here, or was withdrawn.", headers=challenge)
+            raise Problem("unknown-key", "The key in X-API-Key is unknown, or was withdrawn.", headers=challenge)
         if wait := self.keys.wait(key):
             seconds = {"Retry-After": str(math.ceil(wait))}
             raise Problem("rate-limit", f"The key may be used again in {math.ceil(wait)} s.", headers=seconds)
@@ -106,25 +106,26 @@ class Server:
         return key
 
     def check_spending(self, key: ApiKey) -> None:
-        """Refuse work for a key that has spent what it may spend today.
+        """Refuse work for a key that has reached its spending limit for today.
 
         Raises:
-            Problem: it has.
+            Problem: it has reached its limit.
         """
         if key.cost is not None and self.spending.spent(key.name) >= key.cost:
             raise Problem(
-                "spending-limit", f"The key may spend {key.cost:g} a day; that is reached until midnight UTC."
+                "spending-limit",
+                f"The key has reached its limit of {key.cost:g} a day; it can be used after midnight UTC.",
             )
 
     def check_rows(self, key: ApiKey, rows: int, most: int) -> None:
-        """Refuse more rows than a request of this key may have.
+        """Refuse more rows than a request with this key may have.
 
         Raises:
-            Problem: there are more.
+            Problem: there are too many.
         """
         most = most if key.rows is None else min(most, key.rows)
         if rows > most:
-            raise Problem("too-many-rows", f"The request has {rows:,} rows; at most {most:,} are taken here.")
+            raise Problem("too-many-rows", f"The request has {rows:,} rows; the limit is {most:,}.")
 
     def served(self, key: ApiKey, task: TaskLike, item: Item[Any]) -> dict[str, Any]:
         """Count an item that was asked for by a request, and return it as JSON values."""

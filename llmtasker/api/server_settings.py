@@ -1,4 +1,4 @@
-"""ServerSettings: what a server allows, and where it keeps its jobs."""
+"""ServerSettings: the limits of a server, and where it stores its jobs."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ _SECONDS = ("keep_days", "body_seconds", "shutdown_seconds")
 @by_name()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What a server allows.
+    """The limits of a server, and where it stores its jobs.
 
     Args:
-        jobs: the file of the jobs; several worker processes may share it.
+        jobs: the file that stores jobs; several worker processes may share it.
         keys: a file of keys, or names with their keys; None: those of LLMTASKER_SERVER_KEYS (`name=key,…`).
-        open: answer callers without a key; meant for a server on loopback only.
-        hosts: the names to which an open server answers, without ports; "*": every name.
-        llm: what `/v1/classification` and `/v1/instruction` ask; None: the LLM of the first task.
-        observers: those of tasks that callers describe, there and on the page; other tasks have their own.
-        models: names of LLMs that a caller may choose there instead, such as "ollama/qwen3".
+        open: answer callers without a key; only for a server on loopback.
+        hosts: the host names to which an open server answers, without ports; "*": every name.
+        llm: the LLM of `/v1/classification` and `/v1/instruction`; None: that of the first task.
+        observers: the observers of tasks that callers describe, there and on the page; other tasks have their own.
+        models: names of other LLMs that a caller may choose there, such as "ollama/qwen3".
         max_bytes: the largest body, in bytes.
         max_rows: the most rows of a job.
         max_columns: the most columns of a row.
         max_sync_rows: the most inputs of a request that waits for its answers.
-        concurrency: rows of a job that are worked on at once.
-        jobs_at_once: jobs that one process works on at once.
+        concurrency: rows of a job that are processed at once.
+        jobs_at_once: jobs that one process runs at once.
         keep_days: days until a job is deleted with its texts.
-        body_seconds: the longest silence in the middle of a body, and its delay behind 1,000 bytes a second.
-        shutdown_seconds: how long rows in flight may take to end when the server stops.
+        body_seconds: the longest pause within a body, and how far it may fall behind 1,000 bytes a second.
+        shutdown_seconds: how long rows in flight may take to finish when the server stops.
 
     Raises:
         ConfigurationError: a value is out of range.

@@ -1,4 +1,4 @@
-"""Spending: what callers spend in a day by requests that wait for their answers; jobs count their own."""
+"""Spending: what callers spend in a day with requests that wait for their answers; jobs count their own."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.job_queue import JobQueue
 
 _LOG = logging.getLogger("llmtasker.server")
-_DELAY = 0.5  # seconds from a call to the write of its cost
+_DELAY = 0.5  # seconds until the cost of a call is written
 _LONGEST_DELAY = 60.0  # after writes that failed
 
 
 class Spending:
-    """Amounts by caller, in US dollars, added up in memory and written to the file of jobs now and then.
+    """Amounts by caller, in US dollars, added up in memory and written to the file of jobs at intervals.
 
-    So no request waits for a disk. A process that is killed forgets what was not written yet: half a second of it.
+    So requests never wait for a disk. A killed process loses what it has not written yet: half a second of spending.
     """
 
     def __init__(self, queue: JobQueue, *, delay: float = _DELAY) -> None:
@@ -34,7 +34,7 @@ class Spending:
 
     def add(self, owner: str, cost: float | None) -> None:
         """Count the cost of a call; call it in the event loop."""
-        if self._process != os.getpid():  # one that was forked: its parent writes what it has counted
+        if self._process != os.getpid():  # a forked process: its parent writes what it has counted
             self._begin()
         if cost:
             self._added[owner] += cost
@@ -62,14 +62,14 @@ class Spending:
         except Exception as error:  # noqa: BLE001 - a full disk must not fail requests
             for owner, cost in self._in_writing.items():
                 self._added[owner] += cost
-            _LOG.error("what was spent could not be written yet: %s", error_trace(error))
+            _LOG.error("the spending could not be written yet: %s", error_trace(error))
             return False
         finally:
             self._in_writing = {}
         return True
 
     async def close(self) -> None:
-        """Write what is left."""
+        """Write the rest."""
         if self._process != os.getpid():
             self._begin()
         if self._writer is not None:

@@ -27,15 +27,15 @@ def add_status_routes(app: FastAPI, server: Server) -> None:
 
     @router.get("/readyz")
     def ready() -> dict[str, str]:
-        """Answer 200 while requests are taken, and the file of jobs can be read; else 503."""
+        """Answer 200 while requests are accepted and the file of jobs can be read; else 503."""
         if server.stopping:
-            raise Problem("stopping", "Requests go to another process.")
+            raise Problem("stopping", "Send requests to another process.")
         server.queue.states()
         return {"status": "ok"}
 
     @router.get("/metrics", response_class=PlainTextResponse)
     def metrics(request: Request) -> Response:
-        """Counts for Prometheus: requests, rows, tokens, jobs. They hold no texts and no keys."""
+        """Counts for Prometheus: requests, rows, tokens, jobs. They contain no texts and no keys."""
         server.caller(request)
         return Response("\n".join(_metrics(server)) + "\n", media_type=_PROMETHEUS)
 
@@ -56,7 +56,7 @@ def add_status_routes(app: FastAPI, server: Server) -> None:
 
 def _metrics(server: Server) -> Iterable[str]:
     names = {"requests": ("route", "status"), "rows": ("outcome",), "tokens": ("kind",)}
-    counts = sorted(server.counts.copy().items())  # requests go on counting in other threads
+    counts = sorted(server.counts.copy().items())  # requests keep counting in other threads
     for metric, labels in names.items():
         yield f"# TYPE llmtasker_{metric}_total counter"
         for (kind, *values), count in counts:

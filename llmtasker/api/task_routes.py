@@ -1,4 +1,4 @@
-"""Inputs that wait for their answers: one, or many as JSON lines; of the server's tasks, or of a caller's own."""
+"""Inputs that wait for their answers: one, or many as JSON lines; for the server's tasks, or a caller's own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class InstructionRequest(InstructionDefinition):
 
 
 class AnswerResponse(JSONResponse):
-    """JSON values as a body, written fast; a lone surrogate, which nothing can send, is written as its escape."""
+    """JSON values as a body, written fast; a lone surrogate, which can't be sent, is written as its escape."""
 
     def render(self, content: Any) -> bytes:
         """Return the body."""
@@ -55,14 +55,14 @@ def task_routes(server: Server) -> APIRouter:
         _add_task(router, server, name, task)
 
     async def classify(request: Request) -> JSONResponse:
-        """Classify texts with labels that stand in the request."""
+        """Classify texts with the labels in the request."""
         key = server.caller(request)
         asked = await read_model(request, ClassificationRequest)
         definition = ClassificationDefinition.model_validate(asked.model_dump(exclude={"inputs"}))
         return await _answered(server, key, server.tasks.described("classification", definition), asked.inputs)
 
     async def instruct(request: Request) -> JSONResponse:
-        """Follow an instruction that stands in the request, for each text."""
+        """Follow the instruction in the request for each text."""
         key = server.caller(request)
         asked = await read_model(request, InstructionRequest)
         definition = InstructionDefinition.model_validate(asked.model_dump(exclude={"inputs"}))
@@ -78,7 +78,7 @@ def task_routes(server: Server) -> APIRouter:
 
 
 def unknown_task(server: Server, request: Request) -> Problem:
-    """Return the problem of a path below /tasks that leads nowhere: it lists what there is, for whoever has a key."""
+    """Return the problem for an unknown path below /tasks: it lists the paths, for callers with a key."""
     try:
         server.caller(request)
     except Problem as refused:
@@ -86,7 +86,7 @@ def unknown_task(server: Server, request: Request) -> Problem:
     name, _, more = request.url.path.partition("/tasks/")[2].partition("/")
     if name in server.tasks.by_name:
         there = "; ".join(f"/tasks/{name}{end}" for end in ("", "/stream", "/jobs"))
-        return Problem("not-found", f"There is nothing at /{snippet(more, 60)} of a task; POST to {there}.")
+        return Problem("not-found", f"A task has nothing at /{snippet(more, 60)}; POST to {there}.")
     known = ", ".join(server.tasks.by_name) or "none: only /v1/classification and /v1/instruction"
     return Problem("not-found", f"There is no task {snippet(repr(name), 60)}; there is {known}.")
 
@@ -117,7 +117,7 @@ def _add_task(router: APIRouter, server: Server, name: str, task: TaskLike) -> N
     one = {"required": True, "content": {"application/json": {"schema": schema}}}
     rows = {
         "application/json": {"schema": {"type": "array", "items": schema}},
-        _LINES: {"schema": {"type": "string", "description": "an input a line, as JSON"}},
+        _LINES: {"schema": {"type": "string", "description": "one input per line, as JSON"}},
     }
     router.add_api_route(
         f"/tasks/{name}", ask, methods=["POST"], tags=[name], name=f"ask_{name}", openapi_extra={"requestBody": one}

@@ -1,4 +1,4 @@
-"""UnreadBody: an answer reaches its client, even where it comes while the body is still being sent."""
+"""UnreadBody: a response reaches its client even if the client is still sending the body."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llmtasker.api.in_time import in_time
 
-_KEPT = 1_000_000  # bytes of a body for whose end a connection is kept
-_BYTES = 32_000_000  # of a body, after the answer
+_KEPT = 1_000_000  # up to this many bytes of a body are read to keep the connection
+_BYTES = 32_000_000  # of a body, after the response
 _SECONDS = 5.0  # to wait for these bytes
 
 
 class UnreadBody:
-    """Reads on for a while, and forgets what it reads, where an answer was sent before the body was read.
+    """Reads on for a while, and discards what it reads, if the response was sent before the body was read.
 
-    A server that closes a connection with bytes that nobody has read makes the system reset it, and a client that is
-    still sending then sees the reset instead of the answer, such as why it was refused. `silence` is how many seconds
-    the next bytes may take.
+    If a server closes a connection with unread bytes, the system resets it, and a client that is still sending sees the
+    reset instead of the response, such as the reason for a refusal. `silence` is how many seconds the next bytes may
+    take.
     """
 
     def __init__(self, app: ASGIApp, *, silence: float = 1.0) -> None:
@@ -36,7 +36,7 @@ class UnreadBody:
 
 
 class _Exchange:
-    """A request with a body, and its answer, whose end is held back until enough of the body was read."""
+    """A request with a body, and its response, whose end is held back until enough of the body was read."""
 
     def __init__(self, receive: Receive, send: Send, length: float) -> None:
         self._receive, self._send, self._length = receive, send, length
@@ -56,7 +56,7 @@ class _Exchange:
         await self._send(message)
 
     async def end(self, silence: float) -> None:
-        """Read what is left of the body, within bounds, and end the answer: then the server may close."""
+        """Read the rest of the body, within limits, and end the response; then the server may close."""
         if not self._held:
             return
         loop, left = asyncio.get_running_loop(), _BYTES
@@ -65,13 +65,13 @@ class _Exchange:
             while self._unread and left > 0:
                 message = await in_time(self.receive(), min(until, loop.time() + silence))
                 left -= len(message.get("body", b""))
-        with contextlib.suppress(TimeoutError):  # a client that takes nothing is left
+        with contextlib.suppress(TimeoutError):  # a client that reads nothing is abandoned
             last = {"type": "http.response.body", "body": b"", "more_body": False}
             await in_time(self._send(last), loop.time() + silence)
 
 
 def _length(scope: Scope) -> float:
-    """Return the length of a body, which is not known where it comes in chunks; 0: there is none."""
+    """Return the declared length of a body, which is unknown if it comes in chunks; 0: there is no body."""
     length = 0.0
     for name, value in scope["headers"]:
         if name == b"transfer-encoding":

@@ -19,7 +19,7 @@ from llmtasker.wire.offered_labels import offered_schema
 from llmtasker.wire.request import Message, Request
 from llmtasker.wire.request_reader import BULLET, ExampleTurn, conversation, declared_schema, offered_tools, schema_in
 
-_LINE = 2_000  # characters that are looked at in a line about a label
+_LINE = 2_000  # characters that are read of a line about a label
 _DEPTH = 16  # of nested objects in a schema; a recursive schema ends here
 _CATCH_ALL = frozenset({"other", "others", "autre", "autres", "misc", "none", "unknown", "divers", "aucun", "aucune"})
 _ABSENT = object()
@@ -30,8 +30,8 @@ _KINDS = {
     "integer": "a number",
     "number": "a number",
     "boolean": "true or false, and the examples do not show both",
-    "array": "a list of other things than labels",
-    "object": "an object of other things than labels",
+    "array": "a list of values that are not labels",
+    "object": "an object with values that are not labels",
 }
 
 
@@ -75,7 +75,7 @@ Fill = Callable[[Sequence[str]], Any]
 
 @dataclass(frozen=True, kw_only=True)
 class FillPlan:
-    """How the requests of one task are answered. `group` names the list of a grouped request."""
+    """The fill plan of one task's requests. `group` names the list of a grouped request."""
 
     fill: Fill
     function: str | None
@@ -102,9 +102,9 @@ def _always(value: Any) -> Fill:
 
 
 def prepare(request: Request, before: Sequence[Message], offer: Sequence[str] = ()) -> FillPlan | BadRequestError:
-    """Return the plan for a task, or the refusal, which is remembered as well.
+    """Return the plan for a task, or the refusal, which is also remembered.
 
-    `offer` are the lines of the labels that stand before the input.
+    `offer` are the lines with labels that come before the input.
     """
     declared = declared_schema(request.head.schema)
     outputs = [*(declared or {}).get("properties", ())]
@@ -201,9 +201,9 @@ class _SchemaReader:
             for value in kind.get("enum", [kind["const"]] if "const" in kind else []):
                 labels[value] = f"{name_words(str(value))} {kind.get('description', '') if 'const' in kind else ''}"
         labels.pop(None, None)
-        said = [line.strip() for kind in kinds for line in re.split("[;\n]", kind.get("description", ""))]
+        described = [line.strip() for kind in kinds for line in re.split("[;\n]", kind.get("description", ""))]
         name: Any = None
-        for line in [*self._lines, *said] if labels else ():
+        for line in [*self._lines, *described] if labels else ():
             if name is not None and line[:1].isspace() and not BULLET.match(line):
                 labels[name] += f" {line}"  # the description of a label continues in the next line
                 continue

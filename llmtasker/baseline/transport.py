@@ -45,7 +45,7 @@ class OfflineTransport:
     def send(self, request: Request) -> Completion:
         """Answer one request."""
         at = input_at(request)
-        # Instructions that hold the input come with each request; mostly nothing stands before the input.
+        # Instructions that contain the input come with each request; usually nothing comes before the input.
         lone = not any(message.get("role") in INSTRUCTS for message in (*request.head.messages, *request.tail[:at]))
         offer, text = read_offer(message_text(request.tail[at]))
         plan = self._plan(request, request.tail[: at + lone], offer)

@@ -1,4 +1,4 @@
-"""copy_answers: the answers of one cache into another, of any kind; started again, it resumes where it stopped."""
+"""copy_answers: copy the answers of one cache into another, of any type; started again, it resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtasker.errors import ConfigurationError, counted, snippet
 
 @dataclass(slots=True, kw_only=True)
 class CopyCount:
-    """How many answers were copied, how many were there already, and how many are damaged and were left out."""
+    """How many answers were copied, how many already existed, and how many were damaged and left out."""
 
     copied: int = 0
     present: int = 0
@@ -31,9 +31,9 @@ class _Listed(Protocol):
 
 
 def copy_answers(source: str, target: str, on_batch: Callable[[CopyCount], object] = lambda _: None) -> CopyCount:
-    """Copy the answers of a cache that the other one does not have; each is a folder or the URL of a Redis.
+    """Copy the answers that another cache lacks; each cache is a folder or the URL of a Redis.
 
-    Answers that are written meanwhile may be missed: copy again for those. `on_batch` is called after each batch.
+    Answers that are written meanwhile may be missed; copy again to get them. `on_batch` is called after each batch.
 
     Raises:
         ConfigurationError: there is no cache at the source, both are the same, or one of them failed.
@@ -82,5 +82,5 @@ def _opened(place: str, *, must_exist: bool = False) -> _Listed:
         return cache  # type: ignore[no-any-return]
     folder = DiskCache(cache)
     if must_exist and place_of(folder.directory) is None:
-        raise ConfigurationError(f"there is no cache in {folder.directory}: name the folder that holds cache.db.")
+        raise ConfigurationError(f"there is no cache in {folder.directory}: name the folder that contains cache.db.")
     return folder

@@ -274,14 +274,14 @@ class DiskCache:
     def _is_key(self, key: object) -> bool:
         if isinstance(key, str) and _KEY.fullmatch(key):
             return True
-        what = f"takes keys of 64 hexadecimal digits only, not {snippet(repr(key), 20)}: left out"
+        what = f"takes only keys of 64 hexadecimal digits, not {snippet(repr(key), 20)}: left out"
         self._backoff.report("key", what)
         return False
 
     def _is_text(self, text: object) -> bool:
         if isinstance(text, str) and text.isascii():
             return True
-        what = f"takes ASCII text only, not {type(text).__name__}: left out; json.dumps writes such text"
+        what = f"takes only ASCII text, not {type(text).__name__}: left out; json.dumps writes such text"
         self._backoff.report("text", what)
         return False
 

@@ -45,7 +45,7 @@ def kept(source: Mapping[str, Any], code: str | tuple[str, ...], make: Callable[
         try:
             _write(folder, key, found)
         except (OSError, ValueError) as error:
-            _logger.debug("what was compiled is not kept in %s: %s", folder, error)
+            _logger.debug("the compiled object is not stored in %s: %s", folder, error)
     return found
 
 

@@ -81,7 +81,7 @@ class DatabaseFault(Exception):  # noqa: N818  it becomes a warning, not an erro
         if isinstance(error, DatabaseFault):
             return error
         if isinstance(error, UnicodeDecodeError):
-            return cls("damaged", "it holds bytes that are not text")
+            return cls("damaged", "it contains bytes that are not text")
         if isinstance(error, OSError):
             return cls(_SYSTEM.get(error.errno or 0, "unavailable"), error.strerror or str(error))
         # After a full disk SQLite has already rolled back, and the error of a second rollback hides the first one.
@@ -157,14 +157,14 @@ def _check(connection: sqlite3.Connection) -> bool:
     for kind, name, sql in objects:
         if name not in _NAMES.get(kind, ()) or (kind == "table" and not str(sql).startswith("CREATE TABLE")):
             raise DatabaseFault(
-                "foreign", f"it holds a {str(kind)[:20]} named {str(name)[:40]!r}, which is not the cache's"
+                "foreign", f"it contains a {str(kind)[:20]} named {str(name)[:40]!r}, which is not the cache's"
             )
     names = {name for _, name, _ in objects}
     if "Settings" not in names:
         return False
     # diskcache turns every row here into an attribute.
     if any(key not in KNOWN_SETTINGS for (key,) in connection.execute("SELECT key FROM Settings")):
-        raise DatabaseFault("foreign", "it holds settings that are not the cache's")
+        raise DatabaseFault("foreign", "it contains settings that are not the cache's")
     columns = {column[1] for column in connection.execute("PRAGMA table_info(Cache)")}
     if columns and not columns.issuperset(_COLUMNS):
         raise DatabaseFault("foreign", "its table lacks columns that the cache's has")

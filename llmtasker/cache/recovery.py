@@ -46,10 +46,10 @@ _ADVICE = {
     "full": "free space there",
     "read-only": "make folder and file writable for this user",
     "damaged": "check whether the disk is sound",
-    "foreign": "check what is there, it was not changed",
-    "unavailable": "check the path, and who may read and write there",
+    "foreign": "check what it is; it was not changed",
+    "unavailable": "check the path and its permissions",
 }
-_READ_ON = "The answers in it are read, new ones are not kept"
+_READ_ON = "Its answers are read; new ones are not stored"
 _WITHOUT = "The run continues without it"
 
 

@@ -82,7 +82,7 @@ end
 class RedisCache:
     """A cache at `redis://[user:password@]host[:port][/database]`, or `rediss://` with TLS.
 
-    The query of the URL may have `ttl` (seconds that an answer is kept; default: for good), `namespace` (the
+    The query of the URL may have `ttl` (seconds that an answer is kept; default: for ever), `namespace` (the
     beginning of all keys; default: "llmtasker"), `ssl_ca_certs`, `ssl_certfile` and `ssl_keyfile` (paths). A password
     that is not in the URL is taken from LLMTASKER_REDIS_PASSWORD, also by a process that gets the cache in a pickle,
     which never contains the password.
@@ -304,7 +304,7 @@ class RedisCache:
 
 _HINTS = {
     "^AuthenticationError": "check user and password (in the URL, or LLMTASKER_REDIS_PASSWORD)",
-    "^InvalidResponse": "check host and port: what answers there is not a Redis",
+    "^InvalidResponse": "check host and port: the server there is not a Redis",
     "^ReadOnlyError": "give the URL of the primary, not of a replica",
     "^ConnectionError": "check the certificates, and whether the server uses TLS (rediss://)",
     # Before the others, as it has the name of a user, which may be any word.

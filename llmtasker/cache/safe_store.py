@@ -167,14 +167,14 @@ class SafeStore:
     def _text(self, value: object) -> str | None:
         if value is None or isinstance(value, str):
             return value
-        self._fail(_Failure(f"it returned a {type(value).__name__} where a text was kept"))
+        self._fail(_Failure(f"it returned a {type(value).__name__} instead of the stored text"))
         return None
 
     def _fail(self, failure: _Failure) -> None:
         self._backoff.failed(tolerable=not failure.hangs)
         self._backoff.report(
             "failed",
-            f"failed: {snippet(failure.reason)}. The run continues; answers may not be kept until it works again.",
+            f"failed: {snippet(failure.reason)}. The run continues; answers may not be stored until it works again.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Shared: one object per key in this process, as long as somebody uses it."""
+"""Shared: one object per key in this process, as long as it is in use."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class TextDisk(_Disk):
 
     def filename(self, key: object = None, value: object = None) -> NoReturn:
         """Refuse to name a file."""
-        raise TypeError("the cache keeps no value in a file of its own")
+        raise TypeError("the cache does not store values in separate files")
 
     def remove(self, file_path: object) -> None:
         """Ignore the file that a row names: none of our rows names one."""
@@ -139,7 +139,7 @@ class TextCache(_DatabaseCache):
         """
         directory, transaction = self._directory, self._txn_id
         try:
-            # The root stands in for the folder: it exists, and nothing in it is expanded.
+            # The root replaces the folder: it exists, and nothing in it is expanded.
             super().__init__(os.sep, timeout=0, disk=TextDisk, **_SETTINGS)
         finally:
             self._directory, self._txn_id = directory, transaction

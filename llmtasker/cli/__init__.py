@@ -1,1 +1,1 @@
-"""What `llmtasker demo` runs: a signature with its examples, and customer messages with their gold labels."""
+"""What `llmtasker demo` runs: a signature with its examples, and customer messages with gold labels."""

@@ -1,7 +1,7 @@
 """The command line: `llmtasker COMMAND`. Vendor SDKs are loaded where they are needed.
 
-app, command, parameters, load_task   the commands' frame, how mistakes are reported, what they share, the user's task
-file_commands, file_job             run, classify, preview: rows of files through a task, and the job that is resumed
+app, command, parameters, load_task   the frame of the commands: errors, shared options, the user's task
+file_commands, file_job             run, classify, preview: run a task over the rows of a file, and resume a stopped run
 serve, listening                    tasks over HTTP
 evaluation_commands                 evaluate, compare; optimize_command: optimize
 batch_commands, cache_commands      the provider's batch API; the cache
@@ -40,7 +40,7 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         out: Any = stream
         if isinstance(out, io.TextIOWrapper):
-            # A text of the user may hold what the terminal can't show.
+            # A user's text may contain characters that the terminal can't show.
             out.reconfigure(errors="backslashreplace")
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
@@ -72,9 +72,9 @@ def common(
 def demo(
     llm: Model = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the answers go.")] = Path("demo-results.csv"),
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again what is cached.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask again for cached rows.")] = False,
 ) -> None:
-    """Classify 120 customer messages, with the built-in baseline or an LLM of yours, and measure the accuracy."""
+    """Classify 120 customer messages with the built-in baseline or your LLM, and measure the accuracy."""
     from llmtasker.cli.demo import show
 
     show(llm=llm or os.environ.get("LLMTASKER_LLM") or "offline", out=out, fresh=fresh)

@@ -27,12 +27,10 @@ from llmtasker.cli.parameters import (
 if TYPE_CHECKING:
     from llmtasker.runner.batch.job import BatchStatus
 
-batch_app = Commands(
-    no_args_is_help=True, help="Have rows answered by the provider's batch API: cheaper, within a day."
-)
+batch_app = Commands(no_args_is_help=True, help="Send rows to the provider's batch API: cheaper, within a day.")
 
-JobId = Annotated[str | None, typer.Option("--job", help="The id of the job; else the latest of this task.")]
-Poll = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks while waiting.")]
+JobId = Annotated[str | None, typer.Option("--job", help="The id of the job; default: the latest of this task.")]
+Poll = Annotated[float, typer.Option(min=0.1, help="Seconds between checks while waiting.")]
 
 
 @batch_app.command()
@@ -41,12 +39,12 @@ def submit(
     source: InputArgument,
     column: ColumnOption = None,
     limit: LimitOption = None,
-    trial: Annotated[int, typer.Option(min=0, help="So many rows are asked at once, before the others are sent.")] = 0,
+    trial: Annotated[int, typer.Option(min=0, help="Ask this many rows first, one by one.")] = 0,
     llm: Model = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
 ) -> None:
-    """Send the rows of a file that are neither cached nor sent already, and print the id of the job."""
+    """Send the rows of a file that are neither cached nor sent yet, and print the id of the job."""
     from itertools import islice
 
     from llmtasker.cli.file_job import FileJob
@@ -69,7 +67,7 @@ def submit(
 
 @batch_app.command()
 def status(task_name: TaskName, job: JobId = None, llm: Model = None) -> None:
-    """Ask the provider where a job stands."""
+    """Show the status of a job at the provider."""
     from llmtasker.cli.load_task import load_task
 
     found = load_task(task_name, llm).batch(job)
@@ -83,15 +81,15 @@ def fetch(
     out: Out = None,
     column: ColumnOption = None,
     job: JobId = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Until the job has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
     poll: Poll = 60.0,
     overwrite: Overwrite = False,
-    reask: Annotated[bool, typer.Option("--reask", help="Ask one by one for answers that do not fit.")] = False,
+    reask: Annotated[bool, typer.Option("--reask", help="Ask again, one by one, for answers that do not fit.")] = False,
     llm: Model = None,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
 ) -> None:
-    """Write the rows with their answers; what is not answered yet is fetched when the command is run again."""
+    """Write the rows with their answers; run it again to fetch those that are not answered yet."""
     from llmtasker.cli.file_job import FileJob
     from llmtasker.cli.load_task import load_task
     from llmtasker.errors import counted
@@ -122,7 +120,7 @@ def fetch(
 
 @batch_app.command()
 def cancel(task_name: TaskName, job: JobId = None, llm: Model = None) -> None:
-    """Stop a job; what is answered by then can be fetched."""
+    """Stop a job; rows that are answered by then can be fetched."""
     from llmtasker.cli.load_task import load_task
 
     found = load_task(task_name, llm).batch(job)
@@ -133,7 +131,7 @@ def cancel(task_name: TaskName, job: JobId = None, llm: Model = None) -> None:
 def list_jobs(
     directory: Directory = None,
 ) -> None:
-    """List the jobs that are known here; the provider is not asked."""
+    """List the jobs known on this machine, without asking the provider."""
     from llmtasker.cache import default_directory
     from llmtasker.runner.batch.job_store import JobStore
 
@@ -148,7 +146,7 @@ def list_jobs(
 
 
 class _StatusPrinter:
-    """Prints where a job stands when that has changed."""
+    """Prints the status of a job when it has changed."""
 
     def __init__(self) -> None:
         self._last = ""

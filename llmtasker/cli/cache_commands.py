@@ -1,4 +1,4 @@
-"""llmtasker cache info | copy | prune | clear: what is in the cache, copying and removing it."""
+"""llmtasker cache info | copy | prune | clear: inspect the cache, copy it, and remove entries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llmtasker.cli.parameters import Directory
 if TYPE_CHECKING:
     from llmtasker.cache import DiskCache
 
-cache_app = Commands(no_args_is_help=True, help="Look into the cache, or clear it.")
+cache_app = Commands(no_args_is_help=True, help="Inspect, copy or clear the cache.")
 
 
 @cache_app.command("info")
 def cache_info(directory: Directory = None) -> None:
-    """Show where the cache is and what is in it."""
+    """Show where the cache is and what it contains."""
     info = _opened(directory).info()
     typer.echo(f"folder   {info.directory}")
     typer.echo(f"entries  {info.entries:,}")
@@ -38,7 +38,7 @@ def cache_copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="A folder, or the URL of a Redis.")],
     target: Annotated[str, typer.Argument(metavar="TO", help="A folder, or the URL of a Redis.")],
 ) -> None:
-    """Copy the answers that the other cache does not have; if it is stopped, start it again."""
+    """Copy the answers that the other cache lacks; if it is stopped, run it again."""
     from llmtasker.cache.copy_answers import CopyCount, copy_answers
     from llmtasker.errors import counted
 
@@ -57,11 +57,11 @@ def cache_copy(
 
 @cache_app.command("prune")
 def cache_prune(
-    older_than: Annotated[str | None, typer.Option(help="Remove what is older: 12h, 30d, 8w.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Remove the oldest until it is no larger: 500MB, 2GB.")] = None,
+    older_than: Annotated[str | None, typer.Option(help="Remove older entries: 12h, 30d, 8w.")] = None,
+    max_size: Annotated[str | None, typer.Option(help="Remove the oldest entries above this size: 500MB, 2GB.")] = None,
     directory: Directory = None,
 ) -> None:
-    """Remove old answers; they would have to be asked and paid again."""
+    """Remove old answers; asking for them again costs money."""
     from llmtasker.errors import ConfigurationError, counted
 
     if older_than is None and max_size is None:
@@ -76,7 +76,7 @@ def cache_prune(
 def cache_clear(
     directory: Directory = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
 ) -> None:
-    """Remove all answers; they would have to be asked and paid again."""
+    """Remove all answers; asking for them again costs money."""
     from llmtasker.errors import counted
 
     cache = _opened(directory)
@@ -95,7 +95,7 @@ def _amount(text: str, units: dict[str, float]) -> float:
 
 
 def _opened(directory: Path | None) -> DiskCache:
-    """Return the cache in a folder that is there: a mistyped one is not made."""
+    """Return the cache in an existing folder; a mistyped folder is not created."""
     from llmtasker.cache import DiskCache
     from llmtasker.errors import ConfigurationError
 

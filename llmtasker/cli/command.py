@@ -1,4 +1,4 @@
-"""Commands: a set of commands in which a mistake is one sentence, in the words of the command's options."""
+"""Commands: a set of commands that report a mistake in one sentence, with the names of the command's options."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from llmtasker.cli.parameters import WRONG, say
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PARAMETERS = {"columns": "column", "slices": "by"}
-"""Arguments of Python whose option has another name."""
+"""Python arguments whose option has another name."""
 
 
 class Command(TyperCommand):
-    """A command that reports what is wrong in a sentence, without a traceback, and exits with WRONG."""
+    """A command that reports an error in one sentence, without a traceback, and exits with WRONG."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments; an error of one names the value that was given."""
@@ -40,7 +40,7 @@ class Command(TyperCommand):
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # `… | head` has seen enough: click ends the command quietly
+            raise  # `… | head` closed the pipe: click ends the command quietly
         except ConfigurationError as error:
             say(f"llmtasker: {error.worded(self._option)}")
         except (LLMTaskerError, OSError) as error:
@@ -48,7 +48,7 @@ class Command(TyperCommand):
         raise typer.Exit(WRONG)
 
     def _option(self, name: str, value: Any) -> str | None:
-        """Return an argument as it is typed; None: this command does not have it."""
+        """Return an argument as the user types it; None: this command does not have it."""
         wanted = _PARAMETERS.get(name, name)
         options = next((one.opts for one in self.params if one.name == wanted), None)
         if options is None:

@@ -1,4 +1,4 @@
-"""What `llmtasker demo` does: classify the bundled messages, show the answers, measure the accuracy."""
+"""`llmtasker demo`: classify the bundled messages, show the answers, measure the accuracy."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def show(*, llm: str, out: Path, fresh: bool) -> None:
     if llm == BASELINE:
         _show_healing(console, rows, results)
         console.print(
-            "\nThese were answers of the built-in baseline: it compares letters and is not a language model.\n"
-            'For a real one: llmtasker demo --llm "openai/gpt-4.1-mini" (or "ollama/…", "http://host:8000/v1#model").'
+            "\nThe built-in baseline gave these answers: it compares letters and is not a language model.\n"
+            'To use an LLM: llmtasker demo --llm "openai/gpt-4.1-mini" (or "ollama/…", "http://host:8000/v1#model").'
         )
 
 
@@ -68,7 +68,7 @@ def _by_team(rows: list[dict[str, Any]], results: Results[Triage]) -> str:
 
 
 def _show_healing(console: Console, rows: list[dict[str, Any]], results: Results[Triage]) -> None:
-    """Run the messages again over a server that fails, and show what it cost."""
+    """Run the messages again over a failing server, and show what that cost."""
     answers = {row["message"]: item.output.team for row, item in zip(rows, results, strict=True) if item.output}
     healed = run_over_faults(rows, answers)
     same = sum(
@@ -82,12 +82,12 @@ def _show_healing(console: Console, rows: list[dict[str, Any]], results: Results
     )
     console.print(f"answered   {len(healed.results) - len(healed.results.errors)} of {len(rows)}, {same} as above")
     refused, repaired = counted(healed.refused, "refused call"), counted(healed.results.counts["repaired"], "answer")
-    console.print(f"healed     {refused} repeated, {repaired} mended, such as: {mended}")
-    console.print(f"resumed    {healed.asked_again} asked again: broken beyond mending, or in flight when it stopped")
+    console.print(f"healed     {refused} repeated, {repaired} repaired, such as: {mended}")
+    console.print(f"resumed    {healed.asked_again} asked again: beyond repair, or in flight when the run stopped")
 
 
 def _table(rows: list[dict[str, Any]], results: Results[Triage]) -> Table:
-    """Return the first rows of each kind of outcome, wrong ones marked."""
+    """Return the first rows as a table, with wrong answers marked."""
     table = Table(title=f"the first {_SHOWN} of {len(rows)}", title_justify="left", expand=False)
     for name in ("id", "message", "team", "by hand", ""):
         table.add_column(

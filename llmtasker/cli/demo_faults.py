@@ -1,4 +1,4 @@
-"""The second part of the demo: the same messages over a server that fails, stopped half-way and resumed."""
+"""The second part of the demo: the same messages over a failing server, stopped halfway and resumed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REFUSED, BROKEN = 0.1, 0.2  # the share of calls that get a 503, and of answers 
 
 
 class Healed(NamedTuple):
-    """How a run over a failing server went."""
+    """The outcome of a run over a failing server."""
 
     results: Results[Triage]
     stopped_after: int
@@ -26,7 +26,7 @@ class Healed(NamedTuple):
 
 
 def run_over_faults(rows: list[dict[str, Any]], answers: Mapping[str, str]) -> Healed:
-    """Run the messages over a loopback server that gives `answers` (message → team), and stop once half-way."""
+    """Run the messages over a loopback server that gives `answers` (message → team), and stop once halfway."""
     faults = [Status(status=503, share=REFUSED), Malformed(share=BROKEN)]
 
     def answer(body: dict[str, Any]) -> dict[str, str]:

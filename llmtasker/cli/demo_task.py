@@ -1,4 +1,4 @@
-"""Triage: which team takes a customer's message; the task that `llmtasker demo` runs."""
+"""Triage, the task of `llmtasker demo`: which team takes a customer's message."""
 
 from __future__ import annotations
 

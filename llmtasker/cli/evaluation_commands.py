@@ -1,4 +1,4 @@
-"""llmtasker evaluate | compare: how good a task is on gold rows, and whether another one is better."""
+"""llmtasker evaluate | compare: measure a task on gold rows, and test whether another one is better."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _REPORTS = (".json", ".html", ".md", ".txt")
 
 def evaluate(
     task_name: TaskName,
-    gold: Annotated[Path, typer.Argument(metavar="GOLD", help="A file of rows whose answers are known.")],
+    gold: Annotated[Path, typer.Argument(metavar="GOLD", help="A file of rows with their right answers.")],
     column: ColumnOption = None,
     gold_column: GoldColumn = None,
     by: Annotated[list[str] | None, typer.Option("--by", help="Show the figures for each value of a column.")] = None,
-    cluster: Annotated[str | None, typer.Option(help="A column whose equal values belong together.")] = None,
+    cluster: Annotated[str | None, typer.Option(help="A column whose equal values mark dependent rows.")] = None,
     out: Annotated[
-        list[Path] | None, typer.Option("--out", "-o", help="The report: .json, .html, .md or .txt; repeat it.")
+        list[Path] | None, typer.Option("--out", "-o", help="Write the report: .json, .html, .md or .txt; repeatable.")
     ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="How often each row is asked, to see which flip.")] = 1,
+    samples: Annotated[int, typer.Option(min=1, help="How often to ask each row, to see which answers change.")] = 1,
     concurrency: Concurrency = 32,
     llm: Model = None,
 ) -> None:
-    """Measure a task or a pipeline on rows whose answers are known; answers that are cached are not asked again."""
+    """Measure a task or a pipeline on rows with right answers; cached answers are not asked for again."""
     from llmtasker.cli.load_task import load_measurable
     from llmtasker.cli.output_file import check_output
     from llmtasker.evaluation.evaluate import evaluate as measure
@@ -49,9 +49,9 @@ def evaluate(
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="The earlier report, as JSON.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="The report of now.")],
-    metric: Annotated[str | None, typer.Option(help="The field or metric; else the first that both have.")] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="McNemar's test in its exact form.")] = False,
+    b: Annotated[Path, typer.Argument(metavar="B", help="The later report, as JSON.")],
+    metric: Annotated[str | None, typer.Option(help="The field or metric; default: the first that both have.")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Use the exact form of McNemar's test.")] = False,
 ) -> None:
     """Compare two reports of the same rows; the exit code is 1 if B is shown to be worse."""
     from llmtasker.evaluation.compare import compare as compared

@@ -1,4 +1,4 @@
-"""llmtasker run | classify | preview: the rows of a file through a task."""
+"""llmtasker run | classify | preview: run a task over the rows of a file."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
     from llmtasker.task import Task
 
 GroupSizeOption = Annotated[
-    str | None, typer.Option("--group-size", help='Rows in one message: a number, or "auto"; else as the task has it.')
+    str | None, typer.Option("--group-size", help='Rows per message: a number, or "auto"; default: that of the task.')
 ]
 BudgetOption = Annotated[
-    str | None, typer.Option("--budget", help="The most that may be spent: a cost such as 5.00, or calls=…, tokens=…")
+    str | None, typer.Option("--budget", help="The most to spend: a cost such as 5.00, or calls=…, tokens=…")
 ]
-EstimateOnly = Annotated[bool, typer.Option("--estimate", help="Show what it would take, and send nothing.")]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Ask again what is cached.")]
+EstimateOnly = Annotated[bool, typer.Option("--estimate", help="Show the calls, tokens and cost, and send nothing.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Ask again for cached rows.")]
 RetryErrors = Annotated[bool, typer.Option(help="Ask again for rows that failed in an earlier run.")]
 
 _STANDARD = Path("-")  # standard input or output
@@ -75,7 +75,7 @@ def run(
     header: HeaderLine = 1,
     sheet: Sheet = None,
 ) -> None:
-    """Ask a task or a pipeline for each row of a file; a run that was stopped is resumed by the same command."""
+    """Run a task or a pipeline over the rows of a file; run the same command again to resume."""
     from llmtasker.cli.load_task import load_runnable
 
     task = load_runnable(task_name, llm)
@@ -89,11 +89,11 @@ def run(
 def classify(
     source: InputArgument,
     label: Annotated[
-        list[str], typer.Option("--label", "-l", help="A label, or LABEL=what it means; repeat it.", **TEXT)
+        list[str], typer.Option("--label", "-l", help="A label, or LABEL=what it means; repeatable.", **TEXT)
     ],
     out: Out = None,
     column: ColumnOption = None,
-    instructions: Annotated[str | None, typer.Option(help="What to do; else a generic prompt.", **TEXT)] = None,
+    instructions: Annotated[str | None, typer.Option(help="What to do; default: a generic prompt.", **TEXT)] = None,
     multi_label: Annotated[bool, typer.Option("--multi-label", help="Several labels may fit.")] = False,
     concurrency: Concurrency = 32,
     limit: LimitOption = None,
@@ -125,7 +125,7 @@ def classify(
 
 def preview(
     task_name: TaskName,
-    source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A file; its first row is shown.")] = None,
+    source: Annotated[Path | None, typer.Argument(metavar="[INPUT]", help="A file; its first row is used.")] = None,
     text: Annotated[str | None, typer.Option(help="The input, instead of a file.", **TEXT)] = None,
     column: ColumnOption = None,
     llm: Model = None,
@@ -135,7 +135,7 @@ def preview(
     header: HeaderLine = 1,
     sheet: Sheet = None,
 ) -> None:
-    """Show what would be sent for an input, and send nothing."""
+    """Show the request for an input, and send nothing."""
     from llmtasker.cli.load_task import load_task
     from llmtasker.errors import ConfigurationError
     from llmtasker.files import detect, read_header, read_rows
@@ -200,7 +200,7 @@ def _given(
 
 @contextmanager
 def _opened(source: Path, kind: str | None) -> Generator[Path]:
-    """Give a file that can be read several times: standard input is copied, a packed file unpacked once."""
+    """Give a file that can be read several times: standard input is copied, a packed file is unpacked once."""
     from llmtasker.errors import ConfigurationError
     from llmtasker.files.packed import spooled, unpacked
 
@@ -209,7 +209,7 @@ def _opened(source: Path, kind: str | None) -> Generator[Path]:
             yield place
         return
     if kind is None:
-        raise ConfigurationError("for standard input, give its --kind, and --out.")
+        raise ConfigurationError("standard input needs --kind and --out.")
     with spooled(sys.stdin.buffer, f"stdin.{'xlsx' if kind == 'excel' else kind}") as place:
         yield place
 
@@ -221,7 +221,7 @@ def _target(source: Path, out: Path | None) -> Path:
     if out is not None:
         return _STDOUT if out == _STANDARD else out
     if source == _STANDARD:
-        raise ConfigurationError("for standard input, give its --kind, and --out.")
+        raise ConfigurationError("standard input needs --kind and --out.")
     whole = source.with_suffix("") if source.suffix in PACKED else source
     ending = ".xlsx" if whole.suffix.lower() == ".xlsm" else whole.suffix  # macros are not written
     return whole.with_name(f"{whole.stem}.answers{ending}")
@@ -316,7 +316,7 @@ def _advice(counts: JobCounts) -> str:
 
 
 def show_counts(job: FileJob) -> None:
-    """Print how the rows of a job ended; exits with SOME_FAILED where rows failed."""
+    """Print how the rows of a job ended; exit with SOME_FAILED if rows failed."""
     from llmtasker.errors import counted
 
     counts = job.counts
@@ -340,7 +340,7 @@ def show_counts(job: FileJob) -> None:
 
 @contextmanager
 def _terminated_as_interrupt() -> Generator[None]:
-    """Let SIGTERM, and a terminal that closes, end a run as Ctrl-C does: what is finished is kept."""
+    """Let SIGTERM and a closed terminal end a run as Ctrl-C does: finished rows are kept."""
 
     def interrupt(_: int, __: FrameType | None) -> None:
         raise KeyboardInterrupt

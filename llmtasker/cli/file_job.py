@@ -1,4 +1,4 @@
-"""FileJob: the rows of a file through a task into another file; a job that was stopped is resumed."""
+"""FileJob: run a task over the rows of a file into another file; a stopped job can be resumed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ERROR = "error"
 
 
 class RowInput(dict[str, Any]):
-    """The input of a row, which knows the row that it comes from, and the identity of the work on it."""
+    """The input of a row, with its row number and the identity of its work."""
 
     def __init__(self, inputs: Mapping[str, Any], number: int, row: Mapping[str, Any], identity: bytes) -> None:
         super().__init__(inputs)
@@ -38,7 +38,7 @@ class RowInput(dict[str, Any]):
 
 @dataclass(slots=True, kw_only=True)
 class JobCounts:
-    """The rows of a job: all, those that an earlier run finished, and how the others ended."""
+    """The rows of a job: all of them, those that an earlier run finished, and how the others ended."""
 
     rows: int = 0
     earlier: int = 0
@@ -62,11 +62,11 @@ class JobCounts:
 class FileJob:
     """A run of `task` over the rows of `source`, written to `target`.
 
-    Each finished row is kept at once in a journal beside the target. What is finished is known by its identity: the
-    values of its inputs, the request that is sent for it, and the task; its answer is judged again by the signature as
-    it is now. The rows of a pipeline are known by its version; without one, all are run again. Cells are read from the
-    source again when the target is written, so they come out as they went in. A JSON lines target grows while the job
-    runs, until it has all rows once.
+    Each finished row is stored at once in a journal beside the target. A finished row is recognised by its identity:
+    the values of its inputs, its request, and the task. Its answer is validated again by the current signature. The
+    rows of a pipeline are recognised by its version; without one, all are run again. Cells are read from the source
+    again when the target is written, so they come out unchanged. A JSON lines target grows while the job runs, until it
+    has all rows once.
 
     Args:
         columns: as for `choose_columns`.
@@ -97,15 +97,15 @@ class FileJob:
         self._work = work_on(self.task)
         self.error_column = ERROR
         self.notes: tuple[str, ...] = ()
-        self._lock = threading.Lock()  # broken rows are counted where they are read, in another thread
+        self._lock = threading.Lock()  # broken rows are counted in the thread that reads them
         self._chosen: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._columns: list[str] = []
-        self._whole = False  # the target has the rows of an earlier run
+        self._whole = False  # the target has all rows of an earlier run
 
     @property
     def journal_path(self) -> Path:
-        """Where finished rows are kept; what is written to a pipe can't be resumed."""
+        """The journal of finished rows; None: output to a pipe can't be resumed."""
         if self._is_pipe:
             return Path(self._scratch.name) / "journal"
         return self.target.with_name(f"{self.target.name}.journal")
@@ -124,7 +124,7 @@ class FileJob:
         return TemporaryDirectory(prefix="llmtasker-")
 
     def inputs(self) -> Iterator[dict[str, Any]]:
-        """Yield the input of each row; that of a row which could not be read completely has its error.
+        """Yield the input of each row; a row that could not be read completely has its error.
 
         Raises:
             ConfigurationError: the source can't be read or has no rows, or a column is missing.
@@ -148,11 +148,11 @@ class FileJob:
                     self.counts.earlier += 1
 
     def run(self, **options: Any) -> JobCounts:
-        """Do what is left to do and return the counts; `options` are those of `Task.stream`.
+        """Process the remaining rows and return the counts; `options` are those of `Task.stream`.
 
         Raises:
-            ConfigurationError: a file can't be read or written, a column is missing, or what is at the target is not
-                the output of this job.
+            ConfigurationError: a file can't be read or written, a column is missing, or another job wrote the file at
+                the target.
             KeyboardInterrupt: finished rows are in the journal.
         """
         self._check_places()
@@ -172,7 +172,7 @@ class FileJob:
         return self.counts
 
     def kept(self) -> int:
-        """Return how many finished rows are in the journal, also after an interrupt in the middle of one."""
+        """Return the number of finished rows in the journal, even after an interrupt while one was being written."""
         if not self.journal_path.exists():
             return 0
         with Journal(self.journal_path) as journal:
@@ -186,14 +186,14 @@ class FileJob:
         if self.target.is_dir():
             raise ConfigurationError(f"{self.target} is a folder; give the name of a file.")
         if self.target.is_file() and not self._is_pipe and not self.journal_path.exists():
-            self._refuse(f"{self.target} is there already and was not begun by this command")
+            self._refuse(f"{self.target} exists and was not started by this command")
 
     def _refuse(self, reason: str) -> None:
         if not self.overwrite:
             raise ConfigurationError(f"{reason}: choose another name, or give --overwrite.")
 
     def _survey(self) -> None:
-        """Read the source once: its columns, its rows, and whether the task's inputs are among them."""
+        """Read the source once: its columns, its rows, and whether it has the task's inputs."""
         header = read_header(self.source, self.source_format)
         self.notes = header.notes
         names, broken = dict.fromkeys(header.names), list[str]()
@@ -263,7 +263,7 @@ class FileJob:
         written = before.get("written", "")
         grows = self.form.kind == "jsonl" and before and not written
         if differing and len(journal):
-            self._refuse(f"{self.target} was begun with other {', '.join(differing)}")
+            self._refuse(f"{self.target} was started with other {', '.join(differing)}")
         elif self.target.is_file() and not self._is_pipe and not grows and written != _digest(self.target):
             self._refuse(f"{self.target} was changed since it was written, or another program wrote it")
         self._whole = bool(written) and not differing and self.target.is_file()
@@ -276,10 +276,10 @@ class FileJob:
 
     @contextmanager
     def _growing(self) -> Generator[Show]:
-        """Give what shows an item in the target while the job runs: only JSON lines can grow.
+        """Give a function that shows an item in the target while the job runs; only JSON lines can grow.
 
-        A target with all rows of an earlier run stays as it is until the end replaces it: whatever stops the job, no
-        row is lost from it, or in it twice.
+        A target with all rows of an earlier run stays unchanged until it is replaced at the end: whatever stops the
+        job, no row is lost, and no row is in it twice.
         """
         if self.form.kind != "jsonl" or self._is_pipe or self._whole:
             yield _unseen
@@ -301,13 +301,13 @@ class FileJob:
             yield {**row, **cells, self.error_column: error}
 
     def _write(self, journal: Journal) -> None:
-        """Write the target: each row of the source as it is, with its answer."""
+        """Write the target: each row of the source unchanged, with its answer."""
 
         def rows() -> Iterator[dict[str, Any]]:
             for number, row in enumerate(read_rows(self.source, self.source_format), start=1):
                 given = self._input(number, row)
                 item = self._finished(journal, given)
-                if item is not None:  # also past the limit, where an earlier run had none
+                if item is not None:  # also past the limit, if an earlier run had no limit
                     yield from self._answered(row, item)
                 elif self.limit is None or number <= self.limit:
                     yield from self._answered(row, Item(input=given, error=_CHANGED))
@@ -317,7 +317,7 @@ class FileJob:
             write_rows(self.target, rows(), format=self.form, columns=columns)
         except OSError as error:
             if self._is_pipe:
-                raise  # there is no journal beside a pipe
+                raise  # output to a pipe has no journal
             raise ConfigurationError(
                 f"can't write {self.target}: {error.strerror or error}. Nothing is lost: the rows are in "
                 f"{self.journal_path}, and the same command writes them."
@@ -337,7 +337,7 @@ _CHANGED = NotRunError("the input was changed while the job ran; the same comman
 
 
 class _Sized(Iterable[RowInput]):
-    """Inputs whose number is known, so that progress can show what is left."""
+    """Inputs whose number is known, so that progress can show how many are left."""
 
     def __init__(self, inputs: Generator[RowInput], count: int) -> None:
         self._inputs = inputs

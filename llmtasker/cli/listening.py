@@ -1,4 +1,4 @@
-"""listening: the sockets of a host and port, opened before anything else is."""
+"""listening: open the sockets of a host and port before anything else."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from llmtasker.errors import ConfigurationError
 
 @contextmanager
 def listening(host: str, port: int) -> Generator[list[socket.socket]]:
-    """Give a socket for each address of a host, open during the block; port 0 takes a free one.
+    """Give a socket for each address of a host, open during the block; port 0 picks a free one.
 
     Raises:
-        ConfigurationError: there is no such host, or the port can't be had.
+        ConfigurationError: there is no such host, or the port can't be used.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -28,7 +28,7 @@ def listening(host: str, port: int) -> Generator[list[socket.socket]]:
         opened: list[socket.socket] = []
         for family, _, _, _, address in dict.fromkeys(found):
             made = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            if sys.platform != "win32":  # where it would let two programs have the same port
+            if sys.platform != "win32":  # where this would let two programs use the same port
                 made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)

@@ -1,4 +1,4 @@
-"""load_task: the task that FILE.py:TASK, package.module:TASK or a task file names; load_runnable: or a pipeline."""
+"""load_task: the task that FILE.py:TASK, package.module:TASK or a task file names; load_runnable: also a pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def load_task(name: str, llm: str | None) -> Task[Any]:
-    """Return the task of a file of Python, a module or a task file, asked with another LLM if one is named.
+    """Return the task of a Python file, a module or a task file, with another LLM if one is named.
 
     Raises:
         ConfigurationError: there is no such file, module or task, or the code raises.
@@ -39,7 +39,7 @@ def load_task(name: str, llm: str | None) -> Task[Any]:
 
 
 def load_runnable(name: str, llm: str | None) -> TaskLike:
-    """Return the task that a name stands for, as `load_task`, or its pipeline.
+    """Return the task that a name means, like `load_task`, or its pipeline.
 
     Raises:
         ConfigurationError: what `load_measurable` raises, or it is a cascade.
@@ -53,11 +53,11 @@ def load_runnable(name: str, llm: str | None) -> TaskLike:
 
 
 def load_measurable(name: str, llm: str | None) -> Measurable:
-    """Return the task that a name stands for, or its pipeline or cascade.
+    """Return the task that a name means, or its pipeline or cascade.
 
     Raises:
-        ConfigurationError: there is no such file, module or task, the code raises, or an LLM is named for what has
-            several tasks.
+        ConfigurationError: there is no such file, module or task, the code raises, or an LLM is named for several
+            tasks.
     """
     from llmtasker.evaluation.cascade_run import Cascade
     from llmtasker.pipelines.pipeline import Pipeline
@@ -80,8 +80,8 @@ def load_measurable(name: str, llm: str | None) -> Measurable:
         return _asked_with(named, llm)
     if llm is not None:
         raise ConfigurationError(
-            f"--llm {llm}: the tasks of a {type(named).__name__.lower()} have LLMs of their own: set them in {place}, "
-            "or LLMTASKER_LLM for those that name none."
+            f"--llm {llm}: the tasks of a {type(named).__name__.lower()} have their own LLMs: set them in {place}, "
+            "or set LLMTASKER_LLM for tasks that name none."
         )
     more = observers()
     if isinstance(named, Pipeline):
@@ -99,7 +99,7 @@ def _refused(name: str, found: Measurable, takes: str) -> ConfigurationError:
 
 
 def _module_named(name: str, llm: str | None) -> tuple[str, str, ModuleType]:
-    """Return the place and the attribute that a name has, and the module that is there."""
+    """Return the place and the attribute of a name, and the module at that place."""
     from llmtasker.llm.llm import default_llm
 
     place, _, attribute = name.rpartition(":")
@@ -111,17 +111,17 @@ def _module_named(name: str, llm: str | None) -> tuple[str, str, ModuleType]:
 
 
 def _asked_with(task: Task[Any], llm: str | None) -> Task[Any]:
-    """Return a task with the observers of the environment, and the LLM of the command line if there is one."""
+    """Return a task with the observers of the environment, and with the LLM of the command line if there is one."""
     task = traced(task)
-    # Also where the file names another LLM, whose settings hold.
+    # This replaces an LLM that the file names, but keeps its settings.
     return task if llm is None else task.with_(llm=task.llm.at(llm))
 
 
 def _no_task(name: str) -> str:
-    """Return what is wrong with a name that is not that of a task."""
+    """Return what is wrong with a name that does not name a task."""
     path = Path(name)
     if path.suffix == ".py":
-        return f"{name} is a Python file; write which task of it is meant: {name}:TASK, such as triage.py:triage."
+        return f"{name} is a Python file; name the task in it: {name}:TASK, such as triage.py:triage."
     if path.exists():
         return f"{name} is not a task: the task comes first, then the file, such as triage.py:triage {name}"
     return f"{name!r} does not name a task: write FILE.py:TASK or package.module:TASK, such as triage.py:triage."
@@ -139,7 +139,7 @@ def _module(name: str) -> ModuleType:
 
 
 def _module_of_file(path: Path) -> ModuleType:
-    """Run a file of the user's and return its module."""
+    """Run a user's file and return its module."""
     if not path.is_file():
         raise ConfigurationError(f"there is no file {path}.")
     full = path.resolve()

@@ -1,4 +1,4 @@
-"""llmtasker optimize: search for a better task, and keep it if rows that the search never saw prove it."""
+"""llmtasker optimize: search for a better task, and keep it if rows that the search never saw prove it better."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOT_SHOWN = 1
 
 
 class SearchKind(StrEnum):
-    """What is searched for."""
+    """What the search changes."""
 
     EXAMPLES = "examples"
     BOOTSTRAP = "bootstrap"
@@ -29,26 +29,24 @@ class SearchKind(StrEnum):
 def optimize(
     task_name: TaskName,
     train: Annotated[Path, typer.Option(help="Rows with right answers to learn from.")],
-    test: Annotated[Path, typer.Option(help="Other rows, on which the result is judged once.")],
-    val: Annotated[Path | None, typer.Option(help="Rows to choose by; else half of --train.")] = None,
+    test: Annotated[Path, typer.Option(help="Other rows, for the final test.")],
+    val: Annotated[Path | None, typer.Option(help="Rows to choose by; default: half of --train.")] = None,
     kind: Annotated[
-        SearchKind, typer.Option("--with", help="What is searched for; labels: their descriptions.")
+        SearchKind, typer.Option("--with", help="What to search for; labels: their descriptions.")
     ] = SearchKind.EXAMPLES,
-    proposer: Annotated[
-        str | None, typer.Option(help="The LLM that proposes or teaches; else that of the task.")
-    ] = None,
+    proposer: Annotated[str | None, typer.Option(help="The LLM that proposes or teaches; default: the task's.")] = None,
     column: ColumnOption = None,
     gold: GoldColumn = None,
-    metric: Annotated[str | None, typer.Option(help="The output field that counts; else the first.")] = None,
+    metric: Annotated[str | None, typer.Option(help="The output field to improve; default: the first.")] = None,
     calls: Annotated[int | None, typer.Option(min=1, help="The most calls.")] = None,
     tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens.")] = None,
     cost: Annotated[float | None, typer.Option(min=0.0, help="The most US dollars.")] = None,
-    seed: Annotated[int, typer.Option(help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="The seed of all random choices.")] = 0,
     concurrency: Concurrency = 32,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the better task goes, as JSON.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the better task here, as JSON.")] = None,
     llm: Model = None,
 ) -> None:
-    """Search for a better task; the exit code is 1 if none is shown to be better. Again, it goes on after a stop."""
+    """Search for a better task; the exit code is 1 if none is shown to be better. Run it again to resume."""
     from llmtasker.cli.load_task import load_task
     from llmtasker.cli.output_file import check_output
     from llmtasker.optimizers.optimize import optimize as search
@@ -58,7 +56,7 @@ def optimize(
         check_output(out, "a task", [".json"], [train, test, val])
     task = load_task(task_name, llm)
     if out is not None:
-        task.plan.document(type(task).__name__)  # what no file can hold is known before it is paid for
+        task.plan.document(type(task).__name__)  # a task that can't be saved is refused before anything is paid for
     columns = gold_columns(task.signature, column, gold)
     limited = (calls, tokens, cost) != (None, None, None)
     found = search(
@@ -89,7 +87,7 @@ def _optimizer(kind: SearchKind, proposer: str | None) -> Optimizer:
     match kind:
         case SearchKind.EXAMPLES:
             if proposer is not None:
-                raise ConfigurationError("--proposer: examples are rows of --train; no LLM proposes them.")
+                raise ConfigurationError("--proposer: examples come from --train, so no LLM proposes them.")
             return LabeledFewShot()
         case SearchKind.BOOTSTRAP:
             return BootstrapFewShot(teacher=proposer)

@@ -1,4 +1,4 @@
-"""The arguments, options and exit codes that several commands of the command line share."""
+"""The arguments, options and exit codes that several commands share."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     from llmtasker.signature.signature import Signature
 
 SOME_FAILED = 1
-"""Exit code: rows failed; the others are done."""
+"""Exit code: some rows failed."""
 WRONG = 2
-"""Exit code: the set-up is wrong, nothing was done."""
+"""Exit code: the set-up is wrong; nothing was done."""
 INTERRUPTED = 130
-"""Exit code: stopped; what is finished is kept."""
+"""Exit code: stopped; finished rows are kept."""
 
 
 def as_written(text: str) -> str:
-    """Return a text of the command line, as UTF-8 where the locale can't decode it (such as LC_ALL=C)."""
+    """Return a text of the command line, decoded as UTF-8 where the locale can't decode it (such as LC_ALL=C)."""
     with contextlib.suppress(UnicodeError):
         return os.fsencode(text).decode()
     return text
 
 
 TEXT: dict[str, Any] = {"parser": as_written, "metavar": "<str>"}
-"""Settings of an option whose text may have accents; not of one that names a file."""
+"""Settings of an option whose text may have accents; not for file names."""
 
 TaskName = Annotated[
     str,
     typer.Argument(
         metavar="TASK",
         help="FILE.py:TASK or package.module:TASK, such as triage.py:triage; or a task file: better.json, or "
-        "triage.py:triage+better.json where it needs the classes of a task.",
+        "triage.py:triage+better.json if it needs the classes of a task.",
     ),
 ]
 InputArgument = Annotated[
-    Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines, JSON, Parquet or Excel; also packed; - for stdin.")
+    Path, typer.Argument(metavar="INPUT", help="CSV, JSON lines, JSON, Parquet or Excel, also compressed; - for stdin.")
 ]
 Out = Annotated[
     Path | None,
@@ -48,7 +48,7 @@ Out = Annotated[
 ColumnOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN where there are several.", **TEXT
+        "--column", "-c", help="The column of an input field: COLUMN, or FIELD=COLUMN if there are several.", **TEXT
     ),
 ]
 GoldColumn = Annotated[
@@ -56,38 +56,36 @@ GoldColumn = Annotated[
     typer.Option(
         "--gold",
         "-g",
-        help="The column of the right answers: COLUMN, or FIELD=COLUMN where there are several.",
+        help="The column of the right answers: COLUMN, or FIELD=COLUMN if there are several.",
         **TEXT,
     ),
 ]
-Concurrency = Annotated[int, typer.Option(min=1, help="Rows that are worked on at once.")]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Only the first rows.")]
+Concurrency = Annotated[int, typer.Option(min=1, help="Rows to process at once.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
 KindOption = Annotated[
-    str | None, typer.Option(help="Of the input: csv, jsonl, json, parquet or excel; else by its name.")
+    str | None, typer.Option(help="The format of the input: csv, jsonl, json, parquet or excel; default: by its name.")
 ]
-Delimiter = Annotated[str | None, typer.Option(help="Between the cells of a CSV file; detected if not given.")]
-Encoding = Annotated[str | None, typer.Option(help="Of the input; detected if not given.")]
-HeaderLine = Annotated[int, typer.Option("--header", min=1, help="The line that names the columns.")]
+Delimiter = Annotated[str | None, typer.Option(help="The delimiter of a CSV file; default: detected.")]
+Encoding = Annotated[str | None, typer.Option(help="The encoding of the input; default: detected.")]
+HeaderLine = Annotated[int, typer.Option("--header", min=1, help="The line with the column names.")]
 Sheet = Annotated[
     str | None,
-    typer.Option(help="The name or number of the sheet of an Excel file; else the first that is shown.", **TEXT),
+    typer.Option(help="The name or number of an Excel sheet; default: the first visible one.", **TEXT),
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that is not of this very run.")]
-Model = Annotated[str | None, typer.Option("--llm", help='Such as "openai/gpt-4.1-mini"; else LLMTASKER_LLM.')]
-Directory = Annotated[
-    Path | None, typer.Option(help="The folder of the cache; else LLMTASKER_CACHE_DIR or the user's.")
-]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output of another run.")]
+Model = Annotated[str | None, typer.Option("--llm", help='Such as "openai/gpt-4.1-mini"; default: LLMTASKER_LLM.')]
+Directory = Annotated[Path | None, typer.Option(help="The cache folder; default: LLMTASKER_CACHE_DIR, or the user's.")]
 
 
 def say(text: str) -> None:
-    """Print a line for the person at the terminal, apart from the output."""
+    """Print a line to standard error, apart from the output."""
     typer.echo(text, err=True)
 
 
 def gold_columns(signature: type[Signature], column: list[str] | None, gold: list[str] | None) -> dict[str, str]:
-    """Return the columns that --column and --gold name by field: FIELD=COLUMN, or COLUMN where there is one field.
+    """Return the columns that --column and --gold name, by field: FIELD=COLUMN, or COLUMN if there is one field.
 
-    `--column FIELD=COLUMN` takes an output field too.
+    `--column FIELD=COLUMN` accepts an output field too.
 
     Raises:
         ConfigurationError: there is no such field.

@@ -1,4 +1,4 @@
-"""saved_task: the task of a task file, alone or with the classes of the task in Python that it was made from."""
+"""saved_task: the task of a task file, alone or with the classes of the Python task that it was made from."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 _JOINED = lazy_pattern(r"(?P<task>.+:\w+)\+(?P<file>.+)")
 _CLASSES = ("signature", "labels", "output")
-"""Arguments of tasks that may be classes, which no file holds."""
+"""Arguments of tasks that may be classes, which a file can't store."""
 
 
 def named_file(name: str) -> tuple[str | None, Path] | None:
-    """Return the task in Python and the task file of FILE.py:TASK+better.json, None and the file of better.json.
+    """Split FILE.py:TASK+better.json into the Python task and the task file; for better.json alone, the first is None.
 
-    None: it names no task file.
+    None: the name does not name a task file.
     """
     if not name.lower().endswith(".json"):
         return None
@@ -32,21 +32,21 @@ def saved_task(path: Path, llm: str | None) -> Task[Any]:
     """Return the task of a file that needs no class.
 
     Raises:
-        ConfigurationError: the file is not a task file, or needs a class, which the task in Python has.
+        ConfigurationError: the file is not a task file, or it needs a class of the Python task.
     """
     from llmtasker.llm.llm import LLM
     from llmtasker.tasks import load_task
 
     if (reason := next(iter(_needs(path).values()), None)) is not None:
         raise ConfigurationError(
-            f"{path} does not hold all of its task, because {reason}: name the task in Python that it was made from "
+            f"{path} is not complete, because {reason}: put the Python task that it was made from "
             f"before it, as in FILE.py:TASK+{path}"
         )
     return load_task(path, llm=LLM.of(llm))  # type: ignore[no-any-return]
 
 
 def saved_like(task: Task[Any], path: Path) -> Task[Any]:
-    """Return the task of a file, with the classes, LLM, cache and observers of a task in Python.
+    """Return the task of a file, with the classes, LLM, cache and observers of a Python task.
 
     Raises:
         ConfigurationError: the file is not a task file, or its task was made from another one.
@@ -63,5 +63,5 @@ def _needs(path: Path) -> Mapping[str, str]:
     try:
         return classes_needed(path)
     except ConfigurationError as error:
-        hint = " It is written by `optimize --out` or `task.save`; the task comes first, then the file of rows."
+        hint = " `optimize --out` and `task.save` write task files; the task comes first, then the file of rows."
         raise ConfigurationError(f"{error}{hint if path.is_file() else ''}") from None

@@ -16,9 +16,9 @@ from llmtasker.cli.tracing import observers
 if TYPE_CHECKING:
     from llmtasker.jobs.pipeline_work import TaskLike
 
-_KEPT = 75  # seconds that an idle connection is kept: longer than proxies do, which would send into a closed one
+_KEPT = 75  # seconds to keep an idle connection: longer than proxies do, which would otherwise send on a closed one
 _CONFIG: dict[str, Any] = {
-    # Its own log would have paths with queries: what is searched for may be private.
+    # Its own log would contain paths with queries, and search terms may be private.
     "log_level": "warning",
     "access_log": False,
     "server_header": False,
@@ -39,14 +39,14 @@ def serve(
     llm: Model = None,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65_535, help="The port; 0: a free one.")] = 8000,
-    jobs: Annotated[Path, typer.Option(help="The file of the jobs.")] = Path("llmtasker-jobs.db"),
-    keys: Annotated[Path | None, typer.Option(help="A JSON file of keys; else LLMTASKER_SERVER_KEYS.")] = None,
-    model: Annotated[list[str] | None, typer.Option(help="An LLM that callers may choose; repeat it.")] = None,
+    jobs: Annotated[Path, typer.Option(help="The file that stores jobs.")] = Path("llmtasker-jobs.db"),
+    keys: Annotated[Path | None, typer.Option(help="A JSON file of keys; default: LLMTASKER_SERVER_KEYS.")] = None,
+    model: Annotated[list[str] | None, typer.Option(help="An LLM that callers may choose; repeatable.")] = None,
     keep_days: Annotated[float, typer.Option(help="Days until a job is deleted.")] = 30.0,
-    no_key: Annotated[bool, typer.Option("--no-key", help="Ask for no key; on loopback only.")] = False,
-    page: Annotated[bool, typer.Option(help="Serve the web page too.")] = True,
+    no_key: Annotated[bool, typer.Option("--no-key", help="Serve without a key; only on loopback.")] = False,
+    page: Annotated[bool, typer.Option(help="Also serve the web page.")] = True,
     new_key: Annotated[
-        bool, typer.Option("--new-key", help="Show a new key and its line for --keys, and end.")
+        bool, typer.Option("--new-key", help="Show a new key and its entry for --keys, and exit.")
     ] = False,
 ) -> None:
     """Serve tasks over HTTP, with jobs that survive a restart: llmtasker serve triage.py:triage."""
@@ -80,7 +80,7 @@ def serve(
             from llmtasker.ui import add_pages
 
             add_pages(app)
-        # Some clients never take their answer.
+        # Some clients never read their response.
         patience = math.ceil(settings.shutdown_seconds)
         config = uvicorn.Config(app, http=HTTPProtocol, timeout_graceful_shutdown=patience, **_CONFIG)
         _server(config, shown, page=page).run(sockets)
@@ -94,7 +94,7 @@ def _show_new_key() -> None:
 
 
 def _keys(file: Path | None) -> tuple[Any, str]:
-    """Return the keys of callers, and a key that was made because there are none, else an empty text."""
+    """Return the keys of callers, and the key that was made if there were none, else an empty text."""
     from llmtasker.api.api_keys import new_key, read_keys
 
     given: Any = file

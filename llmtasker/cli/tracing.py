@@ -1,4 +1,4 @@
-"""The observers that the environment asks for, for the command line and the server."""
+"""The observers that environment variables configure, for the command line and the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T", bound="Task[Any]")
 
 
 def observers() -> list[Any]:
-    """Return Langfuse's observer if LLMTASKER_LANGFUSE names one, and those for OpenTelemetry's variables.
+    """Return Langfuse's observer if LLMTASKER_LANGFUSE is set, and those of OpenTelemetry's variables.
 
     Raises:
         ConfigurationError: a variable is wrong, or a key or an extra is missing.
@@ -22,7 +22,7 @@ def observers() -> list[Any]:
         from llmtasker.integrations import langfuse
 
         found.append(langfuse.traces())
-    # Without a variable, nothing of the integration is loaded.
+    # Without a variable, the integration is not loaded.
     if any(name.startswith("OTEL_EXPORTER_OTLP_") and name.endswith("ENDPOINT") for name in os.environ):
         from llmtasker.integrations import opentelemetry
 
@@ -31,7 +31,7 @@ def observers() -> list[Any]:
 
 
 def traced(task: T, found: list[Any] | None = None) -> T:
-    """Return the task with the observers that were found, else with those that the environment asks for.
+    """Return the task with these observers, or with those that the environment configures.
 
     Raises what `observers` raises.
     """

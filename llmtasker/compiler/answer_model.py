@@ -108,7 +108,7 @@ def group_model(model: type[BaseModel], wording: Wording) -> type[BaseModel]:
 def prepare(model: type[BaseModel], mode: Mode, wording: Wording = WORDINGS["en"], *, keep: bool = True) -> Prepared:
     """Return the request fields that ask for `model` in a mode, prepared by instructor's handler.
 
-    Where a mode has no field for the schema, the note for the system message holds it, in our words: those of
+    If a mode has no field for the schema, the note for the system message contains it, in our words; those of
     instructor cost three times the tokens.
 
     instructor is loaded only if no process has prepared the same before; `keep=False` does not touch the disk.
@@ -169,7 +169,7 @@ def _handlers(mode: Mode) -> Any:
 def as_turn(mode: Mode, answer: str) -> Message:
     """Return the message of an answered example.
 
-    Where a function is to be called it is a text too, because a call and its result take three times the tokens: the
+    With function calls it is a text too, because a call and its result take three times the tokens: the
     only value if that is a text, else the arguments. The other modes show the form that they ask for.
     """
     if mode == "tools":

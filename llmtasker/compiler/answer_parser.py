@@ -117,14 +117,14 @@ class AnswerParser(Generic[S]):
         return Answer(record=record, reasoning=front.reasoning, repairs=front.repairs)
 
     def _validator(self, inputs: Inputs) -> Callable[[Any], tuple[S, str | None]]:
-        # A column of the row that has the name of an output must not stand in for a missing answer.
+        # A column of the row that has the name of an output must not replace a missing answer.
         given = {name: value for name, value in inputs.given.items() if name in self._input_names}
 
         def validate(value: Any) -> tuple[S, str | None]:
             try:
                 outputs = {name: part for name, part in value.items() if name in self._output_names}
             except AttributeError:
-                raise TypeError(f"a JSON object is wanted, not {snippet(value, 40)}") from None
+                raise TypeError(f"expected a JSON object, not {snippet(value, 40)}") from None
             reasoning = _text_or_none(value.get(REASONING)) if self.reasons else None
             if self.schema.has_choices:
                 # Where a value does not fit, Pydantic takes another type of the union that leaves its key out.

@@ -1,4 +1,4 @@
-"""ChosenExamples: a pool of examples, and how those for an input are chosen from it."""
+"""ChosenExamples: a pool of examples, and how the examples of an input are chosen from it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Selection:
             ConfigurationError: it has an embedding function.
         """
         if self.embed is not None:
-            raise ConfigurationError("a file can't hold embed, which is a function: choose the examples again on load.")
+            raise ConfigurationError(
+                "embed is a function, which can't be stored in a file: choose the examples again after loading."
+            )
         return {"method": self.method, "count": self.count, "seed": self.seed}
 
     @classmethod
@@ -57,8 +59,8 @@ class Selection:
 class ChosenExamples:
     """A pool of examples, in the form that the task takes, with the selection from it; give it as `examples=`.
 
-    For each input the same examples are chosen in every run. An example is not shown for its own input, so that a
-    task can be measured on rows of the pool. With {examples} or without, instructions come first in the prompt, then
+    An input gets the same examples in every run. An example is not shown for its own input, so that a
+    task can be measured on rows of the pool. Instructions always come first in the prompt, then
     the examples, then the input.
     """
 
@@ -88,7 +90,7 @@ def random_(pool: Any, k: int, *, seed: int = 0) -> ChosenExamples:
 
 
 def nearest(pool: Any, k: int, *, embed: Embed | None = None) -> ChosenExamples:
-    """Return the `k` examples that are most like each input, the nearest first.
+    """Return the `k` examples that are most similar to each input, nearest first.
 
     Texts are compared by their character n-grams, and by the names of their labels; or by the vectors that `embed`
     returns for a list of texts.
@@ -103,7 +105,7 @@ def nearest(pool: Any, k: int, *, embed: Embed | None = None) -> ChosenExamples:
 
 
 def diverse(pool: Any, k: int, *, embed: Embed | None = None) -> ChosenExamples:
-    """Return `k` examples that are like each input but unlike each other.
+    """Return `k` examples that are similar to each input but unlike each other.
 
     This is maximal marginal relevance (Carbonell and Goldstein 1998) with equal weights.
     """
@@ -111,7 +113,7 @@ def diverse(pool: Any, k: int, *, embed: Embed | None = None) -> ChosenExamples:
 
 
 def balanced(pool: Any, k: int, *, embed: Embed | None = None) -> ChosenExamples:
-    """Return `k` examples for each input: the nearest one of each label, the nearest first; then the second ones.
+    """Return `k` examples for each input: the nearest one of each label, nearest first; then the second nearest ones.
 
     The task needs an output field with labels.
     """

@@ -1,4 +1,4 @@
-"""Columns: where a row holds the inputs of a task, and the values of its variables."""
+"""Columns: where a row has the inputs of a task, and the values of its variables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llmtasker.values.json_values import is_mapping
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Which columns hold what: `fields` names one for an input field, `variables` one for a variable.
+    """Which columns have which values: `fields` maps input fields to columns, `variables` maps variables to columns.
 
     A field without a column is looked up by its own name.
     """

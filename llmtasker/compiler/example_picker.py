@@ -17,7 +17,7 @@ from llmtasker.similarity.nearest import EXAMPLES, Nearest, grams, name_words, w
 from llmtasker.similarity.unlike import unlike
 from llmtasker.similarity.vectors import cosines, unit_vectors
 
-_CANDIDATES = 4  # times the examples that are shown: among so many, "diverse" looks for unlike ones
+_CANDIDATES = 4  # times the examples that are shown; "diverse" chooses unlike ones among these
 
 
 class ExamplePicker:
@@ -48,7 +48,7 @@ class ExamplePicker:
 
     @cached_property
     def _labels(self) -> list[tuple[str, ...]]:
-        """The labels of each example; for what has no JSON answer, none."""
+        """The labels of each example; none for an example without a JSON answer."""
         return [
             tuple(label for name in self._label_fields for label in labels_in_answer(example, name))
             for example in self._pool
@@ -115,7 +115,7 @@ class ExamplePicker:
         return [at for _, at in sorted(rounds, key=lambda one: one[0])]
 
     def _likeness(self) -> Callable[[int, int], float]:
-        """Return how alike two examples of the pool are, from 0 to 1."""
+        """Return how similar two examples of the pool are, from 0 to 1."""
         if self._selection.embed is not None:
             vectors = self._vectors
             return lambda one, other: cosines(vectors[one], [vectors[other]])[0]

@@ -70,7 +70,7 @@ def _answer(signature: type[Signature], outputs: Mapping[str, Any], number: int)
         try:
             answer = form(signature, outputs)
             text = to_json(answer)
-            canonical_json(answer)  # knows no NaN
+            canonical_json(answer)  # refuses NaN
         except (PydanticSerializationError, ValueError, TypeError) as error:
             reasons.append(f"example {number} can't be written as JSON: {snippet(error)}")
             continue
@@ -84,13 +84,13 @@ def _answer(signature: type[Signature], outputs: Mapping[str, Any], number: int)
         if reason is None:
             return answer
         reasons.append(
-            f"example {number} contradicts the schema that the LLM is shown: {reason}. It is shown the values that a "
-            "field reads; what a field writes otherwise (a serializer, a computed field) has no place in an answer."
+            f"example {number} contradicts the schema that the LLM sees: {reason}. Examples show the values that a "
+            "field reads; serializers and computed fields are not part of an answer."
         )
     raise ConfigurationError(reasons[0])
 
 
-@lru_cache(maxsize=8)  # of thousands of labels it takes long to make, and there may be thousands of examples
+@lru_cache(maxsize=8)  # it takes long with thousands of labels, and there may be thousands of examples
 def _schema_of(model: type[BaseModel]) -> Mapping[str, Any]:
     return model.model_json_schema()
 
@@ -102,7 +102,7 @@ def _as_read(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
 
 
 def _as_written(signature: type[Signature], outputs: Mapping[str, Any]) -> Any:
-    """Return the outputs in the form in which Pydantic writes them: some types are read in no other."""
+    """Return the outputs in the form in which Pydantic writes them: some types can be read in no other form."""
     answer = signature.output_model.model_construct(**in_order(dict(outputs)))
     return answer.model_dump(mode="json", by_alias=True, round_trip=True, warnings=False)
 
@@ -118,7 +118,7 @@ def shown_text(signature: type[Signature], values: Mapping[str, Any]) -> str:
 
 
 def labels_in_answer(example: Example, name: str) -> list[str]:
-    """Return the labels that an example has in a field, by the field's name on the wire."""
+    """Return the labels of an example in a field, by the field's name in the request."""
     value = parse_json(example.answer).get(name)
     return sorted(map(label_text, value)) if is_array(value) else [label_text(value)]
 

@@ -1,4 +1,4 @@
-"""Shortlist and LabelPicker: which labels are shown with an input, where a task has too many to show them all."""
+"""Shortlist and LabelPicker: choose the labels that are shown with an input if a task has too many to show them all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Shortlist:
 
     @classmethod
     def of(cls, given: object) -> Shortlist | None:
-        """Return the shortlist that a number, a Shortlist or its JSON form stands for; None: all labels are shown.
+        """Return the shortlist that a number, a Shortlist or its JSON form means; None: all labels are shown.
 
         Raises:
             ConfigurationError: it is something else.
@@ -59,7 +59,9 @@ class Shortlist:
             ConfigurationError: it has an embedding function.
         """
         if self.embed is not None:
-            raise ConfigurationError("a file can't hold embed, which is a function: with_(shortlist=…) after loading.")
+            raise ConfigurationError(
+                "embed is a function, which can't be stored in a file: use with_(shortlist=…) after loading."
+            )
         return {"count": self.count}
 
 
@@ -68,7 +70,7 @@ class LabelPicker:
 
     Args:
         name: the output field.
-        labels: the texts of its labels, with what each means.
+        labels: the texts of its labels, with their meanings.
         examples: texts, each with its labels.
         shortlist: how many are shown, and how texts are compared.
     """
@@ -124,7 +126,7 @@ class LabelPicker:
         _ = self._index if self._embed is None else self._vectors
 
     def ranked(self, shown: str, count: int) -> list[str]:
-        """Return the labels that are nearest to a text, the nearest first.
+        """Return the labels that are nearest to a text, nearest first.
 
         Raises:
             InputError: the embedding function fails for it.
@@ -140,10 +142,10 @@ class LabelPicker:
         return [self._names[at] for at in heapq.nlargest(count, range(len(scores)), key=scores.__getitem__)]
 
     def offer(self, shown: str) -> str:
-        """Return the block of likely labels that stands before an input."""
+        """Return the block of likely labels that comes before an input."""
         return write_offer(show_labels(self.ranked(shown, self.count), self._labels))
 
     def others(self, shown: str) -> str:
-        """Return the labels that follow, for the LLM that finds none among the first."""
+        """Return the labels that follow, for an LLM that finds none of the first ones right."""
         following = self.ranked(shown, self.count + _MOST_MORE)[self.count :]
         return f"The other labels, the likely ones first:\n{show_labels(following, self._labels)}"

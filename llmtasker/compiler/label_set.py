@@ -1,4 +1,4 @@
-"""with_labels: a signature whose output field takes its value from another set of labels, and the set of one row."""
+"""with_labels: a signature whose output field takes other labels; label_set: the labels of one row."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class LabelReader(Protocol):
 
 
 def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
-    """Return the labels that a list, a mapping from label to meaning, or the JSON text of either holds.
+    """Return the labels in a list, in a mapping from label to meaning, or in the JSON text of either.
 
     `known` are the meanings of labels that the list only names.
 
     Raises:
         ConfigurationError: the value is something else, is empty, or a label is neither a text, a number nor a boolean,
-            or stands twice.
+        or appears twice.
 
     >>> label_set(["chat", "chien"], {"chat": "un félin"})
     (('chat', 'un félin'), ('chien', ''))
@@ -73,7 +73,7 @@ def _in_order(labels: Iterable[Any]) -> Iterable[Any]:
 
 
 def _parsed(text: str) -> object:
-    """Return the list that a cell of a text file holds as JSON; any other text as it is."""
+    """Return the list in a cell of a text file that has JSON; any other text as it is."""
     try:
         value = parse_json(text)
     except (ValueError, RecursionError):
@@ -95,12 +95,12 @@ def _shown(value: object) -> str:
 
 
 def labelled_field(signature: type[Signature], name: str, labels: Mapping[str, Sequence[str]]) -> str | None:
-    """Return the output field that a name stands for: the field itself, or for "classes" the only one that has labels.
+    """Return the output field that a name means: the field itself, or for "classes" the only one that has labels.
 
-    `labels` are those of each output field that has some. None: the name does not stand for an output field.
+    `labels` are those of each output field that has some. None: the name does not mean an output field.
 
     Raises:
-        ConfigurationError: "classes" may stand for several.
+        ConfigurationError: "classes" may mean several.
     """
     if name in signature.output_fields:
         return name
@@ -125,7 +125,7 @@ def with_labels(signature: type[S], sets: Mapping[str, LabelSet]) -> type[S]:
 
 
 def fits_labels(example: object, sets: Mapping[str, LabelSet]) -> bool:
-    """Return whether an example has no other labels than these."""
+    """Return whether an example has only these labels."""
     for name, labels in sets.items():
         value = example.get(name) if is_mapping(example) else getattr(example, name, None)
         given: list[Any] = (
@@ -177,7 +177,7 @@ def _with_set(annotation: Any, labels: tuple[Any, ...]) -> Any:
 
 
 def without_labels(annotation: Any) -> Any:
-    """Return a type whose labels are any texts, numbers or booleans: what is asked for where not all are shown."""
+    """Return a type whose labels are any texts, numbers or booleans, which is requested if not all are shown."""
     origin, parts = get_origin(annotation), get_args(annotation)
     if origin is Literal or (isinstance(annotation, type) and issubclass(annotation, Enum)):
         values: list[Any] = list(parts) if origin is Literal else [member.value for member in annotation]
@@ -246,7 +246,7 @@ def _value_of(member: Any) -> Any:
 
 
 def _kept(annotation: Any, metadata: Iterable[Any]) -> list[Any]:
-    """Return what still holds for labels: what constrains a text, such as its length, does not."""
+    """Return the constraints that still apply to labels; those of a text, such as its length, do not."""
     many = get_origin(annotation) in _LISTS
     return [part for part in metadata if many or isinstance(part, VALIDATORS)]
 

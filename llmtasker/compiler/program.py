@@ -43,7 +43,8 @@ from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Mode, Request, Set
 from llmtasker.wire.wording import WORDINGS, Language
 
 MAX_VARIANTS = 256
-"""Sets of variables and labels whose programs are kept, so that rows which share them are compiled once."""
+"""The number of sets of variables and labels whose programs are kept, so that rows which share them are compiled
+once."""
 
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Program(Generic[S]):
 
     @cached_property
     def parser(self) -> AnswerParser[S]:
-        """What reads the answers; its modules are loaded for the first one."""
+        """The parser of answers; its modules are loaded at the first use."""
         from llmtasker.compiler.answer_parser import AnswerParser
 
         return AnswerParser(
@@ -175,7 +176,7 @@ class Program(Generic[S]):
         return self._reworded(source, source.write(self.layout.examples, known))
 
     def _reworded(self, source: ProgramSource[S], layout: PromptLayout) -> Program[S]:
-        """Return the program with the same schema in other words."""
+        """Return the program with the same schema and other words."""
         program = copy.copy(self)
         own: dict[str, Any] = {
             "source": source,
@@ -253,7 +254,7 @@ class Program(Generic[S]):
                 layout = self.source.write(examples, self._labels)
             else:
                 layout = replace(layout, examples=tuple(examples))
-        # Without chosen examples all inputs share their heads.
+        # Without chosen examples, all inputs share their heads.
         program = copy.copy(self) if self.picker is None else self._reworded(self.source, layout)
         if self.label_picker is not None:
             program.layout = replace(layout, offer=self.label_picker.offer(shown))
@@ -323,7 +324,7 @@ def compile_program(
     `selection`, those of an input are chosen from them; with a `shortlist`, the labels that are shown with it.
 
     Raises:
-        ConfigurationError: an example does not fit, a variable is unknown, or the mode can't serve the signature.
+        ConfigurationError: an example does not fit, a variable is unknown, or the mode does not suit the signature.
     """
     source = ProgramSource(
         signature=signature,

@@ -1,4 +1,4 @@
-"""ProgramSource: what a program is compiled from, and the words, examples and schema that follow."""
+"""ProgramSource: what a program is compiled from, and its words, examples and schema."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ProgramSource(Generic[S]):
     shortlist: Shortlist | None = None
 
     def check(self) -> None:
-        """Raise a ConfigurationError if the mode can't serve the signature."""
+        """Raise a ConfigurationError if the mode does not suit the signature."""
         outputs = [info.annotation for info in self.signature.output_fields.values()]
         if self.reasoning and REASONING in self.signature.model_fields:
             raise ConfigurationError(
@@ -53,7 +53,7 @@ class ProgramSource(Generic[S]):
         if self.mode == "plain" and outputs != [str]:
             raise ConfigurationError('mode="plain" needs a signature with one output field, of type str.')
         if self.mode == "plain" and self.reasoning:
-            raise ConfigurationError('mode="plain" has no place for reasoning.')
+            raise ConfigurationError('mode="plain" does not support reasoning.')
 
     def read_examples(self) -> list[Example]:
         """Return the examples, checked."""
@@ -73,10 +73,10 @@ class ProgramSource(Generic[S]):
         return self.prompt.write(self.signature, examples, labels, pointer)
 
     def shortened(self, labels: Mapping[str, Sequence[str]]) -> str | None:
-        """Return the output field of which not all labels are shown; None: there is none.
+        """Return the output field whose labels are not all shown; None: there is none.
 
         Raises:
-            ConfigurationError: there is a shortlist, and no output field has labels, or several have.
+            ConfigurationError: there is a shortlist, but not exactly one output field has labels.
         """
         if self.shortlist is None:
             return None

@@ -1,6 +1,7 @@
-"""Prompt and PromptLayout: which words go under which role.
+"""Prompt and PromptLayout: which words have which role.
 
-A variable goes where it stands in the instructions. Otherwise, the examples are user and assistant turns, and the
+A variable is replaced where it appears in the instructions. By default, the examples are user and assistant turns, and
+the
 input is the last user message.
 """
 
@@ -30,8 +31,8 @@ class Prompt:
     """How the words of a task are arranged: its own variables, and the roles of examples and input.
 
     `examples_role`: "turns" (answered user messages), "system" or "user" (text in that message); None: where
-    `{examples}` stands in the instructions, else turns. `input_role`: the role of a message that holds the
-    input, whether the input stands in the instructions or by itself.
+    `{examples}` appears in the instructions, else turns. `input_role`: the role of the message with the input, whether
+    the input is part of the instructions or not.
     """
 
     variables: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -61,7 +62,7 @@ class Prompt:
     ) -> PromptLayout:
         """Return the words of a signature, with classes, examples and variables put in.
 
-        `labels` are the labels of each output field that has some; `classes` is what stands for their list.
+        `labels` are the labels of each output field that has some; `classes` replaces their list.
 
         Raises:
             ConfigurationError: a variable is unknown, hides another, or has nothing to show.
@@ -108,10 +109,10 @@ def variable_text(name: str, value: object) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptLayout:
-    """Where the words of a task stand, whatever the mode.
+    """Where the words of a task go, whatever the mode.
 
-    `head` gives the messages that all inputs share, `tail` those of one input. `aside` stands in the system message
-    beside the instructions, wherever these are. The `offer` are the labels that are shown with one input.
+    `head` gives the messages that all inputs share, `tail` those of one input. `aside` goes in the system message
+    beside the instructions, wherever these are. The `offer` is the list of labels shown with one input.
     """
 
     signature: type[Signature]
@@ -129,7 +130,8 @@ class PromptLayout:
 
     @property
     def _one_message(self) -> bool:
-        """Whether instructions and input make one message: the one holds the other, or both have one role in a row."""
+        """Whether instructions and input share a message: one contains the other, or both have the same role in a
+        row."""
         return bool(self.template.names) or (self.input_role == "system" and not self._turns)
 
     def head(self, note: str, as_turn: Callable[[str], Message]) -> list[Message]:
@@ -146,7 +148,7 @@ class PromptLayout:
         return messages
 
     def tail(self, values: Mapping[str, Any]) -> list[Message]:
-        """Return the messages that hold the input.
+        """Return the messages with the input.
 
         Raises:
             InputError: a conversation is the whole input, and its last message is not from the user.
@@ -162,7 +164,7 @@ class PromptLayout:
         return messages
 
     def _pointed(self) -> PromptLayout:
-        """Return the layout with the offer where the instructions point to it, if these hold the input too."""
+        """Return the layout with the offer where the instructions point to it, if they contain the input too."""
         if not self._one_message or not any(isinstance(part, str) and POINTER in part for part in self.template.parts):
             return self
         parts = [part.replace(POINTER, self.offer) if isinstance(part, str) else part for part in self.template.parts]
@@ -204,7 +206,7 @@ def show_classes(signature: type[Signature], labels: Mapping[str, Sequence[str]]
     """
     if not labels:
         raise ConfigurationError(
-            f"{{classes}} stands in the instructions, but no output field of {signature.__name__} has labels: "
+            f"the instructions have {{classes}}, but no output field of {signature.__name__} has labels: "
             "give one the type Literal[…], an Enum, or a list of these."
         )
     lists = {

@@ -15,7 +15,7 @@ _JINJA = lazy_pattern(r"\{\{\s+([^\W\d]\w*)[^{}]*\}\}")
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A place in a template where a value goes."""
+    """A place in a template for a value."""
 
     name: str
 

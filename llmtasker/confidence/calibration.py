@@ -1,4 +1,4 @@
-"""Calibration: what was fitted on labelled rows, so that a confidence is a probability, and what it promises."""
+"""Calibration: the fit that turns a confidence into a probability, and the promise that rests on it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from llmtasker.errors import ConfigurationError, describe
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration(CalibrationFigures):
-    """What `calibrate` has fitted on `rows` labelled rows, of which `failed` had no answer; `print` shows it.
+    """The result of `calibrate` on `rows` labelled rows, of which `failed` had no answer; `print` shows it.
 
     Args:
         temperature: probabilities are raised to the power of 1 / temperature: above 1, the LLM was too sure.
         priors: the mean share of each label, by which shares are divided first (method "batch"); empty: not done.
-        curves: where a field takes several labels, offset and slope of the log odds of each.
-        thresholds: where a field takes several labels, the probability from which each is given.
+        curves: for a field that takes several labels, offset and slope of the log odds of each.
+        thresholds: for a field that takes several labels, the probability from which each is given.
         floor: the least probability of a label before that, because 0 could not be corrected.
-        threshold: answers with less confidence are abstained from; None: no risk was promised.
+        threshold: the task abstains from answers with less confidence; None: no risk was promised.
         max_risk, certainty: the promise: at most this share of the answers given is wrong; at least this share of such
             promises is kept.
         bound: the upper bound of that share, from the labelled rows.
-        auroc: how well confidence tells right from wrong answers (0.5: not at all), with its 95 % interval.
-        asked: a hash of LLM, prompt and settings; the numbers hold for no others.
+        auroc: how well confidence separates right from wrong answers (0.5: not at all), with its 95 % interval.
+        asked: a hash of LLM, prompt and settings; the numbers are valid only for these.
         points: the answered rows.
     """
 
@@ -40,23 +40,23 @@ class Calibration(CalibrationFigures):
         """Return the calibration of a task file.
 
         Raises:
-            ConfigurationError: it is not one.
+            ConfigurationError: it is not a calibration.
         """
         try:
             made = TypeAdapter(cls).validate_python(dict(data))
         except ValidationError as error:
-            raise ConfigurationError(f"the calibration of the file is not whole: {describe(error)}.") from None
+            raise ConfigurationError(f"the calibration of the file is incomplete: {describe(error)}.") from None
         if not (made.temperature > 0 and made.floor >= 0 and math.isfinite(made.temperature)):
             raise ConfigurationError(f"the calibration of the file has the temperature {made.temperature}.")
         offsets = [offset for offset, slope in made.curves.values() if slope > 0]
         numbers = (*made.thresholds.values(), *offsets)
         whole = made.thresholds.keys() == made.curves.keys() and len(offsets) == len(made.curves)
         if not (whole and all(map(math.isfinite, numbers))):
-            raise ConfigurationError("the calibration of the file has no whole curve and threshold for each label.")
+            raise ConfigurationError("the calibration of the file lacks a curve or a threshold for a label.")
         return made
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the calibration as one page of HTML with its drawings: reliability, and risk by coverage."""
+        """Write the calibration as one HTML page with its drawings: reliability, and risk by coverage."""
         Path(path).write_text(calibration_page(self), encoding="utf-8")
 
     def _repr_html_(self) -> str:

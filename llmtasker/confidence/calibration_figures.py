@@ -1,4 +1,4 @@
-"""What was fitted on labelled rows, so that a confidence is a probability, and the figures that follow from it."""
+"""CalibrationFigures: the fit to labelled rows, and the figures that follow from it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CalibrationPoint(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationFigures:
-    """What was fitted, the labelled rows it was fitted on, and the promise; `Calibration` describes the fields."""
+    """The fit, the labelled rows, and the promise; `Calibration` describes the fields."""
 
     temperature: float
     floor: float
@@ -46,12 +46,12 @@ class CalibrationFigures:
         return calibrated(shares, temperature=self.temperature, floor=self.floor, priors=self.priors)
 
     def chosen(self, found: Mapping[str, float]) -> list[str]:
-        """Return the labels that reach their threshold, of a field that takes several."""
+        """Return, for a field that takes several labels, those that reach their threshold."""
         return [label for label, threshold in self.thresholds.items() if found.get(label, 0.0) >= threshold]
 
     @property
     def least_shares(self) -> dict[str, float]:
-        """The share of the source from which each label is given, of a field that takes several."""
+        """The share from which each label is given, for a field that takes several."""
         found = dict[str, float]()
         for label, (offset, slope) in self.curves.items():
             odds = (log_odds(self.thresholds[label], 1e-9) - offset) / slope
@@ -62,12 +62,12 @@ class CalibrationFigures:
 
     @property
     def answered(self) -> int:
-        """How many of the labelled rows are as sure as the threshold asks."""
+        """The number of labelled rows that reach the threshold."""
         return sum(self._given(point) for point in self.points)
 
     @property
     def wrong(self) -> int:
-        """How many of these are wrong."""
+        """The number of these rows that are wrong."""
         return sum(self._given(point) and not point.right for point in self.points)
 
     def _given(self, point: CalibrationPoint) -> bool:
@@ -96,7 +96,7 @@ class CalibrationFigures:
             what = (
                 "labels of a row are more probable than others"
                 if self.curves
-                else "right answers are surer than wrong ones"
+                else "right answers have more confidence than wrong ones"
             )
             lines.append(f"{what}: AUROC {value:.2f} ({low:.2f} to {high:.2f})")
         if self.thresholds:
@@ -117,7 +117,7 @@ class CalibrationFigures:
 def calibrated(
     shares: Mapping[str, float], *, temperature: float, floor: float, priors: Mapping[str, float]
 ) -> dict[str, float]:
-    """Return shares divided by their priors, raised to the power of 1 / temperature, together 1.
+    """Return shares divided by their priors and raised to the power of 1 / temperature, with a sum of 1.
 
     The temperature is that of Guo et al. 2017, the division the batch calibration of Zhou et al. 2023.
 
@@ -137,7 +137,7 @@ def calibrated(
 def calibrated_alone(
     shares: Mapping[str, float], curves: Mapping[str, tuple[float, float]], floor: float
 ) -> dict[str, float]:
-    """Return the probability of each label of a field that takes several: each is there or not, whatever the others.
+    """Return the probability of each label of a field that takes several: each is present or not, independently.
 
     A curve is the offset and the slope of the log odds (Platt 1999).
 
@@ -153,13 +153,13 @@ def calibrated_alone(
 
 
 def log_odds(share: float, floor: float) -> float:
-    """Return the logarithm of the odds of a share, which is taken for at least `floor` and at most the rest."""
+    """Return the logarithm of the odds of a share, which is kept between `floor` and 1 - `floor`."""
     inside = min(max(share, floor), 1 - floor)
     return math.log(inside / (1 - inside))
 
 
 def sure_of_all(answer: Collection[str], found: Mapping[str, float]) -> float:
-    """Return the probability that the labels of an answer are there and the others not, each taken for itself.
+    """Return the probability that the labels of an answer are present and the others not, each independently.
 
     >>> round(sure_of_all(["a"], {"a": 0.9, "b": 0.2}), 2)
     0.72
@@ -179,7 +179,7 @@ def calibration_error(pairs: Sequence[tuple[float, bool]], bins: int = _BINS) ->
 
 
 class ReliabilityBin(NamedTuple):
-    """The rows whose confidence is in a bin: how many, their mean confidence, and the share that is right."""
+    """The rows whose confidence is in a bin: their number, their mean confidence, and the share that is right."""
 
     rows: int
     confidence: float
@@ -187,7 +187,7 @@ class ReliabilityBin(NamedTuple):
 
 
 def reliability(pairs: Sequence[tuple[float, bool]], bins: int = _BINS) -> list[ReliabilityBin]:
-    """Return the bins of equal width that hold any rows."""
+    """Return the bins of equal width that contain rows."""
     members: dict[int, list[tuple[float, bool]]] = {}
     for confidence, right in pairs:
         members.setdefault(min(max(int(confidence * bins), 0), bins - 1), []).append((confidence, right))

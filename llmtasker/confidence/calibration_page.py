@@ -1,4 +1,4 @@
-"""A calibration for people: one page of HTML with its drawings in it."""
+"""A calibration as one HTML page with its drawings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MOST = 400  # points of a curve
 
 
 def calibration_page(calibration: CalibrationFigures) -> str:
-    """Return the calibration as a page: it fetches nothing, and can be sent as a file."""
+    """Return the calibration as a page, which loads nothing and can be sent as a file."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         'content="width=device-width, initial-scale=1"><title>Calibration</title>'
@@ -43,8 +43,8 @@ def calibration_body(calibration: CalibrationFigures) -> str:
         "confidence is a probability.</p>"
         "<h2>How many rows are answered, and how many of these are wrong?</h2>"
         f"{_risk_coverage(calibration)}"
-        '<p class="soft">The surest rows come first. The upright line is at the threshold, the dashed one at the risk '
-        "that is promised.</p>"
+        '<p class="soft">The surest rows come first. The vertical line is the threshold, the dashed one the promised '
+        "risk.</p>"
     )
 
 

@@ -22,7 +22,7 @@ from llmtasker.wire.request import Head, Message, Mode, Request, Settings
 CODES = string.ascii_uppercase + string.ascii_lowercase
 """Texts that are one token in the vocabulary of nearly every LLM."""
 
-_TOP = 20  # alternatives of a token that are asked for; OpenAI and vLLM give no more
+_TOP = 20  # alternatives of a token to request; OpenAI and vLLM return no more
 _SPACES = " \t\r\n▁Ġ"  # also as some servers show a space in a token
 
 
@@ -46,7 +46,7 @@ class CodeQuestion(Program[Any]):
         self.layout = program.layout
 
     def worded(self, layout: PromptLayout) -> CodeQuestion:
-        """Return the question in other words, such as with the examples of one input."""
+        """Return the question with other words, such as the examples of one input."""
         return cast("CodeQuestion", self._reworded(self.source, layout))
 
     def _prepare(self, mode: Mode) -> Head:
@@ -77,23 +77,23 @@ class CodeQuestion(Program[Any]):
         """Return the probability of each label, by its text.
 
         Raises:
-            InvalidOutputError: the endpoint gives no probabilities, or none of the first tokens is a code.
+            InvalidOutputError: the endpoint returns no probabilities, or none of the first tokens is a code.
         """
         if not completion.top_logprobs:
             raise InvalidOutputError(
-                'the endpoint gives no probabilities of tokens (logprobs): use confidence="votes" or "stated"'
+                'the endpoint returns no token probabilities (logprobs): use confidence="votes" or "stated"'
             )
         shares = code_shares(completion.top_logprobs, list(self._codes.values()))
         if shares is None:
             tokens = snippet(", ".join(repr(token) for token, _ in completion.top_logprobs[:5]), 80)
-            raise InvalidOutputError(f"no likely first token is the code of a label; these are {tokens}")
+            raise InvalidOutputError(f"none of the likely first tokens is the code of a label: {tokens}")
         return Answer(record={label: shares[code] for label, code in self._codes.items()}, reasoning=None, repairs=())
 
 
 def code_shares(alternatives: Sequence[tuple[str, float]], codes: Sequence[str]) -> Mapping[str, float] | None:
-    """Return the probability of each code, of all codes together 1; None: no code is among the alternatives.
+    """Return the probability of each code, with a sum of 1; None: no code is among the alternatives.
 
-    For codes that are not among them see `with_the_rest`.
+    For other codes, see `with_the_rest`.
 
     >>> shares = code_shares([("A", math.log(0.6)), ("B", math.log(0.2)), (" A", math.log(0.1))], ["A", "B", "C"])
     >>> {code: round(share, 3) for code, share in shares.items()}
@@ -109,10 +109,10 @@ def code_shares(alternatives: Sequence[tuple[str, float]], codes: Sequence[str])
 def with_the_rest(
     found: Mapping[str, float], wanted: Sequence[str], alternatives: Sequence[tuple[str, float]]
 ) -> Mapping[str, float] | None:
-    """Return the probability of each one that is wanted, of all together 1; None: nothing was found.
+    """Return the probability of each wanted code, with a sum of 1; None: nothing was found.
 
-    Those that were not found share what the alternatives leave over; none of them can have more than the least
-    probable alternative.
+    Codes that were not found share what the alternatives leave over; each can have at most the probability of the
+    least probable alternative.
     """
     if not math.fsum(found.values()):
         return None

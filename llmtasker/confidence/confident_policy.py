@@ -1,4 +1,4 @@
-"""ConfidentPolicy, from one input to an Item with the confidence of its label."""
+"""ConfidentPolicy: from one input to an Item with the confidence of its label."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _QUESTIONS: Mapping[str, type[CodeQuestion] | type[FormQuestion] | type[StatedQu
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asking:
-    """What asks about the label field of a program; None: the program itself is asked several times.
+    """Return the question about the label field of a program; None: the program itself is asked several times.
 
-    `whole` is whether the label is all that the task answers, so that the question replaces the task's own.
+    `whole` is whether the label is the task's only output, so that the question replaces the task's own.
     """
 
     field: LabelField
@@ -51,9 +51,9 @@ class _Asking:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConfidentPolicy(Policy[S, T]):
-    """A policy whose items have a confidence; where one is less than a calibrated threshold, its item is an error.
+    """A policy whose items have a confidence; below a calibrated threshold, the item is an error.
 
-    All calls go through policies of their own, so that cache, limits, budget and retries are as for any other call.
+    All calls go through separate policies, so cache, limits, budget and retries work as for any other call.
     """
 
     confidence: Confidence
@@ -76,7 +76,7 @@ class ConfidentPolicy(Policy[S, T]):
         return self._judged(item, shares, question.field)
 
     def rows(self, given: object) -> list[Row]:
-        """Return the rows that are asked for one input; see `Policy.rows`."""
+        """Return the rows to ask for one input; see `Policy.rows`."""
         row = self.prepare(given)
         if isinstance(row, Item):
             return []
@@ -91,18 +91,18 @@ class ConfidentPolicy(Policy[S, T]):
         settings, fitted = self.llm.settings.body, self.confidence.calibration
         if self.confidence.source == "votes" and (settings.get("temperature") == 0 or "seed" in settings):
             raise ConfigurationError(
-                'confidence="votes": all answers are the same with temperature=0 or a seed. Make the LLM without: '
-                "answers are cached, so that a run can be repeated."
+                'confidence="votes": all answers are the same with temperature=0 or a seed. Leave them out: '
+                "answers are cached, so a run can still be repeated."
             )
         if fitted is not None and fitted.asked != asked_by(self.program, self.llm, self.confidence):
             raise ConfigurationError(
-                "the confidence of this task was calibrated with another LLM, prompt or settings, so its promise does "
-                "not hold: calibrate it again, or set confidence= without a calibration."
+                "the confidence of this task was calibrated with another LLM, prompt or settings, so its promise is "
+                "not valid: calibrate it again, or set confidence= without a calibration."
             )
         self.checked.append(True)
 
     def _question(self, program: Program[Any]) -> _Asking:
-        """Return the question of a program, made once for a signature; rows may have words of their own."""
+        """Return the question of a program, made once for a signature; rows may have their own words."""
         found = self.questions.get(program.signature)
         if found is None:
             labels = label_field(program.signature, self.confidence.field, self.confidence.source)
@@ -146,7 +146,7 @@ class ConfidentPolicy(Policy[S, T]):
         answers = [(item, labels.texts(getattr(item.output, labels.name))) for item in items if item.ok]
         if not answers:
             return together(items[0], items), {}
-        # A sample that failed is a vote for no label.
+        # A failed sample does not vote for any label.
         shares = dict.fromkeys(labels.values, 0.0) if labels.closed else dict[str, float]()
         for _, texts in answers:
             for text in dict.fromkeys(texts):
@@ -181,7 +181,7 @@ class ConfidentPolicy(Policy[S, T]):
         return replace(item, output=record), shares
 
     def _record(self, row: Row, labels: LabelField, label: str) -> Signature:
-        """Return the record of a label, judged as if the LLM had written it."""
+        """Return the record of a label, validated as if the LLM had written it."""
         text = json.dumps({labels.wire: labels.values[label]})
         called = self.program.first_mode == "tools"
         calls = (ToolCall(name=self.program.model.__name__, arguments=text),) if called else ()
@@ -220,7 +220,7 @@ class ConfidentPolicy(Policy[S, T]):
         return replace(done, output=None, error=error)
 
     def _refused(self, item: Item[Any], record: Any, sure: float, found: dict[str, float]) -> Item[T]:
-        """Return the item without the voted record: the promised risk is that of the labels that were refused."""
+        """Return the item without the voted record, because the promised risk is that of the refused labels."""
         output = self.present(record)
         error = AbstainedError(
             "the labels that the calibration chooses do not fit the signature",
@@ -231,7 +231,7 @@ class ConfidentPolicy(Policy[S, T]):
 
 
 def is_whole(program: Program[Any], confidence: Confidence) -> bool:
-    """Return whether the question for the confidence replaces the task's own: a label is all that it answers."""
+    """Return whether the question for the confidence replaces the task's own: a label is its only output."""
     alone = len(program.signature.output_fields) == 1 and not program.source.reasoning
     return alone and confidence.source != "votes"
 
@@ -245,7 +245,7 @@ def asked_by(program: Program[Any], llm: LLM, confidence: Confidence) -> str:
 
 
 def confident(policy: Policy[S, T], confidence: Confidence) -> Policy[S, T]:
-    """Return a policy that also asks for the confidence, and otherwise asks like the given one."""
+    """Return a policy that also asks for the confidence, and otherwise works like the given one."""
     own: dict[str, Any] = {one.name: getattr(policy, one.name) for one in fields(policy) if one.init}
     return ConfidentPolicy(**own, confidence=confidence)
 
@@ -255,7 +255,7 @@ def _unchanged(record: Any) -> Any:
 
 
 def _with_labels(record: S, labels: LabelField, chosen: Sequence[str]) -> S | None:
-    """Return a record with other labels; None where the signature does not take these."""
+    """Return a record with other labels; None if the signature does not accept them."""
     values = [labels.values[label] for label in chosen]
     try:
         return type(record).model_validate({**record.inputs(), **record.outputs(), labels.name: values})

@@ -1,4 +1,4 @@
-"""FormQuestion: a form that ends where the label stands; the LLM continues it, and its first token is scored."""
+"""FormQuestion: a form that ends before the label; the LLM continues it, and the first token is scored."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from llmtasker.wire.prompt_request import PromptRequest
 from llmtasker.wire.request import Head, Mode, Request, Settings
 
 _NONE = "none"
-_LIFT = 50.0  # added to the logits of all labels alike: they come first, and their ratios stay
-_TOKENS = 8  # of a label, at most, beside which others are returned
+_LIFT = 50.0  # added to the logits of all labels, so that they rank first and their ratios stay
+_TOKENS = 8  # the most tokens of a label for which alternatives are requested
 _OF_SAMPLING = frozenset({"temperature", "top_p", "seed", "stop"})
 
 
 class FormQuestion(Program[Any]):
     r"""Asks llama.cpp to continue a form (`Text: …\nTopic:`), and reads the probability of each label's first token.
 
-    The words of the form are the names of the fields; instructions are left out, examples are forms that are filled in.
+    The words of the form are the names of the fields. Instructions are left out; examples are forms that are filled in.
     Labels that begin with the same token share its probability.
     """
 
@@ -40,7 +40,7 @@ class FormQuestion(Program[Any]):
         self.layout = program.layout
 
     def worded(self, layout: PromptLayout) -> FormQuestion:
-        """Return the question in other words, such as with the examples of one input."""
+        """Return the question with other words, such as the examples of one input."""
         return cast("FormQuestion", self._reworded(self.source, layout))
 
     def _prepare(self, mode: Mode) -> Head:
@@ -77,11 +77,11 @@ class FormQuestion(Program[Any]):
         """Return the probability of each label, by its text.
 
         Raises:
-            InvalidOutputError: the endpoint gives no probabilities, or none of the tokens begins a label.
+            InvalidOutputError: the endpoint returns no probabilities, or none of the tokens begins a label.
         """
         if not completion.top_logprobs:
             raise InvalidOutputError(
-                "the endpoint gives no probabilities of tokens: label_scores needs llama.cpp, in the process or as its "
+                "the endpoint returns no token probabilities: label_scores needs llama.cpp, in the process or as its "
                 "server"
             )
         shares = label_shares(completion.top_logprobs, {label: f" {_shown(label)}" for label in self._field.values})
@@ -91,7 +91,7 @@ class FormQuestion(Program[Any]):
 
 
 def label_shares(alternatives: Sequence[tuple[str, float]], written: Mapping[str, str]) -> Mapping[str, float] | None:
-    """Return the probability of each label, by the longest token that begins what is written for it.
+    """Return the probability of each label, by the longest returned token that begins its text.
 
     >>> import math
     >>> found = label_shares([(" sports", math.log(0.6)), (" s", math.log(0.1)), (" health", math.log(0.2))],

@@ -13,14 +13,14 @@ from llmtasker.signature.signature import Signature
 from llmtasker.values.json_schema import closed_set, offered_labels, resolve
 
 NO_LABEL = ""
-"""Stands for None, where a field may have no label: no label is an empty text."""
+"""The text of None, for a field that may have no label: an empty text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelField:
-    """An output field with labels: its name here and on the wire, and the JSON value of each label by its text.
+    """An output field with labels: its name here and in requests, and the JSON value of each label by its text.
 
-    `closed` is whether it takes no other value, `many` whether it takes several labels.
+    `closed` is whether the field takes no other values, `many` whether it takes several labels.
     """
 
     name: str
@@ -37,19 +37,20 @@ class LabelField:
         return [NO_LABEL if value is None else label_text(value)]
 
     def sure(self, value: Any, found: Mapping[str, float]) -> float:
-        """Return how sure a value of the field is, by what was found for each label.
+        """Return the confidence of a value of the field, from that of each label.
 
-        Of several labels, that these are right and the others are not: the surest of them says little about the rest.
+        For several labels, it is the confidence that these are right and the others are not, because the surest label
+        alone does not show how sure the rest are.
         """
         texts = self.texts(value)
         return sure_of_all(texts, found) if self.many else found.get(texts[0], 0.0)
 
 
 def label_field(signature: type[Signature], name: str | None, source: str) -> LabelField:
-    """Return the field that a confidence from a source concerns.
+    """Return the field to which a confidence from a source applies.
 
     Raises:
-        ConfigurationError: there is no such field, or more than one, or its labels are not known beforehand.
+        ConfigurationError: there is no such field, or more than one, or its labels are not known in advance.
     """
     schema = signature.output_model.model_json_schema()
     found = {one: _read(signature, one, schema) for one in signature.output_fields}
@@ -93,6 +94,6 @@ def _read(signature: type[Signature], name: str, schema: Mapping[str, Any]) -> L
 
 
 def _array(node: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the schema of a list in the schema of a field; None: it takes no list."""
+    """Return the schema of a list in the schema of a field; None: the field takes no list."""
     parts = [resolve(part, schema) for part in (node, *node.get("anyOf", ()))]
     return next((part for part in parts if part.get("type") == "array"), None)

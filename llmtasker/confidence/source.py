@@ -1,4 +1,4 @@
-"""Confidence: how a task finds out how sure its labels are."""
+"""Confidence: the settings by which a task determines how sure its labels are."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ ConfidenceSource = Literal["votes", "stated", "logprobs", "label_scores"]
 @by_name()
 @dataclass(frozen=True, kw_only=True)
 class Confidence:
-    """How a task finds out how sure its labels are; `confidence="votes"` is short for `Confidence(source="votes")`.
+    """How a task determines how sure its labels are; `confidence="votes"` is short for `Confidence(source="votes")`.
 
     Args:
         source: "votes": the LLM is asked `samples` times, and the share of each label counts. "stated": it is asked
             for the probability of each label. "logprobs": it is asked for the code of a label, without reasoning
-            before it, and the probabilities of that token count. "label_scores": llama.cpp continues a form that
-            ends where the label stands, and the probability of each label's first token counts.
+            first, and the probabilities of that token count. "label_scores": llama.cpp continues a form that ends
+            before the label, and the probability of each label's first token counts.
         field: the output field with the labels; None: the only one that has some.
-        samples: how many answers "votes" asks for; each is cached apart.
-        calibration: what `calibrate` has fitted. Without one, the numbers are not probabilities.
+        samples: how many answers "votes" asks for; each is cached separately.
+        calibration: the result of `calibrate`; without it, the numbers are not probabilities.
 
     Raises:
         ConfigurationError: there is no such source, or a number is out of range.
@@ -45,11 +45,11 @@ class Confidence:
         check_choice("confidence", self.source, get_args(ConfidenceSource))
         check_count("samples", self.samples, "the answers to ask for")
         if self.source == "votes" and self.samples < 2:
-            raise ConfigurationError("samples: one answer can't disagree with itself; ask for at least 2.")
+            raise ConfigurationError("samples: a single answer has no votes to compare; ask for at least 2.")
 
     @classmethod
     def of(cls, given: object) -> Confidence | None:
-        """Return the confidence that a name, a Confidence or its JSON form stands for; None: none is asked for.
+        """Return the confidence that a name, a Confidence or its JSON form means; None: none.
 
         Raises:
             ConfigurationError: it is something else.
@@ -66,9 +66,9 @@ class Confidence:
         return cls(**parts)
 
     def of_answers(self, signature: type[Signature]) -> Callable[[Mapping[str, Any], Mapping[str, float]], float]:
-        """Return what says how sure an answer (by field, as JSON) is, by the confidence found for each label.
+        """Return a function that computes the confidence of an answer (by field, as JSON) from that of each label.
 
-        Of several labels, it is the confidence that these are right and the others are not.
+        For several labels, it is the confidence that these are right and the others are not.
 
         Raises:
             ConfigurationError: the signature has no such field, or more than one, or its labels are not known.

@@ -22,7 +22,7 @@ _NOTHING_ELSE = "none of the others"
 
 
 class StatedQuestion(Program[Any]):
-    """Asks for a number for each label in place of a label; the answer is the share of each."""
+    """Asks for a number for each label instead of a label; the answer is the share of each."""
 
     def __init__(self, program: Program[Any], field: LabelField) -> None:
         self._fields = {f"label_{number}": label for number, label in enumerate(field.values)}
@@ -42,7 +42,7 @@ class StatedQuestion(Program[Any]):
         self.layout = self._asking_for_all(program.layout)
 
     def worded(self, layout: PromptLayout) -> StatedQuestion:
-        """Return the question in other words, such as with the examples of one input."""
+        """Return the question with other words, such as the examples of one input."""
         return cast("StatedQuestion", self._reworded(self.source, self._asking_for_all(layout)))
 
     def _asking_for_all(self, layout: PromptLayout) -> PromptLayout:
@@ -51,7 +51,7 @@ class StatedQuestion(Program[Any]):
             "from 0 to 1, all together 1. Where you are not sure, say so with the numbers."
         )
         turns = layout.examples_role == "turns"
-        # Answers that name one label, as turns, would contradict what is asked for.
+        # Examples as turns, whose answers name one label, would contradict the request.
         shown = show_examples(layout.signature, layout.examples) if turns else ""
         aside = "\n\n".join(filter(None, (layout.aside, shown, note)))
         return replace(layout, aside=aside, examples=() if turns else layout.examples)

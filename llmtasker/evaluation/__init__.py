@@ -1,17 +1,17 @@
-"""Measure: how good a task is on rows whose answers are known, and whether another one is better.
+"""Measure how good a task is on rows with right answers, and whether another task is better.
 
 evaluate, gold_rows      a task over gold rows → a report
 metrics, label_scores    what counts as right, by the type of a field; precision, recall, confusion
 judge                    an LLM as a metric
-figures                  what was measured, row by row, and what follows from it
-shortlist                how often the right label is among those that are shown
-evaluation_report        the figures with their file; report_page: as text and as a page of HTML
+figures                  the measurements, row by row, and the figures that follow from them
+shortlist                how often the right label is among those shown
+evaluation_report        the figures with their file; report_page: as text and as an HTML page
 compare                  two reports of the same rows → which is better, and how sure that is
 calibrate                a confidence → a probability, and a threshold that keeps a promised risk
-cascade                  tasks in order of their price (cascade_run, cascade_stage, cascade_thresholds)
-calibration_fit          what is fitted to answered rows, one label or several
-confidence_fit           temperature, and how well a confidence tells right from wrong
-risk_control             the threshold, and the bounds that it rests on
+cascade                  tasks in order of price (cascade_run, cascade_stage, cascade_thresholds)
+calibration_fit          the fit to answered rows, for one label or several
+confidence_fit           the temperature, and how well a confidence separates right from wrong
+risk_control             the threshold, and the bounds on which it is based
 intervals, paired_tests  the statistics, with their sources
 """
 

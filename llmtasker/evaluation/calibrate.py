@@ -32,7 +32,7 @@ K = TypeVar("K", bound=Task[Any])
 
 
 class CalibrationOptions(TypedDict, total=False):
-    """The keyword arguments of `calibrate` that are those of `Task.run`."""
+    """The keyword arguments of `calibrate` that `Task.run` also has."""
 
     concurrency: int
     progress: bool | OnProgress | None
@@ -53,23 +53,23 @@ def calibrate(
     """Return the task with its confidence fitted to labelled rows; `print(calibrated.calibration)` shows the fit.
 
     A temperature makes the numbers probabilities. With `max_risk`, answers below a threshold become an AbstainedError
-    that holds the best guess: of the answers given, at most this share is wrong. That promise is kept with a
+    that contains the best guess: of the answers given, at most this share is wrong. That promise is kept with a
     probability of `certainty`, on rows that are like the labelled ones and were not used to write the prompt.
 
-    Where a field takes several labels, each label gets a threshold of its own, the one with its best F1 on the rows:
-    the answer becomes the labels that reach theirs. It is wrong unless it has all labels of the row and no other.
+    If a field takes several labels, each label gets its own threshold, the one with its best F1 on the rows: the
+    answer consists of the labels that reach theirs. It is wrong unless it has all labels of the row and no other.
 
     Args:
-        rows: as for `evaluate`. A task without `confidence=` is asked for "votes".
-        max_risk: the largest share of wrong answers, such as 0.05; None: no answer is abstained from.
+        rows: as for `evaluate`. A task without `confidence=` uses "votes".
+        max_risk: the largest share of wrong answers, such as 0.05; None: the task never abstains.
         certainty: the share of such promises that are kept.
-        method: "batch" divides the shares of a label by their mean over the rows first, which corrects an LLM that
-            prefers some labels, and hurts where the rows do have more of some labels.
+        method: "batch" first divides the shares of a label by their mean over the rows, which corrects an LLM that
+            prefers some labels, and hurts if the rows do have more of some labels.
         options: those of `Task.run`.
 
     Raises:
-        ConfigurationError: the confidence does not tell right answers from wrong ones, or the rows are too few to
-            promise this risk (the message gives the number that would be enough); or the rows do not fit.
+        ConfigurationError: the confidence does not separate right from wrong answers, or there are too few rows
+            to promise this risk (the message gives the number that would be enough); or the rows do not fit.
     """
     return portal().call(acalibrate(task, rows, max_risk=max_risk, certainty=certainty, method=method, **options))
 
@@ -100,7 +100,7 @@ async def acalibrate(
     except ConfigurationError as error:
         if task.plan.sureness is not None:
             raise
-        hint = 'The task has no confidence=, so "votes" were counted: task.with_(confidence="stated") asks for it.'
+        hint = 'The task has no confidence=, so "votes" were counted. Another source: task.with_(confidence="stated").'
         raise ConfigurationError(f"{error} {hint}") from None
     if max_risk is not None:
         fitted = with_threshold(fitted, max_risk, certainty)
@@ -118,7 +118,9 @@ def _fitted(
     hashed = asked_by(task.program, task.llm, confidence)
     if labels.many:
         if method != "temperature":
-            raise ConfigurationError(f'method="{method}" is for a field with one label; {labels.name} takes several.')
+            raise ConfigurationError(
+                f'method="{method}" is only for a field with one label; {labels.name} takes several.'
+            )
         several = _scored_labels(task, labels, gold, results)
         check_answered(several, results)
         sets = [row for row in several if row is not None]
@@ -136,12 +138,12 @@ def measured_labels(task: Task[Any], confidence: Confidence) -> LabelField:
     """Return the field whose confidence is calibrated.
 
     Raises:
-        ConfigurationError: there is none, or it takes several labels that are not known beforehand.
+        ConfigurationError: there is none, or it takes several labels that are not known in advance.
     """
     labels = label_field(task.signature, confidence.field, confidence.source)
     if labels.many and not labels.closed:
         raise ConfigurationError(
-            f"{labels.name} takes several labels, and may have others than its own: give it a closed set of labels to "
+            f"{labels.name} takes several labels, including unknown ones: give it a closed set of labels to "
             "calibrate their thresholds."
         )
     return labels
@@ -191,10 +193,10 @@ def _scored_labels(
 
 
 def check_answered(scored: Sequence[object], results: Iterable[Item[Any]]) -> None:
-    """Check that there is a row that was answered.
+    """Check that at least one row was answered.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: no row was answered.
     """
     if not any(row is not None for row in scored):
         first = next((item.error for item in results if item.error is not None), None)

@@ -1,4 +1,4 @@
-"""What is fitted to answered rows: probabilities, the thresholds of labels, and the threshold of a promise."""
+"""The fit to answered rows: probabilities, the thresholds of labels, and the threshold of a promise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llmtasker.evaluation.risk_control import keep_risk, why_not
 
 CalibrationMethod = Literal["temperature", "batch"]
 _LEAST_SHARE = {"stated": 0.005, "logprobs": 1e-9, "label_scores": 1e-9}
-_LEAST_ROWS = 5  # with a label, and as many without it, for a curve and a threshold of its own
+_LEAST_ROWS = 5  # rows with a label, and as many without it, that its own curve and threshold need
 _HALF = 0.5
 
 
@@ -53,10 +53,10 @@ def fit_calibration(
     failed: int = 0,
     asked: str = "",
 ) -> Calibration:
-    """Return what is fitted to answered rows; `ranks` is whether the most probable label becomes the answer.
+    """Return the fit to answered rows; `ranks` is whether the most probable label becomes the answer.
 
     Raises:
-        ConfigurationError: the confidence does not tell right answers from wrong ones.
+        ConfigurationError: the confidence does not separate right from wrong answers.
     """
     floor = _floor(confidence)
     priors = _means([row.shares for row in rows], floor) if method == "batch" else {}
@@ -77,13 +77,13 @@ def fit_calibration(
 def fit_several(
     rows: Sequence[ScoredLabels], labels: Sequence[str], confidence: Confidence, *, failed: int = 0, asked: str = ""
 ) -> Calibration:
-    """Return what is fitted to answered rows of a field that takes several labels: a curve and a threshold for each.
+    """Return the fit to answered rows of a field that takes several labels: a curve and a threshold for each.
 
-    A label that few rows have, or nearly all, gets the curve of all labels together. An answer is sure if all its
-    labels are, and it is right if it has all labels of the row and no other.
+    A label that few rows have, or nearly all, gets the curve of all labels together. An answer is as sure as all its
+    labels together; it is right if it has all labels of the row and no other.
 
     Raises:
-        ConfigurationError: the confidence does not tell right answers from wrong ones.
+        ConfigurationError: the confidence does not separate right from wrong answers.
     """
     floor = _floor(confidence)
     common = _curve([(row.shares.get(label, 0.0), label in row.right) for row in rows for label in labels], floor)
@@ -118,7 +118,7 @@ def _curve(values: Sequence[tuple[float, bool]], floor: float) -> tuple[float, f
 
 
 def _best_threshold(values: Sequence[tuple[float, bool]]) -> float:
-    """Return the threshold with the best F1 of a label, of equal ones the nearest to a half."""
+    """Return the threshold with the best F1 of a label; of equal ones, the nearest to a half."""
     there = sum(has for _, has in values)
     ordered = sorted(values, reverse=True)
     thresholds = [_HALF, *((low + high) / 2 for high, low in pairwise(dict.fromkeys(value for value, _ in ordered)))]
@@ -148,12 +148,12 @@ def _calibration(
     """Return the calibration of answered rows; `judged` has the probabilities of what is right and what is not.
 
     Raises:
-        ConfigurationError: the confidence does not tell right answers from wrong ones.
+        ConfigurationError: the confidence does not separate right from wrong answers.
     """
     area = auroc(judged)
     if area is not None and area.low <= 0.5:
         raise ConfigurationError(
-            f"the confidence ({confidence.source}) does not tell right answers from wrong ones: AUROC {area.value:.2f} "
+            f"the confidence ({confidence.source}) does not separate right from wrong answers: AUROC {area.value:.2f} "
             f"({area.low:.2f} to {area.high:.2f}) on {counted(len(points), 'row')}, and 0.5 is chance. "
             "Use another source, or more rows."
         )

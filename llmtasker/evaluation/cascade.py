@@ -1,4 +1,4 @@
-"""cascade: tasks in order of their price; what one is not sure of goes to the next, and the rest to people."""
+"""cascade: tasks in order of price; each answers what it is sure of, and the rest goes to the next, then to people."""
 
 from __future__ import annotations
 
@@ -29,20 +29,21 @@ def cascade(
     certainty: float = 0.9,
     **options: Unpack[CalibrationOptions],
 ) -> Cascade[T]:
-    """Return tasks as a cascade: what one is not sure of goes to the next, and the rest to people.
+    """Return tasks as a cascade: each answers what it is sure of, and the rest goes to the next, then to people.
 
-    Thresholds are chosen on labelled rows, which all tasks are asked for, so that of all answers at most `max_risk` is
-    wrong, with a probability of `certainty`; among those that keep this promise, such that most rows are answered, at
-    the least cost. `print(made.report)` shows what each task answers.
+    Thresholds are chosen on labelled rows, for which all tasks are asked. Of all answers at most `max_risk` is wrong,
+    with a probability of `certainty`. Of the thresholds that keep this promise, those that answer the most rows are
+    chosen, at the least cost. `print(made.report)` shows how many rows each task answers.
 
     Args:
-        tasks: the cheapest first, all of one signature. Each but the last needs a confidence (else "votes" are asked
-            for); a last task without one answers all rows that come to it.
+        tasks: the cheapest first, all of one signature. Each but the last needs a confidence (default: "votes"); a
+            last task without one answers all rows that reach it.
         rows: labelled rows, as for `evaluate`, that were not used to write the prompts.
         options: those of `calibrate`.
 
     Raises:
-        ConfigurationError: a confidence does not tell right answers from wrong ones, the risk can't be promised (the
+        ConfigurationError: a confidence does not separate right from wrong answers, the risk can't be promised
+        (the
             message names what would help), or the tasks do not belong together.
     """
     return portal().call(acascade(tasks, rows, max_risk=max_risk, certainty=certainty, **options))
@@ -100,7 +101,7 @@ def _labels_of_all(tasks: Sequence[Task[Any]]) -> LabelField:
         ConfigurationError: there are fewer than two tasks, or they do not answer the same field with one label.
     """
     if len(tasks) < 2:
-        raise ConfigurationError("a cascade is made of at least two tasks, the cheapest first.")
+        raise ConfigurationError("a cascade needs at least two tasks, the cheapest first.")
     labels = measured_labels(tasks[0], tasks[0].plan.sureness or Confidence(source="votes"))
     if labels.many:
         raise ConfigurationError(f"a cascade answers a field with one label; {labels.name} takes several.")

@@ -1,4 +1,4 @@
-"""Cascade: tasks in order of their price, run one after the other over what the one before is not sure of."""
+"""Cascade: tasks in order of price; each is asked about the rows that the one before is not sure of."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _NOT_GIVEN: Any = object()
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeReport:
-    """What a cascade does on its labelled rows; `print` shows it.
+    """The result of a cascade on its labelled rows; `print` shows it.
 
-    `answered` and `wrong` are rows, by task in order; `to_people` are those that no task answers. `cost_ratio` is the
-    cost of the cascade in parts of that of the last task alone, in `unit`s: US dollars, or tokens where a price is not
-    known. A threshold is infinite where a task is not asked. `bound` is the upper bound of the share of wrong answers.
+    `answered` and `wrong` count rows, by task in order; `to_people` counts rows that no task answers. `cost_ratio` is
+    the cost of the cascade relative to the last task alone, in `unit`s: US dollars, or tokens if a price is not known.
+    A threshold is infinite if its task is not asked. `bound` is the upper bound of the share of wrong answers.
     """
 
     names: tuple[str, ...]
@@ -64,10 +64,10 @@ def _percent(part: int, whole: int) -> str:
 
 
 class Cascade(Generic[T]):
-    """Tasks in order: each answers what it is sure of; call it for one input, `run` it over many. `cascade` makes it.
+    """Tasks in order: each answers what it is sure of; call it for one input, `run` it over many; made by `cascade`.
 
-    `item.steps` has the item of each task that was asked, whose tokens, costs and calls are counted in the item too.
-    What none of them is sure of has an AbstainedError with the best guess of the last one.
+    `item.steps` has the item of each task that was asked; the item counts their tokens, costs and calls. If no task is
+    sure, the item has an AbstainedError with the best guess of the last one.
     """
 
     def __init__(self, tasks: Sequence[Task[T]], report: CascadeReport) -> None:
@@ -95,7 +95,7 @@ class Cascade(Generic[T]):
     def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, even where some fail; the options are those of `Task.run`.
 
-        The tasks run one after the other, each over the rows that come to it; a `budget` covers them all.
+        The tasks run one after the other, each over the rows that reach it; a `budget` covers them all.
         """
         return portal().call(self.arun(inputs, **options))
 
@@ -117,7 +117,8 @@ class Cascade(Generic[T]):
 
 
 def _goes_on(item: Item[Any]) -> bool:
-    """Return whether the next task is asked: this one abstained or failed, and neither input nor budget is to blame."""
+    """Return whether the next task is asked: this one abstained or failed, and not because of the input or the
+    budget."""
     return item.error is not None and not isinstance(item.error, InputError | BudgetError)
 
 

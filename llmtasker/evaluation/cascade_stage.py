@@ -1,4 +1,4 @@
-"""A task of a cascade: its confidence, fitted to labelled rows, and what it made of these."""
+"""A task of a cascade: its confidence, fitted to labelled rows, and its results on them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class CascadeStage(Generic[T]):
-    """A task of a cascade, with what it made of each labelled row, and its costs there in dollars and in tokens."""
+    """A task of a cascade, with its result for each labelled row, and its costs there in dollars and in tokens."""
 
     task: Task[T]
     points: Sequence[CalibrationPoint | None]
@@ -53,7 +53,7 @@ class CascadeStage(Generic[T]):
 async def cascade_stage(
     task: Task[T], labels: LabelField, gold: Sequence[GoldRow], options: CalibrationOptions, *, last: bool
 ) -> CascadeStage[T]:
-    """Return a task with its confidence fitted to the rows, and what it made of them."""
+    """Return a task with its confidence fitted to the rows, and its results on them."""
     confidence = task.plan.sureness or (None if last else Confidence(source="votes"))
     confidence = None if confidence is None else replace(confidence, calibration=None)
     asking = task.with_(confidence=confidence)
@@ -73,7 +73,7 @@ async def cascade_stage(
         except ConfigurationError as error:
             if not last:
                 raise ConfigurationError(f"{task.llm!r}: {error}") from None
-            asking = asking.with_(confidence=None)  # it answers all rows that come to it
+            asking = asking.with_(confidence=None)  # it answers all rows that reach it
         else:
             asking = asking.with_(confidence=replace(confidence, calibration=fitted))
     known = iter(fitted.points if fitted is not None else ())
@@ -91,7 +91,7 @@ async def cascade_stage(
 def cascade_outcome(
     answers: Sequence[Sequence[StageAnswer]], thresholds: Sequence[float]
 ) -> tuple[list[int], list[int], float]:
-    """Return how many rows each task answers, how many of these are wrong, and what all rows cost."""
+    """Return how many rows each task answers, how many of these are wrong, and the cost of all rows."""
     answered, wrong, cost = [0] * len(answers), [0] * len(answers), 0.0
     for row in zip(*answers, strict=True):
         for number, (answer, threshold) in enumerate(zip(row, thresholds, strict=True)):

@@ -1,4 +1,4 @@
-"""Which rows each task of a cascade answers, so that all answers together keep a risk at the least cost."""
+"""Choose the rows that each task of a cascade answers, so that all answers together keep a risk at the least cost."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 from llmtasker.evaluation.risk_control import RiskTrial, last_to_pass, most_errors, upper_bound
 
 _RANKS = 30  # thresholds of the earlier tasks that are considered
-_TARGETS = [0.9**number for number in range(40, -1, -1)]  # risks that are aimed at, in parts of the highest predicted
-_ALMOST = 0.995  # of the most rows that can be answered: so many are enough if that costs less
+_TARGETS = [0.9**number for number in range(40, -1, -1)]  # target risks, relative to the highest predicted one
+_ALMOST = 0.995  # this share of the most rows that can be answered is enough if it costs less
 _NEVER = math.inf
 
 
 class StageAnswer(NamedTuple):
-    """What a task made of a row: its confidence (-1: it failed), whether it is right, and the cost."""
+    """The result of a task for a row: its confidence (-1: it failed), whether it is right, and the cost."""
 
     confidence: float
     right: bool
@@ -25,7 +25,8 @@ class StageAnswer(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CascadeThresholds:
-    """The threshold of each task, the labelled rows that all answer, the errors among these, and their upper bound."""
+    """The threshold of each task, the labelled rows that are answered, the errors among these, and their upper
+    bound."""
 
     thresholds: tuple[float, ...]
     rows: int
@@ -45,11 +46,11 @@ class _Combination(NamedTuple):
 def cascade_thresholds(
     stages: Sequence[Sequence[StageAnswer]], max_risk: float, certainty: float
 ) -> CascadeThresholds | None:
-    """Return the thresholds for tasks in order, from what each made of the same labelled rows.
+    """Return the thresholds for tasks in order, from the results of each on the same labelled rows.
 
-    The tasks before the last have one threshold in common. For each of several risks that are aimed at, the candidate
-    is taken that should answer the most rows, and of those that nearly do so the cheapest; these are tested in order of
-    risk, as in `keep_risk`. None: none keeps the risk.
+    The tasks before the last share one threshold. For each of several target risks, the candidates are those that
+    should answer the most rows, or nearly as many; the cheapest of them is chosen. The chosen ones are tested in order
+    of risk, as in `keep_risk`. None: none keeps the risk.
     """
     found = list[_Combination]()
     all_candidates = _candidates(stages)
@@ -101,10 +102,10 @@ def _candidates(stages: Sequence[Sequence[StageAnswer]]) -> list[_Combination]:
 
 
 def _chances(stage: Sequence[StageAnswer]) -> list[float]:
-    """Return the probability of an error in each row by the confidences themselves; 1 where the task failed.
+    """Return the probability of an error in each row, from the confidences themselves; 1 if the task failed.
 
-    A curve fitted to the errors would choose the candidates by luck, and then one promise in five could be broken. Only
-    of a task without a confidence, the share of errors is counted.
+    A curve fitted to the errors would choose the candidates by luck, and then one promise in five could be broken. For
+    a task without a confidence, the share of errors is counted.
     """
     known = [answer for answer in stage if answer.confidence >= 0]
     if len({answer.confidence for answer in known}) == 1:

@@ -22,21 +22,21 @@ from llmtasker.evaluation.paired_tests import (
 )
 
 _SURE = 0.05
-_ALIKE = (0.95, 1.05)  # ratios of cost that are not worth reporting
+_ALIKE = (0.95, 1.05)  # cost ratios that are not worth reporting
 
 Pairs = Sequence[tuple[ReportRow, ReportRow]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What `compare` found; `print(comparison)` shows it in a sentence.
+    """The result of `compare`; `print(comparison)` shows it in a sentence.
 
-    `difference` is that of B minus A, with its 95 % interval; `p` is how often chance alone gives as much.
+    `difference` is B minus A, with its 95 % interval; `p` is how often chance alone gives as much.
     `gained` and `lost` are the rows that only B, or only A, has right, as pairs (A's row, B's row); both are empty for
     scores that are not right or wrong. `only_a` and `only_b` are rows that the other report does not have;
-    `unscored` are pairs to which the metric gave no score on one side, although that side was answered.
-    `detectable` is the difference that as many rows show in 4 of 5 comparisons. `labels` has, for a label field, the
-    difference of each label's rows that are right, and p after Holm's correction.
+    `unscored` are pairs for which the metric gave no score on one side, although that side was answered.
+    `detectable` is the difference that this many rows show in 4 of 5 comparisons. For a label field, `labels` has the
+    difference for each label, with p after Holm's correction.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Comparison:
 
     @property
     def shown(self) -> bool:
-        """Whether the difference is shown: p is below 0.05, and the interval does not hold 0."""
+        """Whether the difference is shown: p is below 0.05, and the interval does not contain 0."""
         return self.p < _SURE and (self.difference.low > 0 or self.difference.high < 0)
 
     @property
@@ -93,7 +93,7 @@ class Comparison:
                 f"Left out: {counted(len(self.only_a), 'row')} that only A has, {len(self.only_b):,} that only B has."
             )
         if self.unscored:
-            lines.append(f"Left out: {counted(len(self.unscored), 'row')} to which {self.name} gave no score.")
+            lines.append(f"Left out: {counted(len(self.unscored), 'row')} for which {self.name} gave no score.")
         return " ".join(lines)
 
 
@@ -102,14 +102,14 @@ def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, e
 
     Args:
         metric: the field or metric to compare; None: the first that both have.
-        seed: of the resampling, for scores that are not right or wrong.
-        exact: McNemar's test in its exact form, which shows less than the mid-p form.
+        seed: the seed of the resampling, for scores that are not right or wrong.
+        exact: use the exact form of McNemar's test, which finds fewer differences than the mid-p form.
 
-    Where a report was made with `cluster`, the rows of a cluster count together here too.
+    If a report was made with `cluster`, the rows of a cluster count together here too.
 
     Raises:
-        ConfigurationError: one is no report; or the reports share no rows or no metric, or measured a field in
-            different ways, or their rows have different right answers.
+        ConfigurationError: an argument is not a report; or the reports share no rows or no metric, or measured a
+            field in different ways, or their rows have different right answers.
     """
     for which, report in (("A", a), ("B", b)):
         _check_report(which, report)
@@ -118,7 +118,7 @@ def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, e
     _check_gold(name, shared)
     pairs = [pair for pair in shared if _scored(name, pair)]
     if not pairs:
-        raise ConfigurationError(f"no row that the reports share has a score of {name} in both.")
+        raise ConfigurationError(f"none of the rows that the reports share has a score of {name} in both.")
     scores = [(one.scores.get(name, 0.0), two.scores.get(name, 0.0)) for one, two in pairs]
     binary = all(value in (0.0, 1.0) for both in scores for value in both)
     gained = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two > one]
@@ -155,7 +155,7 @@ def assert_no_regression(before: Report, after: Report, metric: str | None = Non
     """Fail a test if a task is shown to be worse than before by more than `by` (0.01: one point).
 
     Raises:
-        AssertionError: it is.
+        AssertionError: the task is shown to be worse.
     """
     found = compare(before, after, metric)
     if found.worse and -found.difference.value > by:
@@ -172,13 +172,13 @@ def _check_report(which: str, report: object) -> None:
 
 
 def _common_name(a: Report, b: Report, name: str | None) -> str:
-    """Return what is compared: what was asked for, else the first that both have, measured in the same way."""
+    """Return the metric to compare: the requested one, or the first that both have, measured in the same way."""
     name = name or next((one for one in a.names if one in b.names), None)
     if name is None or name not in a.names or name not in b.names:
         wanted = "they share nothing to compare" if name is None else f"{name!r} is not in both"
         raise ConfigurationError(f"A measured {', '.join(a.names)}, B {', '.join(b.names)}: {wanted}.")
     if a.kinds.get(name) != b.kinds.get(name):
-        kinds = [report.kinds.get(name, "a metric of yours") for report in (a, b)]
+        kinds = [report.kinds.get(name, "your own metric") for report in (a, b)]
         raise ConfigurationError(f"{name} is {kinds[0]} in A and {kinds[1]} in B: measured in different ways.")
     return name
 
@@ -189,7 +189,7 @@ def _check_gold(name: str, shared: Pairs) -> None:
         raise ConfigurationError("the reports have no row in common: the inputs differ.")
     if other := next((one for one, two in shared if one.gold.get(name) != two.gold.get(name)), None):
         raise ConfigurationError(
-            f"the reports have different right answers for the same input ({other.key[:8]}…): compare them on one gold."
+            f"the reports have different right answers for the same input ({other.key[:8]}…): use the same gold rows."
         )
 
 
@@ -208,7 +208,7 @@ def _paired(a: Report, b: Report) -> tuple[Pairs, list[ReportRow], list[ReportRo
 
 
 def _scored(name: str, pair: tuple[ReportRow, ReportRow]) -> bool:
-    """Return whether both rows have a score; a row that failed counts as 0."""
+    """Return whether both rows have a score; a failed row counts as 0."""
     return all(name in row.scores or row.error is not None for row in pair)
 
 

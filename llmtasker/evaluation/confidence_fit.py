@@ -1,4 +1,4 @@
-"""What is fitted to the confidences of labelled rows, and how well they tell right from wrong answers."""
+"""The fit to the confidences of labelled rows, and how well they separate right from wrong answers."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _COLDEST, _HOTTEST = 1 / 30, 30.0
 def fit_temperature(
     rows: Sequence[tuple[Mapping[str, float], str]], floor: float, priors: Mapping[str, float]
 ) -> float:
-    """Return the temperature under which the right labels are most probable, from shares and right label of each row.
+    """Return the temperature that makes the right labels most probable, from the shares and the right label of each
+    row.
 
-    The mean logarithm of that probability is concave in 1 / temperature, so halving an interval finds its top.
+    The mean logarithm of that probability is concave in 1 / temperature, so halving an interval finds its maximum.
     """
     logs = list[tuple[list[float], float]]()
     for shares, right in rows:
@@ -45,7 +46,7 @@ def fit_temperature(
 def logistic_fit(values: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
     """Return offset and slope of the logistic curve of being right over a value, by Newton's method.
 
-    A weak pull towards 0 keeps both finite where the values separate right from wrong.
+    A weak pull towards 0 keeps both finite if the values separate right from wrong.
     """
     offset = slope = 0.0
     for _ in range(50):
@@ -65,7 +66,8 @@ def logistic_fit(values: Sequence[float], right: Sequence[bool]) -> tuple[float,
 
 
 def auroc(points: Sequence[tuple[float, bool]]) -> Interval | None:
-    """Return how often a right answer is surer than a wrong one, with its 95 % interval (Hanley, McNeil 1982).
+    """Return how often a right answer has more confidence than a wrong one, with its 95 % interval (Hanley, McNeil
+    1982).
 
     None: all answers are right, or all are wrong.
 

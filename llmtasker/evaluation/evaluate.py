@@ -20,7 +20,7 @@ from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunOptions, places
 
 
 class EvaluationOptions(RunOptions, total=False):
-    """The keyword arguments of `evaluate`, which describes them."""
+    """The keyword arguments of `evaluate`; see there."""
 
     metrics: Mapping[str, Metric] | None
     slices: Sequence[str]
@@ -30,21 +30,21 @@ class EvaluationOptions(RunOptions, total=False):
 
 
 def evaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
-    """Return the report of a task or pipeline over rows whose right answers are known.
+    """Return the report of a task or pipeline over rows with right answers.
 
-    All rows count; one that failed, or whose input does not fit, is not right.
+    All rows count; a row that failed, or whose input does not fit, is not right.
 
     Args:
         gold: a file, a table, records of the signature, or mappings with inputs and right outputs.
-        metrics: functions `(gold_record, item) -> float | bool | None`, or a `judge`, beside those that the types of
-            the fields give.
-        slices: columns whose values are reported apart.
-        cluster: a column whose equal values belong together, such as a customer: intervals allow for it.
-        seed: of the resampling.
-        samples: how often each row is asked; the answers are cached apart. The figures are those of the first, and
-            `report.flips` counts the rows whose answer changes from one time to the next.
-        options: beside these, those of `Task.run`; `columns` names the column of an output field too. Answers that are
-            cached are not asked again.
+        metrics: functions `(gold_record, item) -> float | bool | None`, or a `judge`, in addition to the metrics of
+            the fields' types.
+        slices: columns; each of their values is also reported separately.
+        cluster: a column whose equal values mark dependent rows, such as a customer; intervals allow for it.
+        seed: the seed of the resampling.
+        samples: how often to ask for each row; the answers are cached separately. The figures are those of the first,
+            and `report.flips` counts the rows whose answers differ.
+        options: those of `Task.run`; `columns` names the column of an output field too. Cached answers are not asked
+            for again.
 
     Raises:
         ConfigurationError: a right output does not fit the signature, or a column is missing, before any call; or the
@@ -85,6 +85,6 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
 
 
 def report_of(task: Measurable, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> Report:
-    """Return the report of a task's items on gold rows, in the same order; nothing is asked."""
+    """Return the report of a task's items on gold rows, in the same order; the LLM is not asked."""
     scorer = Scorer(Subject.of(task), {}, rows)
     return scorer.report([scorer.scored(rows, items)])

@@ -18,16 +18,16 @@ from llmtasker.files.cells import cell_json
 from llmtasker.values.json_values import is_object, parse_json
 
 KIND, VERSION = "llmtasker report", 1
-_SAVED = "give the .json file that `evaluate` wrote; its .html, .md and .txt files are for reading only."
+_SAVED = "give the .json file that `evaluate` wrote; its .html, .md and .txt files are only for reading."
 _MOST_BYTES = 500_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Figures):
-    """What `evaluate` measured; `print(report)` shows it, `save` and `load` keep it, `write` makes a page of it."""
+    """The result of `evaluate`; `print(report)` shows it, `save` and `load` keep it, `write` makes a page of it."""
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the whole report as JSON, for `Report.load` and `compare`. It holds the texts of the rows."""
+        """Write the whole report as JSON, for `Report.load` and `compare`. It contains the texts of the rows."""
         with replacing(path) as file:
             file.write(cell_json({"kind": KIND, "version": VERSION, **asdict(self)}).encode())
 
@@ -36,12 +36,12 @@ class Report(Figures):
         """Return the report that `save` wrote; nothing in the file is run.
 
         Raises:
-            ConfigurationError: the file is not a whole report, or of a later version.
+            ConfigurationError: the file is not a complete report, or has a later version.
         """
         file = Path(path)
         try:
             if file.stat().st_size > _MOST_BYTES:
-                raise ConfigurationError(f"{file} has more than {_MOST_BYTES:,} bytes, which no report has.")
+                raise ConfigurationError(f"{file} has more than {_MOST_BYTES:,} bytes, so it is not a report.")
             data = parse_json(file.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigurationError(f"can't read {file}: {error.strerror or error}.") from None
@@ -54,16 +54,16 @@ class Report(Figures):
         try:
             report = cast("Report", _REPORT.validate_python(data))
         except ValidationError as error:
-            raise ConfigurationError(f"{file} is not a whole report: {describe(error)}.") from None
+            raise ConfigurationError(f"{file} is not a complete report: {describe(error)}.") from None
         if (lack := next(_lacks(report), None)) is not None:
-            raise ConfigurationError(f"{file} is not a whole report: {lack}.")
+            raise ConfigurationError(f"{file} is not a complete report: {lack}.")
         return report
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write the report for people: `.html` (one page, nothing is fetched), `.md` or `.txt`.
+        """Write the report for people: `.html` (one page, which loads nothing), `.md` or `.txt`.
 
         Raises:
-            ConfigurationError: the name has another ending.
+            ConfigurationError: the name has another suffix.
         """
         ending = Path(path).suffix.lower()
         if ending not in {".html", ".md", ".txt"}:
@@ -76,7 +76,7 @@ class Report(Figures):
 
 
 def _lacks(report: Report) -> Iterator[str]:
-    """Yield what does not fit together in a report that was read, so that its figures can't be computed."""
+    """Yield the contradictions in a report that was read, because of which its figures can't be computed."""
     fields, first = report.kinds.keys(), report.rows[0] if report.rows else None
     for number, row in enumerate(report.rows, start=1):
         answers = [answer for answer in (row.answer, *(one.answer for one in row.samples)) if answer is not None]

@@ -1,4 +1,4 @@
-"""Figures: what was measured of a task on gold rows, row by row, and what follows from it."""
+"""Figures: the measurements of a task on gold rows, row by row, and the figures that follow from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmtasker.item import Item, sum_of
 _WORST = 20
 _NO_ENDS = "no interval from one row or cluster"
 _SLICES = 30
-"""The most values of a column that are printed; a report file shows all."""
+"""The most values of a column to print; a report file shows all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,14 +31,14 @@ class SampledAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What the calls of a judge took; `cost` is None if a price is not known."""
+    """The cost of the calls of a judge; `cost` is None if a price is not known."""
 
     calls: int = 0
     tokens: int = 0
     cost: float | None = 0.0
 
     def plus(self, items: Iterable[Item[Any]]) -> Judged:
-        """Return it with some items of the judge."""
+        """Return it with some items of the judge added."""
         made = list(items)
         return Judged(
             calls=self.calls + sum(item.attempts for item in made),
@@ -51,9 +51,9 @@ class Judged:
 class ReportRow:
     """A row: its input, gold and answer by field as JSON, its scores, and what it cost.
 
-    `tokens` and `cost` are of the answer that was used, also where it came from the cache; `latency` (seconds) is known
-    only of rows that were asked now. `samples` are the further answers, where each row was asked several times. Its
-    `repr` shows no text of a row.
+    `tokens` and `cost` are of the answer that was used, even if it came from the cache; `latency` (seconds) is known
+    only for rows that were asked now. `samples` are the further answers if each row was asked several times. Its `repr`
+    does not show texts of the row.
     """
 
     key: str
@@ -75,7 +75,7 @@ class ReportRow:
 
 
 class Score(NamedTuple):
-    """A figure of a report. A row that failed counts as 0, and `at_best` is the figure if all of them were right.
+    """A figure of a report. A failed row counts as 0, and `at_best` is the figure if all of them were right.
 
     `right` and `wrong` are None for a metric that is not right or wrong.
     """
@@ -102,7 +102,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """What was measured, and the figures that follow from the rows.
+    """The measurements, and the figures that follow from the rows.
 
     `broken` counts the rows for which a metric gave no score, and `errors` has the first reason, without texts of rows.
     """
@@ -121,7 +121,7 @@ class Figures:
 
     @property
     def names(self) -> list[str]:
-        """What is measured: the output fields that have gold, then the user's metrics."""
+        """The names of all measurements: the output fields that have gold, then the user's metrics."""
         return [*self.kinds, *self.metrics]
 
     @property
@@ -152,7 +152,7 @@ class Figures:
         return Score(interval, len(values), failed, best, right if binary else None, wrong if binary else None)
 
     def further(self) -> dict[str, Interval]:
-        """Return what else is measured of the rows that were answered, such as the absolute error of a number."""
+        """Return what else is measured for answered rows, such as the absolute error of a number."""
         names = dict.fromkeys(name for row in self.rows for name in row.scores if name not in self.names)
         found = {name: [row for row in self.rows if name in row.scores] for name in names}
         return {
@@ -190,11 +190,11 @@ class Figures:
         return label_scores(self.pairs(name))
 
     def confusion(self, name: str) -> Counter[tuple[str, str | None]]:
-        """Return how many rows of a label were given which one; None: they failed."""
+        """Return how many rows with a label were given which label; None: they failed."""
         return confusion(self.pairs(name))
 
     def flips(self, name: str) -> Interval | None:
-        """Return the share of rows whose answer to a field, or score of a metric, is not always the same.
+        """Return the share of rows whose answers to a field, or scores of a metric, differ.
 
         None: each row was asked once.
         """
@@ -205,7 +205,7 @@ class Figures:
         return share_interval([_flips(name, self.kinds.get(name), row) for row in asked], self._clusters(asked))
 
     def by_sample(self, name: str) -> list[float]:
-        """Return the figure of a field or metric in each round of answers; a row that failed counts as 0."""
+        """Return the figure of a field or metric in each round of answers; a failed row counts as 0."""
         self._check(name)
         rounds = [[row.scores for row in self.rows]]
         more = min((len(row.samples) for row in self.rows), default=0)
@@ -228,18 +228,18 @@ class Figures:
 
     @property
     def cost(self) -> float | None:
-        """What the answers cost in US dollars, those from the cache too; None: a price is not known."""
+        """The cost of the answers in US dollars, including cached ones; None: a price is not known."""
         costs = [row.cost for row in self.rows if row.cost is not None]
         return sum(costs) if len(costs) == len(self.rows) else None
 
     @property
     def tokens(self) -> int:
-        """The tokens of the answers, those from the cache too."""
+        """The tokens of the answers, including cached ones."""
         return sum(row.tokens for row in self.rows)
 
     @property
     def asked(self) -> int:
-        """How many rows were asked now."""
+        """The number of rows that were asked now."""
         return sum(row.attempts > 0 for row in self.rows)
 
     def __str__(self) -> str:
@@ -287,11 +287,11 @@ def _line(name: str, score: Score) -> str:
     if score.right is None:
         return f"{text}, {failed:,} failed and count as 0" if failed else text
     text = f"{text}: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
-    return f"{text}; {percent(score.at_best)} if all of these were right" if failed else text
+    return f"{text}; {percent(score.at_best)} if all failed rows were right" if failed else text
 
 
 def _flips(name: str, kind: FieldKind | None, row: ReportRow) -> bool:
-    """Return whether a row was answered in different ways; a failure is one of them."""
+    """Return whether a row got different answers; a failure counts as one of them."""
     if kind is None:
         return any(one.scores.get(name) != row.scores.get(name) for one in row.samples)
     answers = [None if answer is None else (answer[name],) for answer in (row.answer, *(o.answer for o in row.samples))]
@@ -302,8 +302,8 @@ def _flips(name: str, kind: FieldKind | None, row: ReportRow) -> bool:
 
 def _flip_line(name: str, flips: Interval, rounds: Sequence[float]) -> str:
     return (
-        f"{name}: {percent(flips.value)} ({span(flips)}) of rows are not answered alike when asked {len(rounds)} "
-        f"times, each of which gives {min(rounds):.3f} to {max(rounds):.3f}"
+        f"{name}: {percent(flips.value)} ({span(flips)}) of rows get different answers when asked {len(rounds)} "
+        f"times; the figure ranges from {min(rounds):.3f} to {max(rounds):.3f}"
     )
 
 

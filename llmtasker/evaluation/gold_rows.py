@@ -1,4 +1,4 @@
-"""Gold rows: inputs whose right answers are known, from a file, a table or records, checked before any call."""
+"""Gold rows: inputs with their right answers, from a file, a table or records, checked before any call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _NO_SLICES: dict[str, str] = {}
 class GoldRow(NamedTuple):
     """An input with its right outputs, as JSON by field and as a record; `key` is a hash of the input.
 
-    An output that is not measured may not be in the record. `error` is why an input does not fit: it is not asked,
+    The record may lack outputs that are not measured. `error` is the reason why an input does not fit: it is not sent,
     and counts as failed.
     """
 
@@ -51,10 +51,10 @@ def gold_rows(
     slices: Sequence[str] = (),
     cluster: str | None = None,
 ) -> tuple[list[GoldRow], int]:
-    """Return the gold rows, and how many rows have no gold and are left out.
+    """Return the gold rows, and the number of rows without gold, which are left out.
 
-    `columns` names the column of a field, input or output, where it has another name. An output field without a
-    column is not measured. An input that does not fit has its reason as `error`.
+    `columns` names the columns of fields, inputs or outputs, that have another name. An output field without a column
+    is not measured. If an input does not fit, `error` has the reason.
 
     Raises:
         ConfigurationError: a column is missing, a right output does not fit the signature, or there are no rows.
@@ -129,7 +129,7 @@ def _measured(
     """Return the output fields that have a column.
 
     Raises:
-        ConfigurationError: an input has none, no output has one, or a column that is named is not there.
+        ConfigurationError: an input field has no column, no output field has one, or a named column does not exist.
     """
     there = ", ".join(map(str, row))
     for name, info in signature.input_fields.items():
@@ -146,14 +146,14 @@ def _measured(
     if not measured:
         fields = ", ".join(signature.output_fields)
         raise ConfigurationError(
-            f"gold: no column holds right answers ({fields}); there are {there}.",
+            f"gold: no column has right answers ({fields}); there are {there}.",
             give={"columns": {next(iter(signature.output_fields)): "…"}},
         )
     return measured
 
 
 class _GoldReader:
-    """Checks gold rows: whole records by the signature; if an output is not measured, the others one by one."""
+    """Checks gold rows: whole records by the signature; if some outputs are not measured, the others one by one."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class _GoldReader:
         return _fields_alone(self._signature, self._measured)
 
     def read(self, number: int, row: Mapping[str, Any], values: Mapping[str, Any]) -> GoldRow | None:
-        """Return the gold row of a row with these right outputs; None for a broken row with doubtful outputs.
+        """Return the gold row with these right outputs; None for a broken row whose outputs can't be trusted.
 
         Raises:
             ConfigurationError: the right outputs do not fit the signature.
@@ -198,7 +198,7 @@ class _GoldReader:
                 record = signature.model_construct(**known, **right)
         except Exception as wrong:  # noqa: BLE001 - a validator of the signature may raise anything
             if isinstance(row, BrokenRow):
-                return None  # its cells may have slipped into other columns
+                return None  # its cells may be in the wrong columns
             raise ConfigurationError(
                 f"gold row {number} does not fit {signature.__name__}: {describe(wrong)}."
             ) from None
@@ -219,7 +219,7 @@ def _plain(given: Mapping[str, Any]) -> bool:
 
 
 def _fields_alone(signature: type[Signature], names: Sequence[str]) -> type[BaseModel]:
-    """Return a model of some output fields with their validators, but none of those that see the whole record."""
+    """Return a model of some output fields with their validators, except those that see the whole record."""
     found = signature.__pydantic_decorators__.field_validators.values()
     validators: dict[str, Any] = {}
     make: Any = field_validator  # its overloads take one literal mode each

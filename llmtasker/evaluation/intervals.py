@@ -1,4 +1,4 @@
-"""Intervals of shares and means, with nothing but the standard library."""
+"""Intervals of shares and means, using only the standard library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Z = NormalDist().inv_cdf(0.975)
 """The quantile of the normal distribution for 95 %."""
 
 _RESAMPLES = 1_000
-_MANY = 2_000  # values from which the normal approximation is as good as resampling, and much faster
+_MANY = 2_000  # from this many values on, the normal approximation is as good as resampling, and much faster
 
 
 class Interval(NamedTuple):
@@ -39,7 +39,7 @@ def wilson(hits: float, count: float) -> Interval:
 
 
 def mean_interval(values: Sequence[float], seed: int, clusters: Sequence[Hashable] | None = None) -> Interval:
-    """Return a mean with an interval: the percentile bootstrap, seeded; of many values the normal approximation.
+    """Return a mean with an interval: the seeded percentile bootstrap, or the normal approximation for many values.
 
     With `clusters`, one for each value, whole clusters are drawn: rows of one customer are not independent.
 

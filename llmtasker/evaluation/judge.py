@@ -1,4 +1,4 @@
-"""judge: an LLM that scores answers, as a metric; it is a task of its own, which can be measured like any other."""
+"""judge: an LLM that scores answers, as a metric; it is a separate task, which can be measured like any other."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RIGHT = "right_"
 
 @dataclass(frozen=True, kw_only=True)
 class Judge:
-    """A metric whose scores an LLM gives; `judge` makes it. Rows on which it fails have no score, and are counted."""
+    """A metric whose scores an LLM gives; made by `judge`. Rows on which it fails have no score, and are counted."""
 
     task: Task[Any]
     output: str
@@ -31,12 +31,12 @@ class Judge:
         """Return the score of one answer, with a blocking call.
 
         Raises:
-            ItemError: the judge gave none.
+            ItemError: the judge gave no score.
         """
         return self.score(self.task(self.question(gold, item)))
 
     def question(self, gold: Any, item: Item[Any]) -> Mapping[str, Any]:
-        """Return what the judge is asked about an answer.
+        """Return the judge's input for an answer.
 
         Raises:
             InputError: a field of the judge is in neither the input nor the output.
@@ -58,10 +58,10 @@ class Judge:
         return {name: known[name] for name in wanted if name in known}
 
     def score(self, item: Item[Any]) -> float:
-        """Return the score that an item of the judge stands for.
+        """Return the score in an item of the judge.
 
         Raises:
-            ItemError: it failed.
+            ItemError: the judge failed.
         """
         output = item.value
         value = getattr(output, self.output) if isinstance(output, Signature) else output
@@ -70,7 +70,7 @@ class Judge:
     async def scores(
         self, asked: Sequence[tuple[Any, Item[Any]]], **options: Unpack[RunOptions]
     ) -> tuple[list[float | None], Sequence[Item[Any]]]:
-        """Return the score of each pair of gold and item, None where there is none, and the items of the judge."""
+        """Return the score of each pair of gold and item (None: no score), and the items of the judge."""
         questions = list[Any]()
         for gold, item in asked:
             try:
@@ -90,14 +90,14 @@ def judge(
 ) -> Judge:
     """Return a metric for `evaluate` whose scores a task gives.
 
-    The input fields of the task get what has the same name: an input of the row, an output of the answer, or with the
-    name `right_…`, the right output. How far it agrees with people, `evaluate(task, labels_of_people)` measures.
+    Each input field of the task gets the value with the same name: an input of the row, an output of the answer or,
+    named `right_…`, the right output. `evaluate(task, labels_of_people)` measures how far it agrees with people.
 
     Args:
         task: answers with a bool, a number, or a label.
-        output: the output field with the score; None: the only one that can be it.
+        output: the output field with the score; None: the only one that can have it.
         points: the score of each label, if the output is a label.
-        inputs: makes the judge's input of the gold record and the item, instead.
+        inputs: a function that makes the judge's input from the gold record and the item instead.
 
     Raises:
         ConfigurationError: there is no such output, or labels without points.

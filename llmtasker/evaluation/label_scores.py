@@ -1,4 +1,4 @@
-"""Precision, recall and F1 of labels, and which label is taken for which."""
+"""Precision, recall and F1 of labels, and which label is mistaken for which."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from llmtasker.evaluation.intervals import Interval, wilson
 
 FAILED = None
-"""The answer of a row that failed."""
+"""The answer of a failed row."""
 
 Pair = tuple[frozenset[str], frozenset[str] | None]
-"""The labels of a gold row and those that were answered; FAILED: none were."""
+"""The labels of a gold row and those of its answer; FAILED: there is no answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelScore:
-    """How one label was recognised: `gold` rows have it, `answered` rows were given it, `right` rows both."""
+    """How well one label was recognised: `gold` rows have it, `answered` rows were given it, `right` rows both."""
 
     label: str
     gold: int
@@ -67,7 +67,7 @@ def micro_f1(scores: dict[str, LabelScore]) -> float:
 
 
 def confusion(pairs: Sequence[Pair]) -> Counter[tuple[str, str | None]]:
-    """Return how many rows of a label were given which one; of rows with one label only. FAILED: none."""
+    """Return how many rows with a label were given which label; only for rows with one label. FAILED: none."""
     return Counter(
         (next(iter(truth)), FAILED if answer is None else " · ".join(sorted(answer)))
         for truth, answer in pairs

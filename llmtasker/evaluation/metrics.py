@@ -1,4 +1,4 @@
-"""What counts as right: a metric for each type of field, and those of the user."""
+"""What counts as right: a metric for each type of field, and the user's metrics."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORDS = lazy_pattern(r"\w+")
 
 
 def kind_of(annotation: Any) -> FieldKind:
-    """Return what kind of metric a type gets.
+    """Return the kind of metric for a type.
 
     >>> kind_of(Literal["a", "b"]), kind_of(list[Literal["a"]]), kind_of(float), kind_of(str | None)
     ('label', 'labels', 'number', 'text')
@@ -83,7 +83,7 @@ def right(kind: FieldKind, gold: Any, answer: Any) -> float:
 
 
 def label_count(annotation: Any) -> int:
-    """Return how many labels a field of several can have; 0: that is not known.
+    """Return how many labels a field that takes several can have; 0: unknown.
 
     >>> label_count(list[Literal["a", "b", "c"]])
     3
@@ -94,9 +94,9 @@ def label_count(annotation: Any) -> int:
 
 
 def further(kind: FieldKind, gold: Any, answer: Any, labels: int = 0) -> dict[str, float]:
-    """Return what else is measured of an answered field: error of numbers, overlap of texts and of label sets.
+    """Return what else is measured for an answered field: error of numbers, overlap of texts and of label sets.
 
-    `labels` is how many the field can have: the Hamming loss is the share of these that are given wrongly, or lack.
+    `labels` is how many the field can have: the Hamming loss is the share of these that are wrong or missing.
     """
     if kind == "number":
         known, given = _number(gold), _number(answer)
@@ -118,7 +118,7 @@ def labels_in(value: Any) -> frozenset[str]:
 
 
 def normalised(value: Any) -> str:
-    """Return a text without case, with single spaces, without punctuation at its ends."""
+    """Return a text in lower case, with single spaces, without punctuation at its ends."""
     return " ".join(caseless(str("" if value is None else value)).split()).strip(" .,;:!?\"'«»“”’")
 
 
@@ -139,7 +139,7 @@ def _number(value: Any) -> Decimal | None:
 
 
 def _leaves(value: Any, path: str) -> list[tuple[str, str]]:
-    """Return the parts of a nested value: where each stands, and its text."""
+    """Return the parts of a nested value: the path of each, and its text."""
     if is_object(value):
         return [leaf for name, part in value.items() for leaf in _leaves(part, f"{path}.{name}")]
     if is_array(value):

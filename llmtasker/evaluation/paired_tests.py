@@ -11,14 +11,14 @@ from llmtasker.evaluation.intervals import Interval, Z, grouped, mean_interval
 
 _POWER = NormalDist().inv_cdf(0.8)
 _FLIPS = 4_000
-_FEW = 8  # changed rows, below which no test of them shows anything
-_MANY = 2_000  # differences from which the normal approximation is as good as flipping signs
+_FEW = 8  # with fewer changed rows, no test shows anything
+_MANY = 2_000  # from this many differences on, the normal approximation is as good as flipping signs
 
 
 def mcnemar(gained: int, lost: int, *, exact: bool = False) -> float:
-    """Return McNemar's p: how often chance alone gives rows that changed so unevenly, or more so (two-sided).
+    """Return McNemar's p: how often chance alone changes rows this unevenly, or more so (two-sided).
 
-    It is the mid-p form (Fagerland, Lydersen, Laake 2013), which keeps 5 % and finds more than the exact one.
+    This is the mid-p form (Fagerland, Lydersen, Laake 2013), which keeps 5 % and finds more than the exact form.
 
     >>> round(mcnemar(121, 90, exact=True), 3), round(mcnemar(121, 90), 3)
     (0.039, 0.033)
@@ -33,7 +33,7 @@ def mcnemar(gained: int, lost: int, *, exact: bool = False) -> float:
 
 
 def _binomial(count: int, number: int) -> float:
-    """Return the probability of so many heads of so many coins."""
+    """Return the probability of this many heads among this many coins."""
     chosen = math.lgamma(count + 1) - math.lgamma(number + 1) - math.lgamma(count - number + 1)
     return math.exp(chosen - count * math.log(2))
 
@@ -56,7 +56,7 @@ def mean_difference(
 ) -> tuple[Interval, float]:
     """Return the mean of differences row by row with its interval, and p: how often random signs give as much.
 
-    With `clusters`, one for each difference, the rows of a cluster are drawn, and change their sign, together.
+    With `clusters`, one for each difference, the rows of a cluster are drawn together, and change sign together.
 
     >>> mean_difference([0.5, 0.25, 0.5, 0.0, 0.25, 0.5, 0.5, 0.25], seed=0)[1] < 0.05
     True
@@ -78,22 +78,23 @@ def mean_difference(
 
 
 def standard_error(interval: Interval) -> float:
-    """Return the standard error that a 95 % interval stands for."""
+    """Return the standard error of a 95 % interval."""
     return (interval.high - interval.low) / (2 * Z)
 
 
 def detectable_by(interval: Interval) -> float:
-    """Return the difference that is shown in 4 of 5 comparisons, if the interval is as wide as here; may be NaN."""
+    """Return the difference that is shown in 4 of 5 comparisons with an interval as wide as this one; may be NaN."""
     return (Z + _POWER) * standard_error(interval)
 
 
 def detectable(changed: int, count: int) -> float:
-    """Return the difference of shares that so many rows show in 4 of 5 comparisons, if as many change as here."""
+    """Return the difference of shares that this many rows show in 4 of 5 comparisons, if as many rows change as
+    here."""
     return min(1.0, (Z + _POWER) * math.sqrt(max(changed, _FEW)) / count) if count else 1.0
 
 
 def holm(values: Mapping[str, float]) -> dict[str, float]:
-    """Return p values corrected for having looked at several (Holm 1979).
+    """Return p values corrected for several comparisons (Holm 1979).
 
     >>> holm({"a": 0.01, "b": 0.04, "c": 0.03})
     {'a': 0.03, 'b': 0.06, 'c': 0.06}

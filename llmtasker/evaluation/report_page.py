@@ -1,4 +1,4 @@
-"""A report for people: as text in Markdown, or as one page of HTML with its drawings in it."""
+"""A report for people: as Markdown text, or as one HTML page with its drawings."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def report_text(report: Figures) -> str:
 
 
 def report_page(report: Figures) -> str:
-    """Return the report as a page: it fetches nothing, and can be sent as a file."""
+    """Return the report as a page, which loads nothing and can be sent as a file."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
         f'content="width=device-width, initial-scale=1"><title>{escape(report.signature)}: report</title>'
@@ -81,7 +81,7 @@ def _text(report: Figures) -> Iterator[str]:
 
 
 def _body(report: Figures) -> Iterator[str]:
-    yield f"<h1>{escape(report.signature)}: {counted(len(report.rows), 'row')} whose answers are known</h1>"
+    yield f"<h1>{escape(report.signature)}: {counted(len(report.rows), 'row')} with right answers</h1>"
     for name in report.names:
         yield from _headline(name, report.score(name))
     yield "<h2>In words</h2><ul>"
@@ -182,7 +182,7 @@ def _cell(text: str) -> str:
 
 
 def _whisker(interval: Interval) -> str:
-    """Return an interval from 0 to 1 as a drawing, with its numbers for those who can't see it; nothing for others."""
+    """Return an interval from 0 to 1 as a drawing, with its numbers for people who can't see it; else an empty text."""
     if not all(0 <= part <= 1 for part in interval):
         return ""
     low, value, high = (160 * part for part in (interval.low, interval.value, interval.high))

@@ -1,4 +1,4 @@
-"""The threshold of a confidence that keeps a promised risk, and the exact bounds that it rests on."""
+"""The threshold of a confidence that keeps a promised risk, and the exact bounds on which it is based."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import NamedTuple
 from llmtasker.errors import counted
 from llmtasker.evaluation.confidence_fit import logistic_fit
 
-_STEP = 1.05  # each threshold that is tried answers so many times the rows of the one before
-_FEW = 4  # errors that the first trial allows, where the rows are many enough
-_LEAST_FIRST, _MOST_FIRST = 0.15, 0.4  # of the rows are answered by the first trial
+_STEP = 1.05  # each threshold that is tried answers this many times the rows of the one before
+_FEW = 4  # errors that the first trial allows, if there are enough rows
+_LEAST_FIRST, _MOST_FIRST = 0.15, 0.4  # the share of rows that the first trial answers
 _LEAST, _MOST = 1e-6, 1 - 1e-6
 
 
 def at_most(errors: int, rows: int, share: float) -> float:
-    """Return the probability of at most so many errors in so many rows, of which this share is wrong on average.
+    """Return the probability of at most this many errors in a number of rows, given the mean share of errors.
 
     >>> round(at_most(1, 10, 0.1), 6)
     0.736099
@@ -48,7 +48,7 @@ def upper_bound(errors: int, rows: int, certainty: float) -> float:
 
 
 def most_errors(rows: int, max_risk: float, certainty: float) -> int:
-    """Return the most errors in so many rows whose upper bound is still `max_risk`; -1: even none is too many."""
+    """Return the most errors in a number of rows whose upper bound is still `max_risk`; -1: even none is too many."""
     errors = -1
     term, total = rows * math.log1p(-max_risk), 0.0
     while errors < rows:
@@ -94,7 +94,7 @@ def keep_risk(points: Sequence[tuple[float, bool]], max_risk: float, certainty: 
 
 
 class RiskTrial(NamedTuple):
-    """A choice of thresholds: the labelled rows that it answers, errors among them, errors allowed."""
+    """A choice of thresholds: the labelled rows that are answered, the errors among them, and the errors allowed."""
 
     rows: int
     errors: int
@@ -102,15 +102,15 @@ class RiskTrial(NamedTuple):
 
 
 def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certainty: float) -> int | None:
-    """Return the number of the last trial that keeps the risk; they are in order, the strictest first.
+    """Return the number of the last trial that keeps the risk; trials are in order, strictest first.
 
-    Trials are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"), and the first that fails ends
-    it, so that looking at many costs no certainty. The first is chosen by numbers of rows alone: one chosen by errors
+    Trials are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"), and the first failure ends it,
+    so testing many does not cost certainty. The first trial is chosen by numbers of rows alone: one chosen by errors
     would pass more often by luck, and where confidence means nothing among the surest rows, one promise in eight would
-    be broken. Where it fails none passes, for the same reason.
+    be broken. If it fails, none passes, for the same reason.
 
-    Those behind it must leave half the doubt only. Whoever looks whether a promise was kept looks at a limited number
-    of further rows, which vary as the labelled ones did.
+    Later trials must leave only half the doubt. Whoever checks a promise does so on a limited number of further rows,
+    which vary as the labelled ones did.
     """
     start = first_rows(rows, max_risk, certainty)
     able = [at for at, trial in enumerate(trials) if trial.allowed >= 0]
@@ -130,7 +130,8 @@ def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certai
 def first_rows(rows: int, max_risk: float, certainty: float) -> int:
     """Return how many of the labelled rows the first trial answers.
 
-    Enough to allow a few errors, but not most of the rows: among the surest, errors are rarest. Of many rows a share.
+    That is enough to allow a few errors, but not most of the rows: among the surest, errors are rarest. With many rows,
+    it is a share of them.
 
     >>> first_rows(100, 0.05, 0.9), first_rows(500, 0.05, 0.9), first_rows(2_000, 0.05, 0.9)
     (45, 158, 306)
@@ -147,7 +148,7 @@ def first_rows(rows: int, max_risk: float, certainty: float) -> int:
 
 
 def _one_more_allowed(rows: int, max_risk: float, certainty: float) -> int:
-    """Return the next larger number of rows among which one more error is allowed."""
+    """Return the next larger number of rows with which one more error is allowed."""
     allowed = most_errors(rows, max_risk, certainty)
     while most_errors(rows, max_risk, certainty) == allowed:
         rows += 1
@@ -166,7 +167,7 @@ def _trials(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: f
         if rows < least and not end:
             continue
         now = most_errors(rows, max_risk, certainty)
-        if now > allowed or end:  # more rows without one more error allowed would only fail more often
+        if now > allowed or end:  # more rows without another allowed error would only fail more often
             found.append(RiskTrial(rows, errors, now))
             least, allowed = rows * _STEP, now
     return found
@@ -190,9 +191,9 @@ def _logit(share: float) -> float:
 
 
 def rows_needed(points: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> int | None:
-    """Return about how many labelled rows would let a threshold pass that answers a tenth of them or more.
+    """Return about how many labelled rows a threshold needs to pass that answers a tenth of them or more.
 
-    None: by what the confidences predict, no number of rows would.
+    None: judging by the confidences, no number of rows would be enough.
     """
     ordered = sorted(points, key=lambda point: -point[0])
     predicted, needed = _predicted(ordered), list[float]()
@@ -218,7 +219,7 @@ def why_not(points: Sequence[tuple[float, bool]], max_risk: float, certainty: fl
             "risk, or use a better LLM or another source of confidence"
         )
     else:
-        reason = f"{len(points):,} answered rows are too few. About {max(needed, len(points) + 1):,} may do"
+        reason = f"{len(points):,} answered rows are too few. About {max(needed, len(points) + 1):,} may be enough"
     return (
         f"a risk of at most {100 * max_risk:g} % can't be promised at a certainty of {100 * certainty:g} %: {reason}."
     )

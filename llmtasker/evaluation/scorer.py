@@ -1,4 +1,4 @@
-"""Scorer: items on gold rows → scores, and the report that they make; nothing is asked but judges."""
+"""Scorer: items on gold rows → scores and their report; only judges are asked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""shortlist_recall: how often the right labels are among those that are shown with an input. No LLM is asked."""
+"""shortlist_recall: how often the right labels are among those shown with an input. No LLM is asked."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _SIZES = (5, 10, 20, 50, 100)
 
 @dataclass(frozen=True, kw_only=True)
 class ShortlistRecall:
-    """What share of rows have all their right labels among the first k; `print(recall)` shows it.
+    """The share of rows with all their right labels among the first k; `print(recall)` shows it.
 
     `at` has the share for k = `count`, the labels that are shown, and for other k to choose from. `own` rows are
-    examples of the task, and are left out: their recall would be too good.
+    examples of the task, and are left out because their recall would be too good.
     """
 
     count: int
@@ -43,7 +43,7 @@ class ShortlistRecall:
 
 
 def shortlist_recall(task: Task[Any], gold: Gold, *, columns: Mapping[str, str] | None = None) -> ShortlistRecall:
-    """Return how often the shortlist of a task holds the right labels of rows; nothing is sent.
+    """Return how often the shortlist of a task contains the right labels of rows; nothing is sent.
 
     Args:
         task: a `Classification` with `shortlist=`.
@@ -75,9 +75,7 @@ def shortlist_recall(task: Task[Any], gold: Gold, *, columns: Mapping[str, str] 
         order = {label: rank for rank, label in enumerate(picker.ranked(shown, picker.size), start=1)}
         ranks.append(max((order.get(label, picker.size + 1) for label in labels_in(row.gold[picker.name])), default=1))
     if not ranks:
-        raise ConfigurationError(
-            f"nothing is left of {counted(own, 'row')} without the examples of the task: measure on others."
-        )
+        raise ConfigurationError(f"all of {counted(own, 'row')} are examples of the task: measure on other rows.")
     sizes = sorted({picker.count, *(size for size in _SIZES if size < picker.size)})
     return ShortlistRecall(
         count=picker.count,
@@ -89,7 +87,7 @@ def shortlist_recall(task: Task[Any], gold: Gold, *, columns: Mapping[str, str] 
 
 
 def shortlist_check(task: Measurable) -> Callable[[GoldRow], dict[str, float]] | None:
-    """Return what scores a row by whether its right labels were shown; None: all labels are."""
+    """Return a function that scores a row by whether its right labels were shown; None: all labels are shown."""
     picker = task.program.label_picker if isinstance(task, Task) else None
     if picker is None:
         return None

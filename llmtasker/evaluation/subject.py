@@ -1,4 +1,4 @@
-"""Subject: what is measured, a task or a pipeline, by the few things that a measurement needs of it."""
+"""Subject: the task or pipeline that is measured, reduced to what a measurement needs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Measurable = Task[Any] | Pipeline[Any, Any] | Cascade[Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """What is measured.
+    """A task or pipeline to measure.
 
-    `answer` returns the output of an item by field, as JSON; `cost` what the answers of an item cost in US dollars,
-    those from the cache too, or None.
+    `answer` returns the output of an item by field, as JSON; `cost` the cost of an item's answers in US dollars,
+    including cached ones, or None.
     """
 
     measured: Measurable
@@ -34,10 +34,10 @@ class Subject:
 
     @classmethod
     def of(cls, measured: Measurable) -> Subject:
-        """Return the subject that a task, a pipeline or a cascade is.
+        """Return the subject for a task, a pipeline or a cascade.
 
         Raises:
-            ConfigurationError: it is something else, or a pipeline with several outputs an input.
+            ConfigurationError: it is something else, or a pipeline with several outputs per input.
         """
         given = cast("object", measured)  # at run time it may be anything
         if not isinstance(given, Task | Pipeline | Cascade):
@@ -57,7 +57,7 @@ class Subject:
             output = item.output
             if isinstance(output, Signature):
                 return {name: jsonable(getattr(output, name)) for name in fields}
-            return tasks[0].answer(item)  # a ready-made task shows no record
+            return tasks[0].answer(item)  # a ready-made task does not show its record
 
         def paid(item: Item[Any]) -> float | None:
             return sum_of(_paid(task, step) for task, step in zip(tasks, item.steps or (item,), strict=False))
@@ -66,7 +66,7 @@ class Subject:
 
 
 async def answered(task: Measurable, rows: Sequence[GoldRow], **options: Unpack[RunOptions]) -> list[Item[Any]]:
-    """Return an item for each gold row; one whose input does not fit is not asked, and has its error."""
+    """Return an item for each gold row; an input that does not fit is not sent, and its item has the error."""
     items = iter(await task.arun([dict(row.given) for row in rows if row.error is None], **options))
     return [next(items) if row.error is None else Item(input=row.given, error=row.error) for row in rows]
 

@@ -1,4 +1,4 @@
-"""applied: the metrics of the user on a row → scores, and why some failed, without the words of the row."""
+"""applied: the user's metrics on a row → scores, and why some failed, without the words of the row."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
 from llmtasker.values.lazy_pattern import lazy_pattern
 
-_READ = 100_000  # characters of a message or a value that are compared
-_RUN = 3  # words in sequence that can't be chance
+_READ = 100_000  # characters to compare of a message or a value
+_RUN = 3  # as many words in sequence can't be chance
 _WORD = lazy_pattern(r"\w+")
 _IN_QUOTES = lazy_pattern(r"(?<!\w)(['\"`«“]).*?['\"`»”](?!\w)", re.DOTALL)
 _GAPS = lazy_pattern(r"…(?:\W*…)+")
 
 
 def metrics_of(given: object) -> dict[str, Metric]:
-    """Return the metrics that were given, by name.
+    """Return the given metrics by name.
 
     Raises:
         ConfigurationError: it is not a mapping from names to functions.
@@ -40,7 +40,7 @@ def metrics_of(given: object) -> dict[str, Metric]:
 
 
 def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> tuple[dict[str, float], dict[str, str]]:
-    """Return the scores of the user's metrics for a row, and why others could not give one.
+    """Return the scores of the user's metrics for a row, and why others gave none.
 
     A metric that raises or gives NaN has no score for this row; one that gives None does not apply.
     """
@@ -55,26 +55,26 @@ def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> 
         if value is not None and math.isfinite(value):
             scores[name] = value
         elif value is not None:
-            failed[name] = f"{value} is no score"
+            failed[name] = f"{value} is not a score"
     return scores, failed
 
 
 def metric_error(error: Exception, gold: Signature, item: Item[Any]) -> str:
-    """Return the type and message of an error that a metric raised for a row; "…" for what it repeats of the row.
+    """Return the type and message of an error that a metric raised for a row; "…" replaces what it repeats of the row.
 
-    That is a whole value, a run of words, a number, a name, or a word in quotes. Labels and names of fields are kept.
+    That is a whole value, a run of words, a number, a name, or a word in quotes. Labels and field names are kept.
     """
     try:
-        said = describe(error) if isinstance(error, ValidationError) else str(error)
+        message = describe(error) if isinstance(error, ValidationError) else str(error)
     except Exception:  # noqa: BLE001 - its text is the user's too
-        said = ""
+        message = ""
     kind = type(error).__name__
-    text = snippet(_without(said[:_READ], list(_values(gold, item)), type(gold).model_fields.keys()))
+    text = snippet(_without(message[:_READ], list(_values(gold, item)), type(gold).model_fields.keys()))
     return f"{kind}: {text}" if text else kind
 
 
 def _values(gold: Signature, item: Item[Any]) -> Iterator[str]:
-    """Yield the values of a row that may be private: what is not a label."""
+    """Yield the values of a row that may be private: those that are not labels."""
     signature = type(gold)
     for record in (gold, item.output):
         for name, field in signature.model_fields.items():
@@ -82,13 +82,13 @@ def _values(gold: Signature, item: Item[Any]) -> Iterator[str]:
                 yield str(getattr(record, name, ""))[:_READ]
 
 
-def _without(said: str, values: list[str], names: Collection[str]) -> str:
+def _without(message: str, values: list[str], names: Collection[str]) -> str:
     rows = [[word.lower() for word in _WORD.findall(value)] for value in values]
     known = {word for row in rows for word in row} - {name.lower() for name in names}
     runs = {tuple(row[at : at + _RUN]) for row in rows for at in range(len(row) - _RUN + 1)}
     runs |= {tuple(row) for row in rows if 0 < len(row) < _RUN}
-    quoted = [match.span() for match in _IN_QUOTES.finditer(said)]
-    found = list(_WORD.finditer(said))
+    quoted = [match.span() for match in _IN_QUOTES.finditer(message)]
+    found = list(_WORD.finditer(message))
     words = [match.group().lower() for match in found]
     cut = set[int]()
     for at, match in enumerate(found):
@@ -100,6 +100,6 @@ def _without(said: str, values: list[str], names: Collection[str]) -> str:
             cut.add(at)
     kept, end = list[str](), 0
     for at in sorted(cut):
-        kept += [said[end : found[at].start()], "…"]
+        kept += [message[end : found[at].start()], "…"]
         end = found[at].end()
-    return _GAPS.sub("…", "".join([*kept, said[end:]]))
+    return _GAPS.sub("…", "".join([*kept, message[end:]]))

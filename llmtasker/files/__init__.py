@@ -1,14 +1,15 @@
-"""Rows in and out of files: CSV as offices write it, JSON lines, JSON, Parquet, Excel; and the journal of a run.
+"""Read and write rows of files: CSV as office programs write it, JSON lines, JSON, Parquet, Excel; and the journal of a
+run.
 
 read_rows      a file → its rows, lazily
 read_header    a file → the names of its columns
 write_rows     rows → a file, whole or not at all
-detect         what a file looks like; output_format: what the next one should look like
+detect         the format of a file; output_format: the format of an output
 Journal        the finished rows of a run that can be resumed
 
-csv_file, json_file, parquet_file, excel_file   one kind each
+csv_file, json_file, parquet_file, excel_file   one format each
 csv_output, excel_output, block_buffer          written while the rows come
-detect, encoding, dialect, format, header       how a file is written
+detect, encoding, dialect, format, header       the format of a file
 cells, packed, atomic                           values of cells; compressed files; whole or not at all
 """
 
@@ -76,16 +77,16 @@ def read_rows(
     format: Format | None = None,  # noqa: A002 - the word that users of `open`, pandas and polars look for
     **given: Unpack[FormatOptions],
 ) -> Iterator[dict[str, Any]]:
-    """Return the rows of a file, one dict each, read as they are asked for.
+    """Return the rows of a file, one dict each, read lazily.
 
-    What is not given, by `format` or by a keyword of `detect` that overrules it, is seen in the file.
+    What neither `format` nor a keyword of `detect` sets is detected in the file.
     CSV, JSON lines and Parquet take the same memory however long they are; a JSON array is read as a whole.
-    The values of CSV are the texts as they stand there: `01234`, `NA`, `NULL` and the empty text are kept. JSON,
-    Parquet and Excel have the types of the file. A row that can't be read whole is a `BrokenRow` in its place.
-    A column without a name, or with that of another, is named; see `read_header`.
+    The values of CSV are texts exactly as in the file: `01234`, `NA`, `NULL` and the empty text are kept. JSON,
+    Parquet and Excel have the types of the file. A row that can't be read completely is a `BrokenRow` in its place.
+    A column without a name, or with a duplicate one, gets a name; see `read_header`.
 
     Raises:
-        ConfigurationError: the file can't be read, is not of its kind, or needs the extra `[data]`.
+        ConfigurationError: the file can't be read, has another format than its name, or needs the extra `[data]`.
     """
     file = Path(path)
     if format is None:
@@ -107,9 +108,9 @@ def _rows(file: Path, form: Format) -> Generator[dict[str, Any]]:
 
 
 def read_header(path: str | os.PathLike[str], format: Format) -> Header:  # noqa: A002 - as above
-    """Return the columns of a file, in its order, each with a name of its own; `notes` name those that had none.
+    """Return the columns of a file, in its order, each with a unique name; `notes` describe the changed names.
 
-    JSON is read to its end: each row may have columns of its own.
+    JSON is read to its end, because each row may have its own columns.
 
     Raises:
         ConfigurationError: the header can't be read.
@@ -126,16 +127,15 @@ def write_rows(
     neutralise_formulas: bool = False,
     columns: Sequence[str] | None = None,
 ) -> int:
-    """Write rows to a file and return their number; the file is there when it is whole, else as it was before.
+    """Write rows to a file and return their number; the file appears when it is complete, and is unchanged until then.
 
-    Without `format`, it is that of `output_format` for the name. `columns` chooses and orders the columns; without
-    it there is one for each name that any row has. In CSV and Excel, None is an empty cell, what is nested is JSON
-    text.
+    Without `format`, it is that of `output_format` for the name. `columns` chooses and orders the columns; without it
+    there is one for each name in any row. In CSV and Excel, None is an empty cell, and nested values are JSON text.
     `neutralise_formulas` writes an apostrophe before text that a spreadsheet would run (`=`, `+`, `-`, `@`, tab,
-    line ends); `read_rows(..., neutralised=True)` removes it. It is of CSV only: in Excel files text is always
+    line ends); `read_rows(..., neutralised=True)` removes it. It applies only to CSV: in Excel files text is always
     stored as text.
 
-    Warns when characters made another encoding necessary or a text had to be cut for Excel.
+    Warns if characters require another encoding, or if a text has to be cut for Excel.
 
     Raises:
         ConfigurationError: the folder can't be written, or the extra `[data]` is missing.

@@ -1,4 +1,4 @@
-"""exact_array: a column of Arrow that gives back exactly the values that it was made of."""
+"""exact_array: a column of Arrow that returns exactly the values that it was made of."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from llmtasker.values.json_values import is_object
 from llmtasker.values.same_value import is_missing, same_values
 
 MAX_LEVELS = 100
-"""Levels of lists and objects in a column; a list that is in itself would end the process in Arrow."""
+"""The levels of lists and objects in a column; a list that contains itself would crash the process in Arrow."""
 
 _PLAIN = {str: "string", int: "int64", float: "double", bool: "bool", bytes: "binary"}
 """Types of Arrow that store exactly, or refuse, what a column with values of one type has; they are not compared."""
 
 
 def exact_array(values: Sequence[Any], type_: Any = None) -> Any:
-    """Return values as an array of a type, else of the type that Arrow finds; None if it would not hold all exactly.
+    """Return values as an array of a type, else of the type that Arrow finds; None if it can't represent all exactly.
 
-    Arrow makes one time zone of several, days of moments, and times without a zone of those with one, silently:
-    what it took is compared with what it gives back.
+    Arrow silently merges time zones, turns moments into days, and drops zones of times, so its result is compared with
+    the values.
     """
     arrow = import_module("pyarrow")
     kinds = set(map(type, values)) - {type(None)}
@@ -39,27 +39,27 @@ def exact_array(values: Sequence[Any], type_: Any = None) -> Any:
 
 
 def exact_list(column: Any, name: str) -> list[Any]:
-    """Return the values of an array; as texts those days and times that Python can't hold.
+    """Return the values of an array; days and times that Python can't represent become texts.
 
     Raises:
-        ConfigurationError: they have no text either; `name` is that of the column.
+        ConfigurationError: they can't be texts either; `name` is the name of the column.
     """
     arrow = import_module("pyarrow")
     known = (arrow.ArrowException, TypeError, ValueError, ArithmeticError, AttributeError, ImportError)
     with suppress(*known):
         values: list[Any] = column.to_pylist()
-        # Python's times have microseconds, and Arrow cuts what is finer.
+        # Python's times have microseconds, and Arrow drops finer digits.
         if "time64[ns]" not in str(column.type) or arrow.array(values, column.type).equals(column):
             return values
     try:
-        # One by one: how a value comes out must not depend on its neighbours.
+        # One by one, because a value must not depend on its neighbours.
         return [_held(arrow, cell) for cell in column]
     except known as error:
         raise ConfigurationError(f"can't read the column {name!r} ({column.type}): {snippet(error)}") from error
 
 
 def _held(arrow: Any, cell: Any) -> Any:
-    """Return the value of a scalar, in which what Python can't hold is a text."""
+    """Return the value of a scalar; parts that Python can't represent become texts."""
     type_, types = cell.type, arrow.types
     if not cell.is_valid:
         return None
@@ -84,7 +84,7 @@ def _held(arrow: Any, cell: Any) -> Any:
 
 
 def is_storable(value: Any, levels: int = MAX_LEVELS) -> bool:
-    """Return whether a value has no more levels of lists and objects than a table is given."""
+    """Return whether a value has at most as many levels of lists and objects as a table may have."""
     parts: Iterable[Any]
     if is_object(value):
         parts = value.values()

@@ -15,7 +15,7 @@ from llmtasker.errors import ConfigurationError
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
-    """Return whether a path is written as it comes: a pipe or a device, also where it leads to a file."""
+    """Return whether a path is written directly: a pipe or a device, even if it leads to a file."""
     target = Path(path)
     if not target.exists() or target.is_dir():
         return False
@@ -23,7 +23,8 @@ def is_stream(path: str | os.PathLike[str]) -> bool:
 
 
 def folder_of(file: BinaryIO) -> Path | None:
-    """Return the folder of a file, where there is room for its rows: the system's own may be small, or in memory."""
+    """Return the folder of a file, where there is room for its rows; the system's temporary one may be small, or in
+    memory."""
     path = Path(file.name)
     return path.parent if path.is_file() else None
 
@@ -40,7 +41,7 @@ def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
     """
     target = Path(os.path.realpath(path))
     if is_stream(path):
-        # Under its own name: what /dev/stdout leads to may have none. To append leaves what a shell's >> keeps.
+        # By its own name, because the file behind /dev/stdout may have none. Appending keeps what a shell's >> keeps.
         with Path(path).open("ab") as device:
             yield device
         return
@@ -63,7 +64,7 @@ def replacing(path: str | os.PathLike[str]) -> Generator[BinaryIO]:
 
 def _create(draft: Path, target: Path) -> BinaryIO:
     try:
-        # Not tempfile: its files are 0600, and the umask can be asked only by changing it for every thread.
+        # Not tempfile: its files are 0600, and reading the umask means changing it for every thread.
         file = draft.open("xb+")
     except OSError as error:
         raise ConfigurationError(f"can't write in the folder {draft.parent}: {error.strerror or error}") from error

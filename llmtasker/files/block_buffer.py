@@ -1,10 +1,10 @@
-"""BlockBuffer: what a writer of archives writes to, and a receiver takes away block by block."""
+"""BlockBuffer: a buffer that archive writers write to, and a receiver empties block by block."""
 
 from __future__ import annotations
 
 
 class BlockBuffer:
-    """A file that can only be written; `take` returns what was written since the last call, and forgets it."""
+    """A file that can only be written; `take` returns and discards what was written since the last call."""
 
     closed = False
 
@@ -19,7 +19,7 @@ class BlockBuffer:
         return len(piece)
 
     def flush(self) -> None:
-        """Do nothing: nothing is kept back."""
+        """Do nothing: nothing is buffered further."""
 
     def close(self) -> None:
         """Do nothing: what was written can still be taken."""

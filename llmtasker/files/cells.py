@@ -1,4 +1,4 @@
-"""Values to text and back: any value as JSON, any value as the text of a cell, formulas made harmless."""
+"""Values to text and back: any value as JSON, any value as the text of a cell, formulas neutralised."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmtasker.values.same_value import is_missing
 MAX_DEPTH = 200
 """Levels of nesting that are written; deeper values are named, not shown."""
 
-# What a spreadsheet runs: OWASP's list for CSV injection, with the full-width forms that Excel reads as ASCII.
+# Texts that a spreadsheet runs: OWASP's list for CSV injection, with the full-width forms that Excel reads as ASCII.
 _FORMULA = lazy_pattern("'*[=+\\-@\t\r\n＝＋－＠]")
 _NEUTRALISED = lazy_pattern("'+[=+\\-@\t\r\n＝＋－＠]")
 
@@ -32,14 +32,14 @@ def neutralise(text: str) -> str:
 
 
 def restore(text: str) -> str:
-    """Return the text that `neutralise` was given."""
+    """Return the text that was given to `neutralise`."""
     return text[1:] if _NEUTRALISED.match(text) else text
 
 
 def cell_text(value: Any, decimal: str = ".") -> str:
     """Return the text of a value in a CSV cell.
 
-    None is empty, and so is what pandas has for a missing value; dates are ISO 8601, floats have the decimal mark
+    None and the missing values of pandas are empty; dates are ISO 8601, floats have the decimal mark
     given, booleans are `true` and `false`, and nested values are JSON.
 
     >>> [cell_text(value, decimal=",") for value in ("01234", None, 0.5, True, ["é"], 2**64)]
@@ -55,7 +55,7 @@ def cell_text(value: Any, decimal: str = ".") -> str:
         return ""
     if isinstance(value, float | Decimal):
         return str(value).replace(".", decimal)
-    # Here JSON would have NaN as null, and quotes around a date.
+    # JSON would write NaN as null, and a date in quotes.
     text = cell_json(value)
     return cast(str, json.loads(text)) if text.startswith('"') else text
 
@@ -67,7 +67,7 @@ def utf8_texts(values: Iterable[Any]) -> list[str | None]:
 
 
 def cell_json(value: Any) -> str:
-    """Return a value as one line of valid JSON, whatever it is: a row must never be lost because of one odd value.
+    """Return any value as one line of valid JSON, because one odd value must never cost a row.
 
     NaN and infinity become the texts "NaN" and "Infinity", dates ISO 8601 text, bytes base64, Pydantic models objects,
     sets lists; integers of any size keep every digit (above 4,300 digits as text); lone surrogates are escaped
@@ -79,7 +79,7 @@ def cell_json(value: Any) -> str:
     try:
         text = _ENCODER.encode(value)
     except (ValueError, TypeError, RecursionError):
-        # NaN, a key that is not a text, a loop, too deep: walk through it, which is slower and never fails.
+        # NaN, a key that is not a text, a loop, too deep: copy it step by step, which is slower and never fails.
         text = _ENCODER.encode(_plain(value, ()))
     try:
         text.encode()

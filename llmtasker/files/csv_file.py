@@ -17,7 +17,7 @@ from llmtasker.files.header import Header, header_of
 from llmtasker.values.broken_row import BrokenRow
 
 MAX_RECORD = 1 << 24
-"""Characters of one record, line ends in quotes included. Past it, a quote was opened and never closed."""
+"""Characters of one record, line ends in quotes included. Beyond that, a quote was opened and never closed."""
 
 
 def csv_header(path: Path, form: Format) -> Header:
@@ -55,7 +55,7 @@ def _restored(row: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Lines:
-    """The lines of a file, from which those of a record can be given back to be read again."""
+    """The lines of a file; the lines of a record can be put back and read again."""
 
     def __init__(self, file: Iterable[str]) -> None:
         self._file = iter(file)
@@ -88,12 +88,12 @@ class _Lines:
             self.begin()
 
     def begin(self) -> None:
-        """Forget the lines of the record that is done."""
+        """Forget the lines of the finished record."""
         self.record.clear()
         self._size = 0
 
     def give_back(self, keep: int) -> None:
-        """Keep the first lines of the record; the others come again."""
+        """Keep the first lines of the record; the others are read again."""
         again = self.record[keep:]
         self._again += reversed(again)
         self.number -= len(again)
@@ -153,7 +153,7 @@ def _ragged(names: Sequence[str], cells: list[str], line: int, form: Format) -> 
 
 
 def _kept(names: Sequence[str], cells: list[str], form: Format) -> dict[str, str]:
-    """Return the cells of a row that is refused; those past the header are kept in the last column."""
+    """Return the cells of a refused row; those beyond the header are kept in the last column."""
     last = len(names) - 1
     return dict(
         zip(names, [*cells[:last], form.delimiter.join(cells[last:])] if last < len(cells) else cells, strict=False)
@@ -161,7 +161,8 @@ def _kept(names: Sequence[str], cells: list[str], form: Format) -> dict[str, str
 
 
 def _unreadable(names: Sequence[str], lines: _Lines, form: Format, error: csv.Error) -> BrokenRow:
-    """Give up the lines of a record up to the next that is a row by itself: a stray quote does not affect more rows."""
+    """Skip the lines of a record up to the next valid row, so that a stray quote affects no more rows than
+    necessary."""
 
     def whole(line: str) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Write CSV: into a file whose columns and encoding are found first, or in blocks for a receiver that waits."""
+"""Write CSV: to a file whose columns and encoding are determined first, or in blocks for a receiver that waits."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from llmtasker.files.format import Format
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 WIDE = "utf-8-sig"
-"""The encoding instead of one that can't represent a text: UTF-8 with the mark by which Excel knows it."""
+"""The encoding instead of one that can't represent a text: UTF-8 with the byte order mark, which Excel recognises."""
 
 EVERY = "\U0010ffff"
-"""A character that an encoding has if it has all of Unicode."""
+"""A character that an encoding has only if it has all of Unicode."""
 
 _SURROGATE = lazy_pattern("[\ud800-\udfff]")
 _BLOCK = 1 << 16  # characters
@@ -30,7 +30,7 @@ def write_csv(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, c
     """Write rows as CSV and return their number.
 
     Without `columns`, there is one for each name in any row. Text that the encoding can't represent makes the
-    whole file UTF-8 with a byte order mark; a lone surrogate, which is in no encoding, is written as `\\ud800`.
+    whole file UTF-8 with a byte order mark; a lone surrogate, which no encoding has, is written as `\\ud800`.
     Both warn, once.
     """
     names = dict.fromkeys(columns or ())
@@ -55,7 +55,7 @@ def write_csv(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, c
 def csv_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str]) -> Generator[bytes]:
     """Yield what `write_csv` writes while the rows come.
 
-    What the encoding can't represent is escaped, as `\\u20ac`: choose one with `encoding_for`.
+    Characters that the encoding lacks are escaped, as `\\u20ac`; choose one with `encoding_for`.
     """
     records = ([cell_text(row.get(name), form.decimal) for name in columns] for row in rows)
     return _blocks(records, columns, form)
@@ -75,17 +75,20 @@ def _wide_enough(encoding: str, text: str, row: int) -> str:
     if missing is None:
         return encoding
     if _SURROGATE.match(missing):
-        warnings.warn("half of a character pair (a lone surrogate) is in no encoding: written as \\udXXX", stacklevel=2)
+        warnings.warn(
+            "half of a character pair (a lone surrogate) is in no encoding; it is written as \\udXXX", stacklevel=2
+        )
         return encoding
     message = (
-        f"row {row} holds {missing!r}, which is not in {encoding}: the file is written as UTF-8 with a byte order mark"
+        f"row {row} has {missing!r}, which is not in {encoding}: the file is written as UTF-8 with a byte order mark"
     )
     warnings.warn(message, stacklevel=2)
     return WIDE
 
 
 def _missing(text: str, encoding: str) -> str | None:
-    """Return a character of a text that is not in an encoding; a lone surrogate, which is in none, if no other is."""
+    """Return a character of a text that an encoding lacks; a lone surrogate, which all lack, only if there is no
+    other."""
     try:
         text.encode(encoding)
     except UnicodeEncodeError as error:
@@ -96,7 +99,7 @@ def _missing(text: str, encoding: str) -> str | None:
 
 
 def _blocks(records: Iterable[list[str]], names: Sequence[str], form: Format) -> Generator[bytes]:
-    # What csv.reader would not read back as it is; spaces at the ends, which other readers strip.
+    # Texts that csv.reader would change, and spaces at the ends, which other readers strip.
     special = re.compile(rf"[{re.escape(form.delimiter)}\"\r\n]|^[\s\ufeff]|\s$")
 
     def line(cells: list[str]) -> str:
@@ -106,9 +109,9 @@ def _blocks(records: Iterable[list[str]], names: Sequence[str], form: Format) ->
         quoted = ['"' + text.replace('"', '""') + '"' if special.search(text) else text for text in texts]
         return form.delimiter.join(quoted) + form.newline
 
-    # One encoder for all blocks: a byte order mark stands before the first only.
+    # One encoder for all blocks, so that only the first has a byte order mark.
     encode = codecs.getincrementalencoder(form.encoding)("backslashreplace").encode
-    lines, size = [line(list(names))], _BLOCK  # the header goes at once: somebody waits for the first byte
+    lines, size = [line(list(names))], _BLOCK  # the header is sent at once, because a client waits for the first byte
     for cells in records:
         if size >= _BLOCK:
             yield encode("".join(lines))

@@ -1,4 +1,4 @@
-"""detect: what a file looks like, checked against the whole file."""
+"""detect: the format of a file, checked against the whole file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _MAGIC: dict[bytes, tuple[str, Kind | None]] = {
     b"\x1f\x8b": ("a gzip file without .gz in its name", None),
     b"%PDF": ("a PDF", None),
 }
-"""How other kinds of files begin, and the kind that reads them."""
+"""How files of other formats begin, and the format that reads them."""
 _WHOLE = lazy_pattern(r"\[\s*(?:\{|$)|\{$")
 
 
 class FormatOptions(TypedDict, total=False):
-    """The parts of a format that may be given; the rest is detected in the file. The words are those of `Format`."""
+    """The parts of a format that may be given; the rest is detected in the file. The names are those of `Format`."""
 
     kind: Kind | None
     delimiter: str | None
@@ -42,14 +42,14 @@ class FormatOptions(TypedDict, total=False):
 
 
 def detect(path: str | os.PathLike[str], **given: Unpack[FormatOptions]) -> Format:
-    """Return the format of an existing file: what is given, and for the rest what is detected.
+    """Return the format of an existing file: the given parts, and the detected rest.
 
     The kind is detected by the extension; the encoding, and whether quotes enclose cells, from the whole file;
     delimiter (`;` `,` tab `|`), decimal mark and line end from its first 256 KB. Warns about unusual content: bytes of
     another encoding, quotes that are characters.
 
     Raises:
-        ConfigurationError: the file can't be read, or is not of its kind.
+        ConfigurationError: the file can't be read, or has another format than its name.
     """
     file = Path(path)
     kind, encoding = given.get("kind"), given.get("encoding")
@@ -90,7 +90,7 @@ def check_readable(file: Path) -> bytes:
     """Return the first bytes of a file.
 
     Raises:
-        ConfigurationError: there is none, or it is a pipe, which can't be read twice.
+        ConfigurationError: it does not exist, or it is a pipe, which can't be read twice.
     """
     try:
         if file.exists() and not file.is_file():
@@ -121,7 +121,7 @@ def _warn_of_odd_bytes(file: Path, found: SeenEncoding) -> None:
 
 
 def _check_kind(file: Path, kind: Kind, head: bytes) -> None:
-    """Recognise a compressed file, or another kind, now, and not as a thousand strange rows."""
+    """Recognise a compressed file, or another format, before it becomes a thousand strange rows."""
     name, expected = {"excel": ("an Excel", b"PK\x03\x04"), "parquet": ("a Parquet", b"PAR1")}.get(kind, ("", b""))
     if not head.startswith(expected):
         raise ConfigurationError(f"{file} is not {name} file, in spite of its name, or it has a password")
@@ -155,7 +155,7 @@ def _quoted(file: Path, seen: Format) -> bool:
 
 
 def _json_kind(lines: list[str], named: Kind) -> Kind:
-    """Return what a JSON file really is: many `.json` files contain JSON lines, and vice versa."""
+    """Return the real format of a JSON file: many `.json` files contain JSON lines, and vice versa."""
     full = [line.strip() for line in lines if line.strip()]
     if named == "jsonl" and full:
         # No line of JSON lines begins like that: it is an array, or an object over several lines.

@@ -1,4 +1,4 @@
-"""Which delimiter, quotes, decimal mark and line end a CSV text has."""
+"""Detect the delimiter, quotes, decimal mark and line end of a CSV text."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _DECIMAL = lazy_pattern(r"[+-]?\d+([.,])\d+")
 _SEPARATOR_LINE = lazy_pattern(r"sep=(.)\r?\n?", re.IGNORECASE)
 _NUMBER_OR_DATE = lazy_pattern(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
 RETURN = "\udc0d"
-"""Stands for a carriage return inside a line; it is half of a character, which no accepted encoding reads in a file."""
-_MANY = 1_000  # different values of a column that are worth counting
+"""Replaces a carriage return inside a line; it is half of a character, which no accepted encoding reads in a file."""
+_MANY = 1_000  # the most different values of a column to count
 
 
 def parse(lines: Iterable[str], delimiter: str, *, strict: bool, quoted: bool = True) -> Iterator[list[str]]:
     """Return the cells of each record.
 
-    Strict raises csv.Error for a quote that is not closed or closed too early; where the file is not `quoted`, a quote
+    Strict raises csv.Error for a quote that is not closed or closed too early; if the file is not `quoted`, a quote
     is a character like any other.
     """
     # The limit of 128 KB per cell belongs to the whole process: raised here, never lowered.
@@ -34,7 +34,7 @@ def parse(lines: Iterable[str], delimiter: str, *, strict: bool, quoted: bool = 
 
 
 def masked(line: str) -> str:
-    """Return a line with `RETURN` for each carriage return inside it, which the csv module would read as its end."""
+    """Return a line with `RETURN` for each carriage return inside it, which the csv module would take for its end."""
     text = line.rstrip("\r\n")
     if "\r" not in text or RETURN in text:
         return line
@@ -66,7 +66,7 @@ def seen_delimiter(lines: list[str]) -> str:
 
 
 def _score(lines: list[str], delimiter: str) -> tuple[int, float]:
-    """Return the number of columns, and the share of records that have as many."""
+    """Return the number of columns, and the share of records with that many."""
     rows = [cells for cells in parse(lines, delimiter, strict=False) if cells]
     if not rows:
         return 0, 0.0
@@ -75,7 +75,7 @@ def _score(lines: list[str], delimiter: str) -> tuple[int, float]:
 
 
 def ends_empty(cells: list[str], width: int) -> bool:
-    """Return whether all cells past the columns are empty: some programs end each row with a delimiter."""
+    """Return whether all cells beyond the columns are empty: some programs end each row with a delimiter."""
     return len(cells) > width > 1 and not any(cells[width:])
 
 
@@ -112,7 +112,7 @@ def seen_quotes(lines: Callable[[], Iterable[str]], delimiter: str) -> bool:
 
 
 class _BareLines:
-    """What the lines of a file are when quotes are ordinary characters."""
+    """The lines of a file if quotes are ordinary characters."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -145,7 +145,7 @@ class _BareLines:
                 self._values[place].add(cell)
 
     def has_a_column_of_one_kind(self) -> bool:
-        """Return whether some column holds numbers or dates only, or few values that recur."""
+        """Return whether some column has only numbers or dates, or few values that recur."""
         rows = self.count - 1
         return any(self._numeric) or any(len(values) <= rows / 2 for values in self._values)
 

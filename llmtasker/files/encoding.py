@@ -1,4 +1,4 @@
-"""Which encoding the bytes of a text file are in."""
+"""Detect the encoding of a text file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ODD_BYTES = "llmtasker.windows-1252"
 class SeenEncoding:
     """The encoding of a file, and the lines that are not valid in it: their invalid bytes are read as Windows-1252.
 
-    `doubtful` is whether the text would be strange in it, as Japanese, Chinese or Russian ones are in Windows-1252.
+    `doubtful` is whether the text looks strange in it, as Japanese, Chinese or Russian texts do in Windows-1252.
     """
 
     name: str
@@ -41,9 +41,9 @@ class SeenEncoding:
 def seen_encoding(path: Path) -> SeenEncoding:
     """Return the encoding of a file: by its byte order mark, else UTF-8, Windows-1252 or Latin-1.
 
-    The whole file is checked (0.1 s for 100 MB): a file that is ASCII on its first thousand pages may hold its first
-    é on the next. Where some lines are UTF-8 and fewer are not, as after a copy from another program, the file is
-    UTF-8 with odd bytes. Latin-1 accepts any byte, so there is always a result.
+    The whole file is checked (0.1 s for 100 MB): a file that is ASCII on its first thousand pages may have its first
+    é on the next. If some lines are UTF-8 and fewer are not, as after a copy from another program, the file is UTF-8
+    with odd bytes. Latin-1 accepts any byte, so there is always a result.
     """
     with path.open("rb") as file:
         head = file.read(4)
@@ -58,7 +58,8 @@ def seen_encoding(path: Path) -> SeenEncoding:
 
 
 def _lines_outside_ascii(path: Path) -> tuple[int, int, int]:
-    """Count the lines with UTF-8 characters outside ASCII and those that are not UTF-8; with the first of these."""
+    """Count the lines with UTF-8 characters outside ASCII, and the lines that are not UTF-8, with the first of
+    these."""
     accented = odd = first = number = 0
     with path.open("rb") as file:
         while lines := file.readlines(_BLOCK):
@@ -78,7 +79,7 @@ def _lines_outside_ascii(path: Path) -> tuple[int, int, int]:
 
 
 def _mostly_in_runs(path: Path) -> bool:
-    """Return whether most bytes outside ASCII follow each other: in Western texts, accented letters stand alone."""
+    """Return whether most bytes outside ASCII follow each other; in Western texts, accented letters are isolated."""
     outside = in_runs = 0
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
@@ -131,7 +132,7 @@ codecs.register_error(_ODD_BYTES, _as_windows_1252)
 
 
 def check_encoding(encoding: str) -> None:
-    """Raise ConfigurationError for a name that is not an encoding of text, or is one that holds half characters."""
+    """Raise ConfigurationError for a name that is not a text encoding, or is one that can represent half characters."""
     try:
         # Not codecs.lookup: `zip` and `rot13` are codecs too.
         _HALF.encode(encoding)
@@ -139,4 +140,6 @@ def check_encoding(encoding: str) -> None:
         raise ConfigurationError(f"unknown encoding {encoding[:40]!r}; try 'utf-8', 'cp1252' or 'utf-16'") from error
     except UnicodeError:  # as it should be
         return
-    raise ConfigurationError(f"{encoding[:40]} can hold half characters, which no row can; save the file as 'utf-8'")
+    raise ConfigurationError(
+        f"{encoding[:40]} can represent half characters, which rows can't; save the file as 'utf-8'"
+    )

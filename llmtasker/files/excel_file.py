@@ -25,7 +25,7 @@ _ESCAPED = lazy_pattern("_x([0-9A-Fa-f]{4})_")
 
 
 def excel_header(path: Path, form: Format) -> Header:
-    """Return the columns of the sheet, with a note where there are other sheets."""
+    """Return the columns of the sheet, with a note if there are other sheets."""
     with _sheet(path, form) as (sheet, others):
         header = _header(sheet, form)[0]
         names = ", ".join(repr(name) for name in others)
@@ -36,7 +36,7 @@ def excel_header(path: Path, form: Format) -> Header:
 def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the rows of a sheet: texts, numbers, booleans, dates; the value of a formula; "" for an empty cell.
 
-    Empty rows are left out. A number shown with leading zeros (a postal code) is the text that is shown. A formula
+    Empty rows are left out. A number shown with leading zeros (a postal code) becomes the text shown. A formula
     whose value is not stored, because no spreadsheet has computed it yet, is read as its text, with a warning.
 
     Raises:
@@ -54,7 +54,7 @@ def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
 
 
 def _with_formulas(path: Path, values: list[Any], written: list[Any]) -> list[Any]:
-    """Return the values of a row, with the formula itself where its value is not stored."""
+    """Return the values of a row; if the value of a formula is not stored, the formula itself."""
     known = [
         formula if value is None and isinstance(formula, str) and formula.startswith("=") else value
         for value, formula in zip_longest(values, written)
@@ -91,7 +91,7 @@ def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[
 
 @contextmanager
 def _formulas(path: Path, form: Format, header: int) -> Generator[Iterator[list[Any]] | None]:
-    """Give the rows with their formulas instead of values; None where the workbook has no formula."""
+    """Give the rows with their formulas instead of values; None if the workbook has no formulas."""
     with zipfile.ZipFile(path) as archive:
         sheets = [name for name in archive.namelist() if name.startswith("xl/worksheets/")]
         if not any(_has_formula(archive, name) for name in sheets):
@@ -117,7 +117,7 @@ def _header(sheet: Any, form: Format) -> tuple[Header, int, Iterator[Any]]:
     for cells in rows:
         place, values = place + 1, [_value(cell) for cell in cells]
         if form.header > 1 or any(value is not None for value in values):
-            break  # Empty rows above the names are passed over, as in CSV.
+            break  # Empty rows above the names are skipped, as in CSV.
     while values and values[-1] is None:
         values.pop()  # Formatted but empty columns at the right.
     return header_of([cell_text(value) for value in values]), place, rows

@@ -1,4 +1,4 @@
-"""Write Excel workbooks while the rows come: the one sheet is made as XML, row by row, inside a zip archive."""
+"""Write Excel workbooks while the rows come: the only sheet is written as XML, row by row, into a zip archive."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ MAX_COLUMNS = 16_384
 MAX_CELL = 32_767
 """The most characters of a cell, counted as Excel does, in UTF-16."""
 EXACT = 2**53
-"""Integers up to this are exact in a cell, which holds a double."""
+"""Integers up to this are exact in a cell, which is a double."""
 MAX_SHEET = (1 << 31) - 1
-"""The most bytes of a sheet: a larger one needs a form of zip that Excel does not read from a stream."""
+"""The most bytes of a sheet: a larger one needs a form of zip that Excel can't read from a stream."""
 
 _SAMPLE = 200  # rows that determine the widths of the columns
-_BLOCK = 1 << 16  # characters of XML, and bytes of the archive, that are handed on at a time
+_BLOCK = 1 << 16  # characters of XML, and bytes of the archive, per block
 _LEVEL = 3  # of compression: the highest takes twice the time for 12 % less
 
-# What XML does not hold (a lone \r becomes \n), and the underscore of a text that looks like such an escape.
+# Characters not in XML (a lone \r becomes \n), and the underscore of a text that looks like such an escape.
 _TO_ESCAPE = lazy_pattern("[\\x00-\\x08\\x0b-\\x1f\\ud800-\\udfff\\ufffe\\uffff]|_(?=x[0-9A-Fa-f]{4}_)")
 _HALF = lazy_pattern("[\ud800-\udbff]$")
 
@@ -79,10 +79,10 @@ _DAYS = timedelta(days=1)
 
 
 def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
-    """Write rows as the one sheet of a workbook and return their number.
+    """Write rows as the only sheet of a workbook and return their number.
 
-    Text is stored as text, never as a formula. Integers over 2⁵³, which Excel would round, are text; what
-    Excel has no cell for is ISO 8601 or JSON text; texts over 32,767 characters are cut, with a warning.
+    Text is stored as text, never as a formula. Integers over 2⁵³, which Excel would round, are text; values that
+    Excel can't represent are ISO 8601 or JSON text; texts over 32,767 characters are cut, with a warning.
 
     Raises ConfigurationError for more than 1,048,575 rows, 16,384 columns or 2 GB.
     """
@@ -91,7 +91,7 @@ def write_excel(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format,
     sheet = _SheetXML(names)
     file.writelines(_archived(sheet, held))
     if sheet.longest_cut:
-        cut = f"a text of {sheet.longest_cut:,} characters is cut: an Excel cell holds {MAX_CELL:,}"
+        cut = f"a text of {sheet.longest_cut:,} characters is cut: an Excel cell has at most {MAX_CELL:,}"
         warnings.warn(cut, stacklevel=2)
     return sheet.count
 
@@ -102,20 +102,20 @@ def excel_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Seque
 
 
 def _archived(sheet: _SheetXML, rows: Iterable[Mapping[str, Any]]) -> Generator[bytes]:
-    # The buffer can't be sought: the sizes of a part stand behind it, as in every archive that is streamed.
+    # The buffer can't seek, so the sizes of a part come after it, as in every streamed archive.
     buffer = BlockBuffer()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL) as archive:
         for name, content in _PARTS.items():
             with archive.open(name, "w") as part:
                 part.write((_XML + content).encode())
-        yield buffer.take()  # at once: somebody waits for the first byte
+        yield buffer.take()  # at once, because a client waits for the first byte
         with archive.open(_SHEET, "w") as part:
             size = 0
             for text in sheet.xml(rows):
                 block = text.encode()
                 size += len(block)
                 if size > MAX_SHEET:
-                    raise ConfigurationError("an Excel sheet of over 2 GB is not written; write .csv, .jsonl, .parquet")
+                    raise ConfigurationError("an Excel sheet can't exceed 2 GB; write .csv, .jsonl, .parquet")
                 part.write(block)
                 if buffer.size >= _BLOCK:
                     yield buffer.take()
@@ -127,7 +127,9 @@ class _SheetXML:
 
     def __init__(self, names: Sequence[str]) -> None:
         if len(names) > MAX_COLUMNS:
-            raise ConfigurationError(f"an Excel sheet holds {MAX_COLUMNS:,} columns; write .csv, .jsonl or .parquet")
+            raise ConfigurationError(
+                f"an Excel sheet has at most {MAX_COLUMNS:,} columns; write .csv, .jsonl or .parquet"
+            )
         self._names = list(names)
         self._letters = [_letters(place) for place in range(len(names))]
         self.count = 0
@@ -140,7 +142,9 @@ class _SheetXML:
         pieces, size = [_HEAD, self._widths(first), "<sheetData>", self._row(1, self._names)], 0
         for self.count, row in enumerate(chain(first, rest), start=1):
             if self.count > MAX_ROWS:
-                raise ConfigurationError(f"an Excel sheet holds {MAX_ROWS:,} rows; write .csv, .jsonl or .parquet")
+                raise ConfigurationError(
+                    f"an Excel sheet has at most {MAX_ROWS:,} rows; write .csv, .jsonl or .parquet"
+                )
             pieces.append(self._row(self.count + 1, [row.get(name) for name in self._names]))
             size += len(pieces[-1])
             if size >= _BLOCK:
@@ -165,7 +169,7 @@ class _SheetXML:
         return f'<row r="{number}">{"".join(cells)}</row>'
 
     def _cell(self, value: Any) -> str:
-        """Return the XML of a cell behind its place, or nothing for one that is empty."""
+        """Return the XML of a cell after its place, or nothing for an empty one."""
         if type(value) is not str:
             if value is None:
                 return ""
@@ -211,7 +215,7 @@ def _letters(place: int) -> str:
 
 
 def _excel_knows(value: date | time) -> bool:
-    """Excel has no time zones, no days before 1900 (nor the right ones before March), and counts milliseconds."""
+    """Excel has no time zones, no days before 1900 (nor correct ones before March), and counts milliseconds."""
     if isinstance(value, time):
         return value.tzinfo is None and value.microsecond == 0
     if isinstance(value, datetime) and (value.tzinfo is not None or value.microsecond):

@@ -1,4 +1,4 @@
-"""Format: how the rows of a file are written, as detected in the file or given."""
+"""Format: how the rows of a file are written, detected in the file or given."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _KINDS: dict[str, Kind] = {
 class Format:
     """How the rows of a file are written.
 
-    `delimiter`, `quoted`, `decimal`, `newline` and `neutralised` are of CSV only, `encoding` and `odd_bytes` of CSV and
-    JSON, `header` of CSV and Excel, `sheet` of Excel, `typed_by` of Parquet.
+    `delimiter`, `quoted`, `decimal`, `newline` and `neutralised` apply to CSV; `encoding` and `odd_bytes` to CSV and
+    JSON; `header` to CSV and Excel; `sheet` to Excel; `typed_by` to Parquet.
 
     Args:
         quoted: quotes enclose cells; False: they are characters of the texts.
         odd_bytes: bytes that are not in the encoding are read as Windows-1252.
-        decimal: the mark in the numbers that are written; cells that are read stay texts.
-        neutralised: an apostrophe stands before what a spreadsheet would read as a formula: it is added when
+        decimal: the decimal mark of numbers that are written; cells that are read stay texts.
+        neutralised: an apostrophe precedes texts that a spreadsheet would read as a formula: it is added when
             writing and removed when reading. This can't be detected in a file, only given.
-        header: the line (CSV) or row (Excel) that holds the names of the columns, counted from 1.
-        sheet: the name or number of the sheet; None: the first that is shown.
-        typed_by: a Parquet file whose columns keep their types (decimals, time zones) where they are written.
+        header: the line (CSV) or row (Excel) with the names of the columns, counted from 1.
+        sheet: the name or number of the sheet; None: the first visible one.
+        typed_by: a Parquet file whose columns keep their types (decimals, time zones) in the output.
     """
 
     kind: Kind = "csv"
@@ -52,7 +52,7 @@ class Format:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise ConfigurationError(f"unknown kind of file {self.kind!r}; there are {', '.join(get_args(Kind))}")
+            raise ConfigurationError(f"unknown kind of file {self.kind!r}; known kinds are {', '.join(get_args(Kind))}")
         if len(self.delimiter) != 1 or self.delimiter in '"\r\n':
             raise ConfigurationError(f"the delimiter must be one character, such as ';', not {self.delimiter[:20]!r}")
         if self.decimal not in {".", ","}:
@@ -84,9 +84,9 @@ def output_format(
     decimal: str | None = None,
     neutralised: bool = False,
 ) -> Format:
-    """Return the format for a file to be written: kind by its name, the rest as given, else as in `like` (the input).
+    """Return the format for an output file: the kind by its name, the rest as given, else as in `like` (the input).
 
-    So the output can be opened by the program that wrote the input. A name without an ending, such as `/dev/stdout`,
+    So the program that wrote the input can open the output. A name without a suffix, such as `/dev/stdout`,
     takes the kind of `like` too. Cells are enclosed in quotes where necessary.
 
     >>> office = Format(delimiter=";", encoding="cp1252", decimal=",", newline="\\r\\n")
@@ -94,13 +94,16 @@ def output_format(
     (True, 'utf-8')
 
     Raises:
-        ConfigurationError: the ending of the name is not known, or is that of a packed file or a workbook with macros.
+        ConfigurationError: the suffix of the name is unknown, or is that of a compressed file or a workbook with
+        macros.
     """
     file = Path(path)
     if file.suffix.lower() in PACKED:
-        raise ConfigurationError(f"{file}: outputs are not packed; leave out {file.suffix}")
+        raise ConfigurationError(f"{file}: outputs are not compressed; leave out {file.suffix}")
     if file.suffix.lower() == ".xlsm":
-        raise ConfigurationError(f"{file}: macros are not written, and Excel opens no .xlsm without; choose .xlsx")
+        raise ConfigurationError(
+            f"{file}: macros are not written, and Excel does not open .xlsm files without them; choose .xlsx"
+        )
     if kind is None:
         kind = like.kind if like is not None and not file.suffix else kind_of(file, choice=False)
     start = like if like is not None and like.kind == kind and kind in {"csv", "parquet"} else Format(kind=kind)
@@ -119,9 +122,9 @@ def output_format(
 
 
 def kind_of(file: Path, *, choice: bool = True) -> Kind:
-    """Return the kind that the extension of a name stands for; for a compressed file, the extension before `.gz`.
+    """Return the kind that the suffix of a name means; for a compressed file, the suffix before `.gz`.
 
-    `choice` is whether the caller can be advised to give the kind beside the name.
+    `choice` is whether the error may advise giving the kind.
     """
     ending = file.suffix.lower()
     if ending in PACKED:
@@ -137,5 +140,5 @@ def kind_of(file: Path, *, choice: bool = True) -> Kind:
 
 
 def typed(delimiter: str | None) -> str | None:
-    """Return a tab for what can be typed in its place on a command line."""
+    """Return a tab for what can be typed instead of it on a command line."""
     return "\t" if delimiter in {"\\t", "tab"} else delimiter

@@ -10,7 +10,8 @@ from llmtasker.errors import snippet
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The names of the columns, notes on those that had none or a duplicate name, and the sheets that are not read."""
+    """The names of the columns, notes on those without a name or with a duplicate one, and the sheets that are not
+    read."""
 
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
@@ -30,17 +31,17 @@ def header_of(cells: Sequence[str]) -> Header:
         name = cell
         if not cell.strip():
             name = free_column(f"column_{place}", taken)
-            notes.append(f"column {place} has no name and is called {name!r}")
+            notes.append(f"column {place} has no name, and is called {name!r}")
         elif cell in names:
             name = free_column(f"{cell}_{list(cells[:place]).count(cell)}", taken)
-            notes.append(f"column {place} has the name of another, {snippet(cell, 40)!r}, and is called {name!r}")
+            notes.append(f"column {place} has a duplicate name, {snippet(cell, 40)!r}, and is called {name!r}")
         names.append(name)
         taken.add(name)
     return Header(tuple(names), tuple(notes))
 
 
 def free_column(name: str, taken: Container[str]) -> str:
-    """Return the name of a column that had none, which is not one of those `taken`."""
+    """Return a name for a column without one that is not among those `taken`."""
     while name in taken:
         name += "_"
     return name

@@ -27,10 +27,10 @@ _BY_IDENTITY = "SELECT item, checksum FROM rows WHERE identity = ?"
 
 
 class Journal:
-    """A file to which the item of each finished row is written at once, by the number and identity of the row.
+    """A file that stores the item of each finished row at once, by the number and identity of the row.
 
-    A killed process loses none of them. An entry with a wrong checksum is ignored. `about` describes the run, so
-    that it is not mistaken for another. The file is private (mode 0600): it holds texts and answers.
+    A killed process loses none of them. An entry with a wrong checksum is ignored. `about` describes the run, so that
+    it is not mistaken for another. The file is private (mode 0600), because it contains texts and answers.
 
     Raises:
         ConfigurationError: another Journal has the file open, it is another kind of file (and stays untouched), or it
@@ -54,19 +54,19 @@ class Journal:
         except sqlite3.Error as error:
             if "locked" in str(error):
                 raise ConfigurationError(
-                    f"another run is writing {self.path}; wait for its end, or choose another name for the output"
+                    f"another run is writing {self.path}; wait until it ends, or choose another name for the output"
                 ) from error
             raise ConfigurationError(f"can't open {self.path}: {error}; move it away to start again") from error
 
     def _opened(self) -> sqlite3.Connection:
-        # In a worker's thread rows are added as well; the lock keeps them apart.
+        # Worker threads add rows too; the lock separates them.
         if not self.path.exists():
             _create(self.path)
         database = sqlite3.connect(self.path, timeout=0, check_same_thread=False, isolation_level=None)
         try:
             # Exclusive: a second run is refused, and a killed one leaves no lock behind.
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            # Before the log is switched on: by the head of the file it is recognised.
+            # Before the log is switched on, because the file is recognised by its head.
             database.execute(f"PRAGMA application_id = {_APPLICATION}")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
@@ -89,7 +89,7 @@ class Journal:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """Hold the lock, and say what can be done where the file itself is damaged."""
+        """Hold the lock, and report what to do if the file itself is damaged."""
         with self._lock:
             try:
                 yield
@@ -97,8 +97,8 @@ class Journal:
                 raise
             except sqlite3.DatabaseError as error:
                 raise ConfigurationError(
-                    f"{self.path} is damaged ({error}); move it and the output away to start again: what is in the "
-                    "cache is not paid twice"
+                    f"{self.path} is damaged ({error}); move it and the output away to start again: answers in the "
+                    "cache are not paid for twice"
                 ) from error
 
     def put(self, number: int, identity: bytes, item: str) -> None:
@@ -135,7 +135,7 @@ class Journal:
         return int(count)
 
     def close(self) -> None:
-        """Let other processes write; a second call does nothing."""
+        """Release the file for other processes; a second call does nothing."""
         with self._lock:
             self._database.close()
 
@@ -169,4 +169,4 @@ def _check_ours(path: Path) -> None:
     except OSError as error:
         raise ConfigurationError(f"can't read {path}: {error.strerror or error}") from error
     if not head.startswith(b"SQLite format 3\0") or int.from_bytes(head[68:72]) != _APPLICATION:
-        raise ConfigurationError(f"{path} is there and is not a journal of llmtasker; choose another name, or move it")
+        raise ConfigurationError(f"{path} exists and is not a journal of llmtasker; choose another name, or move it")

@@ -16,7 +16,7 @@ from llmtasker.values.json_values import is_array, is_object, parse_json, parse_
 
 _BLOCK = 1 << 16  # bytes
 LINE = "line"
-"""The column that holds a line which is not JSON, so that nothing of it is lost."""
+"""The column for a line that is not JSON, so that nothing of it is lost."""
 
 
 def json_header(path: Path, form: Format) -> Header:
@@ -30,7 +30,7 @@ def json_header(path: Path, form: Format) -> Header:
 def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the object of each line; an empty line is skipped, and so is a comma after an object.
 
-    A line that does not hold one JSON object is a BrokenRow with the part that can be read, else with the line itself.
+    A line that is not one JSON object is a BrokenRow with the part that can be read, else with the line itself.
     """
     damaged = not form.odd_bytes and not decodes(path, form.encoding)
     # Only \n ends a line: inside a text, JSON allows U+2028 and similar characters.
@@ -43,7 +43,7 @@ def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:
 
 
 def read_json(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the objects of a JSON array; it is read as a whole. An object alone is one row."""
+    """Yield the objects of a JSON array, which is read as a whole. A single object is one row."""
     try:
         content = parse_json(path.read_text(encoding=form.encoding).lstrip("\ufeff"))
     except (ValueError, RecursionError) as error:
@@ -61,9 +61,9 @@ def _row(line: str, place: str) -> dict[str, Any]:
 
 
 def _kept(line: str) -> dict[str, Any]:
-    """Return the content of a line that is almost JSON, such as NaN, which is kept as a text; else the line itself.
+    """Return the content of a line that is almost JSON, such as NaN, which becomes a text; else the line itself.
 
-    Where a key stands there twice, the line is kept as well, because an object holds only one of the values.
+    If it has a duplicate key, the line is kept as well, because an object can have only one of the values.
     """
     whole = {LINE: line.rstrip("\r\n")}
     try:
@@ -79,7 +79,7 @@ def _object(value: Any, place: str) -> dict[str, Any]:
     if is_object(value):
         return value
     kind = type(value).__name__
-    error = InputError(f'{place} holds a {kind}, not an object as {{"message": …}}')
+    error = InputError(f'{place} is a {kind}, not an object such as {{"message": …}}')
     return BrokenRow({LINE: cell_json(value)}, error=error)
 
 
@@ -109,7 +109,7 @@ def jsonl_blocks(rows: Iterable[Mapping[str, Any]], form: Format, columns: Seque
 
 
 def write_json(file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None) -> int:
-    """Write a JSON array with one row a line, and return their number."""
+    """Write a JSON array with one row per line, and return their number."""
     count = 0
     for row in rows:
         file.write((b",\n" if count else b"[\n") + json_line(row, columns).rstrip(b"\n"))

@@ -19,7 +19,7 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 
 PACKED = {".gz", ".bz2", ".xz", ".zip"}
 MAX_UNPACKED = 1 << 36
-"""The most bytes that are unpacked: a small file can hold more than any disk."""
+"""The most bytes to unpack: a small file can contain more than any disk."""
 
 # Folders, and what macOS and Windows add to an archive.
 _OF_A_SYSTEM = lazy_pattern(r"/$|^__MACOSX/|(^|/)(\._[^/]*|\.DS_Store|Thumbs\.db|desktop\.ini)$", re.IGNORECASE)
@@ -30,7 +30,7 @@ def unpacked(path: Path) -> Generator[Path]:
     """Yield the path of a file's content: the file itself, or an unpacked copy that exists during the block.
 
     Raises:
-        ConfigurationError: the file can't be unpacked, or an archive holds more than one file.
+        ConfigurationError: the file can't be unpacked, or an archive contains more than one file.
     """
     if path.suffix.lower() not in PACKED or not path.is_file():
         yield path
@@ -42,7 +42,7 @@ def unpacked(path: Path) -> Generator[Path]:
                 while block := packed.read(1 << 20):
                     file.write(block)
                     if file.tell() > MAX_UNPACKED:
-                        raise ConfigurationError(f"{path} holds more than {MAX_UNPACKED >> 30} GB")
+                        raise ConfigurationError(f"{path} contains more than {MAX_UNPACKED >> 30} GB")
         except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
             raise ConfigurationError(f"can't unpack {path}: {snippet(error)}") from error
         yield copy
@@ -69,6 +69,6 @@ def _opened(path: Path) -> Generator[IO[bytes]]:
     with zipfile.ZipFile(path) as archive:
         names = [name for name in archive.namelist() if not _OF_A_SYSTEM.search(name)]
         if len(names) != 1:
-            raise ConfigurationError(f"{path} holds {len(names)} files; unpack it and give one of them")
+            raise ConfigurationError(f"{path} contains {len(names)} files; unpack it and give one of them")
         with archive.open(names[0]) as file:
             yield file

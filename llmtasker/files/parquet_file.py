@@ -20,10 +20,10 @@ from llmtasker.files.format import Format
 from llmtasker.files.header import Header, header_of
 
 _BATCH = 1_000
-_PART = 500  # rows that are kept at a time while types are not known
-_PART_SIZE = 1 << 20  # about as many bytes at most, if that is fewer rows
+_PART = 500  # rows per part while types are not known
+_PART_SIZE = 1 << 20  # bytes per part, if that is fewer rows
 _SMALL = frozenset({float, date, datetime, type(None)})
-_GROUP_SIZE = 1 << 19  # bytes of a row group: the writer takes many times as much
+_GROUP_SIZE = 1 << 19  # bytes of a row group: the writer needs many times as much
 
 
 def parquet_header(path: Path, form: Format) -> Header:
@@ -37,10 +37,10 @@ def parquet_header(path: Path, form: Format) -> Header:
 
 
 def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
-    """Yield the rows of a Parquet file with their types, a batch in memory at a time.
+    """Yield the rows of a Parquet file with their types, one batch in memory at a time.
 
-    A moment that Python can't hold, such as one of the year 10000, is its text. One that counts nanoseconds is a
-    `Timestamp` where pandas is installed; elsewhere it is a text unless it ends at a whole microsecond.
+    A moment that Python can't represent, such as one in the year 10000, becomes its text. A moment in nanoseconds is a
+    `Timestamp` if pandas is installed; otherwise it is a text unless it ends at a whole microsecond.
 
     Raises:
         ConfigurationError: it is not a Parquet file, or has a column that can't be read.
@@ -59,9 +59,9 @@ def read_parquet(path: Path, form: Format) -> Iterator[dict[str, Any]]:
 def write_parquet(
     file: BinaryIO, rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str] | None
 ) -> int:
-    """Write rows as Parquet and return their number; a part of them is in memory at a time.
+    """Write rows as Parquet and return their number; only a part of them is in memory at a time.
 
-    A column of the file that `form` is typed by keeps its type. Another one whose values do not have a common type
+    A column of the file that `form` is typed by keeps its type. Another column whose values do not have a common type
     (texts and numbers, integers over 64 bits) is written as text.
     """
     with _Draft(columns, folder_of(file), form) as draft:
@@ -112,7 +112,7 @@ class _Draft:
         self._file.close()
 
     def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Keep rows, and see what types their columns have."""
+        """Store rows, and note the types of their columns."""
         part, size, source = list[dict[str, Any]](), 0, iter(rows)
         while (row := next(source, None)) is not None:
             if not self._given:
@@ -137,7 +137,7 @@ class _Draft:
         self._file.write(len(kept).to_bytes(8, "big") + kept)
 
     def _plain(self, name: str, value: Any) -> Any:
-        """Return a value that can be kept: itself, or its text, in a column of texts."""
+        """Return a value that can be stored: itself, or its text in a column of texts."""
         try:
             pickle.dumps(value)
         except Exception:  # noqa: BLE001 - as above
@@ -146,7 +146,7 @@ class _Draft:
         return value
 
     def _see(self, name: str, values: list[Any]) -> None:
-        """Widen the type of a column so that it has these values, too."""
+        """Widen the type of a column so that it also fits these values."""
         before = self._types.get(name, self._arrow.null())
         if before is None or (name in self._declared and exact_array(values, before) is not None):
             return
@@ -174,7 +174,7 @@ class _Draft:
             yield pickle.loads(self._file.read(int.from_bytes(head, "big")))  # noqa: S301 - written by `_keep`
 
     def _check(self) -> None:
-        """Give up the widened types that do not have all values exactly."""
+        """Drop the widened types that can't represent all values exactly."""
         for part in self._parts() if self._promoted else ():
             for name in self._promoted:
                 type_ = self._types[name]
@@ -184,7 +184,7 @@ class _Draft:
     def blocks(self) -> Generator[bytes]:
         """Yield the file."""
         self._check()
-        # Parquet can't store an empty object; a column without a value is one of texts, as where there is one.
+        # Parquet can't store an empty object; a column without any value becomes one of texts.
         null, text = self._arrow.null(), self._arrow.string()
         typed = {
             name: type_

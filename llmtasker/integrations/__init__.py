@@ -1,7 +1,7 @@
-"""Other systems, one file each, named after its vendor; nothing inside the package imports them.
+"""Other systems, one file each, named after its vendor; nothing else in the package imports them.
 
-opentelemetry, langfuse   observers that send what happens in runs: a tracer, and a meter of OpenTelemetry; over OTLP
-                          (otlp_messages), each from a thread of its own (background_sender)
+opentelemetry, langfuse   observers that send spans of runs: a tracer, and a meter for OpenTelemetry; over OTLP
+                          (otlp_messages), each from its own thread (background_sender)
 langchain                 a task as a Runnable
 sklearn                   a classification as an estimator
 ray                       a task over a Dataset; rate_shares: one rate limit for workers on several machines

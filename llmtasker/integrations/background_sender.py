@@ -1,10 +1,10 @@
-"""BackgroundSender: posts what waits in a queue from a thread of its own; a receiver that fails or hangs costs nothing.
+"""BackgroundSender: posts a queue from its own thread; a receiver that fails or hangs costs nothing.
 
 ::
 
     add ──▶ Outbox ── take ──▶ post ──▶ taken
                ▲                 │
-               └── give_back ────┘ not taken: after a pause that grows, or (refused for good) counted as dropped
+               └── give_back ────┘ not taken: sent again after a growing pause, or (refused for good) counted as dropped
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
-T = TypeVar("T")  # what is added
+T = TypeVar("T")  # the type that is added
 T_contra = TypeVar("T_contra", contravariant=True)
-B = TypeVar("B")  # what is posted at once
+B = TypeVar("B")  # the type of a post
 B_contra = TypeVar("B_contra", contravariant=True)
 
-_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds that a receiver is left alone after a failure
-_HURRIED_PAUSE = 0.2  # the same while somebody waits for the end
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 60.0  # seconds without posts after a failure
+_HURRIED_PAUSE = 0.2  # the same while a caller waits for the end
 _IDLE = 60.0  # seconds with nothing to send after which the thread ends
 _LOG = logging.getLogger("llmtasker")
 
 
 class PostResult(NamedTuple):
-    """What a receiver did with a post: took it, all but `lost`, or not; then whether it may be sent again, and when."""
+    """The result of a post: accepted, except for `lost`; or not, and then whether and when it may be sent again."""
 
     taken: bool
     again: bool = False
@@ -40,30 +40,30 @@ class PostResult(NamedTuple):
 
 
 class Outbox(Protocol[T_contra, B]):
-    """What waits to be sent, within bounds. Its sender calls it under a lock; the child of a fork gets a new one."""
+    """A bounded queue of what is to be sent. Its sender calls it under a lock; the child of a fork gets a new one."""
 
     def __len__(self) -> int:
-        """Return how many things wait."""
+        """Return the number of waiting things."""
         ...
 
     def add(self, thing: T_contra, /) -> int:
-        """Take a thing; return how many were dropped to make room."""
+        """Add a thing; return how many were dropped to make room."""
         ...
 
     def take(self) -> B:
-        """Take out what is posted next."""
+        """Take out the next post."""
         ...
 
     def give_back(self, batch: B, /, *, again: bool) -> int:
-        """Take back what was not taken, if it may be sent again; return how many things were dropped.
+        """Take back what was not accepted, if it may be sent again; return how many things were dropped.
 
-        What is refused for good and kept all the same, for a later post, is not waited for.
+        If a refused post is kept for a later one all the same, nobody waits for it.
         """
         ...
 
 
 class Receiver(Protocol[B_contra]):
-    """Where it is sent. `http` is a client that is used instead of one that `client` makes."""
+    """The target of posts. `http` is a client to use instead of one that `client` makes."""
 
     @property
     def http(self) -> Any: ...
@@ -78,21 +78,21 @@ class Receiver(Protocol[B_contra]):
         ...
 
     def post(self, client: Any, batch: B_contra, /) -> PostResult:
-        """Post what was taken out of the outbox; whatever this raises is a failure."""
+        """Post what was taken out of the outbox; any exception is a failure."""
         ...
 
 
 class BackgroundSender(Generic[T, B]):
     """A bounded queue and the thread that posts it. Only `flush` waits, for at most the given time.
 
-    The child of a fork begins with an empty queue: what waited is sent by its parent.
+    The child of a fork begins with an empty queue, because its parent sends what was waiting.
 
     Args:
-        name: what is sent, as the log calls it.
-        outbox: makes the empty queue.
-        receiver: where it is sent; None: nothing is taken.
-        interval: seconds that few things wait for others.
-        enough: things that are worth a post at once.
+        name: the name in the log of what is sent.
+        outbox: a function that makes the empty queue.
+        receiver: the target; None: nothing is accepted.
+        interval: seconds that a small number of things waits for more.
+        enough: the number of things that is posted at once.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class BackgroundSender(Generic[T, B]):
         _senders.add(self)
 
     def begin(self) -> None:
-        """Begin with an empty queue; the child of a fork does, as thread, lock and queue are those of its parent."""
+        """Begin with an empty queue; so does the child of a fork, because thread, lock and queue are its parent's."""
         self._changed = threading.Condition()
         self._outbox = self._new_outbox()
         self._running = self._posting = False
-        self._awaited = inf  # things in the queue that the thread would be woken for
+        self._awaited = inf  # the number of things that wakes the thread
         self._hurried = self._dropped = self._reported = 0
         self._kept = 0  # posts that were refused for good, and kept for a later one
         self._pause = 0.0
@@ -129,7 +129,7 @@ class BackgroundSender(Generic[T, B]):
             return self._dropped
 
     def count_dropped(self, count: int) -> None:
-        """Count things that were given up before they reached the queue."""
+        """Count things that were dropped before they reached the queue."""
         with self._changed:
             self._dropped += count
 
@@ -141,7 +141,7 @@ class BackgroundSender(Generic[T, B]):
                 self._wake()
 
     def flush(self, seconds: float) -> bool:
-        """Wait for the queue to be empty; return whether it is. What was dropped, or waits still, is logged."""
+        """Wait until the queue is empty; return whether it is. Things that were dropped or still wait are logged."""
         with self._changed:
             self._hurried += 1
             self._wake()
@@ -157,14 +157,14 @@ class BackgroundSender(Generic[T, B]):
         return not self._outbox and (self.closed or not self._posting)
 
     def close(self) -> None:
-        """Give up what waits, and end the thread as soon as its post has ended; this does not wait for it."""
+        """Drop the queue, and end the thread as soon as its post has ended, without waiting for it."""
         with self._changed:
             self.closed = True
             self._give_up()
             self._changed.notify_all()
 
     def _give_up(self) -> None:
-        self._report("were given up", len(self._outbox))
+        self._report("were dropped", len(self._outbox))
         self._dropped += len(self._outbox)
         self._reported = self._dropped
         self._outbox = self._new_outbox()
@@ -172,8 +172,8 @@ class BackgroundSender(Generic[T, B]):
     def _report(self, what: str, left: int) -> None:
         if self._receiver is not None and (left or self._dropped > self._reported):
             reason = f" ({self._reason})" if self._reason else ""
-            told = (self._name, self._receiver.place, self._dropped, left, what, reason)
-            _LOG.warning("%s for %s: %d were dropped, %d %s%s", *told)
+            counts = (self._name, self._receiver.place, self._dropped, left, what, reason)
+            _LOG.warning("%s for %s: %d were dropped, %d %s%s", *counts)
             self._reported = self._dropped
 
     def _wake(self) -> None:
@@ -181,7 +181,7 @@ class BackgroundSender(Generic[T, B]):
             self._awaited = inf
             self._changed.notify_all()
         if not self._running and self._outbox and not self.closed:
-            with contextlib.suppress(RuntimeError):  # no thread can begin now: the next call tries again
+            with contextlib.suppress(RuntimeError):  # no thread can start now; the next call tries again
                 threading.Thread(target=self._work, name=f"llmtasker-{self._name}", daemon=True).start()
                 self._running = True
 
@@ -193,13 +193,13 @@ class BackgroundSender(Generic[T, B]):
             with self._changed:
                 client, self._client = self._client, None
                 self._running = self._posting = False
-                self._wake()  # something may have come since
+                self._wake()  # something may have arrived since
                 self._changed.notify_all()
             if client is not None:
                 client.close()
 
     def _next(self) -> B | None:
-        """Wait for what is posted next; None: the sender was closed, or nothing came for long."""
+        """Wait for the next post; None: the sender was closed, or nothing came for long."""
         with self._changed:
             while self._wait(1, _IDLE):
                 self._wait(self._enough, self._interval)
@@ -209,7 +209,7 @@ class BackgroundSender(Generic[T, B]):
         return None
 
     def _wait(self, count: int, seconds: float) -> bool:
-        """Wait for so many things in the queue, for any if one hurries; return whether some are there."""
+        """Wait until the queue has this many things, or any in a hurry; return whether there are some."""
 
         def ended() -> bool:
             return self.closed or len(self._outbox) >= (1 if self._hurried else count)
@@ -253,7 +253,7 @@ class BackgroundSender(Generic[T, B]):
             self._kept += 1
 
     def _leave_alone(self, wait: float | None) -> None:
-        """Pause after a failure, for a while that grows, or as long as the receiver asks for; `flush` ends it."""
+        """Pause after a failure, for a growing time, or as long as the receiver asks for; `flush` ends the pause."""
         if self._hurried:
             self._changed.wait_for(lambda: self.closed, _HURRIED_PAUSE)
             return
@@ -266,7 +266,7 @@ _senders: weakref.WeakSet[BackgroundSender[Any, Any]] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    """Begin anew before the child has a second thread: two of them would each make a lock of their own."""
+    """Reset before the child has a second thread, because two threads would each make a lock."""
     for sender in list(_senders):
         sender.begin()
 

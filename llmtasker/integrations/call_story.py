@@ -1,4 +1,5 @@
-"""CallStory: what a call was among those of its row: the first, a retry, or asked again because of its answer."""
+"""CallStory: the place of a call among the calls of its row: the first, a retry, or asked again because of its
+answer."""
 
 from __future__ import annotations
 
@@ -10,11 +11,11 @@ from llmtasker.item import Item
 from llmtasker.runner.events import Event
 
 Cause = Literal["retry", "asked_again"]
-"""Why a call was made after another one of its row: that one failed, or its answer was not accepted."""
+"""Why a call was made after another one of its row: that call failed, or its answer was not accepted."""
 
 
 class CallStory(NamedTuple):
-    """What a call was for its row: which of its calls, why, whether its answer was rejected, and what it cost."""
+    """A call within its row: its number, its cause, whether its answer was rejected, and its cost."""
 
     attempt: int = 1
     cause: Cause | None = None
@@ -25,7 +26,8 @@ class CallStory(NamedTuple):
 def stories(calls: Sequence[Event], item: Item[Any]) -> list[CallStory]:
     """Return the story of each call of a row, in order.
 
-    A row of a pipeline has calls of several steps: each step has a first call. The cost is known of a call that was the
+    A row of a pipeline has calls of several steps, and each step has a first call. The cost is known only of a call
+    that was the
     only one.
     """
     if len(calls) == 1:
@@ -64,7 +66,7 @@ def _is_for_the_same(before: Event, call: Event) -> bool:
 
 
 def _is_longer(before: Event, call: Event) -> bool:
-    """Return whether a call adds what was wrong to the one before, or is about fewer rows."""
+    """Return whether a call adds the reason for a rejection to the one before, or is about fewer rows."""
     if len(before.rows) > len(call.rows):
         return True
     return before.request is not None and call.request is not None and len(call.request.tail) > len(before.request.tail)

@@ -1,4 +1,4 @@
-"""The messages of a call in the form that the conventions for generative AI give them: roles with typed parts."""
+"""The messages of a call in the form of the conventions for generative AI: roles with typed parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llmtasker.runner.events import Event
 
 
 def input_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what was sent.
+    """Return the messages that were sent.
 
     >>> input_messages([{"role": "user", "content": "Where is it?"}])
     [{'role': 'user', 'parts': [{'type': 'text', 'content': 'Where is it?'}]}]
@@ -18,7 +18,7 @@ def input_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
 
 
 def output_messages(event: Event) -> list[dict[str, Any]]:
-    """Return what was answered, with the calls of functions as the LLM wrote them; nothing where a call failed."""
+    """Return the answer, with function calls as the LLM wrote them; nothing if the call failed."""
     completion = event.completion
     if completion is None:
         return []

@@ -1,4 +1,4 @@
-"""LangChain: a task as a Runnable, so that it can stand in a chain (extra `[langchain]`)."""
+"""LangChain: a task as a Runnable, for use in a chain (extra `[langchain]`)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ except ModuleNotFoundError:
 def as_runnable(task: Task[Any], *, concurrency: int = 32) -> TaskRunnable:
     """Return a task as a Runnable: `prompt_input | as_runnable(task) | store`.
 
-    It takes what the task takes, and gives `item.output`; a row that fails raises its error. `batch` is one run of the
-    task, not a thread for each input: limits, cache and equal rows count as in `Task.run`.
+    It takes the inputs of the task, and returns `item.output`; a row that fails raises its error. `batch` is one run of
+    the task, not a thread for each input: limits, cache and equal rows work as in `Task.run`.
 
     Args:
-        concurrency: inputs of a batch that are worked on at once, unless the config has `max_concurrency`.
+        concurrency: inputs of a batch that are processed at once, unless the config has `max_concurrency`.
 
     >>> from llmtasker import Classification
     >>> chain = as_runnable(Classification(llm="offline", labels={"cat": "meows", "dog": "barks"}))
@@ -52,7 +52,8 @@ class TaskRunnable(Runnable[Any, Any]):
         return self.task.signature.output_model
 
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002 - LangChain's word
-        """Return the output of one input; raises the error of the row."""
+        """Return the outputs of many inputs, in order, as one run; `return_exceptions` returns errors in their
+        places."""
         _none(kwargs)
         return self._call_with_config(self._one, input, config, run_type="chain")
 
@@ -120,6 +121,4 @@ def _settings(config: RunnableConfig) -> CallSettings | None:
 
 def _none(kwargs: Mapping[str, Any]) -> None:
     if kwargs:
-        raise ConfigurationError(
-            f"{min(kwargs)!r} has no meaning for a task: bind variables with CallSettings instead."
-        )
+        raise ConfigurationError(f"a task does not take {min(kwargs)!r}: bind variables with CallSettings instead.")

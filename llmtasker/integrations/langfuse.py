@@ -1,6 +1,7 @@
-"""Langfuse: an observer that sends each row as a trace to its OTLP endpoint, scores over its API (extra `[langfuse]`).
+"""Langfuse: an observer that sends rows as traces to its OTLP endpoint, and scores over its API (extra `[langfuse]`).
 
-The SDK of Langfuse is not needed: its endpoint takes OpenTelemetry (langfuse.com/docs/opentelemetry). The attributes
+The SDK of Langfuse is not needed, because its endpoint accepts OpenTelemetry (langfuse.com/docs/opentelemetry). The
+attributes
 are those that version 5 of the SDK sends.
 """
 
@@ -39,10 +40,11 @@ def traces(
     content: Content = "none",
     environment: str | None = None,
 ) -> LangfuseTracer:
-    """Return an observer that sends rows to Langfuse: a trace a row, a generation a call, a session a run.
+    """Return an observer that sends rows to Langfuse: a trace for each row, a generation for each call, a session for a
+    run.
 
     Args:
-        base_url: where Langfuse is, such as "https://langfuse.intra"; None: LLMTASKER_LANGFUSE.
+        base_url: the URL of Langfuse, such as "https://langfuse.intra"; None: LLMTASKER_LANGFUSE.
         public_key, secret_key: the keys of the project; None: LANGFUSE_PUBLIC_KEY, LANGFUSE_SECRET_KEY.
         client: your `langfuse.Langfuse(…)` instead of these, of the SDK's version 2 or later; its URL, keys,
             HTTP client, environment and mask are used.
@@ -81,7 +83,7 @@ class LangfuseAttributes(SpanAttributes):
         self._project = project
 
     def of_run(self, run: str, tags: Mapping[str, Any], job: str | None) -> Attributes:
-        """Return the attributes of each span of a run; the session is the job, if any, which may have several runs."""
+        """Return the attributes of each span of a run; the session is the job, if there is one, or else the run."""
         made = super().of_run(run, tags, job)
         made["session.id"] = run if job is None else job
         made["langfuse.trace.name"] = "row"
@@ -167,7 +169,7 @@ class LangfuseTracer(Tracer):
         self._scores = BackgroundSender[Sequence[TraceScore], TraceScore]("scores", ScoreQueue, receiver)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Without the keys: the other process has its own in its environment.
+        # Without the keys, which the other process reads from its own environment.
         options: dict[str, Any] = {"sample": self.sample, "content": self.content, "environment": self._environment}
         return partial(traces, self._project.base_url, **options), ()
 
@@ -178,7 +180,7 @@ class LangfuseTracer(Tracer):
         return self._scores.flush(max(0.0, until - time.monotonic())) and sent
 
     def close(self) -> None:
-        """Stop sending; what is still queued is dropped, so call `flush` first."""
+        """Stop sending; queued spans are dropped, so call `flush` first."""
         super().close()
         self._scores.close()
 
@@ -194,7 +196,7 @@ class LangfuseTracer(Tracer):
         """Add a score to the trace of a row, such as a person's correction; `run` and `row` are those of its events.
 
         Raises:
-            ConfigurationError: Langfuse does not take it, or can't be reached within 5 seconds.
+            ConfigurationError: Langfuse refuses it, or can't be reached within 5 seconds.
         """
         self._score_receiver.send(
             TraceScore(trace=trace_of_row(run, row).hex(), name=name, value=value, comment=comment)

@@ -1,4 +1,4 @@
-"""LangfuseProject: where Langfuse is, and the keys of a project there; read off a client of any major of its SDK."""
+"""LangfuseProject: the URL of Langfuse and the keys of a project; also read from a client of any version of its SDK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from llmtasker.integrations.otlp_receiver import OTLPReceiver, checked_url
 class LangfuseProject:
     """A project of Langfuse. Its representation does not show the keys.
 
-    `http` is the HTTP client of the SDK, with its proxies and certificates; None: one of our own.
+    `http` is the HTTP client of the SDK, with its proxies and certificates; None: our own.
     """
 
     base_url: str
@@ -38,7 +38,7 @@ class LangfuseProject:
 
     @classmethod
     def of_client(cls, client: Any) -> LangfuseProject:
-        """Return the project of a client of the SDK. What it was given counts: keys, HTTP client, environment, mask.
+        """Return the project of a client of the SDK, with its keys, HTTP client, environment and mask.
 
         Raises:
             ConfigurationError: it is something else, or it masks spans in a way that can't be done here.
@@ -51,7 +51,7 @@ class LangfuseProject:
             authorization = sent["Authorization"]
         except (AttributeError, KeyError, TypeError):
             raise ConfigurationError(
-                f"client is {type(client).__name__}, from which no place and keys of Langfuse can be read: "
+                f"client is {type(client).__name__}, from which the URL and keys of Langfuse can't be read: "
                 "give base_url=…, public_key=… and secret_key=… instead."
             ) from None
         if getattr(resources, "mask_otel_spans", None) is not None:
@@ -69,7 +69,7 @@ class LangfuseProject:
 
     @property
     def receiver(self) -> OTLPReceiver | None:
-        """Where spans are sent; None: tracing is switched off in the client."""
+        """The URL for spans; None: tracing is switched off in the client."""
         if not self.enabled:
             return None
         # Version 4 of its ingestion shows spans at once.
@@ -84,7 +84,7 @@ class LangfuseProject:
         return {**self.headers, "Content-Type": "application/json", "User-Agent": f"llmtasker/{version('llmtasker')}"}
 
     def masked(self, value: Any) -> Any:
-        """Return a value as the client's mask leaves it; a mask that fails hides all of it."""
+        """Return a value after the client's mask; if the mask fails, all of it is hidden."""
         if self.mask is None:
             return value
         try:

@@ -1,4 +1,4 @@
-"""TraceScore, a score as Langfuse's API takes it; the queue in which scores wait, and where they are sent."""
+"""TraceScore, a score for Langfuse's API; the queue of waiting scores, and their target."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.integrations.background_sender import PostResult
 from llmtasker.integrations.langfuse_client import LangfuseProject
 
-_SECONDS = 5.0  # that a call may take
+_SECONDS = 5.0  # seconds that a call may take
 _MOST = 10_000  # scores that wait to be sent; more are dropped, the oldest first
 _LATER = frozenset({408, 429, 500, 502, 503, 504})  # statuses after which the same may be sent again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TraceScore:
-    """A score of a trace, or of a session; None as value takes it back. One of the same name replaces it."""
+    """A score of a trace, or of a session; the value None withdraws it. A score with the same name replaces it."""
 
     trace: str
     name: str
@@ -35,11 +35,11 @@ class TraceScore:
         return blake2b(f"{self.trace}\0{self.name}".encode("utf-8", "replace"), digest_size=16).hexdigest()
 
     def withdrawn(self) -> TraceScore:
-        """Return what takes this score back."""
+        """Return the score that withdraws this one."""
         return replace(self, value=None)
 
     def body(self, environment: str | None) -> dict[str, Any]:
-        """Return the score as the API takes it."""
+        """Return the score in the form of the API."""
         place = {"traceId": self.trace} if self.session is None else {"sessionId": self.session}
         kind = "CATEGORICAL" if isinstance(self.value, str) else "NUMERIC"
         body = {"id": self.id, **place, "name": self.name, "value": self.value, "dataType": kind}
@@ -57,7 +57,7 @@ class ScoreQueue:
         return len(self._scores)
 
     def add(self, thing: Sequence[TraceScore]) -> int:
-        """Take scores; return how many others were dropped for them."""
+        """Add scores; return how many others were dropped to make room."""
         self._scores.extend(thing)
         dropped = max(0, len(self._scores) - _MOST)
         for _ in range(dropped):
@@ -105,11 +105,11 @@ class ScoreReceiver:
         """Send a score now.
 
         Raises:
-            ConfigurationError: Langfuse does not take it, or can't be reached within 5 seconds.
+            ConfigurationError: Langfuse refuses it, or can't be reached within 5 seconds.
         """
         client: Any = None
         try:
-            client = self.http or self.client()  # a wrong proxy of the environment is an error already here
+            client = self.http or self.client()  # a wrong proxy in the environment raises here
             reason = self.post(client, score).reason
         except Exception as error:  # noqa: BLE001 - whatever Langfuse does
             reason = type(error).__name__
@@ -117,4 +117,4 @@ class ScoreReceiver:
             if client is not None and client is not self.http:
                 client.close()
         if reason:
-            raise ConfigurationError(f"Langfuse did not take the score: {reason}.")
+            raise ConfigurationError(f"Langfuse refused the score: {reason}.")

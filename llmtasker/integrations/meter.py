@@ -26,13 +26,13 @@ from llmtasker.integrations.span_attributes import endpoint_attributes
 from llmtasker.item import Item
 from llmtasker.runner.events import Event
 
-_SETS = 2_000  # sets of attributes of a metric; further ones are counted together, as the specification says
+_SETS = 2_000  # sets of attributes per metric; further ones are counted together, as the specification requires
 _OVERFLOW = (("otel.metric.overflow", True),)
 _TOKENS = tuple(4.0**power for power in range(14))
 _SECONDS = tuple(0.01 * 2**power for power in range(14))
 _INTERVAL = 60_000  # milliseconds between two posts; OTEL_METRIC_EXPORT_INTERVAL
-_END_SECONDS = 0.9  # that the end of the process waits for the last counts, after the 4 for spans
-_ENOUGH = 2  # never there, as counts are one thing: they wait for the interval
+_END_SECONDS = 0.9  # seconds that the end of the process waits for the last counts, after the 4 for spans
+_ENOUGH = 2  # never reached, because all counts are one thing: they wait for the interval
 _OF_ROWS = frozenset({"gen_ai.provider.name", "gen_ai.request.model"})
 
 Key = tuple[tuple[str, Any], ...]
@@ -40,7 +40,7 @@ Key = tuple[tuple[str, Any], ...]
 
 @dataclass(slots=True)
 class _Distribution:
-    """What is kept of values: their number in each bucket, sum, least and most."""
+    """The summary of values: their number in each bucket, sum, least and most."""
 
     counts: list[int]
     total: float = 0.0
@@ -84,17 +84,17 @@ def _metrics() -> dict[str, _Counts]:
     return {
         "gen_ai.client.token.usage": _Counts("{token}", "Tokens of a call, input and output apart.", _TOKENS),
         "gen_ai.client.operation.duration": _Counts("s", "Duration of a call.", _SECONDS),
-        "llmtasker.rows": _Counts("{row}", "Rows that are done: answered, from the cache, or failed."),
+        "llmtasker.rows": _Counts("{row}", "Finished rows: answered, from the cache, or failed."),
         "llmtasker.retries": _Counts("{call}", "Calls of a row after its first."),
-        "llmtasker.cost": _Counts("{USD}", "Cost of the calls, where prices are known."),
+        "llmtasker.cost": _Counts("{USD}", "Cost of the calls whose prices are known."),
     }
 
 
 class Meter:
     """An observer that posts metrics each minute (OTEL_METRIC_EXPORT_INTERVAL), and when it is flushed.
 
-    They are cumulative: a post that fails loses nothing, as the next one has it too. With
-    OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta, each post has what came since the last one that was taken.
+    They are cumulative: a post that fails loses nothing, because the next one contains it too. With
+    OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE=delta, each post has the counts since the last accepted one.
 
     Raises:
         ConfigurationError: a variable is wrong, or the extra is missing.
@@ -114,19 +114,20 @@ class Meter:
             self._sender.put(event)
 
     def flush(self, seconds: float = _END_SECONDS) -> bool:
-        """Post what was counted, waiting up to some seconds; return whether it was. The process does at its end.
+        """Post the counts, waiting up to some seconds; return whether they were accepted. The end of the process does
+        so.
 
-        Where it is refused for good, this does not wait: a later post has it too.
+        If a post is refused for good, this does not wait, because a later post contains it too.
         """
         return self._sender.flush(seconds)
 
     def close(self) -> None:
-        """End the sending; what was counted since the last post is given up, so call `flush` before."""
+        """Stop sending; counts since the last post are dropped, so call `flush` first."""
         self._sender.close()
 
 
 class _CountsBatch(NamedTuple):
-    """The body of a post, and the counts in it with the time at which they began."""
+    """The body of a post, and its counts with the time at which they began."""
 
     body: bytes
     counts: Mapping[str, _Counts]
@@ -134,7 +135,7 @@ class _CountsBatch(NamedTuple):
 
 
 class _AllCounts:
-    """The counts of one process: cumulative ones, or those since the last post that was taken (`delta`)."""
+    """The counts of one process: cumulative ones, or those since the last accepted post (`delta`)."""
 
     def __init__(self, resource: Mapping[str, Any], *, delta: bool) -> None:
         self._resource, self._delta = {"service.instance.id": str(uuid.uuid4()), **resource}, delta
@@ -146,7 +147,7 @@ class _AllCounts:
         return int(self._is_new)
 
     def add(self, thing: Event) -> int:
-        """Count a call that ended, or a row that is done; nothing is ever dropped for it."""
+        """Count a call that ended, or a finished row; nothing is ever dropped for it."""
         if thing.what == "call_ended":
             self._take_call(thing)
         elif thing.item is not None:
@@ -155,7 +156,7 @@ class _AllCounts:
         return 0
 
     def take(self) -> _CountsBatch:
-        """Return what is posted now."""
+        """Return the next post."""
         now = time.time_ns()
         metrics = [
             OTLPMetric(name, counts.unit, counts.description, points, counts.bounds)
@@ -170,28 +171,28 @@ class _AllCounts:
         return taken
 
     def give_back(self, batch: _CountsBatch, *, again: bool) -> int:
-        """Count again what was not taken: a later post has it too, also where this one was refused for good."""
+        """Count again what was not accepted; a later post contains it, even if this one was refused for good."""
         self._is_new, self._start = True, batch.start
         if self._delta:
             _merge(self._counts, batch.counts)
         return 0
 
     def _take_call(self, event: Event) -> None:
-        said = self._of_request(event)
+        attributes = self._of_request(event)
         if (completion := event.completion) is not None:
             if completion.model:
-                said = {**said, "gen_ai.response.model": completion.model}
+                attributes = {**attributes, "gen_ai.response.model": completion.model}
             if completion.usage is not None:
                 tokens = self._counts["gen_ai.client.token.usage"]
                 for kind, count in (("input", completion.usage.input), ("output", completion.usage.output)):
-                    tokens.record((*said.items(), ("gen_ai.token.type", kind)), count)
+                    tokens.record((*attributes.items(), ("gen_ai.token.type", kind)), count)
         if event.error is not None:
-            said = {**said, "error.type": event.error.code}
-        self._counts["gen_ai.client.operation.duration"].record(tuple(said.items()), event.seconds or 0.0)
+            attributes = {**attributes, "error.type": event.error.code}
+        self._counts["gen_ai.client.operation.duration"].record(tuple(attributes.items()), event.seconds or 0.0)
 
     def _take_item(self, item: Item[Any]) -> None:
-        said = {name: value for name, value in self._of_request(item).items() if name in _OF_ROWS}
-        key = tuple(said.items())
+        attributes = {name: value for name, value in self._of_request(item).items() if name in _OF_ROWS}
+        key = tuple(attributes.items())
         failed: Key = () if item.error is None else (("error.type", item.error.code),)
         self._counts["llmtasker.rows"].add((*key, ("llmtasker.cached", item.cached), *failed), 1)
         if item.attempts > 1:
@@ -206,17 +207,17 @@ class _AllCounts:
         settings = request.settings
         found = self._settings.get(id(settings))
         if found is None or found[0] is not settings:
-            said: Attributes = {"gen_ai.operation.name": "chat", **endpoint_attributes(settings.endpoint)}
+            attributes: Attributes = {"gen_ai.operation.name": "chat", **endpoint_attributes(settings.endpoint)}
             if isinstance(model := settings.body.get("model"), str):
-                said["gen_ai.request.model"] = model
+                attributes["gen_ai.request.model"] = model
             if len(self._settings) >= _SETS:
                 self._settings.clear()
-            found = self._settings[id(settings)] = settings, said
+            found = self._settings[id(settings)] = settings, attributes
         return found[1]
 
 
 def _merge(counts: Mapping[str, _Counts], more: Mapping[str, _Counts]) -> None:
-    """Add counts that could not be sent to those that came since."""
+    """Add counts that could not be sent to the newer ones."""
     for name, one in more.items():
         into = counts[name]
         for key, value in one.sums.items():

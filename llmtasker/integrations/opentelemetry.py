@@ -1,7 +1,7 @@
 """OpenTelemetry: observers that send runs, rows and calls as spans, and their counts as metrics (extra `[otel]`).
 
 The attributes follow the semantic conventions for generative AI, version 1.37 (opentelemetry.io/docs/specs/semconv/),
-with `llmtasker.*` for what they do not have. Both are sent as OTLP over HTTP, in protobuf.
+with `llmtasker.*` for everything else. Both are sent as OTLP over HTTP, in protobuf.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def metrics(
 
 
 class _MetricsOverOTLP(Meter):
-    """A Meter that can be made again in another process."""
+    """A Meter that can be rebuilt in another process."""
 
     def __init__(self, receiver: OTLPReceiver | None, *, service_name: str | None) -> None:
         super().__init__(receiver, service_name=service_name)
@@ -83,7 +83,7 @@ def _meter_again(url: str | None, service_name: str | None) -> Meter:
 
 
 class _SpansOverOTLP(Tracer):
-    """A Tracer that can be made again in another process."""
+    """A Tracer that can be rebuilt in another process."""
 
     def __init__(
         self, receiver: OTLPReceiver | None, *, sample: float, content: Content, service_name: str | None
@@ -96,16 +96,16 @@ class _SpansOverOTLP(Tracer):
 
 
 def _again(url: str | None, sample: float, content: Content, service_name: str | None) -> Tracer:
-    """Return a tracer as another process had it, but for the headers, which may hold a key: they are from here."""
+    """Return a tracer as in another process, except for the headers, which may contain a key and come from here."""
     receiver = None if url is None else OTLPReceiver.at(url, "traces")
     return _SpansOverOTLP(receiver, sample=sample, content=content, service_name=service_name)
 
 
 def _receiver(signal: Signal, endpoint: str | None, headers: Mapping[str, str] | None) -> OTLPReceiver | None:
-    """Return where a signal is sent; None: the environment switches it off.
+    """Return the receiver of a signal; None: the environment switches it off.
 
     Raises:
-        ConfigurationError: nothing says where it is sent, or a variable is wrong.
+        ConfigurationError: no receiver is configured, or a variable is wrong.
     """
     if is_disabled() or (not endpoint and is_off(signal)):
         return None
@@ -116,7 +116,7 @@ def _receiver(signal: Signal, endpoint: str | None, headers: Mapping[str, str] |
 
 
 def from_environment() -> list[Any]:
-    """Return the observers for which OpenTelemetry's variables name a receiver, and which they do not switch off.
+    """Return the observers for which OpenTelemetry's variables name a receiver, unless they are switched off.
 
     Raises:
         ConfigurationError: a variable is wrong, or the extra `[otel]` is missing.

@@ -1,7 +1,7 @@
-"""The messages of OTLP as bytes, made with the classes that OpenTelemetry generates (package `opentelemetry-proto`).
+"""OTLP messages as bytes, made with the classes that OpenTelemetry generates (package `opentelemetry-proto`).
 
-Not with its SDK: span objects and their encoder took four times the CPU of all else that tracing does. A span is
-encoded once, when it is finished, and posts are put together from spans as bytes.
+Its SDK is not used: span objects and their encoder took four times the CPU of everything else in tracing. A span is
+encoded once, when it is finished, and posts are joined from encoded spans.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _INT64 = range(-(2**63), 2**63)
 _type_of: Callable[[object], object] = type
 
 Attributes = dict[str, Any]
-"""Texts, numbers, booleans, bytes, and sequences and mappings of them; anything else is sent as text."""
+"""Texts, numbers, booleans, bytes, and sequences and mappings of these; anything else is sent as text."""
 
 
 class SpanEvent(NamedTuple):
-    """What happened in the middle of a span."""
+    """An event within a span."""
 
     name: str
     when: int
@@ -36,7 +36,7 @@ class SpanEvent(NamedTuple):
 class Span:
     """A finished span. Times are in nanoseconds since 1970; `shared` has attributes as `encoded_attributes` wrote them.
 
-    `error` is the code of what went wrong; `links` are ids of other spans of the same trace.
+    `error` is the error code; `links` are ids of other spans of the same trace.
     """
 
     name: str
@@ -54,14 +54,14 @@ class Span:
 
 
 class Sum(NamedTuple):
-    """A sum that only grows: of one set of attributes."""
+    """A sum that only grows, for one set of attributes."""
 
     attributes: Attributes
     value: float
 
 
 class Histogram(NamedTuple):
-    """A distribution: of one set of attributes. `counts` has one number more than there are `bounds`."""
+    """A distribution, for one set of attributes. `counts` has one number more than there are `bounds`."""
 
     attributes: Attributes
     total: float
@@ -94,7 +94,7 @@ def _proto() -> SimpleNamespace:
         from opentelemetry.proto.resource.v1.resource_pb2 import Resource
         from opentelemetry.proto.trace.v1 import trace_pb2
     except ModuleNotFoundError:
-        raise ConfigurationError('traces need the messages of OpenTelemetry: pip install "llmtasker[otel]"') from None
+        raise ConfigurationError('traces need opentelemetry-proto: pip install "llmtasker[otel]"') from None
     return SimpleNamespace(
         Span=trace_pb2.Span,
         ScopeSpans=trace_pb2.ScopeSpans,
@@ -116,7 +116,7 @@ def check_installed() -> None:
 
 
 def span_bytes(span: Span) -> bytes:
-    """Return a span as it stands in a post."""
+    """Return a span in the form of a post."""
     message = _proto().Span(
         name=_utf8(span.name),
         trace_id=span.trace,
@@ -134,7 +134,7 @@ def span_bytes(span: Span) -> bytes:
         _add(message.events.add(name=event.name, time_unix_nano=event.when).attributes, event.attributes)
     for link in span.links:
         message.links.add(trace_id=span.trace, span_id=link)
-    # Bytes of one message behind those of another are the fields of both: what many spans share is encoded once.
+    # The bytes of two messages in a row have the fields of both, so shared attributes are encoded once.
     return _field(2, message.SerializeToString() + span.shared)
 
 
@@ -179,7 +179,7 @@ def metrics_request(
                 message.histogram.aggregation_temporality = 1 if delta else 2
                 counted = {"count": sum(point.counts), "sum": point.total, "min": point.least, "max": point.most}
                 if not delta:
-                    del counted["min"], counted["max"]  # of all time they say little
+                    del counted["min"], counted["max"]  # over all time they mean little
                 made = message.histogram.data_points.add(
                     **times, **counted, bucket_counts=point.counts, explicit_bounds=metric.bounds
                 )
@@ -189,7 +189,7 @@ def metrics_request(
 
 
 def rejected(response: bytes) -> tuple[int, str]:
-    """Return how many spans (or points) a receiver that took the others did not take, and its reason."""
+    """Return how many spans (or points) a receiver refused while it accepted the others, and its reason."""
     try:
         partial = _proto().Response.FromString(response).partial_success
     except Exception:  # noqa: BLE001 - protobuf's DecodeError; some receivers answer with a text, which says nothing
@@ -213,7 +213,7 @@ def _add(attributes: Any, given: Mapping[str, Any]) -> None:
         kind = _type_of(value)
         try:
             added.key = name
-            # The most frequent here: this is done for each attribute of each span.
+            # The most frequent type comes first: this runs for each attribute of each span.
             if kind is int:
                 added.value.int_value = value
             elif kind is str:

@@ -1,4 +1,4 @@
-"""OTLPReceiver: where spans or metrics are posted, and how, as the arguments or OpenTelemetry's variables say."""
+"""OTLPReceiver: where and how spans or metrics are posted, from the arguments or OpenTelemetry's variables."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from llmtasker.integrations.otlp_messages import rejected
 
 Signal = Literal["traces", "metrics"]
 
-_LEVEL = 1  # of gzip: spans repeat themselves, so that it finds most of what the slower levels find
+_LEVEL = 1  # of gzip: spans are repetitive, so this level finds most of what slower levels find
 _POST = 5.0  # seconds that a post may take
 _LATER = frozenset({408, 429, 502, 503, 504})  # statuses after which the same may be sent again
 
 
 class OTLPPost(Protocol):
-    """What is posted at once."""
+    """The content of a post."""
 
     @property
     def body(self) -> bytes:
-        """Its message, encoded."""
+        """The encoded message."""
         ...
 
 
 class OTLPVariable(NamedTuple):
-    """A variable of the environment that is set."""
+    """An environment variable that is set."""
 
     name: str
     value: str
 
 
 class Certificates(NamedTuple):
-    """The variables that name files of PEM: the authorities to trust, and the certificate and key to show."""
+    """The variables that name PEM files: the trusted authorities, and the client's certificate and key."""
 
     trusted: OTLPVariable | None
     shown: OTLPVariable | None
@@ -50,7 +50,7 @@ class Certificates(NamedTuple):
         """Return the settings of TLS.
 
         Raises:
-            ConfigurationError: a file can't be read, or does not hold what its variable names.
+            ConfigurationError: a file can't be read, or does not contain what its variable requires.
         """
         for variable in filter(None, self):
             try:
@@ -66,30 +66,30 @@ class Certificates(NamedTuple):
         if self.shown is not None:
             try:
                 key = None if self.key is None else self.key.value
-                # The empty password: for a key that has one, the terminal would be asked, and waited for.
+                # Without the empty password, a key with a password would prompt in the terminal, and block.
                 context.load_cert_chain(self.shown.value, key, password="")
             except OSError:
-                fault = "it is no certificate with its key (one without a password)"
+                fault = "it is not a certificate with its key (without a password)"
                 raise _unusable(self.shown, fault if self.key is None else f"{fault} in {self.key.name}") from None
         return context
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OTLPReceiver:
-    """A receiver of one signal. Its representation does not show the headers, which may hold a key."""
+    """A receiver of one signal. Its representation does not show the headers, which may contain a key."""
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
     gzip: bool = False
     certificates: Certificates | None = None
     http: Any = field(default=None, repr=False)
-    """A client of httpx that is used instead of an own one."""
+    """A client of httpx to use instead of our own."""
 
     @classmethod
     def of(
         cls, signal: Signal, endpoint: str | None = None, headers: Mapping[str, str] | None = None
     ) -> OTLPReceiver | None:
-        """Return the receiver that is given, or that the environment names; None: it does not name any.
+        """Return the receiver that is given, or that the environment names; None: there is none.
 
         Raises:
             ConfigurationError: the endpoint is not a URL of HTTP, or a variable is wrong or names an unusable file.
@@ -106,13 +106,13 @@ class OTLPReceiver:
         if not endpoint and protocol is not None and protocol.value != "http/protobuf":
             raise ConfigurationError(
                 f"{protocol.name} is {snippet(protocol.value, 20)!r}; {signal} are sent as http/protobuf: "
-                f"set OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL=http/protobuf, and the endpoint of HTTP (port 4318)."
+                f"set OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL=http/protobuf, and the HTTP endpoint (port 4318)."
             )
         return cls.at(url, signal, headers)
 
     @classmethod
     def at(cls, url: str, signal: Signal, headers: Mapping[str, str] | None = None) -> OTLPReceiver:
-        """Return the receiver at a URL, with the headers that are given, and else as the environment says.
+        """Return the receiver at a URL, with the given headers, and otherwise as the environment configures it.
 
         Raises:
             ConfigurationError: a variable is wrong, or names a file that can't be used.
@@ -122,7 +122,7 @@ class OTLPReceiver:
             names = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
             certificates = Certificates(*(_variable(signal, name) for name in names))
             if any(certificates):
-                certificates.context()  # a mistake is said now; each client reads them anew, as they are renewed
+                certificates.context()  # reports mistakes now; each client reads renewed ones
             else:
                 certificates = None
         headers_set, compression = _variable(signal, "HEADERS"), _variable(signal, "COMPRESSION")
@@ -160,7 +160,7 @@ class OTLPReceiver:
             lost, reason = rejected(response.content)
             return PostResult(taken=True, lost=lost, reason=reason)
         after = str(response.headers.get("retry-after", ""))
-        wait = float(after) if after.isascii() and after.isdigit() else None  # a date is left to our own pauses
+        wait = float(after) if after.isascii() and after.isdigit() else None  # for a date, our own pauses apply
         status = response.status_code
         return PostResult(taken=False, again=status in _LATER, reason=f"status {status}", wait=wait)
 
@@ -177,18 +177,18 @@ def checked_url(url: str) -> str:
 
 
 def is_off(signal: Signal) -> bool:
-    """Return whether the environment says that nothing of this signal is sent over OTLP."""
+    """Return whether the environment switches off this signal over OTLP."""
     exporters = os.environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip() or "otlp"
     return is_disabled() or "otlp" not in [name.strip() for name in exporters.split(",")]
 
 
 def is_disabled() -> bool:
-    """Return whether OTEL_SDK_DISABLED switches all of it off."""
+    """Return whether OTEL_SDK_DISABLED switches everything off."""
     return os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
 
 
 def resource_of(service_name: str | None) -> dict[str, str]:
-    """Return what spans and metrics say of this process, as OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME have it.
+    """Return the attributes of this process, from OTEL_RESOURCE_ATTRIBUTES and OTEL_SERVICE_NAME.
 
     Raises:
         ConfigurationError: OTEL_RESOURCE_ATTRIBUTES can't be read.
@@ -200,7 +200,7 @@ def resource_of(service_name: str | None) -> dict[str, str]:
 
 
 def _variable(signal: Signal, what: str) -> OTLPVariable | None:
-    """Return a variable of the signal, else of all signals."""
+    """Return a variable of the signal, or else the common one of all signals."""
     return _set_variable(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}")
 
 
@@ -210,16 +210,14 @@ def _set_variable(*names: str) -> OTLPVariable | None:
 
 def _unusable(file: OTLPVariable, fault: str) -> ConfigurationError:
     value = "a text instead of a file" if "-----" in file.value else snippet(repr(file.value), 100)  # not a key itself
-    return ConfigurationError(
-        f"{file.name} names {value}, which can't be used: {fault}. Name a file of PEM, or unset it."
-    )
+    return ConfigurationError(f"{file.name} names {value}, which can't be used: {fault}. Name a PEM file, or unset it.")
 
 
 def _pairs(variable: OTLPVariable | None) -> dict[str, str]:
     """Return `name=value,name=value` with percent-encoded values.
 
     Raises:
-        ConfigurationError: a part is not a pair; its text is not shown, as it may be a key.
+        ConfigurationError: a part is not a pair; its text is not shown, because it may be a key.
     """
     pairs: dict[str, str] = {}
     for number, part in enumerate(("" if variable is None else variable.value).split(","), start=1):

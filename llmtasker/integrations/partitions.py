@@ -1,4 +1,4 @@
-"""PartitionTask: a task as a function of a part of a table, for engines that hand parts to their workers.
+"""PartitionTask: a task as a function of a part of a table, for engines that distribute parts to workers.
 
 ray.py                          its worker calls `arrow` with each block
 frame.mapInPandas(answer, …)    Spark calls it with an iterator of frames
@@ -30,14 +30,14 @@ from llmtasker.task import Task
 
 
 class PartitionOptions(InputOptions, total=False):
-    """The keyword arguments of `run` that make sense in workers of other machines; `Task.run` describes them."""
+    """The keyword arguments of `run` that make sense in workers of other machines; see `Task.run`."""
 
     concurrency: int
     fresh: Fresh
 
 
 class ColumnType(NamedTuple):
-    """A type of column, as the engines name it."""
+    """A type of column, with its name in each engine."""
 
     spark: str
     pandas: str
@@ -57,10 +57,10 @@ _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
 class PartitionTask:
     """A task as a function from a part of a table to the same part with the columns of the answers.
 
-    A pandas DataFrame gives one, an iterator of them an iterator (Spark). The columns, their types and the index stay;
-    behind them stand one column for each output field and "error". Every part has columns of the same types: texts,
-    booleans, integers, floats; other values become JSON texts. It can be pickled: the key of the LLM comes from the
-    environment of the worker, and without one there, its rows fail with an error that names it.
+    A DataFrame of pandas gives a DataFrame; an iterator of them gives an iterator (Spark). The columns, their types and
+    the index stay; after them come one column for each output field and "error". Every part has columns of the same
+    types: texts, booleans, integers, floats; other values become JSON texts. A PartitionTask can be pickled: the key of
+    the LLM comes from the environment of the worker; without one, its rows fail with an error that names it.
 
     Args:
         task: the task.
@@ -79,7 +79,7 @@ class PartitionTask:
     """
 
     def __init__(self, task: Task[Any], **options: Unpack[PartitionOptions]) -> None:
-        if find_spec("narwhals") is None:  # else each row would say so
+        if find_spec("narwhals") is None:  # otherwise each row would have this error
             raise ConfigurationError('a task on partitions needs narwhals: pip install "llmtasker[data]"')
         check_names("a task on partitions", options, tuple(PartitionOptions.__annotations__))
         self.settings = RunSettings.of_run(options)
@@ -92,7 +92,7 @@ class PartitionTask:
 
     @property
     def llm(self) -> LLM:
-        """The LLM that is asked."""
+        """The LLM of the task."""
         llm = settings_of(self.settings.settings).llm
         return llm if llm is not None else self.task.llm
 
@@ -106,14 +106,14 @@ class PartitionTask:
         """Check that a table with these columns can be answered.
 
         Raises:
-            ConfigurationError: it lacks one.
+            ConfigurationError: it lacks a column.
         """
         names = list(columns)
         if len(names) > 1 or self._columns is not None or self.task.signature.bare_input is None:
             check_rows([dict.fromkeys(names)], self.task.signature, self._columns)
 
     def spark_schema(self, schema: Any) -> Any:
-        """Return the schema of Spark that a frame of this schema has with its answers, for `mapInPandas`.
+        """Return the Spark schema of a frame with its answers, for `mapInPandas`.
 
         Raises:
             ConfigurationError: it lacks a column.
@@ -148,7 +148,7 @@ class PartitionTask:
         return table
 
     def _added(self, taken: Iterable[str]) -> dict[str, ColumnType]:
-        """Return the columns that are added to a table with the `taken` ones; the error is the last."""
+        """Return the columns to add to a table with the `taken` ones; the error is the last."""
         types = self.types
         names, error = ResultTable([], list(types)).answer_names(set(taken))
         return {**{column: types[name] for name, column in names.items()}, error: TEXT}
@@ -169,7 +169,7 @@ class PartitionTask:
         try:
             return list(self.task.run(rows, progress=False, **self._options))
         except ConfigurationError as error:
-            # Such as a worker without the key: its rows say so, and the others are answered.
+            # Such as a worker without the key: its rows have the error, and the others are answered.
             return [Item(input=None, error=CallError(str(error))) for _ in range(count)]
 
     def __dask_tokenize__(self) -> str:
@@ -181,10 +181,10 @@ class PartitionTask:
 
 
 def _arrived(task: Task[Any], options: PartitionOptions, sent: tuple[Any, Any, str]) -> PartitionTask:
-    """Return the task that arrived on a worker, which may have another version of the module of its signature."""
+    """Return the task on a worker, which may have another version of the module of its signature."""
     if found := _differences(sent, task.signature):
         raise ConfigurationError(
-            f"{task.signature.__name__} is another class on this worker than where it was sent from: "
+            f"{task.signature.__name__} is a different class on this worker than on the sender: "
             f"{'; '.join(found[:3])}. Install the same version of its module on all machines."
         )
     return PartitionTask(task, **options)
@@ -197,11 +197,14 @@ def _differences(sent: tuple[Any, Any, str], signature: type[Signature]) -> list
 
 
 def _in_range(row: dict[str, Any], added: Mapping[str, ColumnType]) -> dict[str, Any]:
-    """Return the cells of a row, or an error if a column of 64 bits can't hold an integer."""
+    """Return the cells of a row, or an error if an integer does not fit into a column of 64 bits."""
     for name, value in row.items():
         if added[name] is TYPES[int] and value is not None and not _SMALLEST <= value <= _LARGEST:
             *_, error = row
-            return {**dict.fromkeys(row), error: f"{name} is an integer of more than 64 bits, which no column can hold"}
+            return {
+                **dict.fromkeys(row),
+                error: f"{name} is an integer of more than 64 bits, which does not fit into a column",
+            }
     return row
 
 

@@ -1,10 +1,10 @@
-"""RateShares: one rate limit, shared out over the workers of several machines.
+"""RateShares: one rate limit, shared among the workers of several machines.
 
-Each worker renews its share while it has rows, says what it can use, and never gets more than the others leave. A share
-that is not renewed for a while, its lease, goes to the others (its worker ended, or was killed); a worker that is cut
-off stops using its share before that. So the shares in use never add up to more than the limit, and what one can't use,
-such as while it starts, is lent to those who can. Only a worker that gets no share for long uses an equal part: then
-most likely nobody shares out the limit any more.
+Each worker renews its share while it has rows, reports how much it can use, and never gets more than the others leave.
+A share that is not renewed before its lease ends goes to the others (its worker ended, or was killed); a worker that is
+cut off stops using its share before that. So the shares in use never add up to more than the limit, and others borrow
+what a worker can't use, for example while it starts. Only a worker that gets no share for long uses an equal part,
+because then the limit is most likely no longer shared.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ LEASE = 3.0  # seconds after which a share that was not renewed is given to othe
 BEAT = 0.5  # seconds between two renewals
 ANSWER = 1.0  # seconds that a renewal may take; a share is not used when its lease could end before the answer
 LONGEST_WAIT = 30.0  # seconds that rows wait for a share; then they use an equal part of the limit
-IDLE_BEATS = 4  # a worker without rows keeps its share for so many renewals: the next rows are mostly on their way
-SPARE = 0.1  # a worker that leaves less than this part of its share unused can use more
-HEADROOM = 1.25  # × what a worker uses: its share grows as soon as it uses more than that
+IDLE_BEATS = (
+    4  # a worker without rows keeps its share for this many renewals, because the next rows are usually on their way
+)
+SPARE = 0.1  # a worker that leaves less than this part of its share unused may be able to use more
+HEADROOM = 1.25  # × what a worker uses; its share grows as soon as it uses more
 NONE = 1e-6  # of the limit: no call in practice
-LEAST = 0.1  # of an equal share is left to each, so that one that starts can begin
+LEAST = 0.1  # of an equal share is left to each worker, so that a new one can begin
 
 
 class RateShares:
-    """Shares out a limit, as parts of 1, over those who ask; one object for all workers.
+    """Shares a limit, as parts of 1, among the workers that ask; one object for all workers.
 
     >>> shares = RateShares(clock=lambda: 0.0)
     >>> shares.renew("a", 1.0)            # alone
@@ -54,7 +56,7 @@ class RateShares:
     def renew(self, worker: str, wanted: float, using: float = 0.0) -> float:
         """Return the share of a worker that can use `wanted` from now on; 0: the others have to renew theirs first.
 
-        `using` is the share that it uses if this answer does not reach it: the others get none of that before the next
+        `using` is the share that it uses if this answer does not reach it; the others get none of that before the next
         renewal.
         """
         now = self._clock()
@@ -65,7 +67,7 @@ class RateShares:
         return share
 
     def leave(self, worker: str) -> None:
-        """Give the share of a worker back."""
+        """Return the share of a worker."""
         self._held.pop(worker, None)
 
 
@@ -76,7 +78,7 @@ class _Held(NamedTuple):
 
 
 def _fair(wanted: float, others: list[float]) -> float:
-    """Return the share of one of several: what it wants and a part of what nobody wants, or else an equal part."""
+    """Return the share of one of several workers: what it wants and a part of the rest, or else an equal part."""
     count = len(others) + 1
     mine, *rest = [max(part, LEAST / count) for part in (wanted, *others)]
     spare = 1.0 - mine - sum(rest)
@@ -92,10 +94,10 @@ def _fair(wanted: float, others: list[float]) -> float:
 
 
 class Shares(Protocol):
-    """How a worker reaches the `RateShares` of its run; a call may fail with any error."""
+    """The connection of a worker to the `RateShares` of its run; a call may fail with any error."""
 
     def renew(self, wanted: float, using: float) -> float:
-        """Renew the share of this worker, as `RateShares` does, and return it, or fail after `ANSWER` seconds."""
+        """Return the share."""
         ...
 
     def leave(self) -> None:
@@ -104,12 +106,12 @@ class Shares(Protocol):
 
 
 class RateShare:
-    """The share that one worker holds while it has rows: a context for each part of the rows, in any thread.
+    """The share of one worker while it has rows: a context for each part of the rows, in any thread.
 
     Args:
-        limit: the limit that is shared out.
-        limiter: gets the share as its limit.
-        shares: where the share is renewed.
+        limit: the shared limit.
+        limiter: the rate limiter whose limit is set to the share.
+        shares: renews the share.
         equal: the part of the limit that is used after `LONGEST_WAIT` seconds without a share.
     """
 
@@ -130,7 +132,7 @@ class RateShare:
         self._sleep = sleep
         self._clock = clock
         self._lock = threading.Lock()
-        self._parts = 0  # parts of the rows that are worked on
+        self._parts = 0  # parts of the rows in progress
         self._idle = 0
         self._renewing = False
         self._granted = threading.Event()
@@ -154,11 +156,11 @@ class RateShare:
 
     def _renew(self) -> None:
         while self.beat():
-            # One without a share asks more often: the others are about to renew theirs.
+            # A worker without a share asks more often, because the others are about to renew theirs.
             self._sleep(BEAT if self._share else BEAT / 5)
 
     def beat(self) -> bool:
-        """Renew the share, or give it back if there were no rows for a while; return whether to go on."""
+        """Renew the share, or return it if there were no rows for a while; return whether to go on."""
         with self._lock:
             self._idle = 0 if self._parts else self._idle + 1
         if self._idle > IDLE_BEATS:
@@ -167,27 +169,27 @@ class RateShare:
         if asked + ANSWER + BEAT >= self._ends:  # before the next beat
             self._use(0.0)
         share = 0.0
-        with contextlib.suppress(Exception):  # out of reach: the share of before is used until its lease ends
+        with contextlib.suppress(Exception):  # unreachable: the previous share is used until its lease ends
             share = self._shares.renew(wanted, self._share)
             if share <= 0:
                 self._use(0.0)  # it was lost
         if share > 0:
-            self._ends = asked + LEASE  # where shares are renewed, the lease began later
+            self._ends = asked + LEASE  # for the sharer, the lease began later
             self._use(share)
         return True
 
     def _leave(self) -> bool:
-        """Give the share back; return whether rows have come since, which begin without one."""
+        """Return the share; return whether rows have come since, which begin without one."""
         self._share, self._ends, self._since = 0.0, 0.0, None
         self._granted.clear()
-        with contextlib.suppress(Exception):  # out of reach: it ends with its lease
-            self._shares.leave()  # not under the lock: it may take long, and rows come and go
+        with contextlib.suppress(Exception):  # unreachable: it ends with its lease
+            self._shares.leave()  # not under the lock, because it may take long while rows come and go
         with self._lock:
             self._renewing = self._parts > 0
             return self._renewing
 
     def _use(self, share: float) -> None:
-        """Use a share from now on; 0: none, and after long an equal part."""
+        """Use a share from now on; 0: none, and after a long wait an equal part."""
         self._share = share
         if share > 0:
             self._since = None
@@ -202,7 +204,7 @@ class RateShare:
             self._granted.clear()
 
     def _wanted(self) -> float:
-        """Return what this worker can use: somewhat more than it used, or all it gets if it used up its share."""
+        """Return what this worker can use: somewhat more than it used, or everything if it used up its share."""
         used = self._limiter.used
         return 1.0 if used > 1 - SPARE else HEADROOM * used * self._share
 

@@ -19,7 +19,7 @@ from llmtasker.task import Task
 from llmtasker.threads import call_in_thread
 
 ROW = "row"
-_BLOCKS_AT_ONCE = 3  # of one worker: while the last rows of a block are answered, those of the next begin
+_BLOCKS_AT_ONCE = 3  # per worker: the next block starts while the last rows of one are answered
 _BLOCKS: dict[str, int] = {
     "max_concurrent_calls_per_actor": _BLOCKS_AT_ONCE,
     "max_tasks_in_flight_per_actor": _BLOCKS_AT_ONCE + 1,
@@ -35,19 +35,19 @@ def ask(
     num_cpus: float = 0.25,
     **options: Unpack[PartitionOptions],
 ) -> Any:
-    """Return a Dataset with the answers of a task; like all of them, it is computed when it is read or written.
+    """Return a Dataset with the answers of a task; like any Dataset, it is computed when it is read or written.
 
-    The columns of `dataset` stay. Added are "row", which grows with the row, so that the order can be restored with
-    `sort("row")`; one column for each output field; and "error". The key of the LLM is not sent: it comes from the
-    environment of each worker, and rows of one that has none say so. Answers in the cache are not asked for again, so a
-    run that was stopped is resumed by asking again; a cache of all machines is `LLM(cache="redis://…")`.
+    The columns of `dataset` stay. Added are "row", which follows the order of the rows, so that `sort("row")` restores
+    it; one column for each output field; and "error". The key of the LLM is not sent: each worker reads it from its
+    environment, and without one, its rows have an error. Cached answers are not asked for again, so run it again to
+    resume; a cache for all machines is `LLM(cache="redis://…")`.
 
     Args:
-        task: the task; its class may stand in a notebook.
+        task: the task; its class may be defined in a notebook.
         dataset: one of its columns, or the only one, is the input.
-        workers: how many actors ask, or (least, most).
-        rate_limit: what the endpoint allows all workers together; None: the `rate_limit` of the LLM. It is shared out
-            over those that have rows. Without any, each worker learns it for itself from refusals.
+        workers: the number of actors, or (least, most).
+        rate_limit: what the endpoint allows all workers together; None: the `rate_limit` of the LLM. The workers that
+            have rows share it. Without a limit, each worker learns its own from refusals.
         num_cpus: the CPUs that Ray reserves for a worker, which mostly waits for the endpoint.
         options: `concurrency` (calls in flight of one worker, 32), `columns`, `row_variables`, `settings`, `fresh`, as
             for `Task.run`.
@@ -64,7 +64,7 @@ def ask(
     limit = rate_limit or part.llm.rate_limiter.limit
     shares = None if limit is None else ray.remote(num_cpus=0)(RateShares).remote()
     row = free_name(ROW, columns)
-    # Blocks small enough that all workers have some, and that few wait for one that was killed.
+    # Blocks small enough that all workers have some, and that few rows wait for a killed worker.
     rows = part.settings.concurrency
     numbered = dataset.with_column(row, expressions.monotonically_increasing_id())
     return numbered.repartition(target_num_rows_per_block=rows).map_batches(
@@ -79,7 +79,7 @@ def ask(
 
 
 class TaskWorker:
-    """What an actor of Ray does: answer blocks of rows, several at once."""
+    """The work of a Ray actor: answer blocks of rows, several at once."""
 
     def __init__(self, part: PartitionTask, row: str, limit: RateLimit | None, equal: float, shares: Any) -> None:
         self._part = part
@@ -107,7 +107,7 @@ class TaskWorker:
 
 
 class _SharesOfActor:
-    """The shares in an actor of Ray, as one worker reaches them."""
+    """A worker's connection to the shares, which are in a Ray actor."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor

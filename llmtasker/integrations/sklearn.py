@@ -33,16 +33,16 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         llm: as for `Classification`.
-        examples: how many texts of `fit` the LLM is shown, as evenly over the labels as they go; 0: none.
-        labels: what each label means; None: the labels are those of `fit`, without a meaning.
+        examples: how many texts of `fit` the LLM sees, spread evenly over the labels; 0: none.
+        labels: the meaning of each label; None: the labels of `fit`, without meanings.
         instructions: what to do; None: a generic prompt.
-        concurrency: texts that are worked on at once.
+        concurrency: texts that are processed at once.
         random_state: an integer that chooses the examples; None: the first of each label.
-        confidence: how the LLM is asked how sure it is, as for `Classification`; None: not, so there is no
+        confidence: how the confidence is determined, as for `Classification`; None: not at all, so there is no
             `predict_proba`, because an LLM's choice comes without a probability.
 
-    A text that the LLM can't label, or of which it is not sure enough (a calibrated confidence with a threshold),
-    raises at `predict`, with how many there are: a label is never guessed.
+    If the LLM can't label a text, or is not sure enough of it (a calibrated confidence with a threshold), `predict`
+    raises an error with the number of such texts: a label is never guessed.
 
     >>> classifier = LLMClassifier(llm="offline", examples=2).fit(["it barks", "it meows"], ["dog", "cat"])
     >>> print(*classifier.predict(["he barks loudly"]))
@@ -69,7 +69,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.confidence = confidence
 
     def fit(self, X: Any, y: Any) -> LLMClassifier:  # noqa: N803 - the words of scikit-learn
-        """Take the labels, and choose the examples.
+        """Store the labels, and choose the examples.
 
         Raises:
             ValueError: X is not a list of texts, or not as long as y.
@@ -112,7 +112,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @available_if(_has_confidence)  # type: ignore[untyped-decorator]
     def predict_proba(self, X: Any) -> Any:  # noqa: N803
-        """Return how sure each label of `classes_` is, as an array of (texts, labels) whose rows add up to 1.
+        """Return the confidence of each label of `classes_`, as an array of (texts, labels) whose rows add up to 1.
 
         They are the confidences of the items, divided by their sum. Without a calibration they are not probabilities.
 
@@ -149,7 +149,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
 
 def _unsure(item: Any) -> ItemError | None:
-    """Return why an item says nothing about its labels; None: it does, also one that abstained."""
+    """Return why an item has no confidences; None: it has, even if it abstained."""
     if item.confidence:
         return None if any(item.confidence.values()) else InvalidOutputError("the confidence of each label is 0")
     return cast("ItemError", item.error)
@@ -167,7 +167,7 @@ def _texts(values: Any) -> list[str]:
     """Return texts as a list.
 
     Raises:
-        ValueError: they are a single text, a table, or hold something else.
+        ValueError: they are a single text, a table, or contain something else.
     """
     if isinstance(values, str):
         raise ValueError("give a list of texts, not one text.")  # noqa: TRY004 - what scikit-learn raises

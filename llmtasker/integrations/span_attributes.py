@@ -1,6 +1,6 @@
-"""SpanAttributes: what spans of runs, rows and calls say, in the conventions for generative AI.
+"""SpanAttributes: the attributes of spans of runs, rows and calls, in the conventions for generative AI.
 
-`llmtasker.*` stands for what they do not have.
+Attributes that the conventions lack are named `llmtasker.*`.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _PROVIDERS = {"openai.azure.com": "azure.ai.openai", "openai.com": "openai", "mi
 
 
 class SpanAttributes:
-    """The attributes for OpenTelemetry; texts only where `content` asks for them.
+    """The attributes for OpenTelemetry; texts only if `content` asks for them.
 
     Raises:
-        ConfigurationError: there is no such content.
+        ConfigurationError: `content` has an unknown value.
     """
 
     def __init__(self, content: Content) -> None:
@@ -41,15 +41,15 @@ class SpanAttributes:
         self.content: Content = content
 
     def of_run(self, run: str, tags: Mapping[str, Any], job: str | None) -> Attributes:
-        """Return what each span of a run says; `job` is the id of the job that the run works on."""
-        said = {
+        """Return the attributes of each span of a run; `job` is the id of the job, if there is one."""
+        attributes = {
             f"llmtasker.tag.{name}": value if isinstance(value, str | int | float | bool) else str(value)
             for name, value in tags.items()
         }
-        return {"llmtasker.run": run, **({} if job is None else {"llmtasker.job": job}), **said}
+        return {"llmtasker.run": run, **({} if job is None else {"llmtasker.job": job}), **attributes}
 
     def of_settings(self, call: Event) -> Attributes:
-        """Return what a call says, and each other one with the settings of its LLM."""
+        """Return the attributes that a call shares with others that have the same LLM settings."""
         made: Attributes = {"gen_ai.operation.name": "chat"}
         if call.request is not None:
             body = call.request.settings.body
@@ -59,7 +59,7 @@ class SpanAttributes:
         return made
 
     def of_call(self, event: Event, story: CallStory) -> Attributes:
-        """Return what a call says."""
+        """Return the attributes of a call."""
         made: Attributes = {"llmtasker.attempt": story.attempt}
         if len(event.rows) != 1:
             made["llmtasker.rows"] = list(event.rows)
@@ -86,7 +86,7 @@ class SpanAttributes:
         return made
 
     def of_row(self, row: int, item: Item[Any]) -> Attributes:
-        """Return what a row says."""
+        """Return the attributes of a row."""
         made: Attributes = {
             "llmtasker.row": row,
             "llmtasker.cached": item.cached,
@@ -110,7 +110,7 @@ class SpanAttributes:
         return made
 
     def texts_of_call(self, event: Event) -> Attributes:
-        """Return what was sent and answered, as texts or hashes."""
+        """Return the prompt and the answer, as texts or hashes."""
         request, completion = event.request, event.completion
         made = {} if request is None else self._shown("gen_ai.input.messages", input_messages(request.messages))
         if completion is not None:
@@ -129,7 +129,7 @@ class SpanAttributes:
         return {name: json_text(value)}
 
     def _failure(self, error: ItemError) -> Attributes:
-        """Return what an error says; its message may have words of a text."""
+        """Return the attributes of an error; its message may contain users' texts."""
         made: Attributes = {"error.type": error.code}
         if error.status is not None:
             made["http.response.status_code"] = error.status
@@ -141,7 +141,7 @@ class SpanAttributes:
 
 
 def json_text(value: Any) -> str:
-    """Return a value as JSON; what has no form in it as a text."""
+    """Return a value as JSON; values without a JSON form become texts."""
     try:
         return to_json(value, fallback=str).decode()  # a tenth of the time of the standard library
     except ValueError:  # a lone surrogate
@@ -149,7 +149,7 @@ def json_text(value: Any) -> str:
 
 
 def output_of(item: Item[Any]) -> Any:
-    """Return the output of an item as JSON values: of a record, the fields that were asked for."""
+    """Return the output of an item as JSON values; for a record, its output fields."""
     output = jsonable(item.output)
     if isinstance(item.output, Signature):
         return {name: output[name] for name in type(item.output).output_fields}
@@ -157,7 +157,7 @@ def output_of(item: Item[Any]) -> Any:
 
 
 def endpoint_attributes(endpoint: str) -> Attributes:
-    """Return what the conventions say of an endpoint: provider, address, port."""
+    """Return the attributes of an endpoint: provider, address, port."""
     host = urlsplit(endpoint).hostname
     made: Attributes = {"gen_ai.provider.name": _provider(host or endpoint)}
     if host:
@@ -176,5 +176,5 @@ def _port(url: str) -> int | None:
 
 
 def _provider(host: str) -> str:
-    """Return the well-known name of a provider, as the conventions list them; else the host."""
+    """Return the well-known name of a provider, as the conventions list it; else the host."""
     return next((name for ending, name in _PROVIDERS.items() if host.endswith(ending)), host)

@@ -12,11 +12,11 @@ from llmtasker.integrations.otlp_messages import traces_request
 MOST_SPANS = 100_000  # spans that wait to be sent, and
 MOST_BYTES = 24_000_000  # their bytes; more are dropped, those of rows without an error first
 _BATCH = 2_000  # spans of a post, and
-_BATCH_BYTES = 900_000  # their bytes, unless one alone has more: many a proxy takes 1 MB
+_BATCH_BYTES = 900_000  # their bytes, unless a single one has more: many proxies accept 1 MB
 
 
 class Spans(NamedTuple):
-    """Encoded spans; those of rows with an error are urgent, and kept longer."""
+    """Encoded spans; those of rows with an error are urgent, and are kept longer."""
 
     spans: Sequence[bytes]
     urgent: bool = False
@@ -43,7 +43,7 @@ class SpanQueue:
         return len(self._urgent) + len(self._usual)
 
     def add(self, thing: Spans) -> int:
-        """Take spans; return how many others were dropped for them."""
+        """Add spans; return how many others were dropped to make room."""
         (self._urgent if thing.urgent else self._usual).extend(thing.spans)
         self._bytes += sum(map(len, thing.spans))
         return self._drop_oldest()

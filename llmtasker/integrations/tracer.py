@@ -1,9 +1,9 @@
-"""Tracer: an observer that makes spans of events: one for a run, for each of its rows, for each call.
+"""Tracer: an observer that makes spans of events: one for a run, one for each row, one for each call.
 
 ::
 
     run ──▶ row ──▶ chat (retry) ──▶ chat (asked_again)
-        └─▶ row ──▶ chat ◀┈ link ┈ row           one call for several rows stands under the first that is sent
+        └─▶ row ──▶ chat ◀┈ link ┈ row           one call for several rows belongs to the first that is sent
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from llmtasker.item import Item
 from llmtasker.runner.events import Event
 from llmtasker.runner.numbered_input import NumberedInput
 
-END_SECONDS = 4.0  # that the end of the process waits for the last spans
-_LATER, _ENOUGH = 0.5, 500  # seconds that few spans wait for others, and spans that are worth a post at once
+END_SECONDS = 4.0  # seconds that the end of the process waits for the last spans
+_LATER, _ENOUGH = 0.5, 500  # seconds that few spans wait for more, and the number of spans that is posted at once
 _GIVEN_UP = "llmtasker.given_up"  # of a call in flight when its run was cancelled, and of its row
-_ROWS = 20_000  # rows whose calls are kept until the row is done
-_RUNS = 1_000  # runs that are known at a time
+_ROWS = 20_000  # rows whose calls are kept until the row is finished
+_RUNS = 1_000  # runs that are tracked at a time
 _LINKS = 100  # rows that a call is linked to
 
 
@@ -50,7 +50,7 @@ class _CallSoFar:
 
 @dataclass(slots=True)
 class _RowSoFar:
-    """What happened to a row that is not done."""
+    """The events of a row that is not finished."""
 
     start: float
     calls: list[_CallSoFar] = field(default_factory=list[_CallSoFar])
@@ -59,7 +59,7 @@ class _RowSoFar:
 
 @dataclass(slots=True)
 class _Totals:
-    """What the rows of a run add up to, sent or not."""
+    """The totals of a run, sent or not."""
 
     rows: int = 0
     failed: int = 0
@@ -83,7 +83,7 @@ class _Totals:
 
 @dataclass(slots=True)
 class _RunSoFar:
-    """What the spans of a run share, and what its rows add up to."""
+    """The shared attributes of a run's spans, and the totals of its rows."""
 
     trace: bytes
     is_single: bool = True
@@ -93,10 +93,10 @@ class _RunSoFar:
 
 
 class Tracer:
-    """An observer that sends spans of runs, rows and calls from a thread of its own.
+    """An observer that sends spans of runs, rows and calls from its own thread.
 
-    `trace_per` "row" makes a trace of each row, "run" one of the whole run. A receiver that fails or hangs costs no row
-    and no time: spans wait, `dropped` counts those that found no place, and the log reports it.
+    `trace_per` "row" makes one trace per row, "run" one trace of the whole run. A receiver that fails or hangs does not
+    affect or delay any row: spans wait, `dropped` counts those that did not fit, and the log reports it.
 
     Raises:
         ConfigurationError: `sample` is not from 0 to 1, or the extra is missing.
@@ -127,11 +127,12 @@ class Tracer:
         return self._sender.dropped
 
     def close(self) -> None:
-        """End the sending; spans that wait are given up, so call `flush` before."""
+        """Stop sending; waiting spans are dropped, so call `flush` first."""
         self._sender.close()
 
     def flush(self, seconds: float = END_SECONDS) -> bool:
-        """Wait for the spans to be sent, up to some seconds; return whether all were. The end of the process does."""
+        """Wait until the spans are sent, up to some seconds; return whether all were. The end of the process does
+        so."""
         return self._sender.flush(seconds)
 
     def __call__(self, event: Event) -> None:
@@ -179,12 +180,12 @@ class Tracer:
             self._row(event, row, event.when - (event.seconds or 0.0)).calls.append(call)
 
     def _take_moment(self, event: Event) -> None:
-        """Take what has no span of its own: a wait, a step of a pipeline."""
-        said: Attributes = {} if event.seconds is None else {"llmtasker.seconds": event.seconds}
+        """Take an event that has no span of its own: a wait, a step of a pipeline."""
+        attributes: Attributes = {} if event.seconds is None else {"llmtasker.seconds": event.seconds}
         if (item := event.item) is not None:
-            said = {"llmtasker.cached": item.cached, "llmtasker.attempts": item.attempts}
-            said |= {} if item.error is None else {"error.type": item.error.code}
-        moment = SpanEvent(event.what, _ns(event.when), said)
+            attributes = {"llmtasker.cached": item.cached, "llmtasker.attempts": item.attempts}
+            attributes |= {} if item.error is None else {"error.type": item.error.code}
+        moment = SpanEvent(event.what, _ns(event.when), attributes)
         for row in event.rows or (0,):
             self._row(event, row, event.when).events.append(moment)
 
@@ -236,7 +237,7 @@ class Tracer:
             call.is_sent = True
             name, shared = self._of_settings(run, event)
             given_up = event.error is None and event.completion is None
-            said = self._attributes.of_call(event, story) | ({_GIVEN_UP: True} if given_up else {})
+            attributes = self._attributes.of_call(event, story) | ({_GIVEN_UP: True} if given_up else {})
             span = Span(
                 name=name,
                 trace=parent.trace,
@@ -244,7 +245,7 @@ class Tracer:
                 parent=parent.id,
                 start=_ns(event.when - (event.seconds or 0.0)),
                 end=_ns(event.when),
-                attributes=said,
+                attributes=attributes,
                 shared=shared,
                 error=None if event.error is None else event.error.code,
                 is_client=True,
@@ -256,13 +257,13 @@ class Tracer:
         return encoded
 
     def _of_settings(self, run: _RunSoFar, event: Event) -> tuple[str, bytes]:
-        """Return the name of a call, and what it shares with other calls of its run that have its settings."""
+        """Return the name of a call, and the attributes that it shares with other calls of its run and settings."""
         settings = None if event.request is None else event.request.settings
         found = run.of_settings.get(id(settings))
         if found is None or found[0] is not settings:
-            said = self._attributes.of_settings(event)
-            name = f"chat {said.get('gen_ai.request.model', '')}".strip()
-            found = settings, name, (run.shared or b"") + encoded_attributes(said)
+            attributes = self._attributes.of_settings(event)
+            name = f"chat {attributes.get('gen_ai.request.model', '')}".strip()
+            found = settings, name, (run.shared or b"") + encoded_attributes(attributes)
             run.of_settings[id(settings)] = found
         return found[1:]
 
@@ -274,24 +275,26 @@ class Tracer:
         given_up = [row for of, row in self._rows if of == event.run]
         for row in given_up:
             self._take_given_up(event, run, row)
-        said: Attributes = {f"llmtasker.total.{one.name}": getattr(run.totals, one.name) for one in fields(run.totals)}
+        attributes: Attributes = {
+            f"llmtasker.total.{one.name}": getattr(run.totals, one.name) for one in fields(run.totals)
+        }
         if given_up:
-            said["llmtasker.total.given_up"] = len(given_up)
+            attributes["llmtasker.total.given_up"] = len(given_up)
         if self.dropped:
-            said["llmtasker.dropped_spans"] = self.dropped
+            attributes["llmtasker.dropped_spans"] = self.dropped
         span = Span(
             name="run",
             trace=run.trace,
             id=run.trace[:8],
             start=_ns(event.when - (event.seconds or 0.0)),
             end=_ns(event.when),
-            attributes=said,
+            attributes=attributes,
             shared=run.shared,
         )
         self._sender.put(Spans([span_bytes(span)], urgent=True))
 
     def _take_given_up(self, event: Event, run: _RunSoFar, row: int) -> None:
-        """Send a row whose call was in flight when its run was cancelled: it may have cost something."""
+        """Send a row whose call was in flight when its run was cancelled, because that call may have cost something."""
         so_far = self._rows.pop((event.run, row))
         trace, span = _ids_of_row(event.run, row)
         by_run = self._trace_per == "run"
@@ -312,12 +315,13 @@ class Tracer:
 
 
 def trace_of_job_row(job: str, number: int) -> bytes:
-    """Return the id of the trace of a row of a job, where each row has a trace: the same in every run that asks it."""
+    """Return the id of the trace of a row of a job, if each row has a trace; it is the same in every run of that
+    row."""
     return _digest(16, "job", job, number)
 
 
 def trace_of_row(run: str, row: int) -> bytes:
-    """Return the id of the trace of a row, where each row has a trace; `run` and `row` are those of its events."""
+    """Return the id of the trace of a row, if each row has a trace; `run` and `row` are those of its events."""
     return _ids_of_row(run, row)[0]
 
 

@@ -291,8 +291,8 @@ def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, 
         return {**found, "reason": f"Too few test rows could be judged: {why_not_judged(failed)}. The task is kept."}
     comparison = compare(judged_only(before), judged_only(after), search.name, seed=search.seed)
     rows = counted(comparison.rows, "test row")
-    said = f"On {rows}, with A as the task that came in and B as the best candidate: {comparison}"
+    result = f"On {rows}, with A as the task that came in and B as the best candidate: {comparison}"
     if comparison.better:
-        return {**found, "better": True, "comparison": comparison, "reason": said}
-    reason = f"{said} That does not prove anything, so the task that came in is kept."
+        return {**found, "better": True, "comparison": comparison, "reason": result}
+    reason = f"{result} That does not prove anything, so the task that came in is kept."
     return {**found, "comparison": comparison, "reason": reason}

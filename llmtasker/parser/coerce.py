@@ -179,13 +179,13 @@ class _Coercion:
     def _embedded(self, value: Any, node: JsonSchema, path: str) -> Any:
         """Return a text that is itself JSON, with its content coerced; JSON that is not in a text is put into one."""
         try:
-            said = parse_json(value) if isinstance(value, str) else value
+            parsed = parse_json(value) if isinstance(value, str) else value
         except (ValueError, RecursionError):
             return value
         if not isinstance(value, str):
             self.repaired(path, "JSON put into a text")
-        coerced = self.value(said, node, path)
-        return value if isinstance(value, str) and coerced is said else json.dumps(coerced)
+        coerced = self.value(parsed, node, path)
+        return value if isinstance(value, str) and coerced is parsed else json.dumps(coerced)
 
     # ── containers ──
 

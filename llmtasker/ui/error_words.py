@@ -166,8 +166,8 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^An example has one value for each field", 'Write the answer of an example as JSON: {{"name": "…"}}.'),
     (r"^The file has no rows", "The file has no rows."),
     (
-        r"^The file has (?P<count>[\d,]+) columns; at most (?P<most>[\d,]+)",
-        "The file has {count} columns; at most {most} are taken.",
+        r"^The file has (?P<count>[\d,]+) columns; the limit is (?P<most>[\d,]+)",
+        "The file has {count} columns; the limit is {most}.",
     ),
     (
         r"(?:has|more than) (?P<most>[\d,]+) rows\. Send it",

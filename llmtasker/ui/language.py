@@ -58,11 +58,11 @@ class PageLanguage:
         Raises:
             KeyError: French has no such words.
         """
-        said = self._set.get(words)
-        if said is None:
-            said = self._set[words] = words if self.code == "en" else typeset(french()[words])
+        text = self._set.get(words)
+        if text is None:
+            text = self._set[words] = words if self.code == "en" else typeset(french()[words])
         safe = {name: one if isinstance(one, Count) else escape(one) for name, one in values.items()}
-        return Markup(said.format_map(safe))  # noqa: S704 - own words
+        return Markup(text.format_map(safe))  # noqa: S704 - own words
 
     def number(self, value: float, digits: int = 0) -> str:
         """Return a number with its thousands apart: 9,412 or 9 412.

@@ -177,7 +177,7 @@ class Visit:
             version=version("llmtasker"),
             now=self.pages.clock(),
             cause=cause,
-            said=partial(worded, words=words),
+            problem_text=partial(worded, words=words),
             explained=partial(explained, words=words),
             mark=marked,
             value_of=shown,

@@ -35,12 +35,12 @@ def without_echo(text: str, request: Request | None) -> str:
         for words in values:
             known.update(zip(*(words[start:] for start in range(size)), strict=False))
     found = [(match.start(), match.end(), match.group().lower()) for match in _WORD.finditer(text)]
-    said = tuple(word for _, _, word in found)
+    sequence = tuple(word for _, _, word in found)
     spans = [
         (found[start][0], found[start + size - 1][1])
         for size in {_RUN, _RUN_OF_INPUT, *(len(words) for words in known if len(words) < _RUN)}
-        for start in range(len(said) - size + 1)
-        if said[start : start + size] in known
+        for start in range(len(sequence) - size + 1)
+        if sequence[start : start + size] in known
     ]
     whole = f" {' '.join(' '.join(words) for words in inputs)} "
     for match in _IN_QUOTES.finditer(text):
