@@ -1,6 +1,6 @@
 """llmtasker: declare LLM text tasks as Pydantic signatures and run them in bulk on private data.
 
-These are the names that most programs need; a single error is in `llmtasker.errors`, a test double in
+These are the names that most programs need; errors are in `llmtasker.errors`, test doubles in
 `llmtasker.testing`. A name is loaded when it is first used: importing the package does not load any vendor SDK.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# The table of names, and the same for type checkers; a test holds them equal.
+# The table of names, and the same for type checkers; a test keeps them equal.
 _HOMES = {
     "LLM": "llm.llm",
     "AutoGroup": "runner.grouping",

@@ -1,6 +1,6 @@
 """The errors of llmtasker: one class for each decision that a caller can make.
 
-Mistakes in code or set-up are raised at once. Whatever an endpoint or an input does
+Mistakes in code or set-up are raised at once. A failure of an endpoint or an input
 becomes `item.error`; `item.raise_for_error()` raises it.
 
     LLMTaskerError
@@ -144,7 +144,7 @@ def check_names(
     """Check that all given keyword arguments are known; `places` returns, by name, where others belong.
 
     Raises:
-        ConfigurationError: one is not.
+        ConfigurationError: an argument is unknown.
     """
     for name in given:
         if name not in known:
@@ -158,7 +158,7 @@ def check_names(
 def by_name(
     places: Callable[[], Mapping[str, str]] | None = None, more: Sequence[str] = ()
 ) -> Callable[[_Class], _Class]:
-    """Return a decorator of a class whose arguments are all given by name: wrong ones raise a ConfigurationError.
+    """Return a decorator for a class whose arguments are all given by name; wrong ones raise a ConfigurationError.
 
     `places` is that of `check_names`; `more` are the names that `**options` of its `__init__` takes.
     """
@@ -187,7 +187,7 @@ def check_choice(name: str, given: object, choices: Sequence[object]) -> None:
     """Check that an argument has one of the values that it can have.
 
     Raises:
-        ConfigurationError: it has another.
+        ConfigurationError: it has another value.
     """
     if given not in choices:
         raise ConfigurationError(f"{name} is one of {', '.join(map(repr, choices))}, not {snippet(repr(given), 60)}.")
@@ -204,9 +204,9 @@ def check_count(name: str, given: object, what: str) -> None:
 
 
 class ItemError(LLMTaskerError):
-    """What went wrong for one input.
+    """The failure of one input.
 
-    `code` names the kind in results and logs. `details` holds JSON values only
+    `code` names the kind of error in results and logs. `details` has only JSON values
     (`status`, `retry_after` in seconds, `provider_code`).
     """
 
@@ -283,7 +283,7 @@ class AbstainedError(ItemError):
 
 
 class PipelineError(ItemError):
-    """The function of a pipeline raised, took too long, or returned something else than it is declared to."""
+    """The function of a pipeline raised, took too long, or returned a value of another type than declared."""
 
     code = "pipeline"
 

@@ -1,4 +1,4 @@
-"""Item: the outcome for one input."""
+"""Item: the result of one input."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Item(Generic[T]):
-    """The outcome for one input: either an `output` or an `error`.
+    """The result of one input: either an `output` or an `error`.
 
-    `raw` is the text of the last answer, `repairs` what was changed to read it. `usage` counts the tokens of
+    `raw` is the text of the last answer, `repairs` lists what was changed to read it. `usage` counts the tokens of
     all `attempts` (calls made for this item); `cost` is in US dollars, None when the price is unknown. `calls` is the
     item's share of calls that were made for several items at once; None: all were for this one.
     `latency` is the time in seconds from the first call to the end. A `cached` item did not need a call; `answer_usage`
     counts the tokens of the answer that is used, also of a cached one. `confidence` is a number from 0 to 1 for each
-    label, where the task asks for it; `confidence_source` says how it was found, and whether it was calibrated.
+    label, if the task asks for it; `confidence_source` is how it was determined, and whether it was calibrated.
     `steps` are the items of the tasks that a pipeline called for this one, whose tokens, costs and calls are counted
     here too.
     """
@@ -59,10 +59,10 @@ class Item(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The output; where there is none, its error is raised.
+        """The output; if there is none, its error is raised.
 
         Raises:
-            ItemError: what went wrong.
+            ItemError: the error of the item.
         """
         if self.error is not None:
             raise self.error.with_traceback(None)  # several items may share one error
@@ -87,7 +87,7 @@ class Item(Generic[T]):
         """Raise the error, if there is one; else return the item.
 
         Raises:
-            ItemError: what went wrong.
+            ItemError: the error of the item.
         """
         if self.error is not None:
             raise self.error
@@ -120,7 +120,7 @@ class Item(Generic[T]):
         text = json.dumps(data, ensure_ascii=False, allow_nan=False)
         try:
             text.encode()
-        except UnicodeEncodeError:  # a lone surrogate: no file could hold it as it is
+        except UnicodeEncodeError:  # a lone surrogate, which no file can store as it is
             return json.dumps(data, allow_nan=False)
         return text
 
@@ -179,7 +179,7 @@ _PLAIN = ("input", "raw", "reasoning", "cost", "latency", "attempts", "calls", "
 
 
 def together(item: Item[T], items: Sequence[Item[Any]]) -> Item[T]:
-    """Return an item with what all calls for its input took: tokens, cost, time."""
+    """Return an item with the totals of all calls for its input: tokens, cost, time."""
     return replace(
         item,
         usage=sum((one.usage for one in items), NO_USAGE),
@@ -193,9 +193,9 @@ def together(item: Item[T], items: Sequence[Item[Any]]) -> Item[T]:
 
 
 def cost_of(items: Iterable[Item[Any]]) -> float | None:
-    """Return what items cost together in US dollars; None if the price of any call is unknown.
+    """Return the cost of items together in US dollars; None if the price of any call is unknown.
 
-    What was never asked costs nothing.
+    Items that were never asked cost nothing.
     """
     return sum_of(item.cost for item in items if item.attempts or item.cost)
 
@@ -230,7 +230,7 @@ def error_line(item: Mapping[str, Any]) -> str | None:
 
 def jsonable(value: Any) -> Any:
     """Return any value as JSON values; a value without such a form becomes a short text."""
-    if type(value) is dict:  # what a subclass does in items() is unknown
+    if type(value) is dict:  # a subclass may override items()
         columns = cast("Mapping[Any, Any]", value)
         # Column by column, so that one without a JSON form does not affect the others.
         return {name if isinstance(name, str) else str(_plain(name)): _plain(part) for name, part in columns.items()}
@@ -249,7 +249,7 @@ def _plain(value: Any) -> Any:
 
 
 def _finite(value: Any) -> Any:
-    """Return JSON values whose numbers JSON can hold."""
+    """Return JSON values whose numbers JSON can represent."""
     if isinstance(value, float | int) and not isinstance(value, bool):
         return json_number(value)
     if is_object(value):

@@ -1,4 +1,4 @@
-"""Plan: what a task was made from, apart from its LLM, as one frozen value.
+"""Plan: what a task was made from, except its LLM, as one frozen value.
 
 Each kind of task has its own plan class. `Task.with_`, `save`, `load`, pickling and `repr` follow from it.
 """
@@ -110,7 +110,7 @@ class Plan:
         self._set("observers", copied("observers", self.observers))
         self._set("confidence", self.sureness)
         if self.confidence is not None and self.group_size != 1:
-            raise ConfigurationError("confidence is found for one input at a time: leave out group_size.")
+            raise ConfigurationError("confidence is determined for one input at a time: leave out group_size.")
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
@@ -120,7 +120,7 @@ class Plan:
         return list(examples)
 
     def chosen(self, examples: Any) -> tuple[Sequence[Any], Selection | None]:
-        """Return examples as records, and how those of an input are chosen from them; None: all are shown."""
+        """Return examples as records, and how they are chosen for an input; None: all are shown."""
         if not isinstance(examples, ChosenExamples):
             return self.records_of(examples), None
         records, selection = self.records_of(examples.pool), examples.selection
@@ -138,7 +138,7 @@ class Plan:
 
     @property
     def pool(self) -> Any:
-        """The examples as they were given, all of those from which the shown ones are chosen."""
+        """The examples as the user gave them, including those that are only chosen for some inputs."""
         return self.examples.pool if isinstance(self.examples, ChosenExamples) else self.examples
 
     @property
@@ -174,7 +174,7 @@ class Plan:
         Raises:
             ConfigurationError: there is no such argument, or one has a value that it can't have.
         """
-        check_names(kind, arguments, ("llm", *cls.names()), cls.places)  # the LLM is no part of a plan
+        check_names(kind, arguments, ("llm", *cls.names()), cls.places)  # the LLM is not part of a plan
         return cls(**arguments)
 
     def changed(self, kind: str, changes: Mapping[str, Any]) -> Self:
@@ -313,9 +313,11 @@ def _as_json(what: str, value: object) -> Any:
         text = canonical_json(plain)
         same = not isinstance(value, BaseModel) or type(value).model_validate_json(text) == value
     except (ValueError, TypeError, RecursionError) as error:
-        raise ConfigurationError(f"{what} can't be held in a file: {snippet(error)}") from None
+        raise ConfigurationError(f"{what} can't be stored in a file: {snippet(error)}") from None
     if not same:
-        raise ConfigurationError(f"{what} can't be held in a file: a value in it has no JSON form that is read back.")
+        raise ConfigurationError(
+            f"{what} can't be stored in a file: a value in it has no JSON form that can be read back."
+        )
     return plain
 
 

@@ -26,8 +26,8 @@ _CELLS = (str, int, float, bool, bytes, date, time, timedelta, Decimal)
 class ResultTable:
     """Items as a table: the columns of the inputs, then one for each output field, then "error" (None if fine).
 
-    A column of the output whose name an input has gets the prefix "llm_". Items without an output have its columns as
-    well, with None. A bare input has the column "input", a bare output that of the one field.
+    An output column with the name of an input column gets the prefix "llm_". Items without an output have these columns
+    too, with None. A bare input has the column "input", a bare output the column of its only field.
 
     Args:
         fields: the names of the output fields; none: those of the items that have an output.
@@ -76,7 +76,7 @@ class ResultTable:
     def to_pandas(self, given: Any = None) -> Any:
         """Return a DataFrame; the index, columns and types of the frame or series that was `given` survive.
 
-        Another column whose values no type of NumPy has exactly (large integers beside None) holds them as objects.
+        Other columns whose values no NumPy type represents exactly (large integers beside None) contain objects.
 
         Raises:
             ConfigurationError: pandas is not installed.
@@ -109,7 +109,7 @@ class ResultTable:
     def to_polars(self, given: Any = None) -> Any:
         """Return a polars DataFrame; the columns of the frame that was `given` keep their types.
 
-        Another column that holds values of several types, or what no type has exactly, becomes one of texts.
+        Other columns with values of several types, or that no type represents exactly, become texts.
 
         Raises:
             ConfigurationError: polars is not installed.
@@ -130,7 +130,7 @@ class ResultTable:
     def to_arrow(self, given: Any = None) -> Any:
         """Return a pyarrow Table; the columns of the table that was `given` keep their types.
 
-        Another column that holds values of several types, or what no type has exactly, becomes one of texts.
+        Other columns with values of several types, or that no type represents exactly, become texts.
 
         Raises:
             ConfigurationError: pyarrow is not installed.
@@ -156,7 +156,7 @@ class ResultTable:
 
 
 def _is_exact(pandas: Any, values: list[Any]) -> bool:
-    """Return whether the type that pandas finds for a column has all its values, with NaN or NaT for None."""
+    """Return whether the type that pandas finds for a column represents all its values, with NaN or NaT for None."""
     try:
         found = pandas.Series(values)
         return found.dtype.kind not in "fMm" or all(
@@ -167,7 +167,7 @@ def _is_exact(pandas: Any, values: list[Any]) -> bool:
 
 
 def _exact_series(polars: Any, name: str, values: list[Any]) -> Any:
-    """Return values as a series of polars; None if it would not have all exactly, or is one of foreign objects."""
+    """Return values as a polars series; None if it would not represent all exactly, or would contain objects."""
     from llmtasker.files.arrow_array import is_storable
 
     if not all(is_storable(value) and _suits_polars(value) for value in values):
@@ -182,12 +182,12 @@ def _exact_series(polars: Any, name: str, values: list[Any]) -> Any:
 
 
 def _suits_polars(value: Any) -> bool:
-    """Return whether polars takes a number, or refuses it without a panic or a message on stderr."""
+    """Return whether polars accepts a number, or refuses it without a panic or a message on stderr."""
     return value.is_finite() if isinstance(value, Decimal) else not isinstance(value, int) or value.bit_length() < 128
 
 
 def part_of(table: Any, rows: slice) -> Any:
-    """Return rows of a table of pandas, polars or pyarrow; None of anything else."""
+    """Return the rows of a table of pandas, polars or pyarrow; None for anything else."""
     if hasattr(table, "iloc"):
         return table.iloc[rows]
     if hasattr(table, "num_rows"):
@@ -200,7 +200,7 @@ def part_of(table: Any, rows: slice) -> Any:
 
 
 def free_name(name: str, taken: Container[str]) -> str:
-    """Return a name for a column of the output that does not hide a column of the input.
+    """Return a name for an output column that does not hide an input column.
 
     >>> free_name("team", {"id", "team"})
     'llm_team'
@@ -211,7 +211,7 @@ def free_name(name: str, taken: Container[str]) -> str:
 
 
 def free_names(names: Iterable[str], taken: Container[str]) -> dict[str, str]:
-    """Return the column of each output field, none of which hides a column of the input."""
+    """Return the column of each output field, none of which hides an input column."""
     return {name: free_name(name, taken) for name in names}
 
 

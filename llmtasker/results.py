@@ -64,7 +64,7 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many items are "ok", "cached" and "repaired", and how many have each kind of error."""
+        """How many items are "ok", "cached" and "repaired", and how many have each error code."""
         found = Counter(item.error.code if item.error else "ok" for item in self._items)
         found["cached"] = sum(item.cached for item in self._items)
         found["repaired"] = sum(item.repaired for item in self._items)
@@ -88,8 +88,8 @@ class Results(Sequence[Item[T]], Generic[T]):
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return a flat row for each item: the columns of its input, those of its output, and "error" (None if fine).
 
-        A bare input has the column "input", a bare output that of its field. A column of the output whose name an
-        input has gets the prefix "llm_". Rows without an output also have its columns, with None.
+        A bare input has the column "input", a bare output the column of its field. An output column with the name of an
+        input column gets the prefix "llm_". Rows without an output have these columns too, with None.
         """
         return self._table.rows
 
@@ -126,13 +126,14 @@ class Results(Sequence[Item[T]], Generic[T]):
         like: str | os.PathLike[str] | None = None,
         neutralise_formulas: bool = False,
     ) -> int:
-        """Write the rows of `to_dicts` to a CSV, JSON lines, Parquet or Excel file, by its name; return their number.
+        """Write the rows of `to_dicts` to a CSV, JSON lines, Parquet or Excel file, depending on its name; return their
+        number.
 
-        A CSV file has the `delimiter` and `encoding` that are given, else those of the file `like`, else commas in
+        A CSV file has the given `delimiter` and `encoding`, else those of the file `like`, else commas in
         UTF-8. `neutralise_formulas` keeps spreadsheets from running texts that look like formulas.
 
         Raises:
-            ConfigurationError: the file can't be written, or its kind needs the extra `[data]`.
+            ConfigurationError: the file can't be written, or its format needs the extra `[data]`.
         """
         from llmtasker.files import detect, output_format, write_rows
 

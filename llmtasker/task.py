@@ -53,16 +53,16 @@ class Task(TaskData[T]):
     Args:
         signature: the inputs and outputs; its docstring is the instructions.
         llm: an LLM, or what `LLM.of` accepts; None: the one that LLMTASKER_LLM names.
-        examples: records of the signature, or mappings with all its fields; `nearest(pool, 8)` and its like in
-            `llmtasker.evaluation` choose those of each input from a pool.
+        examples: records of the signature, or mappings with all its fields; `nearest(pool, 8)` and similar functions of
+            `llmtasker.evaluation` choose examples for each input from a pool.
         variables: values for the task's own {variables} in the instructions.
-        examples_role: "turns", "system" or "user"; None: where {examples} stands, else turns.
-        input_role: the role of the message that holds the input.
-        mode: how the answer is asked for; "auto" uses function calls, or what the endpoint supports.
-        reasoning: ask for a reasoning before the other outputs; it is in `item.reasoning`.
-        language: of the sentences that are added to the instructions, "en" or "fr"; `preview` shows them.
+        examples_role: "turns", "system" or "user"; None: where {examples} is, else turns.
+        input_role: the role of the message with the input.
+        mode: how the answer is requested; "auto" uses function calls, or what the endpoint supports.
+        reasoning: ask for reasoning before the other outputs; it is in `item.reasoning`.
+        language: the language of the sentences added to the instructions, "en" or "fr"; `preview` shows them.
         attempts: the most answers to ask for when they do not fit, each time with the reason.
-        cache: instead of that of the LLM: False, a folder, the URL of a Redis, or a store.
+        cache: replaces the LLM's cache: False, a folder, the URL of a Redis, or a store.
         group_size: inputs that `run` and `stream` put in one message; each answer goes to its own input. "auto" (or an
             AutoGroup, with its bounds) finds the largest size that answers a sample like one call per row.
         confidence: how sure each label is, in `item.confidence`: "votes" (several answers), "stated" (asked for),
@@ -102,8 +102,8 @@ class Task(TaskData[T]):
     def load(cls, path: str | os.PathLike[str], *, signature: type[Signature] | None = None, llm: Any = None) -> Self:
         """Return the task that `save` wrote. Nothing in the file is run or imported.
 
-        `signature` is the class that the task was declared with; it is checked. One that was made from plain types, by
-        `Signature.make`, is made again and need not be given.
+        `signature` is the class that the task was declared with; it is checked. A signature made from plain types by
+        `Signature.make` is rebuilt and need not be passed.
 
         Raises:
             ConfigurationError: the file is not a valid task file, contains another kind of task, was saved with another
@@ -113,7 +113,7 @@ class Task(TaskData[T]):
 
     @cached_property
     def store(self) -> CompleteStore | None:
-        """Where answers are kept: the task's own cache, or that of its LLM."""
+        """The store of answers: the task's own cache, or that of its LLM."""
         return self.llm.store if self.plan.cache is None else open_cache(self.plan.cache)
 
     @cached_property
@@ -136,7 +136,7 @@ class Task(TaskData[T]):
         return dict.fromkeys(fields, output)  # a ready-made task shows its one field without the record
 
     def _present(self, record: Any) -> T:
-        """Return what users see of a record as `item.output`."""
+        """Return the part of a record that users see as `item.output`."""
         output: T = record
         return output
 
@@ -208,7 +208,7 @@ class Task(TaskData[T]):
         apply to this call only; pass an input field named `settings` or `fresh` in a mapping.
 
         Raises:
-            ConfigurationError: the set-up is wrong. What the endpoint or the input does becomes `item.error`.
+            ConfigurationError: the set-up is wrong. Failures of the endpoint or the input are in `item.error`.
         """
         check_awaited()
         policy = self._policy(fresh, settings=settings)
@@ -247,7 +247,7 @@ class Task(TaskData[T]):
                 installed), or a function that is called with a `Progress`.
             fresh: which cached answers to ask for again: True, all; "invalid", those that no longer fit.
             budget: the most that the run may cost; rows that it does not cover get a BudgetError.
-            columns: the name of the column of an input field, where that has another name.
+            columns: the column of each input field whose column has another name.
             row_variables: the column of a variable, or of the labels of an output field (or of "classes"), which
                 then replace the task's in that row.
             settings: a `CallSettings` for all rows.
@@ -270,7 +270,7 @@ class Task(TaskData[T]):
         async for batch in self._batches(inputs if given is None else given, settings):
             items += batch
         if items and all(isinstance(item.error, InputError) for item in items):
-            # Of rows that can be read only once, it is known now.
+            # For rows that can be read only once, it is known now.
             columns = columns_of(settings.columns, settings.row_variables)
             check_rows([item.input for item in items], self.signature, columns)
         return Results(items, fields=tuple(self.program.signature.output_fields), given=given)

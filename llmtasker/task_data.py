@@ -1,4 +1,4 @@
-"""TaskData: a task as data: it is made from a plan and an LLM, and can be changed, copied and pickled as these."""
+"""TaskData: a task as data: made from a plan and an LLM, and changed, copied and pickled as these."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:  # loaded only for tasks that have one
 T = TypeVar("T")
 
 _BUILT = frozenset({"_plan", "llm", "program", "store", "_async_store", "_groups", "_observers", "_usual"})
-"""The attributes that `build` and the properties of Task set; whatever else a task holds, a subclass has added."""
+"""The attributes that `build` and the properties of Task set; any other attribute was added by a subclass."""
 
 
 class TaskData(Generic[T]):
-    """What a task is made from, and what follows from that."""
+    """What a task is made from, and everything that follows from it."""
 
     _plan_class: ClassVar[type[Plan]]
     _plan: Plan
@@ -50,17 +50,17 @@ class TaskData(Generic[T]):
 
     @property
     def plan(self) -> Plan:
-        """What the task was made from, apart from its LLM."""
+        """What the task was made from, except its LLM."""
         return self._plan
 
     @property
     def signature(self) -> type[Signature]:
-        """What goes in and what comes out."""
+        """The inputs and outputs of the task."""
         return self.plan.signature
 
     @property
     def calibration(self) -> Calibration | None:
-        """What `calibrate` has fitted, with its promise; None: it was not calibrated."""
+        """The result of `calibrate`, with its promise; None: the task is not calibrated."""
         sure = self.plan.sureness
         return None if sure is None else sure.calibration
 
@@ -87,8 +87,8 @@ class TaskData(Generic[T]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the task to a readable JSON file, which `load` reads.
 
-        It holds instructions, fields, labels, examples, variables and settings, but no LLM, cache or observers: pass
-        these when you load it, and also classes that were written, such as the signature.
+        It contains instructions, fields, labels, examples, variables and settings, but no LLM, cache or observers: pass
+        these when you load it, and also classes written in code, such as the signature.
 
         Raises:
             ConfigurationError: something can't be stored in a file, or the file can't be written.
@@ -109,7 +109,7 @@ class TaskData(Generic[T]):
         return task
 
     def diff(self, other: TaskData[Any]) -> str:
-        """Return what differs from another task, as the lines of a unified diff; empty: nothing does.
+        """Return the differences from another task, as the lines of a unified diff; empty: there are none.
 
         >>> from llmtasker.tasks.instruction import Instruction
         >>> short = Instruction(llm="offline", instructions="Summarise.")
@@ -135,7 +135,7 @@ class TaskData(Generic[T]):
         return document_text(self.plan.document(type(self).__name__) | {"llm": repr(self.llm)})
 
     def _added(self) -> dict[str, Any]:
-        """Return the attributes that a subclass has added."""
+        """Return the attributes added by a subclass."""
         return {name: value for name, value in vars(self).items() if name not in _BUILT}
 
     def _twin(self, state: Mapping[str, Any]) -> Self:

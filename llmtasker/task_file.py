@@ -79,7 +79,7 @@ def read_document(path: str | os.PathLike[str]) -> Document:
     except RecursionError:
         raise ConfigurationError(f"{path} is not a task file: it is nested too deep.") from None
     except ValueError as error:
-        raise ConfigurationError(f"{path} is not a whole task file: {snippet(error)}") from None
+        raise ConfigurationError(f"{path} is not a complete task file: {snippet(error)}") from None
     try:
         return _checked(document)
     except ConfigurationError as error:
@@ -96,9 +96,9 @@ def _checked(document: Any) -> Document:
         raise ConfigurationError(f"was written by a later version of llmtasker (format {version}): update llmtasker.")
     for name, kind in _PARTS.items():
         if type(document.get(name)) is not kind:
-            raise ConfigurationError(f"is not a whole task file: {name!r} is missing or not {_A[kind]}.")
+            raise ConfigurationError(f"is not a complete task file: {name!r} is missing or not {_A[kind]}.")
     if unknown := document.keys() - _PARTS.keys():
-        raise ConfigurationError(f"is not a task file of this version: {snippet(repr(min(unknown)), 40)} is not known.")
+        raise ConfigurationError(f"is not a task file of this version: {snippet(repr(min(unknown)), 40)} is unknown.")
     return document
 
 

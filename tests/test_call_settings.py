@@ -145,7 +145,7 @@ def test_an_input_field_may_be_called_settings() -> None:
     assert (item.ok, system_of(item)) == (True, "Judge the settings of you.")
     assert item.messages[-1]["content"] == "<settings>\ndark mode\n</settings>\n<fresh>\nyes\n</fresh>"
     wrong: Any = {"settings": "dark mode"}
-    with pytest.raises(ConfigurationError, match="is given in a mapping"):
+    with pytest.raises(ConfigurationError, match="Pass an input field called 'settings' in a mapping"):
         task(**wrong)
 
 

@@ -404,7 +404,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "a task over its rows": ([*SEARCH, "--val", "gold.json", "-o", "gold.json"], "--out gold.json: that is an input"),
     "a task that no file holds": (
         [*SEARCH[:1], "unsaved.py:fixed", *SEARCH[2:], "-o", "better.json"],
-        "a file can't hold AutoGroup(same=…)",
+        "AutoGroup(same=…) is a function, which can't be stored in a file",
     ),
     "rows as a task": (["run", "gold.json", "fixed.py:fixed"], "the task comes first, then the file of rows"),
     "a file that needs a class": (

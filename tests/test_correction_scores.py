@@ -78,7 +78,7 @@ def test_by_a_call(
         (trace, "corrected team", "delivery"),  # of the reply, which is a text, nothing is said
     ]
     assert receiver.withdrawn == [score["id"] for score in receiver.scores]
-    assert caplog.text.count("a correction was stored, but an observer did not take it: Broken: OSError") == 1
+    assert caplog.text.count("a correction was stored, but an observer failed: Broken: OSError") == 1
     assert "secret" not in caplog.text
 
 

@@ -114,7 +114,7 @@ def test_metrics_of_the_user() -> None:
     report = evaluate(task_of(answered(4, 0)), gold(4), metrics=metrics, progress=False)
     assert report.score("length").interval.value == pytest.approx(0.7)
     assert report.broken == {"fails": 4, "nan": 4}
-    assert report.errors == {"fails": "ValueError: no", "nan": "nan is no score"}
+    assert report.errors == {"fails": "ValueError: no", "nan": "nan is not a score"}
     assert "fails could not be computed for 4 rows; the first time: ValueError: no" in str(report)
 
 

@@ -123,7 +123,7 @@ def test_parts_of_a_frame_are_read_as_the_frame_is(
 
 def test_columns_of_one_name_are_an_error_that_says_so() -> None:
     frame = pd.DataFrame([["a", 1, 2]], columns=["message", "n", "n"])
-    with pytest.raises(ConfigurationError, match=r"needs a name of its own.*'n'"):
+    with pytest.raises(ConfigurationError, match=r"needs a unique name.*'n'"):
         Task(Triage, llm=LLM(transport=FakeTransport())).run(frame)
 
 
@@ -133,7 +133,7 @@ def named(*names: Any) -> pd.DataFrame:
 
 @pytest.mark.parametrize("names", [(1, "1"), ("1", 1.0, 1), (("1", 1), "('1', 1)"), (None, "None")])
 def test_columns_of_one_name_as_text_are_an_error(names: tuple[Any, ...]) -> None:
-    with pytest.raises(ConfigurationError, match="needs a name of its own"):
+    with pytest.raises(ConfigurationError, match="needs a unique name"):
         Task(Triage, llm=LLM(transport=FakeTransport())).run(named("message", *names))
 
 
@@ -147,7 +147,7 @@ def test_columns_of_one_name_as_text_are_an_error(names: tuple[Any, ...]) -> Non
 )
 def test_rows_and_chunks_with_columns_of_one_name_are_an_error(source: Callable[[], Any]) -> None:
     results = Task(Triage, llm=LLM(transport=FakeTransport())).run(source())
-    assert ["needs a name of its own" in str(item.error) for item in results] == [True]
+    assert ["needs a unique name" in str(item.error) for item in results] == [True]
 
 
 @pytest.mark.parametrize("one", ["one text", b"bytes", {"message": "one mapping"}])

@@ -276,7 +276,7 @@ def test_what_the_llm_itself_is_not_sure_of_is_no_fault_of_groups() -> None:
     assert report.choice is not None
     assert report.choice.noise == pytest.approx(0.2)
     assert report.choice.size == 20
-    assert "20.0% for the LLM's own changes of mind" in str(report)
+    assert "20.0% for the LLM's own variation" in str(report)
     sure = task_of(Model(lambda calls: 2, fickle=5), temperature=0, group_size=AutoGroup(epsilon=0.2))
     sure.run(reviews(150))
     assert sure.group_report is not None

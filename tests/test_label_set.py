@@ -150,9 +150,9 @@ def test_a_set_of_labels(given: Any, labels: Any) -> None:
         ([None], "not None"),
         ([["a"]], r"not \['a'\]"),
         ([1, True], "two labels are equal"),
-        (["a", "b", "a"], "the label 'a' stands twice"),
-        ('["a", "a"]', "the label 'a' stands twice"),
-        ([1, 1], "the label 1 stands twice"),
+        (["a", "b", "a"], "the label 'a' appears twice"),
+        ('["a", "a"]', "the label 'a' appears twice"),
+        ([1, 1], "the label 1 appears twice"),
         ([0.5], "a whole number or a boolean, not 0.5"),
     ],
 )

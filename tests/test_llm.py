@@ -145,7 +145,7 @@ def test_offline_is_the_built_in_baseline():
         ("ftp://user:secret@host/v1", {}, {}, "must begin with"),
         ("m", {"base_url": "http://user:secret@h:99999/v1"}, {}, "a port is a number up to 65535"),
         ("http://h:secret/v1#m", {}, {}, "a port is a number up to 65535"),
-        ("m", {"base_url": "http://[::1/v1"}, {}, "an IPv6 address stands in brackets"),
+        ("m", {"base_url": "http://[::1/v1"}, {}, "an IPv6 address must be in brackets"),
         ("m", {"base_url": "http://h:0/v1"}, {}, "has port 0"),
         ("m", {"base_url": "http:///v1"}, {}, "has no host"),
         ("m", {"base_url": "http://h h/v1"}, {}, "has a space or line break in it"),
@@ -310,7 +310,7 @@ def test_a_transport_is_an_llm():
 def test_an_llm_is_an_llm():
     llm = LLM("offline", cache=False)
     assert LLM.of(llm) is llm
-    with pytest.raises(ConfigurationError, match="give its settings where it is made"):
+    with pytest.raises(ConfigurationError, match="set its options where it is made"):
         LLM.of(llm, temperature=0)
 
 

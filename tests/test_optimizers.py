@@ -284,7 +284,7 @@ def test_the_estimate_comes_before_the_first_call() -> None:
     assert estimate.calls == 20 + 2 * 20 + 2 * 40
     assert fake.calls <= estimate.calls
     assert [line.partition(":")[0] for _, line in lines[1:]] == [
-        "the task that came in",
+        "the original task",
         "set 1, 2 labelled rows",
         "set 2, 2 labelled rows",
     ]

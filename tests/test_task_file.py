@@ -230,7 +230,7 @@ def changed(**fields: Any) -> type[Signature]:
 
 
 OTHERS: dict[str, tuple[Any, str]] = {
-    "a further field": (changed(more=(int, OutputField())), "has the further field 'more'"),
+    "a further field": (changed(more=(int, OutputField())), "has the additional field 'more'"),
     "another type": (changed(team=(Literal["billing", "sales"], OutputField())), "'team' differs in enum, labels"),
     "another side": (changed(due=(dt.date | None, OutputField(default=None))), "'due' differs in side"),
     "other words": (changed(message=(str, InputField(description="text"))), "'message' differs in description"),
@@ -406,7 +406,7 @@ UNHELD: dict[str, tuple[Any, str]] = {
     "a variable": (lambda: triage(variables={"tone": {1: float("nan")}}), "'tone' can't be"),
     "a hidden value": (
         lambda: Task(Locked, llm="offline", examples=[Locked(secret=SecretStr("a"), label="b")]),
-        "example 1 can't be held in a file",
+        "example 1 can't be stored in a file",
     ),
     "a function": (lambda: triage(group_size=AutoGroup(same=lambda one, other: True)), "AutoGroup(same=…)"),
 }

@@ -61,7 +61,7 @@ def label_set(value: object, known: Mapping[str, str]) -> LabelSet:
         if label in found:
             if type(label) not in [type(other) for other in found if other == label]:
                 raise ConfigurationError(f"two labels are equal: {label!r} is given as a number and as a boolean.")
-            raise ConfigurationError(f"the label {_shown(label)} stands twice.")
+            raise ConfigurationError(f"the label {_shown(label)} appears twice.")
         found[label] = str(meaning or "")
     if not found:
         raise ConfigurationError("the list of labels is empty: give at least one.")

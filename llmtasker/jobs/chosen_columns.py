@@ -1,4 +1,4 @@
-"""choose_columns: which column of a table each input field is read from; given_of: the input of a row."""
+"""choose_columns: the column of a table from which each input field is read; given_of: the input of a row."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from llmtasker.values.folding import composed
 def choose_columns(signature: type[Signature], header: Header | Iterable[str], chosen: Sequence[str]) -> dict[str, str]:
     """Return the column of each input field.
 
-    `chosen` has `field=column`, or just the column where there is one input field. What is not chosen is taken
-    from the column of the same name; the Unicode form of a name does not matter. The notes of a header
-    stand in the error, because they may name its reason (another sheet).
+    `chosen` has `field=column`, or only the column if there is one input field. Other fields use the column of the same
+    name; the Unicode form of a name does not matter. The error includes the notes of a header, because they may name
+    its reason (another sheet).
 
     Raises:
-        ConfigurationError: a field has no column, or a column is not there, or several look alike.
+        ConfigurationError: a field has no column, a column does not exist, or several look alike.
     """
     header = header if isinstance(header, Header) else Header(tuple(header))
     columns, fields = _HeaderNames(header.names), list(signature.input_fields)

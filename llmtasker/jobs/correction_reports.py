@@ -41,7 +41,7 @@ def report_corrections(queue: JobQueue, task_of: Callable[[Job], TaskLike]) -> N
                 name = f"{type(taker).__qualname__}: {type(error).__name__}"
                 if name not in failed:
                     failed.add(name)
-                    _LOG.warning("a correction was stored, but an observer did not take it: %s", name)
+                    _LOG.warning("a correction was stored, but an observer failed: %s", name)
 
     queue.on_correction = report
 
@@ -61,7 +61,7 @@ def _corrected(task: TaskLike, job: Job, row: JobRow, correction: Mapping[str, A
 
 
 def _is_closed(annotation: Any) -> bool:
-    """Return whether a type admits no free text: labels, numbers, lists of them."""
+    """Return whether a type excludes free text: labels, numbers, lists of them."""
     if get_origin(annotation) is Literal or annotation in (bool, int, float, None, type(None)):
         return True
     if isinstance(annotation, type) and issubclass(annotation, Enum):

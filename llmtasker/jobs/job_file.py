@@ -17,7 +17,7 @@ from llmtasker.values.folding import without_accents
 
 _APPLICATION = 0x6C740002  # in the head of the file: "lt", a file of jobs
 _VERSION = 2
-_RENEWED = 500  # rows that are brought up to date in one transaction
+_RENEWED = 500  # rows to migrate in one transaction
 _PART = 1 << 20  # bytes of an uploaded file in a row of the database
 _BUSY = 10.0  # seconds to wait for another process that writes
 _SCHEMA = """
@@ -59,10 +59,10 @@ CREATE TABLE IF NOT EXISTS spending (
 
 
 class JobFile:
-    """Two connections, so that nobody who reads waits for one that writes; each is used by one thread at a time.
+    """Two connections, so that readers never wait for a writer; each is used by one thread at a time.
 
-    The file is private (mode 0600), and what is deleted is overwritten. No connection goes through a fork, which SQLite
-    does not allow: they are closed before, and both processes open their own when they need them.
+    The file is private (mode 0600), and deleted content is overwritten. SQLite does not allow a connection to survive a
+    fork: connections are closed before, and both processes open their own when they need them.
 
     Raises:
         ConfigurationError: the path is another kind of file, of a later version, or can't be written.
@@ -110,7 +110,7 @@ class JobFile:
         (tables,) = database.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if tables and application != _APPLICATION:
-            raise ConfigurationError(f"{self.path} is there and is not a file of jobs; choose another name.")
+            raise ConfigurationError(f"{self.path} exists and is not a file of jobs; choose another name.")
         if version > _VERSION:
             raise ConfigurationError(f"{self.path} was written by a later version of llmtasker.")
         database.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -122,7 +122,7 @@ class JobFile:
         database.execute(f"PRAGMA user_version = {_VERSION}")
 
     def _renew_indexes(self, database: sqlite3.Connection) -> None:
-        """Create what is not there, and make the indexes again that an earlier version made in another way."""
+        """Create what is missing, and recreate indexes that an earlier version defined differently."""
         made = dict(database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"))
         for statement in filter(None, map(str.strip, _SCHEMA.split(";"))):
             create, index, rest = statement.partition("INDEX IF NOT EXISTS ")
@@ -132,7 +132,7 @@ class JobFile:
             database.execute(statement)
 
     def _fold_words(self) -> None:
-        """Take the accents from the words of version 1, in parts, so that others can write in between."""
+        """Remove the accents from the words of version 1, in parts, so that others can write in between."""
         job, number = "", 0
         query = "SELECT job, number, words FROM rows WHERE (job, number) > (?, ?) ORDER BY job, number LIMIT ?"
         while found := self.read(query, job, number, _RENEWED):
@@ -143,7 +143,7 @@ class JobFile:
 
     @contextmanager
     def writing(self) -> Generator[sqlite3.Connection]:
-        """Give the database for a transaction: all that is written, or nothing where an error is raised."""
+        """Give the database for a transaction: everything is written, or nothing if an error is raised."""
         with self._lock:
             database = self._to_write()
             database.execute("BEGIN IMMEDIATE")
@@ -155,7 +155,7 @@ class JobFile:
             database.execute("COMMIT")
 
     def read(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Return the rows that a query finds among what was committed."""
+        """Return the committed rows that a query finds."""
         with self._read_lock:
             return self._to_read().execute(query, values).fetchall()
 
@@ -195,7 +195,7 @@ class JobFile:
         """Let the file be used again, in both processes."""
         for lock in self._held:
             lock.release()
-        if child and len(self._held) < 2:  # a thread that does not exist here is still at it
+        if child and len(self._held) < 2:  # a thread that does not exist here is still using it
             _left.append((self._database, self._reader))
             self._database = self._reader = None
             self._lock, self._read_lock = threading.Lock(), threading.Lock()

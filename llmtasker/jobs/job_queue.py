@@ -18,9 +18,9 @@ from llmtasker.jobs.job_rows import DoneRow, JobRows, NewRow, ask_again, count_r
 from llmtasker.jobs.job_state import AFTER, MOVES, Job, State
 
 LEASE = 15.0
-"""Seconds after which the job of a worker that has not been heard of goes to another one."""
+"""Seconds after which the job of a silent worker goes to another one."""
 
-_BROKEN_OFF = 900.0  # seconds after which a job that is still being created will never be
+_BROKEN_OFF = 900.0  # seconds after which a job that is still being created counts as abandoned
 _ABOUT = ("task", "definition", "name", "identity", "columns", "header", "outputs", "format", "budget")
 _COLUMNS = tuple(field.name for field in fields(Job) if field.name not in _ABOUT)
 _SELECT = f"SELECT about, {', '.join(_COLUMNS)} FROM jobs"
@@ -29,9 +29,9 @@ _PACE = "INSERT INTO pace VALUES (?, ?, ?) ON CONFLICT (job, minute) DO UPDATE S
 
 
 class JobQueue(JobRows):
-    """The file of a server's jobs. It is private (mode 0600), because it holds texts and answers.
+    """The file of a server's jobs. It is private (mode 0600), because it contains texts and answers.
 
-    Each item is on disk when `put` returns; a process that is killed loses none. All methods may be called from any
+    Each item is on disk when `put` returns, so a killed process loses none. All methods may be called from any
     thread. `clock` returns seconds since 1970.
 
     Raises:
@@ -44,7 +44,7 @@ class JobQueue(JobRows):
 
     @property
     def file(self) -> JobFile:
-        """The file, in which others keep what belongs to the jobs."""
+        """The file, in which other classes store data that belongs to the jobs."""
         return self._file
 
     def close(self) -> None:
@@ -68,13 +68,13 @@ class JobQueue(JobRows):
         repeated: str | None = None,
         upload: Path | None = None,
     ) -> Job:
-        """Store a job with its rows and return it; if `repeated` was used by this owner before, that earlier job.
+        """Store a job with its rows and return it; if this owner has used `repeated` before, return that earlier job.
 
-        It is there with all its rows or, where the process dies or `rows` raises an error, not at all; a repeated
+        The job exists with all its rows or, if the process dies or `rows` raises an error, not at all; a repeated
         request then creates it.
 
-        `job` has the fields of `Job` that describe the work. `keep` is the number of seconds until it expires. `upload`
-        is the file that the rows come from.
+        `job` has the fields of `Job` that describe the work. `keep` is the number of seconds until it expires.
+        `upload` is the file with the rows.
         """
         if (found := self._repeated(job["owner"], repeated)) is not None:
             return found
@@ -96,13 +96,15 @@ class JobQueue(JobRows):
             raise
 
     def _begin(self, id_: str, owner: str, repeated: str | None) -> Job:
-        """Let a job whose rows are all there be found; if the same request was faster elsewhere, that one's job."""
+        """Publish a job once all its rows are stored; if the same request was faster elsewhere, return that job."""
         with self._writing() as database:
             found = self._repeated(owner, repeated)
             if found is None:
                 query = "UPDATE jobs SET state = 'queued', repeated = ? WHERE id = ?"
                 if not database.execute(query, (repeated, id_)).rowcount:
-                    raise ConfigurationError(f"the rows took more than {_BROKEN_OFF:g} s to come: send fewer at once.")
+                    raise ConfigurationError(
+                        f"the rows took more than {_BROKEN_OFF:g} s to arrive: send fewer at once."
+                    )
                 count_rows(database, id_)
         if found is not None:
             self.delete(id_)
@@ -118,7 +120,7 @@ class JobQueue(JobRows):
         return _job(found[0]) if found else None
 
     def get(self, id_: str, owner: str | None = None) -> Job | None:
-        """Return a job; None if there is none, or if it is not of the owner that is given."""
+        """Return a job; None if there is none, or if it belongs to another owner."""
         job = self._find("id = ? AND state != 'new'", id_)
         return None if job is None or (owner is not None and job.owner != owner) else job
 
@@ -157,14 +159,14 @@ class JobQueue(JobRows):
         return bool(moved)
 
     def delete(self, id_: str) -> None:
-        """Remove a job with all that it holds."""
+        """Remove a job with everything that belongs to it."""
         with self._writing() as database:
             for table in ("rows", "uploads", "pace"):
                 database.execute(f"DELETE FROM {table} WHERE job = ?", (id_,))
             database.execute("DELETE FROM jobs WHERE id = ?", (id_,))
 
     def expire(self) -> int:
-        """Remove the jobs whose time is over, or whose creation was broken off, and return their number."""
+        """Remove expired jobs, and those whose creation was abandoned; return their number."""
         now = self._clock()
         query = "SELECT id FROM jobs WHERE expires < ? OR (state = 'new' AND created < ?)"
         expired = self._read(query, now, now - _BROKEN_OFF)
@@ -179,7 +181,7 @@ class JobQueue(JobRows):
     # ── work ──
 
     def claim(self, worker: str) -> Job | None:
-        """Return a job that waits for a worker, or whose worker has died, as this worker's own; None: there is none."""
+        """Lease a job that waits for a worker, or whose worker has died, to this worker; None: there is none."""
         now = self._clock()
         with self._writing() as database:
             found = database.execute(
@@ -210,18 +212,18 @@ class JobQueue(JobRows):
         return self.get(job.id) or job
 
     def beat(self, id_: str, worker: str) -> bool:
-        """Return whether this worker still holds the lease on a job, and renew it."""
+        """Return whether this worker still has the lease on a job, and renew it."""
         with self._writing() as database:
             values = (self._clock(), id_, worker)
             query = "UPDATE jobs SET beat = ? WHERE id = ? AND worker = ? AND state = 'running'"
             return bool(database.execute(query, values).rowcount)
 
     def leave(self, id_: str, worker: str, *, done: bool) -> None:
-        """End the work on a job, if it is still this worker's: it is done, or waits for another worker."""
+        """End the work on a job if this worker still has it: the job is done, or waits for another worker."""
         self._end(id_, worker, "done" if done else "queued")
 
     def fail(self, id_: str, worker: str, reason: str) -> None:
-        """End a job whose set-up is wrong, if it is still this worker's."""
+        """End a job whose set-up is wrong, if this worker still has it."""
         self._end(id_, worker, "failed", reason)
 
     def _end(self, id_: str, worker: str, state: State, reason: str | None = None) -> None:
@@ -235,8 +237,8 @@ class JobQueue(JobRows):
     def put(self, job: Job, rows: Sequence[DoneRow]) -> None:
         """Store the items of rows and count them.
 
-        A row keeps the first item that comes: for a while after a pause two workers may ask the same row. What was
-        spent is counted in any case, also for a job that was deleted.
+        A row keeps the first item that arrives, because for a while after a pause two workers may ask the same row. The
+        cost is counted in any case, even for a deleted job.
         """
         items = [row.item for row in rows]
         cost = sum(item.cost or 0.0 for item in items)
@@ -261,14 +263,14 @@ class JobQueue(JobRows):
                 database.execute(_SPEND, (job.owner, _day(self._clock()), cost))
 
     def pace(self, id_: str, minutes: int = 10) -> list[int]:
-        """Return how many rows a job finished in each of the last minutes, the oldest first, the current one last."""
+        """Return how many rows a job finished in each of the last minutes, oldest first, the current one last."""
         now = int(self._clock() // 60)
         query = "SELECT minute, rows FROM pace WHERE job = ? AND minute > ?"
         done = dict(self._read(query, id_, now - minutes))
         return [int(done.get(minute, 0)) for minute in range(now - minutes + 1, now + 1)]
 
     def spend(self, amounts: Mapping[str, float]) -> None:
-        """Add the costs of calls that are not of jobs to what their owners have spent today."""
+        """Add the costs of calls outside jobs to the day's spending of their owners."""
         day = _day(self._clock())
         with self._writing() as database:
             database.executemany(_SPEND, [(owner, day, cost) for owner, cost in amounts.items()])
@@ -279,7 +281,7 @@ class JobQueue(JobRows):
         return float(found[0][0]) if found else 0.0
 
     def upload(self, id_: str) -> Iterator[bytes]:
-        """Yield the file that the rows of a job come from, in parts; nothing if they came without one."""
+        """Yield the file with the rows of a job, in parts; nothing if there is none."""
         return self._file.upload(id_)
 
 

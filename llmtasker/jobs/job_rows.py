@@ -58,7 +58,7 @@ _INDEXED = {
     name: f"INDEXED BY {index}"
     for name, index in {"repaired": "by_repair", "corrected": "by_correction", "abstained": "by_abstention"}.items()
 }
-"""Indexes of a few rows: SQLite would read all rows instead, because these are in the same order."""
+"""Indexes of a few rows; without the hint SQLite would read all rows, because these are in the same order."""
 
 _OPEN = (
     "SELECT number, row, substr(words, 1, ?), label, sure, json_extract(item, '$.error.code') FROM rows {indexed} "
@@ -90,9 +90,9 @@ class JobRows:
     ) -> list[JobRow]:
         """Return a page of rows, in order: those after a number, or the last ones before another.
 
-        `only` is one of ok, failed, waiting, repaired, corrected, unsure, abstained; `label` that of the answer;
-        `search` a part of the input, whose case and accents don't matter. An abstained row waits for a person:
-        once it is corrected, it does not.
+        `only` is one of ok, failed, waiting, repaired, corrected, unsure, abstained; `label` is that of the answer;
+        `search` is part of the input, regardless of case and accents. An abstained row waits for a person until it is
+        corrected.
         """
         wheres, values = list[str](), list[Any]()
         if only is not None:
@@ -122,11 +122,11 @@ class JobRows:
         return found[0] if found else None
 
     def all_rows(self, id_: str) -> Iterator[JobRow]:
-        """Yield all rows in order, read as they are asked for."""
+        """Yield all rows in order, read lazily."""
         return self._every(id_, "1")
 
     def waiting(self, id_: str) -> Iterator[JobRow]:
-        """Yield the rows without an item, in order, read as they are asked for."""
+        """Yield the rows without an item, in order, read lazily."""
         return self._every(id_, _FILTERS["waiting"])
 
     def _every(self, id_: str, where: str) -> Iterator[JobRow]:
@@ -136,7 +136,7 @@ class JobRows:
             number = rows[-1].number
 
     def odd_answers(self, id_: str, encoding: str) -> Iterator[str]:
-        """Yield the answers, errors and corrections of rows that may have characters which are not in an encoding."""
+        """Yield the answers, errors and corrections of rows that may have characters which an encoding lacks."""
         query = "SELECT number, item, correction FROM rows WHERE job = ? AND number > ? ORDER BY number LIMIT ?"
         after = 0
         while found := self._file.read(query, id_, after, _CHUNK):
@@ -188,7 +188,7 @@ class JobRows:
         return int(self._file.read(query, id_)[0][0])
 
     def abstained(self, id_: str) -> tuple[int, int]:
-        """Return how many rows the task abstained on, and how many of these nobody has corrected."""
+        """Return on how many rows the task abstained, and how many of these are not corrected."""
         rows = "SELECT count(*) FROM rows INDEXED BY {} WHERE job = ? AND state = 'failed' AND sure IS NOT NULL"
         ((every,),) = self._file.read(rows.format("by_abstention"), id_)
         query = rows.format("by_correction") + " AND correction IS NOT NULL"
@@ -198,7 +198,7 @@ class JobRows:
     def open_rows(
         self, id_: str, only: str, limit: int, *, label: str | None = None, among: Sequence[int] | None = None
     ) -> list[OpenRow]:
-        """Return the first rows that nobody has corrected, with the beginning of their texts.
+        """Return the first uncorrected rows, with the beginning of their texts.
 
         `only` is as in `rows`, or "measured": those with a confidence, the least sure ones first. `among` are numbers.
         """
@@ -234,11 +234,11 @@ class JobRows:
     def correct(self, id_: str, number: int, correction: Mapping[str, Any] | None) -> bool:
         """Store a person's correction of a row (None withdraws it); return whether the row exists.
 
-        The row is found by the label that it has then.
+        The row is then filtered by its corrected label.
         """
         text = None if correction is None else cell_json(dict(correction))
         with self._file.writing() as database:
-            row = self.row(id_, number)  # here, where no answer and no other correction can come in between
+            row = self.row(id_, number)  # here, so that no answer and no other correction can come in between
             if row is None:
                 return False
             output: dict[str, Any] = (row.item or {}).get("output") or {}
@@ -258,7 +258,7 @@ class JobRows:
 
 
 class DoneRow(NamedTuple):
-    """The item of a row before it is stored: the item as JSON too, what it is filtered by, how sure its answer is."""
+    """The item of a row before it is stored: the item, also as JSON, its filter values, and its confidence."""
 
     number: int
     item: Item[Any]
@@ -268,7 +268,7 @@ class DoneRow(NamedTuple):
 
 
 def store_item(database: sqlite3.Connection, id_: str, row: DoneRow) -> bool:
-    """Store the item of a row that has none, and return whether it had none: the first item that comes is kept."""
+    """Store the item of a row that has none, and return whether it had none, because the first item is kept."""
     item = row.item
     state, repaired = "ok" if item.ok else "failed", int(item.repaired)
     values = (state, row.kept, _short(row.label), repaired, row.sure, id_, row.number)
@@ -276,13 +276,13 @@ def store_item(database: sqlite3.Connection, id_: str, row: DoneRow) -> bool:
 
 
 def ask_again(database: sqlite3.Connection, id_: str, only: str) -> None:
-    """Take the items of some rows away (`only` as in `rows`), so that they wait again; an unreadable row never does."""
+    """Remove the items of some rows (`only` as in `rows`), so that they wait again; an unreadable row never does."""
     database.execute(_ASK_AGAIN + _FILTERS[only], (id_,))
     count_rows(database, id_)
 
 
 def count_rows(database: sqlite3.Connection, id_: str) -> None:
-    """Count the rows of a job afresh."""
+    """Recount the rows of a job."""
     database.execute(_COUNT, (id_,))
 
 
@@ -301,7 +301,7 @@ def _new_row(
     id_: str, number: int, row: Mapping[str, Any], given: Mapping[str, Any], item: Item[Any] | None
 ) -> tuple[Any, ...]:
     cells = cell_json(dict(row))
-    if item is not None:  # a row that could not be read: no input is kept, so that it is never asked
+    if item is not None:  # a row that could not be read: no input is stored, so that it is never asked
         return id_, number, cells, "null", _words(row), "failed", without_input(item)
     return id_, number, cells, cell_json(dict(given)), _words(given), "waiting", None
 

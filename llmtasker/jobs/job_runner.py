@@ -1,4 +1,4 @@
-"""JobRunner: does what is left to do in a queue of jobs, row by row, until it is stopped."""
+"""JobRunner: does the remaining work of a queue of jobs, row by row, until it is stopped."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from llmtasker.runner.task_run import StreamOptions
 __all__ = ["JobRunner", "NumberedInput"]
 
 _LOG = logging.getLogger("llmtasker")
-_LOOK = 1.0  # seconds between two looks for a job, when nobody wakes the runner
+_LOOK = 1.0  # seconds between checks for a job if nothing wakes the runner
 _BEAT = LEASE / 10
 _AHEAD = 2_000  # items that may wait to be written
 _BREATH = 0.01
@@ -35,9 +35,8 @@ _BREATH = 0.01
 class JobRunner:
     """Works on the jobs of a queue, `jobs_at_once` at a time; several processes may share a queue.
 
-    A job that was begun by a process which died is taken up after `LEASE` seconds. `task_of(job)` returns the task of a
-    job, and raises a ConfigurationError if there is none. What is asked is what `Task.astream` asks, and nothing is
-    asked for a row that has its item.
+    A job of a process that died is resumed after `LEASE` seconds. `task_of(job)` returns the task of a job, and raises
+    a ConfigurationError if there is none. Rows are asked as by `Task.astream`; rows that have an item are not asked.
     """
 
     def __init__(
@@ -94,7 +93,7 @@ class JobRunner:
                 await self._pause(_LOOK)
 
     async def _try(self, job: Job) -> None:
-        """Work on a job; where that fails, the job ends with the reason."""
+        """Work on a job; if that fails, the job ends with the reason."""
         try:
             await self._do(job)
         except* LLMTaskerError as errors:
@@ -103,7 +102,7 @@ class JobRunner:
             await asyncio.to_thread(self.queue.fail, job.id, self._worker, str(error))
         except* Exception as errors:  # noqa: BLE001 - one job must not end the others
             _LOG.error("job %s failed: %s", job.id, error_trace(errors))
-            reason = "an internal error; its log has the job's id"
+            reason = "an internal error; the server's log has the job's id"
             await asyncio.to_thread(self.queue.fail, job.id, self._worker, reason)
 
     async def _pause(self, seconds: float) -> None:
@@ -159,7 +158,7 @@ class JobRunner:
 
 
 class _Writer:
-    """Writes items in another thread: those that come while some are written go together."""
+    """Writes items in another thread; items that arrive during a write are written together."""
 
     def __init__(self, queue: JobQueue, job: Job, work: RowWork | PipelineWork) -> None:
         self._queue, self._job, self._work = queue, job, work
@@ -180,7 +179,7 @@ class _Writer:
         self._ready.set()
 
     async def write(self) -> None:
-        """Write until `end` is called and all is written."""
+        """Write until `end` is called and everything is written."""
         while self._came or not self._ended:
             await self._ready.wait()
             self._ready.clear()
@@ -190,7 +189,7 @@ class _Writer:
 
 
 class _Remaining:
-    """The inputs of the rows without an item, until the job is taken away from this worker or the runner stops.
+    """The inputs of the rows without an item, until this worker loses the job or the runner stops.
 
     `lost`: the job was paused, cancelled, deleted or taken over. `ended`: no row is left.
     """

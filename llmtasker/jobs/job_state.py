@@ -1,4 +1,4 @@
-"""Job: rows that a server works on by itself, and the states that it goes through."""
+"""Job: rows that a server processes in the background, and its states."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ MOVES: Mapping[str, tuple[State, ...]] = {
     "cancel": ("queued", "running", "paused"),
     "retry": ("done", "cancelled", "failed"),
 }
-"""What a caller may do with a job, and the states from which it may be done."""
+"""What a caller may do with a job, and the states that allow it."""
 
 AFTER: Mapping[str, State] = {"pause": "paused", "resume": "queued", "cancel": "cancelled", "retry": "queued"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """A job as its file has it.
+    """A job as stored in its file.
 
-    `task` names one of the server's tasks; `definition` is what a caller brought instead. `columns` has the column of
-    each input field, `header` all columns in order. `identity` is that of the task: with another one, nothing of the
-    job is done. Times are seconds since 1970, `cost` is in US dollars (None: unknown).
+    `task` names one of the server's tasks; `definition` is a caller's task instead. `columns` has the column of each
+    input field, `header` all columns in order. `identity` is that of the task; with another one, the job is not
+    continued. Times are seconds since 1970, `cost` is in US dollars (None: unknown).
     """
 
     id: str
@@ -73,7 +73,7 @@ class Job:
 class JobRow:
     """A row of a job: its cells, and once there is one, its item without the input as JSON values.
 
-    `sure` is how sure its answer is, or the guess of a row that was abstained from; None: unknown.
+    `sure` is the confidence of its answer, or of its guess if the task abstained; None: unknown.
     """
 
     number: int
@@ -85,7 +85,7 @@ class JobRow:
 
 
 class OpenRow(NamedTuple):
-    """A row that nobody has corrected: its cells, the beginning of its text, its label, its confidence, its error."""
+    """An uncorrected row: its cells, the beginning of its text, its label, its confidence, its error."""
 
     number: int
     row: Mapping[str, Any]
@@ -96,7 +96,7 @@ class OpenRow(NamedTuple):
 
 
 def label_of(answer: Mapping[str, Any]) -> str | None:
-    """Return what a page of results is filtered by: the first output, if it is a short value or a list of such."""
+    """Return the value by which results are filtered: the first output, if it is a short value or a list of such."""
     first = next(iter(answer.values()), None)
     parts = as_list(first)
     texts = [str(part) for part in parts if isinstance(part, str | int | float)]

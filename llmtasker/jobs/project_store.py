@@ -1,4 +1,4 @@
-"""ProjectStore: what people do on the web page — a file, the task they describe for it, its runs — in the job file."""
+"""ProjectStore: the projects of the web page (a file, its task, its runs) in the job file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ColumnFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A file, the task that is described for it, and its runs.
+    """A file, its task, and its runs.
 
     `kind` is "classification", "instruction", or the name of a task of the server; `definition` is the form as it was
     sent. `columns` has the column of each input field, `gold` the column of right answers. `trial`, `run` and `earlier`
@@ -61,7 +61,7 @@ class Project:
 
     @property
     def job(self) -> str | None:
-        """The job whose answers are shown: the run, else the trial."""
+        """The job whose answers are shown: the run, or else the trial."""
         return self.run or self.trial
 
 
@@ -90,13 +90,13 @@ class ProjectStore:
         return project
 
     def get(self, id_: str, owner: str) -> Project | None:
-        """Return a project; None if there is none, or if it is another owner's."""
+        """Return a project; None if there is none, or if it belongs to another owner."""
         query = f"SELECT about, {', '.join(_OWN_COLUMNS)} FROM projects WHERE id = ? AND owner = ?"  # noqa: S608
         found = self._file.read(query, id_, owner)
         return _project(found[0]) if found else None
 
     def projects(self, owner: str, limit: int = 500) -> list[Project]:
-        """Return the projects of an owner, the one that was changed last first."""
+        """Return the projects of an owner, last changed first."""
         query = (
             f"SELECT about, {', '.join(_OWN_COLUMNS)} FROM projects WHERE owner = ? "  # noqa: S608
             "ORDER BY updated DESC, id LIMIT ?"
@@ -113,9 +113,9 @@ class ProjectStore:
         return self._file.upload(id_)
 
     def change(self, project: Project, *, sample: Sequence[Mapping[str, Any]] | None = None, **about: Any) -> Project:
-        """Store other values of a project, perhaps other rows to show, and return it as it is then.
+        """Store other values of a project, perhaps with other rows to show, and return its new state.
 
-        What is not given keeps its current value, even if somebody else has changed it meanwhile.
+        Other values stay as they are, even if someone else has changed them in the meantime.
 
         Raises:
             LookupError: it was deleted.

@@ -1,4 +1,4 @@
-"""RowWork: the work of a task on one row: its identity, and its item as it is kept and read again."""
+"""RowWork: the work of a task on one row: its identity, and its item as stored and read again."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from llmtasker.values.json_values import parse_json
 
 
 class RowWork:
-    """What a task makes of rows, in the form in which it is kept.
+    """The results of a task for rows, in the form in which they are stored.
 
-    A row is done if an item is kept under its identity: the values of its inputs, and the request that is sent for
-    them. A kept answer is judged again by the signature as it is now.
+    A row is done if an item is stored under its identity: the values of its inputs, and its request. A stored answer
+    is validated again by the current signature.
 
-    `asked` is what is run: it gives one item for each row. `lasting`: another process finds what this one finished.
+    `asked` is the task or pipeline; it gives one item for each row. `lasting`: another process finds the finished rows.
     """
 
     def __init__(self, task: Task[Any]) -> None:
@@ -63,7 +63,7 @@ class RowWork:
         return [item.output.outputs() if isinstance(item.output, Signature) else self.answer(item)]
 
     def sure(self, item: Item[Any]) -> float | None:
-        """Return how sure the answer of an item is, or the best guess of one that was abstained from; None: unknown."""
+        """Return the confidence of an item's answer, or of its best guess if the task abstained; None: unknown."""
         if item.error is not None:
             found: object = item.error.details.get("confidence")
             return float(found) if isinstance(found, int | float) else None
@@ -77,7 +77,7 @@ class RowWork:
         return None if sure is None else sure.of_answers(self.task.signature)
 
     def kept(self, item: Item[Any]) -> str:
-        """Return the whole item as JSON, but for its input, which is kept with the row."""
+        """Return the whole item as JSON, except its input, which is stored with the row."""
         return without_input(item, self.answer(item) if item.ok else None)
 
     def read(self, text: str, given: Mapping[str, Any]) -> Item[Any] | None:
@@ -93,21 +93,22 @@ class RowWork:
         return Item(input=given, output=record)
 
     def item(self, kept: Mapping[str, Any], given: Mapping[str, Any]) -> Item[Any]:
-        """Return the whole item of a row, its output as a record; None as output if the signature refuses it now."""
+        """Return the whole item of a row, its output as a record; the output is None if the signature refuses it
+        now."""
         read = self.read(cell_json(dict(kept)), given)
         item = Item[Any].from_dict({**kept, "output": None, "input": dict(given)})
         return item if read is None or not read.ok else replace(item, output=read.output)
 
 
 def without_input(item: Item[Any], answer: Any = None) -> str:
-    """Return an item as JSON, but for its input, with its answer by field; one that failed has none."""
+    """Return an item as JSON, except its input, with its answer by field; a failed item has no answer."""
     data = item.to_dict()
     del data["input"]
     return cell_json({**data, "output": answer})
 
 
 def task_parts(task: Task[Any]) -> dict[str, Any]:
-    """Return what the answers of a task depend on, by the words in which a person changes it."""
+    """Return what the answers of a task depend on, by the words for what a person may change."""
     program, settings = task.program, task.llm.settings
     head = program.head(program.first_mode)
     return {
@@ -118,12 +119,12 @@ def task_parts(task: Task[Any]) -> dict[str, Any]:
 
 
 def identity_of(parts: Any) -> str:
-    """Return the identity of what the answers of a task depend on, as a short text."""
+    """Return the identity of everything that the answers of a task depend on, as a short text."""
     return blake2b(cell_json(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _record(signature: type[Signature], values: Mapping[str, Any]) -> Signature:
-    """Return the record of inputs and of outputs as JSON; a text that JSON can't hold is validated as it is."""
+    """Return the record of inputs and of outputs as JSON; a text that JSON can't represent is validated as it is."""
     try:
         return signature.model_validate_json(cell_json(values))
     except ValueError:

@@ -1,4 +1,4 @@
-"""An LLM: its endpoint, what that accepts, how fast it may be called, and what calls cost.
+"""An LLM: its endpoint, the requests it accepts, its rate limits, and the cost of calls.
 
 llm            LLM: a named endpoint with its settings, cache and limits
 names          resolves a name such as "ollama/qwen3" to an endpoint

@@ -24,7 +24,7 @@ from llmtasker.wire.request import FIRST_MODE, AskMode, Head, Message, Mode, Req
 
 _HARMLESS = frozenset({"parallel_tool_calls"})
 _MEMO_SIZE = 256
-_EMPTY_ANSWERS = 3  # without any call, from which on they are not an accident
+_EMPTY_ANSWERS = 3  # without any call; from this many on, they are not an accident
 _TOOLS = UnsupportedFeature("mode", "tools")
 
 
@@ -147,13 +147,13 @@ class Capabilities:
     def probe(self, request: Request) -> SchemaProbe | Future[None] | None:
         """Return the probe of a request whose schema is on trial, or a future to wait for; mostly None: send it.
 
-        After the wait, or a change of `state`, ask for the `request` again. A probe must be left.
+        After the wait, or a change of `state`, ask for the `request` again. Call `leave` on a probe.
         """
         return self._trials.probe(self._schema_of(request)) if self._trials.waiting else None
 
     @property
     def state(self) -> object:
-        """What is known now; another object once something is learned."""
+        """What is known now; a different object once something is learned."""
         return self._known
 
     def _schema_of(self, request: Request) -> str:
@@ -271,10 +271,10 @@ class Capabilities:
             whole = bool(completion.text and completion.text.strip())
             self._empty += not whole
             if (whole or self._empty >= _EMPTY_ANSWERS) and _TOOLS not in self._known.features:
-                self._known = self._known.with_feature(_TOOLS, "answered in text where a call was required")
+                self._known = self._known.with_feature(_TOOLS, "answered in text although a call was required")
 
     def ignores_tools(self, completion: Completion) -> bool:
-        """Return whether an answer is text where a call was required, from an endpoint that has never made one."""
+        """Return whether an answer is text although a call was required, from an endpoint that has never made one."""
         if self._calls or id(completion) not in self._texts:
             return False
         return completion.finish_reason not in {"length", "content_filter"}

@@ -1,4 +1,4 @@
-"""What a call costs: its tokens, and their price from the user or from the offline list of genai-prices."""
+"""The cost of a call: its tokens, and their price from the user or from the offline list of genai-prices."""
 
 from __future__ import annotations
 
@@ -135,8 +135,8 @@ class TokenMeter:
         return Usage(input=round(characters * per_character) + 1, output=max_output or round(output) + 1)
 
     def __str__(self) -> str:
-        ratio = f"{self.characters_per_token:.1f} characters a token"
+        ratio = f"{self.characters_per_token:.1f} characters per token"
         if not self.calls:
             return f"{ratio}, a rule of thumb: no call to this LLM has been counted yet"
-        answer = f"{self._output / self.calls:.0f} tokens an answer"
+        answer = f"{self._output / self.calls:.0f} tokens per answer"
         return f"{ratio} and {answer}, as counted by the endpoint in {counted(self.calls, 'call')}"

@@ -1,4 +1,4 @@
-"""Which headers hold a credential, to be sent but kept out of cache keys, pickles, messages and logs."""
+"""Headers that contain a credential: they are sent, but kept out of cache keys, pickles, messages and logs."""
 
 from __future__ import annotations
 

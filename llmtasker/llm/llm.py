@@ -115,7 +115,7 @@ class LLM:
         """
         if isinstance(llm, LLM):
             if options or model:
-                raise ConfigurationError("this is an LLM already: give its settings where it is made.")
+                raise ConfigurationError("this is already an LLM: set its options where it is made.")
             return llm
         if llm is None or isinstance(llm, str):
             if llm and model:
@@ -289,7 +289,9 @@ def _revive(
     llm._needs_key, llm._missing = needs_key, missing  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     if missing:
         what = ", ".join(missing)
-        error = ConfigurationError(f"this LLM was made in another process, and {what} stayed there: make the LLM here.")
+        error = ConfigurationError(
+            f"this LLM was made in another process, and {what} can't be transferred: make the LLM here."
+        )
         llm._model, llm._connect = model, _refuse(error)  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     else:
         try:

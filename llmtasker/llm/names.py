@@ -13,7 +13,7 @@ from llmtasker.wire.request import Transport
 
 _WAYS = """An LLM is named as one of:
   offline                                        the built-in baseline, not a language model: to try things out
-  ollama/qwen3 or http://host:8000/v1#model      an endpoint of your own
+  ollama/qwen3 or http://host:8000/v1#model      your own endpoint
   local/qwen3-4b-q4.gguf                         a file that llama.cpp runs in this process
   openai/gpt-4.1-mini or azure/<deployment>      with the key in the environment
 The variable LLMTASKER_LLM sets the default."""
@@ -65,7 +65,7 @@ def parse_name(
 
 
 def _unclear(name: str, provider: str, rest: str) -> str:
-    """Return why a name does not lead to an endpoint, and what may have been meant."""
+    """Return why a name does not lead to an endpoint, and a suggestion."""
     places = ["openai", "azure", "local", *_LOCAL]
     if provider in places:
         return f"{name!r} lacks the name of a model behind the slash."
@@ -74,7 +74,7 @@ def _unclear(name: str, provider: str, rest: str) -> str:
     if closest(name, ["offline"]):
         return f"{name!r} is not an LLM. Did you mean offline?"
     return (
-        f"it is not clear where the model {name!r} is: write its place before it, such as openai/{name} "
+        f"it is not clear where the model {name!r} is: write the provider before it, such as openai/{name} "
         "(or, in Python, give base_url=…)."
     )
 
@@ -141,7 +141,7 @@ def _checked_url(given: str, source: str = "") -> str:
         url, port = urlsplit(text), urlsplit(text).port
     except ValueError:
         raise ConfigurationError(
-            f"{owner} can't be read: a port is a number up to 65535, and an IPv6 address stands in brackets."
+            f"{owner} can't be read: a port is a number up to 65535, and an IPv6 address must be in brackets."
         ) from None
     if url.scheme not in {"http", "https"}:
         raise ConfigurationError(

@@ -88,7 +88,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
         if not _HEADER_NAME.fullmatch(name):
             raise ConfigurationError(f"headers: {snippet(name, 60)!r} can't be the name of a header.")
         if name.lower() in _OF_TRANSPORT:
-            raise ConfigurationError(f"headers: {name!r} belongs to the connection, and is not set here.")
+            raise ConfigurationError(f"headers: {name!r} belongs to the connection, and can't be set here.")
         if not (value.isascii() and value.replace("\t", " ").isprintable()):
             raise ConfigurationError(
                 f"headers: the value of {name!r} has a line break, an accent or another character that can't be sent."
@@ -170,7 +170,7 @@ def check(options: Mapping[str, Any]) -> None:
         if options.get(made) is not None:
             for name in ("base_url", "api_key", "api_version", "headers"):
                 if options.get(name) is not None:
-                    raise ConfigurationError(f"{name} belongs to the {made} that is given: set it where that is made.")
+                    raise ConfigurationError(f"{name} belongs to the given {made}: set it where that is made.")
 
 
 def sent_fields(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Endpoints have no common form for this, so their messages are matched. Each row of `REFUSALS` has the provider, an
 example of its message, the feature that it refuses, and the pattern that matches it. To support a new wording, add a
-row: the example is its test. `{field}` stands for a field of the request body, such as temperature.
+row: the example is its test. `{field}` is a field of the request body, such as temperature.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""SchemaTrials: refused schemas whose changed form is not proved yet; one call at a time tries it.
+"""SchemaTrials: refused schemas whose changed form is not yet proved to work; one call at a time tries it.
 
     answered ◀── an answer ── on trial ──▶ refused again: the next rung of the ladder, still on trial
                                  │
@@ -22,7 +22,7 @@ class SchemaProbe:
         self._trials, self._schema = trials, schema
 
     def leave(self) -> None:
-        """End the probe, whatever the call met: those that wait look again."""
+        """End the probe, whatever the result; the waiting calls check again."""
         self._trials.leave(self._schema)
 
 

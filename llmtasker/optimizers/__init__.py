@@ -1,8 +1,8 @@
 """Improve: search for better instructions, examples or label descriptions, and prove the result on rows never seen.
 
-optimize                 the whole search: checks, budget, search, one judgement on the test rows
-search                   what a search may do: measure a candidate, ask an LLM for a proposal
-search_budget            the share of a budget that a search may spend, so that the judgement is paid for
+optimize                 the whole search: checks, budget, search, one test
+search                   what a search can do: measure a candidate, ask an LLM for a proposal
+search_budget            the share of a budget for the search, so that the test is paid for
 search_report            what was tried, and why a task was found or not
 few_shot                 LabeledFewShot, BootstrapFewShot
 instruction_search       InstructionSearch; label_descriptions: LabelDescriptions; gepa: GEPA (extra [gepa])

@@ -63,9 +63,10 @@ class LabeledFewShot:
 
 @dataclass(frozen=True, kw_only=True)
 class BootstrapFewShot:
-    """Searches among sets of examples that an LLM has answered itself, and rightly.
+    """Searches among sets of examples that an LLM has answered correctly.
 
-    The task answers the rows of `train`; those that are right become examples, with their reasoning if it is asked for.
+    The task answers the rows of `train`; rows with right answers become examples, with their reasoning if the task asks
+    for it.
     Each set is measured on `val` (DSPy's BootstrapFewShotWithRandomSearch).
 
     Args:
@@ -122,7 +123,7 @@ def example_of(task: Task[Any], given: Mapping[str, Any], outputs: Mapping[str, 
 
 
 def labels_of_row(row: GoldRow) -> str:
-    """Return what a set of examples should have different ones of: the labels of a row, as a text."""
+    """Return the property in which a set of examples should vary: the labels of a row, as a text."""
     return str([sorted(labels_in(value)) for value in row.gold.values()])
 
 

@@ -1,4 +1,4 @@
-"""GEPA: reflective prompt evolution by the package `gepa`, through the cache, pace and budget of llmtasker."""
+"""GEPA: reflective prompt evolution with the package `gepa`, through the cache, pace and budget of llmtasker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class GEPA:
 
     Args:
         llm: reflects and writes the instructions; an LLM, or what `LLM.of` accepts. None: that of the task.
-        calls: rows that are measured, at most; the budget of `optimize` holds beside it.
+        calls: the most rows to measure; the budget of `optimize` applies too.
         batch: rows that a reflection sees.
 
     Raises:
@@ -89,11 +89,11 @@ class GEPA:
 
 class _Silent:
     def log(self, message: str) -> None:
-        """Drop gepa's lines: `progress` reports candidates."""
+        """Drop gepa's log lines, because `progress` reports candidates."""
 
 
 class _Adapter:
-    """What gepa needs of a task: scores, and what a reflection should read."""
+    """The interface of gepa to a task: scores, and the text for a reflection."""
 
     propose_new_texts = None
 
@@ -126,14 +126,14 @@ class _Adapter:
         return known or search.measure(task, f"instructions {len(search.trials)} of gepa")
 
     def is_done(self, gepa_state: object) -> bool:
-        """Return whether nothing can be measured to be better."""
+        """Return whether nothing can be shown to be better."""
         del gepa_state
         return bool(self._search.trials) and self._search.best.score >= 1
 
     def make_reflective_dataset(
         self, candidate: dict[str, str], eval_batch: Any, components_to_update: list[str]
     ) -> Mapping[str, Sequence[Mapping[str, Any]]]:
-        """Return what a reflection reads: each row with its answer and the right one."""
+        """Return the text for a reflection: each row with its answer and the right one."""
         del candidate
         pairs = zip(eval_batch.trajectories, eval_batch.scores, strict=True)
         shown = [{"row": row, "score": score} for row, score in pairs]

@@ -1,4 +1,4 @@
-"""InstructionSearch: an LLM reads what went wrong and writes better instructions; what is not better is dropped."""
+"""InstructionSearch: an LLM reads the mistakes and writes better instructions; worse ones are dropped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.values.lazy_pattern import lazy_pattern
 
-_LONGEST = 2_000  # characters of a row that a proposer is shown
+_LONGEST = 2_000  # characters of a row that a proposer sees
 _PLACE = lazy_pattern(r"(?<!\{)\{([^\W\d]\w*)\}(?!\})")
 
 
@@ -45,8 +45,8 @@ class InstructionSearch:
 
     Args:
         llm: writes the proposals; an LLM, or what `LLM.of` accepts. None: that of the task.
-        rounds: proposals, at most.
-        batch: rows of train that a round looks at.
+        rounds: the most proposals.
+        batch: rows of train that a round reads.
         patience: rounds without a better proposal after which the search ends.
 
     Raises:
@@ -78,7 +78,7 @@ class InstructionSearch:
         rows = batches(search.train, self.batch, search.seed)
         for number in range(1, self.rounds + 1):
             if best.score >= 1:
-                return  # nothing can be measured to be better
+                return  # nothing can be shown to be better
             found = _with_mistakes(search, best.task, rows)
             if found is None or in_vain >= self.patience:
                 return
@@ -110,7 +110,7 @@ def batches(rows: Sequence[GoldRow], size: int, seed: int) -> list[list[GoldRow]
 
 
 def _with_mistakes(search: Search, task: Task[Any], rows: list[list[GoldRow]]) -> tuple[list[GoldRow], Trial] | None:
-    """Return the next batch that the task does not get all right, measured; None: it gets all batches right."""
+    """Return the next measured batch with a mistake; None: the task gets all batches right."""
     for _ in range(len(rows)):
         batch = rows.pop(0)
         rows.append(batch)
@@ -121,7 +121,7 @@ def _with_mistakes(search: Search, task: Task[Any], rows: list[list[GoldRow]]) -
 
 
 def proposer_of(signature: type[Signature], llm: Any, task: Task[Any]) -> Task[Any]:
-    """Return the task that proposes, asked with its own LLM or with that of the task that is improved."""
+    """Return the task that proposes, with its own LLM or with that of the task to improve."""
     own = task.llm if llm is None else llm
     return Task(signature, llm=own, cache=task.plan.cache if llm is None else None)
 
@@ -140,7 +140,7 @@ def shown_row(row: ReportRow) -> str:
 
 
 def reworded(task: Task[Any], instructions: str) -> Task[Any] | None:
-    """Return the task with other instructions; None: they have lost a {variable}, or have one that is not known."""
+    """Return the task with other instructions; None: they lack a {variable}, or have an unknown one."""
     before, after = set(_PLACE.findall(instructions_of(task))), set(_PLACE.findall(instructions))
     if before - after or not instructions.strip():
         return None

@@ -20,7 +20,7 @@ from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Classification
 
-_MISTAKES = 12  # rows of a confusion that a proposer is shown
+_MISTAKES = 12  # rows of a confusion that a proposer sees
 _BEGIN = "\n\nWhat the labels mean:\n"
 
 
@@ -52,7 +52,7 @@ class LabelDescriptions:
 
     Args:
         llm: writes the descriptions; an LLM, or what `LLM.of` accepts. None: that of the task.
-        rounds: confusions to look at, at most.
+        rounds: the most confusions to read.
 
     Raises:
         ConfigurationError: a number is below 1.
@@ -85,7 +85,7 @@ class LabelDescriptions:
         meanings = _meanings(search.task, field)
         for _ in range(self.rounds):
             if best.score >= 1:
-                return  # nothing can be measured to be better
+                return  # nothing can be shown to be better
             looked = search.look(best.task, search.train)
             pair = _most_confused(looked, field, done)
             if pair is None:
@@ -127,7 +127,7 @@ def _meanings(task: Task[Any], field: str) -> dict[str, str]:
 
 
 def _most_confused(looked: Trial, field: str, done: set[frozenset[str]]) -> frozenset[str] | None:
-    """Return the two labels that are confused most often, either way; None: none that was not looked at yet."""
+    """Return the two labels that are confused most often, either way; None: all were read already."""
     counts = Counter[frozenset[str]]()
     for row in looked.report.rows:
         if was_judged(row) and row.answer is not None:

@@ -1,4 +1,4 @@
-"""optimize, aoptimize: search for a better task, and take it only if rows that the search never saw prove it."""
+"""optimize, aoptimize: search for a better task, and take it only if rows that the search never saw prove it better."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from llmtasker.runner.budget import Budget
 from llmtasker.runner.task_run import check_budget
 from llmtasker.task import Task
 
-_SPARE = 1.25  # times the estimate of the test is held back: answers that do not fit are asked again
+_SPARE = 1.25  # times the estimate of the test is reserved, because answers that do not fit are asked again
 _ENOUGH = 0.9  # of the test rows must have been judged in both
 _NO_LIMIT = 10**12
 
 
 class SearchOptions(TypedDict, total=False):
-    """The keyword arguments of `optimize` beside its rows and budget; `optimize` describes them."""
+    """The keyword arguments of `optimize` beside its rows and budget; see there."""
 
     metric: str | None
     metrics: Mapping[str, Metric] | None
@@ -47,14 +47,14 @@ class SearchOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class Optimized:
-    """What `optimize` returns: the task that was found, or without proof the one that came in, and the report."""
+    """The result of `optimize`: the task that was found, or without proof the original one, and the report."""
 
     task: Task[Any]
     report: SearchReport = field(repr=False)
 
     @property
     def better(self) -> bool:
-        """Whether the task is another one than came in: shown to be better on the test rows."""
+        """Whether the task is a new one, shown to be better on the test rows."""
         return self.report.better
 
 
@@ -75,21 +75,21 @@ def optimize(
     budget: Budget | None = None,
     **options: Unpack[SearchOptions],
 ) -> Optimized:
-    """Search for a better task, and return it if one judgement on the test rows shows that it is better.
+    """Search for a better task, and return it if one test on the test rows shows that it is better.
 
     Args:
         task: the task to improve.
-        optimizer: how: `LabeledFewShot`, `BootstrapFewShot`, `InstructionSearch`, `LabelDescriptions`, `GEPA`.
+        optimizer: the method: `LabeledFewShot`, `BootstrapFewShot`, `InstructionSearch`, `LabelDescriptions`, `GEPA`.
         train: rows with right answers to learn from, as for `evaluate`; their answers may be shown in prompts.
-        test: rows that the search does not see; 300 show a difference of some 6 points.
+        test: rows that the search does not see; 300 can show a difference of about 6 points.
         val: rows to choose candidates by; None: half of train.
-        budget: the most that all calls may cost, a hard limit; what the test may take is held back from the search.
+        budget: a hard limit on the cost of all calls; the cost of the test is reserved.
         options: `metric` is the field or metric that counts (default: the first); `metrics`, `columns` and
-            `concurrency` as for `evaluate`; `seed` of everything that is drawn; `progress` is called with a line for
+            `concurrency` as for `evaluate`; `seed` of all random choices; `progress` is called with a line for
             the estimate, before the first call, and for each candidate.
 
-    All calls go through the cache: the same search again asks only what is missing, after a stop or with a larger
-    budget. Rows whose call failed do not count against a candidate.
+    All calls go through the cache: the same search, run again after a stop or with a larger budget, makes only the
+    missing calls. Rows whose call failed do not count against a candidate.
 
     Raises:
         ConfigurationError: rows do not fit, rows of train or val are in test, or the budget does not cover the test.
@@ -160,7 +160,7 @@ def _search(
     if name not in gold and name not in metrics:
         raise ConfigurationError(f"metric: {name!r} is not measured; there is {', '.join((*gold, *metrics))}.")
     concurrency = options.get("concurrency", 32)
-    check_count("concurrency", concurrency, "the rows that are worked on at once")
+    check_count("concurrency", concurrency, "the rows to process at once")
     return Search(
         task,
         rows.train,
@@ -176,9 +176,9 @@ def _search(
 
 
 def _held(estimate: SearchEstimate) -> dict[str, float]:
-    """Return what is held back from the search for the test."""
+    """Return the part of the budget that is reserved for the test."""
     share = _SPARE * estimate.test_calls / estimate.calls
-    # Not more calls: rows of the test that are cached leave some for answers that are asked again.
+    # Not more calls, because cached rows of the test leave some for answers that are asked again.
     return {
         "calls": estimate.test_calls,
         "tokens": share * estimate.tokens,
@@ -195,7 +195,7 @@ def estimate_search(
     val: Gold | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> SearchEstimate:
-    """Return the most that `optimize` with the same arguments may take; nothing is sent.
+    """Return the most that `optimize` with the same arguments may cost; nothing is sent.
 
     Raises:
         ConfigurationError: see `optimize`.
@@ -228,7 +228,7 @@ def _check_optimizer(optimizer: object) -> None:
 def _rows(
     task: Task[Any], train: Gold, val: Gold | None, test: Gold, columns: Mapping[str, str] | None, seed: int
 ) -> _SearchRows:
-    """Return all rows, checked, and that none stands in two sets."""
+    """Return all rows, checked; no row is in two sets."""
 
     def read(name: str, gold: Gold) -> list[GoldRow]:
         try:
@@ -236,7 +236,7 @@ def _rows(
         except ConfigurationError as error:
             raise ConfigurationError(f"{name}: {error}") from None
 
-    # What can't be asked teaches nothing; in the other sets it counts as failed.
+    # A row that can't be asked teaches nothing; in the other sets it counts as failed.
     learned = [row for row in read("train", train) if row.error is None]
     sets = {"train": learned, "test": read("test", test)}
     if val is not None:
@@ -259,7 +259,7 @@ def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) ->
     if shared := sum(row.key in known for row in sets[other]):
         raise ConfigurationError(
             f"{shared:,} of {counted(len(sets[other]), 'row')} of {other} {'is' if shared == 1 else 'are'} in {one} "
-            f"too: what was learned from a row can't be judged on it. Take what they share out of {one}."
+            f"too: a task can't be tested on rows that it learned from. Remove the shared rows from {one}."
         )
 
 
@@ -275,13 +275,13 @@ def _estimate(task: Task[Any], optimizer: Optimizer, rows: _SearchRows) -> Searc
 
 
 def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, Any]:
-    """Return what the report states about the best candidate, judged once on the test rows."""
+    """Return the part of the report about the best candidate, tested once on the test rows."""
     nothing: dict[str, Any] = {"better": False, "comparison": None, "before": None, "after": None}
     if not search.trials:
-        return {**nothing, "candidate": search.task, "reason": "Nothing was measured: the task that came in is kept."}
+        return {**nothing, "candidate": search.task, "reason": "Nothing was measured: the original task is kept."}
     best: Trial = search.best
     if best.task is search.task:
-        reason = "No candidate was better on the rows of the search: the task that came in is kept."
+        reason = "No candidate was better on the rows of the search: the original task is kept."
         return {**nothing, "candidate": search.task, "reason": reason}
     before, after = (search.evaluate(task, test, whole) for task in (search.task, best.task))
     found = {**nothing, "candidate": best.task, "before": before, "after": after}
@@ -291,8 +291,8 @@ def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, 
         return {**found, "reason": f"Too few test rows could be judged: {why_not_judged(failed)}. The task is kept."}
     comparison = compare(judged_only(before), judged_only(after), search.name, seed=search.seed)
     rows = counted(comparison.rows, "test row")
-    result = f"On {rows}, with A as the task that came in and B as the best candidate: {comparison}"
+    result = f"On {rows}, with A as the original task and B as the best candidate: {comparison}"
     if comparison.better:
         return {**found, "better": True, "comparison": comparison, "reason": result}
-    reason = f"{result} That does not prove anything, so the task that came in is kept."
+    reason = f"{result} That does not prove B better, so the original task is kept."
     return {**found, "comparison": comparison, "reason": reason}

@@ -1,4 +1,4 @@
-"""Search: what an optimizer may do: measure a candidate, ask an LLM for a proposal, and stop."""
+"""Search: what an optimizer can do: measure a candidate, ask an LLM for a proposal, and stop."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class SearchEnded(Exception):  # noqa: N818 - it is not an error: the best so fa
 
 
 class SearchCancelled(Exception):  # noqa: N818 - nobody waits for it any more
-    """Whoever waited for the search was cancelled: nothing more is asked, nothing is judged."""
+    """The caller was cancelled: nothing more is asked, nothing is judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A candidate that was measured: the task, in words what it is, its score and how many rows were judged.
+    """A measured candidate: the task, its description, its score and how many rows were judged.
 
     A row whose call failed was not judged; one whose answer does not fit was, and counts as 0.
     """
@@ -46,14 +46,14 @@ class Trial:
 
 
 class Optimizer(Protocol):
-    """How a better task is searched for."""
+    """A method of searching for a better task."""
 
     def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
         """Raise a ConfigurationError if it can't improve such a task with such rows."""
         ...
 
     def most_calls(self, task: Task[Any], train: int, val: int) -> int:
-        """Return the most calls that a search takes, with so many rows to learn from and to measure on."""
+        """Return the most calls of a search with this many rows to learn from and to measure on."""
         ...
 
     def search(self, search: Search) -> None:
@@ -62,17 +62,17 @@ class Optimizer(Protocol):
 
 
 class Search:
-    """One search: the task, its rows and what was tried. Everything goes through the cache, so the same search again
-    asks only what is missing.
+    """One search: the task, its rows and the trials. All calls go through the cache, so the same search, run again,
+    makes only the missing calls.
 
     Args:
         task: the task to improve.
         train: rows to learn from, whose answers may be shown in prompts.
         val: rows to measure candidates on.
         name: the field or metric that counts.
-        budget: of all calls of the search; None: there is no limit.
-        seed: of everything that is drawn.
-        concurrency: rows that are worked on at once.
+        budget: the budget of all calls; None: no limit.
+        seed: the seed of all random choices.
+        concurrency: rows that are processed at once.
         metrics: the user's metrics, by name.
         progress: is called with a line for each candidate.
         cancelled: once set, nothing more is asked.
@@ -105,8 +105,8 @@ class Search:
         self._cancelled = cancelled
 
     def begin(self) -> Trial:
-        """Measure the task that came in on the rows for measuring; every search begins with it."""
-        return self.trials[0] if self.trials else self.measure(self.task, "the task that came in")
+        """Measure the original task on the rows for measuring; every search begins with it."""
+        return self.trials[0] if self.trials else self.measure(self.task, "the original task")
 
     @property
     def best(self) -> Trial:
@@ -126,7 +126,7 @@ class Search:
         return trial
 
     def look(self, task: Task[Any], rows: Sequence[GoldRow], what: str = "") -> Trial:
-        """Return a candidate measured on some rows, to learn from it; it can't be taken for that.
+        """Return a candidate measured on some rows, to learn from it; that does not make it a result.
 
         Raises:
             SearchEnded: too many calls failed to judge it.
@@ -145,7 +145,7 @@ class Search:
         return evaluate(task, [_as_given(row) for row in rows], metrics=self._metrics, **options)
 
     def run(self, task: Task[Any], inputs: Sequence[Mapping[str, Any]]) -> Results[Any]:
-        """Return the items of inputs, paid by the budget of the search."""
+        """Return the items of inputs, charged to the budget of the search."""
         self._check_cancelled()
         return task.run(list(inputs), budget=self._budget, concurrency=self._concurrency, progress=False)
 
@@ -154,7 +154,7 @@ class Search:
             raise SearchCancelled
 
     def ask(self, proposer: Task[Any], **fields: Any) -> Any:
-        """Return the output of a proposer, or None where it gives none that fits.
+        """Return the output of a proposer, or None if it gives none that fits.
 
         Raises:
             SearchEnded: the call failed.
@@ -170,7 +170,7 @@ _JUDGED = {kind.code for kind in _ANSWERED}
 
 
 def was_judged(row: ReportRow) -> bool:
-    """Return whether a row was answered, rightly or not; where the call failed, the task is not at fault."""
+    """Return whether a row was answered, correctly or not; if the call failed, the task is not to blame."""
     return row.error is None or row.error[0] in _JUDGED
 
 
@@ -200,7 +200,7 @@ def only_field(task: Task[Any], what: str) -> str:
     """Return the one output field that has labels.
 
     Raises:
-        ConfigurationError: none has, or several.
+        ConfigurationError: no output field has labels, or several have.
     """
     found = list(labels_of(task.signature.output_model))
     if len(found) != 1:

@@ -1,4 +1,4 @@
-"""SearchBudget: the share of a budget that a search may spend; what is held back pays for the judgement."""
+"""SearchBudget: the share of a budget for a search; the reserved rest pays for the test."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llmtasker.wire.completion import Usage
 
 
 class SearchBudget(Budget):
-    """A budget within another one: each call is reserved in both, so that neither limit is ever passed.
+    """A budget within another one: each call is reserved in both, so that neither limit is ever exceeded.
 
-    `held` is what the other one must still have when this one is used up.
+    `held` is what must be left of the other one when this one is used up.
 
     Raises:
-        ConfigurationError: the other one has not more than that.
+        ConfigurationError: no more than that is left of the other one.
     """
 
     def __init__(self, whole: Budget, held: Mapping[str, float]) -> None:
@@ -53,7 +53,7 @@ class SearchBudget(Budget):
 
 
 class _InBoth(Reservation):
-    """The share of a call in two budgets."""
+    """The reservation of a call in two budgets."""
 
     def __init__(self, own: Reservation, shared: Reservation) -> None:
         super().__init__(budget=own.budget, need=own.need, most=own.most, price=own.price)

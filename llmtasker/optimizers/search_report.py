@@ -14,10 +14,10 @@ from llmtasker.task import Task
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchEstimate:
-    """The most that a search may take, before anything is asked: calls of the search and of the test.
+    """The most that a search may cost, before anything is asked: calls of the search and of the test.
 
-    `tokens` and `cost` (US dollars; None: the price is unknown) suppose prompts as long as they are now. Rows that are
-    cached and candidates that fail early make it less.
+    `tokens` and `cost` (US dollars; None: the price is unknown) assume prompts as long as they are now. Cached rows and
+    candidates that fail early reduce them.
     """
 
     search_calls: int
@@ -40,10 +40,10 @@ class SearchEstimate:
 
 @dataclass(frozen=True, kw_only=True)
 class SearchReport:
-    """What came out; `print(report)` shows it.
+    """The result of a search; `print(report)` shows it.
 
     `better` is whether the candidate is shown to be better on the test rows; `reason` explains why or why not.
-    `comparison` and the reports `before` and `after` are None where no candidate was worth judging. `spent` has cost,
+    `comparison` and the reports `before` and `after` are None if no candidate was worth testing. `spent` has cost,
     tokens and calls.
     """
 

@@ -14,5 +14,5 @@ coerce         a JSON value, coerced towards its type
 scalars        how people write dates and "nothing"
 labels         which label of a closed set a text means
 prose          whether a sentence affirms the label that it mentions
-answer_schema  what is known about the type beforehand
+answer_schema  the type of the answer, prepared
 """

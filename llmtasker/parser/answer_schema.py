@@ -1,4 +1,4 @@
-"""What is known about an answer's type beforehand: a JSON schema, prepared for parsing answers."""
+"""The type of an answer as a JSON schema, prepared for parsing answers."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ class Names(NamedTuple):
 class AnswerSchema:
     """A JSON schema, prepared once per task for reading answers.
 
-    `properties` are the root object's, empty where the root is not an object; `required` those without a default.
-    `kind` is "object", "array", "string" and so on, or "any". `function` is the name of the function that is offered,
+    `properties` are the root object's, empty if the root is not an object; `required` are those without a default.
+    `kind` is "object", "array", "string" and so on, or "any". `function` is the name of the offered function,
     `also` are keys of the root that are not fields.
     """
 
@@ -112,7 +112,7 @@ class AnswerSchema:
     # ── nodes ──
 
     def resolve(self, node: Any) -> JsonSchema:
-        """Return the node that a `$ref` stands for; a union of one type and null counts as that type."""
+        """Return the node that a `$ref` refers to; a union of one type and null counts as that type."""
         found = resolve(node, self.schema)
         while len(members := branches(found)) == 1:
             found = resolve(members[0], self.schema)
@@ -166,7 +166,7 @@ class AnswerSchema:
 
     @property
     def label_field(self) -> str | None:
-        """The field that a bare label can fill: the only one with labels, where no other field is required."""
+        """The field that a bare label can fill: the only one with labels, if no other field is required."""
         names = [name for name, node in self.properties.items() if self._is_label_field(node)]
         return names[0] if len(names) == 1 and self.required <= {names[0]} else None
 
@@ -203,7 +203,7 @@ class AnswerSchema:
 
     @property
     def expectation(self) -> str:
-        """What to report about an answer that is not of this kind."""
+        """The error for an answer that is not of this kind."""
         if self.properties:
             names = ", ".join(list(self.properties)[:8])
             return f"there is no JSON object with the fields asked for ({names})"
@@ -211,7 +211,7 @@ class AnswerSchema:
 
     @property
     def is_text(self) -> bool:
-        """Whether the answer is free text, so that any text is one."""
+        """Whether the answer is free text, so that any text is an answer."""
         return self.kind == "string" and self.labels(self.root) is None
 
     @property
@@ -220,7 +220,7 @@ class AnswerSchema:
         return next(iter(self.properties)) if len(self.properties) == 1 else self.label_field
 
     def mentions_key(self, text: str) -> bool:
-        """Return whether a quoted name of a property stands before a colon."""
+        """Return whether a quoted name of a property precedes a colon."""
         return self.kind in ("any", "union") or any(key in self.properties for key in _QUOTED_KEY.findall(text))
 
     def is_answer(self, value: Any, node: Any = None) -> bool:
@@ -241,7 +241,7 @@ class AnswerSchema:
         return any(names.find(key) for key in value) if value else not node.get("required")
 
     def nothing_can_follow(self, value: Any, open_brackets: str) -> bool:
-        """Return whether a text lacks just its last `open_brackets`: each object that is open has all its keys."""
+        """Return whether a text lacks only its last `open_brackets`: each open object has all its keys."""
         node = self.root
         for bracket in reversed(open_brackets):
             properties = node.get("properties")
@@ -256,9 +256,9 @@ class AnswerSchema:
     # ── what needs no coercion ──
 
     def _check(self, raw: Any) -> Check:
-        """Return the test whether Pydantic would read a value as it is meant, so that nothing need be coerced.
+        """Return a test of whether Pydantic reads a value as it is meant, so that no coercion is needed.
 
-        Lax Pydantic leaves out keys that it does not know, and makes days of numbers, numbers of booleans and so on.
+        Lax Pydantic drops unknown keys, and turns numbers into days, booleans into numbers and so on.
         """
         key = id(raw)
         if key not in self._checks:
@@ -347,7 +347,7 @@ class AnswerSchema:
         return _anything if plain else check
 
     def _check_of_key(self, node: Any) -> Check:
-        """Return the test whether a key of a dict is read as it is meant."""
+        """Return a test of whether a key of a dict is read as it is meant."""
         if not is_node(node):
             return _anything
         if (labels := self.labels(node)) is not None:

@@ -1,4 +1,4 @@
-"""Function calls: the answer in the calls of a completion, and calls that are written in a text.
+"""Function calls: the answer in the calls of a completion, and calls written in a text.
 
 The rule for several calls: a function that was not offered is an error, different calls are an error, equal calls
 count as one, and a call without arguments beside a complete one does not count.
@@ -20,10 +20,10 @@ from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Mode
 
 MAX_WRITTEN = 20_000
-"""Characters; calls in a longer text are not looked for, because their ends are searched for from each beginning."""
+"""Characters; longer texts are not searched for calls, because each beginning requires a search for its end."""
 
 MAX_PYTHON = 5_000
-"""Characters of a call in the notation of Python; a longer one is not looked at."""
+"""Characters of a call in Python notation; longer ones are ignored."""
 
 FORMS = ("answered by a function call, not in text", "answered in text, not by a function call")
 """Repairs of the form alone, which are not reported if any form is accepted."""
@@ -177,7 +177,7 @@ def _xml_call(name: str, body: str) -> ToolCall:
 
 
 def _python_calls(text: str, function: str) -> list[ToolCall]:
-    """Return the calls of a text that is nothing but calls in Python: `[Route(team="billing")]`."""
+    """Return the calls of a text that has only Python calls: `[Route(team="billing")]`."""
     bare = _FENCE.sub(r"\1", text.strip())
     if not function or len(bare) > MAX_PYTHON or not _PYTHON_CALL.fullmatch(bare):
         return []

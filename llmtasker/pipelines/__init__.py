@@ -1,6 +1,6 @@
 """Chained steps: a plain async function over tasks, run over many inputs like one task.
 
-pipeline         the decorator, and what it makes of a function
+pipeline         the decorator, and the Pipeline that it makes
 arguments        an input → the arguments of the function
 returned         what the function returns → the output, and its fields
 used_values      what its code names

@@ -22,11 +22,11 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 class Arguments:
     """The parameters of a function by name: each has a type and perhaps a default.
 
-    `fields` are the columns of an input: the fields of the Pydantic class that the only parameter takes, else the
-    parameters themselves.
+    `fields` are the columns of an input: the fields of the only parameter's Pydantic class, or else the parameters
+    themselves.
 
     Raises:
-        ConfigurationError: there are none, they can't be given by name, or have a type that can't be checked.
+        ConfigurationError: there are no parameters, they can't be given by name, or their types can't be checked.
     """
 
     def __init__(self, function: Callable[..., Any], types: Mapping[str, Any]) -> None:
@@ -58,7 +58,7 @@ class Arguments:
         }
 
     def of_keywords(self, fields: Mapping[str, Any]) -> Any:
-        """Return the input that is given by keywords: the fields of it, or the parameters of the function."""
+        """Return the input that keywords give: its fields, or the parameters of the function."""
         only = self._only
         if self._model is not None and only is not None and list(fields) == [only]:
             return dict(fields) if only in self._model.model_fields else fields[only]
@@ -118,7 +118,7 @@ class Arguments:
 
 
 def checker(owner: str, kind: Any) -> TypeAdapter[Any]:
-    """Return what checks that a value has a type; of a class that Pydantic does not know, its instances pass.
+    """Return a validator for a type; a class that Pydantic does not know accepts its instances.
 
     Raises:
         ConfigurationError: it is not a type.

@@ -41,11 +41,11 @@ Function = Callable[..., Coroutine[Any, Any, R]]
 
 
 _NOT_GIVEN: Any = object()
-_PATIENCE = 3600.0  # seconds for a row: more than any endpoint is waited for
+_PATIENCE = 3600.0  # seconds for a row: longer than any wait for an endpoint
 
 
 class Pipeline(Generic[R, T]):
-    """An async function over tasks: call it for one input, `run` it over many. `pipeline` makes it.
+    """An async function over tasks: call it for one input, `run` it over many; made by `pipeline`.
 
     The items of the tasks that it calls are in `item.steps`; their tokens, costs and calls are those of the item.
     Caches, limits and retries are those of the tasks.
@@ -127,7 +127,7 @@ class Pipeline(Generic[R, T]):
 
     @property
     def explodes(self) -> bool:
-        """Whether `run` makes an item of each member of what the function returns."""
+        """Whether `run` makes one item from each member of the returned list."""
         return self._explode
 
     @property
@@ -150,7 +150,7 @@ class Pipeline(Generic[R, T]):
         return self._returned.of_values({name: answer.get(names[name]) for name in names})
 
     def answer_cost(self, item: Item[Any]) -> float | None:
-        """Return what the answers of an item's steps cost, those from the cache too; None: a price is not known."""
+        """Return the cost of the answers of an item's steps, including cached ones; None: a price is not known."""
         return sum_of(self._step_cost(step) for step in item.steps)
 
     def _step_cost(self, step: Item[Any]) -> float | None:
@@ -168,7 +168,7 @@ class Pipeline(Generic[R, T]):
         """Return the item of one input: a value, a mapping, or its fields or the function's parameters as keywords.
 
         Raises:
-            ConfigurationError: the set-up is wrong. What an endpoint, the input or the function does is `item.error`.
+            ConfigurationError: the set-up is wrong. Other failures (endpoint, input, function) are in `item.error`.
         """
         check_awaited()
         return portal().call(self.acall(given, fresh=fresh, settings=settings, **fields))
@@ -192,9 +192,9 @@ class Pipeline(Generic[R, T]):
     def run(self, inputs: InputRows, **options: Unpack[RunOptions]) -> Results[T]:
         """Return an item for each input, in order, even where some fail; with `explode`, one for each output.
 
-        The options are those of `Task.run`, but for `row_variables`; `settings` may have tags and a sample. The
-        `budget` covers the calls of all steps, and `fresh` concerns all of them. With `explode`, what a row cost is in
-        its first item.
+        The options are those of `Task.run`, except `row_variables`; `settings` may have tags and a sample. The
+        `budget` covers the calls of all steps, and `fresh` applies to all of them. With `explode`, the first item
+        carries the cost of the row.
 
         Raises:
             ConfigurationError: the set-up is wrong, or all rows lack the same column.
@@ -272,7 +272,7 @@ def _check_kind(owner: str, name: str, kind: Any) -> None:
 
 
 def _exploded(item: Item[Any]) -> list[Item[Any]]:
-    """Return an item for each output, at least one; what they cost together is in the first."""
+    """Return an item for each output, at least one; the first carries their whole cost."""
     if not item.ok:
         return [item]
     outputs: list[Any] = item.value or [None]
@@ -318,7 +318,7 @@ def pipeline(
 
     Args:
         function: takes one input: a Pydantic model, a value, or one parameter for each column.
-        explode: the function returns a list, of which `run` and `stream` make an item for each member; an empty one
+        explode: the function returns a list, and `run` and `stream` make one item from each member; an empty list
             gives one item with the output None.
         version: names what the function does now, such as "3": change it with the code. By it, a file or a job that is
             taken up again knows its finished rows; without one, such rows are run again, from the caches of the steps.

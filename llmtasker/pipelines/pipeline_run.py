@@ -41,7 +41,7 @@ class RowWorker:
         """Return the item of the input of a row.
 
         Raises:
-            LLMTaskerError: a step is set up wrongly, which concerns all rows.
+            LLMTaskerError: a step is set up wrongly, which affects all rows.
         """
         try:
             arguments = self.arguments.values(given, self.columns)
@@ -71,17 +71,17 @@ class RowWorker:
         return replace(together(item, steps), cost=cost_of(steps), latency=took, cached=cached)
 
     async def _called(self, arguments: Mapping[str, Any]) -> Any:
-        """Return what the function returns.
+        """Return the result of the function.
 
         Raises:
-            ItemError: what it raised, as the error of a row.
+            ItemError: its exception, as the error of a row.
         """
         deadline = asyncio.timeout(self.timeout)
         try:
             async with deadline:
                 return await self.function(**arguments)
         except LLMTaskerError:
-            raise  # of a step: an ItemError is that of the row; a wrong set-up concerns all rows
+            raise  # of a step: an ItemError is that of the row; a wrong set-up affects all rows
         except asyncio.CancelledError as error:
             if (task := asyncio.current_task()) is None or task.cancelling():
                 raise
@@ -110,7 +110,7 @@ class PipelineRun(RowRun[Any, RowWorker]):
 
 
 class _StepLimits:
-    """What limits the calls of all steps: the rate limiters of the LLMs that were used so far."""
+    """The limits on the calls of all steps: the rate limiters of the LLMs used so far."""
 
     def __init__(self, scope: RunScope) -> None:
         self._scope = scope
@@ -127,12 +127,12 @@ class _StepLimits:
 
     @property
     def held(self) -> float:
-        """Seconds until the next call may start, at the endpoint that is held longest."""
+        """Seconds until the next call may start, at the endpoint with the longest wait."""
         return max((llm.rate_limiter.held for llm in list(self._scope.llms)), default=0.0)
 
     @property
     def stalled(self) -> float:
-        """Seconds for which an endpoint has refused or failed everything, the longest."""
+        """The longest time in seconds for which an endpoint has refused or failed everything."""
         return max((llm.rate_limiter.stalled for llm in list(self._scope.llms)), default=0.0)
 
     @property

@@ -1,4 +1,4 @@
-"""Returned: what a pipeline's function returns, checked, and as fields like the output of a task."""
+"""Returned: the result of a pipeline's function, checked, and as fields like the output of a task."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BARE = "output"
 
 
 class Returned:
-    """The type that a function is declared to return; with `explode`, a list whose members are outputs of their own.
+    """The type that a function is declared to return; with `explode`, a list whose members are separate outputs.
 
     Raises:
         ConfigurationError: it is not a type that can be checked, or with `explode`, not a list.
@@ -40,10 +40,10 @@ class Returned:
                 )
 
     def checked(self, value: Any) -> Any:
-        """Return what the function returned, if it has the type.
+        """Return the result of the function, if it has the type.
 
         Raises:
-            PipelineError: it has not.
+            PipelineError: it has another type.
         """
         if self._explode:
             if not _is_list(value):

@@ -1,4 +1,4 @@
-"""Budget: the most that runs may cost; each call reserves its share first, so that the limit holds."""
+"""Budget: the most that runs may cost; each call reserves its share first, so that the limit is kept."""
 
 from __future__ import annotations
 

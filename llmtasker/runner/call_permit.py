@@ -1,4 +1,4 @@
-"""CallPermit: what one call needs before it is sent, and must give back after it."""
+"""CallPermit: what one call needs before it is sent, and gives back after it."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ TASK_ARGUMENTS = (
 
 
 def places_beside_calls() -> dict[str, str]:
-    """Return where each argument of an LLM, a run or a task belongs, for the error of what does not take it."""
+    """Return where each argument of an LLM, a run or a task belongs, for the error of a function without it."""
     of_runs = {name: f"run(inputs, {name}=…)" for name in RUN_ARGUMENTS}
     of_runs["ordered"] = "stream(inputs, ordered=…)"
     of_llms = {name: f'llm=LLM("…", {name}=…)' for name in ("model", *LLMOptions.__annotations__)}
@@ -50,8 +50,8 @@ class CallSettings:
         examples: replace the task's; in the same form.
         llm: replaces the task's; an LLM, or what `LLM.of` accepts. Settings that are reused keep it, with its
             connections and limits.
-        tags: data that the item carries as `item.tags`; it is never sent.
-        sample: which of several answers to the same request to get, from 0; each is asked for and cached apart.
+        tags: data that the item has as `item.tags`; it is never sent.
+        sample: which of several answers to the same request to get, from 0; each is asked for and cached separately.
 
     Raises:
         ConfigurationError: an argument has the wrong type.
@@ -125,7 +125,7 @@ def settings_of(given: object) -> CallSettings:
     if isinstance(given, CallSettings):
         return given
     raise ConfigurationError(
-        f"settings is a CallSettings, not {_shown(given)}. An input field called 'settings' is given in a mapping: "
+        f"settings is a CallSettings, not {_shown(given)}. Pass an input field called 'settings' in a mapping: "
         "task({'settings': …})."
     )
 

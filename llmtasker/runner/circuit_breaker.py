@@ -46,7 +46,7 @@ class CircuitBreaker:
         self._answered = False
 
     def answered(self) -> None:
-        """Count an answer: the failures before it concerned single rows."""
+        """Count an answer; the failures before it affected single rows only."""
         self._answered, self._count = True, 0
 
     def failed(self, error: CallError, *, rows: int = 1, lasted: bool = False, sure: bool = False) -> None:
@@ -68,7 +68,7 @@ class CircuitBreaker:
             self.open = True
 
     def _most(self, error: CallError) -> int | None:
-        """Return how many such failures in a row open it; None: they concern single rows."""
+        """Return how many such failures in a row open it; None: they affect single rows."""
         if isinstance(error, AuthenticationError | NotFoundError | RateLimitError):
             return _SURE
         if isinstance(error, BadResponseError | NetworkError):

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 class CorrectedRow:
     """An answered row, and the values that a person corrected; None: the correction was withdrawn.
 
-    `before` is the correction that this one replaces. `closed` are those of the `outputs` that hold labels or numbers,
+    `before` is the correction that this one replaces. `closed` are those of the `outputs` that have labels or numbers,
     not free text.
     """
 

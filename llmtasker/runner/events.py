@@ -136,7 +136,7 @@ class RunEvents:
                     except ItemError as error:
                         named["error"] = error
                         advance, came = steps.throw, error
-                    except GeneratorExit:  # the run was cancelled, or nobody reads it any more
+                    except GeneratorExit:  # the run was cancelled, or is no longer read
                         now = self._clock()
                         self._publish(Event(what="call_ended", when=now, seconds=now - began, **named))
                         raise

@@ -17,9 +17,9 @@ from llmtasker.values.same_value import is_missing
 
 InputRows = Iterable[Any] | AsyncIterable[Any]
 
-_NAMES = 100  # column names that are collected for an error message
+_NAMES = 100  # column names to collect for an error message
 _FILLED = frozenset({dict, list, OrderedDict, defaultdict, UserDict})
-_COPIED = 4  # levels of lists and dicts: a list may be in itself
+_COPIED = 4  # levels of lists and dicts, because a list may contain itself
 _TABLES = frozenset({"pandas", "polars", "pyarrow", "modin", "cudf", "dask", "duckdb"})
 _NAN_IS_MISSING = frozenset({"pandas", "modin", "cudf", "dask"})
 
@@ -34,7 +34,7 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
     """
     if _is(inputs, str, bytes, Mapping):
         raise ConfigurationError(
-            f"run takes many inputs, and was given one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
+            f"run takes many inputs, and got one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
             "Call the task for one input, or give a list."
         )
     if _is_table(inputs):
@@ -48,7 +48,7 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
 
 
 def table_of(inputs: Any) -> Any:
-    """Return the inputs if they are a table, else None; a lazy frame of polars is computed, so that it is once."""
+    """Return the inputs if they are a table, else None; a lazy frame of polars is computed here, only once."""
     if not _is_table(inputs):
         return None
     return inputs.collect() if _library(inputs) == "polars" and hasattr(inputs, "collect") else inputs
@@ -104,7 +104,7 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
         names = native.columns if isinstance(native, narwhals.DataFrame) else []
     except narwhals.exceptions.DuplicateError as error:
         found = " ".join(snippet(error, 200).split())
-        raise ConfigurationError(f"each column of a table needs a name of its own: {found}") from None
+        raise ConfigurationError(f"each column of a table needs a unique name: {found}") from None
     if isinstance(native, narwhals.LazyFrame):
         native = native.collect()
         names = native.columns
@@ -121,12 +121,12 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
 
 
 def _texts(names: Iterable[object]) -> list[str]:
-    """Return the texts of names, which are different: of two columns of one name, a row would have only one cell."""
+    """Return the texts of names, which must differ, because a row has only one cell for two columns with one name."""
     texts = list(map(str, names))
     if len(set(texts)) < len(texts):
         (name, count), *_ = Counter(texts).most_common(1)
         raise ConfigurationError(
-            f"each column of a table needs a name of its own, as a text: {count} are named {snippet(name, 40)!r}"
+            f"each column of a table needs a unique name, as a text: {count} are named {snippet(name, 40)!r}"
         )
     return texts
 
@@ -144,7 +144,7 @@ def _copied(value: Any, levels: int = _COPIED) -> Any:
 
 
 class _Table:
-    """The rows of a table as mappings, created one by one; `gaps` is whether NaN stands for a value that is missing."""
+    """The rows of a table as mappings, created one by one; `gaps` is whether NaN means a missing value."""
 
     def __init__(self, frame: Any, *, gaps: bool) -> None:
         self._frame = frame
@@ -167,7 +167,7 @@ def _with_none(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _or_none(value: Any) -> Any:
-    """Return None for what pandas has where a value is missing: NaN, NaT or NA."""
+    """Return None for the missing values of pandas: NaN, NaT or NA."""
     missing = value != value if isinstance(value, float) else is_missing(value)
     return None if missing else value
 
@@ -175,7 +175,7 @@ def _or_none(value: Any) -> Any:
 def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | None) -> None:
     """Raise if all rows lack the same column, so that none of them could be answered.
 
-    Rows that can be read only once, or are not plain dicts, are not checked; broken rows of a file say nothing.
+    Rows that can be read only once, or are not plain dicts, are not checked; broken rows of a file are ignored.
 
     Raises:
         ConfigurationError: all rows lack a column; the message names the missing and the existing columns.
@@ -198,7 +198,7 @@ def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | N
 
 
 def _wanted(signature: type[Signature], columns: Columns | None) -> dict[str, set[str]]:
-    """Return the accepted column names for each value that a row must have, by what an error says of it."""
+    """Return the accepted column names for each value that a row must have, by the phrase for an error."""
     named: Mapping[str, str] = columns.fields if columns else {}
     variables: Mapping[str, str] = columns.variables if columns else {}
     wanted = {

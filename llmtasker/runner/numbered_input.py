@@ -1,4 +1,4 @@
-"""NumberedInput: the input of a row, which knows the number of the row and the job that it is of."""
+"""NumberedInput: the input of a row, with its number and, if it belongs to one, its job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class NumberedInput(dict[str, Any]):
-    """The input of a row, which knows its number, and its job if it is of one."""
+    """The input of a row, with its number and, if it belongs to one, its job."""
 
     def __init__(self, given: Mapping[str, Any], number: int, job: str | None = None) -> None:
         super().__init__(given)

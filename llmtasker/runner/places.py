@@ -1,4 +1,4 @@
-"""Places: how many rows of a run are worked on at once; a row that waits before a retry lends its place to another."""
+"""Places: how many rows of a run are processed at once; a row that waits before a retry lends its place to another."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ RESTING = 8
 
 @dataclass(slots=True, kw_only=True)
 class Places:
-    """The places of a run: `most` in all, of which some are `free`; `start` starts one more worker.
+    """The places of a run: `most` in total, of which some are `free`; `start` starts one more worker.
 
-    `spare` is the number of workers to end, because rows that rested are back.
+    `spare` is the number of workers to end, because waiting rows are back.
     """
 
     most: int
@@ -29,13 +29,13 @@ class Places:
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque[asyncio.Future[None]])
 
     async def rest(self, seconds: float) -> None:
-        """Wait in a row that has a place; meanwhile another row has it."""
+        """Wait in a row that has a place; in the meantime another row has it."""
         if self.resting >= RESTING * self.most:
             await asyncio.sleep(seconds)
             return
         self.resting += 1
         if self.spare:
-            self.spare -= 1  # a worker that was about to end goes on
+            self.spare -= 1  # a worker that was about to end continues
         else:
             self.start()
         self.give()
@@ -47,7 +47,7 @@ class Places:
         await self.take(first=True)
 
     async def take(self, *, first: bool = False) -> None:
-        """Wait for a place, before all others that wait if it is the `first`."""
+        """Wait for a place, before all other waiting rows if it is the `first`."""
         if self.free:
             self.free -= 1
             return
@@ -60,7 +60,7 @@ class Places:
             await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled():
-                self.give()  # it was given in the moment of the cancellation
+                self.give()  # it was given at the moment of the cancellation
             raise
 
     def give(self) -> None:

@@ -51,7 +51,7 @@ class Policy(Generic[S, T]):
 
     `present` converts a record to the output that users see. `attempts` limits the answers asked for, including
     re-asks; retries of transient failures are not counted, and limited by the LLM's `Retry`. Every item gets the
-    `tags`. Answers with another `sample` are cached apart. When the `breaker` opens, no further call is made.
+    `tags`. Answers with another `sample` are cached separately. When the `breaker` opens, no further call is made.
     """
 
     program: Program[S]

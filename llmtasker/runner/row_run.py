@@ -23,7 +23,7 @@ READ_AHEAD = 8
 
 
 class HasSize(Protocol):
-    """What works on rows, up to `size` of them together."""
+    """Works on rows, up to `size` of them together."""
 
     @property
     def size(self) -> int:
@@ -94,9 +94,9 @@ class RowRun(ABC, Generic[T, W]):
 
     @abstractmethod
     def items(self, worker: W, rows: list[WaitingRow], rest: Rest) -> Awaitable[list[Item[T]]]:
-        """Return an item for each row, in order; `rest` waits before a retry, and lends the row's place meanwhile.
+        """Return an item for each row, in order; `rest` waits before a retry, and lends the row's place to another.
 
-        An LLMTaskerError is raised only if it concerns all rows.
+        An LLMTaskerError is raised only if it affects all rows.
         """
 
     async def known(self, worker: W, givens: list[Any]) -> list[Any]:
@@ -165,9 +165,9 @@ class RowRun(ABC, Generic[T, W]):
         try:
             return await self.items(worker, rows, rest)
         except LLMTaskerError:
-            raise  # wrong configuration, or a test double reports a wrong test: that concerns all rows
+            raise  # wrong configuration, or a test double reports a wrong test: that affects all rows
         except Exception as error:  # noqa: BLE001 - a bug of ours must not cost the other rows
-            fault = ItemError(f"an error inside llmtasker, please report it: {type(error).__name__}: {snippet(error)}")
+            fault = ItemError(f"an error inside llmtasker; please report it: {type(error).__name__}: {snippet(error)}")
             return [Item(input=given, error=fault, tags=self.tags) for _, given, _ in rows]
 
     def _finish(self, output: _Output[T], number: int, item: Item[T]) -> None:

@@ -1,4 +1,4 @@
-"""RowScope: what the tasks called in one row of a pipeline share, and where their items go."""
+"""RowScope: what the tasks called in one row of a pipeline share, and the list of their items."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # loaded only where somebody observes, or in a pipeline
 P = TypeVar("P", bound=Policy[Any, Any])
 
 current_row: ContextVar[RowScope | None] = ContextVar("the row of a pipeline", default=None)
-"""The row of a pipeline in which this code runs; None: it is called by itself."""
+"""The row of a pipeline in which this code runs; None: it runs outside a pipeline."""
 
 
 def in_scope(policy: P) -> P:
-    """Return a policy with what it shares with the other calls of a pipeline's run, if there is one."""
+    """Return a policy with what it shares with other calls of the same pipeline run, if there is one."""
     scope = current_row.get()
     return policy if scope is None else scope.run.policy(policy)
 
@@ -42,7 +42,7 @@ def check_awaited() -> None:
         try:
             get_running_loop()
         except RuntimeError:
-            return  # in a thread of its own
+            return  # in its own thread
         raise ConfigurationError(
             "a blocking call in a pipeline would stop all its other rows: write await task.acall(…) for task(…)."
         )
@@ -52,7 +52,7 @@ def check_awaited() -> None:
 class RunScope:
     """What the rows of a pipeline's run share: budget, circuit breakers, observers.
 
-    `llms` are those that the steps have used so far. A call by itself has no circuit breakers: it stops nothing.
+    `llms` are those that the steps have used so far. A single call has no circuit breakers, because it stops nothing.
     """
 
     fresh: Fresh = False
@@ -84,7 +84,7 @@ class RunScope:
         )
 
     def inner(self, *, fresh: Fresh, budget: Budget | None, sample: int) -> RunScope:
-        """Return the scope of a pipeline that a step of this one is.
+        """Return the scope of a pipeline that is a step of this one.
 
         Raises:
             ConfigurationError: it has a budget, and so has this one.
@@ -104,7 +104,7 @@ class RunScope:
 
     @contextmanager
     def row(self, number: int) -> Generator[RowScope]:
-        """Let the code in the block run as the row of this number."""
+        """Run the code in the block as the row with this number."""
         scope = RowScope(self, number)
         token = current_row.set(scope)
         try:

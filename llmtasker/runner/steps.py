@@ -193,11 +193,11 @@ def read_stored(text: str) -> Completion | None:
 
 
 def as_item_error(error: BaseException, request: Request) -> ItemError:
-    """Return what a transport raised as the error of an item; raise it if it does not concern this row alone."""
+    """Return an exception of a transport as the error of an item; raise it if it affects more than this row."""
     if isinstance(error, ItemError):
         return error
     if isinstance(error, LLMTaskerError):
-        raise error  # wrong configuration, or a wrong test: that does not concern this row alone
+        raise error  # wrong configuration, or a wrong test: that affects more than this row
     if isinstance(error, TimeoutError):
         return CallTimeoutError(f"no whole answer came within {request.settings.timeout:g} s")
     words = without_echo(str(error)[:2_000], request)

@@ -83,7 +83,7 @@ class RunSettings:
     @classmethod
     def _of(cls, call: str, known: type, options: Mapping[str, Any]) -> Self:
         check_names(call, options, tuple(known.__annotations__), places)
-        check_count("concurrency", options.get("concurrency", 1), "the inputs that are worked on at once")
+        check_count("concurrency", options.get("concurrency", 1), "the inputs to process at once")
         check_choice("fresh", options.get("fresh", False), (False, True, "invalid"))
         progress = options.get("progress")
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
@@ -93,7 +93,7 @@ class RunSettings:
 
 
 def check_budget(budget: object) -> None:
-    """Check that a budget is one.
+    """Check that an argument is a budget.
 
     Raises:
         ConfigurationError: it is something else, such as a number.
@@ -103,7 +103,7 @@ def check_budget(budget: object) -> None:
 
 
 def places() -> dict[str, str]:
-    """Return where each argument of an LLM, a run or a call belongs, for the error of what does not take it."""
+    """Return where each argument of an LLM, a run or a call belongs, for the error of a function without it."""
     of_calls = {each.name: f"it belongs in settings=CallSettings({each.name}=…)" for each in fields(CallSettings)}
     return {**of_calls, **places_beside_calls()}
 

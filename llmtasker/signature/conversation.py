@@ -1,4 +1,4 @@
-"""Conversation: what marks an input value as chat turns."""
+"""Conversation: the base class of inputs that become chat turns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""InputField, OutputField: the fields of a signature, and on which side of the task each stands."""
+"""InputField, OutputField: the fields of a signature, and whether each is an input or an output."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ Side = Literal["input", "output"]
 VALIDATORS = (AfterValidator, BeforeValidator, PlainValidator, WrapValidator)
 
 RESERVED = frozenset({"classes", "examples"})
-"""Names that mean something else in instructions."""
+"""Names that have another meaning in instructions."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldMarker:
-    """On which side of the task a field stands; stored in the metadata of the Pydantic field."""
+    """Whether a field is an input or an output; stored in the metadata of the Pydantic field."""
 
     side: Side
     labels: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -52,7 +52,7 @@ class FieldMarker:
 def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # noqa: N802 - named like pydantic.Field
     """Mark a field that the caller gives; accepts what `pydantic.Field` accepts (description, default, max_length …).
 
-    A required text must not be empty, unless `min_length=0` allows it. Type checkers see a default only where it is
+    A required text must not be empty, unless `min_length=0` allows it. Type checkers see a default only if it is
     named: `InputField(default="mail")`.
 
     Raises:
@@ -61,7 +61,7 @@ def InputField(default: Any = PydanticUndefined, **constraints: Any) -> Any:  # 
     _check_arguments("InputField", constraints)
     may_be_empty = constraints.get("min_length") == 0
     if may_be_empty:
-        del constraints["min_length"]  # Pydantic counts the characters even so, and refuses a lone surrogate
+        del constraints["min_length"]  # Pydantic would count the characters, and refuse a lone surrogate
     return _marked(FieldMarker("input", may_be_empty=may_be_empty), default, constraints)
 
 
@@ -70,8 +70,8 @@ def OutputField(  # noqa: N802 - named like pydantic.Field
 ) -> Any:
     """Mark a field that the LLM fills; accepts what `pydantic.Field` accepts (description, default, ge, pattern …).
 
-    `labels` gives the meanings of the values of a Literal or Enum, which are shown to the LLM. Type checkers
-    see a default only where it is named: `OutputField(default=None)`.
+    `labels` gives the meanings of the values of a Literal or Enum, which the LLM sees. Type checkers see a default only
+    if it is named: `OutputField(default=None)`.
 
     Raises:
         SignatureError: there is no such argument, or labels is not a mapping from value to meaning.
@@ -151,7 +151,7 @@ def label_text(label: object) -> str:
     return plain if isinstance(plain, str) else canonical_json(plain)
 
 
-# Pydantic accepts a constraint on any type, and only fails where a value arrives. Types that can't have it:
+# Pydantic accepts a constraint on any type, and fails only when a value arrives. Types that can't have it:
 _COLLECTIONS = (str, bytes, list, dict, tuple, set, frozenset)
 _SINGLE_VALUES = (bool, int, float, complex, Decimal, date, time, timedelta)
 _NOT_FOR: Mapping[str, tuple[type, ...]] = {
@@ -184,7 +184,7 @@ def check_constraints(owner: str, name: str, info: FieldInfo) -> None:
 
 
 def check_bounds(owner: str, name: str, info: FieldInfo, config: ConfigDict) -> None:
-    """Check that Pydantic can apply the constraints of a field: `ge="a"` is no bound of a number, "(" no pattern.
+    """Check that Pydantic can apply the constraints of a field: `ge="a"` can't bound a number, "(" is not a pattern.
 
     Raises:
         SignatureError: it can't apply one.
@@ -196,7 +196,7 @@ def check_bounds(owner: str, name: str, info: FieldInfo, config: ConfigDict) -> 
     try:
         TypeAdapter[Any](_annotated(kind, bounds), config=config)
     except PydanticUserError:
-        return  # what is wrong is the type, or it has settings of its own; Pydantic's words for the class say more
+        return  # the type itself is wrong, or has its own settings; Pydantic's error for the class explains more
     except (SchemaError, RuntimeError, TypeError) as error:
         given = ", ".join(re.sub(r"^\w+\((.*)\)$", r"\1", repr(part)) for part in bounds)
         words = " ".join(line for line in str(error).splitlines() if "Error building" not in line)
@@ -219,7 +219,7 @@ def check_alias(owner: str, name: str, info: FieldInfo) -> None:
     first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
     if isinstance(first, AliasPath):
         raise SignatureError(
-            f"{owner}.{name}: an AliasPath leads into an object that the LLM is not shown. Give a text as alias, or "
+            f"{owner}.{name}: an AliasPath leads into an object that the LLM does not see. Give a text as alias, or "
             "make the object a field, with a model as its type."
         )
 

@@ -22,9 +22,9 @@ class Turn(BaseModel):
 class History(Conversation, RootModel[tuple[Turn, ...]]):
     """The messages of a conversation so far; the type of an input field.
 
-    It is given as a list of messages with `role` ("user" or "assistant") and `content`, and shown as chat turns
-    between the examples and the rest of the input. If the field stands in the instructions, or an example is shown
-    as text, it becomes text.
+    It is given as a list of messages with `role` ("user" or "assistant") and `content`, and becomes chat turns between
+    the examples and the rest of the input. If the instructions contain the field, or an example is shown as text, it
+    becomes text.
 
     >>> from llmtasker import InputField, OutputField, Signature
     >>> class Reply(Signature):

@@ -1,7 +1,7 @@
-"""MadeClass: the class of Pydantic classes that may be made while a program runs, and yet can be pickled.
+"""MadeClass: the metaclass of Pydantic classes that are made while a program runs and can still be pickled.
 
-Pickle finds a class by its module and name. A class that no module holds is pickled by how it was made: a function
-and its arguments. Within one process it stays the same class, however often it is pickled and loaded.
+Pickle finds a class by its module and name. A class that is in no module is pickled by how it was made: a function and
+its arguments. Within one process it stays the same class, however often it is pickled and loaded.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Made(NamedTuple):
 
 
 class MadeClass(ModelMetaclass):
-    """A Pydantic class that holds how it was made, or None if it was written as a class."""
+    """A Pydantic class that knows how it was made, or None if it was written as a class."""
 
     __made__: ClassVar[Made | None]
 

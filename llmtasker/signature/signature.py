@@ -1,8 +1,8 @@
 """Signature, InputField, OutputField: a task declared as a record type.
 
-Every instance of a signature is complete and validated: an example is a record, a prediction is a
-record, and a validator sees inputs and outputs together. The input half and the output half are
-Pydantic models derived from it; the output half is what the LLM is asked to fill.
+Every instance of a signature is complete and validated: an example is a record, a prediction is a record, and a
+validator sees inputs and outputs together. The input half and the output half are Pydantic models derived from it; the
+LLM fills the output half.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from llmtasker.values.validation_json import holds_secret, validation_json
 class Inputs(NamedTuple):
     """One validated input: its values as the LLM sees them, and as they were given.
 
-    A record is built from what was given, so that no validator runs on what it has already changed.
+    A record is built from the given values, so that no validator runs on values that it has already changed.
     """
 
     values: Mapping[str, Any]
@@ -74,7 +74,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
     """A task as a record type: the docstring is the instructions, the fields are its inputs and outputs.
 
     Class arguments: `instructions="…"` replaces the docstring; `abstract=True` allows a base class
-    that is not yet a whole task.
+    that is not yet a complete task.
 
     >>> from typing import Literal
     >>> class Triage(Signature):
@@ -225,7 +225,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
             if not is_mapping(given):
                 return {name: given}
             named = any(name in given or wire_name(name, info) in given for name, info in cls.input_fields.items())
-            # A mapping without a field's name is the bare value only where the field is a mapping itself.
+            # A mapping without a field's name is the bare value only if the field itself is a mapping.
             if not named and takes_mapping(cls.input_fields[name].annotation):
                 return {name: given}
             if not named and len(cls.input_fields) == 1:
@@ -264,9 +264,9 @@ class Signature(BaseModel, metaclass=SignatureClass):
 
     @classmethod
     def format_example(cls, shown: str, answer: str) -> str:
-        """Return how an example is shown in a text (`{examples}`): its input as shown, then its answer.
+        """Return an example as text (`{examples}`): its input as shown, then its answer.
 
-        Tags are used only where they are needed to distinguish input and answer: around an input of several lines,
+        Tags are used only if they are needed to separate input and answer: around an input of several lines,
         and around an answer that is not JSON.
         """
         if not answer.startswith("{"):
@@ -312,7 +312,7 @@ def _check_names(cls: type[BaseModel], names: Iterable[str]) -> None:
             raise SignatureError(f"{cls.__name__}.{name}: a field can't begin with an underscore; choose another name.")
         if name in RESERVED or hasattr(Signature, name):
             raise SignatureError(
-                f"{cls.__name__}.{name}: the name {name!r} has a meaning of its own in a signature; choose another, "
+                f"{cls.__name__}.{name}: the name {name!r} has a special meaning in a signature; choose another, "
                 f"such as {name}_text."
             )
 
@@ -348,7 +348,7 @@ def _check_whole(cls: type[Signature]) -> None:
 
 
 def _half(cls: type[Signature], side: Side) -> type[BaseModel]:
-    """Return a plain model of one side's fields, with the field validators that concern this side alone."""
+    """Return a plain model of one side's fields, with the field validators that concern only this side."""
     fields = cls.input_fields if side == "input" else cls.output_fields
     validators: dict[str, Any] = {
         name: _validator(own, found.info.mode)(staticmethod(found.func))

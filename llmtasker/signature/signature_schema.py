@@ -1,4 +1,4 @@
-"""A signature as JSON: its fields and labels, what differs from another one, and a signature made from them."""
+"""A signature as JSON: its fields and labels, its differences from another one, and a signature made from them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def labels_of(signature: type[Signature]) -> dict[str, dict[str, str]]:
 
 
 def signature_hash(fields: Fields, labels: Meanings) -> str:
-    """Return the hash of what `fields_of` and `labels_of` give."""
+    """Return the hash of the results of `fields_of` and `labels_of`."""
     return sha256(canonical_json([fields, labels]).encode()).hexdigest()
 
 
@@ -74,12 +74,12 @@ def why_not_made_again(signature: type[Signature]) -> str | None:
         try:
             _held(info)
         except NotHeldError as error:
-            return f"the field {name!r} has something that a file can't hold: {error}"
+            return f"the field {name!r} has something that can't be stored in a file: {error}"
     return None
 
 
 def make_signature(name: str, instructions: str, fields: Fields, labels: Meanings) -> type[Signature]:
-    """Return a signature made from what `fields_of` and `labels_of` gave.
+    """Return a signature made from the results of `fields_of` and `labels_of`.
 
     Raises:
         ConfigurationError: a field is not described in their form.
@@ -114,7 +114,7 @@ def differences(fields: Fields, labels: Meanings, signature: type[Signature]) ->
     """Return how a signature differs from the description of another one, a phrase for each field."""
     own, found = fields_of(signature), list[str]()
     found += [f"{name!r} is not a field of {signature.__name__}" for name in fields if name not in own]
-    found += [f"{signature.__name__} has the further field {name!r}" for name in own if name not in fields]
+    found += [f"{signature.__name__} has the additional field {name!r}" for name in own if name not in fields]
     for name in [name for name in fields if name in own]:
         known, now = (one if is_object(one) else {} for one in (fields[name], own[name]))
         parts = [part for part in {**known, **now} if known.get(part) != now.get(part)]

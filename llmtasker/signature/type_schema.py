@@ -2,7 +2,7 @@
 
 These are texts, numbers, booleans, dates and times, UUID, Decimal, Literal, list, set, tuple, dict with texts as keys,
 unions of these, their constraints (ge, min_length, pattern …), and Pydantic models that were made by `create_model`
-from them. A class that was written can't be rebuilt: it must be passed when a file is loaded.
+from them. A class written in code can't be rebuilt: it must be passed when a file is loaded.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def type_schema(annotation: Any) -> Schema:
     """Return a type as a JSON schema, from which `schema_type` makes it again.
 
     Raises:
-        NotHeldError: a file can't hold it.
+        NotHeldError: a file can't store it.
 
     >>> type_schema(list[Literal["a", "b"]] | None)
     {'anyOf': [{'type': 'array', 'items': {'enum': ['a', 'b']}}, {'type': 'null'}]}
@@ -141,7 +141,7 @@ def _model_schema(model: Any) -> Schema:
 def _is_made_model(model: Any) -> TypeGuard[type[BaseModel]]:
     """Return whether a class was made by `create_model` from fields alone."""
     bases: Any = getattr(model, "__bases__", ())
-    # A class statement keeps the names that stand around it; `create_model` does not.
+    # A class statement keeps the names around it; `create_model` does not.
     if bases != (BaseModel,) or "__pydantic_parent_namespace__" in vars(model) or model.model_config:
         return False
     validators = model.__pydantic_decorators__
@@ -157,7 +157,7 @@ def field_schema(info: FieldInfo, ignore: type = NoneType) -> Schema:
     Metadata of the type `ignore` is left to the caller.
 
     Raises:
-        NotHeldError: a file can't hold it.
+        NotHeldError: a file can't store it.
     """
     schema = type_schema(info.annotation)
     for part in info.metadata:
@@ -247,7 +247,7 @@ def _model(node: Schema, depth: int) -> Any:
 
 
 def field_arguments(node: Any) -> dict[str, Any]:
-    """Return the arguments of `pydantic.Field` in a schema, beside its type and constraints.
+    """Return the arguments of `pydantic.Field` in a schema, except its type and constraints.
 
     Raises:
         ConfigurationError: it is not a schema of a field.
@@ -271,4 +271,4 @@ def field_of(node: Any) -> FieldInfo:
 
 
 def _refuse(node: object) -> NoReturn:
-    raise ConfigurationError(f"{snippet(repr(node), 80)} is not a type that a file can hold")
+    raise ConfigurationError(f"{snippet(repr(node), 80)} is not a type that a file can store")

@@ -1,1 +1,1 @@
-"""What is alike: texts and labels by character n-grams, or by vectors that the user computes."""
+"""Similarity of texts and labels, by character n-grams or by vectors that the user computes."""

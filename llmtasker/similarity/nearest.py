@@ -1,4 +1,4 @@
-"""Nearest: which labels or examples a text is nearest to, by character n-grams.
+"""Nearest: the labels or examples that are nearest to a text, by character n-grams.
 
 It serves the built-in baseline, the choice of examples and the shortlist of labels; nothing is downloaded.
 """
@@ -17,11 +17,11 @@ from zlib import crc32
 from llmtasker.values.folding import without_accents
 from llmtasker.values.lazy_pattern import lazy_pattern
 
-_HEAD, _TAIL = 1_500, 500  # characters that are looked at in a long text
+_HEAD, _TAIL = 1_500, 500  # characters to read of a long text
 _WORD_LENGTH = 40
 _REMEMBERED_NUMBERS = 4_000_000  # of one task: about 16 MB
 _REMEMBERED_WORDS = 20_000
-_SKETCH = 4_096  # bits: few of a text's n-grams share one
+_SKETCH = 4_096  # bits: few n-grams of a text share a bit
 
 # Letters and digits, or a pictogram; "_" and a change of case separate the words of a name.
 _WORDS = lazy_pattern(r"[^\W_]+|[\u2600-\u27bf\U0001f000-\U0001faff]")
@@ -30,11 +30,11 @@ _CAMEL = lazy_pattern(r"(?<=[a-z])(?=[A-Z])")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighting:
-    """How n-grams count.
+    """The weights of n-grams.
 
-    `shortest` and `longest` are their characters, where a space stands for the edge of a word. The name and description
-    of a label count as much as `name` examples. `common` is the remaining weight of an n-gram that all texts have, and
-    `damping` an exponent, so that the unusual words of a single example do not dominate.
+    `shortest` and `longest` are their lengths in characters, where a space marks the edge of a word. The name and
+    description of a label count as much as `name` examples. `common` is the remaining weight of an n-gram that all
+    texts have; `damping` is an exponent, so that the unusual words of a single example do not dominate.
     """
 
     shortest: int = 2
@@ -51,7 +51,7 @@ EXAMPLES = Weighting(shortest=3, common=1.0, name=0.5)
 
 
 def words(text: str) -> list[str]:
-    """Return the distinct words of a text without case and accents, in order; of a long text its two ends.
+    """Return the distinct words of a text in lower case without accents, in order; of a long text, its two ends.
 
     >>> words("Où est mon café ? OÙ ?")
     ['ou', 'est', 'mon', 'cafe']
@@ -79,7 +79,7 @@ def _grams(word: str, shortest: int, longest: int) -> tuple[str, ...]:
 
 
 class Nearest:
-    """Scores labels by what their examples, name and description have in common with a text.
+    """Scores labels by what their examples, names and descriptions have in common with a text.
 
     Each label is one vector: the TF-IDF vectors of its texts (sub-linear counts, unit length), summed, damped and
     brought to unit length again (Rocchio's centroid). A text is a set of words, so its score is a sum over its

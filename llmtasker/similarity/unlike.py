@@ -1,4 +1,4 @@
-"""unlike: which of some things to take: those with high scores that are unlike what was taken before."""
+"""unlike: choose things with high scores that are unlike those chosen before."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def unlike(
     repeated: Mapping[int, float] | None = None,
     most: float = math.inf,
 ) -> list[int]:
-    """Return at most `count` of the keys, the best first: a score counts less by how alike one was taken before.
+    """Return at most `count` of the keys, best first; a score counts less the more similar a chosen one is.
 
-    Scores and likeness are from 0 to 1. `repeated` is how similar each is to what is already known; what is alike by
-    `most` or more is not taken.
+    Scores and similarities are from 0 to 1. `repeated` is how similar each is to what is already known; things that are
+    similar by `most` or more are not taken.
 
     >>> unlike({1: 0.9, 2: 0.8, 3: 0.5}, lambda one, other: 1.0 if one + other == 3 else 0.0, 2)
     [1, 3]

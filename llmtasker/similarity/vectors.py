@@ -1,4 +1,4 @@
-"""Vectors: texts compared by an embedding function of the user's."""
+"""Vectors: compare texts by the user's embedding function."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from llmtasker.errors import ConfigurationError, snippet
 
 Embed = Callable[[list[str]], Iterable[Iterable[float]]]
-"""Texts → a vector of numbers for each, all of one length."""
+"""Texts → one vector of numbers for each, all of the same length."""
 
 
 def unit_vectors(embed: Embed, texts: Sequence[str]) -> list[list[float]]:
@@ -40,7 +40,9 @@ def cosines(vector: Sequence[float], others: Iterable[Sequence[float]]) -> list[
     found = list[float]()
     for other in others:
         if len(other) != len(vector):
-            raise ConfigurationError(f"embed returned a vector of {len(vector)} numbers; before, {len(other)}.")
+            raise ConfigurationError(
+                f"embed returned a vector of {len(vector)} numbers, and before one of {len(other)}."
+            )
         found.append(sum(map(mul, vector, other)))
     return found
 

@@ -10,13 +10,14 @@ __all__ = ["load_task"]
 
 
 def load_task(path: str | os.PathLike[str], *, llm: Any = None, **handed_in: Any) -> Any:
-    """Return the task that `save` wrote: a Task, a Classification or an Instruction, whichever the file holds.
+    """Return the task that `save` wrote: a Task, a Classification or an Instruction, depending on the file.
 
-    `handed_in` are the classes that a file can't hold: `signature` of a Task, `labels` of a Classification, `output`
+    `handed_in` are the classes that a file can't store: `signature` of a Task, `labels` of a Classification, `output`
     of an Instruction.
 
     Raises:
-        ConfigurationError: the file is not a whole task file, or holds a task of another class, which loads it itself.
+        ConfigurationError: the file is not a complete task file, or contains a task of your own class, which loads it
+        itself.
     """
     from llmtasker.errors import ConfigurationError, check_names
     from llmtasker.task import Task
@@ -31,17 +32,17 @@ def load_task(path: str | os.PathLike[str], *, llm: Any = None, **handed_in: Any
     }
     kind = read_document(path)["kind"]
     if kind not in kinds:
-        raise ConfigurationError(f"{path}: its kind is {kind}, which is a class of your own: load it with {kind}.load.")
+        raise ConfigurationError(f"{path}: its kind is {kind}, your own class: load it with {kind}.load.")
     owner, name = kinds[kind]
     check_names(f"load_task of a {kind}", handed_in, (name,))
     return owner.load(path, llm=llm, **handed_in)
 
 
 def classes_needed(path: str | os.PathLike[str]) -> Mapping[str, str]:
-    """Return the arguments that must be handed in to load a file, each with the reason.
+    """Return the arguments that must be passed to load a file, each with the reason.
 
     Raises:
-        ConfigurationError: the file is not a whole task file.
+        ConfigurationError: the file is not a complete task file.
     """
     from llmtasker.task_file import read_document
 

@@ -66,12 +66,12 @@ class ClassificationPlan(Plan):
 
     @cached_property
     def sent(self) -> dict[Any, Any]:
-        """The labels as they are sent, in order, each with the label as it was given."""
+        """The labels as they are sent, in order, each with the label as the user gave it."""
         return labels_in_order(self.labels, open_set=self.open_set)
 
     @cached_property
     def described(self) -> dict[str, str]:
-        """What each label means, in order."""
+        """The meaning of each label, in order."""
         return meanings_of(self.labels, self.sent)
 
     @property
@@ -153,7 +153,7 @@ class ClassificationPlan(Plan):
 def generic_instructions(
     *, language: Language, multi_label: bool, open_set: bool, allow_none: bool, with_labels: bool
 ) -> str:
-    """Return the instructions of a classification that has none of its own, with {classes} in it if it has labels."""
+    """Return the default instructions of a classification, with {classes} if it has labels."""
     parts = ["classification.multi" if multi_label else "classification.single"]
     if not with_labels:
         parts = [f"{parts[0]}.new"]
@@ -168,21 +168,21 @@ class Classification(Task[Any]):
     """Gives each text a label; `item.output` is the label, or the list of labels.
 
     Args:
-        labels: a list, a mapping from label to meaning, or an Enum (then outputs are its members). A label is a
-            text, a number (also of numpy) or a boolean, and is returned as it was given. None with `open_set=True`: the
-            labels that this task found in earlier calls and runs are offered, 100 at most.
-        instructions: with {classes}, {examples}, {text} and own variables; None: generic ones.
+        labels: a list, a mapping from label to meaning, or an Enum (then outputs are its members). A label is a text, a
+            number (also of numpy) or a boolean, and is returned as you gave it. None with `open_set=True`: the labels
+            that this task found in earlier calls and runs are offered, 100 at most.
+        instructions: with {classes}, {examples}, {text} and your own variables; None: generic ones.
         examples: a mapping from text to label(s), or (text, label) pairs.
         multi_label: a text may have several labels.
         open_set: the LLM may name a new label if none fits.
         allow_none: a text may have no label; its output is None, or an empty list.
-        shortlist: how many labels are shown with each text, those that are likely by their names, meanings and
-            examples; the LLM can still answer another, or ask for more. A `Shortlist` takes an embedding function.
+        shortlist: how many labels are shown with each text: the most likely ones by their names, meanings and
+            examples. The LLM can still answer with another, or ask for more. A `Shortlist` takes an embedding function.
 
     The other arguments are those of `Task`.
 
     Raises:
-        ConfigurationError: there are no labels, one is a duplicate, or an example has another.
+        ConfigurationError: there are no labels, one is a duplicate, or an example has an unknown label.
 
     >>> from llmtasker import LLM
     >>> task = Classification(
@@ -224,7 +224,7 @@ class Classification(Task[Any]):
     def load(  # type: ignore[override]
         cls, path: str | os.PathLike[str], *, labels: type[Enum] | None = None, llm: Any = None
     ) -> Self:
-        """Return the classification that `save` wrote; `labels` is the Enum that it was made with, if it was one.
+        """Return the classification that `save` wrote; pass the Enum as `labels` if it was made with one.
 
         Raises:
             ConfigurationError: see `Task.load`.
@@ -242,7 +242,7 @@ class Classification(Task[Any]):
 
     @property
     def labels(self) -> list[Any]:
-        """The labels, in order, as they were given; for an open set without a list, those that were found so far."""
+        """The labels, in order, as you gave them; for an open set without a list, those found so far."""
         return list(self.plan.sent.values() or self._found)
 
     def _added(self) -> dict[str, Any]:
@@ -255,7 +255,7 @@ class Classification(Task[Any]):
         return found
 
     def _words(self) -> Program[Any]:
-        """Return the program, which offers the labels that were found so far if there is no list."""
+        """Return the program; without a list of labels, it offers those found so far."""
         offered = tuple(self._found)[:_MOST_OFFERED]
         if self.plan.sent or not offered:
             return self.program
@@ -284,7 +284,7 @@ class Classification(Task[Any]):
 
     @staticmethod
     def build_labels_from_dict(labels: Mapping[Any, str]) -> dict[Any, str]:
-        """Return labels with what each means, in order."""
+        """Return labels with their meanings, in order."""
         return {label: labels[label] or "" for label in labels_in_order(labels, open_set=False).values()}
 
     @staticmethod

@@ -101,7 +101,7 @@ class Instruction(Task[Any]):
     """Applies your own instructions to each text.
 
     Args:
-        instructions: with {examples}, {text} and own variables.
+        instructions: with {examples}, {text} and your own variables.
         output: `str` (the answer's text, as it is), `dict` (any JSON object), a mapping from names to types
             (a dict with these keys), or any type that a field can have: a Pydantic model, `list[str]`, an
             Enum, `bool` …
@@ -136,7 +136,7 @@ class Instruction(Task[Any]):
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, output: Any = None, llm: Any = None) -> Self:  # type: ignore[override]
-        """Return the instruction that `save` wrote; `output` is the class that it was made with, if it was one.
+        """Return the instruction that `save` wrote; pass the class as `output` if it was made with one.
 
         Raises:
             ConfigurationError: see `Task.load`.
@@ -169,7 +169,7 @@ def _output(document: Document) -> Any:
         case "value" if _FIELD in fields:
             return fields[_FIELD][0]
         case other:
-            raise ConfigurationError(f"the output has the form {other!r}, which is not known.")
+            raise ConfigurationError(f"the output has the unknown form {other!r}.")
 
 
 def _outputs(output: Any) -> dict[str, Any]:

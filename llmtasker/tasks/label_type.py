@@ -1,4 +1,4 @@
-"""Labels as they are given: lists, mappings and Enums of texts, numbers and booleans, and the type of an answer."""
+"""Labels as users give them: lists, mappings and Enums of texts, numbers and booleans, and the type of an answer."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def plain_label(label: Any) -> Any:
 
 
 def labels_in_order(labels: LabelSpec | None, *, open_set: bool) -> dict[Any, Any]:
-    """Return the labels as they are sent, each with the label as it was given.
+    """Return the labels as they are sent, each with the label as the user gave it.
 
     Raises:
-        ConfigurationError: there are none, or one is empty, of another type, or a duplicate.
+        ConfigurationError: there are no labels, or one is empty, of another type, or a duplicate.
     """
     if isinstance(labels, str):
         raise ConfigurationError(f"labels is one text, {snippet(labels, 40)!r}: give a list of labels.")
@@ -58,11 +58,11 @@ def _check_label(label: Any, plain: Any, before: list[Any], *, open_set: bool) -
             kind = "a text, a number or a boolean"
         raise ConfigurationError(f"a label is {kind}{', as the others are' if before else ''}, not {label!r:.60}.")
     if plain in before:
-        raise ConfigurationError(f"the label {label!r} stands twice.")
+        raise ConfigurationError(f"the label {label!r} appears twice.")
 
 
 def meanings_of(labels: LabelSpec | None, sent: Mapping[Any, Any]) -> dict[str, str]:
-    """Return what each label means, by its text."""
+    """Return the meaning of each label, by its text."""
     given: Mapping[Any, str] = labels if isinstance(labels, Mapping) else {}
     return {label_text(plain): given.get(label) or "" for plain, label in sent.items()}
 
@@ -82,7 +82,7 @@ def label_type(
 
 
 class KnownLabels:
-    """Reads a label of an open set as the existing label that differs from it only in case, accents and spaces."""
+    """Reads a label of an open set as an existing label if it differs only in case, accents and spaces."""
 
     def __init__(self, labels: Iterable[str]) -> None:
         self._labels: dict[str, str] = {}

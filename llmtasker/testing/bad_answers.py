@@ -45,7 +45,7 @@ MALFORMATIONS: dict[str, Callable[[str], str]] = {
 
 @dataclass
 class Malformed(Fault):
-    """JSON with a flaw: one of the MALFORMATIONS, or `any` for one at random. Plain text stays as it is."""
+    """JSON with a flaw: one of the MALFORMATIONS, or `any` for a random one. Plain text stays unchanged."""
 
     how: str = "any"
 
@@ -129,11 +129,11 @@ GROUP_FAULTS: dict[str, Callable[[Rows, Random], None]] = {
 
 @dataclass
 class BadGroup(Fault):
-    """A grouped answer with one of the GROUP_FAULTS, or `any` for one at random.
+    """A grouped answer with one of the GROUP_FAULTS, or `any` for a random one.
 
-    The group is the first list of objects with an `id`; answers with fewer than two of them stay as they are.
-    `shifted` keeps the ids in order and moves all the rest (the anchors too) up by one; `conflicting`
-    answers one id twice, differently; `invalid` spoils the values of one answer.
+    The group is the first list of objects with an `id`; answers with fewer than two of them stay unchanged. `shifted`
+    keeps the ids in order and moves all the rest (the anchors too) up by one; `conflicting` answers one id twice,
+    differently; `invalid` spoils the values of one answer.
     """
 
     how: str = "any"

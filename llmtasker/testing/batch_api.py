@@ -53,16 +53,15 @@ class _SubmittedBatch:
 class BatchDesk:
     """Accepts files and batches of requests, and answers their lines as the server would answer the calls.
 
-    A batch ends when its client has polled it more than `polls` times: with `ending`, after `share` of its lines.
-    The lines that were not asked are in the error file, as `batch_expired` or `batch_cancelled`; a batch that `failed`
-    has no files. `spoil` changes the bytes of a file with answers before it is kept. Files are checked
-    as a strict provider does: a batch whose file has a doubled or long `custom_id`, a wrong `url`, or more than
-    `most` lines fails.
+    A batch ends when its client has polled it more than `polls` times: with `ending`, after `share` of its lines. The
+    other lines are in the error file, as `batch_expired` or `batch_cancelled`; a batch that `failed` has no files.
+    `spoil` changes the bytes of a file of answers before it is stored. Files are checked as a strict provider does: a
+    batch fails if its file has a duplicate or long `custom_id`, a wrong `url`, or more than `most` lines.
 
-    `fails` holds pairs of a request ("POST batches", "GET files/id/content" …) and a status: that comes, once, instead
-    of what should, after the work was done as if the answer was lost on the way. 0 breaks the connection in the middle.
+    `fails` has pairs of a request ("POST batches", "GET files/id/content" …) and a status. That status is returned
+    once, after the work was done, as if the response was lost on the way. 0 breaks the connection in the middle.
 
-    `files` has the bytes by file id, `batches` counts what was created, `asked_lines` the lines that were answered.
+    `files` has the bytes by file id, `batches` counts created batches, `asked_lines` counts answered lines.
     """
 
     def __init__(self, answer: Callable[[HttpRequest], tuple[int, bytes]], url: str = "/v1/chat/completions") -> None:
@@ -77,7 +76,7 @@ class BatchDesk:
         self.reset()
 
     def reset(self) -> None:
-        """Forget files, batches and counts; how batches end stays."""
+        """Forget files, batches and counts; the settings for how batches end stay."""
         self.files: dict[str, bytes] = {}
         self.uploads = 0
         self.asked_lines = 0
@@ -85,11 +84,11 @@ class BatchDesk:
 
     @property
     def batches(self) -> int:
-        """How many batches were created."""
+        """The number of batches that were created."""
         return len(self._batches)
 
     def respond(self, request: HttpRequest) -> HttpResponse | None:
-        """Return the response to a request for files or batches; None: it is for something else."""
+        """Return the response to a request for files or batches; None: the request is for something else."""
         path = request.path.partition("?")[0]
         found = re.search(r"/(files|batches)(?:/([^/]+))?(?:/(content|cancel))?$", path)
         if found is None:
@@ -123,7 +122,7 @@ class BatchDesk:
     def _upload(self, request: HttpRequest) -> HttpResponse:
         form = _form(request)
         if form.get("purpose") != b"batch" or "file" not in form:
-            return _refused(400, "a file with the purpose 'batch' is wanted", "invalid_file")
+            return _refused(400, "expected a file with the purpose 'batch'", "invalid_file")
         self.uploads += 1
         name = self._keep(form["file"])
         return _json({"id": name, "object": "file", "bytes": len(form["file"]), "purpose": "batch"})
@@ -197,7 +196,7 @@ class BatchDesk:
             else:
                 bad.append(_line_left(number, line["custom_id"], _LEFT[ending]))
         batch.counts |= {"completed": len(good), "failed": len(bad)}
-        # As a provider does, in no order.
+        # In no order, as from a provider.
         batch.output = self._keep(self.spoil(b"".join(reversed(good)))) if good else None
         batch.errors = self._keep(self.spoil(b"".join(bad))) if bad else None
 

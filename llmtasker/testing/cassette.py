@@ -25,8 +25,8 @@ class Recorder:
     """A Transport that forwards requests to another one and writes the answer or error of each to a file.
 
     One JSON line per request: `key`, `endpoint`, the request's `body`, and `completion` or `error`.
-    The file is overwritten, can be read by its owner only, and holds whole texts: record public ones.
-    Credentials are not written: the body has none, and anything that looks like one, there or in an error, is hidden.
+    The file is overwritten, is readable only by its owner, and contains whole texts: record only public ones.
+    Credentials are not written: the body has none, and anything that looks like one, there or in an error, is masked.
     Only CallError and FilteredError are recorded; other exceptions are not.
     """
 
@@ -79,7 +79,7 @@ class Recorder:
             if self._file is None or self._file.closed:
                 self._file = self._open(overwrite=self._file is None)
             self._file.write(text)
-            # So that a run that is killed keeps the answers that it has paid for.
+            # So that a killed run keeps the answers that it has paid for.
             self._file.flush()
 
     def _open(self, *, overwrite: bool) -> IO[str]:
@@ -125,7 +125,7 @@ class Cassette:
             raise ConfigurationError(f"the cassette {self.path} is empty; record it again with Recorder")
 
     def send(self, request: Request) -> Completion:
-        """Give the recorded answer, or raise the recorded error."""
+        """Return the recorded answer, or raise the recorded error."""
         key = request.key
         with self._lock:
             self.calls += 1
@@ -137,7 +137,7 @@ class Cassette:
         return Completion.from_json(json.dumps(entry["completion"]))
 
     async def asend(self, request: Request) -> Completion:
-        """Give the recorded answer, or raise the recorded error."""
+        """Return the recorded answer, or raise the recorded error."""
         return self.send(request)
 
     def close(self) -> None:
@@ -166,7 +166,7 @@ def _text_of(body: dict[str, Any]) -> str:
 
 
 def _without_secrets(value: Any) -> Any:
-    """Return a JSON value with everything hidden that is named or looks like a credential."""
+    """Return a JSON value with everything masked that is named or looks like a credential."""
     if isinstance(value, str):
         return _SECRET_TEXT.sub(_HIDDEN, value)
     if isinstance(value, list):

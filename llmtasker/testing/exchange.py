@@ -1,4 +1,4 @@
-"""Call and Reply: one request that reached a FaultyServer, and the response that is about to be sent."""
+"""Call and Reply: a request that reached a FaultyServer, and the response that it is about to send."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JSON_TYPE = "application/json"
 class Call:
     """One chat request as the server read it.
 
-    `number` counts from 1, `input_tokens` is a quarter of the body's characters, `now` are the seconds
+    `number` counts from 1, `input_tokens` is a quarter of the body's characters, `now` is the time in seconds
     of a monotonic clock, `random` is the server's seeded generator. Header names are in lower case.
     """
 
@@ -72,7 +72,7 @@ class Reply:
 
     @property
     def is_answer(self) -> bool:
-        """Whether it is still a completion: no error, no foreign body, no broken connection."""
+        """Whether it is still a completion: no error, no other body, no broken connection."""
         return self.status == 200 and self.raw is None and self.breaks is None
 
     @property

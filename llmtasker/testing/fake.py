@@ -1,4 +1,4 @@
-"""FakeTransport: an LLM in the process, with the answers that a test gives it."""
+"""FakeTransport: an LLM in the process that gives the answers of a test."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text, offered_tools
 
 Answer: TypeAlias = str | Mapping[str, Any] | list[Any] | Completion | BaseException
-"""What a fake LLM answers: text verbatim, JSON arguments, a whole Completion, or an error that is raised."""
+"""An answer of a fake LLM: text verbatim, JSON arguments, a whole Completion, or an error, which is raised."""
 
 Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
-"""Makes the answer of a request; a coroutine function serves `asend` only."""
+"""Makes the answer to a request; a coroutine function works only with `asend`."""
 
 
 class FakeTransport:
@@ -31,8 +31,8 @@ class FakeTransport:
     `answers` is a handler that is called with each request, one answer for all requests, or a list or
     tuple of answers, used up in order. Without it, a value that fits the request's schema is generated.
     A `str` is the message's content, verbatim. A mapping (or a list inside a handler's or a list's
-    answers) is JSON and comes in the form that the request asks for: as a call of the one offered
-    tool, else as JSON content. A `Completion` is returned as it is, an exception is raised.
+    A `str` is the message's content, verbatim. A mapping (or a list inside a handler's or a list's answers) is JSON in
+    the form that the request asks for: a call of the only offered
 
     `latency` is in seconds, in real time. `keep_requests=False` keeps only the counts, for
     runs over many rows. `send` and `asend` may be called from several threads at once. Answers are not
@@ -49,7 +49,7 @@ class FakeTransport:
     ('WHERE IS IT?', 1)
     """
 
-    cacheable = False  # else the answers of one fake would be used for another one
+    cacheable = False  # otherwise one fake would get the answers of another
 
     def __init__(
         self,

@@ -13,11 +13,11 @@ from typing import Any, Literal, cast
 from llmtasker.testing.exchange import Call, Reply
 
 RetryAfter = Literal["seconds", "date", "ms"]
-"""How a wait is sent: whole seconds, an HTTP date, or milliseconds in `retry-after-ms`."""
+"""The form of a wait: whole seconds, an HTTP date, or milliseconds in `retry-after-ms`."""
 
 
 class Bucket:
-    """What is left of an allowance of `rate` per second."""
+    """The remaining allowance at `rate` per second."""
 
     def __init__(self, *, rate: float, size: float | None = None, window: float | None = None) -> None:
         self.rate = rate
@@ -46,10 +46,10 @@ class Bucket:
 
 @dataclass(kw_only=True)
 class Fault:
-    """A fault and the calls that it hits: all, or those that `when`, `first` and `share` select, in this order.
+    """A fault and the calls that it affects: all, or those that `when`, `first` and `share` select, in this order.
 
-    `when` is a predicate of the Call, or a text that the last user message must hold. `first=n` hits
-    n calls and then no more; with `per_input=True` n calls of each different last user message.
+    `when` is a predicate of the Call, or a text that the last user message must contain. `first=n` affects n calls and
+    then no more; with `per_input=True`, n calls of each different last user message.
     `share` is a probability, drawn from the server's seeded generator. `hits` counts the replies changed.
 
     Faults are applied in the order given, and only while the reply is still a whole answer.
@@ -80,7 +80,7 @@ class Fault:
         return self.share >= 1 or call.random.random() < self.share
 
     def apply(self, call: Call, reply: Reply) -> bool:
-        """Change the reply and return True, or leave it as it is and return False."""
+        """Change the reply and return True, or leave it unchanged and return False."""
         raise NotImplementedError
 
     def reset(self) -> None:
@@ -112,8 +112,8 @@ class Status(Fault):
 class Limit(Fault):
     """A limit on requests and tokens per second; calls above it get a 429 and are not counted.
 
-    A bucket of `burst` (default: one second's worth, at least 1) that fills evenly; with `window`
-    seconds a fixed window that holds `window` seconds' worth and then starts again.
+    A bucket of `burst` (default: one second's worth, at least 1) that fills evenly; with `window` seconds, a fixed
+    window with `window` seconds' worth, which then starts again.
     `retry_after=None` does not send a wait.
     `tell=True` adds `x-ratelimit-*` headers (limits per minute) to answers and refusals.
     Tokens are those of request and answer.
@@ -215,7 +215,7 @@ class Outage(Fault):
 
 @dataclass
 class RepeatsInput(Fault):
-    """An error whose message repeats the input, in the place of `{input}`."""
+    """An error whose message repeats the input, in place of `{input}`."""
 
     message: str = "invalid request: {input}"
     status: int = 400
@@ -227,7 +227,7 @@ class RepeatsInput(Fault):
 
 @dataclass
 class SentTwice(Fault):
-    """The response is sent twice, so that a second one waits, unread, on a connection that is kept."""
+    """The response is sent twice, so that a second one waits, unread, on a connection that is kept open."""
 
     def apply(self, call: Call, reply: Reply) -> bool:
         reply.times = 2
@@ -278,7 +278,7 @@ class Drip(Fault):
 
 @dataclass
 class Body(Fault):
-    """Another body with status 200: HTML of a proxy, nothing at all, an error inside a 200, compressed megabytes."""
+    """Another body with status 200: a proxy's HTML, nothing at all, an error inside a 200, compressed megabytes."""
 
     body: str | bytes = "<html><body><h1>Please log in</h1></body></html>"
     content_type: str = "text/html"
@@ -293,7 +293,7 @@ class Body(Fault):
 
 @dataclass
 class Rejects(Fault):
-    """A 400 with the given message where the request has the field, at any depth except in messages and schemas.
+    """A 400 with the given message if the request has the field, at any depth except in messages and schemas.
 
     `Rejects({"tools": "tools are not supported", "strict": "unknown field: strict"})`
     """
@@ -311,7 +311,7 @@ class Rejects(Fault):
 
 @dataclass
 class ContextLimit(Fault):
-    """A 400 `context_length_exceeded` above so many input tokens (a quarter of the body's characters)."""
+    """A 400 `context_length_exceeded` above this many input tokens (a quarter of the body's characters)."""
 
     tokens: int
 
@@ -335,14 +335,14 @@ def retry_headers(wait: float, form: RetryAfter) -> dict[str, str]:
     if form == "ms":
         return {"retry-after-ms": str(ceil(wait * 1000))}
     if form == "date":
-        # A date has whole seconds and loses its fraction: one more, so that it never asks for too little.
+        # A date has whole seconds and drops the fraction, so one second is added, to never ask for too little.
         when = datetime.now(UTC) + timedelta(seconds=wait + 1)
         return {"retry-after": format_datetime(when.replace(microsecond=0), usegmt=True)}
     return {"retry-after": str(ceil(wait))}
 
 
 def _names(value: Any) -> set[str]:
-    """Return the names of all fields of a request, without those that the user's texts and types bring."""
+    """Return the names of all fields of a request, except those from the user's texts and types."""
     if isinstance(value, dict):
         members = cast("dict[str, Any]", value)
         inner = (member for name, member in members.items() if name not in {"messages", "parameters", "schema"})

@@ -1,11 +1,11 @@
 """The web page of a server: from a file to checked answers, without code; in French and English.
 
 web_app        the page in an app: its routes, its style sheet and scripts
-visit          who asks, in which language; page_route: errors as pages; sessions: who is signed in
-begin_pages, file_pages, task_pages, run_pages, results_pages, evaluation_pages, export_pages    the way of a task
-table_facts, task_form, project_task, shown_answers, scored_rows, task_code     what they are filled with
+visit          a request: who asks, in which language; page_route: errors as pages; sessions: who is signed in
+begin_pages, file_pages, task_pages, run_pages, results_pages, evaluation_pages, export_pages    the steps of a task
+table_facts, task_form, project_task, shown_answers, scored_rows, task_code     the content of the pages
 corrections, rows_to_label    what people decide about rows, and which rows they should look at next
-language, error_words, french.json    the words of the page; templates, static: how it looks
+language, error_words, french.json    the words of the page; templates, static: its design
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pages before a task: signing in, and the list of tasks with the place where a file is dropped."""
+"""The pages before a task: sign-in, and the list of tasks with the field for a new file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def begin_pages(pages: Pages) -> APIRouter:
         return visit.go(f"/p/{project.id}/file")
 
     @router.get("/projects")
-    def back(request: Request) -> Response:  # a language that was chosen after a refused form
+    def back(request: Request) -> Response:  # the language was changed after a refused form
         return Visit.of(pages, request).go("/")
 
     return router
@@ -181,5 +181,5 @@ def read_about(visit: Visit, path: Path, form: dict[str, Any]) -> dict[str, Any]
 
 
 def project_name(text: str) -> str:
-    """Return a text as the name of a task: on one line, and not longer than it may be."""
+    """Return a text as the name of a task: on one line, and within the maximum length."""
     return snippet(text.encode("utf-8", "replace").decode(), LONGEST_NAME)

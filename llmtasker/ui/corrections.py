@@ -1,4 +1,4 @@
-"""What people decide about rows: a correction of one or of several, rows as examples, rows that are asked again."""
+"""People's decisions about rows: a correction of one or of several, rows as examples, rows that are asked again."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def asked_job(visit: Visit, project: Project) -> Job:
     """Return the job whose rows are shown.
 
     Raises:
-        Problem: there is none.
+        Problem: there is no job.
     """
     job = job_of(visit, project)
     if job is None:
@@ -76,7 +76,7 @@ def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str
 
 
 def typed_value(text: str, before: Any) -> Any:
-    """Return a field that was typed as the kind of value that it had: the task checks whether it may be so."""
+    """Return a typed field as the type of value that it had; the task checks whether that is allowed."""
     if isinstance(before, bool):
         word = caseless(text.strip())
         return True if word in _YES else False if word in _NO else text
@@ -88,10 +88,10 @@ def typed_value(text: str, before: Any) -> Any:
 
 
 def correct_picked(visit: Visit, project: Project, form: FormData) -> str:
-    """Do what was asked with the picked rows, and return where to go then.
+    """Do what was requested for the picked rows, and return where to go then.
 
     Raises:
-        Problem: none is picked, or it can't be done.
+        Problem: no row is picked, or it can't be done.
     """
     job, queue = asked_job(visit, project), visit.server.queue
     numbers = [int(value) for value in form.getlist("picked") if isinstance(value, str) and _NUMBER.fullmatch(value)]

@@ -1,4 +1,4 @@
-"""Step 6: how many answers are right, by label; which label is taken for which; whether it is better than before."""
+"""Step 6: how many answers are right, by label; which labels are mistaken; whether it is better than before."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Axis:
-    """The axis of shares: its ticks, at even steps, and where a share stands on it."""
+    """The axis of shares: its ticks, at even steps, and the position of a share on it."""
 
     ticks: tuple[float, ...]
 
@@ -99,7 +99,7 @@ def evaluation_pages(pages: Pages) -> APIRouter:
 
 
 class _Reports:
-    """The reports of the run that is shown, and of the one before it."""
+    """The reports of the run that is shown, and of the run before."""
 
     def __init__(self) -> None:
         self._reports = ScoredRows()

@@ -1,4 +1,4 @@
-"""Step 7: the answers as a file, the task as JSON or as Python that runs."""
+"""Step 7: the answers as a file, the task as JSON or as Python code."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def export_pages(pages: Pages) -> APIRouter:
 
 
 def _file_name(project: Project) -> str:
-    """Return the name of a project without the ending of the file that it was made of."""
+    """Return the name of a project without the suffix of the file that it was made from."""
     return Path(project.name).stem if project.name == project.file else project.name

@@ -1,4 +1,4 @@
-"""Step 1: how the file is read, which column holds the texts and which the right answers, what is to be done."""
+"""Step 1: how the file is read, which columns have the texts and the right answers, and what to do with them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _shown(visit: Visit, project: Project, problem: Problem | None = None) -> Re
 
 
 def _changed(visit: Visit, project: Project, form: FormData) -> Project:
-    """Store what was chosen; the file is read again where it is to be read in another way."""
+    """Store the choices; read the file again if it is to be read in another way."""
     store = visit.pages.projects
     kind = str(form.get("kind", project.kind))
     if kind not in KINDS:
@@ -94,7 +94,7 @@ def _changed(visit: Visit, project: Project, form: FormData) -> Project:
 
 
 def _reading(project: Project, form: FormData) -> dict[str, Any]:
-    """Return the options of reading that were sent."""
+    """Return the submitted reading options."""
     read: dict[str, Any] = {
         option: str(form[option]) for option in ("encoding", "delimiter", "sheet") if form.get(option)
     }

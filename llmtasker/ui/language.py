@@ -1,4 +1,4 @@
-"""The language of a page: its words, and how it writes numbers, amounts, times and dates."""
+"""The language of a page: its words, and its format of numbers, amounts, times and dates."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _FRENCH_MONTHS = (
 
 
 class Count(str):
-    """A number as a language writes it, which in words chooses between two: `{count:row|rows}`."""
+    """A number in the format of a language; within words it chooses between two forms: `{count:row|rows}`."""
 
     single: bool
 
@@ -45,7 +45,7 @@ class Count(str):
 
 @dataclass(frozen=True, slots=True)
 class PageLanguage:
-    """One of the two languages of the page. Texts of users are never passed through it."""
+    """One of the two languages of the page. Users' texts are never passed through it."""
 
     code: Code
     _set: dict[str, str] = field(default_factory=dict[str, str], compare=False)
@@ -53,7 +53,7 @@ class PageLanguage:
     def text(self, words: str, **values: Any) -> Markup:
         """Return words of the page in this language; `{name}` is replaced by a value, which is escaped.
 
-        `{name:row|rows}` is replaced by the first word where the value is a `count` of one, else by the second.
+        `{name:row|rows}` is replaced by the first word if the value is a `count` of one, else by the second.
 
         Raises:
             KeyError: French has no such words.
@@ -155,19 +155,19 @@ class PageLanguage:
 
 
 def _hour(moment: time) -> str:
-    """Return a time of day with the parts that it has: seconds, fractions, its distance from UTC."""
+    """Return a time of day with the parts that it has: seconds, fractions, its offset from UTC."""
     return moment.isoformat("auto" if moment.second or moment.microsecond else "minutes")
 
 
 @cache
 def french() -> Mapping[str, str]:
-    """Return the words of the page in French; spaces before signs are ordinary there, and become what they must be."""
+    """Return the words of the page in French; spaces before signs are ordinary there, and are typeset later."""
     words: dict[str, str] = parse_json(files("llmtasker.ui").joinpath("french.json").read_text(encoding="utf-8"))
     return words
 
 
 def typeset(text: str) -> str:
-    """Return a French text with the spaces that its signs ask for.
+    """Return a French text with the spaces that its punctuation requires.
 
     >>> typeset("Vrai ? « oui » : 3 %")
     'Vrai\\u202f? «\\xa0oui\\xa0»\\xa0: 3\\u202f%'
@@ -180,7 +180,7 @@ LANGUAGES: Mapping[str, PageLanguage] = {code: PageLanguage(code) for code in CO
 
 
 def preferred(header: str) -> Code:
-    """Return the language that a browser asks for (Accept-PageLanguage, RFC 9110), English if it names neither.
+    """Return the language that a browser prefers (Accept-Language, RFC 9110), English if it names neither.
 
     >>> preferred("de, fr;q=0.8, en;q=0.5")
     'fr'

@@ -1,4 +1,4 @@
-"""PageRoute: a route whose errors are pages, and which asks those who are not signed in to sign in."""
+"""PageRoute: a route whose errors are pages; visitors who are not signed in are asked to sign in."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 _PROJECT = lazy_pattern(r"/p/[0-9a-f]{16}(?=/)")
 _WHOLE = {"progress": "/run", "rows": "/results", "prompt": "/task"}
 _PARTS = lazy_pattern(r"/(progress|rows|prompt)(?:/[0-9]+)?$")
-"""Parts of pages, and those that wait for a form: who has signed in again sees the whole page."""
+"""Parts of pages, and pages that expect a form; after a new sign-in, the whole page is shown instead."""
 
 
 def page_router(pages: Pages) -> APIRouter:
@@ -46,7 +46,7 @@ def page_router(pages: Pages) -> APIRouter:
                 except Problem as problem:
                     return problem_page(pages, request, problem)
                 finally:
-                    await request.close()  # its form, with the file that came in it
+                    await request.close()  # its form, with the uploaded file
 
             return page
 
@@ -54,7 +54,7 @@ def page_router(pages: Pages) -> APIRouter:
 
 
 def sign_in(visit: Visit) -> Response:
-    """Ask for a key; where there are none, on loopback, begin a session and show the page."""
+    """Ask for a key; on loopback without keys, begin a session and show the page."""
     request = visit.request
     then = _PARTS.sub(lambda part: _WHOLE[part[1]], request.url.path.removeprefix(visit.root))
     if request.method == "GET" and request.url.query:
@@ -67,7 +67,7 @@ def sign_in(visit: Visit) -> Response:
 
 
 def problem_page(pages: Pages, request: Request, problem: Problem) -> Response:
-    """Return what was wrong as a page; a part of a page gets one line."""
+    """Return an error as a page; for a part of a page, as one line."""
     visit = Visit.of(pages, request, signed_in=False)
     part = bool(request.headers.get("hx-request"))
     project = _PROJECT.match(request.url.path.removeprefix(visit.root))
@@ -76,7 +76,7 @@ def problem_page(pages: Pages, request: Request, problem: Problem) -> Response:
 
 
 def chosen_language(pages: Pages, request: Request, code: str) -> Response:
-    """Keep a language, and lead to the same page without it in its address."""
+    """Keep a language, and redirect to the same page without it in the address."""
     visit = Visit.of(pages, request, signed_in=False)
     query = urlencode([(name, value) for name, value in request.query_params.multi_items() if name != "lang"])
     response = visit.go(request.url.path.removeprefix(visit.root) + (f"?{query}" if query else ""))

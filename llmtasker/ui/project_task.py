@@ -1,4 +1,4 @@
-"""The task of a project: as its form describes it, what it sends, what it will cost, and its jobs."""
+"""The task of a project: from its form, with its request, its cost, and its jobs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from llmtasker.ui.visit import SignInNeededError, Visit
 TRIAL = 20
 """Rows of a trial."""
 
-_PRICED = 20  # rows that an estimate is made from
+_PRICED = 20  # rows on which an estimate is based
 
 
 def form_of(visit: Visit, project: Project) -> TaskForm | None:
@@ -44,7 +44,7 @@ def task_of(visit: Visit, project: Project) -> tuple[TaskLike, Definition | None
     """Return the task of a project, with its definition if it is not the server's own.
 
     Raises:
-        Problem: its form does not make one, or the server no longer has it.
+        Problem: the form is not a valid task, or the server no longer has it.
     """
     form = form_of(visit, project)
     if form is None:
@@ -57,7 +57,7 @@ def columns_of(project: Project, task: TaskLike) -> dict[str, str]:
     """Return the column of each input field.
 
     Raises:
-        Problem: a field has none.
+        Problem: a field has no column.
     """
     chosen = [f"{field}={column}" for field, column in project.columns.items() if field in task.signature.input_fields]
     try:
@@ -68,7 +68,7 @@ def columns_of(project: Project, task: TaskLike) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """What is sent for a row: messages with their roles, the schema of the answer as JSON."""
+    """The request for a row: messages with their roles, and the schema of the answer as JSON."""
 
     number: int
     messages: list[Mapping[str, Any]]
@@ -92,7 +92,7 @@ def sent(project: Project, task: TaskLike, sample: Sequence[Mapping[str, Any]], 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Price:
-    """What a run will take, from some of its rows: calls, tokens, US dollars (None: the price is not known)."""
+    """The cost of a run, estimated from some of its rows: calls, tokens, US dollars (None: the price is not known)."""
 
     rows: int
     calls: int
@@ -125,7 +125,7 @@ def price(visit: Visit, project: Project, task: TaskLike, sample: Sequence[Mappi
 
 
 def _seconds(visit: Visit, project: Project, calls: int) -> float | None:
-    """Return how long a run will take, estimated from the trial: rows in flight, each as long as there."""
+    """Return how long a run will take, estimated from the trial: rows in flight, each as slow as in the trial."""
     if project.trial is None:
         return None
     asked = [
@@ -140,8 +140,8 @@ def start(visit: Visit, project: Project, *, trial: bool) -> Project:
     """Create the job of a trial or of a run over all rows, and return the project with it.
 
     Raises:
-        Problem: a job of the project is at work, the form does not make a task, the key has spent what it may, or the
-            file can't be read.
+        Problem: a job of the project is active, the form is not a valid task, the key has reached its spending limit,
+            or the file can't be read.
     """
     server, key = visit.server, visit.key
     if key is None or server.stopping:
@@ -158,7 +158,7 @@ def start(visit: Visit, project: Project, *, trial: bool) -> Project:
             about["earlier"] = (*project.earlier, project.run)
         try:
             changed = visit.pages.projects.change(project, jobs=(*project.jobs, job.id), **about)
-        except LookupError:  # it was deleted meanwhile
+        except LookupError:  # it was deleted in the meantime
             server.queue.delete(job.id)
             raise Problem(
                 "not-found", visit.language.text("There is no such task here; it may have expired.")
@@ -178,7 +178,7 @@ def _trial(visit: Visit, project: Project) -> Job:
     kind = (project.format or {}).get("kind")
     if kind not in {"excel", "parquet"}:
         return new_job(visit.server, _key(visit), project.kind, task, definition, about, rows)
-    # These have dates, which rows as JSON do not: the trial gets a file of its own, from which it is exported.
+    # These files have dates, which JSON rows lack, so the trial gets its own file, from which it is exported.
     with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nobody would see them
         path = Path(folder) / f"trial{job_files.ENDINGS[kind]}"
@@ -207,7 +207,7 @@ def _key(visit: Visit) -> ApiKey:
 
 
 def keep_corrections(visit: Visit, before: str | None, job: Job) -> None:
-    """Give a new run what people corrected in the one before: the rows of the file are the same."""
+    """Copy people's corrections from the previous run to a new one, because the rows of the file are the same."""
     if before is None:
         return
     queue, after = visit.server.queue, 0

@@ -27,14 +27,14 @@ from llmtasker.ui.visit import Pages, Visit
 
 _PAGE = 50
 _QUEUES = frozenset({"abstained", "next"})
-"""Filters whose rows wait for a person: what was decided is gone when the page is shown again."""
+"""Filters whose rows wait for a person; rows that were decided disappear when the page is shown again."""
 
 RowNumber = Annotated[int, Path(ge=1, le=1 << 53)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where somebody is in the rows: filters, and the page by the row before or after it; `last`: its last row."""
+    """A position in the rows: filters, and the page by the row before or after it; `last`: its last row."""
 
     f: str = ""
     label: str = ""
@@ -45,12 +45,12 @@ class Place:
 
     @property
     def filters(self) -> dict[str, Any]:
-        """The filters as they stand in an address."""
+        """The filters as a query string."""
         return {"f": self.f, "label": self.label, "q": self.q}
 
     @property
     def query(self) -> dict[str, Any]:
-        """All of it as it stands in an address."""
+        """The whole position as a query string."""
         return {**self.filters, "after": self.after or "", "before": self.before or ""}
 
     def rows(self, queue: JobQueue, job: Job, limit: int) -> list[JobRow]:
@@ -77,7 +77,7 @@ def results_pages(pages: Pages) -> APIRouter:
     ) -> Response:
         visit = Visit.of(pages, request)
         if row is not None and row > _PAGE and not after and before is None and f != "next":
-            after = row - 1  # an address that was sent: the page begins with its row
+            after = row - 1  # a shared address: the page begins with its row
         place = Place(f=f or "", label=label, q=q, after=after, before=before, last=open == "last")
         return _shown(visit, visit.project(id), place, row)
 
@@ -108,7 +108,7 @@ def results_pages(pages: Pages) -> APIRouter:
 
 
 def _back(then: str, number: int) -> str:
-    """Return the address of the page that a row was corrected on: the same row, or the next one that waits."""
+    """Return the address of the page on which a row was corrected: the same row, or the next one that waits."""
     known = Place().query.keys()
     place = {name: value for name, value in parse_qsl(then[:2_000]) if name in known}
     return urlencode(place if place.get("f") in _QUEUES else {**place, "row": number})
@@ -145,7 +145,7 @@ def _shown(visit: Visit, project: Project, place: Place, number: int | None) -> 
     job, queue = asked_job(visit, project), visit.server.queue
     answers = answers_of(visit, project, job, queue.labels(job.id))
     found = _rows(queue, project, job, place, number)
-    if place.before and not found.rows:  # nothing is before it: the first page
+    if place.before and not found.rows:  # no rows before it: show the first page
         place = replace(place, before=None, last=False)
         found = _rows(queue, project, job, place, number)
     rows = found.rows
@@ -183,7 +183,7 @@ def _shown(visit: Visit, project: Project, place: Place, number: int | None) -> 
 def _filters(
     queue: JobQueue, job: Job, corrected: int, unsure: int | None, chosen: str
 ) -> list[tuple[str, int | None]]:
-    """Return the filters that show something, and the chosen one, with their rows (None: not counted)."""
+    """Return the filters that match rows, and the chosen one, with their rows (None: not counted)."""
     abstained, open_ = queue.abstained(job.id)
     filters: list[tuple[str, int | None]] = [("", job.rows)]
     if abstained:
@@ -202,7 +202,7 @@ def _filters(
 
 
 def _beside(link: Callable[..., str], place: Place, found: _ShownRows) -> tuple[str | None, str | None]:
-    """Return the addresses of the rows before and after the open one: among those that pass the filters."""
+    """Return the addresses of the rows before and after the open one, among the filtered rows."""
     numbers = [row.number for row in found.rows]
     if found.opened is None or found.opened.number not in numbers:
         return None, None
@@ -227,7 +227,7 @@ def _row(visit: Visit, project: Project, number: int) -> Response:
 
 
 def _opened(visit: Visit, job: Job, answers: ShownAnswers, row: JobRow | None) -> dict[str, Any]:
-    """Return what the open row is filled with."""
+    """Return the values of the open row for the template."""
     messages: list[Mapping[str, Any]] = []
     if row is not None and row.given:
         try:

@@ -1,4 +1,4 @@
-"""Which rows of a job a person should label next: those that would teach most."""
+"""Choose the rows of a job that a person should label next: those that would teach the task most."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ from llmtasker.similarity.unlike import unlike
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 CHOSEN = 20
-"""Rows that are proposed at a time."""
+"""The number of rows that are proposed at a time."""
 
-_POOL = 200  # rows that are read, the most doubtful ones
-_COMPARED = 80  # kinds of rows that are compared with each other
-_KNOWN = 30  # corrected rows that they are compared with
+_POOL = 200  # rows to read, the most doubtful ones
+_COMPARED = 80  # groups of similar rows to compare with each other
+_KNOWN = 30  # corrected rows to compare them with
 _RARE, _OF_RARE = 10, 6  # labels, rows of each
 _SPREAD = 40  # rows from all over the file
-_LOOKED_AT = 200  # characters of a corrected text
-_SAME_KIND = 0.6  # two texts that are more alike are of one kind
+_LOOKED_AT = 200  # characters to read of a corrected text
+_SAME_KIND = 0.6  # texts with at least this similarity form one group
 _NUMBERS = lazy_pattern(r"\d+")
 _ANSWERED = frozenset({"abstained", "invalid", "truncated", "refusal", "filtered"})
 """Failures of the task; the others (network, budget) are not its fault."""
 
 
 def rows_to_label(queue: JobQueue, job: Job, gold: str | None) -> list[int]:
-    """Return the numbers of the rows that would teach most, the best first: in doubt, and one of each kind.
+    """Return the numbers of the rows that would teach the task most, best first: doubtful rows, one of each group.
 
-    In doubt are the rows with the least confidence and those without an answer; where no row has a confidence, also
-    repaired ones, those with rare labels, and some from all over the file. Rows that are corrected, or like a
-    corrected one, and those with a right answer in the column `gold` are left out. The cost is bounded, and the same
-    rows are proposed until something changes.
+    Doubtful rows are those with the least confidence and those without an answer; if no row has a confidence, also
+    repaired ones, those with rare labels, and some from all over the file. Rows that are corrected, resemble a
+    corrected one, or have a right answer in the column `gold` are left out. The cost is bounded, and the same rows are
+    proposed until something changes.
     """
     doubts = dict[int, tuple[float, OpenRow]]()
 
     def add(rows: Iterable[OpenRow], doubt: float) -> None:
-        """Add rows with how much in doubt they are: by their confidence where there is one."""
+        """Add rows with their doubt: from their confidence if there is one."""
         for row in rows:
             own = doubt if row.sure is None else 1 - row.sure
             known, _ = doubts.get(row.number, (0.0, row))
@@ -60,13 +60,13 @@ def rows_to_label(queue: JobQueue, job: Job, gold: str | None) -> list[int]:
 
 
 def _known(queue: JobQueue, job: Job) -> list[int]:
-    """Return the sketches of some rows that were corrected."""
+    """Return the sketches of some corrected rows."""
     rows = queue.rows(job.id, before=job.rows + 1, limit=_KNOWN, only="corrected")
     return [sketch(" ".join(str(value) for value in row.given.values())[:_LOOKED_AT]) for row in rows]
 
 
 def _unlike_each_other(doubts: dict[int, tuple[float, OpenRow]], known: list[int]) -> list[int]:
-    kinds = dict[str, tuple[float, OpenRow]]()  # texts that differ in their numbers only are of one kind
+    kinds = dict[str, tuple[float, OpenRow]]()  # texts that differ only in numbers form one group
     for doubt, row in sorted(doubts.values(), key=lambda one: (-one[0], one[1].number)):
         kinds.setdefault(_NUMBERS.sub("0", row.text), (doubt, row))
     compared = list(kinds.values())[:_COMPARED]

@@ -1,4 +1,4 @@
-"""Step 4: a trial or a run as it goes: progress, time left, cost, failures, the last answers; pause, cancel."""
+"""Step 4: a trial or a run in progress: progress, time left, cost, failures, the last answers; pause, cancel."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.ui.visit import Pages, Visit
 
 _LAST = 8
-_RATED = 3  # minutes that the rate is taken from
-_FEW, _SHORTEST = 10, 5.0  # rows, seconds: what is needed before anything can be said of the rest
+_RATED = 3  # minutes over which the rate is measured
+_FEW, _SHORTEST = 10, 5.0  # the rows and seconds that an estimate of the rest needs
 _WIDTH, _HEIGHT = 600, 56  # of the line of the last minutes, in the units of its picture
 
 
@@ -64,7 +64,7 @@ def _acted(visit: Visit, project: Project, action: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """How fast a job goes: rows a second of late, seconds left, the points of the line of the last minutes.
+    """The pace of a job: recent rows per second, seconds left, the points of the line of the last minutes.
 
     `rate` and `left` are None for as long as they would be guesses.
     """
@@ -76,7 +76,7 @@ class Pace:
 
 
 def pace(minutes: Sequence[int], job: Job, now: float) -> Pace:
-    """Return the pace of a job from the rows of its last minutes, of which the last has begun."""
+    """Return the pace of a job from the rows of its last minutes, the last of which is not over."""
     seconds, recent = now % 60, minutes[-_RATED:]
     rate = _rate(recent, job, now)
     rates = [rows / 60 for rows in minutes[:-1]] + [minutes[-1] / max(seconds, 1.0)]
@@ -91,13 +91,13 @@ def pace(minutes: Sequence[int], job: Job, now: float) -> Pace:
 
 
 def _rate(recent: Sequence[int], job: Job, now: float) -> float | None:
-    """Return the rows a second of the last minutes; None: the job has not gone on for long enough."""
+    """Return the rows per second of the last minutes; None: the job has not run long enough."""
     started = next((place for place, rows in enumerate(recent) if rows), len(recent))
     span = 60.0 * (len(recent) - started - 1) + now % 60
     if (age := now - job.created) < span + 60:
         span = age  # the whole job is in these minutes
     elif started:
-        started, span = started + 1, span - 60  # nobody knows when in that minute the rows were asked again
+        started, span = started + 1, span - 60  # it is unknown when in that minute the rows were asked again
     return sum(recent[started:]) / span if span >= _SHORTEST else None
 
 
@@ -128,7 +128,7 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
 
 
 def _right(visit: Visit, project: Project, job: Job) -> tuple[int, int] | None:
-    """Return how many rows of a finished trial are right, and how many have a right answer; None: none has."""
+    """Return how many rows of a finished trial are right, and how many have a right answer; None: no row has one."""
     if project.gold is None or project.run is not None or job.state != "done":
         return None
     report = scored(visit.server.queue, project, job, visit.server.tasks.of_job(job), job).report

@@ -1,4 +1,4 @@
-"""The report of a job on the rows whose right answers are known: the column of gold, and corrections."""
+"""The report of a job on the rows with right answers: from the gold column, and from corrections."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from llmtasker.values.json_values import as_list
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 MOST = 20_000
-"""Rows with gold that a page measures; of more, the first."""
+"""The most rows with gold that a page measures."""
 
 _SEVERAL = lazy_pattern(r"[;|·,]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A report (None: no row can be judged), gold that is not a label, with its rows; whether there were more rows."""
+    """A report (None: no row can be judged); gold that is not a label, with its rows; whether there were more rows."""
 
     report: Report | None
     unknown: Mapping[str, int]
@@ -36,7 +36,7 @@ class Scored:
 
 
 class ScoredRows:
-    """The reports of jobs, the last few of which are kept for as long as nothing changes."""
+    """The reports of jobs; the last few are kept as long as nothing changes."""
 
     def __init__(self, kept: int = 8) -> None:
         self._made: OrderedDict[tuple[Any, ...], Scored] = OrderedDict()

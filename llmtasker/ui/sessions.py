@@ -1,4 +1,4 @@
-"""Sessions: who is signed in, by a random number in a cookie; a key is never kept."""
+"""Sessions: who is signed in, by a random number in a cookie; keys are not stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hashlib import sha256
 from llmtasker.jobs.job_file import JobFile
 
 LASTS = 12 * 3600.0
-"""Seconds until somebody has to sign in again."""
+"""Seconds until a user has to sign in again."""
 
 
 class Sessions:
@@ -30,7 +30,7 @@ class Sessions:
         return number
 
     def key_of(self, number: str) -> str | None:
-        """Return the hash of the key of a session; None: it has ended, or there never was one."""
+        """Return the hash of the key of a session; None: it has ended, or never existed."""
         query = "SELECT key FROM sessions WHERE hash = ? AND expires >= ?"
         found = self._file.read(query, _hash(number), self._clock())
         return str(found[0][0]) if found else None
@@ -42,7 +42,7 @@ class Sessions:
 
 
 def form_token(number: str) -> str:
-    """Return what each form of a session sends back, which another site can't know."""
+    """Return the token that each form of a session sends back, which another site can't know."""
     return hmac.new(number.encode(), b"form", sha256).hexdigest()[:40]
 
 

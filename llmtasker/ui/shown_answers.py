@@ -29,7 +29,7 @@ class LabelCount:
 
 
 class ShownAnswers:
-    """The answers of a job. A label keeps its hue: that of its place in the form, else in the order of texts.
+    """The answers of a job. A label keeps its hue: by its place in the form, else by the order of texts.
 
     `task` is one of the server's, whose signature lists the labels.
     """
@@ -47,7 +47,7 @@ class ShownAnswers:
 
     @classmethod
     def of(cls, tasks: ServedTasks, project: Project, job: Job, counts: Mapping[str, int]) -> Self:
-        """Return the answers of a job of a server's, or of a described task."""
+        """Return the answers of a job with a server's task or a described one."""
         try:
             task = tasks.of_job(job) if job.definition is None else None
         except ConfigurationError:  # the server no longer has it
@@ -63,7 +63,7 @@ class ShownAnswers:
         ]
 
     def hue(self, label: str) -> int:
-        """Return the hue of a label; several labels have that of the first."""
+        """Return the hue of a label; several labels have the hue of the first."""
         return self._hues.get(label) or self._hues.get(label.partition(" · ")[0]) or _HUES
 
     @property
@@ -91,7 +91,7 @@ class ShownAnswers:
         return {**((row.item or {}).get("output") or {}), **(row.correction or {})}
 
     def label(self, row: JobRow) -> str | None:
-        """Return what stands for the answer of a row: its label, or its fields in short; None: it has no answer."""
+        """Return the short form of a row's answer: its label, or its fields; None: it has no answer."""
         answer = self.answer(row)
         return self._in_short(answer) if answer else None
 
@@ -101,7 +101,8 @@ class ShownAnswers:
         return " · ".join(shown(value) for value in answer.values())
 
     def guess(self, row: JobRow) -> dict[str, Any]:
-        """Return the best guess for a row that the task abstained on, by field; empty: it did not, or was corrected."""
+        """Return the best guess for a row on which the task abstained, by field; empty: it did not, or was
+        corrected."""
         error: Mapping[str, Any] = (row.item or {}).get("error") or {}
         details: Mapping[str, Any] = error.get("details") or {}
         found = details.get("guess")
@@ -110,7 +111,7 @@ class ShownAnswers:
         return dict(found) if is_object(found) and found.keys() <= set(self.fields) else {self.fields[0]: found}
 
     def guess_label(self, row: JobRow) -> str | None:
-        """Return what stands for the best guess for a row; None: there is none."""
+        """Return the short form of the best guess for a row; None: there is none."""
         guess = self.guess(row)
         return self._in_short(guess) if guess else None
 

@@ -1,4 +1,4 @@
-"""What is shown of a table before anything is asked: its columns, some of its rows, the rows that are broken."""
+"""The facts about a table before anything is asked: its columns, some of its rows, its broken rows."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 FIRST = 8
 """Rows that are shown as they were read."""
 
-_SPREAD = 200  # rows that are kept from all over the table
-_FEW = 100  # values of a column that are counted
+_SPREAD = 200  # rows to keep from all over the table
+_FEW = 100  # values of a column to count
 _SHORT = 60  # characters of a value that may be a label
-_BROKEN = 20  # broken rows that are named
+_BROKEN = 20  # broken rows to name
 _WORDS = lazy_pattern(r"[^\W\d_]{2}")  # two letters: a text, not a number or a date
 NAMES_OF_LABELS = frozenset(
     {
@@ -62,7 +62,7 @@ class _Column:
 
 @dataclass(slots=True)
 class TableFacts:
-    """What was seen in a table: `sample` has the first rows, then rows from all over it, each with its number."""
+    """The facts about a table: `sample` has the first rows, then rows from all over it, each with its number."""
 
     rows: int
     columns: tuple[ColumnFacts, ...]
@@ -130,12 +130,12 @@ def typed_row(sampled: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def text_column(facts: Sequence[ColumnFacts]) -> str:
-    """Return the column that most likely holds the texts: the one with the most characters."""
+    """Return the column that most likely has the texts: the one with the most characters."""
     return max(facts, key=lambda one: one.words * one.mean_length).name
 
 
 def gold_column(facts: Sequence[ColumnFacts], text: str) -> str | None:
-    """Return the column that most likely holds right labels, by its name and its few values."""
+    """Return the column that most likely has the right labels, by its name and its few values."""
     for one in facts:
         if one.name != text and one.values and len(one.values) > 1 and caseless(one.name) in NAMES_OF_LABELS:
             return one.name

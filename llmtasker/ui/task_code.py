@@ -1,4 +1,4 @@
-"""A task that was described on the page as Python that runs."""
+"""A task that was described on the page, as Python code."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if __name__ == "__main__":
 
 
 def task_code(definition: Definition, project: Project) -> str:
-    """Return a program that makes the task and runs it on the texts that follow it on the command line."""
+    """Return a program that makes the task and runs it on the texts given on its command line."""
     if isinstance(definition, ClassificationDefinition):
         kind, imports = "Classification", "import sys\n\nfrom llmtasker import Classification"
         arguments = _classification(definition)

@@ -1,4 +1,4 @@
-"""The form of a task: what stands in it, kept as JSON, and the definition that it makes."""
+"""The form of a task: its content as JSON, and the definition that it makes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from llmtasker.ui.language import Code
 from llmtasker.values.json_values import is_object, parse_json
 
 SEPARATOR = ";"
-"""Between the labels of an example with several, and between the choices of a field."""
+"""Separates the labels of an example with several, and the choices of a field."""
 
 INSTRUCTION = "instruction"
-"""Where the form of an instruction is kept, so that neither form is lost when the other one is tried."""
+"""The key of the form of an instruction, so that neither form is lost when the user tries the other one."""
 
 FIELD_KINDS = ("text", "integer", "number", "boolean", "choices")
 
@@ -50,7 +50,7 @@ class LabelForm:
 
     @classmethod
     def of(cls, kept: Mapping[str, Any], language: Code) -> Self:
-        """Return the form as it was kept; a new one has the language of the page."""
+        """Return the stored form; a new one has the language of the page."""
         own = {name: value for name, value in kept.items() if name != INSTRUCTION}
         return TypeAdapter(cls).validate_python({"language": language, **own})
 
@@ -81,10 +81,10 @@ class LabelForm:
         return [name for name, _ in self.labels if name]
 
     def definition(self) -> ClassificationDefinition:
-        """Return the definition of the task; rules stand below the generic instructions.
+        """Return the definition of the task; rules follow the generic instructions.
 
         Raises:
-            Problem: it does not make one.
+            Problem: the form is not a valid task.
         """
         instructions = None
         if self.rules.strip():
@@ -124,7 +124,7 @@ class FieldForm:
 
     @classmethod
     def of(cls, kept: Mapping[str, Any]) -> Self:
-        """Return the form as it was kept."""
+        """Return the stored form."""
         return TypeAdapter(cls).validate_python(kept.get(INSTRUCTION, {}))
 
     @classmethod
@@ -147,7 +147,7 @@ class FieldForm:
         """Return the definition of the task.
 
         Raises:
-            Problem: it does not make one.
+            Problem: the form is not a valid task.
         """
         output: dict[str, Any] = {
             name: _split(choices) if kind == "choices" else kind for name, kind, choices in self.fields if name
@@ -178,14 +178,14 @@ def _made(kind: type[M], **values: Any) -> M:
 
 
 def _once(made: D, names: list[str]) -> D:
-    """Return what was made, if each name stands once.
+    """Return the values if no name appears twice.
 
     Raises:
-        Problem: one stands twice.
+        Problem: a name appears twice.
     """
     if len(made) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise Problem("invalid", f"{snippet(twice, 60)!r} stands twice.")
+        raise Problem("invalid", f"{snippet(twice, 60)!r} appears twice.")
     return made
 
 
@@ -194,7 +194,7 @@ def _source(text: str) -> Literal["", "stated", "votes", "logprobs", "label_scor
 
 
 def _verbatim(text: str) -> str:
-    """Return a text as instructions in which braces are nothing but characters."""
+    """Return a text as instructions in which braces are ordinary characters."""
     return text.strip().replace("\r\n", "\n").replace("{", "{{").replace("}", "}}")
 
 

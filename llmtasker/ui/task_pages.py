@@ -1,4 +1,4 @@
-"""Steps 2 and 3: labels or output fields, examples and instructions, beside the very prompt and its price."""
+"""Steps 2 and 3: labels or output fields, examples and instructions, beside the exact prompt and its price."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _shown(
 
 
 def _own_texts(form: TaskForm | None) -> list[str]:
-    """Return what the user wrote, which the prompt shows marked."""
+    """Return the user's own words, which are marked in the prompt."""
     if form is None:
         return []
     texts = [text for pair in form.examples for text in pair] + [form.rules.strip().replace("\r\n", "\n")]
@@ -101,7 +101,7 @@ def _own_texts(form: TaskForm | None) -> list[str]:
 
 
 def _kept(visit: Visit, project: Project, form: FormData) -> Project:
-    """Store the form as it was sent, whole or not."""
+    """Store the submitted form, complete or not."""
     before = form_of(visit, project)
     if before is None:
         fields = {str(name)[7:]: str(value) for name, value in form.multi_items() if name.startswith("column_")}
@@ -158,7 +158,7 @@ def _of_file(visit: Visit, file: UploadFile) -> list[tuple[str, str]]:
         path.write_bytes(content)
         table = table_of(visit, path, {})
         rows = [list(row.values()) for row, _, _ in table.rows({}, most=_MOST_LABELS)]
-        if caseless(table.header[0]) not in NAMES_OF_LABELS:  # its first line is a label, too
+        if caseless(table.header[0]) not in NAMES_OF_LABELS:  # its first line is also a label
             rows.insert(0, list(table.header))
         texts = [[str(cell or "").strip() for cell in [*row, ""][:2]] for row in rows]
         return [(name, meaning) for name, meaning in texts if name]

@@ -1,4 +1,4 @@
-"""Visit: who asks for a page, in which language and theme, and what each page is filled with."""
+"""Visit: a request for a page: who asks, in which language and theme, and the values of the page."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from llmtasker.ui.shown_answers import shown
 SESSION, LANGUAGE, THEME = "llmtasker_session", "llmtasker_language", "llmtasker_theme"
 _YEAR = 365 * 86_400
 _ANYBODY = "anybody"
-_MARKED = 5_000  # characters of a message that are shown
+_MARKED = 5_000  # characters to show of a message
 
 
 class SignInNeededError(Exception):
-    """A page was asked for by somebody who is not signed in."""
+    """The page requires a sign-in."""
 
 
 class Pages:
@@ -58,7 +58,7 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """A request for a page. `session` is the number of its session; `key` who it is, None before signing in."""
+    """A request for a page. `session` is the number of its session; `key` is who asks, None before signing in."""
 
     pages: Pages
     request: Request
@@ -68,10 +68,10 @@ class Visit:
 
     @classmethod
     def of(cls, pages: Pages, request: Request, *, signed_in: bool = True) -> Visit:
-        """Return the visit of a request; it may be called from any thread.
+        """Return the visit of a request; may be called from any thread.
 
         Raises:
-            SignInNeededError: nobody is signed in, and `signed_in` asks for it.
+            SignInNeededError: nobody is signed in, and `signed_in` requires it.
         """
         session = request.cookies.get(SESSION, "")
         key = _key(pages, session)
@@ -83,11 +83,11 @@ class Visit:
 
     @classmethod
     async def of_form(cls, pages: Pages, request: Request, id_: str) -> tuple[Visit, Project, FormData]:
-        """Return the visit of a form that was sent for a project, with the project and the form.
+        """Return the visit of a submitted form of a project, with the project and the form.
 
         Raises:
             SignInNeededError: nobody is signed in.
-            Problem: there is no such project of who is signed in, or the form comes from elsewhere.
+            Problem: the signed-in key has no such project, or the form comes from another site.
         """
         visit = await asyncio.to_thread(cls.of, pages, request)
         project = await asyncio.to_thread(visit.project, id_)
@@ -100,7 +100,7 @@ class Visit:
 
     @property
     def owner(self) -> str:
-        """Whose projects and jobs are shown.
+        """The key whose projects and jobs are shown.
 
         Raises:
             SignInNeededError: nobody is signed in.
@@ -110,10 +110,10 @@ class Visit:
         return self.key.name
 
     def project(self, id_: str) -> Project:
-        """Return a project of who is signed in.
+        """Return a project of the signed-in key.
 
         Raises:
-            Problem: there is none: another's looks like one that is not there.
+            Problem: there is none; another key's project looks like one that does not exist.
         """
         found = self.pages.projects.get(id_, self.owner)
         if found is None:
@@ -124,7 +124,7 @@ class Visit:
         """Return the form of a request, if it comes from a page of this session.
 
         Raises:
-            Problem: it comes from elsewhere.
+            Problem: it comes from another site.
         """
         origin = urlsplit(self.request.headers.get("origin", "")).netloc
         elsewhere = self.request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
@@ -187,7 +187,7 @@ class Visit:
         return HTMLResponse(text, status)
 
     def keep(self, response: Response, name: str, value: str, *, private: bool = False) -> None:
-        """Keep a value in a cookie: the session until the browser is closed, what is not private for a year."""
+        """Keep a value in a cookie: the session until the browser is closed, values that are not private for a year."""
         response.set_cookie(
             name,
             value,
@@ -211,7 +211,7 @@ def _key(pages: Pages, session: str) -> ApiKey | None:
 
 
 def begin_session(visit: Visit, response: Response, key_hash: str = _ANYBODY) -> None:
-    """Sign somebody in: the cookie of the response has the number of a new session."""
+    """Sign a user in: the cookie of the response has the number of a new session."""
     visit.keep(response, SESSION, visit.pages.sessions.begin(key_hash), private=True)
 
 
@@ -229,11 +229,11 @@ def worded(message: str, words: PageLanguage) -> str:
 
 
 def marked(text: str, own: Iterable[str], given: Iterable[object]) -> Markup:
-    """Return a message with what the user wrote, and the text of the row, marked."""
+    """Return a message with the user's own words, and the text of the row, marked."""
     if len(text) > _MARKED:
         return Markup(escape(f"{text[:_MARKED]}…"))  # noqa: S704 - escaped
     words = {str(one)[:_MARKED] for one in [*own, *given] if one not in {None, ""}}
-    # Only those that stand in it: a pattern of all examples, made for each message, would take seconds.
+    # Only words that occur in it: a pattern of all examples, made for each message, would take seconds.
     parts = sorted((one for one in words if one in text), key=len, reverse=True)
     if not parts:
         return Markup(escape(text))  # noqa: S704 - escaped

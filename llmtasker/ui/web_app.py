@@ -26,7 +26,7 @@ STATIC = {
     "htmx.js": "text/javascript",
     "icons.svg": "image/svg+xml",
 }
-"""The files that a page needs beside itself, which all come from this server."""
+"""The files that a page needs, which all come from this server."""
 
 _STEPS = (
     begin_pages, file_pages, task_pages, run_pages, results_pages, evaluation_pages, export_pages,
@@ -57,7 +57,7 @@ def add_pages(app: FastAPI) -> None:
 
 
 def _unknown(pages: Pages) -> APIRouter:
-    """Return the route for addresses that do not exist, which answers with a page; it comes after all others."""
+    """Return the route for unknown addresses, which answers with a page; it comes after all others."""
     router = page_router(pages)
 
     @router.get("/p/{rest:path}")

@@ -11,9 +11,8 @@ from llmtasker.errors import InputError
 class BrokenRow(dict[str, Any]):
     """A row of a file that does not have the form of the others; `error` names the line and the reason.
 
-    It has its place among the other rows and contains what could be read: cells that are
-    missing are missing here too, cells past the header are kept in the last column. A task never asks for it: its
-    Item has `error`, without a call.
+    It has its place among the other rows and contains what could be read: missing cells are missing here too, cells
+    beyond the header are kept in the last column. A task never asks for it: its Item has `error`, without a call.
 
     >>> row = BrokenRow({"id": "7"}, error=InputError("line 8 has 1 cell, the header has 2"))
     >>> row["id"], row.error.message

@@ -1,4 +1,4 @@
-"""Texts made comparable: without case, without accents, letters only."""
+"""Make texts comparable: without case, without accents, letters only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BEYOND_ASCII = lazy_pattern(r"[^\x00-\x7f]+")
 
 
 def caseless(text: str) -> str:
-    """Return a text without the difference between capitals and small letters, and between forms of one letter.
+    """Return a text without the difference between upper and lower case, and between forms of one letter.
 
     >>> caseless("ＦＡＣＴＵＲＥ Réglée")
     'facture réglée'
@@ -24,7 +24,7 @@ def caseless(text: str) -> str:
 
 
 def without_accents(text: str) -> str:
-    """Return a text without case and without accents; whatever stands for an apostrophe becomes a plain one.
+    """Return a text without case and without accents; all forms of an apostrophe become a plain one.
 
     >>> without_accents("L’Été")
     "l'ete"
@@ -44,7 +44,7 @@ def _fold(text: str) -> str:
     return text.translate(marks).casefold()
 
 
-_SHORT = 4  # characters: a language has few of such runs
+_SHORT = 4  # characters: a language has few runs this short
 _fold_short = lru_cache(4096)(_fold)
 
 

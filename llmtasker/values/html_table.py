@@ -1,4 +1,4 @@
-"""html_table: how a notebook shows a value."""
+"""html_table: a value as a table in a notebook."""
 
 from __future__ import annotations
 

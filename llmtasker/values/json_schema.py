@@ -1,4 +1,4 @@
-"""Reading JSON schemas: what a node refers to, which kind of value it accepts, which labels it offers."""
+"""Read JSON schemas: the reference of a node, the kind of value it accepts, the labels it offers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from llmtasker.values.json_values import is_array, is_object
 JsonSchema = Mapping[str, Any]
 """A JSON schema, or a node of one."""
 
-_LONGEST_CHAIN = 20  # references that lead to references; a circle of them ends here
-_DEEPEST = 8  # unions and lists within each other; a recursive schema ends here
+_LONGEST_CHAIN = 20  # references to references; a circle of them ends here
+_DEEPEST = 8  # nested unions and lists; a recursive schema ends here
 _ANYTHING: JsonSchema = {}
 
 
@@ -21,7 +21,7 @@ def is_node(value: Any) -> TypeGuard[JsonSchema]:
 
 
 def resolve(node: Any, root: JsonSchema) -> JsonSchema:
-    """Return the node of `root` that a node stands for, by `$ref` or an `allOf` of one; `{}` if there is none.
+    """Return the node of `root` that a node refers to, by `$ref` or an `allOf` of one; `{}` if there is none.
 
     Keywords beside the `$ref`, such as a description, do not count: see `expand`.
     """
@@ -38,7 +38,7 @@ def resolve(node: Any, root: JsonSchema) -> JsonSchema:
 
 
 def expand(node: Any, root: JsonSchema, depth: int = _LONGEST_CHAIN) -> JsonSchema:
-    """Return the schema that a node stands for, with the keywords beside its `$ref`, and its `allOf` put together.
+    """Return the schema that a node refers to, merged with the keywords beside its `$ref`, and its `allOf`.
 
     >>> root = {"$defs": {"Team": {"enum": ["billing", "other"]}}}
     >>> expand({"$ref": "#/$defs/Team", "description": "who takes it"}, root)
@@ -148,7 +148,7 @@ def closed_set(node: Any, root: JsonSchema, depth: int = _DEEPEST) -> list[Any] 
 
 
 def offered_labels(node: Any, root: JsonSchema, depth: int = _DEEPEST) -> Iterator[Any]:
-    """Yield the labels that a field, or a list of it, names in its schema; it may accept other values too."""
+    """Yield the labels that a field, or a list of it, names in its schema, even if it also accepts other values."""
     node = resolve(node, root)
     yield from [node["const"]] if "const" in node else node.get("enum", ())
     for part in (*node.get("anyOf", ()), node.get("items")) if depth else ():

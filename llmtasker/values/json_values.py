@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, TypeGuard
 
-_LONGEST_INT = 14_000  # bits; Python writes no number of more than 4,300 digits
+_LONGEST_INT = 14_000  # bits; Python does not write numbers of more than 4,300 digits
 
 
 class NotStrictError(ValueError):
-    """JSON that can't be trusted: a duplicate key with two values, NaN, Infinity, a number out of range."""
+    """JSON that is ambiguous: a duplicate key with two values, NaN, Infinity, a number out of range."""
 
 
 def is_object(value: Any) -> TypeGuard[dict[str, Any]]:
@@ -43,7 +43,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         for key, value in pairs:
             if made[key] != value or type(made[key]) is not type(value):
-                raise NotStrictError(f"the key {key[:40]!r} stands there twice, with different values")
+                raise NotStrictError(f"the key {key[:40]!r} appears twice, with different values")
     return made
 
 
@@ -69,7 +69,7 @@ def parse_json(text: str, *, raw_controls: bool = False) -> Any:
     `raw_controls` allows line breaks and tabs inside strings.
 
     Raises:
-        NotStrictError: it is JSON, but can't be trusted.
+        NotStrictError: it is JSON, but ambiguous.
         ValueError: it is not JSON, or an integer has thousands of digits.
         RecursionError: it is nested too deep.
     """
@@ -88,7 +88,7 @@ def parse_json_at(text: str, start: int) -> tuple[Any, int]:
 def parse_json_loosely(text: str) -> tuple[Any, bool]:
     """Return the JSON value of a text, with NaN, Infinity and numbers out of range as texts.
 
-    Of several equal keys it has the last; the second value is whether any of the others had another value.
+    Of several equal keys it has the last; the second result is whether any of the others had another value.
 
     Raises:
         ValueError, RecursionError: as `parse_json`.
@@ -118,12 +118,12 @@ canonical_json: Callable[[Any], str] = json.JSONEncoder(separators=(",", ":"), a
 
 def json_text(value: Any) -> str:
     """Return a JSON value as text."""
-    # NaN is written as it is: the parser of the answer has to reject it.
+    # NaN is written as it is, because the parser of the answer has to reject it.
     return json.dumps(value, ensure_ascii=False)
 
 
 def json_number(value: float) -> int | float | str:
-    """Return a number as JSON can hold it: as text if it is not finite, or has more digits than Python writes.
+    """Return a number in a form that JSON allows: as text if it is not finite, or has more digits than Python writes.
 
     The texts are those that Pydantic reads as numbers.
 

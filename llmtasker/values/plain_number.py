@@ -1,4 +1,4 @@
-"""plain_number: how people and LLMs write numbers; only what has exactly one reading is accepted."""
+"""plain_number: read numbers as people and LLMs write them; only those with exactly one reading are accepted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _SIGNS = {word: sign for sign, words in _CURRENCIES.items() for word in words}
 def plain_number(text: str, *, alone: bool = False) -> str | None:
     """Return a number as people write it in plain digits, or None unless it has exactly one reading.
 
-    `alone` is whether nothing but one number can stand there: "3,4" is not two numbers then.
+    `alone` is whether only one number is possible, so that "3,4" can't be two numbers.
 
     >>> plain_number("€ 1,234.50"), plain_number("1 234,5"), plain_number("1,234"), plain_number("1.234 €")
     ('1234.50', '1234.5', None, None)

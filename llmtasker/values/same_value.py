@@ -1,4 +1,4 @@
-"""same_value: whether a value that went through a table or a file is still what it was."""
+"""same_value: whether a value is unchanged after it went through a table or a file."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _NOTHING = object()
 
 
 def is_missing(value: object) -> bool:
-    """Return whether a value is None, or what pandas has where a value is missing: NA, NaT."""
+    """Return whether a value is None, or a missing value of pandas: NA, NaT."""
     return value is None or type(value).__name__ in _MISSING
 
 
 def same_value(before: Any, after: Any) -> bool:
-    """Return whether `after` holds all the information of `before`.
+    """Return whether `after` has all the information of `before`.
 
-    Numbers may change their type where they stay exact (7, 7.0); a tuple may come back as a list, and an object with
-    None for keys that it did not have. Moments keep their time zone or its absence, days are not moments, and a decimal
+    Numbers may change their type if they stay exact (7, 7.0); a tuple may come back as a list, and an object with None
+    for keys that it did not have. Moments keep their time zone or its absence, days are not moments, and a decimal
     number is not a float.
 
     >>> same_value(0, False), same_value(Decimal("0.5"), 0.5)
@@ -55,7 +55,7 @@ def same_value(before: Any, after: Any) -> bool:
 
 
 def same_values(before: Iterable[Any], after: Iterable[Any]) -> bool:
-    """Return whether each value is still what it was, and none is absent or added."""
+    """Return whether each value is unchanged, and none is missing or added."""
     return all(same_value(one, other) for one, other in zip_longest(before, after, fillvalue=_NOTHING))
 
 

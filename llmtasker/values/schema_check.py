@@ -1,4 +1,4 @@
-"""contradiction: where a JSON value differs from what a JSON schema describes."""
+"""contradiction: where a JSON value contradicts a JSON schema."""
 
 from __future__ import annotations
 

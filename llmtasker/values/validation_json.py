@@ -1,4 +1,4 @@
-"""validation_json: a value in the form in which Pydantic reads it, not in the form in which it would write it."""
+"""validation_json: a value in the form in which Pydantic reads it, not in the form in which it writes it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NameOf = Callable[[str, FieldInfo], str]
 
 
 def validation_json(value: Any, name_of: NameOf) -> Any:
-    """Return a value as JSON values, such as the JSON schema of its type describes.
+    """Return a value as JSON values, as the JSON schema of its type describes them.
 
     The result has no computed fields, serialization aliases or custom serializations, and secrets are
-    shown; `name_of` gives the name of a field of a model.
+    shown; `name_of` returns the name of a model's field.
 
     Raises:
         pydantic_core.PydanticSerializationError: it has no such form.

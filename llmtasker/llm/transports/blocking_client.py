@@ -23,7 +23,7 @@ _LONGEST = 2_000_000.0  # seconds; sockets accept little more
 class BlockingClient:
     """Connections to one endpoint, each for one call at a time; threads may share it. See `HTTPClient`.
 
-    A lone call needs no loop: to hand it to the thread of one, and the answer back, takes as long as the call itself.
+    A lone call needs no event loop: handing it to a loop's thread and back takes as long as the call itself.
     """
 
     def __init__(self, context: ssl.SSLContext | None, largest: int = LARGEST) -> None:
@@ -51,7 +51,7 @@ class BlockingClient:
             before = connection.answered
             response = connection.ask(request, until)
             if response.body == before and response.has_id and not self._all_alike:
-                # A server or proxy may have sent it twice; a connection that has carried nothing else will show it.
+                # A server or proxy may have sent it twice; a connection without any other traffic will show it.
                 connection.close()
                 connection = self._connect(made, until)
                 response = connection.ask(request, until)
@@ -142,7 +142,7 @@ class _Socket:
         return self._socket.recv(_CHUNK)
 
     def has_unread(self) -> bool:
-        """Return whether bytes, or the end of the connection, have arrived that nobody asked for."""
+        """Return whether unexpected bytes, or the end of the connection, have arrived."""
         if isinstance(self._socket, ssl.SSLSocket) and self._socket.pending():
             return True
         if self._poll is None:

@@ -1,4 +1,4 @@
-"""BatchJob: many inputs through the provider's batch API, cheaper and within a day; it survives a restart."""
+"""BatchJob: many inputs through the provider's batch API, cheaper and within a day; jobs survive a restart."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def head_of(key: str) -> str:
 class StoredJob:
     """A job: when and for which task it was created, where it runs, its batches.
 
-    `beside` names the jobs that had already submitted some of its rows. It holds no text of a row and no credential.
+    `beside` names the jobs that had already submitted some of its rows. It contains no text of a row and no credential.
     """
 
     id: str

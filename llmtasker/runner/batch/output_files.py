@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class OutputFiles:
     """The answers of some batches, by key.
 
-    A batch is downloaded when the first of its rows is taken, into an unnamed file in `folder`: only the offsets of its
-    lines are held in memory. `look` returns the state of a batch, `patiently` retries transient failures.
+    A batch is downloaded when the first of its rows is taken, into an unnamed file in `folder`, so that only the
+    offsets of its lines are in memory. `look` returns the state of a batch, `patiently` retries transient failures.
     """
 
     def __init__(

@@ -40,7 +40,7 @@ _RANDOM = random.Random()  # noqa: S311 - spreads the waits before retries
 class BatchSubmitter(Generic[S, T]):
     """Puts the rows of a task into batches.
 
-    `store` holds the answers; the batches are recorded beside it, or in the user's cache folder.
+    `store` has the answers; the batches are recorded beside it, or in the user's cache folder.
     """
 
     policy: Policy[S, T]

@@ -5,7 +5,7 @@ dropped, duplicated, made up, shuffled or shifted. Good answers are kept; only m
 smaller groups, then alone. The cache stores rows, not groups.
 
     members        which inputs go into one message
-    group_limits   how much one group may hold
+    group_limits   the limits of one group
     group_program  how a program asks for several inputs at once
     answers        a group's answer, split into those of its members
     group_worker   one group → Items, without I/O

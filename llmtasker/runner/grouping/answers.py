@@ -29,7 +29,7 @@ _SCHEMA = AnswerSchema(
 )
 _LIST = lazy_pattern(r'"answers"\s*:\s*\[')
 _BETWEEN = lazy_pattern(r"[\s,]*")
-_LONGEST_ANCHOR = 500  # characters of an anchor that are compared
+_LONGEST_ANCHOR = 500  # characters of an anchor to compare
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""AutoGroup: how `group_size="auto"` finds its size, and the bound that it holds."""
+"""AutoGroup: how `group_size="auto"` finds its size, and the bound that it keeps."""
 
 from __future__ import annotations
 

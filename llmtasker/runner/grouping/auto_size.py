@@ -90,7 +90,7 @@ async def choose(
         if found.bound < auto.epsilon + (noise or 0) and found.calls < (1 if best is None else best.calls):
             best = found
     measured = "; ".join(map(str, tried))
-    allowed = f"{auto.epsilon:.1%} allowed" + (f", and {noise:.1%} for the LLM's own changes of mind" if noise else "")
+    allowed = f"{auto.epsilon:.1%} allowed" + (f", and {noise:.1%} for the LLM's own variation" if noise else "")
     return Choice(
         size=best.size if best else 1, reason=f"{measured} ({allowed})", measured=tuple(tried), noise=noise or 0.0
     )

@@ -1,4 +1,4 @@
-"""GroupLimits: how much one group may hold; lowered when the endpoint refuses or cuts a group."""
+"""GroupLimits: the limits of one group; lowered when the endpoint refuses or cuts a group."""
 
 from __future__ import annotations
 

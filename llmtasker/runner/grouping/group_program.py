@@ -42,12 +42,12 @@ class GroupProgram(Generic[S]):
             raise ConfigurationError(f"group_size needs the same {what}.")
         if layout.template.names:
             raise ConfigurationError(
-                f"group_size needs the inputs in a message of their own: take {{{layout.template.names[0]}}} out of "
+                f"group_size needs the inputs in a separate message: take {{{layout.template.names[0]}}} out of "
                 "the instructions."
             )
         taken = _RESERVED & program.model.model_fields.keys()
         if taken:
-            raise ConfigurationError(f"group_size needs the name {min(taken)!r} for itself: rename that output field.")
+            raise ConfigurationError(f"group_size uses the name {min(taken)!r}: rename that output field.")
         self.asked: AskMode = "auto" if program.asked == "plain" else program.asked
         self.model = group_model(program.model, program.wording)
         self._heads: dict[Mode, Head] = {}

@@ -184,7 +184,7 @@ class SampleRun(Generic[S, T]):
         if self.alone.fresh is not True and auto.same is None:
             self.tally.choice = await self.run.drive(_recall(key))
         if self.tally.choice is None and feed.total is not None and feed.total < 2 * auto.sample:
-            reason = f"for {feed.total} rows, a sample of {auto.sample} does not pay"
+            reason = f"for {feed.total} rows, a sample of {auto.sample} does not pay off"
             self.tally.choice = Choice(size=1, reason=reason)
         if self.tally.choice is None:
             async with aclosing(self._ask(feed, key)) as batches:

@@ -1,4 +1,4 @@
-"""Generic prompt texts, French and English: one file a text, `<task>.<language>.txt`."""
+"""Generic prompt texts, French and English: one file per text, `<task>.<language>.txt`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def prompt_text(name: str, language: Language) -> str:
     """Return a generic prompt text.
 
     Raises:
-        ConfigurationError: there is none in this language.
+        ConfigurationError: there is no text in this language.
 
     >>> "{classes}" in prompt_text("classification.single", "fr")
     True
