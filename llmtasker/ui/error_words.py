@@ -118,7 +118,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"^line (?P<line>[\d,]+) can't be read as CSV",
         "Line {line} can't be read: a quote inside a quoted text must be doubled.",
     ),
-    (r"^(?:line|element) (?P<line>[\d,]+) holds an? ", "Row {line} is not an object with its columns."),
+    (r"^(?:line|element) (?P<line>[\d,]+) is an? \w+, not an object", "Row {line} is not an object with its columns."),
     (r"^line (?P<line>[\d,]+) is not (?P<encoding>\S+)$", "Line {line} can't be read as {encoding}."),
     (
         r"^row (?P<line>[\d,]+) has a value in a column without a name",
@@ -133,7 +133,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"not a Parquet file", "The file is not a Parquet file, despite its name."),
     (r"^can't read the file as (?P<kind>Parquet|an Excel)", "The file is damaged: save it again."),
     (
-        r"^it holds (?P<size>[\d,]+) bytes unpacked; at most (?P<most>[\d,]+)",
+        r"^it has (?P<size>[\d,]+) bytes unpacked; the limit is (?P<most>[\d,]+)",
         "The file holds {size} bytes once it is unpacked; at most {most} are taken.",
     ),
     (r"^can't read the column (?P<name>'.*?')", "The column {name} can't be read."),
@@ -148,8 +148,8 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^the delimiter must be one character", "The separator must be one character."),
     (r"^several columns look like (?P<name>'.+?'): ", "Several columns look like {name}: rename one of them."),
     (r"there is no column (?P<name>'.+?'); there are", "The file has no column {name}."),
-    (r"^an Excel sheet holds (?P<most>[\d,]+) (?:rows|columns)", "An Excel sheet is too small for this: take the CSV."),
-    (r"^an Excel sheet of over 2 GB", "An Excel sheet is too small for this: take the CSV."),
+    (r"^an Excel sheet has at most (?P<most>[\d,]+) (?:rows|columns)", "An Excel sheet is too small for this: take the CSV."),
+    (r"^an Excel sheet can't exceed 2 GB", "An Excel sheet is too small for this: take the CSV."),
     # calls
     (r"came within (?P<seconds>[\d.]+) s", "The LLM did not answer within {seconds} s."),
     (r"^the built-in baseline", "The built-in baseline can only choose among labels: this task needs an LLM."),
@@ -157,8 +157,8 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^there are no labels", "There are no labels yet: give at least one."),
     (r"^There is no such page", "There is no such page."),
     (r"^the address has a wrong (?P<name>'.*?')", "The address of the page has a wrong value: {name}."),
-    (r"^There is (?:no such file|nothing at this path)", "There is no such page."),
-    (r"^(?:The body did not come|Too little came) in", "The file did not come in time: try again."),
+    (r"^(?:There is no such file|Nothing is served at this path)", "There is no such page."),
+    (r"^(?:The body did not arrive|Too little arrived) in", "The file did not come in time: try again."),
     (r"^the label (?P<name>'.*?') appears twice", "The label {name} appears twice."),
     (r"^(?P<name>'.*?') appears twice", "{name} appears twice."),
     (r"^a label is a text that is not empty", "A label must not be empty."),
@@ -196,7 +196,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^an output field with labels needs", "A field with choices needs at least one choice."),
     (r"^Instruction has no input field", "A field can't be called “text”: the text of the row has this name."),
     (
-        r"^\w+\.(?P<name>\w+): (?:a field can't begin|the name '.*?' has a meaning)",
+        r"^\w+\.(?P<name>\w+): (?:a field can't begin|the name '.*?' has a special meaning)",
         "A field can't be called “{name}”: choose another name.",
     ),
     (r"^output: give one of (?P<known>.+?)\.?$", "The answer has only these fields: {known}."),
