@@ -89,7 +89,7 @@ docs: $(VENV)/.test  ## run the code and the commands of README.md, docs/ and th
 site: $(VENV)/.docs  ## build the documentation site in site/, in English and French
 	@.ci/site $(RUN)
 
-notebooks: $(VENV)/.docs  ## execute the notebooks of the documentation anew, and make their pages
+notebooks: $(VENV)/.docs  ## execute the notebooks of the documentation again, and make their pages
 	@$(RUN)/python tests/notebooks.py
 
 snapshot: $(VENV)/.test  ## accept a changed public interface into tests/public_api.txt

@@ -24,7 +24,7 @@ Points = list[tuple[float, bool]]
 
 
 def calibrated(random: Random, count: int, a: float, b: float) -> Points:
-    """An LLM that is right as often as it says."""
+    """An LLM that is right as often as its confidence states."""
     return [(sure, random.random() < sure) for sure in (random.betavariate(a, b) for _ in range(count))]
 
 
@@ -35,7 +35,7 @@ def scored(random: Random, count: int, accuracy: float, distance: float) -> Poin
 
 
 def plateau(random: Random, count: int) -> Points:
-    """An LLM whose surest 90 % are wrong in 5.01 %, however sure: what is the hardest for a promise of 5 %."""
+    """An LLM whose surest 90 % are wrong in 5.01 %, however sure: the hardest case for a promise of 5 %."""
     return hardly_wrong(random, [random.random() for _ in range(count)])
 
 

@@ -89,7 +89,7 @@ async def bounded(texts: Sequence[str], concurrency: int, one: Callable[[str], A
 
 @asynccontextmanager
 async def raw_aiohttp(base_url: str) -> AsyncIterator[Ask]:
-    """Bare aiohttp and json: what a client can't be faster than. It repeats nothing."""
+    """Bare aiohttp and json, which no client can beat. It retries nothing."""
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def one(text: str) -> bool:
@@ -196,7 +196,7 @@ def contenders() -> list[Contender]:
 
 @contextmanager
 def served(*flags: str) -> Iterator[str]:
-    """Run the test server as a process of its own, and give its base URL."""
+    """Run the test server in its own process, and give its base URL."""
     command = [sys.executable, "-m", "llmtasker.testing.server", "--port", "0", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

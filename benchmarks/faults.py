@@ -3,7 +3,7 @@
     python benchmarks/faults.py [--rows 300] [--concurrency 32] [--check]
 
 The server allows 20 requests a second, with and without Retry-After, as a bucket and in bursts, or so many tokens.
-The ideal time is what the limit alone costs: (rows - burst) / rate. Each contender has its defaults.
+The ideal time is that of the limit alone: (rows - burst) / rate. Each contender has its defaults.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
     python benchmarks/few_shot_search.py --data DIR --llm local/SmolLM2-135M-Instruct.Q4_1.gguf [--sets 8] [--check]
 
-DIR holds sib200_en_{train,test}.jsonl. Of train, five rows a label (35) choose the set, and the sets are drawn from
+DIR contains sib200_en_{train,test}.jsonl. Of train, five rows a label (35) choose the set, and the sets are drawn from
 the others. The result is judged once on the first 100 rows of `Random(0).shuffle(test)`. Answers are cached: the same
 command goes on after a stop.
 """

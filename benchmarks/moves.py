@@ -1,4 +1,4 @@
-"""How many moves between files one call takes: what a reader follows, and what Python pays, for one row.
+"""Count the moves between files of one call, which a reader follows and Python pays for, for one row.
 
     python benchmarks/moves.py [--where] [--no-cache] [--json]
 

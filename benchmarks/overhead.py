@@ -2,7 +2,7 @@
 
     python benchmarks/overhead.py [--rounds 9] [--calls 60] [--json] [--check] [--only WORD …] [--dspy-python PATH]
 
-One classification with 8 examples, against a local server in a process of its own whose CPU is not counted. All take
+One classification with 8 examples, against a local server in its own process, whose CPU is not counted. All take
 turns in each round; a ratio is the median over the rounds. CPU is counted for the whole process, threads included:
 user-space instructions where the kernel and the machine have counters for them, else seconds of CPU.
 """
@@ -269,7 +269,7 @@ def add_dspy(bench: Bench) -> None:
     signature = dspy.Signature({"message": (str, dspy.InputField()), "team": (Literal[LABELS], dspy.OutputField())})
     predict = dspy.Predict(signature.with_instructions(Triage.__doc__))
     predict.demos = [dspy.Example(message=text, team=label) for text, label in zip(MESSAGES, LABELS, strict=True)]
-    # A model that it knows to have structured outputs: else it asks for a form of its own.
+    # A model that it knows to have structured outputs: otherwise it asks for its own form.
     lm = dspy.LM("openai/gpt-4.1-mini", api_base=bench.base_url, api_key="none", cache=False, num_retries=0)
     dspy.configure(lm=lm, adapter=dspy.JSONAdapter())
     bench.add("dspy Predict, sync", lambda: predict(message=bench.text()))
@@ -287,7 +287,7 @@ ADDERS: dict[str, Callable[[Bench], None]] = {
 
 @contextlib.contextmanager
 def server() -> Iterator[str]:
-    """Start the server in a process of its own and give its base URL."""
+    """Start the server in its own process and give its base URL."""
     process = subprocess.Popen([sys.executable, "-m", "llmtasker.testing.server"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -2,7 +2,7 @@
 
     .ci/namespace .venv-scale/bin/python benchmarks/ray_workers.py [--rows 2000] [--rate 20] [--concurrency 16]
 
-`make test-scale` installs what it needs. Ray listens on all interfaces, so this runs in a network of its own. The time
+`make test-scale` installs what it needs. Ray listens on all interfaces, so this runs in its own namespace. The time
 is that from the first call to the last: the start of the cluster and of the workers does not count.
 """
 
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--concurrency", type=int, default=16, help="calls in flight of one worker")
     given = parser.parse_args()
     if socket.if_nameindex() != [(1, "lo")]:
-        parser.error("run this in a network of its own: .ci/namespace")
+        parser.error("run this in its own network namespace: .ci/namespace")
     head = {"num_cpus": 2, "object_store_memory": STORE, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
     try:

@@ -65,7 +65,7 @@ def free_port() -> int:
 
 
 def worker(endpoint: str, cache: str) -> None:
-    """Run the shared rows once the parent says so, and print the seconds that they took."""
+    """Run the shared rows once the parent signals it, and print the seconds that they took."""
     one = task(endpoint, cache)
     one.run(["to warm up"])
     print("ready", flush=True)
@@ -94,7 +94,7 @@ def together(cache: str, processes: int, latency: float) -> str:
 
 
 def interrupted(rows: int, latency: float, at: int, action: Callable[[subprocess.Popen[bytes]], object]) -> str:
-    """Return what a run takes, in which something happens to Redis, and how it is used later."""
+    """Return the cost of a run during which something happens to Redis, and when Redis is used again."""
     port = free_port()
     texts = [f"message {number}" for number in range(rows)]
     with redis(port) as process, FaultyServer(latency=latency, keep=False) as endpoint:

@@ -2,7 +2,7 @@
 
     python benchmarks/robustness.py --data DIR [--json] [--check]
 
-DIR holds malformed_cases.jsonl, corrupted_outputs.jsonl and replay_sib200.jsonl; answer_kinds.py makes more rows.
+DIR contains malformed_cases.jsonl, corrupted_outputs.jsonl and replay_sib200.jsonl; answer_kinds.py makes more rows.
 Malformed texts (other parsers' own tests) and corrupted ones (real answers, broken) count apart. How a row is judged:
 
 - an expected value: right if the same value comes out, an error otherwise, or silently wrong;
@@ -86,7 +86,7 @@ def _json_repair(text: str, target: Target) -> Any:
 
     value = json_repair.loads(text)
     if value == "" and text.strip() not in ('""', "''"):
-        raise ValueError("nothing found")  # how json_repair says so
+        raise ValueError("nothing found")  # json_repair's way of reporting it
     return target.validate(value)
 
 
@@ -195,7 +195,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _is_cut(text: str) -> bool:
-    """Tell whether no whole JSON value stands in the text."""
+    """Return whether the text contains no complete JSON value."""
     for start in (index for index, char in enumerate(text) if char in "{["):
         try:
             json.JSONDecoder().raw_decode(text, start)
@@ -252,9 +252,9 @@ def _says_plainly(text: str, labels: list[str]) -> str | None:
 
 
 def measure_labels(path: Path) -> Table:
-    """Read the label out of what an LLM said in prose.
+    """Read the label in an LLM's prose.
 
-    A label that is not the gold one is the LLM's "own" error where its text says that label plainly, so that no reader
+    A label that is not the gold one is the LLM's "own" error if its text plainly names that label, so that no reader
     can know better: one label in the text, behind "regarding", "category of" or the like, without a negation.
     """
     table = Table()
@@ -310,7 +310,7 @@ def failures(malformed: Table, corrupted: Table, kinds: Table, labels: Table) ->
             missed.append(f"{name}: less than {right} % right, or more than 1 % silent")
     read_right = labels.percent("all", OURS, "right") + labels.percent("all", OURS, "own")
     if read_right < 70 or labels.percent("all", OURS, "silent") > 4:
-        missed.append("labels in prose: what the text says is read in less than 70 %, or misread in more than 4 %")
+        missed.append("labels in prose: the named label is read in less than 70 %, or misread in more than 4 %")
     return missed
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/scale.py [--rows 10000 100000 1000000] [--check]
 
-Each length runs in a process of its own: `stream` over a generator, without a cache and, for up to 100,000 rows, with
+Each length runs in its own process: `stream` over a generator, without a cache and, for up to 100,000 rows, with
 one: first filled, then answered from it.
 """
 
@@ -72,7 +72,7 @@ def one(rows: int, cache: str) -> dict[str, float]:
 
 
 def measured(rows: int, cache: str = "") -> dict[str, float]:
-    """Return what `one` says in a new process."""
+    """Return the line that `one` prints in a new process."""
     done = subprocess.run(
         [sys.executable, __file__, "--one", str(rows), "--cache", cache], capture_output=True, text=True, check=True
     )

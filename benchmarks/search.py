@@ -1,4 +1,4 @@
-"""Do searches find what is there, and claim nothing where nothing is? With simulated LLMs, seeded.
+"""Do searches find a better task if there is one, and claim none otherwise? With simulated LLMs, seeded.
 
     python benchmarks/search.py [--searches 100] [--check]
 

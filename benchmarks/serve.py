@@ -2,7 +2,7 @@
 
     python benchmarks/serve.py [--rows 100000]
 
-The server is a process of its own: CPU and memory are its alone (Linux). Compare ratios.
+The server runs in its own process, so CPU and memory are only its own (Linux). Compare ratios.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def served(app: Any) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Served:
-    """A part of a comparison in a process of its own: the line that it printed, its CPU and its memory."""
+    """A part of a comparison in its own process: the line that it printed, its CPU and its memory."""
 
     pid: int
     line: str
@@ -72,7 +72,7 @@ class Served:
     @contextmanager
     def growth(self) -> Iterator[list[float]]:
         """Give a list that has, after the block, by how many MB the process grew at its peak."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # the peak begins anew
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # the peak begins again
         grown, before = list[float](), self._peak
         yield grown
         grown.append(self._peak - before)
@@ -96,9 +96,9 @@ def started(*arguments: str) -> Iterator[Served]:
 
 
 def one_by_one(llm: str, calls: int = 1_000, times: int = 5) -> None:
-    """Compare the CPU of a server for one input with that of `acall`, each in a process of its own, in turn.
+    """Compare the CPU of a server for one input with that of `acall`, each in its own process, in turn.
 
-    What no server of ours can go below stands beside it: uvicorn with an app that answers at once, and with one that
+    The lower bounds are measured beside it: uvicorn with an app that answers at once, and with one that
     only awaits `acall`; and `acall` after a pause each time, which finds the caches of the processor cold, as a server
     does that waits for its clients.
     """
@@ -233,7 +233,7 @@ def many_rows(llm: str, rows: int) -> None:
         content = "id;message\n" + "".join(f"{number:06d};message number {number}\n" for number in range(rows))
         job = client.post("/tasks/triage/jobs", files={"file": ("rows.csv", content.encode())}).json()
         client.post(f"/jobs/{job['id']}/pause")
-        time.sleep(3)  # until the rows in flight have been given up
+        time.sleep(3)  # until the rows in flight have been abandoned
         for what, query in (("a page", ""), ("a search", "?search=99"), ("a search for nothing", "?search=zzz")):
             spent = server.cpu
             for _ in range(20):

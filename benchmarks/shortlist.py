@@ -1,8 +1,8 @@
-"""How often the right label is among the examples or the labels that are chosen for a text. No LLM is asked.
+"""How often the right label is among the examples or labels chosen for a text. No LLM is asked.
 
     python benchmarks/shortlist.py --data DIR [--check]
 
-DIR holds banking77_en_{train,test}.jsonl and clinc150_half_{train,test}.jsonl (texts out of scope are left out). The
+DIR contains banking77_en_{train,test}.jsonl and clinc150_half_{train,test}.jsonl (texts out of scope are left out). The
 training rows are the pool of examples. CPU is that of a whole request, from the text to the cache key, over all test
 rows, after one pass over them; at 5,000 labels the labels are two or three of 600 made-up words, with five texts each.
 """

@@ -2,8 +2,8 @@
 
     python benchmarks/throughput.py [--rows 2000] [--latency 0.05] [--rounds 3] [--concurrency 128 512] [--check]
 
-The server is a process of its own; client and server share the cores, so figures are comparable within one run
-only. What is printed is the median over the rounds, and its ratio to a loop around `create` of the openai package.
+The server runs in its own process; client and server share the cores, so figures are comparable within one run
+only. It prints the median over the rounds, and its ratio to a loop around `create` of the openai package.
 """
 
 from __future__ import annotations

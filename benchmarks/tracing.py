@@ -2,7 +2,7 @@
 
     python benchmarks/tracing.py [--rows 5000] [--rounds 5] [--many 20000] [--check]
 
-Rows are answered in the process, so that nothing else is measured. The receiver is a process of its own, whose CPU is
+Rows are answered in the process, so that nothing else is measured. The receiver runs in its own process, whose CPU is
 not counted; that of our own threads is, encoding and posting included. All take turns in each round.
 """
 

@@ -1,8 +1,8 @@
-"""A client of `llmtasker serve`, with nothing but the standard library: one input, then a job of a file.
+"""A client of `llmtasker serve`, with only the standard library: one input, then a job of a file.
 
     python examples/client.py [URL KEY]
 
-Without a URL it starts a server of its own, on the built-in baseline.
+Without a URL it starts its own server, with the built-in baseline.
 """
 
 import json

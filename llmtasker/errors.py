@@ -324,7 +324,7 @@ class NetworkError(TransientError):
 
 
 class ServerError(TransientError):
-    """The endpoint failed (5xx, or an error of its own inside a success)."""
+    """The endpoint failed (5xx, or its own error inside a success)."""
 
     code = "server"
 

@@ -164,7 +164,7 @@ class Task(TaskData[T]):
             settings = settings_of(options.get("settings"))
             columns = columns_of(options.get("columns"), options.get("row_variables"))
             return self._made(fresh, budget, settings, columns)
-        usual = self._usual  # most calls have no settings of their own
+        usual = self._usual  # most calls have no settings
         if usual is None or usual.llm is not self.llm or usual.program is not self._words():
             usual = self._usual = self._made(fresh, budget, NO_SETTINGS, None)
         return usual

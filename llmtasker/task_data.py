@@ -46,7 +46,7 @@ class TaskData(Generic[T]):
         self.program = program or plan.compile()
         self._groups = GroupPlan(self.program, plan.group_size)
         self._observers = Observers(plan.observers)
-        self._usual = None  # made once, because most calls have no settings of their own
+        self._usual = None  # made once, because most calls have no settings
 
     @property
     def plan(self) -> Plan:

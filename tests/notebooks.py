@@ -109,7 +109,7 @@ def main(check: bool) -> int:
     for line in found:
         print(line, file=sys.stderr)
     if found:
-        print("Make them anew: make notebooks", file=sys.stderr)
+        print("Make them again: make notebooks", file=sys.stderr)
     return int(bool(found))
 
 

@@ -347,7 +347,7 @@ def test_an_endpoint_without_a_list_of_batches_will_do(server: FaultyServer) -> 
     assert task_at(server).submit(rows(1)).results(rows(1)).counts == {"ok": 1}
 
 
-def test_a_batch_that_the_provider_does_not_know_is_sent_anew(server: FaultyServer) -> None:
+def test_a_batch_that_the_provider_does_not_know_is_sent_again(server: FaultyServer) -> None:
     task = task_at(server)
     job = task.submit(rows(2))
     server.batches.reset()
@@ -707,7 +707,7 @@ def test_another_store_keeps_the_answers_as_well(server: FaultyServer) -> None:
     assert task_at(server, cache=store).run(rows(2)).counts == {"ok": 2, "cached": 2}
 
 
-def test_a_store_with_garbage_in_it_is_asked_anew(server: FaultyServer) -> None:
+def test_a_store_with_garbage_in_it_is_asked_again(server: FaultyServer) -> None:
     store = MemoryCache()
     task = task_at(server, cache=store)
     store.put(task.preview(rows(1)[0]).request.key, "garbage")

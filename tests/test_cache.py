@@ -597,7 +597,7 @@ def test_a_database_damaged_while_open_is_set_aside_once(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("again", ["same", "other"])
-def test_a_folder_deleted_while_open_is_made_anew(cache: DiskCache, again: str) -> None:
+def test_a_folder_deleted_while_open_is_made_again(cache: DiskCache, again: str) -> None:
     cache.put(KEYS[0], TEXT)
     for path in list(cache.directory.iterdir()):
         path.unlink()
@@ -1019,7 +1019,7 @@ def test_a_disk_that_failed_is_tried_again_after_a_minute(tmp_path: Path) -> Non
     handle.close()
 
 
-def test_after_a_fork_everything_is_opened_anew(cache: DiskCache) -> None:
+def test_after_a_fork_everything_is_opened_again(cache: DiskCache) -> None:
     cache.put(KEYS[0], TEXT)
     assert cache.lease(KEYS[1])
     cache._database._lock.acquire()  # held by a thread that the child does not have

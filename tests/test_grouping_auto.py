@@ -121,7 +121,7 @@ def test_a_second_run_of_a_task_and_another_process_pay_for_no_second_sample() -
     assert again.group_report is not None
     assert again.group_report.choice is not None
     assert again.group_report.choice.size == 10
-    # Another question has another size; and so has what is to be asked anew.
+    # Another question has another size; and so has what is to be asked again.
     task_of(model, cache=store, group_size=AutoGroup(epsilon=0.2)).run(reviews(150, start=400))
     assert len(model.alone) == 60
     task_of(model, cache=store).run(reviews(150), fresh=True)

@@ -1,6 +1,6 @@
 """Which words go under which role, and that nobody's text changes on the way.
 
-`python tests/test_prompt.py` writes the snapshots anew; look at what changed before you keep it.
+`python tests/test_prompt.py` writes the snapshots again; look at what changed before you keep it.
 """
 
 import datetime as dt

@@ -166,7 +166,7 @@ def test_equal_rows_are_asked_once() -> None:
     transport = Jittery()
     results = task_of(transport).run([f"row {number % 10}" for number in range(1000)], concurrency=64)
     assert echoes(results) == [f"row {number % 10}" for number in range(1000)]
-    # Without a cache, those that come when the first is answered are asked anew: with one, see test_faults.
+    # Without a cache, those that come when the first is answered are asked again: with one, see test_faults.
     assert transport.calls < 1000
 
 

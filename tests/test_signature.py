@@ -186,7 +186,7 @@ def test_with_instructions_gives_the_same_task_in_other_words():
     assert Triage.instructions.startswith("Route")
 
 
-def test_with_fields_adds_fields_and_declares_them_anew():
+def test_with_fields_adds_fields_and_declares_them_again():
     wider = Triage.with_fields(
         team=(Literal["billing", "delivery", "sales"], OutputField()), urgent=(bool, OutputField(False))
     )

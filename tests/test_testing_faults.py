@@ -150,7 +150,7 @@ def test_a_bucket_allows_a_burst_and_then_the_rate() -> None:
     assert statuses(limit, [0.0] * 4) == [200, 200, 200, 429]
 
 
-def test_a_window_starts_anew() -> None:
+def test_a_window_starts_again() -> None:
     limit = Limit(requests=4, window=0.5, retry_after="ms")
     assert statuses(limit, [10.0, 10.1, 10.2, 10.49]) == [200, 200, 429, 429]
     assert statuses(limit, [10.5, 10.9, 10.95]) == [200, 200, 429]

@@ -26,7 +26,7 @@ class Triage(Signature):
 
 
 def faults() -> list[Fault]:
-    """The faults, which count the calls that they hit, anew."""
+    """The faults, which count the calls that they hit, again."""
     return [
         Status(429, first=1, when="limited", wait=1.0),
         Status(500, first=1, when="shaky"),

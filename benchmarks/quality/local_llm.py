@@ -4,7 +4,7 @@
     python benchmarks/quality/local_llm.py FILE.gguf [--check]    # exit code 1 if too few answers are right
 
 SmolLM2-135M-Instruct is 50 to 1,000 times smaller than what one would choose: it shows that everything works without a
-network and without a server, and what the figures look like. All figures are measured here and now.
+network and without a server, and what the figures look like. All figures are measured in this run.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def main(path: str, *, check: bool) -> None:
     report = evaluate(extract, rows, concurrency=4, progress=False)
     both = sum(row.answer == row.gold for row in report.rows)
     print(report)
-    print(f'both right: {both} of {len(rows)}; `llm="offline"`, which is no language model, can only refuse:')
+    print(f'both right: {both} of {len(rows)}; `llm="offline"`, which is not a language model, can only refuse:')
     print(Task(Payment, llm="offline", examples=SHOWN, attempts=1)(rows[0]["text"]).error)
 
     title("two sets of examples for topics: one label, and one example of each label")

@@ -2,7 +2,7 @@
 
     python benchmarks/quality/local_scores.py --data DIR --llm local/SmolLM2-135M-Instruct.Q4_1.gguf [--check]
 
-DIR holds sib200_en_test.jsonl, whose rows are put in the order of `Random(0).shuffle`. One pass asks for the scores of
+DIR contains sib200_en_test.jsonl; its rows are put in the order of `Random(0).shuffle`. One pass asks for the scores of
 its 204 rows; the rest is computed from the cache.
 
 - Of the first 100 rows, a batch calibration and a temperature are fitted to 50 and judged on the other 50.

@@ -2,7 +2,7 @@
 
     python benchmarks/quality/measure.py --data DIR [--llm offline] [--rows 200] [--set sib200_en] [--list 20]
 
-DIR holds the files named in SETS. `--llm` is anything that `LLM` takes: "offline" (the baseline, no language model),
+DIR contains the files named in SETS. `--llm` is anything that `LLM` takes: "offline" (the baseline, no language model),
 "openai/…", "http://host:8000/v1#model", "local/….gguf". Examples are taken from the training rows, the first of each
 label; with `--list N`, a text is shown the N labels that are likely for it. CLINC150 keeps its texts out of scope:
 their label, `oos`, is one more. Answers are cached, so a run that was stopped goes on.

@@ -1,4 +1,4 @@
-"""What the reports and comparisons say of recorded answers, whose figures are known. No LLM is asked.
+"""Reports and comparisons of recorded answers whose figures are known. No LLM is asked.
 
     python benchmarks/quality/recorded.py --data DIR [--check]
 

@@ -33,7 +33,7 @@ class _Listed(Protocol):
 def copy_answers(source: str, target: str, on_batch: Callable[[CopyCount], object] = lambda _: None) -> CopyCount:
     """Copy the answers that another cache lacks; each cache is a folder or the URL of a Redis.
 
-    Answers that are written meanwhile may be missed; copy again to get them. `on_batch` is called after each batch.
+    Answers written during the copy may be missed; copy again to get them. `on_batch` is called after each batch.
 
     Raises:
         ConfigurationError: there is no cache at the source, both are the same, or one of them failed.

@@ -268,7 +268,7 @@ class DiskCache:
     @staticmethod
     def _is_held(key: str) -> bool:
         """Return whether a cache of this process, possibly another one on the same folder, uses the lease on a key."""
-        # A list, because another thread may add one meanwhile.
+        # A list, because another thread may add one in the meantime.
         return any((cache := ref()) is not None and key in cache._leased for ref in list(_caches))  # noqa: SLF001
 
     def _is_key(self, key: object) -> bool:
@@ -293,7 +293,7 @@ def _moment(seconds: float | None) -> datetime | None:
     try:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
-        return None  # a forged or damaged row may hold any number
+        return None  # a forged or damaged row may contain any number
 
 
 def default_directory(environ: Mapping[str, str] = os.environ, platform: str = sys.platform) -> Path:

@@ -93,7 +93,7 @@ def _of_redis(store: RedisCache) -> SafeStore:
     """Return the SafeStore that this process already has for a Redis, or else one for this store, checked."""
     safe = _by_store.get(store.url, lambda: SafeStore(store, name=store.url.name, patience=store.patience))
     if safe.store is store:
-        # In a thread, because even to look up the name of its host may take longer than anybody should wait.
+        # In a thread, because even looking up the name of its host may take too long.
         checked = call_in_thread(store.check, "llmtasker-store")
         if wait([checked], store.patience).done:
             checked.result()

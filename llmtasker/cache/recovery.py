@@ -61,7 +61,7 @@ class DatabaseHandle:
     """
 
     methods = TextCache
-    """The methods to call: whoever has no handle yet need not import them."""
+    """The methods to call: callers without a handle need not import them."""
 
     def __init__(
         self,

@@ -101,7 +101,7 @@ class RedisCache:
 
     def after_fork(self) -> None:
         """Reset in a forked child: connections and leases belong to the parent."""
-        # A connection that was closed meanwhile is opened again, once; an answer that does not come is not waited for.
+        # A connection that was closed since is opened again, once; a missing answer is not waited for.
         again = Retry(NoBackoff(), 1, supported_errors=(exceptions.ConnectionError,))
         url = self.url
         tls: dict[str, Any] = {} if url.tls is None else {"ssl": True, "ssl_check_hostname": True, **dict(url.tls)}
@@ -198,7 +198,7 @@ class RedisCache:
 
         A key is leased until `put`, `release_many`, `seconds` later, or 30 s after this process has ended.
         """
-        with self._lock:  # before the call: no other thread of this process may take them meanwhile
+        with self._lock:  # before the call: no other thread of this process may take them in between
             wanted = [key for key in dict.fromkeys(keys) if key not in self._leased]
             self._leased.update(wanted)
         taken = set[str]()

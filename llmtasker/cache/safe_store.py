@@ -30,7 +30,7 @@ class SafeStore:
     CacheWarning. A store that fails three times in a row, or does not answer within `patience` seconds, is not used
     for a while, which doubles; then one call tries whether it is back.
 
-    Each call has a thread of its own, because only a caller in another thread can stop waiting.
+    Each call has its own thread, because only a caller in another thread can stop waiting.
     """
 
     def __init__(

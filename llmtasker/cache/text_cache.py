@@ -129,13 +129,13 @@ class TextCache(_DatabaseCache):
 
     @cached_property
     def _me(self) -> str:
-        return this_process().to_json()  # a forked child opens a cache of its own
+        return this_process().to_json()  # a forked child opens its own cache
 
     def make_tables(self) -> None:
         """Create the missing tables of diskcache.
 
         Raises:
-            ValueError, TypeError: the tables hold values that diskcache can't read.
+            ValueError, TypeError: the tables contain values that diskcache can't read.
         """
         directory, transaction = self._directory, self._txn_id
         try:

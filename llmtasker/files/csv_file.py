@@ -45,7 +45,7 @@ def read_csv(path: Path, form: Format) -> Iterator[dict[str, Any]]:
 
 
 def _open(path: Path, form: Format) -> Any:
-    # With newline="", Python also ends a line at each carriage return that stands alone in a text.
+    # With newline="", Python also ends a line at each lone carriage return in a text.
     return open_text(path, form.encoding, newline="" if form.newline == "\r" else "\n", odd_bytes=form.odd_bytes)
 
 

@@ -192,7 +192,7 @@ def rejected(response: bytes) -> tuple[int, str]:
     """Return how many spans (or points) a receiver refused while it accepted the others, and its reason."""
     try:
         partial = _proto().Response.FromString(response).partial_success
-    except Exception:  # noqa: BLE001 - protobuf's DecodeError; some receivers answer with a text, which says nothing
+    except Exception:  # noqa: BLE001 - protobuf's DecodeError; some receivers answer with a text without meaning
         return 0, ""
     return max(0, int(partial.rejected_spans)), str(partial.error_message)
 

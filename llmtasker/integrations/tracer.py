@@ -154,7 +154,7 @@ class Tracer:
                 pass
 
     def samples(self, trace: bytes) -> bool:
-        """Return whether a row without an error is sent, by the id of its own trace."""
+        """Return whether a row without an error is sent, by the id of its trace."""
         return int.from_bytes(trace[:8]) < self.sample * 2**64
 
     def _run(self, event: Event) -> _RunSoFar:
@@ -180,7 +180,7 @@ class Tracer:
             self._row(event, row, event.when - (event.seconds or 0.0)).calls.append(call)
 
     def _take_moment(self, event: Event) -> None:
-        """Take an event that has no span of its own: a wait, a step of a pipeline."""
+        """Take an event without its own span: a wait, a step of a pipeline."""
         attributes: Attributes = {} if event.seconds is None else {"llmtasker.seconds": event.seconds}
         if (item := event.item) is not None:
             attributes = {"llmtasker.cached": item.cached, "llmtasker.attempts": item.attempts}

@@ -150,7 +150,7 @@ class JobRunner:
                 beating.cancel()
 
     async def _beat(self, job: Job, inputs: _Remaining, limit: asyncio.Timeout) -> None:
-        """Renew the lease; if the worker no longer holds it, stop the work at once."""
+        """Renew the lease; if the worker has lost it, stop the work at once."""
         while await asyncio.to_thread(self.queue.beat, job.id, self._worker):  # noqa: ASYNC110 - asked each time
             await asyncio.sleep(_BEAT)
         inputs.lost = True

@@ -22,12 +22,12 @@ TaskLike = Task[Any] | Pipeline[Any, Any]
 
 
 class PipelineWork:
-    """What a pipeline makes of rows, in the form in which it is kept.
+    """The results of a pipeline for rows, in the form in which they are stored.
 
-    What a function of Python does can't be known from outside, so its user says by a version when it changes. A row is
-    done if an item is kept under its identity: the values of its inputs, the version, the fields, and what is sent by
-    the tasks that can be seen in the code. Without a version, only this very pipeline in this process finds what it
-    finished: another process runs the function again, and the caches of its steps answer.
+    The behaviour of a Python function can't be seen from outside, so its user marks changes with a version. A row is
+    done if an item is stored under its identity: the values of its inputs, the version, the fields, and the requests of
+    the tasks that can be seen in the code. Without a version, only this very pipeline in this process finds its
+    finished rows: another process runs the function again, and the caches of its steps answer.
 
     With `explode`, the answer of a row is a list, a member for each row that is written.
     """

@@ -140,7 +140,7 @@ class TokenBucket:
     """A level that rises by `rate` per second and from which calls take; they may leave while it is not below 0.
 
     One call may take the level below 0, by any amount, and the next calls wait. This is GCRA (ITU-T I.371)
-    with a tolerance of `SLACK` seconds, and works for calls that cost more than the bucket can hold.
+    with a tolerance of `SLACK` seconds, and works for calls that cost more than the bucket's size.
     """
 
     __slots__ = ("at", "level", "made_at", "rate", "unused")

@@ -29,7 +29,7 @@ _NOUN = r"(?:param(?:eter)?|argument|field|property|key|name|option|input|value|
 MARK = "['\"`]"
 FIELD, QUOTED = "{field}", "{quoted}"
 _GAP = r"(?:[^.,:;]|\.(?=\d)){0,50}?"
-# As words of their own, not "schema-7b", ".../errors/schemas", "team schema-migration", or the schema of a database.
+# As separate words, not "schema-7b", ".../errors/schemas", "team schema-migration", or the schema of a database.
 _GRAMMAR = (
     r"(?<!\bdatabase )(?<!\bgraphql )(?<!\bprisma )(?<!\bsql )(?<![\w/-])"
     r"(?:(?:json)?schemas?|grammars?|fsm)(?![\w/-]|\.\w| (?:migration|registry|engine|server|service)s?\b)"

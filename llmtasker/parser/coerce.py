@@ -233,7 +233,7 @@ class _Coercion:
         for key, part in value.items():
             name = None if key in also else names.find(key)
             if name is not None and more and key not in names.exact and name in value:
-                name = None  # a key of its own, beside the one that was asked for
+                name = None  # a separate key, beside the requested one
             if name is not None:
                 written.setdefault(name, []).append(key)
             elif key in also or more is not None or not properties:

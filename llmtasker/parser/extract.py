@@ -24,11 +24,11 @@ MAX_PIECES = 200
 """The most bracketed pieces of a text that are examined."""
 
 MAX_MARKS = 200_000
-"""Brackets and quotes of one text that are looked at, each time that they are."""
+"""Brackets and quotes to examine in one text, counted each time."""
 
 _STRING = lazy_pattern(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
 _MARK = lazy_pattern(r'[{}\[\]"]')
-# Plain strings, with what stands between them, are passed over together.
+# Plain strings are skipped together with the text between them.
 _LOOSE_MARK = lazy_pattern(
     r"""(?:(?:"[^"\\\n]*+"|(?:(?<=[{\[,:])|(?<=[{\[,:]\s))'[^'\\\n]*+')(?=\s*[:,}\]])[^{}\[\]"']*+)++|[{}\[\]"']"""
 )
@@ -183,5 +183,5 @@ class _Scan:
 
 
 def _begins_single(text: str, start: int) -> bool:
-    """Return whether a single quote begins a string, where it is no apostrophe."""
+    """Return whether a single quote begins a string and is not an apostrophe."""
     return text[max(0, start - 9) : start].rstrip()[-1:] in _BEFORE_SINGLE

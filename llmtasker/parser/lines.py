@@ -8,7 +8,7 @@ from llmtasker.values.json_values import parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_LINED = 5_000
-"""Characters; a longer text is not looked at."""
+"""Characters; longer texts are not read this way."""
 
 _LINE = lazy_pattern(
     r"\s*(?:[-*+•]\s+|\d{1,2}[.)]\s+|#{1,6}\s+)?[*_`\"']{0,3}([^\W\d][\w \-]{0,60}?)[*_`\"']{0,3}\s*[:=][*_`]{0,3}"
@@ -60,7 +60,7 @@ def _unquoted(text: str) -> str:
 
 
 def names_other_field(text: str, field: str, schema: AnswerSchema) -> bool:
-    """Return whether a text names a further field, so that it holds more than the value of `field`."""
+    """Return whether a text names a further field, so that it contains more than the value of `field`."""
     words = f" {_SEPARATOR.sub(' ', without_accents(text))} "
     others = (name for name in schema.properties if name != field)
     return any(f" {_SEPARATOR.sub(' ', without_accents(name))} " in words for name in others)

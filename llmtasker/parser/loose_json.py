@@ -23,7 +23,7 @@ _STRING = lazy_pattern(
     re.DOTALL,
 )
 _COMMENT = lazy_pattern(rf"({_STRICT_STRING})|//[^\n]*|/\*.*?\*/|(?<![^\s,{{\[])#[^\n]*", re.DOTALL)
-_PLACE = "\x00"  # where a string stands, while the text between the strings is rewritten
+_PLACE = "\x00"  # replaces a string while the text between the strings is rewritten
 _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("full-width punctuation", lazy_pattern(r"："), ":"),
     ("full-width punctuation", lazy_pattern(r"，"), ","),
@@ -126,7 +126,7 @@ def _concatenated(text: str, slips: dict[str, None]) -> str:
 
 
 def _with_colons(text: str, slips: dict[str, None]) -> str:
-    """Return a text with a colon after each key that stands right before a number, constant or bracket.
+    """Return a text with a colon after each key right before a number, constant or bracket.
 
     A key follows a bracket or comma outside strings; in an array, the colon makes the text invalid.
     """
@@ -139,7 +139,7 @@ def _with_colons(text: str, slips: dict[str, None]) -> str:
 
 
 def _without_tuples(between: str, slips: dict[str, None]) -> str:
-    """Return what stands between strings with Python's tuples as arrays, from the inside outwards."""
+    """Return the text between strings with Python's tuples as arrays, from the inside outwards."""
     for _ in range(_MAX_TUPLES if "(" in between else 0):
         arrays = _TUPLE.sub(lambda match: f"[{match[1]}]" if _TUPLE_COMMA.search(match[1]) else match[0], between)
         if arrays == between:

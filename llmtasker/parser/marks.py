@@ -83,7 +83,7 @@ class Front(NamedTuple):
 
 
 def _opened(text: str, start: int = 0) -> tuple[re.Match[str], re.Pattern[str]] | None:
-    """Return the opening tag that stands at `start`, and the pattern of its closing tag."""
+    """Return the opening tag at `start`, and the pattern of its closing tag."""
     for opens, closes in _PAIRS:
         if opening := opens.match(text, start):
             return opening, closes

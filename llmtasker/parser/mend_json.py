@@ -89,7 +89,7 @@ def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tup
 
     The text must be complete, not cut. A value is returned only if it has the same letters and digits in the same order
     as the text (apart from comments), so nothing is left out and nothing is invented. The pieces of one answer share
-    one `effort`; a `flaw` that is known beforehand can't be repaired.
+    one `effort`; a `flaw` that is known in advance can't be repaired.
 
     Raises:
         NotMendableError: there is no such value.

@@ -8,7 +8,7 @@ from llmtasker.parser.loose_json import parse_loose_json
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_LENGTH = 1_000
-"""Characters; a longer text is not looked at."""
+"""Characters; longer texts are not read this way."""
 
 MAX_PLACES = 40
 """Places for a quote that are tried."""
@@ -22,7 +22,7 @@ _INSIDE = lazy_pattern(r'(?<=[^\s{\[,:\\"])"(?=[^\s,:}\]"])')
 def with_missing_quote(text: str) -> Any:
     """Return the value of an object that lacks one quote, or None unless there is exactly one reading.
 
-    Only a quote beside a key counts, around text without a comma; a quote that may stand inside a string is a reading
+    Only a quote beside a key counts, around text without a comma; a quote that may be inside a string is a reading
     too.
 
     >>> with_missing_quote('{"a":"b,"c":1}'), with_missing_quote('{"a":"b"c"}'), with_missing_quote('["a, "b"]')

@@ -35,7 +35,7 @@ def plain_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
         if name is None:
             continue
         if name in seen:
-            return None  # twice: one of them may stand inside a string
+            return None  # twice: one of them may be inside a string
         seen.add(name)
         value, end = _value(text, match.end())
         if not _is_outermost(text, match.start()) or end is None or not _NEXT.match(text, end):

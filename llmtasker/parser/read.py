@@ -36,7 +36,7 @@ MAX_MENDED_PIECES = 5
 
 _NOT_WORDS = lazy_pattern(r"`{3,}\w*|(?:[^\w`]|_|`(?!``))+")  # the language of a fence is not a word either
 FROM_FENCE = "taken from a code fence"
-"""The note of an answer that stands in a code fence."""
+"""The note for an answer in a code fence."""
 
 _CORRECTION = lazy_pattern(
     r"\b(?:no|wait|actually|rather|instead|correct\w*|sorry|oops|final\w*|revis\w*|mistake\w*|better|but|however"

@@ -12,7 +12,7 @@ MOMENTS = frozenset({"date", "date-time", "time", "duration"})
 """Formats of texts that Pydantic would also make from a number, as a count of seconds."""
 
 LONGEST_FLOAT = 16
-"""Characters of a number that a float surely holds exactly; what is longer may have lost digits for a Decimal."""
+"""Characters of a number that a float represents exactly; longer numbers may have lost digits for a Decimal."""
 
 _NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 _NOT_FINITE = lazy_pattern(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)

@@ -13,7 +13,7 @@ from llmtasker.values.json_values import is_array
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_TAGGED = 20_000
-"""Characters; a longer text is not looked at."""
+"""Characters; longer texts are not read this way."""
 
 _ELEMENT = lazy_pattern(r"\s*<([A-Za-z_][\w.\-]*)\s*(?:/>|>(.*?)</\1\s*>)\s*", re.DOTALL)
 _CDATA = lazy_pattern(r"\s*<!\[CDATA\[((?:(?!\]\]>).)*)\]\]>\s*", re.DOTALL)
@@ -80,7 +80,7 @@ def _object(elements: list[tuple[str, str]], node: JsonSchema, schema: AnswerSch
 
 
 def _members(content: str, node: JsonSchema, schema: AnswerSchema, depth: int) -> list[Any]:
-    """Return the members of a list that an element holds: one, or one for each child if all have the same name."""
+    """Return the members of the list in an element: one, or one for each child if all have the same name."""
     elements = _elements(content)
     if not elements or any(schema.names(node).find(name) is not None for name, _ in elements):
         return [_value(content, node, schema, depth)]

@@ -51,7 +51,7 @@ def unwrap(value: Any, schema: AnswerSchema, depth: int = 0) -> Iterator[tuple[A
     field = schema.only_field if depth == 0 or is_object(value) else schema.label_field
     if field is not None and not is_object(value):
         if isinstance(value, str) and names_other_field(value, field, schema):
-            return  # it holds more than this field
+            return  # it contains more than this field
         yield {field: value}, (f"put into the only field, {field}",)
     elif field is not None and _is_value_of(value, field, schema):
         yield {field: value}, (f"taken as {field!r}, which was not named",)

@@ -321,7 +321,7 @@ def pipeline(
         explode: the function returns a list, and `run` and `stream` make one item from each member; an empty list
             gives one item with the output None.
         version: names what the function does now, such as "3": change it with the code. By it, a file or a job that is
-            taken up again knows its finished rows; without one, such rows are run again, from the caches of the steps.
+            resumed recognises its finished rows; without one, such rows are run again, from the caches of the steps.
         timeout: seconds that a row may take, with all its calls and waits.
         observers: receive the events of runs, of the calls of all steps, and "step_done" with the item of each step.
 

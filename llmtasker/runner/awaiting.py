@@ -92,5 +92,5 @@ async def _send(transport: Transport, request: Request) -> Completion:
             raise
         # This task was not cancelled: the transport failed in this way.
         raise as_item_error(error, request) from error
-    except Exception as error:  # noqa: BLE001 - a transport may be anybody's
+    except Exception as error:  # noqa: BLE001 - the transport may be the user's
         raise as_item_error(error, request) from None

@@ -85,7 +85,7 @@ class Feed:
         return [rows.popleft() for _ in range(min(size, len(rows)))]
 
     async def take(self, most: int) -> list[tuple[int, Any]]:
-        """Return up to `most` numbered inputs; none at the end, when `failure` holds the source's error, if any."""
+        """Return up to `most` numbered inputs; none at the end, when `failure` has the source's error, if any."""
         rows: list[tuple[int, Any]] = []
         while len(rows) < most and (row := await self._next()) is not _END:
             rows.append((self.given_out, row))

@@ -72,7 +72,7 @@ class RunScope:
         self._check(policy.budget)
         breaker = policy.breaker
         if self.breakers is not None:
-            # By the name of the signature, because a row may make tasks of its own.
+            # By the name of the signature, because a row may make its own tasks.
             key = policy.llm, policy.program.signature.__name__
             breaker = self.breakers.setdefault(key, CircuitBreaker())
         return replace(

@@ -76,7 +76,7 @@ Steps = Generator[Step, Any, R]
 
 
 class KeyState:
-    """What a driver knows of the keys of its generator: the leases it holds, and answers that can't be read."""
+    """What a driver knows of the keys of its generator: its leases, and answers that can't be read."""
 
     __slots__ = ("_unreadable", "leases")
 
@@ -118,7 +118,7 @@ def run_blocking(
             if isinstance(step, Send):
                 try:
                     came = transport.send(step.request)
-                except Exception as error:  # noqa: BLE001 - a transport may be anybody's
+                except Exception as error:  # noqa: BLE001 - the transport may be the user's
                     advance, came = steps.throw, as_item_error(error, step.request)
             elif isinstance(step, Wait):
                 came = _result(step.hold) if isinstance(step.hold, Future) else sleep(step.hold)
@@ -188,7 +188,7 @@ _read_again = lru_cache(maxsize=512)(_read)  # equal rows have equal answers
 
 
 def read_stored(text: str) -> Completion | None:
-    """Return the completion that a store holds as text; None if it can't be read."""
+    """Return the completion in a store's text; None if it can't be read."""
     return _read_again(text) if len(text) <= _SHORT else _read(text)
 
 

@@ -121,7 +121,7 @@ class Signature(BaseModel, metaclass=SignatureClass):
         }
         cls.input_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "input"}
         cls.output_fields = {name: info for name, info in cls.model_fields.items() if sides.get(name) == "output"}
-        # Only a docstring of its own counts; without one the parent's instructions are inherited.
+        # Only the class's own docstring counts; without one the parent's instructions are inherited.
         own = instructions if instructions is not None else cls.__dict__.get("__doc__")
         if own is not None:
             check_text(cls.__name__, own)

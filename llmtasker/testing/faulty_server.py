@@ -49,7 +49,7 @@ class Counters:
 
 
 class FaultyServer:
-    """A loopback server with POST …/(chat/)completions, GET …/models and the batch API, in a thread of its own.
+    """A loopback server with POST …/(chat/)completions, GET …/models and the batch API, in its own thread.
 
     Answers fit the schema that the request carries and depend on its last user message only, or are what
     `answer` makes of the request's body: text, a JSON value, or a whole completion with `choices`.

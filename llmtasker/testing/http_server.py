@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
     """One persistent connection: reads a request, gets its answer, sends the response, reads the next.
 
     `respond` makes the response, `finished` is called for each request when its response is sent (True)
-    or the client has disconnected before (False). `connections` holds the open connections.
+    or the client has disconnected before (False). `connections` has the open connections.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""`python -m llmtasker.testing.server`: a FaultyServer in a process of its own, for benchmarks and other languages."""
+"""`python -m llmtasker.testing.server`: a FaultyServer in a separate process, for benchmarks and other languages."""
 
 from __future__ import annotations
 

@@ -148,7 +148,10 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^the delimiter must be one character", "The separator must be one character."),
     (r"^several columns look like (?P<name>'.+?'): ", "Several columns look like {name}: rename one of them."),
     (r"there is no column (?P<name>'.+?'); there are", "The file has no column {name}."),
-    (r"^an Excel sheet has at most (?P<most>[\d,]+) (?:rows|columns)", "An Excel sheet is too small for this: take the CSV."),
+    (
+        r"^an Excel sheet has at most (?P<most>[\d,]+) (?:rows|columns)",
+        "An Excel sheet is too small for this: take the CSV.",
+    ),
     (r"^an Excel sheet can't exceed 2 GB", "An Excel sheet is too small for this: take the CSV."),
     # calls
     (r"came within (?P<seconds>[\d.]+) s", "The LLM did not answer within {seconds} s."),

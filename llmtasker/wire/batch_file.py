@@ -21,7 +21,7 @@ ENDED = frozenset({"completed", "expired", "failed", "cancelled"})
 class BatchInfo:
     """What a provider reports of one batch: its status, how many requests it counts, and the ids of its files.
 
-    `reasons` holds why a batch was refused as a whole.
+    `reasons` lists why a whole batch was refused.
     """
 
     id: str
@@ -88,7 +88,7 @@ def key_of(line: bytes) -> str | None:
 
 
 def read_line(line: bytes, request: Request | None = None) -> Completion | ItemError:
-    """Return the answer in a line, or the error that stands for it. Nothing is raised.
+    """Return the answer or the error in a line. Nothing is raised.
 
     A line of a request that was never asked gives a NotRunError.
     """

@@ -70,7 +70,7 @@ class Completion:
     """The answer of an endpoint, in whatever dialect it was sent.
 
     `usage` is None if the endpoint does not count. `top_logprobs` are the alternatives of the first token, where they
-    were asked for: texts with natural logarithms, the most probable first. `limits` holds the `x-ratelimit-*`
+    were asked for: texts with natural logarithms, the most probable first. `limits` has the `x-ratelimit-*`
     headers of this one response and is never stored.
     """
 

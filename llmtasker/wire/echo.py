@@ -12,7 +12,7 @@ from llmtasker.wire.request import Request
 _READ = 100_000  # characters of a message that are compared; an error message repeats its beginning
 _WORD = lazy_pattern(r"\w+")
 _RUN_OF_INPUT, _RUN = 3, 5  # words in sequence that can't be chance: of the input; of instructions and examples
-_PIECES = lazy_pattern(r"\n|<[^<>]*>|:\s|\"")  # between these stands the value of an input field
+_PIECES = lazy_pattern(r"\n|<[^<>]*>|:\s|\"")  # these separate the values of input fields
 _IN_QUOTES = lazy_pattern(r"(?<!\w)['\"`«“](?=\w)[^'\"`»”\n]{3,}['\"`»”](?!\w)")
 
 

@@ -79,7 +79,7 @@ _BY_TEXT: dict[type[ItemError], str] = {
 }
 # A 500 with these words is permanent: llama.cpp and template engines refuse a request that way.
 _LASTING = r"not supported|unsupported|n[o']t support|roles? must alternate|unexpected role|template|jinja"
-# Only for an error inside a success, which has no status of its own.
+# Only for an error inside a success, which lacks its own status.
 _BY_GUESS: dict[int, str] = {
     401: r"api.?key|authentication|unauthori|permission",
     429: r"rate.?limit|too.?many.?requests|resource.?exhausted|throttl",
@@ -91,7 +91,7 @@ _BY_GUESS: dict[int, str] = {
 def read_error(
     status: int, payload: bytes | str, headers: Mapping[str, str], request: Request | None = None
 ) -> ItemError:
-    """Return the error that a response other than a success (2xx) stands for; nothing is raised.
+    """Return the error of a response other than a success (2xx); nothing is raised.
 
     Its `details` have `status`, `retry_after` (seconds; only where trying again can help), and as far as the
     provider sends them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500

@@ -9,7 +9,7 @@ from llmtasker.wire.completion import Completion
 
 
 def failed_generation(status: int, payload: bytes | str) -> Completion | None:
-    """Return the completion that a refusal holds (Groq's `failed_generation`), or None if there is none.
+    """Return the completion in a refusal (Groq's `failed_generation`), or None if there is none.
 
     It has no finish reason: whether the LLM came to its end is not known.
 

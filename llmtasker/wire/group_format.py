@@ -62,7 +62,7 @@ def looks_like_blocks(text: str) -> bool:
 
 
 def grouped_answers(schema: JsonSchema) -> tuple[str, JsonSchema] | None:
-    """Return the field that holds the answers of a group, and the schema of one answer; None where there is none."""
+    """Return the field with the answers of a group, and the schema of one answer; None if there is none."""
     for name, node in expand(schema, schema).get("properties", {}).items():
         answer = expand(expand(node, schema).get("items"), schema)
         if "id" in answer.get("properties", {}):

@@ -15,7 +15,7 @@ from llmtasker.values.json_values import is_array, is_object
 from llmtasker.wire.wording import WORDINGS, Wording
 
 POINTER = "<labels>…</labels>"
-"""Stands in the instructions where all labels would stand."""
+"""Replaces the list of labels in the instructions."""
 
 _OPENING, _CLOSING = "<labels>\n", "\n</labels>\n"
 
@@ -26,7 +26,7 @@ def describe_offer(wording: Wording, *, many: bool, open_set: bool) -> str:
 
 
 def write_offer(lines: str) -> str:
-    """Return the block of labels, one a line, that stands before an input."""
+    """Return the block of labels, one per line, that precedes an input."""
     return f"{_OPENING}{lines}{_CLOSING}"
 
 

@@ -44,7 +44,7 @@ def _members(fields: Mapping[str, Any]) -> str:
 class Settings:
     """What an LLM adds to each of its requests, prepared once.
 
-    `endpoint` names where the answers come from and never holds a credential. `body` has the fields that
+    `endpoint` names where the answers come from and never contains a credential. `body` has the fields that
     can change an answer (model, temperature …); a task's schema does not overwrite them. `limits` has the
     token limit, which can't change a complete answer: it is sent, but stays out of the key.
     """

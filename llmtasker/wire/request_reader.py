@@ -1,4 +1,4 @@
-"""What a request holds, read as an LLM would: the input, the instructions, the examples, the schema of the answer."""
+"""Read a request as an LLM would: the input, the instructions, the examples, the schema of the answer."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _answered(message: Message, only: str | None) -> dict[str, Any] | None:
 
 
 def _objects(text: str) -> Iterator[dict[str, Any]]:
-    """Yield the JSON objects that stand in a text, in order; only the outer ones."""
+    """Yield the outer JSON objects in a text, in order."""
     start = text.find("{")
     for _ in range(_TRIES):
         if start < 0:

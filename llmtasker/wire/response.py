@@ -183,7 +183,7 @@ def _sort_part(part: Any, parts: dict[str, list[str]]) -> None:
 
 
 def _words(value: Any) -> str:
-    """Return the words in a value that holds them in one of the known places."""
+    """Return the words in a value that has them in one of the known places."""
     if value is None:
         return ""
     if is_array(value):
@@ -304,7 +304,7 @@ def _is_answer(chunk: dict[Any, Any]) -> bool:
 
 def _chunks(text: str) -> Iterator[dict[Any, Any]]:
     """Yield the chunks of server-sent events or of JSON lines."""
-    # Not splitlines(): a JSON text may hold U+2028 as it is.
+    # Not splitlines(), because a JSON text may contain U+2028.
     for line in text.replace("\r\n", "\n").split("\n"):
         data = line.removeprefix("data:").strip()
         if data == "[DONE]":

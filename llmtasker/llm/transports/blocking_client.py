@@ -84,7 +84,7 @@ class BlockingClient:
 
     def _connect(self, template: RequestTemplate, until: float) -> _Socket:
         host, port = template.address
-        # The system's look-up has no time limit of its own.
+        # The system's look-up has no time limit.
         found = call_in_thread(partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM), "llmtasker-resolve")
         failed: OSError | None = None
         for address in dict.fromkeys(str(info[4][0]) for info in found.result(_left(until))):

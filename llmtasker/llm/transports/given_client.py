@@ -15,7 +15,7 @@ from llmtasker.llm.transports.http_response import Response
 from llmtasker.llm.transports.openai_clients import AnyClient, creates_itself, is_untouched
 from llmtasker.wire.request import Request
 
-_STALE = 200  # connections of an event loop that has ended, which the http client may still hold
+_STALE = 200  # connections of an event loop that has ended, which the http client may still keep
 _PARAMETERS = frozenset(CompletionCreateParamsNonStreaming.__annotations__)
 
 

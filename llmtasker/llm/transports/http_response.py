@@ -43,7 +43,7 @@ class Response:
 
     @property
     def has_id(self) -> bool:
-        """Whether this is an answer with an id of its own, so that an equal one is the same, sent twice."""
+        """Whether this is an answer with a unique id, so that an equal one is the same, sent twice."""
         return self.status == 200 and b'"id"' in self.body
 
 

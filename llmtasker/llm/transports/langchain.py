@@ -103,7 +103,7 @@ class LangChainTransport:
         prepared = self._prepare(request.head)
         try:
             message = await prepared.bound.ainvoke(_whole(prepared, request), **self._options(request))
-        except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
+        except Exception as error:  # noqa: BLE001 - the chat model may be the user's
             return recovered(error, request, self._chat)
         return read_message(message, request)
 
@@ -114,7 +114,7 @@ class LangChainTransport:
         prepared = self._prepare(request.head)
         try:
             message = prepared.bound.invoke(_whole(prepared, request), **self._options(request))
-        except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
+        except Exception as error:  # noqa: BLE001 - the chat model may be the user's
             return recovered(error, request, self._chat)
         return read_message(message, request)
 
@@ -176,7 +176,7 @@ class PortableChatModel:
             return LangChainTransport(self.given)
         try:
             return LangChainTransport(self.kind(**self.given))
-        except Exception as error:  # noqa: BLE001 - a chat model may be anybody's
+        except Exception as error:  # noqa: BLE001 - the chat model may be the user's
             raise ConfigurationError(
                 f"the chat model {self.kind.__name__} can't be made in this process: {type(error).__name__}. "
                 "Its key must be in the environment."

@@ -125,7 +125,7 @@ def _is_credential(name: str) -> bool:
 
 
 def is_secret(name: str) -> bool:
-    """Return whether a field of this name holds a credential.
+    """Return whether a field of this name contains a credential.
 
     >>> [is_secret(name) for name in ("api-key", "azure_ad_token", "max_tokens", "top_k")]
     [True, True, False, False]

@@ -26,7 +26,7 @@ class AutoGroup:
     chosen for which the share of rows that a group answers differently is below `epsilon`, at a confidence of 95 %
     (upper Wilson bound). Differences between two answers to the same row asked alone are not caused by groups: unless
     the temperature is 0, their share is measured if the largest size does not pass, and added to `epsilon`.
-    Afterwards, one row of every `check_every` groups is asked alone too; when the bound no longer holds, the size is
+    Afterwards, one row of every `check_every` groups is asked alone too; when the bound is exceeded, the size is
     halved. `same` compares two outputs; None: all fields except free texts must be equal (or, if there are only
     texts, these, ignoring case and punctuation).
 

@@ -24,7 +24,7 @@ _LOG = logging.getLogger("llmtasker")
 
 
 class GroupLimits:
-    """How many inputs, and how many characters of input, one group may hold; one object for a run.
+    """The most inputs, and the most characters of input, of one group; one object per run.
 
     `size` is the most inputs requested. The answers must fit the token limit: `answer` is the expected length of one
     (see `answer_length`), used until three groups have been measured.
