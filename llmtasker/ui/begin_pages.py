@@ -52,7 +52,7 @@ def begin_pages(pages: Pages) -> APIRouter:
         elif isinstance(lines, str) and lines.strip():
             project = await asyncio.to_thread(_of_lines, visit, lines)
         else:
-            raise Problem("invalid", visit.language.text("Give a file, or paste at least one line."))
+            raise Problem("invalid", visit.language.text("Choose a file, or paste at least one line."))
         return visit.go(f"/p/{project.id}/file")
 
     @router.get("/projects")

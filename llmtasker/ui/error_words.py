@@ -22,7 +22,7 @@ CAUSES = {
     "timeout": "The LLM did not answer in time",
     "network": "The LLM could not be reached",
     "server": "The LLM had an error",
-    "bad_response": "The LLM sent something that is not an answer",
+    "bad_response": "The LLM's response is not an answer",
     "rejected": "The LLM does not accept the call",
     "authentication": "The LLM rejected its key",
     "not_found": "The LLM was not found",
@@ -37,7 +37,7 @@ CAUSES = {
 """The meaning of each error code, in plain words."""
 
 _LATER = "Ask the failed rows again later: all other answers are kept."
-_SERVED = "Tell the person who runs this server."
+_SERVED = "Contact the person who runs this server."
 _HERE = "Correct the row here, or make the instructions clearer and ask it again."
 ADVICE = {
     **dict.fromkeys(("transient", "rate_limit", "timeout", "network", "server", "bad_response", "call"), _LATER),
@@ -45,8 +45,8 @@ ADVICE = {
     **dict.fromkeys(("invalid", "output", "refusal", "truncated"), _HERE),
     "budget": "Ask the failed rows again.",
     "not_run": "Ask the failed rows again.",
-    "input": "Correct the row in your file, and give the file again.",
-    "context_length": "Shorten the text, or choose a model that takes longer ones.",
+    "input": "Correct the row in your file, and upload the file again.",
+    "context_length": "Shorten the text, or choose a model that accepts longer ones.",
     "filtered": "Correct the row here.",
 }
 """What a person can do about an error, by its code."""
@@ -91,16 +91,16 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         "{field}: {got} is too large; the limit is {limit}.",
     ),
     (rf"{_FIELD}List should have at least (?P<count>\d+)", "{field}: at least {count} must be named."),
-    (r"^labels: \S+ should have at most (?P<most>\d+)", "At most {most} labels are taken."),
-    (r"^examples: \S+ should have at most (?P<most>\d+)", "At most {most} examples are taken."),
-    (r"^output: \S+ should have at most (?P<most>\d+)", "At most {most} fields are taken."),
-    (r"^instructions: \S+ should have at most (?P<most>\d+)", "The instructions may have {most} characters at most."),
+    (r"^labels: \S+ should have at most (?P<most>\d+)", "The limit is {most} labels."),
+    (r"^examples: \S+ should have at most (?P<most>\d+)", "The limit is {most} examples."),
+    (r"^output: \S+ should have at most (?P<most>\d+)", "The limit is {most} fields."),
+    (r"^instructions: \S+ should have at most (?P<most>\d+)", "The instructions may have at most {most} characters."),
     (rf"{_FIELD}\S+ should have at most (?P<most>\d+) (?:items?|characters?)", "{field}: {most} at most."),
     (rf"{_FIELD}Field required", "{field}: the value is missing."),
     # repairs
     (r"^taken from a code fence", "The answer was in a code block."),
     (r"^taken from behind the reasoning", "The answer came after some reasoning."),
-    (r"^mended JSON", "A small mistake in the form of the answer was mended."),
+    (r"^mended JSON", "A small mistake in the form of the answer was repaired."),
     (r"^cut before a further turn", "What the LLM wrote after its answer was left out."),
     (r"^without the mark", "A mark around the answer was left out."),
     (r"^(?P<field>[^\s:]+): the key was written (?P<got>'.+')", "{field}: the LLM called it {got}."),
@@ -125,8 +125,8 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         "Row {line} has a value in a column without a name.",
     ),
     # files
-    (r"is an Excel or zip file, not", "The file is an Excel file or an archive, despite its name: give it as .xlsx."),
-    (r"is a Parquet file, not", "The file is a Parquet file, despite its name: give it as .parquet."),
+    (r"is an Excel or zip file, not", "The file is an Excel file or an archive, despite its name: save it as .xlsx."),
+    (r"is a Parquet file, not", "The file is a Parquet file, despite its name: name it .parquet."),
     (r"is a gzip file", "The file is compressed: unpack it first."),
     (r"is a PDF, not", "The file is a PDF, despite its name: copy its texts into a table first."),
     (r"not an Excel file", "The file is not an Excel file, despite its name, or it has a password."),
@@ -134,15 +134,15 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^can't read the file as (?P<kind>Parquet|an Excel)", "The file is damaged: save it again."),
     (
         r"^it has (?P<size>[\d,]+) bytes unpacked; the limit is (?P<most>[\d,]+)",
-        "The file holds {size} bytes once it is unpacked; at most {most} are taken.",
+        "The file has {size} bytes unpacked; the limit is {most}.",
     ),
     (r"^can't read the column (?P<name>'.*?')", "The column {name} can't be read."),
     (r"has no sheet (?P<name>'.*?'); it has (?P<known>.+?)\.?$", "The file has no sheet {name}; it has {known}."),
     (
         r"^can't read the header of the file",
-        "The line that names the columns can't be read: a quote in it is not closed.",
+        "The line with the column names can't be read: a quote in it is not closed.",
     ),
-    (r"looks like UTF-16", "The file looks like UTF-16 without its mark: save it as UTF-8."),
+    (r"looks like UTF-16", "The file looks like UTF-16 without a byte order mark: save it as UTF-8."),
     (r"can't be read as (?P<encoding>[\w-]+)", "The file can't be read as {encoding}: choose another encoding."),
     (r"^the file is not valid JSON", "The file is not valid JSON."),
     (r"^the delimiter must be one character", "The separator must be one character."),
@@ -150,9 +150,9 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"there is no column (?P<name>'.+?'); there are", "The file has no column {name}."),
     (
         r"^an Excel sheet has at most (?P<most>[\d,]+) (?:rows|columns)",
-        "An Excel sheet is too small for this: take the CSV.",
+        "An Excel sheet is too small for this: use the CSV.",
     ),
-    (r"^an Excel sheet can't exceed 2 GB", "An Excel sheet is too small for this: take the CSV."),
+    (r"^an Excel sheet can't exceed 2 GB", "An Excel sheet is too small for this: use the CSV."),
     # calls
     (r"came within (?P<seconds>[\d.]+) s", "The LLM did not answer within {seconds} s."),
     (r"^the built-in baseline", "The built-in baseline can only choose among labels: this task needs an LLM."),
@@ -161,7 +161,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^There is no such page", "There is no such page."),
     (r"^the address has a wrong (?P<name>'.*?')", "The address of the page has a wrong value: {name}."),
     (r"^(?:There is no such file|Nothing is served at this path)", "There is no such page."),
-    (r"^(?:The body did not arrive|Too little arrived) in", "The file did not come in time: try again."),
+    (r"^(?:The body did not arrive|Too little arrived) in", "The file did not arrive in time: try again."),
     (r"^the label (?P<name>'.*?') appears twice", "The label {name} appears twice."),
     (r"^(?P<name>'.*?') appears twice", "{name} appears twice."),
     (r"^a label is a text that is not empty", "A label must not be empty."),
@@ -174,17 +174,17 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"(?:has|more than) (?P<most>[\d,]+) rows\. Send it",
-        "The file has more than {most} rows: give it in several parts.",
+        "The file has more than {most} rows: split it into several files.",
     ),
     (
         r"^The request has (?P<count>[\d,]+) rows; the limit is (?P<most>[\d,]+)",
-        "There are {count} rows; your key takes at most {most} at a time.",
+        "There are {count} rows; your key allows at most {most} at a time.",
     ),
-    (r"^A body has at most (?P<most>[\d,]+) bytes", "The file is larger than {most} bytes: give it in several parts."),
+    (r"^A body has at most (?P<most>[\d,]+) bytes", "The file is larger than {most} bytes: split it into several files."),
     (r"^(?P<name>'.*?') is not read; send one of (?P<known>.+?)\.?$", "{name} is not read here; {known} are."),
     (
         r"limit of (?P<cost>[\d.e+]+) a day",
-        "Your key may spend {cost} US dollars a day, and that is used up for today.",
+        "Your key may spend {cost} US dollars a day, and has reached that limit for today.",
     ),
     (r"(?:no longer has|There is no) (?:the )?task (?P<name>'.*?')", "The server no longer has the task {name}."),
     (r"^model: (?P<name>'.*?') is not offered", "The model {name} is not offered here."),
@@ -194,7 +194,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     ),
     (
         r"a value that is not among its labels, so only \"votes\"",
-        "Where other labels may be proposed, only the votes of five answers give a confidence.",
+        "If other labels may be proposed, only the votes of five answers give a confidence.",
     ),
     (r"^an output field with labels needs", "A field with choices needs at least one choice."),
     (r"^Instruction has no input field", "A field can't be called “text”: the text of the row has this name."),
@@ -205,7 +205,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^output: give one of (?P<known>.+?)\.?$", "The answer has only these fields: {known}."),
     (r"^No label was sent", "Choose a label first."),
     (r"task was changed since the job began", "The task was changed since the run began: start a new run."),
-    (r"^which column holds (?P<field>'.*?')\?", "Which column holds {field}? Choose it in step 1."),
+    (r"^which column holds (?P<field>'.*?')\?", "Which column has {field}? Choose it in step 1."),
 )
 """Patterns of error messages, and the sentence for each; the first match counts."""
 

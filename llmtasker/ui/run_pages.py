@@ -58,7 +58,7 @@ def _acted(visit: Visit, project: Project, action: str) -> None:
         return
     job = job_of(visit, project)
     if job is None or action not in MOVES or not visit.server.queue.move(job.id, action):
-        raise Problem("wrong-state", visit.language.text("The run is not in a state in which this can be done."))
+        raise Problem("wrong-state", visit.language.text("This can't be done in the current state of the run."))
     visit.server.wake()
 
 

@@ -129,7 +129,7 @@ def _acted(visit: Visit, project: Project, form: FormData, action: str) -> Proje
 
 def _with_labels(visit: Visit, project: Project, form: LabelForm, found: list[tuple[str, str]]) -> Project:
     if not found:
-        raise Problem("invalid", visit.language.text("There are no labels in it."))
+        raise Problem("invalid", visit.language.text("It contains no labels."))
     known = dict(form.labels)
     added = [(name, meaning) for name, meaning in found if name not in known]
     changed = replace(form, labels=(*form.labels, *added)[:_MOST_LABELS])

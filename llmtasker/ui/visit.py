@@ -135,7 +135,7 @@ class Visit:
         token = form.get("csrf")
         foreign = elsewhere or (origin not in {"", self.request.headers.get("host", "")})
         if foreign or not isinstance(token, str) or not is_form_token(self.session, token):
-            raise Problem("forbidden", self.language.text("This form is not of your session. Load the page again."))
+            raise Problem("forbidden", self.language.text("This form does not belong to your session. Load the page again."))
         return form
 
     @property
@@ -224,7 +224,7 @@ def worded(message: str, words: PageLanguage) -> str:
         return message
     found = reason(message, words)
     if found is None and words.code == "fr":
-        return words.text("This can't be done. In English: {message}", message=message)
+        return words.text("This can't be done. Message in English: {message}", message=message)
     return found or message
 
 
