@@ -260,7 +260,7 @@ def test_how_many_rows_are_needed_is_said() -> None:
     with pytest.raises(ConfigurationError, match="at least 45 answered rows without an error, and there are 30"):
         with_threshold(fit_calibration(rows, SURE), 0.05, 0.9)
     points: Points = [(0.5 + n / 400, n % 25 != 0) for n in range(200)]
-    with pytest.raises(ConfigurationError, match=r"200 answered rows are too few\. About [0-9,]+ may do"):
+    with pytest.raises(ConfigurationError, match=r"200 answered rows are too few\. About [0-9,]+ may be enough"):
         with_threshold(calibration(points), 0.045, 0.99)
     with pytest.raises(ConfigurationError, match="wrong too often"):
         with_threshold(calibration([(0.5 + n / 400, n % 3 != 0) for n in range(200)]), 0.05, 0.9)

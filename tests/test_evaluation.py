@@ -359,7 +359,7 @@ def test_a_row_without_a_score_is_left_out_of_the_comparison_and_counted() -> No
     )
     found = compare(one, two, "own")
     assert (found.rows, len(found.unscored), len(found.gained), len(found.lost)) == (4, 1, 0, 0)
-    assert "Left out: 1 row to which own gave no score." in str(found)
+    assert "Left out: 1 row for which own gave no score." in str(found)
 
 
 def test_a_field_that_was_measured_in_another_way_is_not_compared() -> None:

@@ -152,7 +152,7 @@ def test_rows_and_chunks_with_columns_of_one_name_are_an_error(source: Callable[
 
 @pytest.mark.parametrize("one", ["one text", b"bytes", {"message": "one mapping"}])
 def test_one_input_is_not_taken_for_many(one: Any) -> None:
-    with pytest.raises(ConfigurationError, match="given one"):
+    with pytest.raises(ConfigurationError, match="got one"):
         Task(Triage, llm=LLM(transport=FakeTransport())).run(one)
 
 

@@ -378,7 +378,7 @@ def test_json_lines_keep_types_and_cost_only_bad_lines(tmp_path: Path) -> None:
     assert found[0] is None
     assert found[-1] is None
     for reason, says in zip(
-        found[1:-1], ["line 2", "NaN", "twice", "holds a list", "nested too deeply", "digits"], strict=True
+        found[1:-1], ["line 2", "NaN", "twice", "is a list, not an object", "nested too deeply", "digits"], strict=True
     ):
         assert says in (reason or "")
 

@@ -118,9 +118,9 @@ def test_characters_of_a_cell_are_counted_as_excel_does(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("rows", "columns", "words"),
     [
-        (({"a": 1} for _ in range(11)), ["a"], "holds 10 rows"),
-        ([], [str(number) for number in range(16_385)], "holds 16,384 columns"),
-        (({"a": "x" * 30_000} for _ in range(10)), ["a"], "over 2 GB"),
+        (({"a": 1} for _ in range(11)), ["a"], "has at most 10 rows"),
+        ([], [str(number) for number in range(16_385)], "has at most 16,384 columns"),
+        (({"a": "x" * 30_000} for _ in range(10)), ["a"], "can't exceed 2 GB"),
     ],
 )
 def test_what_a_sheet_does_not_hold_is_an_error(

@@ -155,7 +155,7 @@ def test_an_office_file_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_what_the_encoding_does_not_hold_widens_the_file(tmp_path: Path) -> None:
     rows = [{"t": "déjà"}, {"t": "日本"}, {"t": "😀"}]
-    with pytest.warns(UserWarning, match="row 2 holds '日', which is not in cp1252") as caught:
+    with pytest.warns(UserWarning, match="row 2 has '日', which is not in cp1252") as caught:
         write_rows(tmp_path / "out.csv", rows, format=OFFICE)
     assert len(caught) == 1
     assert detect(tmp_path / "out.csv").encoding == "utf-8-sig"
