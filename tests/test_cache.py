@@ -928,7 +928,7 @@ def test_only_short_answers_stay_in_memory() -> None:
 
 def test_an_answer_left_out_ends_its_lease(cache: DiskCache) -> None:
     assert cache.lease(KEYS[0])
-    with one_warning("ASCII text only"):
+    with one_warning("only ASCII text"):
         cache.put(KEYS[0], "é")
     assert leases(cache) == []
 

@@ -180,7 +180,10 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"^The request has (?P<count>[\d,]+) rows; the limit is (?P<most>[\d,]+)",
         "There are {count} rows; your key allows at most {most} at a time.",
     ),
-    (r"^A body has at most (?P<most>[\d,]+) bytes", "The file is larger than {most} bytes: split it into several files."),
+    (
+        r"^A body has at most (?P<most>[\d,]+) bytes",
+        "The file is larger than {most} bytes: split it into several files.",
+    ),
     (r"^(?P<name>'.*?') is not read; send one of (?P<known>.+?)\.?$", "{name} is not read here; {known} are."),
     (
         r"limit of (?P<cost>[\d.e+]+) a day",

@@ -60,7 +60,10 @@ def export_pages(pages: Pages) -> APIRouter:
         project = visit.project(id)
         form = form_of(visit, project)
         if form is None:
-            raise Problem("not-found", visit.language.text("This task is already written in Python, by the person who runs this server."))
+            raise Problem(
+                "not-found",
+                visit.language.text("This task is already written in Python, by the person who runs this server."),
+            )
         code = task_code(form.definition(), project)
         return PlainTextResponse(code, media_type="text/x-python", headers=attachment(_file_name(project), "py"))
 

@@ -135,7 +135,9 @@ class Visit:
         token = form.get("csrf")
         foreign = elsewhere or (origin not in {"", self.request.headers.get("host", "")})
         if foreign or not isinstance(token, str) or not is_form_token(self.session, token):
-            raise Problem("forbidden", self.language.text("This form does not belong to your session. Load the page again."))
+            raise Problem(
+                "forbidden", self.language.text("This form does not belong to your session. Load the page again.")
+            )
         return form
 
     @property
