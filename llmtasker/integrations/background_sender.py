@@ -164,7 +164,7 @@ class BackgroundSender(Generic[T, B]):
             self._changed.notify_all()
 
     def _give_up(self) -> None:
-        self._report("were dropped", len(self._outbox))
+        self._report("were abandoned", len(self._outbox))
         self._dropped += len(self._outbox)
         self._reported = self._dropped
         self._outbox = self._new_outbox()
