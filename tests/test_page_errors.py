@@ -52,9 +52,9 @@ WRONG_FILES: list[tuple[str, bytes | Callable[[Path], bytes], str, str]] = [
     ("a.xlsx", lambda to: written("xlsx")(to)[:-300], "n’est pas un fichier Excel", "is not an Excel file"),
     ("a.parquet", b"x", "n’est pas un fichier Parquet", "is not a Parquet file"),
     ("a.parquet", lambda to: written("parquet")(to)[:-8], "est endommagé", "is damaged"),
-    ("a.csv", written("xlsx"), "avec l’extension .xlsx", "give it as .xlsx"),
-    ("a.csv", archive, "avec l’extension .xlsx", "give it as .xlsx"),
-    ("a.csv", written("parquet"), "avec l’extension .parquet", "give it as .parquet"),
+    ("a.csv", written("xlsx"), "avec l’extension .xlsx", "save it as .xlsx"),
+    ("a.csv", archive, "avec l’extension .xlsx", "save it as .xlsx"),
+    ("a.csv", written("parquet"), "avec l’extension .parquet", "name it .parquet"),
     ("a.csv", gzip.compress(b"a"), "est compressé", "is compressed"),
     ("a.csv", b"%PDF-1.4", "est un PDF", "is a PDF"),
     ("a.csv", "a;b\nc;d".encode("utf-16-le"), "semble être en UTF-16", "looks like UTF-16"),
@@ -170,7 +170,7 @@ OTHERS = {
     "the file is 1, not 1.",  # in the table above
     "the file is not 1 file, in spite of its name, or it has a password",  # in the table above
     "unknown encoding 'x'; try 'utf-8', 'cp1252' or 'utf-16'",  # one is chosen from a list
-    "1 can hold half characters, which no row can; save the file as 'utf-8'",
+    "1 can represent half characters, which rows can't; save the file as 'utf-8'",
     'Excel files need openpyxl: pip install "llmtasker[data]"',
     'Parquet files need pyarrow: pip install "llmtasker[data]"',
 }

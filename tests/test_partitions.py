@@ -185,7 +185,7 @@ def test_the_key_stays_and_a_worker_without_one_says_so(monkeypatch: pytest.Monk
     ("change", "words"),
     [
         (lambda: Read.with_fields(team=(Literal["billing", "sales"], OutputField())), "'team' differs"),
-        (lambda: Read.with_fields(more=(int, OutputField(default=1))), "the further field 'more'"),
+        (lambda: Read.with_fields(more=(int, OutputField(default=1))), "the additional field 'more'"),
         (lambda: Read.with_instructions("Another."), "its instructions differ"),
     ],
 )

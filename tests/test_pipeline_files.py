@@ -198,7 +198,7 @@ def test_changed_code_without_a_version_is_never_mixed_with_old_rows(shell: Shel
 REFUSED = {
     "--estimate": "which calls pipeline(note) makes is known only when it runs. Try --limit 20",
     "--group-size=3": "pipeline(note) calls its tasks for one row at a time",
-    "--llm=offline": "the tasks of a pipeline have LLMs of their own",
+    "--llm=offline": "the tasks of a pipeline have their own LLMs",
 }
 
 

@@ -346,7 +346,7 @@ def test_pasted_lines_an_example_and_broken_rows(page: Page) -> None:
     assert "messages" in sample.text
     broken = ann.upload(b"id;message\n1;fine\n2;a;b\n3;fine\n")
     assert "Broken:" in ann.get(f"{broken}/file")
-    assert "Give a file" in ann.send("/projects", see="/", status=422, lines=" ").text
+    assert "Choose a file" in ann.send("/projects", see="/", status=422, lines=" ").text
 
 
 def test_a_file_is_read_again_in_another_way(page: Page) -> None:
