@@ -44,8 +44,7 @@ def export_pages(pages: Pages) -> APIRouter:
         project = visit.project(id)
         task, _ = task_of(visit, project)
         if not isinstance(task, Task):
-            served = "This task is already written in Python, by the person who runs this server."
-            raise Problem("not-found", visit.language.text(served))
+            raise Problem("not-found", visit.language.text("This task is already written in Python on this server."))
         with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
             path = Path(folder) / "task.json"
             try:
