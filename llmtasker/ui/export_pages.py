@@ -62,7 +62,7 @@ def export_pages(pages: Pages) -> APIRouter:
         if form is None:
             raise Problem(
                 "not-found",
-                visit.language.text("This task is already written in Python, by the person who runs this server."),
+                visit.language.text("This task is already written in Python on this server."),
             )
         code = task_code(form.definition(), project)
         return PlainTextResponse(code, media_type="text/x-python", headers=attachment(_file_name(project), "py"))
