@@ -336,8 +336,8 @@ def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
     said = shell("run", "triage.py:triage", "in.xlsx", "-o", "out.xlsx", "--llm", "offline")
     assert said.code == 2
     assert said.err.endswith(
-        "which column holds 'message'? There are Export CRM. The sheet 'Sheet' is read, not 'data'. "
-        "Give --column message=… or --sheet data.\n"
+        "which column holds 'message'? There are Export CRM. Their names may stand further down, such as in line 3. "
+        "The sheet 'Sheet' is read, not 'data'. Give --column message=… or --header 3 or --sheet data.\n"
     )
 
 
