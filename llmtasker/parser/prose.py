@@ -136,12 +136,14 @@ _LINKS = {
     "English": r"is|are|was|be|(?:it|that|this)'s|about|regard(?:s|ing)|concern(?:s|ing|ed with)|relat(?:ed|es|ing) to"
     r"|refers to|pertain(?:s|ing) to|belongs? (?:to|in|under)|has to do with|fits|matches|describes?|discusses|covers"
     r"|(?:falls?|comes?|goes|fits?|deals?)(?: \w+ly)? (?:under|into|in|within|with)|(?:talks|speaks) of|suggests"
-    r"|indicates|so|therefore|thus|hence|i(?:'d| would)? (?:say|choose|pick|go with|think|call (?:it|this))"
+    r"|indicates|so|therefore|thus|hence|(?:it|this|that)(?: one)?(?:'s| is| goes) (?:for|to)"
+    r"|i(?:'d| would)? (?:say|choose|pick|go with|think|call (?:it|this))"
     rf"|(?:route|assign|send|forward)\w*(?: \w+){{0,3}} to|{_PUT}(?:as|under|in|into)|{_NAMING} (?:of|for|is)",
     "French": r"est|serait|sont|concerne|releve(?:nt)? d[eu]|porte sur|parle d[eu]|traite d[eu]|appartient a|lie a"
     r"|(?:s'agit|question) (?:de|du|d'une?)|correspond a|(?:entre|tombe|class\w+(?: \w+){0,3}) (?:dans|comme|en)"
-    rf"|dirais|choisis|evoque|donc|comme|sans (?:aucun )?doute|{_NAMING} (?:de|du)",
-    "German": r"ist|betrifft|um|uber|(?:gehort|zahlt) (?:zu|zur|zum)|fallt (?:unter|in)|handelt von|bezieht sich auf",
+    rf"|dirais|choisis|evoque|donc|comme|sans (?:aucun )?doute|c'est pour|{_NAMING} (?:de|du)",
+    "German": r"ist|betrifft|um|uber|(?:gehort|zahlt) (?:zu|zur|zum)|fallt (?:unter|in)|handelt von|bezieht sich auf"
+    r"|(?:das|dies|es) ist fur",
     "Spanish, Portuguese, Italian": r"es|si, e|tratar?(?: \w+)? d[eo]|sobre|pertenece a|pertence a|(?:fala|habla) d[eo]"
     r"|refiere a|riguarda|tratta di"
     r"|(?:categoria|etichetta|etiqueta|messaggio|mensagem|risposta|resposta|testo|texto) e",
