@@ -105,6 +105,7 @@ VENDORS: dict[str, set[str]] = {
     },
     "gepa": {"optimizers.gepa"},
     "genai_prices": {"llm.costs"},
+    "httptools": {"api.http_protocol"},
     "httpx2": {*_OPENAI, "integrations.langfuse_scores", "integrations.otlp_receiver"},
     "instructor": {"compiler.answer_model"},
     "json_repair": {"parser.mend_json"},

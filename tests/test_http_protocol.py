@@ -27,12 +27,25 @@ ENDLESS = {
 NO_HTTP = [
     *(b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"),
     *(b"KLINGON / HTTP/1.1\r\n\r\n", b"GET \xff HTTP/1.1\r\n\r\n", b"GET http:// HTTP/1.1\r\n\r\n", b"\r\n\r\n \r\n"),
-    *(b"CONNECT a:80 HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
+    *(b"CONNECT a:80 HTTP/1.1\r\n\r\n", b"CONNECT / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
     *(b"GET / HTTP/1.1\r\nA: \x00\r\n\r\n", b"GET / HTTP/1.1\r\nA : b\r\n\r\n", b"GET / HTTP/1.1\nA: b\n\n"),
     *(POST + b"Content-Length: -1\r\n\r\n", POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
     POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     *(POST + b"Transfer-Encoding: gzip\r\n\r\n", CHUNKED + b"x\r\n"),
 ]
+WHOLE = CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"
+OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n"
+READ = {  # what is sent, in parts; the body that the app reads
+    "a trailer, which is no header": ([CHUNKED + b"3\r\nabc\r\n0\r\nX-Late: 1\r\n\r\n"], b"abc"),
+    "a header": ([POST + b"X-Late: 1\r\nContent-Length: 3\r\n\r\nabc"], b"abc, and x-late"),
+    "no HTTP after a request": ([WHOLE + b"KLINGON\r\n\r\n"], b"abc"),
+    "another protocol is offered": ([POST + OFFER + b"Content-Length: 3\r\n\r\nabc"], b"abc"),
+    "it is offered in chunks": (
+        [POST + OFFER + b"Transfer-Encoding: chunked\r\n\r\n", b"3\r\nabc\r\n0\r\n\r\n"],
+        b"abc",
+    ),
+    "it is offered in parts": ([POST + OFFER[:50], OFFER[50:] + b"Content-Length: 3\r\n", b"\r\nab", b"c"], b"abc"),
+}
 
 
 class App:
@@ -49,6 +62,7 @@ class App:
         while message.get("more_body"):
             message = await receive()
             body += message.get("body", b"")
+        body += b", and x-late" if b"x-late" in dict(scope["headers"]) else b""
         length = (b"content-length", str(len(body)).encode())
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         await send({"type": "http.response.body", "body": body})
@@ -102,6 +116,17 @@ def test_what_is_no_http_is_a_problem(served: Served, data: bytes) -> None:
     assert served.client.get("/").status_code == 200
 
 
+@pytest.mark.parametrize("what", READ)
+def test_a_request_is_read_whole(served: Served, what: str) -> None:
+    parts, body = READ[what]
+    with served.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for part in parts:
+            client.sendall(part)
+        client.shutdown(socket.SHUT_WR)
+        assert answered(client) == (200, body)
+
+
 def test_seeded_bytes_get_no_error_of_the_server(served: Served) -> None:
     chance, whole = (
         random.Random(7),
@@ -125,7 +150,7 @@ def test_few_requests_wait_for_the_answer_to_another(served: Served) -> None:
             assert part
     with served.connect() as client:
         client.sendall(one * 1_000)
-        assert answered(client)[0] == 400
+        assert b"".join(iter(lambda: client.recv(65_536), b"")).count(b"200 OK") < 30
     assert served.app.asked <= before + 30
 
 
@@ -135,6 +160,15 @@ def test_a_head_has_its_time(served: Served, begin: bytes) -> None:
     with served.connect() as client:
         client.sendall(begin)
         assert answered(client)[0] == (200 if b"0" in begin else 0)
+
+
+@pytest.mark.parametrize("served", [Impatient], indirect=True)
+def test_an_empty_line_does_not_keep_a_connection(served: Served) -> None:
+    with served.connect() as client:
+        client.sendall(POST + b"Content-Length: 0\r\n\r\n")
+        assert client.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+        client.sendall(b"\r\n")
+        assert client.recv(65_536) == b""
 
 
 @pytest.mark.parametrize("served", [Impatient], indirect=True)
