@@ -12,7 +12,7 @@ import stat
 import uuid
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -193,6 +193,12 @@ class Part(BaseModel):
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    n: int
+    when: date
+
+
 class Array:
     def tolist(self) -> list[int]:
         return [1, 2]
@@ -236,6 +242,8 @@ VALUES = [
         {"n": 1, "when": "2025-01-02", "text": "\ud800"},
         '{"n": 1, "when": "2025-01-02", "text": "\\ud800"}',
     ),
+    (Kept(n=1, when=date(2025, 1, 2)), {"n": 1, "when": "2025-01-02"}, '{"n": 1, "when": "2025-01-02"}'),
+    ([Kept], [str(Kept)], f'["{Kept}"]'),
     (Array(), [1, 2], "[1, 2]"),
     (Array, str(Array), str(Array)),
     (Named("é"), "é", "é"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from datetime import date, time
 from decimal import Decimal
 from enum import Enum
@@ -69,9 +70,9 @@ def utf8_texts(values: Iterable[Any]) -> list[str | None]:
 def cell_json(value: Any) -> str:
     """Return any value as one line of valid JSON, because one odd value must never cost a row.
 
-    NaN and infinity become the texts "NaN" and "Infinity", dates ISO 8601 text, bytes base64, Pydantic models objects,
-    sets lists; integers of any size keep every digit (above 4,300 digits as text); lone surrogates are escaped
-    (`\\ud800`).
+    NaN and infinity become the texts "NaN" and "Infinity", dates ISO 8601 text, bytes base64, Pydantic models and
+    dataclasses objects, sets lists; integers of any size keep every digit (above 4,300 digits as text); lone surrogates
+    are escaped (`\\ud800`).
 
     >>> cell_json({"when": date(2025, 3, 1), "score": float("nan"), "n": 2**64})
     '{"when": "2025-03-01", "score": "NaN", "n": 18446744073709551616}'
@@ -107,6 +108,8 @@ def _simpler(value: Any) -> Any:
         method: Callable[[], Any] | None = getattr(value, name, None)
         if callable(method) and not isinstance(value, type):
             return method()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     return str(value)
 
 
