@@ -11,7 +11,7 @@ from decimal import Decimal
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import pydantic
 from pydantic import (
@@ -274,10 +274,11 @@ def wire_name(name: str, info: FieldInfo) -> str:
 def check_types(owner: str, kinds: Mapping[str, Any]) -> None:
     """Raise SignatureError where a text or a list stands for the type of a field, alone or in front of the field."""
     for name, given in kinds.items():
-        kind = given[0] if isinstance(given, tuple) and given else given
+        kind = cast("object", given[0] if isinstance(given, tuple) and given else given)
         if isinstance(kind, str | list):
-            write = f"write Literal{kind!r}" if isinstance(kind, list) else "write str, int or the like"
-            raise SignatureError(f"{owner}.{name}: {snippet(repr(kind), 60)} is not a type; {write}.")
+            shown = repr(cast("object", kind))
+            write = "write str, int or the like" if isinstance(kind, str) else f"write Literal{shown}"
+            raise SignatureError(f"{owner}.{name}: {snippet(shown, 60)} is not a type; {write}.")
 
 
 def check_text(owner: str, instructions: object) -> None:

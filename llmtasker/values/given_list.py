@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -35,6 +35,6 @@ def _shown(given: object, *, table: bool) -> str:
     shown = snippet(repr(given), 60)
     if isinstance(given, BaseModel):
         return f"one {type(given).__name__}: write [{shown}]."
-    if isinstance(given, os.PathLike) or (isinstance(given, str) and os.path.splitext(given)[1]):  # noqa: PTH122
+    if isinstance(given, Path) or (isinstance(given, str) and Path(given).suffix):
         return f"{shown}: `read_rows` of llmtasker.files returns the rows of a file: read_rows({str(given)!r})."
     return f"{shown}."
