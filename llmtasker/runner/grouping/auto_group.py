@@ -71,7 +71,7 @@ class AutoGroup:
         """
         if self.same is not None:
             raise ConfigurationError(
-                "a file can't hold AutoGroup(same=…), which is a function: use with_(group_size=…)."
+                "AutoGroup(same=…) is a function, which can't be stored in a file: use with_(group_size=…)."
             )
         return {name: value for name, value in asdict(self).items() if name != "same"}
 
