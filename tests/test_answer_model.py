@@ -265,7 +265,7 @@ def test_labels_are_listed_by_field_whatever_its_alias(alias):
 
 # ── answers ──
 
-ALONE = "taken from the reasoning, where the answer alone stood"
+ALONE = "taken from the reasoning, which was only the answer"
 
 
 def called(*arguments, name="Sort", text=None):

@@ -202,7 +202,7 @@ def test_labels_that_are_json(text: str) -> None:
     assert answered(Verdict, text=text).record.verdict == "true"
 
 
-@pytest.mark.parametrize(("mode", "repairs"), [("text", ()), ("json", ("taken from a code fence",))])
+@pytest.mark.parametrize(("mode", "repairs"), [("text", ()), ("json", ("taken from a code block",))])
 def test_a_code_fence_is_a_repair_only_where_the_prompt_does_not_ask_for_it(mode: Any, repairs: Any) -> None:
     answer = answered(Visit, mode=mode, text=f"```json\n{TEXT}\n```", finish_reason="stop")
     assert (answer.record.ward, answer.repairs) == (Ward.NORTH, repairs)

@@ -53,7 +53,7 @@ def test_mended(text: str, value: Any) -> None:
     mended, notes = mend_json(text)
     assert mended == value
     assert notes
-    assert all(note.startswith("mended JSON: ") for note in notes)
+    assert all(note.startswith("fixed JSON: ") for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -93,4 +93,4 @@ def test_the_last_brace_may_lack_behind_a_number_where_the_llm_stopped_by_itself
     else:
         assert right
         assert got.value.points == 3
-        assert got.repairs == ("mended JSON: added the missing '}'",)
+        assert got.repairs == ("fixed JSON: added the missing '}'",)

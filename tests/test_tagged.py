@@ -50,7 +50,7 @@ SCHEMA = AnswerSchema.of(Booking)
 def test_fields_in_tags(text: str, wanted: dict[str, Any]) -> None:
     got = read(text, SCHEMA, Booking.model_validate)
     assert got.value == Booking(answer="yes", **wanted)
-    assert got.repairs[0] == "taken out of tags"
+    assert got.repairs[0] == "taken from tags"
 
 
 @pytest.mark.parametrize(

@@ -139,7 +139,7 @@ def answer_text(mode: Mode, function: str, completion: Completion) -> tuple[str,
     if text.strip():
         return text, (FORMS[1],) if mode == "tools" else ()
     if (thought := (completion.reasoning or "").strip()) and is_object(_value(_FENCE.sub(r"\1", thought))):
-        return thought, ("taken from the reasoning, where the answer alone stood",)
+        return thought, ("taken from the reasoning, which was only the answer",)
     raise InvalidOutputError("the answer is empty")
 
 

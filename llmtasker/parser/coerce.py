@@ -81,7 +81,7 @@ class _Coercion:
             return None
         format_ = node.get("format", "binary")
         if is_scalar_in_list(value) and (labels is not None or kind in ("number", "integer") or format_ != "binary"):
-            self.repaired(path, "taken out of a list of one")
+            self.repaired(path, "taken from a list of one")
             value = as_list(value)[0]
         if labels is not None:
             return self._label(value, labels, raw, path)
@@ -241,7 +241,7 @@ class _Coercion:
                 self._same(value, [keys_as_asked.setdefault(as_asked, key), key], f"{path}{as_asked}")
                 coerced[as_asked] = self.value(part, more, f"{path}{as_asked}.") if is_node(more) else part
             else:
-                self.repaired(f"{path}{snippet(key, 40)}", "was not asked for, left out")
+                self.repaired(f"{path}{snippet(key, 40)}", "not asked for, left out")
                 left_out = True
         if value and properties and not written and not coerced:
             self.refuse(path, f"none of the keys {_listed(properties)} is there", value)
@@ -255,7 +255,7 @@ class _Coercion:
         # If a key is left out, the missing one may be the same under another name.
         absent = [name for name in node.get("required", ()) if name not in coerced]
         if len(absent) == 1 and written and not left_out and self._may_lack(properties.get(absent[0])):
-            self.repaired(f"{path}{absent[0]}", "was not given, read as null")
+            self.repaired(f"{path}{absent[0]}", "missing, read as null")
             coerced[absent[0]] = None
         paths: dict[str, list[str | int]] = node.get(PATHS) or {}
         for name, places in paths.items():

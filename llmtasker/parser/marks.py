@@ -71,7 +71,7 @@ _TO_FUNCTION = lazy_pattern(r"\bto=([\w.\-]+)")
 _BARE_CHANNELS = lazy_pattern(r"\s*analysis(?P<reasoning>.+?)assistant\s*final(?P<text>.+)", re.DOTALL)
 
 _MOST_STARTS = 5
-BEHIND_REASONING = "taken from behind the reasoning"
+BEHIND_REASONING = "taken from the text after the reasoning"
 
 
 class Front(NamedTuple):
@@ -140,7 +140,7 @@ def _reasoned(text: str, shown: str) -> Front:
     start = _STARTS.match(text)
     if start is not None and start[0].strip() not in shown:
         front = _behind_marks(text[start.end() :], shown)
-        return front._replace(repairs=(f"without the mark {start[0].strip()!r}", *front.repairs))
+        return front._replace(repairs=(f"removed the mark {start[0].strip()!r}", *front.repairs))
     return _behind_marks(text, shown)
 
 
@@ -162,7 +162,7 @@ def _behind_marks(text: str, shown: str) -> Front:
 def _channels(text: str) -> Front:
     messages = list(_MESSAGE.finditer(text))
     reasoning = "\n".join(one["body"].strip() for one in messages if one["channel"] == "analysis") or None
-    repairs = (BEHIND_REASONING,) if reasoning else ("taken out of its channel",)
+    repairs = (BEHIND_REASONING,) if reasoning else ("taken from its channel",)
     calls = [
         (to[1], one["body"]) for one in messages if (to := _TO_FUNCTION.search(f"{one['role'] or ''} {one['head']}"))
     ]
@@ -181,16 +181,16 @@ def _stripped(text: str, shown: str) -> tuple[str, tuple[str, ...]]:
     repairs: list[str] = []
     if (turn := _NEXT_TURN.search(text)) and turn[0].strip() not in shown:
         text = text[: turn.start()].rstrip()
-        repairs.append(f"cut before a further turn ({turn[0].strip()!r})")
+        repairs.append(f"cut before the next turn ({turn[0].strip()!r})")
     for _ in range(_MOST_STARTS):
         start = _STARTS.match(text)
         if start is None or (mark := start[0].strip()) in shown:
             break
         text = text[start.end() :]
-        repairs.append(f"without the mark {mark!r}")
+        repairs.append(f"removed the mark {mark!r}")
     if (end := _ENDS.search(text)) and (mark := end[0].strip()) not in shown:
         text = text[: end.start()].rstrip()
-        repairs.append(f"without the mark {snippet(mark, 40)!r}")
+        repairs.append(f"removed the mark {snippet(mark, 40)!r}")
     return text, tuple(repairs)
 
 

@@ -97,25 +97,25 @@ def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tup
     if flaw:
         raise NotMendableError(flaw)
     if (plain := _with_raw_breaks(text)) is not None:
-        return plain, ("mended JSON: raw line breaks in a string",)
+        return plain, ("fixed JSON: raw line breaks in a string",)
     if (doubled := _DOUBLED.fullmatch(text)) is not None:
         with contextlib.suppress(ValueError, RecursionError):
-            return parse_json(doubled[1]), ("mended JSON: doubled braces",)
+            return parse_json(doubled[1]), ("fixed JSON: doubled braces",)
     if '"' not in text and "&quot;" in text:
         import html  # it loads all named characters
 
         with contextlib.suppress(ValueError, RecursionError):
-            return parse_json(html.unescape(text)), ("mended JSON: quotes escaped as in HTML",)
+            return parse_json(html.unescape(text)), ("fixed JSON: quotes escaped as in HTML",)
     effort = effort or Effort()
     effort.begin(text)
     if text.count("/*", text.rfind("*/") + 1) > MAX_OPEN_COMMENTS:
         raise NotMendableError("its comments never end")
     if (loose := parse_loose_json(text)) is not None:
-        return loose[0], tuple(f"mended JSON: {slip}" for slip in loose[1])
+        return loose[0], tuple(f"fixed JSON: {slip}" for slip in loose[1])
     if (unescaped := _unescaped_once(text)) is not None:
-        return unescaped, ("mended JSON: quotes escaped as in a string",)
+        return unescaped, ("fixed JSON: quotes escaped as in a string",)
     if (quoted := with_missing_quote(text)) is not None:
-        return quoted, ("mended JSON: a missing quote",)
+        return quoted, ("fixed JSON: a missing quote",)
     return _by_json_repair(text, effort)
 
 
@@ -303,9 +303,9 @@ def _repair(text: str, effort: Effort) -> tuple[Any, list[dict[str, str]]]:
 def _notes(log: list[dict[str, str]]) -> Iterator[str]:
     texts = list(dict.fromkeys(entry.get("text", "") for entry in log)) or ["wrong punctuation"]
     for text in texts[:MAX_NOTES]:
-        yield f"mended JSON: {snippet(text, 120)}"
+        yield f"fixed JSON: {snippet(text, 120)}"
     if len(texts) > MAX_NOTES:
-        yield f"mended JSON: {len(texts) - MAX_NOTES} more"
+        yield f"fixed JSON: {len(texts) - MAX_NOTES} more"
 
 
 def _words(text: str) -> str:

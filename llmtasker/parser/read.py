@@ -35,7 +35,7 @@ MAX_MENDED_PIECES = 5
 """The most broken pieces of a text that are examined, from its end."""
 
 _NOT_WORDS = lazy_pattern(r"`{3,}\w*|(?:[^\w`]|_|`(?!``))+")  # the language of a fence is not a word either
-FROM_FENCE = "taken from a code fence"
+FROM_FENCE = "taken from a code block"
 """The note for an answer in a code fence."""
 
 _CORRECTION = lazy_pattern(
@@ -104,7 +104,7 @@ def read(
     >>> read('{"team": "billing"}', schema, validate)
     Reading(value='B', repairs=(), reasoning=None)
     >>> read('Sure: {"team": "Billing."}', schema, validate).repairs
-    ('taken out of the text around it', "team: 'Billing.' read as 'billing'")
+    ('taken from the text around it', "team: 'Billing.' read as 'billing'")
     """
     try:
         value = parse_json(text)
@@ -130,7 +130,7 @@ class _Reader(Generic[T]):
     def whole(self, value: Any, text: str) -> Reading[T]:
         """Read a text that is JSON, but not valid as it is."""
         if self.schema.is_text:
-            return Reading(value=self._validated(text, text), repairs=("taken as it stands",))
+            return Reading(value=self._validated(text, text), repairs=("taken as plain text",))
         try:
             return self._accept(value)[1]
         except _NotValidError as error:
@@ -144,7 +144,7 @@ class _Reader(Generic[T]):
             raise InvalidOutputError(f"the answer has {len(text)} characters and is not JSON: {snippet(text)!r}")
         if fields := tagged_fields(after_reasoning(text) or "", self.schema):
             reading = self.whole(fields, text)
-            return Reading(reading.value, ("taken out of tags", *reading.repairs))
+            return Reading(reading.value, ("taken from tags", *reading.repairs))
         front = without_marks(text, given)
         reading = self._unmarked(front.text)
         return Reading(reading.value, (*front.repairs, *reading.repairs), front.reasoning)
@@ -155,7 +155,7 @@ class _Reader(Generic[T]):
                 raise TruncatedError(f"the answer is cut after {snippet(answer[-60:])!r}")
             arguments, repairs = one_call(calls, self.schema.function)
             reading = self._arguments(arguments)
-            return Reading(reading.value, ("taken out of a written call", *repairs, *reading.repairs))
+            return Reading(reading.value, ("taken from a call written as text", *repairs, *reading.repairs))
         return self._bracketed(answer)
 
     def _bracketed(self, answer: str) -> Reading[T]:
@@ -164,7 +164,7 @@ class _Reader(Generic[T]):
         except extract.TooComplexError as error:
             raise InvalidOutputError(f"the answer can't be read, {error}: {snippet(answer)!r}") from error
         if self.schema.is_text:
-            return Reading(value=self._validated(answer, answer), repairs=("taken as it stands",))
+            return Reading(value=self._validated(answer, answer), repairs=("taken as plain text",))
         return self._pieces(answer, pieces) if pieces else self._without_brackets(answer)
 
     def _arguments(self, text: str) -> Reading[T]:
@@ -213,7 +213,7 @@ class _Reader(Generic[T]):
                 return self._bare(bare)
             value = loose[0]
             if self.schema.kind == "any":
-                return Reading(self._validated(value, answer), ("mended JSON: wrong punctuation",))
+                return Reading(self._validated(value, answer), ("fixed JSON: wrong punctuation",))
         return self.whole(value, answer)
 
     def _bare(self, text: str) -> Reading[T]:
@@ -223,7 +223,7 @@ class _Reader(Generic[T]):
         if fields := lined_fields(text, self.schema):
             self._check_whole(next(reversed(fields)))
             reading = self.whole(fields, text)
-            return Reading(reading.value, ("taken out of lines", *reading.repairs))
+            return Reading(reading.value, ("taken from lines", *reading.repairs))
         field = self.schema.label_field or self.schema.format_field
         if field is None and self.schema.labels(self.schema.root) is None:
             raise _invalid(self.schema.expectation, text)
@@ -240,7 +240,7 @@ class _Reader(Generic[T]):
     def _check_whole(self, last: str) -> None:
         """Raise TruncatedError if the text may be cut within the value of its last field."""
         if self.stopped is False and self.schema.may_go_on(last):
-            raise TruncatedError(f"whether {last!r} is whole is not known: the endpoint does not report it")
+            raise TruncatedError(f"{last!r} may be cut: the endpoint does not report whether the answer is complete")
 
     def _validated(self, value: Any, text: str) -> T:
         try:
@@ -305,7 +305,7 @@ class _Reader(Generic[T]):
                     value = parse_json(piece.text + lacking)
                     ended = self.stopped or _ended(piece.text)
                     if piece.fenced or (ended and self.schema.nothing_can_follow(value, lacking)):
-                        return value, (f"mended JSON: added the missing {lacking!r}",)
+                        return value, (f"fixed JSON: added the missing {lacking!r}",)
             if not piece.fenced or piece.text.endswith((",", ":")):
                 raise TruncatedError(f"the answer is cut after {snippet(piece.text[-60:])!r}")
         try:
@@ -313,7 +313,7 @@ class _Reader(Generic[T]):
         except NotMendableError:
             if not piece.closed or not (fields := plain_fields(without_comments(piece.text), self.schema)):
                 raise
-            return fields, ("mended JSON: only the fields asked for were read",)
+            return fields, ("fixed JSON: only the fields asked for were read",)
         if not keys_stand_once(value, piece.text, self.schema):
             raise NotMendableError("a key that was asked for may stand inside a string")
         return value, notes
@@ -372,7 +372,7 @@ def _is_corrected(answer: str, one: Piece, other: Piece) -> bool:
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:
     if piece.fenced:
         return (FROM_FENCE,)
-    return ("taken out of the text around it",) if len(piece.text) < len(answer.strip()) else ()
+    return ("taken from the text around it",) if len(piece.text) < len(answer.strip()) else ()
 
 
 def _ended(text: str) -> bool:

@@ -83,13 +83,13 @@ def _unwrapped(value: Any, schema: AnswerSchema) -> tuple[Any, str]:
         except (ValueError, RecursionError):
             return None, ""
     if is_array(value) and schema.kind != "array" and len(stated := differing(value)) == 1:
-        return stated[0], f"taken out of a list of {'one' if len(value) == 1 else len(value)}"
+        return stated[0], f"taken from a list of {'one' if len(value) == 1 else len(value)}"
     if is_object(value):
         if (key := _called(value, schema)) is not None:
-            return value[key], f"taken out of {key!r}"
+            return value[key], f"taken from {key!r}"
         if len(value) == 1 and not schema.is_answer(value):
             key, inner = next(iter(value.items()))
-            return inner, f"taken out of {snippet(key, 40)!r}"
+            return inner, f"taken from {snippet(key, 40)!r}"
     return None, ""
 
 
