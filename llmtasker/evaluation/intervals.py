@@ -66,9 +66,9 @@ def mean_interval(values: Sequence[float], seed: int, clusters: Sequence[Hashabl
 
 
 def share_interval(hits: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Interval:
-    """Return a share with Wilson's interval; where rows come in clusters, as of the rows that they are worth.
+    """Return a share with Wilson's interval; clustered rows count as their effective number of independent rows.
 
-    A bootstrap of few clusters that are nearly all right holds the true share in 3 of 10 cases only.
+    The bootstrap interval of few clusters that are nearly all right contains the true share in only 3 of 10 cases.
 
     >>> [round(part, 3) for part in share_interval([True] * 20, [0] * 10 + [1] * 10)]
     [1.0, 0.342, 1.0]
@@ -84,12 +84,12 @@ def share_interval(hits: Sequence[bool], clusters: Sequence[Hashable] | None = N
 
 
 def _worth(groups: Sequence[Sequence[float]], share: float) -> float:
-    """Return how many independent rows the rows of clusters are worth (Kish 1965); alike ones, one a cluster."""
+    """Return the effective number of independent rows (Kish 1965); if all rows are alike, one for each cluster."""
     count, rows = len(groups), sum(map(len, groups))
     if share in (0.0, 1.0):
         return count
     deviation = math.fsum((sum(group) - share * len(group)) ** 2 for group in groups)
-    variance = deviation * count / (count - 1) / rows**2  # of the share, as drawn by clusters
+    variance = deviation * count / (count - 1) / rows**2  # of the share, if whole clusters are drawn
     return min(rows, share * (1 - share) / variance) if variance else rows
 
 

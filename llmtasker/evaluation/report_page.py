@@ -27,8 +27,8 @@ border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font
 svg{display:block}line{stroke:var(--act);stroke-width:2}circle{fill:var(--act)}rect{fill:var(--line)}
 """
 _LABEL_FIGURES = (
-    "Precision: how many of the answers with this label are right. Recall: how many rows of the label got it. "
-    "F1 is one number for both, and high only if both are."
+    "Precision: the share of the answers with this label that are right. Recall: the share of the rows with this label "
+    "that got it. F1: their harmonic mean, which is high only if both are."
 )
 _MOST_CONFUSED, _WORST = 15, 20  # rows of these tables
 _TEXT = 160  # characters of an input or a raw answer that are shown
@@ -106,7 +106,7 @@ def _headline(name: str, score: Score) -> Iterator[str]:
     if not score.rows:
         yield '</p><p class="soft">no row has a score</p>'
         return
-    at = "" if math.isnan(interval.low) else " for all rows like these, with a certainty of 95 %"
+    at = "" if math.isnan(interval.low) else " for all rows like these, with 95 % confidence"
     yield f'<span class="soft">{score.ends}{at}</span></p>{_whisker(interval)}<p class="soft">'
     if score.right is None:
         yield f"mean of {counted(score.rows, 'row')}"
@@ -115,7 +115,7 @@ def _headline(name: str, score: Score) -> Iterator[str]:
         yield f"{score.right:,} right, {score.wrong:,} wrong, {score.failed:,} failed"
         yield " and counted as wrong" if score.failed else ""
     if score.failed:
-        yield f"; at best {percent(score.at_best)}, if all that failed were right" if score.right is not None else ""
+        yield f"; at best {percent(score.at_best)}, if all failed rows were right" if score.right is not None else ""
     yield "</p>"
 
 
@@ -146,7 +146,7 @@ def _confusions(report: Figures, name: str, labels: Sequence[str]) -> Iterator[s
     wrong = kinds[:_MOST_CONFUSED]
     if wrong:
         rows = [(gold, "failed" if answer is None else answer, f"{count:,}") for (gold, answer), count in wrong]
-        yield f"<h2>{escape(name)}: what is taken for what</h2>{_table(('right', 'answered', 'rows'), rows)}"
+        yield f"<h2>{escape(name)}: confused labels</h2>{_table(('right', 'answered', 'rows'), rows)}"
         first = f"; the {len(wrong)} most frequent of {len(kinds)} confusions" if len(kinds) > len(wrong) else ""
         yield f'<p class="soft">of {len(labels):,} labels{first}</p>'
 
@@ -155,7 +155,7 @@ def _worst(report: Figures, name: str) -> Iterator[str]:
     found = report.worst(name, len(report.rows))
     if worst := found[:_WORST]:
         rows = [_worst_row(row, name) for row in worst]
-        header = ("input", "right", "answered", "the answer as it came", "repairs")
+        header = ("input", "right", "answered", "raw answer", "repairs")
         first = f", the first {len(worst)} of {len(found):,}" if len(found) > len(worst) else ""
         yield f"<h2>{escape(name)}: rows that are not right{first}</h2>{_table(header, rows)}"
 
