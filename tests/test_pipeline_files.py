@@ -196,7 +196,7 @@ def test_changed_code_without_a_version_is_never_mixed_with_old_rows(shell: Shel
 
 
 REFUSED = {
-    "--estimate": "which calls pipeline(note) makes is known only when it runs. Try --limit 20",
+    "--estimate": "the calls of pipeline(note) are known only after it has run. Try --limit 20",
     "--group-size=3": "pipeline(note) calls its tasks for one row at a time",
     "--llm=offline": "the tasks of a pipeline have their own LLMs",
 }
@@ -217,7 +217,7 @@ def test_failed_rows_can_be_left_only_where_they_are_known(folder: Folder) -> No
     folder.declare("")
     code, said = folder.run("--no-retry-errors", "-o", "other.csv")
     assert (code, said.count("\n")) == (2, 1)
-    assert "has no version, so nobody knows whether rows of an earlier run are its own, and all are run again." in said
+    assert "has no version, so the rows of an earlier run may come from other code, and all rows run again." in said
 
 
 def test_a_version_is_a_text() -> None:

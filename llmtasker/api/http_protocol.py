@@ -1,4 +1,4 @@
-"""HTTPProtocol: HTTP/1.1 as uvicorn reads it with httptools, bounded before a key is asked for."""
+"""HTTPProtocol: HTTP/1.1 as uvicorn reads it with httptools, with limits that apply before a key is checked."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from llmtasker.api.problem import Problem
 
-_MOST = 65_536  # bytes of a head, or of what a body has beside its content: sizes of chunks, trailers
-_WAITING = 16  # requests that a client may send before it has the answer to the first
+_MOST = 65_536  # bytes of a head, or of the chunk sizes and trailers of a body
+_WAITING = 16  # requests that a client may send before the first is answered
 
 
 class HTTPProtocol(HttpToolsProtocol):
-    """A connection, whose head is bounded in bytes and in time: give it to uvicorn as `http`.
+    """A connection with limits on the bytes and the seconds of a head; pass it to uvicorn as `http`.
 
-    httptools takes a third of the time of h11, but keeps a head or a trailer of any size, reads all requests that have
-    arrived, takes trailers for headers, and does not read the body of a request that offers to go on in another
-    protocol; and, as uvicorn, it waits for the end of a head for ever. What arrives at once (asyncio reads at most
-    256 KB) is read whole. `head_seconds` is how long a head may take, from its first byte to its last.
+    httptools takes a third of h11's time, but it accepts heads and trailers of any size, parses all requests that have
+    arrived, treats trailers as headers, skips the body of a request that offers another protocol and, like uvicorn,
+    waits forever for the end of a head. Bytes that arrive together (asyncio reads at most 256 KB) are parsed together.
+    `head_seconds` is the longest time from the first byte of a head to its last.
     """
 
     head_seconds = 30.0
     parser: Any  # it is None once the connection is lost
-    _seen = 0  # bytes since anything was understood
+    _seen = 0  # bytes since the last complete head or part of a body
     _in_head = True
     _unanswered: tuple[RequestResponseCycle, ...] = ()
     _late: asyncio.TimerHandle | None = None
@@ -36,20 +36,20 @@ class HTTPProtocol(HttpToolsProtocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing more."""
+        """Cancel the timer, and notify the requests without a response."""
         super().connection_lost(exc)
         self._stop_waiting()
         self._leave_unanswered()
 
     def data_received(self, data: bytes) -> None:
-        """Read on, or refuse a client that goes on without an end."""
+        """Parse bytes; refuse a client that sends too many without completing a head or a part of a body."""
         self._seen += len(data)
         self._unset_keepalive_if_required()
         try:
             self._read(data)
         except httptools.HttpParserError:
             self.send_400_response("Invalid HTTP request received.")
-        # What comes after all was answered begins a head, even if the parser skips it, such as an empty line.
+        # Bytes after the last response begin a head, even if the parser skips them, such as an empty line.
         if not self._in_head and not (self.cycle and self.cycle.response_complete):
             self._stop_waiting()
         elif self._late is None:
@@ -70,25 +70,25 @@ class HTTPProtocol(HttpToolsProtocol):
 
     @property
     def _is_read_again(self) -> bool:
-        """Whether the head offers a protocol that nobody takes up: httptools skips the body of such a request."""
+        """Whether the head offers a protocol that is not accepted: httptools skips the body of such a request."""
         return self.parser.should_upgrade() and not self._should_upgrade()
 
     def on_message_begin(self) -> None:
-        """Begin with a head; an error is a 400."""
+        """Begin a head; an exception becomes a 400."""
         if len(self.pipeline) >= _WAITING:
             raise ValueError("too many requests without waiting for an answer")
         self._in_head = True
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Keep a header; a trailer is none: whoever checks the headers before us does not check it."""
+        """Keep a header, but not a trailer: a proxy that checks headers may not check trailers."""
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """Hand the request to the app."""
         if self.parser.get_method() == b"CONNECT":
-            raise ValueError("no connection to others is made")
+            raise ValueError("CONNECT is not supported")
         if self._is_read_again:
             return
         self._in_head, self._seen = False, 0
@@ -97,22 +97,22 @@ class HTTPProtocol(HttpToolsProtocol):
         self._unanswered = tuple(cycle for cycle in cycles if cycle and not cycle.response_complete)
 
     def on_body(self, body: bytes) -> None:
-        """Keep a part of the body for the app, which bounds bodies."""
+        """Keep a part of the body for the app, which limits the size of bodies."""
         self._seen = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Let the app know that the body is whole."""
+        """Notify the app that the body is complete."""
         if not self._is_read_again:
             super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Refuse what is not HTTP, in the form of all problems."""
+        """Answer bytes that are not HTTP with a problem document, like all errors."""
         self._refuse(Problem("bad-request", msg))
 
     def _refuse(self, problem: Problem) -> None:
         waiting = [cycle for cycle in self._unanswered if not cycle.response_complete]
-        if waiting and not waiting[-1].more_body:  # the client would take this for the answer to an earlier request
+        if waiting and not waiting[-1].more_body:  # the client would take this as the answer to an earlier request
             waiting[-1].keep_alive = False
             self.flow.pause_reading()
             return
@@ -125,7 +125,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._leave_unanswered()
 
     def _leave_unanswered(self) -> None:
-        """Let the app know that nobody waits: uvicorn does so for the last request only."""
+        """Notify the app that the client is gone; uvicorn does so only for the last request."""
         for cycle in self._unanswered:
             cycle.disconnected = True
             cycle.message_event.set()
@@ -134,7 +134,7 @@ class HTTPProtocol(HttpToolsProtocol):
         self._late = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _give_up(self) -> None:
-        """Hang up, but not before the answers to earlier requests: nothing may be read until then."""
+        """Close the connection, but only after earlier requests are answered; nothing may be read until then."""
         if all(cycle.response_complete for cycle in self._unanswered):
             self.transport.close()
         else:

@@ -41,7 +41,7 @@ _ARROW = {
     "true integer": "bool",
     "false integer": "bool",
 }
-"""Types of Arrow by those of JSON; a column with others, or with several, shows its type when all of it was read."""
+"""Arrow types by JSON types; a column with another type, or with several, must be read completely first."""
 
 _BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks, "xlsx": excel_blocks}
 
@@ -51,11 +51,11 @@ async def results_response(
 ) -> StreamingResponse:
     """Return the results of a job as a file; a CSV has the format of the uploaded one.
 
-    It is sent while the rows are read, so it begins at once and takes little memory; but a Parquet file begins when all
-    rows were read where a column has lists, objects or several types, and where an Excel or Parquet file came.
-    `neutralise` writes an apostrophe before what a spreadsheet would run in a CSV. The file is called by `name` without
-    an ending, else by the job's id. Where the job is deleted in the middle, the connection is broken off: a file that
-    ends is whole.
+    It is sent while the rows are read, so it begins at once and takes little memory. A Parquet file begins only after
+    all rows are read if a column has lists, objects or several types, or if the uploaded file was Excel or Parquet.
+    `neutralise` writes an apostrophe before cells of a CSV that a spreadsheet would run as formulas. `name` is the name
+    of the file without an ending; default: the job's id. If the job is deleted meanwhile, the connection is aborted, so
+    a download that ends normally is complete.
     """
     results = await asyncio.to_thread(_AnsweredRows, queue, job)
     form = await asyncio.to_thread(results.written_format, kind, neutralise=neutralise)
@@ -86,19 +86,19 @@ class _AnsweredRows:
         return replace(form, encoding=encoding_for(self._texts(form.encoding), form.encoding), neutralised=neutralise)
 
     def _texts(self, encoding: str) -> Iterator[str]:
-        """Yield the texts whose characters the encoding of the file might lack; it has those of its own cells."""
+        """Yield the texts that may have characters which the encoding of the file lacks; its own cells have none."""
         yield "".join(self.columns)
         if self._job.format is not None and self._job.format.get("odd_bytes"):
             yield EVERY  # some bytes were not valid in the encoding, so some cells don't fit it either
         yield from self._queue.odd_answers(self._job.id, encoding)
 
     def arrow_types(self) -> dict[str, str] | None:
-        """Return the type of each column by its name in Arrow; None: the values have to be seen first."""
+        """Return the name of the Arrow type of each column; None: the values must be read first."""
         typed = (format_of(self._job.format) or Format()).kind in _TYPED
         found = None if typed else self._queue.json_types(self._job.id, self._job.header, list(self._job.outputs))
         types = {self._error: "string", **dict.fromkeys(self._marked, "bool")}
         for column, kinds in zip(self.columns, found or (), strict=False):
-            arrow = {_ARROW.get(kind) for kind in kinds} or {"string"}  # as where no column has a value
+            arrow = {_ARROW.get(kind) for kind in kinds} or {"string"}  # the type of a column without values
             if len(arrow) > 1 or (name := arrow.pop()) is None:
                 return None
             types[column] = name

@@ -113,7 +113,7 @@ def _add_task(router: APIRouter, server: Server, name: str, task: TaskLike) -> N
         return StreamingResponse(_lines(server, key, task, inputs), media_type=_LINES)
 
     ask.__doc__ = f"Ask `{name}` for one input.\n\n{task.signature.instructions.splitlines()[0]}"
-    ask_many.__doc__ = f"Ask `{name}` for many inputs: a line of JSON for each, as it is done, with its `index` from 0."
+    ask_many.__doc__ = f"Ask `{name}` for many inputs: one JSON line each, as it finishes, with its `index` from 0."
     one = {"required": True, "content": {"application/json": {"schema": schema}}}
     rows = {
         "application/json": {"schema": {"type": "array", "items": schema}},

@@ -259,13 +259,13 @@ def _check_pipeline(task: Pipeline[Any, Any], settings: dict[str, Any], *, estim
 
     if estimate:
         raise ConfigurationError(
-            f"--estimate: which calls {task!r} makes is known only when it runs. Try --limit 20: the line of counts "
-            "has its calls, and the whole run takes these rows from the cache."
+            f"--estimate: the calls of {task!r} are known only after it has run. Try --limit 20: the line of counts "
+            "shows its calls, and a run over all rows takes these rows from the cache."
         )
     if task.version is None and not settings.get("retry_errors", True):
         raise ConfigurationError(
-            f"--no-retry-errors: {task!r} has no version, so nobody knows whether rows of an earlier run are its own, "
-            'and all are run again. Write @pipeline(version="1"), and change it with the code.'
+            f"--no-retry-errors: {task!r} has no version, so the rows of an earlier run may come from other code, and "
+            'all rows run again. Write @pipeline(version="1"), and change the version when you change the code.'
         )
 
 

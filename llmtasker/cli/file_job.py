@@ -74,7 +74,7 @@ class FileJob:
         retry_errors: ask again for rows that failed in an earlier run.
         overwrite: replace what is at `target` even if it is not of this job.
         stream: where the items come from; None: from the task.
-        origin: what the source was copied from, such as a packed file; None: from nothing.
+        origin: what the source was copied from, such as a packed file; None: it is not a copy.
         begin: called when all is read and checked, before anything is asked.
     """
 
@@ -112,7 +112,7 @@ class FileJob:
 
     @property
     def lasting(self) -> bool:
-        """Whether the same command uses what this one finished, also in a later process."""
+        """Whether the same command reuses the finished rows of this one, also in a later process."""
         return self._work.lasting
 
     @property
@@ -245,12 +245,12 @@ class FileJob:
         show(item)
 
     def _done(self, journal: Journal, given: RowInput) -> Item[Any] | None:
-        """Return the item of a row that is not asked again; None: it is."""
+        """Return the stored item of a row; None: ask for the row."""
         item = self._finished(journal, given)
         return None if item is not None and item.error is not None and self.retry_errors else item
 
     def _finished(self, journal: Journal, given: RowInput) -> Item[Any] | None:
-        """Return the item of a row that is finished, its output as a record; None if it no longer fits."""
+        """Return the stored item of a finished row, its output as a record; None if it no longer fits."""
         text = journal.find(given.number, given.identity)
         if text is None:
             return None
@@ -276,7 +276,7 @@ class FileJob:
 
     @contextmanager
     def _growing(self) -> Generator[Show]:
-        """Give a function that shows an item in the target while the job runs; only JSON lines can grow.
+        """Yield a function that writes an item to the target while the job runs; only JSON lines can grow.
 
         A target with all rows of an earlier run stays unchanged until it is replaced at the end: whatever stops the
         job, no row is lost, and no row is in it twice.
@@ -330,7 +330,7 @@ Show: TypeAlias = Callable[[Item[Any]], object]
 
 
 def _unseen(_: Item[Any]) -> None:
-    """Show nothing."""
+    """Write nothing."""
 
 
 _CHANGED = NotRunError("the input was changed while the job ran; the same command resumes it")

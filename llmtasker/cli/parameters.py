@@ -43,7 +43,7 @@ InputArgument = Annotated[
 ]
 Out = Annotated[
     Path | None,
-    typer.Option("--out", "-o", help="Where the rows go, with their answers; else INPUT.answers; - for stdout."),
+    typer.Option("--out", "-o", help="Where the rows go, with their answers; default: INPUT.answers; - for stdout."),
 ]
 ColumnOption = Annotated[
     list[str] | None,

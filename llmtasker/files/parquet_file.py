@@ -73,10 +73,10 @@ def write_parquet(
 def parquet_blocks(
     rows: Iterable[Mapping[str, Any]], form: Format, columns: Sequence[str], types: Mapping[str, str] | None = None
 ) -> Generator[bytes]:
-    """Yield what `write_parquet` writes, when the last row has come: types stand before the rows.
+    """Yield the bytes that `write_parquet` writes, after the last row was read: the types must be known first.
 
-    With the `types` of all columns, by their names in Arrow, it begins at once. What does not fit a column of texts is
-    written as its text there.
+    With `types`, the names of the Arrow types of all columns, it begins at once. A value that does not fit a column of
+    texts is written as its text.
 
     Raises:
         ValueError: a value does not have the type that was given.
@@ -201,7 +201,7 @@ def _written(parts: Iterable[Sequence[Mapping[str, Any]]], schema: Any) -> Gener
     arrow, parquet = _pyarrow()
     buffer, group, size = BlockBuffer(), list[Any](), 0
     with parquet.ParquetWriter(buffer, schema) as writer:
-        yield buffer.take()  # how the file begins: a client sees at once that it comes
+        yield buffer.take()  # the first bytes of the file, so that a client sees that the download begins
         for part in parts:
             arrays = [_array([row.get(field.name) for row in part], field) for field in schema]
             group.append(arrow.RecordBatch.from_arrays(arrays, schema=schema))
@@ -234,7 +234,7 @@ def _declared(form: Format) -> dict[str, Any]:
 
 
 def _size(row: Mapping[str, Any]) -> int:
-    """Return about how many bytes a row takes."""
+    """Return an estimate of the bytes of a row."""
     return sum(map(_value_size, row.values()))
 
 

@@ -125,7 +125,7 @@ class JobQueue(JobRows):
         return None if job is None or (owner is not None and job.owner != owner) else job
 
     def jobs(self, owner: str, *, limit: int = 50, before: float | None = None) -> list[Job]:
-        """Return the jobs of an owner, newest first, perhaps only those created before a time."""
+        """Return the jobs of an owner, newest first; with `before`, only those created before that time."""
         until = self._clock() + 1 if before is None else before
         query = f"{_SELECT} WHERE owner = ? AND created < ? AND state != 'new' ORDER BY created DESC, id LIMIT ?"
         return [_job(found) for found in self._read(query, owner, until, limit)]
@@ -198,9 +198,9 @@ class JobQueue(JobRows):
         return self.get(found[0])
 
     def start_over(self, job: Job, worker: str, identity: str) -> Job:
-        """Take away what a process finished that this one can't vouch for, and return the job, now of this identity.
+        """Ask the finished rows of a job again under another identity, and return the job.
 
-        A worker that no longer holds the lease changes nothing.
+        A worker that has lost the lease changes nothing.
         """
         query = (
             "UPDATE jobs SET about = json_set(about, '$.identity', ?), cached = 0 "

@@ -26,8 +26,8 @@ UNSURE = 0.6
 """Confidence below which a row is called unsure."""
 
 _CHUNK = 500  # rows that are read or written at a time
-_LOOKED_AT = 10_000  # rows at a time of which types are read
-_MOST_NAMES = 100  # whose types are read
+_LOOKED_AT = 10_000  # rows whose types are read at a time
+_MOST_NAMES = 100  # columns whose types are read
 _LONGEST_LABEL = 100
 _BEGINNING = 200  # characters of a text
 _INSERT = "INSERT INTO rows (job, number, row, given, words, state, item) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -102,7 +102,7 @@ class JobRows:
             values.append(label)
         if search:
             folded = _storable(without_accents(search))
-            wheres.append("instr(words, ?)" if folded else "0")  # accents alone: every text has nothing in it
+            wheres.append("instr(words, ?)" if folded else "0")  # only accents: the empty text would match every row
             values += [folded] if folded else []
         where, by = " AND ".join(wheres) or "1", "" if label is not None else _INDEXED.get(only or "", "")
         if before is not None:
@@ -149,9 +149,9 @@ class JobRows:
                     yield json.dumps(shown, ensure_ascii=False)
 
     def json_types(self, id_: str, cells: Sequence[str], outputs: Sequence[str]) -> list[set[str]] | None:
-        """Return the types of each cell and of each output that has a value; None: they can't be read cheaply.
+        """Return the types of each column with a value; None: reading them would take too long.
 
-        A type is what JSON calls it and how SQLite holds it: an integer of more than 64 bits is "integer real".
+        A type is JSON's name and SQLite's storage: an integer of more than 64 bits is "integer real".
         """
         names = [*cells, *outputs]
         if len(names) > _MOST_NAMES or not all(map(_in_path, names)):
@@ -229,7 +229,7 @@ class JobRows:
         ((measured, unsure),) = self._file.read(query, id_)
         return int(unsure) if measured else None
 
-    # ── written ──
+    # ── write ──
 
     def correct(self, id_: str, number: int, correction: Mapping[str, Any] | None) -> bool:
         """Store a person's correction of a row (None withdraws it); return whether the row exists.
@@ -323,7 +323,7 @@ def _short(label: str | None) -> str | None:
 
 
 def _in_path(name: str) -> bool:
-    """Return whether a name is the same in a path of SQLite's JSON, in JSON and as it is."""
+    """Return whether a name needs no escapes in JSON and in a JSON path of SQLite."""
     return name.isprintable() and name != "" and not {'"', "\\"} & {*name}
 
 

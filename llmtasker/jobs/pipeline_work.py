@@ -1,4 +1,4 @@
-"""PipelineWork: the work of a pipeline on one row; work_on: that of whatever is run over rows."""
+"""PipelineWork: the work of a pipeline on one row; work_on: the work of a task or a pipeline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llmtasker.task import Task
 from llmtasker.values.json_values import parse_json
 
 TaskLike = Task[Any] | Pipeline[Any, Any]
-"""What is run over the rows of files and jobs."""
+"""A task or a pipeline, which can run over the rows of files and jobs."""
 
 
 class PipelineWork:
@@ -26,10 +26,10 @@ class PipelineWork:
 
     The behaviour of a Python function can't be seen from outside, so its user marks changes with a version. A row is
     done if an item is stored under its identity: the values of its inputs, the version, the fields, and the requests of
-    the tasks that can be seen in the code. Without a version, only this very pipeline in this process finds its
-    finished rows: another process runs the function again, and the caches of its steps answer.
+    the tasks that can be seen in the code. Without a version, only this pipeline in this process recognises its
+    finished rows: another process runs the function again, with the cached answers of its steps.
 
-    With `explode`, the answer of a row is a list, a member for each row that is written.
+    With `explode`, the answer of a row is a list with one member for each written row.
     """
 
     def __init__(self, pipeline: Pipeline[Any, Any]) -> None:
@@ -39,7 +39,7 @@ class PipelineWork:
 
     @cached_property
     def parts(self) -> dict[str, Any]:
-        """What all answers depend on, as far as it is known, by the words in which a person changes it."""
+        """What all answers depend on, as far as it is known, by the name of what a person may change."""
         pipeline, signature = self.task, self.task.signature
         return {
             "function or version": [signature.__name__, pipeline.version],
@@ -64,7 +64,7 @@ class PipelineWork:
         return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
     def answer(self, item: Item[Any]) -> Any:
-        """Return the output of an item by field, as JSON; with `explode`, a list of such."""
+        """Return the output of an item by field, as JSON; with `explode`, a list of these."""
         if self.task.explodes:
             return [self.task.answer_of(output) for output in item.value]
         return self.task.answer(item)
@@ -77,14 +77,14 @@ class PipelineWork:
         return [self._typed(one) for one in answer] or [{}] if self.task.explodes else [self._typed(answer)]
 
     def sure(self, item: Item[Any]) -> None:
-        """Return how sure the answer of an item is: nobody knows that of several steps."""
+        """Return None: the confidence of several steps is not known."""
 
     def kept(self, item: Item[Any]) -> str:
-        """Return the whole item as JSON, but for its input, which is kept with the row."""
+        """Return the whole item as JSON, except its input, which is stored with the row."""
         return without_input(item, self.answer(item) if item.ok else None)
 
     def read(self, text: str, given: Mapping[str, Any]) -> Item[Any]:
-        """Return the item that `kept` wrote; its output has the fields of the one that was returned."""
+        """Return the item that `kept` wrote; its output has the fields of the original output."""
         return self.item(parse_json(text), given)
 
     def item(self, kept: Mapping[str, Any], given: Mapping[str, Any]) -> Item[Any]:
@@ -96,7 +96,7 @@ class PipelineWork:
         return replace(item, output=list(map(output_of, answer)) if self.task.explodes else output_of(answer))
 
     def _typed(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return an answer with the types of its fields, such as dates, for files that have such."""
+        """Return an answer with the types of its fields, such as dates, for files with types."""
         model = self.task.signature.output_model
         try:
             record = model.model_validate_json(cell_json(answer))

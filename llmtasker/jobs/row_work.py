@@ -22,7 +22,8 @@ class RowWork:
     A row is done if an item is stored under its identity: the values of its inputs, and its request. A stored answer
     is validated again by the current signature.
 
-    `asked` is the task or pipeline; it gives one item for each row. `lasting`: another process finds the finished rows.
+    `asked` is the task or pipeline; it gives one item for each row. `lasting`: another process recognises the finished
+    rows.
     """
 
     def __init__(self, task: Task[Any]) -> None:
@@ -44,7 +45,7 @@ class RowWork:
 
     @cached_property
     def parts(self) -> dict[str, Any]:
-        """What all answers depend on, by the words in which a person changes it."""
+        """What all answers depend on, by the name of what a person may change."""
         return task_parts(self.task)
 
     @cached_property

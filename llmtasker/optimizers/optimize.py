@@ -210,8 +210,8 @@ def estimate_search(
 def _check_task(task: Task[Any]) -> None:
     if not isinstance(cast("object", task), Task):
         raise ConfigurationError(
-            f"a Task can be optimized, not {snippet(repr(task), 60)}. Of a pipeline, optimize a task that it calls, "
-            "with rows of that step; then compare the pipeline with the one and with the other."
+            f"a Task can be optimized, not {snippet(repr(task), 60)}. Optimize a task that the pipeline calls, "
+            "with rows of that step; then compare the pipeline with the old task and with the new one."
         )
 
 

@@ -3,6 +3,6 @@
 pipeline         the decorator, and the Pipeline that it makes
 arguments        an input → the arguments of the function
 returned         what the function returns → the output, and its fields
-used_values      what its code names
+used_values      the names in its code
 pipeline_run     the rows of a run, a bounded number at a time
 """

@@ -72,7 +72,7 @@ class Pipeline(Generic[R, T]):
         types = _types(function, frame)
         self.version = version
         self.code = version or secrets.token_hex(16)
-        """Names what the function does: its version, else a text that no other pipeline has."""
+        """Identifies the code of the function: its version, or else a text that is unique to this pipeline."""
         self._function, self._explode, self._timeout = function, explode, float(timeout)
         self._arguments = Arguments(function, types)
         self._returned = Returned(function.__name__, types.get("return", Any), explode=explode)
@@ -112,7 +112,7 @@ class Pipeline(Generic[R, T]):
         return self._copy(_observers=Observers([*self._observers.given, *observers]))
 
     def whole(self) -> Pipeline[R, Any]:
-        """Return this pipeline with one item for each input in runs too: with `explode`, its output is the list."""
+        """Return this pipeline without `explode`: one item for each input, whose output is the list."""
         return self._copy(_explode=False)
 
     def _copy(self, **changes: Any) -> Pipeline[R, T]:
@@ -132,7 +132,7 @@ class Pipeline(Generic[R, T]):
 
     @property
     def used(self) -> Iterator[tuple[str, Any]]:
-        """Names and values that the code of the function names, those of the helpers in its module too."""
+        """The names in the code of the function and of the helpers in its module, with their values."""
         return used_values(self._function)
 
     def answer(self, item: Item[Any]) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Pipeline(Generic[R, T]):
         return {names[name]: value for name, value in self._returned.values(output).items()}
 
     def output_of(self, answer: Mapping[str, Any]) -> Any:
-        """Return a value that stands for an output that was kept: it has the same answer."""
+        """Return a stand-in for a stored output, with the same answer."""
         names = free_names(self._returned.fields, self._arguments.fields)
         return self._returned.of_values({name: answer.get(names[name]) for name in names})
 
@@ -320,8 +320,8 @@ def pipeline(
         function: takes one input: a Pydantic model, a value, or one parameter for each column.
         explode: the function returns a list, and `run` and `stream` make one item from each member; an empty list
             gives one item with the output None.
-        version: names what the function does now, such as "3": change it with the code. By it, a file or a job that is
-            resumed recognises its finished rows; without one, such rows are run again, from the caches of the steps.
+        version: the version of the code, such as "3"; change it when you change the code. A resumed file or job uses
+            it to recognise finished rows; without one, all rows run again, with the cached answers of the steps.
         timeout: seconds that a row may take, with all its calls and waits.
         observers: receive the events of runs, of the calls of all steps, and "step_done" with the item of each step.
 

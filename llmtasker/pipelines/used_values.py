@@ -1,4 +1,4 @@
-"""used_values: what the code of a function names, as far as that can be seen without running it."""
+"""used_values: the names in the code of a function, as far as they can be seen without running it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST = 1_000  # members of a list or mapping: more are data, not tasks
 
 
 def used_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Yield name and value of all that a function names, and the functions of its module that it calls.
+    """Yield the names in the code of a function with their values, also of functions of its module that it calls.
 
     These are global names, names of the functions around it, `module.name`, and the members of lists and mappings
     among them. What is made while the function runs, or is reached through an object, is not seen.

@@ -272,7 +272,7 @@ def wire_name(name: str, info: FieldInfo) -> str:
 
 
 def check_types(owner: str, kinds: Mapping[str, Any]) -> None:
-    """Raise SignatureError where a text or a list stands for the type of a field, alone or in front of the field."""
+    """Raise SignatureError if a text or a list is given as the type of a field, alone or before the field."""
     for name, given in kinds.items():
         kind = cast("object", given[0] if isinstance(given, tuple) and given else given)
         if isinstance(kind, str | list):

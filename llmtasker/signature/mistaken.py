@@ -1,4 +1,4 @@
-"""to_write: the line of code for what was given where a class of Signature is wanted."""
+"""to_write: the line of code to write instead of something that is not a Signature class."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ class Price:
 
 
 def price(visit: Visit, project: Project, task: TaskLike, sample: Sequence[Mapping[str, Any]]) -> Price | None:
-    """Return the estimate of a run over all rows of a project; None: what a pipeline asks is not known before."""
+    """Return the estimate of a run over all rows; None: the calls of a pipeline are not known in advance."""
     columns = columns_of(project, task)
     if not isinstance(task, Task):
         return None
@@ -125,7 +125,7 @@ def price(visit: Visit, project: Project, task: TaskLike, sample: Sequence[Mappi
 
 
 def _seconds(visit: Visit, project: Project, calls: int) -> float | None:
-    """Return how long a run will take, estimated from the trial: rows in flight, each as slow as in the trial."""
+    """Return how long a run will take if each row takes as long as in the trial."""
     if project.trial is None:
         return None
     asked = [

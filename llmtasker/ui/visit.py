@@ -218,7 +218,7 @@ def begin_session(visit: Visit, response: Response, key_hash: str = _ANYBODY) ->
 
 
 def worded(message: str, words: PageLanguage) -> str:
-    """Return what was wrong in the language of the page; where French has no sentence, it introduces the English one.
+    """Return a message in the language of the page; one without a translation stays English, after an introduction.
 
     The page's own text is `Markup`, and already in its language.
     """

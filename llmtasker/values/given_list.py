@@ -1,4 +1,4 @@
-"""copied: a list that a caller gave, as the task's own."""
+"""copied: the task's own copy of a list from a caller."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from llmtasker.values.set_order import in_order_of_text
 
 
 def copied(name: str, given: Any) -> Any:
-    """Return a copy of a list or mapping, so that what the caller does to its own does not change the task.
+    """Return a copy of a list or mapping, so that later changes by the caller do not change the task.
 
     Raises:
-        ConfigurationError: it is neither, but a text, the name of a file, a data frame or one record.
+        ConfigurationError: it is something else, such as a text, the name of a file, a data frame or one record.
     """
     if is_mapping(given):
         return dict(given)

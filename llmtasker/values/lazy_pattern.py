@@ -1,6 +1,6 @@
 """lazy_pattern: a regular expression that is compiled when it is first used.
 
-The package has 250 of them, and a process that finds an answer in the cache uses a dozen: to compile the others took a
+The package has 250 of them, and a process that finds an answer in the cache uses a dozen: compiling the others took a
 third of its time.
 """
 

@@ -266,7 +266,7 @@ def hide_keys(text: str) -> str:
 
 
 def _now(headers: Mapping[str, str]) -> float:
-    """Return the time by the clock of the server, where it sends it: a date means what it means there."""
+    """Return the time by the clock of the server, if it sends it: a date is meant by that clock."""
     date = next((value for name, value in headers.items() if name.lower() == "date"), "")
     try:
         return parsedate_to_datetime(date).timestamp()
@@ -275,7 +275,7 @@ def _now(headers: Mapping[str, str]) -> float:
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return how many seconds the endpoint asks to wait; None where it names no time that can be understood.
+    """Return how many seconds the endpoint asks to wait; None if it names no time that can be read.
 
     `retry-after-ms` goes before `Retry-After` (seconds or an HTTP date, RFC 9110 section 10.2.3), that before the reset
     of a rate limit, as OpenAI, Azure, Groq, Anthropic, Mistral or the IETF's draft name it. `now` is the time in

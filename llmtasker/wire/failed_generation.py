@@ -11,7 +11,7 @@ from llmtasker.wire.completion import Completion
 def failed_generation(status: int, payload: bytes | str) -> Completion | None:
     """Return the completion in a refusal (Groq's `failed_generation`), or None if there is none.
 
-    It has no finish reason: whether the LLM came to its end is not known.
+    It has no finish reason, because it is not known whether the LLM had finished.
 
     >>> failed_generation(400, '{"error": {"failed_generation": "<function=Sort>{}</function>"}}').text
     '<function=Sort>{}</function>'

@@ -45,7 +45,7 @@ def message_text(message: Mapping[str, Any]) -> str:
 
 
 def last_user_text(request: Request | Mapping[str, Any]) -> str:
-    """Return the text of the last user message of a request or of a wire body; "" where there is none.
+    """Return the text of the last user message of a request or of a wire body; "" if there is none.
 
     >>> last_user_text({"messages": [{"role": "user", "content": "Bonjour"}]})
     'Bonjour'
@@ -163,7 +163,7 @@ def request_schema(request: Request | Mapping[str, Any]) -> dict[str, Any] | Non
 
 
 def declared_schema(fields: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the schema in the tools or the response format of a request's fields, None where none is there."""
+    """Return the schema in the tools or the response format of a request's fields, None if there is none."""
     if tools := fields.get("tools"):
         return tools[0].get("function", {}).get("parameters") or {}
     form: dict[str, Any] = fields.get("response_format") or {}

@@ -52,7 +52,7 @@ def read_completion(
     Texts and tool arguments are kept character for character. Of several choices the first counts.
     An event stream that was not asked for is joined. Finish reasons whose meaning is sure are given
     in OpenAI's words (stop, length, tool_calls, content_filter) or as "refusal", any other is unchanged. What an error
-    repeats of the `request` is not evidence, and is left out.
+    repeats of the `request` is not evidence, and is removed.
 
     Raises:
         BadResponseError: the body is not a chat completion (HTML, empty, cut, no choices …).
@@ -76,7 +76,7 @@ def read_completion(
 
 
 def rate_limits(headers: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the rate-limit headers of a response under lower-case names, None where there is none."""
+    """Return the rate-limit headers of a response under lower-case names; None if there are none."""
     found = {
         name.lower(): value
         for name, value in headers.items()
@@ -233,7 +233,7 @@ def _usage(data: dict[Any, Any]) -> Usage | None:
         return None  # No call takes no tokens: the endpoint doesn't count.
     details = _part(counts, "completion_tokens_details", "output_tokens_details")
     thought = _count(details, "reasoning_tokens") or _count(counts, "reasoning_tokens")
-    # A missing count is what the total leaves. So is the thinking that xAI and Gemini leave out of the output.
+    # A missing count is the rest of the total. So are the thinking tokens that xAI and Gemini leave out of the output.
     read = read or max(total - written, 0)
     written = max(written, total - read)
     details = _part(counts, "prompt_tokens_details", "input_tokens_details")
@@ -244,7 +244,7 @@ def _usage(data: dict[Any, Any]) -> Usage | None:
 
 
 def _part(counts: dict[Any, Any], *names: str) -> dict[Any, Any]:
-    """Return the first object under these names; an empty one where there is none."""
+    """Return the first object under these names; an empty one if there is none."""
     for name in names:
         match counts.get(name):
             case {**part} if part:
@@ -269,7 +269,7 @@ def _count(counts: dict[Any, Any], *names: str) -> int:
 
 
 def _join_stream(payload: bytes | str, content_type: str | None) -> dict[Any, Any]:
-    """Return a streamed answer as if it had come in one piece."""
+    """Return a streamed answer as if it had arrived whole."""
     try:
         text = payload if isinstance(payload, str) else payload.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -318,7 +318,7 @@ def _chunks(text: str) -> Iterator[dict[Any, Any]]:
 
 
 def _join_chunk(whole: dict[Any, Any], chunk: dict[Any, Any]) -> bool:
-    """Add one chunk to what came so far, and return whether it ends the answer."""
+    """Add one chunk to the earlier ones, and return whether it ends the answer."""
     whole.update((name, value) for name, value in chunk.items() if value and name not in ("choices", "message"))
     kept = whole["choices"][0]
     choices = as_list(chunk.get("choices", chunk))
@@ -345,7 +345,7 @@ def _join(known: Any, value: Any, name: str) -> Any:
         return [*as_list(known), *as_list(value)]
     if is_object(known) and is_object(value):
         return _join_objects(known, value)
-    # Roles, names and ids come whole, and with some endpoints more than once.
+    # Roles, names and ids are sent whole, by some endpoints more than once.
     if isinstance(known, str) and isinstance(value, str) and name not in ("role", "name", "id", "type"):
         return known + value
     return known or value
