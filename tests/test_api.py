@@ -486,6 +486,13 @@ def test_the_reference_shows_every_call_and_fetches_nothing(client: httpx2.Clien
     assert " style=" not in page
 
 
+@pytest.mark.parametrize("path", ["/healthz", "/docs", "/jobs", "/nowhere"])
+def test_head_is_get_without_a_body(client: httpx2.Client, path: str) -> None:
+    whole, head = client.get(path, headers=ANN), client.head(path, headers=ANN)
+    assert (head.status_code, head.content) == (whole.status_code, b"")
+    assert head.headers["content-length"] == str(len(whole.content))
+
+
 def test_health(client: httpx2.Client) -> None:
     assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
 

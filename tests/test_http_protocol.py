@@ -32,6 +32,8 @@ NO_HTTP = [
     *(POST + b"Content-Length: -1\r\n\r\n", POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"),
     POST + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     *(POST + b"Transfer-Encoding: gzip\r\n\r\n", CHUNKED + b"x\r\n"),
+    *(b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+    b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
 ]
 WHOLE = CHUNKED + b"3\r\nabc\r\n0\r\n\r\n"
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAA\r\n"
@@ -45,6 +47,15 @@ READ = {  # what is sent, in parts; the body that the app reads
         b"abc",
     ),
     "it is offered in parts": ([POST + OFFER[:50], OFFER[50:] + b"Content-Length: 3\r\n", b"\r\nab", b"c"], b"abc"),
+}
+HIDDEN = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"  # a request in the body of another one
+IN_CHUNKS = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)
+AT_ONCE = b"Content-Length: %d\r\n\r\n%s" % (len(HIDDEN), HIDDEN)
+SMUGGLED = {  # what is sent, before a request; the bodies that the app reads
+    "after no body": (POST + OFFER + b"Content-Length: 0\r\n\r\n" + HIDDEN, [b"", b""]),
+    "in a body": (POST + OFFER + AT_ONCE, [HIDDEN]),
+    "in two bodies": ((POST + OFFER + AT_ONCE) * 2, [HIDDEN, HIDDEN]),
+    "in chunks": (POST + OFFER + IN_CHUNKS, [HIDDEN]),
 }
 
 
@@ -125,6 +136,24 @@ def test_a_request_is_read_whole(served: Served, what: str) -> None:
             client.sendall(part)
         client.shutdown(socket.SHUT_WR)
         assert answered(client) == (200, body)
+
+
+@pytest.mark.parametrize("size", [10_000, 37, 1], ids=["at once", "in parts", "byte by byte"])
+@pytest.mark.parametrize("where", SMUGGLED)
+def test_a_body_is_never_the_next_request(served: Served, where: str, size: int) -> None:
+    data, bodies = SMUGGLED[where]
+    data += HIDDEN.replace(b"Host", b"Connection: close\r\nHost")
+    with served.connect() as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for at in range(0, len(data), size):
+            client.sendall(data[at : at + size])
+        answers = b"".join(iter(lambda: client.recv(65_536), b"")).split(b"HTTP/1.1 200 OK\r\n")
+    assert [answer.partition(b"\r\n\r\n")[2] for answer in answers[1:]] == [*bodies, b""]
+
+
+@pytest.mark.parametrize("headers", [b"", b"Host: a\r\n", b"Connection: keep-alive\r\n"])
+def test_a_request_of_old_is_served(served: Served, headers: bytes) -> None:
+    assert sent(served, b"GET / HTTP/1.0\r\n" + headers + b"\r\n") == (200, b"")
 
 
 def test_seeded_bytes_get_no_error_of_the_server(served: Served) -> None:

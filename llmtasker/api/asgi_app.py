@@ -152,7 +152,9 @@ class _RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        id_, started, status = self._ids.next(), time.perf_counter(), 0
+        id_, started, status, method = self._ids.next(), time.perf_counter(), 0, scope["method"]
+        if method == "HEAD":  # the answer to GET, of whose body HTTP sends nothing
+            scope = {**scope, "method": "GET"}
 
         async def framed(message: Message) -> None:
             nonlocal status
@@ -175,5 +177,5 @@ class _RequestFrame:
             self._server.counts["requests", route, str(status)] += 1
             if _LOG.isEnabledFor(logging.INFO):
                 took = round(1000 * (time.perf_counter() - started), 1)
-                line = {"request": id_, "method": scope["method"], "route": route, "status": status, "ms": took}
+                line = {"request": id_, "method": method, "route": route, "status": status, "ms": took}
                 _LOG.info(json.dumps(line))

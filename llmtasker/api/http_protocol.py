@@ -91,6 +91,9 @@ class HTTPProtocol(HttpToolsProtocol):
             raise ValueError("CONNECT is not supported")
         if self._is_read_again:
             return
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts != 1 and (hosts or self.parser.get_http_version() != "1.0"):
+            raise ValueError("a request has one Host")
         self._in_head, self._seen = False, 0
         super().on_headers_complete()
         cycles = (*self._unanswered, self.cycle)
