@@ -25,7 +25,7 @@ TOOLS = {"mypy", "pyright", "pytest_cov", "pytest_timeout"}
 
 
 # What starlette loads to read forms, and uvicorn to read requests.
-LOADED_BY_OTHERS = {"httptools", "python_multipart"}
+LOADED_BY_OTHERS = {"python_multipart"}
 
 
 WHOLE_EXTRAS = ("llmtasker.api.", "llmtasker.integrations.langchain", "llmtasker.integrations.sklearn", "llmtasker.ui.")
