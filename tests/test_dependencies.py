@@ -24,7 +24,7 @@ GROUPS: dict[str, list[Any]] = PROJECT["dependency-groups"]
 TOOLS = {"mypy", "pyright", "pytest_cov", "pytest_timeout"}
 
 
-# What starlette loads to read forms, and uvicorn to read requests.
+# What starlette loads to read forms.
 LOADED_BY_OTHERS = {"python_multipart"}
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import date
+from html import unescape
 from pathlib import Path
 from typing import Any, Literal
 
@@ -61,6 +64,27 @@ async def answer(ticket: Ticket) -> Answer:
     """Answer a ticket."""
     first = (await route.acall(ticket.message)).value
     return Answer(team=first.team, words=len(ticket.message.split()))
+
+
+class Line(BaseModel):
+    what: str
+    price: float | None
+
+
+class Report(BaseModel):
+    team: Literal["billing", "delivery"]
+    due: date | None
+    subjects: list[str]
+    lines: list[Line]
+    note: str
+
+
+@pipeline
+async def report(message: str) -> Report:
+    """Report what a message is about."""
+    first = (await route.acall(message)).value
+    lines, note = [Line(what="<b>colis</b>", price=None)], "a long note " * 50
+    return Report(team=first.team, due=None, subjects=["a delay", "fees"], lines=lines, note=note)
 
 
 @pytest.fixture(scope="module")
@@ -241,3 +265,24 @@ def test_the_page_runs_a_pipeline(tmp_path: Path, language: str) -> None:
         assert table[0] == "id;message;equipe;team;words;error"
         assert table[1] == "1;charged twice;billing;billing;2;"
         assert "invalid: step 1: " in table[3]
+
+
+def test_what_is_not_corrected_of_nested_answers_stays(tmp_path: Path) -> None:
+    with Page(tmp_path, tasks={"report": report}) as served:
+        ann = served.browser()
+        project = ann.upload(french_csv([("1", "charged twice", "")]))
+        ann.send(f"{project}/file", see=f"{project}/file", kind="report", gold="")
+        ann.run(project, "run", column_message="message")
+        row = ann.get(f"{project}/results?row=1")
+        fields = {
+            name: unescape(text) for name, text in re.findall(r'<textarea[^>]* name="(field_\w+)"[^>]*>([^<]*)<', row)
+        }
+        assert fields["field_subjects"] == "a delay; fees"
+        before = json.loads(ann.get(f"{project}/results.jsonl"))
+        ann.send(f"{project}/rows/1", see=f"{project}/results", **{**fields, "field_team": "delivery"})
+        assert json.loads(ann.get(f"{project}/results.jsonl")) == {**before, "team": "delivery", "corrected": True}
+        lines = json.dumps([{"what": "colis", "price": 7}])
+        ann.send(f"{project}/rows/1", see=f"{project}/results", **{**fields, "field_lines": lines})
+        assert json.loads(ann.get(f"{project}/results.jsonl"))["lines"] == [{"what": "colis", "price": 7}]
+        refused = ann.post(f"{project}/rows/1", see=f"{project}/results", **{**fields, "field_lines": "[colis]"})
+        assert refused.status_code == 422

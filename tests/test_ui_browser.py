@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from test_pipeline_served import report
 from test_ui import KEYS, LABELS, Page, french_csv
 from test_ui_queue import asked, careful
 
@@ -132,6 +133,24 @@ def test_the_whole_way(chromium: Chromium, served: Page, tmp_path: Path, languag
     tab.goto(served.url + "/")
     walk.look("list")
     walk.end()
+
+
+@pytest.mark.parametrize("width", [1440, 360])
+def test_nested_answers_fit(chromium: Chromium, tmp_path: Path, width: int) -> None:
+    with Page(tmp_path, tasks={"report": report}) as served:
+        walk = Walk(chromium, served, language="fr", width=width)
+        tab = walk.sign_in()
+        project = served.browser().upload(french_csv(ROWS[:30]))
+        tab.goto(f"{served.url}{project}/file")
+        tab.click("label:has([name=kind][value=report])")
+        tab.click(".main-act")
+        walk.look("pipeline")
+        tab.click("button[value=try]")
+        tab.wait_for_selector("button[value=run]")
+        walk.look("nested-tried")
+        tab.goto(f"{served.url}{project}/results?row=1")
+        walk.look("nested-row")
+        walk.end()
 
 
 def test_labels_by_keyboard(chromium: Chromium, served: Page) -> None:

@@ -20,6 +20,7 @@ from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.testing import FakeTransport
 from llmtasker.ui.corrections import typed_value
 from llmtasker.ui.rows_to_label import CHOSEN, rows_to_label
+from llmtasker.ui.shown_answers import written
 from llmtasker.wire.completion import Completion, Usage
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text
@@ -202,6 +203,49 @@ def test_rows_to_label_are_doubtful_and_of_one_kind_each(page: Page) -> None:
 )
 def test_a_comma_is_read_where_it_has_one_meaning(typed: str, value: str) -> None:
     assert typed_value(typed, 1200.0) == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(
+            [],
+            ["a"],
+            ["a", "b c"],
+            ["a; b"],
+            [" a"],
+            ["[a]"],
+            [""],
+            ["a\nb"],
+            [1, 2.5],
+            [None],
+            [[1], [2]],
+            [{"a": None}],
+        ),
+        *({}, {"a": {"b": [None, True]}}, None, "", "x\ny", "\nx ", "a; b", "12,5", "[1]", 12.5, 1e20, 7, True, False),
+    ],
+)
+def test_a_field_that_is_not_typed_over_stays(value: Any) -> None:
+    sent = written(value).removeprefix("\n").replace("\n", "\r\n")  # as a browser does
+    assert json.dumps(typed_value(sent, value)) == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("before", "typed", "value"),
+    [
+        (["a", "b"], "a; c ;", ["a", "c"]),
+        (["[a]"], "[a]; b", ["[a]", "b"]),
+        (["a; b"], '["x", "y"]', ["x", "y"]),
+        ({"a": 1}, '{"a": null}', {"a": None}),
+        ({"a": 1}, "{a}", "{a}"),
+        ({"a": 1}, '{"a": NaN}', '{"a": NaN}'),
+        ([[1]], "[" * 90_000, "[" * 90_000),
+        (None, "x", "x"),
+        ("x", "", ""),
+    ],
+)
+def test_a_list_and_an_object_are_corrected_as_they_are_written(before: Any, typed: str, value: Any) -> None:
+    assert typed_value(typed, before) == value
 
 
 def test_without_confidence_failed_repaired_and_rare_rows_come_first(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.jobs.project_store import Project
 from llmtasker.ui.project_task import form_of
 from llmtasker.ui.run_pages import job_of
-from llmtasker.ui.shown_answers import ShownAnswers
+from llmtasker.ui.shown_answers import ShownAnswers, has_parts, written
 from llmtasker.ui.task_form import LabelForm
 from llmtasker.ui.visit import Visit
 from llmtasker.values.folding import caseless
+from llmtasker.values.json_values import is_array, parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.values.plain_number import plain_number
 
@@ -68,21 +69,31 @@ def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str
         return {first: labels}
     if labels:
         return {first: labels[-1]}
-    before: Mapping[str, Any] = (row.item or {}).get("output") or {}
+    before = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
     sent = {name: value for name in job.outputs if isinstance(value := form.get(f"field_{name}"), str)}
     if not sent:
         raise Problem("invalid", "No label was sent.")
-    return {name: typed_value(value, before.get(name)) for name, value in sent.items()}
+    return {name: typed_value(value, before.get(name, "")) for name, value in sent.items()}
 
 
 def typed_value(text: str, before: Any) -> Any:
-    """Return a typed field as the type of value that it had; the task checks whether that is allowed."""
+    """Return a typed field as the type of value that it had, that value itself where the text is as it was `written`.
+
+    The task checks whether what was typed is allowed.
+    """
+    if text.strip().splitlines() == written(before).strip().splitlines():
+        return before
     if isinstance(before, bool):
         word = caseless(text.strip())
         return True if word in _YES else False if word in _NO else text
     if isinstance(before, int | float):
         return plain_number(text, alone=True) or text
-    if isinstance(before, list):
+    if has_parts(before):
+        try:
+            return parse_json(text)
+        except (ValueError, RecursionError):
+            return text
+    if is_array(before):
         return [part.strip() for part in text.split(";") if part.strip()]
     return text
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
@@ -98,7 +99,7 @@ class ShownAnswers:
     def _in_short(self, answer: Mapping[str, Any]) -> str:
         if len(answer) == 1 or self._project.kind == "classification":
             return label_of(answer) or shown(next(iter(answer.values())))
-        return " · ".join(shown(value) for value in answer.values())
+        return " · ".join(text for value in answer.values() if (text := shown(value)))
 
     def guess(self, row: JobRow) -> dict[str, Any]:
         """Return the best guess for a row on which the task abstained, by field; empty: it did not, or was
@@ -157,9 +158,29 @@ def _offered(task: TaskLike) -> tuple[list[str], bool]:
 
 
 def shown(value: Any) -> str:
-    """Return a value as it is shown in a cell."""
+    """Return a value as it is shown in a cell; an object as JSON, as in a file of results."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if is_object(value):
+        return json.dumps(value, ensure_ascii=False)
     return " · ".join(map(shown, value)) if is_array(value) else str(value)
+
+
+def written(value: Any) -> str:
+    """Return a value as a person writes it in a form: a list with semicolons, what has parts as JSON."""
+    if has_parts(value):
+        return json.dumps(value, ensure_ascii=False, indent=2)
+    return "; ".join(map(shown, value)) if is_array(value) else shown(value)
+
+
+def has_parts(value: Any) -> bool:
+    """Whether a value is an object, or a list whose members a person could not tell apart between semicolons."""
+    return is_object(value) or (is_array(value) and not all(map(_is_plain, value)))
+
+
+def _is_plain(member: Any) -> bool:
+    if isinstance(member, str):
+        return bool(member) and member == member.strip() and ";" not in member and "\n" not in member
+    return isinstance(member, int | float)

@@ -26,7 +26,7 @@ from llmtasker.jobs.project_store import Project, ProjectStore
 from llmtasker.ui.error_words import CAUSES, explained, reason
 from llmtasker.ui.language import LANGUAGES, PageLanguage, preferred
 from llmtasker.ui.sessions import Sessions, form_token, is_form_token
-from llmtasker.ui.shown_answers import shown
+from llmtasker.ui.shown_answers import shown, written
 
 SESSION, LANGUAGE, THEME = "llmtasker_session", "llmtasker_language", "llmtasker_theme"
 _YEAR = 365 * 86_400
@@ -183,6 +183,7 @@ class Visit:
             explained=partial(explained, words=words),
             mark=marked,
             value_of=shown,
+            written=written,
             part=template.startswith("_"),
             **values,
         )
