@@ -377,7 +377,7 @@ def test_what_an_optimizer_can_not_improve_is_named() -> None:
 
     wrong: Any
     for wrong in ("triage", pipeline(steps)):
-        with pytest.raises(ConfigurationError, match=r"a Task can be optimized.* optimize a task that it calls"):
+        with pytest.raises(ConfigurationError, match=r"a Task can be optimized.* that the pipeline calls"):
             optimize(wrong, LabeledFewShot(), **rows)
 
 
