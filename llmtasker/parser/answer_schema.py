@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from llmtasker.parser.labels import Labels, fold_key
 from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_address, is_numeric, means_null
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
-from llmtasker.values.json_values import is_array, is_object, parse_json
+from llmtasker.values.json_values import is_array, is_object, parse_json, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 _QUOTED_KEY = lazy_pattern(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
@@ -195,7 +195,7 @@ class AnswerSchema:
     @cached_property
     def has_choices(self) -> bool:
         """Whether a union of several objects occurs, none of which takes keys that it does not name."""
-        nodes = list(_nodes(self.schema))
+        nodes = [part for part in parts(self.schema) if is_node(part)]
         unions = ([self.resolve(branch) for branch in branches(node)] for node in nodes)
         return any(sum("properties" in one for one in union) > 1 for union in unions) and not any(
             "properties" in node and node.get("additionalProperties") for node in nodes
@@ -357,13 +357,6 @@ class AnswerSchema:
         if NUMBER in self.resolve(node):
             return lambda key: key.isascii() and key.isdigit() and key == str(int(key))
         return _anything
-
-
-def _nodes(value: Any) -> Iterator[JsonSchema]:
-    if is_node(value):
-        yield value
-    for part in value.values() if is_node(value) else value if is_array(value) else ():
-        yield from _nodes(part)
 
 
 def _anything(_: Any) -> bool:

@@ -74,7 +74,7 @@ def is_offered(name: str, function: str) -> bool:
     >>> is_offered("functions.Route", "Route"), is_offered("Search", "Route")
     (True, False)
     """
-    return not name or not function or fold_key(_DECORATION.sub("", name.strip())) == fold_key(function)
+    return not function or name in ("", function) or fold_key(_DECORATION.sub("", name.strip())) == fold_key(function)
 
 
 def check_offered(name: str, function: str) -> None:
@@ -99,8 +99,7 @@ def one_call(calls: Sequence[ToolCall], function: str) -> tuple[str, tuple[str, 
     for call in calls:
         check_offered(call.name, function)
     stated = [call for call in calls if not is_empty(call)] or list(calls)
-    first = _value(stated[0].arguments)
-    if any(_value(call.arguments) != first for call in stated[1:]):
+    if any(_value(call.arguments) != _value(stated[0].arguments) for call in stated[1:]):
         raise InvalidOutputError(f"{len(stated)} calls that differ were made where one was asked for")
     repairs = () if stated[0].name else ("the call names no function",)
     several = (f"{len(stated)} equal calls taken as one",) if len(stated) > 1 else ()
@@ -122,18 +121,11 @@ def answer_text(mode: Mode, function: str, completion: Completion) -> tuple[str,
         InvalidOutputError: another function was called, or calls differ, or there is no answer at all.
     """
     calls, text = completion.tool_calls, completion.text or ""
-    if (
-        not text
-        and len(calls) == 1
-        and calls[0].name == function
-        and mode == "tools"
-        and calls[0].arguments not in ("", "{}")
-    ):
-        return calls[0].arguments, ()
     if calls:
         arguments, repairs = one_call(calls, function)
-        called, said = _value(arguments), _value(_FENCE.sub(r"\1", text.strip()))
-        if is_object(called) and is_object(said) and called and called.keys() == said.keys() and called != said:
+        said = _value(_FENCE.sub(r"\1", text.strip())) if text else None
+        called = _value(arguments) if said else None
+        if is_object(called) and is_object(said) and called.keys() == said.keys() and called != said:
             raise InvalidOutputError(f"the call and the text beside it differ: {snippet(text)!r}")
         return arguments, repairs if mode == "tools" else (FORMS[0], *repairs)
     if text.strip():

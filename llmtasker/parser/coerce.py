@@ -249,8 +249,7 @@ class _Coercion:
             self._same(value, keys, f"{path}{name}")
             key = name if name in keys else keys[0]
             if key not in names.exact:
-                self.repaired(f"{path}{name}", f"{RENAMED} {snippet(key, 40)!r}")
-                self.renamed.append(self.repairs[-1])
+                self._written(key, name, path)
             coerced[name] = self.value(value[key], properties[name], f"{path}{name}.")
         # If a key is left out, the missing one may be the same under another name.
         absent = [name for name in node.get("required", ()) if name not in coerced]

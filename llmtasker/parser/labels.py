@@ -268,14 +268,14 @@ class Labels:
         if not _LETTER.search(self._mention.sub("", folded)):
             self._values(mentions)  # nothing but labels: they have to be one, however they are framed
         # A short name or an everyday word counts only where it is framed as the answer.
-        counted = [one for one in mentions if one.frame or not (_SHORT.fullmatch(one.name) or _is_everyday(one.name))]
+        counted = [one for one in mentions if one.frame or not _is_ordinary(one.name)]
         if not counted:
             raise LabelError("it names no label")
-        if all(_SHORT.fullmatch(one.name) or _is_everyday(one.name) for one in counted):
+        if all(_is_ordinary(one.name) for one in counted):
             plainest = max(one.frame for one in counted)
             counted = [one for one in counted if one.frame == plainest or one.turned]
             if plainest < Frame.ANSWER:
-                counted += [one for one in mentions if _is_everyday(one.name) and not one.frame]
+                counted += [one for one in mentions if _EVERYDAY.fullmatch(one.name) and not one.frame]
         return self._only(counted, folded)
 
     def _mentions(self, sentence: str, *, first: bool) -> list[_Mention]:
@@ -350,5 +350,5 @@ def _ticked(text: str) -> str:
     return without
 
 
-def _is_everyday(name: str) -> bool:
-    return _EVERYDAY.fullmatch(name) is not None
+def _is_ordinary(name: str) -> bool:
+    return bool(_SHORT.fullmatch(name) or _EVERYDAY.fullmatch(name))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,9 +12,9 @@ from typing import Any, SupportsIndex
 
 from llmtasker.errors import snippet
 from llmtasker.parser.loose_json import parse_loose_json
-from llmtasker.parser.missing_quote import with_missing_quote
+from llmtasker.parser.missing_quote import UNESCAPED_QUOTE, with_missing_quote
 from llmtasker.values.folding import caseless
-from llmtasker.values.json_values import is_array, is_object, parse_json
+from llmtasker.values.json_values import is_array, is_object, parse_json, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 MAX_MENDED = 50_000
@@ -33,7 +34,6 @@ _MISSING_COMMA = lazy_pattern(
     rf"({_STRING})|([:\[,]\s*(?:true|false|null|-?\d[\d.eE+-]*))(?=\"[^\"\n]*\"\s*:)", re.DOTALL | re.IGNORECASE
 )
 _DOUBLED = lazy_pattern(r"\{\s*(\{.*\})\s*\}", re.DOTALL)  # as in a template of Python
-_QUOTE = lazy_pattern(r'(?<!\\)(?:\\\\)*"')
 _ESCAPED_KEY = lazy_pattern(r'[\[\s]*\{(?:\s|\\n)*\\"')
 _SINGLE_KEY = lazy_pattern(r"[{,]\s*'[^'\n]*'\s*:")
 _QUOTES = "\"'`´‘’“”"
@@ -57,7 +57,6 @@ _NO_SIGN = lazy_pattern(r"[eE][+-](?=\d)|(?<=[:\[,])\s*\+(?=[\d.])")  # of an ex
 _NO_ESCAPE = lazy_pattern(r"(?<!\\)\\(?:\n|u(?=[0-9a-fA-F])(?![0-9a-fA-F]{4}))")  # part of one, or a line that goes on
 _ESCAPE = lazy_pattern(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _WORD = lazy_pattern(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")
-_CONSTANTS = {"none": "null"}
 
 
 class NotMendableError(ValueError):
@@ -135,7 +134,11 @@ def _by_json_repair(text: str, effort: Effort) -> tuple[Any, tuple[str, ...]]:
 
 def _difference(value: Any, text: str, without_comments: str, bare: str) -> str | None:
     """Return what a repaired value has more or less than its text, or None."""
-    if _has_infinity(value):
+    inside = list(parts(value))
+    objects = [part for part in inside if is_object(part)]
+    keys = [str(key) for one in objects for key in one]
+    strings = [*keys, *(part for part in inside if isinstance(part, str))]
+    if any(isinstance(part, float) and not math.isfinite(part) for part in inside):
         return "a number is out of range"
     if _words_of(value) not in (_words(text), _words(without_comments)):
         return "mending it would change its words"
@@ -143,12 +146,13 @@ def _difference(value: Any, text: str, without_comments: str, bare: str) -> str 
         return "what a backslash escapes is not clear"
     if _lost_signs(value, without_comments):
         return "a sign beside a value would be lost"
-    strings = list(_strings(value))
     if _has_odd_quotes(text, strings) or any(_is_doubtful(string, text) for string in strings):
         return "where its strings begin and end is not clear"
-    if any(_is_joined(key, text) or ("\\" not in text and _is_made_up(key, text)) for key in _keys(value)):
+    if any(_is_made_up(key, text) for key in keys):
         return "a key would be made up"
-    if len(_EMPTY.findall(bare)) > _empties(value) or _lost_brackets(without_comments, value, strings):
+    containers = {"{}": len(objects), "[]": sum(map(is_array, inside))}
+    empties = sum(part in ({}, []) for part in inside)
+    if len(_EMPTY.findall(bare)) > empties or _lost_brackets(without_comments, containers, "".join(strings)):
         return "mending it would lose brackets"
     return None
 
@@ -177,14 +181,14 @@ def _unescaped_once(text: str) -> Any:
 def _has_odd_quotes(text: str, strings: list[str]) -> bool:
     """Return whether a quote is missing or extra: then there are two readings."""
     if _SINGLE_KEY.search(text) is None:
-        return len(_QUOTE.findall(text)) % 2 == 1
+        return len(UNESCAPED_QUOTE.findall(text)) % 2 == 1
     around = sum(f"'{string}'" in text or repr(string) in text for string in strings)
     return text.count("'") - sum(string.count("'") for string in strings) != 2 * around
 
 
 def _is_doubtful(string: str, text: str) -> bool:
     """Return whether a repaired string may also be read as another one, as two, or not as a string."""
-    if json.dumps(string, ensure_ascii=False) in text or json.dumps(string) in text:
+    if _is_quoted(string, text):
         return False
     ends = string[:1] + string[-1:]
     if any(quote in ends for quote in _QUOTES) or _JOINED.search(string) or string.count('"') % 2 == 1:
@@ -193,13 +197,17 @@ def _is_doubtful(string: str, text: str) -> bool:
     return "\n" in string and not any(f"{quote}{start}\n" in text for quote in "\"'")
 
 
-def _lost_brackets(text: str, value: Any, strings: list[str]) -> bool:
+def _is_quoted(string: str, text: str) -> bool:
+    """Return whether a text has a string as JSON writes it."""
+    return any(json.dumps(string, ensure_ascii=ascii_only) in text for ascii_only in (True, False))
+
+
+def _lost_brackets(text: str, made: dict[str, int], content: str) -> bool:
     """Return whether brackets of the text are neither structure nor in a string; an extra one is not a loss."""
-    content = "".join(strings)
-    for pair, made in zip(("{}", "[]"), _containers(value), strict=True):
+    for pair, number in made.items():
         for char, other in zip(pair, reversed(pair), strict=True):
             too_many = max(0, text.count(char) - text.count(other))
-            if text.count(char) - too_many > content.count(char) + made:
+            if text.count(char) - too_many > content.count(char) + number:
                 return True
     return False
 
@@ -215,63 +223,11 @@ def _lost_signs(value: Any, text: str) -> bool:
     return signs.pop("(", 0) != signs.pop(")", 0) or bool(signs)
 
 
-def _containers(value: Any) -> tuple[int, int]:
-    """Return the numbers of objects and of arrays."""
-    if is_object(value):
-        inner, own = list(value.values()), (1, 0)
-    elif is_array(value):
-        inner, own = value, (0, 1)
-    else:
-        return 0, 0
-    counts = [own, *(_containers(item) for item in inner)]
-    return sum(objects for objects, _ in counts), sum(arrays for _, arrays in counts)
-
-
-def _strings(value: Any) -> Iterator[str]:
-    if is_object(value):
-        for key, item in value.items():
-            yield str(key)
-            yield from _strings(item)
-    elif is_array(value):
-        for item in value:
-            yield from _strings(item)
-    elif isinstance(value, str):
-        yield value
-
-
-def _keys(value: Any) -> Iterator[str]:
-    if is_object(value):
-        yield from map(str, value)
-    for part in value.values() if is_object(value) else value if is_array(value) else ():
-        yield from _keys(part)
-
-
-def _is_joined(key: str, text: str) -> bool:
-    """Return whether a key has quotes or brackets that it does not have as a string of the text."""
-    return _NO_KEY.search(key) is not None and not any(
-        json.dumps(key, ensure_ascii=ascii_only) in text for ascii_only in (True, False)
-    )
-
-
 def _is_made_up(key: str, text: str) -> bool:
-    """Return whether nowhere in the text a colon follows a key."""
-    return re.search(rf"{re.escape(key)}[{_QUOTES}]*\s*:", text) is None
-
-
-def _has_infinity(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
+    """Return whether a key is not one of the text: it was put together across quotes, or no colon follows it."""
+    if _NO_KEY.search(key) and not _is_quoted(key, text):
         return True
-    return False
-
-
-def _empties(value: Any) -> int:
-    if value in ({}, []):
-        return 1
-    if is_object(value):
-        return sum(_empties(item) for item in value.values())
-    return sum(_empties(item) for item in value) if is_array(value) else 0
+    return "\\" not in text and re.search(rf"{re.escape(key)}[{_QUOTES}]*\s*:", text) is None
 
 
 class _Bounded(str):
@@ -322,7 +278,7 @@ def _word(word: str) -> str:
     if word[0].isdigit():
         return repr(float(word)) if "." in word or "e" in word.lower() else word
     folded = caseless(word)
-    return _CONSTANTS.get(folded, folded)
+    return "null" if folded == "none" else folded
 
 
 def _words_of(value: Any) -> str:

@@ -13,7 +13,7 @@ MAX_LENGTH = 1_000
 MAX_PLACES = 40
 """Places for a quote that are tried."""
 
-_QUOTE = lazy_pattern(r'(?<!\\)(?:\\\\)*"')
+UNESCAPED_QUOTE = lazy_pattern(r'(?<!\\)(?:\\\\)*"')
 _OPENS = lazy_pattern(r'[{,:]\s*(?=[^\s"{\[\]},:\d-][^",{}\[\]]*"\s*[:,}])')
 _CLOSES = lazy_pattern(r'(?<=")([^",{}\[\]]+)(?=\s*(?::|,\s*"[^",]*"\s*:|\}\s*$))')
 _INSIDE = lazy_pattern(r'(?<=[^\s{\[,:\\"])"(?=[^\s,:}\]"])')
@@ -28,7 +28,7 @@ def with_missing_quote(text: str) -> Any:
     >>> with_missing_quote('{"a":"b,"c":1}'), with_missing_quote('{"a":"b"c"}'), with_missing_quote('["a, "b"]')
     ({'a': 'b', 'c': 1}, None, None)
     """
-    if len(text) > MAX_LENGTH or not text.startswith("{") or len(_QUOTE.findall(text)) % 2 == 0:
+    if len(text) > MAX_LENGTH or not text.startswith("{") or len(UNESCAPED_QUOTE.findall(text)) % 2 == 0:
         return None
     places = [*(match.end() for match in _OPENS.finditer(text)), *(match.end() for match in _CLOSES.finditer(text))]
     if not places or len(places) > MAX_PLACES or _INSIDE.search(text):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 from llmtasker.parser.answer_schema import AnswerSchema
-from llmtasker.values.json_values import as_list, is_array, is_object, parse_json_at
+from llmtasker.values.json_values import as_list, is_object, parse_json_at, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 _KEY = lazy_pattern(r"""(["'])((?:(?!\1)[^\\\n]){1,80})\1\s*:\s*""")
@@ -78,8 +79,7 @@ def keys_stand_once(value: Any, text: str, schema: AnswerSchema) -> bool:
     roots = [part for part in as_list(value) if is_object(part)]
     if not schema.properties or all(names.find(key) for root in roots for key in root):
         return True
-    counts: dict[str, int] = {}
-    _count(value, counts)
+    counts = Counter(key for part in parts(value) if is_object(part) for key in part)
     for key, count in counts.items():
         if names.find(key) is None:
             continue
@@ -87,13 +87,3 @@ def keys_stand_once(value: Any, text: str, schema: AnswerSchema) -> bool:
         if count != (quoted or len(re.findall(rf"(?<!\w){re.escape(key)}\s*:", text))):
             return False
     return True
-
-
-def _count(value: Any, counts: dict[str, int]) -> None:
-    if is_object(value):
-        for key, part in value.items():
-            counts[key] = counts.get(key, 0) + 1
-            _count(part, counts)
-    elif is_array(value):
-        for part in value:
-            _count(part, counts)

@@ -255,7 +255,8 @@ class _Reader(Generic[T]):
             reading = self.whole(rows, answer)
             return Reading(value=reading.value, repairs=("JSON lines taken as a list", *reading.repairs))
         pieces = [piece for piece in pieces if not _is_example(answer, piece)]
-        found = [found for piece in pieces if piece.parsed and (found := self._strict(answer, piece))]
+        candidates = (self._candidate(answer, piece, piece.value) for piece in pieces if piece.parsed)
+        found = [candidate for candidate in candidates if candidate]
         last_start = found[-1].piece.start if found else -1
         broken = [p for p in pieces if not p.parsed and p.start > last_start]
         if found:
@@ -268,21 +269,16 @@ class _Reader(Generic[T]):
             return self._unrelated(answer, pieces)
         return self._choose(answer, found)
 
-    def _strict(self, answer: str, piece: Piece) -> _Candidate[T] | None:
-        if self._is_word_in_prose(piece.value, answer, piece):
-            return None
-        try:
-            json, reading = self._accept(piece.value, _place(answer, piece))
-        except _NotValidError as error:
-            return _Candidate(piece=piece, error=error) if error.related else None
-        return _Candidate(piece=piece, json=json, reading=reading)
-
     def _broken(self, answer: str, piece: Piece, *, alone: bool) -> _Candidate[T] | None:
         try:
             value, notes = self._mended(piece)
         except NotMendableError as error:
             related = self.schema.mentions_key(piece.text) or (self.schema.kind == "any" and alone)
             return _Candidate(piece=piece, error=error) if related else None
+        return self._candidate(answer, piece, value, notes)
+
+    def _candidate(self, answer: str, piece: Piece, value: Any, notes: tuple[str, ...] = ()) -> _Candidate[T] | None:
+        """Return the piece with the reading of its value; None if it is not meant as the answer."""
         if self._is_word_in_prose(value, answer, piece):
             return None
         try:

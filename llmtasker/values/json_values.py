@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any, TypeGuard
 
@@ -33,6 +33,17 @@ def is_mapping(value: Any) -> TypeGuard[Mapping[Any, Any]]:
 def as_list(value: Any) -> list[Any]:
     """Return an array as it is, and anything else as an array of one."""
     return value if is_array(value) else [value]
+
+
+def parts(value: Any) -> Iterator[Any]:
+    """Yield a JSON value and all values in it, the outermost first.
+
+    >>> list(parts({"a": [1, 2]}))
+    [{'a': [1, 2]}, [1, 2], 1, 2]
+    """
+    yield value
+    for inner in value.values() if is_object(value) else value if is_array(value) else ():
+        yield from parts(inner)
 
 
 # ── reading ──
