@@ -103,6 +103,7 @@ def test_mended(text: str, value: Any) -> None:
         ("{«a»:«b»,«c»:3}", "made up|sign"),
         ("{「a」:「b」,「c」:3}", "made up|sign"),
         ('{"a" - [{"b": 1}]}', "change its words|made up|strings begin"),
+        ('{"a": "b"{}', "lose brackets"),
         ("no JSON", "change its words"),
         ('{"a": "' + "x" * 60_000 + '",}', "too many"),
         ('{"a": ' + "{true)" * 3_000 + "}", "tangled"),
@@ -228,5 +229,6 @@ def test_thousands_of_the_same_slip_take_no_longer_than_other_texts(front: str, 
     assert time.process_time() - started < 1  # 5 s where each quote is tried up to the end
 
 
-def test_the_beginning_of_a_code_fence_is_not_an_empty_string() -> None:
-    assert parse_loose_json("``") is None
+@pytest.mark.parametrize("text", ["``", '"a", b"', '"a" : b"'])
+def test_the_beginning_of_a_code_fence_or_of_a_second_string_is_not_a_string(text: str) -> None:
+    assert parse_loose_json(text) is None

@@ -114,6 +114,12 @@ def _value(arguments: str) -> Any:
         return arguments
 
 
+def _contradicts(text: str, arguments: str) -> bool:
+    """Return whether a text beside a call is an object with the same keys and other values."""
+    called, said = _value(arguments), _value(_FENCE.sub(r"\1", text.strip()))
+    return is_object(called) and is_object(said) and called.keys() == said.keys() and called != said
+
+
 def answer_text(mode: Mode, function: str, completion: Completion) -> tuple[str, tuple[str, ...]]:
     """Return the text to read the answer from, and the repairs made to find it.
 
@@ -123,9 +129,7 @@ def answer_text(mode: Mode, function: str, completion: Completion) -> tuple[str,
     calls, text = completion.tool_calls, completion.text or ""
     if calls:
         arguments, repairs = one_call(calls, function)
-        said = _value(_FENCE.sub(r"\1", text.strip())) if text else None
-        called = _value(arguments) if said else None
-        if is_object(called) and is_object(said) and called.keys() == said.keys() and called != said:
+        if text and _contradicts(text, arguments):
             raise InvalidOutputError(f"the call and the text beside it differ: {snippet(text)!r}")
         return arguments, repairs if mode == "tools" else (FORMS[0], *repairs)
     if text.strip():

@@ -24,17 +24,16 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 _TAGS = (
     r"(?:\w+[_:])?think|thinking|thoughts?|reason|reasoning|reflection|scratchpad|analysis|inner_(?:monologue|thoughts)"
 )
-_PAIRS = (
-    (lazy_pattern(rf"\s*<({_TAGS})>", re.IGNORECASE), lazy_pattern(rf"</(?:{_TAGS})>", re.IGNORECASE)),
-    (lazy_pattern(r"\s*\[(?:THINK|THINKING|REASONING)\]"), lazy_pattern(r"\[/(?:THINK|THINKING|REASONING)\]")),
-    (lazy_pattern(r"\s*◁think▷"), lazy_pattern(r"◁/think▷")),
-    (lazy_pattern(r"\s*<\|START_THINKING\|>"), lazy_pattern(r"<\|END_THINKING\|>")),
-    (lazy_pattern(r"\s*<\|begin_of_thought\|>"), lazy_pattern(r"<\|end_of_thought\|>")),
-    (lazy_pattern(r"\s*<\|inner_prefix\|>"), lazy_pattern(r"<\|inner_suffix\|>")),
-    (lazy_pattern(r"\s*<unused94>(?:thought\b)?"), lazy_pattern(r"<unused95>")),
-    (lazy_pattern(r"\s*<\|channel>(?:thought|analysis)?"), lazy_pattern(r"<channel\|>")),
+_WORDS = "THINK|THINKING|REASONING"
+_OPENS = lazy_pattern(
+    rf"\s*(?:<(?i:{_TAGS})>|\[(?:{_WORDS})\]|◁think▷|<\|START_THINKING\|>|<\|begin_of_thought\|>|<\|inner_prefix\|>"
+    r"|<unused94>(?:thought\b)?|<\|channel>(?:thought|analysis)?)"
 )
-_CLOSES = lazy_pattern("|".join(closing.pattern for _, closing in _PAIRS), re.IGNORECASE)
+_CLOSES = lazy_pattern(
+    rf"</(?:{_TAGS})>|\[/(?:{_WORDS})\]|◁/think▷|<\|END_THINKING\|>|<\|end_of_thought\|>|<\|inner_suffix\|>"
+    r"|<unused95>|<channel\|>",
+    re.IGNORECASE,
+)
 _OPENING_BRACKET, _CLOSING_BRACKET = lazy_pattern(r"[{\[]"), lazy_pattern(r"[}\]]")
 
 _ROLE = r"(?:[ \t]*(?:assistant|model)\b)?"
@@ -82,19 +81,11 @@ class Front(NamedTuple):
     repairs: tuple[str, ...] = ()
 
 
-def _opened(text: str, start: int = 0) -> tuple[re.Match[str], re.Pattern[str]] | None:
-    """Return the opening tag at `start`, and the pattern of its closing tag."""
-    for opens, closes in _PAIRS:
-        if opening := opens.match(text, start):
-            return opening, closes
-    return None
-
-
 def after_reasoning(text: str) -> str | None:
     """Return what follows the reasoning (`<think>` and similar), or None if the reasoning never ends."""
     start = 0
-    while pair := _opened(text, start):
-        closing = pair[1].search(text, pair[0].end())
+    while opening := _OPENS.match(text, start):
+        closing = _CLOSES.search(text, opening.end())
         if closing is None:
             return None
         start = closing.end()
@@ -145,8 +136,8 @@ def _reasoned(text: str, shown: str) -> Front:
 
 
 def _behind_marks(text: str, shown: str) -> Front:
-    opened = _opened(text)
-    if opened is not None and (tag := opened[0][0].strip()) in shown:
+    opening = _OPENS.match(text)
+    if opening is not None and (tag := opening[0].strip()) in shown:
         raise InvalidOutputError(f"the answer begins with {tag!r}, which also stands in the input")
     closing = _CLOSES.search(text)
     if closing is not None and closing[0] in shown:

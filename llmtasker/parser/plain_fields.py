@@ -11,8 +11,6 @@ from llmtasker.values.json_values import as_list, is_object, parse_json_at, part
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 _KEY = lazy_pattern(r"""(["'])((?:(?!\1)[^\\\n]){1,80})\1\s*:\s*""")
-_STRING = lazy_pattern(r"'((?:[^'\\\n\"]|\\['nt])*)'")
-_CONSTANT = lazy_pattern(r"(True|False|None)\b")
 _NEXT = lazy_pattern(r"""\s*(?:,?\s*\}|,\s*(?:["'][^"'\n]{1,80}["']|[^\W\d]\w*)\s*:)""")
 
 
@@ -58,12 +56,6 @@ def _is_outermost(text: str, start: int) -> bool:
 
 
 def _value(text: str, start: int) -> tuple[Any, int | None]:
-    if single := _STRING.match(text, start):
-        return re.sub(
-            r"\\(.)", lambda escape: {"n": "\n", "t": "\t"}.get(escape[1], escape[1]), single[1]
-        ), single.end()
-    if constant := _CONSTANT.match(text, start):
-        return {"True": True, "False": False, "None": None}[constant[1]], constant.end()
     try:
         return parse_json_at(text, start)
     except (ValueError, RecursionError):

@@ -200,12 +200,9 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
         return Frame.ANSWER
     if _IS_THE_ANSWER.match(after) and _NAMED.search(before):
         return Frame.ANSWER
-    if (
-        before.endswith(_NO_LETTER)
-        or _ABBREVIATED.match(after)
-        or (sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "(")
-    ):
-        return Frame.NONE  # a number, or the number of a paragraph, or a part of a word
+    numbered = sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "("
+    if numbered or before.endswith(_NO_LETTER):
+        return Frame.NONE  # the number of a paragraph, or a sign that makes another word of it
     if _OPENER.fullmatch(before):
         return Frame.MARKED if (stopped and first) or _END.match(after) else Frame.NONE
     if first and stopped and _HEADED.fullmatch(before):

@@ -51,7 +51,6 @@ _DRAFT = lazy_pattern(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", r
 _EXAMPLE = lazy_pattern(
     r"\b(?:(?:example|sample|exemple)(?: \w+)?|e g|for instance|z B|Beispiel|ejemplo)$", re.IGNORECASE
 )
-_FIRST = lazy_pattern(r"\b(?:first|d'abord|premi[eè]re?)$", re.IGNORECASE)  # a draft, or one of two answers
 
 
 class Reading(NamedTuple, Generic[T]):
@@ -339,9 +338,13 @@ class _Reader(Generic[T]):
         return self._bare(answer.strip())
 
 
+def _words_before(answer: str, piece: Piece) -> str:
+    return _NOT_WORDS.sub(" ", answer[max(0, piece.start - 40) : piece.start]).rstrip()
+
+
 def _is_example(answer: str, piece: Piece) -> bool:
     """Return whether the words right before a piece announce an example."""
-    return _EXAMPLE.search(_NOT_WORDS.sub(" ", answer[max(0, piece.start - 40) : piece.start]).rstrip()) is not None
+    return _EXAMPLE.search(_words_before(answer, piece)) is not None
 
 
 def _rows(answer: str, pieces: list[Piece]) -> list[Any]:
@@ -359,10 +362,7 @@ def _words_between(answer: str, one: Piece, other: Piece) -> str:
 
 def _is_corrected(answer: str, one: Piece, other: Piece) -> bool:
     """Return whether the words between two answers correct the first one, or those before it announce a draft."""
-    before = _NOT_WORDS.sub(" ", answer[max(0, one.start - 40) : one.start]).rstrip()
-    between = _words_between(answer, one, other)
-    is_draft = _DRAFT.search(before) or (_FIRST.search(before) and not between)
-    return bool(_CORRECTION.search(between) or is_draft)
+    return bool(_CORRECTION.search(_words_between(answer, one, other)) or _DRAFT.search(_words_before(answer, one)))
 
 
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:
