@@ -10,7 +10,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from llmtasker.parser.labels import Labels, fold_key
-from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_address, is_numeric, means_null
+from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_address, is_numeric, means_null, number_key
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object, parse_json, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
@@ -355,7 +355,7 @@ class AnswerSchema:
         if self.resolve(node).get("format") in MOMENTS:
             return lambda key: not is_numeric(key)
         if NUMBER in self.resolve(node):
-            return lambda key: key.isascii() and key.isdigit() and key == str(int(key))
+            return lambda key: number_key(key) == key
         return _anything
 
 

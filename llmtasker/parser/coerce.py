@@ -274,9 +274,8 @@ class _Coercion:
         """Return a key of a dict, coerced towards what its keys may be."""
         asked, place = self.schema.resolve(node.get("propertyNames")), f"{path}{snippet(key, 40)}"
         labels = self.schema.labels(asked)
-        if labels is None and (number := plain_number(f" {key}")) is not None and NUMBER in asked:
-            found = repr(float(number)) if "." in number else str(int(number))
-            return self._written(key, found, path)
+        if NUMBER in asked and (number := scalars.number_key(key)) is not None:
+            return self._written(key, number, path)
         if labels is None:
             return str(self._text(key, asked, place))
         if key in labels:

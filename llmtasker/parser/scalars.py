@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import datetime
 import re
+from decimal import Decimal, InvalidOperation
 
 from llmtasker.values.folding import caseless
 from llmtasker.values.lazy_pattern import lazy_pattern
+from llmtasker.values.plain_number import plain_number
 
 MOMENTS = frozenset({"date", "date-time", "time", "duration"})
 """Formats of texts that Pydantic would also make from a number, as a count of seconds."""
 
 LONGEST_FLOAT = 16
 """Characters of a number that a float represents exactly; longer numbers may have lost digits for a Decimal."""
+
+_LONGEST_KEY = 300  # digits: more are not one number in all of Python's types
 
 _NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 _NOT_FINITE = lazy_pattern(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
@@ -34,6 +38,21 @@ def means_null(text: str, *, in_text_field: bool) -> bool:
 def is_numeric(text: str) -> bool:
     """Return whether a text is a number, which Pydantic would take for a count of seconds."""
     return _NUMERIC.fullmatch(text) is not None
+
+
+def number_key(text: str) -> str | None:
+    """Return how a number is written as a key, the same for each way in which Pydantic reads it; None: it is not one.
+
+    >>> number_key("07"), number_key("7.0"), number_key("7e0"), number_key("1,50"), number_key("seven")
+    ('7', '7', '7', '1.5', None)
+    """
+    try:
+        number = Decimal(plain_number(f" {text}") or text)
+    except InvalidOperation:
+        return None
+    if not number.is_finite() or abs(number.adjusted()) > _LONGEST_KEY:
+        return None
+    return str(int(number)) if number == int(number) else repr(float(number))
 
 
 def is_address(format_: object) -> bool:
