@@ -21,14 +21,18 @@ _WORDS = {
     r"(?! (?:\w+ )?(?:categori|classif|label|described))|unlikely|improbable|doubt\w*(?<!no doubt)|unclear|unsure"
     r"|uncertain|toss.?up|whether|if|unless|second(?: |-)(?:choice|best|most)|former\w*|previous\w*|original(?:ly)?"
     r"|initial(?:ly)?|used to|guess\w*|too \w+ (?:to|for)|says|said|told|claim\w*|insist\w*|thinks|thought"
-    r"|(?:you|some|one|they|people|everyone) (?:\w+ )?(?:say|think|call|classify|label)"
+    r"|(?:you|some|one|they|people|everyone) (?:\w+ )?(?:say|think|call|classify|label)|wants? me to"
+    r"|far from|opposite of|contrary to|disagree\w*|myth|stop(?:s|ped)? being|pretend\w*|allegedly|supposedly"
+    r"|ostensibly|reportedly|in passing|alternative is|runners?.up|competing (?:label|categor|class)\w*"
+    r"|(?:another|different) (?:context|case|situation)"
     r"|(?:one|some|any|each) of|(?:one|an?) (?:\w+ )?(?:option|choice|candidate|possibility)",
     "French": r"ne|pas|ni|aucune?(?! doute\b)|jamais|rien|sans(?! (?:aucun )?doute\b)|non(?! seulement\b)|fau(?:x|sse)"
     r"|incorrecte?|mauvaise?|pire|erreur|a tort|exclue?s?|peut[ -]etre(?! \w*(?:class|categ|rang|consid))"
     r"|possible(?:ment)?|pourrai(?:t|ent)|incertaine?|douteu\w+|doute que|guere|a peine|rarement|nullement"
+    r"|(?<!je )(?:pense|croit)|croirai\w+|pretend\w*|soi-disant"
     r"|si(?!(?:(?<=^si)|(?<=^\Wsi)),)|s'il",
     "German": r"nicht?|kein\w*|nie|niemals|nichts|nein|weder|ohne|kaum|keineswegs|falsch\w*|bezweif\w+|zweif\w+"
-    r"|ausgeschlossen|un(?:klar|sicher|wahrscheinlich)|vielleicht|moglich\w*|konnten?|wenn|ob",
+    r"|meint|glaubt|denkt|behaupte\w*|angeblich|ausgeschlossen|un(?:klar|sicher|wahrscheinlich)|vielleicht|moglich\w*|konnten?|wenn|ob",
     "Spanish": r"nunca|nada|jamas|tampoco|ningun\w*|dudo|quizas?|tal vez|podria|equivocad\w+",
     "Italian": r"nessun\w*|niente|mai|dubito|forse|potrebbe|sbagliat\w+",
     "Portuguese": r"nao|nem|nenhum\w*|duvido|talvez|poderia|errad\w+",
