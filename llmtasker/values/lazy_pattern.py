@@ -15,6 +15,9 @@ class _LazyPattern(Generic[AnyStr]):
         self.pattern: AnyStr = pattern
         self._flags = flags
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return re.compile, (self.pattern, self._flags)
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(re.compile(self.pattern, self._flags), name)
         setattr(self, name, found)  # from now on it is found without this method
