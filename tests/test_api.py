@@ -402,6 +402,12 @@ def test_a_wrong_query_is_named_with_its_value(client: httpx2.Client, query: str
     assert (response.status_code, response.json()["detail"]) == (422, words)
 
 
+@pytest.mark.parametrize("path", ["/tasks/triage", "/tasks/triage/stream", "/v1/classification", "/tasks/triage/jobs"])
+def test_a_path_without_parameters_takes_none(client: httpx2.Client, path: str) -> None:
+    response = client.post(f"{path}?fresh=1", json={"message": "my parcel"}, headers=ANN)
+    assert (response.status_code, response.json()["detail"]) == (422, "'fresh' is not a parameter here.")
+
+
 def test_every_type_of_problem_has_a_client_or_server_status() -> None:
     assert all(400 <= status < 600 and title for status, title in TYPES.values())
 

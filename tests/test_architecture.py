@@ -95,6 +95,7 @@ VENDORS: dict[str, set[str]] = {
             "api.openapi_schema",
             "api.job_routes",
             "api.problem",
+            "api.query",
             "api.request_body",
             "api.server",
             "api.status_routes",

@@ -92,7 +92,7 @@ class _DirectCalls:
         self._routes = {route.path: route for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["type"] == "http" and scope["method"] == "POST"
+        asked = scope["type"] == "http" and scope["method"] == "POST" and not scope["query_string"]
         route = self._routes.get(scope["path"].removeprefix(scope.get("root_path", ""))) if asked else None
         if route is None:
             await self._app(scope, receive, send)

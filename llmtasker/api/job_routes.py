@@ -13,9 +13,9 @@ from llmtasker.api.job_creation import JobCreation
 from llmtasker.api.job_json import job_json, row_json
 from llmtasker.api.job_results import MEDIA, ResultKind, results_response
 from llmtasker.api.problem import Problem
+from llmtasker.api.query import check_query
 from llmtasker.api.request_body import read_model
 from llmtasker.api.server import Server
-from llmtasker.errors import nearest, snippet
 from llmtasker.jobs.job_state import MOVES, Job
 
 _PAGE = 500
@@ -25,20 +25,11 @@ Only = Literal["ok", "failed", "waiting", "repaired", "corrected", "unsure", "ab
 
 def job_routes(server: Server) -> APIRouter:
     """Return the routes of jobs."""
-    router = APIRouter(dependencies=[Depends(_check_query)])
+    router = APIRouter(dependencies=[Depends(check_query)])
     JobCreation(server).add_to(router)
     _add_control(router, server)
     _add_reading(router, server)
     return router
-
-
-def _check_query(request: Request) -> None:
-    """Refuse parameters that the route does not have: a filter that is misspelt must not show all rows."""
-    known = [one.alias for one in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
-        if name not in known:
-            there = f" It takes {', '.join(known)}." if known else ""
-            raise Problem("invalid", f"{snippet(name, 40)!r} is not a parameter here.{nearest(name, known)}{there}")
 
 
 def _add_control(router: APIRouter, server: Server) -> None:

@@ -6,13 +6,14 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from pydantic import Field
 from pydantic_core import to_json
 
 from llmtasker.api.api_keys import ApiKey
 from llmtasker.api.problem import Problem
+from llmtasker.api.query import check_query
 from llmtasker.api.request_body import read_body, read_json, read_model, strict_json
 from llmtasker.api.served_tasks import ClassificationDefinition, InstructionDefinition
 from llmtasker.api.server import Server
@@ -50,7 +51,7 @@ class AnswerResponse(JSONResponse):
 
 def task_routes(server: Server) -> APIRouter:
     """Return the routes of inputs that wait for their answers."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[Depends(check_query)])
     for name, task in server.tasks.by_name.items():
         _add_task(router, server, name, task)
 
