@@ -248,8 +248,25 @@ def test_rows_that_a_process_finished_are_known_in_it(tmp_path: Path) -> None:
     assert [row["output"] for row in read_rows(tmp_path / "out.jsonl")] == ["A", "B", None]
 
 
+def _asks(task: Task[Any]) -> Any:
+    async def ask(text: str) -> str:
+        return str((await task.acall(text)).value.team)
+
+    return ask
+
+
+def _of_two(first: Any, second: Any) -> Any:
+    async def both(text: str) -> str:
+        return str(await first(text) and await second(text))
+
+    return pipeline(version="1")(both)
+
+
 def _made(way: str, task: Task[Any]) -> Any:
     """A pipeline that reaches a task in some way."""
+    if way in TWO:
+        same = task.with_(signature=task.signature.with_instructions("Always the same."))
+        return _of_two(*map(_asks, (task, same) if way == TWO[0] else (same, task)))
     several, by_name, place = [task], {"x": task}, SimpleNamespace(task=task)
     module = ModuleType("module")
     vars(module)["task"] = task
@@ -286,7 +303,8 @@ def _made(way: str, task: Task[Any]) -> Any:
     return pipeline(version="1")(locals()[way])
 
 
-SEEN = ("closure", "member", "key", "attribute", "gathered", "helper", "pipelined")
+TWO = ("the first of two with one name", "the second of two with one name")
+SEEN = ("closure", "member", "key", "attribute", "gathered", "helper", "pipelined", *TWO)
 
 
 @pytest.mark.parametrize("way", [*SEEN, "unseen"])

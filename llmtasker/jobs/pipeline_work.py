@@ -50,7 +50,7 @@ class PipelineWork:
                 ],
                 pipeline.explodes,
             ],
-            "tasks in it": {name: task_parts(task) for name, task in _tasks(pipeline, set())},
+            "tasks in it": [[name, task_parts(task)] for name, task in _tasks(pipeline, set())],
         }
 
     @cached_property
