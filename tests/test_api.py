@@ -378,6 +378,11 @@ def test_a_wrong_request_is_a_problem(
     assert "llmtasker-" not in response.text
 
 
+def test_a_list_is_answered_with_the_paths_of_lists(client: httpx2.Client) -> None:
+    problem = post(client, "/tasks/triage", ["a parcel", "a bill"]).json()
+    assert "A list of inputs goes to /tasks/triage/stream or /tasks/triage/jobs." in problem["detail"]
+
+
 def test_an_unknown_task_is_answered_with_those_that_are_there(client: httpx2.Client) -> None:
     for path in ("nope", "nope/jobs"):
         assert "'nope'; there is triage." in client.post(f"/tasks/{path}", json={}, headers=ANN).json()["detail"]

@@ -184,13 +184,24 @@ def test_run_goes_on_in_its_own_output(shell: Shell) -> None:
     assert len(lines(shell.folder / "out.jsonl")) == 20
 
 
+def test_equal_rows_of_a_first_run_were_not_done_before(shell: Shell) -> None:
+    """The others are read after the first one is in the journal, or while it is asked."""
+    (shell.folder / "equal.csv").write_text("message\n" + "the invoice\n" * 3000 + "the parcel\n", "utf-8")
+    command = ("run", "triage.py:triage", "equal.csv", "--llm", "offline", "-o", "out.csv", "--limit")
+    first = shell(*command, "3000")
+    assert "3,000 rows: 3,000 ok, 0 failed, 2,999 from the cache or an equal row, 1 call. out.csv" in first.err
+    second = shell(*command, "3001", "--fresh")
+    assert "out.csv.journal has those done before. Delete it to ask them again." in second.err
+    assert "3,001 rows: 3,000 done before, 1 ok, 0 failed, 0 from the cache, 1 call. out.csv" in second.err
+
+
 def test_a_changed_task_does_not_replace_the_output_of_another(shell: Shell) -> None:
     shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
     text = TRIAGE.replace("which team takes", "who takes")
     (shell.folder / "triage.py").write_text(text, "utf-8")
     said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
     assert (said.code, len(said.err.splitlines())) == (2, 1)
-    assert "started with other instructions or examples" in said.err
+    assert "differs in its instructions or examples" in said.err
     said = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl", "--overwrite")
     assert "20 calls. out.jsonl" in said.err
 

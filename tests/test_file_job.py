@@ -413,9 +413,7 @@ def test_nothing_that_was_asked_by_a_changed_task_is_taken_for_an_answer(tmp_pat
     }
     whole = target.read_bytes()
     for what, task in changed.items():
-        with pytest.raises(
-            ConfigurationError, match=f"started with other {what}: choose another name, or give --overw"
-        ):
+        with pytest.raises(ConfigurationError, match=f"differs in its {what}: choose another name, or give --overw"):
             do(task, source, target)
         assert (calls(task), target.read_bytes()) == (0, whole)
     tally = do(same, source, target, overwrite=True)
@@ -437,11 +435,11 @@ def test_rows_of_another_column_or_file_never_come_out(tmp_path: Path) -> None:
     target = tmp_path / "out.csv"
     do(make_task(), source, target, columns=["text"])
     before = target.read_bytes()
-    with pytest.raises(ConfigurationError, match="started with other columns"):
+    with pytest.raises(ConfigurationError, match="differs in its columns"):
         do(make_task(), source, target, columns=["note"])
     assert target.read_bytes() == before
     other = write(tmp_path / "other.csv", [{"text": "parcel 7", "note": ""}, {"text": "invoice 1", "note": "x"}])
-    with pytest.raises(ConfigurationError, match="started with other input"):
+    with pytest.raises(ConfigurationError, match="differs in its input"):
         do(make_task(), other, target, columns=["text"])
     assert target.read_bytes() == before
     assert do(make_task(), other, target, columns=["text"], overwrite=True).earlier == 1, "this very text was answered"

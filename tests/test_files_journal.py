@@ -23,8 +23,8 @@ def test_entries_are_found_by_identity_first_those_of_their_number(tmp_path: Pat
         journal.put(1, b"same", '{"n": 1}')
         journal.put(2, b"same", '{"n": 2}')
         journal.put(2, b"other", '{"n": 3}')
-        assert [journal.find(number, b"same") for number in (1, 2, 9)] == ['{"n": 1}'] * 3
-        assert (journal.find(2, b"other"), journal.find(1, b"none"), len(journal)) == ('{"n": 3}', None, 2)
+        assert [journal.find(number, b"same") for number in (1, 2, 9)] == [(1, '{"n": 1}')] * 3
+        assert (journal.find(2, b"other"), journal.find(1, b"none"), len(journal)) == ((2, '{"n": 3}'), None, 2)
 
 
 @settings(max_examples=30, deadline=None)
@@ -41,7 +41,7 @@ def test_what_was_put_last_is_there_again(
     with Journal(path) as journal:
         assert len(journal) == len(last)
         for number, (identity, item) in last.items():
-            assert journal.find(number, identity) == item
+            assert journal.find(number, identity) == (number, item)
 
 
 def test_what_a_run_is_can_be_kept(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_threads_do_not_mix_their_entries(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join(30)
-        assert [journal.find(number, b"%d" % number) for number in range(200)] == [f"[{n}]" for n in range(200)]
+        assert [journal.find(number, b"%d" % number) for number in range(200)] == [(n, f"[{n}]") for n in range(200)]
 
 
 def test_of_equal_rows_one_is_read(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_of_equal_rows_one_is_read(tmp_path: Path) -> None:
         for number in range(2000):
             journal.put(number, b"same", f"[{number}]")
         journal._database.set_progress_handler(step, 10)  # called after so many instructions of SQLite
-        assert journal.find(1500, b"same") == "[1500]"
+        assert journal.find(1500, b"same") == (1500, "[1500]")
         assert journal.find(9999, b"same") is not None
     assert steps < 50
 
@@ -144,7 +144,7 @@ def test_a_killed_process_loses_no_row_and_leaves_no_lock(tmp_path: Path) -> Non
         os.kill(child.pid, signal.SIGKILL)
         acknowledged = max([200, *map(int, child.stdout.read().split()[:-1])])
     with Journal(path) as journal:
-        assert all(journal.find(number, b"%d" % number) == "x" * 500 for number in range(acknowledged + 1))
+        assert all(journal.find(number, b"%d" % number) == (number, "x" * 500) for number in range(acknowledged + 1))
 
 
 def fill(journal: Journal) -> None:

@@ -206,7 +206,11 @@ def test_what_is_switched_off_takes_nothing(receiver: Receiver, monkeypatch: pyt
         ({"OTEL_RESOURCE_ATTRIBUTES": "a=1,b"}, "part 2"),
         ({"OTEL_METRIC_EXPORT_INTERVAL": "1m"}, "milliseconds"),
         ({"OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "both"}, "cumulative"),
-        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "collector:4318"}, "http://"),
+        (
+            {"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "collector:4318"},
+            "_METRICS_ENDPOINT must be a URL",
+        ),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:port"}, "OTEL_EXPORTER_OTLP_ENDPOINT must be a URL"),
     ],
 )
 def test_a_variable_that_is_wrong(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str) -> None:

@@ -333,7 +333,7 @@ def test_rows_of_train_in_test_are_refused_with_their_number() -> None:
     rows = sets()
     for one, other in (("train", "test"), ("val", "test"), ("train", "val")):
         mixed = {**rows, other: [*rows[other], *rows[one][:3]]}
-        with pytest.raises(ConfigurationError, match=f"3 of {len(mixed[other])} rows of {other} are in {one} too"):
+        with pytest.raises(ConfigurationError, match=f"3 of .* rows of {other} are in {one} too, the first with '"):
             optimize(task, LabeledFewShot(), **mixed)
     assert fake.calls == 0
 

@@ -101,6 +101,9 @@ def test_a_url_that_is_wrong_is_an_error_where_it_is_given(url: str, expected: s
                 "//:s3cret@h/0",
                 "ada:s3cret@h:6379",
                 ":s3cret@h:6379/0",
+                "valkey:h",
+                "localhost:6379",
+                "cache.intra:6379/0",
             )
         ),
     ],
@@ -120,7 +123,10 @@ def test_a_url_is_never_the_name_of_a_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("place", ["answers", "./a b", "a@b", "a:b", "/data/a:b@c", "C:/answers", r"C:\ada@h"])
+@pytest.mark.parametrize(
+    "place",
+    ["answers", "./a b", "redis/h", "redisses", "a:6379/b", "a@b", "a:b", "/data/a:b@c", "C:/answers", r"C:\ada@h"],
+)
 def test_a_folder_may_have_any_other_name(place: str) -> None:
     assert accepted(place) == place
 
@@ -140,3 +146,10 @@ def test_a_task_shows_and_carries_no_password(tmp_path: Path, monkeypatch: pytes
     again = pickle.loads(pickle.dumps(task)).with_(attempts=2)
     assert repr(again.plan.cache) == repr(task.plan.cache) == "RedisCache('redis://host:6379/0')"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["redis//h/0", "Rediss//:s3cret@h"])
+def test_a_url_without_its_colon_is_no_folder(place: str) -> None:
+    with pytest.raises(ConfigurationError, match="is not a folder: a cache is a folder") as raised:
+        accepted(place)
+    assert "s3cret" not in str(raised.value)

@@ -108,6 +108,21 @@ def until(condition: Any) -> None:
         time.sleep(0.02)
 
 
+def test_the_llm_of_the_environment_answers_what_callers_describe(tmp_path: Path) -> None:
+    """And that of a served task answers for the task alone."""
+    with FaultyServer() as llm:
+        served = "named.py:named"
+        (tmp_path / "named.py").write_text(
+            'from llmtasker import Classification\nnamed = Classification(llm="offline", labels=["a", "b"])\n'
+        )
+        with Serving(tmp_path, served, LLMTASKER_LLM=f"{llm.base_url}#m") as serving:
+            assert serving.client.post("/tasks/named", json="a").json()["error"] is None
+            assert llm.counters.requests == 0
+            described = {"labels": ["a", "b"], "inputs": ["a"]}
+            assert serving.client.post("/v1/classification", json=described).status_code == 200
+            assert llm.counters.requests == 1
+
+
 @pytest.mark.parametrize("name", ["triage", "routed", "versioned"])
 def test_a_killed_server_loses_no_row_and_asks_few_again(tmp_path: Path, name: str) -> None:
     with FaultyServer(faults=[Delay(0.02)]) as llm:

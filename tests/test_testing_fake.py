@@ -10,6 +10,7 @@ import pytest
 
 from llmtasker.errors import ConfigurationError, RateLimitError
 from llmtasker.testing import FakeTransport, last_user_text
+from llmtasker.testing.generate import answer_from_schema
 from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Head, Request, Settings, Transport
 
@@ -76,6 +77,14 @@ def test_an_error_is_raised_each_time_without_growing_its_traceback() -> None:
 def test_without_answers_the_schema_is_answered() -> None:
     assert both_ways(FakeTransport(), request(schema=TOOL)).tool_calls[0].arguments == '{"a": 1}'
     assert both_ways(FakeTransport(), request("hello")).text == "answer: hello"
+
+
+@pytest.mark.parametrize("text", ["hello", "no number", "7 parts"])
+def test_a_decimal_is_a_number(text: str) -> None:
+    price = {"anyOf": [{"type": "number"}, {"type": "string"}]}
+    schema = {"type": "object", "properties": {"price": price}, "required": ["price"]}
+    for seed in range(9):
+        assert isinstance(answer_from_schema(schema, text, seed=seed)["price"], int | float)
 
 
 def test_a_sequence_is_used_up_in_order_then_fails_clearly() -> None:

@@ -241,7 +241,7 @@ def test_a_pickled_tracer_has_no_key(receiver: Receiver, monkeypatch: pytest.Mon
     ("make", "words"),
     [
         (opentelemetry.traces, "OTEL_EXPORTER_OTLP_ENDPOINT"),
-        (lambda: opentelemetry.traces("collector:4318"), "http://"),
+        (lambda: opentelemetry.traces("collector:4318"), "the endpoint must be a URL that begins with http://"),
         (lambda: opentelemetry.traces("http://x", sample=2), "sample"),
         (lambda: opentelemetry.traces("http://x", sample=True), "sample"),
         (lambda: opentelemetry.traces("http://x", content="all"), "content"),  # type: ignore[arg-type]

@@ -102,7 +102,8 @@ def _add_task(router: APIRouter, server: Server, name: str, task: TaskLike) -> N
         _check_input(task, given)
         item = await task.acall(given)
         if isinstance(item.error, InputError) and not item.steps:  # a step refuses what an earlier one gave it
-            raise Problem("input", f"{item.error.message}.")
+            many = f" A list of inputs goes to /tasks/{name}/stream or /tasks/{name}/jobs." if is_array(given) else ""
+            raise Problem("input", f"{item.error.message}.{many}")
         return AnswerResponse(server.served(key, task, item))
 
     async def ask_many(request: Request) -> StreamingResponse:

@@ -16,8 +16,12 @@ from typing import Any, Protocol, runtime_checkable
 from llmtasker.errors import ConfigurationError, counted
 from llmtasker.values.lazy_pattern import lazy_pattern
 
-# "C:/" is a drive; a Path has one slash left. A URL may have lost its scheme: "user:password@host".
-_BEGINS_AS_URL = lazy_pattern(r"\s*(?:([a-z][a-z0-9+.-]+):/|(rediss?):|/{0,2}[^/\\]*:[^/\\]*@)", re.IGNORECASE)
+# "C:/" is a drive; a Path has one slash left. A URL may have lost its colon, "redis//host", or its scheme:
+# "user:password@host", "host:6379/0".
+_BEGINS_AS_URL = lazy_pattern(
+    r"\s*(?:([a-z][a-z0-9+.-]+):/|(rediss?|valkeys?)(?::|//)|/{0,2}[^/\\]*:[^/\\]*@|[\w.-]+:\d+(?:/\d*)?\s*$)",
+    re.IGNORECASE,
+)
 
 LEASE = 120.0
 """The default seconds of a lease: longer than most calls."""
@@ -88,8 +92,9 @@ def check_folder(folder: str | os.PathLike[str]) -> None:
     """
     if url := _BEGINS_AS_URL.match(os.fsdecode(folder)):
         scheme = url[1] or url[2]
+        seen = f"a {scheme}:// URL" if scheme else "a host with a port, user or password"
         raise ConfigurationError(
-            f"{f'a {scheme}:// URL' if scheme else 'a host with a user or password'} is not a folder: a cache is a "
+            f"{seen} is not a folder: a cache is a "
             'folder, a store with get and put, or a Redis or Valkey, as LLM(…, cache="redis://host:6379/0").'
         )
 

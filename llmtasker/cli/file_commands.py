@@ -303,6 +303,8 @@ def _run_job(job: FileJob, options: dict[str, Any]) -> None:
         else:
             say(f"llmtasker: stopped after {kept}. The same command runs them again, from the caches of the steps.")
         sys.exit(INTERRUPTED)
+    if options["fresh"] and job.counts.earlier:
+        say(f"--fresh asks no row twice: {job.journal_path} has those done before. Delete it to ask them again.")
     show_counts(job)
 
 

@@ -48,11 +48,11 @@ class JobCounts:
     calls: float = 0
     errors: dict[str, int] = field(default_factory=dict[str, int])
 
-    def add(self, item: Item[Any]) -> None:
-        """Count an item."""
+    def add(self, item: Item[Any], *, equal: bool = False) -> None:
+        """Count an item, or that of an equal row once more."""
         self.ok += item.ok
-        self.cached += item.cached
-        self.calls += item.requests
+        self.cached += item.cached or equal
+        self.calls += 0 if equal else item.requests
         if item.error is not None:
             self.failed += 1
             self.errors[item.error.code] = self.errors.get(item.error.code, 0) + 1
@@ -101,6 +101,7 @@ class FileJob:
         self._chosen: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._columns: list[str] = []
+        self._kept = bytearray()  # by number, 1 for a row that this run finished
         self._whole = False  # the target has all rows of an earlier run
 
     @property
@@ -231,30 +232,37 @@ class FileJob:
             if isinstance(row, BrokenRow):
                 self._keep(Item(input=given, error=row.error), journal, show)
                 continue
-            item = self._done(journal, given)
-            if item is None:
+            found = self._done(journal, given)
+            if found is None:
                 yield given
-            else:
-                self.counts.earlier += 1
-                show(item)
+                continue
+            stored, item = found
+            with self._lock:
+                if self._kept[stored : stored + 1] == b"\1":  # not done before: an equal row of this run
+                    self.counts.add(item, equal=True)
+                else:
+                    self.counts.earlier += 1
+            show(item)
 
     def _keep(self, item: Item[Any], journal: Journal, show: Show) -> None:
-        journal.put(item.input.number, item.input.identity, self._work.kept(item))
-        with self._lock:
+        number = item.input.number
+        with self._lock:  # before it can be found in the journal
+            self._kept.extend(bytes(max(0, number + 1 - len(self._kept))))
+            self._kept[number] = 1
             self.counts.add(item)
+        journal.put(number, item.input.identity, self._work.kept(item))
         show(item)
 
-    def _done(self, journal: Journal, given: RowInput) -> Item[Any] | None:
-        """Return the stored item of a row; None: ask for the row."""
-        item = self._finished(journal, given)
-        return None if item is not None and item.error is not None and self.retry_errors else item
+    def _done(self, journal: Journal, given: RowInput) -> tuple[int, Item[Any]] | None:
+        """Return the stored item of a row after the number that it is stored under; None: ask for the row."""
+        found = self._finished(journal, given)
+        return None if found is not None and found[1].error is not None and self.retry_errors else found
 
-    def _finished(self, journal: Journal, given: RowInput) -> Item[Any] | None:
-        """Return the stored item of a finished row, its output as a record; None if it no longer fits."""
-        text = journal.find(given.number, given.identity)
-        if text is None:
-            return None
-        return self._work.read(text, given)
+    def _finished(self, journal: Journal, given: RowInput) -> tuple[int, Item[Any]] | None:
+        """Return the item of a finished row, its output as a record, after its number; None if it no longer fits."""
+        found = journal.find(given.number, given.identity)
+        item = None if found is None else self._work.read(found[1], given)
+        return None if found is None or item is None else (found[0], item)
 
     def _check_journal(self, journal: Journal) -> None:
         """Make sure that the journal and the target belong to this job, unless they may be overwritten."""
@@ -263,7 +271,7 @@ class FileJob:
         written = before.get("written", "")
         grows = self.form.kind == "jsonl" and before and not written
         if differing and len(journal):
-            self._refuse(f"{self.target} was started with other {', '.join(differing)}")
+            self._refuse(f"the run that wrote {self.target} differs in its {', '.join(differing)}")
         elif self.target.is_file() and not self._is_pipe and not grows and written != _digest(self.target):
             self._refuse(f"{self.target} was changed since it was written, or another program wrote it")
         self._whole = bool(written) and not differing and self.target.is_file()
@@ -306,9 +314,9 @@ class FileJob:
         def rows() -> Iterator[dict[str, Any]]:
             for number, row in enumerate(read_rows(self.source, self.source_format), start=1):
                 given = self._input(number, row)
-                item = self._finished(journal, given)
-                if item is not None:  # also past the limit, if an earlier run had no limit
-                    yield from self._answered(row, item)
+                found = self._finished(journal, given)
+                if found is not None:  # also past the limit, if an earlier run had no limit
+                    yield from self._answered(row, found[1])
                 elif self.limit is None or number <= self.limit:
                     yield from self._answered(row, Item(input=given, error=_CHANGED))
 

@@ -68,7 +68,8 @@ def serve(
     from llmtasker.cli.listening import listening
 
     loaded = _loaded(tasks or [], llm)
-    if not loaded and llm is None and not os.environ.get("LLMTASKER_LLM"):
+    llm = llm or os.environ.get("LLMTASKER_LLM")
+    if not loaded and not llm:
         say("no LLM is configured (--llm, LLMTASKER_LLM): the built-in baseline answers, which compares words")
         llm = "offline"
     given, shown = (keys, "") if no_key else _keys(keys)

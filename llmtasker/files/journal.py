@@ -22,8 +22,8 @@ CREATE TABLE IF NOT EXISTS rows (
 );
 CREATE INDEX IF NOT EXISTS identities ON rows (identity);
 """
-_BY_NUMBER = "SELECT item, checksum FROM rows WHERE number = ? AND identity = ?"
-_BY_IDENTITY = "SELECT item, checksum FROM rows WHERE identity = ?"
+_BY_NUMBER = "SELECT number, item, checksum FROM rows WHERE number = ? AND identity = ?"
+_BY_IDENTITY = "SELECT number, item, checksum FROM rows WHERE identity = ?"
 
 
 class Journal:
@@ -42,7 +42,7 @@ class Journal:
     ...         journal.put(1, b"row", "{}")
     ...     with Journal(folder + "/out.csv.journal") as journal:
     ...         journal.find(1, b"row"), journal.find(7, b"row"), journal.find(1, b"changed")
-    ('{}', '{}', None)
+    ((1, '{}'), (1, '{}'), None)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -116,15 +116,15 @@ class Journal:
             except sqlite3.OperationalError as error:
                 raise OSError(f"can't write {self.path}: {error}") from error
 
-    def find(self, number: int, identity: bytes) -> str | None:
-        """Return the item of a row, preferably the one with this number; None if it is not finished."""
+    def find(self, number: int, identity: bytes) -> tuple[int, str] | None:
+        """Return the item of a row after the number it is stored under, preferably this one; None: not finished."""
         with self._locked():
             try:
                 # Read one by one: thousands of rows may be equal.
                 for query, values in ((_BY_NUMBER, (number, identity)), (_BY_IDENTITY, (identity,))):
-                    for item, checksum in self._database.execute(query, values):
+                    for stored, item, checksum in self._database.execute(query, values):
                         if checksum == _checksum(identity, item):
-                            return str(item)
+                            return int(stored), str(item)
             except sqlite3.OperationalError:  # bytes that are not text
                 return None
         return None

@@ -34,7 +34,10 @@ class LangfuseProject:
             ConfigurationError: the place is not a URL of HTTP.
         """
         token = b64encode(f"{public_key}:{secret_key}".encode()).decode()
-        return cls(base_url=checked_url(base_url).rstrip("/"), headers={"Authorization": f"Basic {token}"})
+        return cls(
+            base_url=checked_url(base_url, "the URL of Langfuse (base_url=, LLMTASKER_LANGFUSE)").rstrip("/"),
+            headers={"Authorization": f"Basic {token}"},
+        )
 
     @classmethod
     def of_client(cls, client: Any) -> LangfuseProject:
@@ -59,7 +62,7 @@ class LangfuseProject:
         more: Mapping[str, str] = getattr(resources, "additional_headers", None) or {}
         enabled = [getattr(client, name, True) for name in ("enabled", "_tracing_enabled")]
         return cls(
-            base_url=checked_url(base_url).rstrip("/"),
+            base_url=checked_url(base_url, "the URL of the client").rstrip("/"),
             headers={**more, "Authorization": authorization},
             environment=getattr(client, "environment", None) or getattr(client, "_environment", None),
             enabled=all(enabled),

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any
-from urllib.parse import urlsplit
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.integrations.background_sender import PostResult
 from llmtasker.integrations.langfuse_client import LangfuseProject
+from llmtasker.integrations.otlp_receiver import host_of
 
 _SECONDS = 5.0  # seconds that a call may take
 _MOST = 10_000  # scores that wait to be sent; more are dropped, the oldest first
@@ -81,7 +81,7 @@ class ScoreReceiver:
     def __init__(self, project: LangfuseProject, environment: str | None) -> None:
         self._project, self._environment = project, environment
         self.http = project.http
-        self.place = urlsplit(project.base_url).hostname or ""
+        self.place = host_of(project.base_url)
 
     def client(self) -> Any:
         """Return a client whose connection is kept between calls."""

@@ -95,11 +95,11 @@ class OTLPReceiver:
             ConfigurationError: the endpoint is not a URL of HTTP, or a variable is wrong or names an unusable file.
         """
         if endpoint:
-            url = f"{checked_url(endpoint).rstrip('/')}/v1/{signal}"
-        elif own := os.environ.get(f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
-            url = checked_url(own)
-        elif shared := os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-            url = f"{checked_url(shared).rstrip('/')}/v1/{signal}"
+            url = f"{checked_url(endpoint, 'the endpoint').rstrip('/')}/v1/{signal}"
+        elif own := os.environ.get(name := f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT"):
+            url = checked_url(own, name)
+        elif shared := os.environ.get(name := "OTEL_EXPORTER_OTLP_ENDPOINT"):
+            url = f"{checked_url(shared, name).rstrip('/')}/v1/{signal}"
         else:
             return None
         protocol = _variable(signal, "PROTOCOL")
@@ -135,8 +135,8 @@ class OTLPReceiver:
 
     @property
     def place(self) -> str:
-        """The host, for the log."""
-        return urlsplit(self.url).hostname or ""
+        """The host and port, for the log."""
+        return host_of(self.url)
 
     def client(self) -> Any:
         """Return a client whose connection is kept between posts.
@@ -165,15 +165,28 @@ class OTLPReceiver:
         return PostResult(taken=False, again=status in _LATER, reason=f"status {status}", wait=wait)
 
 
-def checked_url(url: str) -> str:
-    """Return a URL of a receiver.
+def checked_url(url: str, name: str) -> str:
+    """Return a URL of a receiver, which `name` was set to.
 
     Raises:
-        ConfigurationError: it is not one of HTTP.
+        ConfigurationError: it is not one of HTTP; it is not shown, because it may contain a password.
     """
-    if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
-        raise ConfigurationError("the receiver of traces must be a URL that begins with http:// or https://.")
+    try:
+        host_of(url)
+        known = urlsplit(url).scheme in {"http", "https"} and urlsplit(url).hostname
+    except ValueError:  # a port that is not a number
+        known = False
+    if not known:
+        raise ConfigurationError(
+            f"{name} must be a URL that begins with http:// or https://, such as http://host:4318."
+        )
     return url
+
+
+def host_of(url: str) -> str:
+    """Return the host of a URL with its port, without a user or password."""
+    parts = urlsplit(url)
+    return f"{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}"
 
 
 def is_off(signal: Signal) -> bool:

@@ -256,10 +256,12 @@ def _rows(
 
 def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) -> None:
     known = {row.key for row in sets[one]}
-    if shared := sum(row.key in known for row in sets[other]):
+    if shared := [row for row in sets[other] if row.key in known]:
+        first = ", ".join(str(value) for value in shared[0].given.values())
         raise ConfigurationError(
-            f"{shared:,} of {counted(len(sets[other]), 'row')} of {other} {'is' if shared == 1 else 'are'} in {one} "
-            f"too: a task can't be tested on rows that it learned from. Remove the shared rows from {one}."
+            f"{len(shared):,} of {counted(len(sets[other]), 'row')} of {other} {'is' if len(shared) == 1 else 'are'} "
+            f"in {one} too, the first with {snippet(first, 60)!r}: a task can't be tested on rows that it learned "
+            f"from. Remove the shared rows from {one}."
         )
 
 

@@ -121,6 +121,9 @@ class _Maker:
             # A recursive schema ends somewhere: here.
             flat = [option for option in options if resolve(option, self.root) is option]
             options = [option for option in flat if option.get("type") == "null"] or flat or options
+        kinds = [option.get("type") for option in options]
+        if "string" in kinds and "number" in kinds:  # a Decimal: not every text is one
+            options = [option for option in options if option.get("type") != "string"]
         return options[self.pick(len(options), name, text)]
 
     def type_of(self, schema: JsonSchema, text: str, name: object) -> str:
