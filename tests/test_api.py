@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from served import ANN, BOB, KEYS, Served
 
 from llmtasker import LLM, Classification, InputField, OutputField, Prices, Signature, Task
@@ -502,6 +503,21 @@ def test_head_is_get_without_a_body(client: httpx2.Client, path: str) -> None:
     whole, head = client.get(path, headers=ANN), client.head(path, headers=ANN)
     assert (head.status_code, head.content) == (whole.status_code, b"")
     assert head.headers["content-length"] == str(len(whole.content))
+
+
+def test_an_app_below_a_path_names_its_jobs_there(tmp_path: Path) -> None:
+    settings, outer = ServerSettings(jobs=tmp_path / "jobs.db", keys=KEYS), FastAPI()
+    app = create_app({"triage": Task(Triage, llm=fake())}, settings)
+    outer.mount("/llm", app)
+    served = Served(outer)
+    try:
+        asked = served.client.post("/llm/tasks/triage", json={"message": "charged"}, headers=ANN)
+        assert asked.json()["output"] == {"team": "billing"}
+        created = served.client.post("/llm/tasks/triage/jobs", json={"rows": ["charged"]}, headers=ANN)
+        assert served.client.get(created.headers["location"], headers=ANN).json()["id"] == created.json()["id"]
+    finally:
+        served.close()
+        app.state.server.queue.close()
 
 
 def test_health(client: httpx2.Client) -> None:

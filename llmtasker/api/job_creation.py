@@ -99,7 +99,9 @@ class JobCreation:
         else:
             job = await self._of_rows(request, key, name, task, repeated)
         server.wake()
-        return JSONResponse(job_json(job), 202, headers={"Location": f"/jobs/{job.id}"})
+        return JSONResponse(
+            job_json(job), 202, headers={"Location": f"{request.scope.get('root_path', '')}/jobs/{job.id}"}
+        )
 
     def _task(self, name: str, task: TaskLike | None, definition: Any) -> tuple[TaskLike, Definition | None]:
         if task is not None:
