@@ -23,7 +23,7 @@ class Served:
 
     def __init__(self, app: Any, http: type[HTTPProtocol] = HTTPProtocol) -> None:
         self.app = app
-        config = uvicorn.Config(app, port=0, log_level="error", access_log=False, http=http)
+        config = uvicorn.Config(app, port=0, log_level="error", access_log=False, http=http, ws="none")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()

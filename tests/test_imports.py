@@ -146,7 +146,7 @@ def test_the_package_alone_does_not_even_load_pydantic() -> None:
 def test_every_pattern_compiles() -> None:
     """Patterns are compiled at their first use, so a mistake in one would be found by a user."""
     program = """
-import gc, pkgutil
+import copy, gc, pickle, pkgutil
 from importlib import import_module
 import llmtasker
 from llmtasker.values.lazy_pattern import lazy_pattern
@@ -159,6 +159,8 @@ patterns = [each for each in gc.get_objects() if type(each) is kind]
 assert len(patterns) > 200, len(patterns)
 for each in patterns:
     assert each.groups >= 0, each.pattern
+for again in (copy.copy(patterns[0]), pickle.loads(pickle.dumps(patterns[0]))):
+    assert again.flags == patterns[0].flags
 """
     assert "re" in loaded_by(program)
 

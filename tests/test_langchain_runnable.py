@@ -12,8 +12,8 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
 from langchain_core.tracers.context import collect_runs
 
-from llmtasker import LLM, InputField, OutputField, Signature, Task
-from llmtasker.errors import ConfigurationError, InvalidOutputError
+from llmtasker import LLM, InputField, OutputField, Signature, Task, pipeline
+from llmtasker.errors import ConfigurationError, InvalidOutputError, PipelineError
 from llmtasker.integrations.langchain import TaskRunnable, as_runnable
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport
@@ -204,3 +204,22 @@ def test_its_schemas_are_those_of_the_signature(runnable: TaskRunnable) -> None:
 def test_an_argument_without_meaning_is_refused(runnable: TaskRunnable) -> None:
     with pytest.raises(ConfigurationError, match="stop"):
         runnable.invoke("late", stop=["x"])
+
+
+def test_a_pipeline_is_a_runnable_too(events: list[Event]) -> None:
+    @pipeline(explode=True, observers=[events.append])
+    async def letters(word: str) -> list[str]:
+        assert word.isalpha()
+        return list(word)
+
+    chain = as_runnable(letters)
+    assert chain.invoke("ab", {"tags": ["one"]}) == ["a", "b"]
+    found = chain.batch(["ab", "1", "c"], return_exceptions=True)
+    assert [found[0], type(found[1]), found[2]] == [["a", "b"], PipelineError, ["c"]]
+    assert events[0].tags["langchain"] == ["one"]
+    assert list(chain.get_input_schema().model_fields) == ["word"]
+
+
+def test_what_is_neither_is_refused(runnable: TaskRunnable) -> None:
+    with pytest.raises(ConfigurationError, match="not of <llmtasker"):
+        as_runnable(runnable)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 from pydantic import BaseModel, Field
 
-from llmtasker import LLM, Classification, InputField, OutputField, Signature, Task
+from llmtasker import LLM, Classification, InputField, OutputField, Signature, Task, pipeline
 from llmtasker.errors import ConfigurationError
 from llmtasker.integrations.partitions import PartitionTask, column_type
 from llmtasker.testing import FakeTransport
@@ -160,6 +160,16 @@ def test_a_missing_column_raises(columns: list[str], answer: PartitionTask) -> N
 def test_a_wrong_option_raises(options: dict[str, Any], words: str, answer: PartitionTask) -> None:
     with pytest.raises(ConfigurationError, match=words):
         PartitionTask(answer.task, **options)
+
+
+def test_what_is_not_a_task_is_refused(answer: PartitionTask) -> None:
+    @pipeline
+    async def sort(text: str) -> str:
+        return text
+
+    for other, words in ((sort, "not pipeline.*sort.*function that runs a pipeline"), (answer, "not .*PartitionTask")):
+        with pytest.raises(ConfigurationError, match=words):
+            PartitionTask(other)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("way", [pickle, cloudpickle])

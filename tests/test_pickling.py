@@ -134,7 +134,7 @@ NOTEBOOK = """
 import sys, cloudpickle
 from typing import Literal, Self
 from pydantic import BaseModel, field_validator, model_validator
-from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker import LLM, InputField, OutputField, Signature, Task, pipeline
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
 
@@ -177,6 +177,21 @@ things = {
     "classification": Classification(llm=LLM_, labels=["cat", "dog"], examples={"miaow": "cat", "wuff": "dog"}),
     "instruction": Instruction(llm=LLM_, instructions="Read.", output=Line),
 }
+class Mail(BaseModel):
+    text: str
+    again: bool = False
+
+@pipeline(version="3")
+async def route(mail: Mail) -> Literal["billing", "delivery"]:
+    "Route a mail, twice if it asks for that."
+    if mail.again:
+        return (await route.acall(Mail(text=mail.text))).value
+    return (await things["task"].acall(mail.text)).value.team
+
+def routed(texts):
+    return [item.output for item in route.run([Mail(text=text, again=True) for text in texts])]
+
+things |= {"pipeline": route, "explodes": pipeline(explode=True, timeout=9)(route.__wrapped__), "function": routed}
 things["results"] = things["task"].run(["my money", "-", Triage.input_model(message="where")])
 with open(sys.argv[1], "wb") as file:
     file.write(cloudpickle.dumps(things))
@@ -200,6 +215,11 @@ assert things["french task"]("where").output.team == "delivery"
 assert things["french"](message="money", team="billing").sure is True
 assert things["made"](text="a", label="b").outputs() == {"label": "b"}
 assert things["classification"]("wuff").output == "dog"
+assert things["function"](["where", "my money"]) == ["delivery", "billing"]
+assert things["pipeline"]({"text": "my money", "again": True}).output == "billing"
+assert (things["pipeline"].version, things["pipeline"].code, things["explodes"].explodes) == ("3", "3", True)
+assert list(things["pipeline"].signature.input_fields) == ["text", "again"]
+assert things["pipeline"].signature.instructions == "Route a mail, twice if it asks for that."
 assert "price" in str(things["instruction"].preview("a").body)
 assert copy.deepcopy(things["task"]).with_(attempts=1)("where").output.team == "delivery"
 for wrong in ({"message": "where"}, {"message": "-"}):
@@ -230,7 +250,7 @@ SCRIPT = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from typing import Literal
-from llmtasker import InputField, OutputField, Signature, Task
+from llmtasker import InputField, OutputField, Signature, Task, pipeline
 
 class Triage(Signature):
     "Route a customer message."
@@ -239,10 +259,20 @@ class Triage(Signature):
 
 triage = Task(Triage, llm="offline", cache=False)
 
+@pipeline
+async def route(message: str) -> str:
+    return (await triage.acall(message)).value.team
+
+watched = route.observed(print)
+
 if __name__ == "__main__":
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         item = pool.submit(triage, "my parcel").result(60)
         (kept,) = pool.submit(triage.run, ["charged"]).result(60)
+        (piped,) = pool.submit(route.run, ["charged"]).result(60)
+        assert (piped.output, len(piped.steps)) == ("billing", 1)
+        assert pool.submit(getattr, watched, "code").result(60) == route.code
+        assert pool.submit(getattr, watched, "observers").result(60) == [print]
     assert type(item.output) is Triage, type(item.output)
     print(item.output.team, kept.output.team)
 """

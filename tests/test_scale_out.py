@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 from redis_server import RedisServer
 
-from llmtasker import LLM, Classification, RateLimit, Task
+from llmtasker import LLM, Classification, RateLimit, Task, pipeline
 from llmtasker.errors import ConfigurationError
 from llmtasker.integrations.partitions import PartitionTask
 from llmtasker.integrations.ray import ask
@@ -130,13 +131,20 @@ def test_a_worker_without_the_key_says_so_in_its_rows(ray: Any) -> None:
 
 def test_a_wrong_set_up_raises_before_a_worker_starts(ray: Any, triage: Task[Any]) -> None:
     dataset = dataset_of(ray, messages(2))
-    here = triage.with_(llm=LLM(transport=FakeTransport(lambda _: "a"), cache=False))
+    lock = threading.Lock()
+    here = triage.with_(llm=LLM(transport=FakeTransport(lambda _: str(lock)), cache=False))
     other = dataset.rename_columns({"message": "body"})
+
+    @pipeline
+    async def forward(message: str) -> Any:
+        return (await triage.acall(message)).value
+
     for words, make in {
         "no row has a column for the input 'message'; the columns are: body, id": lambda: ask(triage, other),
         "workers counts": lambda: ask(triage, dataset, workers=0),
         "no argument 'budget'": lambda: ask(triage, dataset, budget=1),  # type: ignore[call-arg]
         "can't be sent to workers": lambda: ask(here, dataset),
+        "Send them a function that runs a pipeline": lambda: ask(forward, dataset),  # type: ignore[arg-type]
     }.items():
         with pytest.raises(ConfigurationError, match=words):
             make()

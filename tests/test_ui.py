@@ -75,7 +75,7 @@ class Page:
         tasks = given.pop("tasks", {})
         self.app = create_app(tasks, ServerSettings(jobs=folder / "jobs.db", **given))
         add_pages(self.app)
-        config = uvicorn.Config(self.app, port=0, log_level="error", access_log=False, http=HTTPProtocol)
+        config = uvicorn.Config(self.app, port=0, log_level="error", access_log=False, http=HTTPProtocol, ws="none")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run)
         self._browsers: list[httpx2.Client] = []

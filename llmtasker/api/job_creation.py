@@ -18,7 +18,7 @@ from llmtasker.api import job_files
 from llmtasker.api.api_keys import ApiKey
 from llmtasker.api.job_json import job_json
 from llmtasker.api.problem import Problem
-from llmtasker.api.request_body import read_model, strict_json
+from llmtasker.api.request_body import read_form, read_model, strict_json
 from llmtasker.api.served_tasks import KINDS, Definition
 from llmtasker.api.server import Server
 from llmtasker.errors import describe, snippet
@@ -135,7 +135,8 @@ class JobCreation:
     async def _of_form(
         self, request: Request, key: ApiKey, name: str, task: TaskLike | None, repeated: str | None
     ) -> Job:
-        async with request.form(max_files=1, max_fields=50, max_part_size=1 << 20) as form:
+        form = await read_form(request, max_fields=50, max_part_size=1 << 20)
+        try:
             _check_texts(form)
             file = form.get("file")
             if not isinstance(file, UploadFile):
@@ -147,6 +148,8 @@ class JobCreation:
                 path = Path(folder) / f"upload{job_files.ending_of(file.filename or '')}"
                 await asyncio.to_thread(_copy, file, path)
                 return await asyncio.to_thread(self._of_file, path, form, file, key, name, found, described, repeated)
+        finally:
+            await form.close()
 
     def _of_file(
         self,

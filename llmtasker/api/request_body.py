@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -117,6 +118,18 @@ async def read_body(request: Request) -> bytes:
         parts.append(message.get("body", b""))
         if not message.get("more_body", False):
             return b"".join(parts)
+
+
+async def read_form(request: Request, *, max_fields: int, max_part_size: int) -> FormData:
+    """Return a form with one file at most.
+
+    Raises:
+        Problem: it can't be read.
+    """
+    try:
+        return await request.form(max_files=1, max_fields=max_fields, max_part_size=max_part_size)
+    except ValueError as error:  # of python-multipart: only a newer starlette makes a 400 of it
+        raise Problem("bad-request", f"The form can't be read: {snippet(error, 100)}.") from None
 
 
 def strict_json(body: bytes) -> Any:

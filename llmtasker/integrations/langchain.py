@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
+from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
 from llmtasker.task import Task
@@ -18,8 +19,8 @@ except ModuleNotFoundError:
     raise ConfigurationError('a Runnable needs langchain-core: pip install "llmtasker[langchain]"') from None
 
 
-def as_runnable(task: Task[Any], *, concurrency: int = 32) -> TaskRunnable:
-    """Return a task as a Runnable: `prompt_input | as_runnable(task) | store`.
+def as_runnable(task: Task[Any] | Pipeline[Any, Any], *, concurrency: int = 32) -> TaskRunnable:
+    """Return a task, or a pipeline, as a Runnable: `prompt_input | as_runnable(task) | store`.
 
     It takes the inputs of the task, and returns `item.output`; a row that fails raises its error. `batch` is one run of
     the task, not a thread for each input: limits, cache and equal rows work as in `Task.run`.
@@ -32,13 +33,15 @@ def as_runnable(task: Task[Any], *, concurrency: int = 32) -> TaskRunnable:
     >>> chain.invoke("it barks")
     'dog'
     """
-    return TaskRunnable(task, concurrency)
+    if not isinstance(task, Task | Pipeline):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"a Runnable is made of a task or a pipeline, not of {snippet(repr(task), 60)}.")
+    return TaskRunnable(task.whole() if isinstance(task, Pipeline) else task, concurrency)
 
 
 class TaskRunnable(Runnable[Any, Any]):
     """A task as LangChain sees it; made by `as_runnable`."""
 
-    def __init__(self, task: Task[Any], concurrency: int) -> None:
+    def __init__(self, task: Task[Any] | Pipeline[Any, Any], concurrency: int) -> None:
         self.task = task
         self.name = task.signature.__name__
         self._concurrency = concurrency

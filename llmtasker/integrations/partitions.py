@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
 from uuid import uuid4
 
-from llmtasker.errors import CallError, ConfigurationError, check_names
+from llmtasker.errors import CallError, ConfigurationError, check_names, snippet
 from llmtasker.files.cells import utf8_texts
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
@@ -81,6 +81,11 @@ class PartitionTask:
     def __init__(self, task: Task[Any], **options: Unpack[PartitionOptions]) -> None:
         if find_spec("narwhals") is None:  # otherwise each row would have this error
             raise ConfigurationError('a task on partitions needs narwhals: pip install "llmtasker[data]"')
+        if not isinstance(task, Task):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigurationError(
+                f"workers are sent a task, not {snippet(repr(task), 60)}. Send them a function that runs a pipeline: "
+                "def answer(part): return sort.run(part).to_pandas()."
+            )
         check_names("a task on partitions", options, tuple(PartitionOptions.__annotations__))
         self.settings = RunSettings.of_run(options)
         self.task = task

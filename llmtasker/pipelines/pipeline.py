@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copyreg
 import inspect
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
+from llmtasker.pipelines.sent_function import arrived_function, held, sent_function
 from llmtasker.pipelines.used_values import used_values
 from llmtasker.portal import portal
 from llmtasker.result_table import free_names
@@ -60,6 +62,7 @@ class Pipeline(Generic[R, T]):
         timeout: float = _PATIENCE,
         observers: Iterable[Observer] = (),
         frame: FrameType | None = None,
+        types: Mapping[str, Any] | None = None,
     ) -> None:
         if not (inspect.isfunction(function) and inspect.iscoroutinefunction(function)):
             raise ConfigurationError(
@@ -69,7 +72,7 @@ class Pipeline(Generic[R, T]):
             raise ConfigurationError(f"timeout is the seconds that a row may take, above 0, not {timeout!r}.")
         if version is not None and not (isinstance(version, str) and version.strip()):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f'version is a text such as "3", not {version!r}.')
-        types = _types(function, frame)
+        self._types = types = _types(function, frame) if types is None else types
         self.version = version
         self.code = version or secrets.token_hex(16)
         """Identifies the code of the function: its version, or else a text that is unique to this pipeline."""
@@ -80,8 +83,21 @@ class Pipeline(Generic[R, T]):
         self._llms = dict[tuple[str, Any], LLM]()
         update_wrapper(self, function)
 
-    def __reduce__(self) -> str:
-        return self._function.__qualname__  # found by its name, like the function
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        function: Any = self._function
+        if held(function) is self and function.__module__ != "__main__":
+            return str(function.__qualname__)  # found by its name, like a function
+        options = {"version": self.version, "explode": self._explode, "timeout": self._timeout}
+        return (
+            copyreg.__newobj__,  # type: ignore[attr-defined]
+            (type(self),),
+            (sent_function(function), self.code, {**options, "observers": self.observers, "types": self._types}),
+        )
+
+    def __setstate__(self, state: tuple[Any, str, dict[str, Any]]) -> None:
+        function, code, options = state
+        made = Pipeline[R, T](arrived_function(function), **options)
+        self.__dict__.update(made.__dict__, code=code)
 
     @cached_property
     def signature(self) -> type[Signature]:

@@ -21,6 +21,7 @@ from starlette.datastructures import FormData
 
 from llmtasker.api.api_keys import ApiKey
 from llmtasker.api.problem import Problem
+from llmtasker.api.request_body import read_form
 from llmtasker.api.server import Server
 from llmtasker.jobs.project_store import Project, ProjectStore
 from llmtasker.ui.error_words import CAUSES, explained, reason
@@ -128,7 +129,7 @@ class Visit:
         """
         origin = urlsplit(self.request.headers.get("origin", "")).netloc
         elsewhere = self.request.headers.get("sec-fetch-site") in {"cross-site", "same-site"}
-        form = await self.request.form(max_files=1, max_fields=20_000, max_part_size=8 << 20)
+        form = await read_form(self.request, max_fields=20_000, max_part_size=8 << 20)
         texts = (text for name, value in form.multi_items() for text in (name, value) if isinstance(text, str))
         if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
             raise Problem("invalid", self.language.text("The form has characters that are not Unicode text."))
