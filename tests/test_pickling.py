@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import sys
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -275,6 +276,32 @@ if __name__ == "__main__":
         assert pool.submit(getattr, watched, "observers").result(60) == [print]
     assert type(item.output) is Triage, type(item.output)
     print(item.output.team, kept.output.team)
+"""
+
+
+def test_a_pipeline_is_found_by_cloudpickle_of_any_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one of joblib stores methods in its own way."""
+    from joblib.externals.loky import get_reusable_executor
+
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec(compile(PIPELINE, "notebook", "exec", dont_inherit=True), namespace)  # noqa: S102 - as a notebook does
+    monkeypatch.setattr(sys.modules["__main__"], "half", namespace["half"], raising=False)
+    executor = get_reusable_executor(max_workers=1)
+    try:
+        assert executor.submit(namespace["halves"], [4, 10]).result(60) == [2, 5]
+    finally:
+        executor.shutdown(wait=True, kill_workers=True)
+
+
+PIPELINE = """
+from llmtasker import pipeline
+
+@pipeline(version="1")
+async def half(number: int) -> int:
+    return number // 2
+
+def halves(numbers):
+    return [item.output for item in half.run(numbers, progress=False)]
 """
 
 

@@ -82,16 +82,20 @@ class Pipeline(Generic[R, T]):
         self._observers = Observers(observers)
         self._llms = dict[tuple[str, Any], LLM]()
         update_wrapper(self, function)
+        self.sent = sent_function(function)
+        """The function as a pickle holds it."""
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         function: Any = self._function
-        if held(function) is self and function.__module__ != "__main__":
+        found = held(function)
+        if found is self and function.__module__ != "__main__":
             return str(function.__qualname__)  # found by its name, like a function
+        sent = function if found in (None, function) else self.sent
         options = {"version": self.version, "explode": self._explode, "timeout": self._timeout}
         return (
             copyreg.__newobj__,  # type: ignore[attr-defined]
             (type(self),),
-            (sent_function(function), self.code, {**options, "observers": self.observers, "types": self._types}),
+            (sent, self.code, {**options, "observers": self.observers, "types": self._types}),
         )
 
     def __setstate__(self, state: tuple[Any, str, dict[str, Any]]) -> None:

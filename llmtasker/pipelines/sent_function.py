@@ -2,30 +2,18 @@
 
 Under the name of the function, a module has the pipeline, so pickle does not find the function itself. And what stands
 in `__main__`, as in a notebook, has no name in another process: cloudpickle, with which Ray, Dask, Spark and joblib
-send what they call, sends the code of functions from there. Both store a method by its object, but pickle beside it
-stores the name of the function, and cloudpickle the function. So this is a method of an object that finds the name.
+send what they call, sends the code of functions from there. So a pipeline keeps a copy of its function by which both
+work: its name is that of an attribute of the pipeline.
 """
 
 from __future__ import annotations
 
 import sys
 from operator import attrgetter
-from pkgutil import resolve_name
-from types import FunctionType, MethodType
+from types import FunctionType
 from typing import Any
 
-
-class _Name:
-    """Finds what has a name, `module:name`, whatever attribute is asked for."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Name, (self.name,)
-
-    def __getattr__(self, _: str) -> Any:
-        return resolve_name(self.name)
+_ATTRIBUTE = ".sent"
 
 
 def held(function: FunctionType) -> Any:
@@ -36,14 +24,22 @@ def held(function: FunctionType) -> Any:
         return None
 
 
-def sent_function(function: FunctionType) -> Any:
-    """Return what stands for a function in a pickle."""
-    if held(function) in (None, function):
-        return function
-    return MethodType(function, _Name(f"{function.__module__}:{function.__qualname__}"))
+def sent_function(function: FunctionType) -> FunctionType:
+    """Return the copy that the pipeline has as `sent`."""
+    return _renamed(function, function.__qualname__ + _ATTRIBUTE)
 
 
-def arrived_function(sent: Any) -> FunctionType:
-    """Return the function of what a pickle held for it."""
-    function: FunctionType = getattr(sent, "__func__", None) or getattr(sent, "__wrapped__", sent)
-    return function
+def arrived_function(sent: FunctionType) -> FunctionType:
+    """Return the function of a copy that was sent; any other function as it is."""
+    name = sent.__qualname__.removesuffix(_ATTRIBUTE)
+    return sent if name == sent.__qualname__ else _renamed(sent, name)
+
+
+def _renamed(function: FunctionType, name: str) -> FunctionType:
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
+    )
+    copy.__module__, copy.__qualname__, copy.__doc__ = function.__module__, name, function.__doc__
+    copy.__kwdefaults__ = function.__kwdefaults__
+    copy.__dict__.update(function.__dict__)
+    return copy
