@@ -3,8 +3,7 @@
 pipeline         the decorator, and the Pipeline that it makes
 arguments        an input → the arguments of the function
 returned         what the function returns → the output, and its fields
+sent_function    its function as a pickle holds it
 used_values      the names in its code
-sent_function    the function as a pickle holds it
-used_values      what its code names
 pipeline_run     the rows of a run, a bounded number at a time
 """
