@@ -23,9 +23,6 @@ class _LazyPattern(Generic[AnyStr]):
         setattr(self, name, found)  # from now on it is found without this method
         return found
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return lazy_pattern, (self.pattern, self._flags)  # without it, a copy would look for its fields in itself
-
 
 def lazy_pattern(pattern: AnyStr, flags: int = 0) -> re.Pattern[AnyStr]:
     """Return what `re.compile` returns, except that a mistake in the pattern raises at its first use.
