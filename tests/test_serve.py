@@ -217,7 +217,7 @@ def test_the_head_of_a_request_is_bounded(tmp_path: Path, begin: bytes) -> None:
         (["absent.py:triage"], "there is no file absent.py"),
         (["triage.py:triage", "triage.py:triage", "--llm", "offline"], "two tasks have the name 'triage'"),
         (["--keys", "absent.json"], "can't read the keys"),
-        (["triage.py:routed", "--llm", "offline"], "the tasks of a pipeline have LLMs of their own"),
+        (["triage.py:routed", "--llm", "offline"], "the tasks of a pipeline have their own LLMs"),
     ],
 )
 def test_a_wrong_command_ends_at_once(tmp_path: Path, arguments: list[str], words: str) -> None:

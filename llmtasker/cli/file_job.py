@@ -238,7 +238,7 @@ class FileJob:
                 continue
             stored, item = found
             with self._lock:
-                if self._kept[stored : stored + 1] == b"\1":  # not done before: an equal row of this run
+                if any(self._kept[stored : stored + 1]):  # not done before: an equal row of this run
                     self.counts.add(item, equal=True)
                 else:
                     self.counts.earlier += 1
