@@ -159,14 +159,14 @@ def test_a_later_process_takes_up_what_is_certain(shell: Shell, case: str) -> No
 
 
 CHANGES: dict[str, tuple[str, str, str]] = {
-    "the version": ('version="2"', FLOW, "other function or version"),
+    "the version": ('version="2"', FLOW, "differs in its function or version"),
     "a prompt in the code of a helper": (
         'version="1"',
         FLOW.replace("Say which", "Find out which"),
-        "other tasks in it",
+        "differs in its tasks in it",
     ),
-    "a field": ('version="1"', FLOW.replace("words: int", "words: float"), "other input or output fields"),
-    "a prompt, without a version": ("", FLOW.replace("Say which", "Find out which"), "other tasks in it"),
+    "a field": ('version="1"', FLOW.replace("words: int", "words: float"), "differs in its input or output fields"),
+    "a prompt, without a version": ("", FLOW.replace("Say which", "Find out which"), "differs in its tasks in it"),
 }
 
 
@@ -193,6 +193,17 @@ def test_changed_code_without_a_version_is_never_mixed_with_old_rows(shell: Shel
     assert folder.run()[0] == 0
     assert [row["words"] for row in folder.rows()] == ["8", "8", "8"]
     assert folder.counted("calls") == 3
+
+
+def test_a_limit_loses_no_row_that_nobody_can_know_again(folder: Folder) -> None:
+    folder.declare("")
+    folder.run()
+    written = (folder.path / "in.answers.csv").read_bytes()
+    code, said = folder.run("--limit", "2")
+    assert (code, "those past the limit of 2 would be lost" in said) == (2, True)
+    assert (folder.path / "in.answers.csv").read_bytes() == written
+    assert folder.run("--limit", "2", "--overwrite")[0] == 0
+    assert len(folder.rows()) == 2
 
 
 REFUSED = {

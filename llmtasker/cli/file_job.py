@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from llmtasker.errors import ConfigurationError, NotRunError
+from llmtasker.errors import ConfigurationError, NotRunError, counted
 from llmtasker.files import BrokenRow, Format, Journal, output_format, read_header, read_rows, write_rows
 from llmtasker.files.atomic import is_stream
 from llmtasker.files.cells import cell_json
@@ -274,6 +274,11 @@ class FileJob:
             self._refuse(f"the run that wrote {self.target} differs in its {', '.join(differing)}")
         elif self.target.is_file() and not self._is_pipe and not grows and written != _digest(self.target):
             self._refuse(f"{self.target} was changed since it was written, or another program wrote it")
+        elif self.target.is_file() and not self.lasting and len(journal) > (self.limit or len(journal)):
+            self._refuse(
+                f"{self.target} may have {counted(len(journal), 'row')}; those past the limit of {self.limit} would be "
+                f"lost, because {self.task!r} has no version by which they could be known"
+            )
         self._whole = bool(written) and not differing and self.target.is_file()
         journal.describe({**about, "written": ""} if self.form.kind == "jsonl" and not self._whole else about)
 
