@@ -750,6 +750,8 @@ def _changed(data: dict[str, Any], part: str, value: Any) -> dict[str, Any]:
         ("answer", None, "neither an answer nor an error"),
         ("error", ["invalid", "x"], "both an answer and an error"),
         ("slices", {"a": "b"}, "other slices than the first"),
+        ("scores", {"letter": 7}, "row 1 has a score of a field that is not between 0 and 1"),
+        ("samples", [{"answer": {"letter": "a"}, "scores": {"letter": -1}}], "not between 0 and 1"),
         ("samples", [{"answer": {}, "scores": {}}], "row 1 lacks a field"),
     ],
 )

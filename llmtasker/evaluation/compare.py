@@ -124,13 +124,8 @@ def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, e
     gained = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two > one]
     lost = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two < one]
     clusters = _clusters(a, b, pairs)
-    if binary and clusters is None:
-        difference = share_difference(len(gained), len(lost), len(pairs))
-        p = mcnemar(len(gained), len(lost), exact=exact)
-        least = detectable(len(gained) + len(lost), len(pairs))
-    else:
-        difference, p = mean_difference([two - one for one, two in scores], seed, clusters)
-        least = detectable_by(difference)
+    changes = [two - one for one, two in scores]
+    difference, p, least = _difference(changes, clusters, seed, binary=binary, exact=exact)
     by_label = binary and a.kinds.get(name) in LABEL_KINDS
     return Comparison(
         name=name,
@@ -149,6 +144,17 @@ def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, e
         latency_ratio=_ratio([(one.latency, two.latency) for one, two in pairs]),
         binary=binary,
     )
+
+
+def _difference(
+    changes: Sequence[float], clusters: Sequence[Hashable] | None, seed: int, *, binary: bool, exact: bool
+) -> tuple[Interval, float, float]:
+    """Return the mean of the changes of rows, its p, and the difference that as many rows show."""
+    if not binary or clusters is not None:
+        difference, p = mean_difference(changes, seed, clusters)
+        return difference, p, detectable_by(difference)
+    rows, gained, lost = len(changes), changes.count(1), changes.count(-1)
+    return share_difference(gained, lost, rows), mcnemar(gained, lost, exact=exact), detectable(gained + lost, rows)
 
 
 def assert_no_regression(before: Report, after: Report, metric: str | None = None, *, by: float = 0.0) -> None:

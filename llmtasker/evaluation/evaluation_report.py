@@ -82,6 +82,9 @@ def _lacks(report: Report) -> Iterator[str]:
         answers = [answer for answer in (row.answer, *(one.answer for one in row.samples)) if answer is not None]
         if any(fields - found.keys() for found in (row.gold, *answers)):
             yield f"row {number} lacks a field that is measured"
+        scored = (row.scores, *(one.scores for one in row.samples))
+        if any(not 0 <= scores.get(name, 0) <= 1 for scores in scored for name in fields):
+            yield f"row {number} has a score of a field that is not between 0 and 1"
         if (row.answer is None) == (row.error is None):
             yield f"row {number} has {'neither an answer nor' if row.error is None else 'both an answer and'} an error"
         if first is not None and row.slices.keys() != first.slices.keys():
