@@ -786,6 +786,9 @@ def test_figures_that_can_not_be_had_are_said_in_words(tmp_path: Path) -> None:
     assert "none: no row has a score" in text
     alone = replace(report, rows=(replace(report.rows[0], scores={"letter: error": 2.0}),), metrics=())
     assert "letter: error 2.000 (no interval from one row or cluster)" in str(alone)
+    report.write(tmp_path / "report.md")
+    evaluate(_always("a"), _letters("bb")).write(tmp_path / "none.md")
+    text += (tmp_path / "report.md").read_text() + (tmp_path / "none.md").read_text()
     report.write(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert '<span class="big">42.500</span>' in page, "a number that is no share is not in percent"

@@ -64,7 +64,7 @@ def _text(report: Figures) -> Iterator[str]:
         if scores:
             yield f"## {name}: each label\n\n| label | rows | precision | recall | F1 |\n|---|---|---|---|---|"
             for label, score in scores.items():
-                recall = f"{percent(score.recall.value)} ({span(score.recall)})"
+                recall = f"{percent(score.recall.value)} ({span(score.recall)})" if score.gold else ""
                 shown = label.replace("|", "\\|")
                 yield f"| {shown} | {score.gold:,} | {percent(score.precision)} | {recall} | {score.f1:.2f} |"
             yield f"\n{_LABEL_FIGURES}\n"
