@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 from fractions import Fraction
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, Self
@@ -29,7 +30,7 @@ from llmtasker import LLM, Classification, InputField, Instruction, Item, Output
 from llmtasker.cli.app import main
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, aevaluate, assert_no_regression, compare, evaluate, judge
-from llmtasker.evaluation.intervals import mean_interval, share_interval, wilson
+from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval, wilson
 from llmtasker.evaluation.label_scores import label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import kind_of, right
 from llmtasker.evaluation.paired_tests import detectable, holm, mcnemar, mean_difference, share_difference
@@ -96,6 +97,7 @@ def test_slices_and_clusters() -> None:
     slices = report.slices("team")["channel"]
     assert {name: score.rows for name, score in slices.items()} == {"mail": 10, "web": 10}
     plain = evaluate(task_of(answered(10, 10)), rows, progress=False).score("team").interval
+    assert report.labels("team")["billing"].recall == report.score("team").interval, "all rows have this label"
     clustered = report.score("team").interval
     assert clustered.high - clustered.low > plain.high - plain.low
 
@@ -271,6 +273,36 @@ def test_equal_tasks_are_seldom_told_apart_and_better_ones_are() -> None:
     assert found >= 0.35 * 4_000
 
 
+def changed_covered(rows: int, gained: float, lost: float, draws: int = 300) -> float:
+    """How often the interval of a difference holds the true one, where so many rows are gained and lost."""
+    random, held = Random(rows), 0
+    for _ in range(draws):
+        drawn = random.choices((1, -1, 0), (gained, lost, 1 - gained - lost), k=rows)
+        found = _difference_of(drawn.count(1), drawn.count(-1), rows)
+        held += found.low <= gained - lost <= found.high
+    return held / draws
+
+
+_difference_of = cache(share_difference)
+
+
+def test_intervals_of_differences_cover() -> None:
+    kinds = itertools.product((5, 10, 20, 50, 200, 1_000), (0.02, 0.05, 0.12, 0.3), (0.5, 0.83, 1.0))
+    seen = [changed_covered(rows, share * part, share * (1 - part)) for rows, share, part in kinds]
+    assert min(seen) >= 0.92  # Wald's: 0.10; Agresti and Min's: 0.83
+    assert 0.94 <= sum(seen) / len(seen) <= 0.98  # few rows have few outcomes, so the interval is wider than needed
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "rows"), [(0, 0, 7), (5, 0, 5), (0, 5, 5), (3, 3, 6), (1, 0, 1), (400, 0, 2000)]
+)
+def test_an_interval_of_differences_holds_the_measured_one_and_mirrors(gained: int, lost: int, rows: int) -> None:
+    found, mirrored = share_difference(gained, lost, rows), share_difference(lost, gained, rows)
+    assert -1 <= found.low <= found.value <= found.high <= 1
+    assert found == pytest.approx((-mirrored.value, -mirrored.high, -mirrored.low))
+    assert found.high - found.low > 0.01
+
+
 def test_differences_of_scores_that_are_not_right_or_wrong() -> None:
     random, told = Random(3), 0
     for number in range(100):
@@ -302,15 +334,36 @@ def test_a_better_task_is_called_better() -> None:
     found = compare(report_of(60, 40), report_of(80, 20))
     assert (len(found.gained), len(found.lost), found.better, found.worse) == (20, 0, True, False)
     assert found.difference == share_difference(20, 0, 100)
-    assert str(found).startswith("B is better by 20.0 points (12.2 to 27.8): 20 rows gained, 0 lost, p < 0.001.")
+    assert str(found).startswith("B is better by 20.0 points (13.3 to 28.9): 20 rows gained, 0 lost, p < 0.001.")
     assert found.labels["billing"][0] == pytest.approx(0.2)
 
 
 def test_no_difference_says_so_and_what_could_have_been_shown() -> None:
     found = compare(report_of(60, 40), report_of(61, 39))
     assert not found.shown
-    assert str(found).startswith("no difference is shown: +1.0 points (-1.0 to +3.0): 1 row gained, 0 lost, p = 0.50.")
+    assert str(found).startswith("no difference is shown: +1.0 points (-2.7 to +5.4): 1 row gained, 0 lost, p = 0.50.")
     assert f"{100 * detectable(1, 100):.1f} points or more" in str(found)
+
+
+def test_an_interval_that_contradicts_p_is_named() -> None:
+    found = compare(report_of(60, 40), report_of(64, 36))
+    assert (found.shown, round(found.p, 4)) == (False, 0.0625)
+    assert str(found).startswith("no difference is shown: +4.0 points (+0.2 to +9.8): 4 rows gained, 0 lost, p = 0.06.")
+    assert "The interval leaves out 0, but p is not below 0.05" in str(found)
+    other = replace(found, p=0.046, difference=Interval(0.04, -0.001, 0.1))
+    assert not other.shown
+    assert "p = 0.046. p is below 0.05, but the interval contains 0: a difference is shown only if" in str(other)
+    assert "only if they agree" not in str(compare(report_of(60, 40), report_of(61, 39)))
+    assert "only if they agree" not in str(compare(report_of(60, 40), report_of(80, 20)))
+
+
+def test_the_interval_and_p_seldom_contradict() -> None:
+    for count in range(1, 120):
+        for lost in range(count // 2 + 1):
+            sure = share_difference(count - lost, lost, 5_000).low > 0
+            p = mcnemar(count - lost, lost)
+            assert sure or p >= 0.05, "what the test finds, the interval does not deny"
+            assert not sure or p < 0.065
 
 
 def test_rows_are_paired_by_content_repeats_in_order_and_none_is_dropped_silently() -> None:

@@ -85,10 +85,41 @@ def test_labels_accuracy_and_intervals(block: int) -> None:
                 assert counted[truth, answer] == matrix[row][column]
 
 
+def score_ends(gained: int, lost: int, rows: int) -> list[float]:
+    """The ends of Tango's interval, by searching the likeliest shares and where the score crosses its quantile."""
+    from scipy.optimize import brentq
+    from scipy.stats import norm
+
+    quantile, same = norm.ppf(0.975), rows - gained - lost
+
+    def error(difference: float) -> float:
+        """The standard error if this is the true difference, at the likeliest share of lost rows."""
+        least, most = max(0.0, -difference), (1 - difference) / 2
+
+        def slope(share: float) -> float:
+            """The derivative of the likelihood, times the three shares, so that none divides."""
+            won, unchanged = share + difference, 1 - 2 * share - difference
+            return gained * share * unchanged + lost * won * unchanged - 2 * same * share * won
+
+        inner = least + 1e-14
+        share = least if slope(inner) <= 0 else most if slope(most) >= 0 else brentq(slope, inner, most, xtol=1e-16)
+        return ((2 * share + difference - difference**2) / rows) ** 0.5
+
+    found, ends = (gained - lost) / rows, list[float]()
+    for side in (-1, 1):
+
+        def beyond(difference: float, side: int = side) -> float:
+            return side * (difference - found) - quantile * error(difference)
+
+        near_by, wall = found + side * 1e-9, side * (1 - 1e-12)
+        ends.append(side if found == side else brentq(beyond, near_by, wall, xtol=1e-14))
+    return ends
+
+
 @pytest.mark.parametrize("block", range(10))
 def test_comparisons(block: int) -> None:
     import numpy
-    from scipy.stats import binom, binomtest, norm
+    from scipy.stats import binom, binomtest
     from statsmodels.stats.contingency_tables import mcnemar as of_statsmodels
     from statsmodels.stats.multitest import multipletests
 
@@ -110,9 +141,7 @@ def test_comparisons(block: int) -> None:
             few, count = min(gained, lost), gained + lost
             mid = 2 * binom.cdf(few, count, 0.5) - binom.pmf(few, count, 0.5)
             assert found.p == near(min(1.0, mid))
-        spread = norm.ppf(0.975) * change.std() / len(change) ** 0.5
-        expected = [change.mean(), max(change.mean() - spread, -1), min(change.mean() + spread, 1)]
-        assert list(found.difference) == near(expected)
+        assert list(found.difference) == near([change.mean(), *score_ends(gained, lost, len(change))])
         by_label = {
             label: mcnemar(*(int((change[[truth == label for truth in gold]] == sign).sum()) for sign in (1, -1)))
             for label in sorted(set(gold))

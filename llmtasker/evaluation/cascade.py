@@ -43,8 +43,7 @@ def cascade(
 
     Raises:
         ConfigurationError: a confidence does not separate right from wrong answers, the risk can't be promised
-        (the
-            message names what would help), or the tasks do not belong together.
+            (the message names what would help), or the tasks do not belong together.
     """
     return portal().call(acascade(tasks, rows, max_risk=max_risk, certainty=certainty, **options))
 

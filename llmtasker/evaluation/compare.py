@@ -58,7 +58,11 @@ class Comparison:
     @property
     def shown(self) -> bool:
         """Whether the difference is shown: p is below 0.05, and the interval does not contain 0."""
-        return self.p < _SURE and (self.difference.low > 0 or self.difference.high < 0)
+        return self.p < _SURE and self._without_zero
+
+    @property
+    def _without_zero(self) -> bool:
+        return self.difference.low > 0 or self.difference.high < 0
 
     @property
     def better(self) -> bool:
@@ -82,6 +86,12 @@ class Comparison:
             ends = f"{low:+{form}} to {high:+{form}}" if math.isfinite(low) else "no interval from one row or cluster"
             text = f"no difference is shown: {value:+{form}}{unit} ({ends})"
         lines = [f"{text}: {changed}p {_p(self.p)}."]
+        if self.p < _SURE and not self._without_zero:
+            lines.append("p is below 0.05, but the interval contains 0: a difference is shown only if they agree.")
+        if self._without_zero and self.p >= _SURE:
+            lines.append(
+                "The interval leaves out 0, but p is not below 0.05: a difference is shown only if they agree."
+            )
         if not self.shown and self.binary and math.isfinite(self.detectable):
             lines.append(
                 f"With this many rows, only a difference of {100 * self.detectable:.1f} points or more would show."
@@ -251,4 +261,5 @@ def _ratio(values: Sequence[tuple[float | None, float | None]]) -> float | None:
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}" if value < 0.01 else f"= {value:.2f}"
+    fine = value < 0.01 or round(value, 2) == _SURE  # else 0.054 would look like the limit
+    return "< 0.001" if value < 0.001 else f"= {value:.3f}" if fine else f"= {value:.2f}"

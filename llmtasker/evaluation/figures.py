@@ -187,7 +187,7 @@ class Figures:
 
     def labels(self, name: str) -> dict[str, LabelScore]:
         """Return precision, recall and F1 of each label of a field."""
-        return label_scores(self.pairs(name))
+        return label_scores(self.pairs(name), self._clusters(self.rows))
 
     def confusion(self, name: str) -> Counter[tuple[str, str | None]]:
         """Return how many rows with a label were given which label; None: they failed."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from llmtasker.evaluation.intervals import Interval, wilson
+from llmtasker.evaluation.intervals import Interval, share_interval
 
 FAILED = None
 """The answer of a failed row."""
@@ -17,12 +17,16 @@ Pair = tuple[frozenset[str], frozenset[str] | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelScore:
-    """How well one label was recognised: `gold` rows have it, `answered` rows were given it, `right` rows both."""
+    """How well one label was recognised: `gold` rows have it, `answered` rows were given it, `right` rows both.
+
+    `recall` is the share of the rows with this label that were given it, with its interval.
+    """
 
     label: str
     gold: int
     answered: int
     right: int
+    recall: Interval
 
     @property
     def precision(self) -> float:
@@ -30,27 +34,32 @@ class LabelScore:
         return self.right / self.answered if self.answered else 0.0
 
     @property
-    def recall(self) -> Interval:
-        """The share of the rows with this label that were given it, with its interval."""
-        return wilson(self.right, self.gold)
-
-    @property
     def f1(self) -> float:
         """The harmonic mean of precision and recall; 0 if no row has or was given the label."""
         return 2 * self.right / (self.gold + self.answered) if self.gold + self.answered else 0.0
 
 
-def label_scores(pairs: Sequence[Pair]) -> dict[str, LabelScore]:
-    """Return the score of each label that a row has or was given, in the order of the labels' texts."""
-    gold, answered, right = Counter[str](), Counter[str](), Counter[str]()
-    for truth, answer in pairs:
+def label_scores(pairs: Sequence[Pair], clusters: Sequence[Hashable] | None = None) -> dict[str, LabelScore]:
+    """Return the score of each label that a row has or was given, in the order of the labels' texts.
+
+    With `clusters`, one for each pair, the interval of a recall is that of the rows that they are worth.
+    """
+    answered, hits, groups = Counter[str](), defaultdict[str, list[bool]](list), defaultdict[str, list[Hashable]](list)
+    for at, (truth, answer) in enumerate(pairs):
         given = answer or frozenset()
-        gold.update(truth)
         answered.update(given)
-        right.update(truth & given)
+        for label in truth:
+            hits[label].append(label in given)
+            groups[label].append(at if clusters is None else clusters[at])
     return {
-        label: LabelScore(label=label, gold=gold[label], answered=answered[label], right=right[label])
-        for label in sorted({*gold, *answered})
+        label: LabelScore(
+            label=label,
+            gold=len(hits[label]),
+            answered=answered[label],
+            right=sum(hits[label]),
+            recall=share_interval(hits[label], groups[label]),
+        )
+        for label in sorted({*hits, *answered})
     }
 
 
