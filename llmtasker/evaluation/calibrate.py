@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypedDict, TypeVar, Unpack, get_args
 
@@ -167,29 +167,25 @@ def scored_rows(
     task: Task[Any], labels: LabelField, gold: Sequence[GoldRow], results: Iterable[Item[Any]]
 ) -> list[ScoredRow | None]:
     """Return the result of each labelled row; None: it failed."""
-    work, found = RowWork(task), list[ScoredRow | None]()
-    for row, item in zip(gold, results, strict=True):
-        if item.ok:
-            answer = labels.texts(work.answer(item)[labels.name])[0]
-            found.append(ScoredRow(item.confidence or {}, labels.texts(row.gold[labels.name])[0], answer))
-        else:
-            found.append(None)
-    return found
+    known = _texts_of_labels(task, labels, gold, results)
+    return [None if row is None else ScoredRow(row[0], row[1][0], row[2][0]) for row in known]
 
 
 def _scored_labels(
     task: Task[Any], labels: LabelField, gold: Sequence[GoldRow], results: Iterable[Item[Any]]
 ) -> list[ScoredLabels | None]:
-    work, found = RowWork(task), list[ScoredLabels | None]()
+    known = _texts_of_labels(task, labels, gold, results)
+    return [None if row is None else ScoredLabels(row[0], frozenset(row[1]), frozenset(row[2])) for row in known]
+
+
+def _texts_of_labels(
+    task: Task[Any], labels: LabelField, gold: Sequence[GoldRow], results: Iterable[Item[Any]]
+) -> Iterator[tuple[Mapping[str, float], list[str], list[str]] | None]:
+    """Yield the confidence, the right labels and the answered ones of each row; None: it failed."""
+    work = RowWork(task)
     for row, item in zip(gold, results, strict=True):
-        if item.ok:
-            right, answer = (
-                frozenset(labels.texts(value)) for value in (row.gold[labels.name], work.answer(item)[labels.name])
-            )
-            found.append(ScoredLabels(item.confidence or {}, right, answer))
-        else:
-            found.append(None)
-    return found
+        right = labels.texts(row.gold[labels.name])
+        yield (item.confidence or {}, right, labels.texts(work.answer(item)[labels.name])) if item.ok else None
 
 
 def check_answered(scored: Sequence[object], results: Iterable[Item[Any]]) -> None:
