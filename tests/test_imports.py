@@ -85,7 +85,9 @@ def loaded_by(program: str) -> set[str]:
 def modules_of(program: str) -> set[str]:
     # Coverage, which measures programs that a test starts too, loads modules of its own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    done = programs.run("-c", program + REPORT, env=environment, check=True)
+    done = programs.run(
+        "-c", program + REPORT, env=environment, check=True, timeout=100
+    )  # all modules, on a busy machine
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
