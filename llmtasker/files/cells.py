@@ -110,7 +110,7 @@ def _simpler(value: Any) -> Any:
             return method()
     if is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in fields(value)}
-    return str(value)
+    return str(cast(object, value))
 
 
 def _simplest(value: Any) -> Any:

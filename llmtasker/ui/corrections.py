@@ -69,7 +69,7 @@ def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str
         return {first: labels}
     if labels:
         return {first: labels[-1]}
-    before = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
+    before: dict[str, Any] = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
     sent = {name: value for name in job.outputs if isinstance(value := form.get(f"field_{name}"), str)}
     if not sent:
         raise Problem("invalid", "No label was sent.")
