@@ -336,6 +336,16 @@ SETTINGS: dict[str, tuple[Any, str]] = {
             (3, "examples is a list, not 3."),
         ]
     },
+    **{
+        f"run({given!r})": (lambda given=given: Task(Triage, llm="offline").run(given), words)
+        for given, words in {
+            "mes messages.csv": "one str: 'mes messages.csv'. `read_rows` of llmtasker.files returns the rows "
+            "of a file: read_rows('mes messages.csv').",
+            Path("in.xlsx"): "not a PosixPath: `read_rows` of llmtasker.files returns the rows of a file",
+            "Merci.\nBonjour.csv": "Call the task for one input, or give a list.",
+            5: "run takes an iterable of inputs, not a int.",
+        }.items()
+    },
     "run(columns=[])": (
         lambda: Task(Triage, llm="offline").run([], columns=["a"]),  # type: ignore[arg-type]
         "which is a text, such as columns={'text': 'message'} or {'text': '0'}, not ['a'].",

@@ -12,6 +12,7 @@ from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature, takes_mapping
 from llmtasker.values.broken_row import BrokenRow
+from llmtasker.values.given_list import how_to_read
 from llmtasker.values.json_values import as_list
 from llmtasker.values.same_value import is_missing
 
@@ -35,12 +36,15 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
     if _is(inputs, str, bytes, Mapping):
         raise ConfigurationError(
             f"run takes many inputs, and got one {type(inputs).__name__}: {snippet(inputs, 40)!r}. "
-            "Call the task for one input, or give a list."
+            f"{how_to_read(inputs) or 'Call the task for one input, or give a list'}."
         )
     if _is_table(inputs):
         return _table_rows(inputs, bare=columns is None)
     if not _is(inputs, Iterable, AsyncIterable):
-        raise ConfigurationError(f"run takes an iterable of inputs, not a {type(inputs).__name__}.")
+        reads = how_to_read(inputs)
+        raise ConfigurationError(
+            f"run takes an iterable of inputs, not a {type(inputs).__name__}{'' if reads is None else f': {reads}'}."
+        )
     if _is(inputs, list, tuple) and any(_is_table(part) or _is(part, tuple) for part in inputs[:1]):
         return [row for part in inputs for row in rows_in(part, bare=columns is None)]
     many: InputRows = inputs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +11,12 @@ from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.values.json_values import is_mapping
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.values.set_order import in_order_of_text
+
+_FILE_NAME = lazy_pattern(
+    r"\S[^\n]{0,250}\.(csv|tsv|tab|txt|jsonl?|ndjson|parquet|xls[xm])(\.(gz|bz2|xz|zip))?", re.IGNORECASE
+)
 
 
 def copied(name: str, given: Any) -> Any:
@@ -35,6 +41,11 @@ def _shown(given: object, *, table: bool) -> str:
     shown = snippet(repr(given), 60)
     if isinstance(given, BaseModel):
         return f"one {type(given).__name__}: write [{shown}]."
-    if isinstance(given, Path) or (isinstance(given, str) and Path(given).suffix):
-        return f"{shown}: `read_rows` of llmtasker.files returns the rows of a file: read_rows({str(given)!r})."
-    return f"{shown}."
+    return f"{shown}: {reads}." if (reads := how_to_read(given)) else f"{shown}."
+
+
+def how_to_read(given: object) -> str | None:
+    """Return the code that reads the rows of a file, if a path or the name of a file was given where rows belong."""
+    if isinstance(given, Path) or (isinstance(given, str) and _FILE_NAME.fullmatch(given)):
+        return f"`read_rows` of llmtasker.files returns the rows of a file: read_rows({snippet(str(given), 60)!r})"
+    return None
