@@ -279,7 +279,7 @@ def test_the_timeout_of_a_client_counts(kind: Any) -> None:
 @pytest.mark.parametrize("name", ["base_url", "api_key", "api_version", "headers"])
 def test_what_belongs_to_a_client_is_set_there(name: str) -> None:
     value: Any = {"X": "y"} if name == "headers" else "http://h/v1"
-    with pytest.raises(ConfigurationError, match=f"{name} belongs to the client that is given"):
+    with pytest.raises(ConfigurationError, match=f"{name} belongs to the given client"):
         LLM.of(client(), model="m", **{name: value})
 
 

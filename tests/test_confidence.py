@@ -208,7 +208,7 @@ def test_an_endpoint_without_logprobs_is_named_as_the_reason() -> None:
     fake = FakeTransport("A")
     item = Classification(llm=LLM("fake", transport=fake), labels=LABELS, confidence="logprobs")("x")
     assert isinstance(item.error, InvalidOutputError)
-    assert "gives no probabilities" in item.error.message
+    assert "returns no token probabilities" in item.error.message
     assert fake.calls == 1, "to ask again would not help"
 
 
