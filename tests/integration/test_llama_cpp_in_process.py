@@ -111,7 +111,7 @@ def test_counts_are_whole_numbers(model: Path, option: str, count: Any) -> None:
 
 
 def test_options_of_another_endpoint_are_refused(model: Path) -> None:
-    with pytest.raises(ConfigurationError, match="api_key belongs to the transport"):
+    with pytest.raises(ConfigurationError, match="api_key belongs to the given transport"):
         LLM(str(model), api_key="sk-1")
 
 
