@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import json
+import os
 from datetime import date
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -69,14 +70,17 @@ class Folder:
     """A folder with a pipeline and rows, in which commands run; each makes the pipeline afresh, as a process does."""
 
     def __init__(self, shell: Shell, rows: list[str]) -> None:
-        self.path, self._shell = shell.folder, shell
+        self.path, self._shell, self._declared = shell.folder, shell, 0
         self.declare()
         with (self.path / "in.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([["id", "text"], *enumerate(rows)])
 
     def declare(self, version: str = 'version="1"', code: str = FLOW) -> None:
         text = code.replace("@pipeline(VERSION)", f"@pipeline({version})").replace("VERSION, ", f"{version}, ")
-        (self.path / "flow.py").write_text(text.replace("(, ", "("), "utf-8")
+        file = self.path / "flow.py"
+        file.write_text(text.replace("(, ", "("), "utf-8")
+        self._declared += 1
+        os.utime(file, (self._declared, self._declared))  # else Python may take compiled code of before, as old as this
 
     def run(self, *arguments: str, name: str = "note") -> tuple[int, str]:
         said = self._shell("run", f"flow.py:{name}", "in.csv", "-c", "message=text", *arguments)

@@ -48,6 +48,7 @@ _CORRECTION = lazy_pattern(
 _CALLED = lazy_pattern(r"^[A-Za-z_$][\w.$]*\((.*)\)\s*;?$", re.DOTALL)  # JSON that is passed to a function
 _LONGEST_SCALAR = 1_000  # characters of a number or string that is repaired
 _DRAFT = lazy_pattern(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", re.IGNORECASE)
+_FIRST = lazy_pattern(r"\b(?:first|d'abord|premi[eè]re?)$", re.IGNORECASE)  # a draft, or one of two answers
 _EXAMPLE = lazy_pattern(
     r"\b(?:(?:example|sample|exemple)(?: \w+)?|e g|for instance|z B|Beispiel|ejemplo)$", re.IGNORECASE
 )
@@ -362,7 +363,8 @@ def _words_between(answer: str, one: Piece, other: Piece) -> str:
 
 def _is_corrected(answer: str, one: Piece, other: Piece) -> bool:
     """Return whether the words between two answers correct the first one, or those before it announce a draft."""
-    return bool(_CORRECTION.search(_words_between(answer, one, other)) or _DRAFT.search(_words_before(answer, one)))
+    before, between = _words_before(answer, one), _words_between(answer, one, other)
+    return bool(_CORRECTION.search(between) or _DRAFT.search(before) or (_FIRST.search(before) and not between))
 
 
 def _place(answer: str, piece: Piece) -> tuple[str, ...]:

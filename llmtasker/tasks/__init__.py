@@ -16,7 +16,8 @@ def load_task(path: str | os.PathLike[str], *, llm: Any = None, **handed_in: Any
     of an Instruction.
 
     Raises:
-        ConfigurationError: the file is not a complete task file, or contains a task of your own class, whose `load` reads it.
+        ConfigurationError: the file is not a complete task file, or contains a task of your own class, whose `load`
+            reads it.
     """
     from llmtasker.errors import ConfigurationError, check_names
     from llmtasker.task import Task
