@@ -323,7 +323,7 @@ def test_a_notebook_shows_what_print_shows() -> None:
     }
     for name, wanted in {
         "preview": ["system", "&lt;b&gt;", "schema"],
-        "estimate": ["1, 1 distinct", "unknown"],
+        "estimate": ["1, 1 distinct", "$0.0000"],
         "item": ["&lt;b&gt;", "input: no text", "one<br>two"],
         "task": ["LLM", "built-in baseline", "team"],
         "record": ["BILLING"],

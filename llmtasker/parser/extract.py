@@ -26,11 +26,11 @@ MAX_PIECES = 200
 MAX_MARKS = 200_000
 """Brackets and quotes to examine in one text, counted each time."""
 
-_STRING = lazy_pattern(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_STRING = lazy_pattern(r'"[^"\\]*+(?>(?:\\.[^"\\]*+)*)"', re.DOTALL)
 _MARK = lazy_pattern(r'[{}\[\]"]')
 # Plain strings are skipped together with the text between them.
 _LOOSE_MARK = lazy_pattern(
-    r"""(?:(?:"[^"\\\n]*+"|(?:(?<=[{\[,:])|(?<=[{\[,:]\s))'[^'\\\n]*+')(?=\s*[:,}\]])[^{}\[\]"']*+)++|[{}\[\]"']"""
+    r"""(?>(?:(?:"[^"\\\n]*+"|(?:(?<=[{\[,:])|(?<=[{\[,:]\s))'[^'\\\n]*+')(?=\s*[:,}\]])[^{}\[\]"']*+)+)|[{}\[\]"']"""
 )
 _OPENING = lazy_pattern(r"[{\[]")
 _LOOSE_END = {quote: lazy_pattern(rf"(?<!\\)(?:\\\\)*{quote}(?=\s*(?:[,:}}\]]|$))") for quote in "\"'"}

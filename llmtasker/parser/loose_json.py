@@ -15,11 +15,11 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 _END = r"(?=\s*(?:[:,}\]：，｝]|\Z))"
 _NO_END = r"(?!\s*(?:[:,}\]：，｝]|\Z))"
 # A quote behind a backslash does not begin a string; trying each of thousands would take seconds.
-_STRICT_PART = r'(?<!\\)"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
-_STRICT_STRING = rf'(?<!\\)"[^"\\]*+(?:\\.[^"\\]*+)*+"{_END}'
+_STRICT_PART = r'(?<!\\)"[^"\\\n]*+(?>(?:\\.[^"\\\n]*+)*)"'
+_STRICT_STRING = rf'(?<!\\)"[^"\\]*+(?>(?:\\.[^"\\]*+)*)"{_END}'
 _STRING = lazy_pattern(
-    rf'({_STRICT_STRING}|"(?:[^"\\]++|\\.|"{_NO_END}){{0,200}}+"{_END}'
-    rf"|(?<![^\s{{\[,:(])'(?:[^'\\]++|\\.|'{_NO_END}){{0,200}}+'{_END})",
+    rf'({_STRICT_STRING}|"(?>(?:[^"\\]++|\\.|"{_NO_END}){{0,200}})"{_END}'
+    rf"|(?<![^\s{{\[,:(])'(?>(?:[^'\\]++|\\.|'{_NO_END}){{0,200}})'{_END})",
     re.DOTALL,
 )
 _COMMENT = lazy_pattern(rf"({_STRICT_STRING})|//[^\n]*|/\*.*?\*/|(?<![^\s,{{\[])#[^\n]*", re.DOTALL)
@@ -37,7 +37,7 @@ _SLIPS: tuple[tuple[str, re.Pattern[str], str], ...] = (
     ("a constant of Python", lazy_pattern(r"None(?<!\wNone)\b"), "null"),
 )
 # A string in typographic quotes, closed by the kind that opened it; inside, only an apostrophe between letters.
-_CURLY_INNER = r"((?:[^“”‘’`´\\]|\\.|(?<=\w)’(?=\w))*+)"
+_CURLY_INNER = r"((?>(?:[^“”‘’`´\\]|\\.|(?<=\w)’(?=\w))*))"
 _CURLY_STRING = lazy_pattern(rf"[“”]{_CURLY_INNER}[“”]|[‘’]{_CURLY_INNER}[‘’]|[`´]{_CURLY_INNER}[`´]", re.DOTALL)
 _STRAY_QUOTE = lazy_pattern(r'"([^"\n\\]*[^"\s,:\\])"(?! and | or )([^"\n\\]*)"')  # 'a 24" screen', in quotes
 _BEGINS_STRING = lazy_pattern(r"\s*[,:]")

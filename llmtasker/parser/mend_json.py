@@ -26,8 +26,8 @@ MAX_STEPS = 12_000
 MAX_NOTES = 5
 MAX_OPEN_COMMENTS = 20  # each is looked for up to the end of the text
 
-_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_SINGLE = r"(?<=[\s{\[,:(])'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+'"
+_STRING = r'"[^"\\]*+(?>(?:\\.[^"\\]*+)*)"'
+_SINGLE = r"(?<=[\s{\[,:(])'[^'\\\n]*+(?>(?:\\.[^'\\\n]*+)*)'"
 _COMMENT = lazy_pattern(rf"({_STRING}|{_SINGLE})|(?<![a-z]:)//[^\n]*|/\*.*?\*/|(?<=[\s,{{\[])\#[^\n]*", re.DOTALL)
 _QUOTED = lazy_pattern(rf"{_STRING}|{_SINGLE}", re.DOTALL)
 _MISSING_COMMA = lazy_pattern(
