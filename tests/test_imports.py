@@ -85,10 +85,22 @@ def loaded_by(program: str) -> set[str]:
 def modules_of(program: str) -> set[str]:
     # Coverage, which measures programs that a test starts too, loads modules of its own.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_")}
-    done = programs.run(
-        "-c", program + REPORT, env=environment, check=True, timeout=100
-    )  # all modules, on a busy machine
+    busy = 100  # seconds: a program may load all modules, while the machine does something else
+    done = programs.run("-c", program + REPORT, env=environment, check=True, timeout=busy)
     return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def beyond_pydantic(modules: set[str]) -> set[str]:
+    """Return the modules that a class of Pydantic does not load; older versions of it load asyncio too."""
+    return modules - modules_of("from pydantic import BaseModel\nclass Message(BaseModel):\n    text: str")
+
+
+def check_little(modules: set[str], most: int) -> None:
+    """Check that a process that made no call has loaded nothing that only calls need, and few modules in all."""
+    ours = beyond_pydantic(modules)
+    assert not NOT_WITHOUT_A_CALL & ours
+    assert len(ours) <= most
+    assert len(modules) <= 450
 
 
 @pytest.mark.parametrize("program", [OFFLINE, ANSWERED], ids=["offline", "answered from the cache"])
@@ -96,16 +108,14 @@ def test_a_process_that_needs_no_call_loads_little(program: str) -> None:
     """What was compiled is kept: the first process loads instructor and openai, the next ones do not."""
     assert {"instructor", "openai"} <= {name.partition(".")[0] for name in modules_of(program)}
     modules = modules_of(program)
-    assert not {name.partition(".")[0] for name in modules} & NOT_WITHOUT_A_CALL
-    assert len(modules) <= 370
+    check_little(modules, most=150)
 
 
 def test_to_declare_a_task_loads_little_even_the_first_time() -> None:
     program = DECLARE + "\nTask(Triage, llm='offline', examples=[Triage(message='a', team='billing')])"
     modules = modules_of(program)
-    assert not {name.partition(".")[0] for name in modules} & NOT_WITHOUT_A_CALL
+    check_little(modules, most=115)
     assert not modules & {"llmtasker.confidence", "llmtasker.results", "llmtasker.runner.events", "llmtasker.parser"}
-    assert len(modules) <= 330
 
 
 @pytest.mark.parametrize(
@@ -227,8 +237,7 @@ def test_a_process_whose_answers_are_cached_does_not_load_the_sdk_of_its_endpoin
         assert "openai" in loaded_by(NAMED)
         assert server.counters.requests == 1
     modules = modules_of(NAMED)  # the endpoint is gone
-    assert not {name.partition(".")[0] for name in modules} & NOT_WITHOUT_A_CALL
-    assert len(modules) <= 370
+    check_little(modules, most=150)
     kept = "".join(path.read_text() for path in (default_directory() / "compiled").iterdir())
     assert "sk-secret" not in kept
 
