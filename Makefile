@@ -12,6 +12,8 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
+# uv trusts what pip and the system trust, such as the certificate of a company's proxy.
+export UV_SYSTEM_CERTS ?= true
 
 VENV ?= .venv
 ifndef PYTHON
