@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
-from hashlib import blake2b
 from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
 from llmtasker.files.cells import cell_json
 from llmtasker.item import Item
-from llmtasker.jobs.row_work import RowWork, identity_of, task_parts, without_input
+from llmtasker.jobs.row_work import RowWork, identity_of, row_identity, task_parts, without_input
 from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.task import Task
 from llmtasker.values.json_values import parse_json
@@ -44,10 +43,7 @@ class PipelineWork:
         return {
             "function or version": [signature.__name__, pipeline.version],
             "input or output fields": [
-                [
-                    half.model_json_schema()
-                    for half in (pipeline.signature.input_model, pipeline.signature.output_model)
-                ],
+                [half.model_json_schema() for half in (signature.input_model, signature.output_model)],
                 pipeline.explodes,
             ],
             "tasks in it": [[name, task_parts(task)] for name, task in _tasks(pipeline, set())],
@@ -60,8 +56,7 @@ class PipelineWork:
 
     def identity(self, given: Mapping[str, Any]) -> bytes:
         """Return the identity of the work on an input, 16 bytes."""
-        text = f"{self.whole} {cell_json(dict(given))}"
-        return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        return row_identity(self.whole, given)
 
     def answer(self, item: Item[Any]) -> Any:
         """Return the output of an item by field, as JSON; with `explode`, a list of these."""

@@ -39,9 +39,7 @@ class RowWork:
             key = self.task.program.render(inputs, self.task.llm.settings).key
         except ItemError:
             key = ""  # nothing is sent
-        return blake2b(
-            f"{key}{self._sure} {cell_json(dict(given))}".encode("utf-8", "surrogatepass"), digest_size=16
-        ).digest()
+        return row_identity(f"{key}{self._sure}", given)
 
     @cached_property
     def parts(self) -> dict[str, Any]:
@@ -121,7 +119,16 @@ def task_parts(task: Task[Any]) -> dict[str, Any]:
 
 def identity_of(parts: Any) -> str:
     """Return the identity of everything that the answers of a task depend on, as a short text."""
-    return blake2b(cell_json(parts).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return _hash(cell_json(parts)).hex()
+
+
+def row_identity(whole: str, given: Mapping[str, Any]) -> bytes:
+    """Return the identity of the work on an input, 16 bytes; `whole` is everything else that its answer depends on."""
+    return _hash(f"{whole} {cell_json(dict(given))}")
+
+
+def _hash(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _record(signature: type[Signature], values: Mapping[str, Any]) -> Signature:
