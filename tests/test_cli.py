@@ -544,6 +544,17 @@ def test_advice_is_in_the_words_of_the_command_line(shell: Shell, case: str) -> 
     assert python not in said.err
 
 
+def declare_fake(shell: Shell, before: str) -> None:
+    """Write fake.py: its task `fake` is answered in the process, after the lines `before`."""
+    code = FIXED + (
+        "import sys\nfrom llmtasker import LLM\nfrom llmtasker.errors import BadRequestError\n"
+        "from llmtasker.testing import FakeTransport\n"
+        f"def answer(request):\n{before}    return {{'team': 'billing'}}\n"
+        "fake = fixed.with_(llm=LLM(transport=FakeTransport(answer)))\n"
+    )
+    (shell.folder / "fake.py").write_text(code)
+
+
 @pytest.mark.parametrize(
     ("rows", "advice"),
     [
@@ -555,15 +566,7 @@ def test_advice_is_in_the_words_of_the_command_line(shell: Shell, case: str) -> 
     ],
 )
 def test_rows_that_were_never_asked_are_not_asked_again(shell: Shell, rows: str, advice: str) -> None:
-    code = FIXED + (
-        "from llmtasker import LLM\nfrom llmtasker.errors import BadRequestError\n"
-        "from llmtasker.testing import FakeTransport\n"
-        "def answer(request):\n"
-        "    if 'where' in str(request.tail):\n        raise BadRequestError('no')\n"
-        "    return {'team': 'billing'}\n"
-        "fake = fixed.with_(llm=LLM(transport=FakeTransport(answer)))\n"
-    )
-    (shell.folder / "fake.py").write_text(code)
+    declare_fake(shell, "    if 'where' in str(request.tail):\n        raise BadRequestError('no')\n")
     (shell.folder / "some.jsonl").write_text(
         "".join(json.dumps({"message": text}) + "\n" for text in rows.removesuffix("\n").split("\n"))
     )
@@ -591,12 +594,7 @@ def test_an_option_that_can_not_be_read_is_named_with_its_value(
 
 
 def test_how_the_file_is_read_is_shown_before_the_first_call(shell: Shell) -> None:
-    code = FIXED + (
-        "import sys\nfrom llmtasker.testing import FakeTransport\n"
-        "def answer(request):\n    print('asked', file=sys.stderr)\n    return {'team': 'billing'}\n"
-        "fake = fixed.with_(llm=__import__('llmtasker').LLM(transport=FakeTransport(answer)))\n"
-    )
-    (shell.folder / "fake.py").write_text(code)
+    declare_fake(shell, "    print('asked', file=sys.stderr)\n")
     said = shell("run", "fake.py:fake", "in.csv", "-o", "out.csv", "--limit", "1")
     assert said.code == 0
     assert [line.split(":")[0] for line in said.err.splitlines()] == ["in.csv", "asked", "1 row"]
