@@ -18,7 +18,7 @@ from llmtasker.cache.store import Store
 from llmtasker.compiler.chosen_examples import ChosenExamples, Selection
 from llmtasker.compiler.program import Program, compile_program
 from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
-from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, describe, snippet
+from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.runner.grouping.auto_group import AutoGroup
 from llmtasker.runner.grouping.group_plan import GroupSize
 from llmtasker.signature.mistaken import to_write
@@ -32,6 +32,7 @@ from llmtasker.signature.signature_schema import (
     why_not_made_again,
 )
 from llmtasker.task_file import VERSION, Document
+from llmtasker.values.argument_checks import check_choice, check_count, check_names
 from llmtasker.values.given_list import copied
 from llmtasker.values.json_values import canonical_json, is_mapping
 from llmtasker.wire.request import AskMode

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterator,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, Unpack
 
@@ -18,7 +12,7 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.columns import Columns
 from llmtasker.compiler.program import Program
-from llmtasker.errors import ConfigurationError, InputError, check_names, nearest
+from llmtasker.errors import ConfigurationError, InputError, nearest
 from llmtasker.item import Item, jsonable
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, SignaturePlan, TaskOptions
@@ -30,6 +24,7 @@ from llmtasker.runner.row_scope import check_awaited, in_scope
 from llmtasker.runner.steps import Steps, run_blocking
 from llmtasker.signature.signature import S, Signature
 from llmtasker.task_data import TaskData
+from llmtasker.values.argument_checks import check_names
 from llmtasker.wire.request import Preview
 
 if TYPE_CHECKING:  # loaded where they are used: a lone blocking call needs neither an event loop nor a run

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from llmtasker.errors import ConfigurationError, by_name, check_count, snippet
+from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.values.argument_checks import by_name, check_count
 
 _COUNTS = {
     "max_bytes": "bytes of a body",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from llmtasker.errors import ConfigurationError, check_choice, check_count, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.similarity.vectors import Embed
+from llmtasker.values.argument_checks import check_choice, check_count
 
 Method = Literal["fixed", "random", "nearest", "diverse", "balanced"]
 

@@ -11,9 +11,10 @@ from operator import add
 from typing import Any
 
 from llmtasker.compiler.prompt import show_labels
-from llmtasker.errors import ConfigurationError, InputError, by_name, check_count, snippet
+from llmtasker.errors import ConfigurationError, InputError, snippet
 from llmtasker.similarity.nearest import SHORTLIST, Nearest, name_words, words
 from llmtasker.similarity.vectors import Embed, cosines, unit_vectors
+from llmtasker.values.argument_checks import by_name, check_count
 from llmtasker.values.json_values import is_mapping
 from llmtasker.wire.offered_labels import write_offer
 

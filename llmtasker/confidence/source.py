@@ -8,8 +8,9 @@ from typing import Any, Literal, cast, get_args
 
 from llmtasker.confidence.calibration import Calibration
 from llmtasker.confidence.label_field import label_field
-from llmtasker.errors import ConfigurationError, by_name, check_choice, check_count, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature.signature import Signature
+from llmtasker.values.argument_checks import by_name, check_choice, check_count
 from llmtasker.values.json_values import is_mapping
 
 ConfidenceSource = Literal["votes", "stated", "logprobs", "label_scores"]

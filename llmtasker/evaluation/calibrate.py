@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, get_args
 from llmtasker.confidence import Calibration, Confidence
 from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField, label_field
-from llmtasker.errors import ConfigurationError, check_choice, check_names, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.evaluation.calibration_fit import (
     CalibrationMethod,
     ScoredLabels,
@@ -27,6 +27,7 @@ from llmtasker.runner.budget import Budget
 from llmtasker.runner.policy import Fresh
 from llmtasker.runner.progress import OnProgress
 from llmtasker.task import Task
+from llmtasker.values.argument_checks import check_choice, check_names
 
 K = TypeVar("K", bound=Task[Any])
 

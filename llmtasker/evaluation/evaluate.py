@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Unpack, cast
 
-from llmtasker.errors import ConfigurationError, check_count, check_names
+from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
@@ -17,6 +17,7 @@ from llmtasker.item import Item
 from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
 from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunOptions, places
+from llmtasker.values.argument_checks import check_count, check_names
 
 
 class EvaluationOptions(RunOptions, total=False):

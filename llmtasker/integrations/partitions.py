@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, NamedTuple, Union, Unpack, get_args, get_origin
 from uuid import uuid4
 
-from llmtasker.errors import CallError, ConfigurationError, check_names, snippet
+from llmtasker.errors import CallError, ConfigurationError, snippet
 from llmtasker.files.cells import utf8_texts
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
@@ -27,6 +27,7 @@ from llmtasker.runner.task_run import RunSettings
 from llmtasker.signature.signature import Signature
 from llmtasker.signature.signature_schema import differences, fields_of, labels_of
 from llmtasker.task import Task
+from llmtasker.values.argument_checks import check_names
 
 
 class PartitionOptions(InputOptions, total=False):

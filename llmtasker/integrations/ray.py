@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import Any, Unpack
 from uuid import uuid4
 
-from llmtasker.errors import ConfigurationError, check_count, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.integrations.partitions import PartitionOptions, PartitionTask
 from llmtasker.integrations.rate_shares import ANSWER, RateShare, RateShares, part_of
 from llmtasker.llm.limits import RateLimit
@@ -17,6 +17,7 @@ from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.result_table import free_name
 from llmtasker.task import Task
 from llmtasker.threads import call_in_thread
+from llmtasker.values.argument_checks import check_count
 
 ROW = "row"
 _BLOCKS_AT_ONCE = 3  # per worker: the next block starts while the last rows of one are answered

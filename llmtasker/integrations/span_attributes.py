@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import to_json
 
-from llmtasker.errors import ItemError, check_choice
+from llmtasker.errors import ItemError
 from llmtasker.integrations.call_story import CallStory
 from llmtasker.integrations.gen_ai_messages import input_messages, output_messages
 from llmtasker.integrations.otlp_messages import Attributes
@@ -21,6 +21,7 @@ from llmtasker.item import Item, jsonable
 from llmtasker.runner.events import Event
 from llmtasker.runner.numbered_input import NumberedInput
 from llmtasker.signature.signature import Signature
+from llmtasker.values.argument_checks import check_choice
 
 Content = Literal["none", "hash", "text"]
 """What is sent of prompts and answers."""

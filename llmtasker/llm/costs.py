@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from llmtasker.errors import ConfigurationError, by_name, counted
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.llm.limits import is_number
+from llmtasker.values.argument_checks import by_name
 from llmtasker.wire.completion import Usage
 
 

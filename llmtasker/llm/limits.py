@@ -10,7 +10,8 @@ from numbers import Real
 from random import Random
 from typing import Literal
 
-from llmtasker.errors import ConfigurationError, RateLimitError, TransientError, by_name
+from llmtasker.errors import ConfigurationError, RateLimitError, TransientError
+from llmtasker.values.argument_checks import by_name
 
 MARGIN = 0.97
 """The share of a known rate that is used. With `SLACK`, no second gets more than the rate: 1.03 × 0.97 < 1."""

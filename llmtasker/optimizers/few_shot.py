@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from llmtasker.errors import ConfigurationError, check_count, counted
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.metrics import labels_in
 from llmtasker.item import Item
@@ -16,6 +16,7 @@ from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
+from llmtasker.values.argument_checks import check_count
 
 Shown = Mapping[str, Any]
 """An example in the form that the task takes."""

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from llmtasker.errors import ConfigurationError, check_count
+from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.optimizers.instruction_search import reworded, shown_row
 from llmtasker.optimizers.search import Search, Trial, instructions_of, was_judged
 from llmtasker.task import Task
 from llmtasker.tasks.instruction import Instruction
+from llmtasker.values.argument_checks import check_count
 
 _TEXT = "instructions"
 _INVALID = "These instructions are not valid: keep every {name} in braces as it was, and add no others."

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from llmtasker.errors import LLMTaskerError, check_count, snippet
+from llmtasker.errors import LLMTaskerError, snippet
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.files.cells import cell_json
@@ -15,6 +15,7 @@ from llmtasker.optimizers.search import Search, Trial, instructions_of, was_judg
 from llmtasker.signature.fields import InputField, OutputField
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
+from llmtasker.values.argument_checks import check_count
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 _LONGEST = 2_000  # characters of a row that a proposer sees

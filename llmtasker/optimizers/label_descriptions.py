@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from llmtasker.compiler.answer_model import labels_of
-from llmtasker.errors import ConfigurationError, LLMTaskerError, check_count
+from llmtasker.errors import ConfigurationError, LLMTaskerError
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.metrics import labels_in
 from llmtasker.optimizers.instruction_search import proposer_of, shown_row
@@ -19,6 +19,7 @@ from llmtasker.signature.fields import InputField, OutputField, label_descriptio
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Classification
+from llmtasker.values.argument_checks import check_count
 
 _MISTAKES = 12  # rows of a confusion that a proposer sees
 _BEGIN = "\n\nWhat the labels mean:\n"

@@ -9,7 +9,7 @@ from random import Random
 from threading import Event
 from typing import Any, TypedDict, Unpack, cast
 
-from llmtasker.errors import ConfigurationError, check_count, check_names, counted, snippet
+from llmtasker.errors import ConfigurationError, counted, snippet
 from llmtasker.evaluation.compare import compare
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
@@ -28,6 +28,7 @@ from llmtasker.optimizers.search_report import SearchEstimate, SearchReport
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.task_run import check_budget
 from llmtasker.task import Task
+from llmtasker.values.argument_checks import check_count, check_names
 
 _SPARE = 1.25  # times the estimate of the test is reserved, because answers that do not fit are asked again
 _ENOUGH = 0.9  # of the test rows must have been judged in both

@@ -8,9 +8,10 @@ from typing import Any, TypedDict, cast
 
 from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.columns import Columns
-from llmtasker.errors import ConfigurationError, by_name, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.llm.options import LLMOptions
+from llmtasker.values.argument_checks import by_name
 from llmtasker.values.json_values import is_mapping
 
 RUN_ARGUMENTS = ("budget", "columns", "concurrency", "fresh", "progress", "row_variables", "settings")

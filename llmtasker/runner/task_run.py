@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
 from llmtasker.compiler.program import Program
-from llmtasker.errors import ConfigurationError, check_choice, check_count, check_names, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
 from llmtasker.llm.llm import LLM
 from llmtasker.runner.budget import Budget
@@ -24,6 +24,7 @@ from llmtasker.runner.policy import Fresh, Policy
 from llmtasker.runner.progress import OnProgress, reporting
 from llmtasker.runner.row_run import READ_AHEAD
 from llmtasker.runner.run import Run
+from llmtasker.values.argument_checks import check_choice, check_count, check_names
 
 if TYPE_CHECKING:
     from llmtasker.runner.grouping.group_program import GroupProgram

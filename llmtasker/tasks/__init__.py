@@ -19,11 +19,12 @@ def load_task(path: str | os.PathLike[str], *, llm: Any = None, **handed_in: Any
         ConfigurationError: the file is not a complete task file, or contains a task of your own class, whose `load`
             reads it.
     """
-    from llmtasker.errors import ConfigurationError, check_names
+    from llmtasker.errors import ConfigurationError
     from llmtasker.task import Task
     from llmtasker.task_file import read_document
     from llmtasker.tasks.classification import Classification
     from llmtasker.tasks.instruction import Instruction
+    from llmtasker.values.argument_checks import check_names
 
     kinds: dict[str, tuple[type[Task[Any]], str]] = {
         "Task": (Task, "signature"),

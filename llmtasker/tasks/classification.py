@@ -12,7 +12,7 @@ from typing import Any, Self, Unpack, cast
 from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.compiler.program import Program
-from llmtasker.errors import ConfigurationError, by_name, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions
 from llmtasker.signature.fields import InputField, OutputField, label_text
@@ -21,6 +21,7 @@ from llmtasker.task import Task
 from llmtasker.task_file import Document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import prompt_text
+from llmtasker.values.argument_checks import by_name
 from llmtasker.values.given_list import copied
 from llmtasker.values.json_values import is_array
 from llmtasker.values.lazy_pattern import lazy_pattern

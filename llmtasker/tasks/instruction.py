@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack, cast
 
 from pydantic import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter
 
-from llmtasker.errors import ConfigurationError, by_name, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.plan import Plan, TaskChanges, TaskOptions
 from llmtasker.signature.fields import InputField, OutputField
@@ -19,6 +19,7 @@ from llmtasker.signature.signature_schema import field_type, why_not_made_again
 from llmtasker.task import Task
 from llmtasker.task_file import Document
 from llmtasker.tasks.classification import Examples, pairs
+from llmtasker.values.argument_checks import by_name
 from llmtasker.wire.request import AskMode
 
 __all__ = ["Instruction"]

@@ -1,1 +1,1 @@
-"""JSON values and texts, independent of any task: one definition of parsing, writing, comparing and folding."""
+"""JSON values, texts and arguments, independent of any task: parsed, checked, written, compared and folded once."""
