@@ -161,7 +161,7 @@ class Item(Generic[T]):
         parts = {
             "input": shown(self.input, 400),
             "output": None if self.error else shown(self.output, 400),
-            "error": self.error and f"{self.error.code}: {self.error}",
+            "error": self.error and error_line(self.to_dict()),
             "raw": self.raw,
             "reasoning": self.reasoning,
             "confidence": self.confidence and f"{dict(self.confidence)} ({self.confidence_source})",

@@ -15,7 +15,7 @@ from llmtasker.cli.demo_faults import BROKEN, REFUSED, run_over_faults
 from llmtasker.cli.demo_task import EXAMPLES, Triage
 from llmtasker.errors import ConfigurationError, counted
 from llmtasker.files import read_rows, write_rows
-from llmtasker.item import Item
+from llmtasker.item import Item, error_line
 from llmtasker.llm.llm import LLM
 from llmtasker.results import Results
 from llmtasker.task import Task
@@ -106,5 +106,5 @@ def _answered(row: dict[str, Any], item: Item[Triage]) -> dict[str, Any]:
         "message": row["message"],
         "by_hand": row["team"],
         "team": item.output.team if item.output else None,
-        "error": None if item.error is None else f"{item.error.code}: {item.error.message}",
+        "error": None if item.error is None else error_line(item.to_dict()),
     }

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from llmtasker.cli.file_job import FileJob, JobCounts
     from llmtasker.files import FormatOptions, Kind
     from llmtasker.jobs.pipeline_work import TaskLike
-    from llmtasker.pipelines.pipeline import Pipeline
     from llmtasker.runner.budget import Budget
     from llmtasker.task import Task
 
@@ -238,35 +237,30 @@ def _run_file(
 ) -> None:
     from llmtasker.cli.file_job import FileJob
     from llmtasker.files import detect
-    from llmtasker.task import Task
 
-    if not isinstance(task, Task):
-        _check_pipeline(task, settings, estimate=estimate)
+    estimated = _estimable(task) if estimate else None
     target = _target(source, out)
     with _opened(source, given.get("kind")) as place:
         form = detect(place if source == _STANDARD else source, **given)
         job = FileJob(
             task=task, source=place, origin=source, target=target, source_format=form, begin=_show_source, **settings
         )
-        if estimate and isinstance(task, Task):
-            _show_estimate(task, job, fresh=options["fresh"])
-        else:
+        if estimated is None:
             _run_job(job, options)
+        else:
+            _show_estimate(estimated, job, fresh=options["fresh"])
 
 
-def _check_pipeline(task: Pipeline[Any, Any], settings: dict[str, Any], *, estimate: bool) -> None:
+def _estimable(task: TaskLike) -> Task[Any]:
     from llmtasker.errors import ConfigurationError
+    from llmtasker.task import Task
 
-    if estimate:
-        raise ConfigurationError(
-            f"--estimate: the calls of {task!r} are known only after it has run. Try --limit 20: the line of counts "
-            "shows its calls, and a run over all rows takes these rows from the cache."
-        )
-    if task.version is None and not settings.get("retry_errors", True):
-        raise ConfigurationError(
-            f"--no-retry-errors: {task!r} has no version, so the rows of an earlier run may come from other code, and "
-            'all rows run again. Write @pipeline(version="1"), and change the version when you change the code.'
-        )
+    if isinstance(task, Task):
+        return task
+    raise ConfigurationError(
+        f"--estimate: the calls of {task!r} are known only after it has run. Try --limit 20: the line of counts "
+        "shows its calls, and a run over all rows takes these rows from the cache."
+    )
 
 
 def _show_source(job: FileJob) -> None:
@@ -291,8 +285,13 @@ def _show_estimate(task: Task[Any], job: FileJob, *, fresh: bool) -> None:
 
 
 def _run_job(job: FileJob, options: dict[str, Any]) -> None:
-    from llmtasker.errors import counted
+    from llmtasker.errors import ConfigurationError, counted
 
+    if not job.lasting and not job.retry_errors:
+        raise ConfigurationError(
+            f"--no-retry-errors: {job.task!r} has no version, so the rows of an earlier run may come from other code, "
+            'and all rows run again. Write @pipeline(version="1"), and change the version when you change the code.'
+        )
     try:
         with _terminated_as_interrupt():
             job.run(**options)

@@ -12,6 +12,7 @@ from llmtasker.cli.parameters import ColumnOption, Concurrency, GoldColumn, Mode
 
 if TYPE_CHECKING:
     from llmtasker.optimizers.search import Optimizer
+    from llmtasker.runner.budget import Budget
 
 _NOT_SHOWN = 1
 
@@ -50,24 +51,21 @@ def optimize(
     from llmtasker.cli.load_task import load_task
     from llmtasker.cli.output_file import check_output
     from llmtasker.optimizers.optimize import optimize as search
-    from llmtasker.runner.budget import Budget
 
     if out is not None:
         check_output(out, "a task", [".json"], [train, test, val])
     task = load_task(task_name, llm)
     if out is not None:
         task.plan.document(type(task).__name__)  # a task that can't be saved is refused before anything is paid for
-    columns = gold_columns(task.signature, column, gold)
-    limited = (calls, tokens, cost) != (None, None, None)
     found = search(
         task,
         _optimizer(kind, proposer),
         train=train,
         test=test,
         val=val,
-        budget=Budget(calls=calls, tokens=tokens, cost=cost) if limited else None,
+        budget=_budget(calls, tokens, cost),
         metric=metric,
-        columns=columns or None,
+        columns=gold_columns(task.signature, column, gold) or None,
         seed=seed,
         concurrency=concurrency,
         progress=say,
@@ -78,6 +76,14 @@ def optimize(
     if out is not None:
         found.task.save(out)
         say(f"written to {out}")
+
+
+def _budget(calls: int | None, tokens: int | None, cost: float | None) -> Budget | None:
+    from llmtasker.runner.budget import Budget
+
+    if calls is None and tokens is None and cost is None:
+        return None
+    return Budget(calls=calls, tokens=tokens, cost=cost)
 
 
 def _optimizer(kind: SearchKind, proposer: str | None) -> Optimizer:

@@ -14,6 +14,7 @@ from llmtasker.cli.parameters import Model, say
 from llmtasker.cli.tracing import observers
 
 if TYPE_CHECKING:
+    from llmtasker.api.server_settings import ServerSettings
     from llmtasker.jobs.pipeline_work import TaskLike
 
 _KEPT = 75  # seconds to keep an idle connection: longer than proxies do, which would otherwise send on a closed one
@@ -53,19 +54,8 @@ def serve(
     if new_key:
         _show_new_key()
         return
-    from llmtasker.errors import ConfigurationError
-
-    if no_key and host not in _LOOPBACK:
-        raise ConfigurationError(f"--no-key is for 127.0.0.1 only, not for {host}: others could use your LLM.")
-    try:
-        import uvicorn
-
-        from llmtasker.api.http_protocol import HTTPProtocol
-    except ModuleNotFoundError:
-        raise ConfigurationError('serving needs uvicorn and httptools: pip install "llmtasker[api]"') from None
-    from llmtasker.api.asgi_app import create_app
+    _check_can_serve(host, no_key=no_key)
     from llmtasker.api.server_settings import ServerSettings
-    from llmtasker.cli.listening import listening
 
     loaded = _loaded(tasks or [], llm)
     llm = llm or os.environ.get("LLMTASKER_LLM")
@@ -75,7 +65,31 @@ def serve(
     given, shown = (keys, "") if no_key else _keys(keys)
     more: dict[str, Any] = {"observers": observers(), "keep_days": keep_days}
     settings = ServerSettings(jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), **more)
-    with listening(host, port) as sockets:
+    _run_server(loaded, settings, (host, port), shown, page=page)
+
+
+def _check_can_serve(host: str, *, no_key: bool) -> None:
+    from importlib.util import find_spec
+
+    from llmtasker.errors import ConfigurationError
+
+    if no_key and host not in _LOOPBACK:
+        raise ConfigurationError(f"--no-key is for 127.0.0.1 only, not for {host}: others could use your LLM.")
+    if not (find_spec("uvicorn") and find_spec("httptools")):
+        raise ConfigurationError('serving needs uvicorn and httptools: pip install "llmtasker[api]"')
+
+
+def _run_server(
+    loaded: dict[str, TaskLike], settings: ServerSettings, address: tuple[str, int], key: str, *, page: bool
+) -> None:
+    """Serve tasks at an address until the process is stopped; `key` is a new one, which is shown, or empty."""
+    import uvicorn
+
+    from llmtasker.api.asgi_app import create_app
+    from llmtasker.api.http_protocol import HTTPProtocol
+    from llmtasker.cli.listening import listening
+
+    with listening(*address) as sockets:
         app = create_app(loaded, settings)
         if page:
             from llmtasker.ui import add_pages
@@ -84,7 +98,7 @@ def serve(
         # Some clients never read their response.
         patience = math.ceil(settings.shutdown_seconds)
         config = uvicorn.Config(app, http=HTTPProtocol, timeout_graceful_shutdown=patience, **_CONFIG)
-        _server(config, shown, page=page).run(sockets)
+        _server(config, key, page=page).run(sockets)
 
 
 def _show_new_key() -> None:
