@@ -462,6 +462,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "an output that is something else": (["run", "fixed.py:fixed", "in.csv", "-o", "notes.jsonl"], "notes.jsonl"),
     "nothing to preview": (["preview", "fixed.py:fixed"], "give either a file or --text"),
     "too much to preview": (["preview", "fixed.py:fixed", "in.csv", "--text", "x"], "give either a file or --text"),
+    "a text without its option": (
+        ["preview", "fixed.py:fixed", "hello"],
+        "there is no file 'hello'; if it is a text, write --text before it.",
+    ),
     "an empty file to preview": (["preview", "fixed.py:fixed", "empty.jsonl"], "has no rows"),
     "a text for two fields": (["preview", "triage.py:compare", "--text", "x", "--llm", "offline"], "left"),
     "a demo with no LLM": (["demo", "--llm", "gpt"], "such as openai/gpt"),

@@ -146,6 +146,8 @@ def preview(
     if source is None:
         typer.echo(str(task.preview(text)))
         return
+    if not source.exists():
+        raise ConfigurationError(f"there is no file {str(source)!r}; if it is a text, write --text before it.")
     form = detect(source, **_given(kind, delimiter, encoding, header, sheet))
     row = next(read_rows(source, form), None)
     if row is None:
