@@ -28,15 +28,15 @@ Handler: TypeAlias = Callable[[Request], Answer | Awaitable[Answer]]
 class FakeTransport:
     """A Transport without a network: it gives the answers of a test, keeps its requests, and counts them.
 
-    `answers` is a handler that is called with each request, one answer for all requests, or a list or
-    tuple of answers, used up in order. Without it, a value that fits the request's schema is generated.
-    A `str` is the message's content, verbatim. A mapping (or a list inside a handler's or a list's
-    A `str` is the message's content, verbatim. A mapping (or a list inside a handler's or a list's answers) is JSON in
-    the form that the request asks for: a call of the only offered
+    `answers` is a handler that is called with each request, one answer for all requests, or a list or tuple of answers,
+    used up in order. Without it, a value that fits the request's schema is generated. A `str` is the message's content,
+    verbatim. A mapping (or a list inside a handler's or a list's answers) is sent as JSON in the form that the request
+    asks for: as a call of the only offered tool, else as content. A `Completion` is returned as it is, and an exception
+    is raised.
 
     `latency` is in seconds, in real time. `keep_requests=False` keeps only the counts, for
     runs over many rows. `send` and `asend` may be called from several threads at once. Answers are not
-    cached unless the LLM is given a cache. A pickled one is made again, with all its answers and no requests.
+    cached unless the LLM is given a cache. A loaded pickle has all the answers again, and no requests.
 
     Raises (from `send` and `asend`):
         UnexpectedCallError: the list of answers is used up; the code under test made more calls than expected.
