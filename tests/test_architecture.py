@@ -40,6 +40,7 @@ FLOORS: list[set[str]] = [
         "values.broken_row",
         "values.given_list",
         "values.json_schema",
+        "values.plain_moment",
         "values.same_value",
         "values.validation_json",
         "wire.completion",

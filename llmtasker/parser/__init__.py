@@ -11,7 +11,7 @@ missing_quote  JSON in which one quote is missing
 plain_fields   the intact fields of JSON that can't be repaired as a whole
 tagged         answers in tags instead of JSON
 coerce         a JSON value, coerced towards its type
-scalars        how people write dates and "nothing"
+scalars        how people write "nothing", and texts that look like numbers
 labels         which label of a closed set a text means
 prose          whether a sentence affirms the label that it mentions
 answer_schema  the type of the answer, prepared

@@ -14,6 +14,7 @@ from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_address, is_nume
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object, parse_json, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
+from llmtasker.values.plain_moment import is_unclear
 
 _QUOTED_KEY = lazy_pattern(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"
@@ -281,7 +282,7 @@ class AnswerSchema:
         if kind in ("number", "integer"):
             return _is_short_number if format_ == "decimal" else _is_number
         if kind == "string" and format_ in MOMENTS:
-            return lambda value: type(value) is str and not is_numeric(value)
+            return lambda value: type(value) is str and not (is_numeric(value) or is_unclear(value, format_))
         if kind == "string" and is_address(format_):
             return lambda value: type(value) is str
         if kind == "string" and is_node(node.get("contentSchema")):
@@ -352,8 +353,8 @@ class AnswerSchema:
             return _anything
         if (labels := self.labels(node)) is not None:
             return labels.__contains__
-        if self.resolve(node).get("format") in MOMENTS:
-            return lambda key: not is_numeric(key)
+        if (format_ := self.resolve(node).get("format")) in MOMENTS:
+            return lambda key: not (is_numeric(key) or is_unclear(key, format_))
         if NUMBER in self.resolve(node):
             return lambda key: number_key(key) == key
         return _anything

@@ -17,6 +17,7 @@ from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
+from llmtasker.values.plain_moment import is_unclear, plain_moment
 from llmtasker.values.plain_number import currencies, may_be_thousands, plain_number
 
 RENAMED = "the key was written"
@@ -144,7 +145,8 @@ class _Coercion:
             return self.refuse(path, "the number is not finite", value)
         if kind_of_node(node) == "integer" and may_be_thousands(value):
             return self.refuse(path, "whether its dot stands between thousands is not clear", value)
-        plain = plain_number(value)
+        # "3,4" is not two numbers where one number is asked for.
+        plain = plain_number(value, alone=kind_of_node(node) == "number")
         if plain is None:
             return value
         asked, written = currencies(f"{path} {self.described.get(path, '')}"), currencies(value)
@@ -162,18 +164,26 @@ class _Coercion:
         if is_node(inner := node.get("contentSchema")):
             return self._embedded(value, inner, path)
         if kind in scalars.MOMENTS:
-            if isinstance(value, bool | int | float):
-                return self.refuse(path, f"a number is not a {kind}; write it as text in ISO 8601", value)
-            if not isinstance(value, str) or not scalars.is_numeric(value):
-                return value
-            day = scalars.compact_day(value) if kind in ("date", "date-time") else None
-            if day is None:
-                return self.refuse(path, f"a number is not a {kind}; write it in ISO 8601", value)
-            self.repaired(path, f"{shown(value)} read as {day}")
-            return day
+            return self._moment(value, kind, path)
         if isinstance(value, int) and not isinstance(value, bool):
             self.repaired(path, f"the number {shown(value)} taken as text")
             return str(value)
+        return value
+
+    def _moment(self, value: Any, kind: str, path: str) -> Any:
+        """Return a day, time or duration in ISO 8601, if it has one reading."""
+        if isinstance(value, bool | int | float):
+            return self.refuse(path, f"a number is not a {kind}; write it as text in ISO 8601", value)
+        if not isinstance(value, str):
+            return value
+        if (moment := plain_moment(value, kind)) is not None:
+            if moment != value:
+                self.repaired(path, f"{shown(value)} read as {moment}")
+            return moment
+        if scalars.is_numeric(value):
+            return self.refuse(path, f"a number is not a {kind}; write it in ISO 8601", value)
+        if is_unclear(value.strip(), kind):
+            return self.refuse(path, f"it has two readings as a {kind}; write it in ISO 8601", value)
         return value
 
     def _embedded(self, value: Any, node: JsonSchema, path: str) -> Any:

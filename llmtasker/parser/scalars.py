@@ -1,8 +1,7 @@
-"""How people and LLMs write dates and "nothing", and which texts Pydantic would take for a number."""
+"""How people and LLMs write "nothing", and which texts Pydantic would take for a number."""
 
 from __future__ import annotations
 
-import datetime
 import re
 from decimal import Decimal, InvalidOperation
 
@@ -21,7 +20,6 @@ _LONGEST_KEY = 300  # digits: more are not one number in all of Python's types
 _NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 _NOT_FINITE = lazy_pattern(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
 _EXPONENT = lazy_pattern(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
-_COMPACT_DAY = lazy_pattern(r"((?:19|20)\d\d)([01]\d)([0-3]\d)")
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
 _NULLS = _NULL_TEXTS | {"", "na", "-"}
 
@@ -63,18 +61,3 @@ def is_address(format_: object) -> bool:
 def is_finite(text: str) -> bool:
     """Return whether a text that Pydantic might read as a number is a finite one."""
     return _NOT_FINITE.fullmatch(text) is None and _EXPONENT.fullmatch(text) is None
-
-
-def compact_day(text: str) -> str | None:
-    """Return a day that is written as eight digits in ISO format, or None if it is not a day.
-
-    >>> compact_day("20260302"), compact_day("20261302")
-    ('2026-03-02', None)
-    """
-    match = _COMPACT_DAY.fullmatch(text.strip())
-    if match is None:
-        return None
-    try:
-        return datetime.date(int(match[1]), int(match[2]), int(match[3])).isoformat()
-    except ValueError:
-        return None
