@@ -137,6 +137,7 @@ def test_the_dates_of_a_file_are_shown_in_the_language_of_the_page(
         ("Réclamations été", "Reclamations ete.csv", "Réclamations été.csv"),
         ("re\u0301sume\u0301", "resume.csv", "résumé.csv"),
         ("客户", "llmtasker.csv", "客户.csv"),
+        ("L’été n° 3", "L'ete n 3.csv", "L’été n° 3.csv"),
         ("../../etc/passwd", "etc-passwd.csv", None),
         ('a"b\\c;d\r\nX-Evil: 1', "a-b-c-d-X-Evil- 1.csv", None),
         ("a\u202egnp", "a-gnp.csv", None),
@@ -157,9 +158,16 @@ def test_downloads_are_called_like_the_task(page: Page) -> None:
     project = ann.described(french_csv())
     ann.send(f"{project}/file", see=f"{project}/file", text="message", kind="classification", name="Été n° 3.5")
     ann.run(project)
-    for ending in ("results.csv", "results.xlsx", "task.json", "task.py"):
+    for ending, content in (
+        ("results.csv", "réponses"),
+        ("results.xlsx", "réponses"),
+        ("task.json", "tâche"),
+        ("task.py", "tâche"),
+        ("report.html", "rapport"),
+    ):
         header = ann.client.get(f"{project}/{ending}").headers["content-disposition"]
-        assert unquote(header).endswith(f"UTF-8''Été n° 3.5.{ending.partition('.')[2]}".replace("°", "-"))
+        assert unquote(header).endswith(f"UTF-8''Été n° 3.5 - {content}.{ending.partition('.')[2]}")
+        ann.send(f"{project}/file", see=f"{project}/file", gold="equipe")  # for the report
 
 
 @pytest.mark.parametrize("said", [True, False])

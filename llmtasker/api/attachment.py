@@ -9,7 +9,7 @@ from llmtasker.values.folding import ascii_letters, composed
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 _LONGEST = 100
-_NOT_A_WORD = lazy_pattern(r"[^\w .()-]+")
+_NOT_A_WORD = lazy_pattern(r"[^\w .()°’«»€,-]+")
 
 
 def attachment(name: str, ending: str) -> dict[str, str]:
@@ -22,7 +22,7 @@ def attachment(name: str, ending: str) -> dict[str, str]:
     attachment; filename="Ete - 10-26.csv"; filename*=UTF-8''%C3%89t%C3%A9%20-%2010-26.csv
     """
     kept = _NOT_A_WORD.sub("-", composed(name))[:_LONGEST].strip(" .-")
-    plain = re.sub(" +", " ", _NOT_A_WORD.sub("", ascii_letters(kept))).strip(" .-")
+    plain = re.sub(" +", " ", ascii_letters(kept.replace("’", "'"))).strip(" .-")
     full, short = f"{kept or 'llmtasker'}.{ending}", f"{plain or 'llmtasker'}.{ending}"
     coded = "" if full == short else f"; filename*=UTF-8''{quote(full, safe='')}"
     return {"Content-Disposition": f'attachment; filename="{short}"{coded}'}

@@ -116,7 +116,7 @@ class _AnsweredRows:
             for row in self._queue.all_rows(self._job.id):
                 sent += 1
                 came = row.row if cells is None else next(cells, row.row)
-                answer: dict[str, Any] = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
+                answer = row.answer
                 answered = {column: answer.get(name) for name, column in self._job.outputs.items()}
                 marks = dict.fromkeys(self._marked, row.correction is not None)
                 yield {**came, **answered, self._error: error_of(row), **marks}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from llmtasker.api.correction import Correction, check_correction
+from llmtasker.api.correction import Correction, checked_correction
 from llmtasker.api.job_creation import JobCreation
 from llmtasker.api.job_json import job_json, row_json
 from llmtasker.api.job_results import MEDIA, ResultKind, results_response
@@ -104,10 +104,11 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         """Correct the answer of a row; the results contain the correction, and `corrected` finds it."""
         found = await asyncio.to_thread(job_of, server, request, id)
         asked = await read_model(request, Correction)
-        there = 0 < number <= found.rows
-        if there:
-            check_correction(server, found, asked.output)
-        if not there or not await asyncio.to_thread(queue.correct, found.id, number, asked.output):
+        row = await asyncio.to_thread(queue.row, found.id, number) if 0 < number <= found.rows else None
+        output = asked.output
+        if row is not None and output is not None:
+            output = checked_correction(server, found, row, output)
+        if row is None or not await asyncio.to_thread(queue.correct, found.id, number, output):
             raise Problem("not-found", f"The job has no row {number}; it has {found.rows:,}.")
         row = await asyncio.to_thread(queue.row, found.id, number)
         return {} if row is None else row_json(row)

@@ -83,6 +83,11 @@ class JobRow:
     correction: Mapping[str, Any] | None = None
     sure: float | None = None
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The answer by field, as it was corrected; empty: there is none."""
+        return {**((self.item or {}).get("output") or {}), **(self.correction or {})}
+
 
 class OpenRow(NamedTuple):
     """An uncorrected row: its cells, the beginning of its text, its label, its confidence, its error."""

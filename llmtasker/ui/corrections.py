@@ -8,7 +8,7 @@ from typing import Any
 
 from starlette.datastructures import FormData
 
-from llmtasker.api.correction import check_correction
+from llmtasker.api.correction import checked_correction
 from llmtasker.api.problem import Problem
 from llmtasker.jobs.job_state import Job, JobRow
 from llmtasker.jobs.project_store import Project
@@ -24,6 +24,8 @@ from llmtasker.values.plain_number import plain_number
 
 _MOST_PICKED = 500
 _NUMBER = lazy_pattern(r"[1-9][0-9]{0,14}")
+_TYPES: tuple[Any, ...] = ("", 0, False, {}, [])
+"""A value of each type as which a field is read; texts come first."""
 _YES, _NO = frozenset({"true", "oui", "yes", "vrai", "1"}), frozenset({"false", "non", "no", "faux", "0"})
 
 
@@ -54,26 +56,46 @@ def correct_row(visit: Visit, project: Project, number: int, form: FormData) -> 
     row = visit.server.queue.row(job.id, number)
     if row is None:
         raise Problem("not-found", visit.language.text("The run has no row {number}.", number=number))
-    output = None if "undo" in form else _output(job, row, form, several=answers_of(visit, project, job).several)
-    check_correction(visit.server, job, output)
+    output = None
+    if "undo" not in form:
+        output = checked_correction(visit.server, job, row, _output(visit, project, job, row, form))
     visit.server.queue.correct(job.id, number, output)
     if "as_example" in form and output is not None:
         _add_examples(visit, project, [number])
 
 
-def _output(job: Job, row: JobRow, form: FormData, *, several: bool) -> dict[str, Any]:
+def _output(visit: Visit, project: Project, job: Job, row: JobRow, form: FormData) -> dict[str, Any]:
     """Return the corrected output that was sent: a label, some labels, or a value for each field."""
     first = next(iter(job.outputs))
     labels = [value for value in form.getlist("label") if isinstance(value, str)]
-    if several:
+    if answers_of(visit, project, job).several:
         return {first: labels}
     if labels:
         return {first: labels[-1]}
-    before: dict[str, Any] = {**((row.item or {}).get("output") or {}), **(row.correction or {})}
+    before = row.answer
     sent = {name: value for name in job.outputs if isinstance(value := form.get(f"field_{name}"), str)}
     if not sent:
         raise Problem("invalid", "No label was sent.")
-    return {name: typed_value(value, before.get(name, "")) for name, value in sent.items()}
+    return {
+        name: _first_typed(visit, job, name, value) if before.get(name) is None else typed_value(value, before[name])
+        for name, value in sent.items()
+    }
+
+
+def _first_typed(visit: Visit, job: Job, name: str, text: str) -> Any:
+    """Return the value of a field that had none before, as the first type that the task accepts; else the text."""
+    blank: list[Any] = [] if text.strip() else [None]
+    values = [*blank, *(typed_value(text, like) for like in _TYPES)]
+    for strict in (True, False):
+        for value in values:
+            if isinstance(value, bool) and not strict:
+                continue  # a whole number would take it
+            try:
+                checked_correction(visit.server, job, None, {name: value}, strict=strict)
+            except Problem:
+                continue
+            return value
+    return text
 
 
 def typed_value(text: str, before: Any) -> Any:
@@ -120,9 +142,10 @@ def correct_picked(visit: Visit, project: Project, form: FormData) -> str:
         return f"/p/{project.id}/task#examples"
     label = str(form.get("label", ""))
     first = next(iter(job.outputs))
-    output = {first: [label] if answers_of(visit, project, job).several else label}
-    check_correction(visit.server, job, output)
-    for number in numbers:
+    sent = {first: [label] if answers_of(visit, project, job).several else label}
+    rows = [row for number in numbers if (row := queue.row(job.id, number)) is not None]
+    outputs = {row.number: checked_correction(visit.server, job, row, sent) for row in rows}
+    for number, output in outputs.items():
         queue.correct(job.id, number, output)
     return f"/p/{project.id}/results?f=corrected"
 

@@ -82,6 +82,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (rf"{_FIELD}Input should be a valid boolean.*? {_VALUE}", "{field}: {got} is neither yes nor no."),
     (rf"{_FIELD}Input should be a valid string.*? {_VALUE}", "{field}: {got} is not text."),
     (rf"{_FIELD}Input should be a valid (?:date|time).*? {_VALUE}", "{field}: {got} is not a date or a time."),
+    (rf"{_FIELD}Input should be a valid (?:list|tuple|set|dictionary)", "{field}: write the value as JSON."),
     (
         rf"{_FIELD}Input should be greater than.*? (?P<limit>[-\d.]+) {_VALUE}",
         "{field}: {got} is too small; the limit is {limit}.",

@@ -19,6 +19,7 @@ from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.report_page import report_page
 from llmtasker.jobs.job_state import Job
 from llmtasker.jobs.project_store import Project
+from llmtasker.ui.export_pages import file_name
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.run_pages import job_of
 from llmtasker.ui.scored_rows import Scored, ScoredRows
@@ -90,10 +91,12 @@ def evaluation_pages(pages: Pages) -> APIRouter:
     @router.get("/p/{id}/report.html")
     def report(request: Request, id: str) -> Response:  # noqa: A002
         visit = Visit.of(pages, request)
-        _, found = measured.now(visit, visit.project(id))
+        project = visit.project(id)
+        _, found = measured.now(visit, project)
         if found.report is None:
             raise Problem("not-found", visit.language.text("No row has a right answer to compare with."))
-        return HTMLResponse(report_page(found.report), headers=attachment(f"{id}-report", "html"))
+        name = file_name(project, visit.language.text("report"))
+        return HTMLResponse(report_page(found.report), headers=attachment(name, "html"))
 
     return router
 

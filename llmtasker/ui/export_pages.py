@@ -20,6 +20,9 @@ from llmtasker.ui.run_pages import job_of
 from llmtasker.ui.task_code import task_code
 from llmtasker.ui.visit import Pages, Visit
 
+_LONGEST = 80
+"""Characters of a project's name in the name of a download; what it contains stays readable."""
+
 
 def export_pages(pages: Pages) -> APIRouter:
     """Return the routes."""
@@ -36,7 +39,8 @@ def export_pages(pages: Pages) -> APIRouter:
         job = job_of(visit, project)
         if job is None:
             raise Problem("not-found", visit.language.text("Nothing was asked yet: try 20 rows first."))
-        return await results_response(visit.server.queue, job, ending, neutralise=True, name=_file_name(project))
+        name = file_name(project, visit.language.text("answers"))
+        return await results_response(visit.server.queue, job, ending, neutralise=True, name=name)
 
     @router.get("/p/{id}/task.json")
     def as_json(request: Request, id: str) -> Response:  # noqa: A002
@@ -52,7 +56,11 @@ def export_pages(pages: Pages) -> APIRouter:
             except ConfigurationError as error:
                 raise Problem("wrong-state", str(error).replace(str(path), "the file")) from None
             content = path.read_bytes()
-        return Response(content, media_type="application/json", headers=attachment(_file_name(project), "json"))
+        return Response(
+            content,
+            media_type="application/json",
+            headers=attachment(file_name(project, visit.language.text("task")), "json"),
+        )
 
     @router.get("/p/{id}/task.py")
     def as_python(request: Request, id: str) -> Response:  # noqa: A002
@@ -65,11 +73,17 @@ def export_pages(pages: Pages) -> APIRouter:
                 visit.language.text("This task is already written in Python on this server."),
             )
         code = task_code(form.definition(), project)
-        return PlainTextResponse(code, media_type="text/x-python", headers=attachment(_file_name(project), "py"))
+        return PlainTextResponse(
+            code, media_type="text/x-python", headers=attachment(file_name(project, visit.language.text("task")), "py")
+        )
 
     return router
 
 
-def _file_name(project: Project) -> str:
-    """Return the name of a project without the suffix of the file that it was made from."""
-    return Path(project.name).stem if project.name == project.file else project.name
+def file_name(project: Project, content: str) -> str:
+    """Return the name of a download: the name of the project, and what the file contains.
+
+    So it doesn't replace the file that the project was made from, whose suffix is left out.
+    """
+    name = Path(project.name).stem if project.name == project.file else project.name
+    return f"{name[:_LONGEST].strip()} - {content}"

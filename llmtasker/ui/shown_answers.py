@@ -87,14 +87,9 @@ class ShownAnswers:
         """The output fields."""
         return list(self._job.outputs)
 
-    def answer(self, row: JobRow) -> dict[str, Any]:
-        """Return the answer of a row by field, as it was corrected."""
-        return {**((row.item or {}).get("output") or {}), **(row.correction or {})}
-
     def label(self, row: JobRow) -> str | None:
         """Return the short form of a row's answer: its label, or its fields; None: it has no answer."""
-        answer = self.answer(row)
-        return self._in_short(answer) if answer else None
+        return self._in_short(row.answer) if row.answer else None
 
     def _in_short(self, answer: Mapping[str, Any]) -> str:
         if len(answer) == 1 or self._project.kind == "classification":
@@ -118,11 +113,11 @@ class ShownAnswers:
 
     def chosen(self, row: JobRow) -> list[str]:
         """Return the labels of a row one by one."""
-        return _texts(self.answer(row))
+        return _texts(row.answer)
 
     def proposed(self, row: JobRow) -> list[str]:
         """Return the labels that are chosen when a row is opened: those of its answer, else of the best guess."""
-        return _texts(self.answer(row) or self.guess(row))
+        return _texts(row.answer or self.guess(row))
 
     def calibrated(self, row: JobRow) -> bool:
         """Whether the confidence of a row's answer is a probability."""
