@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from effort import calls_of
 from pydantic import BaseModel, field_validator
 
 from llmtasker import LLM, InputField, Item, OutputField, Results, Retry, Signature, Task
@@ -453,10 +454,11 @@ def test_14_odd_characters_are_kept_and_exported(words: str, tmp_path: Path) -> 
 def test_15_hostile_answers_end_soon(text: str, mode: Any) -> None:
     answer = called(text) if mode == "tools" else Completion(text=text, finish_reason="stop")
     task = fake_task(answer, mode=mode)
-    began = time.process_time()
-    item = task("x")
+    task.preview("x")  # the prompt is compiled once
+    items = list[Item[Any]]()
+    assert len(calls_of(lambda: items.append(task("x")))) < 100_000
+    (item,) = items
     assert isinstance(item.error, InvalidOutputError | TruncatedError)
-    assert time.process_time() - began < 1.0
     assert len(str(item.error)) < 600
 
 

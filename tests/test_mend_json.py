@@ -1,15 +1,15 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import pytest
+from effort import SOON, calls_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from llmtasker.parser.loose_json import parse_loose_json
-from llmtasker.parser.mend_json import MAX_MENDED, Effort, NotMendableError, mend_json
+from llmtasker.parser.mend_json import MAX_MENDED, MAX_STEPS, Effort, NotMendableError, mend_json
 
 
 @pytest.mark.parametrize(
@@ -111,11 +111,13 @@ def test_mended(text: str, value: Any) -> None:
         ("[" * 2_000, "json-repair fails"),
     ],
 )
+@SOON
 def test_not_mended(text: str, reason: str) -> None:
-    started = time.process_time()
-    with pytest.raises(NotMendableError, match=reason):
-        mend_json(text)
-    assert time.process_time() - started < 1  # a tenth of that is usual, coverage takes five times as long
+    def mend() -> None:
+        with pytest.raises(NotMendableError, match=reason):
+            mend_json(text)
+
+    assert len(calls_of(mend)) < 20 * MAX_STEPS
 
 
 def test_the_pieces_of_an_answer_share_one_effort() -> None:
@@ -223,10 +225,9 @@ def test_the_usual_slips_of_hundreds_of_objects_need_no_json_repair() -> None:
 
 @pytest.mark.parametrize("part", ['"\\', '\\"', "(,", "(a,", '{"a" 1 ', '{"a" ', "}{"])
 @pytest.mark.parametrize("front", ["{", '{"', "("])
+@SOON
 def test_thousands_of_the_same_slip_take_no_longer_than_other_texts(front: str, part: str) -> None:
-    started = time.process_time()
-    parse_loose_json((front + part * 49_000)[:49_000])
-    assert time.process_time() - started < 1  # 5 s where each quote is tried up to the end
+    parse_loose_json((front + part * 200_000)[:200_000])  # minutes where each quote is tried up to the end
 
 
 @pytest.mark.parametrize("text", ["``", '"a", b"', '"a" : b"'])

@@ -18,6 +18,7 @@ from typing import Any
 import httpx2
 import pytest
 import uvicorn
+from effort import calls_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -770,12 +771,5 @@ def test_many_long_examples_are_marked_at_once() -> None:
     """What is not in a message is not looked for by a pattern: that took 13 ms a message for each 100 examples."""
     own = [f"{number} " + "les mots d’un long exemple " * 180 for number in range(400)]
     text = own[7]
-
-    def cpu(action: Any) -> float:
-        before = time.process_time()
-        for _ in range(20):
-            action()
-        return time.process_time() - before
-
     assert marked(text, own, []) == f"<mark>{text}</mark>"
-    assert cpu(lambda: marked(text, own, [])) < cpu(lambda: [re.escape(one) for one in own]) / 3
+    assert len(calls_of(lambda: marked(text, own, []))) < len(own)
