@@ -32,8 +32,8 @@ from llmtasker.api.server_settings import ServerSettings
 from llmtasker.compiler.label_picker import Shortlist
 from llmtasker.confidence.source import Confidence
 from llmtasker.errors import SignatureError
+from llmtasker.llm.argument_places import RUN_ARGUMENTS, TASK_ARGUMENTS
 from llmtasker.plan import TaskOptions
-from llmtasker.runner.call_settings import RUN_ARGUMENTS, TASK_ARGUMENTS
 from llmtasker.runner.task_run import RunOptions
 
 
@@ -262,6 +262,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
             "default_headers": "headers={…}",
             "api_base": "base_url=…",
             "top_k": "extra_body={'top_k': …}",
+            "language": "it belongs in Task(…, language=…)",
+            "columns": "it belongs in run(inputs, columns=…)",
             "concurrency": "run(inputs, concurrency=…)",
             "observers": "Task(…, observers=…)",
             "rpm": "rate_limit=RateLimit(requests=…)",

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.values.folding import encodable
 
 SEMCONV = "1.37.0"  # of the attributes
 _SCHEMA = f"https://opentelemetry.io/schemas/{SEMCONV}"
@@ -118,7 +119,7 @@ def check_installed() -> None:
 def span_bytes(span: Span) -> bytes:
     """Return a span in the form of a post."""
     message = _proto().Span(
-        name=_utf8(span.name),
+        name=encodable(span.name),
         trace_id=span.trace,
         span_id=span.id,
         parent_span_id=span.parent,
@@ -129,7 +130,7 @@ def span_bytes(span: Span) -> bytes:
     )
     _add(message.attributes, span.attributes)
     if span.error is not None:
-        message.status.code, message.status.message = 2, _utf8(span.error)
+        message.status.code, message.status.message = 2, encodable(span.error)
     for event in span.events:
         _add(message.events.add(name=event.name, time_unix_nano=event.when).attributes, event.attributes)
     for link in span.links:
@@ -221,7 +222,7 @@ def _add(attributes: Any, given: Mapping[str, Any]) -> None:
             else:
                 _set(added.value, value)
         except ValueError:  # a lone surrogate, or a number that is too large
-            added.key = _utf8(name)
+            added.key = encodable(name)
             _set(added.value, value)
 
 
@@ -229,7 +230,7 @@ def _set(message: Any, value: Any) -> None:
     """Write a value into an AnyValue, by its type."""
     kind = _type_of(value)
     if kind is str:
-        message.string_value = _utf8(value)
+        message.string_value = encodable(value)
     elif kind is bool:
         message.bool_value = value
     elif kind is int and value in _INT64:
@@ -246,9 +247,4 @@ def _set(message: Any, value: Any) -> None:
         message.kvlist_value.SetInParent()
         _add(message.kvlist_value.values, {str(name): one for name, one in value.items()})
     elif value is not None:
-        message.string_value = _utf8(str(value))
-
-
-def _utf8(text: str) -> str:
-    """Return a text without lone surrogates, which can't be sent."""
-    return text.encode("utf-8", "replace").decode()
+        message.string_value = encodable(str(value))

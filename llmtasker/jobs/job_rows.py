@@ -14,7 +14,7 @@ from llmtasker.item import Item
 from llmtasker.jobs.job_file import JobFile
 from llmtasker.jobs.job_state import JobRow, OpenRow, label_of
 from llmtasker.jobs.row_work import without_input
-from llmtasker.values.folding import without_accents
+from llmtasker.values.folding import encodable, without_accents
 from llmtasker.values.json_values import parse_json
 
 T = TypeVar("T")
@@ -101,7 +101,7 @@ class JobRows:
             wheres.append("label = ?")
             values.append(label)
         if search:
-            folded = _storable(without_accents(search))
+            folded = encodable(without_accents(search))
             wheres.append("instr(words, ?)" if folded else "0")  # only accents: the empty text would match every row
             values += [folded] if folded else []
         where, by = " AND ".join(wheres) or "1", "" if label is not None else _INDEXED.get(only or "", "")
@@ -315,17 +315,13 @@ def _encodes(text: str, encoding: str) -> bool:
 
 
 def _words(values: Mapping[str, Any]) -> str:
-    return _storable(without_accents(" ".join(str(value) for value in values.values())))
+    return encodable(without_accents(" ".join(str(value) for value in values.values())))
 
 
 def _short(label: str | None) -> str | None:
-    return None if label is None or len(label) > _LONGEST_LABEL else _storable(label)
+    return None if label is None or len(label) > _LONGEST_LABEL else encodable(label)
 
 
 def _in_path(name: str) -> bool:
     """Return whether a name needs no escapes in JSON and in a JSON path of SQLite."""
     return name.isprintable() and name != "" and not {'"', "\\"} & {*name}
-
-
-def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()

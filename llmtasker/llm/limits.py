@@ -11,6 +11,7 @@ from random import Random
 from typing import Literal
 
 from llmtasker.errors import ConfigurationError, RateLimitError, TransientError
+from llmtasker.llm.argument_places import OF_RUNS
 from llmtasker.values.argument_checks import by_name
 
 MARGIN = 0.97
@@ -26,7 +27,7 @@ _OF_RATES = {
     **_OF_LLMS,
     **dict.fromkeys(("requests_per_minute", "rpm"), "write requests=…"),
     **dict.fromkeys(("tokens_per_minute", "tpm"), "write tokens=…"),
-    "concurrency": "it belongs in run(inputs, concurrency=…)",
+    **OF_RUNS,
 }
 _OF_RETRIES = {
     **_OF_LLMS,

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
 from llmtasker.cache.store import Store
 from llmtasker.errors import ConfigurationError, closest, snippet
+from llmtasker.llm.argument_places import OF_RUNS, OF_TASKS
 from llmtasker.llm.costs import Prices
 from llmtasker.llm.credentials import check_key, may_be_credential
 from llmtasker.llm.limits import RateLimit, Retry
@@ -95,7 +96,6 @@ def _check_headers(headers: Mapping[str, str]) -> None:
             )
 
 
-_OF_TASK = ("attempts", "examples", "group_size", "mode", "observers", "reasoning", "variables")
 _OF_BODY = (
     "chat_template_kwargs",
     "frequency_penalty",
@@ -110,8 +110,9 @@ _OF_BODY = (
     "user",
 )
 _ELSEWHERE = {
-    **{name: f"it belongs in Task(…, {name}=…)" for name in _OF_TASK},
-    **{name: f"it belongs in run(inputs, {name}=…)" for name in ("budget", "concurrency", "fresh", "progress")},
+    **OF_RUNS,
+    **OF_TASKS,
+    **{name: f"it belongs in Task(…, {name}=…)" for name in ("examples", "variables")},
     **{name: f"it belongs in extra_body={{{name!r}: …}}" for name in _OF_BODY},
     **{
         name: f"it belongs in client=OpenAI(…, {name}=…)"

@@ -9,35 +9,17 @@ from typing import Any, TypedDict, cast
 from llmtasker.compiler.chosen_examples import ChosenExamples
 from llmtasker.compiler.columns import Columns
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.llm.argument_places import OF_RUNS, OF_TASKS
 from llmtasker.llm.llm import LLM
 from llmtasker.llm.options import LLMOptions
 from llmtasker.values.argument_checks import by_name
 from llmtasker.values.json_values import is_mapping
 
-RUN_ARGUMENTS = ("budget", "columns", "concurrency", "fresh", "progress", "row_variables", "settings")
-"""The arguments of a run."""
-TASK_ARGUMENTS = (
-    "attempts",
-    "cache",
-    "confidence",
-    "examples_role",
-    "group_size",
-    "input_role",
-    "language",
-    "mode",
-    "observers",
-    "reasoning",
-)
-"""The arguments of every kind of task that a run or a call does not take."""
-
 
 def places_beside_calls() -> dict[str, str]:
     """Return where each argument of an LLM, a run or a task belongs, for the error of a function without it."""
-    of_runs = {name: f"run(inputs, {name}=…)" for name in RUN_ARGUMENTS}
-    of_runs["ordered"] = "stream(inputs, ordered=…)"
-    of_llms = {name: f'llm=LLM("…", {name}=…)' for name in ("model", *LLMOptions.__annotations__)}
-    of_tasks = {name: f"Task(…, {name}=…)" for name in TASK_ARGUMENTS}
-    return {name: f"it belongs in {place}" for name, place in {**of_runs, **of_llms, **of_tasks}.items()}
+    of_llms = {name: f'it belongs in llm=LLM("…", {name}=…)' for name in ("model", *LLMOptions.__annotations__)}
+    return {**OF_RUNS, **of_llms, **OF_TASKS}
 
 
 @by_name(places_beside_calls)

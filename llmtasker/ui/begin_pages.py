@@ -22,6 +22,7 @@ from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import table_of
 from llmtasker.ui.table_facts import gold_column, table_facts, text_column
 from llmtasker.ui.visit import SESSION, THEME, Pages, Visit, begin_session
+from llmtasker.values.folding import encodable
 
 _DAY = 86_400.0
 LONGEST_NAME = 120
@@ -118,7 +119,7 @@ def _of_lines(visit: Visit, lines: str) -> Project:
     texts = [line.strip() for line in lines.splitlines() if line.strip()]
     with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
         path = Path(folder) / "upload.jsonl"
-        rows = (json.dumps({"text": text.encode("utf-8", "replace").decode()}) for text in texts)
+        rows = (json.dumps({"text": encodable(text)}) for text in texts)
         path.write_text("\n".join(rows) + "\n", encoding="utf-8")
         return create_project(
             visit, path, str(visit.language.text("Pasted, {rows}", rows=visit.language.rows(len(texts))))
@@ -182,4 +183,4 @@ def read_about(visit: Visit, path: Path, form: dict[str, Any]) -> dict[str, Any]
 
 def project_name(text: str) -> str:
     """Return a text as the name of a task: on one line, and within the maximum length."""
-    return snippet(text.encode("utf-8", "replace").decode(), LONGEST_NAME)
+    return snippet(encodable(text), LONGEST_NAME)

@@ -1,4 +1,4 @@
-"""Make texts comparable: without case, without accents, letters only."""
+"""Make texts comparable (without case, without accents, letters only) and encodable."""
 
 from __future__ import annotations
 
@@ -69,3 +69,12 @@ def letters(text: str) -> str:
     'unitprice2'
     """
     return _NOT_LETTERS.sub("", text)
+
+
+def encodable(text: str) -> str:
+    """Return a text as UTF-8 can store and send it: with a question mark for each lone surrogate.
+
+    >>> encodable("a\\ud800")
+    'a?'
+    """
+    return text.encode("utf-8", "replace").decode()
