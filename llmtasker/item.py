@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar, cast
@@ -12,7 +13,7 @@ from pydantic_core import to_jsonable_python
 
 from llmtasker.errors import ItemError, snippet
 from llmtasker.values.html_table import html_table
-from llmtasker.values.json_values import is_array, is_object, json_number
+from llmtasker.values.json_values import is_array, is_mapping, is_object, json_number
 from llmtasker.wire.completion import NO_USAGE, Usage
 from llmtasker.wire.request import Message, Request
 
@@ -229,7 +230,7 @@ def error_line(item: Mapping[str, Any]) -> str | None:
 
 
 def jsonable(value: Any) -> Any:
-    """Return any value as JSON values; a value without such a form becomes a short text."""
+    """Return any value as JSON values; bytes that are not UTF-8 become Base64, a value without a form a short text."""
     if type(value) is dict:  # a subclass may override items()
         columns = cast("Mapping[Any, Any]", value)
         # Column by column, so that one without a JSON form does not affect the others.
@@ -244,8 +245,23 @@ def _plain(value: Any) -> Any:
         if isinstance(value, BaseModel):
             return _finite(value.model_dump(mode="json", fallback=_short))
         return _finite(to_jsonable_python(value, fallback=_short))
-    except Exception:  # noqa: BLE001 - bytes that are not UTF-8, circles, foreign serializers: an export must not fail
+    except UnicodeDecodeError:
+        return _encoded(value)
+    except Exception:  # noqa: BLE001 - circles, foreign serializers: an export must not fail
         return _short(value)
+
+
+def _encoded(value: Any) -> Any:
+    """Return a value with bytes that are not UTF-8 as JSON values: these become Base64, so that none is lost."""
+    if isinstance(value, bytes | bytearray):
+        return b64encode(value).decode("ascii")
+    if isinstance(value, BaseModel):
+        return {name: _plain(part) for name, part in value}
+    if is_mapping(value):
+        return {str(_plain(name)): _plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(part) for part in cast("Iterable[object]", value)]
+    return _short(value)
 
 
 def _finite(value: Any) -> Any:

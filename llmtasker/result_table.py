@@ -11,7 +11,7 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, RootModel
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.item import Item, jsonable
@@ -31,12 +31,14 @@ class ResultTable:
 
     Args:
         fields: the names of the output fields; none: those of the items that have an output.
+        bare: every output is the value of the only field, even a mapping.
     """
 
-    def __init__(self, items: Sequence[Item[Any]], fields: Sequence[str] = ()) -> None:
+    def __init__(self, items: Sequence[Item[Any]], fields: Sequence[str] = (), *, bare: bool = False) -> None:
         self._items = items
         name = fields[0] if len(fields) == 1 else "output"
-        self._outputs = [_output(item.output, name) if item.ok else None for item in items]
+        columns_of = _value if bare else _output
+        self._outputs = [columns_of(item.output, name) if item.ok else None for item in items]
         self.fields = list(fields) or list(dict.fromkeys(name for output in self._outputs if output for name in output))
 
     @cached_property
@@ -228,10 +230,12 @@ def _input(given: Any) -> dict[str, Any]:
 def _output(output: Any, name: str) -> Mapping[str, Any]:
     if isinstance(output, Signature):
         return {field: _cell(value) for field, value in output.outputs().items()}
-    if isinstance(output, BaseModel):
-        return output.model_dump(mode="json")
-    if is_mapping(output):
-        return output
+    if isinstance(output, BaseModel) and not isinstance(output, RootModel):
+        return {field: _cell(value) for field, value in output}
+    return output if is_mapping(output) else _value(output, name)
+
+
+def _value(output: Any, name: str) -> Mapping[str, Any]:
     return {name: _cell(output)}
 
 

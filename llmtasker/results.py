@@ -22,12 +22,16 @@ _SHOWN = 10
 class Results(Sequence[Item[T]], Generic[T]):
     """The items of a run, one for each input, in order of the inputs.
 
-    `fields` are the names of the output fields, which are columns in tables; `given` is the table that was run.
+    `fields` are the names of the output fields, which are columns in tables; `bare`: every output is the value of the
+    only field. `given` is the table that was run.
     """
 
-    def __init__(self, items: Iterable[Item[T]] = (), *, fields: Sequence[str] = (), given: Any = None) -> None:
+    def __init__(
+        self, items: Iterable[Item[T]] = (), *, fields: Sequence[str] = (), bare: bool = False, given: Any = None
+    ) -> None:
         self._items: list[Item[T]] = list(items)
         self._fields = tuple(fields)
+        self._bare = bare
         self._given = given
 
     @overload
@@ -37,7 +41,8 @@ class Results(Sequence[Item[T]], Generic[T]):
     def __getitem__(self, index: int | slice) -> Item[T] | Results[T]:
         if not isinstance(index, slice):
             return self._items[index]
-        return Results(self._items[index], fields=self._fields, given=part_of(self._given, index))
+        given = part_of(self._given, index)
+        return Results(self._items[index], fields=self._fields, bare=self._bare, given=given)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -144,7 +149,7 @@ class Results(Sequence[Item[T]], Generic[T]):
 
     @property
     def _table(self) -> ResultTable:
-        return ResultTable(self._items, self._fields)
+        return ResultTable(self._items, self._fields, bare=self._bare)
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {name}" for name, count in self.counts.items())
@@ -153,7 +158,7 @@ class Results(Sequence[Item[T]], Generic[T]):
         return "\n".join([*lines, f"  … {len(self) - _SHOWN} more"] if len(self) > _SHOWN else lines)
 
     def _repr_html_(self) -> str:
-        head = ResultTable(self._items[:_SHOWN], self._fields)
+        head = ResultTable(self._items[:_SHOWN], self._fields, bare=self._bare)
         rows = [[number, *(row.get(name) for name in head.columns)] for number, row in enumerate(head.rows)]
         summary = html.escape(repr(self).splitlines()[0])
         more = f"<p>… {len(self) - _SHOWN:,} more</p>" if len(self) > _SHOWN else ""

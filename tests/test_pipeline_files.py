@@ -7,11 +7,13 @@ import csv
 import json
 import os
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pytest
+from pydantic import Base64Bytes, BaseModel, Field, RootModel, field_validator, model_validator
 from test_cli import Shell
 
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task, pipeline
@@ -355,3 +357,108 @@ def test_types_and_values_that_do_not_fit_are_named() -> None:
     assert isinstance(odd("x").output, Odd)
     with pytest.raises(SignatureError, match=r"odd: files and requests can't hold the type of output, .*Odd.*: use a"):
         work_on(odd).whole  # noqa: B018 - it is computed when it is asked for
+
+
+# ── what is stored of an output, and read again ──
+
+LIMIT = {0: 100}
+
+
+class Sum(BaseModel):
+    day: date = Field(alias="Day")
+    total: Decimal
+
+    @field_validator("total")
+    @classmethod
+    def below(cls, total: Decimal) -> Decimal:
+        assert total < LIMIT[0], "too much"
+        return total
+
+
+class Doubled(BaseModel):
+    total: int
+
+    @field_validator("total")
+    @classmethod
+    def twice(cls, total: int) -> int:
+        return 2 * total
+
+
+class Unread(BaseModel):
+    total: int
+
+    @field_validator("total", mode="before")
+    @classmethod
+    def from_text(cls, total: object) -> int:
+        assert isinstance(total, str)
+        return int(total)
+
+
+class Quote(Signature):
+    """Quote the text."""
+
+    text: str = InputField()
+    quote: str = OutputField()
+
+    @model_validator(mode="after")
+    def verbatim(self) -> Self:
+        assert self.quote in self.text[: LIMIT[0]]
+        return self
+
+
+KEPT: dict[str, tuple[Any, Any, dict[str, Any], bool]] = {
+    "a model": (Sum, Sum(Day=date(2026, 3, 1), total=Decimal(7)), {"day": date(2026, 3, 1), "total": Decimal(7)}, True),
+    "a record, judged with its inputs": (Quote, Quote(text="one two", quote="two"), {"quote": "two"}, True),
+    "a date": (date, date(2026, 3, 1), {"output": date(2026, 3, 1)}, False),
+    "a mapping": (dict[str, date], {"output": date(2026, 3, 1)}, {"output": {"output": date(2026, 3, 1)}}, False),
+    "a list": (RootModel[list[int]], RootModel[list[int]]([1]), {"output": RootModel[list[int]]([1])}, False),
+    "a validator that changes a value": (Doubled, Doubled(total=3), {"total": 6}, False),
+    "a class that does not read what it gives": (Unread, Unread(total="3"), {"total": 3}, False),  # type: ignore[arg-type]
+}
+"""What a pipeline returns: its type, a value, its cells, and whether its class refuses it under the new limit."""
+
+
+@pytest.mark.parametrize("case", KEPT)
+def test_a_kept_output_has_its_types_and_is_judged_again(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kind, output, cells, refused = KEPT[case]
+
+    async def made(text: str) -> Any:
+        return output
+
+    made.__annotations__["return"] = kind
+    work = work_on(pipeline(made))
+    item = work.asked("x")
+    text = work.kept(item)
+    found = work.read(text, {"text": "x"})
+    assert found is not None
+    assert work.cells(item) == work.cells(found) == [cells]
+    assert list(work.task.run(["x"]).to_dicts()[0])[1:-1] == list(cells)
+    monkeypatch.setitem(LIMIT, 0, 3)
+    assert (work.read(text, {"text": "x"}) is None) == refused
+    assert work.task.answer(work.item(json.loads(text), {"text": "x"})) == json.loads(text)["output"]
+
+
+class Blob(BaseModel):
+    name: str
+    data: bytes
+
+
+BLOB = Blob(name="x", data=b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "output"),
+    [(bytes, b"\xff", b"\xff"), (Base64Bytes, b"/w==", b"\xff"), (Blob, BLOB, BLOB), (list[Blob], [BLOB], [BLOB])],
+)
+def test_bytes_are_kept_in_the_process_and_refused_where_they_would_be_others(
+    kind: Any, given: Any, output: Any
+) -> None:
+    async def made(text: str) -> Any:
+        return given
+
+    made.__annotations__["return"] = kind
+    (item,) = pipeline(made).run(["x"])
+    assert item.output == output
+    assert '"/w=="' in item.to_json()
+    with pytest.raises(SignatureError, match=r"made: files and requests can't hold the bytes in .*: return a text"):
+        work_on(pipeline(made)).whole  # noqa: B018 - it is computed when it is asked for

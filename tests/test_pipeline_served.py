@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import date
+from decimal import Decimal
 from html import unescape
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from test_ui import Page, french_csv
 from llmtasker import LLM, ConfigurationError, InputField, OutputField, Prices, Signature, Task, pipeline
 from llmtasker.api import ServerSettings, create_app
 from llmtasker.cache import MemoryCache
+from llmtasker.files import detect, read_rows
 from llmtasker.jobs.job_queue import LEASE, JobQueue
 from llmtasker.jobs.job_rows import DoneRow
 from llmtasker.jobs.job_state import Job
@@ -157,6 +159,50 @@ def test_a_file_as_a_job(client: httpx2.Client) -> None:
     right = client.patch(place, json={"output": {"team": "billing"}})
     wrong = client.patch(place, json={"output": {"team": "moon"}})
     assert (right.status_code < 300, wrong.status_code) == (True, 422)
+
+
+class Invoice(Signature):
+    """Read the invoice."""
+
+    text: str = InputField()
+    due: date = OutputField()
+    total: Decimal = OutputField()
+    paid: list[date] = OutputField()
+
+
+PLAIN = {"due": "2026-03-02", "total": "1.50", "paid": ["2026-03-01"]}
+INVOICE = {"due": date(2026, 3, 2), "total": Decimal("1.50"), "paid": [date(2026, 3, 1)]}
+read = Task(Invoice, llm=LLM(transport=FakeTransport(lambda _: PLAIN), cache=False))
+
+
+class Bill(BaseModel):
+    due: date
+    total: Decimal
+    paid: list[date]
+
+
+@pipeline
+async def bill(text: str) -> Bill:
+    return Bill.model_validate((await read.acall(text)).value.outputs())
+
+
+@pytest.mark.parametrize("kind", ["parquet", "xlsx", "jsonl"])
+@pytest.mark.parametrize("served", [read, bill])
+def test_fields_have_their_types_in_files_that_have_types(tmp_path: Path, served: Any, kind: str) -> None:
+    server = Served(create_app({"served": served}, ServerSettings(jobs=tmp_path / "jobs.db", keys=KEYS)))
+    server.client.headers.update(ANN)
+    job = server.client.post("/tasks/served/jobs", json={"rows": ["a", "b"]}).json()
+    server.done(job["id"])
+    place = f"/jobs/{job['id']}/items/2"
+    assert server.client.patch(place, json={"output": {"due": "2027-01-01"}}).status_code == 200
+    path = tmp_path / f"results.{kind}"
+    path.write_bytes(server.client.get(f"/jobs/{job['id']}/results?format={kind}").content)
+    server.close()
+    rows = list(read_rows(path, detect(path)))
+    of_excel = {"due": date(2026, 3, 2), "total": "1.50", "paid": '["2026-03-01"]'}
+    expected = {"parquet": INVOICE, "xlsx": of_excel, "jsonl": PLAIN}[kind]
+    assert {name: rows[0][name] for name in INVOICE} == expected
+    assert rows[1]["due"] == ("2027-01-01" if kind == "jsonl" else date(2027, 1, 1))
 
 
 def test_what_cannot_be_served_is_refused_when_the_app_is_made(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from llmtasker.files.parquet_file import parquet_blocks
 from llmtasker.item import error_line
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, JobRow
+from llmtasker.jobs.typed_answers import TypedAnswers
 from llmtasker.result_table import free_name
 
 ResultKind = Literal["csv", "xlsx", "jsonl", "parquet"]
@@ -47,17 +48,24 @@ _BLOCKS = {"csv": csv_blocks, "jsonl": jsonl_blocks, "xlsx": excel_blocks}
 
 
 async def results_response(
-    queue: JobQueue, job: Job, kind: ResultKind, *, neutralise: bool = True, name: str | None = None
+    queue: JobQueue,
+    job: Job,
+    kind: ResultKind,
+    typed: TypedAnswers | None = None,
+    *,
+    neutralise: bool = True,
+    name: str | None = None,
 ) -> StreamingResponse:
     """Return the results of a job as a file; a CSV has the format of the uploaded one.
 
     It is sent while the rows are read, so it begins at once and takes little memory. A Parquet file begins only after
-    all rows are read if a column has lists, objects or several types, or if the uploaded file was Excel or Parquet.
-    `neutralise` writes an apostrophe before cells of a CSV that a spreadsheet would run as formulas. `name` is the name
-    of the file without an ending; default: the job's id. If the job is deleted meanwhile, the connection is aborted, so
-    a download that ends normally is complete.
+    all rows are read if a column has lists, objects, dates or several types, or if the uploaded file was Excel or
+    Parquet. With `typed`, the fields of the answers have their types in Excel and Parquet files. `neutralise`
+    writes an apostrophe before cells of a CSV that a spreadsheet would run as formulas. `name` is the name of the file
+    without an ending; default: the job's id. If the job is deleted meanwhile, the connection is aborted, so a download
+    that ends normally is complete.
     """
-    results = await asyncio.to_thread(_AnsweredRows, queue, job)
+    results = await asyncio.to_thread(_AnsweredRows, queue, job, typed if kind in {"xlsx", "parquet"} else None)
     form = await asyncio.to_thread(results.written_format, kind, neutralise=neutralise)
     if kind == "parquet":
         types = await asyncio.to_thread(results.arrow_types)
@@ -70,8 +78,8 @@ async def results_response(
 class _AnsweredRows:
     """The rows of a job with their answers: their columns, their values, and the format of the file."""
 
-    def __init__(self, queue: JobQueue, job: Job) -> None:
-        self._queue, self._job = queue, job
+    def __init__(self, queue: JobQueue, job: Job, typed: TypedAnswers | None) -> None:
+        self._queue, self._job, self._typed = queue, job, typed
         names = [*job.header, *job.outputs.values()]
         self._error = free_name("error", names)
         corrected = queue.corrected(job.id)
@@ -94,7 +102,7 @@ class _AnsweredRows:
 
     def arrow_types(self) -> dict[str, str] | None:
         """Return the name of the Arrow type of each column; None: the values must be read first."""
-        typed = (format_of(self._job.format) or Format()).kind in _TYPED
+        typed = bool(self._typed) or (format_of(self._job.format) or Format()).kind in _TYPED
         found = None if typed else self._queue.json_types(self._job.id, self._job.header, list(self._job.outputs))
         types = {self._error: "string", **dict.fromkeys(self._marked, "bool")}
         for column, kinds in zip(self.columns, found or (), strict=False):
@@ -116,7 +124,7 @@ class _AnsweredRows:
             for row in self._queue.all_rows(self._job.id):
                 sent += 1
                 came = row.row if cells is None else next(cells, row.row)
-                answer = row.answer
+                answer = row.answer if self._typed is None else self._typed.typed(row.answer)
                 answered = {column: answer.get(name) for name, column in self._job.outputs.items()}
                 marks = dict.fromkeys(self._marked, row.correction is not None)
                 yield {**came, **answered, self._error: error_of(row), **marks}

@@ -123,7 +123,8 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         """Download the rows with their answers; a CSV has the format of the uploaded file, with formulas
         neutralised."""
         found = await asyncio.to_thread(job_of, server, request, id)
-        return await results_response(queue, found, format, neutralise=formulas == "neutralise")
+        typed = await asyncio.to_thread(server.tasks.typed_answers, found)
+        return await results_response(queue, found, format, typed, neutralise=formulas == "neutralise")
 
 
 def job_of(server: Server, request: Request, id_: str) -> Job:

@@ -16,6 +16,7 @@ from llmtasker.confidence.source import ConfidenceSource
 from llmtasker.errors import ConfigurationError, SignatureError, snippet
 from llmtasker.jobs.job_state import Job
 from llmtasker.jobs.pipeline_work import TaskLike, tasks_in
+from llmtasker.jobs.typed_answers import TypedAnswers
 from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.task import Task
@@ -192,6 +193,13 @@ class ServedTasks:
             return self.described(job.task, KINDS[job.task].model_validate(dict(job.definition)))
         except Problem as problem:
             raise ConfigurationError(problem.detail) from None
+
+    def typed_answers(self, job: Job) -> TypedAnswers | None:
+        """Return the types of the answers of a job; None: the server no longer has its task."""
+        try:
+            return TypedAnswers(self.of_job(job).signature)
+        except ConfigurationError:
+            return None
 
     def _observed(self, task: Task[Any]) -> Task[Any]:
         observers = [*task.plan.observers, *self._settings.observers]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import repeat
 from typing import Any, TypeGuard
 
-from pydantic import ValidationError
-
-from llmtasker.files.cells import cell_json
+from llmtasker.errors import snippet
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork, identity_of, row_identity, task_parts, without_input
 from llmtasker.pipelines.pipeline import Pipeline
@@ -60,44 +59,58 @@ class PipelineWork:
 
     def answer(self, item: Item[Any]) -> Any:
         """Return the output of an item by field, as JSON; with `explode`, a list of these."""
-        if self.task.explodes:
-            return [self.task.answer_of(output) for output in item.value]
-        return self.task.answer(item)
+        answers = list(map(self.task.answer_of, self._outputs(item)))
+        return answers if self.task.explodes else answers[0]
 
     def cells(self, item: Item[Any]) -> list[Mapping[str, Any]]:
-        """Return the output of an item by field: one for each row that is written for it."""
-        if not item.ok:
-            return [{}]
-        answer = self.answer(item)
-        return [self._typed(one) for one in answer] or [{}] if self.task.explodes else [self._typed(answer)]
+        """Return the output of an item by field, with its types: one for each row that is written for it."""
+        return list(map(self.task.cells_of, self._outputs(item))) or [{}] if item.ok else [{}]
+
+    def _outputs(self, item: Item[Any]) -> list[Any]:
+        return item.value if self.task.explodes else [item.value]
 
     def sure(self, item: Item[Any]) -> None:
         """Return None: the confidence of several steps is not known."""
 
     def kept(self, item: Item[Any]) -> str:
-        """Return the whole item as JSON, except its input, which is stored with the row."""
-        return without_input(item, self.answer(item) if item.ok else None)
+        """Return the whole item as JSON, except its input, which is stored with the row.
 
-    def read(self, text: str, given: Mapping[str, Any]) -> Item[Any]:
-        """Return the item that `kept` wrote; its output has the fields of the original output."""
-        return self.item(parse_json(text), given)
+        "judged_with" has the input fields with which each output is validated again; it is missing if the class of the
+        output does not accept what it gave, because its JSON has another form.
+        """
+        if not item.ok:
+            return without_input(item)
+        answer, given = self.answer(item), list(map(self.task.inputs_of, self._outputs(item)))
+        try:
+            self._read(answer, given)
+        except ValueError:
+            return without_input(item, answer)
+        return without_input(item, answer, judged_with=given)
 
-    def item(self, kept: Mapping[str, Any], given: Mapping[str, Any]) -> Item[Any]:
-        """Return the whole item of a row, as `read`."""
+    def read(self, text: str, given: Mapping[str, Any]) -> Item[Any] | None:
+        """Return the item that `kept` wrote, its output validated again; None if the class no longer accepts it."""
+        kept = parse_json(text)
         item = Item[Any].from_dict({**kept, "output": None, "input": given})
         if item.error is not None:
             return item
-        answer, output_of = kept["output"], self.task.output_of
-        return replace(item, output=list(map(output_of, answer)) if self.task.explodes else output_of(answer))
-
-    def _typed(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return an answer with the types of its fields, such as dates, for files with types."""
-        model = self.task.signature.output_model
         try:
-            record = model.model_validate_json(cell_json(answer))
-        except ValidationError:
-            return answer
-        return {name: getattr(record, name) for name in answer}
+            return replace(item, output=self._read(kept["output"], kept.get("judged_with")))
+        except ValueError:
+            return None
+
+    def item(self, kept: Mapping[str, Any], given: Mapping[str, Any]) -> Item[Any]:
+        """Return the whole item of a row; its output is not validated again, but has the fields of the original."""
+        item = Item[Any].from_dict({**kept, "output": None, "input": given})
+        return item if item.error is not None else replace(item, output=self._read(kept["output"], None))
+
+    def _read(self, answer: Any, given: Sequence[Mapping[str, Any]] | None) -> Any:
+        answers = answer if self.task.explodes else [answer]
+        inputs = given or repeat(None)
+        try:
+            outputs = list(map(self.task.output_of, answers, inputs))
+        except Exception as error:  # noqa: BLE001 - the validators of the class may raise anything
+            raise ValueError(snippet(error)) from None
+        return outputs if self.task.explodes else outputs[0]
 
 
 def work_on(task: TaskLike) -> RowWork | PipelineWork:

@@ -99,11 +99,11 @@ class RowWork:
         return item if read is None or not read.ok else replace(item, output=read.output)
 
 
-def without_input(item: Item[Any], answer: Any = None) -> str:
+def without_input(item: Item[Any], answer: Any = None, **more: Any) -> str:
     """Return an item as JSON, except its input, with its answer by field; a failed item has no answer."""
     data = item.to_dict()
     del data["input"]
-    return cell_json({**data, "output": answer})
+    return cell_json({**data, "output": answer, **more})
 
 
 def task_parts(task: Task[Any]) -> dict[str, Any]:

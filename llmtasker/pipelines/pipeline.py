@@ -35,6 +35,7 @@ from llmtasker.runner.streamed import astreamed, streamed
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
 from llmtasker.signature.signature import Signature
 from llmtasker.values.broken_row import BrokenRow
+from llmtasker.values.json_schema import nodes
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -43,6 +44,7 @@ Function = Callable[..., Coroutine[Any, Any, R]]
 
 
 _NOT_GIVEN: Any = object()
+_BYTES = ("binary", "base64", "base64url")  # formats of JSON schemas
 _PATIENCE = 3600.0  # seconds for a row: longer than any wait for an endpoint
 
 
@@ -112,10 +114,11 @@ class Pipeline(Generic[R, T]):
         Raises:
             SignatureError: a field has a name that a signature can't have, or a type that files can't hold.
         """
-        fields, outputs = self._arguments.fields, self._returned.fields
-        names = free_names(outputs, fields)
+        fields, outputs, names = self._arguments.fields, self._returned.fields, self._names
         for name, (kind, _) in [*fields.items(), *outputs.items()]:
             _check_kind(self._function.__name__, name, kind)
+        for name, (kind, _) in outputs.items():
+            _check_no_bytes(self._function.__name__, name, kind)
         return Signature.make(
             self._function.__name__,
             instructions=inspect.getdoc(self._function) or self._function.__name__,
@@ -161,13 +164,32 @@ class Pipeline(Generic[R, T]):
 
     def answer_of(self, output: Any) -> dict[str, Any]:
         """Return an output, or with `explode` a member of one, as JSON, by field of the signature."""
-        names = free_names(self._returned.fields, self._arguments.fields)
-        return {names[name]: value for name, value in self._returned.values(output).items()}
+        return self._named(self._returned.values(output))
 
-    def output_of(self, answer: Mapping[str, Any]) -> Any:
-        """Return a stand-in for a stored output, with the same answer."""
-        names = free_names(self._returned.fields, self._arguments.fields)
-        return self._returned.of_values({name: answer.get(names[name]) for name in names})
+    def cells_of(self, output: Any) -> dict[str, Any]:
+        """Return the values of an output, or with `explode` of a member of one, by field of the signature."""
+        return self._named(self._returned.parts(output))
+
+    def inputs_of(self, output: Any) -> dict[str, Any]:
+        """Return the input fields of an output that is a record of a signature, as JSON."""
+        return self._returned.inputs(output)
+
+    def output_of(self, answer: Mapping[str, Any], inputs: Mapping[str, Any] | None) -> Any:
+        """Return the output with a stored answer, validated by its class with the `inputs` that it has.
+
+        Raises:
+            ValueError: the class does not accept the answer now.
+        """
+        values = {name: answer.get(named) for name, named in self._names.items()}
+        return self._returned.stand_in(values) if inputs is None else self._returned.of_values(values, inputs)
+
+    def _named(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        return {self._names[name]: value for name, value in values.items()}
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """The name in the signature of each field of an output."""
+        return free_names(self._returned.fields, self._arguments.fields)
 
     def answer_cost(self, item: Item[Any]) -> float | None:
         """Return the cost of the answers of an item's steps, including cached ones; None: a price is not known."""
@@ -232,7 +254,8 @@ class Pipeline(Generic[R, T]):
         if len(missing) == 1 and None not in missing:
             error = next(item.error for item in whole if item.error is not None)
             raise ConfigurationError(f"no row fits: {error.message}")
-        return Results(items, fields=tuple(self._returned.fields), given=given)
+        returned = self._returned
+        return Results(items, fields=tuple(returned.fields), bare=returned.bare, given=given)
 
     def stream(self, inputs: InputRows, **options: Unpack[StreamOptions]) -> Iterator[Item[T]]:
         """Yield items as they are done, or in order, from any iterable; memory stays constant. See `run`."""
@@ -283,12 +306,24 @@ class Pipeline(Generic[R, T]):
 
 def _check_kind(owner: str, name: str, kind: Any) -> None:
     try:
-        TypeAdapter(kind)
+        TypeAdapter(kind).json_schema()
     except (PydanticSchemaGenerationError, PydanticUserError):
         raise SignatureError(
             f"{owner}: files and requests can't hold the type of {name}, {snippet(repr(kind), 60)}: use a Pydantic "
             "model, a dataclass or a plain type."
         ) from None
+
+
+def _check_no_bytes(owner: str, name: str, kind: Any) -> None:
+    """Refuse bytes in outputs: JSON has none, and what is read again would be other bytes.
+
+    Raises:
+        SignatureError: there are some.
+    """
+    if any(node.get("format") in _BYTES for node in nodes(TypeAdapter(kind).json_schema())):
+        raise SignatureError(
+            f"{owner}: files and requests can't hold the bytes in {name}: return a text, such as their Base64."
+        )
 
 
 def _exploded(item: Item[Any]) -> list[Item[Any]]:

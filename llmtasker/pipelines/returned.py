@@ -7,7 +7,8 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import Any, TypeGuard, get_args
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from llmtasker.errors import ConfigurationError, PipelineError, describe
 from llmtasker.item import jsonable
@@ -29,7 +30,7 @@ class Returned:
     def __init__(self, owner: str, annotation: Any, *, explode: bool) -> None:
         self._owner, self._explode = owner, explode
         self._check = checker(owner, annotation)
-        self.kind = annotation
+        self.kind: Any = annotation
         if explode and annotation is not Any:
             members = get_args(annotation)
             if not isinstance(annotation, type) and len(members) >= 1:
@@ -66,19 +67,49 @@ class Returned:
             name: (type_of(info), OutputField(description=info.description)) for name, info in kind.model_fields.items()
         }
 
+    @property
+    def bare(self) -> bool:
+        """Whether an output is one value, rather than a model with fields."""
+        return not _is_model(self.kind)
+
+    def parts(self, output: Any) -> dict[str, Any]:
+        """Return the values of an output, by field."""
+        return {_BARE: output} if self.bare else {name: getattr(output, name) for name in self.fields}
+
     def values(self, output: Any) -> dict[str, Any]:
         """Return an output as JSON, by field."""
-        if not _is_model(self.kind):
-            return {_BARE: jsonable(output)}
-        return {name: jsonable(getattr(output, name)) for name in self.fields}
+        return {name: jsonable(value) for name, value in self.parts(output).items()}
 
-    def of_values(self, values: Mapping[str, Any]) -> Any:
-        """Return a value whose `values` are these."""
-        return SimpleNamespace(**values) if _is_model(self.kind) else values[_BARE]
+    def inputs(self, output: Any) -> dict[str, Any]:
+        """Return the input fields of a record of a signature as JSON, with which its outputs are validated."""
+        return jsonable(output.inputs()) if isinstance(output, Signature) else {}
+
+    def of_values(self, values: Mapping[str, Any], inputs: Mapping[str, Any]) -> Any:
+        """Return the output with these values, validated by its class; never with other values.
+
+        Raises:
+            ValueError: the class does not accept them.
+        """
+        given = values[_BARE] if self.bare else {**inputs, **values}
+        try:
+            text = to_json(given)
+        except ValueError:  # a text that JSON can't represent
+            output = self._member.validate_python(given, by_alias=True, by_name=True)
+        else:
+            output = self._member.validate_json(text, by_alias=True, by_name=True)
+        return output if self.values(output) == values else self.stand_in(values)
+
+    def stand_in(self, values: Mapping[str, Any]) -> Any:
+        """Return a value with these values that is not validated."""
+        return values[_BARE] if self.bare else SimpleNamespace(**values)
+
+    @cached_property
+    def _member(self) -> TypeAdapter[Any]:
+        return checker(self._owner, self.kind)
 
 
 def _is_model(kind: Any) -> TypeGuard[type[BaseModel]]:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return isinstance(kind, type) and issubclass(kind, BaseModel) and not issubclass(kind, RootModel)
 
 
 def _is_list(value: object) -> bool:

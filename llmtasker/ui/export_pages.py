@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def export_pages(pages: Pages) -> APIRouter:
         if job is None:
             raise Problem("not-found", visit.language.text("Nothing was asked yet: try 20 rows first."))
         name = file_name(project, visit.language.text("answers"))
-        return await results_response(visit.server.queue, job, ending, neutralise=True, name=name)
+        typed = await asyncio.to_thread(visit.server.tasks.typed_answers, job)
+        return await results_response(visit.server.queue, job, ending, typed, name=name)
 
     @router.get("/p/{id}/task.json")
     def as_json(request: Request, id: str) -> Response:  # noqa: A002

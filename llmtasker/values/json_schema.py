@@ -53,11 +53,19 @@ def expand(node: Any, root: JsonSchema, depth: int = _LONGEST_CHAIN) -> JsonSche
     return _merged([*(expand(part, root, depth - 1) for part in parts), beside])
 
 
+def nodes(schema: Any) -> Iterator[JsonSchema]:
+    """Yield all nodes of a schema."""
+    if is_node(schema):
+        yield schema
+        schema = list(schema.values())
+    if is_array(schema):
+        for part in schema:
+            yield from nodes(part)
+
+
 def has_reference(schema: Any) -> bool:
     """Return whether a schema refers to another one anywhere."""
-    if is_array(schema):
-        return any(map(has_reference, schema))
-    return is_node(schema) and ("$ref" in schema or any(map(has_reference, schema.values())))
+    return any("$ref" in node for node in nodes(schema))
 
 
 def lone_reference(node: dict[str, Any]) -> dict[str, Any]:
