@@ -3,14 +3,16 @@
     python benchmarks/moves.py [--where] [--no-cache] [--json]
 
 A move is two consecutive calls of functions of the package, of all threads in one sequence, that are in different
-files; a generator or coroutine that goes on counts as called again. `llmtasker/testing` and comprehensions are left
-out. Each case is measured warm, with an input that is new, against a local server. `--where` lists the pairs of files.
+files; a generator or coroutine that goes on counts as called again. Comprehensions are left out, and so is
+`llmtasker/testing` with all that it calls, because that is the server. Each case is measured warm, with an input that
+is new, against a local server. `--where` lists the pairs of files.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import threading
 from collections import Counter
@@ -31,8 +33,16 @@ def _profile(frame: FrameType, event: str, _: Any) -> None:
         return
     code = frame.f_code
     place = _known[code] if code in _known else _known.setdefault(code, _place(code))
-    if place is not None:
+    if place is not None and not _is_of_server(frame):
         _calls.append(place)
+
+
+def _is_of_server(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_TESTING):
+            return True
+        frame = frame.f_back
+    return False
 
 
 sys.setprofile(_profile)
@@ -43,6 +53,7 @@ from llmtasker import LLM, InputField, OutputField, Signature, Task  # noqa: E40
 from llmtasker.testing import FaultyServer  # noqa: E402
 
 PACKAGE = Path(llmtasker.__file__).parent
+_TESTING = str(PACKAGE / "testing") + os.sep
 LIMITS = {"a call": 90, "run of 1 row": 120, "group of 3 rows": 300}
 ROUNDS = 5
 
@@ -51,8 +62,7 @@ def _place(code: CodeType) -> str | None:
     path = Path(code.co_filename)
     if code.co_name in {"<listcomp>", "<dictcomp>", "<setcomp>", "<genexpr>"} or not path.is_relative_to(PACKAGE):
         return None
-    inside = str(path.relative_to(PACKAGE))
-    return None if inside.startswith("testing/") else inside
+    return path.relative_to(PACKAGE).as_posix()
 
 
 class Triage(Signature):

@@ -21,7 +21,7 @@ from llmtasker.compiler.prompt import ExamplesRole, InputRole, Prompt
 from llmtasker.errors import ConfigurationError, describe, snippet
 from llmtasker.runner.grouping.auto_group import AutoGroup
 from llmtasker.runner.grouping.group_plan import GroupSize
-from llmtasker.signature.mistaken import to_write
+from llmtasker.signature.declaration_hint import declaration_hint
 from llmtasker.signature.signature import Signature
 from llmtasker.signature.signature_schema import (
     differences,
@@ -33,8 +33,8 @@ from llmtasker.signature.signature_schema import (
 )
 from llmtasker.task_file import VERSION, Document
 from llmtasker.values.argument_checks import check_choice, check_count, check_names
-from llmtasker.values.given_list import copied
 from llmtasker.values.json_values import canonical_json, is_mapping
+from llmtasker.values.list_argument import copied
 from llmtasker.wire.request import AskMode
 from llmtasker.wire.wording import Language
 
@@ -343,7 +343,7 @@ class SignaturePlan(Plan):
 
     def __post_init__(self) -> None:
         if Signature not in getattr(self.signature, "__mro__", ()) or not self.signature.output_fields:
-            shown, instead = _shown(self.signature), to_write(self.signature)
+            shown, instead = _shown(self.signature), declaration_hint(self.signature)
             raise ConfigurationError(f"a Task takes a Signature class first, not {shown}: {instead}.")
         super().__post_init__()
 

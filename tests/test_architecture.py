@@ -38,7 +38,7 @@ FLOORS: list[set[str]] = [
     {
         "values.argument_checks",
         "values.broken_row",
-        "values.given_list",
+        "values.list_argument",
         "values.json_schema",
         "values.plain_moment",
         "values.same_value",

@@ -164,7 +164,7 @@ def test_one_is_not_several(shell: Shell) -> None:
 
 @pytest.mark.parametrize("source", ["-", "in.csv.gz"])
 def test_a_run_over_a_copy_of_its_input_is_resumed(shell: Shell, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    """Standard input and packed files are copied, each time to another place."""
+    """Standard input and compressed files are copied, each time to another place."""
     content = (shell.folder / "in.csv").read_bytes()
     (shell.folder / "in.csv.gz").write_bytes(gzip.compress(content))
     for done in ("20 calls", "20 rows: all done before"):

@@ -160,7 +160,7 @@ def test_a_sheet_that_is_not_there_and_an_address_with_a_wrong_value(page: Page,
 
 
 NOT_OF_THE_PAGE = {
-    "journal.py", "packed.py", "format.py", "excel_output.py", "csv_output.py", "atomic.py", "cells.py",
+    "journal.py", "compressed.py", "format.py", "excel_output.py", "csv_output.py", "atomic.py", "cells.py",
 }  # fmt: skip
 """Files whose errors nobody can cause on the page: it writes no journal, and takes no packed file."""
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from llmtasker import InputField, OutputField, Signature
-from llmtasker.cache import DiskCache, default_directory, kept_json
-from llmtasker.cache.kept_json import kept
+from llmtasker.cache import DiskCache, default_directory, stored_json
+from llmtasker.cache.stored_json import stored
 from llmtasker.compiler.prepared import Prepared, prepared_once
 from llmtasker.compiler.program import compile_program
 
@@ -42,7 +42,7 @@ def only_file() -> Path:
 
 def test_it_is_prepared_once_and_comes_back_as_it_was() -> None:
     make = Maker()
-    found = [kept({"schema": {"é": 1}}, __file__, make) for _ in range(3)]
+    found = [stored({"schema": {"é": 1}}, __file__, make) for _ in range(3)]
     assert make.calls == 1
     assert found == [MADE] * 3
     assert [list(each) for each in found] == [["b", "a"]] * 3, "the LLM sees the order"
@@ -51,21 +51,21 @@ def test_it_is_prepared_once_and_comes_back_as_it_was() -> None:
 @pytest.mark.parametrize("other", ["source", "code", "version"])
 def test_it_holds_for_what_it_was_prepared_from(other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make = Maker()
-    kept({"mode": "tools"}, __file__, make)
+    stored({"mode": "tools"}, __file__, make)
     (tmp_path / "code.py").write_text("pass")
     if other == "version":
-        monkeypatch.setattr(kept_json, "_PACKAGES", ("pytest",))
-        kept_json._versions.cache_clear()
+        monkeypatch.setattr(stored_json, "_PACKAGES", ("pytest",))
+        stored_json._versions.cache_clear()
     source = {"mode": "json" if other == "source" else "tools"}
-    kept(source, str(tmp_path / "code.py") if other == "code" else __file__, make)
+    stored(source, str(tmp_path / "code.py") if other == "code" else __file__, make)
     assert make.calls == 2
-    kept_json._versions.cache_clear()
+    stored_json._versions.cache_clear()
 
 
 def test_folder_and_files_are_private() -> None:
     before = os.umask(0)
     try:
-        kept({}, __file__, Maker())
+        stored({}, __file__, Maker())
     finally:
         os.umask(before)
     assert stat.S_IMODE(folder().stat().st_mode) == 0o700
@@ -94,34 +94,34 @@ def test_folder_and_files_are_private() -> None:
 @pytest.mark.parametrize("sound", [False, True])
 def test_a_damaged_or_forged_file_is_prepared_again(text: str, sound: bool) -> None:
     make = Maker()
-    kept({}, __file__, make)
+    stored({}, __file__, make)
     path = only_file()
     if sound and text.isascii():
-        text = f"{kept_json._checksum(path.stem, text)}\n{text}"
+        text = f"{stored_json._checksum(path.stem, text)}\n{text}"
     path.write_text(text, "utf-8", "surrogateescape")
-    assert kept({}, __file__, make) == MADE
+    assert stored({}, __file__, make) == MADE
     assert make.calls == 2
-    assert kept({}, __file__, make) == MADE
+    assert stored({}, __file__, make) == MADE
     assert make.calls == 2
 
 
 def test_a_flipped_byte_is_seen() -> None:
     make = Maker()
-    kept({}, __file__, make)
+    stored({}, __file__, make)
     path = only_file()
     whole = path.read_bytes()
     for place in range(len(whole)):
         spoilt = bytearray(whole)
         spoilt[place] ^= 1
         path.write_bytes(spoilt)
-        assert kept({}, __file__, make) == MADE
+        assert stored({}, __file__, make) == MADE
     assert make.calls == 1 + len(whole)
 
 
 @pytest.mark.parametrize("spoil", ["file", "folder", "link", "directory"])
 def test_what_others_may_write_is_not_read(spoil: str, tmp_path: Path) -> None:
     make = Maker()
-    kept({}, __file__, make)
+    stored({}, __file__, make)
     path = only_file()
     if spoil == "file":
         path.chmod(0o666)
@@ -133,7 +133,7 @@ def test_what_others_may_write_is_not_read(spoil: str, tmp_path: Path) -> None:
     else:
         path.unlink()
         path.mkdir()
-    assert kept({}, __file__, make) == MADE
+    assert stored({}, __file__, make) == MADE
     assert make.calls == 2
 
 
@@ -153,15 +153,15 @@ def test_where_nothing_can_be_kept_it_is_prepared_each_time(
         def homeless() -> Path:
             raise RuntimeError("Could not determine home directory.")
 
-        monkeypatch.setattr(kept_json, "default_directory", homeless)
-    assert [kept(source, __file__, make) for _ in range(2)] == [MADE] * 2
+        monkeypatch.setattr(stored_json, "default_directory", homeless)
+    assert [stored(source, __file__, make) for _ in range(2)] == [MADE] * 2
     assert make.calls == 2
 
 
 def test_old_files_make_room_for_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_json, "_MOST_FILES", 5)
+    monkeypatch.setattr(stored_json, "_MOST_FILES", 5)
     for number in range(12):
-        kept({"number": number}, __file__, Maker())
+        stored({"number": number}, __file__, Maker())
     assert len(list(folder().iterdir())) == 5
 
 
@@ -203,7 +203,7 @@ def test_labels_of_rows_are_not_kept() -> None:
 @pytest.mark.parametrize("found", [{}, {"fields": [], "note": ""}, {"fields": {}, "note": 1}])
 def test_what_is_not_prepared_is_prepared_again(found: dict[str, Any]) -> None:
     made = Prepared(fields={"tools": [1]}, note="note")
-    kept({"x": 1}, __file__, lambda: found)
+    stored({"x": 1}, __file__, lambda: found)
     assert prepared_once({"x": 1}, __file__, lambda: made) == made
     assert prepared_once({"x": 2}, __file__, lambda: made) == made
     assert prepared_once({"x": 2}, __file__, lambda: pytest.fail("it is kept")) == made

@@ -16,7 +16,7 @@ text_cache     TextCache: diskcache with texts only, checksums and leases; the o
 backoff        a store that failed is not used for a while, which grows
 process        which process holds a lease, and whether it is still running
 shared         one object per folder or store in a process
-kept_json      JSON that is slow to create and the same in every process
+stored_json    JSON that is slow to create and the same in every process
 single_flight  equal calls of one process are made once
 """
 

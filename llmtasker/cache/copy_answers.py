@@ -55,8 +55,8 @@ def copy_answers(source: str, target: str, on_batch: Callable[[CopyCount], objec
 
 
 def _copy_batch(source: _Listed, target: _Listed, keys: Sequence[str], count: CopyCount) -> None:
-    there = target.get_many(keys)
-    missing = [key for key, text in zip(keys, there, strict=True) if text is None]
+    held = target.get_many(keys)
+    missing = [key for key, text in zip(keys, held, strict=True) if text is None]
     texts = source.get_many(missing)
     entries = [(key, text) for key, text in zip(missing, texts, strict=True) if text is not None]
     target.put_many(entries)

@@ -201,9 +201,9 @@ def _given(
 
 @contextmanager
 def _opened(source: Path, kind: str | None) -> Generator[Path]:
-    """Give a file that can be read several times: standard input is copied, a packed file is unpacked once."""
+    """Give a file that can be read several times: standard input is copied, a compressed file is unpacked once."""
     from llmtasker.errors import ConfigurationError
-    from llmtasker.files.packed import spooled, unpacked
+    from llmtasker.files.compressed import spooled, unpacked
 
     if source != _STANDARD:
         with unpacked(source) as place:
@@ -217,13 +217,13 @@ def _opened(source: Path, kind: str | None) -> Generator[Path]:
 
 def _target(source: Path, out: Path | None) -> Path:
     from llmtasker.errors import ConfigurationError
-    from llmtasker.files.packed import PACKED
+    from llmtasker.files.compressed import COMPRESSED
 
     if out is not None:
         return _STDOUT if out == _STANDARD else out
     if source == _STANDARD:
         raise ConfigurationError("standard input needs --kind and --out.")
-    whole = source.with_suffix("") if source.suffix in PACKED else source
+    whole = source.with_suffix("") if source.suffix in COMPRESSED else source
     ending = ".xlsx" if whole.suffix.lower() == ".xlsm" else whole.suffix  # macros are not written
     return whole.with_name(f"{whole.stem}.answers{ending}")
 

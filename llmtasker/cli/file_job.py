@@ -74,7 +74,7 @@ class FileJob:
         retry_errors: ask again for rows that failed in an earlier run.
         overwrite: replace what is at `target` even if it is not of this job.
         stream: where the items come from; None: from the task.
-        origin: what the source was copied from, such as a packed file; None: it is not a copy.
+        origin: what the source was copied from, such as a compressed file; None: it is not a copy.
         begin: called when all is read and checked, before anything is asked.
     """
 

@@ -52,8 +52,8 @@ class Columns:
         try:
             return row[column]
         except KeyError:
-            there = snippet(", ".join(map(str, row)), 100) or "no columns"
-            raise InputError(f"the row has no column {column!r} for the {kind} {name!r}; it has {there}.") from None
+            columns = snippet(", ".join(map(str, row)), 100) or "no columns"
+            raise InputError(f"the row has no column {column!r} for the {kind} {name!r}; it has {columns}.") from None
 
 
 def _is_empty(value: Any) -> bool:

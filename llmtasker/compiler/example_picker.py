@@ -13,8 +13,8 @@ from llmtasker.compiler.examples import Example, labels_in_answer, shown_text
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature
+from llmtasker.similarity.diversified import diversified
 from llmtasker.similarity.nearest import EXAMPLES, Nearest, grams, name_words, words
-from llmtasker.similarity.unlike import unlike
 from llmtasker.similarity.vectors import cosines, unit_vectors
 
 _CANDIDATES = 4  # times the examples that are shown; "diverse" chooses unlike ones among these
@@ -90,7 +90,7 @@ class ExamplePicker:
         elif self._selection.method == "diverse":
             near = heapq.nlargest(_CANDIDATES * count, others, key=scores.__getitem__)
             best = max((scores[at] for at in near), default=0.0) or 1.0
-            order = unlike({at: scores[at] / best for at in near}, self._likeness(), count)
+            order = diversified({at: scores[at] / best for at in near}, self._likeness(), count)
         else:
             order = self._one_a_label(sorted(others, key=scores.__getitem__, reverse=True))[:count]
         return [self._pool[at] for at in order]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from llmtasker.cache.kept_json import kept
+from llmtasker.cache.stored_json import stored
 from llmtasker.values.json_values import is_object
 
 
@@ -19,12 +19,12 @@ class Prepared:
 
 
 def prepared_once(source: Mapping[str, Any], code: str, make: Callable[[], Prepared]) -> Prepared:
-    """Return what any process has prepared from this source before; see `kept`."""
+    """Return what any process has prepared from this source before; see `stored`."""
 
     def made() -> dict[str, Any]:
         prepared = make()
         return {"fields": dict(prepared.fields), "note": prepared.note}
 
-    found = kept(source, code, made)
+    found = stored(source, code, made)
     fields, note = found.get("fields"), found.get("note")
     return Prepared(fields=fields, note=note) if is_object(fields) and isinstance(note, str) else make()

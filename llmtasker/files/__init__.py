@@ -10,7 +10,7 @@ Journal        the finished rows of a run that can be resumed
 csv_file, json_file, parquet_file, excel_file   one format each
 csv_output, excel_output, block_buffer          written while the rows come
 detect, encoding, dialect, format, header       the format of a file
-cells, packed, atomic                           values of cells; compressed files; whole or not at all
+cells, compressed, atomic                       values of cells; compressed files; whole or not at all
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from llmtasker.files.atomic import replacing
+from llmtasker.files.compressed import unpacked
 from llmtasker.files.csv_file import csv_header, read_csv
 from llmtasker.files.csv_output import write_csv
 from llmtasker.files.detect import FormatOptions, check_readable, detect
@@ -31,7 +32,6 @@ from llmtasker.files.format import Format, Kind, output_format
 from llmtasker.files.header import Header
 from llmtasker.files.journal import Journal
 from llmtasker.files.json_file import json_header, read_json, read_jsonl, write_json, write_jsonl
-from llmtasker.files.packed import unpacked
 from llmtasker.files.parquet_file import parquet_header, read_parquet, write_parquet
 from llmtasker.values.broken_row import BrokenRow
 

@@ -11,9 +11,9 @@ from typing import TypedDict, Unpack
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.files import dialect
+from llmtasker.files.compressed import unpacked
 from llmtasker.files.encoding import SeenEncoding, decodes, open_text, seen_encoding
 from llmtasker.files.format import Format, Kind, kind_of, typed
-from llmtasker.files.packed import unpacked
 from llmtasker.values.json_values import is_object, parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from llmtasker.errors import ConfigurationError
+from llmtasker.files.compressed import COMPRESSED
 from llmtasker.files.encoding import check_encoding
-from llmtasker.files.packed import PACKED
 
 Kind = Literal["csv", "jsonl", "json", "parquet", "excel"]
 
@@ -98,7 +98,7 @@ def output_format(
         macros.
     """
     file = Path(path)
-    if file.suffix.lower() in PACKED:
+    if file.suffix.lower() in COMPRESSED:
         raise ConfigurationError(f"{file}: outputs are not compressed; leave out {file.suffix}")
     if file.suffix.lower() == ".xlsm":
         raise ConfigurationError(
@@ -127,7 +127,7 @@ def kind_of(file: Path, *, choice: bool = True) -> Kind:
     `choice` is whether the error may advise giving the kind.
     """
     ending = file.suffix.lower()
-    if ending in PACKED:
+    if ending in COMPRESSED:
         ending = Path(file.stem).suffix.lower()
     if ending == ".xls":
         raise ConfigurationError(f"{file} is in Excel's old format; save it as .xlsx or .csv")

@@ -10,7 +10,7 @@ credentials    which headers and parameters are credentials
 options        LLMOptions, and their validation
 rate_limiter   RateLimiter and Permit: when the next call may leave
 learned_limit  the rate that the endpoint allows, learned from its responses
-kept_limits    learned limits, stored for the next process
+stored_limits  learned limits, stored for the next process
 limits         RateLimit and Retry: limits that the user sets
 costs          Prices, and how many tokens a request takes
 """

@@ -21,11 +21,11 @@ from llmtasker.cache.store import CompleteStore
 from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.costs import Prices, TokenMeter, listed_cost
-from llmtasker.llm.kept_limits import load_limits, save_limits
 from llmtasker.llm.limits import Retry
 from llmtasker.llm.names import local_file, parse_name, without_password
 from llmtasker.llm.options import DEFAULT_TIMEOUT, LLMOptions, Portable, check, portable, sent_fields
 from llmtasker.llm.rate_limiter import RateLimiter
+from llmtasker.llm.stored_limits import load_limits, save_limits
 from llmtasker.wire.completion import Usage
 from llmtasker.wire.request import Settings, Transport
 

@@ -39,28 +39,28 @@ async def run_awaiting(
     """Run a generator of steps in the running event loop and return its result; `rest` waits before a retry."""
     known = KeyState()
     advance: Callable[[Any], Step] = steps.send
-    came: Any = None
+    reply: Any = None
     loop = asyncio.get_running_loop()
     at_work.append(loop)
     try:
         while True:
-            step = advance(came)
-            advance, came = steps.send, None
+            step = advance(reply)
+            advance, reply = steps.send, None
             if isinstance(step, Send):
                 try:
-                    came = await _send(transport, step.request)
+                    reply = await _send(transport, step.request)
                 except ItemError as error:
-                    advance, came = steps.throw, error
+                    advance, reply = steps.throw, error
             elif isinstance(step, Wait):
-                came = await _wait(step, rest)
+                reply = await _wait(step, rest)
             elif store is None:
-                came = without_store(step)
+                reply = without_store(step)
             elif isinstance(step, Look):
                 texts = await store.get_many(step.keys)
-                came = texts if texts.count(None) == len(texts) else known.read(step, texts)
+                reply = texts if texts.count(None) == len(texts) else known.read(step, texts)
             elif isinstance(step, Lease):
                 wanted = known.wanted(step)
-                came = known.taken(step, wanted, await store.lease_many(wanted, seconds=LEASE))
+                reply = known.taken(step, wanted, await store.lease_many(wanted, seconds=LEASE))
             elif isinstance(step, Keep):
                 await store.put_many([(key, completion.to_json()) for key, completion in step.entries])
                 known.leases.difference_update(key for key, _ in step.entries)

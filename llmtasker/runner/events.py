@@ -119,10 +119,10 @@ class RunEvents:
         """Yield the same steps, and report the calls and the long waits among them."""
         numbers = tuple(rows)
         advance: Callable[[Any], Any] = steps.send
-        came: Any = None
+        reply: Any = None
         try:
             while True:
-                step = advance(came)
+                step = advance(reply)
                 advance = steps.send
                 if isinstance(step, Send):
                     number, began = next(self._calls), self._clock()
@@ -131,11 +131,11 @@ class RunEvents:
                     named["request"] = step.request
                     self._publish(Event(what="call_started", when=began, **named))
                     try:
-                        came = yield step
-                        named["completion"] = came
+                        reply = yield step
+                        named["completion"] = reply
                     except ItemError as error:
                         named["error"] = error
-                        advance, came = steps.throw, error
+                        advance, reply = steps.throw, error
                     except GeneratorExit:  # the run was cancelled, or is no longer read
                         now = self._clock()
                         self._publish(Event(what="call_ended", when=now, seconds=now - began, **named))
@@ -149,7 +149,7 @@ class RunEvents:
                             what="waiting", when=when, run=self.run, tags=self.tags, rows=numbers, seconds=step.hold
                         )
                         self._publish(waiting)
-                    came = yield step
+                    reply = yield step
         except StopIteration as end:
             result: R = end.value
             return result

@@ -12,8 +12,8 @@ from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.signature.fields import wire_name
 from llmtasker.signature.signature import Signature, takes_mapping
 from llmtasker.values.broken_row import BrokenRow
-from llmtasker.values.given_list import how_to_read
 from llmtasker.values.json_values import as_list
+from llmtasker.values.list_argument import how_to_read
 from llmtasker.values.same_value import is_missing
 
 InputRows = Iterable[Any] | AsyncIterable[Any]

@@ -110,26 +110,26 @@ def run_blocking(
     """Run a generator of steps in this thread and return its result; without a store, every key is a miss."""
     known = KeyState()
     advance: Callable[[Any], Step] = steps.send
-    came: Any = None
+    reply: Any = None
     try:
         while True:
-            step = advance(came)
-            advance, came = steps.send, None
+            step = advance(reply)
+            advance, reply = steps.send, None
             if isinstance(step, Send):
                 try:
-                    came = transport.send(step.request)
+                    reply = transport.send(step.request)
                 except Exception as error:  # noqa: BLE001 - the transport may be the user's
-                    advance, came = steps.throw, as_item_error(error, step.request)
+                    advance, reply = steps.throw, as_item_error(error, step.request)
             elif isinstance(step, Wait):
-                came = _result(step.hold) if isinstance(step.hold, Future) else sleep(step.hold)
+                reply = _result(step.hold) if isinstance(step.hold, Future) else sleep(step.hold)
             elif store is None:
-                came = without_store(step)
+                reply = without_store(step)
             elif isinstance(step, Look):
                 texts = store.get_many(step.keys)
-                came = texts if texts.count(None) == len(texts) else known.read(step, texts)
+                reply = texts if texts.count(None) == len(texts) else known.read(step, texts)
             elif isinstance(step, Lease):
                 wanted = known.wanted(step)
-                came = known.taken(step, wanted, store.lease_many(wanted, seconds=LEASE))
+                reply = known.taken(step, wanted, store.lease_many(wanted, seconds=LEASE))
             elif isinstance(step, Keep):
                 store.put_many([(key, completion.to_json()) for key, completion in step.entries])
                 known.leases.difference_update(key for key, _ in step.entries)

@@ -22,9 +22,9 @@ from llmtasker.task_file import Document
 from llmtasker.tasks.label_type import LabelSpec, label_type, labels_in_order, meanings_of, plain_label
 from llmtasker.tasks.prompts import prompt_text
 from llmtasker.values.argument_checks import by_name
-from llmtasker.values.given_list import copied
 from llmtasker.values.json_values import is_array
 from llmtasker.values.lazy_pattern import lazy_pattern
+from llmtasker.values.list_argument import copied
 from llmtasker.wire.wording import WORDINGS, Language
 
 __all__ = ["Classification", "Shortlist"]

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_state import Job, OpenRow
+from llmtasker.similarity.diversified import diversified
 from llmtasker.similarity.nearest import alike, sketch
-from llmtasker.similarity.unlike import unlike
 from llmtasker.values.lazy_pattern import lazy_pattern
 
 CHOSEN = 20
@@ -71,7 +71,7 @@ def _unlike_each_other(doubts: dict[int, tuple[float, OpenRow]], known: list[int
         kinds.setdefault(_NUMBERS.sub("0", row.text), (doubt, row))
     compared = list(kinds.values())[:_COMPARED]
     sketches = {row.number: sketch(row.text) for _, row in compared}
-    return unlike(
+    return diversified(
         {row.number: doubt for doubt, row in compared},
         lambda one, other: alike(sketches[one], sketches[other]),
         CHOSEN,

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llmtasker.cache.kept_json import kept
+from llmtasker.cache.stored_json import stored
 from llmtasker.llm.transports import network
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Request, Transport
@@ -78,7 +78,7 @@ def deferred(base_url: str, source: Mapping[str, Any], connect: Callable[[], Tra
         made.append(connect())
         return {"endpoint": made[0].endpoint}
 
-    endpoint = kept({"url": base_url, **source}, _CODE, identity).get("endpoint")
+    endpoint = stored({"url": base_url, **source}, _CODE, identity).get("endpoint")
     if made or not isinstance(endpoint, str):
         return made[0] if made else connect()
     network.proxy_for(base_url)

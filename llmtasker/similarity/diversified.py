@@ -1,4 +1,4 @@
-"""unlike: choose things with high scores that are unlike those chosen before."""
+"""diversified: choose things with high scores that are unlike those chosen before."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 
 
-def unlike(
+def diversified(
     scores: Mapping[int, float],
     likeness: Callable[[int, int], float],
     count: int,
@@ -19,7 +19,7 @@ def unlike(
     Scores and similarities are from 0 to 1. `repeated` is how similar each is to what is already known; things that are
     similar by `most` or more are not taken.
 
-    >>> unlike({1: 0.9, 2: 0.8, 3: 0.5}, lambda one, other: 1.0 if one + other == 3 else 0.0, 2)
+    >>> diversified({1: 0.9, 2: 0.8, 3: 0.5}, lambda one, other: 1.0 if one + other == 3 else 0.0, 2)
     [1, 3]
     """
     left = {key: (repeated or {}).get(key, 0.0) for key in scores}

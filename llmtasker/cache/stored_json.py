@@ -1,4 +1,4 @@
-"""kept: a JSON object that is slow to create, stored on disk, so that few processes import its code."""
+"""stored: a JSON object that is slow to create, stored on disk, so that few processes import its code."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ _PACKAGES = ("instructor", "openai", "pydantic", "docstring-parser", "llmtasker"
 _logger = logging.getLogger(__name__)
 
 
-def kept(source: Mapping[str, Any], code: str | tuple[str, ...], make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def stored(
+    source: Mapping[str, Any], code: str | tuple[str, ...], make: Callable[[], dict[str, Any]]
+) -> dict[str, Any]:
     """Return the stored object for a source, from any earlier process, or else create and store it.
 
     `source` is JSON; `code` names the files of the code that creates the object. A stored object is valid for these

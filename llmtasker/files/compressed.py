@@ -17,7 +17,7 @@ from typing import IO, Any
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.values.lazy_pattern import lazy_pattern
 
-PACKED = {".gz", ".bz2", ".xz", ".zip"}
+COMPRESSED = {".gz", ".bz2", ".xz", ".zip"}
 MAX_UNPACKED = 1 << 36
 """The most bytes to unpack: a small file can contain more than any disk."""
 
@@ -32,7 +32,7 @@ def unpacked(path: Path) -> Generator[Path]:
     Raises:
         ConfigurationError: the file can't be unpacked, or an archive contains more than one file.
     """
-    if path.suffix.lower() not in PACKED or not path.is_file():
+    if path.suffix.lower() not in COMPRESSED or not path.is_file():
         yield path
         return
     with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:

@@ -1,4 +1,4 @@
-"""to_write: the line of code to write instead of something that is not a Signature class."""
+"""declaration_hint: the line of code to write instead of something that is not a Signature class."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from llmtasker.signature.signature import Signature
 _CLASS = "class Triage(Signature): with message: str = InputField() and team: str = OutputField()"
 
 
-def to_write(given: object) -> str:
+def declaration_hint(given: object) -> str:
     """Return what to write instead of a thing that is not a class of Signature.
 
-    >>> to_write("text -> label")
+    >>> declaration_hint("text -> label")
     'write Signature.make("Task", instructions="…", inputs={"text": str}, outputs={"label": str})'
     """
     if isinstance(given, Signature):
