@@ -56,6 +56,18 @@ def parameters(annotation=str, **field):
 # ── what is asked for ──
 
 
+@pytest.mark.parametrize("mode", ["tools", "json_schema"])
+def test_fields_are_required_in_their_order(mode):
+    model = create_model("Model", why=(str, ...), team=(Team, ...), amount=(int, ...))
+    fields = prepare(wire_model(model), mode, keep=False).fields
+    schema = (
+        fields["tools"][0]["function"]["parameters"]
+        if mode == "tools"
+        else fields["response_format"]["json_schema"]["schema"]
+    )
+    assert schema["required"] == list(schema["properties"]) == ["why", "team", "amount"]
+
+
 def test_tools_mode_offers_one_function_and_insists_on_it():
     fields = prepare(wire_model(Sort), "tools").fields
     assert fields["tool_choice"] == "required"

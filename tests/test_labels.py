@@ -8,6 +8,8 @@ from effort import SOON
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.parser.coerce import CoercionError, coerce
 from llmtasker.parser.labels import MAX_PROSE, LabelError, Labels, scalar_text
 
 TEAMS = Labels(["billing", "delivery", "Réclamation", "card payment", "card", "other"])
@@ -788,3 +790,85 @@ def test_an_enum_is_found_by_the_name_of_its_member() -> None:
     labels = Labels(["facturation", "livraison"], {"BILLING": "facturation", "DELIVERY": "livraison"})
     assert labels.find("BILLING") == "facturation"
     assert labels.find("delivery") == "livraison"
+
+
+STARS, LEVELS, SPAM = Labels([1, 2, 3, 4, 5]), Labels(["A1", "A2", "B1", "B2"]), Labels([True, False])
+SERVICES = Labels(["Facturation", "Service après-vente", "Autre"])
+MOODS = Labels(["positive", "negative", "neutral"])
+ANSWERS = Labels(["yes", "no"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "text", "label"),
+    [
+        (TEAMS, "This should be handled by billing.", "billing"),
+        (TEAMS, "Billing should handle this.", "billing"),
+        (TEAMS, "They paid twice, so the billing team should handle this request.", "billing"),
+        (TEAMS, "The message was handled by billing.", None),
+        (TEAMS, "Billing should not handle this.", None),
+        (TEAMS, "Billing should handle this better.", None),
+        (TEAMS, "Someone other than billing should handle this.", None),
+        (TEAMS, "A common error is billing", None),
+        (TEAMS, "A common answer is billing.", None),
+        (TEAMS, "It is about billing (just kidding)", None),
+        (SERVICES, "Ce message doit être traité par la facturation.", "Facturation"),
+        (SERVICES, "Il doit être transmis au service après‑vente.", "Service après-vente"),
+        (SERVICES, "Il s'agit d'une demande concernant la facturation.", "Facturation"),
+        (SERVICES, "Il ne doit pas être traité par la facturation.", None),
+        (SERVICES, "Une erreur fréquente est la facturation.", None),
+        (MOODS, "This is a negative review.", "negative"),
+        (MOODS, "The text conveys positive sentiment.", "positive"),
+        (MOODS, "Negative sentiment", "negative"),
+        (MOODS, "It replies to a negative review.", None),
+        (MOODS, "It is hardly a positive review.", None),
+        (LEVELS, "It is a B2 text.", "B2"),
+        (LEVELS, "B2 (upper intermediate)", "B2"),
+        (LEVELS, "B1+", None),
+        (LEVELS, "It is B1+.", None),
+        (LEVELS, "The form B1 is asked for.", None),
+        (SPAM, "No, this is not spam.", False),
+        (SPAM, "Non, ce message n'est pas un spam.", False),
+        (SPAM, "No, it is not false.", None),
+        (SPAM, "Yes, it is not spam.", None),
+        (ANSWERS, "No, the text isn't relevant.", "no"),
+        (ANSWERS, "No, it is not wrong.", None),
+    ],
+)
+def test_what_a_sentence_says_of_its_label(labels: Labels, text: str, label: Any) -> None:
+    if label is None:
+        with pytest.raises(LabelError):
+            labels.find(text)
+    else:
+        assert labels.find(text) == label
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "text", "label"),
+    [
+        (STARS, "stars", "4 stars", 4),
+        (STARS, "stars", "1 star!", 1),
+        (STARS, "stars", "stars = 4", 4),
+        (STARS, "stars", "4.5 stars", None),
+        (STARS, "stars", "stars <= 4", None),
+        (STARS, "stars", "stars != 4", None),
+        (STARS, "stars", "3 or 4 stars", None),
+        (STARS, "stars", "4 cars", None),
+        (LEVELS, "level", "level B2", "B2"),
+        (Labels(["high", "low"]), "priority", "High-priority.", "high"),
+        (Labels(["high", "low"]), "priority", "no high priority", None),
+        (Labels(["high", "low"]), "priority", "high priority?", None),
+        (Labels(["good", "bad"]), "quality", "quality=bad", "bad"),
+        (Labels(["other", "billing"]), "team", "other team", None),
+        (Labels(["A", "B"]), "grade", "grade B", "B"),
+        (Labels(["A", "B"]), "grade", "a grade", None),
+        (ANSWERS, "answer", "no answer", None),
+        (ANSWERS, "", "no ", "no"),
+    ],
+)
+def test_the_name_of_the_field_may_stand_beside_its_label(labels: Labels, name: str, text: str, label: Any) -> None:
+    schema = AnswerSchema({"properties": {name: {"enum": list(labels.values)}}} if name else {"enum": ["yes", "no"]})
+    try:
+        found, _ = coerce({name: text} if name else text, schema)
+    except CoercionError:
+        found = {name: text}
+    assert (found[name] if name else found) == (text if label is None else label)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from llmtasker.errors import InvalidOutputError
 from llmtasker.parser.answer_schema import AnswerSchema
@@ -89,3 +89,62 @@ def test_a_text_that_names_more_than_the_label_is_not_taken_for_the_label_alone(
 @pytest.mark.parametrize("text", ["sales", "Queue: sales", "**Sales.**", "It is a question for sales."])
 def test_a_text_that_names_the_label_only_is_the_label(text: str) -> None:
     assert ticket(text) == Ticket(queue="sales")
+
+
+class Line(BaseModel):
+    name: str
+    quantity: int = 1
+
+
+class Routed(BaseModel):
+    queue: Literal["sales", "repairs"]
+    tags: list[str]
+
+
+def only(kind: Any) -> type[BaseModel]:
+    return create_model("Only", v=(kind, ...))
+
+
+COUNT, AMOUNT, TAGS, QUEUES = only(int), only(float), only(list[str]), only(list[Literal["sales", "repairs"]])
+LINES = only(list[Line])
+WRAPPED = '{"results": [{"name": "pen"}, {"name": "ink", "Quantity": 3}]}'
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "value"),
+    [
+        (Routed, "queue: sales\ntags:\n- late\n- paid: twice", {"queue": "sales", "tags": ["late", "paid: twice"]}),
+        (Routed, '**Tags:**\n1. late\n2. "new"\n**Queue:** sales', {"queue": "sales", "tags": ["late", "new"]}),
+        (Routed, "queue: sales\ntags:\n- late\n- queue: repairs", None),
+        (Routed, "queue: sales\ntags:\n- late\nHope this helps!", None),
+        (Routed, "queue: sales\ntags:", None),
+        (Routed, "queue:\n- sales\ntags:\n- late", None),
+        (TAGS, "v:\n  - a\n  - b", {"v": ["a", "b"]}),
+        (TAGS, "v: a", None),
+        (QUEUES, "v: sales, repairs", {"v": ["sales", "repairs"]}),
+        (QUEUES, "v:\n- sales\n- Repairs", {"v": ["sales", "repairs"]}),
+        (QUEUES, "v: sales, not repairs", None),
+        (COUNT, "v: 42", {"v": 42}),
+        (COUNT, "**V:** 42", {"v": 42}),
+        (COUNT, "v: 42 or 43", None),
+        (COUNT, "The v is 42", None),
+        (COUNT, "w: 42", None),
+        (AMOUNT, "12,50 €", {"v": 12.5}),
+        (AMOUNT, "v: 12,5", {"v": 12.5}),
+        (AMOUNT, "12.50 € or 13 €", None),
+        (LINES, WRAPPED, {"v": [{"name": "pen", "quantity": 1}, {"name": "ink", "quantity": 3}]}),
+        (LINES, '{"results": [{"name": "pen"}, {"colour": "red"}]}', None),
+        (LINES, '{"results": []}', None),
+        (COUNT, '{"results": 3}', None),
+        (Line, '"name": "pen", "quantity": 2}', {"name": "pen", "quantity": 2}),
+        (Line, '"name": "pen", "quantity": 2', None),
+        (Line, r"{\"name\": \"a \\\"b\\\"\", \"quantity\": 2}", {"name": 'a "b"', "quantity": 2}),
+    ],
+)
+def test_lists_numbers_and_lost_wrappings(model: type[BaseModel], text: str, value: Any) -> None:
+    schema = AnswerSchema.of(model)
+    try:
+        found = read(text, schema, model.model_validate, stopped=True).value.model_dump()
+    except InvalidOutputError:
+        found = None
+    assert found == value

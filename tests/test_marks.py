@@ -27,6 +27,7 @@ MARKED = [
     "{}<|im_end|>",
     "{}<|eot_id|>\n",
     "{}</s>",
+    "{}[/INST]",
     "{}<end_of_turn>",
     "{}<｜end▁of▁sentence｜>",
     "<|im_start|>assistant\n{}<|im_end|>",

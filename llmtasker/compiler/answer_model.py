@@ -131,6 +131,8 @@ def _prepared(model: type[BaseModel], mode: Mode, words: str) -> Prepared:
         function = kwargs["tools"][0]["function"]
         if not model.__doc__:
             function.pop("description", None)  # instructor's own adds nothing, and costs tokens in each call
+        # instructor sorts them by name.
+        function["parameters"]["required"] = model.model_json_schema().get("required", [])
         if not _is_free(function["parameters"]):
             function = {**function, "strict": True}
         # One tool is offered, so "required" is enough; llama.cpp ignores a forced function object.

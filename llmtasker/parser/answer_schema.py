@@ -173,10 +173,13 @@ class AnswerSchema:
 
     @property
     def format_field(self) -> str | None:
-        """The only field, if its text has a form that no prose has, such as that of a date."""
+        """The only field, if its text has a form that no prose has, such as that of a date or a number."""
         (name, *others) = self.properties or [None]
-        found = None if name is None or others else self.resolve(self.properties[name])
-        return name if found and found.get("format") in _FORMS_OF_TEXT else None
+        if name is None or others:
+            return None
+        node = self.resolve(self.properties[name])
+        formed = node.get("format") in _FORMS_OF_TEXT or kind_of_node(node) in ("number", "integer")
+        return name if formed else None
 
     def _is_label_field(self, node: Any) -> bool:
         node = self.resolve(node)

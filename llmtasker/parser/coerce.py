@@ -118,7 +118,7 @@ class _Coercion:
         if text is None:
             return value
         try:
-            label = labels.find(text)
+            label = _find(text, labels, path)
         except LabelError as error:
             if isinstance(value, str) and self._means_null(value, raw, path, in_text_field=False):
                 return None
@@ -335,6 +335,16 @@ class _Coercion:
             return value
         self.repaired(path, "JSON inside a JSON string")
         return inner
+
+
+def _find(text: str, labels: Labels, path: str) -> Any:
+    """Return the label of a text, which may have the name of its field beside it."""
+    try:
+        return labels.find(text)
+    except LabelError as error:
+        with contextlib.suppress(LabelError):
+            return labels.find_beside(text, path.rstrip(".").rpartition(".")[2])
+        raise error from None
 
 
 def _put(value: dict[str, Any], path: list[str | int], part: Any) -> None:

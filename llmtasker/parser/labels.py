@@ -19,6 +19,8 @@ _WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„「」『』#|\\"
 _BULLET = lazy_pattern(r"(?:[-•*–]\s+|\(?(?:\d{1,2}|\w)[.):]\s+)")
 _SEPARATORS = lazy_pattern(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
 _SHORT = lazy_pattern(r"\w{1,2}|[\d.]+")
+_LETTERS = lazy_pattern(r"[^\W\d]{1,2}")
+_LETTER_AND_DIGIT = lazy_pattern(r"[^\W\d_]\d")  # 'P1', which is not a word by chance
 # Words that occur in any sentence without meaning the label with the same name.
 _EVERYDAY = lazy_pattern(
     r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true"
@@ -191,7 +193,7 @@ class Labels:
     def _mention(self) -> re.Pattern[str]:
         # The longest first: 'card payment' does not mention 'card'.
         names = sorted({*map(self._words, self._exact), *self._parts} - {""}, key=len, reverse=True)
-        choices = [re.escape(name).replace(r"\ ", r"[\s_\-]+") for name in names]
+        choices = [re.escape(name).replace(r"\ ", r"[\s_\-‐–]+") for name in names]
         # A label in such a script may be a part of another word.
         choices = [rf"(?<!\w){name}(?!\w)" if _IDEOGRAPH.search(name) else name for name in choices]
         begins, ends = _BEGINS, _ENDS
@@ -222,6 +224,25 @@ class Labels:
         if any(found not in self._pictures.get(char, (found,)) for char in text):
             raise LabelError("its picture is that of another label", ambiguous=True)
         return found
+
+    def find_beside(self, text: str, name: str) -> Any:
+        """Return the label that stands beside the name of its field and nothing else, such as '4 stars'.
+
+        Raises:
+            LabelError: it is not one, or such words may also deny one ('no answer').
+
+        >>> Labels([1, 2, 3]).find_beside("3 stars", "stars")
+        3
+        """
+        own = re.escape(name.removesuffix("s")).replace("_", r"[\s_-]") + "s?"
+        if name and (headed := re.fullmatch(rf"[*_\s]*{own}[*_\s]*[=:](?!=)\s*(.+)", text, re.IGNORECASE | re.DOTALL)):
+            return self.find_exact(headed[1])
+        beside = re.fullmatch(rf"{own}\s+(.+)|(.+?)[\s_-]+{own}[\s.!]*", text, re.IGNORECASE | re.DOTALL)
+        found = beside and (beside[1] or beside[2])
+        is_word = not found or _EVERYDAY.fullmatch(_words(found)) or cue_in(found).search(_unaccented(found))
+        if not name or not found or is_word or (beside and _LETTERS.fullmatch(beside[2] or "")):
+            raise LabelError(f"{text[:60]!r} is not a label")
+        return self.find_exact(found)
 
     def find_exact(self, text: str) -> Any:
         """Return the label that equals the text but for case, accents, separators, punctuation around it or a bullet.
@@ -298,7 +319,7 @@ class Labels:
             stated = (
                 framed is Frame.ANSWER
                 or is_stated(sentence, start, end)
-                or stands_apart(sentence, start, end, listed=_SHORT.fullmatch(name) is not None)
+                or stands_apart(sentence, start, end, listed=bool(framed and _SHORT.fullmatch(name)))
             )
             found.append(_Mention(name, framed, denied, turned, stated))
         return found
@@ -351,4 +372,4 @@ def _ticked(text: str) -> str:
 
 
 def _is_ordinary(name: str) -> bool:
-    return bool(_SHORT.fullmatch(name) or _EVERYDAY.fullmatch(name))
+    return bool(_SHORT.fullmatch(name) or _EVERYDAY.fullmatch(name)) and not _LETTER_AND_DIGIT.fullmatch(name)

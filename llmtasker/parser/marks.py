@@ -48,7 +48,7 @@ _END = (
     r"(?:<\|(?:im_end|eot_id|eot|eom_id|end|return|call|endoftext|end_of_text|end_of_turn|endofturn|eos|assistant_end"
     r"|end_of_box|end_of_solution|END_RESPONSE|END_TEXT|END_ACTION|END_OF_TURN_TOKEN|user|observation)\|>|<end_of_turn>"
     r"|<turn\|>|</s>|<eos>|<seed:eos>|\[EOS\]|\[\|endofturn\|\]|</(?:final_)?answer>|<｜end▁of▁sentence｜>"
-    r"|\[/TOOL_CALLS\])"
+    r"|\[/(?:TOOL_CALLS|INST)\])"
 )
 _ENDS = lazy_pattern(rf"{_END}\s*(?:{_END}\s*)*$")  # what stands before is not looked at: that would take long
 _NEXT_TURN = lazy_pattern(

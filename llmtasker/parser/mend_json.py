@@ -105,17 +105,31 @@ def mend_json(text: str, effort: Effort | None = None, *, flaw: str = "") -> tup
 
         with contextlib.suppress(ValueError, RecursionError):
             return parse_json(html.unescape(text)), ("fixed JSON: quotes escaped as in HTML",)
+    if (whole := mend_whole(text)) is not None:
+        return whole
     effort = effort or Effort()
     effort.begin(text)
     if text.count("/*", text.rfind("*/") + 1) > MAX_OPEN_COMMENTS:
         raise NotMendableError("its comments never end")
     if (loose := parse_loose_json(text)) is not None:
         return loose[0], tuple(f"fixed JSON: {slip}" for slip in loose[1])
-    if (unescaped := _unescaped_once(text)) is not None:
-        return unescaped, ("fixed JSON: quotes escaped as in a string",)
     if (quoted := with_missing_quote(text)) is not None:
         return quoted, ("fixed JSON: a missing quote",)
     return _by_json_repair(text, effort)
+
+
+def mend_whole(text: str) -> tuple[Any, tuple[str, ...]] | None:
+    """Return the value of JSON in which brackets can't be found: written as in a string, or without its first brace.
+
+    >>> mend_whole('"a": 1}')
+    ({'a': 1}, ("fixed JSON: added the missing '{'",))
+    """
+    if (unescaped := _unescaped_once(text)) is not None:
+        return unescaped, ("fixed JSON: quotes escaped as in a string",)
+    if text.startswith('"') and text.endswith("}"):
+        with contextlib.suppress(ValueError, RecursionError):
+            return parse_json(f"{{{text}"), ("fixed JSON: added the missing '{'",)
+    return None
 
 
 def _by_json_repair(text: str, effort: Effort) -> tuple[Any, tuple[str, ...]]:

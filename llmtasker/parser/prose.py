@@ -42,7 +42,7 @@ _NOT_SURE = lazy_pattern(
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
     r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
     r"|[.!;\n]\s*(?:(?:no|non|nope|correction|sorry)\b[,:.!]|(?:no,? )?(?:wait|actually|attends|en fait)\b)"
-    r"|\btake (?:that|it) back\b|\bscratch that\b"
+    r"|\btake (?:that|it) back\b|\bscratch that\b|\b(?:kidding|joking|plaisante|rigole)\b"
 )
 _NONE_FITS = lazy_pattern(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
@@ -56,6 +56,7 @@ _FITS_AFTER_ALL = lazy_pattern(
     r"(?:category|class|label|categorie|classe)"
 )
 _EXAMPLE = lazy_pattern(r"\W*(?:for example|for instance|e\.g|example|par exemple|z\.b|zum beispiel|por ejemplo)\b")
+_NE_PAS = lazy_pattern(r"\bn(?:e |')[^.,;]*?\bpas\b")  # two words, one denial
 _CLAUSE = lazy_pattern(rf"[,;]\s|{TURN.pattern}")
 _CLOSE = r"[\"'`*_)\]}»”」$]*"
 _OPEN = r"[\"'`*_(\[{«“「$]*"
@@ -98,7 +99,7 @@ _HEADED = lazy_pattern(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
 _STOP = lazy_pattern(
     rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n。]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
 )
-_NO_WORDS = lazy_pattern(r"[\W_]*")
+_NO_WORDS = lazy_pattern(r"(?:[^\w+]|_)*")
 _COLON = lazy_pattern(rf"(?:[:：]|\s[—–])\s*{_OPEN}\s*$")
 _END = lazy_pattern(rf"{_CLOSE}[\s.!。✅✓✔]*$")
 _MARKED_BEFORE = lazy_pattern(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
@@ -109,6 +110,10 @@ _CONDITION = lazy_pattern(
     r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si(?!,)|s'il|sauf si|wenn|sofern"
     r"|(?:according to|selon|d'apres|laut) (?:the |le |la |dem |der )?(?:customer|client|user|kund))"
     r"(?! (?:i|you|we) (?:had|have|must|need)\b| (?:forced|pressed|asked)\b)"
+)
+# 'a common error is X' is not about this text.
+_GENERAL = lazy_pattern(
+    rf"[\W_]*(?:an?|une?|eine?) [^,;:.]*\b(?:is|est|ist)[\s:]+(?:(?:the|an?|la|le|les|der|die|das) |l')?{_OPEN}"
 )
 _OPENER = lazy_pattern(
     r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also|clairement"
@@ -138,8 +143,11 @@ _LINKS = {
     r"|(?:falls?|comes?|goes|fits?|deals?)(?: \w+ly)? (?:under|into|in|within|with)|(?:talks|speaks) of|suggests"
     r"|indicates|so|therefore|thus|hence|(?:it|this|that)(?: one)?(?:'s| is| goes) (?:for|to)"
     r"|i(?:'d| would)? (?:say|choose|pick|go with|think|call (?:it|this))"
+    r"|expresses|conveys|(?:should|must|needs? to|has to|will|would) be (?:\w+ )?(?:handled|processed|resolved) by"
     rf"|(?:route|assign|send|forward)\w*(?: \w+){{0,3}} to|{_PUT}(?:as|under|in|into)|{_NAMING} (?:of|for|is)",
-    "French": r"est|serait|sont|concerne|releve(?:nt)? d[eu]|porte sur|parle d[eu]|traite d[eu]|appartient a|lie a"
+    "French": r"est|serait|sont|concern(?:e|ent|ant)|exprime|(?:doit|devrait|devra) etre (?:traite|gere)e?s? par"
+    r"|(?:doit|devrait|devra) etre (?:transmi|envoy|adress|orient|dirig)\w+ (?:a|au|aux|vers)"
+    r"|releve(?:nt)? d[eu]|porte sur|parle d[eu]|traite d[eu]|appartient a|lie a"
     r"|(?:s'agit|question) (?:de|du|d'une?)|correspond a|(?:entre|tombe|class\w+(?: \w+){0,3}) (?:dans|comme|en)"
     rf"|dirais|choisis|evoque|donc|comme|sans (?:aucun )?doute|c'est pour|{_NAMING} (?:de|du)",
     "German": r"ist|betrifft|um|uber|(?:gehort|zahlt) (?:zu|zur|zum)|fallt (?:unter|in)|handelt von|bezieht sich auf"
@@ -163,10 +171,21 @@ _LINKED = lazy_pattern(
     rf"(?:(?<![^\W_])(?:{'|'.join(_LINKS.values())})[\s:]+{_ADVERBS}{_ARTICLE}(?:{_NAMING}\s*(?:of|de|:)?\s+)?{_ARTICLE}"
     rf"|(?:{_PARTICLES})\s*){_OPEN}$"
 )
-_WHOLE = lazy_pattern(rf"{_CLOSE}\s*(?:$|[^\w\s'-]|[-–—] |[^\x00-\x7f]|(?:{_REASON}|{_NAMING})(?!\w))")
+_NAMED_BY = rf"(?:{_NAMING}|(?:sentiment|tone|opinion|review|emotion|feeling|message|text|comment|feedback)s?)"
+_WHOLE = lazy_pattern(rf"{_CLOSE}\s*(?:$|[^\w\s'+-]|[-–—] |[^\x00-\x7f]|(?:{_REASON}|{_NAMED_BY})(?!\w))")
+# 'the billing team should handle this'
+_ITS_NAME = lazy_pattern(
+    rf"(?:^|[.,;:]\s)[\W_]*(?:(?:so|thus|therefore|hence|donc),? )?(?:(?:the|la|le|les) |l')?{_OPEN}$"
+)
+_TAKES_IT = lazy_pattern(
+    rf"{_CLOSE}(?:\s+{_NAMING})?\s+(?:should|must|needs to|has to|doit|devrait)"
+    rf" (?:handle|process|resolve|traiter|gerer) (?:this|it|ce(?:tte|t|ci)?)"
+    rf"(?: {_NAMED_BY})?\s*(?:$|[.,;!]|{_REASON}\b)"
+)
 _EXPLAINED = lazy_pattern(
-    rf"{_CLOSE}\s*(?:[,:;(–—-]\s*)?(?:[\d.,/%]+\W*$|{_NAMING}\s*(?:$|[.,;:!?])"
-    rf"|(?:{_REASON}|it|this|these|they|the|confidence|confiance|score|il|elle|c'est|le|la|les|es|das|die|der)(?!\w))"
+    rf"{_CLOSE}\s*(?:[,:;(–—-]\s*)?(?:[\d.,/%]+\W*$|{_NAMED_BY}\s*(?:$|[.,;:!?])"
+    rf"|(?:{_REASON}|it|this|these|they|the|confidence|confiance|score|il|elle|c'est|ce(?:tte|t|ci)?|le|la|les|es|das|die"
+    r"|der)(?!\w))"
 )
 # The head of the input, of an example or of the choices, in place of an answer.
 _NO_HEAD = lazy_pattern(
@@ -198,7 +217,7 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
     stopped = _STOP.match(after) is not None
     if stopped and _ANSWER.search(before):
         return Frame.ANSWER
-    if _IS_THE_ANSWER.match(after) and _NAMED.search(before):
+    if (_IS_THE_ANSWER.match(after) and _NAMED.search(before)) or (_TAKES_IT.match(after) and _ITS_NAME.search(before)):
         return Frame.ANSWER
     numbered = sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "("
     if numbered or before.endswith(_NO_LETTER):
@@ -260,7 +279,7 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
     (True, False)
     """
     before, after = sentence[:start], sentence[end:]
-    if _CONDITION.match(before):
+    if _CONDITION.match(before) or _GENERAL.fullmatch(before):
         return True
     if clause:
         before = before[max((match.end() for match in _CLAUSE.finditer(before)), default=0) :]
@@ -275,7 +294,16 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
         return True
     reason = _GOES_ON.search(after)
     cue = cue_in(sentence)
-    if cue.search(after, 0, reason.start() if reason else len(after)):
+    stated = after[: reason.start() if reason else None]
+    denials = len(cue.findall(stated))
+    # 'No, this is not spam' says the same twice.
+    repeated = (
+        denials - len(_NE_PAS.findall(stated)) == 1
+        and after[:1] == ","
+        and _OPENER.fullmatch(before)
+        and cue.fullmatch(sentence[start:end])
+    )
+    if denials and not repeated:
         return True
     cues = list(cue.finditer(before))
     if not cues:

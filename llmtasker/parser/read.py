@@ -22,7 +22,7 @@ from llmtasker.parser.extract import Piece
 from llmtasker.parser.lines import lined_fields, names_other_field
 from llmtasker.parser.loose_json import parse_loose_json, without_comments
 from llmtasker.parser.marks import after_reasoning, without_marks
-from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json
+from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json, mend_whole
 from llmtasker.parser.plain_fields import keys_stand_once, plain_fields
 from llmtasker.parser.tagged import tagged_fields
 from llmtasker.parser.unwrap import unwrap
@@ -159,6 +159,9 @@ class _Reader(Generic[T]):
         return self._bracketed(answer)
 
     def _bracketed(self, answer: str) -> Reading[T]:
+        if self.schema.properties and (whole := mend_whole(answer.strip())) is not None:
+            reading = self.whole(whole[0], answer)
+            return Reading(reading.value, (*whole[1], *reading.repairs))
         try:
             pieces = list(extract.pieces(answer))
         except extract.TooComplexError as error:

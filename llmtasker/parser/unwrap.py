@@ -48,7 +48,8 @@ def unwrap(value: Any, schema: AnswerSchema, depth: int = 0) -> Iterator[tuple[A
     if inner_first:
         yield from _inner(value, schema, depth)
     yield value, ()
-    field = schema.only_field if depth == 0 or is_object(value) else schema.label_field
+    anywhere = depth == 0 or is_object(value) or _is_list_of_objects(value, schema)
+    field = schema.only_field if anywhere else schema.label_field
     if field is not None and not is_object(value):
         if isinstance(value, str) and names_other_field(value, field, schema):
             return  # it contains more than this field
@@ -65,6 +66,18 @@ def _is_value_of(value: Any, field: str, schema: AnswerSchema) -> bool:
     if len(schema.properties) > 1 or kind_of_node(node) not in ("object", "union") or schema.is_answer(value):
         return False
     return bool(value) and schema.is_answer(value, node)
+
+
+def _is_list_of_objects(value: Any, schema: AnswerSchema) -> bool:
+    """Return whether a value is the list that the only field asks for, by the keys of each object in it."""
+    node = schema.resolve(schema.properties.get(schema.only_field or ""))
+    if kind_of_node(node) != "array" or kind_of_node(schema.resolve(node.get("items"))) != "object":
+        return False
+    return (
+        is_array(value)
+        and bool(value)
+        and all(is_object(one) and schema.is_answer(one, node["items"]) for one in value)
+    )
 
 
 def _inner(value: Any, schema: AnswerSchema, depth: int) -> Iterator[tuple[Any, tuple[str, ...]]]:
