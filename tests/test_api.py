@@ -317,6 +317,7 @@ WRONG: list[tuple[str, str, dict[str, Any], int, str]] = [
     ("POST", "/tasks/triage", {"content": b'{"message": "\\ud800"}'}, 400, "not-json"),
     ("POST", "/tasks/triage", {"content": DEEP.encode()}, 400, "not-json"),
     ("POST", "/tasks/triage", {"content": b"a=b", "headers": {"Content-Type": "text/plain"}}, 415, "media-type"),
+    ("POST", "/tasks/triage", {"content": b"\x1f\x8b", "headers": {"Content-Encoding": "gzip"}}, 415, "media-type"),
     ("POST", "/tasks/triage", {"json": {"massage": "a"}}, 422, "input"),
     ("POST", "/tasks/triage", {"json": {}}, 422, "input"),
     ("POST", "/tasks/triage", {"json": {"message": "x" * 201}}, 422, "input"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from typing import Any, Literal
 from unittest import SkipTest
@@ -53,6 +55,25 @@ OPERATIONS = [
 
 def test_every_operation_is_in_the_table(api: Any) -> None:
     assert {result.ok().label for result in api.get_all_operations()} == set(OPERATIONS)
+
+
+def test_every_reference_has_its_target_and_every_response_its_form(api: Any) -> None:
+    document = api.raw_schema
+    text = json.dumps(document)
+    targets = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(re.findall(r'"(#/[^"]+)"', text)) == targets
+    assert not [name for name in targets if name.endswith("_")], "equal definitions are shared"
+    answers = {
+        f"{method.upper()} {path}": content["schema"]
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        for status in {"200", "202"} & operation["responses"].keys()
+        for media, content in operation["responses"][status].get("content", {}).items()
+        if media == "application/json"
+    }
+    assert len(answers) == len(OPERATIONS) - 4, "these have text, lines, files or no body"
+    open_ = [label for label, schema in answers.items() if not schema.keys() & {"$ref", "properties"}]
+    assert set(open_) <= {"GET /healthz", "GET /readyz"}
 
 
 @pytest.mark.parametrize("mode", GenerationMode)

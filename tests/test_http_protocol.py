@@ -156,6 +156,36 @@ def test_a_request_of_old_is_served(served: Served, headers: bytes) -> None:
     assert sent(served, b"GET / HTTP/1.0\r\n" + headers + b"\r\n") == (200, b"")
 
 
+async def lines(scope: Any, receive: Any, send: Any) -> None:
+    """Sends two lines without their length, and fails between them if the path says so."""
+    if scope["type"] == "lifespan":
+        raise NotImplementedError
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"1\n", "more_body": True})
+    if scope["path"] == "/broken":
+        raise ConnectionAbortedError
+    await send({"type": "http.response.body", "body": b"2\n"})
+
+
+@pytest.mark.parametrize("headers", [b"", b"Connection: keep-alive\r\n"])
+def test_a_client_of_old_gets_no_chunks(headers: bytes) -> None:
+    running = Served(lines)
+    try:
+        with running.connect() as client:
+            client.sendall(b"GET / HTTP/1.0\r\n" + headers + b"\r\n")
+            answer = b"".join(iter(lambda: client.recv(65_536), b""))
+        with running.connect() as client:  # the end of the connection would be the end of the body
+            client.sendall(b"GET /broken HTTP/1.0\r\n" + headers + b"\r\n")
+            with pytest.raises(ConnectionResetError):
+                b"".join(iter(lambda: client.recv(65_536), b""))
+    finally:
+        running.close()
+    head, _, body = answer.lower().partition(b"\r\n\r\n")
+    assert body == b"1\n2\n"
+    assert b"connection: close" in head
+    assert b"transfer-encoding" not in head
+
+
 def test_seeded_bytes_get_no_error_of_the_server(served: Served) -> None:
     chance, whole = (
         random.Random(7),

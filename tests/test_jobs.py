@@ -568,3 +568,11 @@ def test_a_trace_names_places_and_no_values() -> None:
         trace = error_trace(ExceptionGroup("private", [error]))
     assert "ValueError at test_jobs.py:" in trace
     assert "private" not in trace
+
+
+def test_a_trace_has_the_message_of_a_wrong_setting_but_not_what_the_code_of_a_user_passed() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        LLM("a private text")
+    assert "private" not in error_trace(raised.value)
+    within = raised.tb.tb_next
+    assert "ConfigurationError: it is not clear where the model" in error_trace(raised.value.with_traceback(within))

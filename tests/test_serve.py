@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import selectors
@@ -61,6 +62,25 @@ def test_an_address_that_can_not_be_had_is_a_mistake_of_the_command(tmp_path: Pa
     assert not list(tmp_path.glob("*.db"))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "environment", "words"),
+    [
+        (("--prefix", "triage/"), {}, "--prefix 'triage/' is not a path such as /triage"),
+        ((), {"SSL_CERT_FILE": "/no/such.pem"}, "SSL_CERT_FILE names '/no/such.pem', and there is no such file"),
+    ],
+)
+def test_a_wrong_setting_is_told_before_anything_is_served(
+    tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str], words: str
+) -> None:
+    (tmp_path / "triage.py").write_text(TASK, encoding="utf-8")
+    command = ("serve", "triage.py:triage", "--llm", "openai/gpt-4.1-mini", "--port", "0", *arguments)
+    variables = {**os.environ, "OPENAI_API_KEY": "sk-1", **environment}
+    done = programs.run("-m", "llmtasker", *command, cwd=tmp_path, env=variables)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 class Serving:
     """The command in a process of its own; leaving the context kills it."""
 
@@ -106,6 +126,19 @@ def until(condition: Any) -> None:
     while not condition():
         assert time.monotonic() < ended, "it took too long"
         time.sleep(0.02)
+
+
+def test_requests_are_logged_as_json_below_the_path_of_a_proxy(tmp_path: Path) -> None:
+    with Serving(tmp_path, "triage.py:triage", "--llm", "offline", "--log", "--prefix", "/triage") as serving:
+        schema = serving.client.get("/openapi.json").json()
+        assert schema["servers"] == [{"url": "/triage"}]
+        assert serving.client.get("/jobs/a-private-id").status_code == 404
+        assert serving.process.stderr is not None
+        lines = [json.loads(serving.process.stderr.readline()) for _ in range(2)]
+    assert [(line["method"], line["route"], line["status"]) for line in lines] == [
+        ("GET", "/openapi.json", 200),
+        ("GET", "/jobs/{id}", 404),
+    ]
 
 
 def test_the_llm_of_the_environment_answers_what_callers_describe(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
+import sys
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import httptools
@@ -12,6 +16,33 @@ from llmtasker.api.problem import Problem
 
 _MOST = 65_536  # bytes of a head, or of the chunk sizes and trailers of a body
 _WAITING = 16  # requests that a client may send before the first is answered
+
+
+def _plainly(cycle: RequestResponseCycle) -> Callable[[Any], Coroutine[Any, Any, None]]:
+    """Return how to send a response of HTTP/1.0: a body of unknown length ends with the connection, not in chunks.
+
+    Where a body does not reach its end, the connection is reset: for the client, an ordinary end would be its end.
+    """
+    send, unframed = cycle.send, False
+
+    def reset_on_close(active: bool) -> None:
+        linger = struct.pack("hh" if sys.platform == "win32" else "ii", active, 0)
+        cycle.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    async def plain(message: Any) -> None:
+        nonlocal unframed
+        if message["type"] == "http.response.start":
+            unframed = all(name.lower() != b"content-length" for name, _ in message.get("headers", ()))
+            if unframed:
+                cycle.chunked_encoding, cycle.keep_alive = False, False
+                reset_on_close(active=True)
+        elif unframed:
+            cycle.expected_content_length = len(message.get("body", b""))
+            if not message.get("more_body", False):
+                reset_on_close(active=False)
+        await send(message)
+
+    return plain
 
 
 class HTTPProtocol(HttpToolsProtocol):
@@ -96,6 +127,8 @@ class HTTPProtocol(HttpToolsProtocol):
             raise ValueError("a request has one Host")
         self._in_head, self._seen = False, 0
         super().on_headers_complete()
+        if self.cycle and self.parser.get_http_version() == "1.0":
+            self.cycle.send = _plainly(self.cycle)  # type: ignore[assignment,method-assign]
         cycles = (*self._unanswered, self.cycle)
         self._unanswered = tuple(cycle for cycle in cycles if cycle and not cycle.response_complete)
 

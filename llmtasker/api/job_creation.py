@@ -45,6 +45,34 @@ class RowsOfJob(BaseModel):
     definition: dict[str, Any] | None = Field(None, description="for /v1/…/jobs: the task, as for /v1/…")
 
 
+_IDEMPOTENT = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "a repeated request with the same key returns the same job",
+    "schema": {"type": "string", "minLength": 1, "maxLength": _REPEATED, "pattern": "^[!-~]+$"},
+}
+
+
+def _described(kind: str | None) -> dict[str, Any]:
+    """Return the body and the header of a request for a job; `kind` is that of a task that the caller describes."""
+    rows = RowsOfJob.model_json_schema()
+    properties: dict[str, Any] = {
+        "file": {"type": "string", "format": "binary", "description": "CSV, Excel, JSON lines or Parquet"},
+        "column": {"type": "array", "items": {"type": "string"}, "description": "field=column, or a column"},
+        **{name: {"type": "string"} for name in ("name", "budget", "encoding", "delimiter", "sheet")},
+    }
+    form = {"type": "object", "required": ["file"], "properties": properties}
+    if kind is None:
+        del rows["properties"]["definition"]
+    else:
+        rows["properties"]["definition"] = KINDS[kind].model_json_schema()
+        properties["definition"] = {"type": "string", "description": "the task as JSON, as in the other form"}
+        for schema in (rows, form):
+            schema["required"] = [*schema["required"], "definition"]
+    content = {"application/json": {"schema": rows}, "multipart/form-data": {"schema": form}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": [_IDEMPOTENT]}
+
+
 class JobCreation:
     """The routes that create a job: from rows as JSON, or from a file as a form."""
 
@@ -53,14 +81,6 @@ class JobCreation:
 
     def add_to(self, router: APIRouter) -> None:
         """Add a route for each task of the server, and for the tasks of callers."""
-        schema = RowsOfJob.model_json_schema()
-        properties = {
-            "file": {"type": "string", "format": "binary", "description": "CSV, Excel, JSON lines or Parquet"},
-            **{name: {"type": "string"} for name in ("column", "name", "budget", "encoding", "delimiter", "sheet")},
-        }
-        form = {"type": "object", "required": ["file"], "properties": properties}
-        content = {"application/json": {"schema": schema}, "multipart/form-data": {"schema": form}}
-        extra = {"requestBody": {"required": True, "content": content}}
 
         def route(path: str, name: str, task: TaskLike | None) -> None:
             async def create(request: Request) -> JSONResponse:
@@ -76,7 +96,7 @@ class JobCreation:
                 status_code=202,
                 tags=["jobs"],
                 name=f"create_{name}",
-                openapi_extra=extra,
+                openapi_extra=_described(name if task is None else None),
             )
 
         for name, task in self._server.tasks.by_name.items():
@@ -127,7 +147,7 @@ class JobCreation:
         about = {
             "columns": chosen,
             "header": header,
-            "name": asked.name or f"{len(rows):,} rows",
+            "name": asked.name or f"{len(rows):,} {'row' if len(rows) == 1 else 'rows'}",
             "budget": asked.budget,
         }
         return await asyncio.to_thread(new_job, server, key, name, found, described, about, rows, repeated=repeated)

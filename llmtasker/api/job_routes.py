@@ -99,7 +99,9 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         """Count the rows of each label."""
         return {"labels": queue.labels(job_of(server, request, id).id)}
 
-    @router.patch("/jobs/{id}/items/{number}", tags=["jobs"])
+    body = {"required": True, "content": {"application/json": {"schema": Correction.model_json_schema()}}}
+
+    @router.patch("/jobs/{id}/items/{number}", tags=["jobs"], openapi_extra={"requestBody": body})
     async def correct(request: Request, id: str, number: int) -> dict[str, Any]:  # noqa: A002
         """Correct the answer of a row; the results contain the correction, and `corrected` finds it."""
         found = await asyncio.to_thread(job_of, server, request, id)

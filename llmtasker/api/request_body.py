@@ -45,8 +45,10 @@ class BodyLimit:
             if seen < 0:  # the body is there: this is the wait for the end of the connection
                 return await receive()
             most = min(self._most, scope.get(_OF_KEY, self._most))
-            if not answering and _declared_length(scope) > most:  # a page reports it as a page
-                raise _too_large(most)
+            if not answering:  # a page reports it as a page
+                if _declared_length(scope) > most:
+                    raise _too_large(most)
+                _check_encoding(scope)
             try:
                 # A body that arrives a few bytes at a time counts as one that stalls.
                 due = min(loop.time(), started + seen / _SLOWEST) + self._seconds
@@ -86,6 +88,14 @@ def limit_body(request: Request, most: int) -> None:
 def _declared_length(scope: MutableMapping[str, Any]) -> int:
     length = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
     return int(length[:20]) if length.isdigit() else 0
+
+
+def _check_encoding(scope: Scope) -> None:
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            kind = snippet(value.decode("latin-1"), 20)
+            detail = f"The body is encoded as {kind}; send it without Content-Encoding."
+            raise Problem("media-type", detail, headers={"Accept-Encoding": "identity"})
 
 
 def _too_large(most: int) -> Problem:

@@ -132,9 +132,11 @@ class ServedTasks:
         self._llms: dict[str | None, LLM] = {}
         self._made: OrderedDict[str, Task[Any]] = OrderedDict()
         self._lock = threading.Lock()
-        # A name that is wrong must not wait for the first caller.
+        # A wrong name, key, proxy or certificate must not wait for the first caller.
         for model in (*([None] if settings.llm or os.environ.get("LLMTASKER_LLM") else []), *settings.models):
             self._llm(model)
+        for llm in self.llms:
+            _ = llm.transport
 
     @property
     def llms(self) -> list[LLM]:

@@ -68,10 +68,10 @@ class Server:
                 await asyncio.wait_for(working, self.settings.shutdown_seconds)
             except TimeoutError:
                 _LOG.warning("rows in flight were abandoned; the next start asks them again")
-            for llm in self.tasks.llms:
-                await llm.aclose()
             await self.spending.close()
             self.queue.close()
+            for llm in self.tasks.llms:
+                await llm.aclose()
 
     def wake(self) -> None:
         """Look for a job now; may be called from any thread."""

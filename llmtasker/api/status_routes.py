@@ -42,8 +42,9 @@ def add_status_routes(app: FastAPI, server: Server) -> None:
     app.include_router(router)
 
     @app.get("/openapi.json", include_in_schema=False)
-    def openapi() -> JSONResponse:
-        return JSONResponse(api_schema(app))
+    def openapi(request: Request) -> JSONResponse:
+        root = request.scope.get("root_path", "")
+        return JSONResponse(api_schema(app) | ({"servers": [{"url": root}]} if root else {}))
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:

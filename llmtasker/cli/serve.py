@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -45,7 +46,11 @@ def serve(
     model: Annotated[list[str] | None, typer.Option(help="An LLM that callers may choose; repeatable.")] = None,
     keep_days: Annotated[float, typer.Option(help="Days until a job is deleted.")] = 30.0,
     no_key: Annotated[bool, typer.Option("--no-key", help="Serve without a key; only on loopback.")] = False,
+    prefix: Annotated[
+        str, typer.Option(metavar="PATH", help="The path under which a proxy serves this server, such as /triage.")
+    ] = "",
     page: Annotated[bool, typer.Option(help="Also serve the web page.")] = True,
+    log: Annotated[bool, typer.Option("--log", help="Log each request as a line of JSON, without texts.")] = False,
     new_key: Annotated[
         bool, typer.Option("--new-key", help="Show a new key and its entry for --keys, and exit.")
     ] = False,
@@ -54,7 +59,9 @@ def serve(
     if new_key:
         _show_new_key()
         return
-    _check_can_serve(host, no_key=no_key)
+    _check_can_serve(host, prefix, no_key=no_key)
+    if log:
+        _log_requests()
     from llmtasker.api.server_settings import ServerSettings
 
     loaded = _loaded(tasks or [], llm)
@@ -65,22 +72,30 @@ def serve(
     given, shown = (keys, "") if no_key else _keys(keys)
     more: dict[str, Any] = {"observers": observers(), "keep_days": keep_days}
     settings = ServerSettings(jobs=jobs, keys=given, open=no_key, llm=llm, models=tuple(model or ()), **more)
-    _run_server(loaded, settings, (host, port), shown, page=page)
+    _run_server(loaded, settings, (host, port), prefix, shown, page=page)
 
 
-def _check_can_serve(host: str, *, no_key: bool) -> None:
+def _check_can_serve(host: str, prefix: str, *, no_key: bool) -> None:
     from importlib.util import find_spec
 
     from llmtasker.errors import ConfigurationError
 
     if no_key and host not in _LOOPBACK:
         raise ConfigurationError(f"--no-key is for 127.0.0.1 only, not for {host}: others could use your LLM.")
+    if prefix and not re.fullmatch(r"(/[\w.~-]+)+", prefix, re.ASCII):
+        raise ConfigurationError(f"--prefix {prefix[:60]!r} is not a path such as /triage, without a slash at its end.")
     if not (find_spec("uvicorn") and find_spec("httptools")):
         raise ConfigurationError('serving needs uvicorn and httptools: pip install "llmtasker[api]"')
 
 
 def _run_server(
-    loaded: dict[str, TaskLike], settings: ServerSettings, address: tuple[str, int], key: str, *, page: bool
+    loaded: dict[str, TaskLike],
+    settings: ServerSettings,
+    address: tuple[str, int],
+    prefix: str,
+    key: str,
+    *,
+    page: bool,
 ) -> None:
     """Serve tasks at an address until the process is stopped; `key` is a new one, which is shown, or empty."""
     import uvicorn
@@ -97,8 +112,25 @@ def _run_server(
             add_pages(app)
         # Some clients never read their response.
         patience = math.ceil(settings.shutdown_seconds)
-        config = uvicorn.Config(app, http=HTTPProtocol, timeout_graceful_shutdown=patience, **_CONFIG)
+        config = uvicorn.Config(app, http=HTTPProtocol, timeout_graceful_shutdown=patience, root_path=prefix, **_CONFIG)
         _server(config, key, page=page).run(sockets)
+
+
+def _log_requests() -> None:
+    import json
+    import logging
+
+    class JSONLog(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            text = super().format(record)
+            return text if text.startswith("{") else json.dumps({"level": record.levelname.lower(), "message": text})
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JSONLog())
+    logger = logging.getLogger("llmtasker.server")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    logger.propagate = False
 
 
 def _show_new_key() -> None:

@@ -98,7 +98,7 @@ class JobRunner:
             await self._do(job)
         except* LLMTaskerError as errors:
             error = errors.exceptions[0]
-            _LOG.warning("job %s failed: %s", job.id, type(error).__name__)
+            _LOG.warning("job %s failed: %s", job.id, error_trace(error))
             await asyncio.to_thread(self.queue.fail, job.id, self._worker, str(error))
         except* Exception as errors:  # noqa: BLE001 - one job must not end the others
             _LOG.error("job %s failed: %s", job.id, error_trace(errors))

@@ -221,11 +221,13 @@ class LLM:
 
     def close(self) -> None:
         """Close the connections that blocking calls opened."""
-        self.transport.close()
+        if "transport" in vars(self):
+            self.transport.close()
 
     async def aclose(self) -> None:
         """Close the connections that were opened in the running event loop."""
-        await self.transport.aclose()
+        if "transport" in vars(self):
+            await self.transport.aclose()
 
     def __enter__(self) -> Self:
         return self
