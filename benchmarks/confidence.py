@@ -127,6 +127,14 @@ def cascades(max_risk: float, slices: int) -> tuple[float, float, float]:
     return broken / slices, median(costs), median(answered)
 
 
+def most_broken(slices: int) -> float:
+    """The share of slices up to which more broken promises than one in ten may be luck (three standard errors).
+
+    On a plateau, the rate itself is as high as a promise allows, so a simulation is above it in every second case.
+    """
+    return 1 - CERTAINTY + 3 * math.sqrt(CERTAINTY * (1 - CERTAINTY) / slices)
+
+
 def main() -> None:
     """Print the tables; with --check, exit with 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -140,13 +148,17 @@ def main() -> None:
     for name, draw in {**POPULATIONS, **PLATEAUS}.items():
         broken, refused, answered, oracle, most = risk(draw, options.slices)
         print(f"| {name} | {broken:.1%} | {refused:.1%} | {answered:.1%} | {oracle:.1%} | {most:.0%} |", flush=True)
-        missed += [name] if broken > 1 - CERTAINTY else []
+        missed += [name] if broken > most_broken(options.slices) else []
         missed += [f"{name}: rows"] if most > 0.55 and answered < oracle / 2 and name in POPULATIONS else []
     print("\n| cascade, risk of at most | broken | cost beside the large LLM | rows answered |\n|---|---:|---:|---:|")
     for max_risk in (0.12, 0.05):
         broken, cost, answered = cascades(max_risk, max(1, options.slices // 4))
         print(f"| {max_risk:.0%} | {broken:.1%} | {cost:.2f} | {answered:.1%} |", flush=True)
-        missed += [f"cascade {max_risk:.0%}"] if broken > 0.1 or (max_risk == 0.12 and cost > 0.75) else []
+        missed += (
+            [f"cascade {max_risk:.0%}"]
+            if broken > most_broken(max(1, options.slices // 4)) or (max_risk == 0.12 and cost > 0.75)
+            else []
+        )
     if options.check and missed:
         sys.exit(f"missed: {', '.join(missed)}")
 

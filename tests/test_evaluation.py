@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import cProfile
 import io
-import itertools
 import json
 import math
 import re
@@ -16,7 +15,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
 from fractions import Fraction
-from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any, Literal, Self
@@ -30,10 +28,16 @@ from llmtasker import LLM, Classification, InputField, Instruction, Item, Output
 from llmtasker.cli.app import main
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, aevaluate, assert_no_regression, compare, evaluate, judge
-from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval, wilson
+from llmtasker.evaluation.intervals import Interval, wilson
 from llmtasker.evaluation.label_scores import label_scores, macro_f1, micro_f1
 from llmtasker.evaluation.metrics import kind_of, right
-from llmtasker.evaluation.paired_tests import detectable, holm, mcnemar, mean_difference, share_difference
+from llmtasker.evaluation.paired_tests import (
+    detectable,
+    holm,
+    mcnemar,
+    share_difference,
+    sign_flips,
+)
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text
@@ -213,116 +217,6 @@ def test_holm_corrects_step_by_step(values: dict[str, float]) -> None:
         assert corrected[name] == pytest.approx(bound)
 
 
-# ── by simulation ──
-
-
-def covered(count: int, share: float) -> float:
-    """How often Wilson's interval holds the share: the sum over all that can be seen, so nothing is drawn."""
-
-    def chance(hits: int) -> float:
-        ways = math.lgamma(count + 1) - math.lgamma(hits + 1) - math.lgamma(count - hits + 1)
-        return math.exp(ways + hits * math.log(share) + (count - hits) * math.log(1 - share))
-
-    held = (hits for hits in range(count + 1) if (found := wilson(hits, count)).low <= share <= found.high)
-    return math.fsum(map(chance, held))
-
-
-def test_intervals_of_shares_cover() -> None:
-    shares = [number / 100 for number in range(50, 99, 2)]
-    seen = [covered(count, share) for count in (20, 30, 50, 80, 130, 200, 400, 1000) for share in shares]
-    assert min(seen) >= 0.89
-    assert 0.94 <= sum(seen) / len(seen) <= 0.96
-
-
-def clusters_covered(count: int, size: int, share: float, alike: float, draws: int = 200) -> float:
-    """How often the interval of a share holds it, over drawn clusters; `alike` is the correlation inside one."""
-    random, held, spread = Random(f"{count} {size} {share} {alike}"), 0, 1 / alike - 1
-    for _ in range(draws):
-        drawn = [random.betavariate(share * spread, (1 - share) * spread) for _ in range(count)]
-        hits = [random.random() < chance for chance in drawn for _ in range(size)]
-        found = share_interval(hits, [at // size for at in range(len(hits))])
-        held += found.low <= share <= found.high
-    return held / draws
-
-
-def test_intervals_of_clustered_shares_cover() -> None:
-    kinds = itertools.product((10, 20, 50), (2, 10), (0.5, 0.8, 0.95), (0.01, 0.3, 0.9))
-    seen = [clusters_covered(*kind) for kind in kinds]
-    assert min(seen) >= 0.84  # a bootstrap: 0.35
-    assert 0.93 <= sum(seen) / len(seen) <= 0.97
-
-
-@pytest.mark.parametrize(("hits", "size"), [([True] * 10, 2), ([True] * 9 + [False], 5), ([True, False] * 5, 2)])
-def test_a_share_of_clusters_is_less_certain_than_that_of_rows(hits: list[bool], size: int) -> None:
-    found, plain = share_interval(hits, [at // size for at in range(10)]), wilson(sum(hits), 10)
-    assert found.value == plain.value
-    assert found.low <= plain.low
-    assert found.high >= plain.high
-    assert share_interval(hits, range(10)) == plain, "each row is a cluster of its own"
-
-
-def test_equal_tasks_are_seldom_told_apart_and_better_ones_are() -> None:
-    random, told, found = Random(2), 0, 0
-    for _ in range(4_000):
-        changes = [random.random() for _ in range(300)]
-        gained, lost = sum(change < 0.04 for change in changes), sum(change > 0.96 for change in changes)
-        told += mcnemar(gained, lost) < 0.05
-        gained, lost = sum(change < 0.06 for change in changes), sum(change > 0.97 for change in changes)
-        found += mcnemar(gained, lost) < 0.05
-    assert told <= 0.05 * 4_000
-    assert found >= 0.35 * 4_000
-
-
-def changed_covered(rows: int, gained: float, lost: float, draws: int = 300) -> float:
-    """How often the interval of a difference holds the true one, where so many rows are gained and lost."""
-    random, held = Random(rows), 0
-    for _ in range(draws):
-        drawn = random.choices((1, -1, 0), (gained, lost, 1 - gained - lost), k=rows)
-        found = _difference_of(drawn.count(1), drawn.count(-1), rows)
-        held += found.low <= gained - lost <= found.high
-    return held / draws
-
-
-_difference_of = cache(share_difference)
-
-
-def test_intervals_of_differences_cover() -> None:
-    kinds = itertools.product((5, 10, 20, 50, 200, 1_000), (0.02, 0.05, 0.12, 0.3), (0.5, 0.83, 1.0))
-    seen = [changed_covered(rows, share * part, share * (1 - part)) for rows, share, part in kinds]
-    assert min(seen) >= 0.92  # Wald's: 0.10; Agresti and Min's: 0.83
-    assert 0.94 <= sum(seen) / len(seen) <= 0.98  # few rows have few outcomes, so the interval is wider than needed
-
-
-@pytest.mark.parametrize(
-    ("gained", "lost", "rows"), [(0, 0, 7), (5, 0, 5), (0, 5, 5), (3, 3, 6), (1, 0, 1), (400, 0, 2000)]
-)
-def test_an_interval_of_differences_holds_the_measured_one_and_mirrors(gained: int, lost: int, rows: int) -> None:
-    found, mirrored = share_difference(gained, lost, rows), share_difference(lost, gained, rows)
-    assert -1 <= found.low <= found.value <= found.high <= 1
-    assert found == pytest.approx((-mirrored.value, -mirrored.high, -mirrored.low))
-    assert found.high - found.low > 0.01
-
-
-def test_differences_of_scores_that_are_not_right_or_wrong() -> None:
-    random, told = Random(3), 0
-    for number in range(100):
-        differences = [random.choice((-0.5, -0.25, 0, 0, 0.25, 0.5)) for _ in range(60)]
-        told += mean_difference(differences, number)[1] < 0.05
-    assert told <= 10
-    assert mean_difference([0.0, 0.0], 0)[1] == 1
-    many = [0.1 + random.gauss(0, 0.5) for _ in range(3000)]
-    interval, p = mean_difference(many, 0)
-    assert interval.low > 0
-    assert p < 0.001
-
-
-def test_a_bootstrap_is_the_same_every_time() -> None:
-    random = Random(4)
-    values = [random.random() for _ in range(50)]
-    assert mean_interval(values, 7) == mean_interval(values, 7) != mean_interval(values, 8)
-    assert math.isnan(mean_interval([0.5], 0).low)
-
-
 # ── comparing ──
 
 
@@ -349,12 +243,12 @@ def test_an_interval_that_contradicts_p_is_named() -> None:
     found = compare(report_of(60, 40), report_of(64, 36))
     assert (found.shown, round(found.p, 4)) == (False, 0.0625)
     assert str(found).startswith("no difference is shown: +4.0 points (+0.2 to +9.8): 4 rows gained, 0 lost, p = 0.06.")
-    assert "The interval leaves out 0, but p is not below 0.05" in str(found)
+    assert "p = 0.06. The interval and p are two calculations, and only one of them rules out chance here" in str(found)
     other = replace(found, p=0.046, difference=Interval(0.04, -0.001, 0.1))
     assert not other.shown
-    assert "p = 0.046. p is below 0.05, but the interval contains 0: a difference is shown only if" in str(other)
-    assert "only if they agree" not in str(compare(report_of(60, 40), report_of(61, 39)))
-    assert "only if they agree" not in str(compare(report_of(60, 40), report_of(80, 20)))
+    assert "p = 0.046. The interval and p are two calculations, and only one of them" in str(other)
+    for rights in (61, 80):
+        assert "two calculations" not in str(compare(report_of(60, 40), report_of(rights, 100 - rights)))
 
 
 def test_the_interval_and_p_seldom_contradict() -> None:
@@ -391,12 +285,26 @@ def test_rows_of_a_cluster_change_together_and_show_less() -> None:
     assert found.detectable > 2 * alone.detectable
 
 
+@pytest.mark.parametrize(("count", "shown"), [(1, False), (2, False), (5, False), (6, True)])
+def test_few_clusters_show_nothing_and_the_sentence_says_so(count: int, shown: bool) -> None:
+    rows = [{**row, "customer": str(number % count)} for number, row in enumerate(gold(60))]
+    before, after = (
+        evaluate(task_of(answered(rights, 60 - rights)), rows, cluster="customer", progress=False) for rights in (0, 30)
+    )
+    found = compare(before, after)
+    assert found.shown == shown
+    assert found.p == pytest.approx(2 ** (1 - count))
+    few = f"From {count} cluster{'' if count == 1 else 's'}, no difference can be shown, however large it is"
+    assert (few in str(found)) != shown
+    assert f"{count} cluster{'' if count == 1 else 's'} only: intervals are wide" in str(before)
+
+
 def test_clusters_that_are_alike_are_seldom_told_apart() -> None:
     random, told = Random(5), 0
     for number in range(100):
         customers = [random.choice((-1.0, 0.0, 0.0, 1.0)) for _ in range(40)]
         changes = [change for change in customers for _ in range(5)]
-        told += mean_difference(changes, number, [at // 5 for at in range(200)])[1] < 0.05
+        told += sign_flips(changes, number, [at // 5 for at in range(200)]) < 0.05
     assert told <= 10  # 33 if each row counts as a sample of its own
 
 

@@ -12,6 +12,7 @@ import pytest
 from llmtasker.evaluation.compare import compare
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
+from llmtasker.evaluation.intervals import student
 from llmtasker.evaluation.label_scores import macro_f1, micro_f1
 from llmtasker.evaluation.metrics import further, right
 from llmtasker.evaluation.paired_tests import holm, mcnemar
@@ -83,6 +84,13 @@ def test_labels_accuracy_and_intervals(block: int) -> None:
         for row, truth in enumerate(labels):
             for column, answer in enumerate([*labels, None]):
                 assert counted[truth, answer] == matrix[row][column]
+
+
+def test_student_has_the_quantiles_of_scipy() -> None:
+    from scipy.stats import t
+
+    for freedom in (*range(1, 60), 100, 999, 1_999):
+        assert student(freedom) == near(t.ppf(0.975, freedom))
 
 
 def score_ends(gained: int, lost: int, rows: int) -> list[float]:

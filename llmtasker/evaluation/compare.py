@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
-from llmtasker.evaluation.intervals import Interval
+from llmtasker.evaluation.intervals import Interval, mean_interval
 from llmtasker.evaluation.metrics import LABEL_KINDS, labels_in
 from llmtasker.evaluation.paired_tests import (
+    clustered_share_difference,
     detectable,
     detectable_by,
     holm,
     mcnemar,
-    mean_difference,
     share_difference,
+    sign_flips,
 )
 
 _SURE = 0.05
+_FEWEST = 6  # clusters or rows whose random signs can all fall alike in fewer than 5 of 100 cases
 _ALIKE = (0.95, 1.05)  # cost ratios that are not worth reporting
 
 Pairs = Sequence[tuple[ReportRow, ReportRow]]
@@ -36,7 +38,7 @@ class Comparison:
     scores that are not right or wrong. `only_a` and `only_b` are rows that the other report does not have;
     `unscored` are pairs for which the metric gave no score on one side, although that side was answered.
     `detectable` is the difference that this many rows show in 4 of 5 comparisons. For a label field, `labels` has the
-    difference for each label, with p after Holm's correction.
+    difference for each label, with p after Holm's correction. `clusters` is their number, None: rows are independent.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Comparison:
     token_ratio: float | None
     latency_ratio: float | None
     binary: bool
+    clusters: int | None = None
 
     @property
     def shown(self) -> bool:
@@ -85,17 +88,7 @@ class Comparison:
         else:
             ends = f"{low:+{form}} to {high:+{form}}" if math.isfinite(low) else "no interval from one row or cluster"
             text = f"no difference is shown: {value:+{form}}{unit} ({ends})"
-        lines = [f"{text}: {changed}p {_p(self.p)}."]
-        if self.p < _SURE and not self._without_zero:
-            lines.append("p is below 0.05, but the interval contains 0: a difference is shown only if they agree.")
-        if self._without_zero and self.p >= _SURE:
-            lines.append(
-                "The interval leaves out 0, but p is not below 0.05: a difference is shown only if they agree."
-            )
-        if not self.shown and self.binary and math.isfinite(self.detectable):
-            lines.append(
-                f"With this many rows, only a difference of {100 * self.detectable:.1f} points or more would show."
-            )
+        lines = [f"{text}: {changed}p {_p(self.p)}.", *self._doubts()]
         if self.cost_ratio is not None and not _ALIKE[0] < self.cost_ratio < _ALIKE[1]:
             lines.append(f"It costs {self.cost_ratio:.1f} times as much.")
         if self.only_a or self.only_b:
@@ -105,6 +98,22 @@ class Comparison:
         if self.unscored:
             lines.append(f"Left out: {counted(len(self.unscored), 'row')} for which {self.name} gave no score.")
         return " ".join(lines)
+
+    def _doubts(self) -> Iterator[str]:
+        """Yield why a difference that may be there is not shown."""
+        if self._without_zero != (self.p < _SURE):
+            yield (
+                "The interval and p are two calculations, and only one of them rules out chance here; a difference is "
+                "shown only if both do."
+            )
+        if self.shown:
+            return
+        units = self.rows if self.clusters is None else self.clusters
+        if units < _FEWEST and (self.clusters is not None or not self.binary):
+            what = counted(units, "row" if self.clusters is None else "cluster")
+            yield f"From {what}, no difference can be shown, however large it is; at least {_FEWEST} are needed."
+        elif self.binary and math.isfinite(self.detectable):
+            yield f"With this many rows, only a difference of {100 * self.detectable:.1f} points or more would show."
 
 
 def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, exact: bool = False) -> Comparison:
@@ -135,7 +144,8 @@ def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, e
     lost = [pair for pair, (one, two) in zip(pairs, scores, strict=True) if binary and two < one]
     clusters = _clusters(a, b, pairs)
     changes = [two - one for one, two in scores]
-    difference, p, least = _difference(changes, clusters, seed, binary=binary, exact=exact)
+    most = 1.0 if name in a.kinds else math.inf
+    difference, p, least = _difference(changes, clusters, seed, binary=binary, exact=exact, most=most)
     by_label = binary and a.kinds.get(name) in LABEL_KINDS
     return Comparison(
         name=name,
@@ -153,18 +163,28 @@ def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, e
         token_ratio=_ratio([(one.tokens, two.tokens) for one, two in pairs]),
         latency_ratio=_ratio([(one.latency, two.latency) for one, two in pairs]),
         binary=binary,
+        clusters=None if clusters is None else len(set(clusters)),
     )
 
 
 def _difference(
-    changes: Sequence[float], clusters: Sequence[Hashable] | None, seed: int, *, binary: bool, exact: bool
+    changes: Sequence[float],
+    clusters: Sequence[Hashable] | None,
+    seed: int,
+    *,
+    binary: bool,
+    exact: bool,
+    most: float,
 ) -> tuple[Interval, float, float]:
-    """Return the mean of the changes of rows, its p, and the difference that as many rows show."""
-    if not binary or clusters is not None:
-        difference, p = mean_difference(changes, seed, clusters)
-        return difference, p, detectable_by(difference)
-    rows, gained, lost = len(changes), changes.count(1), changes.count(-1)
-    return share_difference(gained, lost, rows), mcnemar(gained, lost, exact=exact), detectable(gained + lost, rows)
+    """Return the mean of the changes of rows (at most `most`), its p, and the difference that as many rows show."""
+    if binary and clusters is None:
+        rows, gained, lost = len(changes), changes.count(1), changes.count(-1)
+        return share_difference(gained, lost, rows), mcnemar(gained, lost, exact=exact), detectable(gained + lost, rows)
+    if binary and clusters is not None:
+        difference = clustered_share_difference(changes, clusters)
+    else:
+        difference = mean_interval(changes, seed, clusters, within=(-most, most))
+    return difference, sign_flips(changes, seed, clusters), detectable_by(difference)
 
 
 def assert_no_regression(before: Report, after: Report, metric: str | None = None, *, by: float = 0.0) -> None:
@@ -247,7 +267,7 @@ def _by_label(
     by_chance = {
         label: mcnemar(found.count(1), found.count(-1), exact=exact)
         if clusters is None
-        else mean_difference(found, seed, groups[label])[1]
+        else sign_flips(found, seed, groups[label])
         for label, found in changes.items()
     }
     corrected = holm(by_chance)

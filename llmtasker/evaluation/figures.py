@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 from llmtasker.errors import ConfigurationError, counted, nearest
 from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
 from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
-from llmtasker.evaluation.metrics import LABEL_KINDS, FieldKind, labels_in
+from llmtasker.evaluation.metrics import ABSOLUTE_ERROR, LABEL_KINDS, FieldKind, labels_in
 from llmtasker.item import Item, sum_of
 
 _WORST = 20
 _NO_ENDS = "no interval from one row or cluster"
+_FEW_CLUSTERS = 10
 _SLICES = 30
 """The most values of a column to print; a report file shows all."""
 
@@ -145,7 +146,7 @@ class Figures:
         if binary:
             interval = share_interval([value == 1 for value in values], clusters)
         else:
-            interval = mean_interval(values, self.seed, clusters)
+            interval = mean_interval(values, self.seed, clusters, self._possible(name))
         right = sum(value == 1 for value in values)
         best = (sum(values) + failed) / len(values) if values else interval.value
         wrong = len(values) - right - failed
@@ -156,7 +157,9 @@ class Figures:
         names = dict.fromkeys(name for row in self.rows for name in row.scores if name not in self.names)
         found = {name: [row for row in self.rows if name in row.scores] for name in names}
         return {
-            name: mean_interval([row.scores[name] for row in rows], self.seed, self._clusters(rows))
+            name: mean_interval(
+                [row.scores[name] for row in rows], self.seed, self._clusters(rows), self._possible(name)
+            )
             for name, rows in found.items()
         }
 
@@ -221,6 +224,12 @@ class Figures:
     def _clusters(self, rows: Sequence[ReportRow]) -> list[str | None] | None:
         return [row.cluster for row in rows] if self.clustered else None
 
+    def _possible(self, name: str) -> tuple[float, float]:
+        """Return the least and the most that a score can be; a user's metric can be any number."""
+        if name in self.metrics:
+            return -math.inf, math.inf
+        return 0.0, math.inf if name.endswith(ABSOLUTE_ERROR) else 1.0
+
     def _check(self, name: str) -> None:
         if name not in self.names and not any(name in row.scores for row in self.rows):
             there = f"There is {', '.join(self.names)}"
@@ -265,6 +274,11 @@ class Figures:
         if self.cost:
             spent.append(f"${self.cost:,.4f}")
         lines.append(", ".join(spent))
+        if self.clustered and (count := len({row.cluster for row in self.rows})) < _FEW_CLUSTERS:
+            lines.append(
+                f"{counted(count, 'cluster')} only: intervals are wide, because so few say little about others, "
+                "however many rows they have"
+            )
         if self.without_gold:
             lines.append(f"{counted(self.without_gold, 'row')} without gold left out")
         return lines

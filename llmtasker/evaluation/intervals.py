@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from random import Random
-from statistics import NormalDist, fmean, stdev
+from statistics import NormalDist, fmean
 from typing import NamedTuple
 
 Z = NormalDist().inv_cdf(0.975)
@@ -38,13 +39,47 @@ def wilson(hits: float, count: float) -> Interval:
     return Interval(share, low if hits else 0.0, high if hits < count else 1.0)
 
 
-def mean_interval(values: Sequence[float], seed: int, clusters: Sequence[Hashable] | None = None) -> Interval:
-    """Return a mean with an interval: the seeded percentile bootstrap, or the normal approximation for many values.
+@lru_cache(maxsize=1_000)
+def student(freedom: int) -> float:
+    """Return the quantile of Student's t distribution for 95 %, which replaces `Z` if a spread is known from few parts.
 
-    With `clusters`, one for each value, whole clusters are drawn: rows of one customer are not independent.
+    >>> [round(student(freedom), 3) for freedom in (1, 2, 9, 100)]
+    [12.706, 4.303, 2.262, 1.984]
+    """
+    if freedom >= _MANY:
+        return Z
+    low, high = 0.0, math.pi / 2  # angles: t is the tangent, times the root of `freedom`
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, freedom) < 0.95 else (low, middle)
+    return math.tan(high) * math.sqrt(freedom)
 
-    >>> [round(part, 2) for part in mean_interval([0.0, 0.5, 1.0, 1.0], seed=0)]
-    [0.62, 0.25, 1.0]
+
+def _within(angle: float, freedom: int) -> float:
+    """Return the share of Student's distribution within an angle to both sides (Abramowitz, Stegun 26.7.3)."""
+    cosine, odd = math.cos(angle), freedom % 2
+    term = math.sin(angle) * (cosine if odd else 1.0)
+    total = term if freedom > 1 else 0.0
+    for number in range(1 + odd, freedom - 2, 2):
+        term *= cosine * cosine * number / (number + 1)
+        total += term
+    return (angle + total) * 2 / math.pi if odd else total
+
+
+def mean_interval(
+    values: Sequence[float],
+    seed: int,
+    clusters: Sequence[Hashable] | None = None,
+    within: tuple[float, float] = (-math.inf, math.inf),
+) -> Interval:
+    """Return a mean with its interval: that of Student's t and that of a seeded bootstrap together.
+
+    Student's t allows for few rows, of which a bootstrap knows too little; the bootstrap allows for uneven values. With
+    `clusters`, one for each value, whole clusters are drawn: rows of one customer are not independent. `within` is
+    where a value can be.
+
+    >>> [round(part, 2) for part in mean_interval([0.0, 0.5, 1.0, 1.0], seed=0, within=(0, 1))]
+    [0.62, 0.0, 1.0]
     """
     if not values:
         return Interval(math.nan, math.nan, math.nan)
@@ -52,17 +87,33 @@ def mean_interval(values: Sequence[float], seed: int, clusters: Sequence[Hashabl
     groups = [(sum(part), len(part)) for part in grouped(values, clusters)]
     if len(groups) < 2:
         return Interval(mean, math.nan, math.nan)
-    if len(groups) >= _MANY:
-        # The ratio of two means (Cochran 1977, 6.4): each group deviates by what it has beyond its share.
-        size = fmean(count for _, count in groups)
-        error = stdev([total - mean * count for total, count in groups]) / (size * math.sqrt(len(groups)))
-        return Interval(mean, mean - Z * error, mean + Z * error)
+    spread = student(len(groups) - 1) * math.sqrt(_variance(groups))
+    low, high = _bootstrap(groups, seed) if len(groups) < _MANY else (mean, mean)
+    return Interval(mean, max(min(mean - spread, low), within[0]), min(max(mean + spread, high), within[1]))
+
+
+def _bootstrap(groups: Sequence[tuple[float, int]], seed: int) -> tuple[float, float]:
+    """Return the ends of a percentile bootstrap, with the quantiles that few groups need (Hesterberg 2015)."""
+    count = len(groups)
+    outside = NormalDist().cdf(-math.sqrt(count / (count - 1)) * student(count - 1))
     random, means = Random(seed), list[float]()  # noqa: S311 - resampling, not secrets
     for _ in range(_RESAMPLES):
-        drawn = random.choices(groups, k=len(groups))
-        means.append(sum(total for total, _ in drawn) / sum(count for _, count in drawn))
+        drawn = random.choices(groups, k=count)
+        means.append(sum(total for total, _ in drawn) / sum(size for _, size in drawn))
     means.sort()
-    return Interval(mean, means[int(0.025 * _RESAMPLES)], means[math.ceil(0.975 * _RESAMPLES) - 1])
+    left_out = int(outside * _RESAMPLES)
+    return means[left_out], means[-1 - left_out]
+
+
+def _variance(groups: Sequence[tuple[float, int]]) -> float:
+    """Return the variance of the mean of all rows, from the means without one group each (the jackknife).
+
+    Unlike the deviations of the groups from the mean, these are right even if one group is much larger than the rest.
+    """
+    count, total, size = len(groups), math.fsum(part for part, _ in groups), sum(number for _, number in groups)
+    mean = total / size
+    without = math.fsum(((total - part) / (size - number) - mean) ** 2 for part, number in groups)
+    return without * (count - 1) / count
 
 
 def share_interval(hits: Sequence[bool], clusters: Sequence[Hashable] | None = None) -> Interval:
@@ -71,26 +122,51 @@ def share_interval(hits: Sequence[bool], clusters: Sequence[Hashable] | None = N
     The bootstrap interval of few clusters that are nearly all right contains the true share in only 3 of 10 cases.
 
     >>> [round(part, 3) for part in share_interval([True] * 20, [0] * 10 + [1] * 10)]
-    [1.0, 0.342, 1.0]
+    [1.0, 0.012, 1.0]
     """
     found = wilson(sum(hits), len(hits))
-    groups = grouped([float(hit) for hit in hits], clusters)
-    if len(groups) == len(hits):
+    worth = independent_rows([float(hit) for hit in hits], clusters)
+    if worth == len(hits):
         return found
-    if len(groups) < 2:
+    if math.isnan(worth):
         return Interval(found.value, math.nan, math.nan)
-    worth = _worth(groups, found.value)
     return wilson(found.value * worth, worth)._replace(value=found.value)
 
 
-def _worth(groups: Sequence[Sequence[float]], share: float) -> float:
-    """Return the effective number of independent rows (Kish 1965); if all rows are alike, one for each cluster."""
-    count, rows = len(groups), sum(map(len, groups))
-    if share in (0.0, 1.0):
-        return count
-    deviation = math.fsum((sum(group) - share * len(group)) ** 2 for group in groups)
-    variance = deviation * count / (count - 1) / rows**2  # of the share, if whole clusters are drawn
-    return min(rows, share * (1 - share) / variance) if variance else rows
+def independent_rows(values: Sequence[float], clusters: Sequence[Hashable] | None) -> float:
+    """Return how many independent rows clustered ones are worth for an interval; one cluster: NaN.
+
+    This is the smaller one of two estimates, because each misses what the other sees: by the jackknife, which a few
+    large clusters dominate, and by the correlation inside clusters (Kish 1965). The fewer clusters there are, the less
+    is known about either, so the rows are worth less still (Korn, Graubard 1998).
+    """
+    parts = grouped(values, clusters)
+    count, rows = len(parts), len(values)
+    if count == rows:
+        return rows
+    if count < 2:
+        return math.nan
+    alone = fmean(value * value for value in values) - fmean(values) ** 2  # the variance of a row
+    together = _variance([(sum(part), len(part)) for part in parts])
+    size = sum(len(part) ** 2 for part in parts) / rows  # of the cluster of a row
+    worth = rows / (1 + (size - 1) * _correlation(parts, size))
+    if together:
+        worth = min(worth, alone / together)
+    return worth * (Z / student(count - 1)) ** 2
+
+
+def _correlation(parts: Sequence[Sequence[float]], size: float) -> float:
+    """Return the correlation of two rows of a cluster, by the analysis of variance; 1 if all rows are alike."""
+    count, rows = len(parts), sum(map(len, parts))
+    means = [fmean(part) for part in parts]
+    mean = fmean(value for part in parts for value in part)
+    between = math.fsum(len(part) * (one - mean) ** 2 for part, one in zip(parts, means, strict=True)) / (count - 1)
+    inside = math.fsum((value - one) ** 2 for part, one in zip(parts, means, strict=True) for value in part)
+    inside /= rows - count
+    if not (between or inside):
+        return 1.0
+    usual = (rows - size) / (count - 1)
+    return max(0.0, (between - inside) / (between + (usual - 1) * inside))
 
 
 def grouped(values: Sequence[float], clusters: Sequence[Hashable] | None) -> list[list[float]]:

@@ -24,6 +24,8 @@ FieldKind = Literal["label", "labels", "number", "text", "nested", "list"]
 
 LABEL_KINDS: frozenset[FieldKind] = frozenset({"label", "labels"})
 
+ABSOLUTE_ERROR = "absolute error"
+
 _WORDS = lazy_pattern(r"\w+")
 
 
@@ -100,7 +102,7 @@ def further(kind: FieldKind, gold: Any, answer: Any, labels: int = 0) -> dict[st
     """
     if kind == "number":
         known, given = _number(gold), _number(answer)
-        return {} if known is None or given is None else {"absolute error": abs(float(known - given))}
+        return {} if known is None or given is None else {ABSOLUTE_ERROR: abs(float(known - given))}
     if kind == "text":
         words = [Counter(_WORDS.findall(caseless(str(value or "")))) for value in (gold, answer)]
         return {"token F1": _f1(*words)}

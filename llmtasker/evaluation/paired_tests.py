@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from random import Random
 from statistics import NormalDist
 
-from llmtasker.evaluation.intervals import Interval, Z, grouped, mean_interval
+from llmtasker.evaluation.intervals import Interval, Z, grouped, independent_rows
 
 _HALVINGS = 60  # of the stretch in which an end of an interval lies: as precise as a number can be
 _POWER = NormalDist().inv_cdf(0.8)
@@ -39,7 +39,7 @@ def _binomial(count: int, number: int) -> float:
     return math.exp(chosen - count * math.log(2))
 
 
-def share_difference(gained: int, lost: int, count: int) -> Interval:
+def share_difference(gained: float, lost: float, count: float) -> Interval:
     """Return the difference of two shares of the same rows, with Tango's score interval for paired shares.
 
     T. Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
@@ -57,7 +57,7 @@ def share_difference(gained: int, lost: int, count: int) -> Interval:
     return Interval((gained - lost) / count, low, high)
 
 
-def _score_end(gained: int, lost: int, count: int, outermost: float) -> float:
+def _score_end(gained: float, lost: float, count: float, outermost: float) -> float:
     """Return the difference, between the measured one and the outermost, that the score test just does not reject."""
     inside, outside = (gained - lost) / count, outermost
     for _ in range(_HALVINGS):
@@ -73,30 +73,44 @@ def _score_end(gained: int, lost: int, count: int, outermost: float) -> float:
     return inside
 
 
-def mean_difference(
-    differences: Sequence[float], seed: int, clusters: Sequence[Hashable] | None = None
-) -> tuple[Interval, float]:
-    """Return the mean of differences row by row with its interval, and p: how often random signs give as much.
+def clustered_share_difference(changes: Sequence[float], clusters: Sequence[Hashable]) -> Interval:
+    """Return the difference of two shares, from 1 for each row gained and -1 for each lost, that are in clusters.
 
-    With `clusters`, one for each difference, the rows of a cluster are drawn together, and change sign together.
-
-    >>> mean_difference([0.5, 0.25, 0.5, 0.0, 0.25, 0.5, 0.5, 0.25], seed=0)[1] < 0.05
-    True
+    It is Tango's interval for the independent rows that they are worth.
     """
-    interval = mean_interval(differences, seed, clusters)
-    parts = [sum(part) for part in grouped(differences, clusters)]
-    total = abs(sum(parts))
+    count = len(changes)
+    gained, lost, part = changes.count(1), changes.count(-1), independent_rows(changes, clusters) / count
+    if math.isnan(part):
+        return Interval((gained - lost) / count, math.nan, math.nan)
+    return share_difference(part * gained, part * lost, part * count)._replace(value=(gained - lost) / count)
+
+
+def sign_flips(changes: Sequence[float], seed: int, clusters: Sequence[Hashable] | None = None) -> float:
+    """Return p of changes row by row: how often random signs give as large a sum.
+
+    With `clusters`, one for each change, the rows of a cluster change sign together. For few changes, all signs are
+    tried.
+
+    >>> sign_flips([0.5, 0.25, 0.5, 0.0, 0.25, 0.5, 0.5, 0.25], seed=0)
+    0.015625
+    """
+    parts = [change for part in grouped(changes, clusters) if (change := math.fsum(part))]
+    total = abs(math.fsum(parts))
     if not total:
-        return interval, 1.0
+        return 1.0
     if len(parts) >= _MANY:
-        error = standard_error(interval)
-        return interval, 2 * (1 - NormalDist().cdf(total / len(differences) / error)) if error else 0.0
-    random, as_much = Random(seed), 0  # noqa: S311 - resampling, not secrets
-    for _ in range(_FLIPS):
-        signs = random.getrandbits(len(parts))
-        flipped = sum(value if signs >> at & 1 else -value for at, value in enumerate(parts))
-        as_much += abs(flipped) >= total - 1e-12
-    return interval, (as_much + 1) / (_FLIPS + 1)
+        return 2 * (1 - NormalDist().cdf(total / math.sqrt(math.fsum(part * part for part in parts))))
+    signs: Iterable[int]
+    if all_signs := 1 << len(parts) <= _FLIPS:
+        signs = range(1 << len(parts))
+    else:
+        random = Random(seed)  # noqa: S311 - resampling, not secrets
+        signs = [random.getrandbits(len(parts)) for _ in range(_FLIPS)]
+    as_much = sum(
+        abs(sum(value if sign >> at & 1 else -value for at, value in enumerate(parts))) >= total - 1e-12
+        for sign in signs
+    )
+    return as_much / (1 << len(parts)) if all_signs else (as_much + 1) / (_FLIPS + 1)
 
 
 def standard_error(interval: Interval) -> float:
