@@ -18,6 +18,7 @@ import openai
 from pydantic import BaseModel
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.llm.rate_limiter import RateLimiter
 
 MODEL = "some-model"
 
@@ -162,8 +163,11 @@ async def dspy_calls(base_url: str) -> AsyncIterator[Ask]:
     yield lambda texts, concurrency: bounded(texts, concurrency, one)
 
 
-def ours(**settings: Any) -> Any:
-    """Return a contender's `open` for llmtasker with some settings of the task."""
+def ours(*, limited: bool = False, **settings: Any) -> Any:
+    """Return a contender's `open` for llmtasker with some settings of the task.
+
+    `limited` gives the number in flight as the `max_concurrency` of the LLM, and not to the run.
+    """
 
     @asynccontextmanager
     async def opened(base_url: str) -> AsyncIterator[Ask]:
@@ -171,7 +175,9 @@ def ours(**settings: Any) -> Any:
             task = Task(Triage, llm=llm, examples=EXAMPLES, **settings)
 
             async def ask(texts: Sequence[str], concurrency: int) -> int:
-                results = await task.arun(texts, concurrency=concurrency, progress=False)
+                if limited:
+                    llm.rate_limiter = RateLimiter(max_concurrency=concurrency)
+                results = await task.arun(texts, concurrency=None if limited else concurrency, progress=False)
                 return sum(item.ok for item in results)
 
             yield ask

@@ -237,7 +237,8 @@ class Task(TaskData[T]):
 
         Args:
             inputs: an iterable of values, mappings or records, or a table, such as a data frame.
-            concurrency: the most inputs that are processed at once.
+            concurrency: the most inputs that are processed at once; None: 32, or the `max_concurrency` of the LLM, if
+                that is larger.
             progress: True (a bar, needs `[progress]`), False, None (a bar in a terminal or notebook, if tqdm is
                 installed), or a function that is called with a `Progress`.
             fresh: which cached answers to ask for again: True, all; "invalid", those that no longer fit.

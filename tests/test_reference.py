@@ -244,7 +244,7 @@ MADE = {
     "problems": problems,
     "task": lambda: options_table(llmtasker.Task, defaults(llmtasker.plan.Plan)),
     "llm": lambda: options_table(llmtasker.LLM, {}),
-    "run": lambda: options_table(llmtasker.Task.run, {"concurrency": 32}),
+    "run": lambda: options_table(llmtasker.Task.run, {}),
     "call": lambda: options_table(llmtasker.CallSettings, {}),
     "server": lambda: options_table(llmtasker.api.ServerSettings, defaults(llmtasker.api.ServerSettings)),
 }

@@ -15,10 +15,11 @@ from llmtasker.api.server_settings import ServerSettings
 from llmtasker.confidence.source import ConfidenceSource
 from llmtasker.errors import ConfigurationError, SignatureError, snippet
 from llmtasker.jobs.job_state import Job
-from llmtasker.jobs.pipeline_work import TaskLike, tasks_in
+from llmtasker.jobs.pipeline_work import TaskLike
 from llmtasker.jobs.typed_answers import TypedAnswers
 from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.pipeline import Pipeline
+from llmtasker.pipelines.used_values import llms_in
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Classification
 from llmtasker.tasks.instruction import Instruction
@@ -232,4 +233,4 @@ def _check_served(name: str, task: object) -> None:
 
 
 def _llms_of(task: TaskLike) -> list[LLM]:
-    return [one.llm for one in tasks_in(task)]
+    return llms_in(task.used) if isinstance(task, Pipeline) else [task.llm]

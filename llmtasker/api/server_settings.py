@@ -15,7 +15,6 @@ _COUNTS = {
     "max_rows": "rows of a job",
     "max_columns": "columns of a row",
     "max_sync_rows": "inputs of a request",
-    "concurrency": "rows at once",
     "jobs_at_once": "jobs at once",
 }
 _SECONDS = ("keep_days", "body_seconds", "shutdown_seconds")
@@ -38,7 +37,7 @@ class ServerSettings:
         max_rows: the most rows of a job.
         max_columns: the most columns of a row.
         max_sync_rows: the most inputs of a request that waits for its answers.
-        concurrency: rows of a job that are processed at once.
+        concurrency: rows of a job that are processed at once; None: as for `Task.run`.
         jobs_at_once: jobs that one process runs at once.
         keep_days: days until a job is deleted with its texts.
         body_seconds: the longest pause within a body, and how far it may fall behind 1,000 bytes a second.
@@ -59,7 +58,7 @@ class ServerSettings:
     max_rows: int = 1_000_000
     max_columns: int = 1_000
     max_sync_rows: int = 1_000
-    concurrency: int = 32
+    concurrency: int | None = None
     jobs_at_once: int = 2
     keep_days: float = 30.0
     body_seconds: float = 30.0
@@ -68,6 +67,8 @@ class ServerSettings:
     def __post_init__(self) -> None:
         for name, what in _COUNTS.items():
             check_count(name, getattr(self, name), what)
+        if self.concurrency is not None:
+            check_count("concurrency", self.concurrency, "rows at once")
         for name in _SECONDS:
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 < value < float("inf"):

@@ -24,7 +24,7 @@ def evaluate(
         list[Path] | None, typer.Option("--out", "-o", help="Write the report: .json, .html, .md or .txt; repeatable.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How often to ask each row, to see which answers change.")] = 1,
-    concurrency: Concurrency = 32,
+    concurrency: Concurrency = None,
     llm: Model = None,
 ) -> None:
     """Measure a task or a pipeline on rows with right answers; cached answers are not asked for again."""

@@ -43,7 +43,7 @@ def optimize(
     tokens: Annotated[int | None, typer.Option(min=1, help="The most tokens.")] = None,
     cost: Annotated[float | None, typer.Option(min=0.0, help="The most US dollars.")] = None,
     seed: Annotated[int, typer.Option(help="The seed of all random choices.")] = 0,
-    concurrency: Concurrency = 32,
+    concurrency: Concurrency = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the better task here, as JSON.")] = None,
     llm: Model = None,
 ) -> None:

@@ -60,7 +60,10 @@ GoldColumn = Annotated[
         **TEXT,
     ),
 ]
-Concurrency = Annotated[int, typer.Option(min=1, help="Rows to process at once.")]
+Concurrency = Annotated[
+    int | None,
+    typer.Option(min=1, help="Rows to process at once; default: 32, or the max_concurrency of the LLM, if larger."),
+]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first rows.")]
 KindOption = Annotated[
     str | None, typer.Option(help="The format of the input: csv, jsonl, json, parquet or excel; default: by its name.")

@@ -35,7 +35,7 @@ K = TypeVar("K", bound=Task[Any])
 class CalibrationOptions(TypedDict, total=False):
     """The keyword arguments of `calibrate` that `Task.run` also has."""
 
-    concurrency: int
+    concurrency: int | None
     progress: bool | OnProgress | None
     fresh: Fresh
     budget: Budget | None

@@ -16,7 +16,7 @@ from llmtasker.evaluation.user_metrics import metrics_of
 from llmtasker.item import Item
 from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
-from llmtasker.runner.task_run import DEFAULT_CONCURRENCY, RunOptions, places
+from llmtasker.runner.task_run import RunOptions, places
 from llmtasker.values.argument_checks import check_count, check_names
 
 
@@ -80,8 +80,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
             run["settings"] = replace(asked.get("settings") or CallSettings(), sample=number)
         items = await answered(task, rows, **run)
         rounds.append(scorer.scored(rows, items))
-        concurrency = asked.get("concurrency", DEFAULT_CONCURRENCY)
-        await scorer.judge(rounds[-1], concurrency=concurrency, progress=asked.get("progress"))
+        await scorer.judge(rounds[-1], concurrency=asked.get("concurrency"), progress=asked.get("progress"))
     return scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed)
 
 

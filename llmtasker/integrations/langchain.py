@@ -9,8 +9,10 @@ from typing import Any
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item
 from llmtasker.pipelines.pipeline import Pipeline
+from llmtasker.pipelines.used_values import llms_in
 from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
+from llmtasker.runner.task_run import rows_at_once
 from llmtasker.task import Task
 
 try:
@@ -19,14 +21,15 @@ except ModuleNotFoundError:
     raise ConfigurationError('a Runnable needs langchain-core: pip install "llmtasker[langchain]"') from None
 
 
-def as_runnable(task: Task[Any] | Pipeline[Any, Any], *, concurrency: int = 32) -> TaskRunnable:
+def as_runnable(task: Task[Any] | Pipeline[Any, Any], *, concurrency: int | None = None) -> TaskRunnable:
     """Return a task, or a pipeline, as a Runnable: `prompt_input | as_runnable(task) | store`.
 
     It takes the inputs of the task, and returns `item.output`; a row that fails raises its error. `batch` is one run of
     the task, not a thread for each input: limits, cache and equal rows work as in `Task.run`.
 
     Args:
-        concurrency: inputs of a batch that are processed at once, unless the config has `max_concurrency`.
+        concurrency: inputs of a batch that are processed at once, unless the config has `max_concurrency`; None: as for
+            `Task.run`.
 
     >>> from llmtasker import Classification
     >>> chain = as_runnable(Classification(llm="offline", labels={"cat": "meows", "dog": "barks"}))
@@ -41,7 +44,7 @@ def as_runnable(task: Task[Any] | Pipeline[Any, Any], *, concurrency: int = 32) 
 class TaskRunnable(Runnable[Any, Any]):
     """A task as LangChain sees it; made by `as_runnable`."""
 
-    def __init__(self, task: Task[Any] | Pipeline[Any, Any], concurrency: int) -> None:
+    def __init__(self, task: Task[Any] | Pipeline[Any, Any], concurrency: int | None) -> None:
         self.task = task
         self.name = task.signature.__name__
         self._concurrency = concurrency
@@ -90,7 +93,8 @@ class TaskRunnable(Runnable[Any, Any]):
 
     async def _amany(self, inputs: list[Any], run_manager: Any, config: list[RunnableConfig]) -> list[Any]:
         outputs: list[Any] = [None] * len(inputs)
-        gate = asyncio.Semaphore(self._concurrency)
+        llms = llms_in(self.task.used) if isinstance(self.task, Pipeline) else [self.task.llm]
+        gate = asyncio.Semaphore(rows_at_once(self._concurrency, llms))
 
         async def run(rows: list[int], options: dict[str, Any]) -> None:
             async with gate:

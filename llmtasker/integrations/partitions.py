@@ -23,7 +23,7 @@ from llmtasker.result_table import ResultTable
 from llmtasker.runner.call_settings import InputOptions, columns_of, settings_of
 from llmtasker.runner.inputs import check_rows
 from llmtasker.runner.policy import Fresh
-from llmtasker.runner.task_run import RunSettings
+from llmtasker.runner.task_run import RunSettings, rows_at_once
 from llmtasker.signature.signature import Signature
 from llmtasker.signature.signature_schema import differences, fields_of, labels_of
 from llmtasker.task import Task
@@ -33,7 +33,7 @@ from llmtasker.values.argument_checks import check_names
 class PartitionOptions(InputOptions, total=False):
     """The keyword arguments of `run` that make sense in workers of other machines; see `Task.run`."""
 
-    concurrency: int
+    concurrency: int | None
     fresh: Fresh
 
 
@@ -101,6 +101,11 @@ class PartitionTask:
         """The LLM of the task."""
         llm = settings_of(self.settings.settings).llm
         return llm if llm is not None else self.task.llm
+
+    @property
+    def concurrency(self) -> int:
+        """How many rows are processed at once."""
+        return rows_at_once(self.settings.concurrency, [self.llm])
 
     @property
     def types(self) -> dict[str, ColumnType]:

@@ -50,8 +50,8 @@ def ask(
         rate_limit: what the endpoint allows all workers together; None: the `rate_limit` of the LLM. The workers that
             have rows share it. Without a limit, each worker learns its own from refusals.
         num_cpus: the CPUs that Ray reserves for a worker, which mostly waits for the endpoint.
-        options: `concurrency` (calls in flight of one worker, 32), `columns`, `row_variables`, `settings`, `fresh`, as
-            for `Task.run`.
+        options: `concurrency` (calls in flight of one worker), `columns`, `row_variables`, `settings`, `fresh`, as for
+            `Task.run`.
 
     Raises:
         ConfigurationError: Ray is not installed, an argument is wrong, a column is missing, or the task has something
@@ -66,7 +66,7 @@ def ask(
     shares = None if limit is None else ray.remote(num_cpus=0)(RateShares).remote()
     row = free_name(ROW, columns)
     # Blocks small enough that all workers have some, and that few rows wait for a killed worker.
-    rows = part.settings.concurrency
+    rows = part.concurrency
     numbered = dataset.with_column(row, expressions.monotonically_increasing_id())
     return numbered.repartition(target_num_rows_per_block=rows).map_batches(
         TaskWorker,
@@ -87,7 +87,7 @@ class TaskWorker:
         self._row = row
         # All blocks together have no more calls in flight than one run would have.
         given = part.llm.rate_limiter.max_concurrency
-        concurrency = part.settings.concurrency
+        concurrency = part.concurrency
         first = limit and part_of(limit, equal)
         limiter = RateLimiter(first, max_concurrency=concurrency if given is None else min(given, concurrency))
         part.llm.rate_limiter = limiter

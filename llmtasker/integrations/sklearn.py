@@ -36,7 +36,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         examples: how many texts of `fit` the LLM sees, spread evenly over the labels; 0: none.
         labels: the meaning of each label; None: the labels of `fit`, without meanings.
         instructions: what to do; None: a generic prompt.
-        concurrency: texts that are processed at once.
+        concurrency: texts that are processed at once; None: as for `Task.run`.
         random_state: an integer that chooses the examples; None: the first of each label.
         confidence: how the confidence is determined, as for `Classification`; None: not at all, so there is no
             `predict_proba`, because an LLM's choice comes without a probability.
@@ -56,7 +56,7 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         examples: int = 8,
         labels: Mapping[Any, str] | None = None,
         instructions: str | None = None,
-        concurrency: int = 32,
+        concurrency: int | None = None,
         random_state: int | None = None,
         confidence: Any = None,
     ) -> None:

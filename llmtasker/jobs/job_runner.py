@@ -45,7 +45,7 @@ class JobRunner:
         task_of: Callable[[Job], TaskLike],
         *,
         jobs_at_once: int = 2,
-        concurrency: int = 32,
+        concurrency: int | None = None,
     ) -> None:
         self.queue = queue
         self._task_of = task_of

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import repeat
@@ -12,6 +12,8 @@ from llmtasker.errors import snippet
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork, identity_of, row_identity, task_parts, without_input
 from llmtasker.pipelines.pipeline import Pipeline
+from llmtasker.pipelines.used_values import llms_in
+from llmtasker.runner.task_run import rows_at_once
 from llmtasker.task import Task
 from llmtasker.values.json_values import parse_json
 
@@ -45,7 +47,7 @@ class PipelineWork:
                 [half.model_json_schema() for half in (signature.input_model, signature.output_model)],
                 pipeline.explodes,
             ],
-            "tasks in it": [[name, task_parts(task)] for name, task in _tasks(pipeline, set())],
+            "tasks in it": [[name, task_parts(task)] for name, task in pipeline.used if _is_task(task)],
         }
 
     @cached_property
@@ -118,20 +120,10 @@ def work_on(task: TaskLike) -> RowWork | PipelineWork:
     return PipelineWork(task) if isinstance(task, Pipeline) else RowWork(task)
 
 
-def tasks_in(task: TaskLike) -> list[Task[Any]]:
-    """Return a task, or the tasks that can be seen in the code of a pipeline."""
-    return [one for _, one in _tasks(task, set())] if isinstance(task, Pipeline) else [task]
+def _is_task(value: object) -> TypeGuard[Task[Any]]:
+    return isinstance(value, Task)
 
 
-def _tasks(pipeline: Pipeline[Any, Any], seen: set[int]) -> Iterator[tuple[str, Task[Any]]]:
-    """Yield the tasks that can be seen in the code of a pipeline, and of the pipelines in it, by name."""
-    seen.add(id(pipeline))
-    for name, value in pipeline.used:
-        if isinstance(value, Task):
-            yield name, value
-        elif _is_pipeline(value) and id(value) not in seen:
-            yield from ((f"{name}: {inner}", task) for inner, task in _tasks(value, seen))
-
-
-def _is_pipeline(value: object) -> TypeGuard[Pipeline[Any, Any]]:
-    return isinstance(value, Pipeline)
+def rows_at_once_of(task: TaskLike, given: int | None) -> int:
+    """Return how many rows of a task or a pipeline are processed at once, with the `concurrency` that is given."""
+    return rows_at_once(given, llms_in(task.used) if isinstance(task, Pipeline) else [task.llm])

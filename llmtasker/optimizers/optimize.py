@@ -42,7 +42,7 @@ class SearchOptions(TypedDict, total=False):
     metrics: Mapping[str, Metric] | None
     columns: Mapping[str, str] | None
     seed: int
-    concurrency: int
+    concurrency: int | None
     progress: Callable[[str], None] | None
 
 
@@ -160,8 +160,8 @@ def _search(
     name = options.get("metric") or next(iter((*gold, *metrics)))
     if name not in gold and name not in metrics:
         raise ConfigurationError(f"metric: {name!r} is not measured; there is {', '.join((*gold, *metrics))}.")
-    concurrency = options.get("concurrency", 32)
-    check_count("concurrency", concurrency, "the rows to process at once")
+    if (concurrency := options.get("concurrency")) is not None:
+        check_count("concurrency", concurrency, "the rows to process at once")
     return Search(
         task,
         rows.train,

@@ -72,7 +72,7 @@ class Search:
         name: the field or metric that counts.
         budget: the budget of all calls; None: no limit.
         seed: the seed of all random choices.
-        concurrency: rows that are processed at once.
+        concurrency: rows that are processed at once; None: as for `Task.run`.
         metrics: the user's metrics, by name.
         progress: is called with a line for each candidate.
         cancelled: once set, nothing more is asked.
@@ -87,7 +87,7 @@ class Search:
         name: str,
         budget: Budget | None,
         seed: int,
-        concurrency: int,
+        concurrency: int | None,
         metrics: Mapping[str, Metric],
         progress: Callable[[str], None] | None,
         cancelled: Event | None = None,

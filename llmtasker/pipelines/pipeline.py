@@ -21,7 +21,7 @@ from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
 from llmtasker.pipelines.sent_function import arrived_function, held, sent_function
-from llmtasker.pipelines.used_values import used_values
+from llmtasker.pipelines.used_values import llms_in, used_within
 from llmtasker.portal import portal
 from llmtasker.result_table import free_names
 from llmtasker.results import Results
@@ -155,8 +155,8 @@ class Pipeline(Generic[R, T]):
 
     @property
     def used(self) -> Iterator[tuple[str, Any]]:
-        """The names in the code of the function and of the helpers in its module, with their values."""
-        return used_values(self._function)
+        """The names in the code of the function, of helpers and of pipelines that it calls, with their values."""
+        return used_within(self, set())
 
     def answer(self, item: Item[Any]) -> dict[str, Any]:
         """Return the output of an item as JSON, by field of the signature."""
@@ -268,7 +268,7 @@ class Pipeline(Generic[R, T]):
     async def _batches(self, inputs: InputRows, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
         worker = self._worker(settings)
         worker.scope.breakers = {} if worker.scope.breakers is None else worker.scope.breakers
-        async for batch in run_rows(inputs, settings, worker, self._observers):
+        async for batch in run_rows(inputs, settings, worker, self._observers, llms_in(self.used)):
             yield [one for item in batch for one in _exploded(item)] if self._explode else batch
         self._know(worker.scope)
 

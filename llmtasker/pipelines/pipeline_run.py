@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sized
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, PipelineError, snippet
 from llmtasker.item import Item, cost_of, together
+from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.returned import Returned
 from llmtasker.runner.feed import Feed, WaitingRow
@@ -21,7 +22,7 @@ from llmtasker.runner.places import Rest
 from llmtasker.runner.progress import reporting
 from llmtasker.runner.row_run import READ_AHEAD, RowRun
 from llmtasker.runner.row_scope import RunScope
-from llmtasker.runner.task_run import RunSettings
+from llmtasker.runner.task_run import RunSettings, rows_at_once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,13 +143,14 @@ class _StepLimits:
 
 
 async def run_rows(
-    inputs: InputRows, settings: RunSettings, worker: RowWorker, observers: Observers
+    inputs: InputRows, settings: RunSettings, worker: RowWorker, observers: Observers, llms: Iterable[LLM]
 ) -> AsyncGenerator[list[Item[Any]]]:
     """Yield the items of a pipeline's run as they finish."""
     events = worker.scope.events = observers.begin(worker.tags)
+    concurrency = rows_at_once(settings.concurrency, llms)
     run = PipelineRun(
-        concurrency=settings.concurrency,
-        window=READ_AHEAD * settings.concurrency if settings.stream else None,
+        concurrency=concurrency,
+        window=READ_AHEAD * concurrency if settings.stream else None,
         ordered=settings.ordered,
         events=events,
         tags=worker.tags,

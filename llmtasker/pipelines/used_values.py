@@ -1,11 +1,13 @@
-"""used_values: the names in the code of a function, as far as they can be seen without running it."""
+"""used_values: the names in the code of a function or a pipeline, as far as they can be seen without running it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from inspect import getattr_static
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
+from llmtasker.llm.llm import LLM
 from llmtasker.values.json_values import is_object
 
 _MOST = 1_000  # members of a list or mapping: more are data, not tasks
@@ -30,6 +32,23 @@ def used_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
                 yield part_name, part
                 if isinstance(part, FunctionType) and part.__module__ == function.__module__:
                     waiting.append(part)
+
+
+def used_within(pipeline: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
+    """Yield the used values of the function of a pipeline; in place of another pipeline, those of its function, unless
+    its id was `seen`."""
+    seen.add(id(pipeline))
+    for name, value in used_values(pipeline.__wrapped__):
+        if not isinstance(value, type(pipeline)):
+            yield name, value
+        elif id(value) not in seen:
+            yield from ((f"{name}: {inner}", one) for inner, one in used_within(value, seen))
+
+
+def llms_in(used: Iterable[tuple[str, Any]]) -> list[LLM]:
+    """Return the LLMs of the tasks among used values."""
+    found = (getattr_static(value, "llm", None) for _, value in used)
+    return list(dict.fromkeys(llm for llm in found if isinstance(llm, LLM)))
 
 
 def _names(code: CodeType) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sized
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -37,7 +37,7 @@ DEFAULT_CONCURRENCY = 32
 class RunOptions(InputOptions, total=False):
     """The keyword arguments of `run` and `arun`; `Task.run` describes them."""
 
-    concurrency: int
+    concurrency: int | None
     progress: bool | OnProgress | None
     fresh: Fresh
     budget: Budget | None
@@ -57,7 +57,7 @@ class RunSettings:
         ConfigurationError: a setting is out of range.
     """
 
-    concurrency: int = DEFAULT_CONCURRENCY
+    concurrency: int | None = None
     progress: bool | OnProgress | None = None
     fresh: Fresh = False
     budget: Budget | None = None
@@ -84,13 +84,27 @@ class RunSettings:
     @classmethod
     def _of(cls, call: str, known: type, options: Mapping[str, Any]) -> Self:
         check_names(call, options, tuple(known.__annotations__), places)
-        check_count("concurrency", options.get("concurrency", 1), "the inputs to process at once")
+        if (concurrency := options.get("concurrency")) is not None:
+            check_count("concurrency", concurrency, "the inputs to process at once")
         check_choice("fresh", options.get("fresh", False), (False, True, "invalid"))
         progress = options.get("progress")
         if not (progress is None or isinstance(progress, bool) or callable(progress)):
             raise ConfigurationError(f"progress is True, False, None or a function, not {snippet(repr(progress), 60)}.")
         check_budget(options.get("budget"))
         return cls(**options)
+
+
+def rows_at_once(given: int | None, llms: Iterable[LLM]) -> int:
+    """Return how many rows are processed at once: as many as are given; else 32, or as many as the LLMs may have in
+    flight together by their `max_concurrency`, if these are more.
+
+    >>> rows_at_once(None, [LLM("offline", max_concurrency=1000)]), rows_at_once(None, [LLM("offline")])
+    (1000, 32)
+    """
+    if given is not None:
+        return given
+    # Each row has mostly one call in flight, so it takes the rows of all LLMs to keep them all busy.
+    return max(DEFAULT_CONCURRENCY, sum(llm.rate_limiter.max_concurrency or 0 for llm in set(llms)))
 
 
 def check_budget(budget: object) -> None:
@@ -119,14 +133,15 @@ async def run_task(
 ) -> AsyncGenerator[list[Item[T]]]:
     """Yield the items of a run as they finish; `policy` asks for one input, `plan` for several in one message."""
     llm = policy.llm
+    concurrency = rows_at_once(settings.concurrency, [llm])
     store = await prepare(llm, policy.program, store_of)
     breaker = CircuitBreaker()
     policy = replace(policy, breaker=breaker)
     run: Run[T] = Run(
         transport=llm.transport,
         store=store,
-        concurrency=settings.concurrency,
-        window=READ_AHEAD * settings.concurrency * plan.largest if settings.stream else None,
+        concurrency=concurrency,
+        window=READ_AHEAD * concurrency * plan.largest if settings.stream else None,
         ordered=settings.ordered,
         breaker=breaker,
         events=None if observers is None else observers.begin(policy.tags),

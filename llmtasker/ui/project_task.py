@@ -20,7 +20,7 @@ from llmtasker.files import detect, write_rows
 from llmtasker.jobs.chosen_columns import choose_columns, given_of
 from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.job_state import Job
-from llmtasker.jobs.pipeline_work import TaskLike
+from llmtasker.jobs.pipeline_work import TaskLike, rows_at_once_of
 from llmtasker.jobs.project_store import Project
 from llmtasker.task import Task
 from llmtasker.ui.table_facts import typed_row
@@ -120,11 +120,11 @@ def price(visit: Visit, project: Project, task: TaskLike, sample: Sequence[Mappi
         tokens_in=round(found.usage.input * calls / count),
         tokens_out=one.output * calls,
         cost=None if found.cost is None else found.cost * calls / count,
-        seconds=_seconds(visit, project, calls),
+        seconds=_seconds(visit, project, task, calls),
     )
 
 
-def _seconds(visit: Visit, project: Project, calls: int) -> float | None:
+def _seconds(visit: Visit, project: Project, task: TaskLike, calls: int) -> float | None:
     """Return how long a run will take if each row takes as long as in the trial."""
     if project.trial is None:
         return None
@@ -133,7 +133,8 @@ def _seconds(visit: Visit, project: Project, calls: int) -> float | None:
         for row in visit.server.queue.rows(project.trial, limit=TRIAL)
         if row.item is not None and row.item.get("latency") and not row.item.get("cached")
     ]
-    return calls * sum(asked) / len(asked) / visit.server.settings.concurrency if asked else None
+    at_once = rows_at_once_of(task, visit.server.settings.concurrency)
+    return calls * sum(asked) / len(asked) / at_once if asked else None
 
 
 def start(visit: Visit, project: Project, *, trial: bool) -> Project:
