@@ -18,6 +18,7 @@ from llmtasker.api import job_files
 from llmtasker.api.problem import Problem
 from llmtasker.errors import snippet
 from llmtasker.jobs.project_store import Project
+from llmtasker.ui.named_table import named_table
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.project_task import table_of
 from llmtasker.ui.table_facts import gold_column, table_facts, text_column
@@ -160,7 +161,7 @@ def read_about(visit: Visit, path: Path, form: dict[str, Any]) -> dict[str, Any]
     """
     settings, key = visit.server.settings, visit.key
     most = settings.max_rows if key is None or key.rows is None else min(key.rows, settings.max_rows)
-    table = table_of(visit, path, form)
+    table = table_of(visit, path, form) if form else named_table(lambda line: table_of(visit, path, {"header": line}))
     if not table.header:
         raise Problem("file", visit.language.text("The file has no columns."))
     try:

@@ -87,6 +87,11 @@ def _changed(visit: Visit, project: Project, form: FormData) -> Project:
         earlier = (*project.earlier, project.run) if project.run else project.earlier
         values |= {"trial": None, "run": None, "earlier": earlier}
         project = store.change(project, sample=sample, name=name, kind=kind, **values)
+    if "read" not in form and project.broken_rows == project.rows:
+        raise Problem(
+            "file",
+            visit.language.text("No row can be read: check the line with the column names, and the separator."),
+        )
     text, gold = str(form.get("text", "")), str(form.get("gold", ""))
     there = set(project.header)
     columns = {"text": text} if text in there else dict(project.columns)

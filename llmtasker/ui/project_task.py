@@ -54,14 +54,19 @@ def task_of(visit: Visit, project: Project) -> tuple[TaskLike, Definition | None
 
 
 def columns_of(project: Project, task: TaskLike) -> dict[str, str]:
-    """Return the column of each input field.
+    """Return the column of each input field: the chosen one, that of its name, or the texts for the one that is left.
 
     Raises:
         Problem: a field has no column.
     """
-    chosen = [f"{field}={column}" for field, column in project.columns.items() if field in task.signature.input_fields]
+    chosen = {field: column for field, column in project.columns.items() if field in task.signature.input_fields}
+    fields = task.signature.input_fields
+    left = [name for name in fields if fields[name].is_required() and name not in {*chosen, *project.header}]
+    texts = project.columns["text"]
+    rest = {left[0]: texts} if len(left) == 1 and texts not in {*chosen.values(), *fields} else {}
     try:
-        return choose_columns(task.signature, project.header, chosen)
+        pairs = [f"{field}={column}" for field, column in {**chosen, **rest}.items()]
+        return choose_columns(task.signature, project.header, pairs)
     except ConfigurationError as error:
         raise Problem("file", str(error.args[0])) from None
 

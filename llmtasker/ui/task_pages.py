@@ -18,7 +18,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.jobs.project_store import Project
 from llmtasker.task import Task
 from llmtasker.ui.page_route import page_router
-from llmtasker.ui.project_task import form_of, price, sent, start, table_of, task_of
+from llmtasker.ui.project_task import columns_of, form_of, price, sent, start, table_of, task_of
 from llmtasker.ui.table_facts import NAMES_OF_LABELS
 from llmtasker.ui.task_form import FIELD_KINDS, FieldForm, LabelForm, TaskForm
 from llmtasker.ui.visit import Pages, Visit
@@ -64,16 +64,16 @@ def _shown(
     visit: Visit, project: Project, *, line: int = 0, problem: Problem | None = None, template: str | None = None
 ) -> Response:
     form = form_of(visit, project)
-    values: dict[str, Any] = {"sent": None, "price": None, "unready": None}
+    values: dict[str, Any] = {"sent": None, "price": None, "unready": None, "task_fields": [], "columns": {}}
     try:
         task, _ = task_of(visit, project)
         sample = visit.pages.projects.sample(project.id)
         values["pipeline"] = not isinstance(task, Task)
+        values["task_fields"] = list(task.signature.input_fields)  # each can be chosen, also where one has no column
+        values["columns"] = columns_of(project, task)
         values |= {"sent": sent(project, task, sample, line), "price": price(visit, project, task, sample)}
-        values["task_fields"] = list(task.signature.input_fields)
     except (Problem, ConfigurationError) as error:
         values["unready"] = error.detail if isinstance(error, Problem) else str(error)
-        values["task_fields"] = []
     kind = "labels" if isinstance(form, LabelForm) else "fields" if isinstance(form, FieldForm) else "served"
     return visit.show(
         template or f"{kind}.html",

@@ -1,0 +1,97 @@
+"""Tables of offices on the page: titles above the names of columns, and columns of a served task."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from html import unescape
+from typing import Any, Literal
+
+import pytest
+from test_ui import Page
+
+from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.testing import FakeTransport
+
+
+class Triage(Signature):
+    """Route a message."""
+
+    message: str = InputField(description="what the customer wrote")
+    country: str | None = InputField(None, description="where")
+    team: Literal["billing", "delivery"] = OutputField(description="who takes it")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    task = Task(Triage, llm=LLM(transport=FakeTransport(lambda _: {"team": "billing"}), cache=False))
+    with Page(tmp_path_factory.mktemp("tables"), tasks={"triage": task}) as served:
+        yield served
+
+
+ROWS = "n;Réclamation;équipe\n1;Où est mon colis ?;livraison\n2;Deux prélèvements;facturation\n"
+NAMES = ["n", "Réclamation", "équipe"]
+
+
+def workbook(rows: list[list[Any]]) -> bytes:
+    import openpyxl
+
+    book, file = openpyxl.Workbook(), io.BytesIO()
+    sheet: Any = book.active
+    for row in rows:
+        sheet.append(row)
+    book.save(file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "names"),
+    [
+        (ROWS, 1, NAMES),
+        ("Réclamations du service client\n" + ROWS, 2, NAMES),
+        ("Réclamations;;\n;;\n" + ROWS, 3, NAMES),  # as Excel writes it
+        ("Réclamations, octobre\nService client\n" + ROWS, 3, NAMES),
+        ("Réclamation\nOù est mon colis ?\nDeux prélèvements\n", 1, ["Réclamation"]),
+        ("Réclamation\nOù est mon colis ?;1;2\nDeux prélèvements;3;4\n", 1, ["Réclamation"]),  # a row is no header
+        ("Réclamation\nOù est, mon colis ?\nDeux, prélèvements\n", 1, ["Réclamation"]),
+    ],
+)
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_the_line_of_the_names_is_found(page: Page, text: str, line: int, names: list[str], kind: str) -> None:
+    content = text.encode()
+    if kind == "xlsx":
+        content = workbook([[cell or None for cell in one.split(";")] for one in text.splitlines()])
+    shown = page.browser().get(page.browser().upload(content, f"réclamations.{kind}") + "/file")
+    assert f'name="header" type="number" min="1" max="1000" value="{line}"' in shown
+    assert [
+        unescape(name) for name in re.findall(r'<option value="([^"]+)"[^>]*>[^<]* · ', shown.partition('id="gold"')[0])
+    ] == names
+    assert ("Les lignes au-dessus ne sont pas lues." in shown) == (line > 1)
+
+
+def test_a_file_without_a_readable_row_is_not_run(page: Page) -> None:
+    ann = page.browser()
+    project = ann.upload(workbook([["a"], [1, 2], [3, 4]]), "a.xlsx")
+    refused = ann.post(f"{project}/file", see=f"{project}/file", text="a")
+    assert refused.status_code == 422
+    assert "Aucune ligne n’est lisible" in refused.text
+
+
+def test_a_served_task_reads_the_column_of_the_texts(page: Page) -> None:
+    ann = page.browser()
+    project = ann.upload(ROWS.encode())
+    task = ann.send(f"{project}/file", see=f"{project}/file", text="Réclamation", kind="triage").text
+    chosen = r'name="column_message"><option>n</option><option selected>Réclamation</option>'
+    assert chosen in task
+    assert 'name="column_country"><option value="" selected>' in task
+    ann.run(project, column_message="Réclamation", column_country="")
+    assert ann.get(f"{project}/results.csv").count(";billing;") == 2
+
+
+def test_columns_are_chosen_where_none_fits(page: Page) -> None:
+    ann = page.browser()
+    project = ann.upload("message;Réclamation\nb;Où est mon colis ?\n".encode())
+    ann.send(f"{project}/file", see=f"{project}/file", text="Réclamation", kind="triage")
+    task = ann.get(f"{project}/task")
+    assert 'name="column_message"><option selected>message</option>' in task, "a column of its name is proposed"
