@@ -792,6 +792,10 @@ def test_an_enum_is_found_by_the_name_of_its_member() -> None:
     assert labels.find("delivery") == "livraison"
 
 
+CODES = Labels(["J45", "J45.0", "E11"])
+SIZES = Labels(["<10", "10-49", "50+"])
+SHARES = Labels(["25%", "50%", "100%"])
+SECTIONS = Labels(["3.1", "3.10", "3.2"])
 STARS, LEVELS, SPAM = Labels([1, 2, 3, 4, 5]), Labels(["A1", "A2", "B1", "B2"]), Labels([True, False])
 SERVICES = Labels(["Facturation", "Service après-vente", "Autre"])
 MOODS = Labels(["positive", "negative", "neutral"])
@@ -832,6 +836,34 @@ ANSWERS = Labels(["yes", "no"])
         (SPAM, "Yes, it is not spam.", None),
         (ANSWERS, "No, the text isn't relevant.", "no"),
         (ANSWERS, "No, it is not wrong.", None),
+        (CODES, "J45 - asthma", "J45"),
+        (CODES, "J45.0: allergic asthma", "J45.0"),
+        (CODES, "The code is J45.0.", "J45.0"),
+        (CODES, "The code is E11.", "E11"),
+        (CODES, "J45.9", None),
+        (CODES, "The code is E11.9.", None),
+        (CODES, "E112", None),
+        (CODES, "E11+", None),
+        (CODES, "E11 - no", None),
+        (SIZES, "The size is <10.", "<10"),
+        (SIZES, "**<10**", "<10"),
+        (SIZES, "10", None),
+        (SIZES, "The size is 10.", None),
+        (SIZES, "10.5", None),
+        (SHARES, "50 %", "50%"),
+        (SHARES, "The share is 50%.", "50%"),
+        (SHARES, "-50%", None),
+        (SHARES, "+50 %", None),
+        (SHARES, "about 50%", None),
+        (TEAMS, "the billing", "billing"),
+        (TEAMS, "A billing issue", "billing"),
+        (TEAMS, "I'm going with billing.", "billing"),
+        (TEAMS, "A billing address", None),
+        (TEAMS, "The billing of my parcel", None),
+        (TEAMS, "A billing issue?", None),
+        (TEAMS, "the other", None),
+        (SERVICES, "l'autre", None),
+        (SERVICES, "la facturation", "Facturation"),
     ],
 )
 def test_what_a_sentence_says_of_its_label(labels: Labels, text: str, label: Any) -> None:
@@ -859,6 +891,8 @@ def test_what_a_sentence_says_of_its_label(labels: Labels, text: str, label: Any
         (Labels(["high", "low"]), "priority", "high priority?", None),
         (Labels(["good", "bad"]), "quality", "quality=bad", "bad"),
         (Labels(["other", "billing"]), "team", "other team", None),
+        (Labels(["sales", "other"]), "team", "the sales team", "sales"),
+        (Labels(["sales", "other"]), "team", "the other team", None),
         (Labels(["A", "B"]), "grade", "grade B", "B"),
         (Labels(["A", "B"]), "grade", "a grade", None),
         (ANSWERS, "answer", "no answer", None),
@@ -872,3 +906,13 @@ def test_the_name_of_the_field_may_stand_beside_its_label(labels: Labels, name: 
     except CoercionError:
         found = {name: text}
     assert (found[name] if name else found) == (text if label is None else label)
+
+
+@pytest.mark.parametrize(("value", "label"), [(3.2, "3.2"), ("3.10", "3.10"), ("3.1", "3.1"), (3.1, None), (3.3, None)])
+def test_a_number_in_json_is_not_one_of_two_labels_that_are_equal_to_it(value: Any, label: str | None) -> None:
+    schema = AnswerSchema({"enum": list(SECTIONS.values)})
+    try:
+        found, _ = coerce(value, schema)
+    except CoercionError:
+        found = None
+    assert found == (value if value == 3.3 else label)

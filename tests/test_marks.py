@@ -47,6 +47,9 @@ MARKED = [
     "[|assistant|]{}[|endofturn|]",
     "[gMASK]<sop><|assistant|>\n{}<|user|>",
     "{}<|observation|>",
+    "{}\n<|user|>\nAnd now?<|assistant|>Well",
+    "{}<|im_start|>user\nAnd now?",
+    "{} [INST] And now? [/INST]",
     "<seed:bos>{}<seed:eos>",
 ]
 

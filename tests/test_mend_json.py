@@ -84,6 +84,7 @@ def test_mended(text: str, value: Any) -> None:
         ("{a: >3}", "sign"),
         ('{"a": ≥ 3}', "sign"),
         ('{"a": 3%}', "sign"),
+        ('{"phone": +33612345678}', "sign"),
         ('{"a": 3+}', "sign"),
         ('{"a": 3?}', "sign"),
         ('{"a": (3}', "sign"),

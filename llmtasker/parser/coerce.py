@@ -117,6 +117,8 @@ class _Coercion:
         text = scalar_text(value)
         if text is None:
             return value
+        if isinstance(value, float) and len(same := labels.equal_to(value)) > 1:
+            return self.refuse(path, f"it may be {same[0]!r} or {same[1]!r}", value)
         try:
             label = _find(text, labels, path)
         except LabelError as error:

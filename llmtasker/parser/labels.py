@@ -18,9 +18,11 @@ MAX_PROSE = 1_000
 _WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„「」『』#|\\"
 _BULLET = lazy_pattern(r"(?:[-•*–]\s+|\(?(?:\d{1,2}|\w)[.):]\s+)")
 _SEPARATORS = lazy_pattern(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
+_DECIMALS = lazy_pattern(r"\d+(?:\.\d+)?")
+_BEFORE_UNIT = lazy_pattern(r"(?<=\d)\s+(?=[%€$£°])")
 _SHORT = lazy_pattern(r"\w{1,2}|[\d.]+")
 _LETTERS = lazy_pattern(r"[^\W\d]{1,2}")
-_LETTER_AND_DIGIT = lazy_pattern(r"[^\W\d_]\d")  # 'P1', which is not a word by chance
+_CODE = lazy_pattern(r"[^\W\d_]{1,4}[-.]?\d[\d.]*")  # 'P1', 'J45.0', which is not a word by chance
 # Words that occur in any sentence without meaning the label with the same name.
 _EVERYDAY = lazy_pattern(
     r"all|any|bad|both|each|either|false|general|good|many|n/a|neither|none|normal|not|null|open|others?|some|the|true"
@@ -31,11 +33,12 @@ _JOINED = lazy_pattern(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou|und|oder)[\s\"'`*(]*(?:
 _NOT_TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|[☐□⬜])[^\n]*\n?", re.MULTILINE)
 _TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:\[[xX✓✔]\]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
 _BOUND = lazy_pattern(r"\W*[<>≤≥≈~]\s*\d[^>]*$")
+_BOUND_SIGNS = "<>≤≥≈~"
 _STRUCK = lazy_pattern(r"^\s*(?:[!~]|¬\s?)\w|[≠≢≉∉∌]")
 _BOX = lazy_pattern(r"\[ ?\]|[☐□⬜]")
 _CJK = r"\u3040-\u30ff\u3400-\u9fff"  # written without spaces: 'the answer is B' has none before the B
-_BEGINS = rf"(?<![^\W{_CJK}])(?<!\w-)"
-_ENDS = rf"(?![^\W{_CJK}])(?!-\w)(?![\u200d\U0001f3fb-\U0001f3ff])"
+_BEGINS = rf"(?<![^\W{_CJK}])(?<!\w-)(?<!\d[.,])"
+_ENDS = rf"(?![^\W{_CJK}])(?!-\w|[.,]\d)(?![\u200d\U0001f3fb-\U0001f3ff])"
 _IDEOGRAPH = lazy_pattern(f"[{_CJK}]")
 _PICTURE = r"\u2300-\u27bf\u2b00-\u2bff\u200d\ufe0f\U0001f000-\U0001faff"
 _PICTURES = lazy_pattern(rf"^[\s{_PICTURE}]+(?=\w)|(?<=\w)[\s{_PICTURE}]+$")
@@ -90,7 +93,7 @@ def fold_key(text: str) -> str:
 
 
 def _separated(text: str) -> str:
-    return _SEPARATORS.sub(" ", _unaccented(text))
+    return _BEFORE_UNIT.sub("", _SEPARATORS.sub(" ", _unaccented(text)))
 
 
 def _words(text: str) -> str:
@@ -123,7 +126,7 @@ class Labels:
     def _wrappings(self) -> tuple[str, str]:
         """Return what may be taken off the beginning and the end of a text without making two labels one.
 
-        "C#" and "C" differ in their end, "<5" and ">5" in their beginning.
+        "C#" and "C" differ in their end, "<5" and ">5" in their beginning; 10 is not "<10".
         """
         groups: dict[str, list[tuple[str, str]]] = {}
         for name in self._exact:
@@ -132,6 +135,8 @@ class Labels:
             groups.setdefault(_words(letters), []).append((before, after))
         lone = [ends for several in groups.values() for ends in several if len(several) == 1]
         alike = [ends for several in groups.values() for ends in several if len(several) > 1]
+        bounds = [(before, "") for words, several in groups.items() if words[:1].isdigit() for before, _ in several]
+        alike += [ends for ends in bounds if ends[0].strip(_BOUND_SIGNS) != ends[0]]
         left, right = (
             {*_WRAPPING, *(char for ends in lone for char in ends[side] if not cue_in(char).match(char))}
             - {char for ends in alike for char in ends[side] if not char.isspace()}
@@ -237,12 +242,18 @@ class Labels:
         own = re.escape(name.removesuffix("s")).replace("_", r"[\s_-]") + "s?"
         if name and (headed := re.fullmatch(rf"[*_\s]*{own}[*_\s]*[=:](?!=)\s*(.+)", text, re.IGNORECASE | re.DOTALL)):
             return self.find_exact(headed[1])
-        beside = re.fullmatch(rf"{own}\s+(.+)|(.+?)[\s_-]+{own}[\s.!]*", text, re.IGNORECASE | re.DOTALL)
+        beside = re.fullmatch(
+            rf"{own}\s+(.+)|(?:(?:the|la|le) |l['’])?(.+?)[\s_-]+{own}[\s.!]*", text, re.IGNORECASE | re.DOTALL
+        )
         found = beside and (beside[1] or beside[2])
         is_word = not found or _EVERYDAY.fullmatch(_words(found)) or cue_in(found).search(_unaccented(found))
         if not name or not found or is_word or (beside and _LETTERS.fullmatch(beside[2] or "")):
             raise LabelError(f"{text[:60]!r} is not a label")
         return self.find_exact(found)
+
+    def equal_to(self, number: float) -> list[str]:
+        """Return the labels that are texts of a number: JSON does not distinguish 3.1 from 3.10."""
+        return [name for name in self._exact if _DECIMALS.fullmatch(name) and float(name) == number]
 
     def find_exact(self, text: str) -> Any:
         """Return the label that equals the text but for case, accents, separators, punctuation around it or a bullet.
@@ -319,7 +330,9 @@ class Labels:
             stated = (
                 framed is Frame.ANSWER
                 or is_stated(sentence, start, end)
-                or stands_apart(sentence, start, end, listed=bool(framed and _SHORT.fullmatch(name)))
+                or stands_apart(
+                    sentence, start, end, listed=bool(framed and (_SHORT.fullmatch(name) or _CODE.fullmatch(name)))
+                )
             )
             found.append(_Mention(name, framed, denied, turned, stated))
         return found
@@ -372,4 +385,4 @@ def _ticked(text: str) -> str:
 
 
 def _is_ordinary(name: str) -> bool:
-    return bool(_SHORT.fullmatch(name) or _EVERYDAY.fullmatch(name)) and not _LETTER_AND_DIGIT.fullmatch(name)
+    return bool(_SHORT.fullmatch(name) or _EVERYDAY.fullmatch(name)) and not _CODE.fullmatch(name)

@@ -52,7 +52,8 @@ _END = (
 )
 _ENDS = lazy_pattern(rf"{_END}\s*(?:{_END}\s*)*$")  # what stands before is not looked at: that would take long
 _NEXT_TURN = lazy_pattern(
-    rf"{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>|<\|user\|>|\[INST\])"
+    rf"{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>)|<\|user\|>|\[INST\]"
+    r"|(?:<\|im_start\|>|<start_of_turn>|<\|start_header_id\|>)\s*user\b"
 )
 _MARK = r"\[\|\w{1,40}\|\]|<unused\d+>|<[|｜][^|｜<>\n]{1,40}[|｜]?>|<[^|｜<>\n]{1,40}[|｜]>"
 _LIKE = r"\w*(?:think|thought|reason|reflect|ponder|scratch|monolog|deliberat|analys)\w*"
@@ -170,7 +171,7 @@ def _channels(text: str) -> Front:
 def _stripped(text: str, shown: str) -> tuple[str, tuple[str, ...]]:
     """Return the text without the known marks at its ends, and without a further turn that was made up behind it."""
     repairs: list[str] = []
-    if (turn := _NEXT_TURN.search(text)) and turn[0].strip() not in shown:
+    if (turn := _NEXT_TURN.search(text)) and turn.start() and turn[0].strip() not in shown:
         text = text[: turn.start()].rstrip()
         repairs.append(f"cut before the next turn ({turn[0].strip()!r})")
     for _ in range(_MOST_STARTS):

@@ -53,7 +53,8 @@ _BEYOND_MENDING = (
 _SIGNS = lazy_pattern(
     rf"[^\w\s{{}}\[\]:,.;{_QUOTES}„\\*/#=$€£¥°\u180e\u200b-\u200f\u2060\ufeff]|(?<!\d)_|_(?!\d)|\$(?=[^\W\d])"
 )
-_NO_SIGN = lazy_pattern(r"[eE][+-](?=\d)|(?<=[:\[,])\s*\+(?=[\d.])")  # of an exponent, and "+3"
+# Of an exponent, and "+3", but not the "+" of a telephone number.
+_NO_SIGN = lazy_pattern(r"[eE][+-](?=\d)|(?<=[:\[,])\s*\+(?=[\d.]{1,7}(?![\d.]))")
 _NO_ESCAPE = lazy_pattern(r"(?<!\\)\\(?:\n|u(?=[0-9a-fA-F])(?![0-9a-fA-F]{4}))")  # part of one, or a line that goes on
 _ESCAPE = lazy_pattern(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _WORD = lazy_pattern(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")

@@ -57,6 +57,7 @@ _FITS_AFTER_ALL = lazy_pattern(
 )
 _EXAMPLE = lazy_pattern(r"\W*(?:for example|for instance|e\.g|example|par exemple|z\.b|zum beispiel|por ejemplo)\b")
 _NE_PAS = lazy_pattern(r"\bn(?:e |')[^.,;]*?\bpas\b")  # two words, one denial
+_ROUGHLY = lazy_pattern(r"\b(?:about|um|uber|sobre)\W*$")  # before a number
 _CLAUSE = lazy_pattern(rf"[,;]\s|{TURN.pattern}")
 _CLOSE = r"[\"'`*_)\]}»”」$]*"
 _OPEN = r"[\"'`*_(\[{«“「$]*"
@@ -102,7 +103,7 @@ _STOP = lazy_pattern(
 _NO_WORDS = lazy_pattern(r"(?:[^\w+]|_)*")
 _COLON = lazy_pattern(rf"(?:[:：]|\s[—–])\s*{_OPEN}\s*$")
 _END = lazy_pattern(rf"{_CLOSE}[\s.!。✅✓✔]*$")
-_MARKED_BEFORE = lazy_pattern(r"(?:[\"'`*(\[«“]|[:=]|\b(?:is|est))\s*$")
+_MARKED_BEFORE = lazy_pattern(r"(?:[\"`*(\[«“]|(?<!\w)'|[:=]|\b(?:is|est))\s*$")
 _MARKED_AFTER = lazy_pattern(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
 _NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is not a label
 _ABBREVIATED = lazy_pattern(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
@@ -142,7 +143,7 @@ _LINKS = {
     r"|refers to|pertain(?:s|ing) to|belongs? (?:to|in|under)|has to do with|fits|matches|describes?|discusses|covers"
     r"|(?:falls?|comes?|goes|fits?|deals?)(?: \w+ly)? (?:under|into|in|within|with)|(?:talks|speaks) of|suggests"
     r"|indicates|so|therefore|thus|hence|(?:it|this|that)(?: one)?(?:'s| is| goes) (?:for|to)"
-    r"|i(?:'d| would)? (?:say|choose|pick|go with|think|call (?:it|this))"
+    r"|i(?:'d|'m| would| am)? (?:say|choose|pick|go(?:ing)? with|think|call (?:it|this))"
     r"|expresses|conveys|(?:should|must|needs? to|has to|will|would) be (?:\w+ )?(?:handled|processed|resolved) by"
     rf"|(?:route|assign|send|forward)\w*(?: \w+){{0,3}} to|{_PUT}(?:as|under|in|into)|{_NAMING} (?:of|for|is)",
     "French": r"est|serait|sont|concern(?:e|ent|ant)|exprime|(?:doit|devrait|devra) etre (?:traite|gere)e?s? par"
@@ -173,6 +174,8 @@ _LINKED = lazy_pattern(
 )
 _NAMED_BY = rf"(?:{_NAMING}|(?:sentiment|tone|opinion|review|emotion|feeling|message|text|comment|feedback)s?)"
 _WHOLE = lazy_pattern(rf"{_CLOSE}\s*(?:$|[^\w\s'+-]|[-–—] |[^\x00-\x7f]|(?:{_REASON}|{_NAMED_BY})(?!\w))")
+_ARTICLED = lazy_pattern(rf"[\W_]*{_ARTICLE}{_OPEN}")
+_KIND_FOLLOWS = lazy_pattern(rf"{_CLOSE}\s*(?:{_NAMED_BY})?(?:[^\w+?]|_)*$")
 # 'the billing team should handle this'
 _ITS_NAME = lazy_pattern(
     rf"(?:^|[.,;:]\s)[\W_]*(?:(?:so|thus|therefore|hence|donc),? )?(?:(?:the|la|le|les) |l')?{_OPEN}$"
@@ -257,6 +260,8 @@ def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
     opens = _OPENER.fullmatch(before) or _HEADED.fullmatch(before)
     if opens and (listed or _EXPLAINED.match(after)):
         return True
+    if _ARTICLED.fullmatch(before) and _KIND_FOLLOWS.match(after):
+        return True  # 'a billing issue'
     headed = _COLON.search(before) and not _NO_HEAD.match(before)
     return bool(opens or headed) and _NO_WORDS.fullmatch(after) is not None
 
@@ -279,6 +284,8 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
     (True, False)
     """
     before, after = sentence[:start], sentence[end:]
+    if sentence[start].isdigit() and (before.endswith(_NO_LETTER) or _ROUGHLY.search(before)):
+        return True  # '-50%' is not 50%
     if _CONDITION.match(before) or _GENERAL.fullmatch(before):
         return True
     if clause:
