@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
-import re
 import threading
 import time
-import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cache_warnings import one_warning
 
 from llmtasker.cache import CacheWarning, DiskCache, MemoryCache, Store, open_cache
 from llmtasker.cache.async_store import AsyncStore, async_store
@@ -87,15 +85,6 @@ class Leasing(Plain):
 
     def release(self, key: str) -> None:
         self.seen.append("release")
-
-
-@contextlib.contextmanager
-def one_warning(match: str) -> Generator[None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    assert [each.category for each in caught] == [CacheWarning]
-    assert re.search(match, str(caught[0].message))
 
 
 def wait_for_end(name: str = "llmtasker-cache") -> None:

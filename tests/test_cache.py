@@ -8,19 +8,20 @@ import json
 import os
 import pickle
 import random
-import re
 import signal
 import sqlite3
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import programs
 import pytest
+from cache_warnings import one_warning
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,28 +39,11 @@ KEYS = [f"{number:064x}" for number in range(2000)]
 TEXT = '{"text":"Bonjour"}'
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def cache(tmp_path: Path):
     with_clock = DiskCache(tmp_path / "cache", patience=0.3, clock=Clock())
     yield with_clock
     with_clock.close()
-
-
-@contextlib.contextmanager
-def one_warning(match: str) -> Generator[None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    assert [each.category for each in caught] == [CacheWarning]
-    assert re.search(match, str(caught[0].message))
 
 
 def python(code: str, *arguments: object) -> str:

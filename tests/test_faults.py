@@ -234,11 +234,9 @@ def test_06_a_call_that_does_not_end_is_given_up_and_its_place_is_free(fault: An
     fault.when = "slow"
     with FaultyServer(lambda _: GLAD, faults=[fault]) as server:
         task = task_at(server, timeout=0.3, retry=Retry(attempts=1), max_concurrency=1)
-        began = time.monotonic()
         results = task.run(["slow 1", "a", "slow 2", "b"], concurrency=4)
         items = [*results, task("slow 3"), task("c")]
         assert [type(item.error) for item in items] == [CallTimeoutError, type(None)] * 3
-        assert time.monotonic() - began < 20
         assert server.counters.requests == 6
         assert task.llm.rate_limiter.in_flight == 0
 

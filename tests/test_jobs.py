@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import programs
 import pytest
+from clock import Clock
 
 from llmtasker import LLM, Classification, InputField, Item, OutputField, Signature, Task
 from llmtasker.errors import ConfigurationError, InputError
@@ -39,16 +40,6 @@ class Triage(Signature):
 
 def answering(request: Request) -> dict[str, str]:
     return {"team": "billing" if "charged" in last_user_text(request) else "delivery"}
-
-
-class Clock:
-    """Seconds since 1970, which a test moves on."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -10,20 +10,13 @@ from subprocess import PIPE
 
 import programs
 import pytest
+from clock import Clock
 
 from llmtasker.cache import DiskCache, MemoryCache
 from llmtasker.cache.process import ProcessId, _started, this_process
 from llmtasker.cache.text_cache import LONGEST_LEASE
 
 KEY, OTHER = "a" * 64, "b" * 64
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import programs
 import pytest
+from clock import Clock
 
 from llmtasker import ConfigurationError, Item, Progress
 from llmtasker.errors import InputError
@@ -21,16 +22,8 @@ CACHED = Item(input="c", output="z", cached=True, usage=Usage(input=100), cost=7
 WRONG = Item(input=None, error=InputError("no text"))
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 def reporting(total=None, **options):
-    told, clock = [], Clock()
+    told, clock = [], Clock(100.0)
     return Reporter(told.append, RateLimiter(), total, clock=clock, **options), told, clock
 
 

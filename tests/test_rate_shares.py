@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 import pytest
+from clock import Clock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,17 +30,9 @@ from llmtasker.llm.rate_limiter import Permit, RateLimiter
 LIMIT = RateLimit(requests=1200, tokens=60_000)
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(0.0)
 
 
 def rounds(shares: RateShares, wants: dict[str, float], count: int = 2) -> list[float]:
@@ -115,7 +108,7 @@ STEP = st.one_of(st.just("leave"), st.just("wait"), st.floats(0, 2))  # a number
 
 @given(st.lists(st.tuples(st.sampled_from("abcde"), STEP), max_size=60))
 def test_they_never_add_up_to_more_than_the_limit(steps: list[tuple[str, str | float]]) -> None:
-    clock = Clock()
+    clock = Clock(0.0)
     shares = RateShares(clock=clock)
     held: dict[str, tuple[float, float]] = {}
     for worker, step in steps:
@@ -228,7 +221,7 @@ class Line:
 @given(st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.floats(0, ANSWER)), max_size=80))
 def test_shares_in_use_never_add_up_to_more_than_the_limit(steps: list[tuple[int, bool, float]]) -> None:
     """Workers that are cut off in between: each beats in time, as its thread does."""
-    clock = Clock()
+    clock = Clock(0.0)
     shares = RateShares(clock=clock)
     lines = [Line(shares, name, clock) for name in "abc"]
     limiters = [RateLimiter(part_of(LIMIT, NONE), clock=clock) for _ in lines]

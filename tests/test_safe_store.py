@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import sys
 import threading
 import warnings
-from collections.abc import Generator
 
 import pytest
+from cache_warnings import one_warning
+from clock import Clock
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
-from llmtasker.cache import CacheWarning, MemoryCache
+from llmtasker.cache import MemoryCache
 from llmtasker.cache.backoff import Backoff
 from llmtasker.cache.open_cache import open_cache
 from llmtasker.cache.safe_store import SafeStore
 from llmtasker.testing import FakeTransport
 
 KEY, OTHER = "a" * 64, "b" * 64
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Flaky:
@@ -63,17 +55,8 @@ class Hanging:
         self.get(key)
 
 
-@contextlib.contextmanager
-def one_warning(match: str) -> Generator[None]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    assert [each.category for each in caught] == [CacheWarning]
-    assert match in str(caught[0].message)
-
-
 def test_a_pause_is_twice_as_long_each_time_up_to_ten_minutes() -> None:
-    clock = Clock()
+    clock = Clock(1000.0)
     backoff = Backoff("The cache", clock=clock)
     lasted = []
     for _ in range(9):
@@ -90,7 +73,7 @@ def test_a_pause_is_twice_as_long_each_time_up_to_ten_minutes() -> None:
 
 
 def test_a_store_that_fails_is_left_alone_for_a_while_that_grows() -> None:
-    clock, store = Clock(), Flaky()
+    clock, store = Clock(1000.0), Flaky()
     safe = SafeStore(store, clock=clock)
     with one_warning("Flaky failed: ConnectionError: refused"):
         for _ in range(100):
@@ -109,7 +92,7 @@ def test_a_store_that_fails_is_left_alone_for_a_while_that_grows() -> None:
 
 
 def test_a_store_that_hangs_is_waited_for_once() -> None:
-    clock, store = Clock(), Hanging()
+    clock, store = Clock(1000.0), Hanging()
     safe = SafeStore(store, patience=0.05, clock=clock)
     with one_warning("get has not answered for 0.05 s"):
         for _ in range(50):

@@ -216,7 +216,7 @@ def test_a_wait_gives_the_result_of_its_future(drive: Driver) -> None:
     began = time.monotonic()
     drive(script(Wait(future), Wait(0.01), came=came), None, None)
     assert came == ["done", None]
-    assert 0.01 < time.monotonic() - began < 5
+    assert time.monotonic() - began > 0.01
 
 
 @BOTH
