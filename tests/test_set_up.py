@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from functools import partial
 from inspect import signature
@@ -304,6 +305,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "Prices(output='1')": (lambda: Prices(input=1, output="1"), "output"),  # type: ignore[arg-type]
     "Budget()": (Budget, "cost=…, tokens=… or calls=…"),
     "Budget(calls=0)": (lambda: Budget(calls=0), "Budget: calls is a number above 0, not 0."),
+    "Budget(cost=nan)": (lambda: Budget(cost=math.nan), "Budget: cost is a number above 0, not nan."),
     "Budget(cost='1')": (lambda: Budget(cost="1"), "Budget: cost is a number above 0, not '1'."),  # type: ignore[arg-type]
     **{
         f"Task({given!r})": (make(Task, given), f"a Task takes a Signature class first, not {words}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.similarity.vectors import Embed
+from llmtasker.similarity.vectors import Embed, check_embed
 from llmtasker.values.argument_checks import check_choice, check_count
 
 Method = Literal["fixed", "random", "nearest", "diverse", "balanced"]
@@ -28,8 +28,7 @@ class Selection:
     def __post_init__(self) -> None:
         check_choice("the method of chosen examples", self.method, get_args(Method))
         check_count("k", self.count, "the examples to show")
-        if self.embed is not None and not callable(self.embed):
-            raise ConfigurationError(f"embed is a function from texts to vectors, not {snippet(repr(self.embed), 60)}.")
+        check_embed(self.embed)
 
     def document(self) -> dict[str, Any]:
         """Return the selection as JSON values.

@@ -11,9 +11,9 @@ from operator import add
 from typing import Any
 
 from llmtasker.compiler.prompt import show_labels
-from llmtasker.errors import ConfigurationError, InputError, snippet
+from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.similarity.nearest import SHORTLIST, Nearest, name_words, words
-from llmtasker.similarity.vectors import Embed, cosines, unit_vectors
+from llmtasker.similarity.vectors import Embed, check_embed, cosines, unit_vectors
 from llmtasker.values.argument_checks import by_name, check_count
 from llmtasker.values.json_values import is_mapping
 from llmtasker.wire.offered_labels import write_offer
@@ -37,8 +37,7 @@ class Shortlist:
 
     def __post_init__(self) -> None:
         check_count("shortlist", self.count, "the labels to show")
-        if self.embed is not None and not callable(self.embed):
-            raise ConfigurationError(f"embed is a function from texts to vectors, not {snippet(repr(self.embed), 60)}.")
+        check_embed(self.embed)
 
     @classmethod
     def of(cls, given: object) -> Shortlist | None:

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, get_args
 from llmtasker.confidence import Calibration, Confidence
 from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField, label_field
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.calibration_fit import (
     CalibrationMethod,
     ScoredLabels,
@@ -27,7 +27,7 @@ from llmtasker.runner.budget import Budget
 from llmtasker.runner.policy import Fresh
 from llmtasker.runner.progress import OnProgress
 from llmtasker.task import Task
-from llmtasker.values.argument_checks import check_choice, check_names
+from llmtasker.values.argument_checks import check_choice, check_names, check_share
 
 K = TypeVar("K", bound=Task[Any])
 
@@ -198,13 +198,3 @@ def check_answered(scored: Sequence[object], results: Iterable[Item[Any]]) -> No
     if not any(row is not None for row in scored):
         first = next((item.error for item in results if item.error is not None), None)
         raise ConfigurationError(f"no labelled row was answered; the first error is: {first}")
-
-
-def check_share(name: str, share: object) -> None:
-    """Check that an argument is a share between 0 and 1.
-
-    Raises:
-        ConfigurationError: it is something else.
-    """
-    if not isinstance(share, float | int) or not 0 < share < 1:
-        raise ConfigurationError(f"{name} is a share between 0 and 1, such as 0.05, not {snippet(repr(share), 40)}.")

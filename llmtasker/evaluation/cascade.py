@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 from llmtasker.confidence import Confidence
 from llmtasker.confidence.label_field import LabelField
 from llmtasker.errors import ConfigurationError
-from llmtasker.evaluation.calibrate import CalibrationOptions, check_share, labelled_rows, measured_labels
+from llmtasker.evaluation.calibrate import CalibrationOptions, labelled_rows, measured_labels
 from llmtasker.evaluation.cascade_run import Cascade, CascadeReport
 from llmtasker.evaluation.cascade_stage import cascade_outcome, cascade_stage
 from llmtasker.evaluation.cascade_thresholds import cascade_thresholds
@@ -17,7 +17,7 @@ from llmtasker.evaluation.gold_rows import Gold
 from llmtasker.evaluation.risk_control import why_not
 from llmtasker.portal import portal
 from llmtasker.task import Task
-from llmtasker.values.argument_checks import check_names
+from llmtasker.values.argument_checks import check_names, check_share
 
 T = TypeVar("T")
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from llmtasker.errors import ConfigurationError, counted
-from llmtasker.llm.limits import is_number
-from llmtasker.values.argument_checks import by_name
+from llmtasker.values.argument_checks import by_name, is_number
 from llmtasker.wire.completion import Usage
 
 

@@ -6,13 +6,12 @@ import math
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Real
 from random import Random
 from typing import Literal
 
 from llmtasker.errors import ConfigurationError, RateLimitError, TransientError
 from llmtasker.llm.argument_places import OF_RUNS
-from llmtasker.values.argument_checks import by_name
+from llmtasker.values.argument_checks import by_name, is_count, is_number
 
 MARGIN = 0.97
 """The share of a known rate that is used. With `SLACK`, no second gets more than the rate: 1.03 × 0.97 < 1."""
@@ -126,16 +125,6 @@ class Retry:
         """Return the wait in seconds that the endpoint requests; None: none, or longer than the longest wait."""
         asked = error.retry_after
         return None if asked is None or asked > self.give_up_after else asked
-
-
-def is_number(value: object) -> bool:
-    """Return whether a value is a comparable number; bool is not a number here."""
-    return not isinstance(value, bool) and isinstance(value, Real)  # Real includes the numbers of numpy
-
-
-def is_count(value: object) -> bool:
-    """Return whether a value is an integer of at least 1; bool is not a number here."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 class TokenBucket:

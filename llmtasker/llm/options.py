@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from numbers import Real
 from typing import Any, Protocol, TypedDict, cast, runtime_checkable
 
 from llmtasker.cache.store import Store
@@ -14,6 +13,7 @@ from llmtasker.llm.argument_places import OF_RUNS, OF_TASKS
 from llmtasker.llm.costs import Prices
 from llmtasker.llm.credentials import check_key, may_be_credential
 from llmtasker.llm.limits import RateLimit, Retry
+from llmtasker.values.argument_checks import is_number
 from llmtasker.values.json_values import canonical_json, is_mapping
 from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.request import Transport
@@ -62,8 +62,7 @@ class LLMOptions(TypedDict, total=False):
 
 
 def _is_real(value: Any) -> bool:
-    # Real includes the numbers of numpy.
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(float(value))
+    return is_number(value) and math.isfinite(value)
 
 
 def _is_integer(value: Any) -> bool:

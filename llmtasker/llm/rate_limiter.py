@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.llm.learned_limit import LearnedLimit
-from llmtasker.llm.limits import MARGIN, RateLimit, TokenBucket, is_count, limit_in_headers
+from llmtasker.llm.limits import MARGIN, RateLimit, TokenBucket, limit_in_headers
+from llmtasker.values.argument_checks import is_count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,9 +8,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 
 from llmtasker.errors import BudgetError, ConfigurationError, counted, snippet
-from llmtasker.llm.limits import is_number
 from llmtasker.runner.call_settings import places_beside_calls
-from llmtasker.values.argument_checks import by_name
+from llmtasker.values.argument_checks import by_name, is_number
 from llmtasker.wire.completion import Usage
 
 _CHARACTERS_PER_TOKEN = 3  # of an answer whose tokens were not counted; prose has more

@@ -13,6 +13,16 @@ Embed = Callable[[list[str]], Iterable[Iterable[float]]]
 """Texts → one vector of numbers for each, all of the same length."""
 
 
+def check_embed(embed: object) -> None:
+    """Check that an argument is an embedding function; None: it is not given.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if embed is not None and not callable(embed):
+        raise ConfigurationError(f"embed is a function from texts to vectors, not {snippet(repr(embed), 60)}.")
+
+
 def unit_vectors(embed: Embed, texts: Sequence[str]) -> list[list[float]]:
     """Return the vector of each text, brought to unit length.
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
-from numbers import Integral
-from typing import Any, TypeVar
+from numbers import Integral, Real
+from typing import Any, TypeGuard, TypeVar
 
 from llmtasker.errors import ConfigurationError, nearest, snippet
 
@@ -73,5 +74,25 @@ def check_count(name: str, given: object, what: str) -> None:
     Raises:
         ConfigurationError: it is something else.
     """
-    if isinstance(given, bool) or not isinstance(given, Integral) or int(given) < 1:
+    if not is_count(given):
         raise ConfigurationError(f"{name} counts {what}, so at least 1, not {snippet(repr(given), 60)}.")
+
+
+def check_share(name: str, given: object) -> None:
+    """Check that an argument is a share between 0 and 1.
+
+    Raises:
+        ConfigurationError: it is something else.
+    """
+    if not is_number(given) or not 0 < given < 1:
+        raise ConfigurationError(f"{name} is a share between 0 and 1, such as 0.05, not {snippet(repr(given), 40)}.")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Return whether a value is a number that can be compared: neither a bool nor NaN, but perhaps one of numpy."""
+    return not isinstance(value, bool) and isinstance(value, Real) and not math.isnan(value)
+
+
+def is_count(value: object) -> TypeGuard[int]:
+    """Return whether a value is a whole number from 1 on, perhaps one of numpy."""
+    return not isinstance(value, bool) and isinstance(value, Integral) and int(value) >= 1

@@ -11,9 +11,8 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError, snippet
-from llmtasker.llm.limits import is_number
 from llmtasker.runner.call_settings import places_beside_calls
-from llmtasker.values.argument_checks import by_name, check_count
+from llmtasker.values.argument_checks import by_name, check_count, is_number
 
 _Z = 1.6449  # 95 %, one-sided
 
