@@ -35,6 +35,7 @@ becomes `item.error`; `item.raise_for_error()` raises it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ValidationError
@@ -138,7 +139,7 @@ class ItemError(LLMTaskerError):
     """The failure of one input.
 
     `code` names the kind of error in results and logs. `details` has only JSON values
-    (`status`, `retry_after` in seconds, `provider_code`).
+    (`status`, `retry_after` in seconds, `provider_code`; of a pipeline the `step` that failed, from 1, and its `task`).
     """
 
     code: ClassVar[str] = "error"
@@ -163,6 +164,16 @@ class ItemError(LLMTaskerError):
 
     def __hash__(self) -> int:
         return hash((type(self), self.message))
+
+    def __str__(self) -> str:
+        step, task = self.details.get("step"), self.details.get("task")
+        return self.message if step is None else f"step {step} ({task}): {self.message}"
+
+    def at_step(self, step: int, task: str) -> ItemError:
+        """Return this error as that of a step of a pipeline, whose own step is named too."""
+        found: ItemError = copy(self)
+        found.details |= {"step": step, "task": ": ".join([task, *filter(None, [self.details.get("task")])])}
+        return found
 
     @property
     def status(self) -> int | None:

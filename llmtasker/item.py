@@ -211,22 +211,13 @@ def sum_of(costs: Iterable[float | None]) -> float | None:
     return total
 
 
-def failed_step(item: Mapping[str, Any]) -> int | None:
-    """Return the step of a pipeline, from 1, that failed and so failed an item, as `to_dict` returns it; None: none."""
-    error = item.get("error")
-    failed = [step.get("error") for step in item.get("steps", ())]
-    return failed.index(error) + 1 if error is not None and error in failed else None
-
-
 def error_line(item: Mapping[str, Any]) -> str | None:
     """Return the error of an item as a line: its code, the step of a pipeline that failed, and what was wrong.
 
     The item is what `to_dict` returns.
     """
-    error, step = item.get("error"), failed_step(item)
-    if error is None:
-        return None
-    return f"{error['code']}: {'' if step is None else f'step {step}: '}{error['message']}"
+    error = item.get("error")
+    return None if error is None else f"{error['code']}: {ItemError.from_dict(error)}"
 
 
 def jsonable(value: Any) -> Any:

@@ -191,7 +191,7 @@ class Task(TaskData[T]):
         return self.store if llm is self.llm or self.plan.cache is not None else llm.store
 
     def _steps(self, given: Any, policy: Policy[Any, T]) -> Steps[Item[T]]:
-        steps, events = in_scope(policy).ask(given), self._observers.begin(policy.tags)
+        steps, events = in_scope(policy).ask(given), self._observers.begin(policy.tags, self.signature)
         return steps if events is None else events.single(steps)
 
     def __call__(

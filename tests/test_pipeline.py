@@ -30,6 +30,7 @@ from llmtasker import (
 from llmtasker.errors import AuthenticationError, InputError, ServerError
 from llmtasker.evaluation import compare, evaluate
 from llmtasker.files import BrokenRow
+from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport, last_user_text
 from llmtasker.wire.request import Request
@@ -120,11 +121,79 @@ def test_the_failure_of_a_row_stays_its_own() -> None:
     assert [item.ok for item in results] == [True, False, False, True]
     broken, unfit = results[1], results[2]
     assert (broken.error.code, len(broken.steps)) == ("invalid", 2)
-    assert broken.steps[1].error is broken.error
+    assert (broken.error.message, broken.steps[1].error.details) == (broken.steps[1].error.message, {})
+    assert broken.error.details == {"step": 2, "task": "reply"}
+    assert results.to_dicts()[1]["error"].startswith("step 2 (reply): ")
     assert broken.cost > 0
     assert (unfit.error.code, unfit.steps) == ("input", ())
     with pytest.raises(type(broken.error)):
         _ = broken.value
+
+
+twin = reply.with_(instructions="Write another reply.")
+
+
+@pipeline
+async def nested(text: str) -> Reply:
+    return (await answer.acall(text=text)).value
+
+
+@pipeline
+async def grouped(text: str) -> list[str]:
+    facts = (await extract.acall(text=text)).value.facts
+    async with asyncio.TaskGroup() as group:
+        replies = [group.create_task(reply.acall(text=text, facts=facts)) for _ in range(2)]
+
+        async def read() -> str:
+            return (await replies[0]).value.reply
+
+        group.create_task(read())
+    return [one.result().value.reply for one in replies]
+
+
+@pipeline
+async def caught(text: str) -> Reply:
+    facts = ["one", "two"]
+    first = await reply.acall(text=text, facts=facts)
+    assert not first.ok
+    return (await twin.acall(text=text, facts=facts)).value
+
+
+@pipeline
+async def many(text: str) -> str:
+    return (await reply.arun([{"text": text, "facts": ["one"]}]))[0].value.reply
+
+
+@pipeline
+async def another(text: str) -> str:
+    found = await Task(Team, llm=llm_of(lambda _: "nonsense"), attempts=1).acall(text)
+    return found.value.team
+
+
+FAILED: dict[str, tuple[Pipeline[Any, Any], int, str]] = {
+    "the step of a step": (nested, 1, "answer: reply"),
+    "in a group of asyncio": (grouped, 2, "reply"),
+    "the same error, of which the first was handled": (caught, 2, "twin"),
+    "a run as a step": (many, 1, "reply"),
+    "a task that the code does not name": (another, 1, "Team"),
+}
+"""A pipeline, and the number and the name of the step that fails it."""
+
+
+@pytest.mark.parametrize("case", FAILED)
+def test_an_error_names_its_step(case: str) -> None:
+    failing, step, task = FAILED[case]
+    item = failing(text="break it")
+    assert item.error is not None
+    assert (item.error.code, item.error.details) == ("invalid", {"step": step, "task": task})
+    assert str(item.error) == f"step {step} ({task}): {item.error.message}"
+    assert Item[Any].from_dict(item.to_dict()).error == pickle.loads(pickle.dumps(item)).error == item.error
+
+
+def test_a_misspelt_keyword_is_refused() -> None:
+    for given in (answer, nested):
+        with pytest.raises(TypeError, match=r"there is no input field 'txt'\. Did you mean 'text'"):
+            given(text="x", txt="y")
 
 
 def test_an_error_of_the_function_names_its_line() -> None:
@@ -177,10 +246,20 @@ def test_a_wrong_set_up_concerns_all_rows() -> None:
     async def blocks(text: str) -> Any:
         return extract(text=text).output
 
-    with pytest.raises(ConfigurationError, match=r"await task\.acall"):
-        blocks("a text")
-    with pytest.raises(ConfigurationError, match=r"await task\.acall"):
-        blocks.run(["a text"] * 5, progress=False)
+    @pipeline
+    async def groups(text: str) -> Any:
+        async def blocking() -> Any:
+            return extract(text=text).output
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(reply.acall(text=text, facts=[]))
+            group.create_task(blocking())
+
+    for wrong in (blocks, groups):
+        with pytest.raises(ConfigurationError, match=r"await task\.acall"):
+            wrong("a text")
+        with pytest.raises(ConfigurationError, match=r"await task\.acall"):
+            wrong.run(["a text"] * 5, progress=False)
 
 
 def test_steps_at_once_stand_in_the_order_of_their_calls() -> None:

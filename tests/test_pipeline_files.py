@@ -116,8 +116,8 @@ def test_each_field_has_a_column_and_a_failed_step_its_number(folder: Folder) ->
     assert list(first.values()) == ["0", "the invoice", "billing", "2", "2026-03-02", ""]
     assert list(first) == ["id", "text", "team", "words", "due", "error"]
     assert (second["team"], last["words"]) == ("billing", "4")
-    assert broken["error"].startswith("invalid: step 1: team: Input should be 'billing' or 'delivery'")
-    assert empty["error"].startswith("input: step 1: ")
+    assert broken["error"].startswith("invalid: step 1 (route): team: Input should be 'billing' or 'delivery'")
+    assert empty["error"].startswith("input: step 1 (route): ")
 
 
 def test_one_row_may_become_several_or_stay_one(folder: Folder) -> None:

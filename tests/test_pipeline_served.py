@@ -128,7 +128,7 @@ def test_a_step_that_fails_is_an_error_of_the_item(client: httpx2.Client, messag
     response = client.post("/tasks/answer", json={"message": message})
     assert response.status_code == 200
     error = response.json()["error"]
-    assert (error["code"], error["step"]) == (code, 1)
+    assert (error["code"], error["step"], error["task"]) == (code, 1, "route")
 
 
 def test_many_inputs_come_as_lines(client: httpx2.Client) -> None:
@@ -143,22 +143,12 @@ def test_the_schema_has_the_classes_of_the_function(client: httpx2.Client) -> No
     assert (list(body["properties"]), body["required"]) == (["message", "urgent"], ["message"])
     assert body["properties"]["message"]["maxLength"] == 100
     assert "Answer a ticket" in call["description"]
-
-
-def test_a_file_as_a_job(client: httpx2.Client) -> None:
-    content = b"id,text\n1,I was charged\n2,break\n3,where is it\n"
-    fields = {"column": "message=text"}
-    job = client.post("/tasks/answer/jobs", files={"file": ("in.csv", content)}, data=fields).json()
-    done = vars(client)["done"](job["id"])
-    assert (done["state"], done["ok"], done["failed"]) == ("done", 2, 1)
-    results = client.get(f"/jobs/{job['id']}/results").text.splitlines()
-    assert results[0] == "id,text,team,words,error"
-    assert results[1:4:2] == ["1,I was charged,billing,3,", "3,where is it,delivery,3,"]
-    assert "invalid: step 1: team" in results[2]
-    place = f"/jobs/{job['id']}/items/2"
-    right = client.patch(place, json={"output": {"team": "billing"}})
-    wrong = client.patch(place, json={"output": {"team": "moon"}})
-    assert (right.status_code < 300, wrong.status_code) == (True, 422)
+    found = call["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
+    assert list(found["output"]["anyOf"][0]["properties"]) == ["team", "words"]
+    assert {"step", "task"} < found["error"]["anyOf"][0]["properties"].keys()
+    page = client.get("/docs").text
+    assert "Answer: application/json" in page
+    assert "&quot;words&quot;: {" in page
 
 
 class Invoice(Signature):
@@ -269,6 +259,7 @@ def test_a_job_is_taken_up_by_another_process(tmp_path: Path, case: str) -> None
         outputs = [(row.item or {})["output"]["output"] for row in store.all_rows(job.id)]
         assert outputs == ["billing!" if again else "billing"] * 3 + ["billing!"] * 6
         assert (found.ok, found.calls, found.cached) == (9, 9, 3 if again else 0)
+        assert ("no version" in str(found.reason)) == again
 
 
 def test_a_pipeline_without_a_version_goes_on_in_its_own_process(tmp_path: Path) -> None:
@@ -310,7 +301,9 @@ def test_the_page_runs_a_pipeline(tmp_path: Path, language: str) -> None:
         table = ann.get(f"{project}/results.csv").splitlines()
         assert table[0] == "id;message;equipe;team;words;error"
         assert table[1] == "1;charged twice;billing;billing;2;"
-        assert "invalid: step 1: " in table[3]
+        assert "invalid: step 1 (route): " in table[3]
+        row = ann.get(f"{project}/results?row=3").replace("\N{NO-BREAK SPACE}", " ")
+        assert ("Étape 1 : route" if language == "fr" else "Step 1: route") in row
 
 
 def test_what_is_not_corrected_of_nested_answers_stays(tmp_path: Path) -> None:

@@ -64,6 +64,10 @@ def _operation(schema: Mapping[str, Any], path: str, method: str, operation: Map
     for media, content in operation.get("requestBody", {}).get("content", {}).items():
         text = json.dumps(content["schema"], indent=2, ensure_ascii=False)
         yield f"<details><summary>Body: {escape(media)}</summary><pre>{escape(text)}</pre></details>"
+    for media, content in operation["responses"].get("200", {}).get("content", {}).items():
+        if content.get("schema"):
+            text = json.dumps(content["schema"], indent=2, ensure_ascii=False)
+            yield f"<details><summary>Answer: {escape(media)}</summary><pre>{escape(text)}</pre></details>"
     yield "</article>"
 
 

@@ -31,7 +31,12 @@ def _list(members: Mapping[str, Any]) -> dict[str, Any]:
 _ERROR = {
     "type": "object",
     "required": ["code", "message"],
-    "properties": {"code": _TEXT, "message": _TEXT, "step": {**_TEXT, "description": "of a pipeline"}},
+    "properties": {
+        "code": _TEXT,
+        "message": _TEXT,
+        "step": {**_COUNT, "description": "the step of a pipeline that failed, from 1"},
+        "task": {**_TEXT, "description": "the name of this step"},
+    },
 }
 
 
@@ -57,7 +62,7 @@ _JOB = _object(
     task=_TEXT,
     name=_TEXT,
     state={"type": "string", "enum": list(get_args(State))},
-    reason={**_or_null(_TEXT), "description": "why the job failed or was paused"},
+    reason={**_or_null(_TEXT), "description": "why the job failed or was paused, or why all its rows run again"},
     **dict.fromkeys(_COUNTS, _COUNT),
     cost=_or_null(_NUMBER),
     budget=_or_null(_NUMBER),

@@ -19,7 +19,7 @@ from llmtasker.api.served_tasks import ServedTasks
 from llmtasker.api.server_settings import ServerSettings
 from llmtasker.api.spending import Spending
 from llmtasker.errors import ConfigurationError
-from llmtasker.item import Item, failed_step
+from llmtasker.item import Item
 from llmtasker.jobs.job_queue import JobQueue
 from llmtasker.jobs.job_runner import JobRunner
 from llmtasker.jobs.pipeline_work import TaskLike
@@ -143,7 +143,6 @@ class Server:
 def item_json(task: TaskLike, item: Item[Any]) -> dict[str, Any]:
     """Return an item as a caller gets it: the output by field, or the error with its code and the step that failed."""
     error = item.error
-    step = failed_step(item.to_dict()) if error is not None and item.steps else None
     return {
         "output": task.answer(item) if item.ok else None,
         "error": None
@@ -151,7 +150,7 @@ def item_json(task: TaskLike, item: Item[Any]) -> dict[str, Any]:
         else {
             "code": error.code,
             "message": error.message,
-            **({} if step is None else {"step": step}),
+            **{name: error.details[name] for name in ("step", "task") if name in error.details},
         },
         "repairs": list(item.repairs),
         "confidence": None if item.confidence is None else dict(item.confidence),

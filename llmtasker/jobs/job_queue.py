@@ -21,6 +21,10 @@ LEASE = 15.0
 """Seconds after which the job of a silent worker goes to another one."""
 
 _BROKEN_OFF = 900.0  # seconds after which a job that is still being created counts as abandoned
+_STARTED_OVER = (
+    "the pipeline has no version, so after the restart of the server all rows run again; steps without a cached answer "
+    "cost again"
+)
 _ABOUT = ("task", "definition", "name", "identity", "columns", "header", "outputs", "format", "budget")
 _COLUMNS = tuple(field.name for field in fields(Job) if field.name not in _ABOUT)
 _SELECT = f"SELECT about, {', '.join(_COLUMNS)} FROM jobs"
@@ -203,11 +207,11 @@ class JobQueue(JobRows):
         A worker that has lost the lease changes nothing.
         """
         query = (
-            "UPDATE jobs SET about = json_set(about, '$.identity', ?), cached = 0 "
+            "UPDATE jobs SET about = json_set(about, '$.identity', ?), cached = 0, reason = ? "
             "WHERE id = ? AND worker = ? AND state = 'running'"
         )
         with self._writing() as database:
-            if database.execute(query, (identity, job.id, worker)).rowcount:
+            if database.execute(query, (identity, _STARTED_OVER, job.id, worker)).rowcount:
                 ask_again(database, job.id, "answered")
         return self.get(job.id) or job
 
@@ -229,7 +233,7 @@ class JobQueue(JobRows):
     def _end(self, id_: str, worker: str, state: State, reason: str | None = None) -> None:
         with self._writing() as database:
             database.execute(
-                "UPDATE jobs SET state = ?, reason = ?, updated = ?, worker = NULL "
+                "UPDATE jobs SET state = ?, reason = coalesce(?, reason), updated = ?, worker = NULL "
                 "WHERE id = ? AND worker = ? AND state = 'running'",
                 (state, reason, self._clock(), id_, worker),
             )

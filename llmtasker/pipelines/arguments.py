@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
 from pydantic.fields import FieldInfo
 
-from llmtasker.errors import ConfigurationError, InputError, describe, snippet
+from llmtasker.errors import ConfigurationError, InputError, describe, nearest, snippet
 from llmtasker.signature.fields import InputField
 from llmtasker.signature.signature import takes_mapping
 from llmtasker.values.broken_row import BrokenRow
@@ -58,8 +58,17 @@ class Arguments:
         }
 
     def of_keywords(self, fields: Mapping[str, Any]) -> Any:
-        """Return the input that keywords give: its fields, or the parameters of the function."""
-        only = self._only
+        """Return the input that keywords give: its fields, or the parameters of the function.
+
+        Raises:
+            TypeError: there is no such field.
+        """
+        only, known = self._only, [*self.fields, *self.parameters]
+        if unknown := [name for name in fields if name not in known]:
+            raise TypeError(
+                f"there is no input field {unknown[0]!r}.{nearest(unknown[0], known)} The fields are "
+                f"{', '.join(self.fields)}."
+            )
         if self._model is not None and only is not None and list(fields) == [only]:
             return dict(fields) if only in self._model.model_fields else fields[only]
         return dict(fields)

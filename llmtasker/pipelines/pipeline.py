@@ -11,16 +11,14 @@ from functools import cached_property, update_wrapper
 from types import FrameType
 from typing import Any, Generic, Literal, TypeVar, Unpack, get_type_hints, overload
 
-from pydantic import TypeAdapter
-from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
-
-from llmtasker.errors import ConfigurationError, SignatureError, snippet
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item, sum_of
 from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
 from llmtasker.pipelines.sent_function import arrived_function, held, sent_function
+from llmtasker.pipelines.stored_types import check_kind, check_no_bytes
 from llmtasker.pipelines.used_values import llms_in, used_within
 from llmtasker.portal import portal
 from llmtasker.result_table import free_names
@@ -35,7 +33,6 @@ from llmtasker.runner.streamed import astreamed, streamed
 from llmtasker.runner.task_run import RunOptions, RunSettings, StreamOptions
 from llmtasker.signature.signature import Signature
 from llmtasker.values.broken_row import BrokenRow
-from llmtasker.values.json_schema import nodes
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -44,7 +41,6 @@ Function = Callable[..., Coroutine[Any, Any, R]]
 
 
 _NOT_GIVEN: Any = object()
-_BYTES = ("binary", "base64", "base64url")  # formats of JSON schemas
 _PATIENCE = 3600.0  # seconds for a row: longer than any wait for an endpoint
 
 
@@ -116,9 +112,9 @@ class Pipeline(Generic[R, T]):
         """
         fields, outputs, names = self._arguments.fields, self._returned.fields, self._names
         for name, (kind, _) in [*fields.items(), *outputs.items()]:
-            _check_kind(self._function.__name__, name, kind)
+            check_kind(self._function.__name__, name, kind)
         for name, (kind, _) in outputs.items():
-            _check_no_bytes(self._function.__name__, name, kind)
+            check_no_bytes(self._function.__name__, name, kind)
         return Signature.make(
             self._function.__name__,
             instructions=inspect.getdoc(self._function) or self._function.__name__,
@@ -224,7 +220,7 @@ class Pipeline(Generic[R, T]):
         elif fields:
             raise TypeError(f"give one input, or its fields as keywords, not both: {', '.join(fields)}")
         worker = self._worker(RunSettings(fresh=fresh, settings=settings))
-        events = worker.scope.events = self._observers.begin(worker.tags)
+        events = worker.scope.events = self._observers.begin(worker.tags, worker.function.__name__)
         item = await worker.item(0, given)
         if events is not None:
             events.done(0, item)
@@ -250,7 +246,8 @@ class Pipeline(Generic[R, T]):
         async for batch in self._batches(inputs if given is None else given, settings):
             items += batch
         whole = [item for item in items if not isinstance(item.input, BrokenRow)]
-        missing = {None if item.error is None else item.error.details.get("missing") for item in whole}
+        details = [{} if item.error is None else item.error.details for item in whole]
+        missing = {None if "step" in one else one.get("missing") for one in details}
         if len(missing) == 1 and None not in missing:
             error = next(item.error for item in whole if item.error is not None)
             raise ConfigurationError(f"no row fits: {error.message}")
@@ -302,28 +299,6 @@ class Pipeline(Generic[R, T]):
 
     def __repr__(self) -> str:
         return f"pipeline({self._function.__qualname__})"
-
-
-def _check_kind(owner: str, name: str, kind: Any) -> None:
-    try:
-        TypeAdapter(kind).json_schema()
-    except (PydanticSchemaGenerationError, PydanticUserError):
-        raise SignatureError(
-            f"{owner}: files and requests can't hold the type of {name}, {snippet(repr(kind), 60)}: use a Pydantic "
-            "model, a dataclass or a plain type."
-        ) from None
-
-
-def _check_no_bytes(owner: str, name: str, kind: Any) -> None:
-    """Refuse bytes in outputs: JSON has none, and what is read again would be other bytes.
-
-    Raises:
-        SignatureError: there are some.
-    """
-    if any(node.get("format") in _BYTES for node in nodes(TypeAdapter(kind).json_schema())):
-        raise SignatureError(
-            f"{owner}: files and requests can't hold the bytes in {name}: return a text, such as their Base64."
-        )
 
 
 def _exploded(item: Item[Any]) -> list[Item[Any]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from types import FunctionType
 from typing import Any
 
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, PipelineError, snippet
@@ -15,6 +16,7 @@ from llmtasker.item import Item, cost_of, together
 from llmtasker.llm.llm import LLM
 from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.returned import Returned
+from llmtasker.pipelines.used_values import used_name
 from llmtasker.runner.feed import Feed, WaitingRow
 from llmtasker.runner.inputs import InputRows, rows_of
 from llmtasker.runner.observers import Observers
@@ -29,7 +31,7 @@ from llmtasker.runner.task_run import RunSettings, rows_at_once
 class RowWorker:
     """Calls the function of a pipeline for one input at a time."""
 
-    function: Callable[..., Coroutine[Any, Any, Any]]
+    function: FunctionType
     arguments: Arguments
     returned: Returned
     timeout: float
@@ -55,7 +57,9 @@ class RowWorker:
             try:
                 output = self.returned.checked(await self._called(arguments))
             except ItemError as failure:
+                at = next((at for at, (_, step) in enumerate(row.steps) if step.error is failure), None)
                 error = failure.with_traceback(None)
+                error = error if at is None else error.at_step(at + 1, used_name(self.function, row.steps[at][0]))
         steps = row.items
         cached = bool(steps) and all(step.cached for step in steps)
         item = Item(
@@ -88,6 +92,8 @@ class RowWorker:
                 raise
             reason = self._reason(error)  # this task was not cancelled: the function raised it
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the function is user code, and may even exit
+            if isinstance(error, ExceptionGroup) and (of_step := _of_step(error)) is not None:
+                raise of_step from None
             reason = f" did not end within {self.timeout:g} s" if deadline.expired() else self._reason(error)
         raise PipelineError(
             f"{self.function.__name__}{reason}"
@@ -98,6 +104,21 @@ class RowWorker:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
         where = f", line {lines[-1]}" if lines else ""
         return f"{where}: {type(error).__name__}: {snippet(error)}"
+
+
+def _of_step(group: ExceptionGroup[Exception]) -> LLMTaskerError | None:
+    """Return the error of a step in an `asyncio.TaskGroup`, a wrong set-up first, if there is no other error."""
+    known, others = group.split(LLMTaskerError)
+    if known is None or others is not None:
+        return None
+    found = list[LLMTaskerError]()
+    waiting: list[BaseException] = [known]
+    for one in waiting:
+        if isinstance(one, BaseExceptionGroup):
+            waiting += one.exceptions
+        elif isinstance(one, LLMTaskerError):
+            found.append(one)
+    return min(found, key=lambda error: isinstance(error, ItemError))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +167,7 @@ async def run_rows(
     inputs: InputRows, settings: RunSettings, worker: RowWorker, observers: Observers, llms: Iterable[LLM]
 ) -> AsyncGenerator[list[Item[Any]]]:
     """Yield the items of a pipeline's run as they finish."""
-    events = worker.scope.events = observers.begin(worker.tags)
+    events = worker.scope.events = observers.begin(worker.tags, worker.function.__name__)
     concurrency = rows_at_once(settings.concurrency, llms)
     run = PipelineRun(
         concurrency=concurrency,

@@ -51,6 +51,21 @@ def llms_in(used: Iterable[tuple[str, Any]]) -> list[LLM]:
     return list(dict.fromkeys(llm for llm in found if isinstance(llm, LLM)))
 
 
+def used_name(function: FunctionType, of: object) -> str:
+    """Return the name in the code of the task with a signature, or its own name if no task or several have it."""
+    if isinstance(of, str):
+        return of  # a pipeline
+    names = {name for name, value in used_values(function) if _signature(value) is of}
+    return names.pop() if len(names) == 1 else str(getattr(of, "__name__", of))
+
+
+def _signature(value: object) -> object:
+    try:
+        return getattr(value, "signature", None)
+    except Exception:  # noqa: BLE001 - a value in the code may be anything
+        return None
+
+
 def _names(code: CodeType) -> Iterator[str]:
     yield from code.co_names
     for constant in code.co_consts:

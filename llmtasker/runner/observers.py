@@ -46,11 +46,14 @@ class Observers:
         """The observers. One with a method `flush` is flushed at the end of the process, after its last event."""
         return [outlet.observer for outlet in self._outlets]
 
-    def begin(self, tags: Mapping[str, Any] | None = None) -> RunEvents | None:
-        """Return the events of a new run with these tags; None if nobody observes it."""
+    def begin(self, tags: Mapping[str, Any] | None = None, of: object = None) -> RunEvents | None:
+        """Return the events of a new run with these tags; None if nobody observes it.
+
+        `of` is what runs, for the row of a pipeline: a signature, or the name of a pipeline.
+        """
         observed = bool(self._outlets) or _logger.isEnabledFor(logging.DEBUG)
         if (scope := current_row.get()) is not None:
-            return scope.begin(self if observed else None, tags)
+            return scope.begin(self if observed else None, tags, of)
         if not observed:
             return None
         from llmtasker.runner.events import RunEvents

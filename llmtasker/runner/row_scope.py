@@ -119,19 +119,24 @@ class RowScope:
     def __init__(self, run: RunScope, number: int) -> None:
         self.run = run
         self.number = number
-        self._items: list[dict[int, Item[Any]]] = []
+        self._steps: list[tuple[object, dict[int, Item[Any]]]] = []
 
     @property
     def items(self) -> tuple[Item[Any], ...]:
         """The items so far: of each call, and of each row of a run."""
-        return tuple(items[row] for items in self._items for row in sorted(items))
+        return tuple(item for _, item in self.steps)
 
-    def begin(self, own: Publisher | None, tags: Mapping[str, Any] | None) -> RunEvents:
+    @property
+    def steps(self) -> list[tuple[object, Item[Any]]]:
+        """The items so far, each after what it is of: a signature, or the name of a pipeline."""
+        return [(of, items[row]) for of, items in self._steps for row in sorted(items)]
+
+    def begin(self, own: Publisher | None, tags: Mapping[str, Any] | None, of: object) -> RunEvents:
         """Return the events of a call or run of a step, whose items are kept; `own` takes them too."""
         from llmtasker.runner.events import RunEvents
 
         items = dict[int, Item[Any]]()
-        self._items.append(items)
+        self._steps.append((of, items))
         return RunEvents(_StepPublisher(self, items, own), tags=tags)
 
 

@@ -144,7 +144,7 @@ async def run_task(
         window=READ_AHEAD * concurrency * plan.largest if settings.stream else None,
         ordered=settings.ordered,
         breaker=breaker,
-        events=None if observers is None else observers.begin(policy.tags),
+        events=None if observers is None else observers.begin(policy.tags, policy.program.signature),
         tags=policy.tags,
     )
     total = len(inputs) if isinstance(inputs, Sized) else None

@@ -210,6 +210,10 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^output: give one of (?P<known>.+?)\.?$", "The answer has only these fields: {known}."),
     (r"^No label was sent", "Choose a label first."),
     (r"task was changed since the job began", "The task was changed since the run began: start a new run."),
+    (
+        r"^the pipeline has no version",
+        "The server was restarted, and this task has no version: all rows are asked again.",
+    ),
     (r"^which column holds (?P<field>'.*?')\?", "Which column has {field}? Choose it in step 1."),
 )
 """Patterns of error messages, and the sentence for each; the first match counts."""
