@@ -111,7 +111,7 @@ def test_there_is_no_probability_without_a_confidence() -> None:
     classifier = LLMClassifier(llm="offline").fit(TEXTS, LABELS)
     with pytest.raises(AttributeError) as caught:
         classifier.predict_proba(TEXTS)
-    assert "without a probability" in str(caught.value.__cause__ or caught.value)
+    assert 'give LLMClassifier(…, confidence="votes")' in str(caught.value)
 
 
 def test_an_answer_that_is_not_sure_enough_is_an_error_not_a_label(monkeypatch: pytest.MonkeyPatch) -> None:

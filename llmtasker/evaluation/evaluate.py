@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Unpack, cast
 
 from llmtasker.errors import ConfigurationError
@@ -13,6 +15,7 @@ from llmtasker.evaluation.metrics import Metric
 from llmtasker.evaluation.scorer import ScoredItem, Scorer
 from llmtasker.evaluation.subject import Measurable, Subject, answered
 from llmtasker.evaluation.user_metrics import metrics_of
+from llmtasker.files import detect
 from llmtasker.item import Item
 from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
@@ -72,6 +75,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
     cluster, seed, samples = options.pop("cluster", None), options.pop("seed", 0), options.pop("samples", 1)
     check_count("samples", samples, "the answers to ask for")
     rows, without = gold_rows(signature, gold, columns=columns, slices=slices, cluster=cluster)
+    source = f"{Path(gold).name}: {detect(Path(gold))}" if isinstance(gold, str | os.PathLike) else ""
     scorer, rounds = Scorer(subject, own, rows), list[list[ScoredItem]]()
     asked = cast("RunOptions", options)
     for number in range(samples):
@@ -81,7 +85,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
         items = await answered(task, rows, **run)
         rounds.append(scorer.scored(rows, items))
         await scorer.judge(rounds[-1], concurrency=asked.get("concurrency"), progress=asked.get("progress"))
-    return scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed)
+    return scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed, source=source)
 
 
 def report_of(task: Measurable, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> Report:

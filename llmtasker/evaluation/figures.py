@@ -106,6 +106,7 @@ class Figures:
     """The measurements, and the figures that follow from the rows.
 
     `broken` counts the rows for which a metric gave no score, and `errors` has the first reason, without texts of rows.
+    `source` is how the file of gold rows was read, if it was one.
     """
 
     signature: str
@@ -119,6 +120,7 @@ class Figures:
     judged: dict[str, Judged] = field(default_factory=dict[str, Judged])
     clustered: bool = False
     seed: int = 0
+    source: str = field(default="", repr=False)
 
     @property
     def names(self) -> list[str]:
@@ -142,7 +144,7 @@ class Figures:
         values = [row.scores.get(name, 0.0) for row in counted]
         failed = sum(row.error is not None for row in counted)
         clusters = self._clusters(counted)
-        binary = all(value in (0.0, 1.0) for value in values)
+        binary = all(row.scores.get(name, 0.0) in (0.0, 1.0) for row in self.rows)  # a slice is shown as the whole
         if binary:
             interval = share_interval([value == 1 for value in values], clusters)
         else:
@@ -279,6 +281,8 @@ class Figures:
                 f"{counted(count, 'cluster')} only: intervals are wide, because so few say little about others, "
                 "however many rows they have"
             )
+        if self.source:
+            lines.append(f"gold rows from {self.source}")
         if self.without_gold:
             lines.append(f"{counted(self.without_gold, 'row')} without gold left out")
         return lines

@@ -13,18 +13,22 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, create_model, field_validator
 
 from llmtasker.errors import ConfigurationError, InputError, counted, describe, snippet
+from llmtasker.evaluation.metrics import FieldKind, kind_of
 from llmtasker.files import BrokenRow, read_rows
 from llmtasker.files.cells import cell_json
 from llmtasker.item import jsonable
 from llmtasker.runner.inputs import rows_of
 from llmtasker.signature.signature import Signature
-from llmtasker.values.json_values import is_mapping
+from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json
+from llmtasker.values.same_value import is_missing
 
 Gold = str | os.PathLike[str] | Iterable[Any]
 """A file, a table, records of the signature, or mappings."""
 
 
 _NO_SLICES: dict[str, str] = {}
+_SEVERAL: frozenset[FieldKind] = frozenset({"labels", "list", "nested"})
+"""The kinds of fields that a file without types has as JSON."""
 
 
 class GoldRow(NamedTuple):
@@ -71,9 +75,9 @@ def gold_rows(
     measured = _measured(signature, first, names, [*slices, *([cluster] if cluster else [])])
     reader = _GoldReader(signature, measured, names, slices, cluster)
     for number, row in enumerate(given, start=1):
-        values = {name: row.get(names.get(name, name)) for name in measured}
+        values = {name: _known(row.get(names.get(name, name))) for name in measured}
         found = None
-        if not all(value is None or value == "" for value in values.values()):
+        if isinstance(row, _Record) or any(value is not None for value in values.values()):
             found = reader.read(number, row, values)
         if found is None:
             without += 1
@@ -83,6 +87,16 @@ def gold_rows(
         reason = f": {counted(without, 'row')} without gold" if without else ""
         raise ConfigurationError(f"there are no gold rows{reason}.")
     return rows, without
+
+
+class _Record(dict[str, Any]):
+    """The values of a record of the signature: a None is its answer, not a missing one."""
+
+
+def _known(value: Any) -> Any:
+    """Return a cell, or None if it is empty or a missing value of pandas or NumPy."""
+    empty = is_missing(value) or (isinstance(value, str) and not value) or (isinstance(value, float) and value != value)
+    return None if empty else value
 
 
 def _check_columns(slices: object, cluster: object) -> None:
@@ -116,7 +130,7 @@ def _mappings(gold: Gold, signature: type[Signature]) -> Iterator[Mapping[str, A
         if is_mapping(row):
             yield row
         elif isinstance(row, signature):
-            yield {**row.inputs(), **row.outputs()}
+            yield _Record({**row.inputs(), **row.outputs()})
         else:
             raise ConfigurationError(
                 f"gold row {number} is {snippet(repr(row), 60)}: give records of {signature.__name__}, or mappings."
@@ -166,6 +180,8 @@ class _GoldReader:
         self._signature, self._measured = signature, measured
         self._columns = {name: names.get(name, name) for name in signature.input_fields}
         self._slices, self._cluster = slices, cluster
+        kinds = {name: kind_of(signature.output_fields[name].annotation) for name in measured}
+        self._parsed = {name for name, kind in kinds.items() if kind in _SEVERAL}
         required = {name for name, info in signature.output_fields.items() if info.is_required()}
         self._whole = required <= set(measured)
 
@@ -180,6 +196,7 @@ class _GoldReader:
             ConfigurationError: the right outputs do not fit the signature.
         """
         given = {name: row[column] for name, column in self._columns.items() if column in row}
+        values = {name: _parsed(value) if name in self._parsed else value for name, value in values.items()}
         signature = self._signature
         error: InputError | None = row.error if isinstance(row, BrokenRow) else None
         checked, known = given, given
@@ -208,10 +225,26 @@ class _GoldReader:
             given=given,
             gold={name: jsonable(getattr(record, name)) for name in values},
             record=record,
-            slices={name: str(row.get(name, "")) for name in self._slices} if self._slices else _NO_SLICES,
-            cluster=None if self._cluster is None else str(row.get(self._cluster, "")),
+            slices={name: _cell(row, name) for name in self._slices} if self._slices else _NO_SLICES,
+            cluster=None if self._cluster is None else _cell(row, self._cluster),
             error=error,
         )
+
+
+def _parsed(value: Any) -> Any:
+    """Return the list or object in a cell of a file, as `run` writes it; another value as it is."""
+    if not isinstance(value, str):
+        return value
+    try:
+        read = parse_json(value)
+    except (ValueError, RecursionError):
+        return value
+    return read if is_array(read) or is_object(read) else value
+
+
+def _cell(row: Mapping[str, Any], column: str) -> str:
+    value = _known(row.get(column))
+    return "" if value is None else str(value)
 
 
 def _plain(given: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 from collections import Counter
 from collections.abc import Callable
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -20,7 +21,7 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 Metric = Callable[[Any, Item[Any]], "float | bool | None"]
 """A user's metric: the gold record and the item → a score, True or False, or None (does not apply)."""
 
-FieldKind = Literal["label", "labels", "number", "text", "nested", "list"]
+FieldKind = Literal["label", "labels", "number", "time", "text", "nested", "list"]
 
 LABEL_KINDS: frozenset[FieldKind] = frozenset({"label", "labels"})
 
@@ -43,6 +44,8 @@ def kind_of(annotation: Any) -> FieldKind:
         return "labels" if inner == {"label"} else "list"
     if _is(annotation, int, float, Decimal):
         return "number"
+    if _is(annotation, date, time):
+        return "time"
     if _is(annotation, BaseModel) or annotation is dict or get_origin(annotation) is dict:
         return "nested"
     return "text"
@@ -66,13 +69,16 @@ def _is(annotation: Any, *kinds: type) -> bool:
 def right(kind: FieldKind, gold: Any, answer: Any) -> float:
     """Return the score of a field from 0 to 1, both values as JSON.
 
-    Labels, numbers and texts are right or wrong (texts without case, spaces and punctuation at the ends); several
-    labels must be the same set; nested values get the share of equal parts, other lists the F1 of their members.
+    Labels, numbers, times and texts are right or wrong (times at the same moment; texts without case, spaces and
+    punctuation at the ends); several labels must be the same set; nested values get the share of equal parts, other
+    lists the F1 of their members.
     """
     if kind == "labels":
         return float(labels_in(gold) == labels_in(answer))
     if kind == "number":
         return float(_number(gold) == _number(answer))
+    if kind == "time":
+        return float(_moment(gold) == _moment(answer))
     if kind == "text":
         return float(normalised(gold) == normalised(answer))
     if kind == "nested":
@@ -138,6 +144,16 @@ def _number(value: Any) -> Decimal | None:
     except ArithmeticError:
         return None
     return number if number.is_finite() else None
+
+
+def _moment(value: Any) -> Any:
+    """Return a date or time from its text, so that a moment is equal to itself in another time zone."""
+    for kind in (datetime, time):
+        try:
+            return kind.fromisoformat(str(value))
+        except ValueError:
+            continue
+    return value
 
 
 def _leaves(value: Any, path: str) -> list[tuple[str, str]]:

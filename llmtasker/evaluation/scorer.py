@@ -83,7 +83,13 @@ class Scorer:
             self._judged[name] = self._judged.get(name, Judged()).plus(items)
 
     def report(
-        self, rounds: Sequence[Sequence[ScoredItem]], *, without_gold: int = 0, clustered: bool = False, seed: int = 0
+        self,
+        rounds: Sequence[Sequence[ScoredItem]],
+        *,
+        without_gold: int = 0,
+        clustered: bool = False,
+        seed: int = 0,
+        source: str = "",
     ) -> Report:
         """Return the report of one or several rounds of answers to the same rows."""
         more = [
@@ -103,6 +109,7 @@ class Scorer:
             judged=self._judged,
             clustered=clustered,
             seed=seed,
+            source=source,
         )
 
 

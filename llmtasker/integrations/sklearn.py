@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from llmtasker.errors import ConfigurationError, InvalidOutputError, ItemError
@@ -15,17 +15,10 @@ from llmtasker.tasks.classification import Classification
 try:
     import numpy as np
     from sklearn.base import BaseEstimator, ClassifierMixin  # type: ignore[import-untyped]
-    from sklearn.utils.metaestimators import available_if  # type: ignore[import-untyped]
     from sklearn.utils.multiclass import check_classification_targets  # type: ignore[import-untyped]
     from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
 except ModuleNotFoundError:
     raise ConfigurationError('an estimator needs scikit-learn: pip install "llmtasker[sklearn]"') from None
-
-
-def _has_confidence(classifier: Any) -> bool:
-    if classifier.confidence is None:
-        raise AttributeError('an LLM\'s choice comes without a probability: set confidence="votes", or "stated" …')
-    return True
 
 
 class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -110,8 +103,20 @@ class LLMClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         at = {label: number for number, label in enumerate(self.classes_.tolist())}
         return self.classes_[[at[item.output] for item in items]]
 
-    @available_if(_has_confidence)  # type: ignore[untyped-decorator]
-    def predict_proba(self, X: Any) -> Any:  # noqa: N803
+    @property
+    def predict_proba(self) -> Callable[[Any], Any]:
+        """A function from texts to the confidence of each label; only with `confidence=`.
+
+        Raises:
+            AttributeError: the classifier has no confidence.
+        """
+        if self.confidence is None:
+            raise AttributeError(
+                'predict_proba needs a confidence: give LLMClassifier(…, confidence="votes"), or another source.'
+            )
+        return self._shares
+
+    def _shares(self, X: Any) -> Any:  # noqa: N803
         """Return the confidence of each label of `classes_`, as an array of (texts, labels) whose rows add up to 1.
 
         They are the confidences of the items, divided by their sum. Without a calibration they are not probabilities.

@@ -1,0 +1,151 @@
+"""Values of gold rows as people have them: missing ones of pandas, moments in other time zones, JSON in cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas  # pyright: ignore[reportMissingTypeStubs]
+import pytest
+from pydantic import BaseModel
+
+from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.evaluation import Report, compare, evaluate
+from llmtasker.testing import FakeTransport
+
+NOON = "2026-03-01T12:00:00Z"
+EAST = timezone(timedelta(hours=2))
+
+
+class Meeting(Signature):
+    """Read the date."""
+
+    text: str = InputField()
+    at: datetime = OutputField()
+
+
+class Opening(Signature):
+    """Read the time."""
+
+    text: str = InputField()
+    at: time | None = OutputField()
+
+
+class Day(Signature):
+    """Read the day."""
+
+    text: str = InputField()
+    at: date = OutputField()
+
+
+class Amount(Signature):
+    """Read the amount."""
+
+    text: str = InputField()
+    amount: float | None = OutputField()
+
+
+class Person(BaseModel):
+    name: str
+    age: int | None = None
+
+
+class Tags(Signature):
+    """Choose tags."""
+
+    text: str = InputField()
+    tags: list[Literal["a", "b"]] = OutputField()
+    person: Person = OutputField()
+    words: list[str] = OutputField()
+
+
+def task_of(signature: type[Signature], **answer: Any) -> Task[Any]:
+    return Task(signature, llm=LLM(transport=FakeTransport(answer), cache=False))
+
+
+MOMENTS: list[tuple[type[Signature], Any, Any, bool]] = [
+    (Meeting, NOON, NOON, True),
+    (Meeting, NOON, "2026-03-01T14:00:00+02:00", True),
+    (Meeting, NOON, datetime(2026, 3, 1, 14, tzinfo=EAST), True),
+    (Meeting, NOON, "2026-03-01T14:00:00Z", False),
+    (Meeting, NOON, "2026-03-01T12:00:00", False),
+    (Meeting, "2026-03-01T12:00:00.000Z", NOON, True),
+    (Opening, "09:00:00", "09:00", True),
+    (Opening, "09:00:00", "09:01", False),
+    (Day, "2026-03-01", date(2026, 3, 1), True),
+    (Day, "2026-03-01", "2026-03-02", False),
+]
+
+
+@pytest.mark.parametrize(("signature", "answer", "gold", "right"), MOMENTS)
+def test_a_moment_is_right_in_any_time_zone(signature: type[Signature], answer: str, gold: Any, right: bool) -> None:
+    report = evaluate(task_of(signature, at=answer), [{"text": "x", "at": gold}], progress=False)
+    assert report.score("at").right == right
+    assert report.further() == {}, "the words of a date say nothing"
+
+
+@pytest.mark.parametrize("missing", [None, "", float("nan"), pandas.NA, pandas.NaT])
+def test_a_row_with_a_missing_right_answer_is_left_out_and_counted(missing: Any) -> None:
+    rows = [{"text": "x", "amount": missing}, {"text": "y", "amount": 1}]
+    report = evaluate(task_of(Amount, amount=1.0), rows, progress=False)
+    assert (len(report.rows), report.without_gold, report.score("amount").right) == (1, 1, 1)
+
+
+def test_none_in_a_record_is_its_right_answer() -> None:
+    rows = [Amount(text="x", amount=None), Amount(text="y", amount=1.0)]
+    report = evaluate(task_of(Amount, amount=None), rows, progress=False)
+    assert (len(report.rows), report.without_gold, report.score("amount").right) == (2, 0, 1)
+
+
+@pytest.mark.parametrize("missing", [None, float("nan"), pandas.NA])
+def test_a_missing_cell_of_a_slice_or_cluster_is_empty(missing: Any) -> None:
+    rows = [{"text": "x", "amount": 1, "site": missing}, {"text": "y", "amount": 1, "site": ""}]
+    report = evaluate(task_of(Amount, amount=1.0), rows, slices=["site"], cluster="site", progress=False)
+    assert list(report.slices("amount")["site"]) == [""]
+    assert {row.cluster for row in report.rows} == {""}
+
+
+def test_a_file_has_lists_and_objects_as_json_and_the_report_says_how_it_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "gold.csv"
+    path.write_text(
+        "text;tags;person;words\n"
+        'x;"[""a""]";"{""name"": ""Ann""}";"[""one"", ""two""]"\n'
+        'y;[];"{""name"": ""Bo""}";[]\n',
+        encoding="utf-8",
+    )
+    task = task_of(Tags, tags=["a"], person={"name": "Ann"}, words=["two", "one"])
+    report = evaluate(task, path, progress=False)
+    assert [row.scores["tags"] for row in report.rows] == [1, 0]
+    assert [row.scores["person"] for row in report.rows] == [1, 0.5]
+    assert [row.scores["words"] for row in report.rows] == [1, 0]
+    assert "gold rows from gold.csv: CSV, utf-8, delimiter ';'" in str(report)
+    report.save(tmp_path / "a.json")
+    assert Report.load(tmp_path / "a.json") == report
+
+
+@pytest.mark.parametrize("cells", [("[1", "a"), ('"a"', "a"), ("a", '["b"]')])
+def test_a_text_field_and_what_is_no_json_stay_as_they_are(cells: Sequence[str]) -> None:
+    class Words(Signature):
+        """Repeat."""
+
+        text: str = InputField()
+        word: str = OutputField()
+
+    rows = [{"text": str(number), "word": cell} for number, cell in enumerate(cells)]
+    report = evaluate(task_of(Words, word="a"), rows, progress=False)
+    assert [row.gold["word"] for row in report.rows] == list(cells)
+
+
+def test_a_score_is_shown_in_a_slice_as_in_the_whole() -> None:
+    rows = [{"text": text, "amount": 1, "site": text} for text in "xyz"]
+
+    def points(gold: Any, _: Any) -> float:
+        return {"x": 2.0, "y": 1.0, "z": 0.0}[gold.text]
+
+    metrics = {"points": points}
+    report = evaluate(task_of(Amount, amount=1.0), rows, metrics=metrics, slices=["site"], progress=False)
+    assert report.score("points").right is None
+    assert {part.right for part in report.slices("points")["site"].values()} == {None}
+    assert compare(report, report, "points").binary is False
