@@ -114,6 +114,7 @@ def test_an_accent_in_windows_1252_is_not_strange(tmp_path: Path) -> None:
         ("a;b\n", ";"),
         ("", ","),
         ("sep=|\na|b;c;d\n", "|"),
+        ("id;text;x\n1;a\rb;c\n2;d\re;f\n", ";"),
     ],
 )
 def test_the_delimiter_is_seen(tmp_path: Path, text: str, delimiter: str) -> None:

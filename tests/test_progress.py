@@ -94,6 +94,7 @@ def test_rate_and_time_left(progress, rate, left):
             ["4/9", "ok=3", "failed=1", "cached=2", "in flight=5", "waiting=6", "tokens=7", "$=0.2500"],
             [],
         ),
+        (Progress(held=7, reason="no route"), ["paused=7 s, no route"], []),
         (Progress(total=9, rows=9, ok=9, cost=None), ["9/9", "ok=9"], ["waiting", "tokens", "$"]),
         (Progress(rows=3, ok=3), ["3row", "ok=3"], ["/9"]),
     ],
@@ -176,13 +177,18 @@ def test_a_run_that_stands_still_is_reported_and_logged(down: bool, caplog: pyte
     for _ in range(2 if down else 1):
         permit = limiter.permit()
         assert permit.poll() is None
-        permit.failed(overload=True, sure=True) if down else permit.refused(500.0)
+        if down:
+            permit.failed(overload=True, sure=True, reason="no route to llm.intern")
+        else:
+            permit.refused(500.0, "the quota of 5 per minute")
     timer.pass_until(200.0)
     assert len(told) == 200
     assert told[3].held > 0 or down
     lines = [record.getMessage() for record in caplog.records]
     assert 3 <= len(lines) <= 5
     assert ("fails every call" if down else "refuses every call") in lines[0]
+    reason = "no route to llm.intern" if down else "the quota of 5 per minute"
+    assert (told[150].reason, reason in lines[0]) == (reason, True)
     heartbeat.stop()
     timer.pass_until(300.0)
     assert len(told) == 200

@@ -134,12 +134,19 @@ def _sample(file: Path, seen: Format) -> list[str]:
     """Return the first lines from the header on, without one that the sample cuts."""
     lines: list[str] = []
     left = _SAMPLE
-    with open_text(file, seen.encoding, newline="", odd_bytes=seen.odd_bytes) as text:
+    newline = "\n" if _has_line_feed(file, seen) else ""
+    with open_text(file, seen.encoding, newline=newline, odd_bytes=seen.odd_bytes) as text:
         while left > 0 and len(lines) < _SAMPLE_LINES and (line := text.readline(left)):
-            lines.append(line)
+            lines.append(dialect.masked(line) if newline else line)
             left -= len(line)
     whole = lines[:-1] if left <= 0 and len(lines) > 1 else lines
     return whole[seen.header - 1 :]
+
+
+def _has_line_feed(file: Path, seen: Format) -> bool:
+    """Return whether the first line ends with a line feed, so that a carriage return in a line is part of a text."""
+    with open_text(file, seen.encoding, newline="", odd_bytes=seen.odd_bytes) as text:
+        return text.readline(_SAMPLE).endswith("\n")
 
 
 def _quoted(file: Path, seen: Format) -> bool:

@@ -63,6 +63,7 @@ class RateLimiter:
         self._queue: deque[Permit] = deque()
         self._waiting = 0
         self._in_flight = 0
+        self._last_error = ""
         # Whether the first in the queue sleeps on a timer: only the first does, the others wait for a future.
         self._timed = False
 
@@ -100,6 +101,11 @@ class RateLimiter:
     def down(self) -> bool:
         """Whether the endpoint fails for all rows, so that one call at a time probes when that ends."""
         return self._learned.downtime.since is not None
+
+    @property
+    def reason(self) -> str:
+        """The last error of an endpoint that refuses or fails everything; empty: it answered last."""
+        return self._last_error if self.stalled else ""
 
     @property
     def answered(self) -> bool:
@@ -254,9 +260,10 @@ class RateLimiter:
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def refused(self, permit: Permit, retry_after: float | None) -> None:
+    def refused(self, permit: Permit, retry_after: float | None, reason: str) -> None:
         """Record that the endpoint refused a call (`Permit.refused`)."""
         with self._lock:
+            self._last_error = reason
             now = self._clock()
             if self._end(permit, now):
                 if self._tokens is not None:
@@ -267,12 +274,15 @@ class RateLimiter:
             woken = self._pump(now)[0] if self._waiting else []
         _wake(woken)
 
-    def failed(self, permit: Permit, *, overload: bool | None, new_row: bool = False, sure: bool = False) -> None:
+    def failed(
+        self, permit: Permit, *, overload: bool | None, new_row: bool = False, sure: bool = False, reason: str = ""
+    ) -> None:
         """Record that a call failed, or was cancelled (`overload` is None); see `Permit.failed`, `Permit.cancel`."""
         with self._lock:
             now = self._clock()
             if self._end(permit, now) and overload is not None:
                 if overload:
+                    self._last_error = reason
                     self._learned.overloaded(now, permit.number, new_row=new_row, sure=sure)
                 else:
                     self._learned.alive()
@@ -328,17 +338,17 @@ class Permit:
         """The call was answered: settle its tokens, and learn from its `x-ratelimit-*` headers."""
         self._limiter.done(self, usage_tokens, limits)
 
-    def refused(self, retry_after: float | None = None) -> None:
-        """The endpoint responded 429, perhaps with the seconds to wait: all calls wait."""
-        self._limiter.refused(self, retry_after)
+    def refused(self, retry_after: float | None = None, reason: str = "") -> None:
+        """The endpoint responded 429, perhaps with the seconds to wait: all calls wait; `reason` is shown then."""
+        self._limiter.refused(self, retry_after, reason)
 
-    def failed(self, *, overload: bool = False, new_row: bool = False, sure: bool = False) -> None:
+    def failed(self, *, overload: bool = False, new_row: bool = False, sure: bool = False, reason: str = "") -> None:
         """The call failed otherwise; `overload`: with a timeout, a broken connection, or an endpoint error (5xx).
 
         Then `new_row` means that it was the first call for its row, and `sure` that the row can't be the reason: after
         several such failures without an answer, all calls wait for the endpoint.
         """
-        self._limiter.failed(self, overload=overload, new_row=new_row, sure=sure)
+        self._limiter.failed(self, overload=overload, new_row=new_row, sure=sure, reason=reason)
 
     def cancel(self) -> None:
         """The call was cancelled, before or after it left."""

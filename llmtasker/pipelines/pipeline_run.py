@@ -162,6 +162,13 @@ class _StepLimits:
         """Whether an endpoint fails, rather than refuses."""
         return any(llm.rate_limiter.down for llm in list(self._scope.llms))
 
+    @property
+    def reason(self) -> str:
+        """The last error of the endpoint with the longest wait."""
+        return max(
+            ((llm.rate_limiter.held, llm.rate_limiter.reason) for llm in list(self._scope.llms)), default=(0, "")
+        )[1]
+
 
 async def run_rows(
     inputs: InputRows, settings: RunSettings, worker: RowWorker, observers: Observers, llms: Iterable[LLM]

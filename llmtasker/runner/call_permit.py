@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmtasker.errors import BadResponseError, CallTimeoutError, ItemError, NetworkError, RateLimitError, ServerError
+from llmtasker.errors import (
+    BadResponseError,
+    CallTimeoutError,
+    ItemError,
+    NetworkError,
+    RateLimitError,
+    ServerError,
+    snippet,
+)
 from llmtasker.llm.costs import TokenMeter
 from llmtasker.llm.rate_limiter import Permit
 from llmtasker.llm.schema_trials import SchemaProbe
@@ -41,10 +49,10 @@ class CallPermit:
     def failed(self, error: ItemError, *, wait: float | None, pause: bool, new_row: bool) -> None:
         """End a call that failed: after a refusal all calls wait, and if `pause`, in an outage too."""
         if isinstance(error, RateLimitError):
-            self.permit.refused(wait)
+            self.permit.refused(wait, snippet(error))
         elif isinstance(error, CallTimeoutError | ServerError | NetworkError):
             sure = isinstance(error, NetworkError) or error.status in _UNAVAILABLE
-            self.permit.failed(overload=True, new_row=pause and new_row, sure=pause and sure)
+            self.permit.failed(overload=True, new_row=pause and new_row, sure=pause and sure, reason=snippet(error))
         elif isinstance(error, BadResponseError):
             self.permit.cancel()
         else:

@@ -23,7 +23,8 @@ class Progress:
 
     `rows` are done, of `total` (None: unknown): `ok`, `failed`, and `cached` among both. `in_flight` calls have been
     sent and `waiting` calls wait for the rate limit; while the endpoint refuses or fails everything, the next call is
-    made in `held` seconds. `cost` is in US dollars, None if unknown; `seconds` is the time since the start.
+    made in `held` seconds, and `reason` is its last error. `cost` is in US dollars, None if unknown; `seconds` is the
+    time since the start.
     """
 
     total: int | None = None
@@ -34,6 +35,7 @@ class Progress:
     in_flight: int = 0
     waiting: int = 0
     held: float = 0.0
+    reason: str = ""
     usage: Usage = NO_USAGE
     cost: float | None = 0.0
     seconds: float = 0.0
@@ -84,6 +86,11 @@ class Limiter(Protocol):
         """Whether the endpoint fails, rather than refuses."""
         ...
 
+    @property
+    def reason(self) -> str:
+        """The last error while everything is refused or fails."""
+        ...
+
 
 class Reporter:
     """Counts the items of a run and reports them, at most every `interval` seconds and at the end."""
@@ -130,6 +137,7 @@ class Reporter:
             in_flight=self._limiter.in_flight,
             waiting=self._limiter.waiting,
             held=self._limiter.held,
+            reason=self._limiter.reason,
             usage=self._usage,
             cost=self._cost,
             seconds=self._reported - self._started,
@@ -168,8 +176,9 @@ class Heartbeat:
             self._log_at = stalled + _NEXT_LOG
             what = "fails" if self._limiter.down else "refuses"
             _LOG.warning(
-                "the endpoint %s every call, for %.0f s now: it is asked again in %.0f s; calls that wait: %d",
-                what, stalled, held, self._limiter.waiting,
+                "the endpoint %s every call, for %.0f s now: it is asked again in %.0f s; calls that wait: %d; "
+                "the last error: %s",
+                what, stalled, held, self._limiter.waiting, self._limiter.reason or "unknown",
             )  # fmt: skip
 
     def stop(self) -> None:
@@ -195,7 +204,7 @@ class Bar:
         if progress.waiting:
             shown["waiting"] = progress.waiting
         if progress.held >= 1:
-            shown["paused"] = f"{progress.held:.0f} s"
+            shown["paused"] = f"{progress.held:.0f} s" + (f", {progress.reason}" if progress.reason else "")
         if progress.usage.total:
             shown["tokens"] = progress.usage.total
         if progress.cost:
