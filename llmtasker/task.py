@@ -354,7 +354,7 @@ class Task(TaskData[T]):
         return BatchJob(submitter, submitter.submit(inputs, max_rows=max_rows, max_bytes=max_bytes))
 
     def batch(self, job_id: str | None = None, **options: Unpack[InputOptions]) -> BatchJob[T]:
-        """Return the batch job with an id, in any later process; None: the latest of this task and LLM.
+        """Return the batch job with an id, in any later process; None: the latest of this task, unchanged, and LLM.
 
         Its rows are read as they were submitted: give the same `columns`, `row_variables` and `settings`.
 

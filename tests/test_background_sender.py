@@ -292,7 +292,7 @@ def test_what_close_gives_up_is_said(receiver: Receiver, kind: Kind, caplog: pyt
     receiver.wait_for(lambda: len(kind.sender(observer)._outbox) > 0)
     observer.close()
     assert kind.sender(observer).dropped == 1
-    assert "0 were dropped, 1 were abandoned (status 503)" in caplog.text
+    assert "0 dropped, 1 abandoned (status 503)" in caplog.text
 
 
 @every

@@ -364,6 +364,10 @@ def test_jobs_of_other_tasks_and_models_are_not_mixed_up(server: FaultyServer) -
     with pytest.raises(ConfigurationError, match="no batch job of Triage"):
         other.batch()
     assert other.submit(rows(1)).id != job.id
+    renamed = Task(Triage.with_instructions("Route it, of another team."), llm=task.llm)
+    with pytest.raises(ConfigurationError, match=f"no batch job of Triage.*; {job.id} is of a Triage with another"):
+        renamed.batch()
+    assert renamed.submit(rows(1)).id == renamed.batch().id != job.id
     assert task.batch().id == job.id
     with FaultyServer() as elsewhere, pytest.raises(ConfigurationError, match="is at http"):
         task_at(elsewhere).batch(job.id)

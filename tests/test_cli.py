@@ -597,6 +597,21 @@ def test_an_option_that_can_not_be_read_is_named_with_its_value(
         assert part in said.err
 
 
+@pytest.mark.parametrize(
+    ("command", "option", "ours"),
+    [
+        ("run", "--model", "--llm"),
+        ("classify", "--workers", "--concurrency"),
+        ("run", "--force", "--overwrite"),
+        ("preview", "--sep", "--delimiter"),
+    ],
+)
+def test_an_option_of_other_programs_is_translated(shell: Shell, command: str, option: str, ours: str) -> None:
+    said = shell(command, "fixed.py:fixed", "in.csv", option, "x")
+    assert said.code == 2
+    assert f"No such option: {option} (Possible options: {ours})" in said.err
+
+
 def test_how_the_file_is_read_is_shown_before_the_first_call(shell: Shell) -> None:
     declare_fake(shell, "    print('asked', file=sys.stderr)\n")
     said = shell("run", "fake.py:fake", "in.csv", "-o", "out.csv", "--limit", "1")

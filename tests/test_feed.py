@@ -150,6 +150,12 @@ def test_rows_and_chunks_with_columns_of_one_name_are_an_error(source: Callable[
     assert ["needs a unique name" in str(item.error) for item in results] == [True]
 
 
+def test_an_array_with_columns_is_refused() -> None:
+    table = pd.DataFrame({"a": ["x"], "b": ["y"]}).to_numpy()
+    with pytest.raises(ConfigurationError, match="an array of 1 dimension, not 2: give a data frame"):
+        Task(Triage, llm=LLM(transport=FakeTransport())).run(table)
+
+
 @pytest.mark.parametrize("one", ["one text", b"bytes", {"message": "one mapping"}])
 def test_one_input_is_not_taken_for_many(one: Any) -> None:
     with pytest.raises(ConfigurationError, match="got one"):

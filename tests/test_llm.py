@@ -148,6 +148,13 @@ def test_offline_is_the_built_in_baseline():
         ("m", {"base_url": "http://[::1/v1"}, {}, "an IPv6 address must be in brackets"),
         ("m", {"base_url": "http://h:0/v1"}, {}, "has port 0"),
         ("m", {"base_url": "http:///v1"}, {}, "has no host"),
+        ("m", {"base_url": "http://h/v1/chat/completions/"}, {}, "must end before /chat/completions, which each call"),
+        (
+            "azure/m",
+            {"api_key": KEY},
+            {"AZURE_OPENAI_ENDPOINT": "https://r.h/openai/deployments/d/chat/completions?api-version=2"},
+            "AZURE_OPENAI_ENDPOINT, the URL of an endpoint, must end before /openai/deployments/d/chat/completions",
+        ),
         ("m", {"base_url": "http://h h/v1"}, {}, "has a space or line break in it"),
         ("m", {"base_url": "http://h/a\nb/v1"}, {}, "has a space or line break in it"),
         (

@@ -350,6 +350,7 @@ SETTINGS: dict[str, tuple[Any, str]] = {
             5: "run takes an iterable of inputs, not a int.",
         }.items()
     },
+    "LLM(5)": (lambda: LLM(5), "LLM takes the name of a model first, not a int: LLM.of takes a client"),  # type: ignore[arg-type]
     "run(columns=[])": (
         lambda: Task(Triage, llm="offline").run([], columns=["a"]),  # type: ignore[arg-type]
         "which is a text, such as columns={'text': 'message'} or {'text': '0'}, not ['a'].",

@@ -15,6 +15,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _PARAMETERS = {"columns": "column", "slices": "by"}
 """Python arguments whose option has another name."""
+_ELSEWHERE = {
+    "--model": "--llm",
+    "--workers": "--concurrency",
+    "--threads": "--concurrency",
+    "--batch-size": "--group-size",
+    "--max-cost": "--budget",
+    "--dry-run": "--estimate",
+    "--no-cache": "--fresh",
+    "--force": "--overwrite",
+    "--format": "--kind",
+    "--sep": "--delimiter",
+    "--nrows": "--limit",
+}
+"""The options of other programs, and ours with the same meaning."""
 
 
 class Command(TyperCommand):
@@ -31,6 +45,12 @@ class Command(TyperCommand):
         except typer.BadParameter as error:
             if isinstance(error.__cause__, ValidationError):
                 error.message = describe(error.__cause__)
+            raise
+        except Exception as error:
+            # Typer offers names that are written alike; its class of this error is private.
+            meant = _ELSEWHERE.get(getattr(error, "option_name", ""))
+            if meant is not None and any(meant in one.opts for one in self.params):
+                error.__dict__["possibilities"] = [meant]
             raise
 
     def invoke(self, ctx: Any) -> Any:

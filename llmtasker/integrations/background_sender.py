@@ -150,7 +150,7 @@ class BackgroundSender(Generic[T, B]):
             self._changed.wait_for(lambda: self._is_done() or self._kept > kept, seconds)
             done = self._is_done()
             self._hurried -= 1
-            self._report("are not sent yet", 0 if done else max(1, len(self._outbox)))
+            self._report("not sent yet", 0 if done else max(1, len(self._outbox)))
         return done
 
     def _is_done(self) -> bool:
@@ -164,7 +164,7 @@ class BackgroundSender(Generic[T, B]):
             self._changed.notify_all()
 
     def _give_up(self) -> None:
-        self._report("were abandoned", len(self._outbox))
+        self._report("abandoned", len(self._outbox))
         self._dropped += len(self._outbox)
         self._reported = self._dropped
         self._outbox = self._new_outbox()
@@ -173,7 +173,7 @@ class BackgroundSender(Generic[T, B]):
         if self._receiver is not None and (left or self._dropped > self._reported):
             reason = f" ({self._reason})" if self._reason else ""
             counts = (self._name, self._receiver.place, self._dropped, left, what, reason)
-            _LOG.warning("%s for %s: %d were dropped, %d %s%s", *counts)
+            _LOG.warning("%s for %s: %d dropped, %d %s%s", *counts)
             self._reported = self._dropped
 
     def _wake(self) -> None:

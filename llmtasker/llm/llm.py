@@ -22,7 +22,7 @@ from llmtasker.errors import ConfigurationError, ItemError
 from llmtasker.llm.capabilities import Capabilities
 from llmtasker.llm.costs import Prices, TokenMeter, listed_cost
 from llmtasker.llm.limits import Retry
-from llmtasker.llm.names import local_file, parse_name, without_password
+from llmtasker.llm.names import check_name, local_file, parse_name, without_password
 from llmtasker.llm.options import DEFAULT_TIMEOUT, LLMOptions, Portable, check, portable, sent_fields
 from llmtasker.llm.rate_limiter import RateLimiter
 from llmtasker.llm.stored_limits import load_limits, save_limits
@@ -75,6 +75,7 @@ class LLM:
     def _set_up(self, model: str | None, options: LLMOptions) -> None:
         elsewhere = options.get("client") is not None or options.get("transport") is not None
         default = os.environ.get("LLMTASKER_MODEL") if elsewhere else _default.get() or os.environ.get("LLMTASKER_LLM")
+        check_name(model)
         self._named = model or default
         file = None if elsewhere or options.get("base_url") else local_file(self._named)
         if file is not None:

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from llmtasker.errors import ConfigurationError, closest, snippet
 from llmtasker.llm.credentials import check_key, is_credential
+from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.wire.request import Transport
 
 _WAYS = """An LLM is named as one of:
@@ -19,6 +20,7 @@ _WAYS = """An LLM is named as one of:
 The variable LLMTASKER_LLM sets the default."""
 _GIVE = {"llm": "offline"}
 
+_CALL = lazy_pattern(r"((/openai/deployments/[^/]+)?/chat/completions)/*$")
 _AZURE_VERSION = "2024-10-21"  # the newest stable version
 _OLLAMA_PORT = 11434
 _LOCAL = {"ollama": f"http://localhost:{_OLLAMA_PORT}/v1", "vllm": "http://localhost:8000/v1"}
@@ -77,6 +79,15 @@ def _unclear(name: str, provider: str, rest: str) -> str:
         f"it is not clear where the model {name!r} is: write the provider before it, such as openai/{name} "
         "(or, in Python, give base_url=…)."
     )
+
+
+def check_name(name: object) -> None:
+    """Raise ConfigurationError if something else was given as the name of an LLM."""
+    if name is not None and not isinstance(name, str):
+        raise ConfigurationError(
+            f"LLM takes the name of a model first, not a {type(name).__name__}: LLM.of takes a client, a chat model, a "
+            "transport or an LLM."
+        )
 
 
 def local_file(name: str | None) -> str | None:
@@ -149,6 +160,8 @@ def _checked_url(given: str, source: str = "") -> str:
         )
     if not url.hostname or port == 0:
         raise ConfigurationError(f"{owner} has {'port 0' if url.hostname else 'no host'}.")
+    if call := _CALL.search(url.path):
+        raise ConfigurationError(f"{owner} must end before {call[1]}, which each call adds.")
     if any(char.isspace() or not char.isprintable() for char in text):
         raise ConfigurationError(f"{owner} has a space or line break in it.")
     if url.query:

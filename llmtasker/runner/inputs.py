@@ -40,6 +40,11 @@ def rows_of(inputs: Any, columns: Columns | None = None) -> InputRows:
         )
     if _is_table(inputs):
         return _table_rows(inputs, bare=columns is None)
+    if (dimensions := getattr(inputs, "ndim", 1)) != 1:
+        raise ConfigurationError(
+            f"run takes an array of 1 dimension, not {dimensions}: give a data frame, whose columns have names, such "
+            "as pandas.DataFrame(array, columns=[…])."
+        )
     if not _is(inputs, Iterable, AsyncIterable):
         reads = how_to_read(inputs)
         raise ConfigurationError(

@@ -56,6 +56,7 @@ def head_of(key: str) -> str:
 class StoredJob:
     """A job: when and for which task it was created, where it runs, its batches.
 
+    `asks` is a hash of what its requests have in common, because signatures of other tasks may have the same name.
     `beside` names the jobs that had already submitted some of its rows. It contains no text of a row and no credential.
     """
 
@@ -66,6 +67,7 @@ class StoredJob:
     model: str
     parts: list[Part] = field(default_factory=list[Part])
     beside: list[str] = field(default_factory=list[str])
+    asks: str = ""
 
     @property
     def rows(self) -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from hashlib import blake2b
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO, Generic, TypeVar, cast
 
@@ -22,6 +23,7 @@ from llmtasker.runner.policy import Policy
 from llmtasker.runner.row import Row
 from llmtasker.runner.steps import read_stored
 from llmtasker.signature.signature import S
+from llmtasker.values.json_values import canonical_json
 from llmtasker.wire.batch_file import BatchInfo, request_line
 from llmtasker.wire.completion import Completion
 from llmtasker.wire.request import Mode, Request
@@ -65,6 +67,14 @@ class BatchSubmitter(Generic[S, T]):
         folder = self.store.directory if isinstance(self.store, DiskCache) else default_directory()
         return JobStore(folder / "batches")
 
+    @cached_property
+    def asks(self) -> str:
+        """A hash of what all requests of the task have in common: the prompt and the schema."""
+        program = self.policy.program
+        head = program.head(program.first_mode)
+        common = canonical_json([head.messages, repr(program.layout.template), head.schema])
+        return blake2b(common.encode(), digest_size=8).hexdigest()
+
     def submit(self, inputs: Any, *, max_rows: int = MOST_ROWS, max_bytes: int = MOST_BYTES) -> StoredJob:
         """Submit the rows that are neither cached nor pending in another job; each distinct row once.
 
@@ -81,6 +91,7 @@ class BatchSubmitter(Generic[S, T]):
             task=self.policy.program.signature.__name__,
             endpoint=settings.endpoint,
             model=self.policy.llm.model,
+            asks=self.asks,
         )
         under_way, beside, seen = _UnderWay(self), dict[str, None](), set[str]()
         with tempfile.TemporaryFile() as temporary:
@@ -106,7 +117,7 @@ class BatchSubmitter(Generic[S, T]):
         return record
 
     def find(self, job: str | None = None) -> StoredJob:
-        """Return the record of a job by its id; None: the latest job of the task with this LLM.
+        """Return the record of a job by its id; None: the latest job of the task, as it is now, with this LLM.
 
         Raises:
             ConfigurationError: there is no such job, or it is at another endpoint.
@@ -118,10 +129,12 @@ class BatchSubmitter(Generic[S, T]):
                 raise ConfigurationError(f"the batch job {job} is at {record.endpoint}, not {llm.settings.endpoint}")
             return record
         wanted = (self.policy.program.signature.__name__, llm.settings.endpoint, llm.model)
-        for record in reversed(self.jobs.all()):
-            if (record.task, record.endpoint, record.model) == wanted:
-                return record
-        raise ConfigurationError(f"there is no batch job of {wanted[0]} with {llm!r} in {self.jobs.folder}")
+        named = [one for one in self.jobs.all() if (one.task, one.endpoint, one.model) == wanted]
+        found = next((one for one in reversed(named) if one.asks == self.asks), None)
+        if found is None:
+            other = f"; {named[-1].id} is of a {wanted[0]} with another prompt or schema" if named else ""
+            raise ConfigurationError(f"there is no batch job of {wanted[0]} with {llm!r} in {self.jobs.folder}{other}")
+        return found
 
     def _uncached(self, inputs: Any) -> Iterator[Row]:
         for chunk in self.looked_up(inputs):
