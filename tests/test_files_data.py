@@ -15,10 +15,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openpyxl.worksheet.formula import ArrayFormula
 from pyarrow import parquet
 
 from llmtasker.errors import ConfigurationError
-from llmtasker.files import BrokenRow, detect, excel_output, output_format, read_header, read_rows, write_rows
+from llmtasker.files import BrokenRow, Format, detect, excel_output, output_format, read_header, read_rows, write_rows
 from llmtasker.files.cells import cell_text
 from llmtasker.files.excel_output import MAX_CELL
 
@@ -389,6 +390,28 @@ def test_a_cell_past_the_header_hides_no_column(tmp_path: Path) -> None:
     (row,) = read_rows(tmp_path / "in.xlsx")
     assert isinstance(row, BrokenRow)
     assert row == {"column_3": "kept", "message": "a", "column_3_": "stray"}
+
+
+def test_a_last_column_without_a_name_is_a_column(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for cells in (["message"], ["a", "note"], ["b", None], ["c", "note"], ["d", "note", "stray"]):
+        book.worksheets[0].append(cells)
+    book.save(tmp_path / "in.xlsx")
+    assert read_header(tmp_path / "in.xlsx", Format(kind="excel")).names == ("message", "column_2")
+    rows = list(read_rows(tmp_path / "in.xlsx"))
+    assert [row["column_2"] for row in rows] == ["note", "", "note", "note"]
+    assert [row for row in rows if isinstance(row, BrokenRow)] == [
+        {"message": "d", "column_2": "note", "column_3": "stray"}
+    ]
+
+
+def test_the_formula_of_several_cells_is_read_as_its_text(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    book.worksheets[0].append(["n"])
+    book.worksheets[0]["A2"] = ArrayFormula("A2:A2", "=SUM(1,2)")
+    book.save(tmp_path / "in.xlsx")
+    with pytest.warns(UserWarning, match="formulas without a stored value"):
+        assert list(read_rows(tmp_path / "in.xlsx")) == [{"n": "=SUM(1,2)"}]
 
 
 def test_the_unicode_form_of_the_name_of_a_sheet_does_not_matter(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime, time
 from importlib import import_module
-from itertools import zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from llmtasker.values.broken_row import BrokenRow
 from llmtasker.values.folding import composed
 from llmtasker.values.lazy_pattern import lazy_pattern
 
+_PEEKED = 20  # rows that show whether there are columns to the right of the header
 _ESCAPED = lazy_pattern("_x([0-9A-Fa-f]{4})_")
 
 
@@ -98,7 +100,11 @@ def _formulas(path: Path, form: Format, header: int) -> Generator[Iterator[list[
             yield None
             return
     with _sheet(path, form, values=False) as (written, _):
-        yield ([cell.value for cell in cells] for cells in written.iter_rows(min_row=header + 1))
+        # The formula of several cells is an object with a text.
+        yield (
+            [getattr(cell.value, "text", cell.value) for cell in cells]
+            for cells in written.iter_rows(min_row=header + 1)
+        )
 
 
 def _has_formula(archive: zipfile.ZipFile, name: str) -> bool:
@@ -120,7 +126,15 @@ def _header(sheet: Any, form: Format) -> tuple[Header, int, Iterator[Any]]:
             break  # Empty rows above the names are skipped, as in CSV.
     while values and values[-1] is None:
         values.pop()  # Formatted but empty columns at the right.
-    return header_of([cell_text(value) for value in values]), place, rows
+    first = list(islice(rows, _PEEKED))
+    values += [None] * (_columns_of(first) - len(values))
+    return header_of([cell_text(value) for value in values]), place, chain(first, rows)
+
+
+def _columns_of(rows: list[Any]) -> int:
+    """Return the number of columns up to the last that most rows have a value in; a stray note is not a column."""
+    filled = Counter(place for cells in rows for place, cell in enumerate(cells, start=1) if cell.value is not None)
+    return max((place for place, count in filled.items() if 2 * count > max(2, len(rows))), default=0)
 
 
 def _row(header: Header, values: list[Any], number: int) -> dict[str, Any]:
