@@ -7,7 +7,7 @@ import json
 import random
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import date
 from itertools import islice
@@ -356,6 +356,33 @@ def test_an_added_row_is_one_call_and_a_shuffled_file_none(tmp_path: Path, sourc
     assert calls(task) == 31
     assert [row["id"] for row in lines(target)] == [row["id"] for row in rows]
     assert all(row["team"] == ("billing" if "invoice" in row["message"] else "delivery") for row in lines(target))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: [{"id": "new", "message": "invoice new"}, *rows],
+        lambda rows: [row for old in reversed(rows) for row in ({"id": "new", "message": f"invoice {old['id']}"}, old)],
+        lambda rows: [
+            *rows[20:],
+            *[{"id": "new", "message": f"parcel new {number}"} for number in range(20)],
+            *rows[:20],
+        ],
+    ],
+    ids=["before the first", "between all, reversed", "in a file in another order"],
+)
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+def test_new_rows_take_no_answer_from_those_that_move(
+    tmp_path: Path, source: Path, ending: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
+) -> None:
+    target, task = tmp_path / f"out.{ending}", make_task(cache=False)
+    do(task, source, target)
+    rows = change(table(MESSAGES))
+    write(source, rows)
+    counts = do(task, source, target)
+    assert (counts.earlier, counts.ok, calls(task)) == (30, len(rows) - 30, len(rows))
+    answers = [(row["message"], row["team"]) for row in (lines if ending == "jsonl" else cells)(target)]
+    assert answers == [(row["message"], "billing" if "invoice" in row["message"] else "delivery") for row in rows]
 
 
 def test_rows_that_are_gone_from_the_input_go_from_the_output(tmp_path: Path, source: Path) -> None:

@@ -18,13 +18,19 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.files import Journal
 
 
-def test_entries_are_found_by_identity_first_those_of_their_number(tmp_path: Path) -> None:
+def test_entries_are_found_by_identity_first_those_of_their_number_then_the_latest(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
-        journal.put(1, b"same", '{"n": 1}')
         journal.put(2, b"same", '{"n": 2}')
-        journal.put(2, b"other", '{"n": 3}')
-        assert [journal.find(number, b"same") for number in (1, 2, 9)] == [(1, '{"n": 1}')] * 3
-        assert (journal.find(2, b"other"), journal.find(1, b"none"), len(journal)) == ((2, '{"n": 3}'), None, 2)
+        journal.put(1, b"same", '{"n": 1}')
+        journal.put(2, b"other", '{"n": 3}')  # another row has its number now
+        found = [journal.find(number, b"same") for number in (1, 2, 9)]
+        assert found == [(True, '{"n": 1}'), (True, '{"n": 2}'), (True, '{"n": 1}')]
+        assert (journal.find(2, b"other"), journal.find(1, b"none"), len(journal)) == ((True, '{"n": 3}'), None, 2)
+    with Journal(tmp_path / "j") as journal:
+        journal.put(2, b"other", '{"n": 4}')  # the last entry of the file is replaced
+        journal.put(1, b"new", '{"n": 5}')
+        found = [journal.find(number, identity) for number, identity in ((2, b"other"), (1, b"new"), (1, b"same"))]
+        assert found == [(True, '{"n": 4}'), (True, '{"n": 5}'), (False, '{"n": 1}')]
 
 
 @settings(max_examples=30, deadline=None)
@@ -37,11 +43,11 @@ def test_what_was_put_last_is_there_again(
     with Journal(path) as journal:
         for entry in entries:
             journal.put(*entry)
-    last = {number: (identity, item) for number, identity, item in entries}
+    last = {(number, identity): item for number, identity, item in entries}
     with Journal(path) as journal:
-        assert len(journal) == len(last)
-        for number, (identity, item) in last.items():
-            assert journal.find(number, identity) == (number, item)
+        assert len(journal) == len({number for number, _ in last})
+        for place, item in last.items():
+            assert journal.find(*place) == (False, item)
 
 
 def test_what_a_run_is_can_be_kept(tmp_path: Path) -> None:
@@ -104,7 +110,7 @@ def test_threads_do_not_mix_their_entries(tmp_path: Path) -> None:
             thread.start()
         for thread in threads:
             thread.join(30)
-        assert [journal.find(number, b"%d" % number) for number in range(200)] == [(n, f"[{n}]") for n in range(200)]
+        assert [journal.find(number, b"%d" % number) for number in range(200)] == [(True, f"[{n}]") for n in range(200)]
 
 
 def test_of_equal_rows_one_is_read(tmp_path: Path) -> None:
@@ -119,7 +125,7 @@ def test_of_equal_rows_one_is_read(tmp_path: Path) -> None:
         for number in range(2000):
             journal.put(number, b"same", f"[{number}]")
         journal._database.set_progress_handler(step, 10)  # called after so many instructions of SQLite
-        assert journal.find(1500, b"same") == (1500, "[1500]")
+        assert journal.find(1500, b"same") == (True, "[1500]")
         assert journal.find(9999, b"same") is not None
     assert steps < 50
 
@@ -144,7 +150,7 @@ def test_a_killed_process_loses_no_row_and_leaves_no_lock(tmp_path: Path) -> Non
         os.kill(child.pid, signal.SIGKILL)
         acknowledged = max([200, *map(int, child.stdout.read().split()[:-1])])
     with Journal(path) as journal:
-        assert all(journal.find(number, b"%d" % number) == (number, "x" * 500) for number in range(acknowledged + 1))
+        assert all(journal.find(number, b"%d" % number) == (False, "x" * 500) for number in range(acknowledged + 1))
 
 
 def fill(journal: Journal) -> None:

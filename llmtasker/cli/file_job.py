@@ -101,7 +101,6 @@ class FileJob:
         self._chosen: dict[str, str] = {}
         self._outputs: dict[str, str] = {}
         self._columns: list[str] = []
-        self._kept = bytearray()  # by number, 1 for a row that this run finished
         self._whole = False  # the target has all rows of an earlier run
 
     @property
@@ -236,30 +235,27 @@ class FileJob:
             if found is None:
                 yield given
                 continue
-            stored, item = found
+            new, item = found
             with self._lock:
-                if any(self._kept[stored : stored + 1]):  # not done before: an equal row of this run
+                if new:  # not done before: an equal row of this run
                     self.counts.add(item, equal=True)
                 else:
                     self.counts.earlier += 1
             show(item)
 
     def _keep(self, item: Item[Any], journal: Journal, show: Show) -> None:
-        number = item.input.number
-        with self._lock:  # before it can be found in the journal
-            self._kept.extend(bytes(max(0, number + 1 - len(self._kept))))
-            self._kept[number] = 1
+        with self._lock:
             self.counts.add(item)
-        journal.put(number, item.input.identity, self._work.kept(item))
+        journal.put(item.input.number, item.input.identity, self._work.kept(item))
         show(item)
 
-    def _done(self, journal: Journal, given: RowInput) -> tuple[int, Item[Any]] | None:
-        """Return the stored item of a row after the number that it is stored under; None: ask for the row."""
+    def _done(self, journal: Journal, given: RowInput) -> tuple[bool, Item[Any]] | None:
+        """Return whether the stored item of a row is of this run, and the item; None: ask for the row."""
         found = self._finished(journal, given)
         return None if found is not None and found[1].error is not None and self.retry_errors else found
 
-    def _finished(self, journal: Journal, given: RowInput) -> tuple[int, Item[Any]] | None:
-        """Return the item of a finished row, its output as a record, after its number; None if it no longer fits."""
+    def _finished(self, journal: Journal, given: RowInput) -> tuple[bool, Item[Any]] | None:
+        """Return the item of a finished row, as `_done` does, its output as a record; None if it no longer fits."""
         found = journal.find(given.number, given.identity)
         item = None if found is None else self._work.read(found[1], given)
         return None if found is None or item is None else (found[0], item)

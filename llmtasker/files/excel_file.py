@@ -126,7 +126,7 @@ def _header(sheet: Any, form: Format) -> tuple[Header, int, Iterator[Any]]:
             break  # Empty rows above the names are skipped, as in CSV.
     while values and values[-1] is None:
         values.pop()  # Formatted but empty columns at the right.
-    first = list(islice(rows, _PEEKED))
+    first: list[Any] = list(islice(rows, _PEEKED))
     values += [None] * (_columns_of(first) - len(values))
     return header_of([cell_text(value) for value in values]), place, chain(first, rows)
 

@@ -14,23 +14,26 @@ from typing import Self
 
 from llmtasker.errors import ConfigurationError
 
-_APPLICATION = 0x6C740001  # written in the head of the file: "lt", first version
+_APPLICATION = 0x6C740003  # written in the head of the file: "lt", a journal
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
-    number INTEGER PRIMARY KEY, identity BLOB NOT NULL, item TEXT NOT NULL, checksum BLOB NOT NULL
+    place INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, identity BLOB NOT NULL, item TEXT NOT NULL,
+    checksum BLOB NOT NULL, UNIQUE (number, identity)
 );
 CREATE INDEX IF NOT EXISTS identities ON rows (identity);
 """
-_BY_NUMBER = "SELECT number, item, checksum FROM rows WHERE number = ? AND identity = ?"
-_BY_IDENTITY = "SELECT number, item, checksum FROM rows WHERE identity = ?"
+_PUT = "INSERT OR REPLACE INTO rows (number, identity, item, checksum) VALUES (?, ?, ?, ?)"
+_BY_NUMBER = "SELECT place, item, checksum FROM rows WHERE number = ? AND identity = ?"
+_BY_IDENTITY = "SELECT place, item, checksum FROM rows WHERE identity = ? ORDER BY place DESC"
 
 
 class Journal:
     """A file that stores the item of each finished row at once, by the number and identity of the row.
 
-    A killed process loses none of them. An entry with a wrong checksum is ignored. `about` describes the run, so that
-    it is not mistaken for another. The file is private (mode 0600), because it contains texts and answers.
+    A killed process loses none of them, nor do rows that move in the input. An entry with a wrong checksum is ignored.
+    `about` describes the run, so that it is not mistaken for another. The file is private (mode 0600), because it
+    contains texts and answers.
 
     Raises:
         ConfigurationError: another Journal has the file open, it is another kind of file (and stays untouched), or it
@@ -42,7 +45,7 @@ class Journal:
     ...         journal.put(1, b"row", "{}")
     ...     with Journal(folder + "/out.csv.journal") as journal:
     ...         journal.find(1, b"row"), journal.find(7, b"row"), journal.find(1, b"changed")
-    ((1, '{}'), (1, '{}'), None)
+    ((False, '{}'), (False, '{}'), None)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -57,6 +60,12 @@ class Journal:
                     f"another run is writing {self.path}; wait until it ends, or choose another name for the output"
                 ) from error
             raise ConfigurationError(f"can't open {self.path}: {error}; move it away to start again") from error
+        try:
+            with self._locked():
+                (self._earlier,) = self._database.execute("SELECT coalesce(max(place), 0) FROM rows").fetchone()
+        except BaseException:
+            self.close()
+            raise
 
     def _opened(self) -> sqlite3.Connection:
         # Worker threads add rows too; the lock separates them.
@@ -102,36 +111,37 @@ class Journal:
                 ) from error
 
     def put(self, number: int, identity: bytes, item: str) -> None:
-        """Store the item of a row, from any thread; a later one replaces an earlier one.
+        """Store the item of a row, from any thread; it replaces an earlier one of the same number and identity.
 
         Raises:
             OSError: the disk is full.
         """
         with self._locked():
             try:
-                self._database.execute(
-                    "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?)",
-                    (number, identity, item, _checksum(identity, item)),
-                )
+                self._database.execute(_PUT, (number, identity, item, _checksum(identity, item)))
             except sqlite3.OperationalError as error:
                 raise OSError(f"can't write {self.path}: {error}") from error
 
-    def find(self, number: int, identity: bytes) -> tuple[int, str] | None:
-        """Return the item of a row after the number it is stored under, preferably this one; None: not finished."""
+    def find(self, number: int, identity: bytes) -> tuple[bool, str] | None:
+        """Return whether the item of a row was stored since the journal was opened, and the item; None: not finished.
+
+        Of several items with this identity, it is the one of this number, else the latest.
+        """
         with self._locked():
             try:
                 # Read one by one: thousands of rows may be equal.
                 for query, values in ((_BY_NUMBER, (number, identity)), (_BY_IDENTITY, (identity,))):
-                    for stored, item, checksum in self._database.execute(query, values):
+                    for place, item, checksum in self._database.execute(query, values):
                         if checksum == _checksum(identity, item):
-                            return int(stored), str(item)
+                            return place > self._earlier, str(item)
             except sqlite3.OperationalError:  # bytes that are not text
                 return None
         return None
 
     def __len__(self) -> int:
+        # Of a row that was changed, the earlier entries are kept too.
         with self._locked():
-            (count,) = self._database.execute("SELECT count(*) FROM rows").fetchone()
+            (count,) = self._database.execute("SELECT count(DISTINCT number) FROM rows").fetchone()
         return int(count)
 
     def close(self) -> None:
