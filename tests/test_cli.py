@@ -424,6 +424,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     ),
     "a file of another task": (["evaluate", "other.py:other+saved.json", "in.csv"], "example 1 does not fit Triage"),
     "no task file": (["run", "fixed.py:fixed+no.json", "in.csv"], "no.json: can't be read: No such file"),
+    "an empty name": (["run", "fixed.py:fixed", ""], ". is a folder; give a file"),
     "no LLM for a task file": (["run", "plain.json", "in.csv"], "Give --llm offline."),
     "a syntax error": (["run", "syntax.py:x", "in.csv"], "syntax.py, line 2: SyntaxError"),
     "an error on import": (["run", "broken.py:x", "in.csv"], "broken.py, line 3: ZeroDivisionError"),

@@ -358,19 +358,19 @@ def test_an_added_row_is_one_call_and_a_shuffled_file_none(tmp_path: Path, sourc
     assert all(row["team"] == ("billing" if "invoice" in row["message"] else "delivery") for row in lines(target))
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda rows: [{"id": "new", "message": "invoice new"}, *rows],
-        lambda rows: [row for old in reversed(rows) for row in ({"id": "new", "message": f"invoice {old['id']}"}, old)],
-        lambda rows: [
-            *rows[20:],
-            *[{"id": "new", "message": f"parcel new {number}"} for number in range(20)],
-            *rows[:20],
-        ],
-    ],
-    ids=["before the first", "between all, reversed", "in a file in another order"],
-)
+def before_the_first(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"id": "new", "message": "invoice new"}, *rows]
+
+
+def between_all_reversed(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for old in reversed(rows) for row in ({"id": "new", "message": f"invoice {old['id']}"}, old)]
+
+
+def between_halves_swapped(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [*rows[20:], *({"id": "new", "message": f"parcel new {number}"} for number in range(20)), *rows[:20]]
+
+
+@pytest.mark.parametrize("change", [before_the_first, between_all_reversed, between_halves_swapped])
 @pytest.mark.parametrize("ending", ["csv", "jsonl"])
 def test_new_rows_take_no_answer_from_those_that_move(
     tmp_path: Path, source: Path, ending: str, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]

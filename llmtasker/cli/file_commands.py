@@ -223,6 +223,8 @@ def _target(source: Path, out: Path | None) -> Path:
         return _STDOUT if out == _STANDARD else out
     if source == _STANDARD:
         raise ConfigurationError("standard input needs --kind and --out.")
+    if not source.name:
+        raise ConfigurationError(f"{source} is a folder; give a file")
     whole = source.with_suffix("") if source.suffix in COMPRESSED else source
     ending = ".xlsx" if whole.suffix.lower() == ".xlsm" else whole.suffix  # macros are not written
     return whole.with_name(f"{whole.stem}.answers{ending}")
