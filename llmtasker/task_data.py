@@ -125,7 +125,7 @@ class TaskData(Generic[T]):
              "output": "text"
         """
         if not isinstance(cast("object", other), TaskData):
-            raise ConfigurationError(f"a task differs from another task, not from {snippet(repr(other), 60)}.")
+            raise ConfigurationError(f"diff compares a task with another task, not with {snippet(repr(other), 60)}.")
         from difflib import unified_diff
 
         mine, its = self._text().splitlines(), other._text().splitlines()

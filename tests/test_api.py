@@ -1,4 +1,4 @@
-"""The REST API: a server of this process, asked as a client asks it."""
+"""The REST API: a server in this process, called as a client calls it."""
 
 from __future__ import annotations
 
@@ -387,10 +387,10 @@ def test_a_list_is_answered_with_the_paths_of_lists(client: httpx2.Client) -> No
 
 def test_an_unknown_task_is_answered_with_those_that_are_there(client: httpx2.Client) -> None:
     for path in ("nope", "nope/jobs"):
-        assert "'nope'; there is triage." in client.post(f"/tasks/{path}", json={}, headers=ANN).json()["detail"]
+        assert "'nope'; the server has triage." in client.post(f"/tasks/{path}", json={}, headers=ANN).json()["detail"]
     assert "/tasks/triage/jobs" in client.post("/tasks/triage/job", json={}, headers=ANN).json()["detail"]
     assert client.post("/tasks/nope", json={}).status_code == 401
-    # Starlette's own answers stay: a slash at the end is passed over, and reading such a path is no wrong method.
+    # Starlette's own answers stay: a slash at the end is ignored, and a GET of such a path is not a wrong method.
     slashed = client.post("/tasks/triage/", json={"message": "my parcel"}, headers=ANN, follow_redirects=True)
     assert slashed.json()["output"] == {"team": "delivery"}
     assert client.get("/tasks/nope", headers=ANN).status_code == 404
@@ -479,7 +479,7 @@ def test_every_answer_has_safe_headers(client: httpx2.Client) -> None:
 
 
 def test_each_process_has_ids_of_its_own(client: httpx2.Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that was forked too, which begins with what its parent had in memory."""
+    """A forked process too, which begins with the memory of its parent."""
     ids = list[str]()
     for process in (4_000_001, 4_000_002, 4_000_001):
         monkeypatch.setattr(os, "getpid", lambda process=process: process)

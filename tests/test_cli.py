@@ -1,4 +1,4 @@
-"""The command line, as somebody types it: real files, and real processes where signals matter."""
+"""The command line, as users type it: real files, and real processes where signals matter."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ FIXED = TRIAGE.replace("triage = Task(Triage,", 'fixed = Task(Triage, llm="offli
 
 
 class Said:
-    """What a command came to."""
+    """The result of a command."""
 
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
@@ -114,7 +114,7 @@ def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytes
 
 
 def save_tasks(folder: Path) -> None:
-    """Write two task files: one whose signature is a class, and one that is whole."""
+    """Write two task files: one whose signature is a class, and one that contains its signature."""
     fixed = runpy.run_path(str(folder / "fixed.py"))["fixed"]
     fixed.with_(instructions="Say who pays.").save(folder / "saved.json")
     labels = {"billing": "the invoice", "delivery": "the parcel"}
@@ -164,7 +164,7 @@ def test_one_is_not_several(shell: Shell) -> None:
 
 @pytest.mark.parametrize("source", ["-", "in.csv.gz"])
 def test_a_run_over_a_copy_of_its_input_is_resumed(shell: Shell, monkeypatch: pytest.MonkeyPatch, source: str) -> None:
-    """Standard input and compressed files are copied, each time to another place."""
+    """Standard input and compressed files are copied, to another place each time."""
     content = (shell.folder / "in.csv").read_bytes()
     (shell.folder / "in.csv.gz").write_bytes(gzip.compress(content))
     for done in ("20 calls", "20 rows: all done before"):
@@ -347,7 +347,7 @@ def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
     said = shell("run", "triage.py:triage", "in.xlsx", "-o", "out.xlsx", "--llm", "offline")
     assert said.code == 2
     assert said.err.endswith(
-        "which column holds 'message'? There are Export CRM. Their names may stand further down, such as in line 3. "
+        "which column holds 'message'? Columns: Export CRM. Their names may stand further down, such as in line 3. "
         "The sheet 'Sheet' is read, not 'data'. Give --column message=… or --header 3 or --sheet data.\n"
     )
 
@@ -535,7 +535,7 @@ ADVICE: dict[str, tuple[list[str], str, str]] = {
     "no input in gold": (["evaluate", "fixed.py:fixed", "other.csv"], "Give --column message=….", "columns={"),
     "an option that the command lacks": (["evaluate", "fixed.py:fixed", "in.dat"], ".xlsm.\n", "--kind"),
 }
-"""Commands with the options that their error names, and what it would be in Python."""
+"""Commands with the options that their error names, and the same error in Python."""
 
 
 @pytest.mark.parametrize("case", ADVICE)
@@ -781,7 +781,7 @@ def test_demo_twice(shell: Shell) -> None:
     assert "cache      120 of 120 answered from the cache, 0 calls" in second.out
     assert cells(shell.folder / "demo.csv") == rows
     assert re.search(r"by team    \w+ \d+/20", first.out)
-    # The same answers over a server that fails: nothing lost, nothing altered.
+    # The same answers over a failing server: none is lost or changed.
     assert "answered   120 of 120, 120 as above" in first.out
     assert re.search(r"healed     \d+ refused calls repeated, \d+ answers repaired, such as: ", first.out)
     fresh = shell("demo", "-o", "demo.csv", "--fresh")
@@ -814,7 +814,7 @@ AT_ONCE = 8
 
 @contextmanager
 def started(folder: Path, server: FaultyServer, target: str) -> Iterator[subprocess.Popen[str]]:
-    """Start a run over ROWS rows and go on when half of them were asked."""
+    """Start a run over ROWS rows, and continue when half of them were asked."""
     rows = "\n".join(f'{{"id": {number}, "message": "message {number}"}}' for number in range(ROWS))
     (folder / "many.jsonl").write_text(rows + "\n")
     with programs.started(*command(server, target), cwd=folder, stderr=subprocess.PIPE) as process:

@@ -51,7 +51,7 @@ class Triage(Signature):
 
 
 def task_of(answers: Mapping[str, Any], **options: Any) -> Task[Triage]:
-    """A task that answers as told; a text without an answer fails."""
+    """A task with given answers; a text without an answer fails."""
 
     def answer(request: Request) -> Any:
         text = last_user_text(request)
@@ -513,7 +513,7 @@ def test_rows_that_flip_by_themselves_are_counted(tmp_path: Path) -> None:
     assert sum(asked.values()) == 15
     assert again.flips("team") == wilson(1, 4)
     assert evaluate(task, gold(4), progress=False).flips("team") is None
-    with pytest.raises(ConfigurationError, match="samples counts the answers"):
+    with pytest.raises(ConfigurationError, match="the answers to ask for"):
         evaluate(task, gold(4), samples=0)
 
 
@@ -644,7 +644,7 @@ def test_an_evaluation_of_cached_rows_does_little_more_than_a_run(tmp_path: Path
 
 
 def test_a_report_shows_no_text_of_a_row_by_itself() -> None:
-    """Its `repr` stands in notebooks and tracebacks, which are handed on."""
+    """Its `repr` appears in notebooks and tracebacks, which are passed on."""
     report = evaluate(task_of(answered(6, 3)), gold(10), progress=False)
     texts = {row.given["message"] for row in report.rows}
     shown = repr(report) + repr(report.rows) + repr(compare(report, report))
@@ -682,7 +682,7 @@ def test_inputs_of_which_none_fits_are_failed_rows_too() -> None:
     ("text", "failed", "without"),
     [
         ("team,message\nbilling,message 0,more\nbilling,message 0\n", 1, 0),  # the first row, whose gold can be read
-        ("message,team\nmessage 0,billing\nmessage 0, and more,billing\n", 0, 1),  # whose gold slipped
+        ("message,team\nmessage 0,billing\nmessage 0, and more,billing\n", 0, 1),  # its gold is in the wrong column
     ],
 )
 def test_a_broken_row_of_a_file_does_not_stop_the_others(tmp_path: Path, text: str, failed: int, without: int) -> None:

@@ -1,4 +1,4 @@
-"""Reading rows: what is seen in a file, and what a damaged row costs."""
+"""Reading rows: what is detected in a file, and the effect of a damaged row."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_an_office_file_is_read_as_it_was_written(tmp_path: Path, written: str, 
 
 
 def test_a_late_byte_decides_the_encoding(tmp_path: Path) -> None:
-    """The first é stands after more than a block of ASCII."""
+    """The first é comes after more than a block of ASCII."""
     path = put(tmp_path, b"id;message\n" + b"1;plain\n" * 200_000 + "2;payé 5 €\n".encode("cp1252"))
     assert detect(path).encoding == "cp1252"
     assert rows_of(path)[-1] == {"id": "2", "message": "payé 5 €"}
@@ -307,7 +307,7 @@ def test_bytes_outside_the_given_encoding_cost_their_row_only(
 ) -> None:
     path = put(tmp_path, content)
     if given.get("encoding"):
-        with pytest.warns(UserWarning, match="is not all utf-8.* looks like cp1252: leave the encoding out"):
+        with pytest.warns(UserWarning, match="is not all utf-8.* looks like cp1252: omit the encoding"):
             found = reasons(rows_of(path, **given))
     else:
         found = reasons(rows_of(path, **given))
@@ -438,7 +438,7 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path: Path) -> None:
     path = put(tmp_path, "a,b\n" + "1,2\n" * 50_000 + "3\n")
     rows = read_rows(path)
     assert next(rows) == {"a": "1", "b": "2"}
-    path.write_bytes(b"")  # What is not read yet is not known.
+    path.write_bytes(b"")  # Sheets that are not read yet are not known.
     assert 0 < sum(1 for _ in rows) < 50_000
 
 

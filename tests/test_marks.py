@@ -123,7 +123,7 @@ def test_a_known_mark_of_the_input_is_text(mark: str) -> None:
 
 
 def test_a_reasoning_tag_of_the_input_is_undecided() -> None:
-    with pytest.raises(InvalidOutputError, match="also stands in the input"):
+    with pytest.raises(InvalidOutputError, match="also occurs in the input"):
         without_marks("<think>is a tag</think>", lambda: "Explain <think>")
 
 

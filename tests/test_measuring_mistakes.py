@@ -1,4 +1,4 @@
-"""Mistakes in measuring and searching that are easily made: each is answered with what to give instead."""
+"""Easy mistakes in measuring and searching: the error names what to give instead."""
 
 from __future__ import annotations
 
@@ -99,9 +99,12 @@ MISTAKES: dict[str, tuple[Case, str]] = {
     ),
     "confusions of a field that is not there": (lambda _, report: report.confusion("tea"), "The fields are team."),
     "the worst of nothing": (lambda _, report: report.worst("tea"), "'tea' was not measured."),
-    "flips of nothing": (lambda _, report: report.flips("tea"), "Did you mean 'team'? There is team."),
+    "flips of nothing": (lambda _, report: report.flips("tea"), "Did you mean 'team'? Measured: team."),
     "a score of nothing": (lambda _, report: report.score("tea"), "'tea' was not measured."),
-    "a difference from a text": (lambda task, _: task.diff("x"), "a task differs from another task, not from 'x'."),
+    "a difference from a text": (
+        lambda task, _: task.diff("x"),
+        "diff compares a task with another task, not with 'x'.",
+    ),
     "a misspelt LLM": (
         lambda _, __: Task(Triage, lm="offline"),  # type: ignore[call-arg]
         "Task has no argument 'lm'. Did you mean 'llm'? Its arguments are llm, signature,",

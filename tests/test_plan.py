@@ -198,10 +198,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "with_(budget=)": (lambda: triage().with_(budget=None), "it belongs in run(inputs, budget=…)"),
     "run(tags=)": (lambda: triage().run(["a"], tags={}), "it belongs in settings=CallSettings(tags=…)"),
     "run(seed=)": (lambda: triage().run(["a"], seed=3), 'it belongs in llm=LLM("…", seed=…)'),
-    "attempts=0": (lambda: triage(attempts=0), "attempts counts the answers"),
+    "attempts=0": (lambda: triage(attempts=0), "the answers to ask for"),
     "attempts='3'": (lambda: triage(attempts="3"), "not '3'"),
     "attempts=True": (lambda: triage(attempts=True), "not True"),
-    "with_(attempts=0)": (lambda: triage().with_(attempts=0), "attempts counts the answers"),
+    "with_(attempts=0)": (lambda: triage().with_(attempts=0), "the answers to ask for"),
     "cache=5": (lambda: triage(cache=5), "cache=5 is not a cache"),
     "cache=MemoryCache": (lambda: triage(cache=MemoryCache), "is not a cache"),
     "mode='xml'": (lambda: triage(mode="xml"), "mode is one of 'auto'"),
@@ -215,7 +215,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "run(ordered=)": (lambda: triage().run(["a"], ordered=True), "run has no argument 'ordered'"),
     "stream(odered=)": (lambda: triage().stream(["a"], odered=True), "Did you mean 'ordered'"),
     "astream(budgt=)": (lambda: triage().astream(["a"], budgt=None), "Did you mean 'budget'"),
-    "run(concurrency='3')": (lambda: triage().run(["a"], concurrency="3"), "concurrency counts the inputs"),
+    "run(concurrency='3')": (lambda: triage().run(["a"], concurrency="3"), "the inputs to process at once"),
     "run(progress=3)": (lambda: triage().run(["a"], progress=3), "progress is True, False, None or a function"),
 }
 

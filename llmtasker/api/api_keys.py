@@ -20,7 +20,7 @@ from llmtasker.values.json_values import is_array, is_object, parse_json
 VARIABLE = "LLMTASKER_SERVER_KEYS"
 PREFIX = "lt_"
 _LENGTH = 40  # characters after the prefix
-_SHORTEST = 16  # characters of a key that somebody chose
+_SHORTEST = 16  # characters of a key that a person chose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,7 +39,7 @@ from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.pipeline_work import TaskLike
 
 _LOG = logging.getLogger("llmtasker.server")
-_LEFT = 499  # in log and metrics: the caller went away
+_LEFT = 499  # in log and metrics: the caller disconnected
 _POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 # Newer versions of FastAPI report exceptions to OpenTelemetry with their messages, which may contain users' texts.
 _OPTIONS: dict[str, Any] = {"telemetry": {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}}
@@ -153,7 +153,7 @@ class _RequestFrame:
             await self._app(scope, receive, send)
             return
         id_, started, status, method = self._ids.next(), time.perf_counter(), 0, scope["method"]
-        if method == "HEAD":  # the answer to GET, of whose body HTTP sends nothing
+        if method == "HEAD":  # the answer to GET, whose body is not sent
             scope = {**scope, "method": "GET"}
 
         async def framed(message: Message) -> None:

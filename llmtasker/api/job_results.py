@@ -94,7 +94,7 @@ class _AnsweredRows:
         return replace(form, encoding=encoding_for(self._texts(form.encoding), form.encoding), neutralised=neutralise)
 
     def _texts(self, encoding: str) -> Iterator[str]:
-        """Yield the texts that may have characters which the encoding of the file lacks; its own cells have none."""
+        """Yield the texts that may not fit the encoding of the file; its own cells do."""
         yield "".join(self.columns)
         if self._job.format is not None and self._job.format.get("odd_bytes"):
             yield EVERY  # some bytes were not valid in the encoding, so some cells don't fit it either

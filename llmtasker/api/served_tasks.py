@@ -161,7 +161,7 @@ class ServedTasks:
         """
         if name not in self.by_name:
             known = ", ".join(self.by_name) or "none"
-            raise Problem("not-found", f"There is no task {snippet(name, 40)!r}; there is {known}.")
+            raise Problem("not-found", f"There is no task {snippet(name, 40)!r}; the server has {known}.")
         return self.by_name[name]
 
     def described(self, kind: str, definition: Definition) -> Task[Any]:

@@ -89,7 +89,7 @@ def unknown_task(server: Server, request: Request) -> Problem:
         there = "; ".join(f"/tasks/{name}{end}" for end in ("", "/stream", "/jobs"))
         return Problem("not-found", f"A task has nothing at /{snippet(more, 60)}; POST to {there}.")
     known = ", ".join(server.tasks.by_name) or "none: only /v1/classification and /v1/instruction"
-    return Problem("not-found", f"There is no task {snippet(repr(name), 60)}; there is {known}.")
+    return Problem("not-found", f"There is no task {snippet(repr(name), 60)}; the server has {known}.")
 
 
 def _add_task(router: APIRouter, server: Server, name: str, task: TaskLike) -> None:

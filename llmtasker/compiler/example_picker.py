@@ -21,7 +21,7 @@ _CANDIDATES = 4  # times the examples that are shown; "diverse" chooses unlike o
 
 
 class ExamplePicker:
-    """Chooses examples from a pool, the same for the same input in every process. It has no I/O but the user's `embed`.
+    """Chooses examples from a pool, the same for the same input in every process. Its only I/O is the user's `embed`.
 
     `label_fields` are the output fields that have labels.
 

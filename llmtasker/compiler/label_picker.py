@@ -66,7 +66,7 @@ class Shortlist:
 
 
 class LabelPicker:
-    """Ranks the labels of an output field for an input. It has no I/O but the user's `embed`.
+    """Ranks the labels of an output field for an input. Its only I/O is the user's `embed`.
 
     Args:
         name: the output field.

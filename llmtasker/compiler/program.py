@@ -199,7 +199,7 @@ class Program(Generic[S]):
         for name in columns.fields:
             if name not in self.signature.input_fields:
                 raise ConfigurationError(
-                    f"columns: there is no input field {name!r}; there is {', '.join(self.signature.input_fields)}."
+                    f"columns: there is no input field {name!r}; choose {', '.join(self.signature.input_fields)}."
                 )
         for name in columns.variables:
             if name not in self.source.prompt.variables and labelled_field(self.signature, name, known) is None:

@@ -82,7 +82,7 @@ class ProgramSource(Generic[S]):
             return None
         if len(labels) != 1:
             raise ConfigurationError(
-                f"a shortlist needs one output field with labels; there are {', '.join(labels) or 'none'}."
+                f"a shortlist needs one output field with labels; the task has {', '.join(labels) or 'none'}."
             )
         ((name, known),) = labels.items()
         return name if len(known) > self.shortlist.count else None

@@ -56,7 +56,7 @@ def label_field(signature: type[Signature], name: str | None, source: str) -> La
     found = {one: _read(signature, one, schema) for one in signature.output_fields}
     labelled = [one for one, field in found.items() if field.values]
     if name is not None and name not in found:
-        raise ConfigurationError(f"confidence: there is no output field {name!r}; there is {', '.join(found)}.")
+        raise ConfigurationError(f"confidence: there is no output field {name!r}; choose {', '.join(found)}.")
     if name is None:
         candidates = labelled or (list(found) if len(found) == 1 else [])
         if len(candidates) != 1:

@@ -234,7 +234,7 @@ class Figures:
 
     def _check(self, name: str) -> None:
         if name not in self.names and not any(name in row.scores for row in self.rows):
-            there = f"There is {', '.join(self.names)}"
+            there = f"Measured: {', '.join(self.names)}"
             raise ConfigurationError(f"{name!r} was not measured.{nearest(name, self.names)} {there}.")
 
     @property

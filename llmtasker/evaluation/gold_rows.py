@@ -57,8 +57,8 @@ def gold_rows(
 ) -> tuple[list[GoldRow], int]:
     """Return the gold rows, and the number of rows without gold, which are left out.
 
-    `columns` names the columns of fields, inputs or outputs, that have another name. An output field without a column
-    is not measured. If an input does not fit, `error` has the reason.
+    `columns` maps a field, input or output, to a column with another name. An output field without a column is not
+    measured. If an input does not fit, `error` has the reason.
 
     Raises:
         ConfigurationError: a column is missing, a right output does not fit the signature, or there are no rows.
@@ -66,7 +66,7 @@ def gold_rows(
     names = dict(columns or {})
     if unknown := names.keys() - {*signature.input_fields, *signature.output_fields}:
         fields = ", ".join((*signature.input_fields, *signature.output_fields))
-        raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {fields}.")
+        raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; the fields are {fields}.")
     _check_columns(slices, cluster)
     rows, without = list[GoldRow](), 0
     first, given = _up_to_a_whole_row(_mappings(gold, signature))
@@ -110,7 +110,7 @@ def _check_columns(slices: object, cluster: object) -> None:
 def _up_to_a_whole_row(
     given: Iterator[Mapping[str, Any]],
 ) -> tuple[Mapping[str, Any] | None, Iterator[Mapping[str, Any]]]:
-    """Return the first row that has all columns, or else the first row, and all rows from the start."""
+    """Return the first row that has all columns (else the first row), and an iterator over all rows."""
     seen = list[Mapping[str, Any]]()
     for row in given:
         seen.append(row)
@@ -150,24 +150,24 @@ def _measured(
         if names.get(name, name) not in row and (info.is_required() or name in names):
             column = names.get(name, name)
             raise ConfigurationError(
-                f"gold: there is no column {column!r} for {name}; there are {there}.",
+                f"gold: there is no column {column!r} for {name}; the columns are {there}.",
                 give=None if name in names else {"columns": {name: "…"}},
             )
     for column in (*(names[name] for name in names), *others):
         if column not in row:
-            raise ConfigurationError(f"gold: there is no column {column!r}; there are {there}.")
+            raise ConfigurationError(f"gold: there is no column {column!r}; the columns are {there}.")
     measured = [name for name in signature.output_fields if names.get(name, name) in row]
     if not measured:
         fields = ", ".join(signature.output_fields)
         raise ConfigurationError(
-            f"gold: no column has right answers ({fields}); there are {there}.",
+            f"gold: no column has right answers ({fields}); the columns are {there}.",
             give={"columns": {next(iter(signature.output_fields)): "…"}},
         )
     return measured
 
 
 class _GoldReader:
-    """Checks gold rows: whole records by the signature; if some outputs are not measured, the others one by one."""
+    """Validates gold rows as records of the signature, or, if some outputs are not measured, field by field."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class _GoldReader:
         return _fields_alone(self._signature, self._measured)
 
     def read(self, number: int, row: Mapping[str, Any], values: Mapping[str, Any]) -> GoldRow | None:
-        """Return the gold row with these right outputs; None for a broken row whose outputs can't be trusted.
+        """Return the gold row with these right outputs; None for a broken row, whose outputs can't be trusted.
 
         Raises:
             ConfigurationError: the right outputs do not fit the signature.

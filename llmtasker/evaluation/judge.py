@@ -54,7 +54,7 @@ class Judge:
         known = {**gold.inputs(), **{f"{_RIGHT}{name}": value for name, value in right.items()}, **answered}
         wanted = self.task.signature.input_fields
         if missing := [name for name, info in wanted.items() if name not in known and info.is_required()]:
-            raise InputError(f"the judge asks for {missing[0]!r}; there is {', '.join(known)}. Give judge(inputs=…).")
+            raise InputError(f"the judge needs {missing[0]!r}; known: {', '.join(known)}. Give judge(inputs=…).")
         return {name: known[name] for name in wanted if name in known}
 
     def score(self, item: Item[Any]) -> float:
@@ -127,5 +127,5 @@ def judge(
 
 def _why(output: str, fields: Sequence[str], kinds: Mapping[str, str]) -> str:
     if output not in kinds:
-        return f"judge: there is no output {snippet(output, 40)!r}; there is {', '.join(fields)}."
+        return f"judge: there is no output {snippet(output, 40)!r}; the outputs are {', '.join(fields)}."
     return f"judge: {output} is neither a number nor a boolean: give points={{label: score}} for its labels."

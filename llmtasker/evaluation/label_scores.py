@@ -42,7 +42,7 @@ class LabelScore:
 def label_scores(pairs: Sequence[Pair], clusters: Sequence[Hashable] | None = None) -> dict[str, LabelScore]:
     """Return the score of each label that a row has or was given, in the order of the labels' texts.
 
-    With `clusters`, one for each pair, the interval of a recall is that of the rows that they are worth.
+    With `clusters`, one for each pair, the interval of a recall counts the effective number of independent rows.
     """
     answered, hits, groups = Counter[str](), defaultdict[str, list[bool]](list), defaultdict[str, list[Hashable]](list)
     for at, (truth, answer) in enumerate(pairs):

@@ -44,7 +44,7 @@ def share_difference(gained: float, lost: float, count: float) -> Interval:
 
     T. Tango, Equivalence test and confidence interval for the difference in proportions for the paired-sample design,
     Statistics in Medicine 17 (1998), 891-908. It contains the differences that a score test does not reject, as
-    Wilson's does for one share; where few rows change, Wald's and Agresti and Min's contain the true one too seldom.
+    Wilson's does for one share; where few rows change, Wald's and Agresti and Min's contain the true one too rarely.
 
     >>> [round(100 * part, 1) for part in share_difference(121, 90, 1000)]
     [3.1, 0.3, 6.0]

@@ -109,8 +109,8 @@ def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certai
     would pass more often by luck, and where confidence means nothing among the surest rows, one promise in eight would
     be broken. If it fails, none passes, for the same reason.
 
-    Later trials must leave only half the doubt. Whoever checks a promise does so on a limited number of further rows,
-    which vary as the labelled ones did.
+    Later trials must leave only half the doubt. A promise is checked on a limited number of further rows, which vary as
+    the labelled ones did.
     """
     start = first_rows(rows, max_risk, certainty)
     able = [at for at, trial in enumerate(trials) if trial.allowed >= 0]

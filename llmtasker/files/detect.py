@@ -104,8 +104,8 @@ def check_readable(file: Path) -> bytes:
 def _warn_of_encoding(file: Path, given: str, seen: SeenEncoding) -> None:
     odd = " with some bytes of Windows-1252" if seen.odd_lines else ""
     warnings.warn(
-        f"{file} is not all {given}, and rows with other bytes become errors; it looks like {seen.name}{odd}: leave "
-        "the encoding out to read it so",
+        f"{file} is not all {given}, and rows with other bytes become errors; it looks like {seen.name}{odd}: omit "
+        "the encoding to read it in that one",
         stacklevel=3,
     )
 

@@ -67,7 +67,7 @@ def traces(
         public_key = public_key or os.environ.get("LANGFUSE_PUBLIC_KEY")
         secret_key = secret_key or os.environ.get("LANGFUSE_SECRET_KEY")
         if not base_url:
-            raise ConfigurationError("where is Langfuse? Give base_url=…, or set LLMTASKER_LANGFUSE.")
+            raise ConfigurationError("the URL of Langfuse is missing: give base_url=…, or set LLMTASKER_LANGFUSE.")
         if not public_key or not secret_key:
             raise ConfigurationError("Langfuse needs keys: set LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY.")
         project = LangfuseProject.of_keys(base_url, public_key, secret_key)

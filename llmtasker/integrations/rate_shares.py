@@ -3,8 +3,8 @@
 Each worker renews its share while it has rows, reports how much it can use, and never gets more than the others leave.
 A share that is not renewed before its lease ends goes to the others (its worker ended, or was killed); a worker that is
 cut off stops using its share before that. So the shares in use never add up to more than the limit, and others borrow
-what a worker can't use, for example while it starts. Only a worker that gets no share for long uses an equal part,
-because then the limit is most likely no longer shared.
+what a worker can't use, for example while it starts. Only a worker that gets no share for a long time uses an equal
+part, because then the limit is most likely no longer shared.
 """
 
 from __future__ import annotations

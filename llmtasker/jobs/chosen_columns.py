@@ -34,14 +34,14 @@ def choose_columns(signature: type[Signature], header: Header | Iterable[str], c
             raise ConfigurationError(f"column {one!r}: give field=column, where field is one of {', '.join(fields)}.")
         if column not in columns:
             raise ConfigurationError(
-                f"there is no column {column!r}.{nearest(column, columns.names)} There are {there}."
+                f"there is no column {column!r}.{nearest(column, columns.names)} Columns: {there}."
             )
         found[name] = columns[column]
     found |= {name: columns[name] for name in fields if name not in found and name in columns}
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
     if missing:
         give: dict[str, object] = {"columns": {missing[0]: "…"}}
-        parts = [f"which column holds {missing[0]!r}? There are {there}."]
+        parts = [f"which column holds {missing[0]!r}? Columns: {there}."]
         # Columns without a name, or one column alone: perhaps a title stands above the names.
         if len(columns.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in columns.names):
             parts.append("Their names may stand further down, such as in line 3.")

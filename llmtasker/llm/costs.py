@@ -35,7 +35,7 @@ class Prices:
         for name in ("input", "output", "input_cached"):
             value = getattr(self, name)
             if not (is_number(value) and 0 <= value < math.inf) and not (value is None and name == "input_cached"):
-                raise ConfigurationError(f"Prices: {name} must be a number from 0, not {value!r}.")
+                raise ConfigurationError(f"Prices: {name} must be a number of at least 0, not {value!r}.")
 
     def cost(self, usage: Usage) -> float:
         """Return the cost of a usage."""

@@ -14,7 +14,7 @@ LEAST, SHARE = 1.0, 0.5
 
 
 class Downtime:
-    """Counts failures without an answer between; calls have numbers, in the order of sending. Without its own clock."""
+    """Counts failures that no answer interrupts; calls are numbered in the order of sending. It has no clock."""
 
     def __init__(self, now: float) -> None:
         self.since: float | None = None
@@ -26,7 +26,7 @@ class Downtime:
         self._back_at = 0
 
     def wait(self, now: float) -> float | None:
-        """Return the seconds until a call may probe; None: not before the one under way ends."""
+        """Return the seconds until a call may probe; None: not before the present probe ends."""
         return None if self._probe is not None else self.pause(now)
 
     def pause(self, now: float) -> float:

@@ -59,7 +59,7 @@ most for one of another process, in which the endpoint may have been slower for 
 
 
 class LearnedLimit:
-    """How fast an endpoint may be called, learned from its responses; not thread-safe, and without its own clock.
+    """How fast an endpoint may be called, learned from its responses; not thread-safe, and without a clock.
 
     `most` limits the calls in flight. `epoch` counts the refusals that contained new information:
     refusals of calls sent before the last one was known contain none.

@@ -94,12 +94,14 @@ class Retry:
         for name in ("attempts", "refusals"):
             value = getattr(self, name)
             if not is_count(value):
-                raise ConfigurationError(f"Retry: {name} counts calls, so it is a whole number from 1, not {value!r}.")
+                raise ConfigurationError(
+                    f"Retry: {name} (a number of calls) must be a whole number of at least 1, not {value!r}."
+                )
         for name in ("backoff", "cap", "jitter", "give_up_after"):
             value = getattr(self, name)
             most = math.inf if name == "give_up_after" else sys.float_info.max  # a run may never be given up
             if not is_number(value) or not 0 <= value <= most:
-                raise ConfigurationError(f"Retry: {name} must be a number from 0, not {value!r}.")
+                raise ConfigurationError(f"Retry: {name} must be a number of at least 0, not {value!r}.")
         if self.cap < self.backoff:
             raise ConfigurationError(f"Retry: cap ({self.cap}) must not be below backoff ({self.backoff}).")
         if self.jitter > 1:

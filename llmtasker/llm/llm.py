@@ -54,7 +54,7 @@ class LLM:
         extra_body: additional fields of the request body.
         cache: True (the user's cache folder), False, a folder, the URL of a Redis (`redis://` or `rediss://`, extra
             `[redis]`), or a store with `get` and `put`; None: True, except for a transport with `cacheable = False`,
-            such as the test doubles.
+            such as a test double.
         rate_limit: what the endpoint allows per minute; None: learned from its answers.
         max_concurrency: the most calls in flight, over all tasks and threads.
         retry: how transient failures are retried.

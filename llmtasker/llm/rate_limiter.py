@@ -48,7 +48,9 @@ class RateLimiter:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if max_concurrency is not None and not is_count(max_concurrency):
-            raise ConfigurationError(f"max_concurrency counts calls: a whole number from 1, not {max_concurrency!r}.")
+            raise ConfigurationError(
+                f"max_concurrency (a number of calls) must be a whole number of at least 1, not {max_concurrency!r}."
+            )
         self.limit = limit
         self.max_concurrency = max_concurrency
         self._clock = clock

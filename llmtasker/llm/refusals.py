@@ -300,7 +300,7 @@ REFUSALS = (
         "schema",
         rf"{_GRAMMAR}{_GAP}(?:{REFUSED}|cannot|error)|(?:{REFUSED}|cannot){_GAP}{_GRAMMAR}",
     ),
-    # What names the choice of the tool, the schema or a place in it, and nothing above: all rows share these.
+    # Other messages that name the choice of the tool, the schema or a place in it: all rows share these.
     RefusalPattern("Zhipu", "tool_choice 参数非法，仅支持 auto", "tool_choice", r"\btool[_ ]?choice\b"),
     RefusalPattern(
         "Anthropic",

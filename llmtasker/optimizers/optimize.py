@@ -159,7 +159,7 @@ def _search(
     gold = rows.test[0].gold
     name = options.get("metric") or next(iter((*gold, *metrics)))
     if name not in gold and name not in metrics:
-        raise ConfigurationError(f"metric: {name!r} is not measured; there is {', '.join((*gold, *metrics))}.")
+        raise ConfigurationError(f"metric: {name!r} is not measured; choose {', '.join((*gold, *metrics))}.")
     if (concurrency := options.get("concurrency")) is not None:
         check_count("concurrency", concurrency, "the rows to process at once")
     return Search(

@@ -204,7 +204,9 @@ def only_field(task: Task[Any], what: str) -> str:
     """
     found = list(labels_of(task.signature.output_model))
     if len(found) != 1:
-        raise ConfigurationError(f"{what} needs one output field with labels; there are {', '.join(found) or 'none'}.")
+        raise ConfigurationError(
+            f"{what} needs one output field with labels; the task has {', '.join(found) or 'none'}."
+        )
     return found[0]
 
 

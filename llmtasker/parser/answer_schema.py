@@ -19,10 +19,10 @@ from llmtasker.values.plain_moment import is_unclear
 _QUOTED_KEY = lazy_pattern(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"
 PATHS = "x-paths"
-"""In the schema of a model: where Pydantic looks for a property that has an AliasPath; JSON Schema can't express it."""
+"""The key of AliasPaths in the schema of a model: where Pydantic looks for a property; not part of JSON Schema."""
 
 NUMBER = "x-number"
-"""In the schema of a dict's keys: they are numbers, written as texts."""
+"""Marks the schema of a dict's keys as numbers, which JSON writes as texts."""
 
 _FORMS_OF_TEXT = MOMENTS | {"uuid", "uri", "email", "ipv4", "ipv6"}
 
@@ -33,7 +33,7 @@ class _Generator(GenerateJsonSchema):
     """A JSON schema with facts that JSON Schema can't express: names of Enum members and fields, decimals."""
 
     def enum_schema(self, schema: Any) -> JsonSchemaValue:
-        """Add the names of the members."""
+        """Add the names of an Enum's members."""
         return super().enum_schema(schema) | {_MEMBER_NAMES: [member.name for member in schema["members"]]}
 
     def decimal_schema(self, schema: Any) -> JsonSchemaValue:
@@ -47,7 +47,7 @@ class _Generator(GenerateJsonSchema):
         return made | {"propertyNames": {"type": "string", NUMBER: True}} if numbers else made
 
     def model_schema(self, schema: Any) -> JsonSchemaValue:
-        """Add the other names under which Pydantic accepts a field."""
+        """Add the alternative names under which Pydantic accepts a field."""
         others = {_OTHER_NAMES: dict(_other_names(schema["cls"])), PATHS: dict(_paths(schema["cls"]))}
         return super().model_schema(schema) | {keyword: value for keyword, value in others.items() if value}
 
@@ -128,7 +128,7 @@ class AnswerSchema:
         return None in found.get("enum", ()) or any(self.is_nullable(member) for member in members)
 
     def labels(self, node: Any) -> Labels | None:
-        """Return the labels of a field that has a closed set of values (enum, const, boolean, unions of these)."""
+        """Return the labels of a field with a closed set of values (enum, const, boolean, unions of these)."""
         node = self.resolve(node)
         key = id(node)
         if key not in self._labels:
@@ -144,7 +144,7 @@ class AnswerSchema:
         if found is None:
             exact = {**node.get(_OTHER_NAMES, {}), **{name: name for name in node.get("properties") or ()}}
             folded: dict[str, str | None] = {}
-            # A key of signs only, such as "€", has no letters to be compared by.
+            # A key such as "€" has no letters or digits to compare.
             for key, name in ((key, name) for key, name in exact.items() if fold_key(key)):
                 folded[fold_key(key)] = name if folded.get(fold_key(key), name) == name else None
             found = self._names[id(node)] = Names(exact, folded)
@@ -193,12 +193,12 @@ class AnswerSchema:
         return kind_of_node(node) in ("array", "any") or any(map(self.takes_list, branches(node)))
 
     def may_go_on(self, name: str) -> bool:
-        """Return whether a text that is cut may still be a value of a field: a number or a text, not a label."""
+        """Return whether a cut text may still be the value of a field: of a number or a text, not of a label."""
         return not self._is_label_field(self.properties[name])
 
     @cached_property
     def has_choices(self) -> bool:
-        """Whether a union of several objects occurs, none of which takes keys that it does not name."""
+        """Whether the schema has a union of several objects, and no object that takes other keys than it names."""
         nodes = [part for part in parts(self.schema) if is_node(part)]
         unions = ([self.resolve(branch) for branch in branches(node)] for node in nodes)
         return any(sum("properties" in one for one in union) > 1 for union in unions) and not any(

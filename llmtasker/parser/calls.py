@@ -20,7 +20,7 @@ from llmtasker.wire.completion import Completion, ToolCall
 from llmtasker.wire.request import Mode
 
 MAX_WRITTEN = 20_000
-"""Characters; longer texts are not searched for calls, because each beginning requires a search for its end."""
+"""Characters; longer texts are not searched for calls, because the end of each beginning has to be searched for."""
 
 MAX_PYTHON = 5_000
 """Characters of a call in Python notation; longer ones are ignored."""
@@ -58,7 +58,7 @@ _REACT_CALL = lazy_pattern(
     re.DOTALL | re.MULTILINE,
 )
 _PYTHON_CALL = lazy_pattern(r"\s*\[?\s*(?:print\()?\s*[\w.]+\(.*\)\s*\]?\s*", re.DOTALL)
-# `Search({"q": 1})`, `[Search(q=1)]`; not what JSON is often put into, such as `print({…})` and `callback({…});`
+# `Search({"q": 1})`, `[Search(q=1)]`; but not calls that often wrap JSON, such as `print({…})` and `callback({…});`
 _NAMED_CALL = lazy_pattern(r"\[?\s*([^\W\d][\w.]*)\(\s*(?:\{.*\}|\w+\s*=.*)\s*\)\s*\]?\s*;?", re.DOTALL)
 _WRAPPERS = lazy_pattern(
     r"(?:.*\.)?(?:print|callback|cb|dict|loads?|parse|dumps|stringify|log|eval|return|answer|result|response|output|json"
@@ -100,7 +100,7 @@ def one_call(calls: Sequence[ToolCall], function: str) -> tuple[str, tuple[str, 
         check_offered(call.name, function)
     stated = [call for call in calls if not is_empty(call)] or list(calls)
     if any(_value(call.arguments) != _value(stated[0].arguments) for call in stated[1:]):
-        raise InvalidOutputError(f"{len(stated)} calls that differ were made where one was asked for")
+        raise InvalidOutputError(f"the LLM made {len(stated)} different calls, and one was asked for")
     repairs = () if stated[0].name else ("the call names no function",)
     several = (f"{len(stated)} equal calls taken as one",) if len(stated) > 1 else ()
     return stated[0].arguments or "{}", (*repairs, *several)
@@ -140,7 +140,7 @@ def answer_text(mode: Mode, function: str, completion: Completion) -> tuple[str,
 
 
 def written_calls(text: str, function: str) -> list[ToolCall]:
-    """Return the calls that are written in a text in the notation of an LLM's template, if there are any.
+    """Return the calls in a text that is written in the notation of an LLM's template, if there are any.
 
     Calls that are JSON as a whole (`{"name": …, "arguments": …}`) are not looked for here.
 

@@ -23,20 +23,20 @@ from llmtasker.values.plain_number import currencies, may_be_thousands, plain_nu
 RENAMED = "the key was written"
 
 _SEVERAL = lazy_pattern(r"[,;|\n]|\s(?:and|et)\s")
-_MOST_KEYS = 8  # that an error names
+_MOST_KEYS = 8  # the most keys that an error names
 _FLAGS = {"1": True, "0": False, "on": True, "off": False}
 
 
 class CoercionError(ValueError):
-    """Parts of a value can't be what is asked for; the message names each with its path."""
+    """Parts of a value do not fit the type; the message names each with its path."""
 
 
 def coerce(value: Any, schema: AnswerSchema) -> tuple[Any, list[str]]:
     """Return the value coerced towards the type, and each change made.
 
-    Coerced are keys and labels by case, accents and separators, labels also by a clear mention, JSON inside strings, a
-    single value if a list is asked for and a list of one if a value is, numbers as people write them, the word "null".
-    Keys that were not asked for are left out.
+    Keys and labels are recognised regardless of case, accents and separators, and labels by a clear mention too. JSON
+    inside strings is parsed, a single value becomes a list (or a list of one a single value), and numbers as people
+    write them and the word "null" are read. Keys that were not asked for are left out.
 
     Raises:
         CoercionError: a value would be read as something else: a number as a day, a boolean as a number.
@@ -52,7 +52,7 @@ def coerce(value: Any, schema: AnswerSchema) -> tuple[Any, list[str]]:
 
 
 class _Coercion:
-    """One value on its way to a type; `repairs` names what was changed, `refusals` what can't be read."""
+    """Coerces one value to a type; `repairs` names the changes, `refusals` what can't be read."""
 
     def __init__(self, schema: AnswerSchema) -> None:
         self.schema = schema
@@ -75,7 +75,7 @@ class _Coercion:
         node = self.schema.resolve(raw)
         labels = self.schema.labels(node)
         kind = kind_of_node(node)
-        for each in (node, raw):  # of an optional field, the node has none; of a union, its member
+        for each in (node, raw):  # an optional field has it beside the node; a member of a union, in the node
             if is_node(each) and isinstance(about := each.get("description"), str):
                 self.described[path] = about
         if value is None and self.schema.is_nullable(raw):
@@ -275,7 +275,7 @@ class _Coercion:
         return coerced
 
     def _same(self, value: dict[str, Any], keys: list[str], path: str) -> None:
-        """Refuse keys that mean one and have different values."""
+        """Refuse keys that mean the same key and have different values."""
         if any(json.dumps(value[key]) != json.dumps(value[keys[0]]) for key in keys):
             self.refuse(path, f"the keys {_listed(keys)} have different values", value)
 

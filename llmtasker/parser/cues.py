@@ -1,8 +1,7 @@
-"""Words that deny or doubt what a sentence states, in the languages in which `prose` knows how one states a label.
-
-A word too many costs one more question to the LLM; a word too few gives a wrong label. All are compared without case
-and accents, as `without_accents` folds a sentence. A denial between the statement and the label, as in "it is anything
-but billing", needs no word here: there, nothing is stated.
+"""Words that deny or doubt what a sentence states, in the languages whose statements `prose` recognises. A superfluous
+word costs one more call to the LLM; a missing word gives a wrong label. Words are compared after `without_accents`, so
+case and accents do not matter. A denial between the statement and the label, as in "it is anything but billing", needs
+no word here, because `prose` does not recognise it as a statement.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ _WORDS = {
     "Portuguese": r"nao|nem|nenhum\w*|duvido|talvez|poderia|errad\w+",
     "Dutch": r"niet|geen|nooit|noch|niks|nee|zonder|twijfel\w*|betwijfel|misschien|wellicht|onjuist",
     "Arabic": r"ليس\w*|غير|لا|لم|لن|ربما",
-    "Scandinavian": r"inte|ikk[ei]|ekki",  # their "um" is a word of ours
+    "Scandinavian": r"inte|ikk[ei]|ekki",  # `prose` reads their "um" ("about")
     "Russian, Ukrainian": r"не|нет|ни|ні|никогда|вряд|сомнева\w+|возможно|может|наверное|немає",
 }
-# These languages write no spaces, or put the denial into the word.
+# These languages write no spaces between words, or negate inside a word.
 _PARTS = (
     *"不没沒非無无未难難怎疑反假伪偽异異違唔或吗嗎❌✗✘✖🚫👎≠¬", "可能", "排除", "除了", "还是", "還是", "也许", "如果",
     "ない", "なく", "なかっ", "ません", "以外", "ちが", "かもしれ", "でしょうか", "たぶん",
@@ -55,7 +54,7 @@ _ANY = lazy_pattern(f"{_IN_ASCII}|{_NOT_CHINESE_KIND}|{'|'.join(map(re.escape, m
 
 
 def cue_in(text: str) -> re.Pattern[str]:
-    """Return the pattern of a word or sign that denies or doubts, for the letters of a text.
+    """Return the pattern of the words and signs that deny or doubt, for the script of a text.
 
     >>> bool(cue_in("keine ahnung").search("keine ahnung")), bool(cue_in("gewiss").search("gewiss"))
     (True, False)

@@ -24,7 +24,7 @@ MAX_PIECES = 200
 """The most bracketed pieces of a text that are examined."""
 
 MAX_MARKS = 200_000
-"""Brackets and quotes to examine in one text, counted each time."""
+"""The most brackets and quotes to examine in one text, counted each time that they are."""
 
 _STRING = lazy_pattern(r'"[^"\\]*+(?>(?:\\.[^"\\]*+)*)"', re.DOTALL)
 _MARK = lazy_pattern(r'[{}\[\]"]')
@@ -38,7 +38,7 @@ _BEFORE_SINGLE = ("{", "[", ",", ":")
 _JSON_OPENING = lazy_pattern(r"""\{\s*(?:["'“}]|[^\W\d]\w*["']?\s*:|$)|\[\s*(?:["'“{\[\d\-\]]|true|false|null|$)""")
 _FENCE = lazy_pattern(r"^[ \t]*(`{3,6}|~{3,6})[^\n`]*\n(.*?)^[ \t]*\1", re.DOTALL | re.MULTILINE)
 _MORE_MEMBERS = lazy_pattern(r'[\s\]}]*,?\s*"[^"\n]*"\s*:|\s*,\s*"')
-_CHECK_BOX = lazy_pattern(r"\[[ \t]\][ \t]*\w")  # of a list in Markdown: no empty array
+_CHECK_BOX = lazy_pattern(r"\[[ \t]\][ \t]*\w")  # a box of a Markdown list, not an empty array
 _PAIRS = {"{": "}", "[": "]"}
 
 
@@ -106,7 +106,7 @@ def pieces(text: str) -> Iterator[Piece]:
 
 
 class _Scan:
-    """Looks at the brackets of one text, with a limit to how much work that may be."""
+    """Scans the brackets of one text, with a limit on the work."""
 
     def __init__(self, text: str) -> None:
         self.text = text

@@ -1,4 +1,4 @@
-"""Which label of a closed set a text means: by case, accents, punctuation, or one plain mention. Never similarity."""
+"""Which label of a closed set a text means, regardless of case, accents and punctuation, but never by similarity."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class LabelError(ValueError):
 class _Mention(NamedTuple):
     """A label's name in a sentence, with how the sentence frames it.
 
-    `turned` is whether a "but" stands before it, `stated` whether the sentence gives it as its answer.
+    `turned` is whether a "but" precedes it, `stated` whether the sentence gives it as its answer.
     """
 
     name: str
@@ -124,7 +124,7 @@ class Labels:
 
     @cached_property
     def _wrappings(self) -> tuple[str, str]:
-        """Return what may be taken off the beginning and the end of a text without making two labels one.
+        """Return the characters that can be stripped from the beginning and the end of a text and keep labels distinct.
 
         "C#" and "C" differ in their end, "<5" and ">5" in their beginning; 10 is not "<10".
         """
@@ -181,7 +181,7 @@ class Labels:
 
     @cached_property
     def _pictures(self) -> dict[str, list[Any]]:
-        """The pictures in the names of labels, each with the labels that have it."""
+        """The emoji in the names of labels, each with the labels that have it."""
         found: dict[str, list[Any]] = {}
         for name, value in self._exact.items():
             for char in filter(_ONE_PICTURE.match, name):
@@ -189,7 +189,7 @@ class Labels:
         return found
 
     def _without_decoration(self, text: str) -> str:
-        """Return a text without the pictures that stand beside the words of labels."""
+        """Return a text without the emoji that labels have beside their words."""
         lone = {char for char in self._pictures if any(char in name for name in self._exact if not _WORD.search(name))}
         kept = (char for char in text if char not in self._pictures or char in lone)
         return "".join(kept) if self._pictures else text
@@ -227,7 +227,7 @@ class Labels:
                 raise LabelError("it is too long to be a label") from None
             found = self._mentioned(text)
         if any(found not in self._pictures.get(char, (found,)) for char in text):
-            raise LabelError("its picture is that of another label", ambiguous=True)
+            raise LabelError("its emoji belongs to another label", ambiguous=True)
         return found
 
     def find_beside(self, text: str, name: str) -> Any:
@@ -256,7 +256,8 @@ class Labels:
         return [name for name in self._exact if _DECIMALS.fullmatch(name) and float(name) == number]
 
     def find_exact(self, text: str) -> Any:
-        """Return the label that equals the text but for case, accents, separators, punctuation around it or a bullet.
+        """Return the label that equals the text, apart from case, accents, separators, a bullet or punctuation around
+        it.
 
         Raises:
             LabelError: it is not a label, or it may be two.
@@ -266,7 +267,7 @@ class Labels:
         if len(text) > MAX_PROSE:
             raise LabelError("it is too long to be a label")
         if "?" in text and not any("?" in name for name in self._exact):
-            raise LabelError("it asks")
+            raise LabelError("it is a question")
         import html  # it loads all named characters, and is needed for odd answers only
 
         text = _ticked(html.unescape(text)).replace("\u2212", "-")
@@ -291,7 +292,7 @@ class Labels:
         if reason := objection(folded):
             raise LabelError(reason)
         if (answer := NO_ANSWER.search(folded)) and self._words(answer["word"]) not in self._by_level[-1]:
-            raise LabelError("no label fits, by its own words")
+            raise LabelError("it says that no label fits")
         mentions = [
             mention
             for place, sentence in enumerate(_SENTENCE.split(folded))
@@ -357,7 +358,7 @@ class Labels:
         return values
 
     def _longer(self, named: Set[str], folded: str) -> str | None:
-        """Return a label that has the words of a named one and more, all of which stand in the text."""
+        """Return a label whose words are those of a named label and more, if the text has all of them."""
         words = _WORD.findall(folded)
         for shorter in (set(name.split()) for name in named):
             for name, parts in self._split_names.items():
@@ -371,16 +372,16 @@ def _begins_one(part: str, words: Sequence[str]) -> bool:
 
 
 def _ticked(text: str) -> str:
-    """Return the ticked lines of a list of boxes, without their boxes; another text as it is.
+    """Return the ticked lines of a list of boxes, without the boxes; any other text unchanged.
 
     Raises:
-        LabelError: no box is ticked, or several stand in a line.
+        LabelError: no box is ticked, or a line has several boxes.
     """
     if "[" not in text and text.isascii():
         return text
     without = _TICKED.sub("", _NOT_TICKED.sub("", text))
     if _BOX.search(without) or (not without.strip() and text.strip()):
-        raise LabelError("which box is ticked is not clear")
+        raise LabelError("it is not clear which box is ticked")
     return without
 
 

@@ -26,7 +26,7 @@ _SEPARATOR = lazy_pattern(r"[\W_]+")
 
 
 def lined_fields(text: str, schema: AnswerSchema) -> dict[str, str | list[str]] | None:
-    """Return the fields of a text that is nothing but lines named after them, else None; values are texts.
+    """Return the fields of a text that consists only of lines named after them; else None. Values are texts.
 
     A single line is not a list of fields: "answer: all good" may be a sentence, but not where a number is asked for.
 
@@ -85,7 +85,7 @@ def _unquoted(text: str) -> str:
 
 
 def names_other_field(text: str, field: str, schema: AnswerSchema) -> bool:
-    """Return whether a text names a further field, so that it contains more than the value of `field`."""
+    """Return whether a text names another field, so that it contains more than the value of `field`."""
     words = f" {_SEPARATOR.sub(' ', without_accents(text))} "
     others = (name for name in schema.properties if name != field)
     return any(f" {_SEPARATOR.sub(' ', without_accents(name))} " in words for name in others)

@@ -14,7 +14,7 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 
 _END = r"(?=\s*(?:[:,}\]：，｝]|\Z))"
 _NO_END = r"(?!\s*(?:[:,}\]：，｝]|\Z))"
-# A quote behind a backslash does not begin a string; trying each of thousands would take seconds.
+# A quote after a backslash does not begin a string; trying each of thousands would take seconds.
 _STRICT_PART = r'(?<!\\)"[^"\\\n]*+(?>(?:\\.[^"\\\n]*+)*)"'
 _STRICT_STRING = rf'(?<!\\)"[^"\\]*+(?>(?:\\.[^"\\]*+)*)"{_END}'
 _STRING = lazy_pattern(
@@ -51,7 +51,7 @@ _PERHAPS_NO_COLON = lazy_pattern(r'"\s*(?:true|false|null|-?\d|[\[{])')
 _TUPLE = lazy_pattern(r"(?<![\w.\x00\])])\(([^()]*+)\)")
 _TUPLE_COMMA = lazy_pattern(r",(?!\d)")  # "(1,234)" may be a negative amount
 _MAX_TUPLES = 5  # levels
-_NO_ESCAPE = lazy_pattern(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a pattern
+_NO_ESCAPE = lazy_pattern(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a regex
 _CONTROL = lazy_pattern(r"[\x00-\x1f]")
 _PLAIN_STRING = lazy_pattern(r"""(?:"[^"\\\x00-\x1f]*"|('[^'"\\\x00-\x1f]*'))""")
 
@@ -118,7 +118,7 @@ def without_comments(text: str) -> str:
 
 
 def _concatenated(text: str, slips: dict[str, None]) -> str:
-    """Return a text with its sums of strings as one string each, where it has no other odd quotes."""
+    """Return a text in which strings that are joined with `+` are one string."""
     joined, count = _CONCATENATED.subn(lambda match: match[1][:-1] + "\x00", text)
     if count:
         slips["strings put together with +"] = None

@@ -50,7 +50,7 @@ _END = (
     r"|<turn\|>|</s>|<eos>|<seed:eos>|\[EOS\]|\[\|endofturn\|\]|</(?:final_)?answer>|<｜end▁of▁sentence｜>"
     r"|\[/(?:TOOL_CALLS|INST)\])"
 )
-_ENDS = lazy_pattern(rf"{_END}\s*(?:{_END}\s*)*$")  # what stands before is not looked at: that would take long
+_ENDS = lazy_pattern(rf"{_END}\s*(?:{_END}\s*)*$")  # the text before it is not examined: that would take long
 _NEXT_TURN = lazy_pattern(
     rf"{_END}\s*(?:<\|im_start\|>|<\|start\|>|<start_of_turn>|<\|start_header_id\|>)|<\|user\|>|\[INST\]"
     r"|(?:<\|im_start\|>|<start_of_turn>|<\|start_header_id\|>)\s*user\b"
@@ -75,7 +75,7 @@ BEHIND_REASONING = "taken from the text after the reasoning"
 
 
 class Front(NamedTuple):
-    """An answer without the marks around it, the reasoning that stood before it, and what was done."""
+    """An answer without the marks around it, the reasoning that preceded it, and the repairs."""
 
     text: str
     reasoning: str | None = None
@@ -90,7 +90,7 @@ def after_reasoning(text: str) -> str | None:
         if closing is None:
             return None
         start = closing.end()
-    # Some chat templates swallow the opening tag. Where brackets close behind it that open before, it is in a string.
+    # Some chat templates drop the opening tag. If brackets that open before the tag close after it, it is in a string.
     *_, last = [None, *_CLOSES.finditer(text, start)]
     if last is not None and (
         _OPENING_BRACKET.search(text, last.end()) or not _CLOSING_BRACKET.search(text, last.end())
@@ -109,7 +109,7 @@ def without_marks(text: str, given: Callable[[], str] = str) -> Front:
 
     Raises:
         TruncatedError: the reasoning never ends.
-        InvalidOutputError: there is a mark at an end that is not known.
+        InvalidOutputError: there is an unknown mark at an end.
 
     >>> without_marks("<think>hm</think>Bonjour<|im_end|>").text
     'Bonjour'
@@ -139,7 +139,7 @@ def _reasoned(text: str, shown: str) -> Front:
 def _behind_marks(text: str, shown: str) -> Front:
     opening = _OPENS.match(text)
     if opening is not None and (tag := opening[0].strip()) in shown:
-        raise InvalidOutputError(f"the answer begins with {tag!r}, which also stands in the input")
+        raise InvalidOutputError(f"the answer begins with {tag!r}, which also occurs in the input")
     closing = _CLOSES.search(text)
     if closing is not None and closing[0] in shown:
         return Front(text)
@@ -169,7 +169,7 @@ def _channels(text: str) -> Front:
 
 
 def _stripped(text: str, shown: str) -> tuple[str, tuple[str, ...]]:
-    """Return the text without the known marks at its ends, and without a further turn that was made up behind it."""
+    """Return the text without the known marks at its ends, and without another turn that the LLM made up after it."""
     repairs: list[str] = []
     if (turn := _NEXT_TURN.search(text)) and turn.start() and turn[0].strip() not in shown:
         text = text[: turn.start()].rstrip()
@@ -189,4 +189,4 @@ def _stripped(text: str, shown: str) -> tuple[str, tuple[str, ...]]:
 def _check_ends(text: str, shown: str) -> None:
     for place, found in (("begins", _UNKNOWN_START.match(text)), ("ends", _UNKNOWN_END.search(text))):
         if found is not None and found[1] not in shown and not begins_with_call(text):
-            raise InvalidOutputError(f"the answer {place} with the mark {snippet(found[1], 40)!r}, which is not known")
+            raise InvalidOutputError(f"the answer {place} with the unknown mark {snippet(found[1], 40)!r}")

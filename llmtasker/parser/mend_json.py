@@ -21,7 +21,7 @@ MAX_MENDED = 50_000
 """Characters of one answer, over all its pieces; a longer one is not repaired. 25,000 take 5 ms."""
 
 MAX_STEPS = 12_000
-"""Characters of one answer that json-repair may look at, each time that it does; they take 5 ms."""
+"""Characters of one answer that json-repair may read, counted again each time that it reads them; they take 5 ms."""
 
 MAX_NOTES = 5
 MAX_OPEN_COMMENTS = 20  # each is looked for up to the end of the text
@@ -33,7 +33,7 @@ _QUOTED = lazy_pattern(rf"{_STRING}|{_SINGLE}", re.DOTALL)
 _MISSING_COMMA = lazy_pattern(
     rf"({_STRING})|([:\[,]\s*(?:true|false|null|-?\d[\d.eE+-]*))(?=\"[^\"\n]*\"\s*:)", re.DOTALL | re.IGNORECASE
 )
-_DOUBLED = lazy_pattern(r"\{\s*(\{.*\})\s*\}", re.DOTALL)  # as in a template of Python
+_DOUBLED = lazy_pattern(r"\{\s*(\{.*\})\s*\}", re.DOTALL)  # as in a Python template
 _ESCAPED_KEY = lazy_pattern(r'[\[\s]*\{(?:\s|\\n)*\\"')
 _SINGLE_KEY = lazy_pattern(r"[{,]\s*'[^'\n]*'\s*:")
 _QUOTES = "\"'`´‘’“”"
@@ -65,7 +65,7 @@ class NotMendableError(ValueError):
 
 
 class Effort:
-    """What may still be spent on one answer: repairing is slow Python, and would block an event loop."""
+    """The effort that is left for one answer: repairing is slow Python, and would block an event loop."""
 
     def __init__(self) -> None:
         self.characters = MAX_MENDED
@@ -148,7 +148,7 @@ def _by_json_repair(text: str, effort: Effort) -> tuple[Any, tuple[str, ...]]:
 
 
 def _difference(value: Any, text: str, without_comments: str, bare: str) -> str | None:
-    """Return what a repaired value has more or less than its text, or None."""
+    """Return what a repaired value adds to its text or lacks of it; None: nothing."""
     inside = list(parts(value))
     objects = [part for part in inside if is_object(part)]
     keys = [str(key) for one in objects for key in one]
@@ -184,7 +184,7 @@ def _with_raw_breaks(text: str) -> Any:
 
 
 def _unescaped_once(text: str) -> Any:
-    """Return the value of JSON that is written as inside a JSON string, or None."""
+    """Return the value of JSON that is escaped as if it were in a JSON string, or None."""
     if _ESCAPED_KEY.match(text) is None:
         return None
     try:
@@ -228,7 +228,7 @@ def _lost_brackets(text: str, made: dict[str, int], content: str) -> bool:
 
 
 def _lost_signs(value: Any, text: str) -> bool:
-    """Return whether a sign of the text is in no value: '−3', '~3' and '<3' are not 3, '!true' is not true.
+    """Return whether the values lack a sign of the text: '−3', '~3' and '<3' are not 3, '!true' is not true.
 
     Brackets around a value may be lost, both of them.
     """
@@ -239,7 +239,7 @@ def _lost_signs(value: Any, text: str) -> bool:
 
 
 def _is_made_up(key: str, text: str) -> bool:
-    """Return whether a key is not one of the text: it was put together across quotes, or no colon follows it."""
+    """Return whether the text lacks a repaired key: the key was joined across quotes, or no colon follows it."""
     if _NO_KEY.search(key) and not _is_quoted(key, text):
         return True
     return "\\" not in text and re.search(rf"{re.escape(key)}[{_QUOTES}]*\s*:", text) is None

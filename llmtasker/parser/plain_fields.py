@@ -63,7 +63,8 @@ def _value(text: str, start: int) -> tuple[Any, int | None]:
 
 
 def keys_stand_once(value: Any, text: str, schema: AnswerSchema) -> bool:
-    """Return whether each requested key occurs as often in a repaired value as in its text, if there are other keys.
+    """Return whether each requested key occurs as often in a repaired value as in its text; True if it has no other
+    keys.
 
     Beside keys that were not asked for, the repair may have taken one out of a string.
     """

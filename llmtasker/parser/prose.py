@@ -18,7 +18,7 @@ TURN = lazy_pattern(
     r"(?:however|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so(?! to s)|thus"
     r"|hence|aber|jedoch|stattdessen)\b"
 )
-"""Words that set what follows against what came before, most of them only where they begin a clause.
+"""Words that contrast what follows with what came before, most of them only at the beginning of a clause.
 
 In "it is not so" and "it does not, however, concern" they belong to the denial.
 """
@@ -89,7 +89,7 @@ NO_ANSWER = lazy_pattern(
     rf"|aucune?(?: \w+)?|rien|inconnue?|keine?[rs]?|nichts|ningun[ao]?|nessun[ao]?|nenhuma?){_CLOSE}\s*(?:[.;!\n]|$)",
     re.MULTILINE,
 )
-"""An answer that is no label, such as 'final answer: none.', unless a label has this name (`word`)."""
+"""An answer that is not a label, such as 'final answer: none.', unless a label has this name (`word`)."""
 _IS_THE_ANSWER = lazy_pattern(
     rf"{_CLOSE}(?:\s+{_HEAD})?\s+(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
     rf"(?:correct|right|best|correcte|bonne|{_HEAD})\b"
@@ -122,7 +122,7 @@ _OPENER = lazy_pattern(
 )
 
 
-# What a label is put before to name it: 'a billing issue', but not 'a billing address'.
+# Nouns that a label before them describes as the topic: 'a billing issue', but not 'a billing address'.
 _NAMING = (
     rf"(?:{_HEAD}|issue|problem|question|matter|request|query|complaint|topic|theme|subject|aspect|angle|side|area|domain"
     r"|field|section|genre|tag|content|context|focus|nature|part|element|department|desk|group|one|stuff|thing"
@@ -137,7 +137,7 @@ _PUT = (
     r"(?:categori[sz]\w*|classif\w*|label\w*|tag\w*|mark\w*|filed?|put|placed?|listed|describ\w*|identif\w*)"
     r" (?:\w+ ){0,4}"
 )
-# The words by which a sentence states of what kind a text is, right before the label.
+# The words right before a label by which a sentence states the kind of a text.
 _LINKS = {
     "English": r"is|are|was|be|(?:it|that|this)'s|about|regard(?:s|ing)|concern(?:s|ing|ed with)|relat(?:ed|es|ing) to"
     r"|refers to|pertain(?:s|ing) to|belongs? (?:to|in|under)|has to do with|fits|matches|describes?|discusses|covers"
@@ -190,7 +190,7 @@ _EXPLAINED = lazy_pattern(
     rf"|(?:{_REASON}|it|this|these|they|the|confidence|confiance|score|il|elle|c'est|ce(?:tte|t|ci)?|le|la|les|es|das|die"
     r"|der)(?!\w))"
 )
-# The head of the input, of an example or of the choices, in place of an answer.
+# The heading of the input, of an example or of the choices, not an answer.
 _NO_HEAD = lazy_pattern(
     r"[\W_]*(?:\w+ ){0,2}?(?:message|input|text[eo]?|values?|(?:available|allowed|possible) \w+|nachricht|mensaje"
     r"|eingabe|entree|entrada|example|exemple|beispiel|ejemplo|e\.g|z\.b|ex|quote|citation|zitat|words?|options?|choices"
@@ -199,10 +199,10 @@ _NO_HEAD = lazy_pattern(
 
 
 class Frame(IntEnum):
-    """How plainly a sentence sets a word off as its answer."""
+    """How clearly a sentence marks a word as its answer."""
 
     NONE = 0
-    MARKED = 1  # in quotes, brackets or bold, behind a colon, or first and followed by a stop
+    MARKED = 1  # in quotes, brackets or bold, after a colon, or first and followed by a stop
     ANSWER = 2  # 'the answer is X', 'Option X is right'
 
 
@@ -224,7 +224,7 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
         return Frame.ANSWER
     numbered = sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "("
     if numbered or before.endswith(_NO_LETTER):
-        return Frame.NONE  # the number of a paragraph, or a sign that makes another word of it
+        return Frame.NONE  # the number of a paragraph, or a sign that makes it another word
     if _OPENER.fullmatch(before):
         return Frame.MARKED if (stopped and first) or _END.match(after) else Frame.NONE
     if first and stopped and _HEADED.fullmatch(before):
@@ -233,9 +233,9 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
 
 
 def is_stated(sentence: str, start: int, end: int) -> bool:
-    """Return whether a sentence says that its word `[start:end]` is what a text is, or is about.
+    """Return whether a sentence states that a text is, or is about, its word `[start:end]`.
 
-    Only mentioned is what no such words go before, or what only describes something else.
+    A word is only mentioned if no such phrase precedes it, or if it describes another noun.
 
     >>> is_stated("it falls under the category of billing", 31, 38), is_stated("it is a billing issue", 8, 15)
     (True, True)
@@ -247,9 +247,9 @@ def is_stated(sentence: str, start: int, end: int) -> bool:
 
 
 def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
-    """Return whether a sentence holds only the word `[start:end]`, apart from a head such as 'kategória:'.
+    """Return whether a sentence consists only of the word `[start:end]`, apart from a heading such as 'kategória:'.
 
-    A reason may follow a word that comes first, and with `listed`, as in 'B) Budapest', anything.
+    A reason may follow a word that comes first; with `listed`, as in 'B) Budapest', any text may.
 
     >>> stands_apart("kategoria: billing", 11, 18, listed=False)
     True
@@ -276,9 +276,9 @@ def objection(text: str) -> str | None:
 
 
 def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool:
-    """Return whether the sentence asks, doubts or negates its word `[start:end]`, or puts another beside it.
+    """Return whether the sentence questions, doubts or negates its word `[start:end]`, or adds an alternative to it.
 
-    With `clause`, only what stands in the same clause counts of what comes before the word.
+    With `clause`, only the part of the same clause counts before the word.
 
     >>> denies("it is not about billing", 16, 23), denies("it is about billing", 12, 19)
     (True, False)

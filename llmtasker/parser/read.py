@@ -63,7 +63,7 @@ class Reading(NamedTuple, Generic[T]):
 
 
 class _NotValidError(Exception):
-    """A value is not what was asked for; `related` is whether it was meant for this type at all."""
+    """A value does not fit the type; `related` is whether it was meant for this type at all."""
 
     def __init__(self, message: str, *, related: bool) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ class _NotValidError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Candidate(Generic[T]):
-    """A piece of the text that is meant as the answer, and its reading, or why it has none."""
+    """A piece of the text that is meant as the answer, with its reading, or the reason why it has none."""
 
     piece: Piece
     json: Any = None
@@ -91,10 +91,10 @@ def read(
     """Return what the text states, as the type that `validate` makes of a JSON value.
 
     `validate` may raise anything for a value that is not valid. `stopped` is whether the endpoint reported that the LLM
-    ended by itself, None if nobody asked; `given` returns the text of the input, whose marks are not control marks.
+    ended by itself (None: not known); `given` returns the text of the input, whose marks are not control marks.
 
     Raises:
-        InvalidOutputError: there is no valid value, or which one is meant is not clear.
+        InvalidOutputError: there is no valid value, or it is not clear which one is meant.
         TruncatedError: the text was cut.
 
     >>> team = {"enum": ["billing", "other"]}
@@ -291,7 +291,7 @@ class _Reader(Generic[T]):
         return _Candidate(piece=piece, json=json, reading=reading)
 
     def _is_word_in_prose(self, value: Any, answer: str, piece: Piece) -> bool:
-        """Return whether a list of one scalar is a word in brackets, to be read with the words around it."""
+        """Return whether a list of one scalar is only a word in brackets, which belongs to the words around it."""
         alone = not _NOT_WORDS.sub("", answer[: piece.start] + answer[piece.start + len(piece.text) :])
         field = self.schema.properties.get(self.schema.only_field or "")
         return bool(field) and not self.schema.takes_list(field) and is_scalar_in_list(value) and not alone

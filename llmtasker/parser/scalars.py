@@ -15,7 +15,7 @@ MOMENTS = frozenset({"date", "date-time", "time", "duration"})
 LONGEST_FLOAT = 16
 """Characters of a number that a float represents exactly; longer numbers may have lost digits for a Decimal."""
 
-_LONGEST_KEY = 300  # digits: more are not one number in all of Python's types
+_LONGEST_KEY = 300  # digits: with more, Python's number types differ
 
 _NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 _NOT_FINITE = lazy_pattern(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
@@ -39,7 +39,7 @@ def is_numeric(text: str) -> bool:
 
 
 def number_key(text: str) -> str | None:
-    """Return how a number is written as a key, the same for each way in which Pydantic reads it; None: it is not one.
+    """Return the one form in which a number is compared as a key, however it is written; None: it is not a number.
 
     >>> number_key("07"), number_key("7.0"), number_key("7e0"), number_key("1,50"), number_key("seven")
     ('7', '7', '7', '1.5', None)

@@ -23,11 +23,11 @@ _DEEPEST = 10
 
 
 class _UnclearError(ValueError):
-    """The elements do not have the form of what was asked for."""
+    """The elements do not have the form that was asked for."""
 
 
 def tagged_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
-    """Return the fields of a text that is nothing but elements named after them, else None; values are texts.
+    """Return the fields of a text that consists only of elements named after them, as texts; else None.
 
     >>> schema = AnswerSchema({"type": "object", "properties": {"team": {"type": "string"}}})
     >>> tagged_fields("<team>billing</team>", schema)
@@ -53,7 +53,7 @@ def _is_wrapper(name: str, schema: AnswerSchema) -> bool:
 
 
 def _elements(text: str) -> list[tuple[str, str]]:
-    """Return names and contents of a text that is nothing but elements, else an empty list."""
+    """Return names and contents of the elements of a text that has nothing else; otherwise an empty list."""
     found: list[tuple[str, str]] = []
     at = 0
     while match := _ELEMENT.match(text, at):

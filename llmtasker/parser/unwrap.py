@@ -37,10 +37,10 @@ _UNWRAP_DEPTH = 6
 
 
 def unwrap(value: Any, schema: AnswerSchema, depth: int = 0) -> Iterator[tuple[Any, tuple[str, ...]]]:
-    """Yield the value as it is and out of the wrappings that LLMs put around an answer.
+    """Yield the value as it is, then without each wrapping that LLMs put around an answer.
 
     Raises:
-        InvalidOutputError: it is the call of a function that was not offered.
+        InvalidOutputError: it calls a function that was not offered.
     """
     # JSON in a string comes before the string itself: a text field would take the JSON as its text.
     # A call comes before its own keys: 'name' may also be a field.

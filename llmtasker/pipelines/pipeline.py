@@ -81,7 +81,7 @@ class Pipeline(Generic[R, T]):
         self._llms = dict[tuple[str, Any], LLM]()
         update_wrapper(self, function)
         self.sent = sent_function(function)
-        """The function as a pickle holds it."""
+        """The function in the form in which it is pickled."""
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         function: Any = self._function
@@ -279,7 +279,7 @@ class Pipeline(Generic[R, T]):
         columns = columns_of(settings.columns, None)
         known = self._arguments.fields
         if columns is not None and (unknown := columns.fields.keys() - known.keys()):
-            raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; there are {', '.join(known)}.")
+            raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; the fields are {', '.join(known)}.")
         outer = current_row.get()
         scope = RunScope() if outer is None else outer.run
         return RowWorker(

@@ -1,9 +1,9 @@
-"""sent_function: the function of a pipeline as a pickle holds it: by its name, and with cloudpickle by its code.
+"""sent_function: the function of a pipeline in a pickle: by its name, and with cloudpickle by its code.
 
-Under the name of the function, a module has the pipeline, so pickle does not find the function itself. And what stands
-in `__main__`, as in a notebook, has no name in another process: cloudpickle, with which Ray, Dask, Spark and joblib
-send what they call, sends the code of functions from there. So a pipeline keeps a copy of its function by which both
-work: its name is that of an attribute of the pipeline.
+In its module, the name of the function means the pipeline, so pickle does not find the function itself. A function of
+`__main__`, as in a notebook, can't be found by name in another process at all, so cloudpickle (which Ray, Dask, Spark
+and joblib use) sends its code. A pipeline therefore keeps a copy of its function that works in both cases: the name of
+the copy is that of an attribute of the pipeline.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ATTRIBUTE = ".sent"
 
 
 def held(function: FunctionType) -> Any:
-    """Return what the module of a function has under its name; None if that is nothing."""
+    """Return the object that the module of a function has under its name; None: there is none."""
     try:
         return attrgetter(function.__qualname__)(sys.modules[function.__module__])
     except (AttributeError, KeyError):

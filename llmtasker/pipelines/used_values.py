@@ -17,7 +17,7 @@ def used_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
     """Yield the names in the code of a function with their values, also of functions of its module that it calls.
 
     These are global names, names of the functions around it, `module.name`, and the members of lists and mappings
-    among them. What is made while the function runs, or is reached through an object, is not seen.
+    among them. Values that are created while the function runs, or that are attributes of an object, are not found.
     """
     waiting, seen = [function], set[int]()
     while waiting:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.runner.row_scope import current_row
 
-if TYPE_CHECKING:  # loaded only where somebody observes
+if TYPE_CHECKING:  # loaded only if there are observers
     from llmtasker.runner.events import Event, Observer, RunEvents
 
 _logger = logging.getLogger("llmtasker")

@@ -15,7 +15,7 @@ from llmtasker.runner.budget import Budget
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.policy import Fresh, Policy
 
-if TYPE_CHECKING:  # loaded only where somebody observes, or in a pipeline
+if TYPE_CHECKING:  # loaded only if there are observers, or in a pipeline
     from llmtasker.runner.events import Event, Publisher, RunEvents
 
 P = TypeVar("P", bound=Policy[Any, Any])

@@ -149,7 +149,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
     (r"^the file is not valid JSON", "The file is not valid JSON."),
     (r"^the delimiter must be one character", "The separator must be one character."),
     (r"^several columns look like (?P<name>'.+?'): ", "Several columns look like {name}: rename one of them."),
-    (r"there is no column (?P<name>'.+?'); there are", "The file has no column {name}."),
+    (r"there is no column (?P<name>'.+?'); the columns are", "The file has no column {name}."),
     (
         r"^an Excel sheet has at most (?P<most>[\d,]+) (?:rows|columns)",
         "An Excel sheet is too small for this: use the CSV.",

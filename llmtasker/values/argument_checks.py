@@ -75,7 +75,9 @@ def check_count(name: str, given: object, what: str) -> None:
         ConfigurationError: it is something else.
     """
     if not is_count(given):
-        raise ConfigurationError(f"{name} counts {what}, so at least 1, not {snippet(repr(given), 60)}.")
+        raise ConfigurationError(
+            f"{name} ({what}) must be a whole number of at least 1, not {snippet(repr(given), 60)}."
+        )
 
 
 def check_share(name: str, given: object) -> None:

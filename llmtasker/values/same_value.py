@@ -36,7 +36,7 @@ def same_value(before: Any, after: Any) -> bool:
     if isinstance(before, str):
         return isinstance(after, str) and before == after
     if isinstance(before, bool) or isinstance(after, bool):
-        return before is after or getattr(before, "tolist", object)() is after  # a truth of NumPy
+        return before is after or getattr(before, "tolist", object)() is after  # a NumPy boolean
     if isinstance(before, float):
         return isinstance(after, float) and (before == after or (before != before and after != after))
     if isinstance(before, int):

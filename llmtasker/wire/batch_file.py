@@ -1,4 +1,4 @@
-"""What batch files and the batch API hold: requests, answers, where a batch stands; pure functions, no I/O."""
+"""The content of batch files and of the batch API: requests, answers, the state of a batch; pure functions, no I/O."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def request_line(key: str, url: str, content: bytes) -> bytes:
 
 
 def key_of(line: bytes) -> str | None:
-    """Return the key that a line answers, None where it can't be read."""
+    """Return the key that a line answers; None: it can't be read."""
     data = _object(line)
     key = None if data is None else data.get("custom_id")
     return key if isinstance(key, str) else None

@@ -94,7 +94,7 @@ def read_error(
     """Return the error of a response other than a success (2xx); nothing is raised.
 
     Its `details` have `status`, `retry_after` (seconds; only where trying again can help), and as far as the
-    provider sends them `provider_code`, `param` (the field that it dislikes) and `provider_text` (at most 500
+    provider sends them `provider_code`, `param` (the field that it refuses) and `provider_text` (at most 500
     characters, keys blacked out). What the response repeats of the `request` is not evidence, and is left out.
     """
     try:
@@ -119,7 +119,7 @@ def error_in_success(body: Any, request: Request | None = None, status: int = 20
 def _error(
     status: int, meaning: int, body: Any, headers: Mapping[str, str], request: Request | None = None
 ) -> ItemError:
-    """Return the error for a body that came with `status` and means what `meaning` would."""
+    """Return the error for a body that came with `status`; its kind is that of the status `meaning`."""
     reason = reason_in(body)
     reason = reason._replace(text=without_echo(reason.text, request))
     filters = filters_in(body)
@@ -277,9 +277,9 @@ def _now(headers: Mapping[str, str]) -> float:
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Return how many seconds the endpoint asks to wait; None if it names no time that can be read.
 
-    `retry-after-ms` goes before `Retry-After` (seconds or an HTTP date, RFC 9110 section 10.2.3), that before the reset
-    of a rate limit, as OpenAI, Azure, Groq, Anthropic, Mistral or the IETF's draft name it. `now` is the time in
-    seconds since the epoch.
+    `retry-after-ms` takes precedence over `Retry-After` (seconds or an HTTP date, RFC 9110 section 10.2.3), and that
+    over the reset of a rate limit, as OpenAI, Azure, Groq, Anthropic, Mistral or the IETF's draft name it. `now` is the
+    time in seconds since the epoch.
 
     >>> retry_after({"x-ratelimit-reset-tokens": "6m0s", "x-ratelimit-remaining-tokens": "0"}, now=0)
     360.0
@@ -300,7 +300,7 @@ def retry_after(headers: Mapping[str, str], now: float) -> float | None:
     waits = {name: wait for name, wait in resets.items() if wait is not None}
     if policies := _IN_RATELIMIT.findall(names.get("ratelimit", "")):
         waits["ratelimit"] = max(map(float, policies))
-    # Those that are used up must all be free again; where none is named, the first to be free may be the one.
+    # All limits that are used up must be free again; if none is named, the first to be free may be the reason.
     empty = [wait for name, wait in waits.items() if names.get(name.replace("-reset", "-remaining")) == "0"]
     return max(empty) if empty else min(waits.values(), default=None)
 

@@ -46,7 +46,7 @@ class DeferredTransport:
     async def asend(self, request: Request) -> Completion:
         """Send one request and await its answer."""
         if self._transport is None:
-            import asyncio  # loaded then
+            import asyncio  # already loaded, because an event loop runs
 
             await asyncio.to_thread(getattr, self, "connected")
         return await self.connected.asend(request)

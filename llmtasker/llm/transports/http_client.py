@@ -285,7 +285,7 @@ class _Connection(asyncio.Protocol):
 
 
 def failure(error: BaseException, seconds: float | None = None) -> BaseException:
-    """Return our error for what ended a call, or the same if it is not about the connection."""
+    """Return our error for the exception that ended a call; one that is not about the connection stays unchanged."""
     if isinstance(error, TimeoutError):
         return CallTimeoutError(f"no whole answer came {f'within {seconds:g} s' if seconds else 'in time'}")
     if isinstance(error, TooLargeError):

@@ -19,7 +19,7 @@ _CHUNK_SIZE = lazy_pattern(rb"[0-9A-Fa-f]{1,15}")  # int() accepts more, such as
 _EITHER = zlib.MAX_WBITS | 32  # zlib or gzip, by its header
 _MEMBER = b"\x1f\x8b"
 _CR = 13
-_LINE_END = -2  # the bytes left, where only the line end of a chunk is
+_LINE_END = -2  # stands for the bytes that are left: only the line end of a chunk
 
 
 class ResponseError(Exception):
@@ -112,7 +112,7 @@ class ResponseReader:
                 return False
             head = self._data[:end].decode("latin-1")
             if "\n " in head or "\n\t" in head:
-                head = re.sub(r"\r?\n[ \t]+", " ", head)  # a header that goes on in the next line
+                head = re.sub(r"\r?\n[ \t]+", " ", head)  # a header that continues in the next line
             lines = head.split(line_end.decode())
             del self._data[: end + 2 * len(line_end)]
             version, _, rest = lines[0].partition(" ")
@@ -166,7 +166,7 @@ class ResponseReader:
             self.keeps_alive = False
 
     def _plan_decoding(self, header: str) -> None:
-        """Decide how the body is decompressed; what does not name a compression, such as "utf-8", changes nothing."""
+        """Decide how the body is decompressed; a value that is not a compression, such as "utf-8", is ignored."""
         codings = [part.strip() for part in header.split(",")]
         compressed = [coding for coding in codings if coding in _COMPRESSED]
         if len(compressed) > 1 or _NOT_ASKED_FOR.intersection(codings):
@@ -238,7 +238,7 @@ class _Inflater:
         self._largest = largest
         self._inflate = zlib.decompressobj(_EITHER)
         self._begun = False
-        self._kept: bytes = b""  # a single byte, which does not show what begins with it
+        self._kept: bytes = b""  # a single byte, which does not show the format yet
 
     @property
     def finished(self) -> bool:

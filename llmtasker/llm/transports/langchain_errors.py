@@ -50,7 +50,7 @@ _NO_ANSWER = lazy_pattern(r"choices|response type|generations|candidates", re.IG
 
 
 def unsupported(name: str, what: str = "this chat model") -> BadRequestError:
-    """Return the error that an endpoint would give, so that a Capabilities learns from it."""
+    """Return the error that an endpoint would give, so that Capabilities can learn from it."""
     text = f"{name} not supported by {what}"
     return BadRequestError(text, provider_code="unsupported_parameter", param=name, provider_text=text)
 

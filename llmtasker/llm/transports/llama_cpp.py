@@ -144,7 +144,7 @@ def _found(path: str | os.PathLike[str]) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """Return a hash that differs for files of other weights: of the size and of parts that are spread over the file."""
+    """Return a hash that differs for files with different weights: of the size, and of parts spread over the file."""
     size = path.stat().st_size
     hashed = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
@@ -157,7 +157,7 @@ def _identity(path: Path) -> str:
 def _xllamacpp() -> Any:
     chosen = os.environ.get(_WAITING)
     if chosen is None:
-        # By default, threads wait in a loop: where others use the cores too, an answer takes 20 times as long.
+        # By default, waiting threads keep their cores busy: if others need them too, an answer takes 20 times as long.
         os.environ[_WAITING] = "passive"
     try:
         xllamacpp = import_module("xllamacpp")  # it has no types

@@ -206,7 +206,7 @@ class OpenAITransport:
         raise self.mapped(error, request) from None
 
     def mapped(self, error: openai.OpenAIError, request: Request | None = None) -> ItemError:
-        """Return our error for one of the SDK's, with little of its text, because that may contain a URL."""
+        """Return our error for an error of the SDK, with little of its text, because that may contain a URL."""
         if isinstance(error, openai.APIStatusError):
             found = read_error(error.status_code, error.response.content, error.response.headers, request)
             return hide_values(found, self._secrets)

@@ -35,7 +35,9 @@ class GroupPlan(Generic[S]):
         if isinstance(size, str) and size != "auto":
             raise ConfigurationError(f'group_size is a number, "auto" or an AutoGroup, not {size!r}')
         if isinstance(size, int) and size < 1:
-            raise ConfigurationError(f"group_size counts the inputs in one message, so at least 1, not {size}")
+            raise ConfigurationError(
+                f"group_size (the inputs in one message) must be a whole number of at least 1, not {size}"
+            )
         self.auto = AutoGroup() if isinstance(size, str) else size if isinstance(size, AutoGroup) else None
         self.largest = self.auto.largest if self.auto else size if isinstance(size, int) else 1
         self.program = _grouped(program) if self.largest > 1 else None

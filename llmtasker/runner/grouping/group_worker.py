@@ -103,7 +103,7 @@ class GroupWorker(Generic[S, T]):
                 row.spent.places = (place,)
         flights = self.alone.llm.single_flight
         while open_rows:
-            # A leader must land before it waits, or two groups could wait for each other.
+            # A leader must finish its keys before it waits, or two groups could wait for each other.
             keys = {place: self.alone.flight_key(row) for place, row in open_rows.items()}
             flying = {place: flights.enter(key) for place, key in keys.items()}
             led = {place: row for place, row in open_rows.items() if flying[place] is None}
@@ -118,7 +118,7 @@ class GroupWorker(Generic[S, T]):
         return [items[place] for place in range(len(rows))]
 
     def _lead(self, batch: _Batch[T], *, looked_up: bool) -> Steps[None]:
-        """Put the item of each row into `batch.items`, and land its key."""
+        """Put the item of each row into `batch.items`, and finish its key."""
         alone = self.alone
         try:
             # Rows already looked up are not looked up again: if another process has asked since, the lease is denied.
