@@ -28,7 +28,7 @@ def pytest_configure() -> None:
         if name.startswith(OUTSIDE) or name.lower() in UNSET:
             del os.environ[name]
     loopback.guard()
-    # How busy the machine is proves nothing; and where CI is, a run finds the same as the run before.
+    # Deadlines depend on how busy the machine is; in CI, each run finds the same as the one before.
     settings.register_profile(
         "llmtasker", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
     )
@@ -45,7 +45,7 @@ ELSEWHERE = {"cluster": "make test-scale", "browser": "make test-browser", "othe
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip what needs a large package that is not there; `make test-large` asks for just these, so there it fails."""
+    """Skip tests whose large package is missing; with `make test-large`, which runs only these, they fail."""
     for mark, command in ELSEWHERE.items():
         if config.option.markexpr != mark:
             elsewhere = pytest.mark.skip(reason=f"`{command}` installs what this needs and runs it")
@@ -69,7 +69,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Give each test its own cache folder, which programs it starts take over, and fail it if it went online."""
+    """Give each test its own cache folder, which its programs inherit, and fail it if it went online."""
     monkeypatch.setenv("LLMTASKER_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
     before = len(loopback.refused)
     yield
@@ -80,7 +80,7 @@ def isolated(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """A receiver of traces and metrics; what was opened to send to it is closed, as its threads would go on."""
+    """A receiver of traces and metrics; its senders are closed, because their threads would continue."""
     from otlp import Receiver
 
     from llmtasker.integrations.background_sender import BackgroundSender

@@ -1,4 +1,4 @@
-"""What Langfuse's own SDK posts for a row and its calls, printed as JSON: run with a Python that has `langfuse` 5.
+"""Print as JSON what Langfuse's own SDK posts for a row and its calls: run with a Python that has `langfuse` 5.
 
 `tests/langfuse_sdk.json` is what version 5.0.4 posted. To record it again (`make test-others` compares):
 

@@ -1,6 +1,6 @@
-"""Keeps a test process off the network: a connection or a name look-up that leaves the machine is refused and noted.
+"""Keeps a test process off the network: connections and name look-ups that leave the machine are refused and recorded.
 
-An audit hook can't be circumvented by a library that opens its own sockets, and it needs nothing patched.
+A library that opens its own sockets can't circumvent an audit hook, which needs no patches.
 The program run by a test can be guarded too: `import loopback; loopback.guard()` before anything else.
 """
 
@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 refused: list[str] = []
-"""What was refused so far; `conftest` fails the test during which something was added."""
+"""The refusals so far; `conftest` fails the test during which one was added."""
 
 _NAMES = {"", "localhost", "localhost.localdomain", "ip6-localhost"}
 _ADDRESS_AT = {"socket.connect": 1, "socket.sendto": 1, "socket.sendmsg": 1, "socket.getaddrinfo": 0}
@@ -23,7 +23,7 @@ class NetworkRefusedError(OSError):
 
 
 def is_local(host: str) -> bool:
-    """Say whether a host name or address is this machine's loopback; other names are not looked up to find out."""
+    """Return whether a host name or address is this machine's loopback; other names are not looked up."""
     if host.lower().rstrip(".") in _NAMES:
         return True
     try:
@@ -48,5 +48,5 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def guard() -> None:
-    """Watch this process from now on; an audit hook can't be taken away again."""
+    """Guard this process from now on; an audit hook can't be removed."""
     sys.addaudithook(_watch)

@@ -1,4 +1,4 @@
-"""The notebooks of the documentation are executed, and the pages that show them are made from what they print.
+"""Execute the notebooks of the documentation, and make their pages from the outputs.
 
 `make notebooks` executes each notebook in docs/*/how-to again, and writes it and the page beside it. With `--check`
 nothing is written, and a difference in any cell is an error; `make site` does that. None needs a key or a network.
@@ -22,7 +22,7 @@ SECONDS = 120  # for one cell
 
 
 def executed(path: Path) -> Any:
-    """Return a notebook with the outputs of now.
+    """Return a notebook with its outputs of now.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell raised.
@@ -30,7 +30,7 @@ def executed(path: Path) -> Any:
     nbformat, nbclient = import_module("nbformat"), import_module("nbclient")
     notebook = copy.deepcopy(nbformat.read(path, as_version=4))
     with tempfile.TemporaryDirectory() as empty:
-        os.environ["LLMTASKER_CACHE_DIR"] = empty  # what was asked before does not count
+        os.environ["LLMTASKER_CACHE_DIR"] = empty  # answers of earlier runs must not be used
         client = nbclient.NotebookClient(
             notebook,
             timeout=SECONDS,
@@ -68,7 +68,7 @@ def _below_the_page(html: str) -> str:
 
 
 def differences(path: Path, notebook: Any) -> list[str]:
-    """Return how a notebook and its page on the disk differ from what was executed, cell by cell."""
+    """Return the differences between a notebook with its page on disk and the executed one, cell by cell."""
     nbformat = import_module("nbformat")
     stored = nbformat.read(path, as_version=4)
     found: list[str] = []

@@ -15,7 +15,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 
 class Receiver:
-    """Takes spans, metrics and Langfuse's scores; `delay` is in seconds, below 0 it hangs; `status` is its answer."""
+    """Receives spans, metrics and Langfuse's scores; `delay` is in seconds (negative: it hangs)."""
 
     def __init__(self, port: int = 0) -> None:
         self.spans: list[dict[str, Any]] = []

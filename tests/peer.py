@@ -1,4 +1,4 @@
-"""A peer on the loopback device that reads HTTP requests and answers with the bytes it is told, or breaks off."""
+"""A peer on the loopback device that reads HTTP requests and sends given bytes, or breaks the connection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Seen:
 
 
 Reply = bytes | Iterable[bytes]
-"""What is sent, at once or piece by piece; nothing at all breaks the connection."""
+"""The bytes to send, at once or piece by piece; none: the connection is broken."""
 
 
 def http(body: bytes = ANSWER, status: int = 200, **headers: str) -> bytes:
@@ -40,7 +40,7 @@ def http(body: bytes = ANSWER, status: int = 200, **headers: str) -> bytes:
 
 
 class Peer:
-    """Answers each request with what `reply` makes of it; `seen` and `connections` tell what came."""
+    """Answers each request with the result of `reply`; `seen` and `connections` record what arrived."""
 
     def __init__(self, reply: Callable[[Seen], Reply], context: ssl.SSLContext | None) -> None:
         self.seen: list[Seen] = []
@@ -59,7 +59,7 @@ class Peer:
         return f"http{'s' if self._context else ''}://127.0.0.1:{self.port}/v1"
 
     def pause(self, seconds: float) -> None:
-        """Wait, but not when the test is over."""
+        """Wait, but not after the end of the test."""
         self._ending.wait(seconds)
 
     def _accept(self) -> None:
@@ -91,7 +91,7 @@ class Peer:
 
     def close(self) -> None:
         self._ending.set()
-        # Only shutting it down wakes a thread that accepts.
+        # Only `shutdown` wakes a thread in `accept`.
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -116,7 +116,7 @@ def _read(stream: Any) -> Seen | None:
 
 @contextlib.contextmanager
 def peer(reply: Callable[[Seen], Reply] = lambda _: http(), *, context: ssl.SSLContext | None = None) -> Iterator[Peer]:
-    """Give a peer that listens until the test is over."""
+    """Yield a peer that listens until the end of the test."""
     opened = Peer(reply, context)
     try:
         yield opened

@@ -1,7 +1,7 @@
-"""Programs that a test starts, Python by default: their output arrives at once, and none outlives its test.
+"""Programs that tests start, Python by default: their output arrives at once, and none outlives its test.
 
-Code of a test (`-c`) runs with unbuffered output. Commands of the package (`-m`) run as a user runs them, so that one
-that forgets to flush is found.
+Code of a test (`-c`) runs with unbuffered output. Commands of the package (`-m`) run as for a user, so that a missing
+flush is found.
 """
 
 from __future__ import annotations

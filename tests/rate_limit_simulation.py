@@ -25,7 +25,7 @@ CLIENT_CPU = 0.00046
 
 
 class Clock:
-    """Virtual time, and what is to happen when."""
+    """Virtual time, with the events to come."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -54,7 +54,7 @@ class Server:
         self.headers = headers
 
     def admit(self, now: float, tokens: int) -> float | None:
-        """Return None, or for a refused call the seconds until one would be admitted."""
+        """Return None if a call is admitted, or else the seconds until one would be."""
         return None
 
     def answered(self) -> None:
@@ -65,7 +65,7 @@ class Server:
 
 
 class Scattered(Server):
-    """Refuses a share of the calls, for no reason that the client could know."""
+    """Refuses a share of the calls, for a reason that the client can't know."""
 
     def __init__(self, share: float, seed: int, **options: bool) -> None:
         super().__init__(**options)
@@ -76,7 +76,7 @@ class Scattered(Server):
 
 
 class Places(Server):
-    """Works on a number of calls at once, and refuses others."""
+    """Processes a number of calls at once, and refuses others."""
 
     def __init__(self, count: int, **options: bool) -> None:
         super().__init__(**options)
@@ -150,7 +150,7 @@ class Storm(Server):
 
 @dataclass
 class Outcome:
-    """What a simulated run did; times in virtual seconds."""
+    """The result of a simulated run; times are in virtual seconds."""
 
     wall: float = 0.0
     finished: int = 0
@@ -165,7 +165,7 @@ Sizes = Callable[[Random], tuple[int, int]]
 
 
 def unsized(random: Random) -> tuple[int, int]:
-    """Calls whose tokens nobody counts."""
+    """Calls whose tokens are not counted."""
     return 0, 0
 
 
@@ -173,9 +173,8 @@ def unsized(random: Random) -> tuple[int, int]:
 class Crowd:
     """Workers that share one pace; `tokens` draws an estimate and the real number for each row.
 
-    `latency` is that of an answer, more or less by the share `jitter`; a refusal takes as long,
-    or 2 ms with `fast_refusal`. `cpu` is what a call costs the one core of the client. `learned` is of another
-    process.
+    `latency` is that of an answer, plus or minus the share `jitter`; a refusal takes as long, or 2 ms with
+    `fast_refusal`. `cpu` is the time of a call on the only core of the client. `learned` is from another process.
     """
 
     server: Server
@@ -191,7 +190,7 @@ class Crowd:
     learned: dict[str, float] | None = None
 
     def run(self, rows: int, workers: int) -> Outcome:
-        """Return what came of `rows` calls by `workers`."""
+        """Return the result of `rows` calls by `workers`."""
         self._clock = Clock()
         self._random = Random(self.seed)
         self._pace = RateLimiter(self.limit, clock=self._clock)
@@ -259,7 +258,7 @@ class Crowd:
 
 @dataclass(frozen=True)
 class Scenario:
-    """A run, the seconds it would take knowing everything, and what is asked of it."""
+    """A run, the seconds that it would take with perfect knowledge, and its bounds."""
 
     name: str
     server: Callable[[], Server]
@@ -294,7 +293,7 @@ def sized(share: float) -> Sizes:
 
 
 def scenarios() -> list[Scenario]:
-    """Return what an endpoint may do to a run."""
+    """Return runs against all kinds of endpoints."""
     return [
         *(scenario for told in (True, False) for scenario in unknown_limits(told, "Retry-After" if told else "bare")),
         *known_limits(),
@@ -302,7 +301,7 @@ def scenarios() -> list[Scenario]:
 
 
 def unknown_limits(told: bool, word: str) -> Iterator[Scenario]:
-    """Yield endpoints that only refuse, with or without saying for how long."""
+    """Yield endpoints that only refuse, with or without a time to wait."""
 
     def bucket(rate: float = 20, burst: float = 20) -> Bucket:
         return Bucket(rate, burst, retry_after=told)
@@ -331,7 +330,7 @@ def unknown_limits(told: bool, word: str) -> Iterator[Scenario]:
 
 
 def known_limits() -> Iterator[Scenario]:
-    """Yield endpoints whose limit is given or told."""
+    """Yield endpoints whose limit is given, or reported in headers."""
 
     def tokens(*, headers: bool = False) -> Bucket:
         return Bucket(8000, 8000, count_tokens=True, headers=headers)

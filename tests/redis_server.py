@@ -62,19 +62,19 @@ class RedisServer:
         raise AssertionError("redis-server has not started")
 
     def kill(self) -> None:
-        """Kill the server: what it held is gone."""
+        """Kill the server: its data is lost."""
         self.thaw()
         self._running.__exit__(None, None, None)
 
     def freeze(self) -> None:
-        """Stop the server in the middle of whatever it does; connections stay open."""
+        """Freeze the server in the middle of its work; connections stay open."""
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen server go on."""
+        """Let a frozen server continue."""
         if self._process.poll() is None:
             os.kill(self._process.pid, signal.SIGCONT)
 
     def client(self, **options: Any) -> Any:
-        """Return a plain client, which knows nothing of llmtasker."""
+        """Return a plain client, independent of llmtasker."""
         return redis.Redis(port=self.port, **options)

@@ -1,4 +1,4 @@
-"""Output types ⇄ what goes over the wire to ask for them; and what is taken for granted about instructor."""
+"""Output types ⇄ the requests that ask for them; and the facts about instructor that we rely on."""
 
 import json
 import logging

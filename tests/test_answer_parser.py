@@ -101,7 +101,7 @@ def test_a_loop_is_not_a_text_that_is_too_long() -> None:
 
 @pytest.mark.parametrize("age", ["abc", -1, 2.5, None, True])
 def test_a_value_that_does_not_fit_is_not_lost_in_another_type_of_a_union(age: Any) -> None:
-    """Pydantic alone takes `Named`, which leaves out the age."""
+    """Pydantic alone would choose `Named`, which drops the age."""
     assert answered(Met, text={"who": {"name": "Ann", "age": 7}}).record.who == Aged(name="Ann", age=7)
     with pytest.raises(InvalidOutputError, match="who"):
         answered(Met, text={"who": {"name": "Ann", "age": age}})

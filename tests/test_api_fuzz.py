@@ -162,7 +162,7 @@ class Malformed:
                 return body
 
     def _fitting(self, path: str) -> Any:
-        """Return a body for a path of which one member is wrong, perhaps."""
+        """Return a body for a path, perhaps with one wrong member."""
         text, labels = self._random.choice(TEXTS), ["billing", "delivery"]
         if path.startswith("/v1/classification"):
             body: dict[str, Any] = {"labels": labels, "inputs": [text]}

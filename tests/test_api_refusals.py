@@ -1,4 +1,4 @@
-"""The REST API and bodies that nobody reads: the answer comes through, and reading on has an end."""
+"""The REST API and unread bodies: the response arrives, and reading on has a limit."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(
     length = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {size}"
     with servers[server].connect() as client:
         client.sendall(head(begin, f"{headers}\r\nConnection: close" if close else headers, length))
-        for part in body(size, chunked):  # all of it, before the answer is looked at
+        for part in body(size, chunked):  # all of it, before the response is read
             client.sendall(part)
         found, kind, problem = answer(client)
     assert (found, kind, problem["status"]) == (status, "application/problem+json", status)
@@ -113,7 +113,7 @@ def test_a_refusal_comes_before_the_body(servers: dict[str, Served]) -> None:
         assert answer(client)[0] == 413
         tracemalloc.start()
         try:
-            with contextlib.suppress(OSError):  # it hangs up on who goes on
+            with contextlib.suppress(OSError):  # it disconnects a client that continues
                 for part in body(101_000_000, chunked=False):
                     client.sendall(part)
             _, peak = tracemalloc.get_traced_memory()

@@ -1,4 +1,4 @@
-"""The REST API beside its own schema, as schemathesis reads it: each call with generated and with wrong values."""
+"""The REST API against its own schema, as schemathesis reads it: each call with generated and with wrong values."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXCLUDED = {
 }
 
 NO_HTTP = b"Invalid HTTP request received."
-"""What uvicorn answers to generated headers that break HTTP itself, before any operation is called."""
+"""The responses of uvicorn to generated headers that violate HTTP, before any operation is called."""
 
 
 class Triage(Signature):
@@ -98,4 +98,4 @@ def test_each_call_keeps_to_the_schema(api: Any, label: str, mode: GenerationMod
     try:
         call()
     except (hypothesis.errors.Unsatisfiable, SkipTest):
-        assert mode is GenerationMode.NEGATIVE  # there is nothing to do wrong
+        assert mode is GenerationMode.NEGATIVE  # it has no wrong values

@@ -1,4 +1,4 @@
-"""The REST API and hostile or careless callers: what they can't reach, read, hold or fill."""
+"""The REST API and hostile or careless callers: what they can't reach, read, block or fill up."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 
 
 class Listening:
-    """A port of loopback that counts who connects."""
+    """A port on loopback that counts connections."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -215,7 +215,7 @@ def test_an_upload_takes_no_memory(tmp_path: Path) -> None:
 def test_an_open_server_answers_to_its_own_names(
     tmp_path: Path, hosts: tuple[str, ...] | None, host: bytes | None, status: int
 ) -> None:
-    """Also where pages are added: another site can't give its own name to this machine."""
+    """Also with the web page: another site can't point its own name at this machine."""
     given: Any = {} if hosts is None else {"hosts": hosts}
     made = create_app({}, ServerSettings(jobs=tmp_path / "jobs.db", open=True, llm="offline", **given))
     add_pages(made)

@@ -20,9 +20,9 @@ import llmtasker
 
 PACKAGE = Path(llmtasker.__file__).parent
 
-# The floors, lowest first. What stands on a floor imports from lower floors only, and nothing on its own floor.
-# A folder stands on one floor as a whole, and its files import each other without circles. The files of `values`
-# and `wire` are what everybody needs, so they have floors of their own.
+# The floors, lowest first. Modules of a floor import only from lower floors. A folder is on one floor as a whole, and
+# its files import each other without circles. All floors need the files of `values` and `wire`, so these files have
+# their own floors.
 FLOORS: list[set[str]] = [
     {"values.lazy_pattern"},
     {
@@ -82,7 +82,7 @@ EDGE: list[set[str]] = [
     {"__main__"},
 ]
 ARROWS = 210
-"""Imports between folders, and files at the top of the package: more would mean that nobody sees the flow."""
+"""The most imports between folders, and files at the top of the package: with more, the flow is hard to see."""
 
 ANYWHERE = {"pydantic", "pydantic_core", "typing_extensions"}
 _OPENAI = {f"llm.transports.{name}" for name in ("openai", "openai_batches", "openai_clients", "given_client")}
@@ -158,7 +158,7 @@ SAME_NAME = {
     "server": "the REST API's, and the one of `testing`",
     "signature": "the file of the class Signature, in the folder of all that belongs to it",
 }
-# These patterns stand in one file each.
+# Each of these patterns occurs in one file only.
 HOMES = {
     "following $ref": "values.json_schema",
     "strict JSON": "values.json_values",
@@ -166,7 +166,7 @@ HOMES = {
     "text folding": "values.folding",
     "duration": "wire.error_response",
 }
-# These look behind a private name of another file.
+# These files use a private name of another file.
 LOOKS_BEHIND = {
     "integrations.langfuse_client": "the SDK of Langfuse has no public name for the place and keys of a client",
     "cache.text_cache": "diskcache has no public name for its rows",
@@ -243,12 +243,12 @@ def inside(module: str) -> set[str]:
 
 
 def part(module: str) -> str:
-    """What an arrow begins and ends at: a file at the top of the package, or a whole folder."""
+    """The start or the end of an arrow: a file at the top of the package, or a whole folder."""
     return module.partition(".")[0]
 
 
 def room(module: str) -> str:
-    """What stands on a floor: a part of the package, or a file of `values` and `wire`."""
+    """A unit of a floor: a part of the package, or a file of `values` and `wire`."""
     return module if part(module) in BY_FILE else part(module)
 
 
@@ -331,7 +331,7 @@ def test_vendors_are_imported_in_their_one_file() -> None:
 
 @pytest.mark.parametrize("vendor", VENDORS)
 def test_every_vendor_in_the_table_is_used(vendor: str) -> None:
-    """The table lists what is there; and dynamic imports are seen."""
+    """The table lists all modules, and dynamic imports are found."""
     users = {module for module in MODULES if any(name.partition(".")[0] == vendor for name in imports(module))}
     assert users == VENDORS[vendor]
 
@@ -403,7 +403,7 @@ def test_private_names_stay_in_their_file() -> None:
 
 
 def facts(module: str) -> Iterator[str]:
-    """Which of the patterns in HOMES a file holds."""
+    """The patterns of HOMES that occur in a file."""
     for node in ast.walk(tree(module)):
         match node:
             case ast.Subscript(slice=ast.Constant("$ref"), ctx=ast.Load()):
@@ -434,7 +434,7 @@ def test_a_fact_has_one_home(fact: str) -> None:
 
 
 def at_import(node: ast.AST) -> Iterator[ast.AST]:
-    """What runs when a module is imported: everything in it, apart from the bodies of functions."""
+    """The code that runs when a module is imported: all of it, apart from the bodies of functions."""
     for child in ast.iter_child_nodes(node):
         if not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             yield child

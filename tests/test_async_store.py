@@ -1,4 +1,4 @@
-"""AsyncStore: awaitable access to any store, in batches, that nothing in the store and nobody who waits can break."""
+"""AsyncStore: awaitable access to any store, in batches, which no fault of the store and no waiter can break."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def complete(store: Store) -> Any:
 
 
 class Plain:
-    """A store with nothing but get and put."""
+    """A store with only get and put."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
@@ -59,7 +59,7 @@ class Plain:
 
 
 class Counting(Plain):
-    """A store that counts batches, and is busy until it is let go."""
+    """A store that counts batches, and blocks until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Counting(Plain):
 
 
 class Leasing(Plain):
-    """A store with leases of its own, one by one."""
+    """A store with its own leases, one by one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -428,7 +428,7 @@ def test_a_store_has_one_async_store_and_can_be_let_go() -> None:
 def test_after_a_fork_an_async_store_has_no_thread_yet() -> None:
     way = OneByOne(complete(MemoryCache()))
     asyncio.run(way.put(KEYS[0], "{}"))
-    way.many._lock.acquire()  # held by a thread that the child does not have
+    way.many._lock.acquire()  # held by a thread that does not exist in the child
     way.many.after_fork()
     assert asyncio.run(way.get(KEYS[0])) == "{}"
     assert repr(way.many.store) == "MemoryCache(1 entry)"

@@ -1,6 +1,6 @@
-"""What is sent in the background: spans, counts and scores, beside receivers that are down, hang, are killed or frozen.
+"""Spans, counts and scores are sent in the background, even if receivers are down, hang, or are killed or frozen.
 
-Nothing of it may cost the caller: only `flush` waits, for as long as it is told.
+It must not delay the caller: only `flush` waits, for at most the given time.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from llmtasker.runner.corrected_row import CorrectedRow
 from llmtasker.runner.events import Event
 
 LIMIT = 0.5  # seconds that a flush is given
-SLACK = 3.0  # and that a busy machine may add to it
+SLACK = 3.0  # seconds that a busy machine may add
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the three: its observer at a URL, how it is given one thing, and how many of them a receiver has."""
+    """One of the three: its observer for a URL, a function that adds one thing, and one that counts those received."""
 
     make: Callable[[str], Any]
     add: Callable[[Any], object]
@@ -82,7 +82,7 @@ def in_time(seconds: float) -> Iterator[None]:
 
 
 def in_child(work: Callable[[], object]) -> int:
-    """Do something in the child of a fork; return how that ended (0: well), or -9 after ten seconds."""
+    """Do something in the child of a fork; return its exit code (0: success), or -9 after ten seconds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on: this process has threads
         child = os.fork()
@@ -126,7 +126,7 @@ METHODS: dict[str, Callable[[BackgroundSender[Any, Any]], bool]] = {
 @every
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_hangs_in_the_child_of_a_fork(receiver: Receiver, kind: Kind, method: str) -> None:
-    """Whatever its parent was doing: here it holds the lock, and a post hangs."""
+    """The parent may be doing anything: here it holds the lock, and a post hangs."""
     receiver.delay = -1
     observer = kind.make(receiver.url)
     kind.add(observer)
@@ -152,7 +152,7 @@ def test_a_child_sends_its_own_and_the_parent_sends_the_rest(receiver: Receiver,
 
 
 def test_threads_of_the_child_of_a_fork_share_one_lock_and_one_queue() -> None:
-    """All of them may be the first that sends: here making a queue takes a while, so that they would meet in it."""
+    """Each of them may be the first to send: here, creating a queue takes so long that they would all do it at once."""
 
     class Slow(Numbers):
         def __init__(self) -> None:
@@ -190,7 +190,7 @@ def test_a_sender_that_nobody_has_is_gone() -> None:
 
 
 class Outside:
-    """A receiver in a process of its own, which can be killed or frozen."""
+    """A receiver in a separate process, which can be killed or frozen."""
 
     def __init__(self) -> None:
         theirs, ours = multiprocessing.Pipe()
@@ -225,7 +225,7 @@ def outside() -> Iterator[Callable[[], Outside]]:
 
 
 def place(way: str, outside: Callable[[], Outside], receiver: Receiver) -> str:
-    """Return the URL of a receiver that is no good, in one of the ways."""
+    """Return the URL of a receiver that does not work, in one of the ways."""
     if way == "hangs":
         receiver.delay = -1
         return receiver.url
@@ -258,13 +258,13 @@ def test_a_receiver_that_is_no_good_costs_nothing(
     with in_time(0):
         observer.close()
     with in_time(0):
-        kind.add(observer)  # nothing is taken any more
+        kind.add(observer)  # nothing is accepted any more
         assert observer.flush(10)
 
 
 @every
 def test_a_receiver_that_goes_and_comes_back_gets_all(receiver: Receiver, kind: Kind) -> None:
-    """Its connection is kept between posts; a frozen one answers late."""
+    """Its connection is kept between posts; a frozen receiver answers late."""
     observer = kind.make(receiver.url)
     for delay, status in ((0.0, 200), (0.0, 503), (0.3, 200)):
         receiver.delay, receiver.status = delay, status
@@ -300,7 +300,7 @@ def test_what_close_gives_up_is_said(receiver: Receiver, kind: Kind, caplog: pyt
 def test_a_receiver_that_does_not_take_them_is_not_asked_all_the_time(
     receiver: Receiver, kind: Kind, status: int, most: int
 ) -> None:
-    """Five times a second while somebody waits for the end; once, where it says that it never will."""
+    """Five posts a second while a caller waits; only one, if the receiver refuses for good."""
     receiver.status = status
     observer = kind.make(receiver.url)
     kind.add(observer)
@@ -362,7 +362,7 @@ class Numbers:
 
 
 class Answers:
-    """A receiver that answers so, one after the other, then takes all."""
+    """A receiver that gives these answers, one after the other, and then accepts everything."""
 
     http = None
     place = "here"

@@ -1,4 +1,4 @@
-"""The built-in baseline: what it reads from a request, what it fills, what it refuses."""
+"""The built-in baseline: how it reads a request, which fields it fills, and which requests it refuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider's batch API, against a strict stand-in on loopback; every call and every line that is asked counts."""
+"""The provider's batch API, against a strict stand-in on loopback; every call and every requested line is counted."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Triage(Signature):
 
 
 def answer(body: dict[str, Any]) -> Any:
-    """The first word as quote; a team that does not exist for what is odd, unless the answer is asked again."""
+    """The first word as quote; for odd rows a team that does not exist, unless the answer is asked again."""
     text = last_user_text(body)
     first = next(m["content"] for m in body["messages"] if m["role"] == "user")
     if "odd" in text:
@@ -199,7 +199,7 @@ def test_it_works_inside_a_running_event_loop(server: FaultyServer) -> None:
 
 
 class Time:
-    """A clock that only sleeping moves."""
+    """A clock that moves only in `sleep`."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -306,7 +306,7 @@ def test_only_new_rows_are_sent_beside_a_job_under_way(server: FaultyServer) -> 
     assert (status.rows, status.done, status.batches) == (6, 6, {"completed": 2})
     assert second.results(inputs).counts == {"ok": 6}
     assert server.batches.asked_lines == 6
-    # What the second job fetched is no longer under way in the first.
+    # Rows that the second job fetched are no longer in progress in the first.
     assert task.submit(inputs).status().rows == 0
 
 

@@ -154,7 +154,7 @@ def test_a_budget_in_money_without_prices_stops_the_run() -> None:
 @pytest.mark.parametrize("counted", [True, False], ids=["counted", "not counted"])
 @pytest.mark.parametrize("size", [1, 5])
 def test_answers_that_are_longer_than_thought_do_not_overshoot(counted: bool, size: int) -> None:
-    """The longest answer so far is what each further call may take."""
+    """Each further call may take as much as the longest answer so far."""
 
     def answer(body: dict[str, Any]) -> dict[str, Any]:
         message = {"role": "assistant", "content": json.dumps({"team": "billing", "why": "because " * 1500})}

@@ -47,7 +47,7 @@ def cache(tmp_path: Path):
 
 
 def python(code: str, *arguments: object) -> str:
-    """Run code in a process of its own and return what it printed."""
+    """Run code in a separate process, and return its output."""
     done = programs.run("-c", code, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -62,11 +62,11 @@ def sql(cache: DiskCache, statement: str, *arguments: object) -> list[tuple]:
 
 
 def leases(cache: DiskCache) -> list[str]:
-    """Return the keys that are leased in the database, whoever holds them."""
+    """Return the keys that are leased in the database, by any process."""
     return [key.removeprefix("lease:") for (key,) in sql(cache, "SELECT key FROM Cache WHERE key LIKE 'lease:%'")]
 
 
-# What is put comes back.
+# Stored texts are found again.
 
 
 def test_an_answer_comes_back_also_to_another_process(cache: DiskCache) -> None:
@@ -128,7 +128,7 @@ def test_a_cache_can_be_sent_to_another_process(cache: DiskCache) -> None:
     copy.close()
 
 
-# Where it is, and who may read it.
+# The folder, and its permissions.
 
 
 @pytest.mark.parametrize(
@@ -252,11 +252,11 @@ with warnings.catch_warnings(record=True) as caught:
     assert python(code) == "None ['No cache:']\n"
 
 
-# Nothing in a database is trusted.
+# The content of a database is not trusted.
 
 
 class Bomb:
-    """A pickle that leaves a trace where it is opened."""
+    """A pickle that leaves a trace if it is loaded."""
 
     def __init__(self, trace: Path) -> None:
         self.trace = trace
@@ -468,7 +468,7 @@ def test_answers_of_version_0_1_0_are_read_and_its_leases_taken_over(cache: Disk
     assert cache.info().entries == 1
 
 
-# What takes no waiting is read in the event loop itself.
+# Look-ups that don't wait are done in the event loop itself.
 
 
 def test_a_look_up_at_once_gives_what_get_gives(cache: DiskCache) -> None:
@@ -511,18 +511,18 @@ def test_a_look_up_at_once_does_not_wait_for_another_process(cache: DiskCache) -
     cache.patience = 60
     assert cache.get(KEYS[0]) == TEXT
     lock.execute("BEGIN IMMEDIATE")
-    assert cache.get_at_once(KEYS[0]) == TEXT  # who writes stops nobody who reads
+    assert cache.get_at_once(KEYS[0]) == TEXT  # a writer does not block readers
     lock.execute("ROLLBACK")
     lock.close()
     assert cache._database._cache is not None
     assert cache._database._cache.connection.execute("PRAGMA busy_timeout").fetchone() == (0,)
 
 
-# The disk fails, the run goes on.
+# The disk fails, and the run continues.
 
 
 def without_disk(cache: DiskCache, match: str) -> None:
-    """Use a cache in every way, and see one warning and no exception."""
+    """Use a cache in every way; expect one warning and no exception."""
     with one_warning(match):
         for _ in range(2):
             assert cache.get(KEYS[0]) is None
@@ -572,7 +572,7 @@ def test_a_database_damaged_while_open_is_set_aside_once(tmp_path: Path) -> None
             warnings.simplefilter("always")
             assert cache.get_many(KEYS[:500])[1:] == [None] * 499
             cache.put(KEYS[0], TEXT)
-        if not caught:  # the second time it is left out for a minute
+        if not caught:  # the second time, it is not used for a minute
             assert cache.get(KEYS[0]) is None
             break
         assert len(caught) == 1
@@ -819,7 +819,7 @@ def test_a_forked_child_opens_its_own(tmp_path: Path) -> None:
     assert python(FORK, tmp_path / "cache") == "['parent', 'child', 'after', None]\n"
 
 
-# What is in it, and what is removed.
+# Its content, and its removal.
 
 
 def test_info_prune_and_clear(cache: DiskCache) -> None:
@@ -929,7 +929,7 @@ def test_a_lease_that_the_disk_kept_is_free_for_this_process_and_ends_with_the_n
     lock = sqlite3.connect(cache.directory / "cache.db", isolation_level=None)
     lock.execute("BEGIN IMMEDIATE")
     with one_warning("locked"):
-        for key in KEYS[:2]:  # the second while the disk is left alone
+        for key in KEYS[:2]:  # the second while the disk is not used
             cache.put(key, TEXT) if end == "put" else cache.release(key)
         assert cache.lease_many(KEYS[:2]) == [True, True]
     lock.execute("ROLLBACK")
@@ -972,7 +972,7 @@ def test_a_forged_time_does_not_stop_info(cache: DiskCache) -> None:
     assert (cache.info().entries, cache.info().newest) == (1, None)
 
 
-# What can't be seen from outside: the minute that a disk is left alone, and what a forked child starts with.
+# Internals: the minute in which a failed disk is not used, and the state of a forked child.
 
 
 def test_a_disk_that_failed_is_tried_again_after_a_minute(tmp_path: Path) -> None:

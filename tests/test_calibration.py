@@ -1,4 +1,4 @@
-"""calibrate: temperature, refusal, thresholds that keep a promised risk, and what they rest on."""
+"""calibrate: temperature, refusal, thresholds that keep a promised risk, and their statistics."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_the_error_of_a_calibration_is_the_mean_gap_over_bins() -> None:
 
 
 def calibrated_rows(random: Random, count: int, a: float, b: float) -> list[ScoredRow]:
-    """Rows of an LLM that is right as often as it says."""
+    """Rows of an LLM that is right as often as its confidence says."""
     found = []
     for _ in range(count):
         sure = random.betavariate(a, b)
@@ -130,7 +130,7 @@ def normal_rows(random: Random, count: int, accuracy: float, distance: float) ->
 
 
 def plateau_rows(random: Random, count: int) -> list[ScoredRow]:
-    """Rows whose surer half is wrong a little more often than 5 %, however sure."""
+    """Rows whose surer half is wrong in slightly more than 5 % of cases, at any confidence."""
     found = []
     for _ in range(count):
         sure = random.random()
@@ -155,7 +155,7 @@ def points_of(rows: list[ScoredRow]) -> Points:
 
 
 class Population:
-    """Many rows, from which the true risk above a threshold can be read."""
+    """Many rows, which show the true risk above a threshold."""
 
     def __init__(self, draw: Rows) -> None:
         points = sorted(points_of(draw(Random(98), 50_000)), key=lambda point: -point[0])
@@ -196,7 +196,7 @@ PLATEAUS: dict[str, Callable[[Random], float]] = {
 
 @pytest.mark.parametrize("name", PLATEAUS)
 def test_a_promise_is_kept_where_confidence_says_nothing_among_the_surest(name: str) -> None:
-    """The surest are wrong in just over 5 %, however sure: every threshold there breaks the promise."""
+    """The surest rows are wrong in just over 5 %, at any confidence: every threshold there breaks the promise."""
     broken, slices = 0, 200
     for number in range(slices):
         random, points = Random(number), Points()
@@ -217,7 +217,7 @@ def test_the_first_threshold_does_not_depend_on_errors() -> None:
 
 
 def test_a_threshold_as_seen_would_break_it() -> None:
-    """What the bound is for: the lowest threshold with 5 % errors as seen breaks the promise half of the time."""
+    """Why the bound is needed: the lowest threshold with 5 % observed errors breaks the promise half of the time."""
     draw = POPULATIONS["70 % right, calibrated"]
     population, broken = Population(draw), 0
     for number in range(100):
@@ -384,7 +384,7 @@ class Tags(Signature):
 
 
 def _tagged(request: Request) -> dict[str, Any]:
-    """Votes for praise are too rare and votes for delay too many; the number of the message says what is right."""
+    """Votes for praise are too rare, and votes for delay too many; the number of a message determines the truth."""
     number = int(last_user_text(request).split()[-1])
     votes = _ASKED[number] = _ASKED[number] + 1
     tags = ["price"] if number % 2 else []

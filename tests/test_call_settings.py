@@ -1,4 +1,4 @@
-"""What holds for one call, one run or one row: variables, labels, examples, LLM, tags, columns."""
+"""Settings of one call, one run or one row: variables, labels, examples, LLM, tags, columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a Capabilities learns from the words of an endpoint, and what it must not."""
+"""What Capabilities learns from the messages of an endpoint, and what it must not learn."""
 
 import threading
 
@@ -241,7 +241,7 @@ LEARNED = [
     (ask(), "References ($ref) are not supported in tool schemas", None, no("schema", "strict")),
     (ask(schema=sized()), "JSON schema conversion failed", None, no("schema", "keywords")),
     (ask(), f"{NO_PARSER} JSON schema error at #: unrecognized type bogus", None, no("schema", "strict")),
-    # whatever names a place in the schema, or a grammar
+    # messages that name a place in the schema, or a grammar
     *(
         (ask(), text, None, no("schema", "strict"))
         for text in (
@@ -374,15 +374,15 @@ def test_a_refusal_teaches_one_lesson_that_the_adapted_request_heeds(request_, t
         adapted = capabilities.adapt(request_)
         assert adapted is not request_
         learnt_again = capabilities.record_error(adapted, error)
-        # "required" gives way to "auto" first, of two fields that exclude each other one is left, and the ladder of
-        # schemas has more rungs.
+        # "required" becomes "auto" first, one of two fields that exclude each other remains, and the ladder of schemas
+        # has more rungs.
         assert learnt_again == (
             feature == no("tool_choice", "required") or "cannot both be" in text or feature.kind == "schema"
         )
 
 
 def request_with(feature, example):
-    """Return a request that has what a row of the table is about."""
+    """Return a request with the feature of a row of the table."""
     fields = ("max_tokens", "logprobs", "temperature", "seed", "top_k")
     match feature:
         case "names":
@@ -481,7 +481,7 @@ def test_other_errors_teach_nothing(request_, text, param, code):
     assert capabilities.adapt(request_) is request_
 
 
-# Refusals that give no reason, as gateways and SDKs write them.
+# Refusals without a reason, as gateways and SDKs write them.
 UNEXPLAINED = [
     "Request contains an invalid argument.",
     "Invalid request",

@@ -1,4 +1,4 @@
-"""A cascade: what each task answers, what it costs, and the risk that all of them keep together."""
+"""A cascade: the rows that each task answers, its cost, and the risk that all tasks keep together."""
 
 from __future__ import annotations
 
@@ -100,13 +100,13 @@ def coded(share: float) -> Completion:
 
 
 def small(request: Request) -> Completion:
-    """Sure, and right, where the number is odd; a guess otherwise."""
+    """Sure and right if the number is odd; otherwise a guess."""
     number = int(last_user_text(request).split()[-1])
     return coded(0.97 if number % 2 else 0.55 + number % 10 / 100)
 
 
 def large(request: Request) -> dict[str, str]:
-    """Right but for one row of 100."""
+    """Right except for one row of 100."""
     number = int(last_user_text(request).split()[-1])
     return {"label": "delivery" if number % 4 == 0 and number % 100 else "billing"}
 

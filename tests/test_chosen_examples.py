@@ -1,4 +1,4 @@
-"""Examples chosen for each input: which, in what order, where they stand, and that they are the same in every run."""
+"""Examples chosen for each input: which ones, their order and place, and that they are the same in every run."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def by_words(request: Any) -> Any:
 
 
 def the_call(llm: Any, inputs: list[str]) -> list[str]:
-    """Run it as users have it in their notebooks; return what it prints."""
+    """Run the call as it is in users' notebooks; return its output."""
     printed: list[str] = []
     print = printed.append  # noqa: A001 - so that the code below is the users' own
 
@@ -80,7 +80,7 @@ def test_the_call_with_the_baseline() -> None:
 
 @pytest.fixture
 def http() -> Iterator[dict[str, Any]]:
-    """Clients to close when the test is over: those that the vendors make by themselves stay open."""
+    """Clients to close at the end of the test: those that the vendors create themselves would stay open."""
     clients = {"http_client": openai.DefaultHttpxClient(), "http_async_client": openai.DefaultAsyncHttpxClient()}
     yield clients
     clients["http_client"].close()

@@ -26,7 +26,7 @@ from llmtasker.testing import FaultyServer, Hang, Status
 
 KEY = "sk-test-0123456789"
 
-# Clients that are given belong to whoever made them: their connections are left open here, and collected at once.
+# Given clients belong to their creator: their connections stay open here, and are collected at once.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 
@@ -69,7 +69,7 @@ def chat(**options: Any) -> ChatOpenAI:
 
 
 class Around(BaseChatModel):
-    """A chat model that keeps another one."""
+    """A chat model that contains another one."""
 
     inner: Any = None
     _kept: Any = PrivateAttr(default=None)
@@ -301,7 +301,7 @@ print([asyncio.run(task.arun([f"{n}.{text}" for text in "abc"])).counts for n in
 
 
 def test_a_client_with_an_http_client_of_its_own_works_in_several_loops(server: FaultyServer) -> None:
-    # In a program: the connections of an ended loop are the user's to close, and a warning here.
+    # In a program: connections of an ended loop are for the user to close, and would be a warning here.
     done = programs.run("-c", SEVERAL_LOOPS, server.base_url, cwd=Path(__file__).parent)
     assert done.stdout == "[{'ok': 3}, {'ok': 3}, {'ok': 3}, {'ok': 3}]\n", done.stderr
 

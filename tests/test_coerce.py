@@ -1,4 +1,4 @@
-"""Keys and scalars at every depth: one table for each kind; what a task makes of one answer."""
+"""Keys and scalars at every depth: one table for each kind, and one answer through a task."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Stars(enum.IntEnum):
 
 
 def reading(kind: Any, value: Any, text: str | None = None) -> Reading[Any]:
-    """What a type with one field `v` makes of a value."""
+    """Return the value and the repairs of a type with one field `v`."""
     adapter: TypeAdapter[Any] = TypeAdapter(TypedDict("Only", {"v": kind}))  # type: ignore[operator]
     given = json.dumps({"v": value}) if text is None else text
     return read(given, AnswerSchema.of(adapter._type), lambda found: adapter.validate_python(found)["v"])

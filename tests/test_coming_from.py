@@ -1,4 +1,4 @@
-"""The code of others on the page "coming from", which can't be installed beside ours; `make test-others` runs it."""
+"""The code of other libraries on the page "coming from", which can't be installed beside ours: `make test-others`."""
 
 from __future__ import annotations
 

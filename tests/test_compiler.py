@@ -64,7 +64,7 @@ class Summary(Signature):
 
 
 def answered(program, given, answer):
-    """Return what a program makes of an answer: a Completion, its text, or the arguments of a call."""
+    """Return the result of a program for an answer: a Completion, its text, or the arguments of a call."""
     if not isinstance(answer, Completion):
         if isinstance(answer, str):
             answer = Completion(text=answer)
@@ -277,7 +277,7 @@ def test_input_validators_do_not_run_on_what_they_changed():
 
 
 class OddError(Exception):
-    """One that nobody expects."""
+    """An unexpected error."""
 
 
 @pytest.mark.parametrize(

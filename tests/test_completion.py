@@ -1,4 +1,4 @@
-"""What goes over the wire: bodies, keys, and completions as text."""
+"""Bodies and keys of requests, and completions as text."""
 
 import copy
 import json
@@ -128,7 +128,7 @@ def test_where_the_head_ends_makes_no_difference():
 
 
 def test_the_key_is_the_same_in_every_process_and_version():
-    # Users have paid for what is stored under it: if this fails, raise KEY_VERSION or mend the change.
+    # Users have paid for the answers under these keys: if this fails, raise KEY_VERSION, or correct the change.
     assert request().key == "5c38ff7afccd831912fc38c637e8de91189018a42e306812db6912b8963f9e4d"
 
 

@@ -1,4 +1,4 @@
-"""copy_answers between folders: what is there is not copied again, and what goes wrong is an error."""
+"""copy_answers between folders: existing answers are not copied again, and a failure is an error."""
 
 from __future__ import annotations
 

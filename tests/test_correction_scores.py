@@ -1,4 +1,4 @@
-"""A correction made by a call or on the page becomes scores of the row's trace, and costs nothing if that fails."""
+"""A correction over the API or on the page becomes scores of the row's trace; a failure of that has no effect."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_by_a_call(
     assert {row["session.id"] for row in receiver.named("row")} == {id_}
     assert [(score["traceId"], score["name"], score["value"]) for score in receiver.scores] == [
         (trace, "correct", 0.0),
-        (trace, "corrected team", "delivery"),  # of the reply, which is a text, nothing is said
+        (trace, "corrected team", "delivery"),  # there is no score for the reply, because it is a text
     ]
     assert receiver.withdrawn == [score["id"] for score in receiver.scores]
     assert caplog.text.count("a correction was stored, but an observer failed: Broken: OSError") == 1

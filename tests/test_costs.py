@@ -1,4 +1,4 @@
-"""What calls cost: by own prices, or by the list of genai-prices."""
+"""The cost of calls: by given prices, or by the list of genai-prices."""
 
 import programs
 import pytest
@@ -59,7 +59,7 @@ def test_an_unknown_price_is_none_and_never_0(endpoint, model):
 
 
 def test_without_the_list_all_prices_are_unknown():
-    # In a process of its own: a finder that knows no genai_prices.
+    # In a separate process: an import finder without genai_prices.
     program = """
 import importlib.abc, sys
 

@@ -1,4 +1,4 @@
-"""What is imported is declared in pyproject.toml, and what is declared is imported.
+"""Imported packages are declared in pyproject.toml, and declared packages are imported.
 
 The import name of each declared package is its name with underscores.
 """
@@ -20,11 +20,11 @@ PROJECT = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))
 EXTRAS: dict[str, list[str]] = PROJECT["project"]["optional-dependencies"]
 GROUPS: dict[str, list[Any]] = PROJECT["dependency-groups"]
 
-# Commands and plugins, which nothing imports.
+# Commands and plugins, which are not imported.
 TOOLS = {"mypy", "pyright", "pytest_cov", "pytest_timeout"}
 
 
-# What starlette loads to read forms.
+# Starlette loads it to read forms.
 LOADED_BY_OTHERS = {"python_multipart"}
 
 

@@ -80,7 +80,7 @@ class Block:
 
 @dataclass(kw_only=True)
 class Page:
-    """A page as a program: what was defined so far, and where."""
+    """A page as a program: its namespace so far, and its folder."""
 
     path: Path
     module: types.ModuleType = field(default_factory=lambda: types.ModuleType("llmtasker_docs"))
@@ -107,7 +107,7 @@ class Page:
         before = dict(os.environ)
         try:
             self.run_blocks()
-        finally:  # what a page puts into the environment is for that page
+        finally:  # variables that a page sets are only for that page
             os.environ.clear()
             os.environ.update(before)
 
@@ -134,7 +134,7 @@ class Page:
             path.write_text(block.text, encoding="utf-8")
 
     def execute(self, block: Block) -> str:
-        """Run one block with its own line numbers in tracebacks; return what it printed."""
+        """Run one block with its own line numbers in tracebacks; return its output."""
         code = compile(
             "\n" * (block.line - 1) + block.text,
             str(self.path),
@@ -200,12 +200,12 @@ def check(shown: str, printed: str, where: str) -> None:
 def test_a_page_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     page = Page(path=path)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(sys.modules, page.module.__name__, page.module)  # where pydantic looks annotations up
+    monkeypatch.setitem(sys.modules, page.module.__name__, page.module)  # where Pydantic looks up annotations
     page.run()
 
 
 @pytest.mark.cluster
-@pytest.mark.filterwarnings("ignore")  # those of Ray, Spark and Dask are theirs
+@pytest.mark.filterwarnings("ignore")  # warnings of Ray, Spark and Dask
 def test_a_page_runs_on_clusters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYSPARK_PYTHON", sys.executable)
     test_a_page_runs(TOP / "docs/en" / ON_CLUSTERS, tmp_path, monkeypatch)

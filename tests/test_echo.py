@@ -1,4 +1,4 @@
-"""What a response repeats of a row is neither evidence nor shown, wherever an endpoint puts it."""
+"""Parts of a row that a response repeats are neither evidence nor shown, wherever they are in it."""
 
 from __future__ import annotations
 

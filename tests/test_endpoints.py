@@ -1,4 +1,4 @@
-"""What endpoints and machines do to an LLM: schemas that are refused, tools that are dropped, proxies, certificates."""
+"""Endpoints and machines: refused schemas, dropped tools, proxies, certificates."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_tools_that_a_server_drops_are_named_where_the_mode_is_fixed() -> None:
         assert server.counters.requests == 2
 
 
-# ── a company's machine ──
+# ── a machine in a company ──
 
 
 @pytest.mark.parametrize(

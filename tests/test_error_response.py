@@ -213,14 +213,14 @@ NOW = 1_800_000_000.0
         ({"X-RateLimit-Reset": str(int((NOW + 12) * 1000))}, 12.0),
         ({"ratelimit-reset": "30"}, 30.0),
         ({"Retry-After": "soon", "ratelimit-reset": "30"}, 30.0),
-        # The clock of the server is an hour ahead: what it names is a time on its own clock.
+        # The clock of the server is an hour ahead, and it names a time on its own clock.
         (
             {"Retry-After": formatdate(NOW + 3630, usegmt=True), "Date": formatdate(NOW + 3600, usegmt=True)},
             30.0,
         ),
         ({"Retry-After": "30", "Date": formatdate(NOW + 3600, usegmt=True)}, 30.0),
         ({"Retry-After": formatdate(NOW + 30, usegmt=True), "Date": "soon"}, 30.0),
-        # An allowance of calls and one of tokens, each with its own end.
+        # A limit on calls and one on tokens, each with its own reset.
         (
             {
                 "anthropic-ratelimit-requests-remaining": "0",

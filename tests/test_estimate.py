@@ -1,4 +1,4 @@
-"""Estimate and TokenMeter: what a run would take, before anything is spent."""
+"""Estimate and TokenMeter: the size and cost of a run, before anything is spent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a column holds comes back from a file or a table as it was, or as a text that says all of it."""
+"""The values of a column come back from a file or a table unchanged, or as a text with all their information."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ COLUMNS: dict[str, list[Any]] = {
 
 
 def same_or_text(before: Any, after: Any) -> bool:
-    """Return whether a value is what it was, or its text; a text cannot hold half of a character pair."""
+    """Return whether a value is unchanged, or is its text; a text can't contain half of a character pair."""
     if is_missing(before):
         return is_missing(after) or (isinstance(after, float) and math.isnan(after))
     text = cell_text(before).encode(errors="backslashreplace").decode()

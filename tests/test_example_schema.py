@@ -1,4 +1,4 @@
-"""Examples agree with the schema that is sent, whatever a type writes."""
+"""Examples agree with the schema that is sent, even if a type serializes differently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The examples run, print what the pages show, and are the same code as there; links lead somewhere."""
+"""The examples run, print the output on the pages, and have the code of the pages; links have targets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def shown_output(path: Path) -> Iterator[tuple[str, str]]:
-    """What pages show below a command that runs this example, and where."""
+    """The output that pages show for a command that runs this example, with its place."""
     for page in (Page(path=page) for page in PAGES):
         for block in page.blocks():
             if block.language == "console":
@@ -54,7 +54,7 @@ def test_links_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     for target in LINK.findall(text):
         if re.match(r"https?:|[A-Z]+(\.md)?$", target):
-            continue  # elsewhere, or a file beside the README that the tests of the wheel do without
+            continue  # on the web, or a file beside the README, which is missing in the tests of the wheel
         file, _, heading = target.partition("#")
         path = (page.parent / file).resolve() if file else page
         assert path.exists(), f"{page.name}: {target}"

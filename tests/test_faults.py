@@ -102,7 +102,7 @@ def both(task: Task[Any], text: str) -> list[Item[Any]]:
     return [task(text), asyncio.run(task.acall(text))]
 
 
-# ── 1: refused for now ──
+# ── 1: refused temporarily ──
 
 
 @pytest.mark.parametrize("form", ["ms", "seconds"])
@@ -127,7 +127,7 @@ def test_01_refused_for_ever_costs_its_row_only() -> None:
         assert server.counters.requests == 24
 
 
-# ── 2: broken for now ──
+# ── 2: broken temporarily ──
 
 
 @pytest.mark.parametrize(
@@ -182,7 +182,7 @@ def test_04_a_row_that_is_not_accepted_fails_alone_and_at_once() -> None:
         assert server.counters.requests == 5
 
 
-# ── 5: a 200 that is none ──
+# ── 5: a 200 without a completion ──
 
 NO_ANSWERS = [
     "",
@@ -300,7 +300,7 @@ def test_09_what_is_refused_is_not_argued_with(fault: Any, error: type[ItemError
     assert repr(store) == "MemoryCache(0 entries)"
 
 
-# ── 10, 11: written badly ──
+# ── 10, 11: malformed ──
 
 
 @pytest.mark.parametrize("how", sorted(set(MALFORMATIONS) - {"not_json"}))

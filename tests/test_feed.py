@@ -1,4 +1,4 @@
-"""What a run takes as inputs."""
+"""The inputs that a run accepts."""
 
 from __future__ import annotations
 

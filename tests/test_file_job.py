@@ -1,4 +1,4 @@
-"""A file through a task into another file: taken up again, nothing lost, nothing asked twice."""
+"""A file through a task into another file: resumed, without losing a row or asking twice."""
 
 from __future__ import annotations
 
@@ -272,7 +272,7 @@ def test_a_column_that_only_a_later_row_has_is_not_overwritten(tmp_path: Path) -
 
 
 def test_the_output_of_a_job_is_the_input_of_the_next(tmp_path: Path, source: Path) -> None:
-    """Filtered and shuffled: its own numbers of rows are then those of another file."""
+    """Filtered and shuffled, so that the numbers of its rows belong to other rows of the first file."""
     first, second = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
     do(make_task(), source, first)
     rows = [row for row in lines(first) if row["team"] == "billing"] * 2
@@ -329,7 +329,7 @@ def test_many_broken_rows_are_counted_right(tmp_path: Path) -> None:
     assert len(lines(tmp_path / "out.jsonl")) == 6000
 
 
-# ── taken up again ──
+# ── resumed ──
 
 
 def test_a_second_run_asks_nothing(tmp_path: Path, source: Path) -> None:

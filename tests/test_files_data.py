@@ -76,7 +76,7 @@ def test_a_workbook_of_an_office_is_read_as_it_is_shown(tmp_path: Path) -> None:
     sheet = book.worksheets[0]
     sheet.append(["code postal", "jour", "n", "erreur", None])
     sheet.append([1234, datetime(2025, 3, 1), 12, "#N/A", None])
-    sheet["F1"].number_format = "0.0"  # An empty cell that is there all the same.
+    sheet["F1"].number_format = "0.0"  # An empty cell that exists in the file.
     sheet["A2"].number_format = "00000"
     sheet["B2"].number_format = "dd/mm/yyyy"
     sheet.append([None, None, None, None, None])
@@ -85,7 +85,7 @@ def test_a_workbook_of_an_office_is_read_as_it_is_shown(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="formulas without a stored value"):
         rows = list(read_rows(tmp_path / "i.xlsx"))
     assert rows[0] == {"code postal": "01234", "jour": date(2025, 3, 1), "n": 12, "erreur": "#N/A"}
-    # A formula that nobody has calculated yet has no value; it is not calculated here.
+    # A formula that was never calculated has no value; it is not calculated here.
     assert rows[1] == {"code postal": 75001, "jour": "", "n": "=1+1", "erreur": "a\rb", "column_5": "stray"}
     assert isinstance(rows[1], BrokenRow)
     assert rows[1].error.message == "row 4 has a value in a column without a name"
@@ -296,7 +296,7 @@ def test_a_parquet_column_of_no_one_type_is_text(tmp_path: Path, values: list[An
     ],
 )
 def test_the_types_of_parquet_are_those_of_all_rows(tmp_path: Path, first: Any, last: Any, kind: str) -> None:
-    """Also where they are seen after thousands of rows, and in one part or in two."""
+    """Also if they occur after thousands of rows, and in one part or in two."""
     for between in (0, 2_000):
         rows = [{"v": first}, *[{"v": None}] * between, {"v": last}]
         assert write_rows(tmp_path / "o.parquet", rows) == len(rows)
@@ -311,7 +311,7 @@ def test_the_types_of_parquet_are_those_of_all_rows(tmp_path: Path, first: Any, 
 
 
 def test_a_table_is_written_without_being_in_memory(tmp_path: Path) -> None:
-    """Of Excel and Parquet; 20 MB of texts come, and go to the file part by part."""
+    """For Excel and Parquet; 20 MB of texts are written part by part."""
     for name in ("o.xlsx", "o.parquet"):
         write_rows(tmp_path / name, [{"t": "warm"}], columns=["t"])
         tracemalloc.start()

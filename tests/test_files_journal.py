@@ -1,4 +1,4 @@
-"""The journal of a run: nothing that was put is lost, nothing else is touched."""
+"""The journal of a run: stored items are not lost, and other files are not touched."""
 
 from __future__ import annotations
 

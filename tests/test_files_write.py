@@ -1,4 +1,4 @@
-"""Writing rows: what comes back, what is on the disk while and after writing, and what a spreadsheet sees."""
+"""Writing rows: the values read back, the files on disk during and after writing, and the view of a spreadsheet."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_json_gives_back_every_value(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / name
     write_rows(path, rows)
-    # Two halves of a pair that stand side by side are one character in JSON.
+    # Two adjacent halves of a pair are one character in JSON.
     expected = json.loads(json.dumps(rows))
     assert list(read_rows(path, output_format(path))) == expected
     path.read_bytes().decode("utf-8")

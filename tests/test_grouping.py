@@ -1,4 +1,4 @@
-"""Grouping: each answer back to its own input, whatever the LLM does with a group."""
+"""Grouping: each answer is assigned to its own input, whatever the LLM does with a group."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ class Triage(Signature):
 
 
 def truth(text: str) -> dict[str, Any]:
-    """What the LLM of these tests thinks of a text: it can be told from any other text."""
+    """The answer of these tests' LLM to a text; it differs from that to any other text."""
     digest = zlib.crc32(text.encode("utf-8", "surrogatepass"))
     return {"team": TEAMS[digest % 3], "note": f"seen {digest}"}
 
 
 class Reader:
-    """An LLM that answers each input rightly, then has its list of answers spoilt by `spoil`, and counts."""
+    """An LLM that answers each input correctly, except that `spoil` changes its list of answers; it counts calls."""
 
     def __init__(self, spoil: Callable[[Entries], object] | None = None, *, most: int = 10**9) -> None:
         self.spoil = spoil
@@ -85,7 +85,7 @@ class Reader:
 
 
 def shown(request: Request) -> str:
-    """The input, or the inputs, of a request; also where it says again what was wrong with an answer."""
+    """The input or inputs of a request, even if it repeats an answer and what was wrong with it."""
     return str(request.tail[0]["content"])
 
 
@@ -105,7 +105,8 @@ def said(items: Any) -> list[Any]:
     return [item.output and item.output.outputs() for item in items]
 
 
-# --- what comes back to whom ------------------------------------------------------------------------------------
+# --- which answer is for which input
+# ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", [None, *GROUP_FAULTS])
@@ -125,7 +126,7 @@ def test_no_fault_of_a_group_gives_an_input_the_answer_of_another(how: str | Non
 
 
 def bound(rows: int, size: int, attempts: int) -> int:
-    """The calls that Grouping promises not to exceed."""
+    """The most calls that grouping promises."""
     levels = math.floor(math.log(size, 3)) + 1 if size > 1 else 0
     return math.ceil(rows / size) * levels * (size // 2) + rows * attempts
 
@@ -187,7 +188,7 @@ def test_whatever_is_answered_what_is_attributed_is_right(data: st.DataObject) -
     entries = data.draw(st.lists(st.sampled_from(honest), max_size=10))
     for wrong in data.draw(st.lists(st.tuples(st.sampled_from(ids), st.sampled_from(anchors), numbers), max_size=6)):
         id_, anchor, number = wrong
-        # Which input is meant, by both at once, is the only thing that an answer is believed.
+        # An answer counts only if its id and its anchor name the same input.
         owner = group.ids.index(id_) if id_ in group.ids else None
         if owner is None or not opening_of(group.members[owner].shown).startswith(folded(anchor or "-")):
             entries.insert(0, {"id": id_, "anchor": anchor, "said": number})
@@ -201,7 +202,7 @@ def test_an_input_that_is_answered_twice_differently_is_answered_by_neither() ->
     one = {"id": group.ids[0], "anchor": "the first message", "team": "other"}
     assert attribute([one, one], group) == {0: {"team": "other"}}
     assert attribute([one, {**one, "team": "billing"}], group) == {}
-    # Also where the second one gives somebody else's words, or an unknown id.
+    # Also if the second one repeats the words of another input, or has an unknown id.
     assert attribute([one, {**one, "team": "billing", "anchor": "another message"}], group) == {}
     assert attribute([one, {**one, "team": "billing", "id": "zzzz"}], group) == {}
 
@@ -311,7 +312,7 @@ def test_a_cut_tail_is_asked_again_and_groups_get_smaller(finish: str, keep: flo
         assert max(reader.groups[1:]) <= 5
 
 
-# --- a row that spoils it for the others ------------------------------------------------------------------------
+# --- a row that spoils its group ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -731,7 +732,7 @@ def completion_of(
 
 
 def readable(completion: Completion, group: Group) -> GroupReading:
-    """What is read, or nothing where there is nothing to read."""
+    """The answers that are read; empty if there are none."""
     try:
         return read_answers(completion, "TriageGroup", group)
     except InvalidOutputError:

@@ -1,4 +1,4 @@
-"""group_size="auto": the size is found with a sample, kept, and watched."""
+"""group_size="auto": the size is found with a sample, stored, and monitored."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Mood(Signature):
 
 
 class Model:
-    """An LLM that begins to guess where `limit` says that a group is too large for it, and counts."""
+    """An LLM that guesses if a group is larger than its `limit`; it counts calls."""
 
     def __init__(self, limit: Callable[[int], float] = lambda calls: 10, *, fickle: int = 0) -> None:
         self.limit = limit
@@ -77,7 +77,7 @@ def task_of(model: Any, *, group_size: Any = "auto", cache: Any = False, **llm: 
 
 
 def wrong(items: Any) -> int:
-    """How many items differ from what the model says when it is asked alone."""
+    """How many items differ from the answers to rows asked alone."""
     return sum((item.output.mood == "glad") != (int(item.input.split()[0]) % 3 == 0) for item in items)
 
 
@@ -101,7 +101,7 @@ def test_the_largest_size_that_answers_as_one_call_a_row_does_is_taken(caplog: p
     assert report.choice.measured[0].differing == 15
     assert "groups of 10: 20: 15 of 60 differ" in str(report)
     assert "groups of 10: 20: 15 of 60 differ, at most 35.1%" in caplog.text
-    # What the trial took is part of what its rows have cost.
+    # The cost of the sample is part of the cost of its rows.
     assert items.usage == report.usage
     assert all(item.attempts >= 3 for item in items[:60])
 
@@ -121,7 +121,7 @@ def test_a_second_run_of_a_task_and_another_process_pay_for_no_second_sample() -
     assert again.group_report is not None
     assert again.group_report.choice is not None
     assert again.group_report.choice.size == 10
-    # Another question has another size; and so has what is to be asked again.
+    # Another prompt has another size, and so has a run with `fresh`.
     task_of(model, cache=store, group_size=AutoGroup(epsilon=0.2)).run(reviews(150, start=400))
     assert len(model.alone) == 60
     task_of(model, cache=store).run(reviews(150), fresh=True)
@@ -197,7 +197,7 @@ def test_few_rows_are_not_worth_a_sample() -> None:
     assert "does not pay" in str(task.group_report)
     list(task.stream(iter(reviews(20))))
     assert "20 answered rows is too small" in str(task.group_report)
-    # … which says nothing of a longer run.
+    # … which must not affect a longer run.
     task.run(reviews(200))
     assert 10 in model.groups
 
@@ -336,7 +336,7 @@ def test_a_check_that_fails_leaves_the_answer_of_the_group() -> None:
         ({}, 20, [20]),
         ({20: (1, 0)}, 10, [20, 10]),
         ({20: (9, 0), 10: (9, 0), 5: (9, 0), 2: (9, 0)}, 1, [20, 10, 5, 2]),
-        # Good answers, but so many are missing that a smaller size takes fewer calls.
+        # The answers are good, but so many are missing that a smaller size makes fewer calls.
         ({20: (0, 10)}, 10, [20, 10]),
         ({20: (0, 2)}, 20, [20]),
         ({20: (0, 60), 10: (0, 30), 5: (0, 60)}, 10, [20, 10, 5]),
@@ -377,7 +377,7 @@ def test_a_watch_starts_from_the_sample() -> None:
     assert not any(watch.saw(agrees=True, size=10) for _ in range(40))
     assert not watch.saw(agrees=False, size=10)  # one of a hundred
     assert watch.saw(agrees=False, size=10)
-    assert not watch.saw(agrees=True, size=5)  # of which nothing is known
+    assert not watch.saw(agrees=True, size=5)  # which was never measured
 
 
 def test_free_texts_are_compared_only_where_there_is_nothing_else() -> None:

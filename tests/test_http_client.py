@@ -1,4 +1,4 @@
-"""HTTPClient and ResponseReader: no call takes the answer to another one, whatever comes over a connection."""
+"""HTTPClient and ResponseReader: no call gets the answer to another one, whatever arrives on a connection."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_response_that_is_sent_again_later_is_not_the_next_answer(
 def test_a_copy_that_comes_with_the_next_request_is_not_its_answer(
     send: Callable[[OpenAITransport, Request], Completion], id_of: Callable[[int], str], calls: int
 ) -> None:
-    """A server whose answers are all alike is asked once more, and then believed."""
+    """A server whose answers are all equal is asked once more, and then its answers are accepted."""
     served = count()
     before = threading.local()  # each connection has a thread
 
@@ -291,7 +291,7 @@ def test_what_is_not_a_response_is_an_error(reply: bytes) -> None:
             way(reply)
 
 
-@example(body=b"x", form="chunked", cuts=[51], more=b"")  # the line end of the chunk comes in two parts
+@example(body=b"x", form="chunked", cuts=[51], more=b"")  # the line end of the chunk arrives in two parts
 @given(
     body=st.binary(max_size=300),
     form=st.sampled_from(["length", "chunked", "gzip", "members", "deflate", "lines"]),

@@ -1,4 +1,4 @@
-"""HTTP as the server reads it: what is no HTTP, has no end or comes too slowly is refused before a key is asked for."""
+"""HTTP as the server reads it: invalid, endless or slow requests are refused before a key is checked."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 
 def sent(served: Served, data: bytes) -> tuple[int, bytes]:
-    """Return the status and the body of the answer to some bytes, after which the server hangs up."""
+    """Return the status and the body of the response to some bytes, after which the server disconnects."""
     with served.connect() as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
@@ -113,7 +113,7 @@ def test_what_never_ends_is_refused(served: Served, what: str) -> None:
             while taken < 50_000_000:
                 client.sendall(part)
                 taken += len(part)
-        except OSError:  # it hangs up on who goes on
+        except OSError:  # it disconnects a client that continues
             assert taken < 50_000_000
             return
     raise AssertionError("all of it was taken")

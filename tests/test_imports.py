@@ -1,4 +1,4 @@
-"""What is loaded when: the package is there at once, vendor SDKs only when an endpoint is asked."""
+"""What is loaded, and when: the package at once, vendor SDKs only if an endpoint is called."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def check_little(modules: set[str], most: int) -> None:
 
 @pytest.mark.parametrize("program", [OFFLINE, ANSWERED], ids=["offline", "answered from the cache"])
 def test_a_process_that_needs_no_call_loads_little(program: str) -> None:
-    """What was compiled is kept: the first process loads instructor and openai, the next ones do not."""
+    """Compiled tasks are stored: the first process loads instructor and openai, the next ones do not."""
     assert {"instructor", "openai"} <= {name.partition(".")[0] for name in modules_of(program)}
     modules = modules_of(program)
     check_little(modules, most=150)
@@ -151,7 +151,7 @@ assert not code, code
 
 
 def test_the_package_alone_does_not_even_load_pydantic() -> None:
-    """Names are resolved on first use, so `import llmtasker` costs next to nothing."""
+    """Names are resolved at their first use, so `import llmtasker` is fast."""
     assert "pydantic" not in loaded_by("import llmtasker")
 
 
@@ -198,7 +198,7 @@ else:
 
 
 def test_type_checkers_see_the_same_names() -> None:
-    """The table of names is written for Python and for type checkers; they must not drift apart."""
+    """The table of names exists for Python and for type checkers, and both must be equal."""
     import ast
 
     import llmtasker
@@ -236,7 +236,7 @@ def test_a_process_whose_answers_are_cached_does_not_load_the_sdk_of_its_endpoin
         monkeypatch.setenv("BASE_URL", server.base_url)
         assert "openai" in loaded_by(NAMED)
         assert server.counters.requests == 1
-    modules = modules_of(NAMED)  # the endpoint is gone
+    modules = modules_of(NAMED)  # the endpoint no longer exists
     check_little(modules, most=150)
     kept = "".join(path.read_text() for path in (default_directory() / "compiled").iterdir())
     assert "sk-secret" not in kept

@@ -1,4 +1,4 @@
-"""A wait with an end: what is there at once, what comes later, what never comes, and what is cancelled."""
+"""A wait with a time limit: for results that are there, that come later or never, and that are cancelled."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def never() -> str:
 
 
 async def goes_on() -> str:
-    """What was cancelled may have something to finish first."""
+    """A cancelled task may have to clean up first."""
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:

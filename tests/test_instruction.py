@@ -1,4 +1,4 @@
-"""Instruction: an instruction of one's own; a dict, an object or plain text out."""
+"""Instruction: your own instruction, with a dict, an object or plain text as output."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import openai
 import pytest
 from pydantic import BaseModel, Field
-from typing_extensions import TypedDict  # that of typing knows too little before Python 3.12
+from typing_extensions import TypedDict  # Pydantic does not accept that of `typing` before Python 3.12
 
 from llmtasker import LLM, ConfigurationError, OutputField
 from llmtasker.errors import FilteredError, InvalidOutputError, TruncatedError

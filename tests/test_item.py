@@ -1,4 +1,4 @@
-"""What came of one input: its error, and its way to JSON and back."""
+"""The result of one input: its error, and its conversion to JSON and back."""
 
 import json
 import math

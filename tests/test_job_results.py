@@ -1,4 +1,4 @@
-"""The results of a job as a download: sent while they are read, whole or visibly broken off."""
+"""The results of a job as a download: sent while they are read, complete or visibly aborted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Jobs: rows and their items in one file, worked on by runners that may die."""
+"""Jobs: rows and their items in one file, processed by runners that may die."""
 
 from __future__ import annotations
 
@@ -334,7 +334,7 @@ def test_the_uploaded_file_comes_out_as_it_went_in(store: JobQueue, tmp_path: Pa
     ],
 )
 def test_rows_are_found_by_their_words(store: JobQueue, task: Task[Triage], search: str, numbers: list[int]) -> None:
-    """Whatever the case and the accents of the text and of what is searched for."""
+    """Regardless of case and accents, in the text and in the search."""
     texts = ["un été chaud", "100% sûr", "L'ÉTÉ", "l’e\u0301te\u0301", "ETE", "STRASSE", "Cœur", "日本"]
     job = created(store, task, texts)
     assert [row.number for row in store.rows(job.id, search=search)] == numbers
@@ -355,7 +355,7 @@ def test_a_file_of_an_earlier_version_is_searched_without_accents_too(tmp_path: 
 
 
 def test_the_indexes_of_an_earlier_version_are_made_again(tmp_path: Path) -> None:
-    """Whichever of them was made in another way, or is not there."""
+    """Whichever of them has another definition, or is missing."""
     query, path = "SELECT name, sql FROM sqlite_master WHERE type = 'index' ORDER BY name", tmp_path / "old.db"
     JobFile(path).close()
     database = sqlite3.connect(path)
@@ -386,7 +386,7 @@ def test_an_earlier_version_is_renewed_while_others_write(
 
         def writing(self: JobFile) -> Any:
             if self is not before.file:
-                with begin(before.file) as database:  # it would wait for ever if the other had not ended its part
+                with begin(before.file) as database:  # it would wait forever if the other had not ended its part
                     query = "SELECT count(*) FROM rows WHERE words = 'ete'"
                     parts.append(database.execute(query).fetchone()[0])
             return begin(self)
@@ -400,7 +400,7 @@ def test_an_earlier_version_is_renewed_while_others_write(
 def test_a_correction_is_of_the_row_as_it_is_then(
     tmp_path: Path, task: Task[Triage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An answer, or another correction, that comes a moment before it is written is not lost."""
+    """An answer, or another correction, that arrives just before it is written is not lost."""
     with JobQueue(tmp_path / "jobs.db") as store, JobQueue(tmp_path / "jobs.db") as other:
         job = created(store, task, ["a"])
         before, begin = list[Any](), JobFile.writing
@@ -420,7 +420,7 @@ def test_a_correction_is_of_the_row_as_it_is_then(
 
 
 def test_how_sure_a_row_is_follows_from_its_whole_answer(tmp_path: Path) -> None:
-    """Of several labels, that these are right and the others are not: the surest of them says little."""
+    """With several labels: that these are right and the others are not, because the surest label alone shows little."""
     voted = [["a", "b"], ["a"], ["a", "b"], ["a", "c"], ["a", "b"]]
     calls = iter(voted * 9)
     llm = LLM(transport=FakeTransport(lambda _: {"labels": next(calls)}), cache=False, max_concurrency=1)

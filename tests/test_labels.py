@@ -83,7 +83,7 @@ def test_the_label_that_is_meant(text: str, label: str) -> None:
     "text",
     [
         "",
-        "shipping",  # no translation, no likeness
+        "shipping",  # neither translations nor similar words
         "livraison",
         "bill",
         "billings",
@@ -637,7 +637,7 @@ def test_a_found_label_is_always_named(labels: list[str], text: str) -> None:
         found = known.find(text)
     except LabelError:
         return
-    # Every level folds the same on both sides, so the label's letters must stand in the text.
+    # Every level folds both sides in the same way, so the text must contain the label's letters.
     letters = [char for char in found.casefold() if char.isascii() and char.isalnum()]
     assert all(char in text.casefold() or not text.isascii() for char in letters)
 

@@ -73,7 +73,7 @@ class Triage(Signature):
 
 
 class Chat(BaseChatModel):
-    """A chat model that says what it is told, or raises it, and keeps what it was asked."""
+    """A chat model that returns or raises given answers, and keeps its requests."""
 
     says: Any = None
     temperature: float = 0.0
@@ -93,14 +93,14 @@ class Chat(BaseChatModel):
 
 
 class Tooled(Chat):
-    """Takes tools and all that LangChain documents."""
+    """Accepts tools, and every option that LangChain documents."""
 
     def bind_tools(self, tools: Any, *, tool_choice: str | None = None, **kwargs: Any) -> Any:
         return self.bind(tools=tools, tool_choice=tool_choice, **kwargs)
 
 
 class Awaiting(Chat):
-    """Has a way of its own to await."""
+    """Has its own async method."""
 
     async def _agenerate(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any
@@ -301,7 +301,7 @@ class NoTools(Chat):
 )
 def test_what_a_chat_model_lacks_is_learned_without_a_call(chat: type[Chat], schema: Any, fact: str) -> None:
     made = chat(says=ANSWER)
-    # Words of the user are no words of the endpoint, and hide none.
+    # Words of the user are not words of the endpoint, and do not hide them.
     asked = request(schema, {"role": "user", "content": "tools not supported by this chat model"})
     error = failure(made, asked)
     dialect = Capabilities()
@@ -535,7 +535,7 @@ def test_what_is_no_answer_raises(message: object, kind: type[ItemError]) -> Non
         read_message(message)
 
 
-# ── what a failure means ──
+# ── the meaning of failures ──
 
 
 class Response:
@@ -552,7 +552,7 @@ class Response:
 
 
 class VendorError(Exception):
-    """An error of some SDK: a text, and whatever it likes to have besides."""
+    """An error of some SDK: a text, and any attributes."""
 
     def __init__(self, *args: Any, **has: Any) -> None:
         super().__init__(*args)
@@ -885,7 +885,7 @@ def test_azure_is_asked_at_its_deployment(server: FaultyServer, make: Maker) -> 
     task = task_of(make(AzureChatOpenAI, azure_deployment="triage"))
     assert task("Where is my parcel?").ok
     assert task.llm.model == "triage"
-    # Its default: langchain-openai takes this field to be refused by Azure.
+    # Its default, because langchain-openai assumes that Azure refuses this field.
     assert "parallel_tool_calls" not in server.bodies[0]
     server.faults[:] = [ContentFilter()]
     assert type(task("and now?").error) is FilteredError
@@ -950,7 +950,7 @@ def test_a_bad_answer_is_asked_again(server: FaultyServer, make: Maker) -> None:
     server.faults[:] = [Malformed("not_json", first=1)]
     item = Task(Triage, llm=LLM.of(make(), cache=False))("Where is my parcel?")
     assert (item.ok, item.attempts) == (True, 2)
-    # The arguments were no JSON: the LLM is shown them as text.
+    # The arguments were not JSON, so the LLM sees them as text.
     assert [message["role"] for message in server.bodies[1]["messages"]] == ["system", "user", "assistant", "user"]
     assert server.bodies[1]["messages"][2]["content"] == "I would rather describe it: it depends."
 
@@ -974,7 +974,7 @@ def test_awaiting_works_in_loops_one_after_the_other() -> None:
     assert [asyncio.run(ask(task, text)) for text in "ab"] == ["delivery", "delivery"]
 
 
-# ── what is loaded ──
+# ── imports ──
 
 
 def test_importing_the_package_does_not_load_langchain() -> None:

@@ -54,7 +54,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def form(value: Any) -> Any:
-    """What a value looks like: its type, and in a JSON text the types of its parts."""
+    """The form of a value: its type, and in a JSON text the types of its parts."""
     if isinstance(value, str):
         try:
             return "JSON", form(json.loads(value))

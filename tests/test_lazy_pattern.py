@@ -1,4 +1,4 @@
-"""A pattern that is compiled at its first use can go wherever a compiled one can."""
+"""A pattern that is compiled at its first use works wherever a compiled one does."""
 
 from __future__ import annotations
 

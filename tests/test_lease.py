@@ -1,4 +1,4 @@
-"""Leases: one process asks, the others wait; whoever is gone, expired or done waits for nobody."""
+"""Leases: one process asks and the others wait, until it has finished or ended, or its lease has expired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leases as runs take them: what a run that was left in the middle has asked for can be asked again at once."""
+"""Leases of runs: the rows of a run that was left in the middle can be asked again at once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Mood(Signature):
 @pytest.mark.parametrize("group_size", [1, 4])
 def test_a_stream_that_was_left_keeps_no_lease(tmp_path: Path, left_after: int, group_size: int) -> None:
     rows = [f"review {number}" for number in range(40)]
-    # Waiting for a lease that nobody gives back would last ten minutes: the clock of this cache does not move.
+    # Waiting for a lease that is never released would take ten minutes: the clock of this cache does not move.
     store = DiskCache(tmp_path / "cache", clock=lambda: 1_700_000_000.0)
     with FaultyServer() as server, LLM("m", base_url=server.base_url, api_key="x", cache=store, timeout=20) as llm:
         mood = Task(Mood, llm=llm, group_size=group_size)

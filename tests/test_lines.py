@@ -1,4 +1,4 @@
-"""Answers as lines instead of JSON, and texts that say more than the one label that they seem to be."""
+"""Answers as lines instead of JSON, and texts that seem to be one label but contain more."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_text_of_a_line_is_kept_as_it_was_written(written: str, summary: str
 @pytest.mark.parametrize(
     "text",
     [
-        "queue: sales, urgency_level: 1",  # the label alone would lose the other
+        "queue: sales, urgency_level: 1",  # with the label alone, the other field would be lost
         "queue: sales\nqueue: repairs",
         "queue: sales\nsummary: |\n  they ask",
         "days_left: 3\nurgency_level: 1",

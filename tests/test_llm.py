@@ -1,4 +1,4 @@
-"""LLM: what names an endpoint, where its key goes, and that no credential shows."""
+"""LLM: names of endpoints, where keys are sent, and that credentials are not shown."""
 
 import copy
 import json
@@ -98,7 +98,7 @@ def test_a_name_says_model_and_place(monkeypatch, name, options, variables, mode
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     llm = LLM.of(name, cache=False, **options)
-    # What else is sent and may choose the answer, such as the version of Azure, follows as a hash.
+    # Everything else that is sent and may change the answer, such as Azure's version, follows as a hash.
     assert (llm.model, llm.settings.endpoint.partition(" ")[0]) == (model, endpoint)
     assert llm.settings.body == {"model": model}
     assert KEY not in repr(llm) + repr(llm.settings) + repr(llm.transport)
@@ -501,7 +501,9 @@ def test_an_llm_is_had_elsewhere_with_the_same_settings(server):
     sent = headers_of(server, moved)
     assert sent["x-route"] == "large"
     assert "sk-of-there" not in str(sent)
-    assert LLM.of(FakeTransport()).at("offline").store is LLM("offline").store  # no cache was only for the double
+    assert (
+        LLM.of(FakeTransport()).at("offline").store is LLM("offline").store
+    )  # the default without a cache was only for the test double
 
 
 def test_a_forked_child_has_locks_of_its_own():
@@ -669,7 +671,7 @@ def test_what_was_learned_of_an_endpoint_is_kept_for_the_next_process(server, tm
     assert second.settings.body["temperature"] == 0
     assert second.rate_limiter.rate == pytest.approx(7.0)
     assert (there := llm(rate_limit=RateLimit(requests=600))).settings
-    assert there.rate_limiter.rate == pytest.approx(9.7)  # what is given is believed
+    assert there.rate_limiter.rate == pytest.approx(9.7)  # a given limit is trusted
     other = LLM("other", base_url=server.base_url, cache=tmp_path)
     assert other.settings
     assert other.rate_limiter.rate is None

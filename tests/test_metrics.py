@@ -1,4 +1,4 @@
-"""Metrics: what a receiver of OTLP gets of tokens, durations, cost, retries and cache hits, and when."""
+"""Metrics: the tokens, durations, cost, retries and cache hits that a receiver of OTLP gets, and when."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_a_receiver_that_does_not_take_them_is_said_once(receiver: Receiver, cap
     assert caplog.text.count("does not take them: status 404") == 1
 
 
-# ── what the environment says ──
+# ── the environment ──
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""How many moves between files a row takes is bounded, so that the way of a row can still be followed."""
+"""The number of moves between files for a row is bounded, so that its path can be followed."""
 
 import json
 from pathlib import Path

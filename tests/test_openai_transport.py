@@ -45,7 +45,7 @@ def ask(text: str = "Bonjour", *, timeout: float = 5.0, model: str = "m") -> Req
 
 
 def send_once(transport: OpenAITransport, request: Request | None = None) -> Completion:
-    """Send through a loop that ends with the call."""
+    """Send in an event loop that ends with the call."""
 
     async def once() -> Completion:
         async with asyncio.timeout(5):
@@ -108,7 +108,7 @@ TYPES: dict[str, Make] = {
     ),
 }
 
-# What an HTTP client says of itself, and what the SDK says of sync and async clients and of its timeout.
+# Headers about the HTTP client, and those of the SDK about sync and async clients and the timeout.
 INCIDENTAL = {"accept-encoding", "connection", "x-stainless-async", "x-stainless-read-timeout"}
 
 
@@ -138,7 +138,7 @@ def test_the_wire_is_that_of_the_sdk(kind: str) -> None:
     assert ours.target == theirs.target
     assert ours.json == theirs.json
     headers = [{name: value for name, value in seen.headers.items() if name not in INCIDENTAL} for seen in server.seen]
-    for each in headers:  # sync clients call themselves otherwise
+    for each in headers:  # sync clients have another name
         each["user-agent"] = each["user-agent"].removeprefix("Async")
     assert headers[1] == headers[0]
     assert KEY in " ".join(ours.headers.values()) or kind == "password"
@@ -147,7 +147,7 @@ def test_the_wire_is_that_of_the_sdk(kind: str) -> None:
 
 
 def test_the_body_is_sent_byte_for_byte() -> None:
-    request = ask("<é \ud800 \x00 {}" + "x" * 2_000_000)  # longer than what aiohttp likes to write at once
+    request = ask("<é \ud800 \x00 {}" + "x" * 2_000_000)  # longer than one write of aiohttp
     with peer() as server:
         transport = OpenAITransport(any_client(server.url))
         transport.send(request)
@@ -268,7 +268,7 @@ def test_a_slow_key_provider_does_not_block_the_loop() -> None:
 
 # ── what the endpoint does ──
 
-# With a key provider the calls go through the SDK, else straight over aiohttp: both must tell the same.
+# With a key provider, calls go through the SDK; otherwise they are direct. Both must report the same.
 WAYS: dict[str, Make] = {
     "straight": lambda url: openai.OpenAI(base_url=url, api_key=KEY),
     "sdk": lambda url: openai.OpenAI(base_url=url, api_key=lambda: KEY),
@@ -368,7 +368,7 @@ SLOW: dict[str, Callable[[list[Peer]], Iterable[bytes]]] = {
 @pytest.mark.parametrize("kind", SLOW)
 @pytest.mark.parametrize("make", WAYS.values(), ids=WAYS)
 def test_the_deadline_is_for_the_whole_call(kind: str, make: Make) -> None:
-    """A server that sends a byte now and then is no reason to wait for ever."""
+    """A server that sends a byte now and then does not make a call wait forever."""
     server: list[Peer] = []
     with peer(lambda _: SLOW[kind](server)) as opened:
         server.append(opened)
@@ -456,7 +456,7 @@ def test_what_needs_no_proxy_goes_without(send: Callable[..., Completion], monke
     assert (len(proxy.seen), len(server.seen)) == (0, 1)
 
 
-# ── clients with something of their own ──
+# ── customized clients ──
 
 
 def test_an_http_client_of_the_callers_own_is_used_and_stays_open() -> None:
@@ -492,7 +492,7 @@ def test_an_async_http_client_of_the_callers_own_stays_open() -> None:
 
 
 class Signing(openai.OpenAI):
-    """A client that changes each request in its own way."""
+    """A client that changes each request."""
 
     def _prepare_request(self, request: httpx2.Request) -> None:
         request.headers["x-signature"] = str(len(request.content))
@@ -664,7 +664,7 @@ def test_a_forked_child_leaves_its_parents_connections_alone(child: str) -> None
     assert done.stdout == "done\n"
     asked = [seen.json["messages"][0]["content"] for seen in server.seen]
     assert asked == ["parent", *(["child"] if child == "uses it" else []), "parent again"]
-    assert server.connections == len(asked) - 1  # the parent kept its own
+    assert server.connections == len(asked) - 1  # the parent kept its connection
 
 
 # ── the list of models ──

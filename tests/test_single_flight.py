@@ -73,7 +73,7 @@ def test_of_many_threads_one_leads(threads):
         if flight is not None:
             return flight.result(10)
         calls.append(1)
-        # The others are all there before the leader lands: whoever came late would lead again.
+        # All others enter before the leader finishes: one that came later would lead again.
         boarded.acquire()
         flights.finish("k", "x")
         return "x"

@@ -1,4 +1,4 @@
-"""What `test_llama_cpp_in_process.py` sees an LLM do in a process of its own; prints its findings as JSON."""
+"""The program of `test_llama_cpp_in_process.py`: it asks an LLM in its own process, and prints the results as JSON."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def test_types_that_the_grammar_can_say_come_right(
 def test_what_the_grammar_leaves_out_is_checked_here(
     server: LlamaServer, make_llm: MakeLLM, mode: Any, kind: Any
 ) -> None:
-    # llama.cpp passes over patterns with escapes, and over the bounds of floats.
+    # llama.cpp ignores patterns with escapes, and the bounds of floats.
     signature = Signature.make("Code", instructions="Find it.", outputs={"code": (kind, OutputField())})
     item = Task(signature, llm=make_llm(server), mode=mode, attempts=2)("x")
     assert isinstance(item.error, InvalidOutputError)
@@ -146,7 +146,7 @@ def test_a_chat_template_without_calls_takes_the_examples(
     with LlamaServer(model, template=template) as server:
         llm = make_llm(server)
         asked = Task(Triage, llm=llm, examples=EXAMPLES).preview("Hello").request
-        assert llm.transport.send(asked).text  # it dropped the function, and answers in text
+        assert llm.transport.send(asked).text  # the LLM dropped the function, and answers in text
         items = [Task(Triage, llm=llm, examples=EXAMPLES, mode="json_schema")(row) for row in asking(3)]
         assert [item.raise_for_error().attempts for item in items] == [1, 1, 1]
         assert llm.capabilities.facts == ()
@@ -189,7 +189,7 @@ def test_the_text_reaches_the_model_byte_for_byte(server: LlamaServer, make_llm:
             assert f"<|im_start|>user\n{text}<|im_end|>\n" in prompt
     places = [prompt.index(text) for text in [Triage.instructions, *shown, ODD]]
     assert places == sorted(places)
-    # The model had just this prompt, token for token; the server adds the first one by itself.
+    # The model got exactly this prompt, token for token; the server adds the first token.
     assert task(ODD).usage.input == len(server.tokens(prompt))
 
 
@@ -206,7 +206,7 @@ def test_examples_stand_in_the_prompt_as_text_turns(server: LlamaServer, make_ll
 
 
 def picky(counted: Counted, rejected: int, mode: Any, attempts: int = 3) -> Task[Triage]:
-    """Return a task that rejects so many answers, whatever they are."""
+    """Return a task that rejects this many answers, whatever they contain."""
 
     class Picky(Triage):
         @model_validator(mode="after")

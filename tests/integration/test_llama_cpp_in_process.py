@@ -21,7 +21,7 @@ from llmtasker.llm.transports.llama_cpp import LlamaCppTransport
 
 @pytest.fixture(scope="module")
 def found(model: Path) -> dict[str, Any]:
-    """What a process of its own finds out: one that crashes or hangs fails these tests, and no others."""
+    """The results of a separate process: if it crashes or hangs, only these tests fail."""
     forks = "ignore:This process:DeprecationWarning"  # Python 3.12 and later: it has threads, and forks; it is tested
     ended = programs.run("-W", forks, Path(__file__).with_name("in_process.py"), model, timeout=110)
     assert ended.returncode == 0, ended.stderr

@@ -1,4 +1,4 @@
-"""Runs against llama.cpp's own server: limits, cache, many at once, and what happens when it refuses or dies."""
+"""Runs against llama.cpp's own server: limits, cache, many calls at once, and a server that refuses or dies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from llmtasker.wire.completion import Usage
 
 
 def in_time(work: Callable[[], Any], seconds: float = 20.0) -> Any:
-    """Return what `work` returns, and fail instead of hanging."""
+    """Return the result of `work`; fail instead of hanging."""
     came: list[Any] = []
     thread = threading.Thread(target=lambda: came.append(work()), daemon=True)
     thread.start()

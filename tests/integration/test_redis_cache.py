@@ -1,4 +1,4 @@
-"""A Redis as cache: shared by processes, safe against what others write there, and no reason for a run to fail."""
+"""A Redis as cache: shared by processes, safe against foreign data, and never the reason why a run fails."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def other(cache: RedisCache) -> RedisCache:
     return pickle.loads(pickle.dumps(cache))
 
 
-# What a store does.
+# The methods of a store.
 
 
 def test_answers_are_kept_for_all(cache: RedisCache) -> None:
@@ -97,7 +97,7 @@ def test_the_leases_of_a_process_that_was_killed_are_free(cache: RedisCache, ser
     assert cache.lease_many(KEYS[:2]) == [True, True]
     (owner,) = server.client().keys("llmtasker:owner:*")
     assert 0 < server.client().pttl(owner) <= 30_000
-    server.client().delete(owner)  # as half a minute without a sign of life does
+    server.client().delete(owner)  # as after half a minute without a renewal
     assert other(cache).lease_many(KEYS[:1]) == [True]
 
 
@@ -148,7 +148,7 @@ def test_tls() -> None:
             open_cache(url)  # an authority that this machine does not know
 
 
-# What others write there is a miss, for look-up and lease alike.
+# Data of others is a miss, for look-up and lease alike.
 
 HOSTILE: dict[str, Callable[[Any, str], object]] = {
     "a pickle": lambda client, name: client.set(name, pickle.dumps(os.system)),
@@ -224,7 +224,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def at_300(endpoint: FaultyServer, action: Callable[[], None]) -> threading.Thread:
-    """Do something when 300 calls have been made."""
+    """Perform an action after 300 calls."""
 
     def work() -> None:
         end = time.monotonic() + 30
@@ -291,7 +291,7 @@ def test_leases_that_an_outage_left_behind_end_with_the_next_answer(server: Redi
     cache.close()
 
 
-# Set-up, and what is not shown.
+# Set-up, and secrets that are not shown.
 
 SECRET = "s3cr/t word"
 
@@ -355,7 +355,7 @@ def test_a_redis_that_refuses_is_an_error_before_the_first_call(
 
 
 def answering(reply: bytes) -> Iterator[int]:
-    """Yield the port of a server that is no Redis, and repeats what it was sent."""
+    """Yield the port of a server that is not a Redis, and that echoes what it receives."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

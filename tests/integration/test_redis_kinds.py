@@ -1,4 +1,4 @@
-"""What a Redis may be like: one that can't be a cache is an error before the first call; one that fails, left alone."""
+"""Kinds of Redis: one that can't be a cache is an error before the first call; one that fails is not used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Triage(Signature):
 
 
 def run_twice(url: str) -> tuple[int, int, str]:
-    """Return how many rows of two runs succeeded, how many calls were made, and what was warned of."""
+    """Return how many rows of two runs succeeded, the number of calls, and the warnings."""
     fake = FakeTransport({"team": "billing"})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -47,7 +47,7 @@ def run_twice(url: str) -> tuple[int, int, str]:
 
 
 def refused(url: str) -> str:
-    """Return the error of a run before its first call, in which no password is shown."""
+    """Return the error of a run before its first call; it does not show a password."""
     fake = FakeTransport({"team": "billing"})
     with pytest.raises(ConfigurationError) as raised:
         Task(Triage, llm=LLM(transport=fake, cache=url)).run(ROWS, progress=False)
@@ -98,7 +98,7 @@ def with_all_slots(server: RedisServer) -> None:
         first, last = ranges.pop()
         try:
             server.client().execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
-        except exceptions.ResponseError as error:  # some versions begin with a slot of their own
+        except exceptions.ResponseError as error:  # some versions begin with a slot already assigned
             busy = int(re.findall(r"Slot (\d+) is already busy", str(error))[0])
             ranges += [pair for pair in ((first, busy - 1), (busy + 1, last)) if pair[0] <= pair[1]]
     end = time.monotonic() + 20
@@ -136,7 +136,7 @@ def test_a_server_that_is_no_cache_is_refused(
 
 @contextlib.contextmanager
 def full(_: Path) -> Iterator[RedisServer]:
-    with RedisServer(maxmemory="1") as server:  # bytes: no version starts with so little
+    with RedisServer(maxmemory="1") as server:  # bytes: no version can start with so little
         yield server
 
 

@@ -76,7 +76,7 @@ CHAT_TEMPLATE = """\
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One entry of the vocabulary; `prior` is its logit where nothing else speaks for it."""
+    """One entry of the vocabulary; `prior` is its logit without any other influence."""
 
     text: str
     kind: int
@@ -157,7 +157,7 @@ def _layer(weights: Weights, prefix: str, *, finds_tools: bool) -> None:
     weights.matrix(prefix + "ffn_gate.weight", HIDDEN, WIDTH, usual)
     weights.matrix(prefix + "ffn_up.weight", HIDDEN, WIDTH, usual)
     down = weights.matrix(prefix + "ffn_down.weight", WIDTH, HIDDEN, 0.3 / math.sqrt(HIDDEN))
-    for mark in range(WANT + 1):  # nothing else writes to the dimensions that carry a meaning
+    for mark in range(WANT + 1):  # nothing else writes to the dimensions that have a meaning
         out[mark * WIDTH : (mark + 1) * WIDTH] = array("f", bytes(4 * WIDTH))
         down[mark * HIDDEN : (mark + 1) * HIDDEN] = array("f", bytes(4 * HIDDEN))
     if finds_tools:

@@ -1,4 +1,4 @@
-"""The task that the tests ask, and ways to count what was asked."""
+"""The task of the tests, and ways to count its calls."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from llmtasker.wire.request import Request, Transport
 HELD = ("tools", "json_schema")
 """The modes in which a grammar holds the model to the schema."""
 
-# What a template, a tokenizer or a JSON writer could stumble over.
+# Texts that a template, a tokenizer or a JSON writer could handle wrongly.
 ODD = 'Où est mon colis ? "ça" \\ {message} {{7*7}} {% if x %} </message> 日本 😀\u00a0\u2028\tfin'
 
 
@@ -33,17 +33,17 @@ EXAMPLES = [
 
 
 def asking(count: int) -> list[str]:
-    """Return messages of which each is one token longer than the one before."""
+    """Return messages, each one token longer than the one before."""
     return [f"Where is it? {'x' * number}" for number in range(count)]
 
 
 def spent(items: Results[Any] | list[Item[Any]]) -> tuple[int, int]:
-    """Return the tokens that these items say were read and written for them."""
+    """Return the input and output tokens that these items report."""
     return sum(item.usage.input for item in items), sum(item.usage.output for item in items)
 
 
 def counting(server: LlamaServer) -> Callable[[], tuple[int, int]]:
-    """Return a function that gives the tokens that the server has read and written since now, by its own count."""
+    """Return a function that returns the tokens that the server has counted since now."""
     before = server.counted()
 
     def since() -> tuple[int, int]:
@@ -54,7 +54,7 @@ def counting(server: LlamaServer) -> Callable[[], tuple[int, int]]:
 
 
 def check_order(items: Results[Triage], rows: list[str]) -> None:
-    """Each row has one token more than the one before: so the count tells which request an answer belongs to."""
+    """Each row has one token more than the one before, so the count identifies the request of an answer."""
     assert [item.input for item in items] == rows
     assert all(item.ok for item in items)
     first = items[0].usage.input
