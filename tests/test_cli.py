@@ -445,7 +445,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
         ["run", "fixed.py:fixed", "in.csv", "--header", "99"],
         "in.csv has no rows below line 99, which is read as its header.",
     ),
-    "a column that is near": (["run", "fixed.py:fixed", "in.csv", "-c", "mesage"], "Did you mean 'message'? There are"),
+    "a column that is near": (["run", "fixed.py:fixed", "in.csv", "-c", "mesage"], "Did you mean 'message'? Columns: "),
     "a label that stands twice": (
         ["classify", "in.csv", "-l", "a=x", "-l", "a", "--llm", "offline"],
         "--label a is given twice.",
