@@ -1,4 +1,4 @@
-"""Searches: what they find, what they may not claim or spend, and that they go on where they stopped."""
+"""Searches: their results, the limits on their claims and costs, and that they resume where they stopped."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def task_of(answers: Any = obedient.both, cache: Any = False, **options: Any) ->
     return Classification(llm=llm, **options), fake
 
 
-# ── what is found ──
+# ── results ──
 
 
 @pytest.mark.parametrize("optimizer", [InstructionSearch(), GEPA(calls=150)], ids=["InstructionSearch", "GEPA"])
@@ -104,7 +104,7 @@ def test_answers_of_a_teacher_become_examples() -> None:
     task, _ = task_of(by_example)
     found = optimize(task, BootstrapFewShot(k=4, sets=3, teacher=teacher), **sets())
     assert found.better
-    # Without a teacher, only what the task itself gets right can be shown.
+    # Without a teacher, only rows that the task itself answers correctly can be shown.
     itself = optimize(task, BootstrapFewShot(k=4, sets=3), **sets())
     assert not itself.better
     assert itself.task is task
@@ -156,7 +156,7 @@ def test_labels_that_are_confused_get_descriptions(kind: str, tmp_path: Path) ->
     assert again.preview(text).request.key == found.task.preview(text).request.key
 
 
-# ── what may not be claimed ──
+# ── false claims ──
 
 
 def test_without_proof_the_task_that_came_in_is_kept() -> None:

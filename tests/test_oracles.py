@@ -1,4 +1,4 @@
-"""Every closed-form number of a report on 500 random tables, beside scikit-learn, scipy and statsmodels."""
+"""Every closed-form number of a report on 500 random tables, compared with scikit-learn, scipy and statsmodels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def near(value: Any) -> Any:
 
 
 def table(random: Random) -> tuple[list[str], list[str], list[str]]:
-    """Labels, gold and answers of some rows; a few rows failed, and a label may lack on either side."""
+    """Labels, gold and answers of some rows; a few rows failed, and a label may be missing on either side."""
     labels = "abcdef"[: random.randint(2, 6)]
     rows = random.choice((random.randint(2, 12), random.randint(5, 150)))
     share, failing = random.random(), random.choice((0.0, 0.0, 0.1))
@@ -183,7 +183,7 @@ def test_several_labels_numbers_and_texts(block: int) -> None:
 
 
 def test_the_tables_are_of_all_kinds() -> None:
-    """Else the figures above would be compared where nothing can differ."""
+    """Otherwise the figures above would be compared on tables where nothing can differ."""
     kinds = Counter[str]()
     for seed in range(500):
         labels, gold, answers = table(Random(seed))

@@ -53,7 +53,7 @@ SPANS = st.builds(
 
 
 def sent(value: Any) -> Any:
-    """What a value is after it was sent: integers of more than 64 bits are texts, lone surrogates are replaced."""
+    """Return a value as it arrives: integers of more than 64 bits are texts, lone surrogates are replaced."""
     match value:
         case str():
             return value.encode("utf-8", "replace").decode()

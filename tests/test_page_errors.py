@@ -1,4 +1,4 @@
-"""Whatever a person does wrong on the page: the reason in the language of the page, without words of Python."""
+"""Mistakes on the page: the reason is in the language of the page, without Python terms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 def written(ending: str) -> Callable[[Path], bytes]:
-    """Return what writes a file of one row and gives its bytes."""
+    """Return a function that writes a file of one row and returns its bytes."""
 
     def content(folder: Path) -> bytes:
         write_rows(folder / f"one.{ending}", [{"message": "Mon colis"}])

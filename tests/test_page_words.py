@@ -1,4 +1,4 @@
-"""What the page says of numbers: one row and several, how fast a run goes, the names of what is downloaded."""
+"""The words of the page for numbers: one row and several, the rate of a run, the names of downloads."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def job(*, age: float, rows: int = 1_000, done: int = 100) -> Job:
 @pytest.mark.parametrize(
     ("minutes", "age", "rate", "left"),
     [
-        ([0, 0, 0, 100], 20, 5.0, 180.0),  # it began 20 s ago, not with the minute
+        ([0, 0, 0, 100], 20, 5.0, 180.0),  # it began 20 s ago, not at the start of the minute
         ([0, 0, 60, 40], 50, 2.0, 450.0),  # 50 s ago, in the minute before
         ([0, 0, 0, 100], 4, None, None),  # too early
         ([0, 0, 0, 3], 30, 0.1, None),  # too few rows for a guess of the rest
-        ([0, 0, 0, 100], 9_000, None, None),  # asked again, or resumed: nobody knows when in this minute
+        ([0, 0, 0, 100], 9_000, None, None),  # asked again, or resumed: it is not known when in this minute
         ([0, 0, 7, 80], 9_000, 2.0, 450.0),  # the minute in which it was resumed does not count
         ([90, 120, 120, 80], 9_000, 2.0, 450.0),
         ([0, 0, 0, 0], 9_000, None, None),
@@ -56,7 +56,7 @@ def test_the_time_that_is_left_is_measured_or_not_said(
 
 
 def test_words_follow_their_number() -> None:
-    """All words of the page that choose, in both languages: with one and with several, nothing else is left."""
+    """All texts of the page with a choice of forms, in both languages: with one and with several, no braces remain."""
     choosing = [words for words in french() if "|" in words]
     assert len(choosing) > 10
     for language in LANGUAGES.values():
@@ -102,7 +102,7 @@ def test_a_file_of_one_row(page: Page) -> None:
         (datetime(2026, 3, 1, 4, 5, 6), "1 March 2026, 04:05:06", "01/03/2026 04:05:06"),
         (datetime(2026, 3, 1, 14, 30, tzinfo=UTC), "1 March 2026, 14:30+00:00", "01/03/2026 14:30+00:00"),
         (time(9, 5), "09:05", "09:05"),
-        ("2026-03-01", "2026-03-01", "2026-03-01"),  # a text, which is shown as it was read
+        ("2026-03-01", "2026-03-01", "2026-03-01"),  # a text, which is shown unchanged
         (1.5, "1.5", "1.5"),
         (True, "True", "True"),
     ],
@@ -172,7 +172,7 @@ def test_downloads_are_called_like_the_task(page: Page) -> None:
 
 @pytest.mark.parametrize("said", [True, False])
 def test_a_file_that_is_too_large_is_refused_on_a_page(tmp_path: Path, said: bool) -> None:
-    """Before it is read if its length is said, and in the language of the page."""
+    """Before it is read if its length is declared, and in the language of the page."""
     with Page(tmp_path, max_bytes=100_000) as served:
         ann = served.browser()
         csrf = ann.token("/")

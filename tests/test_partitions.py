@@ -200,7 +200,7 @@ def test_the_key_stays_and_a_worker_without_one_says_so(monkeypatch: pytest.Monk
     ],
 )
 def test_another_version_of_the_class_is_refused(change: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A class of a module travels by its name; another machine may have another version of the module."""
+    """A class of a module is sent by name; another machine may have another version of the module."""
     sent = pickle.dumps(PartitionTask(Task(Read, llm=LLM("http://localhost:1/v1#m", cache=False))))
     assert pickle.loads(sent).task.signature is Read
     other = change()
@@ -232,7 +232,7 @@ def test_the_type_of_a_column(annotation: Any, spark: str) -> None:
 
 
 class Schema:
-    """What a schema of Spark has, as far as it is used here."""
+    """The part of a Spark schema that is used here."""
 
     def __init__(self, **fields: str) -> None:
         self.fields = fields

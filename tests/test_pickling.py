@@ -1,4 +1,4 @@
-"""Tasks, signatures, items and results travel to other processes, also those of a class that no module holds."""
+"""Tasks, signatures, items and results can be sent to other processes, even if their class is in no module."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_a_class_of_a_function_needs_cloudpickle() -> None:
     assert pickle.loads(cloudpickle.dumps(Item(input="a", output=record))).output == record
 
 
-# A notebook: all classes stand in `__main__`, which no other process can import.
+# A notebook: all classes are in `__main__`, which no other process can import.
 NOTEBOOK = """
 import sys, cloudpickle
 from typing import Literal, Self
@@ -246,7 +246,7 @@ def test_a_notebook_reaches_a_fresh_process(tmp_path: Path) -> None:
     assert python(FRESH, path) == sent
 
 
-# A script, whose classes stand in `__main__` too: processes made by "spawn" run the script again, by another name.
+# A script, whose classes are in `__main__` too: processes made by "spawn" run the script again, under another name.
 SCRIPT = """
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor

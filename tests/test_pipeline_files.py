@@ -1,4 +1,4 @@
-"""A pipeline over the rows of a file: its columns, its failures, and what a later process takes as done."""
+"""A pipeline over the rows of a file: its columns, its failures, and the rows that a later process counts as done."""
 
 from __future__ import annotations
 
@@ -82,7 +82,9 @@ class Folder:
         file = self.path / "flow.py"
         file.write_text(text.replace("(, ", "("), "utf-8")
         self._declared += 1
-        os.utime(file, (self._declared, self._declared))  # else Python may take compiled code of before, as old as this
+        os.utime(
+            file, (self._declared, self._declared)
+        )  # otherwise Python may use old compiled code with the same time
 
     def run(self, *arguments: str, name: str = "note") -> tuple[int, str]:
         said = self._shell("run", f"flow.py:{name}", "in.csv", "-c", "message=text", *arguments)
@@ -145,7 +147,7 @@ RESUMED: dict[str, tuple[str, int, str]] = {
     "with a version, finished rows are done": ('version="1"', 7, "2 done before"),
     "without one, all run again, from the caches of the steps": ("", 9, "2 from the cache"),
 }
-"""What a second command does after two of seven rows: how often the function ran in both, and what it prints."""
+"""A second command after two of seven rows: how often the function ran in both, and the output of the second."""
 
 
 @pytest.mark.parametrize("case", RESUMED)
@@ -341,7 +343,7 @@ def test_a_changed_prompt_is_noticed_where_the_code_names_the_task(way: str) -> 
 
 
 class Odd:
-    """A class that no file can hold."""
+    """A class that can't be stored in a file."""
 
 
 def test_types_and_values_that_do_not_fit_are_named() -> None:

@@ -1,4 +1,4 @@
-"""Pipelines over HTTP and on the page: one input, many, jobs that survive the process, what does not apply."""
+"""Pipelines over HTTP and on the page: one input, many, jobs that survive the process, options that do not apply."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_what_cannot_be_served_is_refused_when_the_app_is_made(tmp_path: Path) -
 
 
 def declared(seen: list[str], version: str | None, task: Task[Team], sign: str = "") -> Pipeline[Any, Any]:
-    """The pipeline as a process that loads its code has it."""
+    """The pipeline in a process that loads its code."""
 
     @pipeline(version=version)
     async def shout(message: str) -> str:
@@ -221,7 +221,7 @@ def declared(seen: list[str], version: str | None, task: Task[Team], sign: str =
 
 
 def begun(store: JobQueue, clock: Clock, given: Pipeline[Any, Any], texts: list[str]) -> Job:
-    """A job of which a process that died has finished three rows."""
+    """A job with three rows finished by a process that died."""
     about = {"owner": "ann", "task": "shout", "identity": work_on(given).whole, "outputs": {"output": "output"}}
     job = store.create(about, [({"text": text}, {"message": text}, None) for text in texts], keep=1e6)
     assert store.claim("dead") is not None
@@ -237,7 +237,7 @@ LATER: dict[str, tuple[str | None, str | None, str, bool]] = {
     "another version does not go on": ("1", "2", "failed", False),
     "nor does one that came later": (None, "1", "failed", False),
 }
-"""The versions in two processes; how the job ends in the second, and whether rows that were finished are run there."""
+"""The versions in two processes, the end of the job in the second, and whether finished rows run again there."""
 
 
 @pytest.mark.parametrize("case", LATER)

@@ -60,7 +60,7 @@ def test_sound_fields_beside_broken_ones_count(text: str) -> None:
         '{"why":"it has "level": "low" in it","level":"high","points":3}',  # twice
         '{"why":"it has "level": "low", say","points":3}',  # only inside a string
         '{"why":"a " b","about":{"level":"high","points":3}}',  # of another object
-        '{"level":"high","points":3,"note":"one " too many"}',  # the broken one is asked for
+        '{"level":"high","points":3,"note":"one " too many"}',  # the broken field is requested
         '{"level":"high","points":,"why":"a"}',
         '{"level":"high","points":3 or 4,"why":"one " two"}',
         '{"level":"high","points":...,"why":"a"}',

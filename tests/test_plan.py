@@ -1,4 +1,4 @@
-"""A task as data: other arguments give another task, and nothing else changes."""
+"""A task as data: other arguments make another task, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXAMPLES = [Triage(message="I was charged twice", team="billing")]
 
 
 class Teams(Task[Any]):
-    """Gives the team alone; holds something of its own."""
+    """Returns only the team; has its own attribute."""
 
     def __init__(self, *, llm: Any = None) -> None:
         super().__init__(Triage, llm=llm)
@@ -180,7 +180,7 @@ def test_the_callers_lists_are_its_own() -> None:
     assert classes.with_(language="fr").labels == ["cat", "dog"]
 
 
-# ── what is refused ──
+# ── errors ──
 
 WRONG: dict[str, tuple[Any, str]] = {
     "Task(exmaples=)": (lambda: triage(exmaples=[]), "Task has no argument 'exmaples'. Did you mean 'examples'"),

@@ -69,7 +69,7 @@ FILTERED = Completion(finish_reason="content_filter", usage=USAGE)
 
 
 class Clock:
-    """Seconds that pass only when somebody waits or a call is made."""
+    """Seconds that pass only during a wait or a call."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -104,7 +104,7 @@ def make_executor(llm: LLM, clock: Clock, *, mode: AskMode = "auto", **settings:
 
 @dataclass
 class Stage:
-    """Drives a generator of steps: answers for Send in order, a dict for the cache, a list for leases."""
+    """Drives a generator of steps: the answers to Send in order, a dict as the cache, a list for leases."""
 
     answers: Sequence[Completion | Exception] = ()
     kept: dict[str, Completion] = field(default_factory=dict[str, Completion])
@@ -114,7 +114,7 @@ class Stage:
     steps: list[Step] = field(default_factory=list[Step])
 
     def play(self, generator: Steps[Item[Route]], until: type[Any] | None = None) -> Item[Route] | None:
-        """Return the item, or None at the first step of the type `until`, which is left undone."""
+        """Return the item, or None at the first step of the type `until`, which is not performed."""
         answers = iter(self.answers)
         came: Any = None
         advance: Callable[[Any], Step] = generator.send
@@ -192,7 +192,7 @@ def key_of(given: object = QUESTION) -> str:
     return program.render(program.validate(given), llm.settings).key
 
 
-# ── what is cached ──
+# ── the cache ──
 
 
 def test_what_is_not_cached_is_asked_and_kept() -> None:
@@ -332,7 +332,7 @@ def test_an_endpoint_that_does_not_count_gives_no_cost() -> None:
     assert (item.cost, item.usage) == (None, USAGE), "one of two calls is not counted: the cost is not known"
 
 
-# ── calls that failed for now ──
+# ── temporary failures ──
 
 
 @pytest.mark.parametrize("error", [NetworkError, ServerError, CallTimeoutError, BadResponseError])
@@ -437,7 +437,7 @@ def test_a_mode_that_was_chosen_is_kept_to() -> None:
     assert len(stage.sent) <= 2
 
 
-# ── pace ──
+# ── the rate limit ──
 
 
 def test_a_call_waits_for_its_turn() -> None:
@@ -495,7 +495,7 @@ def test_a_call_that_was_given_up_after_a_failure_leaves_nothing_behind() -> Non
     assert (llm.rate_limiter.in_flight, llm.rate_limiter.waiting) == (0, 0)
 
 
-# ── several who want the same ──
+# ── several equal rows ──
 
 
 @pytest.mark.parametrize(
@@ -520,7 +520,7 @@ def test_who_comes_second_is_given_what_the_first_one_gets(
     assert isinstance(step.hold, Future)
     assert not step.hold.done()
     following.answers = ()
-    # The first step after Send is what came of it.
+    # The first step after Send shows its result.
     first = answers[0]
     advance = leader.throw if isinstance(first, Exception) else leader.send
     leading.answers = answers[1:]
@@ -535,7 +535,7 @@ def test_who_comes_second_is_given_what_the_first_one_gets(
 
 
 def _resume(stage: Stage, generator: Steps[Item[Route]], advance: Callable[[], Step]) -> Item[Route]:
-    """Go on with a generator that was left at a step, which `advance` answers."""
+    """Continue a generator that was left at a step, with the result of `advance`."""
 
     def whole() -> Steps[Item[Route]]:
         try:

@@ -1,4 +1,4 @@
-"""An app that was made before a fork, as `gunicorn --preload` does: each process has connections of its own."""
+"""An app that was created before a fork, as with `gunicorn --preload`: each process has its own connections."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a task compiles to is kept on disk: private, checked, and never a reason for anything to fail."""
+"""Compiled tasks are stored on disk: privately, with checks, and without ever causing a failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MADE: dict[str, Any] = {"b": [1, None, "é"], "a": {"x": True}}
 
 
 class Maker:
-    """Prepares something, and counts how often."""
+    """Prepares something, and counts its calls."""
 
     def __init__(self, made: dict[str, Any] = MADE) -> None:
         self.made = made

@@ -1,4 +1,4 @@
-"""How far a run is: counted, told now and then, and shown as a bar."""
+"""The progress of a run: counted, reported from time to time, and shown as a bar."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ except Exception as error:
     assert 'pip install "llmtasker[progress]"' in result.stdout
 
 
-# ── runs that stand still ──
+# ── stalled runs ──
 
 
 class Timer:

@@ -1,4 +1,4 @@
-"""What runs promise beyond single rows: no empty success, no false saving, no verdict on all from one."""
+"""Promises about whole runs: no empty success, no false saving, no conclusion about all rows from one."""
 
 from __future__ import annotations
 

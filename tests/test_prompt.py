@@ -1,4 +1,4 @@
-"""Which words go under which role, and that nobody's text changes on the way.
+"""The words under each role, and that texts reach the LLM unchanged.
 
 `python tests/test_prompt.py` writes the snapshots again; look at what changed before you keep it.
 """

@@ -1,4 +1,4 @@
-"""The public interface as text, so that no change of it goes unseen.
+"""The public interface as text, so that every change of it is seen.
 
 `tests/public_api.txt` lists every public name with its signature. After a change that is meant: `make snapshot`.
 """
@@ -25,7 +25,7 @@ TOLD = {"__call__", "__aenter__", "__aexit__", "__enter__", "__exit__", "__iter_
 
 
 def public_modules() -> list[str]:
-    """What users import from: the package, the folders that it doesn't re-export, the ready-made tasks."""
+    """The modules for users: the package, the folders that it doesn't re-export, the ready-made tasks."""
     tasks = [module.name for module in pkgutil.iter_modules(importlib.import_module("llmtasker.tasks").__path__)]
     return [
         "llmtasker",
@@ -40,21 +40,21 @@ def public_modules() -> list[str]:
 
 
 def public_names(module: types.ModuleType) -> list[str]:
-    """Its `__all__`, else what is defined in it without an underscore."""
+    """Its `__all__`, or else the public names that it defines."""
     own = [name for name, thing in vars(module).items() if getattr(thing, "__module__", None) == module.__name__]
-    if module.__name__ == "llmtasker.errors":  # its functions serve the package alone
+    if module.__name__ == "llmtasker.errors":  # its functions are only for the package
         own = [name for name in own if inspect.isclass(getattr(module, name))]
     return getattr(module, "__all__", [name for name in own if not name.startswith("_")])
 
 
 def annotation(value: Any) -> str:
-    """As written, whatever Python version: most of our annotations are strings already."""
+    """As in the source, in every Python version: most of our annotations are strings already."""
     text = value if isinstance(value, str) else inspect.formatannotation(value)
     return re.sub(r"\b(typing|collections\.abc|pathlib\._local|pathlib|llmtasker(\.\w+)+)\.", "", text)
 
 
 def default(value: Any) -> str:
-    """Plain values as they are; of anything else no more than that there is a default."""
+    """Plain values as they are; for others, only that there is a default."""
     plain = value is None or isinstance(value, bool | int | float | str)
     return repr(value) if plain or value == () else "…"
 
@@ -89,14 +89,14 @@ def signature(thing: Any) -> str:
 
 
 def constructor(owner: type) -> str:
-    """Nothing for exceptions and protocols without arguments of their own: they are made the usual way."""
+    """Nothing for exceptions and protocols without their own arguments: they are created in the usual way."""
     if any(base.__module__.startswith("llmtasker") and "__init__" in vars(base) for base in owner.__mro__):
         return signature(owner).removesuffix(" -> None")
     return ""
 
 
 def members(owner: type, listed: set[type]) -> Iterator[str]:
-    """What a class adds to its listed bases, in alphabetical order; fields stand in the constructor already."""
+    """The members that a class adds to its listed bases, in alphabetical order; the constructor has the fields."""
     found: dict[str, Any] = {}
     for base in reversed(owner.__mro__):
         if base is owner or (base.__module__.startswith("llmtasker") and base not in listed):

@@ -1,4 +1,4 @@
-"""RateLimiter, LearnedLimit, TokenBucket, RateLimit, Retry: decided on a virtual clock, without waiting."""
+"""RateLimiter, LearnedLimit, TokenBucket, RateLimit, Retry: with a virtual clock, without waiting."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def leave(pace: RateLimiter, tokens: int = 0) -> Permit:
 
 
 def wait_of(ticket: Permit, clock: Clock) -> float:
-    """Return the seconds until the ticket may leave, polling as a driver does."""
+    """Return the seconds until the permit may leave, polling as a driver does."""
     start = clock.now
     while (hold := ticket.poll()) is not None:
         assert isinstance(hold, float)
@@ -167,7 +167,7 @@ def test_a_given_token_limit_is_kept_although_estimates_are_far_off() -> None:
         assert 13.8 < run.wall < 17
 
 
-# ── one ticket after the other ──
+# ── one permit after the other ──
 
 
 def test_calls_leave_at_once_when_nothing_limits_them() -> None:
@@ -213,7 +213,7 @@ def test_who_leaves_the_queue_passes_his_turn_on() -> None:
     pace = pace_at(clock, RateLimit(requests=60))
     leave(pace)
     first, second, third = (pace.permit() for _ in range(3))
-    assert first.poll() == 0.5  # not longer, for the rate may change
+    assert first.poll() == 0.5  # not longer, because the rate may change
     waiting = [second.poll(), third.poll()]
     assert all(isinstance(future, Future) and not future.done() for future in waiting)
     second.cancel()

@@ -1,4 +1,4 @@
-"""One rate limit for the workers of several machines: shared out, given back, never more than the whole."""
+"""One rate limit for the workers of several machines: shared, returned, and never exceeded."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def clock() -> Clock:
 
 
 def rounds(shares: RateShares, wants: dict[str, float], count: int = 2) -> list[float]:
-    """Each worker renews so often; return the last shares."""
+    """Let each worker renew this often; return the last shares."""
     return [[shares.renew(worker, wanted) for worker, wanted in wants.items()] for _ in range(count)][-1]
 
 
-ALL = 1.0  # what a worker wants that uses up its share
+ALL = 1.0  # what a worker that uses up its share wants
 
 
 @pytest.mark.parametrize("workers", ["a", "ab", "abc", "abcdefgh"])
@@ -57,7 +57,7 @@ def test_all_get_the_same_after_two_renewals(workers: str, clock: Clock) -> None
         ([0.2, ALL, ALL], [0.2, 0.4, 0.4]),
         ([0.2, 0.3, ALL], [0.2, 0.3, 0.5]),
         ([0.6, ALL], [0.5, 0.5]),
-        ([0.2, 0.4], [0.4, 0.6]),  # what nobody wants is divided too: either may need more in a moment
+        ([0.2, 0.4], [0.4, 0.6]),  # the unused rest is divided too: either may need more soon
         ([0.0], [1.0]),
     ],
 )
@@ -124,7 +124,7 @@ def test_they_never_add_up_to_more_than_the_limit(steps: list[tuple[str, str | f
 
 
 class Answers:
-    """The shares that a worker is given, one after the other; an exception is raised."""
+    """The shares that a worker gets, one after the other; an exception is raised."""
 
     def __init__(self, *answers: float | Exception) -> None:
         self.answers = list(answers)
@@ -151,7 +151,7 @@ def share_of(answers: Answers, clock: Clock, sleep: Callable[[float], object] = 
 
 @contextmanager
 def with_rows(limiter: RateLimiter, answers: Answers, clock: Clock) -> Generator[RateShare]:
-    """The share of a worker that has rows: it was renewed once, and then only the test does."""
+    """The share of a worker that has rows: it was renewed once; from then on, only the test renews it."""
     ended = threading.Event()
     with RateShare(LIMIT, limiter, answers, 0.25, sleep=lambda _: ended.wait(10), clock=clock) as share:
         try:
@@ -168,7 +168,7 @@ GONE = ConnectionError("gone")
     [  # 0.97 × 20 calls a second are the whole limit
         ([0.5, 1.0], [9.7, 19.4]),
         ([0.5, GONE, GONE, 1.0], [9.7, 9.7, 9.7, 19.4]),  # cut off for a moment, within the lease
-        ([0.5, GONE, GONE, GONE, GONE, 1.0], [9.7, 9.7, 9.7, 0.0, 0.0, 19.4]),  # others may have it by now
+        ([0.5, GONE, GONE, GONE, GONE, 1.0], [9.7, 9.7, 9.7, 0.0, 0.0, 19.4]),  # others may have it already
         ([0.5, 0.0, 0.25], [9.7, 0.0, 4.85]),  # it was lost, such as to a pause of the machine
         ([GONE, 0.0, 0.5], [0.0, 0.0, 9.7]),  # there is none at first
     ],
@@ -188,7 +188,7 @@ def test_a_worker_uses_its_share_while_it_lasts(
 
 
 def test_after_a_long_wait_an_equal_part_is_used_until_there_is_a_share(clock: Clock) -> None:
-    """Else no row would be asked any more where the process that shares out the limit has died."""
+    """Otherwise no more rows would be asked after the process that shares the limit has died."""
     limiter = RateLimiter(part_of(LIMIT, 0.25), clock=clock)
     share = RateShare(LIMIT, limiter, Answers(0.5, *[GONE] * 4, 0.5), 0.25, clock=clock)
     share._parts = 1  # it has rows
@@ -201,7 +201,7 @@ def test_after_a_long_wait_an_equal_part_is_used_until_there_is_a_share(clock: C
 
 
 class Line:
-    """The way of a worker to the shares, which can be cut; each question takes its time."""
+    """The connection of a worker to the shares, which can be cut; each call takes some time."""
 
     def __init__(self, shares: RateShares, name: str, clock: Clock) -> None:
         self.shares, self.name, self.clock = shares, name, clock
@@ -241,7 +241,7 @@ def test_shares_in_use_never_add_up_to_more_than_the_limit(steps: list[tuple[int
 
 
 def test_rows_come_and_go_while_a_share_is_given_back(clock: Clock) -> None:
-    """The message that gives it back takes long; rows that come meanwhile get a share of their own."""
+    """The message that returns it takes long; rows that come in the meantime get a new share."""
     did: list[str] = []
 
     def work() -> None:
@@ -260,7 +260,7 @@ def test_rows_come_and_go_while_a_share_is_given_back(clock: Clock) -> None:
                 time.sleep(0.001)
 
     share = share_of(Slow(*[0.5] * (IDLE_BEATS + 1)), clock)
-    share._renewing = True  # the test is the thread that renews it
+    share._renewing = True  # the test takes the place of the thread that renews it
     assert [share.beat() for _ in range(IDLE_BEATS + 2)] == [True] * (IDLE_BEATS + 2)
     rows.join(10)
     assert did == ["began", "worked"]
@@ -300,7 +300,7 @@ def test_a_worker_waits_for_its_share_and_gives_it_back(clock: Clock) -> None:
     answers = Answers(0.0, 0.0, 0.5, *[0.5] * IDLE_BEATS)
     waits: list[float] = []
     share = share_of(answers, clock, waits.append)
-    with share:  # the thread that renews it ends by itself, as no time passes and the rows are done
+    with share:  # the thread that renews it ends by itself, because no time passes and the rows are done
         assert waits[:2] == [BEAT / 5, BEAT / 5]
 
 

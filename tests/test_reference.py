@@ -1,4 +1,4 @@
-"""The pages of the reference tell what the code tells, and have every name of it, in both languages.
+"""The pages of the reference agree with the code, and have all of its names, in both languages.
 
 `python tests/test_reference.py` writes the tables of docs/en/reference again.
 """
@@ -75,7 +75,7 @@ def told(thing: Any) -> str:
 
 
 def arguments_told(thing: Any) -> dict[str, str]:
-    """What a docstring has below `Args:`; several names may share a line."""
+    """The arguments below `Args:` of a docstring; several names may share a line."""
     block = re.search(r"^Args:\n((?:    .*\n?)+)", inspect.getdoc(thing) or "", re.MULTILINE)
     found = re.findall(r"^    ([\w, ]+): (.*(?:\n     +.*)*)", block[1] if block else "", re.MULTILINE)
     return {name: one_line(text) for names, text in found for name in names.split(", ")}
@@ -112,7 +112,7 @@ def signature_of(thing: Any) -> str:
 
 
 def names() -> str:
-    """What each module offers; names of types and constants have no docstring, and are left to the other pages."""
+    """The names of each module; types and constants have no docstring, and are on other pages."""
     parts = []
     for home, offered in HOMES.items():
         module = importlib.import_module(home)
@@ -125,7 +125,7 @@ def names() -> str:
 
 
 def members() -> str:
-    """The methods and properties of the classes that users meet most."""
+    """The methods and properties of the classes that users need most."""
     parts = []
     for owner in MEMBERS_OF:
         rows = {}
@@ -173,7 +173,7 @@ def error_rows(kind: type[Any], depth: int) -> Iterator[str]:
     code = f"`{kind.code}`" if "code" in vars(kind) else ""
     yield f"| {'— ' * depth}`{kind.__name__}` | {code} | {told(kind)} |"
     for below in kind.__subclasses__():
-        if vars(llmtasker.errors).get(below.__name__) is below:  # not those that other modules keep to themselves
+        if vars(llmtasker.errors).get(below.__name__) is below:  # not those that are internal to other modules
             yield from error_rows(below, depth + 1)
 
 
@@ -219,7 +219,7 @@ def problems() -> str:
 
 
 def served() -> Any:
-    """The schema of a server that has one task, with the name that stands for any."""
+    """The schema of a server that has one task, whose name represents any task."""
     from llmtasker.testing import FakeTransport
 
     task = llmtasker.Task(
@@ -251,7 +251,7 @@ MADE = {
 
 
 def with_tables(text: str) -> str:
-    """The page with its tables as the code has them now."""
+    """The page with its tables from the present code."""
     return TABLE.sub(lambda match: match["begin"] + MADE[match["name"]](), text)
 
 
@@ -285,7 +285,7 @@ def test_every_option_is_described(thing: Any, options: Mapping[str, Any]) -> No
 
 
 def variables_read() -> set[str]:
-    """The names of variables of the environment that stand in the code."""
+    """The names of environment variables in the code."""
     code = [path.read_text(encoding="utf-8") for path in Path(llmtasker.__file__).parent.rglob("*.py")]
     pattern = r"\b(?:LLMTASKER|OPENAI|AZURE_OPENAI|OLLAMA|OTEL|LANGFUSE|SSL_CERT)_[A-Z]+(?:_[A-Z]+)*\b"
     return {name for text in code for name in re.findall(pattern, text)} - {"OTEL_EXPORTER_OTLP"}
@@ -312,7 +312,7 @@ def test_the_pages_have_every_variable_route_and_problem(folder: Path) -> None:
 
 
 PUBLIC = ("api", "confidence", "evaluation", "optimizers", "testing")
-"""Folders whose public names stand on the page of the API, as a whole."""
+"""Folders that are on the page of the API as a whole."""
 
 
 @pytest.mark.parametrize("folder", [ENGLISH, FRENCH], ids=["en", "fr"])

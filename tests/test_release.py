@@ -1,4 +1,4 @@
-"""What only the hosted CI runs is checked as far as it can be here: configuration, container, changelog, messages."""
+"""The parts that only the hosted CI runs, checked as far as possible: configuration, container, changelog, messages."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_container_starts_the_server_with_options_that_there_are() -> None:
 
 
 def test_the_container_serves_with_what_its_documents_give_it(tmp_path: Path) -> None:
-    """A task file says nothing of an LLM: the command must."""
+    """A task file does not name an LLM, so the command must."""
     text = (TOP / "Containerfile").read_text(encoding="utf-8")
     commands = {
         re.sub(r"[\s\\]+", " ", found)

@@ -1,4 +1,4 @@
-"""What came of many inputs."""
+"""The results of many inputs."""
 
 import csv
 import datetime as dt

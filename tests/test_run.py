@@ -75,7 +75,7 @@ class Jittery(FakeTransport):
 
 
 class Held(FakeTransport):
-    """Holds every answer back until `free` is set."""
+    """Holds back every answer until `free` is set."""
 
     def __init__(self) -> None:
         super().__init__(echo)
@@ -166,7 +166,7 @@ def test_equal_rows_are_asked_once() -> None:
     transport = Jittery()
     results = task_of(transport).run([f"row {number % 10}" for number in range(1000)], concurrency=64)
     assert echoes(results) == [f"row {number % 10}" for number in range(1000)]
-    # Without a cache, those that come when the first is answered are asked again: with one, see test_faults.
+    # Without a cache, equal rows that come after the answer to the first are asked again; with one, see test_faults.
     assert transport.calls < 1000
 
 
@@ -209,8 +209,8 @@ def test_a_stream_reads_only_so_far_ahead(ordered: bool) -> None:
     transport = FakeTransport(echo, keep_requests=False)
     stream = task_of(transport).stream(endless(), concurrency=4, ordered=ordered)
     taken = [next(stream) for _ in range(100)]
-    time.sleep(0.1)  # it must not go on by itself meanwhile
-    most = 100 + 2 * 8 * 4  # a window that was handed over as a whole, and another one
+    time.sleep(0.1)  # it must not continue in the meantime
+    most = 100 + 2 * 8 * 4  # one window that was taken completely, and another one
     assert transport.calls <= most
     assert read[0] <= most + 256
     calls = transport.calls
@@ -549,7 +549,7 @@ def test_a_task_that_is_refused_in_every_form_costs_few_calls(text: str, most: i
     with FaultyServer(faults=[Status(400, text)]) as server:
         results = Task(Echo, llm=LLM("m", base_url=server.base_url, cache=False)).run(str(n) for n in range(300))
         assert results.counts["not_run"] > 240
-        assert server.counters.requests <= most  # with what was on its way when the run was given up
+        assert server.counters.requests <= most  # with the calls in flight when the run was given up
 
 
 def test_a_schema_refused_without_a_reason_costs_no_row() -> None:
@@ -594,7 +594,7 @@ class Down(FakeTransport):
 )
 def test_an_outage_loses_no_row(error: Exception, answers: int) -> None:
     transport = Down(error, seconds=1.5, answers=answers)
-    retry = Retry(attempts=4, backoff=0.01, cap=0.1)  # each row alone would be given up after half a second
+    retry = Retry(attempts=4, backoff=0.01, cap=0.1)  # a single row would be given up after half a second
     task = Task(Echo, llm=LLM(transport=transport, cache=False, retry=retry))
     texts = [f"row {number}" for number in range(200)]
     results = task.run(texts, concurrency=16)
@@ -674,7 +674,7 @@ def test_a_stream_can_be_abandoned_while_its_source_is_slow() -> None:
 
 
 def test_a_stream_may_be_forgotten_in_the_loop_itself() -> None:
-    """The garbage collector comes by in any thread."""
+    """The garbage collector may run in any thread."""
     closed = threading.Event()
 
     def rows() -> Iterator[str]:
@@ -773,7 +773,7 @@ def test_control_c_ends_a_run_in_order(form: str) -> None:
     assert done.returncode == 0
 
 
-# ── faults of the set-up, and of ours ──
+# ── errors in the set-up, and in llmtasker ──
 
 
 @pytest.mark.parametrize("ordered", [False, True])
@@ -876,7 +876,7 @@ def test_a_feed_gives_numbered_rows_and_remembers_its_end() -> None:
 
 
 def test_a_row_may_be_none() -> None:
-    """None is an input like another; it doesn't fit, and ends nothing."""
+    """None is an input like any other: it doesn't fit, and does not end the run."""
     results = task_of(FakeTransport(echo)).run([None, "a", None, "b"])
     assert echoes(results) == [None, "a", None, "b"]
     assert results.counts == {"ok": 2, "input": 2}

@@ -1,4 +1,4 @@
-"""SafeStore: a store of the user that raises or hangs costs a run little, and is tried again later and later."""
+"""SafeStore: a user's store that raises or hangs hardly delays a run, and is tried again after growing pauses."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEY, OTHER = "a" * 64, "b" * 64
 
 
 class Flaky:
-    """A store that fails while it is told to, and counts how often it is asked."""
+    """A store that fails on request, and counts its calls."""
 
     def __init__(self) -> None:
         self.down = True
@@ -40,7 +40,7 @@ class Flaky:
 
 
 class Hanging:
-    """A store whose look-ups take until they are let go."""
+    """A store whose look-ups block until they are released."""
 
     def __init__(self) -> None:
         self.calls = 0

@@ -29,13 +29,13 @@ from llmtasker.testing.faults import Limit
 pytestmark = [
     pytest.mark.cluster,
     pytest.mark.timeout(240),
-    pytest.mark.filterwarnings("ignore"),  # those of Ray, Dask and Spark are theirs
+    pytest.mark.filterwarnings("ignore"),  # warnings of Ray, Dask and Spark
     pytest.mark.filterwarnings("error:::llmtasker"),
 ]
 KEY = "sk-sentinel-41d7"
 STORE = 150 * 2**20  # bytes; Ray would take a third of the memory
 
-# A class as a notebook has it: in `__main__`, which no other process can import.
+# A class as in a notebook: in `__main__`, which no other process can import.
 NOTEBOOK = """
 from typing import Literal
 from llmtasker import InputField, OutputField, Signature
@@ -70,7 +70,7 @@ def triage(endpoint: str) -> Task[Any]:
 
 
 def messages(count: int) -> list[dict[str, Any]]:
-    """Rows, of which number 7 lacks its text."""
+    """Rows; number 7 lacks its text."""
     return [{"id": n, "message": None if n == 7 else f"message {n}"} for n in range(count)]
 
 
@@ -193,7 +193,7 @@ def test_a_class_of_a_notebook_in_processes_of_joblib(triage: Task[Any]) -> None
 
 
 def test_a_worker_is_killed(ray: Any) -> None:
-    """No row is lost, with one cache only what was in flight is asked twice, and the rate limit holds for all."""
+    """No row is lost, only calls in flight are made twice (with a common cache), and all share the rate limit."""
     rows, rate, concurrency = 2_000, 20.0, 16
     times: list[float] = []
     killed: list[int] = []

@@ -61,7 +61,7 @@ LLMS = [own, with_password, given, given_with_http, azure]
 
 
 def tell(call, reply):
-    """Repeat the request's credentials in the error, as some gateways do."""
+    """Repeat the credentials of the request in the error, as some gateways do."""
     reply.fail(401, f"Incorrect API key provided: {call.headers.get('authorization', KEY)}.")
 
 
@@ -118,7 +118,7 @@ def test_no_credential_shows(caplog, tmp_path, make, fault):
         shown += [items[3].to_json(), repr(items[3])]
         llm.close()
         if isinstance(client := llm.transport.client, openai.OpenAI):
-            client.close()  # whoever brings a client closes it
+            client.close()  # the creator of a client closes it
     shown += [f"{record.name}: {record.getMessage()} {record.exc_text}" for record in caplog.records]
     shown += [repr(path.read_bytes()) for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     for text in shown:

@@ -82,7 +82,7 @@ def test_a_wrong_setting_is_told_before_anything_is_served(
 
 
 class Serving:
-    """The command in a process of its own; leaving the context kills it."""
+    """The command in a separate process; leaving the context kills it."""
 
     def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
         (folder / "triage.py").write_text(TASK, encoding="utf-8")
@@ -96,7 +96,7 @@ class Serving:
         self.client = httpx2.Client(base_url=found[1], headers={"X-API-Key": found[2] or ""}, timeout=20)
 
     def _announced(self) -> str:
-        """Return what the command says up to where its API is."""
+        """Return the output of the command up to the address of its API."""
         stderr, said = self.process.stderr, ""
         assert stderr is not None
         with selectors.DefaultSelector() as selector:
@@ -142,7 +142,7 @@ def test_requests_are_logged_as_json_below_the_path_of_a_proxy(tmp_path: Path) -
 
 
 def test_the_llm_of_the_environment_answers_what_callers_describe(tmp_path: Path) -> None:
-    """And that of a served task answers for the task alone."""
+    """The LLM of a served task answers only for that task."""
     with FaultyServer() as llm:
         served = "named.py:named"
         (tmp_path / "named.py").write_text(
@@ -223,7 +223,7 @@ def test_a_key_is_made_where_none_is_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("begin", [b"GET /", b"GET / HTTP/1.1\r\nX-Long: ", b"GET / HTTP/1.1\r\n"])
 def test_the_head_of_a_request_is_bounded(tmp_path: Path, begin: bytes) -> None:
-    """Before a key is asked for, nothing large is taken into memory."""
+    """Before a key is checked, nothing large is read into memory."""
     part = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 40) for number in range(1_000))
     part = part if begin.endswith(b"1\r\n") else b"a" * len(part)
     with Serving(tmp_path, "triage.py:triage", "--llm", "offline") as serving:
@@ -236,7 +236,7 @@ def test_the_head_of_a_request_is_bounded(tmp_path: Path, begin: bytes) -> None:
                     client.sendall(part)
                     sent += len(part)
                 answer = client.recv(100)
-            except OSError:  # it hangs up on who goes on
+            except OSError:  # it disconnects a client that continues
                 answer = b""
         assert sent < 50_000_000
         assert answer == b""

@@ -1,4 +1,4 @@
-"""Sets have one order in every process: what is sent, and so the cache key, does not depend on PYTHONHASHSEED."""
+"""Sets have the same order in every process, so requests and cache keys do not depend on PYTHONHASHSEED."""
 
 from __future__ import annotations
 

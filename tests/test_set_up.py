@@ -1,4 +1,4 @@
-"""Mistakes in code and set-up are a ConfigurationError or SignatureError, where the thing is made."""
+"""Mistakes in code and set-up raise a ConfigurationError or SignatureError where the object is created."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Record(BaseModel):
 
 
 class Frame:
-    """What a data frame looks like."""
+    """An object like a data frame."""
 
     columns, shape = ("message", "team"), (1, 2)
 

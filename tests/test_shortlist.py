@@ -1,4 +1,4 @@
-"""A shortlist of labels: which are shown, what stays the same for all inputs, how another label is answered."""
+"""A shortlist of labels: which ones are shown, the part that all inputs share, answers with other labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A task declared as a record type: its halves, its validators, what is refused."""
+"""A task declared as a record type: its halves, its validators, its errors."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_every_kind_of_type_makes_a_field():
 
 
 def test_types_that_stand_beside_a_signature_in_a_function_are_found():
-    # The annotations of this file are texts: Pydantic must look for the names where the class stands.
+    # The annotations of this file are texts: Pydantic must look up the names where the class is defined.
     class Team(Enum):
         BILLING = "billing"
 
@@ -173,7 +173,7 @@ class Place(BaseModel):
         del sys.modules[module.__name__]
 
 
-# ── other signatures made of one ──
+# ── signatures derived from another ──
 
 
 def test_with_instructions_gives_the_same_task_in_other_words():
@@ -483,7 +483,7 @@ def test_validators_run_on_what_was_given():
 
     inputs = Halved.validate_input({"amount": "8", "Text": " a "})
     assert inputs.values == {"amount": 4.0, "text": "a"}
-    # Otherwise the record would be made of a value that is halved twice.
+    # Otherwise the record would have a value that was halved twice.
     assert inputs.given == {"amount": "8", "Text": " a "}
     assert Halved(**inputs.given, label="x").inputs() == inputs.values
 

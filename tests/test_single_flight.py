@@ -1,4 +1,4 @@
-"""Equal calls that are under way at the same time are made once."""
+"""Equal calls that are in progress at the same time are made once."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor

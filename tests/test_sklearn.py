@@ -85,7 +85,7 @@ def test_a_text_without_a_label_is_never_guessed() -> None:
 
 @pytest.mark.parametrize("labels", [["dog", "cat"], [1, 0], [True, False]])
 def test_confidence_becomes_predict_proba(labels: list[Any]) -> None:
-    """Five samples each; the fourth of them says the other label, and the fifth is not readable."""
+    """Five samples each: the fourth has the other label, and the fifth is not readable."""
     said = {str(label): [str(label)] * 3 + [str(other), "no idea"] for label, other in (labels, labels[::-1])}
     counts: Counter[str] = Counter()
 
@@ -146,7 +146,7 @@ def test_a_wrong_parameter() -> None:
 
 
 class RowsAsTexts(LLMClassifier):
-    """The estimator for rows of numbers, each written as a text: so that all checks of scikit-learn apply.
+    """The estimator for rows of numbers, each written as a text, so that all checks of scikit-learn apply.
 
     Only few of them know estimators of texts: `check_estimator` leaves all but one out.
     """
@@ -162,7 +162,7 @@ class RowsAsTexts(LLMClassifier):
         return super().predict(self._written(validate_data(self, X, reset=False)))
 
     def _written(self, rows: Any) -> list[str]:
-        # In words that are alike for numbers that are near: the offline baseline compares words.
+        # As words that are similar for numbers that are close, because the offline baseline compares words.
         return [" ".join(f"f{n}v{round(10 * x)} f{n}w{round(x)}" for n, x in enumerate(row)) for row in rows]
 
     def __sklearn_tags__(self) -> Any:
@@ -193,7 +193,7 @@ def test_the_checks_of_scikit_learn() -> None:
 
 
 def test_it_takes_what_set_output_makes_of_texts() -> None:
-    """After `set_output`, a transformer gives a table, of one column if it gave texts."""
+    """After `set_output`, a transformer returns a table, with one column if it returned texts."""
     lower = FunctionTransformer(lambda texts: pd.DataFrame({"text": [text.lower() for text in texts]}))
     piped = make_pipeline(lower, LLMClassifier(llm="offline")).set_output(transform="pandas")
     assert list(piped.fit(TEXTS, LABELS).predict(["IT BARKS"])) == ["dog"]

@@ -1,4 +1,4 @@
-"""The two drivers: whatever the endpoint and the cache do, both give the same item for the same story."""
+"""The two drivers: whatever the endpoint and the cache do, both return the same item in the same case."""
 
 from __future__ import annotations
 
@@ -249,7 +249,7 @@ def test_an_answer_that_this_version_can_not_read_is_a_miss_for_the_lease_too(
 @BOTH
 def test_a_store_whose_answers_nobody_can_read_or_replace_is_asked_past(drive: Driver) -> None:
     class Stuck(Minimal):
-        """Has an answer for everything, and leases for nobody."""
+        """Has an answer for every key, and grants no lease."""
 
         def get(self, key: str) -> str | None:
             return "written by version 99"
@@ -395,7 +395,7 @@ def test_when_the_one_who_asks_is_cancelled_another_takes_over() -> None:
 
 
 class Cancelling(FakeTransport):
-    """Raises what only the event loop should, as some network libraries do when they fall over."""
+    """Raises an exception that only the event loop should raise, as some network libraries do when they fail."""
 
     async def asend(self, request: Request) -> Completion:
         raise asyncio.CancelledError
@@ -411,7 +411,7 @@ def test_a_transport_that_cancels_itself_costs_its_row_only() -> None:
 
 
 class Broken:
-    """A store that raises whatever it is asked."""
+    """A store that raises in every method."""
 
     def get(self, key: str) -> str | None:
         raise OSError(5, "Input/output error")
@@ -427,7 +427,7 @@ class Broken:
 
 
 class Minimal:
-    """A store that does what it must and no more."""
+    """A store with only the required methods."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""Task: every way to call it, wherever it is called from, and what it says it would send."""
+"""Task: every way to call it, from everywhere, and the preview of requests."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_several_inputs() -> None:
     assert task.run([{"left": "a", "right": "b"}]).outputs == [Pair(left="a", right="b", same=True)]
 
 
-# ── wherever it is called ──
+# ── called from everywhere ──
 
 
 def forms(task: Task[Any]) -> list[Callable[[], Any]]:
@@ -169,7 +169,7 @@ def test_blocking_forms_work_in_a_running_loop() -> None:
 
 @pytest.mark.parametrize(("rows", "asked"), [(1, "0 parcel"), (40, "my parcel")], ids=["the same row", "no place left"])
 def test_a_blocking_call_never_waits_for_its_own_loop(rows: int, asked: str) -> None:
-    """As in two cells of a notebook: it works, or says what to do, and what is under way goes on."""
+    """As in two cells of a notebook: it works, or the error says what to do, and calls in progress continue."""
     transport = FakeTransport(PARCEL, latency=0.05)
     task = Task(Triage, llm=LLM(transport=transport, cache=False))
 

@@ -1,4 +1,4 @@
-"""Task files: what a task holds comes back from readable JSON, and a file that can't be trusted is refused."""
+"""Task files: a task is restored from readable JSON, and a file that can't be trusted is refused."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_a_diff_names_what_differs() -> None:
     assert task.diff(task.with_()) == ""
 
 
-# ── a signature that is another one ──
+# ── another signature ──
 
 
 def changed(**fields: Any) -> type[Signature]:

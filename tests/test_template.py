@@ -1,4 +1,4 @@
-"""{variable} substitution: what is a variable, what stays, and that nothing that is put in is looked at again."""
+"""{variable} substitution: variables, texts that stay, and inserted values that are not parsed again."""
 
 import re
 
@@ -24,7 +24,7 @@ KNOWN = {"text", "classes", "été"}
         # a literal name between braces
         ("{{text}}", ("{text}",)),
         ("{{unknown}}", ("{unknown}",)),
-        # what is no variable stays as it is
+        # braces that are not a variable stay as they are
         *(
             (text, (text,))
             for text in (

@@ -1,4 +1,4 @@
-"""What the test doubles read from a request, and the values that they make for a schema."""
+"""How the test doubles read a request, and the values that they generate for a schema."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Recorder and Cassette: what was recorded comes again, and nothing else."""
+"""Recorder and Cassette: recorded answers are replayed, and nothing else."""
 
 import json
 from pathlib import Path

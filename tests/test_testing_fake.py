@@ -1,4 +1,4 @@
-"""FakeTransport: says what it is told, counts what it is asked."""
+"""FakeTransport: returns the given answers, and counts its requests."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

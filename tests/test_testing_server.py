@@ -186,7 +186,7 @@ def test_a_hang_sends_nothing_and_a_client_that_goes_is_noticed(caplog: pytest.L
                 with pytest.raises(TimeoutError):
                     client.ask(body(text))
         with client_of(server) as client:
-            # By the time that this is answered, the two that went have been seen.
+            # When this is answered, the two disconnected clients have been noticed.
             assert client.ask()[0] == 200
             assert (server.counters.aborted, server.counters.in_flight, server.counters.max_in_flight) == (2, 0, 1)
     assert caplog.records == []
@@ -221,7 +221,7 @@ def test_latency_holds_answers_back_together() -> None:
 
 
 def raw(server: FaultyServer, *pieces: bytes, answers: int = 1) -> bytes:
-    """Send pieces of bytes and return what comes back until so many responses are there or the server closes."""
+    """Send pieces of bytes, and return the bytes received until this many responses are there or the server closes."""
     url = urlsplit(server.base_url)
     received = b""
     with socket.create_connection((url.hostname, url.port), timeout=5) as connection:
@@ -324,7 +324,7 @@ def test_a_process_prints_its_url_and_ends_on_a_signal() -> None:
 
 
 class EndAtFlush(io.StringIO):
-    """A standard output that sends this process a signal as soon as it is flushed."""
+    """A standard output that sends this process a signal when it is flushed."""
 
     def flush(self) -> None:
         signal.raise_signal(signal.SIGTERM)

@@ -100,7 +100,7 @@ def test_it_works_beside_a_running_loop() -> None:
 
 
 def test_a_blocking_call_inside_the_loop_itself_is_refused() -> None:
-    """It would wait for itself for ever."""
+    """It would wait for itself forever."""
 
     async def inside() -> int:
         return portal().call(double(1))

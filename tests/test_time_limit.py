@@ -1,4 +1,4 @@
-"""A test that hangs fails with the stacks of all threads, and costs neither the other tests nor the run."""
+"""A test that hangs fails with the stacks of all threads, and neither the other tests nor the run are lost."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_test_that_hangs_fails_with_all_stacks_and_the_next_one_runs(tmp_path:
 
 
 def test_programs_are_started_in_one_way() -> None:
-    """`programs` sees to their output and their end; llama.cpp's server is a script that can't import it."""
+    """`programs` handles their output and their end; llama.cpp's server is a script that can't import it."""
     allowed = {"programs.py", "llama_server.py"}
     wrong = {
         f"{path.name}, line {node.lineno}: {ast.unparse(node.func)}"

@@ -1,4 +1,4 @@
-"""What a task costs in tokens, beside the same task written by hand for the openai package.
+"""The tokens of a task, compared with the same task written by hand for the openai package.
 
 Counted as `tests/by_hand.json` says: with o200k the contents, calls and the JSON of the schema, and 4 tokens a message.
 """

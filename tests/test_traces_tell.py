@@ -1,4 +1,4 @@
-"""What happened in a run with faults is told from its traces alone: each row is found by what its spans say."""
+"""The traces of a run with faults show what happened: each row is found by the attributes of its spans."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Triage(Signature):
 
 
 def faults() -> list[Fault]:
-    """The faults, which count the calls that they hit, again."""
+    """The faults once more, with new counts of the calls that they affect."""
     return [
         Status(429, first=1, when="limited", wait=1.0),
         Status(500, first=1, when="shaky"),
@@ -38,7 +38,7 @@ def faults() -> list[Fault]:
 
 
 TOLD: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {
-    # what the span of the row says, and what those of its calls say
+    # the attributes of the row's span, and those of its calls
     "plain": ({"status": 0, "llmtasker.cached": False, "llmtasker.repairs": None}, [{"llmtasker.cause": None}]),
     "known": ({"status": 0, "llmtasker.cached": True, "llmtasker.attempts": 0}, []),
     "limited": (
@@ -125,7 +125,7 @@ def test_a_group_is_told(receiver: Receiver) -> None:
 
 
 def test_a_row_that_spoils_its_group_is_told_from_the_others(receiver: Receiver) -> None:
-    """The group is asked again in smaller groups, then alone: each call says for which rows, and why."""
+    """The group is asked again in smaller groups, then alone: each call shows for which rows, and why."""
     tracer = opentelemetry.traces(receiver.url)
     with FaultyServer(faults=[Malformed("not_json", when=lambda call: "hopeless" in str(call.body))]) as server:
         llm = LLM(f"{server.base_url}#m", cache=False, api_key="none")

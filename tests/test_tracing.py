@@ -1,4 +1,4 @@
-"""Traces: what an independent OTLP receiver gets, also when it is slow, down or frozen."""
+"""Traces: the spans that an independent OTLP receiver gets, even if it is slow, down or frozen."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Triage(Signature):
 
 
 def sent(tracer: opentelemetry.Tracer, receiver: Receiver, rows: int) -> None:
-    """Wait until the receiver has so many rows: the events of a single call come a moment after its item."""
+    """Wait until the receiver has this many rows: the events of a single call come shortly after its item."""
     until = time.monotonic() + 20
     while len(receiver.named("row")) < rows:
         assert time.monotonic() < until, receiver.spans
@@ -286,7 +286,7 @@ def test_a_certificate_that_cannot_be_used(
             with pytest.raises(ConfigurationError, match=words.format(prefix)) as caught:
                 make("https://collector:4318")
             assert "SECRET" not in str(caught.value)
-            make("http://collector:4318").close()  # there, none is read
+            make("http://collector:4318").close()  # there, no bodies are read
 
 
 def test_spans_are_sent_over_tls_with_the_certificates_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""mypy and pyright know the types of tasks, items and outputs, and complain of what is wrong."""
+"""mypy and pyright know the types of tasks, items and outputs, and report mistakes."""
 
 import json
 import re
@@ -18,7 +18,7 @@ def run(*command):
 
 
 def mypy(path):
-    """Return the lines that mypy complains of, with what it says."""
+    """Return the lines with errors of mypy, and the errors."""
     result = run("mypy", "--strict", "--no-error-summary", "--hide-error-context", "--no-color-output", str(path))
     assert result.returncode in {0, 1}, result.stdout + result.stderr
     found = re.findall(r"^(.+?):(\d+): error: (.*)$", result.stdout, re.MULTILINE)
@@ -27,7 +27,7 @@ def mypy(path):
 
 
 def pyright(path):
-    """Return the lines that pyright complains of, with what it says."""
+    """Return the lines with errors of pyright, and the errors."""
     result = run("pyright", "--outputjson", "--pythonpath", sys.executable, str(path))
     found = json.loads(result.stdout)["generalDiagnostics"]
     return {one["range"]["start"]["line"] + 1: one["message"] for one in found if one["severity"] == "error"}

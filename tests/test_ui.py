@@ -1,4 +1,4 @@
-"""The web page, asked as a browser without scripts asks it: forms, redirects, cookies."""
+"""The web page, requested as by a browser without scripts: forms, redirects, cookies."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class Page:
 
 
 class Browser:
-    """What a person sees and sends."""
+    """The pages that a person sees, and the forms that they send."""
 
     def __init__(self, client: httpx2.Client) -> None:
         self.client = client
@@ -415,7 +415,7 @@ def test_a_run_can_be_cancelled_and_asked_again(tmp_path: Path) -> None:
         assert "pas encore envoyée" in ann.get(f"{project}/results?f=waiting")
 
 
-# ── who may see what ──
+# ── access ──
 
 
 def test_nobody_sees_anything_without_a_key(page: Page) -> None:
@@ -465,7 +465,7 @@ def test_a_session_is_a_random_number_that_ends(page: Page) -> None:
     ann.send("/sign-out", see="/")
     assert 'name="key"' in ann.get("/")
     ann.client.cookies.set("llmtasker_session", str(cookie.value))
-    assert 'name="key"' in ann.get("/")  # the number is worth nothing any more
+    assert 'name="key"' in ann.get("/")  # the number is not valid any more
 
 
 @pytest.mark.parametrize("then", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nSet-Cookie: x=1"])
@@ -642,7 +642,7 @@ def test_any_header_and_text_is_taken(text: str) -> None:
     )
 
 
-# ── what strangers found ──
+# ── found by new users ──
 
 
 def test_one_run_at_a_time_and_nothing_left_of_what_is_deleted(tmp_path: Path) -> None:
@@ -768,7 +768,7 @@ def test_the_trial_is_exported_with_its_dates(page: Page, tmp_path: Path, ending
 
 
 def test_many_long_examples_are_marked_at_once() -> None:
-    """What is not in a message is not looked for by a pattern: that took 13 ms a message for each 100 examples."""
+    """Examples that are not in a message are not in its pattern: that took 13 ms a message for each 100 examples."""
     own = [f"{number} " + "les mots d’un long exemple " * 180 for number in range(400)]
     text = own[7]
     assert marked(text, own, []) == f"<mark>{text}</mark>"

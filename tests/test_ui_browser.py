@@ -45,7 +45,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 class Walk:
-    """A person at a browser: what the browser complained of, and where it went."""
+    """A person at a browser: the errors of the browser, and its requests."""
 
     def __init__(
         self, chromium: Chromium, served: Page, *, language: str, width: int = 1440, height: int = 900
@@ -73,7 +73,7 @@ class Walk:
         return self.tab
 
     def look(self, name: str) -> None:
-        """Judge the page in both themes, and take its picture."""
+        """Check the page in both themes, and take screenshots."""
         self._places += 1
         folder = os.environ.get("SCREENSHOTS")
         for theme in ("light", "dark"):
@@ -154,7 +154,7 @@ def test_nested_answers_fit(chromium: Chromium, tmp_path: Path, width: int) -> N
 
 
 def test_labels_by_keyboard(chromium: Chromium, served: Page) -> None:
-    """Tab reaches the table; a number labels and goes on, `u` takes back, `x` picks, letters in a field are letters."""
+    """Tab reaches the table; a number labels and goes to the next row, `u` undoes, `x` picks; fields take letters."""
     ann = served.browser()
     project = ann.described(french_csv(ROWS))
     ann.run(project)
@@ -197,7 +197,7 @@ def careful_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 @pytest.mark.parametrize("width", [1440, 360])
 def test_a_queue_is_worked_through_by_keyboard(chromium: Chromium, careful_page: Page, width: int) -> None:
-    """`a` accepts the best guess and goes on, also to the next page; a number decides otherwise; `u` takes back."""
+    """`a` accepts the best guess and goes to the next row or page; a number chooses another label; `u` undoes."""
     _, project = asked(careful_page, 300)
     walk = Walk(chromium, careful_page, language="fr", width=width)
     tab = walk.sign_in()

@@ -1,4 +1,4 @@
-"""The rows that wait for a person on the page: those that a task abstained on, and those that would teach most."""
+"""The rows that wait for a person on the page: those on which a task abstained, and those that would teach it most."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def torn(request: Request) -> Completion:
 
 
 def careful() -> Any:
-    """A task that abstains where it is not sure."""
+    """A task that abstains if it is not sure."""
     llm = LLM("torn", transport=FakeTransport(torn), cache=False)
     task = Classification(llm=llm, labels=list(TEAMS), confidence="logprobs")
     rows = list[dict[str, Any]]()
@@ -61,7 +61,7 @@ def numbers(html: str) -> list[int]:
 
 
 def beside(html: str) -> list[dict[str, list[str]]]:
-    """Return where the row before the open one is, and the row after it."""
+    """Return the addresses of the rows before and after the open one."""
     links = re.findall(r'data-go="-?1" href="[^"]*results\?([^"]+)#row"', html)
     return [parse_qs(one.replace("&amp;", "&")) for one in links]
 
@@ -270,7 +270,7 @@ def test_without_confidence_failed_repaired_and_rare_rows_come_first(tmp_path: P
         proposed = numbers(ann.get(f"{project}/results?f=next"))
         assert proposed[:3] == [251, 261, 271]
         assert 281 not in proposed
-        assert len(proposed) == 4  # and one of all those that are alike
+        assert len(proposed) == 4  # and one of all similar rows
         accepted: dict[str, Any] = {"label": "facturation", "accept": "1", "as_example": "on", "then": "f=next"}
         ann.send(f"{project}/rows/271", see=f"{project}/results", **accepted)
         assert "rare demande de facture</textarea>" in ann.get(f"{project}/task")

@@ -1,4 +1,4 @@
-"""Metrics of the user that fail: the report says why, once, without the words of a row."""
+"""Failing metrics of the user: the report shows the reason once, without the words of a row."""
 
 from __future__ import annotations
 

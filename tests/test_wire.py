@@ -56,7 +56,7 @@ COMPLETIONS = {
     "text for message": ({"choices": [{"text": "a", "finish_reason": "length"}]}, done("a", "length")),
     "error null": ({**body({"content": "a"}), "error": None}, done("a")),
     "model no text": (body({"content": "a"}, model=7), done("a")),
-    # content that is no text
+    # content that is not a text
     "parts": (body({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": " b"}]}), done("a  b")),
     "texts": (body({"content": ["a", {"text": "b"}]}), done("ab")),
     "text objects": (body({"content": [{"type": "output_text", "text": {"value": "a"}}]}), done("a")),
@@ -546,7 +546,7 @@ likely_values = st.recursive(
 
 
 def outcome(payload):
-    """Return the completion or the error; anything else that is raised fails the test."""
+    """Return the completion or the error; any other exception fails the test."""
     try:
         completion = read_completion(payload)
     except ItemError as error:

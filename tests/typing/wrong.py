@@ -1,4 +1,4 @@
-"""What type checkers must complain of: each line that ends with `# error`, and no other."""
+"""Mistakes that type checkers must report: each line that ends with `# error`, and no other."""
 
 from __future__ import annotations
 
