@@ -176,7 +176,7 @@ def test_a_run_over_a_copy_of_its_input_is_resumed(shell: Shell, monkeypatch: py
         assert done in said.err
 
 
-def test_run_goes_on_in_its_own_output(shell: Shell) -> None:
+def test_run_continues_in_its_own_output(shell: Shell) -> None:
     first = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl", "--limit", "5")
     assert "5 rows: 5 ok" in first.err
     second = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl")
@@ -263,7 +263,7 @@ def test_the_settings_of_the_files_llm_hold_for_that_of_the_command_line(shell: 
     assert headers["x-team"] == "data"
 
 
-def test_failed_rows_are_said_and_asked_again(shell: Shell) -> None:
+def test_failed_rows_are_reported_and_asked_again(shell: Shell) -> None:
     with FaultyServer(lambda _: {"team": "billing"}, faults=[Status(400, "odd text", when="parcel")]) as server:
         command = ("run", "triage.py:triage", "in.csv", "--llm", f"{server.base_url}#m", "-o", "out.csv")
         first = shell(*command)
@@ -507,7 +507,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_in_a_line_and_nothing_is_written(shell: Shell, mistake: str) -> None:
+def test_a_mistake_is_reported_in_a_line_and_nothing_is_written(shell: Shell, mistake: str) -> None:
     for name, content in FILES.items():
         (shell.folder / name).write_text(content)
     for name in ("folder.csv", "folder.json"):
@@ -589,7 +589,7 @@ def test_rows_that_were_never_asked_are_not_asked_again(shell: Shell, rows: str,
         ("--header", "0", "1"),
     ],
 )
-def test_an_option_that_can_not_be_read_is_named_with_its_value(
+def test_an_option_that_cannot_be_read_is_named_with_its_value(
     shell: Shell, option: str, value: str, words: str
 ) -> None:
     said = shell("run", "fixed.py:fixed", "in.csv", option, value)
@@ -747,14 +747,14 @@ def test_clearing_asks_first(shell: Shell, answer: str, left: int) -> None:
     assert f"entries  {left}" in shell("cache", "info").out
 
 
-def test_a_cache_that_can_not_be_read_is_said(shell: Shell) -> None:
+def test_a_cache_that_cannot_be_read_is_reported(shell: Shell) -> None:
     (shell.folder / "file").write_text("no folder")
     said = shell("cache", "info", "--directory", str(shell.folder / "file"))
     assert "not readable" in said.out
     assert said.code == 0
 
 
-def test_a_run_without_a_cache_that_works_says_so_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_without_a_cache_that_works_reports_it_once(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     (shell.folder / "file").write_text("no folder")
     monkeypatch.setenv("LLMTASKER_CACHE_DIR", str(shell.folder / "file"))
     said = shell("run", "fixed.py:fixed", "in.csv", "-o", "out.csv")
@@ -775,7 +775,7 @@ def test_demo_twice(shell: Shell) -> None:
     rows = cells(shell.folder / "demo.csv")
     assert len(rows) == 120
     right = sum(row["team"] == row["by_hand"] for row in rows)
-    assert f"({right} of 120 as a person labelled them)" in first.out
+    assert f"({right} of 120 agree with a person's label)" in first.out
     assert right > 60
     second = shell("demo", "-o", "demo.csv")
     assert "cache      120 of 120 answered from the cache, 0 calls" in second.out
@@ -783,7 +783,7 @@ def test_demo_twice(shell: Shell) -> None:
     assert re.search(r"by team    \w+ \d+/20", first.out)
     # The same answers over a failing server: none is lost or changed.
     assert "answered   120 of 120, 120 as above" in first.out
-    assert re.search(r"healed     \d+ refused calls repeated, \d+ answers repaired, such as: ", first.out)
+    assert re.search(r"recovered  \d+ refused calls repeated, \d+ answers repaired, such as: ", first.out)
     fresh = shell("demo", "-o", "demo.csv", "--fresh")
     assert "cache      0 of 120 answered from the cache, 120 calls" in fresh.out
 
@@ -841,7 +841,7 @@ def finish(folder: Path, server: FaultyServer, target: str) -> str:
     return done.stderr
 
 
-def test_a_killed_run_goes_on_where_it_was(shell: Shell, server: FaultyServer) -> None:
+def test_a_killed_run_continues_where_it_was(shell: Shell, server: FaultyServer) -> None:
     target = "out.jsonl"
     with started(shell.folder, server, target) as process:
         process.kill()
@@ -860,7 +860,7 @@ def test_a_killed_run_goes_on_where_it_was(shell: Shell, server: FaultyServer) -
 
 
 @pytest.mark.parametrize(("sent", "target"), [(signal.SIGINT, "out.jsonl"), (signal.SIGTERM, "out.csv")])
-def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_go_on(
+def test_a_stopped_run_keeps_what_is_finished_and_says_how_to_continue(
     shell: Shell, server: FaultyServer, sent: signal.Signals, target: str
 ) -> None:
     with started(shell.folder, server, target) as process:

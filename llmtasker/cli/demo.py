@@ -43,7 +43,7 @@ def show(*, llm: str, out: Path, fresh: bool) -> None:
     answered = [_answered(row, item) for row, item in zip(rows, results, strict=True)]
     write_rows(out, answered)
     counts = results.counts
-    console.print(f"accuracy   {right / len(rows):.1%} ({right} of {len(rows)} as a person labelled them)")
+    console.print(f"accuracy   {right / len(rows):.1%} ({right} of {len(rows)} agree with a person's label)")
     console.print(f"by team    {_by_team(rows, results)}")
     console.print(f"answered   {counts.get('ok', 0)} ok, {len(results.errors)} failed, in {seconds:.1f} s")
     calls = counted(results.attempts, "call")
@@ -52,7 +52,8 @@ def show(*, llm: str, out: Path, fresh: bool) -> None:
     if llm == BASELINE:
         _show_healing(console, rows, results)
         console.print(
-            "\nThe built-in baseline gave these answers: it compares letters and is not a language model.\n"
+            "\nThe built-in baseline gave these answers: it compares words and parts of words, "
+            "and is not a language model.\n"
             'To use an LLM: llmtasker demo --llm "openai/gpt-4.1-mini" (or "ollama/…", "http://host:8000/v1#model").'
         )
 
@@ -77,13 +78,13 @@ def _show_healing(console: Console, rows: list[dict[str, Any]], results: Results
     )
     mended = next(item.repairs[0] for item in healed.results if item.repairs)
     console.print(
-        f"\nThe same over a server that refuses {REFUSED:.0%} of the calls and breaks {BROKEN:.0%} of the answers, "
-        f"stopped after {counted(healed.stopped_after, 'row')} and started again:"
+        f"\nThe same messages over a server that refuses {REFUSED:.0%} of the calls and breaks {BROKEN:.0%} of the "
+        f"answers, stopped after {counted(healed.stopped_after, 'row')} and started again:"
     )
     console.print(f"answered   {len(healed.results) - len(healed.results.errors)} of {len(rows)}, {same} as above")
     refused, repaired = counted(healed.refused, "refused call"), counted(healed.results.counts["repaired"], "answer")
-    console.print(f"healed     {refused} repeated, {repaired} repaired, such as: {mended}")
-    console.print(f"resumed    {healed.asked_again} asked again: beyond repair, or in flight when the run stopped")
+    console.print(f"recovered  {refused} repeated, {repaired} repaired, such as: {mended}")
+    console.print(f"resumed    {healed.asked_again} asked again: not repairable, or in flight when the run was stopped")
 
 
 def _table(rows: list[dict[str, Any]], results: Results[Triage]) -> Table:
