@@ -165,7 +165,7 @@ def test_what_strict_mode_can_say_is_strict(annotation, schema):
         Literal["a"] | Annotated[dict[str, str], Field(description="or all")],
     ],
 )
-def test_what_strict_mode_can_not_say_is_not(annotation):
+def test_what_strict_mode_cannot_say_is_not(annotation):
     function = parameters(annotation)
     assert "strict" not in function
     model = create_model("Model", value=(annotation, ...))
@@ -319,7 +319,7 @@ def test_the_text_of_an_answer(mode, completion, text, repairs):
     ],
 )
 @pytest.mark.parametrize("mode", MODES)
-def test_an_answer_that_is_none(mode, completion, words):
+def test_an_answer_that_is_not_one(mode, completion, words):
     with pytest.raises(InvalidOutputError) as caught:
         answer_text(mode, "Sort", completion)
     assert words in str(caught.value)
@@ -384,7 +384,7 @@ def test_a_call_is_answered_with_the_reason(id_):
         ("text", called("{}"), "{}"),
     ],
 )
-def test_what_is_no_proper_call_goes_back_as_text(mode, completion, content):
+def test_what_is_not_a_proper_call_goes_back_as_text(mode, completion, content):
     answer, request = reask_messages(mode, completion, "REASON")
     assert answer == {"role": "assistant", "content": content}
     assert request["role"] == "user"

@@ -214,7 +214,7 @@ def test_formulas_are_made_harmless(served: Served, client: httpx2.Client) -> No
     assert "'=1+1" not in client.get(f"{place}?formulas=keep", headers=ANN).text
 
 
-def test_a_correction_stands_in_the_results(served: Served, client: httpx2.Client) -> None:
+def test_a_correction_is_in_the_results(served: Served, client: httpx2.Client) -> None:
     job = served.done(post(client, "/tasks/triage/jobs", {"rows": ["charged", "late"]}).json()["id"])
     place = f"/jobs/{job['id']}"
     right = client.patch(f"{place}/items/2", json={"output": {"team": "other"}}, headers=ANN)
@@ -525,7 +525,7 @@ def test_health(client: httpx2.Client) -> None:
     assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
 
 
-def test_jobs_go_on_after_a_restart(tmp_path: Path) -> None:
+def test_jobs_continue_after_a_restart(tmp_path: Path) -> None:
     settings = ServerSettings(jobs=tmp_path / "jobs.db", keys=KEYS, shutdown_seconds=1)
     running = Served(create_app({"triage": Task(Triage, llm=fake(0.02))}, settings))
     try:
@@ -560,7 +560,9 @@ def test_jobs_go_on_after_a_restart(tmp_path: Path) -> None:
         (lambda path: read_keys(path / "absent.json"), "can't read the keys"),
     ],
 )
-def test_a_wrong_set_up_is_told_at_once(tmp_path: Path, make: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_set_up_is_reported_at_once(
+    tmp_path: Path, make: Any, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("LLMTASKER_SERVER_KEYS", raising=False)
     with pytest.raises(ConfigurationError, match=words):
         make(tmp_path)

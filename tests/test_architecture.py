@@ -352,7 +352,7 @@ def defined(module: str) -> Iterator[str]:
             yield name
 
 
-def test_no_name_stands_twice() -> None:
+def test_no_name_occurs_twice() -> None:
     homes: defaultdict[str, set[str]] = defaultdict(set)
     for module in MODULES:
         for name in defined(module):

@@ -168,7 +168,7 @@ def test_what_is_asked_meanwhile_is_one_batch() -> None:
     assert len(store.sizes) <= 3
 
 
-def test_the_loop_goes_on_while_the_disk_is_busy() -> None:
+def test_the_loop_continues_while_the_disk_is_busy() -> None:
     async def work() -> None:
         way = OneByOne(complete(store))
         waiting = asyncio.ensure_future(way.get(KEYS[0]))
@@ -289,7 +289,7 @@ class Failing(Plain):
         ("get_many", "put_many", "lease_many", "release_many"),
     ],
 )
-def test_what_a_store_raises_is_said_once(names: tuple[str, ...]) -> None:
+def test_what_a_store_raises_is_reported_once(names: tuple[str, ...]) -> None:
     async def work() -> None:
         way = OneByOne(complete(Failing(*names)))
         for _ in range(2):
@@ -312,7 +312,7 @@ class Odd(Plain):
 
 
 @pytest.mark.parametrize("found", [[], [None, None, None], None, 7, [b"{}", "{}"]])
-def test_what_a_store_gives_is_looked_at(found: object) -> None:
+def test_what_a_store_gives_is_checked(found: object) -> None:
     with one_warning("Odd failed"):
         assert SafeStore(Odd(found)).get_many(KEYS[:2])[0] is None  # type: ignore[arg-type]
 
@@ -375,7 +375,7 @@ def test_whatever_happens_to_a_batch_all_who_wait_are_answered() -> None:
     wait_for_end()
 
 
-def test_a_store_whose_methods_can_not_even_be_looked_for() -> None:
+def test_a_store_whose_methods_cannot_even_be_looked_for() -> None:
     class Locked:
         def __getattr__(self, name: str) -> object:
             raise PermissionError(name)

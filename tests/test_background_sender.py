@@ -245,7 +245,7 @@ def place(way: str, outside: Callable[[], Outside], receiver: Receiver) -> str:
 @every
 @pytest.mark.skipif(sys.platform == "win32", reason="it has no SIGSTOP")
 @pytest.mark.parametrize("way", ["down", "hangs", "killed", "frozen"])
-def test_a_receiver_that_is_no_good_costs_nothing(
+def test_a_receiver_that_does_not_work_costs_nothing(
     receiver: Receiver, kind: Kind, way: str, outside: Callable[[], Outside], caplog: pytest.LogCaptureFixture
 ) -> None:
     observer = kind.make(place(way, outside, receiver))
@@ -274,7 +274,7 @@ def test_a_receiver_that_goes_and_comes_back_gets_all(receiver: Receiver, kind: 
 
 
 @every
-def test_what_is_refused_for_good_is_said(receiver: Receiver, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_refused_for_good_is_reported(receiver: Receiver, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
     receiver.status = 400
     observer = kind.make(receiver.url)
     kind.add(observer)
@@ -284,7 +284,7 @@ def test_what_is_refused_for_good_is_said(receiver: Receiver, kind: Kind, caplog
 
 
 @every
-def test_what_close_gives_up_is_said(receiver: Receiver, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_close_gives_up_is_reported(receiver: Receiver, kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
     receiver.status = 503
     observer = kind.make(receiver.url)
     kind.add(observer)

@@ -318,7 +318,7 @@ def test_a_batch_whose_start_was_not_confirmed_is_not_started_twice(server: Faul
     assert job.results(rows(3)).counts == {"ok": 3}
 
 
-def test_a_submit_that_broke_off_is_taken_up(server: FaultyServer) -> None:
+def test_a_submit_that_broke_off_is_resumed(server: FaultyServer) -> None:
     task = task_at(server, retry=Retry(attempts=1))
     server.batches.fails = [("POST batches", 0)]
     with pytest.raises(NetworkError):
@@ -433,14 +433,14 @@ def test_a_job_is_cancelled(server: FaultyServer) -> None:
     assert job.results(rows(4)).counts == {"ok": 2, "not_run": 2}
 
 
-def test_a_batch_that_ends_while_it_is_cancelled_is_no_error(server: FaultyServer) -> None:
+def test_a_batch_that_ends_while_it_is_cancelled_is_not_an_error(server: FaultyServer) -> None:
     server.batches.polls = 1
     job = task_at(server).submit(rows(2))
     server.batches.fails = [("POST batches/id/cancel", 400)]
     assert job.cancel().ended
 
 
-def test_a_row_that_is_not_answered_yet_says_so(server: FaultyServer) -> None:
+def test_a_row_that_is_not_answered_yet_reports_it(server: FaultyServer) -> None:
     server.batches.polls = 2
     task = task_at(server)
     job = task.submit(rows(2))
@@ -451,7 +451,7 @@ def test_a_row_that_is_not_answered_yet_says_so(server: FaultyServer) -> None:
     assert job.results(rows(2)).counts == {"ok": 2}
 
 
-def test_a_row_of_no_batch_says_so(server: FaultyServer) -> None:
+def test_a_row_of_no_batch_reports_it(server: FaultyServer) -> None:
     job = task_at(server).submit(rows(2))
     items = job.results([*rows(2), "another"])
     assert items.counts == {"ok": 2, "not_run": 1}
@@ -535,7 +535,7 @@ def test_a_download_that_stays_broken_is_raised(server: FaultyServer) -> None:
     assert job.results(rows(4)).counts == {"ok": 4}
 
 
-def test_files_that_are_gone_are_told(server: FaultyServer) -> None:
+def test_files_that_are_gone_are_reported(server: FaultyServer) -> None:
     job = task_at(server).submit(rows(2))
     assert job.status().ended
     server.batches.files.clear()
@@ -668,14 +668,14 @@ def test_an_llm_without_a_batch_api_is_refused(llm: Any, words: str) -> None:
         Task(Triage, llm=llm).submit(rows(1))
 
 
-def test_an_endpoint_without_a_batch_api_is_told(server: FaultyServer) -> None:
+def test_an_endpoint_without_a_batch_api_is_reported(server: FaultyServer) -> None:
     server.batches.fails = [("POST files", 404)]
     with pytest.raises(ConfigurationError, match=r"has no batch API: .* `run` works"):
         task_at(server).submit(rows(1))
 
 
 @pytest.mark.parametrize("said", [b"<html>Welcome</html>", b"[]", b'{"status": "completed"}'])
-def test_an_endpoint_that_answers_something_else_is_told(said: bytes) -> None:
+def test_an_endpoint_that_answers_something_else_is_reported(said: bytes) -> None:
     with peer(lambda _: http(said)) as other:
         task = Task(Triage, llm=LLM("m", base_url=other.url, retry=Retry(attempts=1)))
         with pytest.raises(BadResponseError, match="has no batch API like OpenAI's"):
@@ -721,7 +721,7 @@ def test_a_store_with_garbage_in_it_is_asked_again(server: FaultyServer) -> None
 # ── what is noted ──
 
 
-def test_no_text_and_no_key_is_noted(server: FaultyServer) -> None:
+def test_no_text_and_no_key_is_recorded(server: FaultyServer) -> None:
     task = task_at(server)
     job = task.submit([f"{SECRET} bill", f"{SECRET} odd"])
     job.results([f"{SECRET} bill", f"{SECRET} odd"])
@@ -757,7 +757,7 @@ def test_the_files_of_a_job_are_deleted_at_the_provider(server: FaultyServer) ->
         task.batch(job.id)
 
 
-def test_a_job_that_can_not_be_noted_is_not_started(server: FaultyServer, tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_noted_is_not_started(server: FaultyServer, tmp_path: Path) -> None:
     task = task_at(server, cache=tmp_path / "cache")
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "batches").write_text("in the way")
@@ -766,7 +766,7 @@ def test_a_job_that_can_not_be_noted_is_not_started(server: FaultyServer, tmp_pa
     assert server.batches.batches == 0
 
 
-def test_damaged_records_are_told_and_left_alone(server: FaultyServer) -> None:
+def test_damaged_records_are_reported_and_left_alone(server: FaultyServer) -> None:
     task = task_at(server)
     task.submit(rows(1))
     for name, text in {"1": "{", "2": '{"version": 2}', "3": '{"version": 1}', "4": "[]"}.items():
@@ -785,7 +785,7 @@ def test_only_ids_are_looked_up(server: FaultyServer, job: str) -> None:
         task_at(server).batch(job)
 
 
-def test_an_unknown_id_tells_the_last_ones(server: FaultyServer) -> None:
+def test_an_unknown_id_lists_the_last_ones(server: FaultyServer) -> None:
     task = task_at(server)
     with pytest.raises(ConfigurationError, match="the last are: none"):
         task.batch("20200101-000000-00000000")

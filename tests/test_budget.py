@@ -41,7 +41,7 @@ def test_a_budget_has_a_limit_above_zero(limits: dict[str, Any]) -> None:
         Budget(**limits)
 
 
-def test_what_is_reserved_can_t_be_reserved_again_and_comes_back() -> None:
+def test_what_is_reserved_cannot_be_reserved_again_and_comes_back() -> None:
     budget = Budget(tokens=100)
     first = taken(budget, 60)
     waiting = budget.reserve(Usage(input=60), free)
@@ -111,7 +111,7 @@ def test_no_order_of_calls_overshoots(calls: list[tuple[int, float]], limit: int
 @pytest.mark.parametrize(
     ("limits", "word"), [({"tokens": 3000}, "tokens"), ({"calls": 20}, "calls"), ({"cost": 0.003}, "cost")]
 )
-def test_a_run_keeps_to_its_budget_and_can_go_on(limits: dict[str, Any], word: str) -> None:
+def test_a_run_keeps_to_its_budget_and_can_continue(limits: dict[str, Any], word: str) -> None:
     texts = [f"message {number}" for number in range(60)]
     with FaultyServer() as server:
         llm = LLM("m", base_url=server.base_url, api_key="x", max_tokens=30, prices=Prices(input=1.0, output=2.0))

@@ -99,7 +99,7 @@ def test_any_ascii_text_comes_back(tmp_path_factory: pytest.TempPathFactory, tex
 
 
 @pytest.mark.parametrize("key", ["", "short", "G" * 64, "é" * 64, "\ud800" * 64, "A" * 64, KEYS[0] + "\n", None, 7])
-def test_a_key_that_is_none_is_left_out(cache: DiskCache, key: str) -> None:
+def test_a_key_that_is_not_one_is_left_out(cache: DiskCache, key: str) -> None:
     with one_warning("64 hexadecimal digits"):
         cache.put_many([(key, "1"), (KEYS[0], "2")])
         assert cache.get_many([key, KEYS[0], key]) == [None, "2", None]
@@ -543,7 +543,7 @@ def test_the_directory_is_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [b"no database at all" * 100, b"\0" * 4096, "directory"])
-def test_a_file_that_is_no_database_is_quarantine(tmp_path: Path, spoil: bytes | str) -> None:
+def test_a_file_that_is_not_a_database_is_quarantine(tmp_path: Path, spoil: bytes | str) -> None:
     cache = DiskCache(tmp_path / "cache")
     cache.directory.mkdir()
     path = cache.directory / "cache.db"

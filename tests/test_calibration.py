@@ -255,7 +255,7 @@ def test_a_confidence_that_is_lower_for_right_answers_is_refused() -> None:
 # ── too few rows ──
 
 
-def test_how_many_rows_are_needed_is_said() -> None:
+def test_how_many_rows_are_needed_is_reported() -> None:
     rows = calibrated_rows(Random(3), 30, 5, 0.43)
     with pytest.raises(ConfigurationError, match="at least 45 answered rows without an error, and there are 30"):
         with_threshold(fit_calibration(rows, SURE), 0.05, 0.9)
@@ -483,7 +483,7 @@ def test_wrong_arguments_are_refused(task: Classification, options: dict[str, An
         calibrate(task, labelled(50), **options)
 
 
-def test_rows_that_can_not_be_used_are_refused(task: Classification) -> None:
+def test_rows_that_cannot_be_used_are_refused(task: Classification) -> None:
     with pytest.raises(ConfigurationError, match="no gold rows"):
         calibrate(task, [])
     with pytest.raises(ConfigurationError, match="no output field has labels"):

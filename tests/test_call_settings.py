@@ -326,7 +326,7 @@ def test_a_row_that_does_not_fit(row: Any, words: str) -> None:
 
 
 @pytest.mark.parametrize("labels", [[], "billing", 3, [None], [""]])
-def test_labels_of_a_row_that_are_none(labels: Any) -> None:
+def test_labels_of_a_row_that_are_invalid(labels: Any) -> None:
     rows = [{"message": "a", "teams": ["x"]}, {"message": "b", "teams": labels}]
     first, second = task_of().run(rows, row_variables={"team": "teams"})
     assert first.ok

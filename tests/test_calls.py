@@ -101,7 +101,7 @@ def test_a_call_whose_parameters_are_not_json(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["Sort(open('x'))", "Sort(bin=secret)", "Sort(" * 900])
-def test_python_that_is_no_plain_call_is_not_read(text: str) -> None:
+def test_python_that_is_not_a_plain_call_is_not_read(text: str) -> None:
     with pytest.raises(InvalidOutputError):
         sorted_as(text)
 

@@ -531,7 +531,7 @@ def test_after_an_answer_a_refusal_without_a_reason_is_about_the_row():
     assert refused_until(capabilities, lambda _: False, "Bad Request", heads) == ["tools"]
 
 
-def test_a_reason_that_is_given_is_no_guess():
+def test_a_reason_that_is_given_is_not_a_guess():
     for text in ("Invalid request: messages[0] is empty", "bad request, the audio is too short"):
         assert not Capabilities().record_error(ask(), refusal(text))
     assert not Capabilities().record_error(ask(), refusal("Bad Request", param="messages[0].content"))
@@ -747,7 +747,7 @@ def test_a_caller_who_keeps_to_a_refused_mode_is_not_told_to_ask_again():
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_the_mode_of_a_request_is_told_from_its_schema(mode):
+def test_the_mode_of_a_request_is_read_from_its_schema(mode):
     assert mode_of(ask(mode)) == mode
 
 

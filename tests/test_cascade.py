@@ -48,7 +48,7 @@ def test_a_cascade_keeps_its_risk_for_less(max_risk: float) -> None:
     assert median(costs) <= (0.75 if max_risk == 0.12 else 0.95)
 
 
-def test_a_risk_that_can_not_be_kept_has_no_thresholds() -> None:
+def test_a_risk_that_cannot_be_kept_has_no_thresholds() -> None:
     assert cascade_thresholds(simulated(Random(0), 100), 0.001, 0.9) is None
     failed = [[StageAnswer(-1.0, False, 1.0)] * 60] * 2
     assert cascade_thresholds(failed, 0.05, 0.9) is None
@@ -184,7 +184,7 @@ def test_a_budget_covers_all_tasks() -> None:
     assert {item.error.code for item in items if item.error} == {"budget"}
 
 
-def test_a_row_that_the_first_fails_on_goes_on_and_an_unfit_one_does_not() -> None:
+def test_a_row_that_the_first_fails_on_continues_and_an_unfit_one_does_not() -> None:
     first, second, *_ = pair()
     made = cascade([first, second], labelled(300), max_risk=0.05)
     broken = Cascade(

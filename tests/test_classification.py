@@ -129,7 +129,7 @@ def test_the_call_with_azure_through_langchain(http: dict[str, Any]) -> None:
         assert server.errors == []
 
 
-def test_the_call_when_answers_are_no_good() -> None:
+def test_the_call_when_answers_are_not_usable() -> None:
     def answer(request: Request) -> Any:
         return {"label": "baleine"} if "nage" in last_user_text(request) else by_words(request)
 
@@ -271,7 +271,7 @@ def test_labels_of_one_row() -> None:
     assert (first.output, second.output) == ("x", "NEW")
 
 
-def test_what_labels_mean_is_told() -> None:
+def test_the_meanings_of_labels_are_sent() -> None:
     labels = {"chat": "un félin qui miaule", "chien": "aboie"}
     shown = str(Classification(llm=saying(), labels=labels).preview("x"))
     assert "- chat: un félin qui miaule\n- chien: aboie" in shown
@@ -299,7 +299,7 @@ def test_what_labels_mean_is_told() -> None:
         ([b"chat"], "chat"),
     ],
 )
-def test_labels_that_are_none(labels: Any, words: str) -> None:
+def test_labels_that_are_invalid(labels: Any, words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         Classification(llm=saying(), labels=labels)
 
@@ -312,7 +312,7 @@ def test_a_label_in_other_letters_is_that_label(answer: str) -> None:
 
 
 @pytest.mark.parametrize("answer", ["chaton", "chat ou chien", "", "ni l'un ni l'autre", None, ["chat"] * 2, 7])
-def test_what_is_no_label_is_an_error(answer: Any) -> None:
+def test_what_is_not_a_label_is_an_error(answer: Any) -> None:
     task = Classification(llm=saying(answer, answer), labels=["chat", "chien"], attempts=2)
     item = task("x")
     assert item.output is None

@@ -116,7 +116,7 @@ def reading(kind: Any, value: Any, text: str | None = None) -> Reading[Any]:
         (dict[Season, int], {"ÉTÉ": 1, "SUMMER": 1}, {Season.SUMMER: 1}, "v.été"),
     ],
 )
-def test_each_key_that_is_renamed_or_left_out_stands_in_repairs(kind: Any, value: Any, wanted: Any, path: str) -> None:
+def test_each_key_that_is_renamed_or_left_out_is_in_repairs(kind: Any, value: Any, wanted: Any, path: str) -> None:
     got = reading(kind, value)
     assert got.value == wanted
     assert any(note.startswith(f"{path}: ") for note in got.repairs)

@@ -108,7 +108,7 @@ def test_every_mode_has_one_head_however_many_threads_ask():
     assert program.render(program.validate("a"), SETTINGS, "json").head is program.head("json")
 
 
-def test_what_labels_mean_is_told_once():
+def test_the_meanings_of_labels_are_sent_once():
     assert properties(compile_program(Triage))["team"]["description"] == "who\n- billing: money\n- delivery: parcels"
     listed = compile_program(Triage.with_instructions("Route to one of:\n{classes}"))
     assert properties(listed)["team"]["description"] == "who"
@@ -182,13 +182,13 @@ class Undecided(Signature):
         (Summary.with_instructions("{txt}"), {}, "Did you mean {text}?"),
     ],
 )
-def test_what_can_not_be_compiled(signature, options, words):
+def test_what_cannot_be_compiled(signature, options, words):
     with pytest.raises(ConfigurationError) as caught:
         compile_program(signature, **options)
     assert words in str(caught.value)
 
 
-def test_an_input_that_can_not_be_shown_is_an_input_error():
+def test_an_input_that_cannot_be_shown_is_an_input_error():
     class Hidden(Summary):
         @classmethod
         def format_input(cls, inputs):
@@ -258,7 +258,7 @@ def test_columns_of_the_row_do_not_stand_in_for_missing_outputs():
     assert answered(program, row, {"summary": "short"}).record.outputs() == {"summary": "short"}
 
 
-def test_an_answer_can_not_change_its_input():
+def test_an_answer_cannot_change_its_input():
     record = answered(compile_program(Summary), "long", {"summary": "short", "text": "other"}).record
     assert record.inputs() == {"text": "long"}
 
@@ -337,7 +337,7 @@ def test_a_type_that_no_answer_can_fill_gives_an_error_for_the_item():
     ],
 )
 @pytest.mark.parametrize("mode", ["auto", "json", "plain"])
-def test_an_answer_that_is_none_whatever_its_text(completion, kind, words, mode):
+def test_an_answer_that_is_not_one_whatever_its_text(completion, kind, words, mode):
     with pytest.raises(kind) as caught:
         answered(compile_program(Summary, mode=mode), "a", completion)
     assert words in str(caught.value)

@@ -71,7 +71,7 @@ def test_a_request_needs_a_message_of_its_own():
         request(tail=[])
 
 
-def test_numbers_that_are_no_json_are_refused():
+def test_numbers_that_are_not_json_are_refused():
     with pytest.raises(ValueError, match="not JSON compliant"):
         request(body={"temperature": float("nan")})
 
@@ -116,7 +116,7 @@ def test_all_changes_have_keys_of_their_own():
         {"tail": tuple(TAIL)},
     ],
 )
-def test_what_can_not_change_a_whole_answer_leaves_the_key(same):
+def test_what_cannot_change_a_whole_answer_leaves_the_key(same):
     made = request(**same)
     assert made.key == request().key
     assert len(made.key) == 64
@@ -217,7 +217,7 @@ def test_the_limits_of_one_response_are_never_stored():
         '{"text": ' + "[" * 100_000,
     ],
 )
-def test_what_is_no_stored_completion_is_a_value_error(text):
+def test_what_is_not_a_stored_completion_is_a_value_error(text):
     with pytest.raises(ValueError, match=r"not a stored completion|Expecting value"):
         Completion.from_json(text)
 

@@ -212,7 +212,7 @@ def test_an_endpoint_without_logprobs_is_named_as_the_reason() -> None:
     assert fake.calls == 1, "to ask again would not help"
 
 
-def test_first_tokens_that_are_no_codes_are_named() -> None:
+def test_first_tokens_that_are_not_codes_are_named() -> None:
     item = Classification(llm=llm(tokens(The=0.9, It=0.1)), labels=LABELS, confidence="logprobs")("x")
     assert "'The', 'It'" in str(item.error)
 

@@ -35,7 +35,7 @@ def test_all_answers_are_copied_and_no_lease(source: Path, tmp_path: Path) -> No
     target.close()
 
 
-def test_a_copy_goes_on_with_what_is_missing(source: Path, tmp_path: Path) -> None:
+def test_a_copy_continues_with_what_is_missing(source: Path, tmp_path: Path) -> None:
     class StoppedError(Exception):
         pass
 
@@ -76,7 +76,7 @@ def test_a_source_that_is_not_a_cache_is_an_error_and_stays_as_it_is(tmp_path: P
         copy_answers(str(tmp_path), "s3://bucket")
 
 
-def test_a_source_that_can_not_be_read_is_an_error(tmp_path: Path) -> None:
+def test_a_source_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "source").mkdir()
     connection = sqlite3.connect(tmp_path / "source" / "cache.db")
     connection.execute("CREATE TABLE Customers(name)")

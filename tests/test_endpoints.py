@@ -111,7 +111,7 @@ def test_one_empty_answer_teaches_nothing() -> None:
 @pytest.mark.parametrize(
     "row", ["insufficient credit", "my card: insufficient credit, what now?", "temperature is not supported"]
 )
-def test_a_row_that_is_repeated_in_an_error_is_no_evidence(row: str) -> None:
+def test_a_row_that_is_repeated_in_an_error_is_not_evidence(row: str) -> None:
     fault = Status(400, f"could not read the message: {row}", when=lambda call: row in call.text)
     with FaultyServer(faults=[fault]) as server:
         task = Task(Route, llm=LLM("m", base_url=server.base_url, cache=False, temperature=0.5))
@@ -171,7 +171,7 @@ def test_proxies_are_read_in_one_place(
         ({"SSL_CERT_DIR": "/nonexistent/certificates"}, "https://llm.intern/v1", "SSL_CERT_DIR"),
     ],
 )
-def test_a_variable_that_can_not_be_used_is_named(
+def test_a_variable_that_cannot_be_used_is_named(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], url: str, words: str
 ) -> None:
     for name, value in variables.items():
@@ -258,7 +258,7 @@ def test_the_host_of_ollama(monkeypatch: pytest.MonkeyPatch, host: str, endpoint
     "host",
     ["99999", "11434", "gpu:99999", "gpu:0", "gpu:-1", "gpu:x", "[::1", "[]", "tcp://gpu:1", "a b", "gpu?x=1", "gpu#x"],
 )
-def test_what_is_no_host_of_ollama_is_an_error_that_names_the_variable(
+def test_what_is_not_a_host_of_ollama_is_an_error_that_names_the_variable(
     monkeypatch: pytest.MonkeyPatch, host: str
 ) -> None:
     monkeypatch.setenv("OLLAMA_HOST", host)

@@ -232,7 +232,7 @@ def test_a_better_task_is_called_better() -> None:
     assert found.labels["billing"][0] == pytest.approx(0.2)
 
 
-def test_no_difference_says_so_and_what_could_have_been_shown() -> None:
+def test_no_difference_reports_it_and_what_could_have_been_shown() -> None:
     found = compare(report_of(60, 40), report_of(61, 39))
     assert not found.shown
     assert str(found).startswith("no difference is shown: +1.0 points (-2.7 to +5.4): 1 row gained, 0 lost, p = 0.50.")
@@ -336,7 +336,7 @@ def test_a_regression_fails_a_test() -> None:
     assert_no_regression(report_of(80, 20), report_of(60, 40), by=0.3)
 
 
-def test_reports_that_can_not_be_compared() -> None:
+def test_reports_that_cannot_be_compared() -> None:
     other = evaluate(task_of(answered(3, 0)), [{"message": "another", "team": "other"}], progress=False)
     with pytest.raises(ConfigurationError, match="no row in common"):
         compare(report_of(3, 0), other)
@@ -739,7 +739,7 @@ def _letters(letters: str) -> list[dict[str, Any]]:
     return [{"text": f"{at}", "letter": letter, "k": "one"} for at, letter in enumerate(letters)]
 
 
-def test_figures_that_can_not_be_had_are_said_in_words(tmp_path: Path) -> None:
+def test_figures_that_cannot_be_had_are_reported_in_words(tmp_path: Path) -> None:
     metrics: dict[str, Any] = {"none": lambda _gold, _item: None, "words": lambda _gold, _item: 42.5}
     report = evaluate(_always("a"), _letters("aab"), metrics=metrics, cluster="k")
     text = str(report)

@@ -117,7 +117,7 @@ def wire_or_name(options: Any) -> str:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_an_example_that_is_no_json_is_refused(value: float) -> None:
+def test_an_example_that_is_not_json_is_refused(value: float) -> None:
     with pytest.raises(ConfigurationError, match="example 1 can't be written as JSON"):
         shown(list[float], [value])
 

@@ -77,7 +77,7 @@ def test_parse_takes_raw_line_breaks_only_if_asked() -> None:
         ("<think></think><think>still thinking {}", None),
     ],
 )
-def test_reasoning_is_no_answer(text: str, rest: str | None) -> None:
+def test_reasoning_is_not_an_answer(text: str, rest: str | None) -> None:
     assert after_reasoning(text) == rest
 
 
@@ -140,7 +140,7 @@ def test_a_broken_piece_ends_where_its_bracket_closes() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": 1, "a": 2}', f'{{"a": {"9" * 5000}}}'])
-def test_a_piece_with_a_flaw_says_so(text: str) -> None:
+def test_a_piece_with_a_flaw_reports_it(text: str) -> None:
     (piece,) = pieces(text)
     assert piece.flaw
     assert not piece.parsed

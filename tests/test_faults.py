@@ -2,7 +2,7 @@
 
 Rows that another file shows as a whole:
 
-    constant 401, 403, 404                      test_run.py: test_a_run_that_can_not_succeed_is_stopped and after it
+    constant 401, 403, 404                      test_run.py: test_a_run_that_cannot_succeed_is_stopped and after it
     overload by us, also from threads           test_run.py: test_no_more_than_asked_for_are_in_flight and after it;
                                                 test_rate_limiter.py: test_a_given_limit_is_kept_in_every_window
     labels in other words                       test_labels.py; test_classification.py: test_a_label_in_other_letters…
@@ -261,7 +261,7 @@ def test_08_a_cut_answer_is_never_taken_and_never_kept(keep: float, finish_reaso
         assert task.run([f"row {number}" for number in range(10)]).counts == {"ok": 10}
 
 
-def test_08_a_cut_text_of_any_length_is_no_value() -> None:
+def test_08_a_cut_text_of_any_length_is_not_a_value() -> None:
     whole = json.dumps({"mood": "glad", "words": 'say "yes", {or} [no] é\n'})
     for length in range(len(whole)):
         for answer in (Completion(text=whole[:length], finish_reason="stop"), called(whole[:length])):
@@ -412,7 +412,7 @@ class Figures(Signature):
         '{"words": "a", "words": "b"}',
     ],
 )
-def test_14_values_that_are_no_json_are_refused_or_kept_exactly(arguments: str) -> None:
+def test_14_values_that_are_not_json_are_refused_or_kept_exactly(arguments: str) -> None:
     item = fake_task(called(arguments, "Figures"), signature=Figures)("x")
     if item.ok:
         assert not math.isnan(item.output.ratio)
@@ -619,7 +619,7 @@ def locked(folder: Path) -> sqlite3.Connection:
 
 
 @pytest.mark.parametrize("spoil", [corrupt, is_file, locked], ids=lambda spoil: spoil.__name__)
-def test_24_a_run_goes_on_without_its_cache_and_says_so_once(spoil: Any, tmp_path: Path) -> None:
+def test_24_a_run_continues_without_its_cache_and_reports_it_once(spoil: Any, tmp_path: Path) -> None:
     left = spoil(tmp_path / "cache")
     with FaultyServer(lambda _: GLAD) as server, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")

@@ -121,7 +121,7 @@ def test_parts_of_a_frame_are_read_as_the_frame_is(
     assert results.counts == {"ok": 2}
 
 
-def test_columns_of_one_name_are_an_error_that_says_so() -> None:
+def test_columns_of_one_name_are_an_error_that_reports_it() -> None:
     frame = pd.DataFrame([["a", 1, 2]], columns=["message", "n", "n"])
     with pytest.raises(ConfigurationError, match=r"needs a unique name.*'n'"):
         Task(Triage, llm=LLM(transport=FakeTransport())).run(frame)
@@ -162,7 +162,7 @@ def test_one_input_is_not_taken_for_many(one: Any) -> None:
         Task(Triage, llm=LLM(transport=FakeTransport())).run(one)
 
 
-def test_what_can_t_be_iterated_is_refused() -> None:
+def test_what_cannot_be_iterated_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="iterable"):
         rows_of(3)
 

@@ -128,7 +128,7 @@ def test_jsonl_rows_are_in_order_and_each_once(tmp_path: Path, source: Path) -> 
 
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
-def test_a_file_without_rows_is_said(tmp_path: Path, content: str) -> None:
+def test_a_file_without_rows_is_reported(tmp_path: Path, content: str) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text(content)
     with pytest.raises(ConfigurationError, match="has no rows"):
@@ -492,7 +492,7 @@ def test_a_damaged_entry_of_the_journal_costs_its_row_only(tmp_path: Path, sourc
 
 
 @pytest.mark.parametrize("part", [slice(0, 4096), slice(4096, 12_288), slice(4096, None)])
-def test_a_damaged_journal_is_said_and_the_output_stays(tmp_path: Path, part: slice) -> None:
+def test_a_damaged_journal_is_reported_and_the_output_stays(tmp_path: Path, part: slice) -> None:
     source, target = write(tmp_path / "in.csv", table(["invoice " + "x" * 500] * 60)), tmp_path / "out.csv"
     do(make_task(), source, target)
     before, journal = target.read_bytes(), tmp_path / "out.csv.journal"
@@ -532,7 +532,7 @@ def test_dates_and_numbers_come_out_as_they_went_in(tmp_path: Path) -> None:
         assert came["score"] == 7
 
 
-def test_a_json_lines_output_grows_while_the_run_goes_on(tmp_path: Path, source: Path) -> None:
+def test_a_json_lines_output_grows_while_the_run_continues(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "out.jsonl"
     seen: list[int] = []
 
@@ -751,7 +751,7 @@ def test_a_set_up_that_is_refused_can_be_mended_and_run_again(tmp_path: Path) ->
     assert (tally.ok, tally.earlier) == (200, 0)
 
 
-def test_progress_is_told(tmp_path: Path, source: Path) -> None:
+def test_progress_is_reported(tmp_path: Path, source: Path) -> None:
     told: list[int] = []
     job(make_task(), source, tmp_path / "out.jsonl").run(concurrency=4, progress=lambda now: told.append(now.rows))
     assert told[-1] == 30

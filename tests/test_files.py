@@ -131,7 +131,7 @@ def test_a_tab_can_be_typed(tmp_path: Path, given: str) -> None:
     assert rows_of(put(tmp_path, "a\tb,c\n1\t2,3\n"), delimiter=given) == [{"a": "1", "b,c": "2,3"}]
 
 
-def test_the_separator_line_of_excel_is_no_row(tmp_path: Path) -> None:
+def test_the_separator_line_of_excel_is_not_a_row(tmp_path: Path) -> None:
     assert rows_of(put(tmp_path, "sep=;\r\na;b\r\n1;2,5\r\n")) == [{"a": "1", "b": "2,5"}]
 
 
@@ -332,7 +332,7 @@ def test_bytes_outside_the_given_encoding_cost_their_row_only(
         (b"a;b\n", {"kind": "excel"}, "not an Excel file"),
     ],
 )
-def test_a_mistake_in_the_set_up_is_told_clearly(
+def test_a_mistake_in_the_set_up_is_reported_clearly(
     tmp_path: Path, content: bytes, given: dict[str, Any], says: str
 ) -> None:
     path = put(tmp_path, content)
@@ -349,7 +349,7 @@ def test_a_mistake_in_the_set_up_is_told_clearly(
         ("folder.csv", "folder"),
     ],
 )
-def test_a_file_that_is_none_is_told_before_the_first_row(tmp_path: Path, name: str, says: str) -> None:
+def test_a_file_that_cannot_be_read_is_reported_before_the_first_row(tmp_path: Path, name: str, says: str) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ConfigurationError, match=says):
         read_rows(tmp_path / name)
@@ -490,7 +490,7 @@ def test_only_the_head_of_a_file_of_huge_lines_is_sampled(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(("written", "named"), [("utf-8-sig", "utf-8"), ("utf-8-sig", "UTF8"), ("utf-16", "utf-16-le")])
 @pytest.mark.parametrize("text", ['"id";t\n1;2\n', "id;t\n1;2\n"])
-def test_a_byte_order_mark_is_no_text(tmp_path: Path, written: str, named: str, text: str) -> None:
+def test_a_byte_order_mark_is_not_text(tmp_path: Path, written: str, named: str, text: str) -> None:
     path = put(tmp_path, text.encode(written))
     assert rows_of(path, encoding=named) == [{"id": "1", "t": "2"}]
     assert rows_of(path, format=Format(delimiter=";", encoding=named)) == [{"id": "1", "t": "2"}]
@@ -504,7 +504,7 @@ def test_single_words_overrule_a_format(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [";", ",", "\t"])
-def test_a_delimiter_at_the_end_of_each_row_is_no_cell(tmp_path: Path, delimiter: str) -> None:
+def test_a_delimiter_at_the_end_of_each_row_is_not_a_cell(tmp_path: Path, delimiter: str) -> None:
     text = "id;message\n1;a;\n2;b;;\n3;;\n4;d;x\n".replace(";", delimiter)
     rows = rows_of(put(tmp_path, text))
     assert [row["message"] for row in rows] == ["a", "b", "", f"d{delimiter}x"]

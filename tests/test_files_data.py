@@ -348,7 +348,7 @@ def test_the_packages_of_the_extra_are_loaded_for_their_files_only() -> None:
     assert programs.run("-c", code, check=True).stdout == "set()\n"
 
 
-def test_a_missing_package_is_told_with_the_line_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_reported_with_the_line_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Excel files are written without a package."""
     for module in ("pyarrow", "openpyxl"):
         monkeypatch.setitem(sys.modules, module, None)
@@ -465,7 +465,7 @@ AMONG_OTHERS: dict[str, tuple[Any, list[Any]]] = {
 
 
 @pytest.mark.parametrize("name", AMONG_OTHERS)
-def test_what_python_can_not_hold_does_not_change_its_neighbours(tmp_path: Path, name: str) -> None:
+def test_what_python_cannot_hold_does_not_change_its_neighbours(tmp_path: Path, name: str) -> None:
     column, expected = AMONG_OTHERS[name]
     parquet.write_table(pa.table({"v": column}), tmp_path / "in.parquet")
     assert [row["v"] for row in read_rows(tmp_path / "in.parquet")] == expected
@@ -481,14 +481,14 @@ BEYOND_PYTHON = {
 
 
 @pytest.mark.parametrize("name", BEYOND_PYTHON)
-def test_days_and_times_that_python_can_not_hold_are_texts(tmp_path: Path, name: str) -> None:
+def test_days_and_times_that_python_cannot_hold_are_texts(tmp_path: Path, name: str) -> None:
     column, text = BEYOND_PYTHON[name]
     parquet.write_table(pa.table({"v": column}), tmp_path / "in.parquet")
     (row,) = read_rows(tmp_path / "in.parquet")
     assert text in str(row["v"])
 
 
-def test_a_column_that_can_not_be_read_is_named(tmp_path: Path) -> None:
+def test_a_column_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     twice = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
     parquet.write_table(pa.table({"v": twice}), tmp_path / "in.parquet")
     with pytest.raises(ConfigurationError, match="can't read the column 'v'"):

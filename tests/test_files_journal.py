@@ -85,7 +85,7 @@ def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> N
         assert len(second) == 1
 
 
-def test_a_place_that_can_not_be_written_is_an_error(tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="can't write"):
         Journal(tmp_path / "nowhere" / "j")
     (tmp_path / "folder").mkdir()

@@ -286,7 +286,7 @@ def test_formulas_are_neutralised_on_request_and_come_back(tmp_path: Path, text:
     assert list(read_rows(path, neutralised=True, delimiter=",")) == rows
 
 
-def test_numbers_are_no_formulas(tmp_path: Path) -> None:
+def test_numbers_are_not_formulas(tmp_path: Path) -> None:
     write_rows(tmp_path / "o.csv", [{"n": "x", "v": 3}], neutralise_formulas=True)
     assert (tmp_path / "o.csv").read_text() == "n,v\nx,3\n"
 
@@ -374,7 +374,7 @@ def test_a_device_is_written_directly() -> None:
     assert not Path(os.devnull).is_file()
 
 
-def test_a_place_that_is_none_is_told(tmp_path: Path) -> None:
+def test_a_place_that_is_not_one_is_reported(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ConfigurationError, match="is a folder"):
         write_rows(tmp_path / "folder.csv", [])

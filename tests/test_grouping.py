@@ -270,7 +270,7 @@ def test_a_broken_answer_gives_nobody_the_answer_of_another(at: int, length: int
         assert set(teams) <= {f"team of {number}"}
 
 
-def test_a_draft_inside_the_reasoning_is_no_answer() -> None:
+def test_a_draft_inside_the_reasoning_is_not_an_answer() -> None:
     group = group_of(*messages(2))
     draft = text_of(group, [{"team": "other"}, {"team": "other"}])
     completion = Completion(text=f"<think>{draft}", finish_reason="length")
@@ -363,7 +363,7 @@ def test_an_answer_that_does_not_fit_is_asked_again_alone_and_the_others_are_kep
     assert (reader.groups, reader.alone) == ([10], 1)
 
 
-def test_an_endpoint_that_can_not_answer_groups_is_soon_asked_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_endpoint_that_cannot_answer_groups_is_soon_asked_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
     reader = Reader(lambda entries: entries.clear())
     rows = messages(300)
     assert said(task_of(reader).run(rows, concurrency=1)) == [truth(row) for row in rows]
@@ -503,7 +503,7 @@ def test_a_row_is_kept_as_if_it_had_been_asked_alone(mode: Any) -> None:
     assert reader.calls == 1
 
 
-def test_plain_text_that_is_no_text_is_asked_again_alone() -> None:
+def test_plain_text_that_is_not_text_is_asked_again_alone() -> None:
     class Summary(Signature):
         """Sum up."""
 
@@ -629,7 +629,7 @@ def test_examples_are_shown_in_the_form_of_a_group(role: Any) -> None:
     assert next(iter(read_blocks(last_user_text(request)).values())) == messages(5)[0]
 
 
-def test_a_task_that_can_not_be_grouped_says_so() -> None:
+def test_a_task_that_cannot_be_grouped_reports_it() -> None:
     class Inline(Signature):
         """Read {text} and answer."""
 

@@ -128,7 +128,7 @@ def test_a_second_run_of_a_task_and_another_process_pay_for_no_second_sample() -
     assert len(model.alone) == 120
 
 
-def test_a_choice_that_can_not_be_read_is_made_again() -> None:
+def test_a_choice_that_cannot_be_read_is_made_again() -> None:
     model, store = Model(), MemoryCache()
     task_of(model, cache=store).run(reviews(150))
     for key in list(store._texts):
@@ -202,7 +202,7 @@ def test_few_rows_are_not_worth_a_sample() -> None:
     assert 10 in model.groups
 
 
-def test_cached_rows_are_no_sample() -> None:
+def test_cached_rows_are_not_a_sample() -> None:
     model, store = Model(), MemoryCache()
     task_of(model, cache=store, group_size=2).run(reviews(200))
     model.groups.clear()
@@ -266,7 +266,7 @@ def test_sizes_that_do_not_fit_the_token_limit_are_not_tried() -> None:
     assert set(model.groups) <= {10, 5, 2}
 
 
-def test_what_the_llm_itself_is_not_sure_of_is_no_fault_of_groups() -> None:
+def test_what_the_llm_itself_is_not_sure_of_is_not_a_fault_of_groups() -> None:
     # One in four differs in groups of more than 10; one in five also when it is asked again alone.
     model = Model(lambda calls: 99 if calls > 400 else 2, fickle=5)
     task = task_of(model, temperature=1, group_size=AutoGroup(epsilon=0.2))
@@ -358,7 +358,7 @@ def test_the_size_that_takes_the_fewest_calls_is_chosen(
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"measured": 1}', '{"measured": [], "what": 1}'])
-def test_what_is_no_choice_is_not_read_as_one(text: str) -> None:
+def test_what_is_not_a_choice_is_not_read_as_one(text: str) -> None:
     with pytest.raises(ValueError, match=r"stored choice|Expecting value"):
         Choice.from_json(text)
 
@@ -398,6 +398,6 @@ def test_free_texts_are_compared_only_where_there_is_nothing_else() -> None:
 @pytest.mark.parametrize(
     "wrong", [{"epsilon": 0}, {"epsilon": 1.5}, {"sample": 20}, {"sizes": ()}, {"sizes": (1,)}, {"check_every": 0}]
 )
-def test_an_auto_group_that_can_not_work_says_so(wrong: dict[str, Any]) -> None:
+def test_an_auto_group_that_cannot_work_reports_it(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="AutoGroup"):
         AutoGroup(**wrong)

@@ -120,7 +120,7 @@ def test_what_never_ends_is_refused(served: Served, what: str) -> None:
 
 
 @pytest.mark.parametrize("data", NO_HTTP)
-def test_what_is_no_http_is_a_problem(served: Served, data: bytes) -> None:
+def test_what_is_not_http_is_a_problem(served: Served, data: bytes) -> None:
     status, body = sent(served, data)
     problem = json.loads(body)
     assert (status, problem["status"], problem["type"]) == (400, 400, "urn:llmtasker:bad-request")

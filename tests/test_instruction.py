@@ -74,7 +74,7 @@ def test_an_empty_answer_is_asked_again(answer: Any) -> None:
 
 
 @pytest.mark.parametrize(("finish", "error"), [("length", TruncatedError), ("content_filter", FilteredError)])
-def test_half_a_text_is_no_answer(finish: str, error: type[Exception]) -> None:
+def test_half_a_text_is_not_an_answer(finish: str, error: type[Exception]) -> None:
     task = Instruction(llm=saying(Completion(text="Half of", finish_reason=finish)), instructions="Summarise.")
     item = task("x")
     assert isinstance(item.error, error)
@@ -235,7 +235,7 @@ def test_an_output_of_any_type(output: Any, answer: Any, value: Any) -> None:
 
 
 @pytest.mark.parametrize("output", [{}, None, "str", 3, Person(name="Ann"), print, lambda: 1, ["a"]])
-def test_an_output_that_is_none(output: Any) -> None:
+def test_an_output_that_is_not_one(output: Any) -> None:
     with pytest.raises(ConfigurationError, match="output"):
         Instruction(llm=saying(), instructions="Do it.", output=output)
 

@@ -172,7 +172,7 @@ def test_a_job_that_is_stopped_keeps_its_finished_rows(store: JobQueue, task: Ta
         assert done.ok == 400
 
 
-def test_a_job_of_a_dead_worker_is_taken_up(store: JobQueue, task: Task[Triage], clock: Clock) -> None:
+def test_a_job_of_a_dead_worker_is_resumed(store: JobQueue, task: Task[Triage], clock: Clock) -> None:
     job = created(store, task, ["a", "b"])
     assert store.claim("dead") is not None
     assert store.claim("other") is None
@@ -193,7 +193,7 @@ def test_a_stopped_runner_leaves_the_job_to_others(store: JobQueue, task: Task[T
     assert state(store, job) == "queued"
 
 
-def test_a_changed_task_does_not_go_on(store: JobQueue, task: Task[Triage]) -> None:
+def test_a_changed_task_does_not_continue(store: JobQueue, task: Task[Triage]) -> None:
     job = created(store, task, ["a"])
     other = task.with_(instructions="Something else.")
     ran(store, other, until=lambda: state(store, job) == "failed")
@@ -436,7 +436,7 @@ def test_how_sure_a_row_is_follows_from_its_whole_answer(tmp_path: Path) -> None
         assert store.unsure(job.id) == len(store.rows(job.id, only="unsure")) == 1
 
 
-def test_pages_go_on_after_a_number(store: JobQueue, task: Task[Triage]) -> None:
+def test_pages_continue_after_a_number(store: JobQueue, task: Task[Triage]) -> None:
     job = created(store, task, list("abcde"))
     assert [row.number for row in store.rows(job.id, limit=2)] == [1, 2]
     assert [row.number for row in store.rows(job.id, after=2, limit=2)] == [3, 4]

@@ -530,7 +530,7 @@ def test_an_answer_says_its_rate_limits() -> None:
         (AIMessage(content="", response_metadata={"finish_reason": "SAFETY"}), FilteredError),
     ],
 )
-def test_what_is_no_answer_raises(message: object, kind: type[ItemError]) -> None:
+def test_what_is_not_an_answer_raises(message: object, kind: type[ItemError]) -> None:
     with pytest.raises(kind):
         read_message(message)
 
@@ -687,7 +687,7 @@ ECHOED = [
         (lambda row: KeyError(f"can't read: {row}"), BadResponseError),
     ],
 )
-def test_what_an_error_repeats_of_a_row_is_no_evidence_and_not_shown(
+def test_what_an_error_repeats_of_a_row_is_not_evidence_and_not_shown(
     error: Callable[[str], Exception], kind: type[ItemError], row: str
 ) -> None:
     found = failure(Awaiting(says=error(row)), request(None, {"role": "user", "content": row}))

@@ -44,7 +44,7 @@ def runnable(events: list[Event]) -> TaskRunnable:
     return as_runnable(Task(Triage, llm=llm, attempts=1, observers=[events.append]))
 
 
-def test_it_stands_in_a_chain(runnable: TaskRunnable) -> None:
+def test_it_is_in_a_chain(runnable: TaskRunnable) -> None:
     chain = RunnableLambda(str.strip) | runnable | RunnableLambda(lambda record: record.team)
     assert chain.invoke("  I was charged ") == "billing"
     assert chain.batch(["charged", "late"]) == ["billing", "delivery"]

@@ -193,7 +193,7 @@ def test_a_row_whose_trace_was_not_sent_is_scored_in_its_session(receiver: Recei
 
 
 @pytest.mark.parametrize(("status", "arrives"), [(503, True), (401, False)])
-def test_scores_that_do_not_arrive_are_said_once(
+def test_scores_that_do_not_arrive_are_reported_once(
     receiver: Receiver, status: int, arrives: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     receiver.status = status
@@ -262,7 +262,7 @@ def test_a_client_with_tracing_switched_off_sends_nothing(receiver: Receiver) ->
         ({"client": object(), "base_url": "http://x"}, "leave out base_url"),
     ],
 )
-def test_a_client_that_can_not_be_used(options: dict[str, Any], words: str) -> None:
+def test_a_client_that_cannot_be_used(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigurationError, match=words):
         langfuse.traces(**options)
 

@@ -70,7 +70,7 @@ def test_clear_ends_leases(cache: DiskCache | MemoryCache) -> None:
     assert cache.lease(KEY)
 
 
-def test_leases_are_no_entries(disk: DiskCache) -> None:
+def test_leases_are_not_entries(disk: DiskCache) -> None:
     disk.lease(KEY)
     assert disk.info().entries == 0
     assert disk.get(KEY) is None
@@ -181,7 +181,7 @@ def test_a_process_that_ended_and_was_not_waited_for_is_gone() -> None:
     "text",
     ["", "[", "{}", "7", "[1]", '["a",0,1]', '["a",-1,null]', '["a",true,1]', '["a",1,"x"]', "[1,1,1]", "[" * 90000],
 )
-def test_what_is_no_owner_is_none(text: str) -> None:
+def test_what_is_not_an_owner_is_none(text: str) -> None:
     assert ProcessId.from_json(text) is None
     assert ProcessId.from_json(b"\xff") is None
 

@@ -206,7 +206,7 @@ def test_offline_is_the_built_in_baseline():
         ),
     ],
 )
-def test_what_can_not_be_an_llm_says_how_to_go_on(monkeypatch, name, options, variables, words):
+def test_what_cannot_be_an_llm_says_how_to_continue(monkeypatch, name, options, variables, words):
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError) as caught:
@@ -322,7 +322,7 @@ def test_an_llm_is_an_llm():
 
 
 @pytest.mark.parametrize("thing", [7, object(), dict, ["openai/gpt-4.1"], lambda prompt: "x"])
-def test_what_is_no_llm_is_refused(thing):
+def test_what_is_not_an_llm_is_refused(thing):
     with pytest.raises(ConfigurationError, match="is not an LLM: give a name"):
         LLM.of(thing)
 
@@ -457,7 +457,7 @@ def test_headers_that_may_choose_the_model_are_part_of_the_key():
     "name",
     ["Authorization", "api-key", "X-API-Key", "Proxy-Authorization", "Cookie", "X-Gateway-Token"],
 )
-def test_credentials_are_no_part_of_the_key(name):
+def test_credentials_are_not_part_of_the_key(name):
     assert keys_with(**{name: KEY}) == keys_with()
     llm = LLM("m", base_url="http://h/v1", headers={name: KEY, "X-Route": "large"}, cache=False)
     assert KEY not in repr(llm.settings) + llm.settings.endpoint
@@ -605,7 +605,7 @@ def test_the_key_stays_behind_and_the_worker_has_its_own(monkeypatch, server):
         (lambda: LLM.of(openai.OpenAI(base_url="http://h/v1", api_key=KEY), model="m"), "OPENAI_API_KEY"),
     ],
 )
-def test_what_a_process_lacks_is_said_when_the_llm_is_used_not_when_it_arrives(make, words):
+def test_what_a_process_lacks_is_reported_when_the_llm_is_used_not_when_it_arrives(make, words):
     came = there_and_back(make())
     assert came.model == "m"
     with pytest.raises(ConfigurationError, match=words):
@@ -620,7 +620,7 @@ def test_what_a_process_lacks_is_said_when_the_llm_is_used_not_when_it_arrives(m
         (lambda: openai.OpenAI(base_url="http://h/v1", api_key=KEY, default_headers={"X-Token": "SECRET"}), "X-Token"),
     ],
 )
-def test_a_client_that_can_not_be_made_again_says_so(client, words):
+def test_a_client_that_cannot_be_made_again_reports_it(client, words):
     with pytest.raises(ConfigurationError, match=f"can't go to another process: the client has .*{words}"):
         pickle.dumps(LLM.of(client(), model="m"))
 

@@ -153,7 +153,7 @@ def test_many_flaws_are_summed_up() -> None:
     assert notes[-1].endswith("more")
 
 
-def test_a_bracket_too_many_is_no_loss() -> None:
+def test_a_bracket_too_many_is_not_a_loss() -> None:
     assert mend_json('{"a": "x"}, "b": "y"}')[0] == {"a": "x", "b": "y"}
 
 

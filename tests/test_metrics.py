@@ -124,7 +124,9 @@ def test_sets_of_attributes_are_bounded(receiver: Receiver, monkeypatch: pytest.
     assert [point["count"] for point in duration if point.get("otel.metric.overflow")] == [40]
 
 
-def test_a_receiver_that_does_not_take_them_is_said_once(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_receiver_that_does_not_take_them_is_reported_once(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
     receiver.status = 404
     counted = opentelemetry.metrics(receiver.url)
     for _ in range(3):

@@ -620,7 +620,7 @@ def run_program(program: str, *arguments: str) -> subprocess.CompletedProcess[st
     return programs.run("-X", "dev", "-W", "error", "-c", program, *arguments, cwd=Path(__file__).parent)
 
 
-def test_nothing_is_left_open_and_nothing_is_said_about_it() -> None:
+def test_nothing_is_left_open_and_nothing_is_reported_about_it() -> None:
     with peer() as server:
         done = run_program(CARELESS, server.url)
     assert done.stderr == ""
@@ -684,7 +684,7 @@ def test_the_models_of_an_endpoint_are_listed(way: Make) -> None:
     ("reply", "error"),
     [(http(b"{}", 404), NotFoundError), (http(b'{"data": null}'), NetworkError), (b"", NetworkError)],
 )
-def test_an_endpoint_without_a_list_is_told(reply: bytes, error: type[Exception], way: Make) -> None:
+def test_an_endpoint_without_a_list_is_reported(reply: bytes, error: type[Exception], way: Make) -> None:
     with peer(lambda _: reply) as server:
         transport = way(server.url)
         with pytest.raises(error):

@@ -220,7 +220,7 @@ def test_nothing_better_on_the_rows_of_the_search_costs_no_test() -> None:
 # ── failed calls ──
 
 
-def test_failed_calls_are_no_zeros() -> None:
+def test_failed_calls_are_not_zeros() -> None:
     """A fifth of the calls fail for the candidate only: it is still better on the rows that were judged."""
 
     def answer(request: Request) -> Any:
@@ -291,7 +291,7 @@ def test_the_estimate_comes_before_the_first_call() -> None:
 
 
 @pytest.mark.parametrize("optimizer", [InstructionSearch(), GEPA(calls=150)], ids=["InstructionSearch", "GEPA"])
-def test_a_search_goes_on_where_it_was_stopped(optimizer: Optimizer, tmp_path: Path) -> None:
+def test_a_search_continues_where_it_was_stopped(optimizer: Optimizer, tmp_path: Path) -> None:
     whole, fake = task_of(cache=tmp_path / "whole")
     found = optimize(whole, optimizer, **sets())
     calls = fake.calls
@@ -356,7 +356,7 @@ def test_mistakes_are_named_before_any_call(change: Mapping[str, Any], message: 
     assert fake.calls == 0
 
 
-def test_what_an_optimizer_can_not_improve_is_named() -> None:
+def test_what_an_optimizer_cannot_improve_is_named() -> None:
     summary = Instruction(llm="offline", instructions="Sum up.")
     rows = {name: [{"text": f"{name} {at}", "result": "a"} for at in range(3)] for name in ("train", "test")}
     with pytest.raises(ConfigurationError, match="labels"):

@@ -118,7 +118,7 @@ def check(text: str, said: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "content", "french", "english"), WRONG_FILES)
-def test_a_file_that_can_t_be_used(
+def test_a_file_that_cannot_be_used(
     page: Page, tmp_path: Path, name: str, content: bytes | Callable[[Path], bytes], french: str, english: str
 ) -> None:
     given = content if isinstance(content, bytes) else content(tmp_path)
@@ -129,14 +129,14 @@ def test_a_file_that_can_t_be_used(
 
 
 @pytest.mark.parametrize(("name", "content", "french", "english"), WRONG_ROWS)
-def test_a_row_that_can_t_be_used(page: Page, name: str, content: bytes, french: str, english: str) -> None:
+def test_a_row_that_cannot_be_used(page: Page, name: str, content: bytes, french: str, english: str) -> None:
     for language, said in (("fr", french), ("en", english)):
         ann = page.browser(language=language)
         check(ann.get(f"{ann.upload(content, name)}/file"), said)
 
 
 @pytest.mark.parametrize(("place", "fields", "french", "english"), WRONG_FORMS)
-def test_a_form_that_can_t_be_used(page: Page, place: str, fields: dict[str, Any], french: str, english: str) -> None:
+def test_a_form_that_cannot_be_used(page: Page, place: str, fields: dict[str, Any], french: str, english: str) -> None:
     for language, said in (("fr", french), ("en", english)):
         ann = page.browser(language=language)
         project = ann.upload(french_csv())

@@ -105,7 +105,7 @@ def test_each_form_of_a_table(kind: str, answer: PartitionTask) -> None:
     assert [plain(row) for row in found] == [{"id": 1, "message": "full", **FULL}, {"id": 2, "message": "few", **FEW}]
 
 
-def test_an_error_stands_in_its_row(answer: PartitionTask) -> None:
+def test_an_error_is_in_its_row(answer: PartitionTask) -> None:
     found = answer.arrow(pa.table({"message": ["wrong", "large", "few", None]})).to_pylist()
     assert [row["team"] for row in found] == [None, None, "delivery", None]
     assert ["team" in found[0]["error"], "64 bits" in found[1]["error"], found[2]["error"]] == [True, True, None]
@@ -180,7 +180,7 @@ def test_it_travels(way: Any) -> None:
     assert twin(pd.DataFrame({"a": ["it barks"]}))["label"].tolist() == ["dog"]
 
 
-def test_the_key_stays_and_a_worker_without_one_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_stays_and_a_worker_without_one_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-sentinel")
     task = Classification(llm=LLM("openai/gpt-4.1-mini", cache=False), labels=["a", "b"])
     sent = pickle.dumps(PartitionTask(task))

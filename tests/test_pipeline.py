@@ -463,7 +463,7 @@ def test_parameters_of_their_own() -> None:
         join("a", left="b")
 
 
-def test_what_can_not_be_a_pipeline() -> None:
+def test_what_cannot_be_a_pipeline() -> None:
     def plain(text: str) -> str:
         return text
 

@@ -241,7 +241,7 @@ LATER: dict[str, tuple[str | None, str | None, str, bool]] = {
 
 
 @pytest.mark.parametrize("case", LATER)
-def test_a_job_is_taken_up_by_another_process(tmp_path: Path, case: str) -> None:
+def test_a_job_is_resumed_by_another_process(tmp_path: Path, case: str) -> None:
     before, after, end, again = LATER[case]
     task, clock = route_with(cache=MemoryCache()), Clock()
     texts = [f"charged {number}" for number in range(9)]
@@ -262,7 +262,7 @@ def test_a_job_is_taken_up_by_another_process(tmp_path: Path, case: str) -> None
         assert ("no version" in str(found.reason)) == again
 
 
-def test_a_pipeline_without_a_version_goes_on_in_its_own_process(tmp_path: Path) -> None:
+def test_a_pipeline_without_a_version_continues_in_its_own_process(tmp_path: Path) -> None:
     seen, clock = list[str](), Clock()
     given = declared(seen, None, route_with())
     with JobQueue(tmp_path / "jobs.db", clock=clock) as store:

@@ -216,7 +216,7 @@ def test_what_is_cached_is_not_asked() -> None:
     assert (item.attempts, item.cached, item.usage.total, item.latency) == (0, True, 0, 0.0)
 
 
-def test_a_cached_answer_that_no_longer_fits_costs_no_call_and_says_so() -> None:
+def test_a_cached_answer_that_no_longer_fits_costs_no_call_and_reports_it() -> None:
     item, stage = run(kept={key_of(): BAD})
     assert stage.kinds == ["Look"]
     assert isinstance(item.error, InvalidOutputError)
@@ -475,7 +475,7 @@ def test_a_row_that_is_given_up_leaves_nothing_behind(until: type[Any]) -> None:
 
 
 @pytest.mark.parametrize("thrown", [KeyboardInterrupt, SystemExit, ZeroDivisionError])
-def test_what_is_no_item_error_passes_and_leaves_nothing_behind(thrown: type[BaseException]) -> None:
+def test_what_is_not_an_item_error_passes_and_leaves_nothing_behind(thrown: type[BaseException]) -> None:
     clock = Clock()
     llm = make_llm(clock)
     generator = make_executor(llm, clock).ask(QUESTION)

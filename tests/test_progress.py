@@ -47,7 +47,7 @@ def test_a_cost_that_is_unknown_stays_unknown():
     assert told[-1].usage == Usage(input=15, output=2)
 
 
-def test_it_is_told_once_an_interval():
+def test_it_is_reported_once_an_interval():
     reporter, told, clock = reporting(interval=1.0)
     for _ in range(40):
         clock.now += 0.125

@@ -56,7 +56,7 @@ def test_rows_equal_to_one_that_was_not_run_are_not_run(concurrency: int) -> Non
     assert not any(item.ok for item in results)
 
 
-def test_reasoning_before_a_plain_answer_is_no_part_of_it() -> None:
+def test_reasoning_before_a_plain_answer_is_not_part_of_it() -> None:
     plain = Task(Summary, llm=LLM(transport=FakeTransport("<think>short…</think>\n\nBonjour")), mode="plain")
     item = plain("a long text")
     assert item.output is not None
@@ -77,7 +77,7 @@ def modes(fake: FakeTransport) -> list[str]:
     return ["tools" if "tools" in request.head.schema else "other" for request in fake.requests]
 
 
-def test_a_refusal_is_no_verdict_on_function_calls() -> None:
+def test_a_refusal_is_not_a_verdict_on_function_calls() -> None:
     refusal = Completion(refusal="I can't help with that.", finish_reason="stop")
     fake = FakeTransport([refusal, {"team": "billing"}])
     one = Task(Triage, llm=LLM(transport=fake))
@@ -85,7 +85,7 @@ def test_a_refusal_is_no_verdict_on_function_calls() -> None:
     assert modes(fake) == ["tools", "tools"]
 
 
-def test_a_slip_into_text_is_no_verdict_where_calls_are_made() -> None:
+def test_a_slip_into_text_is_not_a_verdict_where_calls_are_made() -> None:
     fake = FakeTransport([{"team": "billing"}, "I would rather say nothing.", {"team": "billing"}, {"team": "billing"}])
     one = Task(Triage, llm=LLM(transport=fake))
     assert all(one(text).ok for text in "abc")

@@ -163,7 +163,7 @@ def test_a_cut_answer_is_never_completed(text: str, model: type[BaseModel]) -> N
         reading(text, model)
 
 
-def test_objects_without_the_array_around_them_are_no_clear_list() -> None:
+def test_objects_without_the_array_around_them_are_not_a_clear_list() -> None:
     many = TypeAdapter(list[Line])
     text = 'One: {"item": "a", "price": 1}, two: {"item": "b", "price": 2}'
     with pytest.raises(InvalidOutputError, match="no array around"):
@@ -182,7 +182,7 @@ class Words(BaseModel):
     words: list[str]
 
 
-def test_brackets_in_prose_are_no_list() -> None:
+def test_brackets_in_prose_are_not_a_list() -> None:
     with pytest.raises(InvalidOutputError):
         reading("I can't say [sorry].", Words)
 
@@ -233,7 +233,7 @@ def test_free_text_fields_are_never_filled_with_prose(text: str) -> None:
         ({"type": "object"}, '[1] and {"x": [2]}', {"x": [2]}),
     ],
 )
-def test_shapes_that_are_no_model(schema: dict[str, Any], text: str, expected: Any) -> None:
+def test_shapes_that_are_not_a_model(schema: dict[str, Any], text: str, expected: Any) -> None:
     kinds: dict[Any, Any] = {"array": list, "object": dict, "boolean": bool, "string": str}
     adapter: TypeAdapter[Any] = TypeAdapter(kinds.get(schema.get("type"), Any))
     assert read(text, AnswerSchema(schema), adapter.validate_python).value == expected
@@ -422,7 +422,7 @@ def test_a_slip_of_brackets_loses_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["- [x] chat\n- [ ] chien", "- [ ] chat\n- [ ] chien", "[ ] chat"])
-def test_an_empty_check_box_is_no_empty_list(text: str) -> None:
+def test_an_empty_check_box_is_not_an_empty_list(text: str) -> None:
     with pytest.raises(InvalidOutputError):
         value(text, Tags)
 

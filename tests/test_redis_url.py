@@ -149,7 +149,7 @@ def test_a_task_shows_and_carries_no_password(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("place", ["redis//h/0", "Rediss//:s3cret@h"])
-def test_a_url_without_its_colon_is_no_folder(place: str) -> None:
+def test_a_url_without_its_colon_is_not_a_folder(place: str) -> None:
     with pytest.raises(ConfigurationError, match="is not a folder: a cache is a folder") as raised:
         accepted(place)
     assert "s3cret" not in str(raised.value)

@@ -334,7 +334,7 @@ def test_a_source_that_breaks_at_once() -> None:
 @pytest.mark.parametrize(
     ("status", "kind"), [(401, AuthenticationError), (403, AuthenticationError), (404, NotFoundError)]
 )
-def test_a_run_that_can_not_succeed_is_stopped(status: int, kind: type[ItemError]) -> None:
+def test_a_run_that_cannot_succeed_is_stopped(status: int, kind: type[ItemError]) -> None:
     with FaultyServer(faults=[Status(status, "The key or model is wrong.")], keep=False) as server:
         llm = LLM(f"{server.base_url}#m", cache=False)
         results = Task(Echo, llm=llm).run((f"row {number}" for number in range(10_000)), concurrency=32)
@@ -352,7 +352,7 @@ def test_a_run_that_can_not_succeed_is_stopped(status: int, kind: type[ItemError
 @pytest.mark.parametrize("status", [400, 402, 405, 407, 410, 415, 418, 422, 451])
 @pytest.mark.parametrize("size", [1, 10])
 @pytest.mark.parametrize("after", [0, 40])
-def test_what_waiting_can_not_cure_stops_a_run(status: int, size: int, after: int) -> None:
+def test_what_waiting_cannot_cure_stops_a_run(status: int, size: int, after: int) -> None:
     calls = itertools.count()
     faults = [Status(status, "No such request here", when=lambda call: next(calls) >= after)]
     with FaultyServer(faults=faults, keep=False) as server:

@@ -121,7 +121,7 @@ def test_a_class_of_a_notebook_on_ray(ray: Any, triage: Task[Any]) -> None:
     check(found)
 
 
-def test_a_worker_without_the_key_says_so_in_its_rows(ray: Any) -> None:
+def test_a_worker_without_the_key_reports_it_in_its_rows(ray: Any) -> None:
     task = Classification(llm=LLM("openai/gpt-4.1-mini", api_key=KEY, cache=False), labels=["billing", "delivery"])
     found = in_order(ask(task, dataset_of(ray, messages(5)), workers=1, columns={"text": "message"}))
     assert len(found) == 5

@@ -138,7 +138,7 @@ def test_the_cache_is_private(tmp_path):
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
 
 
-def test_the_key_is_no_part_of_the_cache_key(tmp_path):
+def test_the_key_is_not_part_of_the_cache_key(tmp_path):
     with FaultyServer() as server:
         first = Task(Sort, llm=LLM("m", base_url=server.base_url, api_key=KEY, cache=tmp_path))("a")
         second = Task(Sort, llm=LLM("m", base_url=server.base_url, api_key="sk-other", cache=tmp_path))("a")

@@ -49,7 +49,7 @@ SECONDS = 40.0
         ("192.0.2.1", "this machine does not have that address"),
     ],
 )
-def test_an_address_that_can_not_be_had_is_a_mistake_of_the_command(tmp_path: Path, host: str, words: str) -> None:
+def test_an_address_that_cannot_be_had_is_a_mistake_of_the_command(tmp_path: Path, host: str, words: str) -> None:
     (tmp_path / "triage.py").write_text(TASK, encoding="utf-8")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -368,7 +368,7 @@ def test_a_wrong_setting_is_a_configuration_error(case: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "variable"), [("openai/m", "OPENAI_API_KEY"), ("http://h/v1#m", "LLMTASKER_API_KEY")])
-def test_a_key_of_the_environment_that_can_not_be_sent_is_named_and_not_shown(
+def test_a_key_of_the_environment_that_cannot_be_sent_is_named_and_not_shown(
     name: str, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "sk-abc123\n")
@@ -395,7 +395,7 @@ def test_each_argument_of_a_task_is_named_where_a_run_is_given_it() -> None:
         (("a",), {"message": "b"}, "give one input, or its fields as keywords, not both: message"),
     ],
 )
-def test_an_argument_of_a_call_that_is_no_field_is_named_with_its_place(
+def test_an_argument_of_a_call_that_is_not_a_field_is_named_with_its_place(
     arguments: tuple[str, ...], fields: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(TypeError) as raised:

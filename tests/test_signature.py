@@ -76,12 +76,12 @@ def test_what_labels_mean_is_kept():
         ({"message": "x" * 61, "quote": ""}, "at most 60"),
     ],
 )
-def test_a_wrong_record_can_not_be_made(changed, words):
+def test_a_wrong_record_cannot_be_made(changed, words):
     with pytest.raises(ValidationError, match=words):
         Triage(**{**RECORD, **changed})
 
 
-def test_an_incomplete_record_can_not_be_made():
+def test_an_incomplete_record_cannot_be_made():
     with pytest.raises(ValidationError, match="team"):
         Triage(message="a", quote="a")
 
@@ -216,7 +216,7 @@ def test_make_takes_names_and_types():
         made(title="t", label="a", score=-1)
 
 
-def test_make_has_one_text_as_input_if_nothing_else_is_said():
+def test_make_has_one_text_as_input_if_nothing_else_is_given():
     assert list(Signature.make("Sort", instructions="Sort.", outputs={"label": str}).input_fields) == ["text"]
 
 
@@ -588,7 +588,7 @@ def test_an_optional_input_that_is_not_given_is_left_out(signature, given, shown
     assert signature.format_input(signature.validate_input(given).values) == shown
 
 
-def test_an_optional_input_that_stands_in_the_instructions_is_empty_where_it_is_not_given():
+def test_an_optional_input_that_is_in_the_instructions_is_empty_where_it_is_not_given():
     assert Blank.format_input({"body": None}) == ""
 
 

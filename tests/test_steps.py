@@ -232,7 +232,7 @@ def test_what_somebody_else_wrote_under_a_key_is_a_miss(drive: Driver, text: str
 @BOTH
 @pytest.mark.parametrize("make", [MemoryCache, DiskCache], ids=lambda make: make.__name__)
 @pytest.mark.parametrize("text", ["not JSON", '{"odd": 1}', '{"version": 99, "text": "oui"}'])
-def test_an_answer_that_this_version_can_not_read_is_a_miss_for_the_lease_too(
+def test_an_answer_that_this_version_cannot_read_is_a_miss_for_the_lease_too(
     drive: Driver, make: Callable[[], MemoryCache | DiskCache], text: str
 ) -> None:
     store = make()
@@ -441,7 +441,7 @@ class Minimal:
 
 @BOTH
 @pytest.mark.parametrize("answer", [GLAD, BAD], ids=["kept", "not kept"])
-def test_a_store_that_raises_is_said_once_and_costs_nothing(drive: Driver, answer: Completion) -> None:
+def test_a_store_that_raises_is_reported_once_and_costs_nothing(drive: Driver, answer: Completion) -> None:
     transport = FakeTransport(answer)
     store: Any = Broken()
     with warnings.catch_warnings(record=True) as said:

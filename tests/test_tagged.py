@@ -65,7 +65,7 @@ def test_fields_in_tags(text: str, wanted: dict[str, Any]) -> None:
         "<answer>yes</answer><notes><first>a</first><second>b</second></notes>",
     ],
 )
-def test_tags_that_are_no_clear_answer(text: str) -> None:
+def test_tags_that_are_not_a_clear_answer(text: str) -> None:
     with pytest.raises(InvalidOutputError):
         read(text, SCHEMA, Booking.model_validate)
 

@@ -199,7 +199,7 @@ def test_awaited_forms_work_in_loops_one_after_the_other() -> None:
             assert asyncio.run(cell()) == [True] * 5
 
 
-def test_the_loop_goes_on_while_a_task_awaits() -> None:
+def test_the_loop_continues_while_a_task_awaits() -> None:
     task, _ = make_task(PARCEL)
     transport = FakeTransport(PARCEL, latency=0.2)
     task = Task(Triage, llm=LLM(transport=transport, cache=False))

@@ -413,7 +413,7 @@ UNHELD: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("case", UNHELD)
-def test_what_a_file_can_not_hold_is_refused_at_once(case: str, tmp_path: Path) -> None:
+def test_what_a_file_cannot_hold_is_refused_at_once(case: str, tmp_path: Path) -> None:
     make, words = UNHELD[case]
     with pytest.raises(ConfigurationError) as raised:
         make().save(tmp_path / "task.json")

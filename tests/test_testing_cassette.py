@@ -131,7 +131,7 @@ def test_credentials_are_never_recorded(tmp_path: Path) -> None:
         (json.dumps({"key": "k"}), "is not a cassette"),
     ],
 )
-def test_a_file_that_is_no_cassette_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
+def test_a_file_that_is_not_a_cassette_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "calls.jsonl"
     if text is not None:
         path.write_text(text)

@@ -233,7 +233,7 @@ def test_cut_answers() -> None:
 
 
 @pytest.mark.parametrize("how", MALFORMATIONS)
-def test_malformations_are_no_json_but_hold_the_answer(how: str) -> None:
+def test_malformations_are_not_json_but_hold_the_answer(how: str) -> None:
     reply = reply_to(call(tools=TOOLS), Malformed(how), answer={"name": "l'été", "ok": None})
     with pytest.raises(ValueError, match=r"."):
         json.loads(reply.text)
@@ -303,7 +303,7 @@ def test_shuffling_equal_looking_pairs_still_moves_them() -> None:
 @pytest.mark.parametrize(
     "answer", ["text", 3, {"a": []}, {"a": [1]}, ROWS[:1], {"a": [{"b": 1}, {"b": 2}]}, {"a": ROWS[:1]}]
 )
-def test_what_is_no_group_stays(answer: Any) -> None:
+def test_what_is_not_a_group_stays(answer: Any) -> None:
     fault = BadGroup("missing")
     text = answer if isinstance(answer, str) else json.dumps(answer)
     assert reply_to(call(), fault, answer=answer).text == text

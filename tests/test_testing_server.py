@@ -244,7 +244,7 @@ def test_requests_in_pieces_together_and_unusual_ones() -> None:
         assert server.counters.in_flight == 0
 
 
-def test_a_client_that_waits_for_continue_is_told_once() -> None:
+def test_a_client_that_waits_for_continue_is_reported_once() -> None:
     content = json.dumps(body()).encode()
     with FaultyServer() as server:
         url = urlsplit(server.base_url)

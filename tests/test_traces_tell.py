@@ -82,7 +82,7 @@ def spans(receiver: Receiver, tmp_path: Path) -> list[dict[str, Any]]:
     return sorted(receiver.spans, key=lambda span: span["start"])
 
 
-def test_each_row_is_told(spans: list[dict[str, Any]]) -> None:
+def test_each_row_is_reported(spans: list[dict[str, Any]]) -> None:
     rows = {span["llmtasker.row"]: span for span in spans if span["name"] == "row"}
     assert len(rows) == len(TOLD)
     for number, (of_row, of_calls) in enumerate(TOLD.values()):
@@ -108,11 +108,11 @@ def test_the_run_says_what_its_rows_add_up_to(spans: list[dict[str, Any]]) -> No
         assert run[f"llmtasker.total.{name}"] == sum(row[f"gen_ai.usage.{name}"] for row in rows)
 
 
-def test_no_text_is_told(spans: list[dict[str, Any]]) -> None:
+def test_no_text_is_reported(spans: list[dict[str, Any]]) -> None:
     assert not [word for word in ("hopeless", "billing", "delivery", "trailing", "none of") if word in str(spans)]
 
 
-def test_a_group_is_told(receiver: Receiver) -> None:
+def test_a_group_is_reported(receiver: Receiver) -> None:
     tracer = opentelemetry.traces(receiver.url)
     with FaultyServer() as server:
         llm = LLM(f"{server.base_url}#m", cache=False, api_key="none")
@@ -124,7 +124,7 @@ def test_a_group_is_told(receiver: Receiver) -> None:
     assert [row["llmtasker.calls"] for row in rows] == [pytest.approx(1 / 3)] * 3
 
 
-def test_a_row_that_spoils_its_group_is_told_from_the_others(receiver: Receiver) -> None:
+def test_a_row_that_spoils_its_group_is_distinguished_from_the_others(receiver: Receiver) -> None:
     """The group is asked again in smaller groups, then alone: each call shows for which rows, and why."""
     tracer = opentelemetry.traces(receiver.url)
     with FaultyServer(faults=[Malformed("not_json", when=lambda call: "hopeless" in str(call.body))]) as server:
@@ -144,7 +144,7 @@ def test_a_row_that_spoils_its_group_is_told_from_the_others(receiver: Receiver)
 
 
 @pytest.mark.parametrize("of", ["run", "row"])
-def test_rows_in_flight_when_a_run_is_given_up_are_told(receiver: Receiver, of: str) -> None:
+def test_rows_in_flight_when_a_run_is_given_up_are_reported(receiver: Receiver, of: str) -> None:
     tracer: Any = opentelemetry.traces(receiver.url)
     if of == "row":
         tracer = langfuse.traces(receiver.url, public_key="pk", secret_key="sk")
@@ -173,7 +173,7 @@ def test_rows_in_flight_when_a_run_is_given_up_are_told(receiver: Receiver, of: 
     assert (run["llmtasker.total.rows"], run["llmtasker.total.given_up"]) == (1, 1)
 
 
-def test_what_was_not_asked_for_want_of_a_budget_is_told(receiver: Receiver) -> None:
+def test_what_was_not_asked_for_want_of_a_budget_is_reported(receiver: Receiver) -> None:
     tracer = opentelemetry.traces(receiver.url)
     task = Task(Triage, llm=LLM(transport=FakeTransport({"team": "billing"}), cache=False), observers=[tracer])
     task.run(["a", "b", "c"], progress=False, concurrency=1, budget=Budget(calls=1))
@@ -197,7 +197,7 @@ def test_a_single_call_is_a_trace_of_its_own(receiver: Receiver) -> None:
     assert {call["parent"] for call in receiver.named("chat")} == {row["id"] for row in rows}
 
 
-def test_the_steps_of_a_pipeline_are_told(receiver: Receiver) -> None:
+def test_the_steps_of_a_pipeline_are_reported(receiver: Receiver) -> None:
     def answer(request: Request) -> Any:
         return "nonsense" if "bad" in str(request.messages) else {"team": "billing"}
 

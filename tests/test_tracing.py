@@ -53,7 +53,7 @@ def fake(**options: Any) -> LLM:
 # ── what a receiver gets ──
 
 
-def test_a_run_is_told_from_its_trace(receiver: Receiver) -> None:
+def test_a_run_can_be_read_from_its_trace(receiver: Receiver) -> None:
     tracer = opentelemetry.traces(receiver.url)
     with FaultyServer(faults=[Status(500, first=1), Status(400, when="bad")]) as server:
         llm = LLM(f"{server.base_url}#some-model", temperature=0, cache=False, api_key="sk-secret")
@@ -104,7 +104,7 @@ def test_rows_are_sampled_and_errors_always_sent(receiver: Receiver) -> None:
     assert 20 <= len(sent) - len(failed) <= 90
 
 
-def test_a_cached_row_is_told_from_one_that_was_asked(receiver: Receiver, tmp_path: Any) -> None:
+def test_a_cached_row_is_distinguished_from_one_that_was_asked(receiver: Receiver, tmp_path: Any) -> None:
     tracer = opentelemetry.traces(receiver.url)
     task = Task(Triage, llm=LLM(transport=FakeTransport({"team": "billing"}), cache=tmp_path), observers=[tracer])
     task("a")
@@ -180,7 +180,7 @@ def test_what_a_receiver_refuses_is_sent_again_only_where_that_can_help(
     assert f"status {status}" in caplog.text
 
 
-def test_what_a_receiver_takes_in_part_is_said(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_receiver_takes_in_part_is_reported(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     partial = ExportTracePartialSuccess(rejected_spans=1, error_message="too old")
     receiver.response = ExportTraceServiceResponse(partial_success=partial).SerializeToString()
     tracer = opentelemetry.traces(receiver.url)

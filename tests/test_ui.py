@@ -516,7 +516,7 @@ def test_what_is_deleted_is_gone(tmp_path: Path) -> None:
         assert KEYS["ann"].encode() not in content
 
 
-def test_without_an_llm_every_page_says_so(tmp_path: Path) -> None:
+def test_without_an_llm_every_page_reports_it(tmp_path: Path) -> None:
     with Page(tmp_path, llm="offline", open=True, keys=None) as served:
         anybody = served.browser(None)
         project = anybody.described()
@@ -591,7 +591,7 @@ def test_french_has_all_words_of_the_page() -> None:
         ("invalid", "x: Input should be 'a' (got '<script>')", "&lt;script&gt;"),
     ],
 )
-def test_errors_are_said_in_french(code: str, message: str, why: str) -> None:
+def test_errors_are_reported_in_french(code: str, message: str, why: str) -> None:
     said, advice = explained({"code": code, "message": message}, LANGUAGES["fr"])
     assert why in said
     assert (advice is None) == (code not in ADVICE)

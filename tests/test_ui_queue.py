@@ -105,7 +105,7 @@ def test_abstained_rows_wait_for_a_person(page: Page) -> None:
     assert [row["number"] for row in items.json()["items"]][: len(waiting)] == waiting
 
 
-def test_a_queue_that_was_worked_through_says_so(page: Page) -> None:
+def test_a_queue_that_was_worked_through_reports_it(page: Page) -> None:
     ann, project = asked(page, 30)
     while waiting := numbers(ann.get(f"{project}/results?f=abstained")):
         fields: dict[str, Any] = {"picked": list(map(str, waiting)), "do": "label", "label": "autre"}

@@ -100,7 +100,7 @@ def test_the_first_reason_of_several_is_shown() -> None:
 
 @pytest.mark.parametrize("other", [None, "report.json", 3, {"rows": []}])
 @pytest.mark.parametrize("call", [compare, assert_no_regression])
-def test_what_is_no_report_is_not_compared(call: Any, other: Any) -> None:
+def test_what_is_not_a_report_is_not_compared(call: Any, other: Any) -> None:
     report = report_of(lambda gold, item: 1.0)
     given = "None" if other is None else f"of type {type(other).__name__}"
     for which, pair in (("A", (other, report)), ("B", (report, other))):

@@ -336,7 +336,7 @@ FAILURES = {
 
 @pytest.mark.parametrize("status", [200, 202, 204, 206])
 @pytest.mark.parametrize("name", FAILURES)
-def test_a_success_that_is_no_answer_becomes_a_typed_error(name, status):
+def test_a_success_that_is_not_an_answer_becomes_a_typed_error(name, status):
     payload, kind, words = FAILURES[name]
     with pytest.raises(ItemError) as caught:
         read_completion(payload, content_type="text/plain", status=status)

@@ -193,7 +193,7 @@ def test_the_text_reaches_the_model_byte_for_byte(server: LlamaServer, make_llm:
     assert task(ODD).usage.input == len(server.tokens(prompt))
 
 
-def test_examples_stand_in_the_prompt_as_text_turns(server: LlamaServer, make_llm: MakeLLM) -> None:
+def test_examples_are_in_the_prompt_as_text_turns(server: LlamaServer, make_llm: MakeLLM) -> None:
     task = Task(Triage, llm=make_llm(server), mode="tools", examples=EXAMPLES)
     prompt = server.prompt(task.preview("Hello").request.body)
     for example in EXAMPLES:
@@ -222,7 +222,7 @@ def picky(counted: Counted, rejected: int, mode: Any, attempts: int = 3) -> Task
 
 @pytest.mark.parametrize("mode", HELD)
 @pytest.mark.parametrize("rejected", [1, 2])
-def test_the_conversation_goes_on_until_the_answer_fits(
+def test_the_conversation_continues_until_the_answer_fits(
     server: LlamaServer, counted: Counted, mode: Any, rejected: int
 ) -> None:
     since = counting(server)
@@ -248,7 +248,7 @@ def test_a_reask_gives_up_after_the_attempts(server: LlamaServer, counted: Count
 
 
 @pytest.mark.parametrize("mode", ["json", "text"])
-def test_an_answer_that_is_none_is_asked_again(server: LlamaServer, make_llm: MakeLLM, mode: Any) -> None:
+def test_an_answer_that_is_not_one_is_asked_again(server: LlamaServer, make_llm: MakeLLM, mode: Any) -> None:
     since = counting(server)
     # A quotation mark as stop word ends the answer before it is one.
     item = Task(Triage, llm=make_llm(server, stop=['"', "]"]), mode=mode, examples=EXAMPLES, attempts=3)("Où ?")

@@ -67,7 +67,7 @@ def test_a_name_or_a_path_finds_the_file(model: Path, monkeypatch: pytest.Monkey
         assert (llm.model, llm.transport.endpoint) == (model.stem, LlamaCppTransport(model).endpoint)
 
 
-def test_a_name_at_a_server_is_no_path() -> None:
+def test_a_name_at_a_server_is_not_a_path() -> None:
     assert LLM("qwen3.gguf", base_url="http://localhost:8080/v1", cache=False).model == "qwen3.gguf"
 
 

@@ -62,7 +62,7 @@ def test_only_cut_rows_are_asked_again_with_more_tokens(
     assert since() == spent(whole)
 
 
-def test_a_call_that_is_cut_in_its_arguments_is_no_answer(server: LlamaServer, make_llm: MakeLLM) -> None:
+def test_a_call_that_is_cut_in_its_arguments_is_not_an_answer(server: LlamaServer, make_llm: MakeLLM) -> None:
     whole = Task(Triage, llm=make_llm(server), mode="tools")("Hello")
     assert whole.ok
     # The last token ends the turn; the one before it closes the call.

@@ -466,7 +466,7 @@ def test_a_cache_is_copied_between_folders_and_redis(server: RedisServer, tmp_pa
     cache.close()
 
 
-def test_a_copy_that_was_stopped_goes_on(tmp_path: Path) -> None:
+def test_a_copy_that_was_stopped_continues(tmp_path: Path) -> None:
     filled(tmp_path / "a", range(6000))
     with RedisServer() as server:
         # It is full after some batches; then there is room again.

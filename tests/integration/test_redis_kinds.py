@@ -124,7 +124,7 @@ def with_all_slots(server: RedisServer) -> None:
         ),
     ],
 )
-def test_a_server_that_is_no_cache_is_refused(
+def test_a_server_that_is_not_a_cache_is_refused(
     make: Callable[[Path], RedisServer], place: str, expected: str, tmp_path: Path
 ) -> None:
     with make(tmp_path) as server:
