@@ -27,7 +27,8 @@ _WORDS = {
     r"|(?:one|some|any|each) of|(?:one|an?) (?:\w+ )?(?:option|choice|candidate|possibility)",
     "French": r"ne|pas|ni|aucune?(?! doute\b)|jamais|rien|sans(?! (?:aucun )?doute\b)|non(?! seulement\b)|fau(?:x|sse)"
     r"|incorrecte?|mauvaise?|pire|erreur|a tort|exclue?s?|peut[ -]etre(?! \w*(?:class|categ|rang|consid))"
-    r"|possible(?:ment)?|pourrai(?:t|ent)|incertaine?|douteu\w+|doute que|guere|a peine|rarement|nullement"
+    r"|possibles?|possiblement|ancien(?:ne)?s?|pourrai(?:t|ent)|incertaine?|douteu\w+|doute que"
+    r"|guere|a peine|rarement|nullement"
     r"|(?<!je )(?:pense|croit)|croirai\w+|pretend\w*|soi-disant"
     r"|si(?!(?:(?<=^si)|(?<=^\Wsi)),)|s'il",
     "German": r"nicht?|kein\w*|nie|niemals|nichts|nein|weder|ohne|kaum|keineswegs|falsch\w*|bezweif\w+|zweif\w+"

@@ -239,15 +239,17 @@ class Labels:
         >>> Labels([1, 2, 3]).find_beside("3 stars", "stars")
         3
         """
+        if not name or len(text) > MAX_PROSE:
+            raise LabelError("it stands beside no name")
         own = re.escape(name.removesuffix("s")).replace("_", r"[\s_-]") + "s?"
-        if name and (headed := re.fullmatch(rf"[*_\s]*{own}[*_\s]*[=:](?!=)\s*(.+)", text, re.IGNORECASE | re.DOTALL)):
+        if headed := re.fullmatch(rf"[*_\s]*{own}[*_\s]*[=:](?!=)\s*(.+)", text, re.IGNORECASE | re.DOTALL):
             return self.find_exact(headed[1])
         beside = re.fullmatch(
             rf"{own}\s+(.+)|(?:(?:the|la|le) |l['’])?(.+?)[\s_-]+{own}[\s.!]*", text, re.IGNORECASE | re.DOTALL
         )
         found = beside and (beside[1] or beside[2])
         is_word = not found or _EVERYDAY.fullmatch(_words(found)) or cue_in(found).search(_unaccented(found))
-        if not name or not found or is_word or (beside and _LETTERS.fullmatch(beside[2] or "")):
+        if not found or is_word or (beside and _LETTERS.fullmatch(beside[2] or "")):
             raise LabelError(f"{text[:60]!r} is not a label")
         return self.find_exact(found)
 

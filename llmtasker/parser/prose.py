@@ -42,7 +42,7 @@ _NOT_SURE = lazy_pattern(
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
     r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
     r"|[.!;\n]\s*(?:(?:no|non|nope|correction|sorry)\b[,:.!]|(?:no,? )?(?:wait|actually|attends|en fait)\b)"
-    r"|\btake (?:that|it) back\b|\bscratch that\b|\b(?:kidding|joking|plaisante|rigole)\b"
+    r"|\btake (?:that|it) back\b|\bscratch that\b|\b(?:kidding|joking|jokes?|plaisante|rigole|blague)\b"
 )
 _NONE_FITS = lazy_pattern(
     r"(?:\b(?:not|no|cannot|ne|none)\b|n't\b|\bn')[^.!?\n]{0,60}"
@@ -108,7 +108,8 @@ _MARKED_AFTER = lazy_pattern(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
 _NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is not a label
 _ABBREVIATED = lazy_pattern(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
 _CONDITION = lazy_pattern(
-    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|si(?!,)|s'il|sauf si|wenn|sofern"
+    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|imagin\w+|had (?:he|she|it|they|the)|si(?!,)|s'il"
+    r"|sauf si|wenn|sofern"
     r"|(?:according to|selon|d'apres|laut) (?:the |le |la |dem |der )?(?:customer|client|user|kund))"
     r"(?! (?:i|you|we) (?:had|have|must|need)\b| (?:forced|pressed|asked)\b)"
 )
@@ -149,7 +150,8 @@ _LINKS = {
     "French": r"est|serait|sont|concern(?:e|ent|ant)|exprime|(?:doit|devrait|devra) etre (?:traite|gere)e?s? par"
     r"|(?:doit|devrait|devra) etre (?:transmi|envoy|adress|orient|dirig)\w+ (?:a|au|aux|vers)"
     r"|releve(?:nt)? d[eu]|porte sur|parle d[eu]|traite d[eu]|appartient a|lie a"
-    r"|(?:s'agit|question) (?:de|du|d'une?)|correspond a|(?:entre|tombe|class\w+(?: \w+){0,3}) (?:dans|comme|en)"
+    r"|(?:s'agit|question) (?:bien )?(?:de|du|d'une?)|correspond a"
+    r"|(?:entre|tombe|class\w+(?: \w+){0,3}) (?:dans|comme|en)"
     rf"|dirais|choisis|evoque|donc|comme|sans (?:aucun )?doute|c'est pour|{_NAMING} (?:de|du)",
     "German": r"ist|betrifft|um|uber|(?:gehort|zahlt) (?:zu|zur|zum)|fallt (?:unter|in)|handelt von|bezieht sich auf"
     r"|(?:das|dies|es) ist fur",
@@ -193,7 +195,7 @@ _EXPLAINED = lazy_pattern(
 # The heading of the input, of an example or of the choices, not an answer.
 _NO_HEAD = lazy_pattern(
     r"[\W_]*(?:\w+ ){0,2}?(?:message|input|text[eo]?|values?|(?:available|allowed|possible) \w+|nachricht|mensaje"
-    r"|eingabe|entree|entrada|example|exemple|beispiel|ejemplo|e\.g|z\.b|ex|quote|citation|zitat|words?|options?|choices"
+    r"|eingabe|entree|entrada|example|exemple|beispiel|ejemplo|e\.g|z\.b|ex|quote|citation|zitat|words?|options?|choices|candidates?"
     r"|question|user|customer|client|kunde)\b[^:]{0,20}:"
 )
 

@@ -18,6 +18,7 @@ _WEEKDAYS = (
     "friday vendredi freitag", "saturday samedi samstag", "sunday dimanche sonntag",
 )  # fmt: skip
 _SHORTEST_NAME = 3
+_LONGEST = 100  # characters
 
 _BEFORE = r"(?:(?:le|the|on|am) )?(?:([a-z]{3,})\.?,? (?:the )?)?"  # 'le', 'Tuesday, '
 _YEAR_FIRST = lazy_pattern(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})")
@@ -56,6 +57,8 @@ def plain_moment(text: str, kind: str) -> str | None:
     >>> plain_moment("1h30", "duration"), plain_moment("3m", "duration")
     ('PT5400S', None)
     """
+    if len(text) > _LONGEST:
+        return None
     bare = text.strip(" \t\r\n*_`\"'.")
     if _ISO.fullmatch(bare):
         return None if is_unclear(bare, kind) else bare
