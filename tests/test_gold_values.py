@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
-from llmtasker.evaluation import Report, compare, evaluate
+from llmtasker.evaluation import Report, compare, evaluate, nearest
 from llmtasker.testing import FakeTransport
 
 NOON = "2026-03-01T12:00:00Z"
@@ -149,3 +149,14 @@ def test_a_score_is_shown_in_a_slice_as_in_the_whole() -> None:
     assert report.score("points").right is None
     assert {part.right for part in report.slices("points")["site"].values()} == {None}
     assert compare(report, report, "points").binary is False
+
+
+@pytest.mark.parametrize(("examples", "shown"), [((), 0), ((Amount(text="x", amount=1.0),), 2), (("other",), 0)])
+def test_rows_that_the_prompt_shows_with_their_answers_are_counted(examples: Sequence[Any], shown: int) -> None:
+    given = [Amount(text="z", amount=1.0) if one == "other" else one for one in examples]
+    rows = [{"text": text, "amount": 1} for text in "xxy"]
+    task = task_of(Amount, amount=1.0).with_(examples=given)
+    report = evaluate(task, rows, progress=False)
+    assert report.shown == shown
+    assert ("are shown as examples" in str(report)) == bool(shown)
+    assert evaluate(task.with_(examples=nearest(given, 1)), rows, progress=False).shown == 0 if given else True

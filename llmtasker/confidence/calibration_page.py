@@ -19,8 +19,15 @@ svg{display:block;max-width:100%}svg text{fill:var(--soft);font-size:12px}
 .axis{stroke:var(--line)}.ideal{stroke:var(--soft);stroke-dasharray:4 4}
 .curve{fill:none;stroke:var(--act);stroke-width:2}.after{fill:var(--act)}.before{fill:none;stroke:var(--soft)}
 """
+_DASHED = 'class="ideal" stroke="#666" stroke-dasharray="4 4"'
 _SIDE, _LEFT, _TOP = 260, 48, 12  # pixels
 _MOST = 400  # points of a curve
+_FIGURES = (
+    "Expected calibration error: how far confidence and the share of right answers differ on average; 0 is best. "
+    "Temperature: above 1, the LLM was too sure; below 1, not sure enough. AUROC: how often a right answer has more "
+    "confidence than a wrong one; 0.5 is chance, 1 is always."
+)
+_LINES = "The vertical line is the share of rows that the threshold answers, the horizontal line the promised risk."
 
 
 def calibration_page(calibration: CalibrationFigures) -> str:
@@ -37,14 +44,15 @@ def calibration_body(calibration: CalibrationFigures) -> str:
     lines = "".join(f"<li>{escape(line)}</li>" for line in str(calibration).splitlines())
     return (
         f"<h1>Calibration on {counted(calibration.rows, 'labelled row')}</h1><ul>{lines}</ul>"
-        "<h2>Is a confidence of 80 % right in 80 of 100 rows?</h2>"
+        f'<p class="soft">{_FIGURES}</p>'
+        "<h2>Are answers with a confidence of 80 % right in 80 of 100 rows?</h2>"
         f"{_reliability(calibration)}"
-        '<p class="soft">Each mark is a tenth of the scale: hollow before, full after calibration. On the dashed line, '
-        "confidence is a probability.</p>"
+        '<p class="soft">Each mark is the rows in a tenth of the scale: hollow before, full after calibration. On the '
+        "dashed line, as many are right as their confidence says; below it, the LLM is too sure.</p>"
         "<h2>How many rows are answered, and how many of these are wrong?</h2>"
         f"{_risk_coverage(calibration)}"
-        '<p class="soft">The surest rows come first. The vertical line is the threshold, the dashed one the promised '
-        "risk.</p>"
+        '<p class="soft">The surest rows come first, from the left. '
+        f"{_LINES if calibration.max_risk is not None else 'No risk was promised, so all rows are answered.'}</p>"
     )
 
 
@@ -55,8 +63,9 @@ def _reliability(calibration: CalibrationFigures) -> str:
         for part in reliability(pairs):
             at = f'cx="{_x(part.confidence):.1f}" cy="{_y(part.right):.1f}"'
             shown = f"{name}: confidence {part.confidence:.2f}, right {part.right:.2f}, {counted(part.rows, 'row')}"
-            marks.append(f'<circle class="{name}" {at} r="4"><title>{escape(shown)}</title></circle>')
-    ideal = f'<line class="ideal" x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
+            look = 'fill="none" stroke="#666"' if name == "before" else 'fill="#2548a0"'
+            marks.append(f'<circle class="{name}" {look} {at} r="4"><title>{escape(shown)}</title></circle>')
+    ideal = f'<line {_DASHED} x1="{_x(0)}" y1="{_y(0)}" x2="{_x(1)}" y2="{_y(1)}"/>'
     before, after = calibration.ece
     label = f"reliability: expected calibration error {before:.3f} before, {after:.3f} after"
     return _plot(label, ideal + "".join(marks), "confidence", "right", 1.0)
@@ -70,12 +79,12 @@ def _risk_coverage(calibration: CalibrationFigures) -> str:
         curve.append((rows / len(ordered), errors / rows))
     most = max((risk for _, risk in curve), default=0.0)
     top = min(1.0, max(1.2 * max(most, calibration.max_risk or 0.0), 0.05))
-    parts = [f'<polyline class="curve" points="{_points(curve, top)}"/>']
+    parts = [f'<polyline class="curve" fill="none" stroke="#2548a0" stroke-width="2" points="{_points(curve, top)}"/>']
     if calibration.max_risk is not None:
         height = f"{_y(calibration.max_risk / top):.1f}"
-        parts.append(f'<line class="ideal" x1="{_x(0)}" x2="{_x(1)}" y1="{height}" y2="{height}"/>')
+        parts.append(f'<line {_DASHED} x1="{_x(0)}" x2="{_x(1)}" y1="{height}" y2="{height}"/>')
         at = f"{_x(calibration.answered / max(len(ordered), 1)):.1f}"
-        parts.append(f'<line class="ideal" x1="{at}" x2="{at}" y1="{_y(0)}" y2="{_y(1)}"/>')
+        parts.append(f'<line {_DASHED} x1="{at}" x2="{at}" y1="{_y(0)}" y2="{_y(1)}"/>')
     judged = counted(len(ordered), "row")
     label = f"risk by coverage: {calibration.answered:,} of {judged} answered, {calibration.wrong:,} wrong"
     return _plot(label, "".join(parts), "share of rows answered", "wrong", top)
@@ -88,9 +97,9 @@ def _points(curve: Sequence[tuple[float, float]], top: float) -> str:
 
 
 def _plot(label: str, inside: str, across: str, up: str, top: float) -> str:
-    width, height = _LEFT + _SIDE + 16, _TOP + _SIDE + 40
+    width, height = _LEFT + _SIDE + 24, _TOP + _SIDE + 40
     grid = "".join(
-        f'<line class="axis" x1="{_x(0)}" x2="{_x(1)}" y1="{_y(part)}" y2="{_y(part)}"/>'
+        f'<line class="axis" stroke="#ddd" x1="{_x(0)}" x2="{_x(1)}" y1="{_y(part)}" y2="{_y(part)}"/>'
         f'<text x="{_LEFT - 6}" y="{_y(part) + 4}" text-anchor="end">{100 * part * top:.3g} %</text>'
         f'<text x="{_x(part)}" y="{_y(0) + 18}" text-anchor="middle">{100 * part:.0f} %</text>'
         for part in (0.0, 0.25, 0.5, 0.75, 1.0)

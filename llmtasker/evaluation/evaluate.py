@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
+from llmtasker.compiler.examples import shown_text
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
@@ -20,6 +21,7 @@ from llmtasker.item import Item
 from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
 from llmtasker.runner.task_run import RunOptions, places
+from llmtasker.task import Task
 from llmtasker.values.argument_checks import check_count, check_names
 
 
@@ -85,7 +87,19 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
         items = await answered(task, rows, **run)
         rounds.append(scorer.scored(rows, items))
         await scorer.judge(rounds[-1], concurrency=asked.get("concurrency"), progress=asked.get("progress"))
-    return scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed, source=source)
+    report = scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed)
+    return replace(report, source=source, shown=_shown_as_examples(subject, rows))
+
+
+def _shown_as_examples(subject: Subject, rows: Sequence[GoldRow]) -> int:
+    """Return how many rows every prompt of the task shows with their answers."""
+    task, signature = subject.measured, subject.signature
+    if not isinstance(task, Task) or task.program.picker is not None:  # a picker does not show an input to itself
+        return 0
+    examples = {shown_text(signature, example.values) for example in task.program.source.read_examples()}
+    if not examples:
+        return 0
+    return sum(row.error is None and shown_text(signature, row.record.inputs()) in examples for row in rows)
 
 
 def report_of(task: Measurable, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> Report:

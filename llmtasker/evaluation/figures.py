@@ -106,7 +106,7 @@ class Figures:
     """The measurements, and the figures that follow from the rows.
 
     `broken` counts the rows for which a metric gave no score, and `errors` has the first reason, without texts of rows.
-    `source` is how the file of gold rows was read, if it was one.
+    `source` is how the file of gold rows was read, if it was one. `shown` rows are examples of the task too.
     """
 
     signature: str
@@ -121,6 +121,7 @@ class Figures:
     clustered: bool = False
     seed: int = 0
     source: str = field(default="", repr=False)
+    shown: int = field(default=0, repr=False)
 
     @property
     def names(self) -> list[str]:
@@ -283,6 +284,11 @@ class Figures:
             )
         if self.source:
             lines.append(f"gold rows from {self.source}")
+        if self.shown:
+            lines.append(
+                f"{counted(self.shown, 'row')} {'is' if self.shown == 1 else 'are'} shown as examples, with the right "
+                "answers: the figures are too good; measure on other rows"
+            )
         if self.without_gold:
             lines.append(f"{counted(self.without_gold, 'row')} without gold left out")
         return lines

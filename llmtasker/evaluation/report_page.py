@@ -24,11 +24,12 @@ h1{font-size:20px;line-height:28px}h2{font-size:14px;margin:32px 0 8px}
 .big{font-size:40px;line-height:48px;font-weight:650}
 .soft{color:var(--soft)}table{border-collapse:collapse;font-size:13px}th,td{padding:4px 12px 4px 0;text-align:left;
 border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-size:12px}.num{text-align:right}
-svg{display:block}line{stroke:var(--act);stroke-width:2}circle{fill:var(--act)}rect{fill:var(--line)}
+svg{display:block}line{stroke:var(--act)}circle{fill:var(--act)}rect{fill:var(--line)}
 """
 _LABEL_FIGURES = (
     "Precision: the share of the answers with this label that are right. Recall: the share of the rows with this label "
-    "that got it. F1: their harmonic mean, which is high only if both are."
+    "that got it. F1: their harmonic mean, which is high only if both are. Macro F1 is the mean of the labels' F1, in "
+    "which rare labels count as much as frequent ones; micro F1 counts all rows alike."
 )
 _MOST_CONFUSED, _WORST = 15, 20  # rows of these tables
 _TEXT = 160  # characters of an input or a raw answer that are shown
@@ -91,11 +92,12 @@ def _body(report: Figures) -> Iterator[str]:
         scores = _label_scores(report, name)
         if scores:
             yield from _by_label(name, scores)
-            yield from _confusions(report, name, list(scores))
+            yield from _confusions(report, name)
     for name in report.names:
         for column, found in report.slices(name).items():
-            rows = [(value, *_figures(part)) for value, part in found.items()]
-            yield f"<h2>{escape(name)} by {escape(column)}</h2>{_table((column, 'rows', 'figure', '0 to 100 %'), rows)}"
+            rows = [(value or "(empty)", *_figures(part)) for value, part in found.items()]
+            header = (column, "rows", "figure", "interval", "")
+            yield f"<h2>{escape(name)} by {escape(column)}</h2>{_table(header, rows)}"
     for name in report.kinds:
         yield from _worst(report, name)
 
@@ -106,7 +108,11 @@ def _headline(name: str, score: Score) -> Iterator[str]:
     if not score.rows:
         yield '</p><p class="soft">no row has a score</p>'
         return
-    at = "" if math.isnan(interval.low) else " for all rows like these, with 95 % confidence"
+    at = (
+        ""
+        if math.isnan(interval.low)
+        else ": such a range contains the figure of all rows like these in 95 of 100 cases"
+    )
     yield f'<span class="soft">{score.ends}{at}</span></p>{_whisker(interval)}<p class="soft">'
     if score.right is None:
         yield f"mean of {counted(score.rows, 'row')}"
@@ -119,8 +125,9 @@ def _headline(name: str, score: Score) -> Iterator[str]:
     yield "</p>"
 
 
-def _figures(score: Score) -> tuple[str, str, str]:
-    return f"{score.rows:,}", score.figure, _whisker(score.interval)
+def _figures(score: Score) -> tuple[str, str, str, str]:
+    drawn = "" if score.right is None else _whisker(score.interval)
+    return f"{score.rows:,}", score.figure, score.ends if score.rows else "", drawn
 
 
 def _by_label(name: str, scores: dict[str, LabelScore]) -> Iterator[str]:
@@ -135,20 +142,21 @@ def _by_label(name: str, scores: dict[str, LabelScore]) -> Iterator[str]:
         )
         for label, score in scores.items()
     ]
-    header = ("label", "rows", "precision", "recall", "0 to 100 %", "F1")
+    header = ("label", "rows", "precision", "recall", "from 0 to 100 %", "F1")
     yield f"<h2>{escape(name)}: each label</h2>{_table(header, rows)}"
-    yield f'<p class="soft">{_LABEL_FIGURES} macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}</p>'
+    together = f"Macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}."
+    yield f'<p>{together}</p><p class="soft">{_LABEL_FIGURES} The line shows the interval of the recall.</p>'
 
 
-def _confusions(report: Figures, name: str, labels: Sequence[str]) -> Iterator[str]:
+def _confusions(report: Figures, name: str) -> Iterator[str]:
     found = report.confusion(name)
     kinds = [(pair, count) for pair, count in found.most_common() if pair[0] != pair[1]]
     wrong = kinds[:_MOST_CONFUSED]
     if wrong:
         rows = [(gold, "failed" if answer is None else answer, f"{count:,}") for (gold, answer), count in wrong]
         yield f"<h2>{escape(name)}: confused labels</h2>{_table(('right', 'answered', 'rows'), rows)}"
-        first = f"; the {len(wrong)} most frequent of {len(kinds)} confusions" if len(kinds) > len(wrong) else ""
-        yield f'<p class="soft">of {len(labels):,} labels{first}</p>'
+        if len(kinds) > len(wrong):
+            yield f'<p class="soft">the {len(wrong)} most frequent of {len(kinds):,} confusions</p>'
 
 
 def _worst(report: Figures, name: str) -> Iterator[str]:
@@ -182,13 +190,17 @@ def _cell(text: str) -> str:
 
 
 def _whisker(interval: Interval) -> str:
-    """Return an interval from 0 to 1 as a drawing, with its numbers for people who can't see it; else an empty text."""
+    """Return an interval from 0 to 1 as a drawing, with its numbers for people who can't see it; else an empty text.
+
+    It has its own colours, because a notebook shows it without the style of the page.
+    """
     if not all(0 <= part <= 1 for part in interval):
         return ""
     low, value, high = (160 * part for part in (interval.low, interval.value, interval.high))
     return (
-        f'<svg width="160" height="10" role="img" aria-label="{span(interval)}"><rect y="4" width="160" height="2"/>'
-        f'<line x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5"/><circle cx="{value:.1f}" cy="5" r="3.5"/></svg>'
+        f'<svg width="160" height="10" overflow="visible" role="img" aria-label="{span(interval)}">'
+        f'<rect y="4" width="160" height="2" fill="#ccc"/><line x1="{low:.1f}" x2="{high:.1f}" y1="5" y2="5" '
+        f'stroke="#2548a0" stroke-width="2"/><circle cx="{value:.1f}" cy="5" r="3.5" fill="#2548a0"/></svg>'
     )
 
 

@@ -109,7 +109,6 @@ class Scorer:
             judged=self._judged,
             clustered=clustered,
             seed=seed,
-            source=source,
         )
 
 
