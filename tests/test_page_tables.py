@@ -70,6 +70,25 @@ def test_the_line_of_the_names_is_found(page: Page, text: str, line: int, names:
     assert ("Les lignes au-dessus ne sont pas lues." in shown) == (line > 1)
 
 
+@pytest.mark.parametrize(
+    ("content", "name", "language", "begin"),
+    [
+        (ROWS.encode("cp1252"), "a.csv", "fr", "n;Réclamation;équipe;".encode("cp1252")),  # as it came
+        (workbook([NAMES, [1, "où ?", "x"]]), "a.xlsx", "fr", "\ufeffn;Réclamation;équipe;".encode()),
+        (workbook([NAMES, [1, "où ?", "x"]]), "a.xlsx", "en", "\ufeffn,Réclamation,équipe,".encode()),
+    ],
+)
+@pytest.mark.parametrize("do", ["try", "run"])
+def test_a_csv_opens_in_the_spreadsheet_of_the_office(
+    page: Page, content: bytes, name: str, language: str, begin: bytes, do: str
+) -> None:
+    person = page.browser(language=language)
+    project = person.upload(content, name)
+    person.send(f"{project}/file", see=f"{project}/file", text="Réclamation", kind="triage")
+    person.run(project, do, column_message="Réclamation")
+    assert person.client.get(f"{project}/results.csv").content.startswith(begin)
+
+
 def test_a_file_without_a_readable_row_is_not_run(page: Page) -> None:
     ann = page.browser()
     project = ann.upload(workbook([["a"], [1, 2], [3, 4]]), "a.xlsx")

@@ -55,6 +55,7 @@ async def results_response(
     *,
     neutralise: bool = True,
     name: str | None = None,
+    like: Format | None = None,
 ) -> StreamingResponse:
     """Return the results of a job as a file; a CSV has the format of the uploaded one.
 
@@ -62,11 +63,11 @@ async def results_response(
     all rows are read if a column has lists, objects, dates or several types, or if the uploaded file was Excel or
     Parquet. With `typed`, the fields of the answers have their types in Excel and Parquet files. `neutralise`
     writes an apostrophe before cells of a CSV that a spreadsheet would run as formulas. `name` is the name of the file
-    without an ending; default: the job's id. If the job is deleted meanwhile, the connection is aborted, so a download
-    that ends normally is complete.
+    without an ending; default: the job's id. `like` is the format of a CSV if none was uploaded. If the job is deleted
+    meanwhile, the connection is aborted, so a download that ends normally is complete.
     """
     results = await asyncio.to_thread(_AnsweredRows, queue, job, typed if kind in {"xlsx", "parquet"} else None)
-    form = await asyncio.to_thread(results.written_format, kind, neutralise=neutralise)
+    form = await asyncio.to_thread(results.written_format, kind, like, neutralise=neutralise)
     if kind == "parquet":
         types = await asyncio.to_thread(results.arrow_types)
         blocks = parquet_blocks(results.rows(), form, results.columns, types)
@@ -86,17 +87,20 @@ class _AnsweredRows:
         self._marked = [free_name("corrected", [*names, self._error])] if corrected else []
         self.columns = [*names, self._error, *self._marked]
 
-    def written_format(self, kind: ResultKind, *, neutralise: bool) -> Format:
+    def written_format(self, kind: ResultKind, like: Format | None, *, neutralise: bool) -> Format:
         """Return the format of a file: CSV like the uploaded one, if its encoding has all characters of the answers."""
-        form = output_format(f"results.{kind}", like=format_of(self._job.format))
+        came = format_of(self._job.format)
         if kind != "csv":
-            return form
-        return replace(form, encoding=encoding_for(self._texts(form.encoding), form.encoding), neutralised=neutralise)
+            return output_format(f"results.{kind}", like=came)
+        like = came if came is not None and came.kind == "csv" else like
+        form = output_format("results.csv", like=like)
+        texts = self._texts(form.encoding, odd=like is not None and like.odd_bytes)
+        return replace(form, encoding=encoding_for(texts, form.encoding), neutralised=neutralise)
 
-    def _texts(self, encoding: str) -> Iterator[str]:
+    def _texts(self, encoding: str, *, odd: bool) -> Iterator[str]:
         """Yield the texts that may not fit the encoding of the file; its own cells do."""
         yield "".join(self.columns)
-        if self._job.format is not None and self._job.format.get("odd_bytes"):
+        if odd:
             yield EVERY  # some bytes were not valid in the encoding, so some cells don't fit it either
         yield from self._queue.odd_answers(self._job.id, encoding)
 

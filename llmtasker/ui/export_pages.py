@@ -10,9 +10,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from llmtasker.api.attachment import attachment
+from llmtasker.api.job_files import format_of
 from llmtasker.api.job_results import ResultKind, results_response
 from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError
+from llmtasker.files import Format
+from llmtasker.files.csv_output import WIDE
 from llmtasker.jobs.project_store import Project
 from llmtasker.task import Task
 from llmtasker.ui.page_route import page_router
@@ -42,7 +45,8 @@ def export_pages(pages: Pages) -> APIRouter:
             raise Problem("not-found", visit.language.text("Nothing was asked yet: try 20 rows first."))
         name = file_name(project, visit.language.text("answers"))
         typed = await asyncio.to_thread(visit.server.tasks.typed_answers, job)
-        return await results_response(visit.server.queue, job, ending, typed, name=name)
+        like = csv_format(visit, project)
+        return await results_response(visit.server.queue, job, ending, typed, name=name, like=like)
 
     @router.get("/p/{id}/task.json")
     def as_json(request: Request, id: str) -> Response:  # noqa: A002
@@ -80,6 +84,15 @@ def export_pages(pages: Pages) -> APIRouter:
         )
 
     return router
+
+
+def csv_format(visit: Visit, project: Project) -> Format:
+    """Return the format of the CSV that a project came from, else the one that spreadsheets of the language open."""
+    came = format_of(project.format)
+    if came is not None and came.kind == "csv":
+        return came
+    french = visit.language.code == "fr"
+    return Format(encoding=WIDE, newline="\r\n", delimiter=";" if french else ",", decimal="," if french else ".")
 
 
 def file_name(project: Project, content: str) -> str:

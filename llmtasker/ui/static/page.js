@@ -125,7 +125,7 @@ if (rows) {
     const sent = html(post(place + key, form)).catch(() => ({ ok: false, text: "" }));
     seen.set(key, sent.then((found) => (found.ok ? found.text : ask(key)))); // who opens the row meanwhile waits for it
     const answer = await sent;
-    if (!answer.ok) { $("#correct")?.reset(); refused(answer.text.replace(/<[^>]*>/g, "").trim()); return; }
+    if (!answer.ok) { if (!$("#correct textarea")) $("#correct")?.reset(); refused(answer.text.replace(/<[^>]*>/g, "").trim()); return; }
     if (tr) said(`${key}: ${shown(tr, answer.text)}`);
     if (drawer().dataset.number === key) put(answer.text, drawer().classList.contains("open"));
   };
