@@ -186,7 +186,7 @@ SENTENCES: tuple[tuple[str, str], ...] = (
         r"^A body has at most (?P<most>[\d,]+) bytes",
         "The file is larger than {most} bytes: split it into several files.",
     ),
-    (r"^(?P<name>'.*?') is not read; send one of (?P<known>.+?)\.?$", "{name} is not read here; {known} are."),
+    (r"^(?P<name>'.*?') is not read; send one of", "{name} is not read here: save the table as .xlsx or .csv."),
     (
         r"limit of (?P<cost>[\d.e+]+) a day",
         "Your key may spend {cost} US dollars a day, and has reached that limit for today.",
