@@ -29,6 +29,7 @@ def job_routes(server: Server) -> APIRouter:
     JobCreation(server).add_to(router)
     _add_control(router, server)
     _add_reading(router, server)
+    _add_correction(router, server)
     return router
 
 
@@ -99,22 +100,6 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         """Count the rows of each label."""
         return {"labels": queue.labels(job_of(server, request, id).id)}
 
-    body = {"required": True, "content": {"application/json": {"schema": Correction.model_json_schema()}}}
-
-    @router.patch("/jobs/{id}/items/{number}", tags=["jobs"], openapi_extra={"requestBody": body})
-    async def correct(request: Request, id: str, number: int) -> dict[str, Any]:  # noqa: A002
-        """Correct the answer of a row; the results contain the correction, and `corrected` finds it."""
-        found = await asyncio.to_thread(job_of, server, request, id)
-        asked = await read_model(request, Correction)
-        row = await asyncio.to_thread(queue.row, found.id, number) if 0 < number <= found.rows else None
-        output = asked.output
-        if row is not None and output is not None:
-            output = checked_correction(server, found, row, output)
-        if row is None or not await asyncio.to_thread(queue.correct, found.id, number, output):
-            raise Problem("not-found", f"The job has no row {number}; it has {found.rows:,}.")
-        row = await asyncio.to_thread(queue.row, found.id, number)
-        return {} if row is None else row_json(row)
-
     @router.get("/jobs/{id}/results", tags=["jobs"], response_class=StreamingResponse, responses=_RESULTS)
     async def results(
         request: Request,
@@ -127,6 +112,25 @@ def _add_reading(router: APIRouter, server: Server) -> None:
         found = await asyncio.to_thread(job_of, server, request, id)
         typed = await asyncio.to_thread(server.tasks.typed_answers, found)
         return await results_response(queue, found, format, typed, neutralise=formulas == "neutralise")
+
+
+def _add_correction(router: APIRouter, server: Server) -> None:
+    queue = server.queue
+    body = {"required": True, "content": {"application/json": {"schema": Correction.model_json_schema()}}}
+
+    @router.patch("/jobs/{id}/items/{number}", tags=["jobs"], openapi_extra={"requestBody": body})
+    async def correct(request: Request, id: str, number: int) -> dict[str, Any]:  # noqa: A002
+        """Correct the answer of a row; the results contain the correction, and `corrected` finds it."""
+        found = await asyncio.to_thread(job_of, server, request, id)
+        asked = await read_model(request, Correction)
+        row = await asyncio.to_thread(queue.row, found.id, number) if 0 < number <= found.rows else None
+        output = asked.output
+        if row is not None and output is not None:
+            output = await asyncio.to_thread(checked_correction, server, found, row, output)
+        if row is None or not await asyncio.to_thread(queue.correct, found.id, number, output):
+            raise Problem("not-found", f"The job has no row {number}; it has {found.rows:,}.")
+        row = await asyncio.to_thread(queue.row, found.id, number)
+        return {} if row is None else row_json(row)
 
 
 def job_of(server: Server, request: Request, id_: str) -> Job:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
@@ -55,15 +56,8 @@ def export_pages(pages: Pages) -> APIRouter:
         task, _ = task_of(visit, project)
         if not isinstance(task, Task):
             raise Problem("not-found", visit.language.text("This task is already written in Python on this server."))
-        with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
-            path = Path(folder) / "task.json"
-            try:
-                task.save(path)
-            except ConfigurationError as error:
-                raise Problem("wrong-state", str(error).replace(str(path), "the file")) from None
-            content = path.read_bytes()
         return Response(
-            content,
+            _saved(task),
             media_type="application/json",
             headers=attachment(file_name(project, visit.language.text("task")), "json"),
         )
@@ -74,16 +68,23 @@ def export_pages(pages: Pages) -> APIRouter:
         project = visit.project(id)
         form = form_of(visit, project)
         if form is None:
-            raise Problem(
-                "not-found",
-                visit.language.text("This task is already written in Python on this server."),
-            )
+            raise Problem("not-found", visit.language.text("This task is already written in Python on this server."))
         code = task_code(form.definition(), project)
         return PlainTextResponse(
             code, media_type="text/x-python", headers=attachment(file_name(project, visit.language.text("task")), "py")
         )
 
     return router
+
+
+def _saved(task: Task[Any]) -> bytes:
+    with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
+        path = Path(folder) / "task.json"
+        try:
+            task.save(path)
+        except ConfigurationError as error:
+            raise Problem("wrong-state", str(error).replace(str(path), "the file")) from None
+        return path.read_bytes()
 
 
 def csv_format(visit: Visit, project: Project) -> Format:
