@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from effort import calls_of
+from effort import SOON, calls_of
 from pydantic import BaseModel, field_validator
 
 from llmtasker import LLM, InputField, Item, OutputField, Results, Retry, Signature, Task
@@ -229,6 +229,7 @@ def test_05_a_200_without_an_answer_is_a_typed_error(body: str) -> None:
 # ── 6: slow beyond patience ──
 
 
+@SOON
 @pytest.mark.parametrize("fault", [Hang(), Drip(20)], ids=["hangs", "drips"])
 def test_06_a_call_that_does_not_end_is_given_up_and_its_place_is_free(fault: Any) -> None:
     fault.when = "slow"
@@ -436,6 +437,7 @@ def test_14_odd_characters_are_kept_and_exported(words: str, tmp_path: Path) -> 
 # ── 15: hostile answers ──
 
 
+@SOON
 @pytest.mark.parametrize(
     "text",
     [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 import traceback
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sized
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sized
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from types import FunctionType
-from typing import Any
+from typing import Any, cast
 
 from llmtasker.errors import InputError, ItemError, LLMTaskerError, PipelineError, snippet
 from llmtasker.item import Item, cost_of, together
@@ -59,7 +59,9 @@ class RowWorker:
             except ItemError as failure:
                 at = next((at for at, (_, step) in enumerate(row.steps) if step.error is failure), None)
                 error = failure.with_traceback(None)
-                error = error if at is None else error.at_step(at + 1, used_name(self.function, row.steps[at][0]))
+                if at is not None:
+                    step = used_name(self.function, row.steps[at][0])  # pyright: ignore[reportArgumentType]
+                    error = error.at_step(at + 1, step)
         steps = row.items
         cached = bool(steps) and all(step.cached for step in steps)
         item = Item(
@@ -92,12 +94,11 @@ class RowWorker:
                 raise
             reason = self._reason(error)  # this task was not cancelled: the function raised it
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the function is user code, and may even exit
-            if isinstance(error, ExceptionGroup) and (of_step := _of_step(error)) is not None:
+            if (of_step := _of_step(error)) is not None:
                 raise of_step from None
             reason = f" did not end within {self.timeout:g} s" if deadline.expired() else self._reason(error)
-        raise PipelineError(
-            f"{self.function.__name__}{reason}"
-        )  # here, so that it does not keep the frames of the function
+        # Raised here, so that it does not keep the frames of the function.
+        raise PipelineError(f"{self.function.__name__}{reason}")
 
     def _reason(self, error: BaseException) -> str:
         file = self.function.__code__.co_filename
@@ -106,19 +107,19 @@ class RowWorker:
         return f"{where}: {type(error).__name__}: {snippet(error)}"
 
 
-def _of_step(group: ExceptionGroup[Exception]) -> LLMTaskerError | None:
+def _of_step(error: BaseException) -> LLMTaskerError | None:
     """Return the error of a step in an `asyncio.TaskGroup`, a wrong set-up first, if there is no other error."""
-    known, others = group.split(LLMTaskerError)
-    if known is None or others is not None:
-        return None
-    found = list[LLMTaskerError]()
-    waiting: list[BaseException] = [known]
-    for one in waiting:
-        if isinstance(one, BaseExceptionGroup):
-            waiting += one.exceptions
-        elif isinstance(one, LLMTaskerError):
-            found.append(one)
-    return min(found, key=lambda error: isinstance(error, ItemError))
+    errors = list(_members(error))
+    known = [one for one in errors if isinstance(one, LLMTaskerError)]
+    return min(known, key=lambda one: isinstance(one, ItemError)) if len(known) == len(errors) else None
+
+
+def _members(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _members(one)
+    else:
+        yield error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
