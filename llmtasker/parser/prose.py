@@ -42,6 +42,7 @@ _NOT_SURE = lazy_pattern(
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
     r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
     r"|[.!;\n]\s*(?:(?:no|non|nope|correction|sorry)\b[,:.!]|(?:no,? )?(?:wait|actually|attends|en fait)\b)"
+    r"|\bi doubt (?:it|that|this)\s*(?:$|[.!,;\n])|\bj'en doute\b"
     r"|\btake (?:that|it) back\b|\bscratch that\b|\b(?:kidding|joking|jokes?|plaisante|rigole|blague)\b"
 )
 _NONE_FITS = lazy_pattern(
@@ -55,8 +56,17 @@ _FITS_AFTER_ALL = lazy_pattern(
     r"\b(?:falls?|fits?|belongs?|releve|entre) (?:under|into|in|to|de|dans) (?:the |la )?"
     r"(?:category|class|label|categorie|classe)"
 )
-_EXAMPLE = lazy_pattern(r"\W*(?:for example|for instance|e\.g|example|par exemple|z\.b|zum beispiel|por ejemplo)\b")
-_NE_PAS = lazy_pattern(r"\bn(?:e |')[^.,;]*?\bpas\b")  # two words, one denial
+_EXAMPLE = lazy_pattern(
+    r"\W*(?:(?:for|an?|par|une?|zum|ein|por|un) )?(?:example|instance|exemple|beispiel|ejemplo|e\.g|z\.b)\b"
+)
+# 'No, this is not spam' says the same twice, but 'No, it is not known' and 'No, I can't say' leave it open.
+_SAYS_AGAIN = lazy_pattern(
+    r", (?:(?:(?:it|that)'s not|(?:it|this|that|they|these|the) (?:\w+ )?(?:is|are|was)(?:n't| not))"
+    r"(?! (?:\w+ )*(?:\w+(?:ed|able|ible)|known|given|said|told|shown|clear|certain|sure|obvious|evident|enough"
+    r"|sufficient|explicit|apparent|definite|definitive|easy|conclusive|text|message)\b)"
+    r"|(?:c|(?:il|elle|ce(?:tte|t|la)?|le|la|ca) (?:\w+ )?n)'est pas (?:une?|du|de la)"
+    r"|(?:es|das|dies|die|der) (?:\w+ )?ist keine?)(?P<rest>(?: \w+){1,4})[\s.!,]*"
+)
 _ROUGHLY = lazy_pattern(r"\b(?:about|um|uber|sobre)\W*$")  # before a number
 _CLAUSE = lazy_pattern(rf"[,;]\s|{TURN.pattern}")
 _CLOSE = r"[\"'`*_)\]}»”」$]*"
@@ -115,7 +125,8 @@ _CONDITION = lazy_pattern(
 )
 # 'a common error is X' is not about this text.
 _GENERAL = lazy_pattern(
-    rf"[\W_]*(?:an?|une?|eine?) [^,;:.]*\b(?:is|est|ist)[\s:]+(?:(?:the|an?|la|le|les|der|die|das) |l')?{_OPEN}"
+    rf"[\W_]*(?:an?|une?|eine?) [^,;:.]*\b(?:is|would be|est|serait|ist)[\s:]+"
+    rf"(?:(?:the|an?|la|le|les|der|die|das) |l')?{_OPEN}"
 )
 _OPENER = lazy_pattern(
     r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also|clairement"
@@ -128,6 +139,12 @@ _NAMING = (
     rf"(?:{_HEAD}|issue|problem|question|matter|request|query|complaint|topic|theme|subject|aspect|angle|side|area|domain"
     r"|field|section|genre|tag|content|context|focus|nature|part|element|department|desk|group|one|stuff|thing"
     r"|service|probleme|demande|sujet|aspect|domaine|rubrique|departement)s?"
+)
+_NAMED_BY = rf"(?:{_NAMING}|(?:sentiment|tone|opinion|review|emotion|feeling|message|text|comment|feedback)s?)"
+# What the sentence is about is this text: refunds that billing handles in general are not.
+_SUBJECT = (
+    rf"(?:it|this|that|cela|ca|il|elle|(?:(?:the|this|le|la|ce(?:tte|t)?) |l')(?:{_NAMED_BY}|texte|avis"
+    r"|commentaire|ticket|e?-?mail|courriel))"
 )
 # A reason or a remark follows these words, so that what comes before them is whole.
 _REASON = (
@@ -145,10 +162,12 @@ _LINKS = {
     r"|(?:falls?|comes?|goes|fits?|deals?)(?: \w+ly)? (?:under|into|in|within|with)|(?:talks|speaks) of|suggests"
     r"|indicates|so|therefore|thus|hence|(?:it|this|that)(?: one)?(?:'s| is| goes) (?:for|to)"
     r"|i(?:'d|'m| would| am)? (?:say|choose|pick|go(?:ing)? with|think|call (?:it|this))"
-    r"|expresses|conveys|(?:should|must|needs? to|has to|will|would) be (?:\w+ )?(?:handled|processed|resolved) by"
+    rf"|{_SUBJECT} (?:expresses|conveys"
+    r"|(?:should|must|needs to|has to|will) be (?:\w+ )?(?:handled|processed|resolved) by)"
     rf"|(?:route|assign|send|forward)\w*(?: \w+){{0,3}} to|{_PUT}(?:as|under|in|into)|{_NAMING} (?:of|for|is)",
-    "French": r"est|serait|sont|concern(?:e|ent|ant)|exprime|(?:doit|devrait|devra) etre (?:traite|gere)e?s? par"
-    r"|(?:doit|devrait|devra) etre (?:transmi|envoy|adress|orient|dirig)\w+ (?:a|au|aux|vers)"
+    "French": r"est|serait|sont|concern(?:e|ent|ant)"
+    rf"|{_SUBJECT} (?:exprime|(?:doit|devrait|devra) etre (?:(?:traite|gere)e? par"
+    r"|(?:transmi|envoy|adress|orient|dirig)\w+ (?:a|au|aux|vers)))"
     r"|releve(?:nt)? d[eu]|porte sur|parle d[eu]|traite d[eu]|appartient a|lie a"
     r"|(?:s'agit|question) (?:bien )?(?:de|du|d'une?)|correspond a"
     r"|(?:entre|tombe|class\w+(?: \w+){0,3}) (?:dans|comme|en)"
@@ -174,18 +193,17 @@ _LINKED = lazy_pattern(
     rf"(?:(?<![^\W_])(?:{'|'.join(_LINKS.values())})[\s:]+{_ADVERBS}{_ARTICLE}(?:{_NAMING}\s*(?:of|de|:)?\s+)?{_ARTICLE}"
     rf"|(?:{_PARTICLES})\s*){_OPEN}$"
 )
-_NAMED_BY = rf"(?:{_NAMING}|(?:sentiment|tone|opinion|review|emotion|feeling|message|text|comment|feedback)s?)"
 _WHOLE = lazy_pattern(rf"{_CLOSE}\s*(?:$|[^\w\s'+-]|[-–—] |[^\x00-\x7f]|(?:{_REASON}|{_NAMED_BY})(?!\w))")
 _ARTICLED = lazy_pattern(rf"[\W_]*{_ARTICLE}{_OPEN}")
 _KIND_FOLLOWS = lazy_pattern(rf"{_CLOSE}\s*(?:{_NAMED_BY})?(?:[^\w+?]|_)*$")
-# 'the billing team should handle this'
+# 'the billing team should handle this' and no more, apart from a reason
 _ITS_NAME = lazy_pattern(
-    rf"(?:^|[.,;:]\s)[\W_]*(?:(?:so|thus|therefore|hence|donc),? )?(?:(?:the|la|le|les) |l')?{_OPEN}$"
+    rf"(?:.*, (?=(?:so|therefore|donc) ))?[\W_]*(?:(?:so|thus|therefore|hence|donc),? )?(?:(?:the|la|les?) |l')?{_OPEN}"
 )
 _TAKES_IT = lazy_pattern(
     rf"{_CLOSE}(?:\s+{_NAMING})?\s+(?:should|must|needs to|has to|doit|devrait)"
     rf" (?:handle|process|resolve|traiter|gerer) (?:this|it|ce(?:tte|t|ci)?)"
-    rf"(?: {_NAMED_BY})?\s*(?:$|[.,;!]|{_REASON}\b)"
+    rf"(?: {_NAMED_BY})?\s*(?:[.!]*\s*$|,? (?:because|since|as|car|puisque)\b)"
 )
 _EXPLAINED = lazy_pattern(
     rf"{_CLOSE}\s*(?:[,:;(–—-]\s*)?(?:[\d.,/%]+\W*$|{_NAMED_BY}\s*(?:$|[.,;:!?])"
@@ -196,7 +214,7 @@ _EXPLAINED = lazy_pattern(
 _NO_HEAD = lazy_pattern(
     r"[\W_]*(?:\w+ ){0,2}?(?:message|input|text[eo]?|values?|(?:available|allowed|possible) \w+|nachricht|mensaje"
     r"|eingabe|entree|entrada|example|exemple|beispiel|ejemplo|e\.g|z\.b|ex|quote|citation|zitat|words?|options?|choices|candidates?"
-    r"|question|user|customer|client|kunde)\b[^:]{0,20}:"
+    r"|question|user|customer|client|kunde|before|earlier|old|avant|vorher|opposite)\b[^:]{0,20}:"
 )
 
 
@@ -222,7 +240,7 @@ def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
     stopped = _STOP.match(after) is not None
     if stopped and _ANSWER.search(before):
         return Frame.ANSWER
-    if (_IS_THE_ANSWER.match(after) and _NAMED.search(before)) or (_TAKES_IT.match(after) and _ITS_NAME.search(before)):
+    if _IS_THE_ANSWER.match(after) and _NAMED.search(before):
         return Frame.ANSWER
     numbered = sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "("
     if numbered or before.endswith(_NO_LETTER):
@@ -245,7 +263,9 @@ def is_stated(sentence: str, start: int, end: int) -> bool:
     (False, False)
     """
     before = sentence[:start]
-    return bool(_LINKED.search(before) and _WHOLE.match(sentence, end) and not _NO_HEAD.match(before))
+    linked = _LINKED.search(before) and _WHOLE.match(sentence, end)
+    takes_it = _TAKES_IT.match(sentence, end) and _ITS_NAME.fullmatch(before)
+    return bool(linked or takes_it) and not _NO_HEAD.match(before)
 
 
 def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
@@ -304,16 +324,15 @@ def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool
     reason = _GOES_ON.search(after)
     cue = cue_in(sentence)
     stated = after[: reason.start() if reason else None]
-    denials = len(cue.findall(stated))
-    # 'No, this is not spam' says the same twice.
-    repeated = (
-        denials - len(_NE_PAS.findall(stated)) == 1
-        and after[:1] == ","
-        and _OPENER.fullmatch(before)
-        and cue.fullmatch(sentence[start:end])
-    )
-    if denials and not repeated:
-        return True
+    if cue.search(stated):
+        again = _SAYS_AGAIN.fullmatch(stated)
+        if (
+            not again
+            or cue.search(again["rest"])
+            or not cue.fullmatch(sentence[start:end])
+            or not _OPENER.fullmatch(before)
+        ):
+            return True
     cues = list(cue.finditer(before))
     if not cues:
         return False
