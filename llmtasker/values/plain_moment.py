@@ -31,7 +31,7 @@ _MONTH_FIRST = lazy_pattern(rf"{_BEFORE}(?P<month>[a-z]+)\.? (?P<day>\d{{1,2}})(
 _TIME = r"\d{1,2}(?: ?[h:] ?\d\d(?:[:m]\d\d)?| ?h)?(?: ?[ap]\.?m)?"
 _CLOCK = lazy_pattern(r"(\d{1,2})(?: ?([h:]) ?(\d\d)?(?:[:m](\d\d))?)?(?: ?([ap])\.?m)?")
 _DAY_AND_TIME = lazy_pattern(rf"(.*?\d),? (?:(?:a|at|um) )?({_TIME})")
-_ISO = lazy_pattern(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:.*)?|\d\d:\d\d(?::.*)?")
+_ISO = lazy_pattern(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:[^APap]*)?|\d\d:\d\d(?::[^APap]*)?")
 _N, _NEXT = r"(\d+(?:[.,]\d\d?)?) ?", r"(?:,? (?:(?:and|et|und) )?)?"
 _DURATION = lazy_pattern(
     rf"(?:{_N}(?:weeks?|semaines?|wochen?))?{_NEXT}(?:{_N}(?:days?|jours?|tage?|[dj]))?{_NEXT}"
@@ -39,10 +39,11 @@ _DURATION = lazy_pattern(
     rf"(?:{_N}(?:minutes?|minuten|mins?|mn))?{_NEXT}(?:{_N}(?:secondes?|seconds?|sekunden?|secs?|s))?"
 )
 _SECONDS = (604_800, 86_400, 3_600, 60, 60, 1)  # of the groups above
-# What Pydantic reads in one of its two readings: a range of times, as an offset of 15 hours; 3 min 45 s, as 3 h 45 min.
+# What Pydantic reads in one of its two readings: a range of times, as an offset; 3 min 45 s, as 3 h 45 min.
 _UNCLEAR = {
     "time": lazy_pattern(r"\d\d:\d\d-\d\d:\d\d"),
-    "date-time": lazy_pattern(r".*[^T]\d\d:\d\d-\d\d:\d\d|.*-(?:1[3-9]|2\d):\d\d"),
+    # No place has other offsets to the west than these.
+    "date-time": lazy_pattern(r".* \d\d:\d\d-\d\d:\d\d|.*\d-(?!(?:0\d|1[01]):00|0[2349]:30)\d\d:\d\d"),
     "duration": lazy_pattern(r"\d\d:\d\d"),
 }
 
