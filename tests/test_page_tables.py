@@ -66,7 +66,7 @@ def test_the_line_of_the_names_is_found(page: Page, text: str, line: int, names:
     assert f'name="header" type="number" min="1" max="1000" value="{line}"' in shown
     assert [
         unescape(name) for name in re.findall(r'<option value="([^"]+)"[^>]*>[^<]* · ', shown.partition('id="gold"')[0])
-    ] == names
+    ] == names + (["column_2", "column_3"] if kind == "xlsx" and ";1;2\n" in text else [])  # cells of most rows
     assert ("Les lignes au-dessus ne sont pas lues." in shown) == (line > 1)
 
 
@@ -91,7 +91,7 @@ def test_a_csv_opens_in_the_spreadsheet_of_the_office(
 
 def test_a_file_without_a_readable_row_is_not_run(page: Page) -> None:
     ann = page.browser()
-    project = ann.upload(workbook([["a"], [1, 2], [3, 4]]), "a.xlsx")
+    project = ann.upload(workbook([["a"], [1, 2], [3, None, 4]]), "a.xlsx")
     refused = ann.post(f"{project}/file", see=f"{project}/file", text="a")
     assert refused.status_code == 422
     assert "Aucune ligne n’est lisible" in refused.text
