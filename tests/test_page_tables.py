@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Iterator
 from html import unescape
@@ -53,7 +54,7 @@ def workbook(rows: list[list[Any]]) -> bytes:
         ("Réclamations;;\n;;\n" + ROWS, 3, NAMES),  # as Excel writes it
         ("Réclamations, octobre\nService client\n" + ROWS, 3, NAMES),
         ("Réclamation\nOù est mon colis ?\nDeux prélèvements\n", 1, ["Réclamation"]),
-        ("Réclamation\nOù est mon colis ?;1;2\nDeux prélèvements;3;4\n", 1, ["Réclamation"]),  # a row is no header
+        ("Réclamation\nOù est mon colis ?;1\nDeux prélèvements;;4\n", 1, ["Réclamation"]),  # a row is no header
         ("Réclamation\nOù est, mon colis ?\nDeux, prélèvements\n", 1, ["Réclamation"]),
     ],
 )
@@ -68,6 +69,24 @@ def test_the_line_of_the_names_is_found(page: Page, text: str, line: int, names:
         unescape(name) for name in re.findall(r'<option value="([^"]+)"[^>]*>[^<]* · ', shown.partition('id="gold"')[0])
     ] == names + (["column_2", "column_3"] if kind == "xlsx" and ";1;2\n" in text else [])  # cells of most rows
     assert ("Les lignes au-dessus ne sont pas lues." in shown) == (line > 1)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["Parfait", "Parfait", "Rapide;conforme", *["Déçu;abîmé"] * 40, "Parfait"],  # a late row has one cell
+        ["Rapide ; conforme", *["Déçu; abîmé"] * 40],  # each row has two
+        ["Parfait", "Rapide;conforme", *["Déçu;abîmé"] * 3, "Bien"],
+    ],
+)
+def test_texts_of_one_column_are_not_split(page: Page, texts: list[str]) -> None:
+    ann = page.browser()
+    project = ann.upload("\n".join(["avis", *texts, ""]).encode())
+    assert 'name="header" type="number" min="1" max="1000" value="1"' in ann.get(f"{project}/file")
+    ann.send(f"{project}/file", see=f"{project}/file", text="avis", kind="triage")
+    ann.run(project, column_message="avis")
+    rows = map(json.loads, ann.get(f"{project}/results.jsonl").splitlines())
+    assert [row["avis"] for row in rows] == texts
 
 
 @pytest.mark.parametrize(

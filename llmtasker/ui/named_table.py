@@ -45,8 +45,18 @@ def _is_likely(table: TableFile, first: TableFile) -> bool:
     if any(len(name) > _LONGEST or not _WORD.search(name) for name in _names(table)) or not _fits(table):
         return False
     if table.format.kind == "csv" and table.format.delimiter != first.format.delimiter:
-        return table.format.delimiter != ","  # texts of one column have commas too
+        return _is_table(table)
     return len(_names(first)) <= 1 and not _fits(first)
+
+
+def _is_table(table: TableFile) -> bool:
+    """Whether each row has all cells: texts of one column have semicolons too, but rarely in each row."""
+    if table.format.delimiter == "," or any(name != name.strip() for name in table.header):
+        return False
+    try:
+        return all(refused is None for _, _, refused in table.rows({}, most=_MOST_BYTES))
+    except Problem:
+        return False
 
 
 def _names(table: TableFile) -> list[str]:
