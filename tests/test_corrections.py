@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from datetime import date
+from types import SimpleNamespace
 from typing import Any, Literal, Self
 
 import pytest
-from pydantic import field_validator, model_validator
+from pydantic import ConfigDict, field_validator, model_validator
 from served import ANN
 from test_ui import Page
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker.api.correction import checked_correction
+from llmtasker.api.problem import Problem
+from llmtasker.jobs.job_state import JobRow
 from llmtasker.testing import FakeTransport
 from llmtasker.wire.request import Request
 
@@ -100,6 +105,55 @@ def test_fields_are_corrected_one_after_another(page: Page, project: str) -> Non
     for output in (None, {"count": 3}, {"team": "billing"}):
         response = client.patch(f"/jobs/{job}/items/1", headers=ANN, json={"output": output})
     assert response.json()["correction"] == {"count": 3, "team": "billing"}
+
+
+class Visit(Signature):
+    """Read when somebody comes."""
+
+    model_config = ConfigDict(strict=True)
+
+    message: str = InputField(description="what was written")
+    day: date = OutputField(description="when")
+    team: Literal["a", "b"] = OutputField(description="who takes it")
+    note: str = OutputField(description="the words that say it")
+    rank: int = OutputField(description="how soon")
+
+    @model_validator(mode="after")
+    def note_is_verbatim(self) -> Self:
+        if self.note not in self.message:
+            raise ValueError("note must be copied from the message")
+        if self.team == "b" and self.rank > 5:
+            raise ValueError("b takes no ranks above 5")
+        return self
+
+
+VISIT = {"day": "2026-03-04", "team": "a", "note": "hello", "rank": 1}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "output", "stored"),
+    [
+        ({}, {"team": "b"}, {"team": "b"}),  # the day is a date of a strict task
+        ({}, {"day": "2026-03-05"}, {"day": "2026-03-05"}),
+        ({}, {"day": "soon"}, "day: Input should be a valid date"),
+        ({"note": "no rule then"}, {"team": "b"}, {"note": "no rule then", "team": "b"}),
+        ({"note": "no rule then"}, {"note": "hell"}, {"note": "hell"}),
+        ({"note": "no rule then"}, {"note": "moon"}, "note must be copied"),
+        ({"rank": 9}, {"team": "b"}, "b takes no ranks above 5"),  # two corrections that don't go together
+    ],
+)
+def test_a_strict_task_and_an_earlier_mistake_allow_corrections(
+    earlier: dict[str, Any], output: dict[str, Any], stored: dict[str, Any] | str
+) -> None:
+    given = {"message": "hello"}
+    row = JobRow(number=1, row=given, given=given, item={"output": VISIT, "error": None}, correction=earlier)
+    job: Any = SimpleNamespace(outputs={name: name for name in Visit.output_fields})
+    server: Any = SimpleNamespace(tasks=SimpleNamespace(of_job=lambda _: SimpleNamespace(signature=Visit)))
+    if isinstance(stored, str):
+        with pytest.raises(Problem, match=stored):
+            checked_correction(server, job, row, output)
+    else:
+        assert checked_correction(server, job, row, output) == stored
 
 
 TYPED = {"quote": "parcel", "count": "2", "team": "other", "points": "late; broken", "angry": "yes", "note": ""}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -22,12 +23,13 @@ class Correction(BaseModel):
 
 
 def checked_correction(
-    server: Server, job: Job, row: JobRow | None, output: Mapping[str, Any], *, strict: bool | None = None
+    server: Server, job: Job, row: JobRow | None, output: Mapping[str, Any], *, strict: bool = False
 ) -> dict[str, Any]:
     """Return a correction with each value as the task reads it, such as a number for its text.
 
     `row` is the corrected row: fields that were corrected before stay so, and the task's own rules apply if the record
-    is complete. `strict` accepts only values that already have their type; None: as the task decides.
+    is complete. `strict` accepts only values that already have their type; by default, a strict task too
+    reads values as JSON has them, such as the text of a date.
 
     Raises:
         Problem: the task does not accept it, or the server no longer has the task.
@@ -41,9 +43,8 @@ def checked_correction(
         for name, value in output.items():
             signature.output_model.__pydantic_validator__.validate_assignment(made, name, value, strict=strict)
         values = made.model_dump(mode="json", include=set(output))
-        record = {} if row is None else {**row.given, **row.answer, **values}
-        if signature.model_fields.keys() <= record.keys() and _asked(row):
-            values = _by_rules(signature, record).model_dump(mode="json", include=set(output))
+        if row is not None and _is_whole(signature, {**row.answer, **values}, row) and _asked(row):
+            values = _by_rules(signature, row, values).model_dump(mode="json", include=set(output))
     except ConfigurationError as error:
         raise Problem("wrong-state", f"A correction can't be checked: {error}") from None
     except ValidationError as error:
@@ -51,21 +52,40 @@ def checked_correction(
     return {**((row and row.correction) or {}), **values}
 
 
-def _asked(row: JobRow | None) -> bool:
+def _is_whole(signature: type[BaseModel], answer: Mapping[str, Any], row: JobRow) -> bool:
+    return signature.model_fields.keys() <= row.given.keys() | answer.keys()
+
+
+def _asked(row: JobRow) -> bool:
     """Whether the task accepts the inputs of a row: its rules can't be applied to others."""
-    error: Mapping[str, Any] = {} if row is None or row.item is None else row.item.get("error") or {}
+    error: Mapping[str, Any] = {} if row.item is None else row.item.get("error") or {}
     return error.get("code") != InputError.code
 
 
-def _by_rules(signature: type[BaseModel], record: Mapping[str, Any]) -> BaseModel:
-    """Return a whole record, checked by the validators of its signature.
+def _by_rules(signature: type[BaseModel], row: JobRow, values: Mapping[str, Any]) -> BaseModel:
+    """Return the whole record of a row with corrected values, checked by the validators of its signature.
 
     Raises:
         ValidationError: one refuses it.
         Problem: one failed.
     """
     try:
-        return signature.model_validate(record)
+        return _record(signature, {**row.given, **row.answer, **values})
+    except ValidationError:
+        # An earlier correction that breaks a rule, perhaps a newer one, must not block the other fields.
+        uncorrected = {**replace(row, correction=None).answer, **values}
+        if not row.correction or not _is_whole(signature, uncorrected, row):
+            raise
+        try:
+            _record(signature, {**row.given, **row.answer})
+        except ValidationError:
+            return _record(signature, {**row.given, **uncorrected})
+        raise
+
+
+def _record(signature: type[BaseModel], record: Mapping[str, Any]) -> BaseModel:
+    try:
+        return signature.model_validate(record, strict=False)  # its values are JSON: a date is a text
     except ValidationError:
         raise
     except Exception as error:  # noqa: BLE001 - the validators are the user's code
