@@ -135,6 +135,9 @@ def closest(name: str, known: Iterable[str], *, cutoff: float = 0.6) -> str | No
     return next(iter(get_close_matches(name, list(known), n=1, cutoff=cutoff)), None)
 
 
+_OWN = {"self", "message"}  # arguments of an error itself, which a stored detail can't be
+
+
 class ItemError(LLMTaskerError):
     """The failure of one input.
 
@@ -188,7 +191,8 @@ class ItemError(LLMTaskerError):
     def from_dict(data: Mapping[str, Any]) -> ItemError:
         """Return the error that `to_dict` described; a plain ItemError for an unknown code."""
         kind = ItemError._kinds.get(data.get("code", ""), ItemError)
-        return kind(str(data.get("message", "")), **data.get("details", {}))
+        details: Mapping[str, Any] = data.get("details") or {}
+        return kind(str(data.get("message", "")), **{name: details[name] for name in details if name not in _OWN})
 
 
 def _rebuild(kind: type[ItemError], message: str, details: dict[str, Any]) -> ItemError:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from llmtasker import InputField, Item, OutputField, Signature
 from llmtasker.errors import AuthenticationError, ItemError, RateLimitError, TruncatedError
+from llmtasker.item import error_line
 from llmtasker.wire.completion import Usage
 from llmtasker.wire.request import Head, Request, Settings
 
@@ -116,6 +117,12 @@ def test_a_bad_item_comes_back():
     assert replace(again, error=BAD.error) == BAD
     with pytest.raises(RateLimitError):
         again.raise_for_error()
+
+
+@pytest.mark.parametrize("details", [None, {}, {"message": "other"}, {"self": 1, "step": None}])
+def test_an_error_with_odd_details_is_read(details: Any):
+    stored = {"input": "a", "error": {"code": "invalid", "message": "no label", "details": details}}
+    assert (error_line(stored), Item[str].from_dict(stored).error.details) == ("invalid: no label", {})
 
 
 def test_an_old_or_unknown_record_is_read_as_far_as_it_goes():
