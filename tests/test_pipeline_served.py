@@ -151,6 +151,22 @@ def test_the_schema_has_the_classes_of_the_function(client: httpx2.Client) -> No
     assert "&quot;words&quot;: {" in page
 
 
+def test_a_file_as_a_job(client: httpx2.Client) -> None:
+    content = b"id,text\n1,I was charged\n2,break\n3,where is it\n"
+    fields = {"column": "message=text"}
+    job = client.post("/tasks/answer/jobs", files={"file": ("in.csv", content)}, data=fields).json()
+    done = vars(client)["done"](job["id"])
+    assert (done["state"], done["ok"], done["failed"]) == ("done", 2, 1)
+    results = client.get(f"/jobs/{job['id']}/results").text.splitlines()
+    assert results[0] == "id,text,team,words,error"
+    assert results[1:4:2] == ["1,I was charged,billing,3,", "3,where is it,delivery,3,"]
+    assert "invalid: step 1 (route): team" in results[2]
+    place = f"/jobs/{job['id']}/items/2"
+    right = client.patch(place, json={"output": {"team": "billing"}})
+    wrong = client.patch(place, json={"output": {"team": "moon"}})
+    assert (right.status_code, wrong.status_code) == (200, 422)
+
+
 class Invoice(Signature):
     """Read the invoice."""
 
