@@ -270,7 +270,23 @@ def test_bottomless_nesting_is_written_as_far_as_it_is_readable() -> None:
     assert json.loads(text)["w"] == 1
 
 
-FORMULAS = ["=1+1", "+33 6", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1", "'=1", "''@x"]
+FORMULAS = [
+    "=1+1",
+    "+33 6",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "＝1",
+    "'=1",
+    "''@x",
+    "'-3",
+    "-3-5",
+    "-3,5\n",
+    "-3;=1",
+    "+3",
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)
@@ -286,9 +302,17 @@ def test_formulas_are_neutralised_on_request_and_come_back(tmp_path: Path, text:
     assert list(read_rows(path, neutralised=True, delimiter=",")) == rows
 
 
-def test_numbers_are_not_formulas(tmp_path: Path) -> None:
-    write_rows(tmp_path / "o.csv", [{"n": "x", "v": 3}], neutralise_formulas=True)
-    assert (tmp_path / "o.csv").read_text() == "n,v\nx,3\n"
+@pytest.mark.parametrize("mark", [".", ","])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(3, "3"), (-3, "-3"), (-3.5, "-3.5"), (-1e-7, "-1e-07"), (Decimal("-0.50"), "-0.50"), ("-3,5", "-3,5")],
+)
+def test_numbers_are_not_formulas(tmp_path: Path, value: Any, text: str, mark: str) -> None:
+    path, text = tmp_path / "o.csv", text.replace(".", mark)
+    form = Format(delimiter=";", decimal=mark)
+    write_rows(path, [{"n": "x", "v": value}], format=form, neutralise_formulas=True)
+    assert path.read_text() == f"n;v\nx;{text}\n"
+    assert list(read_rows(path, neutralised=True, delimiter=";")) == [{"n": "x", "v": text}]
 
 
 @given(st.text(st.sampled_from("'=+-@\t\r\nab＝")))

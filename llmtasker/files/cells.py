@@ -20,16 +20,19 @@ MAX_DEPTH = 200
 
 # Texts that a spreadsheet runs: OWASP's list for CSV injection, with the full-width forms that Excel reads as ASCII.
 _FORMULA = lazy_pattern("'*[=+\\-@\t\r\n＝＋－＠]")
+_NUMBER = lazy_pattern(r"-[0-9]+(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")  # a plus would be lost: +33612345678 is a text
 _NEUTRALISED = lazy_pattern("'+[=+\\-@\t\r\n＝＋－＠]")
 
 
 def neutralise(text: str) -> str:
     """Return a text that spreadsheets don't read as a formula; `restore` returns exactly the original.
 
-    >>> neutralise("=1+1"), restore(neutralise("=1+1")), neutralise("a=1")
-    ("'=1+1", '=1+1', 'a=1')
+    A negative number stays a number.
+
+    >>> neutralise("=1+1"), restore(neutralise("=1+1")), neutralise("a=1"), neutralise("-3,5")
+    ("'=1+1", '=1+1', 'a=1', '-3,5')
     """
-    return "'" + text if _FORMULA.match(text) else text
+    return "'" + text if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def restore(text: str) -> str:
