@@ -6,10 +6,12 @@ import itertools
 import math
 from functools import cache
 from random import Random
+from statistics import fmean
+from typing import NamedTuple
 
 import pytest
 
-from llmtasker.evaluation.intervals import mean_interval, share_interval, wilson
+from llmtasker.evaluation.intervals import Z, mean_interval, share_interval, wilson
 from llmtasker.evaluation.paired_tests import clustered_share_difference, mcnemar, share_difference, sign_flips
 
 
@@ -35,12 +37,21 @@ UNEQUAL = (100, 5, 5, 12, 1, 30, 8, 3, 20, 9)
 """Rows of a cluster: the first has half of those of ten clusters."""
 
 
-def clusters_covered(count: int, share: float, alike: float, least: float | None = None, draws: int = 150) -> float:
-    """How often the interval of clustered rows contains the true figure; `alike` is the correlation inside a cluster.
+class Seen(NamedTuple):
+    """How often intervals contain the true figure, and how many times wider they are than if the spread was known."""
 
-    It is that of a share of right rows or, with `least`, of a difference: so many rows are lost, the others unchanged.
+    covered: float
+    width: float
+
+
+def clusters_seen(count: int, share: float, alike: float, least: float | None = None, draws: int = 150) -> Seen:
+    """The intervals of clustered rows; `alike` is the correlation inside a cluster.
+
+    They are those of a share of right rows or, with `least`, of a difference: so many rows are lost, the others
+    unchanged.
     """
     random, held, spread = Random(f"{count} {share} {alike} {least}"), 0, 1 / alike - 1
+    width, sizes = 0.0, [UNEQUAL[cluster % len(UNEQUAL)] for cluster in range(count)]
     lost = 0.0 if least is None else least
     for _ in range(draws):
         values, clusters = list[float](), list[int]()
@@ -48,37 +59,50 @@ def clusters_covered(count: int, share: float, alike: float, least: float | None
             weights = [
                 random.gammavariate(part * spread, 1) + 1e-300 for part in (share, 1 - share - lost, lost or 1e-6)
             ]
-            size = UNEQUAL[cluster % len(UNEQUAL)]
-            values += random.choices((1, 0, -1), weights, k=size)
-            clusters += [cluster] * size
+            values += random.choices((1, 0, -1), weights, k=sizes[cluster])
+            clusters += [cluster] * sizes[cluster]
         if least is None:
             found = share_interval([value > 0 for value in values], clusters)
         else:
             found = clustered_share_difference(values, clusters)
         held += found.low <= share - lost <= found.high
-    return held / draws
+        width += found.high - found.low
+    variance = share + lost - (share - lost) ** 2 if least is not None else share * (1 - share)
+    known = 2 * Z * math.sqrt(variance * sum(size * (1 + (size - 1) * alike) for size in sizes)) / sum(sizes)
+    return Seen(held / draws, width / draws / known)
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 10, 30])
-def test_intervals_of_clustered_rows_cover_also_with_few_clusters_of_unequal_size(count: int) -> None:
-    shares = [clusters_covered(count, share, alike) for share in (0.5, 0.8, 0.95) for alike in (0.05, 0.5)]
-    assert min(shares) >= 0.91  # a bootstrap: 0.35
-    assert sum(shares) / len(shares) >= 0.94
+@pytest.mark.parametrize(
+    ("count", "widest"), [(2, (7.5, 12.5)), (3, (4.5, 6.5)), (5, (3.2, 4.6)), (10, (2, 2.4)), (30, (1.5, 2.2))]
+)
+def test_intervals_of_clustered_rows_cover_also_with_few_clusters_of_unequal_size(
+    count: int, widest: tuple[float, float]
+) -> None:
+    correlations = (0.01, 0.05, 0.5, 0.9)
+    shares = [clusters_seen(count, share, alike) for share in (0.5, 0.8, 0.95) for alike in correlations]
     ends = [(0.1, 0.1), (0.125, 0.075), (0.06, 0.01)]  # no difference, and twice 5 points
-    differences = [clusters_covered(count, gained, alike, lost) for gained, lost in ends for alike in (0.05, 0.5)]
-    assert min(differences) >= 0.91  # a bootstrap: 0.12
-    assert sum(differences) / len(differences) >= 0.95
+    differences = [clusters_seen(count, gained, alike, lost) for gained, lost in ends for alike in correlations]
+    for seen, width in zip((shares, differences), widest, strict=True):
+        assert min(one.covered for one in seen) >= 0.91  # a bootstrap: 0.35 and 0.12
+        assert fmean(one.covered for one in seen) >= 0.95
+        assert max(one.width for one in seen) <= width  # the whole scale, for 2 clusters: 8.6 and 14.4
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(2, (8,)), (5, UNEQUAL), (10, (4,)), (30, UNEQUAL)])
-def test_intervals_of_mean_scores_cover_also_with_few_rows(count: int, sizes: tuple[int, ...]) -> None:
-    random, held = Random(count), 0
+@pytest.mark.parametrize(
+    ("count", "sizes", "widest"), [(2, (8,), 5.8), (5, UNEQUAL, 1.6), (10, (4,), 1.3), (30, UNEQUAL, 1.15)]
+)
+def test_intervals_of_mean_scores_cover_also_with_few_rows(count: int, sizes: tuple[int, ...], widest: float) -> None:
+    random, held, width = Random(count), 0, 0.0
+    rows = [sizes[cluster % len(sizes)] for cluster in range(count)]
     for number in range(150):
-        clusters = [cluster for cluster in range(count) for _ in range(sizes[cluster % len(sizes)])]
+        clusters = [cluster for cluster in range(count) for _ in range(rows[cluster])]
         shifts = [random.gauss(0, 0.1) for _ in range(count)]
         found = mean_interval([0.3 + shifts[one] + random.gauss(0, 0.2) for one in clusters], number, clusters)
         held += found.low <= 0.3 <= found.high
+        width += found.high - found.low
     assert held / 150 >= 0.91  # a bootstrap: 0.5 for 2 clusters, 0.8 for 5
+    known = 2 * Z * math.sqrt(0.1**2 * sum(size * size for size in rows) + 0.2**2 * sum(rows)) / sum(rows)
+    assert width / 150 / known <= widest
 
 
 @pytest.mark.parametrize(("hits", "size"), [([True] * 10, 2), ([True] * 9 + [False], 5), ([True, False] * 5, 2)])
