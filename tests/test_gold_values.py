@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import pandas  # pyright: ignore[reportMissingTypeStubs]
 import pytest
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
-from llmtasker import LLM, InputField, OutputField, Signature, Task
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Signature, Task
 from llmtasker.evaluation import Report, compare, evaluate, nearest
 from llmtasker.testing import FakeTransport
 
@@ -38,6 +38,20 @@ class Day(Signature):
 
     text: str = InputField()
     at: date = OutputField()
+
+
+class Length(Signature):
+    """Read the duration."""
+
+    text: str = InputField()
+    at: timedelta | None = OutputField()
+
+
+class Zoned(Signature):
+    """Read the date."""
+
+    text: str = InputField()
+    at: AwareDatetime = OutputField()
 
 
 class Amount(Signature):
@@ -76,6 +90,11 @@ MOMENTS: list[tuple[type[Signature], Any, Any, bool]] = [
     (Opening, "09:00:00", "09:01", False),
     (Day, "2026-03-01", date(2026, 3, 1), True),
     (Day, "2026-03-01", "2026-03-02", False),
+    (Meeting, "20260302", "20260302", True),
+    (Meeting, "2026-03-02", "20260302", True),
+    (Day, "2026-03-24", "24/03/2026", True),
+    (Day, "2026-03-24", "le 24 mars 2026", True),
+    (Opening, "14:00:00", "14h", True),
 ]
 
 
@@ -84,6 +103,50 @@ def test_a_moment_is_right_in_any_time_zone(signature: type[Signature], answer: 
     report = evaluate(task_of(signature, at=answer), [{"text": "x", "at": gold}], progress=False)
     assert report.score("at").right == right
     assert report.further() == {}, "the words of a date say nothing"
+
+
+@pytest.mark.parametrize("gold", ["1h30", "PT1H30M", timedelta(minutes=90)])
+def test_a_duration_is_read_as_that_of_an_answer(gold: Any) -> None:
+    report = evaluate(task_of(Length, at="1.5 hours"), [{"text": "x", "at": gold}], progress=False)
+    assert report.score("at").right == 1
+
+
+@pytest.mark.parametrize(
+    ("signature", "gold", "words"),
+    [
+        (Meeting, 1772409600, "at: a number is not a date-time"),
+        (Zoned, "1772409600", "at: a number is not a date-time"),
+        (Day, 20260302.0, "at: a number is not a date"),
+        (Day, "03/04/2026", "at: Input should be a valid date"),
+        (Opening, "14", "at: a number is not a time"),
+        (Opening, "14:30-15:00", "at: it has two readings as a time"),
+        (Length, 90, "at: a number is not a duration"),
+        (Length, "03:45", "at: it has two readings as a duration"),
+    ],
+)
+def test_a_moment_that_no_answer_could_give_is_refused(signature: type[Signature], gold: Any, words: str) -> None:
+    task = task_of(signature)
+    with pytest.raises(ConfigurationError, match=f"gold row 1 does not fit {signature.__name__}: {words}"):
+        evaluate(task, [{"text": "x", "at": gold}], progress=False)
+
+
+def noted(type_: Any) -> type[Signature]:
+    outputs = {"team": Literal["a", "b"], "note": type_}
+    return Signature.make("Noted", instructions="Note.", inputs={"text": str}, outputs=outputs)
+
+
+@pytest.mark.parametrize(
+    ("type_", "gold"),
+    [(str, ""), (str | None, ""), (Literal["", "x"], ""), (int | None, None), (Literal["x"] | None, None)],
+)
+def test_an_empty_cell_beside_a_right_answer_is_empty_text_where_the_field_takes_it(type_: Any, gold: Any) -> None:
+    signature = noted(type_)
+    task = task_of(signature, team="a", note=gold)
+    record = signature.model_validate({"text": "y", "team": "a", "note": gold})
+    given: list[Any] = [{"text": "x", "team": "a", "note": ""}, record]
+    report = evaluate(task, given, progress=False)
+    assert [row.gold["note"] for row in report.rows] == [gold, gold]
+    assert (report.score("note").right, report.without_gold) == (2, 0)
 
 
 @pytest.mark.parametrize("missing", [None, "", float("nan"), pandas.NA, pandas.NaT])

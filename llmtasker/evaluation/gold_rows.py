@@ -10,25 +10,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, create_model, field_validator
+from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError, InputError, counted, describe, snippet
-from llmtasker.evaluation.metrics import FieldKind, kind_of
+from llmtasker.evaluation.gold_cells import GoldCells, fields_alone, known_cell
 from llmtasker.files import BrokenRow, read_rows
 from llmtasker.files.cells import cell_json
 from llmtasker.item import jsonable
 from llmtasker.runner.inputs import rows_of
 from llmtasker.signature.signature import Signature
-from llmtasker.values.json_values import is_array, is_mapping, is_object, parse_json
-from llmtasker.values.same_value import is_missing
+from llmtasker.values.json_values import is_mapping
 
 Gold = str | os.PathLike[str] | Iterable[Any]
 """A file, a table, records of the signature, or mappings."""
 
 
 _NO_SLICES: dict[str, str] = {}
-_SEVERAL: frozenset[FieldKind] = frozenset({"labels", "list", "nested"})
-"""The kinds of fields that a file without types has as JSON."""
 
 
 class GoldRow(NamedTuple):
@@ -75,9 +72,9 @@ def gold_rows(
     measured = _measured(signature, first, names, [*slices, *([cluster] if cluster else [])])
     reader = _GoldReader(signature, measured, names, slices, cluster)
     for number, row in enumerate(given, start=1):
-        values = {name: _known(row.get(names.get(name, name))) for name in measured}
+        values = {name: row.get(names.get(name, name)) for name in measured}
         found = None
-        if isinstance(row, _Record) or any(value is not None for value in values.values()):
+        if isinstance(row, _Record) or any(known_cell(value) is not None for value in values.values()):
             found = reader.read(number, row, values)
         if found is None:
             without += 1
@@ -90,13 +87,7 @@ def gold_rows(
 
 
 class _Record(dict[str, Any]):
-    """The values of a record of the signature: a None is its answer, not a missing one."""
-
-
-def _known(value: Any) -> Any:
-    """Return a cell, or None if it is empty or a missing value of pandas or NumPy."""
-    empty = is_missing(value) or (isinstance(value, str) and not value) or (isinstance(value, float) and value != value)
-    return None if empty else value
+    """The values of a record of the signature: None or an empty text is its answer, not a missing one."""
 
 
 def _check_columns(slices: object, cluster: object) -> None:
@@ -180,14 +171,13 @@ class _GoldReader:
         self._signature, self._measured = signature, measured
         self._columns = {name: names.get(name, name) for name in signature.input_fields}
         self._slices, self._cluster = slices, cluster
-        kinds = {name: kind_of(signature.output_fields[name].annotation) for name in measured}
-        self._parsed = {name for name, kind in kinds.items() if kind in _SEVERAL}
+        self._cells = GoldCells(signature, measured)
         required = {name for name, info in signature.output_fields.items() if info.is_required()}
         self._whole = required <= set(measured)
 
     @cached_property
     def _alone(self) -> type[BaseModel]:
-        return _fields_alone(self._signature, self._measured)
+        return fields_alone(self._signature, self._measured)
 
     def read(self, number: int, row: Mapping[str, Any], values: Mapping[str, Any]) -> GoldRow | None:
         """Return the gold row with these right outputs; None for a broken row, whose outputs can't be trusted.
@@ -196,7 +186,6 @@ class _GoldReader:
             ConfigurationError: the right outputs do not fit the signature.
         """
         given = {name: row[column] for name, column in self._columns.items() if column in row}
-        values = {name: _parsed(value) if name in self._parsed else value for name, value in values.items()}
         signature = self._signature
         error: InputError | None = row.error if isinstance(row, BrokenRow) else None
         checked, known = given, given
@@ -207,6 +196,7 @@ class _GoldReader:
             except InputError as found:
                 error = found
         try:
+            values = values if isinstance(row, _Record) else self._cells.read(values)
             if self._whole and error is None:
                 record = signature.model_validate({**checked, **values})
             else:
@@ -216,9 +206,8 @@ class _GoldReader:
         except Exception as wrong:  # noqa: BLE001 - a validator of the signature may raise anything
             if isinstance(row, BrokenRow):
                 return None  # its cells may be in the wrong columns
-            raise ConfigurationError(
-                f"gold row {number} does not fit {signature.__name__}: {describe(wrong)}."
-            ) from None
+            reason = wrong if isinstance(wrong, ConfigurationError) else describe(wrong)
+            raise ConfigurationError(f"gold row {number} does not fit {signature.__name__}: {reason}.") from None
         shown = cell_json(given if _plain(given) else jsonable(checked))
         return GoldRow(
             key=blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
@@ -231,38 +220,10 @@ class _GoldReader:
         )
 
 
-def _parsed(value: Any) -> Any:
-    """Return the list or object in a cell of a file, as `run` writes it; another value as it is."""
-    if not isinstance(value, str):
-        return value
-    try:
-        read = parse_json(value)
-    except (ValueError, RecursionError):
-        return value
-    return read if is_array(read) or is_object(read) else value
-
-
 def _cell(row: Mapping[str, Any], column: str) -> str:
-    value = _known(row.get(column))
+    value = known_cell(row.get(column))
     return "" if value is None else str(value)
 
 
 def _plain(given: Mapping[str, Any]) -> bool:
     return all(type(value) is str for value in given.values())
-
-
-def _fields_alone(signature: type[Signature], names: Sequence[str]) -> type[BaseModel]:
-    """Return a model of some output fields with their validators, except those that see the whole record."""
-    found = signature.__pydantic_decorators__.field_validators.values()
-    validators: dict[str, Any] = {}
-    make: Any = field_validator  # its overloads take one literal mode each
-    for number, validator in enumerate(found):
-        if fields := [name for name in validator.info.fields if name in names or name == "*"]:
-            validators[f"check_{number}"] = make(*fields, mode=validator.info.mode)(staticmethod(validator.func))
-    declared: dict[str, Any] = {
-        name: (signature.output_fields[name].annotation, signature.output_fields[name]) for name in names
-    }
-    made: type[BaseModel] = create_model(
-        signature.__name__, __config__=signature.model_config, __validators__=validators, **declared
-    )
-    return made

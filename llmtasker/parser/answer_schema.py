@@ -10,11 +10,11 @@ from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from llmtasker.parser.labels import Labels, fold_key
-from llmtasker.parser.scalars import LONGEST_FLOAT, MOMENTS, is_address, is_numeric, means_null, number_key
+from llmtasker.parser.scalars import LONGEST_FLOAT, is_address, means_null, number_key
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object, parse_json, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
-from llmtasker.values.plain_moment import is_unclear
+from llmtasker.values.plain_moment import MOMENTS, is_numeric, is_unclear
 
 _QUOTED_KEY = lazy_pattern(r"""["'“]([^"'“”\n]{1,80})["'”]\s*:""")
 _MEMBER_NAMES, _OTHER_NAMES = "x-enum-varnames", "x-names"

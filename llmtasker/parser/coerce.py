@@ -17,7 +17,7 @@ from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
-from llmtasker.values.plain_moment import is_unclear, plain_moment
+from llmtasker.values.plain_moment import MOMENTS, is_numeric, is_unclear, plain_moment
 from llmtasker.values.plain_number import currencies, may_be_thousands, plain_number
 
 RENAMED = "the key was written"
@@ -165,7 +165,7 @@ class _Coercion:
             return self.refuse(path, "a boolean is not an address", value)
         if is_node(inner := node.get("contentSchema")):
             return self._embedded(value, inner, path)
-        if kind in scalars.MOMENTS:
+        if kind in MOMENTS:
             return self._moment(value, kind, path)
         if isinstance(value, int) and not isinstance(value, bool):
             self.repaired(path, f"the number {shown(value)} taken as text")
@@ -182,7 +182,7 @@ class _Coercion:
             if moment != value:
                 self.repaired(path, f"{shown(value)} read as {moment}")
             return moment
-        if scalars.is_numeric(value):
+        if is_numeric(value):
             return self.refuse(path, f"a number is not a {kind}; write it in ISO 8601", value)
         if is_unclear(value.strip(), kind):
             return self.refuse(path, f"it has two readings as a {kind}; write it in ISO 8601", value)

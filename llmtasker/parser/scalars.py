@@ -9,15 +9,11 @@ from llmtasker.values.folding import caseless
 from llmtasker.values.lazy_pattern import lazy_pattern
 from llmtasker.values.plain_number import plain_number
 
-MOMENTS = frozenset({"date", "date-time", "time", "duration"})
-"""Formats of texts that Pydantic would also make from a number, as a count of seconds."""
-
 LONGEST_FLOAT = 16
 """Characters of a number that a float represents exactly; longer numbers may have lost digits for a Decimal."""
 
 _LONGEST_KEY = 300  # digits: with more, Python's number types differ
 
-_NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 _NOT_FINITE = lazy_pattern(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
 _EXPONENT = lazy_pattern(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
@@ -31,11 +27,6 @@ def means_null(text: str, *, in_text_field: bool) -> bool:
     (True, False, True)
     """
     return len(text) <= 6 and caseless(text.strip()) in (_NULL_TEXTS if in_text_field else _NULLS)
-
-
-def is_numeric(text: str) -> bool:
-    """Return whether a text is a number, which Pydantic would take for a count of seconds."""
-    return _NUMERIC.fullmatch(text) is not None
 
 
 def number_key(text: str) -> str | None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import re
 
 from llmtasker.values.folding import without_accents
 from llmtasker.values.lazy_pattern import lazy_pattern
+
+MOMENTS = frozenset({"date", "date-time", "time", "duration"})
+"""Formats of texts that Pydantic would also make from a number, as a count of seconds."""
 
 # In English, French and German, without accents; a name may be shortened to what only one month begins with.
 _MONTHS = (
@@ -39,6 +43,7 @@ _DURATION = lazy_pattern(
     rf"(?:{_N}(?:minutes?|minuten|mins?|mn))?{_NEXT}(?:{_N}(?:secondes?|seconds?|sekunden?|secs?|s))?"
 )
 _SECONDS = (604_800, 86_400, 3_600, 60, 60, 1)  # of the groups above
+_NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 # What Pydantic reads in one of its two readings: a range of times, as an offset; 3 min 45 s, as 3 h 45 min.
 _UNCLEAR = {
     "time": lazy_pattern(r"\d\d:\d\d-\d\d:\d\d"),
@@ -72,6 +77,11 @@ def plain_moment(text: str, kind: str) -> str | None:
         day, time = _day(both[1]), _time(both[2])
         return f"{day}T{time}" if day and time else _day(bare)
     return _day(bare)
+
+
+def is_numeric(text: str) -> bool:
+    """Return whether a text is a number, which Pydantic would take for a count of seconds."""
+    return _NUMERIC.fullmatch(text) is not None
 
 
 def is_unclear(text: str, kind: str) -> bool:
