@@ -130,7 +130,8 @@ class BatchSubmitter(Generic[S, T]):
             return record
         wanted = (self.policy.program.signature.__name__, llm.settings.endpoint, llm.model)
         named = [one for one in self.jobs.all() if (one.task, one.endpoint, one.model) == wanted]
-        found = next((one for one in reversed(named) if one.asks == self.asks), None)
+        # A record of an earlier version doesn't say what its requests ask.
+        found = next((one for one in reversed(named) if one.asks in ("", self.asks)), None)
         if found is None:
             other = f"; {named[-1].id} is of a {wanted[0]} with another prompt or schema" if named else ""
             raise ConfigurationError(f"there is no batch job of {wanted[0]} with {llm!r} in {self.jobs.folder}{other}")
