@@ -7,7 +7,7 @@ import json
 import random
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from datetime import date
 from itertools import islice
@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 import pytest
 from pydantic import model_validator
 
-from llmtasker import LLM, ConfigurationError, InputField, OutputField, Retry, Signature, Task
+from llmtasker import LLM, ConfigurationError, InputField, OutputField, Retry, Signature, Task, pipeline
 from llmtasker.cache import MemoryCache
 from llmtasker.cli.file_job import FileJob, JobCounts
 from llmtasker.errors import AuthenticationError, NetworkError
@@ -406,6 +406,84 @@ def test_a_changed_row_is_asked_and_the_others_not(tmp_path: Path, source: Path)
     tally = do(task, source, target)
     assert (tally.earlier, calls(task)) == (29, 1), "a column that the LLM does not see changes no answer"
     assert lines(target)[9]["id"] == "another id"
+
+
+def entries(target: Path) -> int:
+    with closing(sqlite3.connect(target.with_name(f"{target.name}.journal"))) as database:
+        (count,) = database.execute("SELECT count(*) FROM rows").fetchone()
+        return int(count)
+
+
+OTHER = Route.with_instructions("Route by mood.")
+EDITED = [f"parcel edited {number}" for number in range(30)]
+
+
+# The run after one over MESSAGES: the entries that it leaves, and the calls when the first is run again.
+@pytest.mark.parametrize(
+    ("messages", "signature", "settings", "kept", "again"),
+    [
+        pytest.param(MESSAGES, Route, {}, 30, 0, id="same"),
+        pytest.param(MESSAGES[::-1], Route, {}, 30, 0, id="moved"),
+        pytest.param([*MESSAGES, *MESSAGES], Route, {}, 30, 0, id="equal rows share an entry"),
+        pytest.param(MESSAGES[10:20], Route, {}, 10, 20, id="rows gone"),
+        pytest.param([*MESSAGES[:10], *EDITED[10:]], Route, {}, 30, 20, id="edited"),
+        pytest.param([*MESSAGES, "unreachable 1"], Route, {}, 31, 0, id="failed row"),
+        pytest.param(MESSAGES, OTHER, {}, 30, 30, id="another prompt"),
+        pytest.param(MESSAGES, Route, {"limit": 5}, 30, 0, id="limit"),
+        pytest.param(MESSAGES[::-1], Route, {"limit": 5}, 30, 0, id="moved past a limit"),
+        pytest.param(MESSAGES, OTHER, {"limit": 5}, 30, 5, id="another prompt for a few rows"),
+    ],
+)
+def test_a_complete_run_deletes_the_answers_that_no_row_has(
+    tmp_path: Path,
+    source: Path,
+    messages: Sequence[str],
+    signature: type[Signature],
+    settings: dict[str, Any],
+    kept: int,
+    again: int,
+) -> None:
+    target = tmp_path / "out.csv"
+    do(make_task(cache=False), source, target)
+    write(source, table(messages))
+    for _ in range(2):
+        do(make_task(cache=False, signature=signature), source, target, overwrite=True, **settings)
+        assert entries(target) == kept
+    if len(set(MESSAGES) & set(messages)) < 30:
+        content = target.with_name("out.csv.journal").read_bytes()
+        gone = {message.encode() for message in set(MESSAGES) - set(messages)}
+        assert not [message for message in gone if message + b'"' in content], "nor in the free space of the file"
+    task = make_task(cache=False)
+    do(task, write(source, table(MESSAGES)), target, overwrite=True)
+    assert (calls(task), entries(target)) == (again, 30)
+
+
+def test_a_stopped_run_deletes_nothing(tmp_path: Path, source: Path) -> None:
+    def stopped(inputs: Iterable[Any]) -> Iterator[Any]:
+        yield from islice(make_task(cache=False).stream(inputs), 7)
+        raise KeyboardInterrupt
+
+    target = tmp_path / "out.csv"
+    do(make_task(), source, target)
+    write(source, table(EDITED))
+    with pytest.raises(KeyboardInterrupt):
+        job(make_task(), source, target, stream=stopped).run()
+    assert entries(target) == 37
+    task = make_task(cache=False)
+    do(task, write(source, table(MESSAGES)), target)
+    assert (calls(task), entries(target)) == (0, 30)
+
+
+def test_the_journal_of_a_pipeline_without_a_version_does_not_grow(tmp_path: Path, source: Path) -> None:
+    target = tmp_path / "out.csv"
+    for _ in range(3):
+
+        @pipeline
+        async def upper(message: str) -> str:
+            return message.upper()
+
+        FileJob(task=upper, source=source, target=target, source_format=detect(source)).run()
+        assert entries(target) == 30
 
 
 @pytest.mark.parametrize("ending", ["jsonl", "csv"])

@@ -76,6 +76,35 @@ def test_the_database_of_another_program_stays_as_it_is(tmp_path: Path) -> None:
     assert (tmp_path / "j").read_bytes() == before
 
 
+def test_a_journal_of_an_earlier_version_keeps_its_entries(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.describe({"input": "a"})
+        journal.put(2, b"b", "[2]")
+        journal.put(1, b"a", "[1]")
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as database:
+        database.executescript(
+            """
+            ALTER TABLE rows RENAME TO new;
+            CREATE TABLE rows (
+                number INTEGER PRIMARY KEY, identity BLOB NOT NULL, item TEXT NOT NULL, checksum BLOB NOT NULL
+            );
+            INSERT INTO rows SELECT number, identity, item, checksum FROM new;
+            DROP TABLE new;
+            CREATE INDEX identities ON rows (identity);
+            PRAGMA application_id = 0x6C740001;
+            """
+        )
+    for added in range(2):
+        with Journal(tmp_path / "j") as journal:
+            found = [journal.find(*place) for place in ((1, b"a"), (2, b"b"), (7, b"b"))]
+            assert found == [(False, "[1]"), (False, "[2]"), (False, "[2]")]
+            assert (journal.about, len(journal)) == ({"input": "a"}, 2)
+            journal.put(1, b"c%d" % added, "[3]")
+    with closing(sqlite3.connect(tmp_path / "j")) as database:
+        assert database.execute("SELECT count(*) FROM rows").fetchone() == (4,)
+        assert {"identities"} <= {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+
+
 def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as first:
         first.put(1, b"a", "{}")

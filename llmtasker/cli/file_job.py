@@ -66,7 +66,7 @@ class FileJob:
     the values of its inputs, its request, and the task. Its answer is validated again by the current signature. The
     rows of a pipeline are recognised by its version; without one, all are run again. Cells are read from the source
     again when the target is written, so they come out unchanged. A JSON lines target grows while the job runs, until it
-    has all rows once.
+    has all rows once. A complete run deletes from the journal the answers that no row needs any more.
 
     Args:
         columns: as for `choose_columns`.
@@ -333,6 +333,8 @@ class FileJob:
             ) from error
         if self.target.is_file():
             journal.describe({"written": _digest(self.target)})
+            # Answers to former texts and requests; rows past the limit may still need theirs.
+            journal.delete_unused(most=self.limit)
 
 
 Show: TypeAlias = Callable[[Item[Any]], object]

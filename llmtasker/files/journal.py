@@ -15,6 +15,7 @@ from typing import Self
 from llmtasker.errors import ConfigurationError
 
 _APPLICATION = 0x6C740003  # written in the head of the file: "lt", a journal
+_FORMER = 0x6C740001  # with one entry per row number
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
@@ -23,9 +24,19 @@ CREATE TABLE IF NOT EXISTS rows (
 );
 CREATE INDEX IF NOT EXISTS identities ON rows (identity);
 """
+_UPGRADE = """
+BEGIN;
+ALTER TABLE rows RENAME TO former;
+%s
+INSERT INTO rows (number, identity, item, checksum) SELECT number, identity, item, checksum FROM former ORDER BY number;
+DROP TABLE former;
+COMMIT;
+"""
 _PUT = "INSERT OR REPLACE INTO rows (number, identity, item, checksum) VALUES (?, ?, ?, ?)"
 _BY_NUMBER = "SELECT place, item, checksum FROM rows WHERE number = ? AND identity = ?"
 _BY_IDENTITY = "SELECT place, item, checksum FROM rows WHERE identity = ? ORDER BY place DESC"
+_PLACES = "SELECT coalesce((SELECT min(place) FROM rows), 1), coalesce((SELECT max(place) FROM rows), 0)"
+_DELETE_UNUSED = "DELETE FROM rows WHERE place <= :place AND (:most IS NULL OR number <= :most) AND NOT used(place)"
 
 
 class Journal:
@@ -62,7 +73,8 @@ class Journal:
             raise ConfigurationError(f"can't open {self.path}: {error}; move it away to start again") from error
         try:
             with self._locked():
-                (self._earlier,) = self._database.execute("SELECT coalesce(max(place), 0) FROM rows").fetchone()
+                self._first, self._earlier = map(int, self._database.execute(_PLACES).fetchone())
+                self._used = bytearray(self._earlier + 1 - self._first)  # 1 for each earlier entry that was found
         except BaseException:
             self.close()
             raise
@@ -79,6 +91,11 @@ class Journal:
             database.execute(f"PRAGMA application_id = {_APPLICATION}")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA secure_delete = ON")  # a deleted text must not stay in the free space of the file
+            # Not recognised by the head, which may be older than the log of a killed process.
+            columns = {name for (name,) in database.execute("SELECT name FROM pragma_table_info('rows')")}
+            if columns and "place" not in columns:
+                database.executescript(_UPGRADE % _SCHEMA)
             database.executescript(_SCHEMA)
         except BaseException:
             database.close()
@@ -133,13 +150,33 @@ class Journal:
                 for query, values in ((_BY_NUMBER, (number, identity)), (_BY_IDENTITY, (identity,))):
                     for place, item, checksum in self._database.execute(query, values):
                         if checksum == _checksum(identity, item):
+                            if place <= self._earlier:
+                                self._used[place - self._first] = 1
                             return place > self._earlier, str(item)
             except sqlite3.OperationalError:  # bytes that are not text
                 return None
         return None
 
+    def delete_unused(self, *, most: int | None = None) -> None:
+        """Delete the entries that were neither stored nor found since the journal was opened.
+
+        `most` is the highest row number of an entry to delete; None: any number.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        with self._locked():
+            try:
+                self._database.create_function("used", 1, self._is_used)
+                self._database.execute(_DELETE_UNUSED, {"place": self._earlier, "most": most})
+            except sqlite3.OperationalError as error:
+                raise OSError(f"can't write {self.path}: {error}") from error
+
+    def _is_used(self, place: int) -> int:
+        return self._used[place - self._first]
+
     def __len__(self) -> int:
-        # Of a row that was changed, the earlier entries are kept too.
+        # Until a run is complete, the earlier entries of a row that was changed are kept too.
         with self._locked():
             (count,) = self._database.execute("SELECT count(DISTINCT number) FROM rows").fetchone()
         return int(count)
@@ -178,5 +215,5 @@ def _check_ours(path: Path) -> None:
             head = file.read(72)
     except OSError as error:
         raise ConfigurationError(f"can't read {path}: {error.strerror or error}") from error
-    if not head.startswith(b"SQLite format 3\0") or int.from_bytes(head[68:72]) != _APPLICATION:
+    if not head.startswith(b"SQLite format 3\0") or int.from_bytes(head[68:72]) not in {_APPLICATION, _FORMER}:
         raise ConfigurationError(f"{path} exists and is not a journal of llmtasker; choose another name, or move it")
