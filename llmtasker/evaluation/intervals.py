@@ -78,7 +78,7 @@ def mean_interval(
     `clusters`, one for each value, whole clusters are drawn: rows of one customer are not independent. `within` is
     where a value can be.
 
-    >>> [round(part, 2) for part in mean_interval([0.0, 0.5, 1.0, 1.0], seed=0, within=(0, 1))]
+    >>> [round(part, 2) for part in mean_interval([0.0, 0.5, 1.0, 1.0], seed=0, within=(0.0, 1.0))]
     [0.62, 0.0, 1.0]
     """
     if not values:
