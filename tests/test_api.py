@@ -154,6 +154,16 @@ def upload(client: httpx2.Client, content: bytes, name: str = "messages.csv", **
     return client.post("/tasks/triage/jobs", files={"file": (name, content)}, data=fields, headers=ANN)
 
 
+@pytest.mark.parametrize("cut", [3, 20, 60])
+def test_a_cut_form_is_refused(client: httpx2.Client, cut: int) -> None:
+    form = (
+        b'--xx\r\nContent-Disposition: form-data; name="file"; filename="a.csv"\r\n\r\nmessage\ncharged\n\r\n--xx--\r\n'
+    )
+    headers = {**ANN, "Content-Type": "multipart/form-data; boundary=xx"}
+    refused = client.post("/tasks/triage/jobs", content=form[:-cut], headers=headers)
+    assert (refused.status_code, refused.json()["detail"]) == (400, "The form is cut: its last boundary is missing.")
+
+
 def test_the_column_is_asked_for_in_the_words_of_the_form(client: httpx2.Client) -> None:
     detail = upload(client, b"id,\n1,x\n").json()["detail"]
     assert detail.endswith("Give message=… as column."), detail

@@ -22,6 +22,7 @@ M = TypeVar("M", bound=BaseModel)
 
 _OF_KEY = "llmtasker.max_bytes"  # in the scope of a request: the limit of its key
 _SLOWEST = 1_000  # bytes per second
+_END = 100  # bytes at the end of a form that contain its last boundary
 
 
 class BodyLimit:
@@ -37,11 +38,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        seen, answering, loop = 0, False, asyncio.get_running_loop()
+        seen, end, answering, loop = 0, b"", False, asyncio.get_running_loop()
         started = loop.time()
 
         async def limited() -> Message:
-            nonlocal seen
+            nonlocal seen, end
             if seen < 0:  # the body is there: this is the wait for the end of the connection
                 return await receive()
             most = min(self._most, scope.get(_OF_KEY, self._most))
@@ -56,11 +57,13 @@ class BodyLimit:
             except TimeoutError:
                 raise Problem("slow-body", f"Too little arrived in {self._seconds:g} seconds.") from None
             if message["type"] == "http.request":
-                seen += len(message.get("body", b""))
+                body = message.get("body", b"")
+                seen, end = seen + len(body), (end + body)[-_END:]
                 if seen > most:
                     raise _too_large(most)
                 if not message.get("more_body", False):
                     seen = -1
+                    _check_end(scope, end)
             return message
 
         async def patient(message: Message) -> None:
@@ -96,6 +99,15 @@ def _check_encoding(scope: Scope) -> None:
             kind = snippet(value.decode("latin-1"), 20)
             detail = f"The body is encoded as {kind}; send it without Content-Encoding."
             raise Problem("media-type", detail, headers={"Accept-Encoding": "identity"})
+
+
+def _check_end(scope: Scope, end: bytes) -> None:
+    """Refuse a form that is cut: starlette would leave its last file out, without closing it."""
+    is_form = any(
+        name == b"content-type" and b"multipart/form-data" in value.lower() for name, value in scope["headers"]
+    )
+    if is_form and not end.rstrip().endswith(b"--"):
+        raise Problem("bad-request", "The form is cut: its last boundary is missing.")
 
 
 def _too_large(most: int) -> Problem:
