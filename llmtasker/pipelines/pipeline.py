@@ -18,7 +18,7 @@ from llmtasker.pipelines.arguments import Arguments
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
 from llmtasker.pipelines.sent_function import arrived_function, held, sent_function
-from llmtasker.pipelines.stored_types import check_kind, check_no_bytes
+from llmtasker.pipelines.storable_kind import check_kind, check_no_bytes
 from llmtasker.pipelines.used_values import llms_in, used_within
 from llmtasker.portal import portal
 from llmtasker.result_table import free_names
