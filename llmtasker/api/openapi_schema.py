@@ -10,13 +10,13 @@ from typing import Any
 from fastapi import FastAPI
 
 from llmtasker.api.problem import MEDIA_TYPE
-from llmtasker.api.response_schemas import RESPONSES, SHARED, item_schema
+from llmtasker.api.response_schemas import COMPONENTS, RESPONSES, SHARED, item_schema
 from llmtasker.api.served_tasks import KINDS
 from llmtasker.api.server import Server
 from llmtasker.files.header import free_column
 from llmtasker.values.json_values import is_array, is_object
 
-_DEFS, _SHARED = "#/$defs/", "#/components/schemas/"
+_DEFS = "#/$defs/"
 _OPEN = ("/healthz", "/readyz")
 _PROBLEM = {
     "title": "Problem",
@@ -30,7 +30,7 @@ _PROBLEM = {
         "detail": {"type": "string", "description": "which value was wrong, and what to try"},
     },
 }
-_RESPONSE = {"description": "A problem", "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
+_RESPONSE = {"description": "A problem", "content": {MEDIA_TYPE: {"schema": {"$ref": f"{COMPONENTS}Problem"}}}}
 
 
 def api_schema(app: FastAPI) -> dict[str, Any]:
@@ -76,7 +76,7 @@ class _SharedDefs:
     def moved(self, node: Any, names: Mapping[str, str] = MappingProxyType({})) -> Any:
         """Return a part of the document; `names` are the shared names of the definitions around it."""
         if isinstance(node, str) and node.startswith(_DEFS):
-            return _SHARED + names.get(node.removeprefix(_DEFS), "")
+            return COMPONENTS + names.get(node.removeprefix(_DEFS), "")
         if is_array(node):
             return [self.moved(one, names) for one in node]
         if not is_object(node):

@@ -58,7 +58,7 @@ class BodyLimit:
                 raise Problem("slow-body", f"Too little arrived in {self._seconds:g} seconds.") from None
             if message["type"] == "http.request":
                 body = message.get("body", b"")
-                seen, end = seen + len(body), (end + body)[-_END:]
+                seen, end = seen + len(body), (end + body[-_END:])[-_END:]
                 if seen > most:
                     raise _too_large(most)
                 if not message.get("more_body", False):

@@ -80,17 +80,18 @@ SHARED = {"Job": _JOB, "Row": _ROW}
 """Schemas to which others refer."""
 
 _OWN = item_schema({"type": "object"})
-_REF = "#/components/schemas/"
+COMPONENTS = "#/components/schemas/"
+"""Where an OpenAPI document has its shared schemas."""
 RESPONSES: Mapping[str, Mapping[str, Any]] = {
-    "GET /jobs": _object(jobs=_list({"$ref": f"{_REF}Job"})),
-    "GET /jobs/{id}": {"$ref": f"{_REF}Job"},
-    **{f"POST /jobs/{{id}}/{move}": {"$ref": f"{_REF}Job"} for move in ("pause", "resume", "cancel", "retry")},
+    "GET /jobs": _object(jobs=_list({"$ref": f"{COMPONENTS}Job"})),
+    "GET /jobs/{id}": {"$ref": f"{COMPONENTS}Job"},
+    **{f"POST /jobs/{{id}}/{move}": {"$ref": f"{COMPONENTS}Job"} for move in ("pause", "resume", "cancel", "retry")},
     "GET /jobs/{id}/items": _object(
-        items=_list({"$ref": f"{_REF}Row"}),
+        items=_list({"$ref": f"{COMPONENTS}Row"}),
         after={**_or_null(_COUNT), "description": "the `after` of the next page; null: this is the last"},
     ),
     "GET /jobs/{id}/labels": _object(labels=_map(_COUNT)),
-    "PATCH /jobs/{id}/items/{number}": {"$ref": f"{_REF}Row"},
+    "PATCH /jobs/{id}/items/{number}": {"$ref": f"{COMPONENTS}Row"},
     **{f"POST /v1/{kind}": _object(items=_list(_OWN)) for kind in ("classification", "instruction")},
 }
 """The schema of the successful response of each call; those of a served task follow from its output."""
