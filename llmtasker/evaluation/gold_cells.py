@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from numbers import Number
 from typing import Any
 
 from pydantic import BaseModel, PydanticUserError, TypeAdapter, create_model, field_validator
@@ -13,8 +12,8 @@ from llmtasker.evaluation.metrics import FieldKind, kind_of
 from llmtasker.signature.signature import Signature
 from llmtasker.values.json_schema import branches, resolve
 from llmtasker.values.json_values import is_array, is_object, parse_json
-from llmtasker.values.plain_moment import MOMENTS, is_numeric, is_unclear, plain_moment
-from llmtasker.values.same_value import is_missing
+from llmtasker.values.plain_moment import MOMENTS, plain_moment, refused_moment
+from llmtasker.values.same_value import known_value
 
 _SEVERAL: frozenset[FieldKind] = frozenset({"labels", "list", "nested"})
 """The kinds of fields that a file without types has as JSON."""
@@ -22,8 +21,7 @@ _SEVERAL: frozenset[FieldKind] = frozenset({"labels", "list", "nested"})
 
 def known_cell(value: Any) -> Any:
     """Return a cell, or None if it is empty or a missing value of pandas or NumPy."""
-    empty = is_missing(value) or (isinstance(value, str) and not value) or (isinstance(value, float) and value != value)
-    return None if empty else value
+    return None if isinstance(value, str) and not value else known_value(value)
 
 
 class GoldCells:
@@ -76,17 +74,10 @@ def _format_of(type_: Any) -> Any:
 
 def _moment(name: str, cell: Any, kind: str) -> Any:
     """Return a date, time or duration in ISO 8601, read as the parser reads that of an answer."""
-    text = cell if isinstance(cell, str) else ""
-    if (moment := plain_moment(text, kind)) is not None:
+    if isinstance(cell, str) and (moment := plain_moment(cell, kind)) is not None:
         return moment
-    if isinstance(cell, Number) or is_numeric(text):
-        raise ConfigurationError(
-            f"{name}: a number is not a {kind}; write it as text in ISO 8601 (got {snippet(repr(cell), 60)})"
-        )
-    if is_unclear(text.strip(), kind):
-        raise ConfigurationError(
-            f"{name}: it has two readings as a {kind}; write it in ISO 8601 (got {snippet(repr(cell), 60)})"
-        )
+    if (reason := refused_moment(cell, kind)) is not None:
+        raise ConfigurationError(f"{name}: {reason} (got {snippet(repr(cell), 60)})")
     return cell
 
 

@@ -17,7 +17,7 @@ from llmtasker.parser.labels import LabelError, Labels, scalar_text
 from llmtasker.values.json_schema import JsonSchema, branches, is_node, kind_of_node, kind_of_value
 from llmtasker.values.json_values import as_list, is_array, is_object, parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
-from llmtasker.values.plain_moment import MOMENTS, is_numeric, is_unclear, plain_moment
+from llmtasker.values.plain_moment import MOMENTS, plain_moment, refused_moment
 from llmtasker.values.plain_number import currencies, may_be_thousands, plain_number
 
 RENAMED = "the key was written"
@@ -174,19 +174,12 @@ class _Coercion:
 
     def _moment(self, value: Any, kind: str, path: str) -> Any:
         """Return a day, time or duration in ISO 8601, if it has one reading."""
-        if isinstance(value, bool | int | float):
-            return self.refuse(path, f"a number is not a {kind}; write it as text in ISO 8601", value)
-        if not isinstance(value, str):
-            return value
-        if (moment := plain_moment(value, kind)) is not None:
+        if isinstance(value, str) and (moment := plain_moment(value, kind)) is not None:
             if moment != value:
                 self.repaired(path, f"{shown(value)} read as {moment}")
             return moment
-        if is_numeric(value):
-            return self.refuse(path, f"a number is not a {kind}; write it in ISO 8601", value)
-        if is_unclear(value.strip(), kind):
-            return self.refuse(path, f"it has two readings as a {kind}; write it in ISO 8601", value)
-        return value
+        reason = refused_moment(value, kind)
+        return value if reason is None else self.refuse(path, reason, value)
 
     def _embedded(self, value: Any, node: JsonSchema, path: str) -> Any:
         """Return a text that is itself JSON, with its content coerced; JSON that is not in a text is put into one."""

@@ -14,7 +14,7 @@ from llmtasker.signature.signature import Signature, takes_mapping
 from llmtasker.values.broken_row import BrokenRow
 from llmtasker.values.json_values import as_list
 from llmtasker.values.list_argument import how_to_read
-from llmtasker.values.same_value import is_missing
+from llmtasker.values.same_value import known_value
 
 InputRows = Iterable[Any] | AsyncIterable[Any]
 
@@ -120,12 +120,12 @@ def _table_rows(table: Any, *, bare: bool) -> InputRows:
     gaps = _library(table) in _NAN_IS_MISSING
     if isinstance(native, narwhals.Series):
         values = native.to_list()
-        return list(map(_or_none, values)) if gaps else values
+        return list(map(known_value, values)) if gaps else values
     if not isinstance(native, narwhals.DataFrame):
         return table.to_pylist() if hasattr(table, "to_pylist") else table if _is(table, Iterable) else [table]
     if bare and len(names) == 1:
         values = native[:, 0].to_list()  # by place: the name may be a number
-        return list(map(_or_none, values)) if gaps else values
+        return list(map(known_value, values)) if gaps else values
     return _Table(native, gaps=gaps)
 
 
@@ -172,13 +172,7 @@ class _Table:
 
 
 def _with_none(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: _or_none(value) for name, value in row.items()}
-
-
-def _or_none(value: Any) -> Any:
-    """Return None for the missing values of pandas: NaN, NaT or NA."""
-    missing = value != value if isinstance(value, float) else is_missing(value)
-    return None if missing else value
+    return {name: known_value(value) for name, value in row.items()}
 
 
 def check_rows(rows: InputRows, signature: type[Signature], columns: Columns | None) -> None:

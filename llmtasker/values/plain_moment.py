@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from numbers import Number
 
 from llmtasker.values.folding import without_accents
 from llmtasker.values.lazy_pattern import lazy_pattern
@@ -92,6 +93,23 @@ def is_unclear(text: str, kind: str) -> bool:
     """
     pattern = _UNCLEAR.get(kind)
     return pattern is not None and pattern.fullmatch(text) is not None
+
+
+def refused_moment(value: object, kind: str) -> str | None:
+    """Return why a value that `plain_moment` does not read is not of the format, and what to write; None: it may be.
+
+    >>> refused_moment(20260302, "date"), refused_moment("soon", "date")
+    ('a number is not a date; write it as text in ISO 8601', None)
+    >>> refused_moment("14:30-15:00", "time")
+    'it has two readings as a time; write it in ISO 8601'
+    """
+    if isinstance(value, Number):
+        return f"a number is not a {kind}; write it as text in ISO 8601"
+    if not isinstance(value, str):
+        return None
+    if is_numeric(value):
+        return f"a number is not a {kind}; write it in ISO 8601"
+    return f"it has two readings as a {kind}; write it in ISO 8601" if is_unclear(value.strip(), kind) else None
 
 
 def _named(word: str, names: tuple[str, ...]) -> int | None:

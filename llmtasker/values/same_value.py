@@ -19,6 +19,12 @@ def is_missing(value: object) -> bool:
     return value is None or type(value).__name__ in _MISSING
 
 
+def known_value(value: Any) -> Any:
+    """Return a value of a table, or None if it is missing there: None, NaN, NA, NaT."""
+    missing = value != value if isinstance(value, float) else is_missing(value)
+    return None if missing else value
+
+
 def same_value(before: Any, after: Any) -> bool:
     """Return whether `after` has all the information of `before`.
 
