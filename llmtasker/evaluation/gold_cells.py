@@ -21,7 +21,7 @@ _SEVERAL: frozenset[FieldKind] = frozenset({"labels", "list", "nested"})
 
 def known_cell(value: Any) -> Any:
     """Return a cell, or None if it is empty or a missing value of pandas or NumPy."""
-    return None if isinstance(value, str) and not value else known_value(value)
+    return value or None if isinstance(value, str) else known_value(value)
 
 
 class GoldCells:
