@@ -17,8 +17,8 @@ from served import ANN, KEYS, Served
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.api import ServerSettings, create_app
-from llmtasker.api.own_names import OwnNames
 from llmtasker.api.task_routes import AnswerResponse
+from llmtasker.api.trusted_host import TrustedHost
 from llmtasker.files import read_rows
 from llmtasker.testing import FakeTransport
 from llmtasker.ui import add_pages
@@ -227,7 +227,7 @@ def test_an_open_server_answers_to_its_own_names(
             if status == 403:
                 assert json.loads(answers[1]["body"])["type"] == "urn:llmtasker:forbidden"
         asked = {**scope("/", 0), "type": "websocket", "headers": [] if host is None else [(b"host", host)]}
-        refused = asyncio.run(answered(OwnNames(open_door, names=hosts or ServerSettings().hosts), asked))
+        refused = asyncio.run(answered(TrustedHost(open_door, names=hosts or ServerSettings().hosts), asked))
         assert [one["type"] for one in refused] == ["websocket.close" if status == 403 else "websocket.accept"]
     finally:
         made.state.server.queue.close()

@@ -28,12 +28,12 @@ except ModuleNotFoundError:
     raise ConfigurationError('the REST API needs fastapi: pip install "llmtasker[api]"') from None
 
 from llmtasker.api.job_routes import job_routes
-from llmtasker.api.own_names import OwnNames
 from llmtasker.api.problem import Problem, of_status
 from llmtasker.api.request_body import BodyLimit
 from llmtasker.api.server import Server
 from llmtasker.api.status_routes import add_status_routes
 from llmtasker.api.task_routes import task_routes, unknown_task
+from llmtasker.api.trusted_host import TrustedHost
 from llmtasker.api.unread_body import UnreadBody
 from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.pipeline_work import TaskLike
@@ -74,7 +74,7 @@ def create_app(tasks: Mapping[str, TaskLike], settings: ServerSettings | None = 
     app.add_middleware(_DirectCalls, routes=[route for route in router.routes if isinstance(route, APIRoute)])
     app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, seconds=settings.body_seconds)
     if settings.open:
-        app.add_middleware(OwnNames, names=settings.hosts)
+        app.add_middleware(TrustedHost, names=settings.hosts)
     app.add_middleware(_RequestFrame, server=server)
     app.add_middleware(UnreadBody)
     return app

@@ -16,7 +16,7 @@ from typing import Any
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.integrations.background_sender import BackgroundSender
-from llmtasker.integrations.call_story import CallStory
+from llmtasker.integrations.call_attempt import CallAttempt
 from llmtasker.integrations.langfuse_client import LangfuseProject
 from llmtasker.integrations.langfuse_scores import ScoreQueue, ScoreReceiver, TraceScore
 from llmtasker.integrations.otlp_messages import Attributes
@@ -106,16 +106,16 @@ class LangfuseAttributes(SpanAttributes):
                 made["langfuse.observation.model.parameters"] = json.dumps(parameters, default=str)
         return made
 
-    def of_call(self, event: Event, story: CallStory) -> Attributes:
+    def of_call(self, event: Event, attempt: CallAttempt) -> Attributes:
         """Return the attributes of a call. Tokens of different prices are separate, because Langfuse adds them up."""
-        made = super().of_call(event, story)
+        made = super().of_call(event, attempt)
         if event.completion is not None and (usage := event.completion.usage) is not None:
             counts = {"input": usage.input - usage.input_cached, "output": usage.output - usage.output_reasoning}
             apart = {"input_cached_tokens": usage.input_cached, "output_reasoning_tokens": usage.output_reasoning}
             counts |= {name: count for name, count in apart.items() if count}
             made["langfuse.observation.usage_details"] = json_text(counts)
-        if story.cost is not None:
-            made["langfuse.observation.cost_details"] = json_text({"total": story.cost})
+        if attempt.cost is not None:
+            made["langfuse.observation.cost_details"] = json_text({"total": attempt.cost})
         if event.error is not None:
             made["langfuse.observation.level"] = "ERROR"
             made["langfuse.observation.status_message"] = event.error.code

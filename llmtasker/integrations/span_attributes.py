@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic_core import to_json
 
 from llmtasker.errors import ItemError
-from llmtasker.integrations.call_story import CallStory
+from llmtasker.integrations.call_attempt import CallAttempt
 from llmtasker.integrations.gen_ai_messages import input_messages, output_messages
 from llmtasker.integrations.otlp_messages import Attributes
 from llmtasker.item import Item, jsonable
@@ -59,19 +59,19 @@ class SpanAttributes:
             made |= {name: value for name, value in named.items() if isinstance(value, str | int | float)}
         return made
 
-    def of_call(self, event: Event, story: CallStory) -> Attributes:
+    def of_call(self, event: Event, attempt: CallAttempt) -> Attributes:
         """Return the attributes of a call."""
-        made: Attributes = {"llmtasker.attempt": story.attempt}
+        made: Attributes = {"llmtasker.attempt": attempt.number}
         if len(event.rows) != 1:
             made["llmtasker.rows"] = list(event.rows)
         if event.call is not None:
             made["llmtasker.call"] = event.call
-        if story.cause is not None:
-            made["llmtasker.cause"] = story.cause
-        if story.is_rejected:
+        if attempt.cause is not None:
+            made["llmtasker.cause"] = attempt.cause
+        if attempt.is_rejected:
             made["llmtasker.rejected"] = True
-        if story.cost is not None:
-            made["llmtasker.cost"] = story.cost
+        if attempt.cost is not None:
+            made["llmtasker.cost"] = attempt.cost
         if (completion := event.completion) is not None:
             if completion.model:
                 made["gen_ai.response.model"] = completion.model

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.integrations.background_sender import BackgroundSender
-from llmtasker.integrations.call_story import stories
+from llmtasker.integrations.call_attempt import attempts_of
 from llmtasker.integrations.otlp_messages import (
     Attributes,
     Span,
@@ -230,14 +230,14 @@ class Tracer:
     def _calls(self, run: _RunSoFar, parent: Span, calls: list[_CallSoFar], item: Item[Any]) -> list[bytes]:
         """Return the calls of a row that are not sent yet."""
         encoded: list[bytes] = []
-        for call, story in zip(calls, stories([call.event for call in calls], item), strict=True):
+        for call, attempt in zip(calls, attempts_of([call.event for call in calls], item), strict=True):
             event = call.event
             if call.is_sent:
                 continue
             call.is_sent = True
             name, shared = self._of_settings(run, event)
             given_up = event.error is None and event.completion is None
-            attributes = self._attributes.of_call(event, story) | ({_GIVEN_UP: True} if given_up else {})
+            attributes = self._attributes.of_call(event, attempt) | ({_GIVEN_UP: True} if given_up else {})
             span = Span(
                 name=name,
                 trace=parent.trace,

@@ -20,10 +20,10 @@ from llmtasker.pipelines.used_values import used_name
 from llmtasker.runner.feed import Feed, WaitingRow
 from llmtasker.runner.inputs import InputRows, rows_of
 from llmtasker.runner.observers import Observers
-from llmtasker.runner.places import Rest
 from llmtasker.runner.progress import reporting
 from llmtasker.runner.row_run import READ_AHEAD, RowRun
 from llmtasker.runner.row_scope import RunScope
+from llmtasker.runner.slots import Rest
 from llmtasker.runner.task_run import RunSettings, rows_at_once
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from llmtasker.cache.async_store import AsyncStore
 from llmtasker.errors import ItemError
-from llmtasker.runner.places import Rest
+from llmtasker.runner.slots import Rest
 from llmtasker.runner.steps import (
     LEASE,
     Keep,

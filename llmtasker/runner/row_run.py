@@ -14,7 +14,7 @@ from llmtasker.item import Item
 from llmtasker.runner.circuit_breaker import CircuitBreaker
 from llmtasker.runner.events import RunEvents
 from llmtasker.runner.feed import Feed, WaitingRow
-from llmtasker.runner.places import Places, Rest
+from llmtasker.runner.slots import Rest, Slots
 
 T = TypeVar("T")
 
@@ -94,7 +94,7 @@ class RowRun(ABC, Generic[T, W]):
 
     @abstractmethod
     def items(self, worker: W, rows: list[WaitingRow], rest: Rest) -> Awaitable[list[Item[T]]]:
-        """Return an item for each row, in order; `rest` waits before a retry, and lends the row's place to another.
+        """Return an item for each row, in order; `rest` waits before a retry, and lends the row's slot to another.
 
         An LLMTaskerError is raised only if it affects all rows.
         """
@@ -112,9 +112,9 @@ class RowRun(ABC, Generic[T, W]):
         output: _Output[T] = _Output(first=feed.given_out)
         if self.window is not None:
             feed.read_up_to(output.first + self.window)
-        places = Places(most=count, free=count, start=lambda: output.start(self._work(worker, feed, output, places)))
+        slots = Slots(most=count, free=count, start=lambda: output.start(self._work(worker, feed, output, slots)))
         for _ in range(count):
-            output.start(self._work(worker, feed, output, places))
+            output.start(self._work(worker, feed, output, slots))
         try:
             over = False
             while not over:
@@ -133,23 +133,23 @@ class RowRun(ABC, Generic[T, W]):
         finally:
             await output.stop()
 
-    async def _work(self, worker: W, feed: Feed, output: _Output[T], places: Places) -> None:
+    async def _work(self, worker: W, feed: Feed, output: _Output[T], slots: Slots) -> None:
         failed = True
         look = partial(self._look, worker, output)
         try:
             while rows := await feed.waiting(worker.size, None if worker.size == 1 else look):
-                if places.free:
-                    places.free -= 1
+                if slots.free:
+                    slots.free -= 1
                 else:
-                    await places.take()
-                for (number, _, _), item in zip(rows, await self._ask(worker, rows, places.rest), strict=True):
+                    await slots.acquire()
+                for (number, _, _), item in zip(rows, await self._ask(worker, rows, slots.rest), strict=True):
                     self._finish(output, number, item)
-                if places.waiting:
-                    places.give()
+                if slots.waiting:
+                    slots.release()
                 else:
-                    places.free += 1
-                if places.spare:
-                    places.spare -= 1
+                    slots.free += 1
+                if slots.spare:
+                    slots.spare -= 1
                     break
             failed = False
         finally:

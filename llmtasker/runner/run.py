@@ -11,8 +11,8 @@ from llmtasker.cache.async_store import AsyncStore
 from llmtasker.item import Item
 from llmtasker.runner.awaiting import run_awaiting
 from llmtasker.runner.feed import WaitingRow
-from llmtasker.runner.places import Rest
 from llmtasker.runner.row_run import RowRun
+from llmtasker.runner.slots import Rest
 from llmtasker.runner.steps import Steps
 from llmtasker.wire.request import Transport
 

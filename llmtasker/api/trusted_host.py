@@ -1,4 +1,4 @@
-"""OwnNames: a server without keys answers only to its own names."""
+"""TrustedHost: a server without keys answers only to requests for its own names."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _FORBIDDEN = 1008  # RFC 6455: it violates a policy
 _HOST = lazy_pattern(r"(\[[0-9a-f:.]+\]|[^\[\]:]*)(?::\d*)?")
 
 
-class OwnNames:
+class TrustedHost:
     """Answers 403 to a request for another host; `*` among the names allows every host.
 
     Another site could point its own name at this machine: its pages would then have the same origin as the server, and

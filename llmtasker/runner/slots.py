@@ -1,4 +1,4 @@
-"""Places: how many rows of a run are processed at once; a row that waits before a retry lends its place to another."""
+"""Slots: how many rows of a run are processed at once; a row that waits before a retry lends its slot to another."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Rest = Callable[[float], Awaitable[None]]
 """Waits for some seconds."""
 
 RESTING = 8
-"""Rows that wait without a place, per place; further ones keep theirs."""
+"""Rows that wait without a slot, per slot; further ones keep theirs."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Places:
-    """The places of a run: `most` in total, of which some are `free`; `start` starts one more worker.
+class Slots:
+    """The slots of a run: `most` in total, of which some are `free`; `start` starts one more worker.
 
     `spare` is the number of workers to end, because waiting rows are back.
     """
@@ -29,7 +29,7 @@ class Places:
     waiting: deque[asyncio.Future[None]] = field(default_factory=deque[asyncio.Future[None]])
 
     async def rest(self, seconds: float) -> None:
-        """Wait in a row that has a place; in the meantime another row has it."""
+        """Wait in a row that has a slot; in the meantime another row has it."""
         if self.resting >= RESTING * self.most:
             await asyncio.sleep(seconds)
             return
@@ -38,36 +38,36 @@ class Places:
             self.spare -= 1  # a worker that was about to end continues
         else:
             self.start()
-        self.give()
+        self.release()
         try:
             await asyncio.sleep(seconds)
         finally:
             self.resting -= 1
         self.spare += 1
-        await self.take(first=True)
+        await self.acquire(first=True)
 
-    async def take(self, *, first: bool = False) -> None:
-        """Wait for a place, before all other waiting rows if it is the `first`."""
+    async def acquire(self, *, first: bool = False) -> None:
+        """Wait for a slot, before all other waiting rows if it is the `first`."""
         if self.free:
             self.free -= 1
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        slot: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if first:
-            self.waiting.appendleft(place)
+            self.waiting.appendleft(slot)
         else:
-            self.waiting.append(place)
+            self.waiting.append(slot)
         try:
-            await place
+            await slot
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self.give()  # it was given at the moment of the cancellation
+            if slot.done() and not slot.cancelled():
+                self.release()  # it was given at the moment of the cancellation
             raise
 
-    def give(self) -> None:
-        """Give a place back, or to the first that waits."""
+    def release(self) -> None:
+        """Give a slot back, or to the first that waits."""
         while self.waiting:
-            place = self.waiting.popleft()
-            if not place.done():
-                place.set_result(None)
+            slot = self.waiting.popleft()
+            if not slot.done():
+                slot.set_result(None)
                 return
         self.free += 1

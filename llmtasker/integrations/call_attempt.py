@@ -1,5 +1,4 @@
-"""CallStory: the place of a call among the calls of its row: the first, a retry, or asked again because of its
-answer."""
+"""CallAttempt: a call among those of its row: the first, a retry, or asked again because of its answer."""
 
 from __future__ import annotations
 
@@ -14,27 +13,26 @@ Cause = Literal["retry", "asked_again"]
 """Why a call was made after another one of its row: that call failed, or its answer was not accepted."""
 
 
-class CallStory(NamedTuple):
-    """A call within its row: its number, its cause, whether its answer was rejected, and its cost."""
+class CallAttempt(NamedTuple):
+    """A call within its row: its number, why it was made, whether its answer was rejected, and its cost."""
 
-    attempt: int = 1
+    number: int = 1
     cause: Cause | None = None
     is_rejected: bool = False
     cost: float | None = None
 
 
-def stories(calls: Sequence[Event], item: Item[Any]) -> list[CallStory]:
-    """Return the story of each call of a row, in order.
+def attempts_of(calls: Sequence[Event], item: Item[Any]) -> list[CallAttempt]:
+    """Return the attempt of each call of a row, in order.
 
     A row of a pipeline has calls of several steps, and each step has a first call. The cost is known only of a call
-    that was the
-    only one.
+    that was the only one.
     """
     if len(calls) == 1:
         (only,) = calls
         alone = len(only.rows) == 1
         rejected = alone and only.error is None and isinstance(item.error, OutputError)
-        return [CallStory(is_rejected=rejected, cost=item.cost if alone and only.error is None else None)]
+        return [CallAttempt(is_rejected=rejected, cost=item.cost if alone and only.error is None else None)]
     causes: list[Cause | None] = []
     rejected_calls: set[int] = set()
     for number, call in enumerate(calls):
@@ -51,7 +49,7 @@ def stories(calls: Sequence[Event], item: Item[Any]) -> list[CallStory]:
     if isinstance(item.error, OutputError) and calls[-1].error is None:
         rejected_calls.add(len(calls) - 1)
     return [
-        CallStory(number + 1, cause, is_rejected=number in rejected_calls and len(calls[number].rows) == 1)
+        CallAttempt(number + 1, cause, is_rejected=number in rejected_calls and len(calls[number].rows) == 1)
         for number, cause in enumerate(causes)
     ]
 
