@@ -109,7 +109,7 @@ class Plan:
         check_count("attempts", self.attempts, "the answers to ask for")
         self._set("cache", accepted(self.cache))
         self._set("observers", copied("observers", self.observers))
-        self._set("confidence", self.sureness)
+        self._set("confidence", self.confidence_settings)
         if self.confidence is not None and self.group_size != 1:
             raise ConfigurationError("confidence is determined for one input at a time: leave out group_size.")
 
@@ -143,7 +143,7 @@ class Plan:
         return self.examples.pool if isinstance(self.examples, ChosenExamples) else self.examples
 
     @property
-    def sureness(self) -> Confidence | None:
+    def confidence_settings(self) -> Confidence | None:
         """How the confidence of answers is found; None: it is not."""
         if self.confidence is None:
             return None
@@ -205,7 +205,7 @@ class Plan:
             selection=selection,
             shortlist=self.shortened,
         )
-        if (sure := self.sureness) is not None:
+        if (sure := self.confidence_settings) is not None:
             from llmtasker.confidence.label_field import label_field
 
             label_field(self.signature, sure.field, sure.source)
@@ -239,7 +239,7 @@ class Plan:
         }
 
     def _options(self) -> dict[str, Any]:
-        sure = self.sureness
+        sure = self.confidence_settings
         return {name: getattr(self, name) for name in _OPTIONS} | {
             "group_size": size.document() if isinstance(size := self.group_size, AutoGroup) else size,
             **({} if sure is None else {"confidence": sure.to_dict()}),

@@ -135,11 +135,11 @@ class Task(TaskData[T]):
         output: T = record
         return output
 
-    def _words(self) -> Program[Any]:
+    def _current_program(self) -> Program[Any]:
         """Return the program of a call or run that begins now."""
         return self.program
 
-    def _one(self, given: Any, fields: Mapping[str, Any]) -> Any:
+    def _input_of(self, given: Any, fields: Mapping[str, Any]) -> Any:
         known = self.signature.input_fields
         for name in fields:
             if name not in known:
@@ -158,16 +158,16 @@ class Task(TaskData[T]):
         if fresh is not False or budget is not None or any(option is not None for option in options.values()):
             settings = settings_of(options.get("settings"))
             columns = columns_of(options.get("columns"), options.get("row_variables"))
-            return self._made(fresh, budget, settings, columns)
+            return self._new_policy(fresh, budget, settings, columns)
         usual = self._usual  # most calls have no settings
-        if usual is None or usual.llm is not self.llm or usual.program is not self._words():
-            usual = self._usual = self._made(fresh, budget, NO_SETTINGS, None)
+        if usual is None or usual.llm is not self.llm or usual.program is not self._current_program():
+            usual = self._usual = self._new_policy(fresh, budget, NO_SETTINGS, None)
         return usual
 
-    def _made(
+    def _new_policy(
         self, fresh: Fresh, budget: Budget | None, settings: CallSettings, columns: Columns | None
     ) -> Policy[Any, T]:
-        program = self._words()
+        program = self._current_program()
         if settings.variables or settings.examples is not None:
             examples, selection = (None, None) if settings.examples is None else self.plan.chosen(settings.examples)
             program = program.with_settings(settings.variables, examples, selection)
@@ -181,7 +181,7 @@ class Task(TaskData[T]):
             tags=settings.tags,
             sample=settings.sample,
         )
-        if (sure := self.plan.sureness) is None:
+        if (sure := self.plan.confidence_settings) is None:
             return policy
         from llmtasker.confidence.confident_policy import confident
 
@@ -208,7 +208,7 @@ class Task(TaskData[T]):
         check_awaited()
         policy = self._policy(fresh, settings=settings)
         store = self._store_of(policy.llm)
-        return run_blocking(self._steps(self._one(given, fields), policy), policy.llm.transport, store)
+        return run_blocking(self._steps(self._input_of(given, fields), policy), policy.llm.transport, store)
 
     async def acall(
         self, given: Any = NOT_GIVEN, /, *, fresh: Fresh = False, settings: CallSettings | None = None, **fields: Any
@@ -218,7 +218,7 @@ class Task(TaskData[T]):
         from llmtasker.runner.task_run import prepare
 
         policy = self._policy(fresh, settings=settings)
-        steps = self._steps(self._one(given, fields), policy)
+        steps = self._steps(self._input_of(given, fields), policy)
         store = await prepare(policy.llm, policy.program, self._async_store_of)
         return await run_awaiting(steps, policy.llm.transport, store)
 
@@ -370,7 +370,7 @@ class Task(TaskData[T]):
         from llmtasker.runner.batch.submit import BatchSubmitter
 
         policy = self._checked_policy(call, options)
-        if self.plan.sureness is not None:
+        if self.plan.confidence_settings is not None:
             raise ConfigurationError(
                 "a batch asks once for each row, so it has no confidence: use with_(confidence=None)."
             )
@@ -391,6 +391,6 @@ class Task(TaskData[T]):
         """
         policy = self._policy(settings=settings)
         program, llm = policy.program, policy.llm
-        inputs = program.validate(self._one(given, fields))
+        inputs = program.validate(self._input_of(given, fields))
         request = llm.capabilities.request(lambda mode: program.render(inputs, llm.settings, mode), program.asked)
         return Preview(request=request, notes=tuple(llm.capabilities.notes))

@@ -61,7 +61,7 @@ class TaskData(Generic[T]):
     @property
     def calibration(self) -> Calibration | None:
         """The result of `calibrate`, with its promise; None: the task is not calibrated."""
-        sure = self.plan.sureness
+        sure = self.plan.confidence_settings
         return None if sure is None else sure.calibration
 
     def with_(self, **changes: Unpack[TaskChanges]) -> Self:

@@ -407,7 +407,9 @@ def test_a_calibrated_task_is_saved_and_loaded(tmp_path: Path) -> None:
     fitted = calibration(task, threshold=0.8, max_risk=0.05, bound=0.04, points=((0.5, 0.6, True),))
     task.with_(confidence=Confidence(source="logprobs", calibration=fitted)).save(tmp_path / "sure.json")
     loaded = Classification.load(tmp_path / "sure.json", llm=task.llm)
-    assert loaded.plan.sureness == Confidence(source="logprobs", calibration=Calibration.from_dict(vars(fitted)))
+    assert loaded.plan.confidence_settings == Confidence(
+        source="logprobs", calibration=Calibration.from_dict(vars(fitted))
+    )
     assert isinstance(loaded("x").error, AbstainedError)
 
 

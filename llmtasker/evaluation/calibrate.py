@@ -90,7 +90,7 @@ async def acalibrate(
     check_share("certainty", certainty)
     if max_risk is not None:
         check_share("max_risk", max_risk)
-    confidence = replace(task.plan.sureness or Confidence(source="votes"), calibration=None)
+    confidence = replace(task.plan.confidence_settings or Confidence(source="votes"), calibration=None)
     asking = task.with_(confidence=confidence)
     labels = measured_labels(asking, confidence)
     asked = options.copy()
@@ -99,7 +99,7 @@ async def acalibrate(
     try:
         fitted = _fitted(asking, labels, gold, results, confidence, method)
     except ConfigurationError as error:
-        if task.plan.sureness is not None:
+        if task.plan.confidence_settings is not None:
             raise
         hint = 'The task has no confidence=, so "votes" were counted. Another source: task.with_(confidence="stated").'
         raise ConfigurationError(f"{error} {hint}") from None

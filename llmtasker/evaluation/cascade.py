@@ -102,7 +102,7 @@ def _labels_of_all(tasks: Sequence[Task[Any]]) -> LabelField:
     """
     if len(tasks) < 2:
         raise ConfigurationError("a cascade needs at least two tasks, the cheapest first.")
-    labels = measured_labels(tasks[0], tasks[0].plan.sureness or Confidence(source="votes"))
+    labels = measured_labels(tasks[0], tasks[0].plan.confidence_settings or Confidence(source="votes"))
     if labels.many:
         raise ConfigurationError(f"a cascade answers a field with one label; {labels.name} takes several.")
     for task in tasks[1:]:

@@ -43,7 +43,7 @@ class CascadeStage(Generic[T]):
 
     def kept_to(self, threshold: float) -> Task[T]:
         """Return the task that abstains below a threshold."""
-        confidence = self.task.plan.sureness
+        confidence = self.task.plan.confidence_settings
         if confidence is None or confidence.calibration is None:
             return self.task
         calibration = replace(confidence.calibration, threshold=threshold)
@@ -54,7 +54,7 @@ async def cascade_stage(
     task: Task[T], labels: LabelField, gold: Sequence[GoldRow], options: CalibrationOptions, *, last: bool
 ) -> CascadeStage[T]:
     """Return a task with its confidence fitted to the rows, and its results on them."""
-    confidence = task.plan.sureness or (None if last else Confidence(source="votes"))
+    confidence = task.plan.confidence_settings or (None if last else Confidence(source="votes"))
     confidence = None if confidence is None else replace(confidence, calibration=None)
     asking = task.with_(confidence=confidence)
     results = await answered(asking, gold, **options)

@@ -29,7 +29,7 @@ class RowWork:
     def __init__(self, task: Task[Any]) -> None:
         self.task = self.asked = task
         self.lasting = True
-        sure = task.plan.sureness
+        sure = task.plan.confidence_settings
         self._sure = "" if sure is None else cell_json(sure.to_dict())
 
     def identity(self, given: Mapping[str, Any]) -> bytes:
@@ -72,7 +72,7 @@ class RowWork:
 
     @cached_property
     def _of_answers(self) -> Callable[[Mapping[str, Any], Mapping[str, float]], float] | None:
-        sure = self.task.plan.sureness
+        sure = self.task.plan.confidence_settings
         return None if sure is None else sure.of_answers(self.task.signature)
 
     def kept(self, item: Item[Any]) -> str:

@@ -255,7 +255,7 @@ class Classification(Task[Any]):
         found: dict[str, None] = vars(self).setdefault("_found_labels", {})
         return found
 
-    def _words(self) -> Program[Any]:
+    def _current_program(self) -> Program[Any]:
         """Return the program; without a list of labels, it offers those found so far."""
         offered = tuple(self._found)[:_MOST_OFFERED]
         if self.plan.sent or not offered:
