@@ -17,7 +17,7 @@ from test_ui import Page, french_csv
 
 from llmtasker.files import write_rows
 from llmtasker.ui.error_words import reason
-from llmtasker.ui.language import LANGUAGES
+from llmtasker.ui.page_language import LANGUAGES
 from llmtasker.ui.visit import worded
 
 FILES = Path(__file__).parents[1] / "llmtasker" / "files"

@@ -17,8 +17,9 @@ from typeset_site import typeset_html
 from llmtasker.api.attachment import attachment
 from llmtasker.files import read_rows, write_rows
 from llmtasker.jobs.job_state import Job
-from llmtasker.ui.language import LANGUAGES, french
+from llmtasker.ui.page_language import LANGUAGES
 from llmtasker.ui.run_pages import pace
+from llmtasker.values.language import french
 
 NOW = 1_700_000_000.0 - 1_700_000_000.0 % 60 + 40  # 40 s after a minute began
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import csv
 import io
 import json
@@ -27,14 +28,17 @@ from llmtasker.api import ServerSettings, create_app
 from llmtasker.api.http_protocol import HTTPProtocol
 from llmtasker.api.problem import TYPES
 from llmtasker.errors import ItemError
+from llmtasker.evaluation.report_text import LABEL_COLUMNS, OTHER_MEASURES
 from llmtasker.files import read_rows, write_rows
 from llmtasker.jobs.project_store import ProjectStore
 from llmtasker.testing import FakeTransport
 from llmtasker.ui import add_pages
-from llmtasker.ui.error_words import ADVICE, CAUSES, SENTENCES, explained
-from llmtasker.ui.language import LANGUAGES, french, preferred, typeset
+from llmtasker.ui.error_words import ADVICE, SENTENCES, explained
+from llmtasker.ui.page_language import LANGUAGES, preferred
 from llmtasker.ui.table_facts import table_facts, text_column
 from llmtasker.ui.visit import marked
+from llmtasker.values.error_causes import CAUSES
+from llmtasker.values.language import french, typeset
 from llmtasker.wire.request import Request
 from llmtasker.wire.request_reader import last_user_text
 
@@ -551,9 +555,11 @@ def test_the_language_is_the_browsers_until_one_is_chosen(page: Page) -> None:
 
 
 def test_french_has_all_words_of_the_page() -> None:
-    folder = Path(__file__).parents[1] / "llmtasker" / "ui"
-    found = {text for _, text in re.findall(r"""\b_\((["'])(.*?)\1[,)]""", _sources(folder / "templates", "*.html"))}
-    found |= set(re.findall(r"""\.text\(\s*"(.*?)"[,)]""", _sources(folder, "*.py")))
+    package = Path(__file__).parents[1] / "llmtasker"
+    templates = _sources(package / "ui" / "templates", "*.html")
+    found = {text for _, text in re.findall(r"""\b_\((["'])(.*?)\1[,)]""", templates)}
+    found |= {text for path in package.rglob("*.py") for text in _words_in(ast.parse(path.read_text("utf-8")))}
+    found |= {*OTHER_MEASURES, *LABEL_COLUMNS}
     found |= {*CAUSES.values(), *ADVICE.values(), *(sentence for _, sentence in SENTENCES)}
     found |= {title for _, title in TYPES.values()}
     assert found == french().keys()
@@ -610,6 +616,22 @@ def _kinds(kind: type[ItemError]) -> Iterator[type[ItemError]]:
         yield from _kinds(one)
 
 
+def _words_in(tree: ast.Module) -> Iterator[str]:
+    """Yield the words in calls such as `words.text("…")`, also through a constant of the file."""
+    constants = {
+        node.targets[0].id: node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "text":
+            for given in node.args[:1]:
+                for part in (given.body, given.orelse) if isinstance(given, ast.IfExp) else (given,):
+                    value = constants.get(part.id) if isinstance(part, ast.Name) else part
+                    if isinstance(value, ast.Constant) and isinstance(value.value, str):
+                        yield value.value
+
+
 def _sources(folder: Path, pattern: str) -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in sorted(folder.glob(pattern)))
 
@@ -618,7 +640,7 @@ def _sources(folder: Path, pattern: str) -> str:
     ("english", "said", "way", "value"),
     [
         ("9,412", "9\u202f412", "number", 9412),
-        ("84.3%", "84,3\u202f%", "percent", 0.843),
+        ("84.3 %", "84,3\u202f%", "percent", 0.843),
         ("$1.41", "1,41\u00a0$", "money", 1.414),
         ("$0.000163", "0,000163\u00a0$", "money", 0.000163),
         ("price unknown", "prix inconnu", "money", None),

@@ -9,7 +9,7 @@ import re
 import sys
 from pathlib import Path
 
-from llmtasker.ui.language import typeset
+from llmtasker.values.language import typeset
 
 _APART = re.compile(
     r"(<(?:pre|code|script|style|head)\b.*?</(?:pre|code|script|style|head)>|<[^>]*>|&#?\w+;)", re.DOTALL

@@ -8,8 +8,10 @@ from typing import Annotated, Any
 import typer
 
 from llmtasker.cli.parameters import ColumnOption, Concurrency, GoldColumn, Model, TaskName, gold_columns, say
+from llmtasker.values.language import Code
 
 _WORSE = 1
+ReportLanguage = Annotated[Code, typer.Option("--language", help="The language of the report.")]
 _REPORTS = (".json", ".html", ".md", ".txt")
 
 
@@ -24,6 +26,7 @@ def evaluate(
         list[Path] | None, typer.Option("--out", "-o", help="Write the report: .json, .html, .md or .txt; repeatable.")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="How often to ask each row, to see which answers change.")] = 1,
+    language: ReportLanguage = "en",
     concurrency: Concurrency = None,
     llm: Model = None,
 ) -> None:
@@ -38,12 +41,12 @@ def evaluate(
     columns = gold_columns(task.signature, column, gold_column)
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
     report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
-    typer.echo(str(report))
+    typer.echo(report.text(language))
     for path in out or []:
         if path.suffix.lower() == ".json":
             report.save(path)
         else:
-            report.write(path)
+            report.write(path, language=language)
         say(f"written to {path}")
 
 
@@ -52,12 +55,13 @@ def compare(
     b: Annotated[Path, typer.Argument(metavar="B", help="The later report, as JSON.")],
     metric: Annotated[str | None, typer.Option(help="The field or metric; default: the first that both have.")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="Use the exact form of McNemar's test.")] = False,
+    language: ReportLanguage = "en",
 ) -> None:
     """Compare two reports of the same rows; the exit code is 1 if B is shown to be worse."""
     from llmtasker.evaluation.compare import compare as compared
     from llmtasker.evaluation.evaluation_report import Report
 
     found = compared(Report.load(a), Report.load(b), metric, exact=exact)
-    typer.echo(str(found))
+    typer.echo(found.text(language))
     if found.worse:
         raise typer.Exit(_WORSE)

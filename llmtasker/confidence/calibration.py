@@ -13,7 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from llmtasker.confidence.calibration_figures import CalibrationFigures
 from llmtasker.confidence.calibration_page import calibration_body, calibration_page
+from llmtasker.confidence.calibration_text import calibration_text
 from llmtasker.errors import ConfigurationError, describe
+from llmtasker.values.language import Code, locale_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,9 +57,17 @@ class Calibration(CalibrationFigures):
             raise ConfigurationError("the calibration of the file lacks a curve or a threshold for a label.")
         return made
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, language: Code = "en") -> str:
+        """Return the calibration in sentences, as `print` shows it; `language` is "en" or "fr"."""
+        return calibration_text(self, locale_of(language))
+
+    def write(self, path: str | os.PathLike[str], *, language: Code = "en") -> None:
         """Write the calibration as one HTML page with its drawings: reliability, and risk by coverage."""
-        Path(path).write_text(calibration_page(self), encoding="utf-8")
+        page = calibration_page(self, locale_of(language))
+        Path(path).write_text(page, encoding="utf-8")
 
     def _repr_html_(self) -> str:
-        return calibration_body(self)
+        return calibration_body(self, locale_of("en"))

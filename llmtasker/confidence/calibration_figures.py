@@ -7,8 +7,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from llmtasker.errors import counted
-
 _BINS = 10
 
 
@@ -80,38 +78,6 @@ class CalibrationFigures:
             calibration_error([(point.before, point.right) for point in self.points]),
             calibration_error([(point.after, point.right) for point in self.points]),
         )
-
-    def __str__(self) -> str:
-        count = len(self.points)
-        right = sum(point.right for point in self.points)
-        before, after = self.ece
-        judged = f"{right:,} right, {count - right:,} wrong, {self.failed:,} failed"
-        lines = [
-            f"calibrated on {counted(self.rows, 'row')}: {judged}",
-            f"expected calibration error {before:.3f} before, {after:.3f} after "
-            + ("(a curve for each label)" if self.curves else f"(temperature {self.temperature:.2f})"),
-        ]
-        if self.auroc is not None:
-            value, low, high = self.auroc
-            what = (
-                "labels of a row are more probable than others"
-                if self.curves
-                else "right answers have more confidence than wrong ones"
-            )
-            lines.append(f"{what}: AUROC {value:.2f} ({low:.2f} to {high:.2f})")
-        if self.thresholds:
-            shown = ", ".join(f"{label} {100 * share:.0f} %" for label, share in self.least_shares.items())
-            lines.append(f"a label is given from this share of the votes: {shown}")
-        if self.threshold is not None and self.bound is not None and self.max_risk is not None:
-            lines.append(
-                f"with a confidence of {self.threshold:.3f} or more: {self.answered:,} of {counted(count, 'row')} "
-                f"({100 * self.answered / max(count, 1):.0f} %) answered, {self.wrong:,} of them wrong"
-            )
-            lines.append(
-                f"promised: at most {100 * self.max_risk:g} % of the answers wrong; the upper bound is "
-                f"{100 * self.bound:.1f} %, at a certainty of {100 * self.certainty:g} %"
-            )
-        return "\n".join(lines)
 
 
 def calibrated(

@@ -5,8 +5,8 @@ metrics, label_scores    what counts as right, by the type of a field; precision
 judge                    an LLM as a metric
 figures                  the measurements, row by row, and the figures that follow from them
 shortlist                how often the right label is among those shown
-evaluation_report        the figures with their file; report_page: as text and as an HTML page
-compare                  two reports of the same rows → which is better, and how sure that is
+evaluation_report        the figures with their file; report_text, report_page: in words, and as an HTML page
+compare                  two reports of the same rows → a comparison: which is better, and how sure that is
 calibrate                a confidence → a probability, and a threshold that keeps a promised risk
 cascade                  tasks in order of price (cascade_run, cascade_stage, cascade_thresholds)
 calibration_fit          the fit to answered rows, for one label or several
@@ -21,7 +21,8 @@ from llmtasker.compiler.chosen_examples import balanced, diverse, fixed, nearest
 from llmtasker.evaluation.calibrate import acalibrate, calibrate
 from llmtasker.evaluation.cascade import acascade, cascade
 from llmtasker.evaluation.cascade_run import Cascade
-from llmtasker.evaluation.compare import Comparison, assert_no_regression, compare
+from llmtasker.evaluation.compare import assert_no_regression, compare
+from llmtasker.evaluation.comparison import Comparison
 from llmtasker.evaluation.evaluate import aevaluate, evaluate
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.judge import judge

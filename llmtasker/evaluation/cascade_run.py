@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, Unpack
 
-from llmtasker.errors import BudgetError, InputError, counted
+from llmtasker.confidence.calibration_text import promise
+from llmtasker.errors import BudgetError, InputError
 from llmtasker.item import Item, together
 from llmtasker.portal import portal
 from llmtasker.results import Results
@@ -14,6 +15,7 @@ from llmtasker.runner.inputs import InputRows
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
+from llmtasker.values.language import Code, Locale, locale_of
 
 T = TypeVar("T")
 
@@ -42,25 +44,40 @@ class CascadeReport:
     bound: float
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, language: Code = "en") -> str:
+        """Return the report in sentences, as `print` shows it; `language` is "en" or "fr"."""
+        words = locale_of(language)
         lines = [
-            f"{number}. {name} answers {count:,} of {counted(self.rows, 'row')} ({_percent(count, self.rows)}), "
-            f"{wrong:,} wrong"
+            words.text(
+                "{number}. {llm} answers {count} of {rows} {rows:row|rows} ({share}), {wrong} wrong",
+                number=number,
+                llm=name,
+                count=words.number(count),
+                rows=words.count(self.rows),
+                share=self._share(words, count),
+                wrong=words.count(wrong),
+            )
             for number, (name, count, wrong) in enumerate(
                 zip(self.names, self.answered, self.wrong, strict=True), start=1
             )
         ]
-        lines.append(f"people get {counted(self.to_people, 'row')} ({_percent(self.to_people, self.rows)})")
+        people, share = words.count(self.to_people), self._share(words, self.to_people)
+        lines.append(words.text("people get {rows} {rows:row|rows} ({share})", rows=people, share=share))
         if self.cost_ratio is not None:
-            lines.append(f"it costs {self.cost_ratio:.2f} times as much as {self.names[-1]} alone, in {self.unit}")
-        lines.append(
-            f"promised: at most {100 * self.max_risk:g} % of the answers wrong; the upper bound is "
-            f"{100 * self.bound:.1f} %, at a certainty of {100 * self.certainty:g} %"
-        )
-        return "\n".join(lines)
+            lines.append(
+                words.text(
+                    "it costs {times} times as much as {llm} alone, in {unit}",
+                    times=words.number(self.cost_ratio, 2),
+                    llm=self.names[-1],
+                    unit=words.text("tokens") if self.unit == "tokens" else words.text("US dollars"),
+                )
+            )
+        return "\n".join([*lines, promise(words, self.max_risk, self.bound, self.certainty)])
 
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / max(whole, 1):.0f} %"
+    def _share(self, words: Locale, part: int) -> str:
+        return words.percent(part / max(self.rows, 1), 0)
 
 
 class Cascade(Generic[T]):

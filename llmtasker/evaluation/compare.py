@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Sequence
 
-from llmtasker.errors import ConfigurationError, counted
+from llmtasker.errors import ConfigurationError
+from llmtasker.evaluation.comparison import Comparison
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.intervals import Interval, mean_interval
@@ -22,98 +22,7 @@ from llmtasker.evaluation.paired_tests import (
     sign_flips,
 )
 
-_SURE = 0.05
-_FEWEST = 6  # clusters or rows whose random signs can all fall alike in fewer than 5 of 100 cases
-_ALIKE = (0.95, 1.05)  # cost ratios that are not worth reporting
-
 Pairs = Sequence[tuple[ReportRow, ReportRow]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The result of `compare`; `print(comparison)` shows it in a sentence.
-
-    `difference` is B minus A, with its 95 % interval; `p` is how often chance alone gives as much.
-    `gained` and `lost` are the rows that only B, or only A, has right, as pairs (A's row, B's row); both are empty for
-    scores that are not right or wrong. `only_a` and `only_b` are rows that the other report does not have;
-    `unscored` are pairs for which the metric gave no score on one side, although that side was answered.
-    `detectable` is the difference that this many rows show in 4 of 5 comparisons. For a label field, `labels` has the
-    difference for each label, with p after Holm's correction. `clusters` is their number, None: rows are independent.
-    """
-
-    name: str
-    rows: int
-    difference: Interval
-    p: float
-    gained: tuple[tuple[ReportRow, ReportRow], ...]
-    lost: tuple[tuple[ReportRow, ReportRow], ...]
-    only_a: tuple[ReportRow, ...]
-    only_b: tuple[ReportRow, ...]
-    unscored: tuple[tuple[ReportRow, ReportRow], ...]
-    detectable: float
-    labels: dict[str, tuple[float, float]]
-    cost_ratio: float | None
-    token_ratio: float | None
-    latency_ratio: float | None
-    binary: bool
-    clusters: int | None = None
-
-    @property
-    def shown(self) -> bool:
-        """Whether the difference is shown: p is below 0.05, and the interval does not contain 0."""
-        return self.p < _SURE and self._without_zero
-
-    @property
-    def _without_zero(self) -> bool:
-        return self.difference.low > 0 or self.difference.high < 0
-
-    @property
-    def better(self) -> bool:
-        """Whether B is shown to be better."""
-        return self.shown and self.difference.value > 0
-
-    @property
-    def worse(self) -> bool:
-        """Whether B is shown to be worse."""
-        return self.shown and self.difference.value < 0
-
-    def __str__(self) -> str:
-        unit, scale, form = (" points", 100, ".1f") if self.binary else ("", 1, ".3f")
-        value, low, high = (scale * part for part in self.difference)
-        changed = f"{counted(len(self.gained), 'row')} gained, {len(self.lost):,} lost, " if self.binary else ""
-        if self.shown:
-            least, most = sorted((abs(low), abs(high)))
-            word = "better" if value > 0 else "worse"
-            text = f"B is {word} by {abs(value):{form}}{unit} ({least:{form}} to {most:{form}})"
-        else:
-            ends = f"{low:+{form}} to {high:+{form}}" if math.isfinite(low) else "no interval from one row or cluster"
-            text = f"no difference is shown: {value:+{form}}{unit} ({ends})"
-        lines = [f"{text}: {changed}p {_p(self.p)}.", *self._doubts()]
-        if self.cost_ratio is not None and not _ALIKE[0] < self.cost_ratio < _ALIKE[1]:
-            lines.append(f"It costs {self.cost_ratio:.1f} times as much.")
-        if self.only_a or self.only_b:
-            lines.append(
-                f"Left out: {counted(len(self.only_a), 'row')} that only A has, {len(self.only_b):,} that only B has."
-            )
-        if self.unscored:
-            lines.append(f"Left out: {counted(len(self.unscored), 'row')} for which {self.name} gave no score.")
-        return " ".join(lines)
-
-    def _doubts(self) -> Iterator[str]:
-        """Yield why a difference that may be there is not shown."""
-        if self._without_zero != (self.p < _SURE):
-            yield (
-                "The interval and p are two calculations, and only one of them rules out chance here; a difference is "
-                "shown only if both do."
-            )
-        if self.shown:
-            return
-        units = self.rows if self.clusters is None else self.clusters
-        if units < _FEWEST and (self.clusters is not None or not self.binary):
-            what = counted(units, "row" if self.clusters is None else "cluster")
-            yield f"From {what}, no difference can be shown, however large it is; at least {_FEWEST} are needed."
-        elif self.binary and math.isfinite(self.detectable):
-            yield f"With this many rows, only a difference of {100 * self.detectable:.1f} points or more would show."
 
 
 def compare(a: Report, b: Report, metric: str | None = None, *, seed: int = 0, exact: bool = False) -> Comparison:
@@ -278,8 +187,3 @@ def _ratio(values: Sequence[tuple[float | None, float | None]]) -> float | None:
     known = [(one, two) for one, two in values if one is not None and two is not None]
     before, after = sum(one for one, _ in known), sum(two for _, two in known)
     return after / before if before and after else None
-
-
-def _p(value: float) -> str:
-    fine = value < 0.01 or round(value, 2) == _SURE  # else 0.054 would look like the limit
-    return "< 0.001" if value < 0.001 else f"= {value:.3f}" if fine else f"= {value:.2f}"

@@ -12,10 +12,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from llmtasker.errors import ConfigurationError, describe
 from llmtasker.evaluation.figures import Figures
-from llmtasker.evaluation.report_page import report_body, report_page, report_text
+from llmtasker.evaluation.report_page import report_body, report_page
+from llmtasker.evaluation.report_text import report_markdown, report_text
 from llmtasker.files.atomic import replacing
 from llmtasker.files.cells import cell_json
 from llmtasker.values.json_values import is_object, parse_json
+from llmtasker.values.language import Code, locale_of
 
 KIND, VERSION = "llmtasker report", 1
 _SAVED = "give the .json file that `evaluate` wrote; its .html, .md and .txt files are only for reading."
@@ -59,20 +61,28 @@ class Report(Figures):
             raise ConfigurationError(f"{file} is not a complete report: {lack}.")
         return report
 
-    def write(self, path: str | os.PathLike[str]) -> None:
+    def __str__(self) -> str:
+        return self.text()
+
+    def text(self, language: Code = "en") -> str:
+        """Return the report in sentences, as `print` shows it; `language` is "en" or "fr"."""
+        return report_text(self, locale_of(language))
+
+    def write(self, path: str | os.PathLike[str], *, language: Code = "en") -> None:
         """Write the report for people: `.html` (one page, which loads nothing), `.md` or `.txt`.
 
         Raises:
-            ConfigurationError: the name has another suffix.
+            ConfigurationError: the name has another suffix, or there is no such language.
         """
-        ending = Path(path).suffix.lower()
+        ending, words = Path(path).suffix.lower(), locale_of(language)
         if ending not in {".html", ".md", ".txt"}:
             raise ConfigurationError(f"{path}: a report is written as .html, .md or .txt; `save` writes JSON.")
+        page = report_page(self, words) if ending == ".html" else report_markdown(self, words)
         with replacing(path) as file:
-            file.write((report_page(self) if ending == ".html" else report_text(self)).encode("utf-8", "replace"))
+            file.write(page.encode("utf-8", "replace"))
 
     def _repr_html_(self) -> str:
-        return report_body(self)
+        return report_body(self, locale_of("en"))
 
 
 def _lacks(report: Report) -> Iterator[str]:

@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, NamedTuple
 
-from llmtasker.errors import ConfigurationError, counted, nearest
+from llmtasker.errors import ConfigurationError, nearest
 from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
-from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores, macro_f1, micro_f1
+from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores
 from llmtasker.evaluation.metrics import ABSOLUTE_ERROR, LABEL_KINDS, FieldKind, labels_in
 from llmtasker.item import Item, sum_of
 
 _WORST = 20
-_NO_ENDS = "no interval from one row or cluster"
-_FEW_CLUSTERS = 10
-_SLICES = 30
-"""The most values of a column to print; a report file shows all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,18 +82,6 @@ class Score(NamedTuple):
     at_best: float
     right: int | None
     wrong: int | None
-
-    @property
-    def figure(self) -> str:
-        """The figure as a text: a share in percent, another number as it is."""
-        if not self.rows:
-            return "–"
-        return f"{self.interval.value:.3f}" if self.right is None else percent(self.interval.value)
-
-    @property
-    def ends(self) -> str:
-        """The ends of the interval as a text."""
-        return span(self.interval) if self.right is not None else ends(self.interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,65 +237,6 @@ class Figures:
         """The number of rows that were asked now."""
         return sum(row.attempts > 0 for row in self.rows)
 
-    def __str__(self) -> str:
-        by = [_slice_lines(name, column, found) for name in self.names for column, found in self.slices(name).items()]
-        return "\n".join([*self.summary(), *chain.from_iterable(by)])
-
-    def summary(self) -> list[str]:
-        """Return the figures over all rows, in sentences."""
-        lines = [_line(name, self.score(name)) for name in self.names]
-        for name, kind in self.kinds.items():
-            if kind in LABEL_KINDS and len(scores := self.labels(name)) > 2:
-                lines.append(f"{name}: macro F1 {macro_f1(scores):.3f}, micro F1 {micro_f1(scores):.3f}")
-        for name, interval in self.further().items():
-            lines.append(f"{name} {interval.value:.3f} ({ends(interval)})")
-        lines += [_flip_line(name, found, self.by_sample(name)) for name in self.names if (found := self.flips(name))]
-        if self.failures:
-            lines.append(f"failed: {', '.join(f'{count:,} {code}' for code, count in self.failures.items())}")
-        lines += [self._broken_line(name, count) for name, count in self.broken.items()]
-        lines += [f"{name}: {_judge_line(judged)}" for name, judged in self.judged.items()]
-        spent = [f"{counted(self.asked, 'row')} asked now", f"{sum(row.cached for row in self.rows):,} from the cache"]
-        if self.tokens:
-            spent.append(counted(self.tokens, "token"))
-        if self.cost:
-            spent.append(f"${self.cost:,.4f}")
-        lines.append(", ".join(spent))
-        if self.clustered and (count := len({row.cluster for row in self.rows})) < _FEW_CLUSTERS:
-            lines.append(
-                f"{counted(count, 'cluster')} only: intervals are wide, because so few say little about others, "
-                "however many rows they have"
-            )
-        if self.source:
-            lines.append(f"gold rows from {self.source}")
-        if self.shown:
-            lines.append(
-                f"{counted(self.shown, 'row')} {'is' if self.shown == 1 else 'are'} shown as examples, with the right "
-                "answers: the figures are too good; measure on other rows"
-            )
-        if self.without_gold:
-            lines.append(f"{counted(self.without_gold, 'row')} without gold left out")
-        return lines
-
-    def _broken_line(self, name: str, count: int) -> str:
-        why = f"; the first time: {self.errors[name]}" if name in self.errors else ""
-        return f"{name} could not be computed for {counted(count, 'row')}{why}"
-
-
-def _slice_lines(name: str, column: str, found: Mapping[str, Score]) -> list[str]:
-    shown = [f"{column} {value or '(empty)'}, {_line(name, score)}" for value, score in list(found.items())[:_SLICES]]
-    return [*shown, f"{column}: {counted(len(found) - _SLICES, 'more value')}"] if len(found) > _SLICES else shown
-
-
-def _line(name: str, score: Score) -> str:
-    if not score.rows:
-        return f"{name}: no row has a score"
-    what, failed = "" if score.right is None else "accuracy ", score.failed
-    text = f"{name}: {what}{score.figure} ({score.ends}) of {counted(score.rows, 'row')}"
-    if score.right is None:
-        return f"{text}, {failed:,} failed and count as 0" if failed else text
-    text = f"{text}: {score.right:,} right, {score.wrong:,} wrong, {failed:,} failed"
-    return f"{text}; {percent(score.at_best)} if all failed rows were right" if failed else text
-
 
 def _flips(name: str, kind: FieldKind | None, row: ReportRow) -> bool:
     """Return whether a row got different answers; a failure counts as one of them."""
@@ -322,30 +246,3 @@ def _flips(name: str, kind: FieldKind | None, row: ReportRow) -> bool:
     if kind in LABEL_KINDS:
         return len({None if answer is None else labels_in(answer[0]) for answer in answers}) > 1
     return any(answer != answers[0] for answer in answers)
-
-
-def _flip_line(name: str, flips: Interval, rounds: Sequence[float]) -> str:
-    return (
-        f"{name}: {percent(flips.value)} ({span(flips)}) of rows get different answers when asked {len(rounds)} "
-        f"times; the figure ranges from {min(rounds):.3f} to {max(rounds):.3f}"
-    )
-
-
-def _judge_line(judged: Judged) -> str:
-    cost = f", ${judged.cost:,.4f}" if judged.cost else ""
-    return f"judged in {counted(judged.calls, 'call')}, {counted(judged.tokens, 'token')}{cost}"
-
-
-def span(interval: Interval) -> str:
-    """Return the ends of an interval of shares, in percent."""
-    return _NO_ENDS if math.isnan(interval.low) else f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
-
-
-def ends(interval: Interval) -> str:
-    """Return the ends of an interval of numbers, as they are."""
-    return _NO_ENDS if math.isnan(interval.low) else f"{interval.low:.3f} to {interval.high:.3f}"
-
-
-def percent(share: float) -> str:
-    """Return a share in percent."""
-    return f"{100 * share:.1f} %"

@@ -11,8 +11,10 @@ from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.intervals import Interval, wilson
 from llmtasker.evaluation.metrics import labels_in
+from llmtasker.evaluation.report_text import share_ends
 from llmtasker.evaluation.subject import Measurable
 from llmtasker.task import Task
+from llmtasker.values.language import Code, locale_of
 
 _SIZES = (5, 10, 20, 50, 100)
 
@@ -32,13 +34,27 @@ class ShortlistRecall:
     at: dict[int, Interval]
 
     def __str__(self) -> str:
-        lines = [f"right label among those shown, {counted(self.labels, 'label')}, {counted(self.rows, 'row')}:"]
+        return self.text()
+
+    def text(self, language: Code = "en") -> str:
+        """Return the shares line by line, as `print` shows them; `language` is "en" or "fr"."""
+        words = locale_of(language)
+        lines = [
+            words.text(
+                "right label among those shown, {labels} {labels:label|labels}, {rows} {rows:row|rows}:",
+                labels=words.count(self.labels),
+                rows=words.count(self.rows),
+            )
+        ]
         for size, share in self.at.items():
-            mark = "  <- shortlist" if size == self.count else ""
-            low, high = 100 * share.low, 100 * share.high
-            lines.append(f"  first {size:>3,}: {100 * share.value:5.1f} % ({low:.1f} to {high:.1f}){mark}")
+            first, figure = f"{words.number(size):>3}", f"{words.percent(share.value):>7}"
+            line = words.text(
+                "first {count}: {share} ({ends})", count=first, share=figure, ends=share_ends(words, share)
+            )
+            lines.append(f"  {line}{'  <- shortlist' if size == self.count else ''}")
         if self.own:
-            lines.append(f"left out: {counted(self.own, 'row')} among the examples of the task")
+            own = words.count(self.own)
+            lines.append(words.text("left out: {rows} {rows:row|rows} among the examples of the task", rows=own))
         return "\n".join(lines)
 
 

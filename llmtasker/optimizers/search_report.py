@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmtasker.errors import counted
-from llmtasker.evaluation.compare import Comparison
+from llmtasker.evaluation.comparison import Comparison
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.optimizers.search import Trial
 from llmtasker.task import Task

@@ -5,7 +5,7 @@ visit          a request: who asks, in which language; page_route: errors as pag
 begin_pages, file_pages, task_pages, run_pages, results_pages, evaluation_pages, export_pages    the steps of a task
 table_facts, task_form, project_task, shown_answers, scored_rows, task_code     the content of the pages
 corrections, rows_to_label    what people decide about rows, and which rows they should look at next
-language, error_words, french.json    the words of the page; templates, static: its design
+page_language, error_words   the words of the page (values.language has the French ones); templates, static: its design
 """
 
 from __future__ import annotations

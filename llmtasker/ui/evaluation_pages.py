@@ -14,7 +14,7 @@ from llmtasker.api.attachment import attachment
 from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, compare
-from llmtasker.evaluation.compare import Comparison
+from llmtasker.evaluation.comparison import Comparison
 from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.report_page import report_page
 from llmtasker.jobs.job_state import Job
@@ -25,6 +25,7 @@ from llmtasker.ui.run_pages import job_of
 from llmtasker.ui.scored_rows import Scored, ScoredRows
 from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.ui.visit import Pages, Visit
+from llmtasker.values.language import locale_of
 
 _MOST_IN_TABLE = 12
 _STEPS = 4  # shades of a cell
@@ -96,7 +97,8 @@ def evaluation_pages(pages: Pages) -> APIRouter:
         if found.report is None:
             raise Problem("not-found", visit.language.text("No row has a right answer to compare with."))
         name = file_name(project, visit.language.text("report"))
-        return HTMLResponse(report_page(found.report), headers=attachment(name, "html"))
+        page = report_page(found.report, locale_of(visit.language.code))  # its words are text, not HTML
+        return HTMLResponse(page, headers=attachment(name, "html"))
 
     return router
 

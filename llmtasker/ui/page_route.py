@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
 from llmtasker.api.problem import Problem, of_status
-from llmtasker.ui.language import LANGUAGES
+from llmtasker.ui.page_language import LANGUAGES
 from llmtasker.ui.visit import LANGUAGE, Pages, SignInNeededError, Visit, begin_session
 from llmtasker.values.lazy_pattern import lazy_pattern
 

@@ -18,8 +18,8 @@ from llmtasker.api.served_tasks import (
 )
 from llmtasker.errors import describe, snippet
 from llmtasker.tasks.classification import generic_instructions
-from llmtasker.ui.language import Code
 from llmtasker.values.json_values import is_object, parse_json
+from llmtasker.values.language import Code
 
 SEPARATOR = ";"
 """Separates the labels of an example with several, and the choices of a field."""

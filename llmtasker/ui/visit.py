@@ -24,10 +24,11 @@ from llmtasker.api.problem import Problem
 from llmtasker.api.request_body import read_form
 from llmtasker.api.server import Server
 from llmtasker.jobs.project_store import Project, ProjectStore
-from llmtasker.ui.error_words import CAUSES, explained, reason
-from llmtasker.ui.language import LANGUAGES, PageLanguage, preferred
+from llmtasker.ui.error_words import explained, reason
+from llmtasker.ui.page_language import LANGUAGES, PageLanguage, preferred
 from llmtasker.ui.sessions import Sessions, form_token, is_form_token
 from llmtasker.ui.shown_answers import shown, written
+from llmtasker.values.error_causes import CAUSES
 
 SESSION, LANGUAGE, THEME = "llmtasker_session", "llmtasker_language", "llmtasker_theme"
 _YEAR = 365 * 86_400

@@ -1,4 +1,4 @@
-"""The language of a page: its words, and its format of numbers, amounts, times and dates."""
+"""The language of a page or a report: its words, and its format of numbers, amounts, times and dates."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, Self
 
-from markupsafe import Markup, escape
-
+from llmtasker.values.argument_checks import check_choice
 from llmtasker.values.json_values import parse_json
 
 Code = Literal["en", "fr"]
@@ -43,15 +42,15 @@ class Count(str):
         return str(self) if not chosen else one if self.single else many
 
 
-@dataclass(frozen=True, slots=True)
-class PageLanguage:
-    """One of the two languages of the page. Users' texts are never passed through it."""
+@dataclass(frozen=True)
+class Locale:
+    """The words and formats of one of the two languages. Users' texts are never passed through it."""
 
     code: Code
     _set: dict[str, str] = field(default_factory=dict[str, str], compare=False)
 
-    def text(self, words: str, **values: Any) -> Markup:
-        """Return words of the page in this language; `{name}` is replaced by a value, which is escaped.
+    def text(self, words: str, **values: Any) -> str:
+        """Return words in this language; `{name}` is replaced by a value.
 
         `{name:row|rows}` is replaced by the first word if the value is a `count` of one, else by the second.
 
@@ -61,31 +60,31 @@ class PageLanguage:
         text = self._set.get(words)
         if text is None:
             text = self._set[words] = words if self.code == "en" else typeset(french()[words])
-        safe = {name: one if isinstance(one, Count) else escape(one) for name, one in values.items()}
-        return Markup(text.format_map(safe))  # noqa: S704 - own words
+        return text.format_map(values)
 
-    def number(self, value: float, digits: int = 0) -> str:
-        """Return a number with its thousands apart: 9,412 or 9 412.
+    def number(self, value: float, digits: int = 0, *, sign: bool = False) -> str:
+        """Return a number with its thousands apart: 9,412 or 9 412; with `sign`, also a plus.
 
-        >>> PageLanguage("en").number(9412.5, 1), PageLanguage("fr").number(9412.5, 1)
+        >>> Locale("en").number(9412.5, 1), Locale("fr").number(9412.5, 1)
         ('9,412.5', '9\\u202f412,5')
         """
-        text = f"{value:,.{digits}f}"
+        text = f"{value:{'+' if sign else ''},.{digits}f}"
         return text if self.code == "en" else text.replace(",", _NARROW).replace(".", ",").replace("-", "−")
 
-    def count(self, number: float, digits: int = 0) -> Count:
-        """Return a number of things, for words that follow it.
+    def count(self, number: float, digits: int = 0, *, sign: bool = False) -> Count:
+        """Return a number of things, for words that follow it; English has "1 row", but "1.0 rows".
 
         >>> for count in (1, 1234):
-        ...     "{count} {count:row|rows}".format(count=PageLanguage("en").count(count))
+        ...     "{count} {count:row|rows}".format(count=Locale("en").count(count))
         '1 row'
         '1,234 rows'
         """
-        return Count(self.number(number, digits), single=number == 1 if self.code == "en" else abs(number) < 2)
+        single = number == 1 and not digits if self.code == "en" else abs(round(number, digits)) < 2
+        return Count(self.number(number, digits, sign=sign), single=single)
 
     def percent(self, share: float, digits: int = 1) -> str:
-        """Return a share in percent: 84.3% or 84,3 %."""
-        return self.number(100 * share, digits) + ("%" if self.code == "en" else f"{_NARROW}%")
+        """Return a share in percent: 84.3 % or 84,3 %."""
+        return f"{self.number(100 * share, digits)}{' ' if self.code == 'en' else _NARROW}%"
 
     def money(self, cost: float | None) -> str:
         """Return US dollars with the significant digits: $1.41 or 1,41 $; "price unknown" for None."""
@@ -136,7 +135,7 @@ class PageLanguage:
     def cell(self, value: Any) -> str:
         """Return a cell of a file as this language writes it: a date, a time, or a moment; others as they are.
 
-        >>> for language in LANGUAGES.values():
+        >>> for language in map(locale_of, CODES):
         ...     language.cell(datetime(2026, 3, 1, 14, 30)), language.cell(date(2026, 3, 1))
         ('1 March 2026, 14:30', '1 March 2026')
         ('01/03/2026 14:30', '01/03/2026')
@@ -161,8 +160,8 @@ def _hour(moment: time) -> str:
 
 @cache
 def french() -> Mapping[str, str]:
-    """Return the words of the page in French; spaces before signs are ordinary there, and are typeset later."""
-    words: dict[str, str] = parse_json(files("llmtasker.ui").joinpath("french.json").read_text(encoding="utf-8"))
+    """Return the words in French; spaces before signs are ordinary there, and are typeset later."""
+    words: dict[str, str] = parse_json(files("llmtasker.values").joinpath("french.json").read_text(encoding="utf-8"))
     return words
 
 
@@ -176,23 +175,11 @@ def typeset(text: str) -> str:
     return re.sub(r" ([:»])", _WIDE + r"\1", text).replace("« ", f"«{_WIDE}").replace("'", "’")
 
 
-LANGUAGES: Mapping[str, PageLanguage] = {code: PageLanguage(code) for code in CODES}
+def locale_of(code: str) -> Locale:
+    """Return a language by its code.
 
-
-def preferred(header: str) -> Code:
-    """Return the language that a browser prefers (Accept-Language, RFC 9110), English if it names neither.
-
-    >>> preferred("de, fr;q=0.8, en;q=0.5")
-    'fr'
+    Raises:
+        ConfigurationError: there is no such language.
     """
-    best: tuple[float, Code] = (0.0, "en")
-    for part in header.split(",")[:20]:
-        name, _, weight = part.strip().partition(";")
-        found: Code | None = next((code for code in CODES if name.lower().partition("-")[0] == code), None)
-        try:
-            value = float(weight.strip().removeprefix("q=") or 1)
-        except ValueError:
-            value = 0.0
-        if found is not None and value > best[0]:
-            best = value, found
-    return best[1]
+    check_choice("language", code, CODES)
+    return Locale("fr" if code == "fr" else "en")
