@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from html import escape
 
@@ -92,7 +93,8 @@ def _risk_coverage(calibration: CalibrationFigures, words: Locale) -> str:
         errors += not point.right
         curve.append((rows / len(ordered), errors / rows))
     most = max((risk for _, risk in curve), default=0.0)
-    top = min(1.0, max(1.2 * max(most, calibration.max_risk or 0.0), 0.05))
+    highest = max(1.2 * max(most, calibration.max_risk or 0.0), 0.04)
+    top = min(1.0, math.ceil(25 * highest) / 25)  # so that the four ticks are whole percents
     parts = [f'<polyline class="curve" fill="none" stroke="#2548a0" stroke-width="2" points="{_points(curve, top)}"/>']
     if calibration.max_risk is not None:
         height = f"{_y(calibration.max_risk / top):.1f}"
@@ -116,10 +118,9 @@ def _points(curve: Sequence[tuple[float, float]], top: float) -> str:
 
 def _plot(words: Locale, label: str, inside: str, across: str, up: str, top: float) -> str:
     width, height = _LEFT + _SIDE + 24, _TOP + _SIDE + 40
-    digits = 0 if round(25 * top, 9).is_integer() else 1
     grid = "".join(
         f'<line class="axis" stroke="#ddd" x1="{_x(0)}" x2="{_x(1)}" y1="{_y(part)}" y2="{_y(part)}"/>'
-        f'<text x="{_LEFT - 6}" y="{_y(part) + 4}" text-anchor="end">{words.percent(part * top, digits)}</text>'
+        f'<text x="{_LEFT - 6}" y="{_y(part) + 4}" text-anchor="end">{words.percent(part * top, 0)}</text>'
         f'<text x="{_x(part)}" y="{_y(0) + 18}" text-anchor="middle">{words.percent(part, 0)}</text>'
         for part in (0.0, 0.25, 0.5, 0.75, 1.0)
     )
