@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -31,7 +30,6 @@ from llmtasker.api import ServerSettings, create_app
 from llmtasker.api.http_protocol import HTTPProtocol
 from llmtasker.testing import Delay, FaultyServer
 
-PAUSE = 0.002  # seconds between two calls of a client that does something itself
 KEY = {"X-API-Key": "a-key-of-the-benchmark"}
 
 
@@ -60,26 +58,34 @@ def served(app: Any) -> Iterator[str]:
 class Served:
     """A part of a comparison in its own process: the line that it printed, its CPU and its memory."""
 
-    pid: int
+    process: subprocess.Popen[str]
     line: str
 
     @property
     def cpu(self) -> float:
-        """Seconds of CPU so far."""
-        times = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-        return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
+        """Seconds of CPU so far, of all threads."""
+        threads = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+    def call(self, calls: int) -> None:
+        """Let the process make calls, and wait for them."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{calls}\n")
+        self.process.stdin.flush()
+        self.process.stdout.readline()
 
     @contextmanager
     def growth(self) -> Iterator[list[float]]:
         """Give a list that has, after the block, by how many MB the process grew at its peak."""
-        Path(f"/proc/{self.pid}/clear_refs").write_text("5")  # the peak begins again
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")  # the peak begins again
         grown, before = list[float](), self._peak
         yield grown
         grown.append(self._peak - before)
 
     @property
     def _peak(self) -> float:
-        status = Path(f"/proc/{self.pid}/status").read_text()
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
@@ -87,60 +93,88 @@ class Served:
 def started(*arguments: str) -> Iterator[Served]:
     """Start this file as a part of a comparison, and wait for its line."""
     command = [sys.executable, __file__, "--part", *arguments]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         try:
-            yield Served(process.pid, process.stdout.readline().strip())
+            yield Served(process, process.stdout.readline().strip())
         finally:
             process.terminate()
 
 
-def one_by_one(llm: str, calls: int = 1_000, times: int = 5) -> None:
+WAYS = ("acall", "acall in company", "empty", "only acall", "serve")
+
+
+def one_input(llm: str, at_once: int, rounds: int = 40, batch: int = 64) -> None:
     """Compare the CPU of a server for one input with that of `acall`, each in its own process, in turn.
 
-    The lower bounds are measured beside it: uvicorn with an app that answers at once, and with one that
-    only awaits `acall`; and `acall` after a pause each time, which finds the caches of the processor cold, as a server
-    does that waits for its clients.
+    In turn means in small batches, because the speed of a shared machine drifts. "empty" is uvicorn with an app that
+    answers at once, "only acall" one that does no more than await `acall`: no server costs less. "acall in company"
+    is `acall` while clients ask the empty server: a process whose neighbours work finds its caches cold, and a server
+    always has neighbours, its clients. Clients write a request at once, as curl does; their own CPU is not counted.
     """
-    taken = {way: list[float]() for way in ("acall", "acall, paced", "empty", "only acall", "serve")}
-    for _ in range(times):
-        for way, figures in taken.items():
-            if way.startswith("acall"):
-                with started(way, llm, str(calls)) as alone:
-                    figures.append(float(alone.line))
-            else:
-                with started(way, llm) as server:
-                    figures.append(cpu_of_a_request(server, calls))
+    taken = {way: list[float]() for way in WAYS}
+    with ExitStack() as stack:
+        alone = stack.enter_context(started("acall", llm, str(at_once)))
+        servers = {way: stack.enter_context(started(way, llm)) for way in ("empty", "only acall", "serve")}
+        for number in range(-5, rounds):
+            for way, figures in taken.items():
+                with company(servers["empty"].line, at_once) if way == "acall in company" else nullcontext():
+                    server = servers.get(way, alone)
+                    spent = server.cpu
+                    if server is alone:
+                        alone.call(batch * at_once)
+                    else:
+                        asyncio.run(ask(server.line, at_once, range(batch)))
+                    if number >= 0:  # the first rounds warm up
+                        figures.append((server.cpu - spent) / batch / at_once)
     for way, figures in taken.items():
-        ratio = statistics.median(one / other for one, other in zip(figures, taken["acall"], strict=True))
-        print(f"one input, {way}: {1e6 * statistics.median(figures):.0f} µs of CPU, {ratio:.2f} × acall")
+        ratios = [
+            statistics.median(one / other for one, other in zip(figures, taken[base], strict=True)) for base in WAYS[:2]
+        ]
+        print(
+            f"one input, {at_once} at a time, {way}: {1e6 * statistics.median(figures):.0f} µs of CPU, "
+            f"{ratios[0]:.2f} × acall, {ratios[1]:.2f} × acall in company"
+        )
 
 
-def cpu_of_a_request(server: Served, calls: int) -> float:
-    """Return the seconds of CPU that a server takes for one input."""
-    with httpx2.Client(base_url=server.line, headers=KEY, timeout=60) as client:
-        before = 0.0
-        for number in range(-100, calls):
-            before = server.cpu if number == 0 else before
-            response = client.post("/tasks/triage", json={"message": f"through {number}"})
-            assert response.status_code == 200, response.text
-        return (server.cpu - before) / calls
+async def ask(url: str, clients: int, numbers: Iterable[int]) -> None:
+    """Let clients ask for one input after the other, each over its own connection."""
+    host, _, port = url.removeprefix("http://").partition(":")
+    head = f"POST /tasks/triage HTTP/1.1\r\nhost: {host}\r\nx-api-key: {KEY['X-API-Key']}\r\n"
+
+    async def client(name: int) -> None:
+        reader, writer = await asyncio.open_connection(host, int(port))
+        for number in numbers:
+            body = json.dumps({"message": f"of {name}: {number} {time.time()}"})
+            writer.write(f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n{body}".encode())
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert answer.startswith(b"HTTP/1.1 200"), answer
+            await reader.readexactly(int(answer.lower().partition(b"content-length: ")[2].partition(b"\r")[0]))
+        writer.close()
+
+    await asyncio.gather(*(client(name) for name in range(clients)))
 
 
-async def acalls(task: Task[Any], calls: int, pause: float) -> float:
-    """Return the seconds of CPU of a call, without those of the pauses."""
-    for number in range(100):
-        await task.acall(f"first {number}")
-    before = time.process_time()
-    for number in range(calls):
-        await task.acall(f"alone {number}")
-        if pause:
-            await asyncio.sleep(pause)
-    taken = time.process_time() - before
-    before = time.process_time()
-    for _ in range(calls if pause else 0):
-        await asyncio.sleep(pause)
-    return (taken - (time.process_time() - before)) / calls
+@contextmanager
+def company(url: str, clients: int) -> Iterator[None]:
+    """Let clients ask a server during the block, from another process."""
+    code = f"import asyncio, itertools, serve; asyncio.run(serve.ask({url!r}, {clients}, itertools.count()))"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parent) as process:
+        time.sleep(0.5)  # until it asks
+        yield
+        process.kill()
+
+
+async def acalls(task: Task[Any], at_once: int) -> None:
+    """Make as many calls as a line of the standard input says, again and again; answer each with a line."""
+
+    async def worker(numbers: range) -> None:
+        for number in numbers:
+            await task.acall(f"alone {number} {time.time()}")
+
+    while line := await asyncio.to_thread(sys.stdin.readline):
+        await asyncio.gather(*(worker(range(place, int(line), at_once)) for place in range(at_once)))
+        print(flush=True)
 
 
 def bare_app(task: Task[Any] | None) -> Any:
@@ -163,10 +197,11 @@ def bare_app(task: Task[Any] | None) -> Any:
     return app
 
 
-def part(name: str, llm: str, calls: str = "0") -> None:
+def part(name: str, llm: str, at_once: str = "1") -> None:
     """Do a part of a comparison in this process."""
-    if name.startswith("acall"):
-        print(asyncio.run(acalls(task_of(llm), int(calls), PAUSE if "paced" in name else 0.0)), flush=True)
+    if name == "acall":
+        print("ready", flush=True)
+        asyncio.run(acalls(task_of(llm), int(at_once)))
         return
     with tempfile.TemporaryDirectory() as folder, served(app_of(name, llm, folder)) as url:
         print(url, flush=True)
@@ -191,14 +226,14 @@ async def clients(url: str, rows: int = 10_000, count: int = 200) -> None:
     limits = httpx2.Limits(max_connections=count)
     async with httpx2.AsyncClient(base_url=url, headers=KEY, timeout=60, limits=limits) as client:
 
-        async def ask(number: int) -> float:
+        async def ask_one(number: int) -> float:
             started = time.perf_counter()
             response = await client.post("/tasks/triage", json={"message": f"client {number} {started}"})
             assert response.status_code == 200, response.text
             return time.perf_counter() - started
 
         async def wave(first: int) -> list[float]:
-            return list(await asyncio.gather(*(ask(first + number) for number in range(count))))
+            return list(await asyncio.gather(*(ask_one(first + number) for number in range(count))))
 
         alone = [seconds for part in range(3) for seconds in await wave(part * count)]
         created = await client.post("/tasks/triage/jobs", json={"rows": [f"row {number}" for number in range(rows)]})
@@ -264,7 +299,8 @@ def main() -> None:
         part(*arguments.part)
         return
     with FaultyServer(faults=[Delay(0.05, when="client")]) as llm:
-        one_by_one(llm.base_url)
+        for at_once in (1, 16):
+            one_input(llm.base_url, at_once, batch=64 // at_once)
         upload(llm.base_url)
         many_rows(llm.base_url, arguments.rows)
         with started("serve", llm.base_url) as server:

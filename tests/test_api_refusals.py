@@ -15,7 +15,7 @@ from served import KEYS, Served
 
 from llmtasker import LLM, Classification
 from llmtasker.api import ServerSettings, create_app
-from llmtasker.api.unread_body import UnreadBody
+from llmtasker.api.bounded_exchange import BoundedExchange
 from llmtasker.testing import FakeTransport
 from llmtasker.ui import add_pages
 
@@ -140,7 +140,13 @@ def test_reading_on_has_an_end(silent: bool) -> None:
         sent.append(message)
 
     scope = {"type": "http", "headers": [(b"content-length", b"101000000")]}
-    asyncio.run(asyncio.wait_for(UnreadBody(refuse, silence=0.01)(scope, receive, send), 20))
+
+    async def serve() -> None:
+        exchange = BoundedExchange(scope, receive, send, id_="1", max_bytes=200_000_000, seconds=20)
+        await refuse(scope, exchange.receive, exchange.send)
+        await exchange.end(silence=0.01)
+
+    asyncio.run(asyncio.wait_for(serve(), 20))
     assert [one.get("more_body", False) for one in sent] == [False, True, False]
     assert (b"connection", b"close") in sent[0]["headers"]
     assert sum(read) <= 40_000_000

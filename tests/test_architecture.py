@@ -128,7 +128,7 @@ VENDORS: dict[str, set[str]] = {
     "numpy": {"integrations.sklearn"},
     "sklearn": {"integrations.sklearn"},
     "starlette": {
-        *("api.asgi_app", "api.job_creation", "api.trusted_host", "api.request_body", "api.unread_body"),
+        *("api.asgi_app", "api.bounded_exchange", "api.job_creation", "api.request_body", "api.trusted_host"),
         *("ui.begin_pages", "ui.corrections", "ui.file_pages", "ui.page_route", "ui.task_form", "ui.task_pages"),
         "ui.visit",
     },

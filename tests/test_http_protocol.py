@@ -6,7 +6,7 @@ import json
 import random
 import socket
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from served import Served
@@ -81,6 +81,28 @@ class App:
 
 class Impatient(HTTPProtocol):
     head_seconds = 0.05
+
+
+class Counting(HTTPProtocol):
+    """Keeps the parts that are written."""
+
+    written: ClassVar[list[bytes]] = []
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self.transport = CountedTransport(transport)  # type: ignore[assignment]
+
+
+class CountedTransport:
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        Counting.written.append(data)
+        self._transport.write(data)
 
 
 @pytest.fixture(params=[HTTPProtocol], scope="module")
@@ -237,3 +259,36 @@ def test_a_body_may_take_longer_than_a_head(served: Served) -> None:
         assert answered(other)[0] == 0  # that took as long as a head may
         client.sendall(b"\r\na\r\n0\r\n\r\n")
         assert client.recv(65_536).startswith(b"HTTP/1.1 200 OK")
+
+
+class Parts:
+    """Answers with the parts of a body, of known length or not; HEAD without them."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan":
+            raise NotImplementedError
+        await receive()
+        headers = [] if scope["path"] == "/stream" else [(b"content-length", b"6")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"abc", "more_body": True})
+        await send({"type": "http.response.body", "body": b"def"})
+
+
+@pytest.mark.parametrize(
+    ("request_line", "written"),
+    [
+        (b"GET / HTTP/1.1", [b"\r\n\r\nabc", b"def"]),
+        (b"GET / HTTP/1.0", [b"\r\n\r\nabc", b"def"]),
+        (b"HEAD / HTTP/1.1", [b"\r\n\r\n"]),
+        (b"GET /stream HTTP/1.1", [b"\r\n\r\n", b"3\r\nabc\r\n", b"3\r\ndef\r\n0\r\n\r\n"]),
+    ],
+)
+def test_a_head_of_known_length_is_written_with_the_body(request_line: bytes, written: list[bytes]) -> None:
+    running = Served(Parts(), Counting)
+    Counting.written.clear()
+    try:
+        sent(running, request_line + b"\r\nHost: a\r\n\r\n")
+    finally:
+        running.close()
+    assert len(Counting.written) == len(written)
+    assert all(part.endswith(end) for part, end in zip(Counting.written, written, strict=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -23,32 +24,24 @@ try:
     from fastapi.routing import APIRoute
     from starlette.exceptions import HTTPException
     from starlette.requests import ClientDisconnect
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
 except ModuleNotFoundError:
     raise ConfigurationError('the REST API needs fastapi: pip install "llmtasker[api]"') from None
 
+from llmtasker.api.bounded_exchange import BoundedExchange
 from llmtasker.api.job_routes import job_routes
 from llmtasker.api.problem import Problem, of_status
-from llmtasker.api.request_body import BodyLimit
 from llmtasker.api.server import Server
 from llmtasker.api.status_routes import add_status_routes
 from llmtasker.api.task_routes import task_routes, unknown_task
 from llmtasker.api.trusted_host import TrustedHost
-from llmtasker.api.unread_body import UnreadBody
 from llmtasker.jobs.error_trace import error_trace
 from llmtasker.jobs.pipeline_work import TaskLike
 
 _LOG = logging.getLogger("llmtasker.server")
 _LEFT = 499  # in log and metrics: the caller disconnected
-_POLICY = b"default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 # Newer versions of FastAPI report exceptions to OpenTelemetry with their messages, which may contain users' texts.
 _OPTIONS: dict[str, Any] = {"telemetry": {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}}
-_HEADERS = (
-    (b"content-security-policy", _POLICY),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-)
 
 
 def create_app(tasks: Mapping[str, TaskLike], settings: ServerSettings | None = None) -> FastAPI:
@@ -72,11 +65,9 @@ def create_app(tasks: Mapping[str, TaskLike], settings: ServerSettings | None = 
     add_status_routes(app, server)
     _answer_problems(app, server)
     app.add_middleware(_DirectCalls, routes=[route for route in router.routes if isinstance(route, APIRoute)])
-    app.add_middleware(BodyLimit, max_bytes=settings.max_bytes, seconds=settings.body_seconds)
     if settings.open:
         app.add_middleware(TrustedHost, names=settings.hosts)
     app.add_middleware(_RequestFrame, server=server)
-    app.add_middleware(UnreadBody)
     return app
 
 
@@ -142,7 +133,7 @@ class _RequestIds:
 
 
 class _RequestFrame:
-    """Wraps each request: safe headers, an id, a count, a log line without texts; an exception becomes a 500."""
+    """Wraps each request: an exchange with an id, a count, a log line without texts; an exception becomes a 500."""
 
     def __init__(self, app: ASGIApp, server: Server) -> None:
         self._app, self._server = app, server
@@ -152,30 +143,29 @@ class _RequestFrame:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        id_, started, status, method = self._ids.next(), time.perf_counter(), 0, scope["method"]
+        id_, started, method = self._ids.next(), time.perf_counter(), scope["method"]
         if method == "HEAD":  # the answer to GET, whose body is not sent
             scope = {**scope, "method": "GET"}
-
-        async def framed(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = [*message["headers"], *_HEADERS, (b"x-request-id", id_.encode())]
-            await send(message)
-
+        settings = self._server.settings
+        exchange = BoundedExchange(
+            scope, receive, send, id_=id_, max_bytes=settings.max_bytes, seconds=settings.body_seconds
+        )
         try:
-            await self._app(scope, receive, framed)
+            await self._app(scope, exchange.receive, exchange.send)
         except ClientDisconnect:
-            status = status or _LEFT
+            exchange.status = exchange.status or _LEFT
         except Exception as error:  # noqa: BLE001 - the last place that can answer
             _LOG.error("request %s failed: %s", id_, error_trace(error))
-            if status:  # it is too late for another response; the server's own log gets no text either
+            if exchange.status:  # it is too late for another response; the server's own log gets no text either
                 raise ConnectionAbortedError(f"request {id_} was aborted") from None
-            await Problem("internal", f"See request {id_} in the log of the server.").response()(scope, receive, framed)
+            problem = Problem("internal", f"See request {id_} in the log of the server.")
+            with contextlib.suppress(ClientDisconnect):
+                await problem.response()(scope, exchange.receive, exchange.send)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            self._server.counts["requests", route, str(status)] += 1
+            self._server.counts["requests", route, str(exchange.status)] += 1
             if _LOG.isEnabledFor(logging.INFO):
                 took = round(1000 * (time.perf_counter() - started), 1)
-                line = {"request": id_, "method": method, "route": route, "status": status, "ms": took}
+                line = {"request": id_, "method": method, "route": route, "status": exchange.status, "ms": took}
                 _LOG.info(json.dumps(line))
+        await exchange.end()

@@ -45,6 +45,28 @@ def _plainly(cycle: RequestResponseCycle) -> Callable[[Any], Coroutine[Any, Any,
     return plain
 
 
+class _JoinedWrites:
+    """The transport of a response, whose head of known length is written together with the first part of its body.
+
+    uvicorn writes the two one by one, which wakes the client twice.
+    """
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle, self._transport = cycle, cycle.transport
+        self._head: bytes | None = None  # empty once it is written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        cycle = self._cycle
+        if self._head is None and cycle.expected_content_length and cycle.scope["method"] != "HEAD":
+            self._head = data
+        else:
+            self._transport.write(self._head + data if self._head else data)
+            self._head = b""
+
+
 class HTTPProtocol(HttpToolsProtocol):
     """A connection with limits on the bytes and the seconds of a head; pass it to uvicorn as `http`.
 
@@ -127,8 +149,10 @@ class HTTPProtocol(HttpToolsProtocol):
             raise ValueError("a request has one Host")
         self._in_head, self._seen = False, 0
         super().on_headers_complete()
-        if self.cycle and self.parser.get_http_version() == "1.0":
-            self.cycle.send = _plainly(self.cycle)  # type: ignore[assignment,method-assign]
+        if cycle := self.cycle:
+            cycle.transport = _JoinedWrites(cycle)  # type: ignore[assignment]
+            if self.parser.get_http_version() == "1.0":
+                cycle.send = _plainly(cycle)  # type: ignore[assignment,method-assign]
         cycles = (*self._unanswered, self.cycle)
         self._unanswered = tuple(cycle for cycle in cycles if cycle and not cycle.response_complete)
 

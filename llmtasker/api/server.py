@@ -13,8 +13,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 
 from llmtasker.api.api_keys import ApiKey, ApiKeys, read_keys
+from llmtasker.api.bounded_exchange import BYTES_OF_KEY
 from llmtasker.api.problem import Problem
-from llmtasker.api.request_body import limit_body
 from llmtasker.api.served_tasks import ServedTasks
 from llmtasker.api.server_settings import ServerSettings
 from llmtasker.api.spending import Spending
@@ -102,7 +102,7 @@ class Server:
             seconds = {"Retry-After": str(math.ceil(wait))}
             raise Problem("rate-limit", f"The key may be used again in {math.ceil(wait)} s.", headers=seconds)
         if key.bytes is not None:
-            limit_body(request, key.bytes)
+            request.scope[BYTES_OF_KEY] = key.bytes
         return key
 
     def check_spending(self, key: ApiKey) -> None:
