@@ -72,8 +72,11 @@ def describe(error: BaseException) -> str:
     parts: list[str] = []
     for found in error.errors(include_url=False, include_context=False)[:_MOST]:
         where = f"{'.'.join(map(str, found['loc']))}: " if found["loc"] else ""
+        given = found["input"]
         # The value of a failing model validator is the whole record: too long and too private to show.
-        value = "" if isinstance(found["input"], Mapping | BaseModel) else f" (got {_short_form(found['input'])})"
+        value = "" if isinstance(given, Mapping | BaseModel) else f" (got {_short_form(given)})"
+        if isinstance(given, BaseModel) and found["loc"] and found["type"].endswith("_type"):
+            value = f" (got a {type(given).__name__})"
         parts.append(f"{where}{snippet(found['msg'].removeprefix('Value error, '))}{value}")
     more = error.error_count() - len(parts)
     return "; ".join(parts) + (f"; and {more} more" if more > 0 else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,7 +118,7 @@ def test_a_duration_is_read_as_that_of_an_answer(gold: Any) -> None:
         (Meeting, 1772409600, "at: a number is not a date-time"),
         (Zoned, "1772409600", "at: a number is not a date-time"),
         (Day, 20260302.0, "at: a number is not a date"),
-        (Day, "03/04/2026", "at: Input should be a valid date"),
+        (Day, "03/04/2026", "at: Input should be a valid date.*; at is 2026-04-03 or 2026-03-04: write it in ISO 8601"),
         (Opening, "14", "at: a number is not a time"),
         (Opening, "14:30-15:00", "at: it has two readings as a time"),
         (Length, 90, "at: a number is not a duration"),
@@ -128,6 +129,50 @@ def test_a_moment_that_no_answer_could_give_is_refused(signature: type[Signature
     task = task_of(signature)
     with pytest.raises(ConfigurationError, match=f"gold row 1 does not fit {signature.__name__}: {words}"):
         evaluate(task, [{"text": "x", "at": gold}], progress=False)
+
+
+@pytest.mark.parametrize(
+    ("type_", "right", "gold"),
+    [
+        (float, 34.9, "34,90"),
+        (float, 4.5, "4,5"),
+        (float | None, 1234.5, "1 234,50"),
+        (float, 12.5, "12,50 €"),
+        (Decimal, "1234.50", "1 234,50"),
+        (int, 1234, "1 234"),
+        (int, 4, "4"),
+        (int, 4, 4.0),
+        (Literal[1, 2], 2, "2"),
+        (bool, True, "oui"),
+        (bool, True, "VRAI"),
+        (bool, False, "non"),
+        (bool, True, True),
+    ],
+)
+def test_gold_is_read_as_an_answer_with_the_same_text(type_: Any, right: Any, gold: Any) -> None:
+    """A French office writes 34,90 and oui."""
+    signature = Signature.make("Read", instructions="Read.", inputs={"text": str}, outputs={"it": type_})
+    report = evaluate(task_of(signature, it=right), [{"text": "x", "it": gold}], progress=False)
+    assert report.score("it").right == 1
+    answered = task_of(signature, it=gold)("x")
+    assert answered.output is not None
+    assert evaluate(task_of(signature, it=right), [answered.output], progress=False).score("it").right == 1
+
+
+@pytest.mark.parametrize(
+    ("type_", "gold", "words"),
+    [
+        (float, "1,234", "it: Input should be a valid number"),
+        (int, "1.234", "it: whether its dot stands between thousands is not clear"),
+        (float, True, "it: a boolean is not a number"),
+        (bool, "peut-être", "it: Input should be a valid boolean"),
+        (float, "12/03/2026", "it: Input should be a valid number.*number .got '12/03/2026'.[.]$"),
+    ],
+)
+def test_a_number_that_no_answer_could_give_is_refused(type_: Any, gold: Any, words: str) -> None:
+    signature = Signature.make("Read", instructions="Read.", inputs={"text": str}, outputs={"it": type_})
+    with pytest.raises(ConfigurationError, match=f"gold row 1 does not fit Read: {words}"):
+        evaluate(task_of(signature), [{"text": "x", "it": gold}], progress=False)
 
 
 def noted(type_: Any) -> type[Signature]:

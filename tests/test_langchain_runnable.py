@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 import pytest
 from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import Runnable, RunnableLambda, RunnableParallel, RunnablePassthrough
 from langchain_core.tracers.context import collect_runs
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task, pipeline
-from llmtasker.errors import ConfigurationError, InvalidOutputError, PipelineError
+from llmtasker.errors import ConfigurationError, InputError, InvalidOutputError, PipelineError
 from llmtasker.integrations.langchain import TaskRunnable, as_runnable
 from llmtasker.runner.events import Event
 from llmtasker.testing import FakeTransport
@@ -49,6 +50,12 @@ def test_it_is_in_a_chain(runnable: TaskRunnable) -> None:
     assert chain.invoke("  I was charged ") == "billing"
     assert chain.batch(["charged", "late"]) == ["billing", "delivery"]
     assert list(chain.stream("late")) == ["delivery"]
+
+
+def test_a_prompt_piped_into_it_is_named(runnable: TaskRunnable) -> None:
+    """A prompt before a task is a habit of chains; the task has its own."""
+    with pytest.raises(InputError, match=r"message: Input should be a valid string \(got a ChatPromptValue\)"):
+        (ChatPromptTemplate.from_template("{x}") | runnable).invoke({"x": "late"})
 
 
 def test_it_awaits(runnable: TaskRunnable) -> None:

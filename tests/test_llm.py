@@ -137,7 +137,12 @@ def test_offline_is_the_built_in_baseline():
         ("opnai/gpt-4.1-mini", {}, {}, "Did you mean openai/gpt-4.1-mini?"),
         ("olama/qwen3:4b", {}, {}, "Did you mean ollama/qwen3:4b?"),
         ("offlin", {}, {}, "Did you mean offline?"),
-        ("anthropic/claude", {}, {}, "it is not clear where"),
+        (
+            "mistral/small",
+            {},
+            {},
+            "give the URL of its endpoint, such as https://…/v1#small, and its key",
+        ),
         ("openai/gpt-4.1", {}, {}, "needs a key: set OPENAI_API_KEY"),
         ("azure/gpt", {}, {}, "AZURE_OPENAI_ENDPOINT"),
         ("azure/gpt", {}, {"AZURE_OPENAI_ENDPOINT": "https://r.openai.azure.com"}, "set AZURE_OPENAI_API_KEY"),

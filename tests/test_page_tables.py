@@ -35,6 +35,13 @@ ROWS = "n;Réclamation;équipe\n1;Où est mon colis ?;livraison\n2;Deux prélèv
 NAMES = ["n", "Réclamation", "équipe"]
 
 
+def header_of(page: str) -> int:
+    """Return the line that the page proposes as the one with the names of the columns."""
+    found = re.search(r'<option value="([0-9]+)" selected', page.partition('name="header"')[2])
+    assert found is not None
+    return int(found[1])
+
+
 def workbook(rows: list[list[Any]]) -> bytes:
     import openpyxl
 
@@ -52,7 +59,10 @@ def workbook(rows: list[list[Any]]) -> bytes:
         (ROWS, 1, NAMES),
         ("Réclamations du service client\n" + ROWS, 2, NAMES),
         ("Réclamations;;\n;;\n" + ROWS, 3, NAMES),  # as Excel writes it
+        ("Réclamations\nOctobre\n\n" + ROWS, 4, NAMES),  # the line that is shown, below an empty one
         ("Réclamations, octobre\nService client\n" + ROWS, 3, NAMES),
+        ("Réclamations du service client\n" + ROWS + "3;Colis abîmé\n", 2, NAMES),  # a broken row
+        ("Réclamations\nn;Réclamation\n1;Colis\n2;Deux;trois\n3;Rien\n", 2, NAMES[:2]),
         ("Réclamation\nOù est mon colis ?\nDeux prélèvements\n", 1, ["Réclamation"]),
         ("Réclamation\nOù est mon colis ?;1\nDeux prélèvements;;4\n", 1, ["Réclamation"]),  # a row is no header
         ("Réclamation\nOù est, mon colis ?\nDeux, prélèvements\n", 1, ["Réclamation"]),
@@ -64,7 +74,7 @@ def test_the_line_of_the_names_is_found(page: Page, text: str, line: int, names:
     if kind == "xlsx":
         content = workbook([[cell or None for cell in one.split(";")] for one in text.splitlines()])
     shown = page.browser().get(page.browser().upload(content, f"réclamations.{kind}") + "/file")
-    assert f'name="header" type="number" min="1" max="1000" value="{line}"' in shown
+    assert header_of(shown) == line
     assert [
         unescape(name) for name in re.findall(r'<option value="([^"]+)"[^>]*>[^<]* · ', shown.partition('id="gold"')[0])
     ] == names + (["column_2", "column_3"] if kind == "xlsx" and ";1;2\n" in text else [])  # cells of most rows
@@ -82,7 +92,7 @@ def test_the_line_of_the_names_is_found(page: Page, text: str, line: int, names:
 def test_texts_of_one_column_are_not_split(page: Page, texts: list[str]) -> None:
     ann = page.browser()
     project = ann.upload("\n".join(["avis", *texts, ""]).encode())
-    assert 'name="header" type="number" min="1" max="1000" value="1"' in ann.get(f"{project}/file")
+    assert header_of(ann.get(f"{project}/file")) == 1
     ann.send(f"{project}/file", see=f"{project}/file", text="avis", kind="triage")
     ann.run(project, column_message="avis")
     rows = map(json.loads, ann.get(f"{project}/results.jsonl").splitlines())
@@ -106,6 +116,27 @@ def test_a_csv_opens_in_the_spreadsheet_of_the_office(
     person.send(f"{project}/file", see=f"{project}/file", text="Réclamation", kind="triage")
     person.run(project, do, column_message="Réclamation")
     assert person.client.get(f"{project}/results.csv").content.startswith(begin)
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_the_line_of_the_names_is_chosen_among_the_first_lines(page: Page, kind: str) -> None:
+    """Each line is shown with its beginning; the separator of a title is not kept for the names below it."""
+    lines = ["Avis, réclamations", "", "Avis;note", "Bien", "Bien;2;3", "Nul;1"]
+    content = "\n".join(lines).encode()
+    if kind == "xlsx":
+        content = workbook([[cell or None for cell in re.split("[;,] ?", one)] for one in lines])
+    ann = page.browser()
+    project = ann.upload(content, f"avis.{kind}")
+    shown = ann.get(f"{project}/file")
+    options = re.findall(r'<option value="(\d)"[^>]*>\d · ([^<]*)', shown.partition('name="header"')[2])
+    assert [int(number) for number, _ in options] == [1, 3, 4, 5, 6]
+    assert [re.split(r"[;,|] ?", line)[0].strip() for _, line in options] == ["Avis", "Avis", "Bien", "Bien", "Nul"]
+    before = re.search(r'name="delimiter">.*<option value="(.)" selected', shown)
+    delimiter = {"delimiter": before[1]} if before else {}
+    ann.send(f"{project}/file", see=f"{project}/file", header="3", read="1", **delimiter)
+    again = ann.get(f"{project}/file")
+    assert header_of(again) == 3
+    assert re.findall(r'<th scope="col"[^>]*>([^<·]*\w)', again)[:2] == ["Avis", "note"]
 
 
 def test_a_file_without_a_readable_row_is_not_run(page: Page) -> None:

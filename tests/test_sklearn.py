@@ -130,6 +130,7 @@ def test_an_answer_that_is_not_sure_enough_is_an_error_not_a_label(monkeypatch: 
         ("one text", LABELS, "one text"),
         (TEXTS, LABELS[:3], "3 labels"),
         ([1, 2], ["a", "b"], "row 1 is a int"),
+        (["x", float("nan")], ["a", "b"], "row 2 is missing; each row must be a text"),
         (np.zeros((2, 2)), ["a", "b"], "not a table of 2 columns"),
         (pd.DataFrame({"a": TEXTS, "b": TEXTS}), LABELS, "not a table of 2 columns"),
         (TEXTS, None, "y"),

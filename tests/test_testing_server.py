@@ -118,6 +118,8 @@ def test_own_answers_and_what_they_raise() -> None:
         assert b"ZeroDivisionError" in content
         assert client.request("POST", "/v1/chat/completions", b"{no json")[0] == 500
         assert [type(error) for error in server.errors] == [ZeroDivisionError, json.JSONDecodeError]
+    with FaultyServer({"team": "billing"}) as server, client_of(server) as client:
+        assert client.answer(body("any"))["content"] == '{"team": "billing"}'
 
 
 def test_faults_and_limits_reach_the_client() -> None:

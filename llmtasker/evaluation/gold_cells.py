@@ -1,18 +1,19 @@
-"""GoldCells: right answers as tables and files have them: empty cells, JSON in texts, dates as people write them."""
+"""GoldCells: right answers as tables and files have them: empty cells, JSON in texts, numbers and dates as people write
+them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, PydanticUserError, TypeAdapter, create_model, field_validator
+from pydantic import BaseModel, create_model, field_validator
 
-from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.compiler.cell_reader import CellReader
+from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.metrics import FieldKind, kind_of
 from llmtasker.signature.signature import Signature
-from llmtasker.values.json_schema import branches, resolve
 from llmtasker.values.json_values import is_array, is_object, parse_json
-from llmtasker.values.plain_moment import MOMENTS, plain_moment, refused_moment
+from llmtasker.values.plain_moment import two_days
 from llmtasker.values.same_value import known_value
 
 _SEVERAL: frozenset[FieldKind] = frozenset({"labels", "list", "nested"})
@@ -31,24 +32,39 @@ class GoldCells:
         self._signature = signature
         types = {name: signature.output_fields[name].annotation for name in measured}
         self._several = {name for name, type_ in types.items() if kind_of(type_) in _SEVERAL}
-        formats = {name: _format_of(type_) for name, type_ in types.items() if name not in self._several}
-        self._moments = {name: format_ for name, format_ in formats.items() if format_ in MOMENTS}
+        readers = {name: CellReader.of(name, type_) for name, type_ in types.items() if name not in self._several}
+        self._readers = {name: reader for name, reader in readers.items() if reader is not None}
         self._may_be_empty: dict[str, bool] = {}
 
     def read(self, cells: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the cells, which may still not fit the signature.
 
         Raises:
-            ConfigurationError: a date, time or duration is a number, or has two readings.
+            ConfigurationError: a date, time or duration is a number, or a cell has two readings.
         """
         return {name: self._value(name, cell) for name, cell in cells.items()}
+
+    def unread(self, cells: Mapping[str, Any]) -> str:
+        """Return what to write in place of dates that have two readings, for the error of a row; "" if it has none."""
+        found = [(name, days) for name, cell in cells.items() if (days := self._two_days(name, cell))]
+        return "".join(f"; {name} is {' or '.join(days)}: write it in ISO 8601" for name, days in found)
+
+    def _two_days(self, name: str, cell: Any) -> list[str]:
+        reader = self._readers.get(name)
+        return two_days(cell) if isinstance(cell, str) and reader is not None and reader.is_moment else []
 
     def _value(self, name: str, cell: Any) -> Any:
         if known_cell(cell) is None:
             return cell if isinstance(cell, str) and self._takes_empty(name) else None
         if name in self._several:
             return _parsed(cell)
-        return _moment(name, cell, self._moments[name]) if name in self._moments else cell
+        reader = self._readers.get(name)
+        if reader is None or self._two_days(name, cell):  # which a validator of the signature may read
+            return cell
+        try:
+            return reader.read(cell)
+        except ValueError as error:
+            raise ConfigurationError(str(error)) from None
 
     def _takes_empty(self, name: str) -> bool:
         if name not in self._may_be_empty:
@@ -58,27 +74,6 @@ class GoldCells:
             except Exception:  # noqa: BLE001 - a validator of the signature may raise anything
                 self._may_be_empty[name] = False
         return self._may_be_empty[name]
-
-
-def _format_of(type_: Any) -> Any:
-    """Return the format of a type's texts as JSON, also if it may be None."""
-    try:
-        schema = TypeAdapter(type_).json_schema()
-    except PydanticUserError:
-        return None  # a type without a JSON schema, which only code can answer
-    node = resolve(schema, schema)
-    while len(members := branches(node)) == 1:
-        node = resolve(members[0], schema)
-    return node.get("format")
-
-
-def _moment(name: str, cell: Any, kind: str) -> Any:
-    """Return a date, time or duration in ISO 8601, read as the parser reads that of an answer."""
-    if isinstance(cell, str) and (moment := plain_moment(cell, kind)) is not None:
-        return moment
-    if (reason := refused_moment(cell, kind)) is not None:
-        raise ConfigurationError(f"{name}: {reason} (got {snippet(repr(cell), 60)})")
-    return cell
 
 
 def _parsed(value: Any) -> Any:

@@ -206,7 +206,7 @@ class _GoldReader:
         except Exception as wrong:  # noqa: BLE001 - a validator of the signature may raise anything
             if isinstance(row, BrokenRow):
                 return None  # its cells may be in the wrong columns
-            reason = wrong if isinstance(wrong, ConfigurationError) else describe(wrong)
+            reason = wrong if isinstance(wrong, ConfigurationError) else describe(wrong) + self._cells.unread(values)
             raise ConfigurationError(f"gold row {number} does not fit {signature.__name__}: {reason}.") from None
         shown = cell_json(given if _plain(given) else jsonable(checked))
         return GoldRow(

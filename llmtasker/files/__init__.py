@@ -23,10 +23,10 @@ from typing import Any, Unpack
 
 from llmtasker.files.atomic import replacing
 from llmtasker.files.compressed import unpacked
-from llmtasker.files.csv_file import csv_header, read_csv
+from llmtasker.files.csv_file import csv_header, csv_lines, read_csv
 from llmtasker.files.csv_output import write_csv
 from llmtasker.files.detect import FormatOptions, check_readable, detect
-from llmtasker.files.excel_file import excel_header, read_excel
+from llmtasker.files.excel_file import excel_header, excel_lines, read_excel
 from llmtasker.files.excel_output import write_excel
 from llmtasker.files.format import Format, Kind, output_format
 from llmtasker.files.header import Header
@@ -117,6 +117,18 @@ def read_header(path: str | os.PathLike[str], format: Format) -> Header:  # noqa
     """
     with unpacked(Path(path)) as place:
         return _HEADERS[format.kind](place, format)
+
+
+def first_lines(path: str | os.PathLike[str], format: Format, most: int) -> list[str]:  # noqa: A002 - as above
+    """Return the first lines of a file as texts: the line with the names of the columns may be any of them.
+
+    Files whose columns are always named by the format (JSON, Parquet) have none.
+    """
+    reader = {"csv": csv_lines, "excel": excel_lines}.get(format.kind)
+    if reader is None:
+        return []
+    with unpacked(Path(path)) as place:
+        return reader(place, format, most)
 
 
 def write_rows(

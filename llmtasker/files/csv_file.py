@@ -26,6 +26,12 @@ def csv_header(path: Path, form: Format) -> Header:
         return _header(path, _Lines(file), form)
 
 
+def csv_lines(path: Path, form: Format, most: int) -> list[str]:
+    """Return the first lines of a CSV file, the empty ones too."""
+    with _open(path, form) as file:
+        return [line.rstrip("\r\n") for line in islice(file, most)]
+
+
 def read_csv(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the rows of a CSV file as dicts of their texts; none for an empty file.
 

@@ -35,6 +35,13 @@ def excel_header(path: Path, form: Format) -> Header:
         return Header(header.names, (*notes, *header.notes), tuple(others))
 
 
+def excel_lines(path: Path, form: Format, most: int) -> list[str]:
+    """Return the first rows of the sheet as texts, the empty ones too."""
+    with _sheet(path, form) as (sheet, _):
+        rows = ([cell_text(_value(cell)) for cell in cells] for cells in sheet.iter_rows(max_row=most))
+        return [" | ".join(text for text in texts if text) for texts in rows]
+
+
 def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:
     """Yield the rows of a sheet: texts, numbers, booleans, dates; the value of a formula; "" for an empty cell.
 

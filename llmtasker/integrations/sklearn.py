@@ -11,6 +11,7 @@ from typing import Any, cast
 from llmtasker.errors import ConfigurationError, InvalidOutputError, ItemError
 from llmtasker.signature.fields import label_text
 from llmtasker.tasks.classification import Classification
+from llmtasker.values.same_value import known_value
 
 try:
     import numpy as np
@@ -184,5 +185,6 @@ def _texts(values: Any) -> list[str]:
     texts: Sequence[Any] = list(values)
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):
-            raise ValueError(f"row {number} is a {type(text).__name__}; each row must be a text.")  # noqa: TRY004
+            kind = "missing" if known_value(text) is None else f"a {type(text).__name__}"
+            raise ValueError(f"row {number} is {kind}; each row must be a text.")  # noqa: TRY004
     return [str(text) for text in texts]

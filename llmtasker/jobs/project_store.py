@@ -31,6 +31,7 @@ class ColumnFacts:
 class Project:
     """A file, its task, and its runs.
 
+    `lines` are the beginnings of the first lines of the file, one of which has the names of the columns.
     `kind` is "classification", "instruction", or the name of a task of the server; `definition` is the form as it was
     sent. `columns` has the column of each input field, `gold` the column of right answers. `trial`, `run` and `earlier`
     are ids of jobs, `jobs` has all of them. Times are seconds since 1970, `size` is in bytes.
@@ -43,6 +44,7 @@ class Project:
     size: int = 0
     format: Mapping[str, Any] | None = None
     header: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
     facts: tuple[ColumnFacts, ...] = ()
     rows: int = 0
     broken: tuple[tuple[int, str], ...] = ()
@@ -145,7 +147,7 @@ def _about(project: Project) -> str:
 
 def _project(found: tuple[Any, ...]) -> Project:
     about = parse_json(found[0])
-    about["header"] = tuple(about["header"])
+    about["header"], about["lines"] = tuple(about["header"]), tuple(about.get("lines", ()))
     about["earlier"], about["jobs"] = tuple(about["earlier"]), tuple(about["jobs"])
     about["broken"] = tuple((number, text) for number, text in about["broken"])
     about["facts"] = tuple(ColumnFacts(**facts) for facts in about["facts"])

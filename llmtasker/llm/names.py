@@ -75,6 +75,11 @@ def _unclear(name: str, provider: str, rest: str) -> str:
         return f"there is no place {provider!r} for LLMs. Did you mean {near}/{rest}?"
     if closest(name, ["offline"]):
         return f"{name!r} is not an LLM. Did you mean offline?"
+    if provider and rest:
+        return (
+            f"it is not clear where the model {name!r} is: give the URL of its endpoint, such as https://…/v1#{rest}, "
+            "and its key in LLMTASKER_API_KEY (in Python, base_url=… and api_key=…)."
+        )
     return (
         f"it is not clear where the model {name!r} is: write the provider before it, such as openai/{name} "
         "(or, in Python, give base_url=…)."

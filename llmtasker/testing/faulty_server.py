@@ -51,8 +51,9 @@ class Counters:
 class FaultyServer:
     """A loopback server with POST …/(chat/)completions, GET …/models and the batch API, in its own thread.
 
-    Answers fit the schema that the request carries and depend on its last user message only, or are what
-    `answer` makes of the request's body: text, a JSON value, or a whole completion with `choices`.
+    Answers fit the schema that the request carries and depend on its last user message only. `answer` is another one
+    for all requests, or a function that makes it from a request's body: text, a JSON value, or a whole completion with
+    `choices`.
     `faults` are applied to each answer, in order. `latency` delays answers, not errors.
     `seed` makes answers, latency and the choice of faults repeatable.
 
@@ -67,7 +68,7 @@ class FaultyServer:
 
     def __init__(
         self,
-        answer: Callable[[dict[str, Any]], Any] | None = None,
+        answer: Callable[[dict[str, Any]], Any] | str | Mapping[str, Any] | list[Any] | None = None,
         *,
         faults: Iterable[AnyFault] = (),
         latency: Latency = 0.0,
@@ -249,7 +250,9 @@ class FaultyServer:
         return reply.status, reply.content()
 
     def _answer_to(self, body: dict[str, Any]) -> Any:
-        return answer_for(body, seed=self._seed) if self._answer is None else self._answer(body)
+        if self._answer is None:
+            return answer_for(body, seed=self._seed)
+        return self._answer(body) if callable(self._answer) else self._answer
 
     def _wait(self, call: Call) -> float:
         latency = self.latency

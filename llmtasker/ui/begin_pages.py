@@ -6,7 +6,9 @@ import asyncio
 import json
 import shutil
 import tempfile
+from dataclasses import replace
 from importlib.resources import as_file, files
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from starlette.datastructures import UploadFile
 from llmtasker.api import job_files
 from llmtasker.api.problem import Problem
 from llmtasker.errors import snippet
+from llmtasker.files import first_lines
 from llmtasker.jobs.project_store import Project
 from llmtasker.ui.named_table import named_table
 from llmtasker.ui.page_route import page_router
@@ -26,6 +29,7 @@ from llmtasker.ui.visit import SESSION, THEME, Pages, Visit, begin_session
 from llmtasker.values.folding import encodable
 
 _DAY = 86_400.0
+_LINES, _LONGEST_LINE = 30, 70  # lines that may name the columns, and their characters that are shown
 LONGEST_NAME = 120
 """Characters of the name of a task."""
 
@@ -169,9 +173,12 @@ def read_about(visit: Visit, path: Path, form: dict[str, Any]) -> dict[str, Any]
     except UnicodeError:
         raise Problem("file", visit.language.text("The file can't be read in this encoding.")) from None
     text = text_column(facts.columns)
+    lines = first_lines(path, table.format, _LINES)
+    empty = len(list(takewhile(lambda line: not line, lines[table.format.header - 1 :])))  # which are skipped
     return {
-        "format": job_files.stored_format(table.format),
+        "format": job_files.stored_format(replace(table.format, header=table.format.header + empty)),
         "header": table.header,
+        "lines": tuple(encodable(snippet(line, _LONGEST_LINE)) for line in lines),
         "facts": facts.columns,
         "rows": facts.rows,
         "broken": facts.broken,

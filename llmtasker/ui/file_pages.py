@@ -58,11 +58,14 @@ def file_pages(pages: Pages) -> APIRouter:
 
 def _shown(visit: Visit, project: Project, problem: Problem | None = None) -> Response:
     first = [typed_row(row) for row in visit.pages.projects.sample(project.id)[:FIRST]]
+    header = (project.format or {}).get("header", 1)
+    lines = {header: ""} | {number: line for number, line in enumerate(project.lines, start=1) if line}
     return visit.show(
         "file.html",
         200 if problem is None else problem.status,
         project=project,
         first=first,
+        lines=sorted(lines.items()),
         encodings=ENCODINGS,
         delimiters=DELIMITERS,
         served=list(visit.server.tasks.by_name),
@@ -109,6 +112,10 @@ def _reading(project: Project, form: FormData) -> dict[str, Any]:
     known = project.format or {}
     if read.get("encoding") not in {*ENCODINGS, known.get("encoding")}:
         read.pop("encoding", None)
+    if read.get("header", known.get("header")) != known.get("header") and read.get("delimiter") == known.get(
+        "delimiter"
+    ):
+        read["delimiter"] = ""  # detected again: a title has not the delimiter of the names below it
     return {option: value for option, value in read.items() if option in known}
 
 

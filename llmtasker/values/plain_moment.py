@@ -102,6 +102,8 @@ def refused_moment(value: object, kind: str) -> str | None:
     ('a number is not a date; write it as text in ISO 8601', None)
     >>> refused_moment("14:30-15:00", "time")
     'it has two readings as a time; write it in ISO 8601'
+    >>> refused_moment("12/03/2026", "date")
+    'it is 2026-03-12 or 2026-12-03; write it in ISO 8601'
     """
     if isinstance(value, Number):
         return f"a number is not a {kind}; write it as text in ISO 8601"
@@ -109,7 +111,25 @@ def refused_moment(value: object, kind: str) -> str | None:
         return None
     if is_numeric(value):
         return f"a number is not a {kind}; write it in ISO 8601"
+    if kind != "time" and len(days := two_days(value)) > 1:
+        return f"it is {days[0]} or {days[1]}; write it in ISO 8601"
     return f"it has two readings as a {kind}; write it in ISO 8601" if is_unclear(value.strip(), kind) else None
+
+
+def two_days(text: str) -> list[str]:
+    """Return the days that a text may be, as day and month or the other way round; none where only one fits.
+
+    >>> two_days("12/03/2026 14:30"), two_days("24/03/2026"), two_days("03/03/2026")
+    (['2026-03-12', '2026-12-03'], [], [])
+    """
+    match = _YEAR_LAST.match(text.strip()) if len(text) <= _LONGEST else None
+    days = _year_last(match) if match else []
+    return days if len(days) > 1 else []
+
+
+def _year_last(match: re.Match[str]) -> list[str]:
+    days = (_iso(match[4], match[3], match[1]), _iso(match[4], match[1], match[3]))
+    return [day for day in dict.fromkeys(days) if day]
 
 
 def _named(word: str, names: tuple[str, ...]) -> int | None:
@@ -124,8 +144,8 @@ def _day(text: str) -> str | None:
     if (match := _YEAR_FIRST.fullmatch(text)) is not None:
         return _iso(match[1], match[3], match[4])
     if (match := _YEAR_LAST.fullmatch(text)) is not None:
-        days = {_iso(match[4], match[3], match[1]), _iso(match[4], match[1], match[3])} - {None}
-        return days.pop() if len(days) == 1 else None  # whether the day or the month comes first
+        days = _year_last(match)
+        return days[0] if len(days) == 1 else None  # whether the day or the month comes first
     match = _DAY_FIRST.fullmatch(text) or _MONTH_FIRST.fullmatch(text)
     month = _named(match["month"], _MONTHS) if match else None
     if match is None or month is None:
