@@ -610,6 +610,20 @@ def test_dates_and_numbers_come_out_as_they_went_in(tmp_path: Path) -> None:
         assert came["score"] == 7
 
 
+def test_an_empty_cell_of_a_workbook_does_not_make_texts_of_numbers(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    rows = [{"message": "a", "n": 7, "day": date(2026, 3, 1)}, {"message": "b", "n": None, "day": None}]
+    do(make_task(), write(tmp_path / "in.xlsx", rows), tmp_path / "out.parquet")
+    table = pyarrow.parquet.read_table(tmp_path / "out.parquet")
+    assert [str(table.schema.field(name).type) for name in ("message", "n", "day")] == [
+        "string",
+        "int64",
+        "date32[day]",
+    ]
+    assert [{name: row[name] for name in rows[0]} for row in table.to_pylist()] == rows
+
+
 def test_a_json_lines_output_grows_while_the_run_continues(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "out.jsonl"
     seen: list[int] = []

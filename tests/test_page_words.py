@@ -131,6 +131,17 @@ def test_the_dates_of_a_file_are_shown_in_the_language_of_the_page(
     assert next(iter(read_rows(path)))["vu"] == row["vu"]
 
 
+def test_a_column_of_a_workbook_with_empty_cells_keeps_its_type_in_parquet(page: Page, tmp_path: Path) -> None:
+    rows = [{"message": "Mon colis", "montant": 34.9}, {"message": "Ma facture", "montant": None}]
+    write_rows(tmp_path / "came.xlsx", rows)
+    ann = page.browser()
+    project = ann.upload((tmp_path / "came.xlsx").read_bytes(), "messages.xlsx")
+    ann.run(project, "run", label=list(LABELS), meaning=["", ""])
+    path = tmp_path / "results.parquet"
+    path.write_bytes(ann.client.get(f"{project}/results.parquet").content)
+    assert [row["montant"] for row in read_rows(path)] == [34.9, None]
+
+
 @pytest.mark.parametrize(
     ("name", "short", "full"),
     [

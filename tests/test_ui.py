@@ -296,6 +296,33 @@ def test_a_custom_instruction_with_one_field(page: Page) -> None:
     assert [row["amount"] for row in exported] == [34, 34]
 
 
+@pytest.mark.parametrize(
+    ("amounts", "listed"), [(range(30), False), ([5] * 10 + [7] * 20, True), (list(range(12)) * 3, True)]
+)
+def test_values_are_counted_where_they_recur(tmp_path: Path, amounts: Any, listed: bool) -> None:
+    """A bar for each of thirty different amounts would say nothing."""
+    llm = LLM(transport=FakeTransport(lambda request: {"amount": int(last_user_text(request))}), cache=False)
+    with Page(tmp_path, llm=llm) as served:
+        ann = served.browser()
+        project = ann.upload(french_csv([(n, amount, "") for n, amount in enumerate(amounts)]))
+        ann.send(f"{project}/file", see=f"{project}/file", text="message", kind="instruction", gold="")
+        ran = ann.run(project, rules="Give the amount.", field=["amount"], kind=["integer"], choices=[""])
+        for shown in (ran, ann.get(f"{project}/results")):
+            assert ('class="dist"' in shown) == listed
+            assert ("Presque toutes les réponses diffèrent" in shown) != listed
+
+
+def test_rows_that_no_answer_can_help_are_not_offered_again(page: Page) -> None:
+    """An empty text fails without a call, however often it is asked."""
+    ann = page.browser()
+    project = ann.described(french_csv([*ROWS, ("006", "", ""), ("007", "", "")]))
+    assert "Relancer 1 ligne" in ann.run(project).replace("1 ligne", "1 ligne")
+    assert "Relancer 1 ligne" in ann.get(f"{project}/results").replace(" ", " ")
+    project = ann.described(french_csv([*ROWS[:2], ("006", "", "")]))
+    assert "Relancer" not in ann.run(project)
+    assert "Relancer" not in ann.get(f"{project}/results")
+
+
 def test_several_labels(page: Page) -> None:
     ann = page.browser()
     project = ann.upload(french_csv(ROWS[:2]))

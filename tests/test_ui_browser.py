@@ -16,6 +16,9 @@ from test_pipeline_served import report
 from test_ui import KEYS, LABELS, Page, french_csv
 from test_ui_queue import asked, careful
 
+from llmtasker import LLM
+from llmtasker.testing import FakeTransport
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
 if TYPE_CHECKING:
@@ -187,6 +190,49 @@ def test_labels_by_keyboard(chromium: Chromium, served: Page) -> None:
     assert tab.input_value("#q") == "12u"
     assert tab.locator("#rows .i-edit").count() == 0
     walk.end()
+
+
+def test_several_labels_by_keyboard(chromium: Chromium, served: Page) -> None:
+    """A number gives or takes away a label of the open row; `a` goes on; what is refused is said where it belongs."""
+    ann = served.browser()
+    project = ann.described(french_csv(ROWS[:8]), multi_label="on")
+    ann.run(project, label=list(LABELS), meaning=["", ""], multi_label="on")
+    walk = Walk(chromium, served, language="fr")
+    tab = walk.sign_in()
+    tab.goto(f"{served.url}{project}/results#go")
+    tab.wait_for_selector("#row[data-number='1']")
+    tab.focus("#rows a")
+    for key in ("2", "1"):  # the row has label 1
+        tab.keyboard.press(key)
+    tab.wait_for_selector("#rows tr[data-row='1'] .chip:has-text('facturation'):not(:has-text('livraison'))")
+    assert tab.get_attribute("#row", "data-number") == "1"
+    tab.keyboard.press("2")  # a row has at least one label
+    tab.wait_for_selector("#row[data-number='1'] #refused")
+    assert tab.is_checked("#row [value=facturation]")
+    walk.complaints.clear()  # the browser logs the refusal
+    tab.keyboard.press("a")
+    tab.wait_for_selector("#row[data-number='2']")
+    walk.look("several")
+    walk.end()
+
+
+def test_a_server_that_does_not_answer_is_said(chromium: Chromium, tmp_path: Path) -> None:
+    slow = LLM(transport=FakeTransport({"label": "livraison"}, latency=30), cache=False)
+    with Page(tmp_path, llm=slow) as served:
+        walk = Walk(chromium, served, language="fr")
+        tab = walk.sign_in()
+        ann = served.browser()
+        project = ann.described(french_csv(ROWS))
+        ann.send(f"{project}/task", see=f"{project}/task", do="run", label=list(LABELS), meaning=["", ""])
+        tab.goto(f"{served.url}{project}/run")
+        tab.route("**/progress", lambda route: route.abort())
+        tab.wait_for_selector("#away")
+        walk.look("away")
+        tab.unroute("**/progress")
+        tab.wait_for_selector("#away", state="detached")
+        ann.send(f"{project}/run", see=f"{project}/run", do="cancel")
+        walk.complaints.clear()  # the browser logs the requests that failed
+        walk.end()
 
 
 @pytest.fixture(scope="module")

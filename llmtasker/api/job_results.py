@@ -14,7 +14,7 @@ from fastapi.responses import StreamingResponse
 
 from llmtasker.api.attachment import attachment
 from llmtasker.api.job_files import ENDINGS, format_of
-from llmtasker.files import Format, output_format, read_rows
+from llmtasker.files import Format, output_format, read_rows, typed_cells
 from llmtasker.files.csv_output import EVERY, csv_blocks, encoding_for
 from llmtasker.files.excel_output import excel_blocks
 from llmtasker.files.json_file import jsonl_blocks
@@ -70,9 +70,9 @@ async def results_response(
     form = await asyncio.to_thread(results.written_format, kind, like, neutralise=neutralise)
     if kind == "parquet":
         types = await asyncio.to_thread(results.arrow_types)
-        blocks = parquet_blocks(results.rows(), form, results.columns, types)
+        blocks = parquet_blocks(results.rows(form), form, results.columns, types)
     else:
-        blocks = _BLOCKS[kind](results.rows(), form, results.columns)
+        blocks = _BLOCKS[kind](results.rows(form), form, results.columns)
     return StreamingResponse(_sent(blocks), media_type=MEDIA[kind], headers=attachment(name or job.id, kind))
 
 
@@ -116,13 +116,13 @@ class _AnsweredRows:
             types[column] = name
         return None if found is None else types
 
-    def rows(self) -> Generator[dict[str, Any]]:
-        """Yield the rows.
+    def rows(self, form: Format) -> Generator[dict[str, Any]]:
+        """Yield the rows for a file of this format.
 
         Raises:
             LookupError: the job was deleted in the meantime.
         """
-        sent = 0
+        sent, source = 0, format_of(self._job.format)
         with tempfile.TemporaryDirectory(prefix="llmtasker-") as folder:
             cells = self._cells(Path(folder))
             for row in self._queue.all_rows(self._job.id):
@@ -131,7 +131,7 @@ class _AnsweredRows:
                 answer = row.answer if self._typed is None else self._typed.typed(row.answer)
                 answered = {column: answer.get(name) for name, column in self._job.outputs.items()}
                 marks = dict.fromkeys(self._marked, row.correction is not None)
-                yield {**came, **answered, self._error: error_of(row), **marks}
+                yield {**typed_cells(came, source, form), **answered, self._error: error_of(row), **marks}
         if sent < self._job.rows:
             raise LookupError("the job was deleted while its results were sent")
 

@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from llmtasker.errors import ConfigurationError, NotRunError, counted
-from llmtasker.files import BrokenRow, Format, Journal, output_format, read_header, read_rows, write_rows
+from llmtasker.files import BrokenRow, Format, Journal, output_format, read_header, read_rows, typed_cells, write_rows
 from llmtasker.files.atomic import is_stream
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
@@ -316,10 +316,11 @@ class FileJob:
             for number, row in enumerate(read_rows(self.source, self.source_format), start=1):
                 given = self._input(number, row)
                 found = self._finished(journal, given)
+                cells = typed_cells(row, self.source_format, self.form)
                 if found is not None:  # also past the limit, if an earlier run had no limit
-                    yield from self._answered(row, found[1])
+                    yield from self._answered(cells, found[1])
                 elif self.limit is None or number <= self.limit:
-                    yield from self._answered(row, Item(input=given, error=_CHANGED))
+                    yield from self._answered(cells, Item(input=given, error=_CHANGED))
 
         columns = None if self.form.kind in {"jsonl", "json"} else self._columns
         try:

@@ -119,6 +119,16 @@ def read_header(path: str | os.PathLike[str], format: Format) -> Header:  # noqa
         return _HEADERS[format.kind](place, format)
 
 
+def typed_cells(row: Mapping[str, Any], source: Format | None, target: Format) -> Mapping[str, Any]:
+    """Return the cells of a row as they are written: an empty cell of a workbook, which is read as "", has no value.
+
+    Parquet gives a column one type: among numbers or dates, a text would turn all of them into texts.
+    """
+    if source is None or source.kind != "excel" or target.kind != "parquet":
+        return row
+    return {name: None if cell == "" else cell for name, cell in row.items()}
+
+
 def first_lines(path: str | os.PathLike[str], format: Format, most: int) -> list[str]:  # noqa: A002 - as above
     """Return the first lines of a file as texts: the line with the names of the columns may be any of them.
 

@@ -38,8 +38,8 @@ def excel_header(path: Path, form: Format) -> Header:
 def excel_lines(path: Path, form: Format, most: int) -> list[str]:
     """Return the first rows of the sheet as texts, the empty ones too."""
     with _sheet(path, form) as (sheet, _):
-        rows = ([cell_text(_value(cell)) for cell in cells] for cells in sheet.iter_rows(max_row=most))
-        return [" | ".join(text for text in texts if text) for texts in rows]
+        rows = (map(_value, cells) for cells in sheet.iter_rows(max_row=most))
+        return [" | ".join(str(value) for value in values if value is not None) for values in rows]
 
 
 def read_excel(path: Path, form: Format) -> Iterator[dict[str, Any]]:

@@ -166,6 +166,7 @@ def _shown(visit: Visit, project: Project, place: Place, number: int | None) -> 
         then=urlencode({name: value for name, value in place.query.items() if value}),
         place=place.query,
         filtered=any(place.filters.values()),
+        again=job.failed - queue.failures(job.id).get(InputError.code, 0) if job.failed else 0,
         filters=_filters(queue, job, corrected, unsure, place.f),
         corrected=corrected,
         unsure=unsure,

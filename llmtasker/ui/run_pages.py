@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from llmtasker.api.problem import Problem
+from llmtasker.errors import InputError
 from llmtasker.jobs.job_state import MOVES, Job
 from llmtasker.jobs.project_store import Project
 from llmtasker.ui.page_route import page_router
@@ -108,6 +109,7 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
     queue = visit.server.queue
     now = visit.pages.clock()
     last = queue.rows(job.id, before=job.rows + 1, limit=_LAST, only=None if job.state == "done" else "ok")
+    failures = queue.failures(job.id)
     going = job.state in {"queued", "running"}
     response = visit.show(
         template,
@@ -118,7 +120,8 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
         pace=pace(queue.pace(job.id), job, now),
         answers=ShownAnswers.of(visit.server.tasks, project, job, queue.labels(job.id)),
         last=list(reversed(last)),
-        failures=list(queue.failures(job.id).items())[:6],
+        failures=list(failures.items())[:6],
+        again=job.failed - failures.get(InputError.code, 0),
         right=_right(visit, project, job),
         step=4,
     )

@@ -16,6 +16,7 @@ from llmtasker.values.json_schema import offered_labels, resolve
 from llmtasker.values.json_values import as_list, is_array, is_object
 
 _HUES = 9
+_RECURS = 3  # rows of each value, on average, from which values are counted as labels are
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,8 @@ class ShownAnswers:
         offered, self._many = ([], False) if task is None else _offered(task)
         listed = [str(name) for name in self._definition.get("labels", offered)]
         self._labelled = bool(offered) or project.kind == "classification"
+        if not self._labelled and len(counts) > _HUES and _RECURS * len(counts) > sum(counts.values()):
+            counts = {}  # numbers or texts that hardly recur: a bar for each would say nothing
         others = sorted(label for label in counts if label not in set(listed))
         self.labels = listed or (others if 0 < len(others) <= _HUES * 4 else [])
         self._hues = {name: min(place, _HUES) for place, name in enumerate([*listed, *others], start=1)}

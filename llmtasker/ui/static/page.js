@@ -49,6 +49,18 @@ task?.addEventListener("input", () => { typed = true; });
 task?.addEventListener("submit", () => { typed = false; });
 addEventListener("pagehide", () => { if (typed) navigator.sendBeacon(task.dataset.hxPost, new FormData(task)); });
 
+// a run whose server does not answer: its figures are old until the next ones come
+addEventListener("htmx:error", (event) => {
+  const progress = $("#progress");
+  if (!progress || !progress.contains(event.target) || $("#away")) return;
+  const note = document.createElement("p");
+  note.id = "away";
+  note.className = "note warn";
+  note.setAttribute("role", "alert");
+  note.textContent = document.body.dataset.away;
+  progress.prepend(note);
+});
+
 // step 7 is the open menu of step 5
 const openMenu = () => { if (location.hash === "#export") $("#export")?.setAttribute("open", ""); };
 openMenu();
@@ -113,19 +125,24 @@ if (rows) {
     }
     return $("[data-cell=chip]", tr).textContent.trim();
   };
-  const refused = (text) => {
+  const refused = (tr, key, text) => {
     const note = $("#refused") ?? document.createElement("p");
     note.id = "refused";
     note.className = "note warn";
     note.setAttribute("role", "alert");
-    note.textContent = text || document.body.dataset.unreachable;
+    const about = drawer().dataset.number === key ? "" : `${$("input", tr)?.getAttribute("aria-label") ?? key} – `;
+    note.textContent = about + (text || document.body.dataset.unreachable);
     $("#correct")?.prepend(note);
   };
   const send = async (tr, key, form) => {
     const sent = html(post(place + key, form)).catch(() => ({ ok: false, text: "" }));
     seen.set(key, sent.then((found) => (found.ok ? found.text : ask(key)))); // who opens the row meanwhile waits for it
     const answer = await sent;
-    if (!answer.ok) { if (!$("#correct textarea")) $("#correct")?.reset(); refused(answer.text.replace(/<[^>]*>/g, "").trim()); return; }
+    if (!answer.ok) {
+      if (drawer().dataset.number === key && !$("#correct textarea")) $("#correct").reset();
+      refused(tr, key, answer.text.replace(/<[^>]*>/g, "").trim());
+      return;
+    }
     if (tr) said(`${key}: ${shown(tr, answer.text)}`);
     if (drawer().dataset.number === key) put(answer.text, drawer().classList.contains("open"));
   };
@@ -137,12 +154,17 @@ if (rows) {
     sending = send(tr, key, form);
     if (on) await next();
   };
-  const accept = () => { const by = $("#correct [name=accept]"); if (by) return decide(new FormData($("#correct"), by), true); };
-  const label = (key, on) => {
+  const accept = () => {
+    const by = $("#correct [name=accept]");
+    return by ? decide(new FormData($("#correct"), by), true) : $("#correct [name=undo]") ? next() : undefined;
+  };
+  const label = async (key, on) => {
     const choice = $("#correct .keys")?.querySelectorAll("input")[key - 1];
     if (!choice || (current && number(current) !== drawer().dataset.number)) return;
-    choice.checked = choice.type === "radio" ? true : !choice.checked;
-    return decide(new FormData($("#correct")), on);
+    const several = choice.type === "checkbox"; // the row stays open for its other labels
+    choice.checked = several ? !choice.checked : true;
+    await decide(new FormData($("#correct")), on && !several);
+    if (several) await sending;
   };
   const undo = async () => {
     const [tr, key, csrf] = done.pop() ?? [];
