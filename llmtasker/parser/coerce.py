@@ -334,11 +334,12 @@ class _Coercion:
 
 def _find(text: str, labels: Labels, path: str) -> Any:
     """Return the label of a text, which may have the name of its field beside it."""
+    field = path.rstrip(".").rpartition(".")[2]
     try:
-        return labels.find(text)
+        return labels.find(text, field)
     except LabelError as error:
         with contextlib.suppress(LabelError):
-            return labels.find_beside(text, path.rstrip(".").rpartition(".")[2])
+            return labels.find_beside(text, field)
         raise error from None
 
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from llmtasker.parser.cues import cue_in
-from llmtasker.parser.prose import NO_ANSWER, TURN, Frame, denies, frame, is_stated, objection, stands_apart
+from llmtasker.parser.prose import CUE, NO_ANSWER, Statement, denies, objection, statement
 from llmtasker.values.folding import caseless, letters, without_accents
 from llmtasker.values.lazy_pattern import lazy_pattern
 
@@ -30,12 +29,12 @@ _EVERYDAY = lazy_pattern(
 )
 _SENTENCE = lazy_pattern(r"(?<=[.!?;])[\"'”»)]*\s+|\n+")
 _JOINED = lazy_pattern(r"[\s\"'`*)]*(?:[/&]|and|or|et|ou|und|oder)[\s\"'`*(]*(?:(?:the|an?|la|les?) )?")
-_NOT_TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|[☐□⬜])[^\n]*\n?", re.MULTILINE)
-_TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:\[[xX✓✔]\]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
+_NOT_TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:\[ ?\]|\( ?\)|[☐□⬜])[^\n]*\n?", re.MULTILINE)
+_TICKED = lazy_pattern(r"^[ \t]*(?:[-*][ \t]+)?(?:[\[(][xX✓✔][\])]|[☑☒✅✓✔])[ \t]*", re.MULTILINE)
 _BOUND = lazy_pattern(r"\W*[<>≤≥≈~]\s*\d[^>]*$")
 _BOUND_SIGNS = "<>≤≥≈~"
 _STRUCK = lazy_pattern(r"^\s*(?:[!~]|¬\s?)\w|[≠≢≉∉∌]")
-_BOX = lazy_pattern(r"\[ ?\]|[☐□⬜]")
+_BOX = lazy_pattern(r"\[ ?\]|\( ?\)|[☐□⬜]")
 _CJK = r"\u3040-\u30ff\u3400-\u9fff"  # written without spaces: 'the answer is B' has none before the B
 _BEGINS = rf"(?<![^\W{_CJK}])(?<!\w-)(?<!\d[.,])"
 _ENDS = rf"(?![^\W{_CJK}])(?!-\w|[.,]\d)(?![\u200d\U0001f3fb-\U0001f3ff])"
@@ -58,16 +57,11 @@ class LabelError(ValueError):
 
 
 class _Mention(NamedTuple):
-    """A label's name in a sentence, with how the sentence frames it.
-
-    `turned` is whether a "but" precedes it, `stated` whether the sentence gives it as its answer.
-    """
+    """A label's name in a sentence, how clearly that states it as its answer, and whether it may deny it instead."""
 
     name: str
-    frame: Frame
+    stated: Statement
     denied: bool
-    turned: bool
-    stated: bool
 
 
 def scalar_text(value: Any) -> str | None:
@@ -138,7 +132,7 @@ class Labels:
         bounds = [(before, "") for words, several in groups.items() if words[:1].isdigit() for before, _ in several]
         alike += [ends for ends in bounds if ends[0].strip(_BOUND_SIGNS) != ends[0]]
         left, right = (
-            {*_WRAPPING, *(char for ends in lone for char in ends[side] if not cue_in(char).match(char))}
+            {*_WRAPPING, *(char for ends in lone for char in ends[side] if not CUE.match(char))}
             - {char for ends in alike for char in ends[side] if not char.isspace()}
             for side in (0, 1)
         )
@@ -212,12 +206,13 @@ class Labels:
     def _split_names(self) -> dict[str, set[str]]:
         return {name: words for name in self._by_level[-1] if len(words := set(name.split())) > 1}
 
-    def find(self, text: str) -> Any:
-        """Return the one label that the text means.
+    def find(self, text: str, field: str = "") -> Any:
+        """Return the one label that the text means as the value of a field.
 
         Raises:
             LabelError: it names none, or several.
         """
+        text = self._without_scale(text)
         try:
             found = self.find_exact(text)
         except LabelError as error:
@@ -225,10 +220,16 @@ class Labels:
                 raise
             if len(text) > MAX_PROSE:
                 raise LabelError("it is too long to be a label") from None
-            found = self._mentioned(text)
+            found = self._mentioned(text, field)
         if any(found not in self._pictures.get(char, (found,)) for char in text):
             raise LabelError("its emoji belongs to another label", ambiguous=True)
         return found
+
+    def _without_scale(self, text: str) -> str:
+        """Return a text in which a number of a scale stands alone: '4/5' and '4 out of 5' are 4 on a scale up to 5."""
+        if len(self.values) < 2 or any(type(value) is not int for value in self.values):
+            return text
+        return re.sub(rf"(?<=\d)(?: ?/ ?| out of | sur | von ){max(self.values)}(?![\w.,/])", "", text)
 
     def find_beside(self, text: str, name: str) -> Any:
         """Return the label that stands beside the name of its field and nothing else, such as '4 stars'.
@@ -248,7 +249,7 @@ class Labels:
             rf"{own}\s+(.+)|(?:(?:the|la|le) |l['’])?(.+?)[\s_-]+{own}[\s.!]*", text, re.IGNORECASE | re.DOTALL
         )
         found = beside and (beside[1] or beside[2])
-        is_word = not found or _EVERYDAY.fullmatch(_words(found)) or cue_in(found).search(_unaccented(found))
+        is_word = not found or _EVERYDAY.fullmatch(_words(found)) or CUE.search(_unaccented(found))
         if not found or is_word or (beside and _LETTERS.fullmatch(beside[2] or "")):
             raise LabelError(f"{text[:60]!r} is not a label")
         return self.find_exact(found)
@@ -288,9 +289,12 @@ class Labels:
                     raise LabelError(f"{text[:60]!r} may be {found[0]!r} or {found[1]!r}", ambiguous=True)
         raise LabelError(f"{text[:60]!r} is not a label")
 
-    def _mentioned(self, text: str) -> Any:
+    def _mentioned(self, text: str, field: str) -> Any:
         lines = (_unaccented(line).replace("« ", "«").replace(" »", "»") for line in _ticked(text).splitlines())
         folded = self._without_decoration("\n".join(lines))
+        # The name of the field means "label", unless a label has it.
+        if len(own := self._words(field.replace("_", " "))) > 1 and not any(own in name for name in self._by_level[-1]):
+            folded = re.sub(rf"(?<!\w){'[ _-]'.join(map(re.escape, own.split()))}(?!\w)", "label", folded)
         if reason := objection(folded):
             raise LabelError(reason)
         if (answer := NO_ANSWER.search(folded)) and self._words(answer["word"]) not in self._by_level[-1]:
@@ -301,16 +305,16 @@ class Labels:
             for mention in self._mentions(sentence, first=place == 0)
         ]
         if not _LETTER.search(self._mention.sub("", folded)):
-            self._values(mentions)  # nothing but labels: they have to be one, however they are framed
-        # A short name or an everyday word counts only where it is framed as the answer.
-        counted = [one for one in mentions if one.frame or not _is_ordinary(one.name)]
-        if not counted:
+            self._values(mentions)  # nothing but labels: they have to be one
+        if not mentions:
             raise LabelError("it names no label")
-        if all(_is_ordinary(one.name) for one in counted):
-            plainest = max(one.frame for one in counted)
-            counted = [one for one in counted if one.frame == plainest or one.turned]
-            if plainest < Frame.ANSWER:
-                counted += [one for one in mentions if _EVERYDAY.fullmatch(one.name) and not one.frame]
+        clearest = max(one.stated for one in mentions)
+        if not clearest:
+            raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
+        # A short name or an everyday word counts only where it is stated.
+        counted = [one for one in mentions if one.stated == clearest or not _is_ordinary(one.name)]
+        if clearest < Statement.ANSWER and all(_is_ordinary(one.name) for one in counted):
+            counted += [one for one in mentions if _EVERYDAY.fullmatch(one.name) and not one.stated]
         return self._only(counted, folded)
 
     def _mentions(self, sentence: str, *, first: bool) -> list[_Mention]:
@@ -324,20 +328,10 @@ class Labels:
                 spans.append((name, start, end))
         found: list[_Mention] = []
         for name, start, end in spans:
-            framed = frame(sentence, start, end, first=first)
-            before = spans[len(found) - 1][2] if found else 0
-            if found and _JOINED.fullmatch(sentence, before, start):
-                framed = max(framed, found[-1].frame)  # 'the answer is A and B'
-            denied = denies(sentence, start, end, clause=framed is Frame.ANSWER)
-            turned = bool(found) and TURN.search(sentence, before, start) is not None
-            stated = (
-                framed is Frame.ANSWER
-                or is_stated(sentence, start, end)
-                or stands_apart(
-                    sentence, start, end, listed=bool(framed and (_SHORT.fullmatch(name) or _CODE.fullmatch(name)))
-                )
-            )
-            found.append(_Mention(name, framed, denied, turned, stated))
+            stated = statement(sentence, start, end, short=_is_short(name), first=first)
+            if found and _JOINED.fullmatch(sentence, spans[len(found) - 1][2], start):
+                stated = max(stated, found[-1].stated)  # 'the answer is A and B'
+            found.append(_Mention(name, stated, not stated and denies(sentence, start)))
         return found
 
     def _value(self, name: str) -> list[Any]:
@@ -345,7 +339,7 @@ class Labels:
 
     def _only(self, mentions: Sequence[_Mention], folded: str) -> Any:
         values = self._values(mentions)
-        if any(one.denied for one in mentions) or not any(one.stated for one in mentions):
+        if any(one.denied for one in mentions):
             raise LabelError(f"it names {mentions[0].name!r}, but not as the answer")
         if (longer := self._longer({one.name for one in mentions}, folded)) is not None:
             raise LabelError(f"it may also mean {longer[:60]!r}")
@@ -379,12 +373,16 @@ def _ticked(text: str) -> str:
     Raises:
         LabelError: no box is ticked, or a line has several boxes.
     """
-    if "[" not in text and text.isascii():
+    if "[" not in text and "(" not in text and text.isascii():
         return text
     without = _TICKED.sub("", _NOT_TICKED.sub("", text))
     if _BOX.search(without) or (not without.strip() and text.strip()):
         raise LabelError("it is not clear which box is ticked")
     return without
+
+
+def _is_short(name: str) -> bool:
+    return bool(_SHORT.fullmatch(name) or _CODE.fullmatch(name) or _EVERYDAY.fullmatch(name))
 
 
 def _is_ordinary(name: str) -> bool:

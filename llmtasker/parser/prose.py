@@ -1,6 +1,19 @@
-"""How a sentence uses the label that it mentions: states it as the answer, or doubts or negates it.
+"""Whether a sentence gives the label that it mentions as its answer.
 
-All patterns are for text in lower case without accents: in English, French and German, denials in more languages.
+A label counts only where the words around it form a statement of an answer, from the beginning of its clause: nothing
+before it is unknown. All other mentions (in a rule, a request, a doubt, in another language) do not count, and the LLM
+is asked again.
+
+| form      | example                                                        |
+|-----------|----------------------------------------------------------------|
+| headed    | 'Label: X', 'the best category for this text is X'             |
+| about     | 'this text seems to be related to X', 'it falls under X'       |
+| chosen    | 'I would go with X', 'route it to X'                           |
+| first     | 'X is the right answer', 'the X team should handle this'       |
+| alone     | 'X', 'a X issue', 'Option X', 'X, because …', 'X (charged twice)' |
+
+Before a clause may stand what leads to it ('They paid twice, so …'). All patterns are for text in lower case without
+accents.
 """
 
 from __future__ import annotations
@@ -8,20 +21,166 @@ from __future__ import annotations
 import re
 from enum import IntEnum
 
-from llmtasker.parser.cues import cue_in
 from llmtasker.values.folding import without_accents
 from llmtasker.values.lazy_pattern import lazy_pattern
 
-TURN = lazy_pattern(
-    r"\b(?:but(?! for\b)|mais|sondern)\b|, (?:it|this|c'est|il s'agit|elle|cela)\b(?! \w+,)"
-    r"|(?:^|,(?!\s*\w+\s*,)|[;:.\n(–—])\s*(?:(?:and|et|und) )?"
-    r"(?:however|cependant|toutefois|instead(?! of)|rather(?! than)|plutot(?! que)|therefore|donc|so(?! to s)|thus"
-    r"|hence|aber|jedoch|stattdessen)\b"
+# What denies or doubts a word. The forms below leave little room for it: an adverb, a relative clause, a remark behind.
+CUE = lazy_pattern(
+    r"(?<!\w)(?:not(?! (?:only|just|merely)\b)|no(?! doubt\b)|none|nor|neither|never|nothing|without|cannot|hardly"
+    r"|barely"
+    r"|scarcely|rarely|seldom|wrong\w*|fals\w+|incorrect\w*|mistake\w*|exclud\w+|except|reject\w*|crossed|struck"
+    r"|removed|if"
+    r"|unless|whether|may (?:\w+ )?be|maybe|might|perhaps|possibl[ey]|doubt\w*|un(?:likely|sure|certain|clear)|least"
+    r"|former\w*|previous\w*|old|initial\w*|guess\w*|says|said|thought|claim\w*|alleged\w*|suppos\w+|in passing"
+    r"|(?:another|different) (?:context|case|situation)"
+    r"|ne|pas|ni|jamais|rien|sans(?! (?:aucun )?doute\b)|non(?! seulement\b)|fau(?:x|sse)|peut[ -]etre(?! \w+e\b)"
+    r"|ancien(?:ne)?s?|guere|a peine|nein|nicht?|kein\w*|nie|weder|ohne|kaum|falsch\w*|vielleicht|nunca|tal vez"
+    r"|quizas?|nao|talvez|forse|niet"
+    r"|geen|misschien)(?!\w)|n't\b|\bn'|!=|\(\?\)|~~|[❌✗✘✖🚫👎⛔🛑➖🗑≠¬]"
 )
-"""Words that contrast what follows with what came before, most of them only at the beginning of a clause.
+_CLOSE = r"[\"'`*_)\]}»”」$]*"
+_OPEN = r"(?:[\"'`*_(\[{«“「$]|\\(?:text|boxed|mathrm|mathbf)\s*\{)*"
+_DET = (
+    r"(?:(?:the|this|that|my|our|an?|l[ae]s?|ce(?:tte|t)?|m[ao]n|une?|des?|du|d(?:er|ie|as|en|em)|diese[rsm]?"
+    r"|eine[rnm]?"
+    r"|meine?|el|il|het|een|os?) |[ld]')"
+)
+_ADVERBS = (
+    r"(?:(?:[a-z]{2,}ly|best|most|more|also|thus|therefore|hence|so|then|indeed|surtout|clairement|surement|bien|donc"
+    r"|sans (?:aucun )?doute|klar|eindeutig|also|daher),? )*"
+)
+_NATIVE_HEADS = "|".join(map(without_accents, ("答案", "正解", "类别", "類別", "分类", "分類", "หมวดหมู่")))
+_NATIVE = "|".join(map(without_accents, ("это", "이 메시지는", "هذه الرسالة عن")))
+_HEAD = (
+    r"(?:answer|choice|option|label|category|class|classification|letter|team|department|topic|theme|intent|sentiment"
+    r"|tone|verdict|conclusion|rating|score|result|output|prediction|decision|reponse|choix|categorie|etiquette|lettre"
+    r"|code|size|share|level|type|priority|language|status|grade|classe|equipe|valeur|antwort|kategorie|klasse"
+    r"|buchstabe|wahl|ergebnis"
+    rf"|respuesta|opcion|categoria|etiqueta|etichetta|risposta|resposta|antwoord|kategoria|danh muc|{_NATIVE_HEADS})"
+)
+_GOOD = (
+    r"(?:(?:most|more|la plus|le plus|overall) )?(?:correct|right|best|final|appropriate|suitable|fitting|likely"
+    r"|relevant"
+    r"|accurate|main|primary|predicted|assigned|chosen|selected|overall|new|corrected|bonn?e?|meilleure?|finale?"
+    r"|correcte"
+    r"|choisie?|richtige|beste|passende|endgultige|correcta|corretta|correta|mejor|migliore)"
+)
+# Nouns that a label before them describes as the topic: 'a billing issue', but not 'a billing address'.
+_KIND = (
+    rf"(?:{_HEAD}|issue|problem|question|matter|request|query|complaint|subject|aspect|angle|side|area|domain|field"
+    r"|section|genre|tag|content|context|focus|nature|part|element|desk|group|thing|service|probleme|demande|sujet"
+    r"|aspect"
+    r"|domaine|rubrique|departement|opinion|review|emotion|feeling|message|text|comment|feedback)s?"
+)
+_TEXT = (
+    r"(?:(?:given|above|customer|user|customer's|user's|news) )?(?:(?:piece of )?(?:news|information)|article|texte?"
+    r"|message|ticket|e-?mail|courriel|review|avis|comment|commentaire|question|request|demande|statement|sentence"
+    r"|phrase|tweet|post|issue|problem|complaint|query|inquiry|document|conversation|one|nachricht|anfrage|bewertung"
+    r"|kommentar|messaggio|mensagem|mensaje|bericht|texto|testo)(?: about \w+(?: \w+){0,3}?)?"
+)
+_SUBJECT = rf"(?:it|this|that|c'|ce|cela|ca|il|elle|es|das|dies|si,? |dit|{_DET}?(?:{_GOOD} )?(?:{_TEXT}|{_KIND}))"
+_BE = (
+    r"(?:is|are|'s|est|serait|ist|ware|es|e|(?:(?:would|must|should|will) be)|(?:seems?|appears?)(?: to be)?"
+    r"|semble(?: etre)?"
+    r"|scheint)"
+)
+_PUT = (
+    r"(?:categori[sz]ed?|classif(?:y|ied)|label+(?:ed)?|tag(?:ged)?|mark(?:ed)?|filed?|put|placed?|described?|handled"
+    r"|processed|resolved|routed?|sen[dt]|assign(?:ed)?|forward(?:ed)?|class[ei]e?|transmis|traitee?|geree?|adressee?)"
+)
+_INTO = r"(?:as|under|in|into|by|to|comme|dans|en|par|a|aux?|vers)"
+_ABOUT = r"(?:about|regarding|concerning|(?:\w+ )?related to|relating to|lie a|concernant|relatif a|sobre|uber|um)"
+_CONCERNS = (
+    r"(?:concern(?:s|e)|regards|relat(?:es|ing) to|refers to|pertains to|belongs (?:to|in|under)|has to do with|matches"
+    r"|(?:(?:can|could|would|should) )?(?:falls?|comes?|goes|fits?)(?: \w+ly| best)? (?:under|into|in|within|with"
+    r"|to)|fits"
+    r"|describes|discusses|covers|deals with|talks about|speaks of|expresses|conveys|exprime|releve|porte sur|parle"
+    r"|traite|appartient a|s'agit(?: bien)?|correspond a|(?:entre|tombe) dans|betrifft|geht um|handelt von"
+    r"|(?:gehort|fallt) (?:zu|zur|zum|unter|in)|bezieht sich auf|trata|pertenece a|pertence a|se refiere a|riguarda"
+    r"|tratta"
+    r"|gaat over|betreft|относится к)"
+)
+_TO = rf"(?:d[eo] |d')?{_ADVERBS}{_DET}?(?:{_KIND}\s*(?:of|for|de|du|:|{_ABOUT})?\s+)?{_DET}?{_OPEN}"
+_OF = rf"(?: {_GOOD})?(?: (?:of|for|de|du|pour|fur) {_DET}?{_TEXT})?"
+_SAID = r"(?:it (?:seems|appears) (?:like|that) |(?:i (?:would |'d )?(?:think|believe|say) )(?:that )?)?"
+_LINK = rf"(?:[\"'`*_]*\s*(?:{_BE}\b|lautet|是|为|為|は|[:=：—–]|->|→)[\s:=*_]*)"
+_CHOOSE = (
+    r"(?:(?:i|we|je|ich|eu|yo|io)(?:'d|'m|'ll| would| am| will)? (?:choos(?:e|ing)|pick|select|say|go(?:ing)? with"
+    rf"|call (?:it|this)|choisis|choisirais|dirais|wahle|elijo|scelgo|{_PUT} (?:\w+ ){{0,2}}{_INTO}"
+    rf"|classe(?:rais)? (?:\w+ ){{0,2}}{_INTO})|(?:route|assign|send|forward) (?:it|this|{_DET}{_TEXT}) to|{_NATIVE})"
+)
+_SO = r"(?:so|thus|therefore|hence|however|but|mais|sondern|donc|ainsi|also|daher|somit|deshalb)"
+_PICTURE = "\u2300-\u27bf\u2b00-\u2bff\u200d\ufe0f\U0001f000-\U0001faff"
+_LEAD = (
+    rf"[\s\"'`*_>#|•·{_PICTURE}]*(?:[-–*•]\s+)?(?:(?:{_SO}|sure|ok|okay|of course|yes"
+    r"|here you go|(?:here(?: i|')s (?:the|my)|voici (?:la|le|ma|mon)) \w+"
+    r"|overall|in (?:summary|conclusion|short)|voici|voila|oui|bien sur|en resume|ja|sans (?:aucun )?doute"
+    rf"|(?:plain|clear|definite|certain|obvious)ly|clairement)[\s,:!.]+)*[\s\"'`*_{_PICTURE}]*"
+)
+_CONDITION = (
+    r"(?:if|unless|when\w*|where\w*|while|assuming|provided|suppos\w+|imagin\w+|had|should|for|in other|si|s'il"
+    r"|sauf|quand"
+    r"|pour|wenn|falls|sofern|according to|selon|d'apres|laut|cuando)\b"
+)
+# What may stand before a clause: the reasons for it, or what it corrects.
+_BEFORE = lazy_pattern(
+    rf"[\s\"'`*_]*(?:(?!{_CONDITION})[^:?]*?(?:,(?!\s*\w+\s*,)|[;\n(–—]) ?(?:and |et |und )?"
+    rf"{_SO}\b,?"
+    r"|(?:based on|after (?:reading|analy[sz]ing|reviewing)|given|considering|as|since|because|comme|puisque"
+    r"|etant donne|vu|da|weil)\b[^:;?]*,"
+    rf"|(?:it|this|that|not|ce|c'|il|es|das)\b[^:;?,]*,(?= (?:it|this|c'|il s'|es|das)\b))\s+"
+)
+_RELATIVE = lazy_pattern(rf"(?!{_CONDITION})[^:;?]*, (?=which )")
 
-In "it is not so" and "it does not, however, concern" they belong to the denial.
-"""
+_END = rf"{_CLOSE}[\s.!。|{_PICTURE}]*$"
+_NAMED_BY = rf"(?:{_KIND}|{_TEXT})"
+# A reason or a remark follows these words, so that what comes before them is whole.
+_REASON = (
+    r"(?:because|since|as (?:it|the|this|they)|for|and|but|which|with|given|due|based|in|on|of|rather|specifically"
+    r"|about"
+    r"|regarding|concerning|especially"
+    r"|car|puisque|parce|et|qui|dont|mais|plutot|weil|denn|da|und|porque|ya|y|perche|poiche|want|omdat)"
+)
+_PRONOUN = r"(?:it|this|these|they|the|that is|il|elle|c'est|ce(?:tte|t|ci)?|la|les?|es|das|die|der)"
+_CAUSE = (
+    r"(?:because|since|as (?:it|the|this|they)|given|due to|based on|car|puisque|parce|weil|denn|da|porque|perche"
+    r"|omdat)"
+)
+_BRACKET = r"\s*[(\[](?=[^()\[\]]* )[^()\[\]]*[)\]]"  # of one word, such as 'billing (old)', it may say anything
+_SURE = (
+    r"(?:true|yes|i(?: woul|')d say|(?:high )?confidence|confiance|score"
+    r"|[\d.,/]+ ?(?:%|sure|confiden\w+|certain|\s)*\W*$)"
+)
+_STOPS = without_accents("です|입니다")
+_WHOLE = lazy_pattern(
+    rf"{_CLOSE}(?: {_NAMED_BY})?(?:{_END}|\s*(?:{_STOPS})|{_BRACKET}"
+    rf"|\s*[,:;(–—-]*\s*(?:{_REASON}|{_PRONOUN}|{_SURE})(?!\w))"
+)
+_ENDS = lazy_pattern(rf"{_END}|{_CLOSE}(?:{_STOPS})")
+_KIND_ENDS = lazy_pattern(rf" ?{_KIND}{_END}")
+_EXPLAINED = lazy_pattern(
+    rf"{_CLOSE}(?: {_KIND})?(?:\s*[,:;(–—-]\s*(?:(?:{_REASON}|{_PRONOUN}|{_SURE})(?!\w)|{_KIND}\s*(?:$|[.,;!?]))"
+    rf"|,? {_CAUSE}\b|{_BRACKET}[\s.!]*$|\s+[–—-]\s+\w+(?: \w+){{2}})"
+)
+_LISTED = lazy_pattern(rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!\n](?!\d)|[-–—]+ |\()")
+_IS_THE_ANSWER = lazy_pattern(
+    rf"{_CLOSE}(?: {_KIND})? (?:{_BE}) {_ADVERBS}{_DET}?(?:{_GOOD} ?)*(?:{_HEAD}|fit|match)?(?:{_CLOSE}\s*$|[\s.!,;]|$)"
+)
+_TAKES_IT = lazy_pattern(
+    rf"{_CLOSE}(?:\s+{_KIND})?\s+(?:should|must|needs to|has to|doit|devrait)"
+    rf" (?:handle|process|resolve|traiter|gerer) (?:this|it|ce(?:tte|t|ci)?)(?: {_NAMED_BY})?"
+    r"(?:[\s.!]*$|,? (?:because|since|as|car|puisque)\b)"
+)
+_WORD = lazy_pattern(r"\w")
+_SIGNS = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±", "¬", "≠")  # before a label that they change
+_NUMBERED = lazy_pattern(r"[.)]|:\d")  # '3. because', '4:30'
+_OTHER_BEFORE = lazy_pattern(rf"\s(?:or|ou|oder)\s+{_DET}?{_OPEN}$")
+# 'billing: 0.02', 'billing (confidence 0.1)', 'billing: 2/10', 'billing: off'
+_LOW = lazy_pattern(
+    rf"{_CLOSE}(?:\s*[:=(,]\s*|\s+)(?:(?:confidence|confiance|score|probabilit\w+|p)\b\s*[:=]?\s*)?(?:off"
+    rf"|(?:0(?:[.,][0-4]\d*)?"
+    rf"|[0-4](?:[.,]\d+)?\s*/\s*10|[1-4]?\d(?:[.,]\d+)?\s*(?:%|/\s*100)))\s*(?:$|[,;).](?!\d))"
+)
 # A reason or something else follows these words, and may contain a negation.
 _GOES_ON = lazy_pattern(
     r"\b(?:because|as|since|for|and|or|which|who|that|where|car|parce|puisque|comme|et|ou|qui|dont"
@@ -30,6 +189,14 @@ _GOES_ON = lazy_pattern(
 # What follows these words contradicts what came before.
 _TURNS_AWAY = lazy_pattern(
     r"\b(?:but|however|although|though|yet|mais|cependant|pourtant|aber|jedoch|pero|mas|maar|но)\b|但|しかし|ですが"
+)
+# 'No, this is not spam' says the same twice, but 'No, it is not known' and 'No, I can't say' leave it open.
+_SAYS_AGAIN = lazy_pattern(
+    r", (?:(?:(?:it|that)'s not|(?:it|this|that|they|these|the) (?:\w+ )?(?:is|are|was)(?:n't| not))"
+    r"(?! (?:\w+ )*(?:\w+(?:ed|able|ible)|known|given|said|told|shown|clear|certain|sure|obvious|evident|enough"
+    r"|sufficient|explicit|apparent|definite|definitive|easy|conclusive|text|message)\b)"
+    r"|(?:c|(?:il|elle|ce(?:tte|t|la)?|le|la|ca) (?:\w+ )?n)'est pas (?:une?|du|de la)"
+    r"|(?:es|das|dies|die|der) (?:\w+ )?ist keine?)(?P<rest>(?: \w+){1,4})[\s.!,]*"
 )
 # These apply to the whole answer, wherever they occur.
 _NOT_SURE = lazy_pattern(
@@ -40,9 +207,9 @@ _NOT_SURE = lazy_pattern(
     r"|\b(?:that|this|it|which)(?:'s| is| was| would be) (?:\w+ )?(?:wrong|incorrect|a mistake|false|untrue)"
     r"|\bc'est (?:faux|incorrect|une erreur)"
     r"|\b(?:this|that|it) (?:isn't|is not) (?:it|right|correct)\b|\bce n'est pas (?:ca|cela|le cas)\b"
-    r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope)\b[.!]*\s*$"
+    r"|[.!;\n]\s*(?:or )?(?:no|not|non|nope|incorrect|wrong)\b[.!]*\s*$"
     r"|[.!;\n]\s*(?:(?:no|non|nope|correction|sorry)\b[,:.!]|(?:no,? )?(?:wait|actually|attends|en fait)\b)"
-    r"|\bi doubt (?:it|that|this)\s*(?:$|[.!,;\n])|\bj'en doute\b"
+    r"|\bi doubt (?:it|that|this)\s*(?:$|[.!,;\n])|\bj'en doute\b|[.!;\n]\s*(?:hm+,? )?(?:maybe|perhaps) not\b"
     r"|\btake (?:that|it) back\b|\bscratch that\b|\b(?:kidding|joking|jokes?|plaisante|rigole|blague)\b"
 )
 _NONE_FITS = lazy_pattern(
@@ -51,47 +218,8 @@ _NONE_FITS = lazy_pattern(
     r"|\bno (?:\w+ )?(?:label|category|class|option|topic)s? (?:really |quite |exactly )?(?:appl|fit|match|suit)"
     r"|\bnone of (?:these|those|them|the above)\b|\bkeine (?:der|dieser|von)\b"
 )
-# 'no category fits; it is about gold, which falls under the category of …'
-_FITS_AFTER_ALL = lazy_pattern(
-    r"\b(?:falls?|fits?|belongs?|releve|entre) (?:under|into|in|to|de|dans) (?:the |la )?"
-    r"(?:category|class|label|categorie|classe)"
-)
 _EXAMPLE = lazy_pattern(
     r"\W*(?:(?:for|an?|par|une?|zum|ein|por|un) )?(?:example|instance|exemple|beispiel|ejemplo|e\.g|z\.b)\b"
-)
-# 'No, this is not spam' says the same twice, but 'No, it is not known' and 'No, I can't say' leave it open.
-_SAYS_AGAIN = lazy_pattern(
-    r", (?:(?:(?:it|that)'s not|(?:it|this|that|they|these|the) (?:\w+ )?(?:is|are|was)(?:n't| not))"
-    r"(?! (?:\w+ )*(?:\w+(?:ed|able|ible)|known|given|said|told|shown|clear|certain|sure|obvious|evident|enough"
-    r"|sufficient|explicit|apparent|definite|definitive|easy|conclusive|text|message)\b)"
-    r"|(?:c|(?:il|elle|ce(?:tte|t|la)?|le|la|ca) (?:\w+ )?n)'est pas (?:une?|du|de la)"
-    r"|(?:es|das|dies|die|der) (?:\w+ )?ist keine?)(?P<rest>(?: \w+){1,4})[\s.!,]*"
-)
-_ROUGHLY = lazy_pattern(r"\b(?:about|um|uber|sobre)\W*$")  # before a number
-_CLAUSE = lazy_pattern(rf"[,;]\s|{TURN.pattern}")
-_CLOSE = r"[\"'`*_)\]}»”」$]*"
-_OPEN = r"[\"'`*_(\[{«“「$]*"
-_OTHER_AFTER = lazy_pattern(rf"{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}\w")
-# 'billing: 0.02', 'billing (confidence 0.1)', 'billing: 2/10', 'billing: off'
-_LOW = lazy_pattern(
-    rf"{_CLOSE}(?:\s*[:=(,]\s*|\s+)(?:(?:confidence|confiance|score|probabilit\w+|p)\b\s*[:=]?\s*)?(?:off|(?:0(?:[.,][0-4]\d*)?"
-    rf"|[0-4](?:[.,]\d+)?\s*/\s*10|[1-4]?\d(?:[.,]\d+)?\s*(?:%|/\s*100)))\s*(?:$|[,;).](?!\d))"
-)
-_STRUCK = lazy_pattern(rf"(?:^|[\s:(])[!~]{_OPEN}$")  # '!billing'
-_OTHER_BEFORE = lazy_pattern(
-    rf"\w{_CLOSE}\s*(?:/\s*|,?\s(?:or|ou|oder)\s+){_OPEN}(?:(?:the|an?|la|les?|une?|des?) |(?:l'|d'))?$"
-)
-
-_HEAD = (
-    r"(?:answer|choice|option|label|category|class|letter|team|verdict|conclusion|rating|score|result|prediction"
-    r"|decision|reponse|choix|categorie|etiquette|lettre|classe|equipe|note|valeur"
-    r"|antwort|kategorie|klasse|buchstabe|wahl|respuesta|opcion|categoria|risposta|resposta)"
-)
-_ANSWER = lazy_pattern(
-    rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,40}}?(?:\b(?:is|est|ist|lautet|es|must be)\b|'s\b|[:=]|->|→)"
-    r"|\b(?:choose|pick|select|go with|choisis|choisirais|wahle)\b|答案(?:是|为|為|:)"
-    r"|\\boxed\s*\{|(?:^|\n)\s*#{2,}|→|⇒|=>|->)"
-    rf"[\s:=]*{_OPEN}(?:(?:the|la|le) )?(?:{_HEAD}\s+)?(?:\\(?:text|boxed|mathrm|mathbf)\s*\{{)?{_OPEN}$"
 )
 NO_ANSWER = lazy_pattern(
     rf"(?:\b{_HEAD}\b[^.,;:!?\n]{{0,20}}?(?:\b(?:is|est|ist|es)\b|[:=]|->|→)|^)[\s:=]*{_OPEN}"
@@ -100,241 +228,104 @@ NO_ANSWER = lazy_pattern(
     re.MULTILINE,
 )
 """An answer that is not a label, such as 'final answer: none.', unless a label has this name (`word`)."""
-_IS_THE_ANSWER = lazy_pattern(
-    rf"{_CLOSE}(?:\s+{_HEAD})?\s+(?:is|seems|est|semble)\s+(?:to be |etre )?(?:the |la |le |my )?(?:\w+ )?"
-    rf"(?:correct|right|best|correcte|bonne|{_HEAD})\b"
-)
-_NAMED = lazy_pattern(rf"^[\W_]*(?:\w+ ){{0,3}}{_OPEN}$")
-# 'Option B' as the first words, and then a stop.
-_HEADED = lazy_pattern(rf"[\W_]*(?:(?:the|my|la|le|ma|mon) )?{_HEAD}\s+{_OPEN}")
-_STOP = lazy_pattern(
-    rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!?\n。]|$|\(|[-–—]+\s|(?:because|since|as|car|puisque|parce|which|and|et)\b)"
-)
-_NO_WORDS = lazy_pattern(r"(?:[^\w+]|_)*")
-_COLON = lazy_pattern(rf"(?:[:：]|\s[—–])\s*{_OPEN}\s*$")
-_END = lazy_pattern(rf"{_CLOSE}[\s.!。✅✓✔]*$")
-_MARKED_BEFORE = lazy_pattern(r"(?:[\"`*(\[«“]|(?<!\w)'|[:=]|\b(?:is|est))\s*$")
-_MARKED_AFTER = lazy_pattern(r"\s*(?:[\"'`*)\]»”.,;!]|$)")
-_NO_LETTER = ("-", "+", "−", "°", "!", "~", "≤", "≥", "≈", "±")  # before a letter that is not a label
-_ABBREVIATED = lazy_pattern(r"['’]\w|\.\w\b")  # 'c'est', 'e.g.'
-_CONDITION = lazy_pattern(
-    r"[\W_]*(?:if|unless|assuming|provided|suppos\w+|imagin\w+|had (?:he|she|it|they|the)|si(?!,)|s'il"
-    r"|sauf si|wenn|sofern"
-    r"|(?:according to|selon|d'apres|laut) (?:the |le |la |dem |der )?(?:customer|client|user|kund))"
-    r"(?! (?:i|you|we) (?:had|have|must|need)\b| (?:forced|pressed|asked)\b)"
-)
-# 'a common error is X' is not about this text.
-_GENERAL = lazy_pattern(
-    rf"[\W_]*(?:an?|une?|eine?) [^,;:.]*\b(?:is|would be|est|serait|ist)[\s:]+"
-    rf"(?:(?:the|an?|la|le|les|der|die|das) |l')?{_OPEN}"
-)
-_OPENER = lazy_pattern(
-    r"[\W_]*(?:(?:so|sure|ok|okay|of course|here you go|oui|bien sur|voici|voila|ja|also|clairement"
-    r"|(?:plain|clear|definite|certain|obvious)ly)[\s,:!]+)*[\W_]*"
-)
 
 
-# Nouns that a label before them describes as the topic: 'a billing issue', but not 'a billing address'.
-_NAMING = (
-    rf"(?:{_HEAD}|issue|problem|question|matter|request|query|complaint|topic|theme|subject|aspect|angle|side|area|domain"
-    r"|field|section|genre|tag|content|context|focus|nature|part|element|department|desk|group|one|stuff|thing"
-    r"|service|probleme|demande|sujet|aspect|domaine|rubrique|departement)s?"
+_HEADED = rf"{_SAID}{_DET}?(?:{_GOOD} )*{_HEAD}(?: {_HEAD})?{_OF} ?{_ADVERBS}{_LINK}{_TO}"
+_IS_ABOUT = (
+    rf"{_SAID}{_SUBJECT}\s?{_ADVERBS}(?:{_BE}[\s:]+{_ADVERBS}(?:(?:an?|the|une?) (?:\w+ ){{1,6}}?(?={_ABOUT}))?"
+    rf"(?:{_ABOUT} |(?:\w+ )?{_INTO} |{_PUT} {_INTO} |pour |for |fur )?|{_CONCERNS} ?"
+    rf"|(?:can|could|should|must|may|peut|doit|devrait) (?:also )?(?:be|etre) {_PUT}(?: \w+)? {_INTO} ){_TO}"
 )
-_NAMED_BY = rf"(?:{_NAMING}|(?:sentiment|tone|opinion|review|emotion|feeling|message|text|comment|feedback)s?)"
-# What the sentence is about is this text: refunds that billing handles in general are not.
-_SUBJECT = (
-    rf"(?:it|this|that|cela|ca|il|elle|(?:(?:the|this|le|la|ce(?:tte|t)?) |l')(?:{_NAMED_BY}|texte|avis"
-    r"|commentaire|ticket|e?-?mail|courriel))"
+_STATED = lazy_pattern(
+    rf"{_LEAD}(?:{_HEADED}|{_IS_ABOUT}|{_CHOOSE} (?:it is |it's )?{_TO}|\#{{2,}} *{_OPEN})|\W*\\boxed\s*\{{{_OPEN}"
+    rf"|(?!{_CONDITION})[^:;?]*(?:->|→|=>|⇒) *{_OPEN}"
 )
-# A reason or a remark follows these words, so that what comes before them is whole.
-_REASON = (
-    r"(?:because|since|as|for|and|but|which|that|who|with|given|due|based|in|on|of|rather|specifically|especially|than"
-    r"|possibly|car|puisque|parce|et|qui|dont|mais|plutot|weil|denn|da|und|porque|ya|y|perche|poiche|want|omdat)"
-)
-_PUT = (
-    r"(?:categori[sz]\w*|classif\w*|label\w*|tag\w*|mark\w*|filed?|put|placed?|listed|describ\w*|identif\w*)"
-    r" (?:\w+ ){0,4}"
-)
-# The words right before a label by which a sentence states the kind of a text.
-_LINKS = {
-    "English": r"is|are|was|be|(?:it|that|this)'s|about|regard(?:s|ing)|concern(?:s|ing|ed with)|relat(?:ed|es|ing) to"
-    r"|refers to|pertain(?:s|ing) to|belongs? (?:to|in|under)|has to do with|fits|matches|describes?|discusses|covers"
-    r"|(?:falls?|comes?|goes|fits?|deals?)(?: \w+ly)? (?:under|into|in|within|with)|(?:talks|speaks) of|suggests"
-    r"|indicates|so|therefore|thus|hence|(?:it|this|that)(?: one)?(?:'s| is| goes) (?:for|to)"
-    r"|i(?:'d|'m| would| am)? (?:say|choose|pick|go(?:ing)? with|think|call (?:it|this))"
-    rf"|{_SUBJECT} (?:expresses|conveys"
-    r"|(?:should|must|needs to|has to|will) be (?:\w+ )?(?:handled|processed|resolved) by)"
-    rf"|(?:route|assign|send|forward)\w*(?: \w+){{0,3}} to|{_PUT}(?:as|under|in|into)|{_NAMING} (?:of|for|is)",
-    "French": r"est|serait|sont|concern(?:e|ent|ant)"
-    rf"|{_SUBJECT} (?:exprime|(?:doit|devrait|devra) etre (?:(?:traite|gere)e? par"
-    r"|(?:transmi|envoy|adress|orient|dirig)\w+ (?:a|au|aux|vers)))"
-    r"|releve(?:nt)? d[eu]|porte sur|parle d[eu]|traite d[eu]|appartient a|lie a"
-    r"|(?:s'agit|question) (?:bien )?(?:de|du|d'une?)|correspond a"
-    r"|(?:entre|tombe|class\w+(?: \w+){0,3}) (?:dans|comme|en)"
-    rf"|dirais|choisis|evoque|donc|comme|sans (?:aucun )?doute|c'est pour|{_NAMING} (?:de|du)",
-    "German": r"ist|betrifft|um|uber|(?:gehort|zahlt) (?:zu|zur|zum)|fallt (?:unter|in)|handelt von|bezieht sich auf"
-    r"|(?:das|dies|es) ist fur",
-    "Spanish, Portuguese, Italian": r"es|si, e|tratar?(?: \w+)? d[eo]|sobre|pertenece a|pertence a|(?:fala|habla) d[eo]"
-    r"|refiere a|riguarda|tratta di"
-    r"|(?:categoria|etichetta|etiqueta|messaggio|mensagem|risposta|resposta|testo|texto) e",
-    "Dutch": r"gaat over|betreft|hoort bij",
-    "Russian": r"это|относится к|о|об|про|категории",
-    "Arabic": r"عن|حول|هي|هو|بخصوص",
-}
-_PARTICLES = "|".join(map(without_accents, ("是", "为", "為", "属于", "屬於", "关于", "關於", "は", "이", "는", "은")))
-_ADVERBS = (
-    r"(?:(?:(?:clear|plain|main|primari|most|certain|definite|obvious|undoubted|like|probab|sure|simp|tru|real|direct)ly"
-    r"|best|most|more|also|surtout|clairement|surement|sans doute|klar|eindeutig) ){0,2}"
-)
-_ARTICLE = (
-    r"(?:(?:the|an?|this|le|la|les|une?|des?|du|einen?|eine[rm]?|der|die|das|de[nm]|el|los|una|os?|il|het|een) |l'|d')?"
-)
-_LINKED = lazy_pattern(
-    rf"(?:(?<![^\W_])(?:{'|'.join(_LINKS.values())})[\s:]+{_ADVERBS}{_ARTICLE}(?:{_NAMING}\s*(?:of|de|:)?\s+)?{_ARTICLE}"
-    rf"|(?:{_PARTICLES})\s*){_OPEN}$"
-)
-_WHOLE = lazy_pattern(rf"{_CLOSE}\s*(?:$|[^\w\s'+-]|[-–—] |[^\x00-\x7f]|(?:{_REASON}|{_NAMED_BY})(?!\w))")
-_ARTICLED = lazy_pattern(rf"[\W_]*{_ARTICLE}{_OPEN}")
-_KIND_FOLLOWS = lazy_pattern(rf"{_CLOSE}\s*(?:{_NAMED_BY})?(?:[^\w+?]|_)*$")
-# 'the billing team should handle this' and no more, apart from a reason
-_ITS_NAME = lazy_pattern(
-    rf"(?:.*, (?=(?:so|therefore|donc) ))?[\W_]*(?:(?:so|thus|therefore|hence|donc),? )?(?:(?:the|la|les?) |l')?{_OPEN}"
-)
-_TAKES_IT = lazy_pattern(
-    rf"{_CLOSE}(?:\s+{_NAMING})?\s+(?:should|must|needs to|has to|doit|devrait)"
-    rf" (?:handle|process|resolve|traiter|gerer) (?:this|it|ce(?:tte|t|ci)?)"
-    rf"(?: {_NAMED_BY})?\s*(?:[.!]*\s*$|,? (?:because|since|as|car|puisque)\b)"
-)
-_EXPLAINED = lazy_pattern(
-    rf"{_CLOSE}\s*(?:[,:;(–—-]\s*)?(?:[\d.,/%]+\W*$|{_NAMED_BY}\s*(?:$|[.,;:!?])"
-    rf"|(?:{_REASON}|it|this|these|they|the|confidence|confiance|score|il|elle|c'est|ce(?:tte|t|ci)?|le|la|les|es|das|die"
-    r"|der)(?!\w))"
-)
-# The heading of the input, of an example or of the choices, not an answer.
-_NO_HEAD = lazy_pattern(
-    r"[\W_]*(?:\w+ ){0,2}?(?:message|input|text[eo]?|values?|(?:available|allowed|possible) \w+|nachricht|mensaje"
-    r"|eingabe|entree|entrada|example|exemple|beispiel|ejemplo|e\.g|z\.b|ex|quote|citation|zitat|words?|options?|choices|candidates?"
-    r"|question|user|customer|client|kunde|before|earlier|old|avant|vorher|opposite)\b[^:]{0,20}:"
-)
+_WHICH = lazy_pattern(rf"which (?:{_BE} (?:{_ABOUT} |{_PUT} {_INTO} )|{_CONCERNS} )?{_TO}")
+_ALONE = lazy_pattern(rf"{_LEAD}{_DET}?(?:{_HEAD} )?{_OPEN}")
+_ARTICLED = lazy_pattern(rf"{_LEAD}(?P<some>(?:an?|this|une?|cette|eine?) )?(?(some)|{_DET}){_OPEN}")
+_TURNED = lazy_pattern(rf"(?:{_ABOUT} |de |d')?{_DET}?{_OPEN}")
 
 
-class Frame(IntEnum):
-    """How clearly a sentence marks a word as its answer."""
+class Statement(IntEnum):
+    """How clearly a sentence states a label."""
 
     NONE = 0
-    MARKED = 1  # in quotes, brackets or bold, after a colon, or first and followed by a stop
-    ANSWER = 2  # 'the answer is X', 'Option X is right'
+    ALONE = 1  # 'B', 'B) a loan'
+    ANSWER = 2  # 'the answer is B'
 
 
-def frame(sentence: str, start: int, end: int, *, first: bool) -> Frame:
-    """Return how the sentence frames its word `[start:end]`; `first` if it is the first sentence of the text.
+def statement(sentence: str, start: int, end: int, *, short: bool = False, first: bool = True) -> Statement:
+    """Return how clearly a sentence states its word `[start:end]` as the answer.
 
-    >>> frame("the answer is (b)", 15, 16, first=True).name
-    'ANSWER'
-    >>> frame("it is a metal", 6, 7, first=True).name
-    'NONE'
-    """
-    before, after = sentence[max(0, start - 150) : start], sentence[end:]
-    if _ABBREVIATED.match(after):
-        return Frame.NONE
-    stopped = _STOP.match(after) is not None
-    if stopped and _ANSWER.search(before):
-        return Frame.ANSWER
-    if _IS_THE_ANSWER.match(after) and _NAMED.search(before):
-        return Frame.ANSWER
-    numbered = sentence[start:end].isdigit() and after[:1] in (".", ":", ",", ")") and before[-1:] != "("
-    if numbered or before.endswith(_NO_LETTER):
-        return Frame.NONE  # the number of a paragraph, or a sign that makes it another word
-    if _OPENER.fullmatch(before):
-        return Frame.MARKED if (stopped and first) or _END.match(after) else Frame.NONE
-    if first and stopped and _HEADED.fullmatch(before):
-        return Frame.MARKED
-    return Frame.MARKED if _MARKED_BEFORE.search(before) and _MARKED_AFTER.match(after) else Frame.NONE
+    `short` is whether the word may be any other word or letter, `first` whether this is the first sentence of the text.
 
-
-def is_stated(sentence: str, start: int, end: int) -> bool:
-    """Return whether a sentence states that a text is, or is about, its word `[start:end]`.
-
-    A word is only mentioned if no such phrase precedes it, or if it describes another noun.
-
-    >>> is_stated("it falls under the category of billing", 31, 38), is_stated("it is a billing issue", 8, 15)
-    (True, True)
-    >>> is_stated("hau ez da billing", 10, 17), is_stated("it is a billing address", 8, 15)
-    (False, False)
-    """
-    before = sentence[:start]
-    linked = _LINKED.search(before) and _WHOLE.match(sentence, end)
-    takes_it = _TAKES_IT.match(sentence, end) and _ITS_NAME.fullmatch(before)
-    return bool(linked or takes_it) and not _NO_HEAD.match(before)
-
-
-def stands_apart(sentence: str, start: int, end: int, *, listed: bool) -> bool:
-    """Return whether a sentence consists only of the word `[start:end]`, apart from a heading such as 'kategória:'.
-
-    A reason may follow a word that comes first; with `listed`, as in 'B) Budapest', any text may.
-
-    >>> stands_apart("kategoria: billing", 11, 18, listed=False)
-    True
-    >>> stands_apart("hau ez da billing", 10, 17, listed=False)
-    False
+    >>> statement("it falls under the category of billing", 31, 38).name, statement("a billing issue", 2, 9).name
+    ('ANSWER', 'ALONE')
+    >>> statement("hau ez da billing", 10, 17).name, statement("old label: billing", 11, 18).name
+    ('NONE', 'NONE')
     """
     before, after = sentence[:start], sentence[end:]
-    opens = _OPENER.fullmatch(before) or _HEADED.fullmatch(before)
-    if opens and (listed or _EXPLAINED.match(after)):
+    if before.endswith(_SIGNS) or _is_taken_back(sentence, start, end):
+        return Statement.NONE
+    lead = _BEFORE.match(before)
+    clauses = [before, before[lead.end() :]] if lead else [before]
+    whole = _WHOLE.match(after) or (short and _LISTED.match(after))
+    for clause in clauses:
+        if CUE.search(clause):
+            continue
+        if whole and _STATED.fullmatch(clause):
+            return Statement.ANSWER
+        if (_IS_THE_ANSWER.match(after) or _TAKES_IT.match(after)) and _ALONE.fullmatch(clause):
+            return Statement.ANSWER
+    if whole and (relative := _RELATIVE.match(before)) and not CUE.search(before):
+        return Statement.ANSWER if _WHICH.fullmatch(before[relative.end() :]) else Statement.NONE
+    if lead and whole and _TURNED.fullmatch(clauses[1]):
+        return Statement.ANSWER
+    if CUE.search(before) or not _ALONE.fullmatch(before):
+        return Statement.NONE
+    numbered = sentence[start:end].isdigit() and _NUMBERED.match(after)
+    if articled := _ARTICLED.fullmatch(before):  # 'a billing issue', but not 'the billing section'
+        alone = not short and bool(_ENDS.match(after) or (articled["some"] and _KIND_ENDS.match(after)))
+    else:
+        alone = _is_alone(after, short=short, first=first) and not numbered
+    return Statement.ALONE if alone else Statement.NONE
+
+
+def _is_alone(after: str, *, short: bool, first: bool) -> bool:
+    """Return whether nothing but a noun of topics or a reason follows a word that nothing precedes."""
+    if _ENDS.match(after) or (first and _EXPLAINED.match(after)):
         return True
-    if _ARTICLED.fullmatch(before) and _KIND_FOLLOWS.match(after):
-        return True  # 'a billing issue'
-    headed = _COLON.search(before) and not _NO_HEAD.match(before)
-    return bool(opens or headed) and _NO_WORDS.fullmatch(after) is not None
+    return bool(first and _LISTED.match(after)) if short else _KIND_ENDS.match(after) is not None
+
+
+def _is_taken_back(sentence: str, start: int, end: int) -> bool:
+    """Return whether the words after the word `[start:end]` question, doubt or deny it, or add an alternative to it."""
+    after = sentence[end:]
+    if sentence.rstrip().endswith("?") or _LOW.match(after) or _TURNS_AWAY.search(after):
+        return True
+    reason = _GOES_ON.search(after)
+    stated = after[: reason.start() if reason else None]
+    if not CUE.search(stated):
+        return False
+    again = _SAYS_AGAIN.fullmatch(stated)
+    return (
+        not again
+        or bool(CUE.search(again["rest"]))
+        or not CUE.fullmatch(sentence[start:end])
+        or bool(_WORD.search(sentence[:start]))
+    )
+
+
+def denies(sentence: str, start: int) -> bool:
+    """Return whether a sentence that does not state its label, at `start`, may deny it or add an alternative to it."""
+    before = sentence[:start]
+    return before.endswith(_SIGNS) or _OTHER_BEFORE.search(before) is not None or CUE.search(sentence) is not None
 
 
 def objection(text: str) -> str | None:
     """Return why no mention in the text counts, or None: it is not sure, gives an example, or no label fits."""
-    if (none := _NONE_FITS.search(text)) and not _FITS_AFTER_ALL.search(text, none.end()):
+    if _NONE_FITS.search(text):
         return "no label fits, by its own words"
     if _EXAMPLE.match(text):
         return "it is an example"
     return "it is not sure, or takes it back" if _NOT_SURE.search(text) else None
-
-
-def denies(sentence: str, start: int, end: int, *, clause: bool = False) -> bool:
-    """Return whether the sentence questions, doubts or negates its word `[start:end]`, or adds an alternative to it.
-
-    With `clause`, only the part of the same clause counts before the word.
-
-    >>> denies("it is not about billing", 16, 23), denies("it is about billing", 12, 19)
-    (True, False)
-    """
-    before, after = sentence[:start], sentence[end:]
-    if sentence[start].isdigit() and (before.endswith(_NO_LETTER) or _ROUGHLY.search(before)):
-        return True  # '-50%' is not 50%
-    if _CONDITION.match(before) or _GENERAL.fullmatch(before):
-        return True
-    if clause:
-        before = before[max((match.end() for match in _CLAUSE.finditer(before)), default=0) :]
-    if (
-        sentence.rstrip().endswith("?")
-        or any(beside.match(after) for beside in (_OTHER_AFTER, _LOW))
-        or _OTHER_BEFORE.search(before)
-        or _STRUCK.search(before)
-    ):
-        return True
-    if _TURNS_AWAY.search(after):
-        return True
-    reason = _GOES_ON.search(after)
-    cue = cue_in(sentence)
-    stated = after[: reason.start() if reason else None]
-    if cue.search(stated):
-        again = _SAYS_AGAIN.fullmatch(stated)
-        if (
-            not again
-            or cue.search(again["rest"])
-            or not cue.fullmatch(sentence[start:end])
-            or not _OPENER.fullmatch(before)
-        ):
-            return True
-    cues = list(cue.finditer(before))
-    if not cues:
-        return False
-    turn = TURN.search(before, cues[-1].end())
-    return turn is None or not before[cues[-1].end() : turn.end()].rpartition(" ")[0].strip()  # 'not but …'
