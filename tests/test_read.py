@@ -163,6 +163,68 @@ def test_a_cut_answer_is_never_completed(text: str, model: type[BaseModel]) -> N
         reading(text, model)
 
 
+ONE, OTHER = '"item": "Lamp", "price": 2}', '{"item": "Chair", "price": 3}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{ONE} {OTHER}",
+        f"{ONE},{OTHER}",
+        f"{ONE[:-1]}\n\n{OTHER}",
+        f"item: Lamp\nprice: 2\n\n{OTHER}",
+        f"{OTHER}\n\n**item**: Lamp\n**price**: 2",
+        f"item='Lamp', price=2 {OTHER}",
+        f"One: {OTHER}, or {ONE}",
+        f"Not {OTHER}",
+        f"Rather than {OTHER}",
+    ],
+)
+def test_another_answer_beside_the_json_is_not_passed_over(text: str) -> None:
+    with pytest.raises(InvalidOutputError):
+        reading(text, Line)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Example: {{{ONE}\nAnswer: {OTHER}",
+        f"item: Chair, for which the price: 3 is fixed\n\n{OTHER}",
+        f"item: Lamp\nprice: 2\nNo, that is wrong.\n{OTHER}",
+        f"The item: a chair.\n{OTHER}",
+    ],
+)
+def test_words_beside_the_json_that_agree_or_are_corrected(text: str) -> None:
+    assert value(text, Line) == {"item": "Chair", "price": 3.0}
+
+
+class Note(BaseModel):
+    text: str
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (r"C:\dir\new", None),
+        (r"D:\Data\file.txt", None),
+        (r"$\alpha + \theta$", None),
+        (r"$\beta$", None),  # valid JSON: a backspace, and "eta"
+        (r"a \frac{1}{2}", None),
+        (r"the pattern \d+", r"the pattern \d+"),
+        (r"the pattern \d+\n- a list", "the pattern \\d+\n- a list"),
+        (r"C:\\dir\\new", r"C:\dir\new"),
+        (r"one page\f\fTwo", "one page\f\fTwo"),
+    ],
+)
+def test_a_backslash_that_may_not_begin_an_escape(content: str, text: str | None) -> None:
+    answer = f'{{"text": "{content}"}}'
+    if text is None:
+        with pytest.raises(InvalidOutputError):
+            reading(answer, Note)
+    else:
+        assert value(answer, Note) == {"text": text}
+
+
 def test_objects_without_the_array_around_them_are_not_a_clear_list() -> None:
     many = TypeAdapter(list[Line])
     text = 'One: {"item": "a", "price": 1}, two: {"item": "b", "price": 2}'

@@ -31,6 +31,7 @@ SCHEMA = AnswerSchema.of(Booking)
     ("text", "wanted"),
     [
         ("<answer>yes</answer>", {}),
+        ("<Answer><answer>yes</answer><notes>late</notes></Answer>", {"notes": ["late"]}),
         ("\n<Answer>Yes.</Answer>\n<notes />\n", {}),
         ("<think>yes?</think><answer>yes</answer><notes>late</notes>", {"notes": ["late"]}),
         ("<answer>yes</answer><notes>late</notes><notes>a &amp; b</notes>", {"notes": ["late", "a & b"]}),

@@ -10,7 +10,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
 from llmtasker.parser.labels import Labels, fold_key
-from llmtasker.parser.scalars import LONGEST_FLOAT, is_address, means_null, number_key
+from llmtasker.parser.scalars import LONGEST_FLOAT, is_address, lost_backslash, means_null, number_key
 from llmtasker.values.json_schema import JsonSchema, branches, closed_set, is_node, kind_of_node, kind_of_value, resolve
 from llmtasker.values.json_values import is_array, is_object, parse_json, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
@@ -291,7 +291,11 @@ class AnswerSchema:
         if kind == "string" and is_node(node.get("contentSchema")):
             return self._check_of_json(self._check(node["contentSchema"]))
         if kind == "string" and nullable:
-            return lambda value: type(value) is not str or not means_null(value, in_text_field=True)
+            return lambda value: (
+                type(value) is not str or not (means_null(value, in_text_field=True) or lost_backslash(value))
+            )
+        if kind == "string":
+            return lambda value: type(value) is not str or not lost_backslash(value)
         if kind == "array":
             return self._check_of_array(node)
         return self._check_of_object(node) if kind == "object" else _anything

@@ -167,6 +167,8 @@ class _Coercion:
             return self._embedded(value, inner, path)
         if kind in MOMENTS:
             return self._moment(value, kind, path)
+        if isinstance(value, str) and scalars.lost_backslash(value):
+            return self.refuse(path, "a backslash before a letter is not escaped; write two", value)
         if isinstance(value, int) and not isinstance(value, bool):
             self.repaired(path, f"the number {shown(value)} taken as text")
             return str(value)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +103,14 @@ def pieces(text: str) -> Iterator[Piece]:
         else:
             yield piece
             index = piece.start + len(piece.text)
+
+
+def without_pieces(text: str, found: Sequence[Piece]) -> str:
+    """Return a text with spaces in place of its pieces, so that the rest keeps its places."""
+    for piece in found:
+        end = piece.start + len(piece.text)
+        text = text[: piece.start] + " " * len(piece.text) + text[end:]
+    return text
 
 
 class _Scan:

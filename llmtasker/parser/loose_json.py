@@ -52,6 +52,7 @@ _TUPLE = lazy_pattern(r"(?<![\w.\x00\])])\(([^()]*+)\)")
 _TUPLE_COMMA = lazy_pattern(r",(?!\d)")  # "(1,234)" may be a negative amount
 _MAX_TUPLES = 5  # levels
 _NO_ESCAPE = lazy_pattern(r'(\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})|\\(?=[dswDSW.()\[\]*+?|^$-])')  # as in a regex
+_PERHAPS_ESCAPED = lazy_pattern(r"(?<!\\)\\[bfnrt][a-zA-Z]")
 _CONTROL = lazy_pattern(r"[\x00-\x1f]")
 _PLAIN_STRING = lazy_pattern(r"""(?:"[^"\\\x00-\x1f]*"|('[^'"\\\x00-\x1f]*'))""")
 
@@ -157,6 +158,8 @@ def _rewritten(string: str, slips: dict[str, None], *, is_key: bool) -> str:
     if "\\" in content and _NO_ESCAPE.search(content):
         escaped = _NO_ESCAPE.sub(_doubled, content)
         if escaped != content:
+            if _PERHAPS_ESCAPED.search(content):
+                raise _CannotRewriteError  # in "C:\dir\new", "\n" may not be meant as a line break
             slips["a backslash that escapes nothing"] = None
             content = escaped
     if _CONTROL.search(content):

@@ -56,6 +56,8 @@ _SIGNS = lazy_pattern(
 # Of an exponent, and "+3", but not the "+" of a telephone number.
 _NO_SIGN = lazy_pattern(r"[eE][+-](?=\d)|(?<=[:\[,])\s*\+(?=[\d.]{1,7}(?![\d.]))")
 _NO_ESCAPE = lazy_pattern(r"(?<!\\)\\(?:\n|u(?=[0-9a-fA-F])(?![0-9a-fA-F]{4}))")  # part of one, or a line that goes on
+_STRAY_ESCAPE = lazy_pattern(r"(?<!\\)(?:\\\\)*\\[^\"\\/bfnrtu']")
+_PERHAPS_ESCAPED = lazy_pattern(r"(?<!\\)(?:\\\\)*\\[bfnrt][a-zA-Z]")
 _ESCAPE = lazy_pattern(r"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _WORD = lazy_pattern(r"\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|[^\W\d_]+")
 
@@ -157,7 +159,7 @@ def _difference(value: Any, text: str, without_comments: str, bare: str) -> str 
         return "a number is out of range"
     if _words_of(value) not in (_words(text), _words(without_comments)):
         return "mending it would change its words"
-    if _NO_ESCAPE.search(text):
+    if _NO_ESCAPE.search(text) or (_STRAY_ESCAPE.search(text) and _PERHAPS_ESCAPED.search(text)):
         return "what a backslash escapes is not clear"
     if _lost_signs(value, without_comments):
         return "a sign beside a value would be lost"

@@ -7,6 +7,8 @@ from collections import Counter
 from typing import Any
 
 from llmtasker.parser.answer_schema import AnswerSchema
+from llmtasker.parser.labels import scalar_text
+from llmtasker.values.folding import without_accents
 from llmtasker.values.json_values import as_list, is_object, parse_json_at, parts
 from llmtasker.values.lazy_pattern import lazy_pattern
 
@@ -44,6 +46,27 @@ def plain_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
     if not found or not schema.required <= seen or (schema.properties.keys() - seen and unquoted.search(text)):
         return None
     return found
+
+
+def differs(text: str, value: dict[str, Any], schema: AnswerSchema) -> bool:
+    """Return whether a text without JSON states another value for a key of `value`, and states all required keys.
+
+    >>> schema = AnswerSchema({"type": "object", "properties": {"a": {}, "b": {}}, "required": ["a", "b"]})
+    >>> differs("a: one, b: 2", {"a": "two", "b": 2}, schema), differs("a: one, b: 2", {"a": "one", "b": 2}, schema)
+    (True, False)
+    """
+    required = schema.required & value.keys()
+    quote = "[\"']" if len(required) == 1 else "[\"'*_`]*"  # "summary: …" may be prose
+    stated: dict[str, str] = {}
+    for key in required:
+        found = re.search(
+            rf"(?<!\w){quote}{re.escape(key)}{quote}\s*[:=]\s*([^\s,;}}{{\[][^,;}}\n]*)", text, re.IGNORECASE
+        )
+        if found is None:
+            return False
+        stated[key] = without_accents(found[1])
+    plain = {key: scalar_text(value[key]) for key in stated}
+    return any(said is not None and without_accents(said) not in stated[key] for key, said in plain.items())
 
 
 def _is_outermost(text: str, start: int) -> bool:

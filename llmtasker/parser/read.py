@@ -23,7 +23,7 @@ from llmtasker.parser.lines import lined_fields, names_other_field
 from llmtasker.parser.loose_json import parse_loose_json, without_comments
 from llmtasker.parser.marks import after_reasoning, without_marks
 from llmtasker.parser.mend_json import Effort, NotMendableError, mend_json, mend_whole
-from llmtasker.parser.plain_fields import keys_stand_once, plain_fields
+from llmtasker.parser.plain_fields import differs, keys_stand_once, plain_fields
 from llmtasker.parser.tagged import tagged_fields
 from llmtasker.parser.unwrap import unwrap
 from llmtasker.values.json_values import is_array, is_object, parse_json
@@ -50,7 +50,9 @@ _LONGEST_SCALAR = 1_000  # characters of a number or string that is repaired
 _DRAFT = lazy_pattern(r"\b(?:draft|initially|attempt|guess|brouillon|essai)$", re.IGNORECASE)
 _FIRST = lazy_pattern(r"\b(?:first|d'abord|premi[eè]re?)$", re.IGNORECASE)  # a draft, or one of two answers
 _EXAMPLE = lazy_pattern(
-    r"\b(?:(?:example|sample|exemple)(?: \w+)?|e g|for instance|z B|Beispiel|ejemplo)$", re.IGNORECASE
+    r"\b(?:(?:example|sample|exemple)(?: \w+)?|e g|for instance|z B|Beispiel|ejemplo"
+    r"|not|never|instead of|rather than|pas|nicht)$",
+    re.IGNORECASE,
 )
 
 
@@ -257,7 +259,7 @@ class _Reader(Generic[T]):
         if self.schema.kind == "array" and (rows := _rows(answer, pieces)):
             reading = self.whole(rows, answer)
             return Reading(value=reading.value, repairs=("JSON lines taken as a list", *reading.repairs))
-        pieces = [piece for piece in pieces if not _is_example(answer, piece)]
+        all_pieces, pieces = pieces, [piece for piece in pieces if not _is_example(answer, piece)]
         candidates = (self._candidate(answer, piece, piece.value) for piece in pieces if piece.parsed)
         found = [candidate for candidate in candidates if candidate]
         last_start = found[-1].piece.start if found else -1
@@ -270,7 +272,7 @@ class _Reader(Generic[T]):
                 found.append(mended)
         if not found:
             return self._unrelated(answer, pieces)
-        return self._choose(answer, found)
+        return self._choose(answer, all_pieces, found)
 
     def _broken(self, answer: str, piece: Piece, *, alone: bool) -> _Candidate[T] | None:
         try:
@@ -317,12 +319,13 @@ class _Reader(Generic[T]):
             raise NotMendableError("a key that was asked for may stand inside a string")
         return value, notes
 
-    def _choose(self, answer: str, found: Sequence[_Candidate[T]]) -> Reading[T]:
+    def _choose(self, answer: str, all_pieces: Sequence[Piece], found: Sequence[_Candidate[T]]) -> Reading[T]:
         if len(found) > 1:
             found = [one for one in found if one.json not in ({}, [])] or found  # empty ones do not state anything
         last = found[-1]
         if last.reading is None:
             raise _invalid(last.error, last.piece.text) from last.error
+        self._check_beside(answer, all_pieces, last)
         others = [other for other in found[:-1] if other.reading is not None and other.json != last.json]
         if not others:
             return last.reading
@@ -334,6 +337,13 @@ class _Reader(Generic[T]):
             raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
         note = "several different answers: the last one taken"
         return Reading(value=last.reading.value, repairs=(note, *last.reading.repairs))
+
+    def _check_beside(self, answer: str, pieces: Sequence[Piece], chosen: _Candidate[T]) -> None:
+        """Raise InvalidOutputError if the words around an answer state other values of its keys, uncorrected."""
+        prose, start = extract.without_pieces(answer, pieces), chosen.piece.start
+        before = "" if _CORRECTION.search(prose[:start]) else prose[:start]
+        if is_object(chosen.json) and any(differs(part, chosen.json, self.schema) for part in (before, prose[start:])):
+            raise InvalidOutputError(f"there are several different answers: {snippet(answer)!r}")
 
     def _unrelated(self, answer: str, pieces: list[Piece]) -> Reading[T]:
         """Read a text with brackets, but no answer in them."""
@@ -347,7 +357,7 @@ def _words_before(answer: str, piece: Piece) -> str:
 
 
 def _is_example(answer: str, piece: Piece) -> bool:
-    """Return whether the words right before a piece announce an example."""
+    """Return whether the words right before a piece announce an example, or deny it."""
     return _EXAMPLE.search(_words_before(answer, piece)) is not None
 
 

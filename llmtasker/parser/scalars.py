@@ -16,6 +16,7 @@ _LONGEST_KEY = 300  # digits: with more, Python's number types differ
 
 _NOT_FINITE = lazy_pattern(r"\s*[+-]?(?:nan|inf|infinity)\s*", re.IGNORECASE)
 _EXPONENT = lazy_pattern(r"\s*[+-]?\d+(?:\.\d*)?e[+-]?\d{3,}\s*", re.IGNORECASE)
+_LOST_BACKSLASH = lazy_pattern(r"[\b\f][a-z]")
 _NULL_TEXTS = frozenset({"null", "none", "nil", "n/a"})
 _NULLS = _NULL_TEXTS | {"", "na", "-"}
 
@@ -47,6 +48,15 @@ def number_key(text: str) -> str | None:
 def is_address(format_: object) -> bool:
     """Return whether a format is that of a network address, which Pydantic would also make from a number."""
     return isinstance(format_, str) and format_.startswith("ipv")
+
+
+def lost_backslash(text: str) -> bool:
+    """Return whether a text read from JSON has lost a backslash: '\\beta' became a backspace and 'eta'.
+
+    >>> lost_backslash("\beta"), lost_backslash("beta")
+    (True, False)
+    """
+    return ("\b" in text or "\f" in text) and _LOST_BACKSLASH.search(text) is not None
 
 
 def is_finite(text: str) -> bool:

@@ -47,11 +47,14 @@ _SECONDS = (604_800, 86_400, 3_600, 60, 60, 1)  # of the groups above
 _NUMERIC = lazy_pattern(r"\s*[+-]?(?:\d[\d_]*\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*", re.IGNORECASE)
 # What Pydantic reads in one of its two readings: a range of times, as an offset; 3 min 45 s, as 3 h 45 min.
 _UNCLEAR = {
-    "time": lazy_pattern(r"\d\d:\d\d-\d\d:\d\d"),
+    "time": lazy_pattern(r"[Tt]?\d\d:\d\d-\d\d:\d\d"),
     # No place has other offsets to the west than these.
     "date-time": lazy_pattern(r".* \d\d:\d\d-\d\d:\d\d|.*\d-(?!(?:0\d|1[01]):00|0[2349]:30)\d\d:\d\d"),
     "duration": lazy_pattern(r"\d\d:\d\d"),
 }
+
+
+_TWO_TIMES = lazy_pattern(r"[^:\d](\d\d:\d\d)-(\d\d:\d\d)$")
 
 
 def plain_moment(text: str, kind: str) -> str | None:
@@ -92,7 +95,11 @@ def is_unclear(text: str, kind: str) -> bool:
     (True, False, True)
     """
     pattern = _UNCLEAR.get(kind)
-    return pattern is not None and pattern.fullmatch(text) is not None
+    if pattern is None:
+        return False
+    # After "03:00", "-05:00" may be an offset or the end; after "10:00", it is no end.
+    both = _TWO_TIMES.search(text) if kind == "date-time" else None
+    return pattern.fullmatch(text) is not None or (both is not None and both[2] > both[1])
 
 
 def refused_moment(value: object, kind: str) -> str | None:

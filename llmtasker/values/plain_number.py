@@ -38,10 +38,11 @@ def plain_number(text: str, *, alone: bool = False) -> str | None:
     >>> plain_number("3,4"), plain_number("3,4", alone=True)
     (None, '3.4')
     """
-    match = _CURRENCY.fullmatch(text.strip())
+    bare = text.strip().replace("−", "-")
+    match = _CURRENCY.fullmatch(bare)
     if match is None:
         return None
-    number, alone = match[1], alone or match[1] != text.strip()
+    number, alone = match[1], alone or match[1] != bare
     if _GROUPED.fullmatch(number):
         return re.sub(r"[ \u00a0\u202f_'’]", "", number)
     if _COMMA_GROUPS.fullmatch(number):
@@ -50,7 +51,7 @@ def plain_number(text: str, *, alone: bool = False) -> str | None:
         return number.replace(".", "").replace(",", ".")
     if _COMMA_DECIMALS.fullmatch(number) or (alone and _ONE_DECIMAL.fullmatch(number)):
         return re.sub(r"[ \u00a0\u202f'’]", "", number).replace(",", ".")
-    if number != text.strip() and may_be_thousands(number):
+    if number != bare and may_be_thousands(number):
         return None
     return number if number != text and _PLAIN.fullmatch(number) else None
 
