@@ -507,6 +507,8 @@ def test_rows_that_flip_by_themselves_are_counted(tmp_path: Path) -> None:
     assert flips == wilson(1, 5)
     assert report.by_sample("team") == [0.8, 0.6, 0.8]
     assert "team: 20.0 % (3.6 to 62.4) of rows get different answers when asked 3 times; the figure" in str(report)
+    assert "5 rows asked now, 0 from the cache" in str(report)
+    assert str(report).endswith(", for the first of 3 rounds")
     report.save(tmp_path / "a.json")
     assert Report.load(tmp_path / "a.json") == report
     again = evaluate(task, gold(4), samples=3, progress=False)
@@ -538,7 +540,7 @@ def test_a_judge_is_a_task_that_scores() -> None:
     report = evaluate(task_of(answered(6, 3)), gold(10), metrics={"good": own}, progress=False)
     score = report.score("good")
     assert (score.right, score.wrong, score.failed, score.rows) == (5, 3, 1, 9)
-    assert report.broken == {"good": 1}
+    assert (report.broken, report.errors) == ({"good": 1}, {"good": "CallError"})
     assert report.judged["good"].calls == 9
     assert "good: judged in 9 calls" in str(report)
     people = [
@@ -567,8 +569,8 @@ def test_a_judge_needs_a_score_and_fields_that_are_there() -> None:
     with pytest.raises(ConfigurationError, match="why is neither a number"):
         judge(task, output="why")
     points = {"good": 1, "bad": 0.25}
-    missing = evaluate(task_of(answered(2, 0)), gold(2), metrics={"g": judge(task, points=points)}, progress=False)
-    assert missing.broken == {"g": 2}
+    with pytest.raises(ConfigurationError, match="the judge needs 'reply'; known: message, team, right_team"):
+        evaluate(task_of(answered(2, 0)), gold(2), metrics={"g": judge(task, points=points)}, progress=False)
     asked = judge(task, points=points, inputs=lambda gold, item: {"reply": item.output.team})
     report = evaluate(task_of(answered(2, 0)), gold(2), metrics={"g": asked}, progress=False)
     assert report.score("g").interval.value == 0.25
@@ -714,6 +716,9 @@ def _changed(data: dict[str, Any], part: str, value: Any) -> dict[str, Any]:
         ("scores", {"letter": 7}, "row 1 has a score of a field that is not between 0 and 1"),
         ("samples", [{"answer": {"letter": "a"}, "scores": {"letter": -1}}], "not between 0 and 1"),
         ("samples", [{"answer": {}, "scores": {}}], "row 1 lacks a field"),
+        ("samples", [{"answer": {"letter": "a"}, "scores": {}}], "row 2 was asked more or less often"),
+        ("scores", {"letter": 1.0, "own": 1e300}, "row 1 has a score that is too large"),
+        ("tokens", -1, "row 1 has tokens, calls, cost or latency below 0"),
     ],
 )
 def test_a_report_whose_parts_do_not_fit_is_refused(part: str, value: Any, message: str, tmp_path: Path) -> None:

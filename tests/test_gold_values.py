@@ -259,6 +259,44 @@ def test_a_score_is_shown_in_a_slice_as_in_the_whole() -> None:
     assert compare(report, report, "points").binary is False
 
 
+class Labelled(Signature):
+    """Read the label."""
+
+    text: str = InputField()
+    at: Literal["Billing", "delivery", "VAT", "vat"] = OutputField()
+
+
+class Several(Signature):
+    """Read the labels."""
+
+    text: str = InputField()
+    at: list[Literal["Billing", "delivery"]] = OutputField()
+
+
+@pytest.mark.parametrize(
+    ("signature", "cell", "read"),
+    [
+        (Labelled, "Billing", "Billing"),
+        *((Labelled, cell, "Billing") for cell in ("billing", "Billing ", "\u00a0BILLING")),
+        (Labelled, "vat", "vat"),
+        (Labelled, "VAT", "VAT"),
+        (Labelled, "Vat", "Input should be 'Billing', 'delivery', 'VAT' or 'vat' (got 'Vat')"),
+        (Labelled, "invoices", "(got 'invoices')"),
+        (Several, '["billing", "Delivery "]', ["Billing", "delivery"]),
+        (Several, ["billing"], ["Billing"]),
+    ],
+)
+def test_a_gold_label_may_differ_in_case_and_spaces(signature: type[Signature], cell: Any, read: Any) -> None:
+    """If it has only one reading."""
+    task = task_of(signature, at=["Billing"] if signature is Several else "Billing")
+    if isinstance(read, str) and "(got" in read:
+        with pytest.raises(ConfigurationError) as refused:
+            evaluate(task, [{"text": "x", "at": cell}], progress=False)
+        assert read in str(refused.value)
+    else:
+        assert evaluate(task, [{"text": "x", "at": cell}], progress=False).rows[0].gold == {"at": read}
+
+
 @pytest.mark.parametrize(("examples", "shown"), [((), 0), ((Amount(text="x", amount=1.0),), 2), (("other",), 0)])
 def test_rows_that_the_prompt_shows_with_their_answers_are_counted(examples: Sequence[Any], shown: int) -> None:
     given = [Amount(text="z", amount=1.0) if one == "other" else one for one in examples]
@@ -268,3 +306,12 @@ def test_rows_that_the_prompt_shows_with_their_answers_are_counted(examples: Seq
     assert report.shown == shown
     assert ("are shown as examples" in str(report)) == bool(shown)
     assert evaluate(task.with_(examples=nearest(given, 1)), rows, progress=False).shown == 0 if given else True
+
+
+@pytest.mark.parametrize(("text", "hardly_differs"), [("My parcel", False), ("my  parcel.", True), ("MY PARCEL", True)])
+def test_a_row_that_hardly_differs_from_an_example_is_counted(text: str, hardly_differs: bool) -> None:
+    """An example is not chosen for its own input; in other letters, its answer would be shown."""
+    pool = [Amount(text="My parcel", amount=1.0), Amount(text="my refund", amount=1.0)]
+    task = task_of(Amount, amount=1.0).with_(examples=nearest(pool, 2))
+    assert evaluate(task, [{"text": text, "amount": 1}], progress=False).shown == hardly_differs
+    assert evaluate(task.with_(examples=pool), [{"text": text, "amount": 1}], progress=False).shown == 1

@@ -105,6 +105,18 @@ def test_intervals_of_mean_scores_cover_also_with_few_rows(count: int, sizes: tu
     assert width / 150 / known <= widest
 
 
+@pytest.mark.parametrize("other", [0.0, 0.5])
+@pytest.mark.parametrize("rare", [0.02, 0.1, 0.2])
+@pytest.mark.parametrize("count", [5, 20, 50])
+def test_intervals_of_nearly_equal_scores_cover(count: int, rare: float, other: float) -> None:
+    """Rows that differ may not be among the few that are seen: a bootstrap of 5 equal ones has no width."""
+    random, true, held = Random(count), 1 - rare * (1 - other), 0
+    for number in range(150):
+        found = mean_interval([other if random.random() < rare else 1.0 for _ in range(count)], number, within=(0, 1))
+        held += found.low <= true <= found.high
+    assert held / 150 >= 0.93
+
+
 @pytest.mark.parametrize(("hits", "size"), [([True] * 10, 2), ([True] * 9 + [False], 5), ([True, False] * 5, 2)])
 def test_a_share_of_clusters_is_less_certain_than_that_of_rows(hits: list[bool], size: int) -> None:
     found, plain = share_interval(hits, [at // size for at in range(10)]), wilson(sum(hits), 10)

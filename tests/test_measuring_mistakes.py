@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import pytest
 
 from llmtasker import LLM, InputField, OutputField, Signature, Task
 from llmtasker.errors import ConfigurationError
-from llmtasker.evaluation import Report, assert_no_regression, calibrate, compare, evaluate
+from llmtasker.evaluation import Report, assert_no_regression, calibrate, cascade, compare, evaluate, judge
 from llmtasker.optimizers import LabeledFewShot, estimate_search, optimize
 from llmtasker.testing import FakeTransport
 
@@ -23,8 +24,19 @@ class Triage(Signature):
 
 BILLING = [{"message": f"invoice {number}", "team": "billing", "site": "A"} for number in range(4)]
 DELIVERY = [{"message": f"parcel {number}", "team": "delivery", "site": "B"} for number in range(4)]
+EXAMPLE: Any = {"message": "invoice 0", "team": "billing"}
 SETS: dict[str, Any] = {"train": BILLING, "test": DELIVERY}
 Case = Callable[[Any, Report], object]
+
+
+class Polite(Signature):
+    """Say whether the reply is polite."""
+
+    reply: str = InputField()
+    polite: bool = OutputField()
+
+
+REPLIES = Task(Polite, llm="offline")
 
 MISTAKES: dict[str, tuple[Case, str]] = {
     "a path to compare": (lambda _, report: compare(report, "b.json"), "B is of type str, not a report: give what"),  # type: ignore[arg-type]
@@ -93,6 +105,39 @@ MISTAKES: dict[str, tuple[Case, str]] = {
         lambda task, _: calibrate(task, BILLING + DELIVERY),
         'The task has no confidence=, so "votes" were counted. Another source: task.with_(confidence="stated")',
     ),
+    "rows that are examples of the task": (
+        lambda task, _: calibrate(task.with_(examples=[Triage(**EXAMPLE)]), [{**EXAMPLE, "message": "INVOICE 0 "}]),
+        "1 labelled row is shown as examples, with the right answers",
+    ),
+    "a cascade of one": (lambda task, _: cascade(task, BILLING, max_risk=0.1), "needs a list of at least two tasks"),
+    "a cascade of names": (
+        lambda _, __: cascade(["small", "large"], BILLING, max_risk=0.1),  # type: ignore[list-item]
+        "needs a list of at least two tasks",
+    ),
+    **{
+        f"a regression by {by}": (
+            lambda _, report, by=by: assert_no_regression(report, report, by=by),  # type: ignore[misc]
+            f"by is a difference from 0 on, such as 0.01 for one point, not {by}.",
+        )
+        for by in (5, -0.1, math.nan)
+    },
+    "a judge that is no task": (lambda _, __: judge("gpt"), "judge takes a task, not 'gpt'."),  # type: ignore[arg-type]
+    "a label without points": (
+        lambda task, _: judge(task, points={"billing": 1}),
+        "points has no score for the label 'delivery'.",
+    ),
+    "points of no label": (
+        lambda task, _: judge(task, points={"billing": 1, "delivery": 0, "x": 0}),
+        "points has 'x', which is not a label: billing, delivery.",
+    ),
+    "points that are no number": (
+        lambda task, _: judge(task, points={"billing": 1, "delivery": math.nan}),
+        "the points of 'delivery' are a number, not nan.",
+    ),
+    "a judge of what is not there": (
+        lambda task, _: evaluate(task, BILLING, metrics={"good": judge(REPLIES)}),
+        "the judge needs 'reply'; known: message, team, right_team. Give judge(inputs=…).",
+    ),
     "labels of a field that is not there": (
         lambda _, report: report.labels("tea"),
         "'tea' is not a field that was measured. Did you mean 'team'?",
@@ -110,6 +155,18 @@ MISTAKES: dict[str, tuple[Case, str]] = {
         "Task has no argument 'lm'. Did you mean 'llm'? Its arguments are llm, signature,",
     ),
 }
+
+
+def test_copies_of_a_row_are_told_beside_a_promise() -> None:
+    """They are not so many independent rows, unless inputs repeat so often in the data too."""
+    rows = [{**EXAMPLE, "message": f"invoice {number % 30}"} for number in range(90)]
+    task = Task(Triage, llm=LLM(transport=FakeTransport({"team": "billing"}), cache=False))
+    found = calibrate(task, rows, max_risk=0.05, progress=False).calibration
+    assert found is not None
+    assert found.repeated == 60
+    assert "60 rows have the input of an earlier one" in str(found)
+    assert "60 rows have the input" in str(cascade([task, task], rows, max_risk=0.05, progress=False).report)
+    assert "earlier" not in str(calibrate(task, rows[:30], progress=False).calibration)
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)

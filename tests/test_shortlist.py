@@ -199,7 +199,7 @@ def test_a_report_shows_it() -> None:
 
     report = evaluate(task_of(answer)[0], GOLD[:3])
     assert report.further()["label: in the shortlist"].value == pytest.approx(2 / 3)
-    assert "label: in the shortlist 0.667" in str(report)
+    assert "label: in the shortlist 66.7 % (20.8 to 93.9)" in str(report)
 
 
 def test_a_type_without_its_labels() -> None:

@@ -32,6 +32,7 @@ class Calibration(CalibrationFigures):
         max_risk, certainty: the promise: at most this share of the answers given is wrong; at least this share of such
             promises is kept.
         bound: the upper bound of that share, from the labelled rows.
+        repeated: how many of the rows have the input of an earlier one.
         auroc: how well confidence separates right from wrong answers (0.5: not at all), with its 95 % interval.
         asked: a hash of LLM, prompt and settings; the numbers are valid only for these.
         points: the answered rows.

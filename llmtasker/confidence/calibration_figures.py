@@ -27,6 +27,7 @@ class CalibrationFigures:
     asked: str
     rows: int
     failed: int = 0
+    repeated: int = 0
     priors: Mapping[str, float] = field(default_factory=dict[str, float])
     curves: Mapping[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
     thresholds: Mapping[str, float] = field(default_factory=dict[str, float])

@@ -19,6 +19,8 @@ def calibration_text(found: CalibrationFigures, words: Locale) -> str:
         ),
         _error(found, words),
     ]
+    if found.repeated:
+        lines.append(repeated_rows(words, found.repeated))
     if found.auroc is not None:
         value, low, high = (words.number(part, 2) for part in found.auroc)
         lines.append(
@@ -64,6 +66,15 @@ def _error(found: CalibrationFigures, words: Locale) -> str:
     )
     return words.text(
         "expected calibration error {before} before, {after} after ({how})", before=before, after=after, how=how
+    )
+
+
+def repeated_rows(words: Locale, repeated: int) -> str:
+    """Return what copies of rows mean for a promise."""
+    return words.text(
+        "{rows} {rows:row has|rows have} the input of an earlier one: figures and promises hold only if inputs repeat "
+        "as often in your data",
+        rows=words.count(repeated),
     )
 
 

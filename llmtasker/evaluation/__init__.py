@@ -1,6 +1,7 @@
 """Measure how good a task is on rows with right answers, and whether another task is better.
 
-evaluate, gold_rows      a task over gold rows → a report; gold_cells: right answers as tables and files have them
+evaluate, gold_rows      a task over gold rows → a report; gold_cells: right answers as tables and files have them;
+                         own_examples: gold rows that the prompt shows
 metrics, label_scores    what counts as right, by the type of a field; precision, recall, confusion
 judge                    an LLM as a metric
 figures                  the measurements, row by row, and the figures that follow from them

@@ -9,7 +9,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, get_args
 from llmtasker.confidence import Calibration, Confidence
 from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField, label_field
-from llmtasker.errors import ConfigurationError
+from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.calibration_fit import (
     CalibrationMethod,
     ScoredLabels,
@@ -19,6 +19,7 @@ from llmtasker.evaluation.calibration_fit import (
     with_threshold,
 )
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.own_examples import rows_shown
 from llmtasker.evaluation.subject import answered
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork
@@ -103,6 +104,7 @@ async def acalibrate(
             raise
         hint = 'The task has no confidence=, so "votes" were counted. Another source: task.with_(confidence="stated").'
         raise ConfigurationError(f"{error} {hint}") from None
+    fitted = replace(fitted, repeated=repeats(gold))
     if max_risk is not None:
         fitted = with_threshold(fitted, max_risk, certainty)
     return asking.with_(confidence=replace(confidence, calibration=fitted))
@@ -156,12 +158,22 @@ def labelled_rows(
     """Return the labelled rows.
 
     Raises:
-        ConfigurationError: they do not fit, or have no column for the labels.
+        ConfigurationError: they do not fit, or have no column for the labels, or are examples of the task.
     """
     gold, _ = gold_rows(task.signature, rows, columns=columns)
+    if shown := rows_shown(task, gold):
+        raise ConfigurationError(
+            f"{counted(shown, 'labelled row is', 'labelled rows are')} shown as examples, with the right answers: they "
+            "do not show how sure the answers to other rows are. Leave them out."
+        )
     if labels.name not in gold[0].gold:
         raise ConfigurationError(f"the labelled rows have no column {labels.name!r}, whose confidence is calibrated.")
     return gold
+
+
+def repeats(gold: Sequence[GoldRow]) -> int:
+    """Return how many rows have the input of an earlier one."""
+    return len(gold) - len({row.key for row in gold})
 
 
 def scored_rows(

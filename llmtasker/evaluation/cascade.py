@@ -9,7 +9,7 @@ from typing import Any, TypeVar, Unpack
 from llmtasker.confidence import Confidence
 from llmtasker.confidence.label_field import LabelField
 from llmtasker.errors import ConfigurationError
-from llmtasker.evaluation.calibrate import CalibrationOptions, labelled_rows, measured_labels
+from llmtasker.evaluation.calibrate import CalibrationOptions, labelled_rows, measured_labels, repeats
 from llmtasker.evaluation.cascade_run import Cascade, CascadeReport
 from llmtasker.evaluation.cascade_stage import cascade_outcome, cascade_stage
 from llmtasker.evaluation.cascade_thresholds import cascade_thresholds
@@ -90,6 +90,7 @@ async def acascade(
         max_risk=max_risk,
         certainty=certainty,
         bound=chosen.bound,
+        repeated=repeats(gold),
     )
     return Cascade(made, report)
 
@@ -100,8 +101,9 @@ def _labels_of_all(tasks: Sequence[Task[Any]]) -> LabelField:
     Raises:
         ConfigurationError: there are fewer than two tasks, or they do not answer the same field with one label.
     """
-    if len(tasks) < 2:
-        raise ConfigurationError("a cascade needs at least two tasks, the cheapest first.")
+    given: object = tasks  # at run time it may be anything
+    if not (isinstance(given, list | tuple) and len(given) > 1 and all(isinstance(one, Task) for one in given)):
+        raise ConfigurationError("a cascade needs a list of at least two tasks, the cheapest first.")
     labels = measured_labels(tasks[0], tasks[0].plan.confidence_settings or Confidence(source="votes"))
     if labels.many:
         raise ConfigurationError(f"a cascade answers a field with one label; {labels.name} takes several.")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, Unpack
 
-from llmtasker.confidence.calibration_text import promise
+from llmtasker.confidence.calibration_text import promise, repeated_rows
 from llmtasker.errors import BudgetError, InputError
 from llmtasker.item import Item, together
 from llmtasker.portal import portal
@@ -29,6 +29,7 @@ class CascadeReport:
     `answered` and `wrong` count rows, by task in order; `to_people` counts rows that no task answers. `cost_ratio` is
     the cost of the cascade relative to the last task alone, in `unit`s: US dollars, or tokens if a price is not known.
     A threshold is infinite if its task is not asked. `bound` is the upper bound of the share of wrong answers.
+    `repeated` rows have the input of an earlier one.
     """
 
     names: tuple[str, ...]
@@ -42,6 +43,7 @@ class CascadeReport:
     max_risk: float
     certainty: float
     bound: float
+    repeated: int = 0
 
     def __str__(self) -> str:
         return self.text()
@@ -74,6 +76,8 @@ class CascadeReport:
                     unit=words.text("tokens") if self.unit == "tokens" else words.text("US dollars"),
                 )
             )
+        if self.repeated:
+            lines.append(repeated_rows(words, self.repeated))
         return "\n".join([*lines, promise(words, self.max_risk, self.bound, self.certainty)])
 
     def _share(self, words: Locale, part: int) -> str:

@@ -59,7 +59,10 @@ async def cascade_stage(
     asking = task.with_(confidence=confidence)
     results = await answered(asking, gold, **options)
     scored = scored_rows(asking, labels, gold, results)
-    check_answered(scored, results)
+    try:
+        check_answered(scored, results)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{task.llm!r}: {error}") from None
     cost = Subject.of(asking).cost
     fitted: Calibration | None = None
     if confidence is not None:

@@ -101,8 +101,11 @@ def assert_no_regression(before: Report, after: Report, metric: str | None = Non
 
     Raises:
         AssertionError: the task is shown to be worse.
+        ConfigurationError: `by` is not a number from 0 on, or is a whole difference of shares, which nothing exceeds.
     """
     found = compare(before, after, metric)
+    if not isinstance(by, int | float) or not 0 <= by < (1 if found.binary else math.inf):
+        raise ConfigurationError(f"by is a difference from 0 on, such as 0.01 for one point, not {by!r}.")
     if found.worse and -found.difference.value > by:
         raise AssertionError(str(found))
 

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
 
-from llmtasker.compiler.examples import shown_text
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.metrics import Metric
+from llmtasker.evaluation.own_examples import rows_shown
 from llmtasker.evaluation.scorer import ScoredItem, Scorer
 from llmtasker.evaluation.subject import Measurable, Subject, answered
 from llmtasker.evaluation.user_metrics import metrics_of
@@ -88,18 +88,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
         rounds.append(scorer.scored(rows, items))
         await scorer.judge(rounds[-1], concurrency=asked.get("concurrency"), progress=asked.get("progress"))
     report = scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed)
-    return replace(report, source=source, shown=_shown_as_examples(subject, rows))
-
-
-def _shown_as_examples(subject: Subject, rows: Sequence[GoldRow]) -> int:
-    """Return how many rows every prompt of the task shows with their answers."""
-    task, signature = subject.measured, subject.signature
-    if not isinstance(task, Task) or task.program.picker is not None:  # a picker does not show an input to itself
-        return 0
-    examples = {shown_text(signature, example.values) for example in task.program.source.read_examples()}
-    if not examples:
-        return 0
-    return sum(row.error is None and shown_text(signature, row.record.inputs()) in examples for row in rows)
+    return replace(report, source=source, shown=rows_shown(task, rows) if isinstance(task, Task) else 0)
 
 
 def report_of(task: Measurable, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> Report:

@@ -14,6 +14,7 @@ from llmtasker.errors import ConfigurationError, describe
 from llmtasker.evaluation.figures import Figures
 from llmtasker.evaluation.report_page import report_body, report_page
 from llmtasker.evaluation.report_text import report_markdown, report_text
+from llmtasker.evaluation.user_metrics import is_score
 from llmtasker.files.atomic import replacing
 from llmtasker.files.cells import cell_json
 from llmtasker.values.json_values import is_object, parse_json
@@ -88,6 +89,10 @@ class Report(Figures):
 def _lacks(report: Report) -> Iterator[str]:
     """Yield the contradictions in a report that was read, because of which its figures can't be computed."""
     fields, first = report.kinds.keys(), report.rows[0] if report.rows else None
+    if twice := fields & set(report.metrics):
+        yield f"{min(twice)!r} is both a field and a metric"
+    if min(report.shown, report.without_gold, *report.broken.values()) < 0:
+        yield "it counts fewer than 0 rows"
     for number, row in enumerate(report.rows, start=1):
         answers = [answer for answer in (row.answer, *(one.answer for one in row.samples)) if answer is not None]
         if any(fields - found.keys() for found in (row.gold, *answers)):
@@ -95,10 +100,16 @@ def _lacks(report: Report) -> Iterator[str]:
         scored = (row.scores, *(one.scores for one in row.samples))
         if any(not 0 <= scores.get(name, 0) <= 1 for scores in scored for name in fields):
             yield f"row {number} has a score of a field that is not between 0 and 1"
+        if not all(is_score(value) for scores in scored for value in scores.values()):
+            yield f"row {number} has a score that is too large"
         if (row.answer is None) == (row.error is None):
             yield f"row {number} has {'neither an answer nor' if row.error is None else 'both an answer and'} an error"
+        if min(row.tokens, row.attempts, row.cost or 0, row.latency or 0) < 0:
+            yield f"row {number} has tokens, calls, cost or latency below 0"
         if first is not None and row.slices.keys() != first.slices.keys():
             yield f"row {number} has other slices than the first"
+        if first is not None and len(row.samples) != len(first.samples):
+            yield f"row {number} was asked more or less often than the first"
 
 
 _REPORT: TypeAdapter[Any] = TypeAdapter(Report)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from llmtasker.errors import ConfigurationError, nearest
-from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval
+from llmtasker.evaluation.intervals import Interval, mean_interval, share_interval, usual_value
 from llmtasker.evaluation.label_scores import LabelScore, Pair, confusion, label_scores
 from llmtasker.evaluation.metrics import ABSOLUTE_ERROR, LABEL_KINDS, FieldKind, labels_in
 from llmtasker.item import Item, sum_of
@@ -141,13 +141,19 @@ class Figures:
     def further(self) -> dict[str, Interval]:
         """Return what else is measured for answered rows, such as the absolute error of a number."""
         names = dict.fromkeys(name for row in self.rows for name in row.scores if name not in self.names)
-        found = {name: [row for row in self.rows if name in row.scores] for name in names}
-        return {
-            name: mean_interval(
-                [row.scores[name] for row in rows], self.seed, self._clusters(rows), self._possible(name)
-            )
-            for name, rows in found.items()
-        }
+        return {name: self._interval(name, [row for row in self.rows if name in row.scores]) for name in names}
+
+    def _interval(self, name: str, rows: Sequence[ReportRow]) -> Interval:
+        """Return the mean of a figure of rows; one from 0 to 1 that is always 0 or 1 is a share."""
+        values, clusters, possible = [row.scores[name] for row in rows], self._clusters(rows), self._possible(name)
+        if possible == (0.0, 1.0) and all(value in possible for value in values):
+            return share_interval([value == 1 for value in values], clusters)
+        return mean_interval(values, self.seed, clusters, possible)
+
+    def nearly_equal(self, name: str) -> bool:
+        """Return whether nearly all rows have the same figure, which has no limit that bounds its interval."""
+        values = [row.scores[name] for row in self.rows if name in row.scores]
+        return math.inf in self._possible(name) and len(values) > 1 and usual_value(values) is not None
 
     def slices(self, name: str) -> dict[str, dict[str, Score]]:
         """Return the figure of a field or metric for each value of each column in `slices`."""

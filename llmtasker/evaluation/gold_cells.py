@@ -3,6 +3,7 @@ them."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,8 +11,9 @@ from pydantic import BaseModel, create_model, field_validator
 
 from llmtasker.compiler.cell_reader import CellReader
 from llmtasker.errors import ConfigurationError
-from llmtasker.evaluation.metrics import FieldKind, kind_of
+from llmtasker.evaluation.metrics import FieldKind, kind_of, labels_of_type
 from llmtasker.signature.signature import Signature
+from llmtasker.values.folding import caseless
 from llmtasker.values.json_values import is_array, is_object, parse_json
 from llmtasker.values.plain_moment import two_days
 from llmtasker.values.same_value import known_value
@@ -34,6 +36,8 @@ class GoldCells:
         self._several = {name for name, type_ in types.items() if kind_of(type_) in _SEVERAL}
         readers = {name: CellReader.of(name, type_) for name, type_ in types.items() if name not in self._several}
         self._readers = {name: reader for name, reader in readers.items() if reader is not None}
+        self._labels = {name: labels_of_type(type_) for name, type_ in types.items()}
+        self._by_text = {name: _by_folded_text(labels) for name, labels in self._labels.items()}
         self._may_be_empty: dict[str, bool] = {}
 
     def read(self, cells: Mapping[str, Any]) -> dict[str, Any]:
@@ -57,14 +61,21 @@ class GoldCells:
         if known_cell(cell) is None:
             return cell if isinstance(cell, str) and self._takes_empty(name) else None
         if name in self._several:
-            return _parsed(cell)
+            several = _parsed(cell)
+            return [self._label(name, one) for one in several] if is_array(several) else several
         reader = self._readers.get(name)
-        if reader is None or self._two_days(name, cell):  # which a validator of the signature may read
+        if reader is None:
+            return cell if cell in self._labels[name] else self._label(name, cell)
+        if self._two_days(name, cell):  # which a validator of the signature may read
             return cell
         try:
             return reader.read(cell)
         except ValueError as error:
             raise ConfigurationError(str(error)) from None
+
+    def _label(self, name: str, cell: Any) -> Any:
+        """Return the label of a text that differs from it only in case or spaces; else the cell as it is."""
+        return self._by_text[name].get(_folded(cell), cell) if isinstance(cell, str) else cell
 
     def _takes_empty(self, name: str) -> bool:
         if name not in self._may_be_empty:
@@ -74,6 +85,17 @@ class GoldCells:
             except Exception:  # noqa: BLE001 - a validator of the signature may raise anything
                 self._may_be_empty[name] = False
         return self._may_be_empty[name]
+
+
+def _folded(text: str) -> str:
+    return " ".join(caseless(text).split())
+
+
+def _by_folded_text(labels: Sequence[Any]) -> dict[str, str]:
+    """Return labels by their texts without case and outer spaces, where these belong to only one of them."""
+    texts = [label for label in labels if isinstance(label, str)]
+    times = Counter(map(_folded, texts))
+    return {_folded(label): label for label in texts if times[_folded(label)] == 1}
 
 
 def _parsed(value: Any) -> Any:

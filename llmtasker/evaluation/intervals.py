@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
 from random import Random
@@ -13,6 +14,7 @@ Z = NormalDist().inv_cdf(0.975)
 """The quantile of the normal distribution for 95 %."""
 
 _RESAMPLES = 1_000
+_FEW = 5  # values that differ from all others: from as many on, a bootstrap knows how much they vary
 _MANY = 2_000  # from this many values on, the normal approximation is as good as resampling, and much faster
 
 
@@ -76,7 +78,8 @@ def mean_interval(
 
     Student's t allows for few rows, of which a bootstrap knows too little; the bootstrap allows for uneven values. With
     `clusters`, one for each value, whole clusters are drawn: rows of one customer are not independent. `within` is
-    where a value can be.
+    where a value can be. Nearly equal values do not show how much rare others would change the mean: within finite
+    limits, the interval allows for as many at a limit as Wilson's interval does.
 
     >>> [round(part, 2) for part in mean_interval([0.0, 0.5, 1.0, 1.0], seed=0, within=(0.0, 1.0))]
     [0.62, 0.0, 1.0]
@@ -89,7 +92,25 @@ def mean_interval(
         return Interval(mean, math.nan, math.nan)
     spread = student(len(groups) - 1) * math.sqrt(_variance(groups))
     low, high = _bootstrap(groups, seed) if len(groups) < _MANY else (mean, mean)
-    return Interval(mean, max(min(mean - spread, low), within[0]), min(max(mean + spread, high), within[1]))
+    low, high = min(mean - spread, low), max(mean + spread, high)
+    if (usual := usual_value([total / size for total, size in groups])) is not None:
+        others = sum(total / size != usual for total, size in groups)
+        unseen = wilson(others, len(groups)).high - others / len(groups)
+        least, most = (unseen * (end - usual) if math.isfinite(end) else 0.0 for end in within)
+        low, high = min(low, mean + least), max(high, mean + most)
+    return Interval(mean, max(low, within[0]), min(high, within[1]))
+
+
+def usual_value(values: Sequence[float]) -> float | None:
+    """Return the value that nearly all have; None: they differ.
+
+    >>> usual_value([0.5, 0.5, 1.0]), usual_value([0.5, 0.6])
+    (0.5, None)
+    """
+    if not values:
+        return None
+    (usual, count), *_ = Counter(values).most_common(1)
+    return usual if len(values) - count < min(_FEW, count) else None
 
 
 def _bootstrap(groups: Sequence[tuple[float, int]], seed: int) -> tuple[float, float]:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Unpack
 
-from llmtasker.errors import ConfigurationError, InputError, snippet
-from llmtasker.evaluation.metrics import kind_of
+from llmtasker.errors import ConfigurationError, ItemError, snippet
+from llmtasker.evaluation.metrics import kind_of, labels_of_type
+from llmtasker.evaluation.user_metrics import is_score
 from llmtasker.item import Item
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.fields import label_text
@@ -36,11 +37,7 @@ class Judge:
         return self.score(self.task(self.question(gold, item)))
 
     def question(self, gold: Any, item: Item[Any]) -> Mapping[str, Any]:
-        """Return the judge's input for an answer.
-
-        Raises:
-            InputError: a field of the judge is in neither the input nor the output.
-        """
+        """Return the judge's input for an answer."""
         if self.inputs is not None:
             return self.inputs(gold, item)
         right = {name: getattr(gold, name, None) for name in gold.output_fields}
@@ -52,33 +49,51 @@ class Judge:
         else:  # a ready-made task shows its one field without the record
             answered = dict.fromkeys(right, output)
         known = {**gold.inputs(), **{f"{_RIGHT}{name}": value for name, value in right.items()}, **answered}
-        wanted = self.task.signature.input_fields
-        if missing := [name for name, info in wanted.items() if name not in known and info.is_required()]:
-            raise InputError(f"the judge needs {missing[0]!r}; known: {', '.join(known)}. Give judge(inputs=…).")
-        return {name: known[name] for name in wanted if name in known}
+        return {name: known[name] for name in self.task.signature.input_fields if name in known}
+
+    def check_inputs(self, signature: type[Signature]) -> None:
+        """Check that the records of a signature have what the judge needs.
+
+        Raises:
+            ConfigurationError: an input field of the judge is neither an input nor an output.
+        """
+        right = [f"{_RIGHT}{name}" for name in signature.output_fields]
+        known = [*signature.input_fields, *signature.output_fields, *right]
+        for name, info in self.task.signature.input_fields.items():
+            if self.inputs is None and info.is_required() and name not in known:
+                raise ConfigurationError(f"the judge needs {name!r}; known: {', '.join(known)}. Give judge(inputs=…).")
 
     def score(self, item: Item[Any]) -> float:
         """Return the score in an item of the judge.
 
         Raises:
             ItemError: the judge failed.
+            ValueError: the answer is not a score.
         """
         output = item.value
         value = getattr(output, self.output) if isinstance(output, Signature) else output
-        return float(value) if self.points is None else self.points[label_text(value)]
+        score = float(value) if self.points is None else self.points[label_text(value)]
+        if not is_score(score):
+            raise ValueError(f"{score} is not a score")
+        return score
 
     async def scores(
         self, asked: Sequence[tuple[Any, Item[Any]]], **options: Unpack[RunOptions]
-    ) -> tuple[list[float | None], Sequence[Item[Any]]]:
-        """Return the score of each pair of gold and item (None: no score), and the items of the judge."""
-        questions = list[Any]()
-        for gold, item in asked:
+    ) -> tuple[list[float | Exception], Sequence[Item[Any]]]:
+        """Return the score of each pair of gold and item, or why it has none; and the items of the judge."""
+        questions, found = dict[int, Mapping[str, Any]](), dict[int, float | Exception]()
+        for at, (gold, item) in enumerate(asked):
             try:
-                questions.append(self.question(gold, item))
-            except Exception:  # noqa: BLE001 - `inputs` is the user's, and an output may lack what is asked for
-                questions.append(None)  # an input that the task refuses
-        items: Sequence[Item[Any]] = await self.task.arun(questions, **options) if questions else []
-        return [self.score(item) if item.ok else None for item in items], items
+                questions[at] = self.question(gold, item)
+            except Exception as error:  # noqa: BLE001 - `inputs` is the user's
+                found[at] = error
+        items = await self.task.arun(list(questions.values()), **options) if questions else []
+        for at, item in zip(questions, items, strict=True):
+            try:
+                found[at] = self.score(item)
+            except (ItemError, TypeError, ValueError) as error:
+                found[at] = error
+        return [found[at] for at in range(len(asked))], items
 
 
 def judge(
@@ -100,7 +115,7 @@ def judge(
         inputs: a function that makes the judge's input from the gold record and the item instead.
 
     Raises:
-        ConfigurationError: there is no such output, or labels without points.
+        ConfigurationError: it is not a task, there is no such output, or `points` are not those of its labels.
 
     >>> from llmtasker import LLM, InputField, OutputField, Signature, Task
     >>> from llmtasker.testing import FakeTransport
@@ -111,6 +126,7 @@ def judge(
     >>> judge(Task(Polite, llm=LLM(transport=FakeTransport({"polite": True})))).output
     'polite'
     """
+    _check_task(task)
     fields = task.signature.output_fields
     kinds = {name: kind_of(info.annotation) for name, info in fields.items()}
     scored = {name for name, info in fields.items() if info.annotation is bool or points is not None}
@@ -121,8 +137,32 @@ def judge(
         raise ConfigurationError(
             f"judge: {', '.join(fit) or 'no output'} can be the score: give output=…; labels need points={{…}}."
         )
-    own = None if points is None else {label_text(label): float(value) for label, value in points.items()}
-    return Judge(task=task, output=output or fit[0], points=own, inputs=inputs)
+    name = output or fit[0]
+    own = None if points is None else _points(points, fields[name].annotation)
+    return Judge(task=task, output=name, points=own, inputs=inputs)
+
+
+def _check_task(task: object) -> None:
+    if not isinstance(task, Task):
+        raise ConfigurationError(f"judge takes a task, not {snippet(repr(task), 60)}.")
+
+
+def _points(points: Mapping[Any, float], annotation: Any) -> dict[str, float]:
+    """Return the points by the texts of the labels.
+
+    Raises:
+        ConfigurationError: a label has no points, there is no such label, or its points are not a number.
+    """
+    own, labels = {label_text(label): value for label, value in points.items()}, labels_of_type(annotation)
+    known = list(map(label_text, labels))
+    if missing := [label for label in known if label not in own]:
+        raise ConfigurationError(f"judge: points has no score for the label {missing[0]!r}.")
+    if unknown := [label for label in own if known and label not in known]:
+        raise ConfigurationError(f"judge: points has {unknown[0]!r}, which is not a label: {', '.join(known)}.")
+    for label, value in own.items():
+        if not isinstance(value, int | float) or not is_score(value):
+            raise ConfigurationError(f"judge: the points of {label!r} are a number, not {snippet(repr(value), 40)}.")
+    return {label: float(value) for label, value in own.items()}
 
 
 def _why(output: str, fields: Sequence[str], kinds: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ FieldKind = Literal["label", "labels", "number", "time", "text", "nested", "list
 LABEL_KINDS: frozenset[FieldKind] = frozenset({"label", "labels"})
 
 ABSOLUTE_ERROR = "absolute error"
+IN_SHORTLIST = "in the shortlist"
 
 _WORDS = lazy_pattern(r"\w+")
 
@@ -90,15 +91,20 @@ def right(kind: FieldKind, gold: Any, answer: Any) -> float:
     return float(_shown(gold) == _shown(answer))
 
 
-def label_count(annotation: Any) -> int:
-    """Return how many labels a field that takes several can have; 0: unknown.
+def labels_of_type(annotation: Any) -> list[Any]:
+    """Return the labels that a field of a type can have, one or several of them; empty: unknown.
 
-    >>> label_count(list[Literal["a", "b", "c"]])
-    3
+    >>> labels_of_type(list[Literal["a", "b"]]), labels_of_type(bool | None), labels_of_type(str)
+    (['a', 'b'], [False, True], [])
     """
-    (inner,) = {part for part in get_args(_bare(annotation)) if part is not Ellipsis} or {None}
-    inner = _bare(inner)
-    return len(inner) if _is(inner, Enum) else len(set(get_args(inner))) if get_origin(inner) is Literal else 0
+    annotation = _bare(annotation)
+    if get_origin(annotation) in (list, set, frozenset, tuple):
+        (annotation,) = {_bare(part) for part in get_args(annotation) if part is not Ellipsis} or {None}
+    if annotation is bool:
+        return [False, True]
+    if _is(annotation, Enum):
+        return [member.value for member in annotation]
+    return list(dict.fromkeys(get_args(annotation))) if get_origin(annotation) is Literal else []
 
 
 def further(kind: FieldKind, gold: Any, answer: Any, labels: int = 0) -> dict[str, float]:

@@ -9,11 +9,11 @@ from itertools import chain
 from llmtasker.evaluation.figures import Figures, Score
 from llmtasker.evaluation.intervals import Interval
 from llmtasker.evaluation.label_scores import LabelScore, macro_f1, micro_f1
-from llmtasker.evaluation.metrics import LABEL_KINDS
+from llmtasker.evaluation.metrics import ABSOLUTE_ERROR, IN_SHORTLIST, LABEL_KINDS
 from llmtasker.values.error_causes import CAUSES
 from llmtasker.values.language import Locale
 
-OTHER_MEASURES = ("absolute error", "token F1", "Jaccard", "Hamming loss", "in the shortlist")
+OTHER_MEASURES = (ABSOLUTE_ERROR, "token F1", "Jaccard", "Hamming loss", IN_SHORTLIST)
 LABEL_COLUMNS = ("label", "rows", "precision", "recall")
 LABEL_FIGURES = (
     "Precision: the share of the answers with this label that are right. Recall: the share of the rows with this label "
@@ -52,7 +52,14 @@ def details(report: Figures, words: Locale) -> Iterator[str]:
         if len(scores := scores_by_label(report, name)) > 2:
             yield words.text("{name}: {what}", name=name, what=both_f1(words, scores))
     for name, interval in report.further().items():
-        yield f"{_measure(words, name)} {words.number(interval.value, 3)} ({number_ends(words, interval)})"
+        yield _further_line(report, words, name, interval)
+    for name in (*report.metrics, *report.further()):
+        if report.score(name).right is None and report.nearly_equal(name):
+            yield words.text(
+                "{name}: nearly all rows have the same value, so the interval does not show how much rare others would "
+                "change the mean",
+                name=_measure(words, name),
+            )
     for name in report.names:
         if flips := report.flips(name):
             yield _flip_line(report, words, name, flips)
@@ -95,6 +102,18 @@ def _measure(words: Locale, name: str) -> str:
     """Return the name of a further figure, such as "amount: absolute error"."""
     field, _, what = name.rpartition(": ")
     return words.text("{name}: {what}", name=field, what=words.text(what)) if what in OTHER_MEASURES else name
+
+
+def _further_line(report: Figures, words: Locale, name: str, interval: Interval) -> str:
+    rows = sum(name in row.scores for row in report.rows)
+    if name.endswith(IN_SHORTLIST):
+        figure, ends = words.percent(interval.value), share_ends(words, interval)
+    else:
+        figure, ends = words.number(interval.value, 3), number_ends(words, interval)
+    line = words.text("{name} {figure} ({ends})", name=_measure(words, name), figure=figure, ends=ends)
+    if rows == len(report.rows):
+        return line
+    return words.text("{line} of {rows} {rows:row|rows}", line=line, rows=words.count(rows))
 
 
 def _flip_line(report: Figures, words: Locale, name: str, flips: Interval) -> str:
@@ -147,7 +166,9 @@ def _spent_line(report: Figures, words: Locale) -> str:
         parts.append(words.text("{tokens} {tokens:token|tokens}", tokens=words.count(report.tokens)))
     if report.cost:
         parts.append(words.money(report.cost))
-    return ", ".join(parts)
+    rounds = 1 + max((len(row.samples) for row in report.rows), default=0)
+    line = ", ".join(parts)
+    return line if rounds == 1 else words.text("{line}, for the first of {count} rounds", line=line, count=rounds)
 
 
 def _warnings(report: Figures, words: Locale) -> Iterator[str]:

@@ -85,7 +85,7 @@ def keep_risk(points: Sequence[tuple[float, bool]], max_risk: float, certainty: 
     None: no threshold keeps the risk, or there are too few rows to show that one does.
     """
     ordered = sorted(points, key=lambda point: -point[0])
-    trials = _trials(ordered, max_risk, certainty)
+    trials = risk_trials(ordered, max_risk, certainty)
     at = last_to_pass(trials, len(ordered), max_risk, certainty)
     if at is None:
         return None
@@ -105,19 +105,13 @@ def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certai
     """Return the number of the last trial that keeps the risk; trials are in order, strictest first.
 
     Trials are tested in a fixed sequence (Angelopoulos et al. 2021, "Learn then test"), and the first failure ends it,
-    so testing many does not cost certainty. The first trial is chosen by numbers of rows alone: one chosen by errors
-    would pass more often by luck, and where confidence means nothing among the surest rows, one promise in eight would
-    be broken. If it fails, none passes, for the same reason.
+    so testing many does not cost certainty. If the first one fails, none passes.
 
     Later trials must leave only half the doubt. A promise is checked on a limited number of further rows, which vary as
     the labelled ones did.
     """
-    start = first_rows(rows, max_risk, certainty)
-    able = [at for at, trial in enumerate(trials) if trial.allowed >= 0]
-    if not able:
-        return None
-    passed = min(able, key=lambda at: abs(math.log(trials[at].rows / start)))
-    if trials[passed].errors > trials[passed].allowed:
+    passed = first_trial(trials, rows, max_risk, certainty)
+    if passed is None or trials[passed].errors > trials[passed].allowed:
         return None
     surer = (1 + certainty) / 2
     for trial in trials[passed + 1 :]:
@@ -125,6 +119,18 @@ def last_to_pass(trials: Sequence[RiskTrial], rows: int, max_risk: float, certai
             break
         passed += 1
     return passed
+
+
+def first_trial(trials: Sequence[RiskTrial], rows: int, max_risk: float, certainty: float) -> int | None:
+    """Return the number of the trial that is tested first; None: all have too few rows to allow even no error.
+
+    It is chosen by numbers of rows alone. One chosen by errors would pass more often by luck, and where confidence
+    means nothing among the surest rows, one promise in eight would be broken. So, whatever the confidences are, a
+    threshold with more than `max_risk` passes in at most 1 - `certainty` of cases: that is how `allowed` is computed.
+    """
+    start = first_rows(rows, max_risk, certainty)
+    able = [at for at, trial in enumerate(trials) if trial.allowed >= 0]
+    return min(able, key=lambda at: abs(math.log(trials[at].rows / start)), default=None)
 
 
 def first_rows(rows: int, max_risk: float, certainty: float) -> int:
@@ -155,8 +161,8 @@ def _one_more_allowed(rows: int, max_risk: float, certainty: float) -> int:
     return rows
 
 
-def _trials(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> list[RiskTrial]:
-    """Return the thresholds to try, strictest first."""
+def risk_trials(ordered: Sequence[tuple[float, bool]], max_risk: float, certainty: float) -> list[RiskTrial]:
+    """Return the thresholds to try, strictest first, for rows in the order of their confidence."""
     found, errors, least = list[RiskTrial](), 0, float(least_rows(max_risk, certainty))
     allowed = -1
     for rows, (confidence, right) in enumerate(ordered, start=1):

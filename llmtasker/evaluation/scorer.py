@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Unpack
 
+from llmtasker.errors import ItemError
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import Judged, ReportRow, SampledAnswer
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.judge import Judge
-from llmtasker.evaluation.metrics import FieldKind, Metric, further, kind_of, label_count, right
+from llmtasker.evaluation.metrics import FieldKind, Metric, further, kind_of, labels_of_type, right
 from llmtasker.evaluation.shortlist import shortlist_check
 from llmtasker.evaluation.subject import Subject
-from llmtasker.evaluation.user_metrics import applied
+from llmtasker.evaluation.user_metrics import applied, metric_error
 from llmtasker.item import Item
 from llmtasker.runner.task_run import RunOptions
 from llmtasker.signature.signature_schema import fields_of, labels_of, signature_hash
@@ -37,10 +37,12 @@ class Scorer:
     def __init__(self, subject: Subject, metrics: Mapping[str, Metric], rows: Sequence[GoldRow]) -> None:
         self._subject, self._metrics = subject, metrics
         self._judges = {name: metric for name, metric in metrics.items() if isinstance(metric, Judge)}
+        for judge in self._judges.values():
+            judge.check_inputs(subject.signature)
         self._plain = {name: metric for name, metric in metrics.items() if name not in self._judges}
         fields = {name: subject.signature.output_fields[name].annotation for name in rows[0].gold}
         self._kinds: dict[str, FieldKind] = {name: kind_of(annotation) for name, annotation in fields.items()}
-        self._labels = {name: label_count(fields[name]) for name, kind in self._kinds.items() if kind == "labels"}
+        self._labels = {name: len(labels_of_type(annotation)) for name, annotation in fields.items()}
         self._in_shortlist = shortlist_check(subject.measured)
         self._broken = dict[str, int]()
         self._errors = dict[str, str]()
@@ -56,19 +58,19 @@ class Scorer:
             if self._plain:
                 scores, failed = applied(self._plain, row.record, item)
                 for name, why in failed.items():
-                    self._count_broken(name)
-                    self._errors.setdefault(name, why)
+                    self._count_broken(name, why)
             answer = dict(subject.answer(item))
             for name, kind in self._kinds.items():
                 scores[name] = right(kind, row.gold[name], answer[name])
-                found = further(kind, row.gold[name], answer[name], self._labels.get(name, 0))
+                found = further(kind, row.gold[name], answer[name], self._labels[name])
                 scores |= {f"{name}: {what}": value for what, value in found.items()}
         if self._in_shortlist is not None:
             scores |= self._in_shortlist(row)
         return ScoredItem(row, item, answer, scores, subject.cost(item))
 
-    def _count_broken(self, name: str) -> None:
+    def _count_broken(self, name: str, why: str) -> None:
         self._broken[name] = self._broken.get(name, 0) + 1
+        self._errors.setdefault(name, why)
 
     async def judge(self, scored: Sequence[ScoredItem], **options: Unpack[RunOptions]) -> None:
         """Add the scores of the judges."""
@@ -76,10 +78,13 @@ class Scorer:
         for name, judge in self._judges.items():
             found, items = await judge.scores([(one.row.record, one.item) for one in answered], **options)
             for one, score in zip(answered, found, strict=True):
-                if score is not None and math.isfinite(score):
-                    one.scores[name] = score
+                if isinstance(score, Exception):
+                    # The message of an ItemError repeats what the judge wrote about the row.
+                    known = not isinstance(score, ItemError)
+                    why = metric_error(score, one.row.record, one.item) if known else type(score).__name__
+                    self._count_broken(name, why)
                 else:
-                    self._count_broken(name)
+                    one.scores[name] = score
             self._judged[name] = self._judged.get(name, Judged()).plus(items)
 
     def report(

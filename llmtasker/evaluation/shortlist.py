@@ -10,7 +10,7 @@ from llmtasker.compiler.examples import shown_text
 from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.intervals import Interval, wilson
-from llmtasker.evaluation.metrics import labels_in
+from llmtasker.evaluation.metrics import IN_SHORTLIST, labels_in
 from llmtasker.evaluation.report_text import share_ends
 from llmtasker.evaluation.subject import Measurable
 from llmtasker.task import Task
@@ -116,6 +116,6 @@ def shortlist_check(task: Measurable) -> Callable[[GoldRow], dict[str, float]] |
         if picker.name not in row.gold or picker.knows(shown):
             return {}
         found = labels_in(row.gold[picker.name]) <= {*picker.ranked(shown, picker.count)}
-        return {f"{picker.name}: in the shortlist": float(found)}
+        return {f"{picker.name}: {IN_SHORTLIST}": float(found)}
 
     return check

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from llmtasker.signature.signature import Signature
 from llmtasker.values.json_values import is_mapping
 from llmtasker.values.lazy_pattern import lazy_pattern
 
+_LARGEST = 1e100
 _READ = 100_000  # characters to compare of a message or a value
 _RUN = 3  # as many words in sequence can't be chance
 _WORD = lazy_pattern(r"\w+")
@@ -39,6 +39,11 @@ def metrics_of(given: object) -> dict[str, Metric]:
     )
 
 
+def is_score(value: float) -> bool:
+    """Return whether a number is a score: not NaN, and not so large that sums of its squares are infinite."""
+    return abs(value) <= _LARGEST
+
+
 def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> tuple[dict[str, float], dict[str, str]]:
     """Return the scores of the user's metrics for a row, and why others gave none.
 
@@ -52,7 +57,7 @@ def applied(metrics: Mapping[str, Metric], gold: Signature, item: Item[Any]) -> 
         except Exception as error:  # noqa: BLE001 - the metric is the user's
             failed[name] = metric_error(error, gold, item)
             continue
-        if value is not None and math.isfinite(value):
+        if value is not None and is_score(value):
             scores[name] = value
         elif value is not None:
             failed[name] = f"{value} is not a score"
