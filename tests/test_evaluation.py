@@ -30,7 +30,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation import Report, aevaluate, assert_no_regression, compare, evaluate, judge
 from llmtasker.evaluation.intervals import Interval, wilson
 from llmtasker.evaluation.label_scores import label_scores, macro_f1, micro_f1
-from llmtasker.evaluation.metrics import kind_of, right
+from llmtasker.evaluation.metrics import field_score, kind_of
 from llmtasker.evaluation.paired_tests import (
     detectable,
     holm,
@@ -158,7 +158,7 @@ def test_the_type_of_a_field_chooses_its_metric(annotation: Any, kind: str) -> N
     ],
 )  # fmt: skip
 def test_what_counts_as_right(kind: Any, gold: Any, answer: Any, score: float) -> None:
-    assert right(kind, gold, answer) == pytest.approx(score)
+    assert field_score(kind, gold, answer) == pytest.approx(score)
 
 
 # ── closed forms ──
@@ -390,7 +390,7 @@ def test_a_classification_is_measured_by_its_labels() -> None:
     rows = [{"text": "it barks", "labels": ["dog"]}, {"text": "it meows", "labels": ["cat", "dog"]}]
     report = evaluate(task, rows, progress=False)
     assert report.kinds == {"labels": "labels"}
-    assert report.further()["labels: Jaccard"].value == pytest.approx(0.75)
+    assert report.other_measures()["labels: Jaccard"].value == pytest.approx(0.75)
     assert report.labels("labels")["dog"].gold == 2
 
 
@@ -585,8 +585,8 @@ def test_several_labels_have_a_hamming_loss() -> None:
 
     task = Task(Topics, llm=LLM(transport=FakeTransport({"topics": ["a", "b"]}), cache=False))
     report = evaluate(task, [{"text": "1", "topics": ["a", "c"]}, {"text": "2", "topics": ["b", "a"]}], progress=False)
-    assert report.further()["topics: Hamming loss"].value == pytest.approx(0.25)
-    assert report.further()["topics: Jaccard"].value == pytest.approx(2 / 3)
+    assert report.other_measures()["topics: Hamming loss"].value == pytest.approx(0.25)
+    assert report.other_measures()["topics: Jaccard"].value == pytest.approx(2 / 3)
 
 
 def test_the_exact_form_of_the_test_can_be_asked_for() -> None:

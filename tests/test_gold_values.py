@@ -103,7 +103,7 @@ MOMENTS: list[tuple[type[Signature], Any, Any, bool]] = [
 def test_a_moment_is_right_in_any_time_zone(signature: type[Signature], answer: str, gold: Any, right: bool) -> None:
     report = evaluate(task_of(signature, at=answer), [{"text": "x", "at": gold}], progress=False)
     assert report.score("at").right == right
-    assert report.further() == {}, "the words of a date say nothing"
+    assert report.other_measures() == {}, "the words of a date say nothing"
 
 
 @pytest.mark.parametrize("gold", ["1h30", "PT1H30M", timedelta(minutes=90)])

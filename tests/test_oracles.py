@@ -14,7 +14,7 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.intervals import student
 from llmtasker.evaluation.label_scores import macro_f1, micro_f1
-from llmtasker.evaluation.metrics import further, right
+from llmtasker.evaluation.metrics import field_score, other_measures
 from llmtasker.evaluation.paired_tests import holm, mcnemar
 
 pytestmark = pytest.mark.needs("sklearn", "scipy", "statsmodels")
@@ -48,7 +48,7 @@ def report_of(gold: list[str], answers: list[str]) -> Report:
             gold={"label": truth},
             answer=None if answer == FAILED else {"label": answer},
             error=("invalid", "?") if answer == FAILED else None,
-            scores={} if answer == FAILED else {"label": right("label", truth, answer)},
+            scores={} if answer == FAILED else {"label": field_score("label", truth, answer)},
         )
         for number, (truth, answer) in enumerate(zip(gold, answers, strict=True))
     ]
@@ -169,8 +169,8 @@ def test_several_labels_numbers_and_texts(block: int) -> None:
         labels, rows = "abcde", random.randint(2, 60)
         pairs = [[random.sample(labels, random.randint(0, 5)) for _ in range(rows)] for _ in range(2)]
         gold, answers = (MultiLabelBinarizer(classes=list(labels)).fit_transform(side) for side in pairs)
-        scores = [further("labels", one, two, len(labels)) for one, two in zip(*pairs, strict=True)]
-        whole = [right("labels", one, two) for one, two in zip(*pairs, strict=True)]
+        scores = [other_measures("labels", one, two, len(labels)) for one, two in zip(*pairs, strict=True)]
+        whole = [field_score("labels", one, two) for one, two in zip(*pairs, strict=True)]
         assert sum(whole) / rows == near(accuracy_score(gold, answers))
         assert sum(one["Hamming loss"] for one in scores) / rows == near(hamming_loss(gold, answers))
         with warnings.catch_warnings():
@@ -178,7 +178,7 @@ def test_several_labels_numbers_and_texts(block: int) -> None:
             jaccard = jaccard_score(gold, answers, average="samples", zero_division=1)
         assert sum(one["Jaccard"] for one in scores) / rows == near(jaccard)
         numbers = [[round(random.gauss(0, 100), 3) for _ in range(rows)] for _ in range(2)]
-        errors = [further("number", one, two)["absolute error"] for one, two in zip(*numbers, strict=True)]
+        errors = [other_measures("number", one, two)["absolute error"] for one, two in zip(*numbers, strict=True)]
         assert sum(errors) / rows == near(mean_absolute_error(*numbers))
 
 

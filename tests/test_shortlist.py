@@ -198,7 +198,7 @@ def test_a_report_shows_it() -> None:
         return {"label": offered(last_user_text(request))[0]}
 
     report = evaluate(task_of(answer)[0], GOLD[:3])
-    assert report.further()["label: in the shortlist"].value == pytest.approx(2 / 3)
+    assert report.other_measures()["label: in the shortlist"].value == pytest.approx(2 / 3)
     assert "label: in the shortlist 66.7 % (20.8 to 93.9)" in str(report)
 
 

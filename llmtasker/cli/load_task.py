@@ -19,7 +19,7 @@ from llmtasker.cli.tracing import observers, traced
 from llmtasker.errors import ConfigurationError, LLMTaskerError, snippet
 
 if TYPE_CHECKING:
-    from llmtasker.evaluation.subject import Measurable
+    from llmtasker.evaluation.measured_task import Measurable
     from llmtasker.jobs.pipeline_work import TaskLike
     from llmtasker.task import Task
 

@@ -19,8 +19,8 @@ from llmtasker.evaluation.calibration_fit import (
     with_threshold,
 )
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.measured_task import answered
 from llmtasker.evaluation.own_examples import rows_shown
-from llmtasker.evaluation.subject import answered
 from llmtasker.item import Item
 from llmtasker.jobs.row_work import RowWork
 from llmtasker.portal import portal
@@ -118,7 +118,6 @@ def _fitted(
     confidence: Confidence,
     method: CalibrationMethod,
 ) -> Calibration:
-    hashed = asked_by(task.program, task.llm, confidence)
     if labels.many:
         if method != "temperature":
             raise ConfigurationError(
@@ -128,13 +127,33 @@ def _fitted(
         check_answered(several, results)
         sets = [row for row in several if row is not None]
         names = list(labels.values)
-        return fit_several(sets, names, confidence, failed=len(several) - len(sets), asked=hashed)
+        asked = asked_by(task.program, task.llm, confidence)
+        return fit_several(sets, names, confidence, failed=len(several) - len(sets), asked=asked)
     scored = scored_rows(task, labels, gold, results)
     check_answered(scored, results)
+    return fit_scored(task, scored, confidence, method)
+
+
+def fit_scored(
+    task: Task[Any],
+    scored: Sequence[ScoredRow | None],
+    confidence: Confidence,
+    method: CalibrationMethod = "temperature",
+) -> Calibration:
+    """Return the fit of a task's confidence in one label to the results of labelled rows; None: a row failed.
+
+    Raises:
+        ConfigurationError: the confidence does not separate right from wrong answers.
+    """
     known = [row for row in scored if row is not None]
-    ranks = is_whole(task.program, confidence)
-    failed = len(scored) - len(known)
-    return fit_calibration(known, confidence, method=method, ranks=ranks, failed=failed, asked=hashed)
+    return fit_calibration(
+        known,
+        confidence,
+        method=method,
+        ranks=is_whole(task.program, confidence),
+        failed=len(scored) - len(known),
+        asked=asked_by(task.program, task.llm, confidence),
+    )
 
 
 def measured_labels(task: Task[Any], confidence: Confidence) -> LabelField:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar, Unpack
+from typing import Any, TypeVar, Unpack, cast
 
 from llmtasker.confidence import Confidence
 from llmtasker.confidence.label_field import LabelField
@@ -101,8 +101,8 @@ def _labels_of_all(tasks: Sequence[Task[Any]]) -> LabelField:
     Raises:
         ConfigurationError: there are fewer than two tasks, or they do not answer the same field with one label.
     """
-    given: object = tasks  # at run time it may be anything
-    if not (isinstance(given, list | tuple) and len(given) > 1 and all(isinstance(one, Task) for one in given)):
+    listed = isinstance(cast("object", tasks), list | tuple)
+    if not (listed and len(tasks) > 1 and all(isinstance(task, Task) for task in cast("Sequence[object]", tasks))):
         raise ConfigurationError("a cascade needs a list of at least two tasks, the cheapest first.")
     labels = measured_labels(tasks[0], tasks[0].plan.confidence_settings or Confidence(source="votes"))
     if labels.many:

@@ -9,14 +9,12 @@ from typing import Generic, TypeVar
 
 from llmtasker.confidence import Calibration, Confidence
 from llmtasker.confidence.calibration_figures import CalibrationPoint
-from llmtasker.confidence.confident_policy import asked_by, is_whole
 from llmtasker.confidence.label_field import LabelField
 from llmtasker.errors import ConfigurationError
-from llmtasker.evaluation.calibrate import CalibrationOptions, check_answered, scored_rows
-from llmtasker.evaluation.calibration_fit import fit_calibration
+from llmtasker.evaluation.calibrate import CalibrationOptions, check_answered, fit_scored, scored_rows
 from llmtasker.evaluation.cascade_thresholds import StageAnswer
 from llmtasker.evaluation.gold_rows import GoldRow
-from llmtasker.evaluation.subject import Subject, answered
+from llmtasker.evaluation.measured_task import MeasuredTask, answered
 from llmtasker.task import Task
 
 T = TypeVar("T")
@@ -59,26 +57,17 @@ async def cascade_stage(
     asking = task.with_(confidence=confidence)
     results = await answered(asking, gold, **options)
     scored = scored_rows(asking, labels, gold, results)
+    fitted: Calibration | None = None
     try:
         check_answered(scored, results)
-    except ConfigurationError as error:
-        raise ConfigurationError(f"{task.llm!r}: {error}") from None
-    cost = Subject.of(asking).cost
-    fitted: Calibration | None = None
-    if confidence is not None:
-        try:
-            fitted = fit_calibration(
-                [row for row in scored if row is not None],
-                confidence,
-                ranks=is_whole(asking.program, confidence),
-                asked=asked_by(asking.program, asking.llm, confidence),
-            )
-        except ConfigurationError as error:
-            if not last:
-                raise ConfigurationError(f"{task.llm!r}: {error}") from None
-            asking = asking.with_(confidence=None)  # it answers all rows that reach it
-        else:
+        if confidence is not None:
+            fitted = fit_scored(asking, scored, confidence)
             asking = asking.with_(confidence=replace(confidence, calibration=fitted))
+    except ConfigurationError as error:
+        if not last or not any(scored):
+            raise ConfigurationError(f"{task.llm!r}: {error}") from None
+        asking = asking.with_(confidence=None)  # it answers all rows that reach it
+    cost = MeasuredTask.of(asking).cost
     known = iter(fitted.points if fitted is not None else ())
     points = [
         None if row is None else next(known, CalibrationPoint(1.0, 1.0, row.answer == row.right)) for row in scored

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
+from typing import cast
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.comparison import Comparison
@@ -104,7 +105,7 @@ def assert_no_regression(before: Report, after: Report, metric: str | None = Non
         ConfigurationError: `by` is not a number from 0 on, or is a whole difference of shares, which nothing exceeds.
     """
     found = compare(before, after, metric)
-    if not isinstance(by, int | float) or not 0 <= by < (1 if found.binary else math.inf):
+    if not (isinstance(cast("object", by), int | float) and 0 <= by < (1 if found.binary else math.inf)):
         raise ConfigurationError(f"by is a difference from 0 on, such as 0.01 for one point, not {by!r}.")
     if found.worse and -found.difference.value > by:
         raise AssertionError(str(found))

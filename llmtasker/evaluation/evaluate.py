@@ -11,10 +11,10 @@ from typing import Any, Unpack, cast
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.measured_task import Measurable, MeasuredTask, answered
 from llmtasker.evaluation.metrics import Metric
 from llmtasker.evaluation.own_examples import rows_shown
 from llmtasker.evaluation.scorer import ScoredItem, Scorer
-from llmtasker.evaluation.subject import Measurable, Subject, answered
 from llmtasker.evaluation.user_metrics import metrics_of
 from llmtasker.files import detect
 from llmtasker.item import Item
@@ -68,8 +68,8 @@ def evaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions])
 async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOptions]) -> Report:
     """Return the report of a task over gold rows, without blocking the event loop; see `evaluate`."""
     check_names("evaluate", options, tuple(EvaluationOptions.__annotations__), places)
-    subject = Subject.of(task)
-    signature = subject.signature
+    measured = MeasuredTask.of(task)
+    signature = measured.signature
     own = metrics_of(options.pop("metrics", None))
     if taken := own.keys() & signature.output_fields.keys():
         raise ConfigurationError(f"metrics: {min(taken)!r} is the name of an output field; choose another.")
@@ -78,7 +78,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
     check_count("samples", samples, "the answers to ask for")
     rows, without = gold_rows(signature, gold, columns=columns, slices=slices, cluster=cluster)
     source = f"{Path(gold).name}: {detect(Path(gold))}" if isinstance(gold, str | os.PathLike) else ""
-    scorer, rounds = Scorer(subject, own, rows), list[list[ScoredItem]]()
+    scorer, rounds = Scorer(measured, own, rows), list[list[ScoredItem]]()
     asked = cast("RunOptions", options)
     for number in range(samples):
         run = asked.copy()
@@ -93,5 +93,5 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
 
 def report_of(task: Measurable, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> Report:
     """Return the report of a task's items on gold rows, in the same order; the LLM is not asked."""
-    scorer = Scorer(Subject.of(task), {}, rows)
+    scorer = Scorer(MeasuredTask.of(task), {}, rows)
     return scorer.report([scorer.scored(rows, items)])

@@ -138,7 +138,7 @@ class Figures:
         wrong = len(values) - right - failed
         return Score(interval, len(values), failed, best, right if binary else None, wrong if binary else None)
 
-    def further(self) -> dict[str, Interval]:
+    def other_measures(self) -> dict[str, Interval]:
         """Return what else is measured for answered rows, such as the absolute error of a number."""
         names = dict.fromkeys(name for row in self.rows for name in row.scores if name not in self.names)
         return {name: self._interval(name, [row for row in self.rows if name in row.scores]) for name in names}
@@ -153,7 +153,8 @@ class Figures:
     def nearly_equal(self, name: str) -> bool:
         """Return whether nearly all rows have the same figure, which has no limit that bounds its interval."""
         values = [row.scores[name] for row in self.rows if name in row.scores]
-        return math.inf in self._possible(name) and len(values) > 1 and usual_value(values) is not None
+        unlimited = math.inf in self._possible(name) and not (name in self.metrics and set(values) <= {0.0, 1.0})
+        return unlimited and len(values) > 1 and usual_value(values) is not None
 
     def slices(self, name: str) -> dict[str, dict[str, Score]]:
         """Return the figure of a field or metric for each value of each column in `slices`."""

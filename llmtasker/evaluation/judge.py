@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 from llmtasker.errors import ConfigurationError, ItemError, snippet
 from llmtasker.evaluation.metrics import kind_of, labels_of_type
@@ -87,7 +87,7 @@ class Judge:
                 questions[at] = self.question(gold, item)
             except Exception as error:  # noqa: BLE001 - `inputs` is the user's
                 found[at] = error
-        items = await self.task.arun(list(questions.values()), **options) if questions else []
+        items: Sequence[Item[Any]] = await self.task.arun(list(questions.values()), **options) if questions else []
         for at, item in zip(questions, items, strict=True):
             try:
                 found[at] = self.score(item)
@@ -160,7 +160,7 @@ def _points(points: Mapping[Any, float], annotation: Any) -> dict[str, float]:
     if unknown := [label for label in own if known and label not in known]:
         raise ConfigurationError(f"judge: points has {unknown[0]!r}, which is not a label: {', '.join(known)}.")
     for label, value in own.items():
-        if not isinstance(value, int | float) or not is_score(value):
+        if not (isinstance(cast("object", value), int | float) and is_score(value)):
             raise ConfigurationError(f"judge: the points of {label!r} are a number, not {snippet(repr(value), 40)}.")
     return {label: float(value) for label, value in own.items()}
 

@@ -67,7 +67,7 @@ def _is(annotation: Any, *kinds: type) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, kinds)
 
 
-def right(kind: FieldKind, gold: Any, answer: Any) -> float:
+def field_score(kind: FieldKind, gold: Any, answer: Any) -> float:
     """Return the score of a field from 0 to 1, both values as JSON.
 
     Labels, numbers, times and texts are right or wrong (times at the same moment; texts without case, spaces and
@@ -107,7 +107,7 @@ def labels_of_type(annotation: Any) -> list[Any]:
     return list(dict.fromkeys(get_args(annotation))) if get_origin(annotation) is Literal else []
 
 
-def further(kind: FieldKind, gold: Any, answer: Any, labels: int = 0) -> dict[str, float]:
+def other_measures(kind: FieldKind, gold: Any, answer: Any, labels: int = 0) -> dict[str, float]:
     """Return what else is measured for an answered field: error of numbers, overlap of texts and of label sets.
 
     `labels` is how many the field can have: the Hamming loss is the share of these that are wrong or missing.

@@ -31,7 +31,8 @@ font:14px/20px -apple-system,BlinkMacSystemFont,"Segoe UI",Roboto,"Noto Sans",sa
 font-variant-numeric:tabular-nums}
 h1{font-size:20px;line-height:28px}h2{font-size:14px;margin:32px 0 8px}
 .big{font-size:40px;line-height:48px;font-weight:650}
-.soft{color:var(--soft)}table{border-collapse:collapse;font-size:13px}th,td{padding:4px 12px 4px 0;text-align:left;
+.soft{color:var(--soft)}table{border-collapse:collapse;font-size:13px;display:block;overflow-x:auto}
+th,td{padding:4px 12px 4px 0;text-align:left;
 border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-size:12px}.num{text-align:right}
 svg{display:block}line{stroke:var(--act)}circle{fill:var(--act)}rect{fill:var(--line)}
 """

@@ -51,10 +51,10 @@ def details(report: Figures, words: Locale) -> Iterator[str]:
     for name in report.kinds:
         if len(scores := scores_by_label(report, name)) > 2:
             yield words.text("{name}: {what}", name=name, what=both_f1(words, scores))
-    for name, interval in report.further().items():
-        yield _further_line(report, words, name, interval)
-    for name in (*report.metrics, *report.further()):
-        if report.score(name).right is None and report.nearly_equal(name):
+    for name, interval in report.other_measures().items():
+        yield _measure_line(report, words, name, interval)
+    for name in (*report.metrics, *report.other_measures()):
+        if report.nearly_equal(name):
             yield words.text(
                 "{name}: nearly all rows have the same value, so the interval does not show how much rare others would "
                 "change the mean",
@@ -104,7 +104,7 @@ def _measure(words: Locale, name: str) -> str:
     return words.text("{name}: {what}", name=field, what=words.text(what)) if what in OTHER_MEASURES else name
 
 
-def _further_line(report: Figures, words: Locale, name: str, interval: Interval) -> str:
+def _measure_line(report: Figures, words: Locale, name: str, interval: Interval) -> str:
     rows = sum(name in row.scores for row in report.rows)
     if name.endswith(IN_SHORTLIST):
         figure, ends = words.percent(interval.value), share_ends(words, interval)
@@ -118,6 +118,10 @@ def _further_line(report: Figures, words: Locale, name: str, interval: Interval)
 
 def _flip_line(report: Figures, words: Locale, name: str, flips: Interval) -> str:
     rounds = report.by_sample(name)
+
+    def figure(value: float) -> str:
+        return words.number(value, 3) if report.score(name).right is None else words.percent(value)
+
     return words.text(
         "{name}: {share} ({ends}) of rows get different answers when asked {count} times; the figure ranges from {low} "
         "to {high}",
@@ -125,8 +129,8 @@ def _flip_line(report: Figures, words: Locale, name: str, flips: Interval) -> st
         share=words.percent(flips.value),
         ends=share_ends(words, flips),
         count=words.count(len(rounds)),
-        low=words.number(min(rounds), 3),
-        high=words.number(max(rounds), 3),
+        low=figure(min(rounds)),
+        high=figure(max(rounds)),
     )
 
 

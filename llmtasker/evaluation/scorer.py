@@ -11,9 +11,9 @@ from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import Judged, ReportRow, SampledAnswer
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.judge import Judge
-from llmtasker.evaluation.metrics import FieldKind, Metric, further, kind_of, labels_of_type, right
+from llmtasker.evaluation.measured_task import MeasuredTask
+from llmtasker.evaluation.metrics import FieldKind, Metric, field_score, kind_of, labels_of_type, other_measures
 from llmtasker.evaluation.shortlist import shortlist_check
-from llmtasker.evaluation.subject import Subject
 from llmtasker.evaluation.user_metrics import applied, metric_error
 from llmtasker.item import Item
 from llmtasker.runner.task_run import RunOptions
@@ -34,16 +34,16 @@ class ScoredItem:
 class Scorer:
     """Scores items by the types of the fields that the gold rows have, and by metrics."""
 
-    def __init__(self, subject: Subject, metrics: Mapping[str, Metric], rows: Sequence[GoldRow]) -> None:
-        self._subject, self._metrics = subject, metrics
+    def __init__(self, measured: MeasuredTask, metrics: Mapping[str, Metric], rows: Sequence[GoldRow]) -> None:
+        self._measured, self._metrics = measured, metrics
         self._judges = {name: metric for name, metric in metrics.items() if isinstance(metric, Judge)}
         for judge in self._judges.values():
-            judge.check_inputs(subject.signature)
+            judge.check_inputs(measured.signature)
         self._plain = {name: metric for name, metric in metrics.items() if name not in self._judges}
-        fields = {name: subject.signature.output_fields[name].annotation for name in rows[0].gold}
+        fields = {name: measured.signature.output_fields[name].annotation for name in rows[0].gold}
         self._kinds: dict[str, FieldKind] = {name: kind_of(annotation) for name, annotation in fields.items()}
         self._labels = {name: len(labels_of_type(annotation)) for name, annotation in fields.items()}
-        self._in_shortlist = shortlist_check(subject.measured)
+        self._in_shortlist = shortlist_check(measured.task)
         self._broken = dict[str, int]()
         self._errors = dict[str, str]()
         self._judged = dict[str, Judged]()
@@ -53,20 +53,20 @@ class Scorer:
         return [self._scored(row, item) for row, item in zip(rows, items, strict=True)]
 
     def _scored(self, row: GoldRow, item: Item[Any]) -> ScoredItem:
-        subject, answer, scores = self._subject, None, dict[str, float]()
+        measured, answer, scores = self._measured, None, dict[str, float]()
         if item.ok:
             if self._plain:
                 scores, failed = applied(self._plain, row.record, item)
                 for name, why in failed.items():
                     self._count_broken(name, why)
-            answer = dict(subject.answer(item))
+            answer = dict(measured.answer(item))
             for name, kind in self._kinds.items():
-                scores[name] = right(kind, row.gold[name], answer[name])
-                found = further(kind, row.gold[name], answer[name], self._labels[name])
+                scores[name] = field_score(kind, row.gold[name], answer[name])
+                found = other_measures(kind, row.gold[name], answer[name], self._labels[name])
                 scores |= {f"{name}: {what}": value for what, value in found.items()}
         if self._in_shortlist is not None:
             scores |= self._in_shortlist(row)
-        return ScoredItem(row, item, answer, scores, subject.cost(item))
+        return ScoredItem(row, item, answer, scores, measured.cost(item))
 
     def _count_broken(self, name: str, why: str) -> None:
         self._broken[name] = self._broken.get(name, 0) + 1
@@ -101,7 +101,7 @@ class Scorer:
             tuple(SampledAnswer(answer=one.answer, scores=one.scores) for one in others)
             for others in zip(*rounds[1:], strict=True)
         ] or [()] * len(rounds[0])
-        signature = self._subject.signature
+        signature = self._measured.signature
         return Report(
             signature=signature.__name__,
             signature_hash=signature_hash(fields_of(signature), labels_of(signature)),

@@ -10,9 +10,9 @@ from llmtasker.compiler.examples import shown_text
 from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
 from llmtasker.evaluation.intervals import Interval, wilson
+from llmtasker.evaluation.measured_task import Measurable
 from llmtasker.evaluation.metrics import IN_SHORTLIST, labels_in
 from llmtasker.evaluation.report_text import share_ends
-from llmtasker.evaluation.subject import Measurable
 from llmtasker.task import Task
 from llmtasker.values.language import Code, locale_of
 

@@ -1,4 +1,4 @@
-"""Subject: the task or pipeline that is measured, reduced to what a measurement needs."""
+"""MeasuredTask: the task or pipeline that is measured, reduced to what a measurement needs."""
 
 from __future__ import annotations
 
@@ -20,37 +20,35 @@ Measurable = Task[Any] | Pipeline[Any, Any] | Cascade[Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
+class MeasuredTask:
     """A task or pipeline to measure.
 
     `answer` returns the output of an item by field, as JSON; `cost` the cost of an item's answers in US dollars,
     including cached ones, or None.
     """
 
-    measured: Measurable
+    task: Measurable
     signature: type[Signature]
     answer: Callable[[Item[Any]], Mapping[str, Any]]
     cost: Callable[[Item[Any]], float | None]
 
     @classmethod
-    def of(cls, measured: Measurable) -> Subject:
-        """Return the subject for a task, a pipeline or a cascade.
+    def of(cls, task: Measurable) -> MeasuredTask:
+        """Return a task, a pipeline or a cascade as a measured task.
 
         Raises:
             ConfigurationError: it is something else, or a pipeline with several outputs per input.
         """
-        given = cast("object", measured)  # at run time it may be anything
-        if not isinstance(given, Task | Pipeline | Cascade):
-            raise ConfigurationError(f"a task or a pipeline can be measured, not {snippet(repr(given), 60)}.")
-        if isinstance(measured, Pipeline):
-            if measured.explodes:
-                raise ConfigurationError(
-                    f"{measured!r} has several outputs for an input: measure it without explode=True."
-                )
-            answer, cost = measured.answer, measured.answer_cost
-            return cls(measured=measured, signature=measured.signature, answer=answer, cost=cost)
-        signature = measured.signature
-        tasks = measured.tasks if isinstance(measured, Cascade) else (measured,)
+        value = cast("object", task)  # at run time it may be anything
+        if not isinstance(value, Task | Pipeline | Cascade):
+            raise ConfigurationError(f"a task or a pipeline can be measured, not {snippet(repr(value), 60)}.")
+        if isinstance(task, Pipeline):
+            if task.explodes:
+                raise ConfigurationError(f"{task!r} has several outputs for an input: measure it without explode=True.")
+            answer, cost = task.answer, task.answer_cost
+            return cls(task=task, signature=task.signature, answer=answer, cost=cost)
+        signature = task.signature
+        tasks = task.tasks if isinstance(task, Cascade) else (task,)
         fields = tuple(signature.output_fields)
 
         def answer_of(item: Item[Any]) -> dict[str, Any]:
@@ -60,9 +58,9 @@ class Subject:
             return tasks[0].answer(item)  # a ready-made task does not show its record
 
         def paid(item: Item[Any]) -> float | None:
-            return sum_of(_paid(task, step) for task, step in zip(tasks, item.steps or (item,), strict=False))
+            return sum_of(_paid(one, step) for one, step in zip(tasks, item.steps or (item,), strict=False))
 
-        return cls(measured=measured, signature=signature, answer=answer_of, cost=paid)
+        return cls(task=task, signature=signature, answer=answer_of, cost=paid)
 
 
 async def answered(task: Measurable, rows: Sequence[GoldRow], **options: Unpack[RunOptions]) -> list[Item[Any]]:
