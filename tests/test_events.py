@@ -123,6 +123,19 @@ def test_an_observer_that_blocks_stalls_nothing(monkeypatch: pytest.MonkeyPatch)
         free.set()
 
 
+def test_events_are_delivered_together_or_as_soon_as_somebody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmtasker.runner.observers._LATER", 3600.0)
+    monkeypatch.setattr("llmtasker.runner.observers._ENOUGH", 10)
+    events = list[Event]()
+    observers = Observers([events.append])
+    for number in range(10):
+        observers.publish(Event(what="call_started", when=number, run="run"))
+    wait_until(lambda: len(events) == 10)
+    observers.publish(Event(what="call_ended", when=10, run="run"))
+    observers.flush(20)
+    assert [event.when for event in events] == list(range(11))
+
+
 def test_where_warnings_are_errors_no_row_is_lost(caplog: pytest.LogCaptureFixture) -> None:
     def raises(event: Event) -> None:
         raise SystemExit(3)

@@ -32,7 +32,7 @@ from llmtasker.runner.events import Event
 from llmtasker.runner.numbered_input import NumberedInput
 
 END_SECONDS = 4.0  # seconds that the end of the process waits for the last spans
-_LATER, _ENOUGH = 0.5, 500  # seconds that few spans wait for more, and the number of spans that is posted at once
+_LATER, _ENOUGH = 0.5, 2_000  # seconds that few spans wait for more, and the number of spans that is posted at once
 _GIVEN_UP = "llmtasker.given_up"  # of a call in flight when its run was cancelled, and of its row
 _ROWS = 20_000  # rows whose calls are kept until the row is finished
 _RUNS = 1_000  # runs that are tracked at a time

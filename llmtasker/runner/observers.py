@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # loaded only if there are observers
 _logger = logging.getLogger("llmtasker")
 _MOST = 10_000  # events queued for one observer; further ones are dropped and counted
 _IDLE = 5.0  # seconds without an event after which a thread ends
+_ENOUGH, _LATER = 300, 0.02  # events that are delivered at once, and seconds that fewer wait for more
 _PATIENCE = 2.0  # seconds that the end of a run waits for its last events to be delivered
 
 
@@ -93,6 +94,7 @@ class _Outlet:
         self._queue: deque[Event] = deque()
         self._changed = threading.Condition()
         self._running = self._busy = self._stuck = False
+        self._hurried = 0  # callers that wait for the delivery
         self._dropped = 0
         self._failure: str | None = None
 
@@ -107,35 +109,44 @@ class _Outlet:
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._work, name="llmtasker-observer", daemon=True).start()
-            self._changed.notify_all()
+            if len(self._queue) in {1, _ENOUGH}:  # to change threads takes longer than most observers do
+                self._changed.notify_all()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._busy = False
-                self._changed.notify_all()
-                if not self._changed.wait_for(lambda: self._queue, _IDLE):
-                    self._running = False
-                    return
-                event, self._busy = self._queue.popleft(), True
-            try:
-                returned: object = self.observer(event)
-            except BaseException as error:  # noqa: BLE001 - the observer is user code, and may even exit
-                self._failure = self._failure or f"failed: {type(error).__name__}: {snippet(error)}"
-            else:
-                if inspect.iscoroutine(returned):
-                    returned.close()
-                    self._failure = (
-                        self._failure or "returned a coroutine, which is not awaited: make it a plain function"
-                    )
-            self._stuck = False
+        while self._wait():
+            while self._queue:
+                self._deliver(self._queue.popleft())
+
+    def _wait(self) -> bool:
+        """Wait for events, and a little longer for more; return whether there are some, or else the thread ends."""
+        with self._changed:
+            self._busy = False
+            self._changed.notify_all()
+            self._running = self._busy = self._changed.wait_for(lambda: len(self._queue) > 0, _IDLE)
+            if self._busy:
+                self._changed.wait_for(lambda: self._hurried or len(self._queue) >= _ENOUGH, _LATER)
+            return self._busy
+
+    def _deliver(self, event: Event) -> None:
+        try:
+            returned: object = self.observer(event)
+        except BaseException as error:  # noqa: BLE001 - the observer is user code, and may even exit
+            self._failure = self._failure or f"failed: {type(error).__name__}: {snippet(error)}"
+        else:
+            if inspect.iscoroutine(returned):
+                returned.close()
+                self._failure = self._failure or "returned a coroutine, which is not awaited: make it a plain function"
+        self._stuck = False
 
     def flush(self, seconds: float) -> None:
         """Wait until everything is delivered, unless the observer timed out before and has not progressed since."""
         if self._stuck or self._process != os.getpid():
             return
         with self._changed:
+            self._hurried += 1
+            self._changed.notify_all()
             self._stuck = not self._changed.wait_for(lambda: not (self._queue or self._busy), seconds)
+            self._hurried -= 1
 
     def report(self) -> str | None:
         """Return what is wrong with the observer, once; None otherwise."""
