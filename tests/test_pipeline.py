@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -336,8 +337,14 @@ def test_a_wrong_key_stops_the_run_after_a_few_calls() -> None:
 
 
 def test_events_of_steps_are_events_of_the_row() -> None:
-    events, own = list[Event](), list[Event]()
-    watched = extract.with_(observers=[own.append])
+    events, own, is_whole = list[Event](), list[Event](), threading.Event()
+
+    def take(event: Event) -> None:  # the end of the run waits for the observers of the pipeline only
+        own.append(event)
+        if len(own) == 18:
+            is_whole.set()
+
+    watched = extract.with_(observers=[take])
 
     @pipeline(observers=[events.append])
     async def seen(text: str) -> str:
@@ -359,6 +366,7 @@ def test_events_of_steps_are_events_of_the_row() -> None:
         elif event.what == "call_started":
             assert texts[event.row or 0] in last_user_text(event.request)
     assert results[0].tags == {"day": 1}
+    assert is_whole.wait(20)
     assert Counter(event.what for event in own) == Counter(call_started=6, call_ended=6, item_done=6)
 
 
