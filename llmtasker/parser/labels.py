@@ -15,7 +15,7 @@ MAX_PROSE = 1_000
 """Characters; mentions in a longer text do not count."""
 
 _WRAPPING = " \t\r\n\"'`*_.,;:!?()[]{}<>«»“”‘’„「」『』#|\\"
-_BULLET = lazy_pattern(r"(?:[-•*–]\s+|\(?(?:\d{1,2}|\w)[.):]\s+)")
+_BULLET = lazy_pattern(r"(?:[-•*–]\s+|\(?(?:\d{1,2}|\w)[.)]\s+)")
 _SEPARATORS = lazy_pattern(r"(?<=\w)[\s_\-‐‑–]+(?=\w)")
 _DECIMALS = lazy_pattern(r"\d+(?:\.\d+)?")
 _BEFORE_UNIT = lazy_pattern(r"(?<=\d)\s+(?=[%€$£°])")

@@ -26,12 +26,14 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 
 # What denies or doubts a word. The forms below leave little room for it: an adverb, a relative clause, a remark behind.
 CUE = lazy_pattern(
-    r"(?<!\w)(?:not(?! (?:only|just|merely)\b)|no(?! doubt\b)|none|nor|neither|never|nothing|without|cannot|hardly"
+    r"(?<!\w)(?:not(?! (?:only|just|merely)\b)|no(?! doubt\b)|none|nor|neither|never|nothing|without(?! (?:a "
+    r"|any )?doubt\b)|cannot|hardly"
     r"|barely"
     r"|scarcely|rarely|seldom|wrong\w*|fals\w+|incorrect\w*|mistake\w*|exclud\w+|except|reject\w*|crossed|struck"
     r"|removed|if"
     r"|unless|whether|may (?:\w+ )?be|maybe|might|perhaps|possibl[ey]|doubt\w*|un(?:likely|sure|certain|clear)|least"
-    r"|former\w*|previous\w*|old|initial\w*|guess\w*|says|said|thought|claim\w*|alleged\w*|suppos\w+|in passing"
+    r"|partly|default|runner|candidate|second|third|last|alternative|copied|quoted|former\w*|previous\w*|old"
+    r"|initial\w*|guess\w*|says|said|thought|claim\w*|alleged\w*|suppos\w+|in passing"
     r"|(?:another|different) (?:context|case|situation)"
     r"|ne|pas|ni|jamais|rien|sans(?! (?:aucun )?doute\b)|non(?! seulement\b)|fau(?:x|sse)|peut[ -]etre(?! \w+e\b)"
     r"|ancien(?:ne)?s?|guere|a peine|nein|nicht?|kein\w*|nie|weder|ohne|kaum|falsch\w*|vielleicht|nunca|tal vez"
@@ -46,7 +48,10 @@ _DET = (
     r"|meine?|el|il|het|een|os?) |[ld]')"
 )
 _ADVERBS = (
-    r"(?:(?:[a-z]{2,}ly|best|most|more|also|thus|therefore|hence|so|then|indeed|surtout|clairement|surement|bien|donc"
+    r"(?:(?:(?:clear|plain|main|most|primari|certain|definite|obvious|undoubted|like|probab|sure|simp|tru|real"
+    r"|direct|actual"
+    r"|specifical|close|strong)ly|best|most|more|also|thus|therefore|hence|so|then|indeed|surtout|clairement"
+    r"|surement|bien|donc"
     r"|sans (?:aucun )?doute|klar|eindeutig|also|daher),? )*"
 )
 _NATIVE_HEADS = "|".join(map(without_accents, ("答案", "正解", "类别", "類別", "分类", "分類", "หมวดหมู่")))
@@ -89,7 +94,7 @@ _PUT = (
     r"|processed|resolved|routed?|sen[dt]|assign(?:ed)?|forward(?:ed)?|class[ei]e?|transmis|traitee?|geree?|adressee?)"
 )
 _INTO = r"(?:as|under|in|into|by|to|comme|dans|en|par|a|aux?|vers)"
-_ABOUT = r"(?:about|regarding|concerning|(?:\w+ )?related to|relating to|lie a|concernant|relatif a|sobre|uber|um)"
+_ABOUT = r"(?:about|regarding|concerning|related to|relating to|lie a|concernant|relatif a|sobre|uber|um)"
 _CONCERNS = (
     r"(?:concern(?:s|e)|regards|relat(?:es|ing) to|refers to|pertains to|belongs (?:to|in|under)|has to do with|matches"
     r"|(?:(?:can|could|would|should) )?(?:falls?|comes?|goes|fits?)(?: \w+ly| best)? (?:under|into|in|within|with"
@@ -106,13 +111,16 @@ _SAID = r"(?:it (?:seems|appears) (?:like|that) |(?:i (?:would |'d )?(?:think|be
 _LINK = rf"(?:[\"'`*_]*\s*(?:{_BE}\b|lautet|是|为|為|は|[:=：—–]|->|→)[\s:=*_]*)"
 _CHOOSE = (
     r"(?:(?:i|we|je|ich|eu|yo|io)(?:'d|'m|'ll| would| am| will)? (?:choos(?:e|ing)|pick|select|say|go(?:ing)? with"
-    rf"|call (?:it|this)|choisis|choisirais|dirais|wahle|elijo|scelgo|{_PUT} (?:\w+ ){{0,2}}{_INTO}"
+    rf"|call (?:it|this)|choisis|choisirais|dirais|wahle|elijo|scelgo"
+    rf"|(?:categori[sz]e|classify|label|tag|mark|file|put|place|describe|route|send|assign) (?:it|this"
+    rf"|{_DET}{_TEXT}) {_INTO}"
     rf"|classe(?:rais)? (?:\w+ ){{0,2}}{_INTO})|(?:route|assign|send|forward) (?:it|this|{_DET}{_TEXT}) to|{_NATIVE})"
 )
-_SO = r"(?:so|thus|therefore|hence|however|but|mais|sondern|donc|ainsi|also|daher|somit|deshalb)"
+_SO = r"(?:so|thus|therefore|hence|however|but|mais|sondern|donc|ainsi|daher|somit|deshalb)"
 _PICTURE = "\u2300-\u27bf\u2b00-\u2bff\u200d\ufe0f\U0001f000-\U0001faff"
 _LEAD = (
-    rf"[\s\"'`*_>#|•·{_PICTURE}]*(?:[-–*•]\s+)?(?:(?:{_SO}|sure|ok|okay|of course|yes"
+    rf"[\s\"'`*_>#|•·{_PICTURE}]*(?:[-–*•]\s+)?(?:(?:{_SO}|sure|ok|okay|of course|yes|(?:no|without (?:a "
+    rf"|any )?) ?doubt"
     r"|here you go|(?:here(?: i|')s (?:the|my)|voici (?:la|le|ma|mon)) \w+"
     r"|overall|in (?:summary|conclusion|short)|voici|voila|oui|bien sur|en resume|ja|sans (?:aucun )?doute"
     rf"|(?:plain|clear|definite|certain|obvious)ly|clairement)[\s,:!.]+)*[\s\"'`*_{_PICTURE}]*"
@@ -164,7 +172,9 @@ _EXPLAINED = lazy_pattern(
 )
 _LISTED = lazy_pattern(rf"[)\]]\s|{_CLOSE}\s*(?:[.,;:!\n](?!\d)|[-–—]+ |\()")
 _IS_THE_ANSWER = lazy_pattern(
-    rf"{_CLOSE}(?: {_KIND})? (?:{_BE}) {_ADVERBS}{_DET}?(?:{_GOOD} ?)*(?:{_HEAD}|fit|match)?(?:{_CLOSE}\s*$|[\s.!,;]|$)"
+    rf"{_CLOSE}(?: {_KIND})? (?:{_BE}) {_ADVERBS}(?:correct|right|(?:the |my |l[ae]s? |d(?:er|ie"
+    rf"|as) )(?:{_GOOD} ?)*(?:{_HEAD}|fit|match)?)"
+    rf"(?={_END}|,? {_CAUSE})"
 )
 _TAKES_IT = lazy_pattern(
     rf"{_CLOSE}(?:\s+{_KIND})?\s+(?:should|must|needs to|has to|doit|devrait)"
@@ -233,11 +243,11 @@ NO_ANSWER = lazy_pattern(
 _HEADED = rf"{_SAID}{_DET}?(?:{_GOOD} )*{_HEAD}(?: {_HEAD})?{_OF} ?{_ADVERBS}{_LINK}{_TO}"
 _IS_ABOUT = (
     rf"{_SAID}{_SUBJECT}\s?{_ADVERBS}(?:{_BE}[\s:]+{_ADVERBS}(?:(?:an?|the|une?) (?:\w+ ){{1,6}}?(?={_ABOUT}))?"
-    rf"(?:{_ABOUT} |(?:\w+ )?{_INTO} |{_PUT} {_INTO} |pour |for |fur )?|{_CONCERNS} ?"
-    rf"|(?:can|could|should|must|may|peut|doit|devrait) (?:also )?(?:be|etre) {_PUT}(?: \w+)? {_INTO} ){_TO}"
+    rf"(?:{_ABOUT} |{_PUT} {_INTO} |(?:in|under|for|pour|fur) )?|{_CONCERNS} ?"
+    rf"|(?:can|could|should|must|may|peut|doit|devrait) (?:be|etre) {_ADVERBS}{_PUT} {_INTO} ){_TO}"
 )
 _STATED = lazy_pattern(
-    rf"{_LEAD}(?:{_HEADED}|{_IS_ABOUT}|{_CHOOSE} (?:it is |it's )?{_TO}|\#{{2,}} *{_OPEN})|\W*\\boxed\s*\{{{_OPEN}"
+    rf"{_LEAD}(?:{_HEADED}|{_IS_ABOUT}|{_CHOOSE}:? (?:it is |it's )?{_TO}|\#{{2,}} *{_OPEN})|\W*\\boxed\s*\{{{_OPEN}"
     rf"|(?!{_CONDITION})[^:;?]*(?:->|→|=>|⇒) *{_OPEN}"
 )
 _WHICH = lazy_pattern(rf"which (?:{_BE} (?:{_ABOUT} |{_PUT} {_INTO} )|{_CONCERNS} )?{_TO}")

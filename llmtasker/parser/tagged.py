@@ -36,7 +36,7 @@ def tagged_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
     if not schema.properties or not text.lstrip().startswith("<") or len(text) > MAX_TAGGED:
         return None
     elements = _elements(_PROLOG.sub("", text))
-    if len(elements) == 1 and (_is_wrapper(elements[0][0], schema) or _holds_all(elements[0][1], schema)):
+    if len(elements) == 1 and _is_wrapper(*elements[0], schema):
         elements = _elements(elements[0][1])
     if not elements or any(schema.names(schema.root).find(name) is None for name, _ in elements):
         return None
@@ -46,16 +46,11 @@ def tagged_fields(text: str, schema: AnswerSchema) -> dict[str, Any] | None:
         return None
 
 
-def _is_wrapper(name: str, schema: AnswerSchema) -> bool:
-    if schema.names(schema.root).find(name) is not None:
-        return False
+def _is_wrapper(name: str, content: str, schema: AnswerSchema) -> bool:
+    names = schema.names(schema.root)
+    if names.find(name) is not None:  # a field, unless it holds all fields, as <Team> around <team>
+        return bool(schema.required) and schema.required <= {names.find(inner) for inner, _ in _elements(content)}
     return fold_key(name) in _WRAPPERS or (schema.function != "" and fold_key(name) == fold_key(schema.function))
-
-
-def _holds_all(content: str, schema: AnswerSchema) -> bool:
-    """Return whether an element holds the elements of all required fields, such as <Team> around <team>."""
-    names = {schema.names(schema.root).find(name) for name, _ in _elements(content)}
-    return bool(schema.required) and schema.required <= names
 
 
 def _elements(text: str) -> list[tuple[str, str]]:
