@@ -221,6 +221,8 @@ class Pair(Signature):
         ([" left", "left ", "right", "x"], ["left=x"], {"left": "x", "right": "right"}),
         ([" left", "left ", "right"], [], None),
         (["left"], [], None),
+        (["left", "right", "x"], ["left=x", "left=x"], {"left": "x", "right": "right"}),
+        (["left", "right", "x"], ["left=x", "left=left"], None),
         (["left", "right"], ["middle=left"], None),
         (["left", "right"], ["left=nowhere"], None),
         (["left", "right"], ["left"], None),
@@ -505,6 +507,26 @@ def test_failed_rows_are_asked_again_or_not(tmp_path: Path, source: Path, again:
     assert {row["error"] for row in rows} <= {None, ""}
 
 
+def test_an_answer_of_a_row_counts_where_it_failed_before(tmp_path: Path) -> None:
+    target, failing = tmp_path / "out.csv", [True]
+
+    def once(request: Request) -> Any:
+        if "parcel" in last_user_text(request) and failing[0]:
+            raise NetworkError("connection reset")
+        return answer(request)
+
+    task = make_task(FakeTransport(once), cache=False)
+    rows = table(["parcel", "invoice 1", "invoice 2"])
+    do(task, write(tmp_path / "in.csv", rows), target)
+    failing[0] = False
+    do(task, write(tmp_path / "in.csv", rows[1:] + rows[:1]), target, limit=3, retry_errors=True)
+    assert calls(task) == 4
+    failing[0] = True
+    counts = do(task, write(tmp_path / "in.csv", rows), target)
+    assert (counts.earlier, counts.failed, calls(task)) == (3, 0, 4)
+    assert [row["team"] for row in cells(target)] == ["delivery", "billing", "billing"]
+
+
 def test_nothing_that_was_asked_by_a_changed_task_is_taken_for_an_answer(tmp_path: Path, source: Path) -> None:
     target = tmp_path / "out.jsonl"
     store = MemoryCache()
@@ -596,6 +618,29 @@ def test_an_output_that_was_changed_by_hand_is_kept(tmp_path: Path, source: Path
     task = make_task(cache=False)
     do(task, source, target, overwrite=True)
     assert (target.read_bytes(), calls(task)) == (whole, 0)
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "json", "xlsx", "parquet"])
+def test_a_number_in_a_text_column_is_the_same_text_from_every_format(tmp_path: Path, ending: str) -> None:
+    from llmtasker.files import read_rows
+
+    asked = make_task()
+    asked("75011")
+    task = asked.with_(llm=asked.llm)
+    source = write(tmp_path / f"in.{ending}", [{"message": 75011}])
+    counts = do(task, source, tmp_path / f"out.{ending}")
+    assert (counts.ok, counts.cached, calls(asked)) == (1, 1, 1)
+    (came,) = read_rows(tmp_path / f"out.{ending}")
+    assert came["message"] == ("75011" if ending == "csv" else 75011)
+    assert do(task, source, tmp_path / f"out.{ending}").earlier == 1
+
+
+@pytest.mark.parametrize("ending", ["json", "jsonl", "parquet"])
+def test_another_line_is_not_advised_where_no_line_has_the_names(tmp_path: Path, ending: str) -> None:
+    source = write(tmp_path / f"in.{ending}", [{"text": "invoice"}])
+    with pytest.raises(ConfigurationError, match="Columns: text") as raised:
+        do(make_task(), source, tmp_path / f"out.{ending}")
+    assert "header" not in str(raised.value)
 
 
 def test_dates_and_numbers_come_out_as_they_went_in(tmp_path: Path) -> None:

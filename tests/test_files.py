@@ -460,6 +460,32 @@ def test_the_output_looks_like_the_input(name: str, given: dict[str, Any], expec
     assert output_format(name, like, **given).encoding == expected_encoding
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "given"),
+    [
+        ("in.jsonl", '{"a": 1}\n', {"header": 3}),
+        ("in.json", '[{"a": 1}]\n', {"sheet": "1"}),
+        ("in.jsonl", '{"a": 1}\n', {"delimiter": ";"}),
+        ("in.csv", "a\n1\n", {"sheet": "1"}),
+        ("in.parquet", "PAR1", {"encoding": "utf-8"}),
+        ("in.parquet", "PAR1", {"header": 2}),
+        ("in.xlsx", "PK\x03\x04", {"delimiter": ";"}),
+        ("in.xlsx", "PK\x03\x04", {"encoding": "utf-8"}),
+    ],
+)
+def test_an_option_that_means_nothing_for_a_file_is_refused(
+    tmp_path: Path, name: str, content: str, given: dict[str, Any]
+) -> None:
+    path = put(tmp_path, content, name)
+    (option,) = given
+    with pytest.raises(ConfigurationError, match=f"for which {option} means nothing: leave it out"):
+        detect(path, **given)
+    if option in {"delimiter", "encoding"}:
+        with pytest.raises(ConfigurationError, match=f"for which {option} means nothing"):
+            output_format(path, **given)
+    detect(path, **{option: 1 if option == "header" else None})
+
+
 def test_an_output_without_a_known_ending_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="does not show its kind"):
         output_format("out")

@@ -33,6 +33,18 @@ def test_entries_are_found_by_identity_first_those_of_their_number_then_the_late
         assert found == [(True, '{"n": 4}'), (True, '{"n": 5}'), (False, '{"n": 1}')]
 
 
+def test_an_entry_that_did_not_fail_is_found_before_one_that_did(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.put(1, b"same", "failed 1", failed=True)
+        journal.put(3, b"same", "failed 3", failed=True)
+        assert [journal.find(number, b"same") for number in (1, 2)] == [(True, "failed 1"), (True, "failed 3")]
+        journal.put(2, b"same", "answer")
+        journal.put(4, b"same", "failed 4", failed=True)
+        assert {journal.find(number, b"same") for number in (1, 2, 4, 9)} == {(True, "answer")}
+        journal.put(1, b"same", "own answer")
+        assert [journal.find(number, b"same") for number in (1, 2)] == [(True, "own answer"), (True, "answer")]
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 50), st.binary(min_size=1, max_size=16), st.text()), max_size=30))
 def test_what_was_put_last_is_there_again(
@@ -103,6 +115,19 @@ def test_a_journal_of_an_earlier_version_keeps_its_entries(tmp_path: Path) -> No
     with closing(sqlite3.connect(tmp_path / "j")) as database:
         assert database.execute("SELECT count(*) FROM rows").fetchone() == (4,)
         assert {"identities"} <= {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
+
+
+def test_a_journal_without_marks_of_failures_gets_them(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j") as journal:
+        journal.put(1, b"a", "[1]")
+    with closing(sqlite3.connect(tmp_path / "j", isolation_level=None)) as database:
+        database.executescript(
+            "DROP INDEX identities; ALTER TABLE rows DROP COLUMN failed; CREATE INDEX identities ON rows (identity);"
+        )
+    for _ in range(2):
+        with Journal(tmp_path / "j") as journal:
+            journal.put(2, b"a", "failed", failed=True)
+            assert (journal.find(2, b"a"), journal.find(1, b"a")) == ((False, "[1]"), (False, "[1]"))
 
 
 def test_a_second_writer_is_refused_until_the_first_is_done(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import datetime as dt
 import math
 import sys
 import types
+from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -355,6 +356,21 @@ class One(Signature):
     label: str = OutputField()
 
 
+class Cells(Signature):
+    """Do."""
+
+    cells: list[str] = InputField()
+    label: str = OutputField()
+
+
+class Exactly(Signature):
+    """Do."""
+
+    model_config = ConfigDict(strict=True)
+    text: str = InputField()
+    label: str = OutputField()
+
+
 class Record(Signature):
     """Do."""
 
@@ -411,6 +427,18 @@ class Plain:
         (One, One(text="a", label="b"), {"text": "a"}),
         (Record, {"a": 1}, {"row": {"a": 1}}),
         (Record, {"row": {"a": 1}}, {"row": {"a": 1}}),
+        (One, 75011, {"text": "75011"}),
+        (One, {"text": 75011.0}, {"text": "75011"}),
+        (One, {"text": 3.5}, {"text": "3.5"}),
+        (One, {"text": -(2**70)}, {"text": str(-(2**70))}),
+        (One, {"text": 1e300}, {"text": "1e+300"}),
+        (One, {"text": Decimal("1.50")}, {"text": "1.50"}),
+        (One, {"text": Decimal("1E+3")}, {"text": "1000"}),
+        (One, {"text": dt.date(2026, 3, 1)}, {"text": "2026-03-01"}),
+        (One, {"text": dt.datetime(2026, 3, 1, 8)}, {"text": "2026-03-01T08:00:00"}),
+        (Triage, {"message": 7, "channel": "phone"}, {"message": "7", "channel": "phone"}),
+        (Letter, {"subject": 1, "body": 2.0}, {"subject": "1", "body": "2"}),
+        (Blank, {"text": 1, "body": 2}, {"text": "1", "body": "2"}),
     ],
 )
 def test_an_input_is_given_in_several_ways(signature, given, values):
@@ -432,6 +460,12 @@ def test_an_input_is_given_in_several_ways(signature, given, values):
         (Letter, {"subject": "a", "body": None}, "body: Input should be a valid string"),
         (One, None, "text: Input should be a valid string (got None)"),
         (One, math.nan, "(got nan)"),
+        (One, math.inf, "(got inf)"),
+        (One, Decimal("NaN"), "(got Decimal('NaN'))"),
+        (One, True, "(got True)"),
+        (One, ["a", 1], "text: Input should be a valid string"),
+        (Cells, {"cells": [7]}, "cells.0: Input should be a valid string (got 7)"),
+        (Exactly, {"text": 7}, "text: Input should be a valid string (got 7)"),
         (One, {"txt": "a"}, "has no 'text'; it has txt"),
         (One, Plain(), "(got a Plain)"),
         (One, One.model_construct(label="a"), "text: Field required"),

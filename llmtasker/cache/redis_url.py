@@ -11,6 +11,7 @@ from typing import Any, Self
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from llmtasker.errors import ConfigurationError, snippet
+from llmtasker.values.lazy_pattern import lazy_pattern
 
 PASSWORD = "LLMTASKER_REDIS_PASSWORD"  # noqa: S105  the name of a variable
 _OptionRule = tuple[Callable[[str], object], str]
@@ -21,6 +22,8 @@ _VALID: dict[str, _OptionRule] = {
 _TLS: dict[str, _OptionRule] = dict.fromkeys(
     ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"), (os.path.isfile, "the path of a file")
 )
+
+_FILES = lazy_pattern(r"ssl_\w+=[^&]*")  # a path may contain "@"; elsewhere it follows a password
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +51,13 @@ class RedisURL:
             ConfigurationError: it is not the URL of a Redis, or has an unknown option; nothing secret is shown.
         """
         parts, port = _split(url)
-        if parts is None or not parts.hostname or parts.fragment or not re.fullmatch(r"/?\d{0,5}", parts.path):
+        if (
+            parts is None
+            or not parts.hostname
+            or parts.fragment
+            or "@" in _FILES.sub("", parts.query)
+            or not re.fullmatch(r"/?\d{0,5}", parts.path)
+        ):
             # A "#", "/" or "?" in a password that is not quoted makes it part of anything: the URL is not shown.
             raise ConfigurationError(
                 "the URL of the cache is not valid: give redis://host:6379/0, with rediss:// for TLS, and "
@@ -103,8 +112,8 @@ def _split(url: str) -> tuple[SplitResult | None, int]:
 
 def _options(parts: SplitResult, valid: dict[str, _OptionRule]) -> dict[str, str]:
     """Return the options in the query of a URL."""
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    for name, value in options.items():
+    options = dict[str, str]()
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in valid:
             raise ConfigurationError(
                 f"the URL of a cache has no option {snippet(name, 20)!r}: it takes {', '.join(valid)}."
@@ -112,4 +121,6 @@ def _options(parts: SplitResult, valid: dict[str, _OptionRule]) -> dict[str, str
         is_valid, meaning = valid[name]
         if not is_valid(value):
             raise ConfigurationError(f"{name} in the URL of the cache is {meaning}, not {snippet(repr(value), 60)}.")
+        if options.setdefault(name, value) != value:
+            raise ConfigurationError(f"the URL of the cache has two values for {name}: give one.")
     return options

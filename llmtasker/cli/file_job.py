@@ -246,7 +246,7 @@ class FileJob:
     def _keep(self, item: Item[Any], journal: Journal, show: Show) -> None:
         with self._lock:
             self.counts.add(item)
-        journal.put(item.input.number, item.input.identity, self._work.kept(item))
+        journal.put(item.input.number, item.input.identity, self._work.kept(item), failed=not item.ok)
         show(item)
 
     def _done(self, journal: Journal, given: RowInput) -> tuple[bool, Item[Any]] | None:

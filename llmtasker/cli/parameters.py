@@ -108,5 +108,7 @@ def _by_field(chosen: list[str], own: list[str], known: list[str], option: str) 
             name, column = own[0], one
         if name not in known or not column:
             raise ConfigurationError(f"{option} {one}: give field=column, where field is one of {', '.join(own)}.")
+        if found.get(name, column) != column:
+            raise ConfigurationError(f"{option} {one}: {name!r} has the column {found[name]!r} already; give one.")
         found[name] = column
     return found

@@ -44,7 +44,9 @@ def unpacked(path: Path) -> Generator[Path]:
                     if file.tell() > MAX_UNPACKED:
                         raise ConfigurationError(f"{path} contains more than {MAX_UNPACKED >> 30} GB")
         except (OSError, EOFError, lzma.LZMAError, zipfile.BadZipFile, RuntimeError) as error:
-            raise ConfigurationError(f"can't unpack {path}: {snippet(error)}") from error
+            raise ConfigurationError(
+                f"can't unpack {path}: {snippet(error)}. Copy the file again, or unpack it and give its content."
+            ) from error
         yield copy
 
 

@@ -13,7 +13,7 @@ from llmtasker.errors import ConfigurationError
 from llmtasker.files import dialect
 from llmtasker.files.compressed import unpacked
 from llmtasker.files.encoding import SeenEncoding, decodes, open_text, seen_encoding
-from llmtasker.files.format import Format, Kind, kind_of, typed
+from llmtasker.files.format import Format, Kind, check_options, kind_of, typed
 from llmtasker.values.json_values import is_object, parse_json
 from llmtasker.values.lazy_pattern import lazy_pattern
 
@@ -49,7 +49,8 @@ def detect(path: str | os.PathLike[str], **given: Unpack[FormatOptions]) -> Form
     another encoding, quotes that are characters.
 
     Raises:
-        ConfigurationError: the file can't be read, or has another format than its name.
+        ConfigurationError: the file can't be read, has another format than its name, or one for which an option means
+            nothing.
     """
     file = Path(path)
     kind, encoding = given.get("kind"), given.get("encoding")
@@ -60,6 +61,7 @@ def detect(path: str | os.PathLike[str], **given: Unpack[FormatOptions]) -> Form
         sheet=given.get("sheet"),
     )
     check_readable(file)
+    check_options(file, seen.kind, given)
     with unpacked(file) as place:
         _check_kind(file, seen.kind, check_readable(place))
         if seen.kind in {"parquet", "excel"}:

@@ -12,7 +12,7 @@ from llmtasker.values.lazy_pattern import lazy_pattern
 DELIMITERS = (";", ",", "\t", "|")
 _MAX_CELL = 2**31 - 1  # The largest C long on Windows.
 _DECIMAL = lazy_pattern(r"[+-]?\d+([.,])\d+")
-_SEPARATOR_LINE = lazy_pattern(r"sep=(.)\r?\n?", re.IGNORECASE)
+_SEPARATOR_LINE = lazy_pattern(r'("?)sep=(.)\1\r?\n?', re.IGNORECASE)
 _NUMBER_OR_DATE = lazy_pattern(r"[\d/.,:+ -]*\d[\d/.,:+ TZ-]*")
 RETURN = "\udc0d"
 """Replaces a carriage return inside a line; it is half of a character, which no accepted encoding reads in a file."""
@@ -44,7 +44,7 @@ def masked(line: str) -> str:
 def separator_line(line: str) -> str | None:
     """Return the delimiter of a first line `sep=;`, as Excel writes and reads it; None for any other line."""
     match = _SEPARATOR_LINE.fullmatch(line)
-    return match[1] if match else None
+    return match[2] if match else None
 
 
 def seen_delimiter(lines: list[str]) -> str:

@@ -80,7 +80,9 @@ def _sheet(path: Path, form: Format, *, values: bool = True) -> Generator[tuple[
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=values)
     except Exception as error:  # openpyxl passes on anything that zip and XML raise
-        raise ConfigurationError(f"can't read {path} as an Excel file: {snippet(error)}") from error
+        raise ConfigurationError(
+            f"can't read {path} as an Excel file: {snippet(error)}. Save it again in a spreadsheet, as .xlsx or .csv"
+        ) from error
     try:
         names = [sheet.title for sheet in book.worksheets]
         shown = [sheet.title for sheet in book.worksheets if sheet.sheet_state == "visible"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
@@ -18,6 +19,18 @@ _KINDS: dict[str, Kind] = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json",
     ".parquet": "parquet", ".pq": "parquet", ".xlsx": "excel", ".xlsm": "excel",
 }  # fmt: skip
+
+_KIND_NAMES: dict[Kind, str] = {
+    "csv": "CSV", "jsonl": "JSON lines", "json": "JSON", "parquet": "Parquet", "excel": "an Excel workbook",
+}  # fmt: skip
+_APPLIES: dict[str, frozenset[Kind]] = {
+    "delimiter": frozenset({"csv"}),
+    "decimal": frozenset({"csv"}),
+    "encoding": frozenset({"csv", "jsonl", "json"}),
+    "header": frozenset({"csv", "excel"}),
+    "sheet": frozenset({"excel"}),
+}
+"""The kinds of files that an option means something for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +108,7 @@ def output_format(
 
     Raises:
         ConfigurationError: the suffix of the name is unknown, or is that of a compressed file or a workbook with
-        macros.
+        macros; or an option does not apply to the kind.
     """
     file = Path(path)
     if file.suffix.lower() in COMPRESSED:
@@ -106,6 +119,7 @@ def output_format(
         )
     if kind is None:
         kind = like.kind if like is not None and not file.suffix else kind_of(file, choice=False)
+    check_options(file, kind, {"delimiter": delimiter, "encoding": encoding, "decimal": decimal})
     start = like if like is not None and like.kind == kind and kind in {"csv", "parquet"} else Format(kind=kind)
     if file.suffix.lower() in {".tsv", ".tab"}:
         start = replace(start, delimiter="\t")
@@ -137,6 +151,15 @@ def kind_of(file: Path, *, choice: bool = True) -> Kind:
             give={"kind": "csv"} if choice else None,
         )
     return _KINDS[ending]
+
+
+def check_options(file: Path, kind: Kind, given: Mapping[str, object]) -> None:
+    """Raise ConfigurationError for an option that means nothing for a kind of file: it may be meant for another."""
+    for name, kinds in _APPLIES.items():
+        if kind not in kinds and given.get(name) not in {None, 1}:
+            raise ConfigurationError(
+                f"{file} is {_KIND_NAMES[kind]}, for which {name} means nothing: leave it out, or give another file."
+            )
 
 
 def typed(delimiter: str | None) -> str | None:

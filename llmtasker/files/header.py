@@ -11,11 +11,15 @@ from llmtasker.errors import snippet
 @dataclass(frozen=True, slots=True)
 class Header:
     """The names of the columns, notes on those without a name or with a duplicate one, and the sheets that are not
-    read."""
+    read.
+
+    `in_line` is whether a line of the file has the names, so that it may be another line than the one that was read.
+    """
 
     names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     sheets: tuple[str, ...] = ()
+    in_line: bool = True
 
 
 def header_of(cells: Sequence[str]) -> Header:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, cast
 
 from llmtasker.errors import ConfigurationError
 
@@ -20,9 +20,9 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
     place INTEGER PRIMARY KEY AUTOINCREMENT, number INTEGER NOT NULL, identity BLOB NOT NULL, item TEXT NOT NULL,
-    checksum BLOB NOT NULL, UNIQUE (number, identity)
+    checksum BLOB NOT NULL, failed INTEGER NOT NULL DEFAULT 0, UNIQUE (number, identity)
 );
-CREATE INDEX IF NOT EXISTS identities ON rows (identity);
+CREATE INDEX IF NOT EXISTS identities ON rows (identity, failed, place DESC);
 """
 _UPGRADE = """
 BEGIN;
@@ -32,9 +32,10 @@ INSERT INTO rows (number, identity, item, checksum) SELECT number, identity, ite
 DROP TABLE former;
 COMMIT;
 """
-_PUT = "INSERT OR REPLACE INTO rows (number, identity, item, checksum) VALUES (?, ?, ?, ?)"
-_BY_NUMBER = "SELECT place, item, checksum FROM rows WHERE number = ? AND identity = ?"
-_BY_IDENTITY = "SELECT place, item, checksum FROM rows WHERE identity = ? ORDER BY place DESC"
+_ADD_FAILED = "BEGIN; ALTER TABLE rows ADD COLUMN failed INTEGER NOT NULL DEFAULT 0; DROP INDEX identities; %s COMMIT;"
+_PUT = "INSERT OR REPLACE INTO rows (number, identity, item, checksum, failed) VALUES (?, ?, ?, ?, ?)"
+_BY_NUMBER = "SELECT place, item, checksum, failed FROM rows WHERE number = ? AND identity = ?"
+_BY_IDENTITY = "SELECT place, item, checksum, failed FROM rows WHERE identity = ? ORDER BY failed, place DESC"
 _PLACES = "SELECT coalesce((SELECT min(place) FROM rows), 1), coalesce((SELECT max(place) FROM rows), 0)"
 _DELETE_UNUSED = "DELETE FROM rows WHERE place <= :place AND (:most IS NULL OR number <= :most) AND NOT used(place)"
 
@@ -96,6 +97,8 @@ class Journal:
             columns = {name for (name,) in database.execute("SELECT name FROM pragma_table_info('rows')")}
             if columns and "place" not in columns:
                 database.executescript(_UPGRADE % _SCHEMA)
+            elif columns and "failed" not in columns:
+                database.executescript(_ADD_FAILED % _SCHEMA)
             database.executescript(_SCHEMA)
         except BaseException:
             database.close()
@@ -127,7 +130,7 @@ class Journal:
                     "cache are not paid for twice"
                 ) from error
 
-    def put(self, number: int, identity: bytes, item: str) -> None:
+    def put(self, number: int, identity: bytes, item: str, *, failed: bool = False) -> None:
         """Store the item of a row, from any thread; it replaces an earlier one of the same number and identity.
 
         Raises:
@@ -135,26 +138,37 @@ class Journal:
         """
         with self._locked():
             try:
-                self._database.execute(_PUT, (number, identity, item, _checksum(identity, item)))
+                self._database.execute(_PUT, (number, identity, item, _checksum(identity, item), failed))
             except sqlite3.OperationalError as error:
                 raise OSError(f"can't write {self.path}: {error}") from error
 
     def find(self, number: int, identity: bytes) -> tuple[bool, str] | None:
         """Return whether the item of a row was stored since the journal was opened, and the item; None: not finished.
 
-        Of several items with this identity, it is the one of this number, else the latest.
+        Of several items with this identity, it is the one of this number, else the latest; one that did not fail if
+        there is any.
         """
         with self._locked():
             try:
-                # Read one by one: thousands of rows may be equal.
-                for query, values in ((_BY_NUMBER, (number, identity)), (_BY_IDENTITY, (identity,))):
-                    for place, item, checksum in self._database.execute(query, values):
-                        if checksum == _checksum(identity, item):
-                            if place <= self._earlier:
-                                self._used[place - self._first] = 1
-                            return place > self._earlier, str(item)
+                own = self._sound(_BY_NUMBER, (number, identity))
+                found = own if own is not None and not own[2] else self._sound(_BY_IDENTITY, (identity,))
             except sqlite3.OperationalError:  # bytes that are not text
                 return None
+            if own is not None and (found is None or found[2]):
+                found = own
+            if found is None:
+                return None
+            place, item, _ = found
+            if place <= self._earlier:
+                self._used[place - self._first] = 1
+            return place > self._earlier, item
+
+    def _sound(self, query: str, values: tuple[int | bytes, ...]) -> tuple[int, str, bool] | None:
+        """Return place, item and failure of the first entry of an identity, its last value, with a right checksum."""
+        # Read one by one: thousands of rows may be equal.
+        for place, item, checksum, failed in self._database.execute(query, values):
+            if checksum == _checksum(cast(bytes, values[-1]), item):
+                return place, str(item), bool(failed)
         return None
 
     def delete_unused(self, *, most: int | None = None) -> None:

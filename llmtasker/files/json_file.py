@@ -24,7 +24,7 @@ def json_header(path: Path, form: Format) -> Header:
     names: dict[str, None] = {}
     for row in (read_jsonl if form.kind == "jsonl" else read_json)(path, form):
         names.update(dict.fromkeys(row))
-    return Header(tuple(names))
+    return Header(tuple(names), in_line=False)
 
 
 def read_jsonl(path: Path, form: Format) -> Iterator[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from importlib import import_module
 from itertools import islice
@@ -31,7 +32,7 @@ def parquet_header(path: Path, form: Format) -> Header:
     arrow, parquet = _pyarrow()
     try:
         with parquet.ParquetFile(path) as file:
-            return header_of(file.schema_arrow.names)
+            return replace(header_of(file.schema_arrow.names), in_line=False)
     except (arrow.ArrowException, OSError) as error:
         raise ConfigurationError(f"can't read {path} as Parquet: {snippet(error)}") from error
 

@@ -36,6 +36,8 @@ def choose_columns(signature: type[Signature], header: Header | Iterable[str], c
             raise ConfigurationError(
                 f"there is no column {column!r}.{nearest(column, columns.names)} Columns: {there}."
             )
+        if found.get(name, columns[column]) != columns[column]:
+            raise ConfigurationError(f"{name!r} has two columns, {found[name]!r} and {column!r}: give one of them.")
         found[name] = columns[column]
     found |= {name: columns[name] for name in fields if name not in found and name in columns}
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
@@ -43,7 +45,9 @@ def choose_columns(signature: type[Signature], header: Header | Iterable[str], c
         give: dict[str, object] = {"columns": {missing[0]: "…"}}
         parts = [f"which column holds {missing[0]!r}? Columns: {there}."]
         # Columns without a name, or one column alone: perhaps a title stands above the names.
-        if len(columns.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in columns.names):
+        if header.in_line and (
+            len(columns.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in columns.names)
+        ):
             parts.append("Their names may stand further down, such as in line 3.")
             give["header"] = 3
         if header.sheets:
