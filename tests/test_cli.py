@@ -176,6 +176,18 @@ def test_a_run_over_a_copy_of_its_input_is_resumed(shell: Shell, monkeypatch: py
         assert done in said.err
 
 
+@pytest.mark.parametrize("source", ["-", "in.csv.gz"])
+def test_an_error_in_a_copy_of_the_input_names_the_input(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    content = b"message\n"
+    (shell.folder / "in.csv.gz").write_bytes(gzip.compress(content))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    said = shell("run", "triage.py:triage", source, "--kind", "csv", "--llm", "offline", "-o", "out.csv")
+    name = "standard input" if source == "-" else source
+    assert said.err == f"llmtasker: {name} has no rows.\n"
+
+
 def test_run_continues_in_its_own_output(shell: Shell) -> None:
     first = shell("run", "triage.py:triage", "in.csv", "--llm", "offline", "-o", "out.jsonl", "--limit", "5")
     assert "5 rows: 5 ok" in first.err

@@ -6,6 +6,7 @@ import os
 import signal
 import sqlite3
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -212,13 +213,19 @@ def fill(journal: Journal) -> None:
         journal.put(number, b"x", "y" * 4_000)
 
 
-def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
+def describe(journal: Journal) -> None:
+    journal.describe({str(number): "y" * 4_000 for number in range(100)})
+
+
+@pytest.mark.parametrize("write", [fill, describe])
+def test_a_full_disk_is_an_os_error_that_says_what_to_do(tmp_path: Path, write: Callable[[Journal], None]) -> None:
     journal = Journal(tmp_path / "j")
     with closing(sqlite3.connect(":memory:")) as limited:
-        limited.execute("CREATE TABLE rows (number, identity, item, checksum)")
-        limited.execute("PRAGMA max_page_count = 3")
+        for (table,) in journal._database.execute("SELECT sql FROM sqlite_master WHERE name IN ('rows', 'about')"):
+            limited.execute(table)
+        limited.execute("PRAGMA max_page_count = 8")
         journal._database, real = limited, journal._database
-        with pytest.raises(OSError, match=r"can't write .*full"):
-            fill(journal)
+        with pytest.raises(OSError, match=r"can't write .*: database or disk is full\. Make room, or"):
+            write(journal)
         journal._database = real
     journal.close()

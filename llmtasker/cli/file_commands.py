@@ -205,14 +205,15 @@ def _opened(source: Path, kind: str | None) -> Generator[Path]:
     from llmtasker.errors import ConfigurationError
     from llmtasker.files.compressed import spooled, unpacked
 
-    if source != _STANDARD:
-        with unpacked(source) as place:
-            yield place
-        return
-    if kind is None:
+    if source == _STANDARD and kind is None:
         raise ConfigurationError("standard input needs --kind and --out.")
-    with spooled(sys.stdin.buffer, f"stdin.{'xlsx' if kind == 'excel' else kind}") as place:
-        yield place
+    name = f"stdin.{'xlsx' if kind == 'excel' else kind}"
+    with spooled(sys.stdin.buffer, name) if source == _STANDARD else unpacked(source) as place:
+        try:
+            yield place
+        except ConfigurationError as error:  # which names the copy
+            shown = "standard input" if source == _STANDARD else str(source)
+            raise ConfigurationError(error.args[0].replace(str(place), shown), give=error.give) from error
 
 
 def _target(source: Path, out: Path | None) -> Path:

@@ -71,6 +71,8 @@ class Journal:
                 raise ConfigurationError(
                     f"another run is writing {self.path}; wait until it ends, or choose another name for the output"
                 ) from error
+            if isinstance(error, sqlite3.OperationalError):  # such as a full disk, which has cost no row
+                raise ConfigurationError(self._unwritable(error)) from error
             raise ConfigurationError(f"can't open {self.path}: {error}; move it away to start again") from error
         try:
             with self._locked():
@@ -118,12 +120,16 @@ class Journal:
 
     @contextmanager
     def _locked(self) -> Generator[None]:
-        """Hold the lock, and report what to do if the file itself is damaged."""
+        """Hold the lock, and report what to do if the file can't be written, or is damaged.
+
+        Raises:
+            OSError: the disk is full.
+        """
         with self._lock:
             try:
                 yield
-            except sqlite3.OperationalError:
-                raise
+            except sqlite3.OperationalError as error:
+                raise OSError(self._unwritable(error)) from error
             except sqlite3.DatabaseError as error:
                 raise ConfigurationError(
                     f"{self.path} is damaged ({error}); move it and the output away to start again: answers in the "
@@ -137,10 +143,7 @@ class Journal:
             OSError: the disk is full.
         """
         with self._locked():
-            try:
-                self._database.execute(_PUT, (number, identity, item, _checksum(identity, item), failed))
-            except sqlite3.OperationalError as error:
-                raise OSError(f"can't write {self.path}: {error}") from error
+            self._database.execute(_PUT, (number, identity, item, _checksum(identity, item), failed))
 
     def find(self, number: int, identity: bytes) -> tuple[bool, str] | None:
         """Return whether the item of a row was stored since the journal was opened, and the item; None: not finished.
@@ -180,11 +183,14 @@ class Journal:
             OSError: the disk is full.
         """
         with self._locked():
-            try:
-                self._database.create_function("used", 1, self._is_used)
-                self._database.execute(_DELETE_UNUSED, {"place": self._earlier, "most": most})
-            except sqlite3.OperationalError as error:
-                raise OSError(f"can't write {self.path}: {error}") from error
+            self._database.create_function("used", 1, self._is_used)
+            self._database.execute(_DELETE_UNUSED, {"place": self._earlier, "most": most})
+
+    def _unwritable(self, error: sqlite3.Error) -> str:
+        return (
+            f"can't write {self.path}: {error}. Make room, or choose another folder; the rows that are finished stay "
+            "in it, and the same command resumes from there"
+        )
 
     def _is_used(self, place: int) -> int:
         return self._used[place - self._first]
