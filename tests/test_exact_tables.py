@@ -21,6 +21,7 @@ from pyarrow import parquet
 
 from llmtasker import Item, Results
 from llmtasker.files import Format, read_rows, write_rows
+from llmtasker.files.arrow_array import exact_array
 from llmtasker.files.cells import cell_text
 from llmtasker.values.same_value import is_missing, same_value
 
@@ -250,3 +251,26 @@ def test_any_column_of_a_file_of_texts_has_what_it_was_given(tmp_path: Path, nam
     for before, after in zip(values, found, strict=True):
         empty = name == "o.xlsx" and after == "" and before in (None, "")
         assert empty or same_or_text(before, after) or cell_text(before) == cell_text(after), (before, after)
+
+
+PLAIN = [
+    st.text(st.characters(exclude_categories=["Cs"])),
+    st.binary(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(allow_nan=False),
+]
+
+
+@given(values=st.one_of([st.lists(st.none() | kind, max_size=20) for kind in PLAIN]))
+def test_an_array_of_plain_values_is_the_one_that_arrow_makes(values: list[Any]) -> None:
+    made, expected = exact_array(values), pyarrow.array(values)
+    made.validate(full=True)
+    assert made.equals(expected)
+    assert made.type == expected.type
+    assert repr(made.to_pylist()) == repr(values)
+
+
+@pytest.mark.parametrize("values", [["\ud800"], [2**63], [-(2**63) - 1, None]])
+def test_a_plain_value_that_arrow_does_not_have(values: list[Any]) -> None:
+    assert exact_array(values, pyarrow.string() if isinstance(values[0], str) else pyarrow.int64()) is None

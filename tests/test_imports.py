@@ -275,3 +275,10 @@ def test_another_header_is_another_endpoint_also_without_the_sdk(other: str, mon
         out = programs.run("-c", show, check=True).stdout
         keys += [line for line in out.splitlines() if line.startswith("KEY")]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_plain_values_in_parquet_need_no_pandas(tmp_path: Path) -> None:
+    rows = [{"message": "where is it?", "tries": 1, "cost": 0.5, "cached": True, "note": None}]
+    loaded = loaded_by(f"from llmtasker.files import write_rows\nwrite_rows({str(tmp_path / 'a.parquet')!r}, {rows!r})")
+    assert "pyarrow" in loaded
+    assert "pandas" not in loaded

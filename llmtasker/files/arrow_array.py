@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib import import_module
+from itertools import accumulate
 from typing import Any, cast
 
 from llmtasker.errors import ConfigurationError, snippet
@@ -28,14 +30,46 @@ def exact_array(values: Sequence[Any], type_: Any = None) -> Any:
     kinds = set(map(type, values)) - {type(None)}
     plain = [_PLAIN[kind] for kind in kinds if kind in _PLAIN] if len(kinds) < 2 else []
     try:
+        if not kinds:
+            return arrow.nulls(len(values), type_)
+        if plain and str(type_ or plain[0]) == plain[0]:
+            with suppress(OverflowError):  # over 2 GB of text, which become several arrays, or over 64 bits
+                return _plain_array(values, plain[0])
         if not plain:
             values = [None if is_missing(value) else value for value in values]
             if not all(map(is_storable, values)):
                 return None
-        array = arrow.array(values, type_)
-        return array if [str(array.type)] == plain or same_values(values, array.to_pylist()) else None
+        found = arrow.array(values, type_)
+        return found if same_values(values, found.to_pylist()) else None
     except (arrow.ArrowException, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
         return None
+
+
+def _plain_array(values: Sequence[Any], name: str) -> Any:
+    """Return values of one plain type, or None, as an array. `pyarrow.array` would load pandas: 50 MB.
+
+    Raises:
+        ValueError: a text has a lone surrogate.
+        OverflowError: an integer has more than 64 bits, or the texts are too long for one array.
+    """
+    arrow = import_module("pyarrow")
+    if name in {"string", "binary"}:
+        parts = [b"" if value is None else value.encode() if name == "string" else value for value in values]
+        buffers = [array("i", accumulate(map(len, parts), initial=0)), b"".join(parts)]
+    elif name == "bool":
+        buffers = [_bits(values)]
+    else:
+        buffers = [array("q" if name == "int64" else "d", [0 if value is None else value for value in values])]
+    missing = values.count(None)
+    valid = None if not missing else _bits([value is not None for value in values])
+    made = [None if one is None else arrow.py_buffer(one) for one in (valid, *buffers)]
+    return arrow.Array.from_buffers(arrow.type_for_alias(name), len(values), made, missing)
+
+
+def _bits(flags: Iterable[Any]) -> bytes:
+    """Return flags as the bits of bytes, the first as the lowest bit."""
+    digits = "".join("1" if flag else "0" for flag in flags)
+    return int(digits[::-1] or "0", 2).to_bytes(len(digits) // 8 + 1, "little")
 
 
 def exact_list(column: Any, name: str) -> list[Any]:

@@ -218,7 +218,7 @@ def _written(parts: Iterable[Sequence[Mapping[str, Any]]], schema: Any) -> Gener
 def _array(values: list[Any], field: Any) -> Any:
     array = exact_array(values, field.type)
     if array is None and str(field.type) == "string":
-        array = import_module("pyarrow").array(utf8_texts(values), field.type)
+        array = exact_array(utf8_texts(values), field.type)
     if array is None:
         raise ValueError(f"the column {field.name!r} has a value that is not of the type {field.type}")
     return array
