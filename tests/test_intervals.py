@@ -106,8 +106,8 @@ def test_intervals_of_mean_scores_cover_also_with_few_rows(count: int, sizes: tu
 
 
 @pytest.mark.parametrize("other", [0.0, 0.5])
-@pytest.mark.parametrize("rare", [0.02, 0.1, 0.2])
-@pytest.mark.parametrize("count", [5, 20, 50])
+@pytest.mark.parametrize("rare", [0.02, 0.2])
+@pytest.mark.parametrize("count", [5, 20])
 def test_intervals_of_nearly_equal_scores_cover(count: int, rare: float, other: float) -> None:
     """Rows that differ may not be among the few that are seen: a bootstrap of 5 equal ones has no width."""
     random, true, held = Random(count), 1 - rare * (1 - other), 0
