@@ -20,7 +20,7 @@ from llmtasker.runner.batch.file_limits import MOST_BYTES, MOST_ROWS
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.call_settings import NO_SETTINGS, CallSettings, InputOptions, columns_of, settings_of
 from llmtasker.runner.policy import Fresh, Policy
-from llmtasker.runner.row_scope import check_awaited, in_scope
+from llmtasker.runner.row_scope import check_awaited, in_place_of, in_scope
 from llmtasker.runner.steps import Steps, run_blocking
 from llmtasker.signature.signature import S, Signature
 from llmtasker.task_data import TaskData
@@ -206,6 +206,7 @@ class Task(TaskData[T]):
             ConfigurationError: the set-up is wrong. Failures of the endpoint or the input are in `item.error`.
         """
         check_awaited()
+        self = in_place_of(self)  # noqa: PLW0642 - in a pipeline, it may be another task
         policy = self._policy(fresh, settings=settings)
         store = self._store_of(policy.llm)
         return run_blocking(self._steps(self._input_of(given, fields), policy), policy.llm.transport, store)
@@ -217,6 +218,7 @@ class Task(TaskData[T]):
         from llmtasker.runner.awaiting import run_awaiting
         from llmtasker.runner.task_run import prepare
 
+        self = in_place_of(self)  # noqa: PLW0642 - in a pipeline, it may be another task
         policy = self._policy(fresh, settings=settings)
         steps = self._steps(self._input_of(given, fields), policy)
         store = await prepare(policy.llm, policy.program, self._async_store_of)
@@ -293,6 +295,7 @@ class Task(TaskData[T]):
     def _batches(self, inputs: InputRows, settings: RunSettings) -> AsyncGenerator[list[Item[T]]]:
         from llmtasker.runner.task_run import run_task
 
+        self = in_place_of(self)  # noqa: PLW0642 - in a pipeline, it may be another task
         policy = in_scope(
             self._policy(
                 settings.fresh,

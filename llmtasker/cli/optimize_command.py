@@ -36,6 +36,7 @@ def optimize(
         SearchKind, typer.Option("--with", help="What to search for; labels: their descriptions.")
     ] = SearchKind.EXAMPLES,
     proposer: Annotated[str | None, typer.Option(help="The LLM that proposes or teaches; default: the task's.")] = None,
+    step: Annotated[str | None, typer.Option(help="The task of a pipeline to improve; default: the only one.")] = None,
     column: ColumnOption = None,
     gold: GoldColumn = None,
     metric: Annotated[str | None, typer.Option(help="The output field to improve; default: the first.")] = None,
@@ -47,23 +48,29 @@ def optimize(
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Write the better task here, as JSON.")] = None,
     llm: Model = None,
 ) -> None:
-    """Search for a better task; the exit code is 1 if none is shown to be better. Run it again to resume."""
-    from llmtasker.cli.load_task import load_task
+    """Search for a better task, or a better step of a pipeline; the exit code is 1 if none is shown to be better.
+
+    Run it again to resume.
+    """
+    from llmtasker.cli.load_task import load_runnable
     from llmtasker.cli.output_file import check_output
+    from llmtasker.optimizers.optimize import aim_of
     from llmtasker.optimizers.optimize import optimize as search
 
     if out is not None:
         check_output(out, "a task", [".json"], [train, test, val])
-    task = load_task(task_name, llm)
+    task, optimizer = load_runnable(task_name, llm), _optimizer(kind, proposer)
     if out is not None:
-        task.plan.document(type(task).__name__)  # a task that can't be saved is refused before anything is paid for
+        changed = aim_of(task, optimizer, step).task
+        changed.plan.document(type(changed).__name__)  # what can't be saved is refused before anything is paid for
     found = search(
         task,
-        _optimizer(kind, proposer),
+        optimizer,
         train=train,
         test=test,
         val=val,
         budget=_budget(calls, tokens, cost),
+        step=step,
         metric=metric,
         columns=gold_columns(task.signature, column, gold) or None,
         seed=seed,
@@ -74,7 +81,7 @@ def optimize(
     if not found.better:
         raise typer.Exit(_NOT_SHOWN)
     if out is not None:
-        found.task.save(out)
+        found.step.save(out)
         say(f"written to {out}")
 
 

@@ -91,6 +91,23 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
     return replace(report, source=source, shown=rows_shown(task, rows) if isinstance(task, Task) else 0)
 
 
+def evaluated(
+    task: Measurable, rows: Sequence[GoldRow], metrics: Mapping[str, Metric], **options: Unpack[RunOptions]
+) -> tuple[Report, list[Item[Any]]]:
+    """Return the report of a task on gold rows that were read already, and the items of these."""
+    return portal().call(_evaluated(task, rows, metrics, options))
+
+
+async def _evaluated(
+    task: Measurable, rows: Sequence[GoldRow], metrics: Mapping[str, Metric], options: RunOptions
+) -> tuple[Report, list[Item[Any]]]:
+    scorer = Scorer(MeasuredTask.of(task), metrics, rows)
+    items = await answered(task, rows, **options)
+    scored = scorer.scored(rows, items)
+    await scorer.judge(scored, concurrency=options.get("concurrency"), progress=options.get("progress"))
+    return scorer.report([scored]), items
+
+
 def report_of(task: Measurable, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> Report:
     """Return the report of a task's items on gold rows, in the same order; the LLM is not asked."""
     scorer = Scorer(MeasuredTask.of(task), {}, rows)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from llmtasker.errors import ConfigurationError, counted
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.evaluation.metrics import labels_in
 from llmtasker.item import Item
-from llmtasker.optimizers.search import Search, was_judged
+from llmtasker.optimizers.search import Search, Trial, was_judged
 from llmtasker.signature.signature import Signature
 from llmtasker.task import Task
 from llmtasker.tasks.classification import Classification
@@ -57,7 +57,7 @@ class LabeledFewShot:
 
     def search(self, search: Search) -> None:
         """Measure each set."""
-        shown = [(example_of(search.task, row.given, row.gold), labels_of_row(row)) for row in search.train]
+        shown = [(example_of(search.task, row.given, row.gold), labels_of(row.gold)) for row in search.train]
         for number, drawn in enumerate(draws(shown, self.k, self.sets, search.seed), start=1):
             search.measure(search.task.with_(examples=drawn), f"set {number}, {len(drawn)} labelled rows")
 
@@ -82,6 +82,7 @@ class BootstrapFewShot:
     k: int = 4
     sets: int = 8
     teacher: Any = None
+    of_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("k", self.k, "the examples of a set")
@@ -99,19 +100,26 @@ class BootstrapFewShot:
         """Collect right answers, and measure each set of them."""
         teacher = search.task if self.teacher is None else search.task.with_(llm=self.teacher)
         trial = search.look(teacher, search.train)
-        right = {row.key for row in trial.report.rows if was_judged(row) and row.scores.get(search.name, 0.0) >= 1}
-        rows = [row for row in search.train if row.key in right]
-        items = search.run(teacher, [dict(row.given) for row in rows])  # from the cache
-        pairs = [(row, item) for row, item in zip(rows, items, strict=True) if item.ok]
-        shown = [(self._example(search.task, row, item), labels_of_row(row)) for row, item in pairs]
+        shown = list(self._right_answers(search, trial))
         for number, drawn in enumerate(draws(shown, self.k, self.sets, search.seed), start=1):
             shown_as = f"set {number}, {counted(len(drawn), 'row')} answered correctly"
             search.measure(search.task.with_(examples=drawn), shown_as)
 
+    def _right_answers(self, search: Search, trial: Trial) -> Iterator[tuple[Shown, str]]:
+        """Yield an example with its labels for each answer in a row that came out right."""
+        for row, judged, item in zip(search.train, trial.report.rows, trial.items, strict=True):
+            if not was_judged(judged) or judged.scores.get(search.name, 0.0) < 1:
+                continue
+            for call in search.calls_of(trial.task, item):
+                if call.ok:
+                    given = search.task.signature.validate_input(call.input).given if search.is_step else row.given
+                    right = search.task.answer(call) if search.is_step else row.gold
+                    yield self._example(search.task, given, right, call), labels_of(right)
+
     @staticmethod
-    def _example(task: Task[Any], row: GoldRow, item: Item[Any]) -> Shown:
-        outputs = item.output.outputs() if isinstance(item.output, Signature) else row.gold
-        example = example_of(task, row.given, outputs)
+    def _example(task: Task[Any], given: Mapping[str, Any], right: Mapping[str, Any], item: Item[Any]) -> Shown:
+        outputs = item.output.outputs() if isinstance(item.output, Signature) else right
+        example = example_of(task, given, outputs)
         takes_reasoning = task.plan.reasoning and not isinstance(task, Classification | Instruction)
         return {**example, "reasoning": item.reasoning} if takes_reasoning and item.reasoning else example
 
@@ -123,9 +131,9 @@ def example_of(task: Task[Any], given: Mapping[str, Any], outputs: Mapping[str, 
     return {**given, **outputs}
 
 
-def labels_of_row(row: GoldRow) -> str:
-    """Return the property in which a set of examples should vary: the labels of a row, as a text."""
-    return str([sorted(labels_in(value)) for value in row.gold.values()])
+def labels_of(answer: Mapping[str, Any]) -> str:
+    """Return the property in which a set of examples should vary: the labels of an answer, as a text."""
+    return str([sorted(labels_in(value)) for value in answer.values()])
 
 
 def draws(shown: Sequence[tuple[Shown, str]], k: int, sets: int, seed: int) -> Iterator[list[Shown]]:

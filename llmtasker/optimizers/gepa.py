@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.gold_rows import GoldRow
-from llmtasker.optimizers.instruction_search import reworded, shown_row
+from llmtasker.optimizers.instruction_search import reworded, shown_rows
 from llmtasker.optimizers.search import Search, Trial, instructions_of, was_judged
 from llmtasker.task import Task
 from llmtasker.tasks.instruction import Instruction
@@ -37,6 +37,7 @@ class GEPA:
     llm: Any = None
     calls: int = 400
     batch: int = 3
+    of_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("calls", self.calls, "the rows that are measured")
@@ -112,7 +113,7 @@ class _Adapter:
         if task is not None:
             trial = self._measured(task, batch)
             scores = [row.scores.get(search.name, 0.0) if was_judged(row) else trial.score for row in trial.report.rows]
-            rows = [shown_row(row) for row in trial.report.rows]
+            rows = shown_rows(search, trial)
         made: Any = EvaluationBatch
         shown = rows or [_INVALID] * len(batch)
         return made(outputs=shown, scores=scores, trajectories=shown if capture_traces else None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Any
+from typing import Any, ClassVar
 
 from llmtasker.errors import LLMTaskerError, snippet
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.gold_rows import GoldRow
 from llmtasker.files.cells import cell_json
+from llmtasker.item import Item, jsonable
 from llmtasker.optimizers.search import Search, Trial, instructions_of, was_judged
 from llmtasker.signature.fields import InputField, OutputField
 from llmtasker.signature.signature import Signature
@@ -58,6 +59,7 @@ class InstructionSearch:
     rounds: int = 12
     batch: int = 6
     patience: int = 6
+    of_steps: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_count("rounds", self.rounds, "the proposals")
@@ -87,7 +89,7 @@ class InstructionSearch:
             text = search.ask(
                 proposer,
                 current=instructions_of(best.task),
-                mistakes=shown_mistakes(search.name, looked.report.rows),
+                mistakes=shown_mistakes(search, looked),
                 rejected="\n\n---\n\n".join(rejected[-3:]),
             )
             improved = None if text is None else text.improved
@@ -127,9 +129,35 @@ def proposer_of(signature: type[Signature], llm: Any, task: Task[Any]) -> Task[A
     return Task(signature, llm=own, cache=task.plan.cache if llm is None else None)
 
 
-def shown_mistakes(name: str, rows: Sequence[ReportRow]) -> str:
+def shown_mistakes(search: Search, looked: Trial) -> str:
     """Return the rows that are not right, with their answers, for a proposer to read."""
-    return "\n\n".join(shown_row(row) for row in rows if was_judged(row) and row.scores.get(name, 0.0) < 1)
+    pairs = zip(looked.report.rows, shown_rows(search, looked), strict=True)
+    return "\n\n".join(text for row, text in pairs if was_judged(row) and row.scores.get(search.name, 0.0) < 1)
+
+
+def shown_rows(search: Search, looked: Trial) -> list[str]:
+    """Return each row with its answer and the right one; of a pipeline, with the answers of the step that is improved.
+
+    A row of a pipeline has no right answers of the step: the proposer infers them from that of the whole.
+    """
+    rows = list(map(shown_row, looked.report.rows))
+    if not search.is_step:
+        return rows
+    calls = ["\n".join(shown_call(call) for call in search.calls_of(looked.task, item)) for item in looked.items]
+    return [
+        f"{row}\nThese are of a whole program. The instructions are those of one step in it:\n{step or 'not called'}"
+        for row, step in zip(rows, calls, strict=True)
+    ]
+
+
+def shown_call(item: Item[Any]) -> str:
+    """Return the input of a step with its answer."""
+    answer = (
+        f"no valid answer: {snippet(item.error.message)}"
+        if item.error is not None
+        else cell_json(jsonable(item.output))
+    )
+    return f"Input of the step: {cell_json(jsonable(item.input))[:_LONGEST]}\nAnswer of the step: {answer[:_LONGEST]}"
 
 
 def shown_row(row: ReportRow) -> str:

@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from threading import Event
-from typing import Any, TypedDict, Unpack, cast
+from typing import Any, Generic, TypedDict, TypeVar, Unpack, cast
 
 from llmtasker.errors import ConfigurationError, counted, snippet
 from llmtasker.evaluation.compare import compare
 from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.measured_task import Measurable
 from llmtasker.evaluation.metrics import Metric
 from llmtasker.evaluation.user_metrics import metrics_of
 from llmtasker.optimizers.search import (
@@ -25,6 +26,7 @@ from llmtasker.optimizers.search import (
 )
 from llmtasker.optimizers.search_budget import SearchBudget
 from llmtasker.optimizers.search_report import SearchEstimate, SearchReport
+from llmtasker.pipelines.pipeline import Pipeline
 from llmtasker.runner.budget import Budget
 from llmtasker.runner.task_run import check_budget
 from llmtasker.task import Task
@@ -35,9 +37,13 @@ _ENOUGH = 0.9  # of the test rows must have been judged in both
 _NO_LIMIT = 10**12
 
 
+M = TypeVar("M", bound=Task[Any] | Pipeline[Any, Any])
+
+
 class SearchOptions(TypedDict, total=False):
     """The keyword arguments of `optimize` beside its rows and budget; see there."""
 
+    step: str | None
     metric: str | None
     metrics: Mapping[str, Metric] | None
     columns: Mapping[str, str] | None
@@ -47,10 +53,14 @@ class SearchOptions(TypedDict, total=False):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimized:
-    """The result of `optimize`: the task that was found, or without proof the original one, and the report."""
+class Optimized(Generic[M]):
+    """The result of `optimize`: the task or pipeline that was found, or without proof the original one, and the report.
 
-    task: Task[Any]
+    `step` is the task that was changed: `task` itself, or the step of the pipeline.
+    """
+
+    task: M
+    step: Task[Any] = field(repr=False)
     report: SearchReport = field(repr=False)
 
     @property
@@ -66,8 +76,21 @@ class _SearchRows:
     test: list[GoldRow]
 
 
+@dataclass(frozen=True)
+class Aim:
+    """What is improved: a task, and the pipeline that is measured with it, if it is a step of one."""
+
+    task: Task[Any]
+    name: str = ""
+    pipeline: Pipeline[Any, Any] | None = None
+
+    def whole(self, task: Task[Any]) -> Measurable:
+        """Return what is measured of a candidate."""
+        return task if self.pipeline is None else self.pipeline.with_tasks(**{self.name: task})
+
+
 def optimize(
-    task: Task[Any],
+    task: M,
     optimizer: Optimizer,
     *,
     train: Gold,
@@ -75,17 +98,19 @@ def optimize(
     val: Gold | None = None,
     budget: Budget | None = None,
     **options: Unpack[SearchOptions],
-) -> Optimized:
+) -> Optimized[M]:
     """Search for a better task, and return it if one test on the test rows shows that it is better.
 
     Args:
-        task: the task to improve.
+        task: the task to improve, or a pipeline, of which one step is improved. Rows of a pipeline have the right
+            results of the whole, which decide; `LabeledFewShot` and `LabelDescriptions` need those of a task.
         optimizer: the method: `LabeledFewShot`, `BootstrapFewShot`, `InstructionSearch`, `LabelDescriptions`, `GEPA`.
         train: rows with right answers to learn from, as for `evaluate`; their answers may be shown in prompts.
         test: rows that the search does not see; 300 can show a difference of about 6 points.
         val: rows to choose candidates by; None: half of train.
         budget: a hard limit on the cost of all calls; the cost of the test is reserved.
-        options: `metric` is the field or metric that counts (default: the first); `metrics`, `columns` and
+        options: `step` is the name in `pipeline.tasks` of the task to improve (default: the only one); `metric` is
+            the field or metric that counts (default: the first); `metrics`, `columns` and
             `concurrency` as for `evaluate`; `seed` of all random choices; `progress` is called with a line for
             the estimate, before the first call, and for each candidate.
 
@@ -99,7 +124,7 @@ def optimize(
 
 
 async def aoptimize(
-    task: Task[Any],
+    task: M,
     optimizer: Optimizer,
     *,
     train: Gold,
@@ -107,7 +132,7 @@ async def aoptimize(
     val: Gold | None = None,
     budget: Budget | None = None,
     **options: Unpack[SearchOptions],
-) -> Optimized:
+) -> Optimized[M]:
     """Search for a better task without blocking the event loop; see `optimize`.
 
     The search runs in a thread, in which `progress` is called. When this is cancelled, the search ends with the rows
@@ -121,23 +146,22 @@ async def aoptimize(
 
 
 def _optimized(
-    task: Task[Any],
+    task: M,
     optimizer: Optimizer,
     gold: tuple[Gold, Gold | None, Gold],
     budget: Budget | None,
     options: SearchOptions,
     cancelled: Event | None = None,
-) -> Optimized:
-    _check_task(task)
-    _check_optimizer(optimizer)
+) -> Optimized[M]:
     check_names("optimize", options, ("train", "test", "val", "budget", *SearchOptions.__annotations__))
+    aim = aim_of(task, optimizer, options.get("step"))
     check_budget(budget)
     rows = _rows(task, *gold, options.get("columns"), options.get("seed", 0))
-    optimizer.check(task, rows.train)
-    estimate = _estimate(task, optimizer, rows)
+    optimizer.check(aim.task, rows.train)
+    estimate = _estimate(aim, optimizer, rows)
     whole = budget or Budget(calls=_NO_LIMIT)
     before = dict(whole.spent)
-    search = _search(task, rows, SearchBudget(whole, _held(estimate)), options, cancelled)
+    search = _search(aim, rows, SearchBudget(whole, _held(estimate, whole)), options, cancelled)
     if (progress := options.get("progress")) is not None:
         progress(str(estimate))
     ended: str | None = None
@@ -149,11 +173,13 @@ def _optimized(
     judged = _judge(search, rows.test, whole)
     spent = {name: whole.spent[name] - before[name] for name in whole.spent}
     report = SearchReport(trials=tuple(search.trials), estimate=estimate, spent=spent, ended=ended, **judged)
-    return Optimized(task=report.candidate if report.better else task, report=report)
+    if not report.better:
+        return Optimized(task=task, step=aim.task, report=report)
+    return Optimized(task=cast("M", aim.whole(report.candidate)), step=report.candidate, report=report)
 
 
 def _search(
-    task: Task[Any], rows: _SearchRows, budget: SearchBudget, options: SearchOptions, cancelled: Event | None
+    aim: Aim, rows: _SearchRows, budget: SearchBudget, options: SearchOptions, cancelled: Event | None
 ) -> Search:
     metrics = metrics_of(options.get("metrics"))
     gold = rows.test[0].gold
@@ -163,7 +189,8 @@ def _search(
     if (concurrency := options.get("concurrency")) is not None:
         check_count("concurrency", concurrency, "the rows to process at once")
     return Search(
-        task,
+        aim.task,
+        aim.whole,
         rows.train,
         rows.val,
         name=name,
@@ -176,44 +203,64 @@ def _search(
     )
 
 
-def _held(estimate: SearchEstimate) -> dict[str, float]:
+def _held(estimate: SearchEstimate, whole: Budget) -> dict[str, float]:
     """Return the part of the budget that is reserved for the test."""
     share = _SPARE * estimate.test_calls / estimate.calls
     # Not more calls, because cached rows of the test leave some for answers that are asked again.
-    return {
-        "calls": estimate.test_calls,
-        "tokens": share * estimate.tokens,
-        "cost": share * (estimate.cost or 0.0),
-    }
+    held = {"calls": float(estimate.test_calls)}
+    if estimate.tokens is None:  # of a pipeline, whose tokens are not known before it runs
+        return held | {name: (whole.limits.get(name, 0.0) - whole.spent[name]) / 2 for name in ("tokens", "cost")}
+    return held | {"tokens": share * estimate.tokens, "cost": share * (estimate.cost or 0.0)}
 
 
 def estimate_search(
-    task: Task[Any],
+    task: Task[Any] | Pipeline[Any, Any],
     optimizer: Optimizer,
     *,
     train: Gold,
     test: Gold,
     val: Gold | None = None,
     columns: Mapping[str, str] | None = None,
+    step: str | None = None,
 ) -> SearchEstimate:
     """Return the most that `optimize` with the same arguments may cost; nothing is sent.
+
+    The estimate for a pipeline assumes that each row calls each task in its code once.
 
     Raises:
         ConfigurationError: see `optimize`.
     """
-    _check_task(task)
-    _check_optimizer(optimizer)
+    aim = aim_of(task, optimizer, step)
     rows = _rows(task, train, val, test, columns, seed=0)
-    optimizer.check(task, rows.train)
-    return _estimate(task, optimizer, rows)
+    optimizer.check(aim.task, rows.train)
+    return _estimate(aim, optimizer, rows)
 
 
-def _check_task(task: Task[Any]) -> None:
-    if not isinstance(cast("object", task), Task):
+def aim_of(task: Task[Any] | Pipeline[Any, Any], optimizer: Optimizer, step: str | None) -> Aim:
+    """Return what is improved.
+
+    Raises:
+        ConfigurationError: it can't be improved, or not by this optimizer.
+    """
+    _check_optimizer(optimizer)
+    given = cast("object", task)  # at run time it may be anything
+    if isinstance(given, Task):
+        if step is not None:
+            raise ConfigurationError(f"step is for pipelines, and {task!r} is a task: leave it out.")
+        return Aim(cast("Task[Any]", task))
+    if not isinstance(task, Pipeline):
+        raise ConfigurationError(f"a task or a pipeline can be optimized, not {snippet(repr(task), 60)}.")
+    tasks: dict[str, Task[Any]] = {name: one for name, one in task.tasks.items() if isinstance(one, Task)}
+    name = next(iter(tasks)) if step is None and len(tasks) == 1 else step
+    if name not in tasks:
+        wrong = "is not given" if step is None else f"{step!r} is not in the code of {task!r}"
+        raise ConfigurationError(f"step {wrong}: give one of its tasks: {', '.join(tasks) or 'it has none'}.")
+    if not getattr(optimizer, "of_steps", False):
         raise ConfigurationError(
-            f"a Task can be optimized, not {snippet(repr(task), 60)}. Optimize a task that the pipeline calls, "
-            "with rows of that step; then compare the pipeline with the old task and with the new one."
+            f"{type(optimizer).__name__} needs right answers of {name}, and rows of a pipeline have only those of the "
+            "whole: use BootstrapFewShot, InstructionSearch or GEPA, or optimize the task with rows of its own."
         )
+    return Aim(tasks[name], name, task)
 
 
 def _check_optimizer(optimizer: object) -> None:
@@ -227,7 +274,12 @@ def _check_optimizer(optimizer: object) -> None:
 
 
 def _rows(
-    task: Task[Any], train: Gold, val: Gold | None, test: Gold, columns: Mapping[str, str] | None, seed: int
+    task: Task[Any] | Pipeline[Any, Any],
+    train: Gold,
+    val: Gold | None,
+    test: Gold,
+    columns: Mapping[str, str] | None,
+    seed: int,
 ) -> _SearchRows:
     """Return all rows, checked; no row is in two sets."""
 
@@ -266,10 +318,13 @@ def _check_apart(one: str, other: str, sets: Mapping[str, Sequence[GoldRow]]) ->
         )
 
 
-def _estimate(task: Task[Any], optimizer: Optimizer, rows: _SearchRows) -> SearchEstimate:
-    test = task.with_(cache=False).estimate([dict(row.given) for row in rows.test if row.error is None])
-    search_calls = len(rows.val) + optimizer.most_calls(task, len(rows.train), len(rows.val))
+def _estimate(aim: Aim, optimizer: Optimizer, rows: _SearchRows) -> SearchEstimate:
+    search_calls = len(rows.val) + optimizer.most_calls(aim.task, len(rows.train), len(rows.val))
     test_calls = 2 * len(rows.test)
+    if aim.pipeline is not None:
+        steps = len(set(aim.pipeline.tasks.values()))
+        return SearchEstimate(search_calls=steps * search_calls, test_calls=steps * test_calls, tokens=None, cost=None)
+    test = aim.task.with_(cache=False).estimate([dict(row.given) for row in rows.test if row.error is None])
     share = (search_calls + test_calls) / max(1, test.calls)
     cost = None if test.cost is None else share * test.cost
     return SearchEstimate(
@@ -286,7 +341,7 @@ def _judge(search: Search, test: Sequence[GoldRow], whole: Budget) -> dict[str, 
     if best.task is search.task:
         reason = "No candidate was better on the rows of the search: the original task is kept."
         return {**nothing, "candidate": search.task, "reason": reason}
-    before, after = (search.evaluate(task, test, whole) for task in (search.task, best.task))
+    before, after = (search.evaluate(task, test, whole)[0] for task in (search.task, best.task))
     found = {**nothing, "candidate": best.task, "before": before, "after": after}
     in_both = {row.key for row in before.rows if was_judged(row)} & {row.key for row in after.rows if was_judged(row)}
     if len(in_both) < _ENOUGH * len({row.key for row in test}):

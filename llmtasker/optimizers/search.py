@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Event
 from typing import Any, Protocol
 
 from llmtasker.compiler.answer_model import labels_of
-from llmtasker.errors import AbstainedError, BudgetError, ConfigurationError, ItemError, OutputError, counted
-from llmtasker.evaluation.evaluate import evaluate
+from llmtasker.errors import (
+    AbstainedError,
+    BudgetError,
+    ConfigurationError,
+    ItemError,
+    LLMTaskerError,
+    OutputError,
+    PipelineError,
+    counted,
+)
+from llmtasker.evaluation.evaluate import evaluated
 from llmtasker.evaluation.evaluation_report import Report
 from llmtasker.evaluation.figures import ReportRow
 from llmtasker.evaluation.gold_rows import GoldRow
+from llmtasker.evaluation.measured_task import Measurable
 from llmtasker.evaluation.metrics import Metric
-from llmtasker.files import BrokenRow
 from llmtasker.item import Item
 from llmtasker.results import Results
 from llmtasker.runner.budget import Budget
@@ -35,7 +44,8 @@ class SearchCancelled(Exception):  # noqa: N818 - nobody waits for it any more
 class Trial:
     """A measured candidate: the task, its description, its score and how many rows were judged.
 
-    A row whose call failed was not judged; one whose answer does not fit was, and counts as 0.
+    A row whose call failed was not judged; one whose answer does not fit was, and counts as 0. `items` are those of the
+    rows of the report, in order.
     """
 
     task: Task[Any] = field(repr=False)
@@ -43,10 +53,15 @@ class Trial:
     score: float
     rows: int
     report: Report = field(repr=False)
+    items: Sequence[Item[Any]] = field(repr=False)
 
 
 class Optimizer(Protocol):
-    """A method of searching for a better task."""
+    """A method of searching for a better task.
+
+    With an attribute `of_steps` that is true, it also improves a step of a pipeline, although the rows have no right
+    answers of that step.
+    """
 
     def check(self, task: Task[Any], train: Sequence[GoldRow]) -> None:
         """Raise a ConfigurationError if it can't improve such a task with such rows."""
@@ -67,6 +82,7 @@ class Search:
 
     Args:
         task: the task to improve.
+        whole: returns what is measured of a candidate: the candidate itself, or the pipeline that calls it.
         train: rows to learn from, whose answers may be shown in prompts.
         val: rows to measure candidates on.
         name: the field or metric that counts.
@@ -81,6 +97,7 @@ class Search:
     def __init__(
         self,
         task: Task[Any],
+        whole: Callable[[Task[Any]], Measurable],
         train: Sequence[GoldRow],
         val: Sequence[GoldRow],
         *,
@@ -93,11 +110,13 @@ class Search:
         cancelled: Event | None = None,
     ) -> None:
         self.task = task
+        self.is_step = whole(task) is not task
         self.train = train
         self.val = val
         self.name = name
         self.seed = seed
         self.trials: list[Trial] = []
+        self._whole = whole
         self._budget = budget
         self._concurrency = concurrency
         self._metrics = metrics
@@ -131,18 +150,31 @@ class Search:
         Raises:
             SearchEnded: too many calls failed to judge it.
         """
-        report = self.evaluate(task, rows, self._budget)
+        report, items = self.evaluate(task, rows, self._budget)
         judged = [row for row in report.rows if was_judged(row)]
         if len(judged) < _ENOUGH * len(rows):
             raise SearchEnded(why_not_judged(report))
         score = sum(row.scores.get(self.name, 0.0) for row in judged) / len(judged)
-        return Trial(task=task, what=what, score=score, rows=len(judged), report=report)
+        return Trial(task=task, what=what, score=score, rows=len(judged), report=report, items=items)
 
-    def evaluate(self, task: Task[Any], rows: Sequence[GoldRow], budget: Budget | None) -> Report:
-        """Return the report of a task on some rows."""
+    def evaluate(
+        self, task: Task[Any], rows: Sequence[GoldRow], budget: Budget | None
+    ) -> tuple[Report, list[Item[Any]]]:
+        """Return the report of a candidate on some rows, and the items of these."""
         self._check_cancelled()
-        options: dict[str, Any] = {"budget": budget, "concurrency": self._concurrency, "progress": False}
-        return evaluate(task, [_as_given(row) for row in rows], metrics=self._metrics, **options)
+        return evaluated(
+            self._whole(task), rows, self._metrics, budget=budget, concurrency=self._concurrency, progress=False
+        )
+
+    def calls_of(self, task: Task[Any], item: Item[Any]) -> Iterator[Item[Any]]:
+        """Yield the items of a candidate within an item of what is measured: this item, or those of its step."""
+        if not self.is_step:
+            yield item
+        elif item.steps:
+            for step in item.steps:
+                yield from self.calls_of(task, step)
+        elif item.request is not None and item.request.key == _key(task, item.input):
+            yield item
 
     def run(self, task: Task[Any], inputs: Sequence[Mapping[str, Any]]) -> Results[Any]:
         """Return the items of inputs, charged to the budget of the search."""
@@ -165,7 +197,14 @@ class Search:
         return item.output
 
 
-_ANSWERED: list[type[ItemError]] = [OutputError, *OutputError.__subclasses__(), AbstainedError]
+def _key(task: Task[Any], given: Any) -> str | None:
+    try:
+        return task.preview(given).request.key
+    except LLMTaskerError:
+        return None  # the input of another step
+
+
+_ANSWERED: list[type[ItemError]] = [OutputError, *OutputError.__subclasses__(), AbstainedError, PipelineError]
 _JUDGED = {kind.code for kind in _ANSWERED}
 
 
@@ -208,8 +247,3 @@ def only_field(task: Task[Any], what: str) -> str:
             f"{what} needs one output field with labels; the task has {', '.join(found) or 'none'}."
         )
     return found[0]
-
-
-def _as_given(row: GoldRow) -> dict[str, Any]:
-    values = {**row.given, **row.gold}
-    return values if row.error is None else BrokenRow(values, error=row.error)

@@ -16,13 +16,13 @@ from llmtasker.task import Task
 class SearchEstimate:
     """The most that a search may cost, before anything is asked: calls of the search and of the test.
 
-    `tokens` and `cost` (US dollars; None: the price is unknown) assume prompts as long as they are now. Cached rows and
-    candidates that fail early reduce them.
+    `tokens` and `cost` (US dollars; None: the price is unknown) assume prompts as long as they are now; both are None
+    for a pipeline, whose prompts are known only when it runs. Cached rows and candidates that fail early reduce them.
     """
 
     search_calls: int
     test_calls: int
-    tokens: int
+    tokens: int | None
     cost: float | None
 
     @property
@@ -32,9 +32,10 @@ class SearchEstimate:
 
     def __str__(self) -> str:
         cost = "cost unknown" if self.cost is None else f"${self.cost:,.2f}"
+        tokens = "tokens unknown" if self.tokens is None else f"about {counted(self.tokens, 'token')}"
         return (
             f"at most {counted(self.calls, 'call')} ({self.search_calls:,} to search, {self.test_calls:,} to test), "
-            f"about {counted(self.tokens, 'token')}, {cost}"
+            f"{tokens}, {cost}"
         )
 
 

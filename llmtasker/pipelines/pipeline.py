@@ -19,7 +19,7 @@ from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
 from llmtasker.pipelines.sent_function import arrived_function, held, sent_function
 from llmtasker.pipelines.storable_kind import check_kind, check_no_bytes
-from llmtasker.pipelines.used_values import llms_in, used_within
+from llmtasker.pipelines.used_values import check_replacements, llms_in, replaced_pairs, tasks_in, used_within
 from llmtasker.portal import portal
 from llmtasker.result_table import free_names
 from llmtasker.results import Results
@@ -79,6 +79,8 @@ class Pipeline(Generic[R, T]):
         self._returned = Returned(function.__name__, types.get("return", Any), explode=explode)
         self._observers = Observers(observers)
         self._llms = dict[tuple[str, Any], LLM]()
+        self.replaced = dict[str, Any]()
+        """The tasks that are called in place of others, by the names of these."""
         update_wrapper(self, function)
         self.sent = sent_function(function)
         """The function in the form in which it is pickled."""
@@ -93,13 +95,13 @@ class Pipeline(Generic[R, T]):
         return (
             copyreg.__newobj__,  # type: ignore[attr-defined]
             (type(self),),
-            (sent, self.code, {**options, "observers": self.observers, "types": self._types}),
+            (sent, self.code, {**options, "observers": self.observers, "types": self._types}, self.replaced),
         )
 
-    def __setstate__(self, state: tuple[Any, str, dict[str, Any]]) -> None:
-        function, code, options = state
+    def __setstate__(self, state: tuple[Any, str, dict[str, Any], dict[str, Any]]) -> None:
+        function, code, options, replaced = state
         made = Pipeline[R, T](arrived_function(function), **options)
-        self.__dict__.update(made.__dict__, code=code)
+        self.__dict__.update(made.__dict__, code=code, replaced=replaced)
 
     @cached_property
     def signature(self) -> type[Signature]:
@@ -130,6 +132,23 @@ class Pipeline(Generic[R, T]):
         """
         return self._copy(_observers=Observers([*self._observers.given, *observers]))
 
+    def with_tasks(self, **tasks: Any) -> Pipeline[R, T]:
+        """Return this pipeline with other tasks in place of some, by the names that these have in `tasks`.
+
+        >>> from llmtasker import Classification, pipeline
+        >>> topic = Classification(llm="offline", labels={"cat": "meows, purrs", "dog": "barks, howls"})
+        >>> @pipeline
+        ... async def sound(text: str) -> str:
+        ...     return f"a {(await topic.acall(text)).value}"
+        >>> sound.with_tasks(topic=topic.with_(labels={"cat": "meows", "wolf": "howls"}))("it howls").output
+        'a wolf'
+
+        Raises:
+            ConfigurationError: no task has such a name, or one has other fields than the one in its place.
+        """
+        check_replacements(repr(self), self.tasks, tasks)
+        return self._copy(replaced={**self.replaced, **tasks})
+
     def whole(self) -> Pipeline[R, Any]:
         """Return this pipeline without `explode`: one item for each input, whose output is the list."""
         return self._copy(_explode=False)
@@ -152,7 +171,12 @@ class Pipeline(Generic[R, T]):
     @property
     def used(self) -> Iterator[tuple[str, Any]]:
         """The names in the code of the function, of helpers and of pipelines that it calls, with their values."""
-        return used_within(self, set())
+        return ((name, self.replaced.get(name, value)) for name, value in used_within(self, set()))
+
+    @property
+    def tasks(self) -> dict[str, Any]:
+        """The tasks in the code, by name; those of a pipeline that it calls as "pipeline: name"."""
+        return tasks_in(self.used)
 
     def answer(self, item: Item[Any]) -> dict[str, Any]:
         """Return the output of an item as JSON, by field of the signature."""
@@ -287,7 +311,8 @@ class Pipeline(Generic[R, T]):
             arguments=self._arguments,
             returned=self._returned,
             timeout=self._timeout,
-            scope=scope.inner(fresh=settings.fresh, budget=settings.budget, sample=own.sample),
+            scope=scope.inner(settings.fresh, settings.budget, own.sample, replaced_pairs(self)),
+            replaced=self.replaced,
             columns={} if columns is None else columns.fields,
             tags=own.tags,
         )

@@ -38,6 +38,7 @@ class RowWorker:
     scope: RunScope
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     tags: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    replaced: Mapping[str, Any] = field(default_factory=dict[str, Any])
     size: int = field(default=1, init=False)
 
     async def item(self, number: int, given: Any) -> Item[Any]:
@@ -60,7 +61,7 @@ class RowWorker:
                 at = next((at for at, (_, step) in enumerate(row.steps) if step.error is failure), None)
                 error = failure.with_traceback(None)
                 if at is not None:
-                    step = used_name(self.function, row.steps[at][0])  # pyright: ignore[reportArgumentType]
+                    step = used_name(self.function, self.replaced, row.steps[at][0])  # pyright: ignore[reportArgumentType]
                     error = error.at_step(at + 1, step)
         steps = row.items
         cached = bool(steps) and all(step.cached for step in steps)

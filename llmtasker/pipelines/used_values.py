@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from inspect import getattr_static
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
+from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.llm.llm import LLM
 from llmtasker.values.json_values import is_object
 
@@ -35,27 +36,70 @@ def used_values(function: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def used_within(pipeline: Any, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    """Yield the used values of the function of a pipeline; in place of another pipeline, those of its function, unless
-    its id was `seen`."""
+    """Yield the used values of the function of a pipeline; in place of another pipeline, those that it has, unless its
+    id was `seen`."""
     seen.add(id(pipeline))
     for name, value in used_values(pipeline.__wrapped__):
         if not isinstance(value, type(pipeline)):
             yield name, value
         elif id(value) not in seen:
-            yield from ((f"{name}: {inner}", one) for inner, one in used_within(value, seen))
+            for inner, one in used_within(value, seen):
+                yield f"{name}: {inner}", value.replaced.get(inner, one)
 
 
 def llms_in(used: Iterable[tuple[str, Any]]) -> list[LLM]:
     """Return the LLMs of the tasks among used values."""
-    found = (getattr_static(value, "llm", None) for _, value in used)
-    return list(dict.fromkeys(llm for llm in found if isinstance(llm, LLM)))
+    return list(dict.fromkeys(task.llm for task in tasks_in(used).values()))
 
 
-def used_name(function: FunctionType, of: object) -> str:
+def tasks_in(used: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the tasks among used values, by name."""
+    return {name: value for name, value in used if isinstance(getattr_static(value, "llm", None), LLM)}
+
+
+def replaced_pairs(pipeline: Any) -> list[tuple[Any, Any]]:
+    """Return each task in the code of a pipeline that is not called, with the one in its place.
+
+    They are known by name until a run begins, because in another process the code has tasks of its own.
+    """
+    replaced = pipeline.replaced
+    used = used_within(pipeline, set()) if replaced else ()
+    return [(value, replaced[name]) for name, value in used if name in replaced]
+
+
+def check_replacements(owner: str, tasks: Mapping[str, Any], others: Mapping[str, Any]) -> None:
+    """Check that the other tasks can be called in place of those with the same names.
+
+    Raises:
+        ConfigurationError: one is not a task, its fields have other names, or there is no task with its name.
+    """
+    for name, other in others.items():
+        if name not in tasks:
+            names = ", ".join(tasks) or "none"
+            raise ConfigurationError(f"with_tasks: {owner} has no task {name!r} in its code; it has {names}.")
+        _check_replacement(name, tasks[name], other)
+
+
+def _check_replacement(name: str, task: Any, other: Any) -> None:
+    if not tasks_in([(name, other)]):
+        raise ConfigurationError(f"with_tasks: {name} takes a task, not {snippet(repr(other), 60)}.")
+    for kind, old, new in zip(("input", "output"), _fields(task), _fields(other), strict=True):
+        if old != new:
+            raise ConfigurationError(
+                f"with_tasks: the {kind} fields of {name} are {', '.join(old)}, and those of the other task "
+                f"{', '.join(new)}: the code of the pipeline would not find its own."
+            )
+
+
+def _fields(task: Any) -> tuple[list[str], list[str]]:
+    return sorted(task.signature.input_fields), sorted(task.signature.output_fields)
+
+
+def used_name(function: FunctionType, replaced: Mapping[str, Any], of: object) -> str:
     """Return the name in the code of the task with a signature, or its own name if no task or several have it."""
     if isinstance(of, str):
         return of  # a pipeline
-    names = {name for name, value in used_values(function) if _signature(value) is of}
+    names = {name for name, value in used_values(function) if _signature(replaced.get(name, value)) is of}
     return names.pop() if len(names) == 1 else str(getattr(of, "__name__", of))
 
 

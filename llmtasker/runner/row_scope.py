@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # loaded only if there are observers, or in a pipeline
     from llmtasker.runner.events import Event, Publisher, RunEvents
 
 P = TypeVar("P", bound=Policy[Any, Any])
+K = TypeVar("K")
+
+Replaced = Sequence[tuple[Any, Any]]
+"""Pairs of a task and the one that is called in its place."""
 
 current_row: ContextVar[RowScope | None] = ContextVar("the row of a pipeline", default=None)
 """The row of a pipeline in which this code runs; None: it runs outside a pipeline."""
@@ -28,6 +32,14 @@ def in_scope(policy: P) -> P:
     """Return a policy with what it shares with other calls of the same pipeline run, if there is one."""
     scope = current_row.get()
     return policy if scope is None else scope.run.policy(policy)
+
+
+def in_place_of(task: K, replaced: Replaced | None = None) -> K:
+    """Return the task that is called in place of another one in the current row of a pipeline, mostly that one."""
+    if replaced is None:
+        scope = current_row.get()
+        replaced = () if scope is None else scope.run.replaced
+    return next((other for one, other in replaced if one is task), task)
 
 
 def check_awaited() -> None:
@@ -50,7 +62,7 @@ def check_awaited() -> None:
 
 @dataclass(slots=True, kw_only=True)
 class RunScope:
-    """What the rows of a pipeline's run share: budget, circuit breakers, observers.
+    """What the rows of a pipeline's run share: budget, circuit breakers, observers, tasks in place of others.
 
     `llms` are those that the steps have used so far. A single call has no circuit breakers, because it stops nothing.
     """
@@ -61,6 +73,7 @@ class RunScope:
     events: RunEvents | None = None
     breakers: dict[tuple[LLM, str], CircuitBreaker] | None = None
     llms: dict[LLM, None] = field(default_factory=dict[LLM, None])
+    replaced: Replaced = ()
 
     def policy(self, policy: P) -> P:
         """Return the policy of a step with what the run shares.
@@ -83,7 +96,7 @@ class RunScope:
             breaker=breaker,
         )
 
-    def inner(self, *, fresh: Fresh, budget: Budget | None, sample: int) -> RunScope:
+    def inner(self, fresh: Fresh, budget: Budget | None, sample: int, replaced: Replaced) -> RunScope:
         """Return the scope of a pipeline that is a step of this one.
 
         Raises:
@@ -96,6 +109,7 @@ class RunScope:
             budget=budget or self.budget,
             breakers=self.breakers,
             llms=self.llms,
+            replaced=[*((one, in_place_of(other, self.replaced)) for one, other in replaced), *self.replaced],
         )
 
     def _check(self, budget: Budget | None) -> None:
