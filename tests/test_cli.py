@@ -364,6 +364,15 @@ def test_a_missing_column_may_stand_on_another_sheet(shell: Shell) -> None:
     )
 
 
+def test_gold_is_read_with_the_options_of_a_run(shell: Shell) -> None:
+    """An office's file: titles, another separator and encoding than its first line shows."""
+    text = "Réclamations, mars\n\nmessage;équipe\nthe invoice;billing\n"
+    (shell.folder / "gold.txt").write_bytes(text.encode("cp1252"))
+    said = shell("evaluate", "fixed.py:fixed", "gold.txt", "--header", "3", "--gold", "équipe", "--encoding", "cp1252")
+    assert "accuracy 100.0 %" in said.out
+    assert said.out.endswith("gold rows from gold.txt: CSV, cp1252, delimiter ';'\n")
+
+
 def test_a_task_file_is_named_where_a_task_is(shell: Shell) -> None:
     save_tasks(shell.folder)
     (shell.folder / "gold.csv").write_text("message,team\nthe invoice,billing\n")
@@ -543,9 +552,14 @@ ADVICE: dict[str, tuple[list[str], str, str]] = {
     "no LLM to preview": (["preview", "triage.py:triage", "in.csv"], "Give --llm offline.", "llm='offline'"),
     "an unknown ending": (["run", "fixed.py:fixed", "in.dat"], "Give --kind csv.", "kind='csv'"),
     "Parquet by another name": (["classify", "wide.csv", "-l", "a"], "Give --kind parquet.", "kind="),
+    "gold with an unknown ending": (["evaluate", "fixed.py:fixed", "in.dat"], "Give --kind csv.", "kind='csv'"),
     "no gold": (["evaluate", "fixed.py:fixed", "in.csv"], "Give --column team=….", "columns={"),
     "no input in gold": (["evaluate", "fixed.py:fixed", "other.csv"], "Give --column message=….", "columns={"),
-    "an option that the command lacks": (["evaluate", "fixed.py:fixed", "in.dat"], ".xlsm.\n", "--kind"),
+    "an option that the command lacks": (
+        ["optimize", "fixed.py:fixed", "--train", "in.dat", "--test", "in.csv"],
+        ".xlsm.\n",
+        "Give",
+    ),
 }
 """Commands with the options that their error names, and the same error in Python."""
 

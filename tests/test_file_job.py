@@ -238,11 +238,12 @@ def test_choose_columns(header: list[str], chosen: list[str], found: dict[str, s
     assert "\n" not in str(said.value)
 
 
-def test_a_title_above_the_names_is_recognised(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("chosen", "given"), [([], "columns=.* or header=3"), (["message"], "header=3")])
+def test_a_title_above_the_names_is_recognised(tmp_path: Path, chosen: list[str], given: str) -> None:
     source = tmp_path / "in.csv"
     source.write_text("Export of March;;\n;;\nid;message;n\n1;invoice;2\n", "utf-8")
-    with pytest.raises(ConfigurationError, match=r"further down, such as in line 3\. .* Give columns=.*header=3"):
-        do(make_task(), source, tmp_path / "out.csv")
+    with pytest.raises(ConfigurationError, match=rf"further down, such as in line 3\. .* Give {given}"):
+        do(make_task(), source, tmp_path / "out.csv", columns=chosen)
     form = detect(source, header=3)
     FileJob(task=make_task(), source=source, target=tmp_path / "out.csv", source_format=form).run()
     assert (tmp_path / "out.csv").read_text("utf-8").splitlines()[1] == "1;invoice;2;billing;7;"

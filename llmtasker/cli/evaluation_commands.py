@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from llmtasker.cli.parameters import ColumnOption, Concurrency, GoldColumn, Model, TaskName, gold_columns, say
+from llmtasker.cli.parameters import (
+    ColumnOption,
+    Concurrency,
+    Delimiter,
+    Encoding,
+    GoldColumn,
+    HeaderLine,
+    KindOption,
+    Model,
+    Sheet,
+    TaskName,
+    format_options,
+    gold_columns,
+    say,
+)
 from llmtasker.values.language import Code
 
 _WORSE = 1
@@ -29,18 +44,26 @@ def evaluate(
     language: ReportLanguage = "en",
     concurrency: Concurrency = None,
     llm: Model = None,
+    kind: KindOption = None,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    header: HeaderLine = 1,
+    sheet: Sheet = None,
 ) -> None:
     """Measure a task or a pipeline on rows with right answers; cached answers are not asked for again."""
     from llmtasker.cli.load_task import load_measurable
     from llmtasker.cli.output_file import check_output
     from llmtasker.evaluation.evaluate import evaluate as measure
+    from llmtasker.files import detect, read_rows
 
     for path in out or []:
         check_output(path, "a report", _REPORTS, [gold])
     task = load_measurable(task_name, llm)
     columns = gold_columns(task.signature, column, gold_column)
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
-    report = measure(task, gold, slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
+    form = detect(gold, **format_options(kind, delimiter, encoding, header, sheet))
+    found = measure(task, read_rows(gold, form), slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
+    report = replace(found, source=f"{gold.name}: {form}")
     typer.echo(report.text(language))
     for path in out or []:
         if path.suffix.lower() == ".json":

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -29,13 +29,14 @@ from llmtasker.cli.parameters import (
     Overwrite,
     Sheet,
     TaskName,
+    format_options,
     say,
 )
 from llmtasker.cli.tracing import traced
 
 if TYPE_CHECKING:
     from llmtasker.cli.file_job import FileJob, JobCounts
-    from llmtasker.files import FormatOptions, Kind
+    from llmtasker.files import FormatOptions
     from llmtasker.jobs.pipeline_work import TaskLike
     from llmtasker.runner.budget import Budget
     from llmtasker.task import Task
@@ -82,7 +83,7 @@ def run(
         task = _grouped(task, _group_size(group_size))
     settings = {"columns": column or (), "limit": limit, "retry_errors": retry_errors, "overwrite": overwrite}
     options = {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
-    _run_file(task, source, out, _given(kind, delimiter, encoding, header, sheet), settings, options, estimate)
+    _run_file(task, source, out, format_options(kind, delimiter, encoding, header, sheet), settings, options, estimate)
 
 
 def classify(
@@ -119,7 +120,7 @@ def classify(
     task = traced(Classification(llm=llm, labels=meanings, instructions=instructions, multi_label=multi_label))
     settings = {"columns": column or (), "limit": limit, "overwrite": overwrite}
     options = {"concurrency": concurrency, "budget": _budget(budget), "fresh": fresh}
-    _run_file(task, source, out, _given(kind, delimiter, encoding, header, sheet), settings, options, estimate)
+    _run_file(task, source, out, format_options(kind, delimiter, encoding, header, sheet), settings, options, estimate)
 
 
 def preview(
@@ -148,7 +149,7 @@ def preview(
         return
     if not source.exists():
         raise ConfigurationError(f"there is no file {str(source)!r}; if it is a text, write --text before it.")
-    form = detect(source, **_given(kind, delimiter, encoding, header, sheet))
+    form = detect(source, **format_options(kind, delimiter, encoding, header, sheet))
     row = next(read_rows(source, form), None)
     if row is None:
         raise ConfigurationError(f"{source} {form.no_rows}.")
@@ -190,13 +191,6 @@ def _budget(text: str | None) -> Budget | None:
         raise ConfigurationError(
             f"--budget {text}: give a cost above 0 such as 5.00, or calls=1000 or tokens=1000000"
         ) from None
-
-
-def _given(
-    kind: str | None, delimiter: str | None, encoding: str | None, header: int, sheet: str | None
-) -> FormatOptions:
-    known = cast("Kind | None", kind)  # an unknown kind is an error of `detect`
-    return {"kind": known, "delimiter": delimiter, "encoding": encoding, "header": header, "sheet": sheet}
 
 
 @contextmanager

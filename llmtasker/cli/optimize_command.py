@@ -32,7 +32,7 @@ def optimize(
     train: Annotated[Path, typer.Option(help="Rows with right answers to learn from.")],
     test: Annotated[Path, typer.Option(help="Other rows, for the final test.")],
     val: Annotated[Path | None, typer.Option(help="Rows to choose by; default: half of --train.")] = None,
-    kind: Annotated[
+    searched: Annotated[
         SearchKind, typer.Option("--with", help="What to search for; labels: their descriptions.")
     ] = SearchKind.EXAMPLES,
     proposer: Annotated[str | None, typer.Option(help="The LLM that proposes or teaches; default: the task's.")] = None,
@@ -59,7 +59,7 @@ def optimize(
 
     if out is not None:
         check_output(out, "a task", [".json"], [train, test, val])
-    task, optimizer = load_runnable(task_name, llm), _optimizer(kind, proposer)
+    task, optimizer = load_runnable(task_name, llm), _optimizer(searched, proposer)
     if out is not None:
         changed = aim_of(task, optimizer, step).task
         changed.plan.document(type(changed).__name__)  # what can't be saved is refused before anything is paid for

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 if TYPE_CHECKING:
+    from llmtasker.files import FormatOptions, Kind
     from llmtasker.signature.signature import Signature
 
 SOME_FAILED = 1
@@ -83,6 +84,14 @@ Directory = Annotated[Path | None, typer.Option(help="The cache folder; default:
 def say(text: str) -> None:
     """Print a line to standard error, apart from the output."""
     typer.echo(text, err=True)
+
+
+def format_options(
+    kind: str | None, delimiter: str | None, encoding: str | None, header: int, sheet: str | None
+) -> FormatOptions:
+    """Return how a file is to be read; what is None is detected."""
+    known = cast("Kind | None", kind)  # an unknown kind is an error of `detect`
+    return {"kind": known, "delimiter": delimiter, "encoding": encoding, "header": header, "sheet": sheet}
 
 
 def gold_columns(signature: type[Signature], column: list[str] | None, gold: list[str] | None) -> dict[str, str]:

@@ -33,27 +33,32 @@ def choose_columns(signature: type[Signature], header: Header | Iterable[str], c
         if name not in fields:
             raise ConfigurationError(f"column {one!r}: give field=column, where field is one of {', '.join(fields)}.")
         if column not in columns:
-            raise ConfigurationError(
-                f"there is no column {column!r}.{nearest(column, columns.names)} Columns: {there}."
-            )
+            near = nearest(column, columns.names)
+            raise _not_named(f"there is no column {column!r}.{near} Columns: {there}.", header, {})
         if found.get(name, columns[column]) != columns[column]:
             raise ConfigurationError(f"{name!r} has two columns, {found[name]!r} and {column!r}: give one of them.")
         found[name] = columns[column]
     found |= {name: columns[name] for name in fields if name not in found and name in columns}
     missing = [name for name in fields if name not in found and signature.input_fields[name].is_required()]
     if missing:
-        give: dict[str, object] = {"columns": {missing[0]: "…"}}
-        parts = [f"which column holds {missing[0]!r}? Columns: {there}."]
-        # Columns without a name, or one column alone: perhaps a title stands above the names.
-        if header.in_line and (
-            len(columns.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in columns.names)
-        ):
-            parts.append("Their names may stand further down, such as in line 3.")
-            give["header"] = 3
-        if header.sheets:
-            give["sheet"] = header.sheets[0]
-        raise ConfigurationError(" ".join([*parts, *sentences(header.notes)]), give=give)
+        raise _not_named(
+            f"which column holds {missing[0]!r}? Columns: {there}.", header, {"columns": {missing[0]: "…"}}
+        )
     return {name: found[name] for name in fields if name in found}
+
+
+def _not_named(message: str, header: Header, give: dict[str, object]) -> ConfigurationError:
+    """Return the error that a column is not there, with what may be the reason: a title, or another sheet."""
+    parts = [message]
+    # Columns without a name, or one column alone: perhaps a title stands above the names.
+    if header.in_line and (
+        len(header.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in header.names)
+    ):
+        parts.append("Their names may stand further down, such as in line 3.")
+        give["header"] = 3
+    if header.sheets:
+        give["sheet"] = header.sheets[0]
+    return ConfigurationError(" ".join([*parts, *sentences(header.notes)]), give=give)
 
 
 def sentences(notes: Iterable[str]) -> list[str]:

@@ -287,7 +287,7 @@ def _rows(
         try:
             return gold_rows(task.signature, gold, columns=columns)[0]
         except ConfigurationError as error:
-            raise ConfigurationError(f"{name}: {error}") from None
+            raise ConfigurationError(f"{name}: {error.args[0]}", give=error.give) from None
 
     # A row that can't be asked teaches nothing; in the other sets it counts as failed.
     learned = [row for row in read("train", train) if row.error is None]
