@@ -323,6 +323,18 @@ def test_rows_that_no_answer_can_help_are_not_offered_again(page: Page) -> None:
     assert "Relancer" not in ann.get(f"{project}/results")
 
 
+def test_a_row_that_was_not_asked_shows_what_would_be_sent(tmp_path: Path) -> None:
+    slow = LLM(transport=FakeTransport({"label": "livraison"}, latency=30), cache=False)
+    with Page(tmp_path, llm=slow) as served:
+        ann = served.browser()
+        project = ann.described()
+        ann.send(f"{project}/task", see=f"{project}/task", do="run", label=list(LABELS), meaning=["", ""])
+        ann.send(f"{project}/run", see=f"{project}/run", do="cancel")
+        shown = ann.get(f"{project}/results?row=1")
+        assert "Messages à envoyer" in shown
+        assert "Messages envoyés" not in shown
+
+
 def test_several_labels(page: Page) -> None:
     ann = page.browser()
     project = ann.upload(french_csv(ROWS[:2]))

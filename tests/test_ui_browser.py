@@ -118,6 +118,10 @@ def test_the_whole_way(chromium: Chromium, served: Page, tmp_path: Path, languag
     tab.fill("[name=rules]", "Un supplément est une facturation.")
     tab.wait_for_selector("#prompt mark:has-text('supplément')")
     walk.look("labels")
+    assert tab.evaluate(
+        "[...document.querySelectorAll('.opts select')].every(one => one.getBoundingClientRect().right"
+        " <= one.closest('fieldset').getBoundingClientRect().right + 1)"
+    ), "a list of choices goes over the edge"
     tab.click("button[value=try]")
     tab.wait_for_selector("button[value=run]")
     walk.look("tried")

@@ -51,9 +51,7 @@ def _not_named(message: str, header: Header, give: dict[str, object]) -> Configu
     """Return the error that a column is not there, with what may be the reason: a title, or another sheet."""
     parts = [message]
     # Columns without a name, or one column alone: perhaps a title stands above the names.
-    if header.in_line and (
-        len(header.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in header.names)
-    ):
+    if header.in_line and (len(header.names) == 1 or any(re.fullmatch(r"column_\d+_*", name) for name in header.names)):
         parts.append("Their names may stand further down, such as in line 3.")
         give["header"] = 3
     if header.sheets:
