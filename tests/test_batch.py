@@ -147,7 +147,7 @@ def test_cached_rows_and_inputs_that_do_not_fit_are_not_sent(server: FaultyServe
     task = task_at(server)
     task.run(rows(2))
     broken = BrokenRow({"message": "row9"}, error=InputError("line 7 has 3 cells"))
-    inputs = [*rows(4), {"message": True}, broken]
+    inputs = [*rows(4), {"message": 5}, broken]
     items = task.submit(inputs).results(inputs)
     assert server.batches.asked_lines == 2
     assert [item.cached for item in items] == [True, True, False, False, False, False]

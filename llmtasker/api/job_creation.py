@@ -195,7 +195,7 @@ class JobCreation:
             "budget": _budget(_text(form, "budget")),
             "format": job_files.stored_format(table.format),
         }
-        rows = table.rows(chosen, most=most)
+        rows = table.rows(chosen, most=most, task=task)
         return new_job(self._server, key, name, task, described, about, rows, repeated=repeated, upload=path)
 
 

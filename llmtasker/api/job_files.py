@@ -13,7 +13,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.errors import ConfigurationError, InputError, snippet
 from llmtasker.files import BrokenRow, Format, detect, read_header, read_rows
 from llmtasker.item import Item
-from llmtasker.jobs.chosen_columns import choose_columns, given_of
+from llmtasker.jobs.chosen_columns import choose_columns, given_of, read_input
 from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.pipeline_work import TaskLike
 from llmtasker.values.json_values import is_object
@@ -69,7 +69,7 @@ class TableFile:
         except ConfigurationError as error:
             raise Problem("file", error.worded(_parameter), columns=list(self.header)) from None
 
-    def rows(self, chosen: Mapping[str, str], *, most: int) -> Iterator[NewRow]:
+    def rows(self, chosen: Mapping[str, str], *, most: int, task: TaskLike | None = None) -> Iterator[NewRow]:
         """Yield the rows for a job.
 
         Raises:
@@ -80,7 +80,7 @@ class TableFile:
             for number, row in enumerate(read_rows(self.path, self.format), start=1):
                 if number > most:
                     raise Problem("too-many-rows", f"The file has more than {most:,} rows. Send it in several jobs.")
-                given = given_of(row, chosen)
+                given = {} if task is None else read_input(task.signature, row, chosen)
                 yield row, given, Item(input=given, error=row.error) if isinstance(row, BrokenRow) else None
         except ConfigurationError as error:
             raise Problem("file", _without_path(error, self.path)) from None

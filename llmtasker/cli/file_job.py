@@ -19,7 +19,7 @@ from llmtasker.files.atomic import is_stream
 from llmtasker.files.cells import cell_json
 from llmtasker.files.json_file import json_line
 from llmtasker.item import Item, error_line
-from llmtasker.jobs.chosen_columns import choose_columns, given_of, sentences
+from llmtasker.jobs.chosen_columns import choose_columns, read_input, sentences
 from llmtasker.jobs.pipeline_work import TaskLike, work_on
 from llmtasker.result_table import free_name, free_names
 
@@ -218,7 +218,7 @@ class FileJob:
         return islice(read_rows(self.source, self.source_format), self.limit)
 
     def _given(self, row: Mapping[str, Any]) -> dict[str, Any]:
-        return given_of(row, self._chosen)
+        return read_input(self.task.signature, row, self._chosen)
 
     def _input(self, number: int, row: Mapping[str, Any]) -> RowInput:
         given = self._given(row)

@@ -19,6 +19,7 @@ from llmtasker.files.cells import cell_json
 from llmtasker.item import jsonable
 from llmtasker.runner.inputs import rows_of
 from llmtasker.signature.signature import Signature
+from llmtasker.signature.typed_cells import text_cells
 from llmtasker.values.json_values import is_mapping
 
 Gold = str | os.PathLike[str] | Iterable[Any]
@@ -70,7 +71,8 @@ def gold_rows(
     if first is None:
         raise ConfigurationError("there are no gold rows.")
     measured = _measured(signature, first, names, [*slices, *([cluster] if cluster else [])])
-    reader = _GoldReader(signature, measured, names, slices, cluster)
+    is_file = isinstance(gold, str | os.PathLike)
+    reader = _GoldReader(signature, measured, names, slices, cluster, is_file=is_file)
     for number, row in enumerate(given, start=1):
         values = {name: row.get(names.get(name, name)) for name in measured}
         found = None
@@ -167,8 +169,10 @@ class _GoldReader:
         names: Mapping[str, str],
         slices: Sequence[str],
         cluster: str | None,
+        *,
+        is_file: bool,
     ) -> None:
-        self._signature, self._measured = signature, measured
+        self._signature, self._measured, self._is_file = signature, measured, is_file
         self._columns = {name: names.get(name, name) for name in signature.input_fields}
         self._slices, self._cluster = slices, cluster
         self._cells = GoldCells(signature, measured)
@@ -187,6 +191,7 @@ class _GoldReader:
         """
         given = {name: row[column] for name, column in self._columns.items() if column in row}
         signature = self._signature
+        given = text_cells(signature, given) if self._is_file else given
         error: InputError | None = row.error if isinstance(row, BrokenRow) else None
         checked, known = given, given
         if error is None:

@@ -1,4 +1,4 @@
-"""choose_columns: the column of a table from which each input field is read; given_of: the input of a row."""
+"""choose_columns: the column of a table from which each input field is read; read_input: the input of a row."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from llmtasker.errors import ConfigurationError, nearest
 from llmtasker.files.header import Header
 from llmtasker.signature.signature import Signature
+from llmtasker.signature.typed_cells import text_cells
 from llmtasker.values.folding import composed
 
 
@@ -65,8 +66,13 @@ def sentences(notes: Iterable[str]) -> list[str]:
 
 
 def given_of(row: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
-    """Return the input of a row: the cells of the chosen columns, as far as the row has them."""
+    """Return the input of a row: the values of the chosen columns, as far as the row has them."""
     return {name: row[column] for name, column in chosen.items() if column in row}
+
+
+def read_input(signature: type[Signature], row: Mapping[str, Any], chosen: Mapping[str, str]) -> dict[str, Any]:
+    """Return the input of a row of a file; see `text_cells`."""
+    return text_cells(signature, given_of(row, chosen))
 
 
 class _HeaderNames:

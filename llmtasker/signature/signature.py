@@ -34,7 +34,6 @@ from llmtasker.signature.fields import (
     wire_name,
 )
 from llmtasker.signature.made_class import Made, MadeClass, made_how, pickle_by_making
-from llmtasker.signature.typed_cells import valid_half
 from llmtasker.values.html_table import html_table
 from llmtasker.values.json_values import is_mapping
 from llmtasker.values.set_order import in_order
@@ -44,8 +43,7 @@ from llmtasker.values.validation_json import holds_secret, validation_json
 class Inputs(NamedTuple):
     """One validated input: its values as the LLM sees them, and as they were given.
 
-    A record is built from the given values, so that no validator runs on values that it has already changed; only a
-    number in place of a text is its text in both.
+    A record is built from the given values, so that no validator runs on values that it has already changed.
     """
 
     values: Mapping[str, Any]
@@ -196,7 +194,8 @@ class Signature(BaseModel, metaclass=SignatureClass):
             InputError: a field is missing or does not fit, or the text of a required field is empty.
         """
         try:
-            half, mapping = valid_half(cls.input_model, cls._as_mapping(given))
+            mapping = cls._as_mapping(given)
+            half = cls.input_model.model_validate(mapping)
             values = {name: getattr(half, name) for name in cls.input_fields}
             cls._refuse_empty(values)
             return Inputs(values=values, given=mapping)

@@ -1,4 +1,4 @@
-"""valid_half: the input half of a signature, made from the values of a row whose cells may have other types."""
+"""text_cells: the cells of a row of a file, with numbers and dates as texts where the task takes texts."""
 
 from __future__ import annotations
 
@@ -7,36 +7,34 @@ from datetime import date, time
 from decimal import Decimal
 from math import isfinite
 from numbers import Integral, Real
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
+
+from llmtasker.signature.signature import Signature
 
 _EXACT = 2**53  # below it, each integral float is one integer
-_H = TypeVar("_H", bound=BaseModel)
 
 
-def valid_half(half: type[_H], given: Mapping[str, Any]) -> tuple[_H, Mapping[str, Any]]:
-    """Return the input half made of the given values, and these values with the texts that were read.
+def text_cells(signature: type[Signature], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the input of a row of a file, with the texts that CSV has in place of numbers and dates for texts.
 
-    Excel, Parquet and JSON have numbers and dates where CSV has texts: in place of a text, they are read as the text
-    that CSV has. A strict signature refuses them.
-
-    Raises:
-        ValidationError: a value does not fit.
+    Excel, Parquet and JSON have types that the author of a file did not choose, such as numbers for postal codes. A
+    strict signature takes them as they are, and so does a row in Python or in a request.
     """
+    cells = dict(given)
+    if all(isinstance(cell, str) for cell in cells.values()) or signature.model_config.get("strict"):
+        return cells
     try:
-        return half.model_validate(given), given
+        signature.input_model.model_validate(cells)
     except ValidationError as error:
-        refused = {str(one["loc"][0]): one["input"] for one in error.errors() if one["type"] == "string_type"}
-        texts = {
-            name: text
-            for name, value in refused.items()
-            if given.get(name) is value and (text := cell_as_text(value)) is not None
-        }
-        if not texts or half.model_config.get("strict"):
-            raise
-    given = {**given, **texts}
-    return half.model_validate(given), given
+        for one in error.errors():
+            name, cell = str(one["loc"][0]) if one["loc"] else "", one["input"]
+            if one["type"] == "string_type" and cells.get(name) is cell and (text := cell_as_text(cell)) is not None:
+                cells[name] = text
+    except Exception:  # noqa: BLE001 - a validator may raise anything; it does again when the row is validated
+        return cells
+    return cells
 
 
 def cell_as_text(value: object) -> str | None:

@@ -17,7 +17,7 @@ from llmtasker.api.problem import Problem
 from llmtasker.api.served_tasks import Definition
 from llmtasker.errors import ConfigurationError, InputError
 from llmtasker.files import detect, write_rows
-from llmtasker.jobs.chosen_columns import choose_columns, given_of
+from llmtasker.jobs.chosen_columns import choose_columns, read_input
 from llmtasker.jobs.job_rows import NewRow
 from llmtasker.jobs.job_state import Job
 from llmtasker.jobs.pipeline_work import TaskLike, rows_at_once_of
@@ -87,7 +87,7 @@ def sent(project: Project, task: TaskLike, sample: Sequence[Mapping[str, Any]], 
     if not sample or not isinstance(task, Task):
         return None
     one = sample[place % len(sample)]
-    given = given_of(one["row"], columns_of(project, task))
+    given = read_input(task.signature, one["row"], columns_of(project, task))
     try:
         preview = task.preview(given)
     except InputError as error:
@@ -114,7 +114,7 @@ def price(visit: Visit, project: Project, task: TaskLike, sample: Sequence[Mappi
         return None
     some = sample[:_PRICED]
     rows = project.rows - project.broken_rows
-    found = task.estimate([given_of(one["row"], columns) for one in some])
+    found = task.estimate([read_input(task.signature, one["row"], columns) for one in some])
     scale = rows / len(some) if some else 0.0
     count = max(1, found.distinct - found.cached)
     one = task.llm.tokens.expected(0)
@@ -179,7 +179,7 @@ def _trial(visit: Visit, project: Project) -> Job:
     some = visit.pages.projects.sample(project.id)
     count = min(TRIAL, len(some))
     chosen = [some[place * len(some) // count] for place in range(count)]
-    rows: list[NewRow] = [(one["row"], given_of(one["row"], columns), None) for one in chosen]
+    rows: list[NewRow] = [(one["row"], read_input(task.signature, one["row"], columns), None) for one in chosen]
     about: dict[str, Any] = {"columns": columns, "header": project.header, "name": project.name}
     kind = (project.format or {}).get("kind")
     if kind not in {"excel", "parquet"}:
@@ -200,7 +200,7 @@ def _run(visit: Visit, project: Project) -> Job:
     server.check_rows(key, project.rows, server.settings.max_rows)
     about = {"columns": columns, "header": project.header, "name": project.name, "format": project.format}
     with uploaded(visit, project) as table:
-        rows = table.rows(columns, most=server.settings.max_rows)
+        rows = table.rows(columns, most=server.settings.max_rows, task=task)
         job = new_job(server, key, project.kind, task, definition, about, rows, upload=table.path)
     keep_corrections(visit, project.run, job)
     return job
