@@ -25,7 +25,7 @@ import pytest
 
 from llmtasker.cli.app import main
 from llmtasker.errors import ConfigurationError
-from llmtasker.files import Journal, read_rows
+from llmtasker.files import Journal, read_rows, write_rows
 from llmtasker.tasks.classification import Classification
 from llmtasker.testing import FaultyServer, Status
 
@@ -371,6 +371,14 @@ def test_gold_is_read_with_the_options_of_a_run(shell: Shell) -> None:
     said = shell("evaluate", "fixed.py:fixed", "gold.txt", "--header", "3", "--gold", "équipe", "--encoding", "cp1252")
     assert "accuracy 100.0 %" in said.out
     assert said.out.endswith("gold rows from gold.txt: CSV, cp1252, delimiter ';'\n")
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
+def test_gold_of_every_format_is_read_as_in_python(shell: Shell, ending: str) -> None:
+    write_rows(shell.folder / f"gold.{ending}", [{"message": 75011, "team": "billing"}])
+    said = shell("evaluate", "fixed.py:fixed", f"gold.{ending}")
+    assert "1 right, 0 wrong, 0 failed" in said.out
+    assert f"gold rows from gold.{ending}: " in said.out
 
 
 def test_a_task_file_is_named_where_a_task_is(shell: Shell) -> None:

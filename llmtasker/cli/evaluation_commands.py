@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,16 +53,16 @@ def evaluate(
     from llmtasker.cli.load_task import load_measurable
     from llmtasker.cli.output_file import check_output
     from llmtasker.evaluation.evaluate import evaluate as measure
-    from llmtasker.files import detect, read_rows
+    from llmtasker.evaluation.gold_rows import GoldFile
+    from llmtasker.files import detect
 
     for path in out or []:
         check_output(path, "a report", _REPORTS, [gold])
     task = load_measurable(task_name, llm)
     columns = gold_columns(task.signature, column, gold_column)
     options: dict[str, Any] = {"concurrency": concurrency, "columns": columns or None}
-    form = detect(gold, **format_options(kind, delimiter, encoding, header, sheet))
-    found = measure(task, read_rows(gold, form), slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
-    report = replace(found, source=f"{gold.name}: {form}")
+    rows = GoldFile(gold, detect(gold, **format_options(kind, delimiter, encoding, header, sheet)))
+    report = measure(task, rows, slices=tuple(by or ()), cluster=cluster, samples=samples, **options)
     typer.echo(report.text(language))
     for path in out or []:
         if path.suffix.lower() == ".json":

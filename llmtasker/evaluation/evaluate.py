@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Unpack, cast
 
 from llmtasker.errors import ConfigurationError
 from llmtasker.evaluation.evaluation_report import Report
-from llmtasker.evaluation.gold_rows import Gold, GoldRow, gold_rows
+from llmtasker.evaluation.gold_rows import Gold, GoldFile, GoldRow, gold_rows, opened
 from llmtasker.evaluation.measured_task import Measurable, MeasuredTask, answered
 from llmtasker.evaluation.metrics import Metric
 from llmtasker.evaluation.own_examples import rows_shown
 from llmtasker.evaluation.scorer import ScoredItem, Scorer
 from llmtasker.evaluation.user_metrics import metrics_of
-from llmtasker.files import detect
 from llmtasker.item import Item
 from llmtasker.portal import portal
 from llmtasker.runner.call_settings import CallSettings
@@ -76,8 +73,8 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
     columns, slices = options.pop("columns", None), options.pop("slices", ())
     cluster, seed, samples = options.pop("cluster", None), options.pop("seed", 0), options.pop("samples", 1)
     check_count("samples", samples, "the answers to ask for")
+    gold = opened(gold)
     rows, without = gold_rows(signature, gold, columns=columns, slices=slices, cluster=cluster)
-    source = f"{Path(gold).name}: {detect(Path(gold))}" if isinstance(gold, str | os.PathLike) else ""
     scorer, rounds = Scorer(measured, own, rows), list[list[ScoredItem]]()
     asked = cast("RunOptions", options)
     for number in range(samples):
@@ -88,6 +85,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
         rounds.append(scorer.scored(rows, items))
         await scorer.judge(rounds[-1], concurrency=asked.get("concurrency"), progress=asked.get("progress"))
     report = scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed)
+    source = str(gold) if isinstance(gold, GoldFile) else ""
     return replace(report, source=source, shown=rows_shown(task, rows) if isinstance(task, Task) else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from itertools import chain
@@ -14,7 +15,7 @@ from pydantic import BaseModel
 
 from llmtasker.errors import ConfigurationError, InputError, counted, describe, snippet
 from llmtasker.evaluation.gold_cells import GoldCells, fields_alone, known_cell
-from llmtasker.files import BrokenRow, read_rows
+from llmtasker.files import BrokenRow, Format, detect, read_rows
 from llmtasker.files.cells import cell_json
 from llmtasker.item import jsonable
 from llmtasker.runner.inputs import rows_of
@@ -24,6 +25,20 @@ from llmtasker.values.json_values import is_mapping
 
 Gold = str | os.PathLike[str] | Iterable[Any]
 """A file, a table, records of the signature, or mappings."""
+
+
+@dataclass(frozen=True)
+class GoldFile:
+    """The gold rows of a file with a known format."""
+
+    path: Path
+    form: Format
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return read_rows(self.path, self.form)
+
+    def __str__(self) -> str:
+        return f"{self.path.name}: {self.form}"
 
 
 _NO_SLICES: dict[str, str] = {}
@@ -66,13 +81,12 @@ def gold_rows(
         fields = ", ".join((*signature.input_fields, *signature.output_fields))
         raise ConfigurationError(f"columns: there is no field {min(unknown)!r}; the fields are {fields}.")
     _check_columns(slices, cluster)
-    rows, without = list[GoldRow](), 0
+    rows, without, gold = list[GoldRow](), 0, opened(gold)
     first, given = _up_to_a_whole_row(_mappings(gold, signature))
     if first is None:
         raise ConfigurationError("there are no gold rows.")
     measured = _measured(signature, first, names, [*slices, *([cluster] if cluster else [])])
-    is_file = isinstance(gold, str | os.PathLike)
-    reader = _GoldReader(signature, measured, names, slices, cluster, is_file=is_file)
+    reader = _GoldReader(signature, measured, names, slices, cluster, is_file=isinstance(gold, GoldFile))
     for number, row in enumerate(given, start=1):
         values = {name: row.get(names.get(name, name)) for name in measured}
         found = None
@@ -86,6 +100,15 @@ def gold_rows(
         reason = f": {counted(without, 'row')} without gold" if without else ""
         raise ConfigurationError(f"there are no gold rows{reason}.")
     return rows, without
+
+
+def opened(gold: Gold) -> Iterable[Any]:
+    """Return the gold rows of a file with the format that is detected in it; other gold as it is.
+
+    Raises:
+        ConfigurationError: the file can't be read.
+    """
+    return GoldFile(Path(gold), detect(gold)) if isinstance(gold, str | os.PathLike) else gold
 
 
 class _Record(dict[str, Any]):
@@ -112,10 +135,7 @@ def _up_to_a_whole_row(
     return (seen[0] if seen else None), iter(seen)
 
 
-def _mappings(gold: Gold, signature: type[Signature]) -> Iterator[Mapping[str, Any]]:
-    if isinstance(gold, str | os.PathLike):
-        yield from read_rows(Path(gold))
-        return
+def _mappings(gold: Iterable[Any], signature: type[Signature]) -> Iterator[Mapping[str, Any]]:
     rows = rows_of(gold)
     if not isinstance(rows, Iterable):
         raise ConfigurationError("gold must be a file, a table, or an iterable of records or mappings.")
