@@ -81,9 +81,7 @@ async def aevaluate(task: Measurable, gold: Gold, **options: Unpack[EvaluationOp
         run = asked.copy()
         if number:
             run["settings"] = replace(asked.get("settings") or CallSettings(), sample=number)
-        items = await answered(task, rows, **run)
-        rounds.append(scorer.scored(rows, items))
-        await scorer.judge(rounds[-1], concurrency=asked.get("concurrency"), progress=asked.get("progress"))
+        rounds.append(await _round(scorer, task, rows, run))
     report = scorer.report(rounds, without_gold=without, clustered=cluster is not None, seed=seed)
     source = str(gold) if isinstance(gold, GoldFile) else ""
     return replace(report, source=source, shown=rows_shown(task, rows) if isinstance(task, Task) else 0)
@@ -100,10 +98,15 @@ async def _evaluated(
     task: Measurable, rows: Sequence[GoldRow], metrics: Mapping[str, Metric], options: RunOptions
 ) -> tuple[Report, list[Item[Any]]]:
     scorer = Scorer(MeasuredTask.of(task), metrics, rows)
-    items = await answered(task, rows, **options)
-    scored = scorer.scored(rows, items)
+    scored = await _round(scorer, task, rows, options)
+    return scorer.report([scored]), [one.item for one in scored]
+
+
+async def _round(scorer: Scorer, task: Measurable, rows: Sequence[GoldRow], options: RunOptions) -> list[ScoredItem]:
+    """Return the answers of a task to gold rows, with all scores."""
+    scored = scorer.scored(rows, await answered(task, rows, **options))
     await scorer.judge(scored, concurrency=options.get("concurrency"), progress=options.get("progress"))
-    return scorer.report([scored]), items
+    return scored
 
 
 def report_of(task: Measurable, rows: Sequence[GoldRow], items: Iterable[Item[Any]]) -> Report:
