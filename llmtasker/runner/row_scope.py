@@ -34,12 +34,10 @@ def in_scope(policy: P) -> P:
     return policy if scope is None else scope.run.policy(policy)
 
 
-def in_place_of(task: K, replaced: Replaced | None = None) -> K:
+def in_place_of(task: K) -> K:
     """Return the task that is called in place of another one in the current row of a pipeline, mostly that one."""
-    if replaced is None:
-        scope = current_row.get()
-        replaced = () if scope is None else scope.run.replaced
-    return next((other for one, other in replaced if one is task), task)
+    scope = current_row.get()
+    return task if scope is None else scope.run.in_place_of(task)
 
 
 def check_awaited() -> None:
@@ -96,6 +94,10 @@ class RunScope:
             breaker=breaker,
         )
 
+    def in_place_of(self, task: K) -> K:
+        """Return the task that is called in place of another one, mostly that one."""
+        return next((other for one, other in self.replaced if one is task), task)
+
     def inner(self, fresh: Fresh, budget: Budget | None, sample: int, replaced: Replaced) -> RunScope:
         """Return the scope of a pipeline that is a step of this one.
 
@@ -109,7 +111,7 @@ class RunScope:
             budget=budget or self.budget,
             breakers=self.breakers,
             llms=self.llms,
-            replaced=[*((one, in_place_of(other, self.replaced)) for one, other in replaced), *self.replaced],
+            replaced=[*((one, self.in_place_of(other)) for one, other in replaced), *self.replaced],
         )
 
     def _check(self, budget: Budget | None) -> None:
