@@ -25,7 +25,7 @@ LANGUAGES: Mapping[str, PageLanguage] = {code: PageLanguage(code) for code in CO
 
 
 def preferred(header: str) -> Code:
-    """Return the language that a browser prefers (Accept-Locale, RFC 9110), English if it names neither.
+    """Return the language that a browser prefers (Accept-Language, RFC 9110), English if it names neither.
 
     >>> preferred("de, fr;q=0.8, en;q=0.5")
     'fr'

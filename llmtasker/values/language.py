@@ -182,4 +182,7 @@ def locale_of(code: str) -> Locale:
         ConfigurationError: there is no such language.
     """
     check_choice("language", code, CODES)
-    return Locale("fr" if code == "fr" else "en")
+    return _LOCALES[code]
+
+
+_LOCALES: Mapping[str, Locale] = {code: Locale(code) for code in CODES}
