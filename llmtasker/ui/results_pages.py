@@ -22,6 +22,7 @@ from llmtasker.task import Task
 from llmtasker.ui.corrections import answers_of, asked_job, correct_picked, correct_row
 from llmtasker.ui.page_route import page_router
 from llmtasker.ui.rows_to_label import rows_to_label
+from llmtasker.ui.run_pages import failed_and_sent
 from llmtasker.ui.shown_answers import ShownAnswers
 from llmtasker.ui.visit import Pages, Visit
 
@@ -166,7 +167,7 @@ def _shown(visit: Visit, project: Project, place: Place, number: int | None) -> 
         then=urlencode({name: value for name, value in place.query.items() if value}),
         place=place.query,
         filtered=any(place.filters.values()),
-        again=job.failed - queue.failures(job.id).get(InputError.code, 0) if job.failed else 0,
+        again=failed_and_sent(job, queue.failures(job.id)) if job.failed else 0,
         filters=_filters(queue, job, corrected, unsure, place.f),
         corrected=corrected,
         unsure=unsure,

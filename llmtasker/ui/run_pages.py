@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request
@@ -51,6 +51,11 @@ def run_pages(pages: Pages) -> APIRouter:
 def job_of(visit: Visit, project: Project) -> Job | None:
     """Return the job whose answers are shown; None: nothing was asked, or it has expired."""
     return visit.server.queue.get(project.job, visit.owner) if project.job else None
+
+
+def failed_and_sent(job: Job, failures: Mapping[str, int]) -> int:
+    """Return how many failed rows may succeed if they are asked again: others do not fit the task."""
+    return job.failed - failures.get(InputError.code, 0)
 
 
 def _acted(visit: Visit, project: Project, action: str) -> None:
@@ -121,7 +126,7 @@ def _shown(visit: Visit, project: Project, template: str) -> Response:
         answers=ShownAnswers.of(visit.server.tasks, project, job, queue.labels(job.id)),
         last=list(reversed(last)),
         failures=list(failures.items())[:6],
-        again=job.failed - failures.get(InputError.code, 0),
+        again=failed_and_sent(job, failures),
         right=_right(visit, project, job),
         step=4,
     )
