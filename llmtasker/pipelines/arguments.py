@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
@@ -163,3 +164,15 @@ def _marked(info: FieldInfo) -> Any:
 
 def _default(default: Any) -> dict[str, Any]:
     return {} if default is inspect.Parameter.empty else {"default": default}
+
+
+def types_of(function: Callable[..., Any], frame: FrameType | None) -> dict[str, Any]:
+    """Return the types of a function's parameters and of its result; `frame` is where it is defined.
+
+    Raises:
+        ConfigurationError: a type is not defined yet.
+    """
+    try:
+        return get_type_hints(function, localns=None if frame is None else frame.f_locals, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise ConfigurationError(f"{function.__name__}: a type is not known yet: {snippet(error)}.") from None

@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from dataclasses import replace
 from functools import cached_property, update_wrapper
 from types import FrameType
-from typing import Any, Generic, Literal, TypeVar, Unpack, get_type_hints, overload
+from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 
 from llmtasker.errors import ConfigurationError, snippet
 from llmtasker.item import Item, sum_of
 from llmtasker.llm.llm import LLM
-from llmtasker.pipelines.arguments import Arguments
+from llmtasker.pipelines.arguments import Arguments, types_of
 from llmtasker.pipelines.pipeline_run import RowWorker, run_rows
 from llmtasker.pipelines.returned import Returned
 from llmtasker.pipelines.sent_function import arrived_function, held, sent_function
@@ -70,7 +70,7 @@ class Pipeline(Generic[R, T]):
             raise ConfigurationError(f"timeout is the seconds that a row may take, above 0, not {timeout!r}.")
         if version is not None and not (isinstance(version, str) and version.strip()):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ConfigurationError(f'version is a text such as "3", not {version!r}.')
-        self._types = types = _types(function, frame) if types is None else types
+        self._types = types = types_of(function, frame) if types is None else types
         self.version = version
         self.code = version or secrets.token_hex(16)
         """Identifies the code of the function: its version, or else a text that is unique to this pipeline."""
@@ -333,14 +333,6 @@ def _exploded(item: Item[Any]) -> list[Item[Any]]:
     outputs: list[Any] = item.value or [None]
     rest: dict[str, Any] = {"input": item.input, "cached": item.cached, "tags": item.tags, "cost": 0.0}
     return [replace(item, output=outputs[0]), *(Item(output=output, **rest) for output in outputs[1:])]
-
-
-def _types(function: Function[Any], frame: FrameType | None) -> dict[str, Any]:
-    """Return the types of a function's parameters and of its result; `frame` is where it is defined."""
-    try:
-        return get_type_hints(function, localns=None if frame is None else frame.f_locals, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise ConfigurationError(f"{function.__name__}: a type is not known yet: {snippet(error)}.") from None
 
 
 @overload
