@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,6 +25,13 @@ def rows(count: int, seed: int) -> list[dict[str, str]]:
         word = random.choice([*RULES, *RULES, "weather"])
         made.append({"text": f"message {seed}-{number} about the {word}", "label": RULES.get(word, "other")})
     return made
+
+
+def write_sets(sets: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
+    """Write the rows of a search as files into the current folder, and return the options that name them."""
+    for name, made in sets.items():
+        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, made)))
+    return [part for name in sets for part in (f"--{name}", f"{name}.jsonl")]
 
 
 def obey(request: Request) -> dict[str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Any
 
@@ -225,8 +224,7 @@ def test_a_task_that_can_not_be_put_in_place_is_refused(tasks: dict[str, Any], m
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, rows in whole_rows(train=20, val=20, test=40).items():
-        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = [*obedient.write_sets(whole_rows(train=20, val=20, test=40)), "--out", "topic.json"]
     Path("sort.py").write_text(
         "from llmtasker import Classification, LLM, pipeline\n"
         f"topic = Classification(llm=LLM('offline', cache=False), labels={obedient.LABELS!r},\n"
@@ -235,7 +233,6 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         "async def sort(text: str) -> str:\n"
         "    return (await topic.acall(text)).value\n"
     )
-    files = ["--train", "train.jsonl", "--val", "val.jsonl", "--test", "test.jsonl", "--out", "topic.json"]
 
     def run(*options: str) -> tuple[Any, Any]:
         monkeypatch.setattr("sys.argv", ["llmtasker", "optimize", "sort.py:sort", *files, *options])

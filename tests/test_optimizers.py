@@ -412,13 +412,11 @@ def test_own_metrics_count() -> None:
 
 def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(tmp_path)
-    for name, rows in sets(train=20, val=20, test=40).items():
-        Path(f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    files = [*obedient.write_sets(sets(train=20, val=20, test=40)), "--out", "better.json"]
     Path("sort.py").write_text(
         "from llmtasker import Classification, LLM\n"
         f"task = Classification(llm=LLM('offline', cache=False), labels={obedient.LABELS!r})\n"
     )
-    files = ["--train", "train.jsonl", "--val", "val.jsonl", "--test", "test.jsonl", "--out", "better.json"]
     monkeypatch.setattr(
         "sys.argv", ["llmtasker", "optimize", "sort.py:task", *files, "--with", "examples", "--calls", "1000"]
     )
